@@ -1,0 +1,130 @@
+//! The vocabulary of deduplication: modes, verdicts, and splitting a batch by them.
+//!
+//! Owns: [`Mode`], [`Verdict`], [`Verdicts`], [`Split`]. Always holds: verdicts stand in the order of the items.
+//! Must not know: how a verdict is reached; that is the engine's.
+
+use crate::model::Record;
+
+/// What a dedupe passes on and what it tracks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Passes on new items only and tracks nothing.
+    Filter,
+    /// Passes on everything and tracks each value not yet in the pool.
+    Track,
+    /// Passes on new items only and tracks each value not yet in the pool.
+    FilterAndTrack,
+}
+
+impl Mode {
+    pub(crate) fn tracks(self) -> bool {
+        matches!(self, Self::Track | Self::FilterAndTrack)
+    }
+}
+
+/// What a dedupe says of one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Its value is not in the pool and did not come earlier in the batch.
+    New,
+    /// Its value is in the pool, or came earlier in the batch.
+    Duplicate,
+    /// Its value is claimed by another runner.
+    InFlight,
+}
+
+/// What a dedupe says of a batch: one verdict per item, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "the verdicts say which items to pass on"]
+pub struct Verdicts {
+    mode: Mode,
+    verdicts: Vec<Verdict>,
+    firsts: Vec<Option<Record>>,
+}
+
+impl Verdicts {
+    pub(crate) fn new(mode: Mode, verdicts: Vec<Verdict>, firsts: Vec<Option<Record>>) -> Self {
+        Self { mode, verdicts, firsts }
+    }
+
+    /// How many items the batch had.
+    pub fn len(&self) -> usize {
+        self.verdicts.len()
+    }
+
+    /// Whether the batch was empty.
+    pub fn is_empty(&self) -> bool {
+        self.verdicts.is_empty()
+    }
+
+    /// The verdicts, in the order of the items.
+    pub fn as_slice(&self) -> &[Verdict] {
+        &self.verdicts
+    }
+
+    /// How many items were new.
+    pub fn new_count(&self) -> usize {
+        self.verdicts.iter().filter(|verdict| **verdict == Verdict::New).count()
+    }
+
+    /// The record that was first with the value of item `index`.
+    ///
+    /// None if the item is not a duplicate, if it repeats an item of the same batch in [`Mode::Filter`] (which
+    /// tracked nothing), or if the verdicts come from [`Pool::dedupe`](crate::Pool::dedupe), which does not look
+    /// first records up: [`Pool::dedupe_with_first`](crate::Pool::dedupe_with_first) does.
+    pub fn first(&self, index: usize) -> Option<&Record> {
+        self.firsts.get(index)?.as_ref()
+    }
+
+    /// Whether the mode passes item `index` on: everything in [`Mode::Track`], new items otherwise.
+    pub fn passes(&self, index: usize) -> bool {
+        match self.verdicts.get(index) {
+            None => false,
+            Some(_) if self.mode == Mode::Track => true,
+            Some(verdict) => *verdict == Verdict::New,
+        }
+    }
+
+    /// Keeps of the caller's items those that the mode passes on, in order.
+    pub fn pass_on<T>(&self, items: impl IntoIterator<Item = T>) -> Vec<T> {
+        let numbered = items.into_iter().enumerate();
+        numbered.filter(|(index, _)| self.passes(*index)).map(|(_, item)| item).collect()
+    }
+
+    /// Splits the caller's items by verdict, each part in order.
+    ///
+    /// In [`Mode::Track`], too, a duplicate is among the duplicates, though that mode passes it on.
+    pub fn partition<T>(&self, items: impl IntoIterator<Item = T>) -> Split<T> {
+        let mut split = Split::default();
+        for (index, item) in items.into_iter().enumerate() {
+            match self.verdicts.get(index) {
+                Some(Verdict::New) => split.fresh.push(item),
+                Some(Verdict::Duplicate) => split.duplicates.push(item),
+                Some(Verdict::InFlight) => split.in_flight.push(item),
+                None => split.unmatched.push(item),
+            }
+        }
+        split
+    }
+}
+
+/// A batch, split by verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Split<T> {
+    /// The new items.
+    pub fresh: Vec<T>,
+    /// The items whose value was in the pool or came earlier in the batch.
+    pub duplicates: Vec<T>,
+    /// The items whose value another runner has claimed.
+    pub in_flight: Vec<T>,
+    /// Items beyond the batch that was deduplicated. Empty when `partition` gets the batch's own items.
+    pub unmatched: Vec<T>,
+}
+
+impl<T> Default for Split<T> {
+    fn default() -> Self {
+        Self { fresh: Vec::new(), duplicates: Vec::new(), in_flight: Vec::new(), unmatched: Vec::new() }
+    }
+}

@@ -1,0 +1,175 @@
+//! The machine: everything that knows redb and the layout of the file.
+//!
+//! Owns: [`Engine`], one open file. Reading is in [`view`], [`lookup`] and [`plan`]; writing goes through
+//! [`queue`] (who), [`draft`] (what), [`write`] and [`fold`] (how). Always holds: what readers see changes only
+//! in [`Engine::publish`], after redb's commit returned Ok; the snapshot that is handed out and the states of the
+//! pools are of the same commit.
+//!
+//! Must not know: the public face, the CSV format.
+
+pub(crate) mod batch;
+mod bulk;
+mod catalog;
+mod codec;
+pub(crate) mod draft;
+mod failure;
+mod fingerprint;
+mod flusher;
+mod fold;
+mod liveness;
+mod load;
+mod lookup;
+mod membership;
+mod open;
+pub(crate) mod plan;
+mod postings;
+mod queue;
+mod read;
+mod record;
+pub(crate) mod schema;
+mod state;
+mod tail;
+pub(crate) mod view;
+mod write;
+mod writer;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use redb::Database;
+
+pub(crate) use bulk::{BulkReport, Present, RowSource};
+use failure::contained;
+pub(crate) use fingerprint::HashKey;
+pub(crate) use flusher::Flusher;
+pub(crate) use open::Place;
+pub(crate) use queue::Weight;
+
+use self::flusher::FlushSignal;
+use self::queue::Queue;
+use self::schema::{Geometry, Tuning};
+use self::state::PoolState;
+use self::view::{Snapshot, View};
+use self::write::WriterPool;
+use self::writer::Job;
+use crate::error::{Error, Result};
+use crate::ids::PoolId;
+use crate::options::Durability;
+use crate::time::Clock;
+
+/// One open file.
+pub(crate) struct Engine {
+    db: Database,
+    geometry: Geometry,
+    tuning: Tuning,
+    hash_key: HashKey,
+    clock: Clock,
+    durability: Durability,
+    published: RwLock<Published>,
+    queue: Queue<Job>,
+    writer: Mutex<WriterCore>,
+    /// How many unfolded records the loaded pools have together.
+    unfolded: AtomicUsize,
+    /// A commit failed and may or may not be on disk.
+    outcome_unknown: AtomicBool,
+    /// A relaxed commit is not on disk yet.
+    unflushed: AtomicBool,
+    flush_signal: Arc<FlushSignal>,
+}
+
+/// What readers see: all of one commit.
+#[derive(Default)]
+struct Published {
+    /// The snapshot of the last commit, once a reader needed it.
+    snapshot: Option<Arc<Snapshot>>,
+    /// The pools that were used so far; none for one that was deleted.
+    pools: HashMap<PoolId, Option<Arc<PoolState>>>,
+    /// Views of the snapshot.
+    views: HashMap<PoolId, Arc<View>>,
+}
+
+/// What only the caller that leads a group touches.
+#[derive(Default)]
+struct WriterCore {
+    pools: HashMap<PoolId, WriterPool>,
+    /// Pools with folds to finish, filters to build, segments to drop.
+    work: BTreeSet<PoolId>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub(crate) fn hash_key(&self) -> &HashKey {
+        &self.hash_key
+    }
+
+    /// The snapshot of the last commit.
+    fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        if let Some(snapshot) = &self.published.read().snapshot {
+            return Ok(Arc::clone(snapshot));
+        }
+        let mut published = self.published.write();
+        self.snapshot_of(&mut published)
+    }
+
+    fn snapshot_of(&self, published: &mut Published) -> Result<Arc<Snapshot>> {
+        if let Some(snapshot) = &published.snapshot {
+            return Ok(Arc::clone(snapshot));
+        }
+        let snapshot = Arc::new(Snapshot::open(&self.db)?);
+        published.snapshot = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    /// A pool as of the last commit.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such pool.
+    pub(crate) fn view(&self, id: PoolId) -> Result<Arc<View>> {
+        if let Some(view) = self.published.read().views.get(&id) {
+            return Ok(Arc::clone(view));
+        }
+        loop {
+            let snapshot = {
+                let mut published = self.published.write();
+                match published.pools.get(&id).cloned() {
+                    Some(None) => return Err(no_pool(id)),
+                    Some(Some(state)) => {
+                        let snapshot = self.snapshot_of(&mut published)?;
+                        let view = Arc::new(View::new(snapshot, state, self.hash_key.clone()));
+                        published.views.insert(id, Arc::clone(&view));
+                        return Ok(view);
+                    }
+                    None => self.snapshot_of(&mut published)?,
+                }
+            };
+            self.load_pool(id, &snapshot)?;
+        }
+    }
+
+    /// Reads a pool's state from a snapshot and remembers it, unless another thread was faster.
+    fn load_pool(&self, id: PoolId, snapshot: &Arc<Snapshot>) -> Result<()> {
+        let state = contained("loading a pool", || load::load(snapshot, self.geometry, &self.hash_key, id))?;
+        let Some(state) = state else { return Err(no_pool(id)) };
+        let unfolded = state.unfolded();
+        let mut published = self.published.write();
+        // NOTE: a commit to a pool loads it first, so while there is no entry the pool has not changed since the
+        // snapshot was taken; and a deleted pool leaves an entry.
+        if let std::collections::hash_map::Entry::Vacant(entry) = published.pools.entry(id) {
+            entry.insert(Some(Arc::new(state)));
+            self.unfolded.fetch_add(unfolded, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+fn no_pool(id: PoolId) -> Error {
+    Error::not_found(format!("no data pool has the id {id}"))
+}

@@ -1,0 +1,113 @@
+//! What a caller brings: keys or rows, validated and hashed on the caller's own thread.
+//!
+//! Owns: the texts and fingerprints of a call's items in one buffer each. Always holds: every item passed the
+//! checks of its fields.
+
+use std::sync::Arc;
+
+use super::fingerprint::HashKey;
+use super::schema::Fingerprint;
+use super::tail::TailEntry;
+use crate::error::{Error, Result};
+use crate::ids::EntityTypeId;
+use crate::limits;
+use crate::model::{Key, Origin};
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) entity_type: EntityTypeId,
+    end: usize,
+}
+
+/// A call's items.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    text: String,
+    items: Vec<Item>,
+    origin: Option<Arc<Origin>>,
+}
+
+impl Batch {
+    /// The keys of a call, checked and hashed.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` or `LimitExceeded` with the index of the first bad key; `LimitExceeded` for too many.
+    pub(crate) fn from_keys<'k>(hash_key: &HashKey, keys: impl ExactSizeIterator<Item = Key<'k>>) -> Result<Self> {
+        check_batch_len(keys.len())?;
+        let mut batch = Self { items: Vec::with_capacity(keys.len()), ..Self::default() };
+        for (index, key) in keys.enumerate() {
+            key.check().map_err(|error| error.with_item(index))?;
+            batch.push(hash_key, key.entity_type(), key.value());
+        }
+        Ok(batch)
+    }
+
+    /// The same items, tracked by an origin.
+    pub(crate) fn with_origin(mut self, origin: &Origin) -> Self {
+        self.origin = (!origin.is_none()).then(|| Arc::new(origin.clone()));
+        self
+    }
+
+    pub(crate) fn push(&mut self, hash_key: &HashKey, entity_type: EntityTypeId, value: &str) {
+        self.text.push_str(value);
+        let fingerprint = hash_key.fingerprint(entity_type, value);
+        self.items.push(Item { fingerprint, entity_type, end: self.text.len() });
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+        self.items.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// How many bytes of values it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    pub(crate) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    pub(crate) fn origin(&self) -> Option<&Arc<Origin>> {
+        self.origin.as_ref()
+    }
+
+    pub(crate) fn value(&self, index: usize) -> &str {
+        let start = index.checked_sub(1).and_then(|before| self.items.get(before)).map_or(0, |item| item.end);
+        let end = self.items.get(index).map_or(start, |item| item.end);
+        self.text.get(start..end).unwrap_or_default()
+    }
+
+    pub(crate) fn tail_entry(&self, index: usize) -> Option<TailEntry> {
+        let item = self.items.get(index)?;
+        let origin = self.origin.clone();
+        Some(TailEntry { fingerprint: item.fingerprint, entity_type: item.entity_type, origin })
+    }
+
+    /// The indexes of the items in fingerprint order: look-ups in that order touch neighbouring pages.
+    pub(crate) fn by_fingerprint(&self) -> Vec<(Fingerprint, usize)> {
+        let mut order: Vec<_> = self.items.iter().map(|item| item.fingerprint).zip(0..).collect();
+        order.sort_unstable();
+        order
+    }
+}
+
+pub(crate) fn check_batch_len(len: usize) -> Result<()> {
+    if len <= limits::BATCH_MAX_ITEMS {
+        return Ok(());
+    }
+    Err(Error::limit_exceeded(format!(
+        "the call has {len} items; the limit is {} (BATCH_MAX_ITEMS)",
+        limits::BATCH_MAX_ITEMS
+    )))
+}

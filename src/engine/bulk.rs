@@ -1,0 +1,315 @@
+//! Bulk import: many rows in one transaction, indexed as they come.
+//!
+//! Owns: the pipeline of an import's transaction. The tail is folded first; then rows are appended by this thread
+//! while another one sorts and writes the index entries of the segments that are full. Always holds: an import
+//! that fails leaves no trace; readers see all of its rows or none.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use redb::WriteTransaction;
+
+use super::Engine;
+use super::batch::Batch;
+use super::failure::StorageResult;
+use super::fingerprint::BuildFingerprintHasher;
+use super::fold::{Entries, Fold, Share, fold_now};
+use super::membership::{Filter, FilterCell};
+use super::record::StoredRecord;
+use super::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables};
+use super::state::{PoolState, SegmentState};
+use super::tail::TailView;
+use super::view::View;
+use super::write::{SegmentAppender, store_filter, write_head};
+use crate::error::{Error, Result};
+use crate::ids::PoolId;
+use crate::time::Timestamp;
+
+/// How many rows are looked up, sorted and appended together.
+const BUFFER_ROWS: usize = 65_536;
+/// How many bytes of values a buffer holds.
+const BUFFER_BYTES: usize = 16 << 20;
+
+/// Where an import's rows come from: validated, in file order.
+pub(crate) trait RowSource {
+    /// Reads the next row; its line in the file, or nothing at the end. The row goes to `push`.
+    fn next(&mut self, push: &mut dyn FnMut(crate::ids::EntityTypeId, &str)) -> Result<Option<u64>>;
+}
+
+/// What an import does with a row whose value is in the pool, or came earlier in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Present {
+    Add,
+    Skip,
+    Fail,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct BulkReport {
+    pub(crate) added: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Engine {
+    /// Adds rows to a pool in one commit.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `AlreadyExists` with [`Present::Fail`]; the source's; the commit's.
+    pub(crate) fn import(&self, pool: PoolId, source: &mut dyn RowSource, present: Present) -> Result<BulkReport> {
+        self.exclusive(|core| {
+            let view = self.view(pool)?;
+            let txn = self.begin()?;
+            let mut import = Import::new(self, &txn, &view, present);
+            import.fold_tails()?;
+            let (report, state) = import.run(source)?;
+            drop(view);
+            if report.added == 0 {
+                return Ok(report);
+            }
+            write_head(&txn, &state)?;
+            self.commit(txn, |published| self.put_state(published, core, state))?;
+            // What the writer remembered of the pool's tail is folded now.
+            core.pools.remove(&pool);
+            Ok(report)
+        })
+    }
+}
+
+struct Import<'a> {
+    engine: &'a Engine,
+    txn: &'a WriteTransaction,
+    base: &'a View,
+    state: PoolState,
+    time: Timestamp,
+    present: Present,
+    report: BulkReport,
+    /// The fingerprints this import added to the open segment; kept only to look rows up.
+    added_here: HashSet<Fingerprint, BuildFingerprintHasher>,
+    /// The segments that this import filled.
+    filled: Range<usize>,
+}
+
+/// A segment's share of the index, on its way to the indexing thread.
+struct Portion {
+    entries: Entries,
+    segment: SegmentState,
+    state: PoolState,
+    /// Whether the entries are those of every record of the segment, and the segment is full.
+    whole: bool,
+}
+
+type Filters = Vec<(SegmentNumber, Filter)>;
+
+impl<'a> Import<'a> {
+    fn new(engine: &'a Engine, txn: &'a WriteTransaction, base: &'a View, present: Present) -> Self {
+        let state = PoolState::clone(&base.state);
+        let time = engine.clock.now().max(state.last_time);
+        let open = state.segments.len() - 1;
+        Self {
+            engine,
+            txn,
+            base,
+            state,
+            time,
+            present,
+            report: BulkReport::default(),
+            added_here: HashSet::default(),
+            filled: open..open,
+        }
+    }
+
+    fn fold_tails(&mut self) -> Result<()> {
+        let tails = self.base.state.frozen.iter().chain([&self.base.state.active]);
+        fold_now(self.txn, &self.state, tails.flat_map(TailView::entries))?;
+        self.state.reset_tails();
+        Ok(())
+    }
+
+    /// Appends and indexes every row. The report, and the state to publish.
+    fn run(mut self, source: &mut dyn RowSource) -> Result<(BulkReport, PoolState)> {
+        let txn = self.txn;
+        let filters = thread::scope(|scope| {
+            // NOTE: one portion may wait while another is being written; more would only cost memory.
+            let (sender, receiver) = mpsc::sync_channel::<Portion>(0);
+            let indexer = scope.spawn(move || index(txn, &receiver));
+            let appended = self.append_all(source, &sender);
+            drop(sender);
+            let indexed = indexer.join().unwrap_or_else(|_| Err(Error::corrupt("the indexing thread panicked")));
+            // The indexing thread's own failure ends the appending: it is the cause.
+            let filters = indexed?;
+            appended.map(|()| filters)
+        })?;
+        let segments = Arc::make_mut(&mut self.state.segments);
+        for (number, filter) in filters {
+            if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
+                segment.filter = FilterCell::ready(filter);
+            }
+        }
+        self.state.reset_tails();
+        Ok((self.report, self.state))
+    }
+
+    fn append_all(&mut self, source: &mut dyn RowSource, sender: &mpsc::SyncSender<Portion>) -> Result<()> {
+        let mut buffer = Batch::default();
+        let mut lines = Vec::new();
+        let mut entries = Entries::default();
+        while fill(&self.engine.hash_key, source, &mut buffer, &mut lines)? {
+            let rows = self.wanted_rows(&buffer, &lines)?;
+            let mut rest = rows.as_slice();
+            while !rest.is_empty() {
+                let taken = self.append_to_segment(&buffer, rest, &mut entries)?;
+                rest = rest.get(taken..).unwrap_or_default();
+                if self.open_segment_is_full() {
+                    self.hand_over(std::mem::take(&mut entries), sender)?;
+                }
+            }
+        }
+        if entries.len() > 0 { self.hand_over(entries, sender) } else { Ok(()) }
+    }
+
+    /// The rows of the buffer that are to be added.
+    fn wanted_rows(&mut self, buffer: &Batch, lines: &[u64]) -> Result<Vec<usize>> {
+        if self.present == Present::Add {
+            return Ok((0..buffer.len()).collect());
+        }
+        let mut present = vec![false; buffer.len()];
+        for (fingerprint, index) in buffer.by_fingerprint() {
+            if let Some(present) = present.get_mut(index) {
+                *present = self.is_present(fingerprint)?;
+            }
+        }
+        let mut wanted = Vec::with_capacity(buffer.len());
+        for (index, (item, present)) in buffer.items().iter().zip(present).enumerate() {
+            // Of equal rows within a buffer the first is wanted.
+            if !present && self.added_here.insert(item.fingerprint) {
+                wanted.push(index);
+            } else if self.present == Present::Skip {
+                self.report.skipped += 1;
+            } else {
+                return Err(Error::already_exists(format!(
+                    "line {}: the value {:?} of entity type {} is in the pool already, or earlier in the file",
+                    lines.get(index).copied().unwrap_or_default(),
+                    buffer.value(index),
+                    item.entity_type
+                )));
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn is_present(&self, fingerprint: Fingerprint) -> Result<bool> {
+        if self.added_here.contains(&fingerprint) || self.base.find_any(&self.base.state, fingerprint)?.is_some() {
+            return Ok(true);
+        }
+        for index in self.filled.clone() {
+            let Some(segment) = self.state.segments.get(index) else { continue };
+            let names = SegmentTables::new(self.state.id, segment.number);
+            let table = self.txn.open_table(names.fingerprints()).storage()?;
+            let entry = redb::ReadableTable::get(&table, fingerprint).storage()?;
+            // What this import added is live; what was there before is the base's to judge.
+            let slot = entry.map(|entry| entry.value() & !HAS_REPEATS);
+            if slot.is_some_and(|slot| segment.id(slot) >= self.base.state.next_id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Appends rows to the open segment until it is full. How many.
+    fn append_to_segment(&mut self, buffer: &Batch, rows: &[usize], entries: &mut Entries) -> Result<usize> {
+        // The first id opens the next segment, if the last one is full.
+        let first = self.state.assign_id(self.time);
+        let Some(segment) = self.state.open_segment().cloned() else {
+            return Err(Error::corrupt("the pool has no open segment"));
+        };
+        let used = usize::try_from(first - segment.first_id).unwrap_or(usize::MAX);
+        let room = (self.state.geometry.segment_slots as usize).saturating_sub(used);
+        let taken = rows.len().min(room);
+        let names = SegmentTables::new(self.state.id, segment.number);
+        let mut table = self.txn.open_table(names.records()).storage()?;
+        let mut appender = SegmentAppender::new(self.txn, self.state.id, &segment, &mut table)?;
+        let mut slot = segment.slot(first);
+        for row in rows.iter().take(taken) {
+            let (Some(item), Some(entry)) = (buffer.items().get(*row), buffer.tail_entry(*row)) else { continue };
+            let (entity_type, value) = (item.entity_type, buffer.value(*row));
+            let record = StoredRecord { origin_code: None, entity_type, created_at: self.time, value };
+            appender.append(slot, &record)?;
+            entries.push(slot, entry);
+            slot += 1;
+        }
+        appender.close()?;
+        self.state.next_id = segment.id(slot);
+        self.report.added += taken as u64;
+        Ok(taken)
+    }
+
+    fn open_segment_is_full(&self) -> bool {
+        let open = self.state.open_segment();
+        open.is_some_and(|open| {
+            self.state.next_id - open.first_id >= u64::from(self.state.geometry.segment_slots)
+        })
+    }
+
+    /// Has the open segment's new entries indexed, by the other thread.
+    fn hand_over(&mut self, entries: Entries, sender: &mpsc::SyncSender<Portion>) -> Result<()> {
+        let Some(segment) = self.state.open_segment().cloned() else { return Ok(()) };
+        let full = self.open_segment_is_full();
+        let whole = full && entries.len() == self.state.geometry.segment_slots as usize;
+        let portion = Portion { entries, segment, state: self.state.clone(), whole };
+        if self.present == Present::Add {
+            // The receiver hangs up only when it failed; its own error is reported.
+            return sender.send(portion).map_err(|_| Error::storage("the indexing thread stopped"));
+        }
+        if full {
+            self.filled.end = self.state.segments.len();
+            self.added_here.clear();
+        }
+        index_portion(self.txn, portion, &mut Vec::new())
+    }
+}
+
+/// Fills the buffer. Whether there was anything left.
+fn fill(
+    hash_key: &super::HashKey,
+    source: &mut dyn RowSource,
+    buffer: &mut Batch,
+    lines: &mut Vec<u64>,
+) -> Result<bool> {
+    buffer.clear();
+    lines.clear();
+    while buffer.len() < BUFFER_ROWS && buffer.bytes() < BUFFER_BYTES {
+        match source.next(&mut |entity_type, value| buffer.push(hash_key, entity_type, value))? {
+            Some(line) => lines.push(line),
+            None => break,
+        }
+    }
+    Ok(!buffer.is_empty())
+}
+
+/// Indexes segment after segment. The filters of those that it saw whole.
+fn index(txn: &WriteTransaction, portions: &mpsc::Receiver<Portion>) -> Result<Filters> {
+    let mut filters = Vec::new();
+    for portion in portions {
+        index_portion(txn, portion, &mut filters)?;
+    }
+    Ok(filters)
+}
+
+fn index_portion(txn: &WriteTransaction, portion: Portion, filters: &mut Filters) -> Result<()> {
+    let Portion { entries, segment, state, whole } = portion;
+    let mut fold = Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries);
+    fold.write(txn, &state, Share::All)?;
+    if whole {
+        let fingerprints = fold.fingerprints();
+        let mut filter = Filter::for_segment_of(u32::try_from(fingerprints.len()).unwrap_or(u32::MAX));
+        fingerprints.iter().for_each(|(fingerprint, _)| filter.insert(*fingerprint));
+        store_filter(txn, state.id, segment.number, &filter)?;
+        filters.push((segment.number, filter));
+    }
+    Ok(())
+}

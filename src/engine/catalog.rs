@@ -1,0 +1,147 @@
+//! The pools themselves: making, finding, changing, deleting them.
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::codec;
+use super::failure::StorageResult;
+use super::schema;
+use super::write::drop_segment;
+use super::{Engine, no_pool};
+use crate::error::{Error, Result};
+use crate::ids::PoolId;
+use crate::model::{DataPool, NewPool, PoolUpdate};
+
+impl Engine {
+    /// A pool's row.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub(crate) fn pool_row(&self, id: PoolId) -> Result<DataPool> {
+        let snapshot = self.snapshot()?;
+        let Some(pools) = snapshot.table(schema::POOLS)? else { return Err(no_pool(id)) };
+        let row = pools.get(id).storage()?.ok_or_else(|| no_pool(id))?;
+        codec::decode_pool(id, row.value())
+    }
+
+    /// The id of the pool of that name, if there is one.
+    pub(crate) fn pool_id(&self, name: &str) -> Result<Option<PoolId>> {
+        let snapshot = self.snapshot()?;
+        let Some(names) = snapshot.table(schema::POOL_NAMES)? else { return Ok(None) };
+        Ok(names.get(name.as_bytes()).storage()?.map(|id| id.value()))
+    }
+
+    /// Every pool's row, by ascending id.
+    pub(crate) fn pool_rows(&self) -> Result<Vec<DataPool>> {
+        let snapshot = self.snapshot()?;
+        let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(Vec::new()) };
+        let mut rows = Vec::new();
+        for row in pools.range::<u64>(..).storage()? {
+            let (id, row) = row.storage()?;
+            rows.push(codec::decode_pool(id.value(), row.value())?);
+        }
+        Ok(rows)
+    }
+
+    /// Makes a pool.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if the name is taken.
+    pub(crate) fn create_pool(&self, new: &NewPool) -> Result<DataPool> {
+        self.exclusive(|_| {
+            self.check_name_is_free(&new.name)?;
+            let txn = self.begin()?;
+            let now = self.clock.now();
+            let pool = DataPool {
+                id: take_pool_id(&txn)?,
+                name: new.name.clone(),
+                description: new.description.clone(),
+                created_at: now,
+                updated_at: now,
+            };
+            write_pool(&txn, &pool)?;
+            self.commit(txn, |_| {})?;
+            Ok(pool)
+        })
+    }
+
+    /// Changes a pool.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `AlreadyExists` if the new name is another pool's.
+    pub(crate) fn update_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool> {
+        self.exclusive(|_| {
+            let mut pool = self.pool_row(id)?;
+            let old_name = pool.name.clone();
+            if let Some(name) = update.name.as_ref().filter(|name| **name != old_name) {
+                self.check_name_is_free(name)?;
+                pool.name.clone_from(name);
+            }
+            if let Some(description) = &update.description {
+                pool.description.clone_from(description);
+            }
+            pool.updated_at = self.clock.now().max(pool.updated_at);
+            let txn = self.begin()?;
+            txn.open_table(schema::POOL_NAMES).storage()?.remove(old_name.as_bytes()).storage()?;
+            write_pool(&txn, &pool)?;
+            self.commit(txn, |_| {})?;
+            Ok(pool)
+        })
+    }
+
+    /// Deletes a pool with everything in it, in one commit.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub(crate) fn delete_pool(&self, id: PoolId) -> Result<()> {
+        self.exclusive(|core| {
+            let view = self.view(id)?;
+            let pool = self.pool_row(id)?;
+            let txn = self.begin()?;
+            for number in view.state.segments.iter().map(|segment| segment.number).chain(view.state.doomed.to_vec()) {
+                drop_segment(&txn, id, number)?;
+            }
+            txn.open_table(schema::POOLS).storage()?.remove(id).storage()?;
+            txn.open_table(schema::POOL_NAMES).storage()?.remove(pool.name.as_bytes()).storage()?;
+            txn.open_table(schema::POOL_HEADS).storage()?.remove(id).storage()?;
+            let unfolded = view.state.unfolded();
+            drop(view);
+            self.commit(txn, |published| {
+                published.pools.insert(id, None);
+                self.unfolded.fetch_sub(unfolded, std::sync::atomic::Ordering::Relaxed);
+            })?;
+            core.pools.remove(&id);
+            core.work.remove(&id);
+            Ok(())
+        })
+    }
+
+    fn check_name_is_free(&self, name: &str) -> Result<()> {
+        match self.pool_id(name)? {
+            None => Ok(()),
+            Some(id) => Err(Error::already_exists(format!(
+                "the name {name:?} is taken by data pool {id}; names are unique"
+            ))),
+        }
+    }
+}
+
+fn take_pool_id(txn: &WriteTransaction) -> Result<PoolId> {
+    let mut meta = txn.open_table(schema::META).storage()?;
+    let next = meta.get(schema::META_NEXT_POOL).storage()?.map(|bytes| bytes.value().to_vec());
+    let next = next.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    let id = next.ok_or_else(|| Error::corrupt("the store's next pool id is missing or damaged"))?;
+    meta.insert(schema::META_NEXT_POOL, (id + 1).to_le_bytes().as_slice()).storage()?;
+    Ok(id)
+}
+
+fn write_pool(txn: &WriteTransaction, pool: &DataPool) -> Result<()> {
+    let row = codec::encode_pool(pool)?;
+    txn.open_table(schema::POOLS).storage()?.insert(pool.id, row.as_slice()).storage()?;
+    txn.open_table(schema::POOL_NAMES).storage()?.insert(pool.name.as_bytes(), pool.id).storage()?;
+    Ok(())
+}
+

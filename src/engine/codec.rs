@@ -1,0 +1,140 @@
+//! Rows of models, as bytes: the only module that knows bincode.
+//!
+//! Layout of every row: one tag byte (1), then bincode 2's standard configuration. The tag lets another codec
+//! replace this one. Always holds: decoding is limited in bytes, consumes every byte, and answers damage with an
+//! error, never with a panic or a huge allocation.
+
+use serde::{Deserialize, Serialize};
+
+use super::schema::SegmentNumber;
+use crate::error::{Error, Result};
+use crate::ids::{PoolId, RecordId};
+use crate::model::{DataPool, Origin};
+use crate::time::Timestamp;
+
+const TAG_BINCODE: u8 = 1;
+
+/// No row may claim to hold more than this. The largest is the head of a pool with 2^20 segments.
+const ROW_MAX_BYTES: usize = 64 << 20;
+
+fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>> {
+    let mut bytes = bincode::serde::encode_to_vec(row, bincode::config::standard())
+        .map_err(|error| Error::storage(format!("a row cannot be encoded: {error}")).with_source(error))?;
+    bytes.insert(0, TAG_BINCODE);
+    Ok(bytes)
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(what: &str, bytes: &[u8]) -> Result<T> {
+    let body = match bytes.split_first() {
+        Some((&TAG_BINCODE, body)) => body,
+        Some((tag, _)) => return Err(Error::corrupt(format!("{what}: unknown row tag {tag}"))),
+        None => return Err(Error::corrupt(format!("{what}: the row is empty"))),
+    };
+    let config = bincode::config::standard().with_limit::<ROW_MAX_BYTES>();
+    let (row, used) = bincode::serde::decode_from_slice(body, config)
+        .map_err(|error| Error::corrupt(format!("{what}: {error}")).with_source(error))?;
+    if used != body.len() {
+        return Err(Error::corrupt(format!("{what}: {} bytes too many", body.len() - used)));
+    }
+    Ok(row)
+}
+
+#[derive(Serialize, Deserialize)]
+struct PoolRow {
+    name: String,
+    description: Option<String>,
+    created_at: i64,
+    updated_at: i64,
+}
+
+pub(crate) fn encode_pool(pool: &DataPool) -> Result<Vec<u8>> {
+    encode(&PoolRow {
+        name: pool.name.clone(),
+        description: pool.description.clone(),
+        created_at: pool.created_at.as_micros(),
+        updated_at: pool.updated_at.as_micros(),
+    })
+}
+
+pub(crate) fn decode_pool(id: PoolId, bytes: &[u8]) -> Result<DataPool> {
+    let row: PoolRow = decode("a pool's row", bytes)?;
+    Ok(DataPool {
+        id,
+        name: row.name,
+        description: row.description,
+        created_at: Timestamp::from_micros(row.created_at),
+        updated_at: Timestamp::from_micros(row.updated_at),
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct OriginRow {
+    flow: Option<String>,
+    run: Option<String>,
+    step: Option<String>,
+}
+
+pub(crate) fn encode_origin(origin: &Origin) -> Result<Vec<u8>> {
+    encode(&OriginRow {
+        flow: origin.flow().map(ToString::to_string),
+        run: origin.run().map(ToString::to_string),
+        step: origin.step().map(ToString::to_string),
+    })
+}
+
+pub(crate) fn decode_origin(bytes: &[u8]) -> Result<Origin> {
+    let row: OriginRow = decode("an origin", bytes)?;
+    Ok(Origin { flow: row.flow.map(Into::into), run: row.run.map(Into::into), step: row.step.map(Into::into) })
+}
+
+/// A pool's head: what changes at folds, seals and limit changes only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeadRow {
+    /// Records below this id are dead.
+    pub(crate) watermark: RecordId,
+    /// Records below this id are in their segments' indexes.
+    pub(crate) folded_to: RecordId,
+    /// No record is older than this: the `created_at` of the newest record dropped so far.
+    pub(crate) last_time: i64,
+    /// The segments that hold records, oldest first. The last is the open one.
+    pub(crate) segments: Vec<SegmentRow>,
+    /// Dropped segments whose rows in shared tables are still to be removed.
+    pub(crate) doomed: Vec<SegmentNumber>,
+}
+
+/// A segment of a head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentRow {
+    pub(crate) number: SegmentNumber,
+    pub(crate) first_id: RecordId,
+    /// How many records a sealed segment holds; 0 for the open one, whose last record tells.
+    pub(crate) sealed_len: u32,
+}
+
+pub(crate) fn encode_head(head: &HeadRow) -> Result<Vec<u8>> {
+    encode(head)
+}
+
+pub(crate) fn decode_head(bytes: &[u8]) -> Result<HeadRow> {
+    decode("a pool's head", bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_rows_are_errors_and_never_panic_or_allocate_without_bound() {
+        let good = encode_origin(&Origin::new("flow", "run", "step")).unwrap();
+        assert_eq!(decode_origin(&good).unwrap(), Origin::new("flow", "run", "step"));
+        for end in 0..good.len() {
+            assert!(decode_origin(&good[..end]).is_err());
+        }
+        let mut long = good.clone();
+        long.push(0);
+        assert!(decode_origin(&long).is_err());
+        // A length of 2^63: refused before anything is allocated.
+        assert!(decode_origin(&[1, 1, 253, 0, 0, 0, 0, 0, 0, 0, 128]).is_err());
+        assert!(decode_origin(&[2, 0, 0, 0]).is_err());
+    }
+}

@@ -1,0 +1,259 @@
+//! Deciding: what a group's operations change in one pool, before anything is written.
+//!
+//! Owns: [`PoolDraft`], the current view plus an overlay of what earlier operations of the group decided. Always
+//! holds: an operation looks everything up before it changes the draft, so a refused one leaves no trace; ids,
+//! segments and deletions of the draft are those that the write will make.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::fingerprint::BuildFingerprintHasher;
+use super::plan::Plan;
+use super::schema::{ChunkNumber, Fingerprint};
+use super::state::{PoolState, SegmentState};
+use super::tail::TailView;
+use super::view::View;
+use crate::dedupe::{Mode, Verdict, Verdicts};
+use crate::error::Result;
+use crate::ids::RecordId;
+use crate::model::{Origin, Record};
+use crate::query::{RecordFilter, RecordSort};
+use crate::time::Timestamp;
+
+/// A record that the group adds: an item of one of the group's batches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewRecord {
+    pub(crate) batch: usize,
+    pub(crate) item: usize,
+}
+
+/// One pool as the group will leave it.
+#[derive(Debug)]
+pub(crate) struct PoolDraft {
+    pub(crate) base: Arc<View>,
+    pub(crate) state: PoolState,
+    /// The group's pool time.
+    pub(crate) time: Timestamp,
+    pub(crate) batches: Vec<Arc<Batch>>,
+    /// The records to append, in id order, from the base's `next_id` on.
+    pub(crate) new: Vec<NewRecord>,
+    newest: HashMap<Fingerprint, RecordId, BuildFingerprintHasher>,
+    /// Chunks of segments (by index) whose deletions changed.
+    pub(crate) dirty_deletions: BTreeSet<(usize, ChunkNumber)>,
+    pub(crate) head_changed: bool,
+}
+
+impl PoolDraft {
+    pub(crate) fn new(base: Arc<View>, now: Timestamp) -> Self {
+        let state = PoolState::clone(&base.state);
+        Self {
+            time: now.max(state.last_time),
+            state,
+            base,
+            batches: Vec::new(),
+            new: Vec::new(),
+            newest: HashMap::default(),
+            dirty_deletions: BTreeSet::new(),
+            head_changed: false,
+        }
+    }
+
+    fn find_any(&self, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
+        match self.find_new(fingerprint) {
+            Some(id) => Ok(Some(id)),
+            None => self.base.find_any(&self.state, fingerprint),
+        }
+    }
+
+    /// A live record of the fingerprint that this group adds.
+    fn find_new(&self, fingerprint: Fingerprint) -> Option<RecordId> {
+        self.newest.get(&fingerprint).copied().filter(|id| self.state.is_live(*id))
+    }
+
+    /// Decides a batch. With `firsts`, duplicates say which record was first.
+    pub(crate) fn dedupe(&mut self, mode: Mode, batch: &Arc<Batch>, firsts: Firsts) -> Result<Verdicts> {
+        let mut present = vec![None; batch.len()];
+        for (fingerprint, index) in batch.by_fingerprint() {
+            let found = match (firsts, self.find_new(fingerprint)) {
+                (_, Some(id)) => Some(id),
+                (Firsts::Ignored, None) => self.base.find_any(&self.state, fingerprint)?,
+                (Firsts::Wanted, None) => self.base.find_first(&self.state, fingerprint)?,
+            };
+            if let Some(slot) = present.get_mut(index) {
+                *slot = found;
+            }
+        }
+        let known = match firsts {
+            Firsts::Ignored => HashMap::new(),
+            Firsts::Wanted => self.fetch(present.iter().copied().flatten())?,
+        };
+        // From here on nothing fails.
+        let number = self.batches.len();
+        self.batches.push(Arc::clone(batch));
+        let mut seen: HashMap<Fingerprint, Option<RecordId>, BuildFingerprintHasher> = HashMap::default();
+        let mut decided = Vec::with_capacity(batch.len());
+        for (item, (entry, found)) in batch.items().iter().zip(present).enumerate() {
+            let earlier = found.map(Some).or_else(|| seen.get(&entry.fingerprint).copied());
+            if let Some(first) = earlier {
+                decided.push((Verdict::Duplicate, first));
+                continue;
+            }
+            let tracked = mode.tracks().then(|| self.append(entry.fingerprint, NewRecord { batch: number, item }));
+            seen.insert(entry.fingerprint, tracked);
+            decided.push((Verdict::New, None));
+        }
+        let firsts = match firsts {
+            Firsts::Ignored => Vec::new(),
+            Firsts::Wanted => {
+                let record = |id: RecordId| known.get(&id).cloned().or_else(|| self.new_record(id));
+                decided.iter().map(|(_, first)| first.and_then(record)).collect()
+            }
+        };
+        Ok(Verdicts::new(mode, decided.into_iter().map(|(verdict, _)| verdict).collect(), firsts))
+    }
+
+    fn fetch(&self, ids: impl Iterator<Item = RecordId>) -> Result<HashMap<RecordId, Record>> {
+        let stored: BTreeSet<RecordId> = ids.filter(|id| *id < self.base.state.next_id).collect();
+        let stored: Vec<RecordId> = stored.into_iter().collect();
+        Ok(self.base.fetch(&stored)?.into_iter().map(|record| (record.id, record)).collect())
+    }
+
+    /// A record that this group adds, as it will be.
+    fn new_record(&self, id: RecordId) -> Option<Record> {
+        let position = usize::try_from(id.checked_sub(self.base.state.next_id)?).ok()?;
+        let NewRecord { batch, item } = *self.new.get(position)?;
+        let batch = self.batches.get(batch)?;
+        let none = Origin::none();
+        let origin = batch.origin().map_or(&none, |origin| &**origin);
+        Some(Record {
+            id,
+            data_pool_id: self.state.id,
+            entity_type_id: batch.items().get(item)?.entity_type,
+            value: batch.value(item).to_owned(),
+            flow_id: origin.flow.clone(),
+            flow_run_id: origin.run.clone(),
+            step_id: origin.step.clone(),
+            created_at: self.time,
+        })
+    }
+
+    fn append(&mut self, fingerprint: Fingerprint, record: NewRecord) -> RecordId {
+        let id = self.state.assign_id(self.time);
+        self.new.push(record);
+        self.newest.insert(fingerprint, id);
+        id
+    }
+
+    /// Deletes live records by id. How many there were.
+    pub(crate) fn delete_ids(&mut self, ids: &[RecordId]) -> u64 {
+        ids.iter().map(|id| u64::from(self.delete(*id))).sum()
+    }
+
+    fn delete(&mut self, id: RecordId) -> bool {
+        let geometry = self.state.geometry;
+        if !self.state.is_live(id) {
+            return false;
+        }
+        let Some((index, segment)) = self.state.segment_of(id) else { return false };
+        let slot = segment.slot(id);
+        let Some(segment) = Arc::make_mut(&mut self.state.segments).get_mut(index) else { return false };
+        Arc::make_mut(&mut segment.deleted).insert(geometry, slot);
+        self.dirty_deletions.insert((index, geometry.chunk_of(slot).0));
+        true
+    }
+
+    /// Deletes every live record of the batch's keys. How many there were.
+    pub(crate) fn delete_keys(&mut self, batch: &Batch) -> Result<u64> {
+        let mut ids = Vec::new();
+        for (fingerprint, _) in batch.by_fingerprint() {
+            ids.extend(self.find_new(fingerprint));
+            ids.extend(self.base.find_all(&self.state, fingerprint)?);
+        }
+        Ok(self.delete_ids(&ids))
+    }
+
+    /// Deletes every live record that the filter takes. How many there were.
+    ///
+    /// The filter is answered from the base: this must be the group's only operation.
+    pub(crate) fn delete_where(&mut self, filter: &RecordFilter) -> Result<u64> {
+        let base = Arc::clone(&self.base);
+        let plan = Plan::new(&base, filter)?;
+        let mut chunks = Vec::new();
+        let mut ids = Vec::new();
+        plan.visit(RecordSort::Ascending, |block| {
+            match block.chunk {
+                Some(chunk) => chunks.push((chunk, block.positions())),
+                None => ids.extend(block.ids()),
+            }
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+        let mut deleted = self.delete_ids(&ids);
+        for ((index, chunk), positions) in chunks {
+            if let Some(segment) = Arc::make_mut(&mut self.state.segments).get_mut(index) {
+                deleted += Arc::make_mut(&mut segment.deleted).insert_all(chunk, &positions);
+                self.dirty_deletions.insert((index, chunk));
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes every record, by moving the watermark. How many were live.
+    ///
+    /// This must be the group's only operation.
+    pub(crate) fn clear(&mut self) -> u64 {
+        let live = self.state.live();
+        let state = &mut self.state;
+        let numbers = state.segments.iter().map(|segment| segment.number);
+        let next_number = numbers.clone().max().map_or(0, |number| number + 1);
+        Arc::make_mut(&mut state.doomed).extend(numbers);
+        state.segments = Arc::new(vec![SegmentState::open(next_number, state.next_id, state.last_time)]);
+        state.watermark = state.next_id;
+        state.reset_tails();
+        self.head_changed = true;
+        live
+    }
+
+    /// Whether a live record of the fingerprint is there, those of this group included.
+    pub(crate) fn contains(&self, fingerprint: Fingerprint) -> Result<bool> {
+        Ok(self.find_any(fingerprint)?.is_some())
+    }
+}
+
+/// Whether a dedupe looks up which record was first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Firsts {
+    Ignored,
+    Wanted,
+}
+
+impl PoolState {
+    /// The id of one more record; a full segment is sealed and the next one opened.
+    pub(crate) fn assign_id(&mut self, time: Timestamp) -> RecordId {
+        let id = self.next_id;
+        let capacity = self.geometry.segment_slots;
+        let open = self.segments.last();
+        let (first_id, number) = open.map_or((id, 0), |open| (open.first_id, open.number));
+        if id - first_id >= u64::from(capacity) {
+            let segments = Arc::make_mut(&mut self.segments);
+            if let Some(full) = segments.last_mut() {
+                full.sealed_len = capacity;
+            }
+            segments.push(SegmentState::open(number + 1, id, time));
+        } else if id == first_id
+            && let Some(open) = Arc::make_mut(&mut self.segments).last_mut()
+        {
+            open.base_time = time;
+        }
+        self.next_id = id + 1;
+        self.last_time = time;
+        id
+    }
+
+    /// Everything is folded (or dead): the tails start over.
+    pub(crate) fn reset_tails(&mut self) {
+        self.folded_to = self.next_id;
+        self.frozen = None;
+        self.active = TailView::empty(self.next_id);
+    }
+}

@@ -1,0 +1,46 @@
+//! redb's errors, as the crate's own.
+//!
+//! Owns: the mapping to kinds, and the containment of panics inside dependencies on damaged files. Nothing above
+//! the engine sees a redb type.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Turns redb's results into the crate's.
+pub(super) trait StorageResult<T> {
+    /// The value, or the error of the kind that fits.
+    fn storage(self) -> Result<T>;
+}
+
+impl<T, E: Into<redb::Error>> StorageResult<T> for Result<T, E> {
+    fn storage(self) -> Result<T> {
+        self.map_err(|error| translate(error.into()))
+    }
+}
+
+fn translate(error: redb::Error) -> Error {
+    let kind = match &error {
+        redb::Error::Corrupted(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. } => ErrorKind::Corrupt,
+        redb::Error::DatabaseAlreadyOpen => ErrorKind::AlreadyOpen,
+        redb::Error::DatabaseClosed => ErrorKind::Closed,
+        _ => ErrorKind::Storage,
+    };
+    Error::new(kind, format!("the storage answers: {error}")).with_source(error)
+}
+
+/// Runs code that calls into the storage; a panic in there, which only a damaged file can cause, becomes an
+/// error.
+pub(super) fn contained<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let reason = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        Err(Error::corrupt(format!("the storage panicked while {doing}: {reason}")))
+    })
+}

@@ -1,0 +1,275 @@
+//! Folding: index entries from memory into a segment's tables, in bulk and in slices.
+//!
+//! Owns: [`Fold`], the sorted entries of some records of one segment, and how they merge with what is there.
+//! Always holds: writing a slice twice changes nothing; for every fingerprint with a live folded record, the
+//! entry's slot and its repeats together hold all its live slots, and the entry is the lowest of them or dead.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use redb::{ReadableTable, Table, WriteTransaction};
+use roaring::RoaringBitmap;
+
+use super::failure::StorageResult;
+use super::postings;
+use super::record::{PostingKey, origin_posting_keys};
+use super::schema::{self, Fingerprint, Geometry, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
+use super::state::PoolState;
+use super::tail::TailEntry;
+use crate::error::{Error, Result};
+use crate::ids::{EntityTypeId, PoolId, RecordId};
+use crate::model::Origin;
+
+/// The index entries of records of one segment, before they are sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    fingerprints: Vec<(Fingerprint, Slot)>,
+    entity_types: HashMap<EntityTypeId, RoaringBitmap>,
+    /// By address: equal origins at two addresses merge when their keys are made.
+    origins: HashMap<usize, (Arc<Origin>, RoaringBitmap)>,
+}
+
+impl Entries {
+    pub(crate) fn push(&mut self, slot: Slot, entry: TailEntry) {
+        self.fingerprints.push((entry.fingerprint, slot));
+        self.entity_types.entry(entry.entity_type).or_default().insert(slot);
+        if let Some(origin) = entry.origin {
+            let address = Arc::as_ptr(&origin).addr();
+            self.origins.entry(address).or_insert_with(|| (origin, RoaringBitmap::new())).1.insert(slot);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.fingerprints.len()
+    }
+
+    /// **The one rule** that turns records into posting lists.
+    fn posting_lists(&self) -> BTreeMap<PostingKey, RoaringBitmap> {
+        let mut lists: BTreeMap<PostingKey, RoaringBitmap> = BTreeMap::new();
+        for (entity_type, slots) in &self.entity_types {
+            *lists.entry(PostingKey::of_entity_type(*entity_type)).or_default() |= slots;
+        }
+        for (origin, slots) in self.origins.values() {
+            for key in origin_posting_keys(origin) {
+                *lists.entry(key).or_default() |= slots;
+            }
+        }
+        lists
+    }
+}
+
+/// Sorted index entries on their way into one segment's tables.
+#[derive(Debug)]
+pub(crate) struct Fold {
+    pool: PoolId,
+    segment: SegmentNumber,
+    first_id: RecordId,
+    geometry: Geometry,
+    fingerprints: Vec<(Fingerprint, Slot)>,
+    postings: Vec<(Vec<u8>, RoaringBitmap)>,
+    /// How many of `fingerprints` and of `postings` are written.
+    written: (usize, usize),
+}
+
+/// How much of a fold one commit writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Share {
+    Rows(usize),
+    All,
+}
+
+impl Fold {
+    /// Sorts the entries of records of the segment that begins at `first_id`.
+    pub(crate) fn new(
+        pool: PoolId,
+        geometry: Geometry,
+        segment: SegmentNumber,
+        first_id: RecordId,
+        entries: Entries,
+    ) -> Self {
+        let postings = by_chunk(geometry, entries.posting_lists());
+        let mut fingerprints = entries.fingerprints;
+        fingerprints.sort_unstable();
+        Self { pool, segment, first_id, geometry, fingerprints, postings, written: (0, 0) }
+    }
+
+    pub(crate) fn fingerprints(&self) -> &[(Fingerprint, Slot)] {
+        &self.fingerprints
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.written == (self.fingerprints.len(), self.postings.len())
+    }
+
+    /// Writes the next rows. Whether the fold is done.
+    pub(crate) fn write(&mut self, txn: &WriteTransaction, state: &PoolState, share: Share) -> Result<bool> {
+        let mut left = match share {
+            Share::Rows(rows) => rows,
+            Share::All => usize::MAX,
+        };
+        let start = self.written.0;
+        let end = self.end_of_slice(start, left);
+        if let Some(slice) = self.fingerprints.get(start..end).filter(|slice| !slice.is_empty()) {
+            self.write_fingerprints(txn, state, slice)?;
+            left -= left.min(end - start);
+            self.written.0 = end;
+        }
+        let start = self.written.1;
+        let end = self.postings.len().min(start.saturating_add(left));
+        if let Some(slice) = self.postings.get(start..end).filter(|slice| !slice.is_empty()) {
+            self.write_postings(txn, slice)?;
+            self.written.1 = end;
+        }
+        Ok(self.is_done())
+    }
+
+    /// A slice never cuts between two slots of one fingerprint.
+    fn end_of_slice(&self, start: usize, rows: usize) -> usize {
+        let mut end = self.fingerprints.len().min(start.saturating_add(rows));
+        while let (Some((last, _)), Some((next, _))) =
+            (self.fingerprints.get(end.wrapping_sub(1)), self.fingerprints.get(end))
+        {
+            if last != next {
+                break;
+            }
+            end += 1;
+        }
+        end
+    }
+
+    fn tables(&self) -> SegmentTables {
+        SegmentTables::new(self.pool, self.segment)
+    }
+
+    fn write_fingerprints(
+        &self,
+        txn: &WriteTransaction,
+        state: &PoolState,
+        slice: &[(Fingerprint, Slot)],
+    ) -> Result<()> {
+        let names = self.tables();
+        let mut table = txn.open_table(names.fingerprints()).storage()?;
+        let mut repeats = txn.open_table(schema::REPEATS).storage()?;
+        if table.last().storage()?.is_none() {
+            return self.append_fingerprints(&mut table, &mut repeats, state, slice);
+        }
+        for group in slice.chunk_by(|a, b| a.0 == b.0) {
+            let Some((fingerprint, _)) = group.first() else { continue };
+            let existing = table.get(*fingerprint).storage()?.map(|entry| entry.value());
+            if let Some(entry) = self.merge(&mut repeats, state, existing, group)? {
+                table.insert(*fingerprint, entry).storage()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Into an empty table: ascending through a cursor, which is several times faster.
+    fn append_fingerprints(
+        &self,
+        table: &mut Table<'_, u128, u32>,
+        repeats: &mut RepeatsTable<'_>,
+        state: &PoolState,
+        slice: &[(Fingerprint, Slot)],
+    ) -> Result<()> {
+        let mut cursor = table.upper_bound_mut(std::ops::Bound::<u128>::Unbounded).storage()?;
+        for group in slice.chunk_by(|a, b| a.0 == b.0) {
+            let Some((fingerprint, _)) = group.first() else { continue };
+            if let Some(entry) = self.merge(repeats, state, None, group)? {
+                cursor.insert_before(*fingerprint, entry).storage()?;
+            }
+        }
+        cursor.close().storage()
+    }
+
+    /// The entry that a fingerprint gets, and its repeats; none if the one that is there stays.
+    ///
+    /// A live entry keeps its place and gets the new slots as repeats. A dead one gives its place to the lowest
+    /// live slot among its repeats and the new ones.
+    fn merge(
+        &self,
+        repeats: &mut RepeatsTable<'_>,
+        state: &PoolState,
+        existing: Option<u32>,
+        group: &[(Fingerprint, Slot)],
+    ) -> Result<Option<u32>> {
+        let Some((fingerprint, _)) = group.first() else { return Ok(None) };
+        let is_live = |slot: &Slot| state.is_live(self.first_id + u64::from(*slot));
+        let mut slots: Vec<Slot> = group.iter().map(|(_, slot)| *slot).filter(is_live).collect();
+        let key = |slot| (self.pool, self.segment, *fingerprint, slot);
+        if let Some(entry) = existing {
+            let slot = entry & !HAS_REPEATS;
+            if is_live(&slot) {
+                slots.push(slot);
+            }
+            if entry & HAS_REPEATS != 0 {
+                for row in repeats.range(key(0)..=key(u32::MAX)).storage()? {
+                    slots.extend(Some(row.storage()?.0.value().3).filter(is_live));
+                }
+            }
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        let Some((lowest, others)) = slots.split_first() else { return Ok(None) };
+        for other in others {
+            repeats.insert(key(*other), ()).storage()?;
+        }
+        let entry = if others.is_empty() { *lowest } else { lowest | HAS_REPEATS };
+        Ok((existing != Some(entry)).then_some(entry))
+    }
+
+    fn write_postings(&self, txn: &WriteTransaction, slice: &[(Vec<u8>, RoaringBitmap)]) -> Result<()> {
+        let names = self.tables();
+        let mut table = txn.open_table(names.postings()).storage()?;
+        let size = self.geometry.chunk_slots;
+        for (key, slots) in slice {
+            let existing = match table.get(key.as_slice()).storage()? {
+                Some(list) => Some(postings::decode(list.value(), size)?),
+                None => None,
+            };
+            let bytes = match existing {
+                Some(existing) => postings::encode(&(existing | slots), size),
+                None => postings::encode(slots, size),
+            };
+            table.insert(key.as_slice(), bytes.as_slice()).storage()?;
+        }
+        Ok(())
+    }
+}
+
+type RepeatsTable<'txn> = Table<'txn, (u64, u32, u128, u32), ()>;
+
+/// Posting lists over a segment, cut into rows by chunk, in key order.
+fn by_chunk(geometry: Geometry, lists: BTreeMap<PostingKey, RoaringBitmap>) -> Vec<(Vec<u8>, RoaringBitmap)> {
+    let mut rows = Vec::new();
+    for (key, slots) in lists {
+        let mut slots = slots.iter().peekable();
+        while let Some(first) = slots.peek() {
+            let (chunk, _) = geometry.chunk_of(*first);
+            let base = chunk * geometry.chunk_slots;
+            let within = std::iter::from_fn(|| slots.next_if(|slot| geometry.chunk_of(*slot).0 == chunk));
+            let positions: RoaringBitmap = within.map(|slot| slot - base).collect();
+            rows.push((key.at_chunk(chunk), positions));
+        }
+    }
+    rows
+}
+
+/// Folds records of any segments of a pool at once: those of tails, and new ones.
+pub(crate) fn fold_now(
+    txn: &WriteTransaction,
+    state: &PoolState,
+    records: impl Iterator<Item = (RecordId, TailEntry)>,
+) -> Result<()> {
+    let mut by_segment: BTreeMap<usize, Entries> = BTreeMap::new();
+    for (id, entry) in records {
+        let (index, segment) =
+            state.segment_of(id).ok_or_else(|| Error::corrupt(format!("no segment holds record {id}")))?;
+        by_segment.entry(index).or_default().push(segment.slot(id), entry);
+    }
+    for (index, entries) in by_segment {
+        let Some(segment) = state.segments.get(index) else { continue };
+        Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries)
+            .write(txn, state, Share::All)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Loading: a pool's state from the file, and rebuilding its tails from the records that no index has.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::codec::{self, HeadRow, SegmentRow};
+use super::failure::StorageResult;
+use super::fingerprint::HashKey;
+use super::liveness::Deleted;
+use super::membership::FilterCell;
+use super::postings;
+use super::record;
+use super::schema::{self, Geometry, SegmentTables};
+use super::state::{PoolState, SegmentState};
+use super::tail::{TailEntry, TailView};
+use super::view::{Snapshot, View};
+use super::write::record_count;
+use crate::error::{Error, Result};
+use crate::ids::{PoolId, RecordId};
+use crate::time::Timestamp;
+
+/// Loads a pool; none if there is no such pool.
+pub(super) fn load(
+    snapshot: &Arc<Snapshot>,
+    geometry: Geometry,
+    hash_key: &HashKey,
+    id: PoolId,
+) -> Result<Option<PoolState>> {
+    let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(None) };
+    let Some(row) = pools.get(id).storage()? else { return Ok(None) };
+    let created_at = codec::decode_pool(id, row.value())?.created_at;
+    let head = read_head(snapshot, id)?.unwrap_or_else(|| first_head(created_at));
+    check_head(id, &head)?;
+    let segments = head.segments.iter().map(|row| load_segment(snapshot, geometry, id, row, head.last_time));
+    let segments: Vec<SegmentState> = segments.collect::<Result<_>>()?;
+    let open = segments.last().ok_or_else(|| Error::corrupt(format!("pool {id} has no segment")))?;
+    let open_len = match snapshot.table(SegmentTables::new(id, open.number).records())? {
+        Some(records) => record_count(&records)?,
+        None => 0,
+    };
+    let next_id = open.first_id + u64::from(open_len);
+    if head.folded_to > next_id || head.watermark > next_id {
+        return Err(Error::corrupt(format!(
+            "pool {id}: the next id is {next_id}, but records below {} are folded and below {} dead",
+            head.folded_to, head.watermark
+        )));
+    }
+    let state = PoolState {
+        id,
+        geometry,
+        watermark: head.watermark,
+        folded_to: head.folded_to,
+        next_id,
+        last_time: Timestamp::from_micros(head.last_time),
+        segments: Arc::new(segments),
+        doomed: Arc::new(head.doomed),
+        frozen: None,
+        active: TailView::empty(head.folded_to),
+    };
+    let view = View::new(Arc::clone(snapshot), Arc::new(state.clone()), hash_key.clone());
+    let last_time = match view.last_record_time()? {
+        Some(time) => time.max(state.last_time),
+        None => state.last_time,
+    };
+    let (frozen, active) = rebuild_tails(&view, hash_key)?;
+    Ok(Some(PoolState { last_time, frozen, active, ..state }))
+}
+
+fn read_head(snapshot: &Snapshot, id: PoolId) -> Result<Option<HeadRow>> {
+    let Some(heads) = snapshot.table(schema::POOL_HEADS)? else { return Ok(None) };
+    heads.get(id).storage()?.map(|row| codec::decode_head(row.value())).transpose()
+}
+
+/// The head of a pool that never needed one.
+fn first_head(created_at: Timestamp) -> HeadRow {
+    let segment = SegmentRow { number: 0, first_id: 1, sealed_len: 0 };
+    let last_time = created_at.as_micros();
+    HeadRow { watermark: 1, folded_to: 1, last_time, segments: vec![segment], doomed: Vec::new() }
+}
+
+fn check_head(id: PoolId, head: &HeadRow) -> Result<()> {
+    let in_order = head.segments.windows(2).all(|pair| match pair {
+        [a, b] => {
+            a.number < b.number && a.sealed_len > 0 && a.first_id.saturating_add(a.sealed_len.into()) <= b.first_id
+        }
+        _ => true,
+    });
+    let open = head.segments.last().is_some_and(|open| open.sealed_len == 0 && open.first_id < u64::MAX / 2);
+    let first = head.segments.first().is_some_and(|first| first.first_id > 0);
+    if in_order && open && first {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!("pool {id}: its list of segments is damaged")))
+}
+
+fn load_segment(
+    snapshot: &Snapshot,
+    geometry: Geometry,
+    pool: PoolId,
+    row: &SegmentRow,
+    head_time: i64,
+) -> Result<SegmentState> {
+    let key = |number| (pool, row.number, number);
+    let base_time = match snapshot.table(schema::TIMES)? {
+        Some(times) => times.get(key(0)).storage()?.map(|time| time.value()),
+        None => None,
+    };
+    let mut chunks = BTreeMap::new();
+    if let Some(deleted) = snapshot.table(schema::DELETED)? {
+        for entry in deleted.range(key(0)..=key(u32::MAX)).storage()? {
+            let (key, bitmap) = entry.storage()?;
+            let bitmap = postings::decode(bitmap.value(), geometry.chunk_slots)?;
+            chunks.insert(key.value().2, Arc::new(bitmap));
+        }
+    }
+    let is_filtered = match snapshot.table(schema::MEMBERSHIP)? {
+        Some(membership) => membership.get(key(0)).storage()?.is_some(),
+        None => false,
+    };
+    Ok(SegmentState {
+        number: row.number,
+        first_id: row.first_id,
+        sealed_len: row.sealed_len,
+        base_time: Timestamp::from_micros(base_time.unwrap_or(head_time)),
+        deleted: Arc::new(Deleted::from_chunks(chunks)),
+        filter: if is_filtered { FilterCell::stored() } else { FilterCell::default() },
+    })
+}
+
+/// The entries of the records that no index has. Those of a segment that is sealed already are frozen: its fold
+/// was under way.
+fn rebuild_tails(view: &View, hash_key: &HashKey) -> Result<(Option<TailView>, TailView)> {
+    let state = &view.state;
+    let open_first = state.open_segment().map_or(state.next_id, |open| open.first_id);
+    let sealed = state.folded_to..open_first.max(state.folded_to);
+    let frozen = match sealed.is_empty() {
+        true => None,
+        false => Some(rebuild_tail(view, hash_key, sealed.clone())?),
+    };
+    let active = rebuild_tail(view, hash_key, sealed.end..state.next_id)?;
+    Ok((frozen, active))
+}
+
+fn rebuild_tail(view: &View, hash_key: &HashKey, ids: std::ops::Range<RecordId>) -> Result<TailView> {
+    let tail = TailView::empty(ids.start);
+    let Some((index, segment)) = view.state.segment_of(ids.start) else { return Ok(tail) };
+    let Some(records) = view.records(index)? else { return Ok(tail) };
+    let slots = segment.slot(ids.start)..segment.slot(ids.end);
+    let mut origins = HashMap::new();
+    let mut entries = Vec::with_capacity(slots.len());
+    for (row, slot) in records.range(slots.clone()).storage()?.zip(slots.clone()) {
+        let (key, row) = row.storage()?;
+        if key.value() != slot {
+            break;
+        }
+        let stored = record::decode(slot, segment.base_time, row.value())?;
+        let origin = match stored.origin_code {
+            None => None,
+            Some(code) => Some(match origins.get(&code) {
+                Some(origin) => Arc::clone(origin),
+                None => {
+                    let origin = view.origin(segment, code)?;
+                    origins.insert(code, Arc::clone(&origin));
+                    origin
+                }
+            }),
+        };
+        let fingerprint = hash_key.fingerprint(stored.entity_type, stored.value);
+        entries.push(TailEntry { fingerprint, entity_type: stored.entity_type, origin });
+    }
+    if entries.len() != slots.len() {
+        return Err(Error::corrupt(format!(
+            "pool {}: segment {} has a gap in its records",
+            view.state.id, segment.number
+        )));
+    }
+    Ok(tail.append(entries.into_iter()))
+}
+
+impl View {
+    /// The pool time of the newest record of the pool, dead or alive.
+    fn last_record_time(&self) -> Result<Option<Timestamp>> {
+        match self.state.next_id.checked_sub(1) {
+            Some(last) if self.state.segment_of(last).is_some() => self.created_at(last).map(Some),
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Membership filters of sealed segments: whether a fingerprint may be in a segment at all.
+//!
+//! Owns: the filter and its form on disk. A Bloom filter (fastbloom), 12 bits and 4 probes a fingerprint:
+//! 0.64 % false positives, 7 ns a question. It was chosen over a binary fuse filter (xorf: 0.39 %, 7 ns, three
+//! quarters of the size) because it can be built piece by piece, a slice per commit, where the other one takes
+//! 63 ms at once for 2^20 fingerprints.
+//!
+//! Layout (format 1): block 0 is a u32, little-endian, the number of 64-bit words; each further block is up to
+//! 510 words, little-endian. Always holds: a filter that does not know a fingerprint of its own segment is not
+//! used (see [`Filter::knows_all`]): its crate then probes other bits than the one that wrote it.
+
+use std::sync::{Arc, OnceLock};
+
+use fastbloom::BloomFilter;
+
+use super::fingerprint::low_half;
+use super::schema::{BLOCK_MAX_BYTES, Fingerprint};
+
+const BITS_PER_FINGERPRINT: usize = 12;
+const PROBES: u32 = 4;
+const WORDS_PER_BLOCK: usize = BLOCK_MAX_BYTES / 8;
+
+/// The filter of one segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Filter(BloomFilter);
+
+impl Filter {
+    pub(crate) fn for_segment_of(slots: u32) -> Self {
+        let bits = (slots as usize).max(64) * BITS_PER_FINGERPRINT;
+        // The seed plays no part: only hashes are inserted, never values to be hashed.
+        Self(BloomFilter::with_num_bits(bits).seed(&0).hashes(PROBES))
+    }
+
+    pub(crate) fn insert(&mut self, fingerprint: Fingerprint) {
+        self.0.insert_hash(low_half(fingerprint));
+    }
+
+    pub(crate) fn may_contain(&self, fingerprint: Fingerprint) -> bool {
+        self.0.contains_hash(low_half(fingerprint))
+    }
+
+    /// Whether it knows each of some fingerprints that are in the segment.
+    pub(crate) fn knows_all(&self, members: &[Fingerprint]) -> bool {
+        members.iter().all(|member| self.may_contain(*member))
+    }
+
+    /// The blocks that are stored, block 0 first.
+    pub(crate) fn to_blocks(&self) -> Vec<Vec<u8>> {
+        let words = self.0.as_slice();
+        let count = u32::try_from(words.len()).unwrap_or(u32::MAX);
+        let mut blocks = vec![count.to_le_bytes().to_vec()];
+        let block = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        blocks.extend(words.chunks(WORDS_PER_BLOCK).map(block));
+        blocks
+    }
+
+    /// The filter from its blocks; none if they are not whole.
+    pub(crate) fn from_blocks(blocks: &[Vec<u8>]) -> Option<Self> {
+        let (head, body) = blocks.split_first()?;
+        let count = u32::from_le_bytes(head.as_slice().try_into().ok()?) as usize;
+        let words: Vec<u64> = body.iter().flat_map(|block| block.as_chunks::<8>().0).map(|word| u64::from_le_bytes(*word)).collect();
+        (words.len() == count && count > 0).then(|| Self(BloomFilter::from_vec(words).seed(&0).hashes(PROBES)))
+    }
+}
+
+/// Where a segment's filter is kept once it is loaded or built; shared by the states of many commits.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FilterCell {
+    is_stored: bool,
+    filter: Arc<OnceLock<Option<Filter>>>,
+}
+
+impl FilterCell {
+    /// A filter that was just built and stored.
+    pub(crate) fn ready(filter: Filter) -> Self {
+        Self { is_stored: true, filter: Arc::new(OnceLock::from(Some(filter))) }
+    }
+
+    /// A filter that is on disk and is loaded when first asked.
+    pub(crate) fn stored() -> Self {
+        Self { is_stored: true, filter: Arc::default() }
+    }
+
+    /// Whether the segment's filter is on disk.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.is_stored
+    }
+
+    /// The filter, or that there is none; nothing if it was not looked for yet.
+    pub(crate) fn get(&self) -> Option<&Option<Filter>> {
+        self.filter.get()
+    }
+
+    pub(crate) fn set(&self, filter: Option<Filter>) -> &Option<Filter> {
+        self.filter.get_or_init(|| filter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fingerprints(count: u64) -> Vec<Fingerprint> {
+        let mix = |n: u64| u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 17 | u128::from(n.wrapping_mul(0xd1b5_4a32_d192_ed03));
+        (1..=count).map(mix).collect()
+    }
+
+    #[test]
+    fn a_filter_reads_back_and_knows_its_members() {
+        let members = fingerprints(5_000);
+        let mut filter = Filter::for_segment_of(5_000);
+        members.iter().for_each(|member| filter.insert(*member));
+        let blocks = filter.to_blocks();
+        assert!(blocks.iter().all(|block| block.len() <= BLOCK_MAX_BYTES));
+        let read = Filter::from_blocks(&blocks).unwrap();
+        assert!(read.knows_all(&members));
+        assert!(Filter::from_blocks(&blocks[..blocks.len() - 1]).is_none());
+        let wrong = fingerprints(25_000).split_off(5_000).iter().filter(|other| read.may_contain(**other)).count();
+        assert!(wrong < 20_000 / 50, "{wrong} false positives of 20,000");
+    }
+
+    /// A stored filter must answer the same in every later version.
+    #[test]
+    fn the_probing_is_frozen() {
+        let mut filter = Filter::for_segment_of(64);
+        fingerprints(8).iter().for_each(|member| filter.insert(*member));
+        let words = filter.0.as_slice().to_vec();
+        assert_eq!(words, FROZEN_WORDS);
+    }
+
+    const FROZEN_WORDS: [u64; 12] = [0; 12];
+}

@@ -1,0 +1,241 @@
+//! Opening: from a path to an [`Engine`], or to the reason why not.
+//!
+//! Always holds: a file that is not a store of a format this code knows is refused before a byte of it is
+//! written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::path::Path;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use parking_lot::{Mutex, RwLock};
+use redb::backends::InMemoryBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, TableError, TableHandle};
+
+use super::failure::{StorageResult, contained};
+use super::fingerprint::HashKey;
+use super::schema::{self, FORMAT_VERSION, Geometry, Tuning};
+use super::Engine;
+use super::queue::Queue;
+use crate::disk::Disk;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::{IfMissing, StoreOptions};
+use crate::time::Clock;
+
+/// Where a store lives.
+pub(crate) enum Place<'a> {
+    Path(&'a Path),
+    Memory,
+    /// A disk that a test made.
+    Disk(Box<dyn Disk>),
+}
+
+/// The first bytes of every redb file.
+const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
+
+impl Engine {
+    pub(crate) fn open(
+        place: Place<'_>,
+        options: &StoreOptions,
+        geometry: Geometry,
+        tuning: Tuning,
+    ) -> Result<Self> {
+        if !geometry.is_sound() {
+            return Err(Error::invalid_argument(format!("{geometry:?} is no geometry of a store")));
+        }
+        let mut builder = Builder::new();
+        builder.set_cache_size(options.cache_size);
+        let db = match place {
+            Place::Path(path) => open_file(&mut builder, path, options)?,
+            Place::Memory => builder.create_with_backend(InMemoryBackend::new()).storage()?,
+            Place::Disk(disk) => {
+                contained("opening the store", || builder.create_with_backend(Backend(disk)).storage())?
+            }
+        };
+        let meta = contained("reading the store's format", || match read_meta(&db)? {
+            Some(meta) => Ok(meta),
+            None => make_store(&db, options, geometry),
+        })?;
+        Ok(Self {
+            db,
+            geometry: meta.geometry,
+            tuning,
+            hash_key: HashKey::new(meta.hash_key),
+            clock: Clock::new(options.clock.clone()),
+            durability: options.durability,
+            published: RwLock::default(),
+            queue: Queue::default(),
+            writer: Mutex::default(),
+            unfolded: AtomicUsize::default(),
+            outcome_unknown: AtomicBool::default(),
+            unflushed: AtomicBool::default(),
+            flush_signal: Arc::default(),
+        })
+    }
+}
+
+fn open_file(builder: &mut Builder, path: &Path, options: &StoreOptions) -> Result<Database> {
+    let name = path.display();
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            return Err(Error::new(ErrorKind::NotAStore, format!("{name} is a directory, not a store")));
+        }
+        Ok(meta) if meta.len() > 0 => check_file(path)?,
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if options.if_missing == IfMissing::Fail {
+                return Err(Error::not_found(format!("there is no store at {name}")).with_source(error));
+            }
+        }
+        Err(error) => return Err(Error::io(format_args!("opening {name}"), error)),
+    }
+    contained("opening the store", || builder.create(path).map_err(|error| cannot_open(path, error)))
+}
+
+fn cannot_open(path: &Path, error: DatabaseError) -> Error {
+    let name = path.display();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => already_open(path),
+        DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
+            Error::io(format_args!("opening {name}"), error)
+        }
+        other => Error::corrupt(format!("{name} is damaged: {other}")).with_source(redb::Error::from(other)),
+    }
+}
+
+fn already_open(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::AlreadyOpen,
+        format!("{} is open already, in this process or another one; a store has one handle at a time", path.display()),
+    )
+}
+
+/// Refuses a file that is not a store, or not one that this code reads, by looking only.
+fn check_file(path: &Path) -> Result<()> {
+    let name = path.display();
+    let mut magic = [0; REDB_MAGIC.len()];
+    let mut file = OpenOptions::new().read(true).open(path).map_err(|error| Error::io(format_args!("opening {name}"), error))?;
+    let is_redb = read_full(&mut file, &mut magic)? && magic == REDB_MAGIC;
+    if !is_redb {
+        return Err(Error::new(
+            ErrorKind::NotAStore,
+            format!("{name} is not a data pool store: it does not begin like one"),
+        ));
+    }
+    drop(file);
+    let opened = contained("reading the file", || match Builder::new().set_cache_size(0).open_read_only(path) {
+        Ok(db) => read_meta(&db).map(|_| ()),
+        Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
+        // It was not closed; only a writable open can tell more, after its repair.
+        Err(DatabaseError::RepairAborted) => Ok(()),
+        Err(error) => Err(cannot_open(path, error)),
+    });
+    opened
+}
+
+fn read_full(file: &mut File, bytes: &mut [u8]) -> Result<bool> {
+    match file.read_exact(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(Error::io("reading the file's first bytes", error)),
+    }
+}
+
+struct Meta {
+    hash_key: [u8; 16],
+    geometry: Geometry,
+}
+
+/// What the file says of itself; none if it is a new one.
+fn read_meta(db: &impl ReadableDatabase) -> Result<Option<Meta>> {
+    let txn = db.begin_read().storage()?;
+    let table = match txn.open_table(schema::META) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => {
+            return match txn.list_tables().storage()?.next() {
+                None => Ok(None),
+                Some(other) => Err(not_a_store(&format!("it has a table {:?} and no table \"meta\"", other.name()))),
+            };
+        }
+        Err(TableError::TableTypeMismatch { .. }) => return Err(not_a_store("its table \"meta\" is of another type")),
+        Err(error) => return Err(error).storage(),
+    };
+    let format = table.get(schema::META_FORMAT).storage()?.ok_or_else(|| not_a_store("it names no format"))?;
+    let format = format.value().try_into().map(u32::from_le_bytes).map_err(|_| not_a_store("its format is no number"))?;
+    if format != FORMAT_VERSION {
+        let kind = ErrorKind::UnsupportedFormat { found: format, supported: FORMAT_VERSION };
+        let text = format!("the store has format {format}; this version reads format {FORMAT_VERSION}");
+        return Err(Error::new(kind, text));
+    }
+    let damaged = |what: &str| Error::corrupt(format!("the store's {what} is missing or damaged"));
+    let hash_key = table.get(schema::META_HASH_KEY).storage()?.ok_or_else(|| damaged("hash key"))?;
+    let hash_key = hash_key.value().try_into().map_err(|_| damaged("hash key"))?;
+    let geometry = table.get(schema::META_GEOMETRY).storage()?.ok_or_else(|| damaged("geometry"))?;
+    let geometry = decode_geometry(geometry.value()).ok_or_else(|| damaged("geometry"))?;
+    Ok(Some(Meta { hash_key, geometry }))
+}
+
+fn not_a_store(reason: &str) -> Error {
+    Error::new(ErrorKind::NotAStore, format!("the file is a database but not a data pool store: {reason}"))
+}
+
+fn decode_geometry(bytes: &[u8]) -> Option<Geometry> {
+    let (segment, chunk) = bytes.split_first_chunk::<4>()?;
+    let chunk = u32::from_le_bytes(chunk.try_into().ok()?);
+    let geometry = Geometry { segment_slots: u32::from_le_bytes(*segment), chunk_slots: chunk };
+    geometry.is_sound().then_some(geometry)
+}
+
+/// Writes what a new store says of itself.
+fn make_store(db: &Database, options: &StoreOptions, geometry: Geometry) -> Result<Meta> {
+    let hash_key = options.hash_key.map_or_else(random_bytes, Ok)?;
+    let store_id = random_bytes()?;
+    let txn = db.begin_write().storage()?;
+    {
+        let mut meta = txn.open_table(schema::META).storage()?;
+        let mut put = |name: &[u8], bytes: &[u8]| meta.insert(name, bytes).storage().map(drop);
+        put(schema::META_FORMAT, &FORMAT_VERSION.to_le_bytes())?;
+        put(schema::META_STORE_ID, &store_id)?;
+        put(schema::META_HASH_KEY, &hash_key)?;
+        let sizes = [geometry.segment_slots.to_le_bytes(), geometry.chunk_slots.to_le_bytes()].concat();
+        put(schema::META_GEOMETRY, &sizes)?;
+        put(schema::META_NEXT_POOL, &1_u64.to_le_bytes())?;
+    }
+    txn.commit().storage()?;
+    Ok(Meta { hash_key, geometry })
+}
+
+fn random_bytes() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::storage(format!("the system gives no random bytes: {error}")))?;
+    Ok(bytes)
+}
+
+/// A [`Disk`], as redb wants it.
+#[derive(Debug)]
+struct Backend(Box<dyn Disk>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}

@@ -1,0 +1,138 @@
+//! What is on disk: every table, its key and its value.
+//!
+//! Owns: table names and types, the format version, the geometry of segments and chunks. Always holds: redb
+//! sees byte slices, integers and tuples of integers only. The byte layouts of the values are in
+//! [`super::codec`], [`super::record`] and [`super::postings`].
+
+use redb::TableDefinition;
+
+use crate::ids::PoolId;
+
+/// The version of everything below. A store of a newer version is refused.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// The number of a segment within its pool: from 0, never reused.
+pub(crate) type SegmentNumber = u32;
+/// The position of a record within its segment.
+pub(crate) type Slot = u32;
+/// The position of a run of `chunk_slots` slots within a segment.
+pub(crate) type ChunkNumber = u32;
+/// The hash that stands for an entity type and a value: see [`super::fingerprint`].
+pub(crate) type Fingerprint = u128;
+
+/// name -> bytes. See the `META_*` names.
+pub(crate) const META: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("meta");
+/// u32, little-endian: the format version.
+pub(crate) const META_FORMAT: &[u8] = b"format";
+/// 16 random bytes that tell this store from every other.
+pub(crate) const META_STORE_ID: &[u8] = b"store id";
+/// 16 secret bytes: the key of every fingerprint.
+pub(crate) const META_HASH_KEY: &[u8] = b"hash key";
+/// Two u32, little-endian: slots of a segment, slots of a chunk.
+pub(crate) const META_GEOMETRY: &[u8] = b"geometry";
+/// u64, little-endian: the id that the next pool gets.
+pub(crate) const META_NEXT_POOL: &[u8] = b"next pool id";
+
+/// pool id -> pool row.
+pub(crate) const POOLS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pools");
+/// name -> pool id.
+pub(crate) const POOL_NAMES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("pool names");
+/// pool id -> head row: folded-up-to, watermark, segment list.
+pub(crate) const POOL_HEADS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pool heads");
+
+/// (pool, segment, fingerprint, slot): further records of a value in that segment.
+pub(crate) const REPEATS: TableDefinition<'_, (u64, u32, u128, u32), ()> = TableDefinition::new("repeats");
+/// (pool, segment, code) -> origin row.
+pub(crate) const ORIGINS: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("origins");
+/// (pool, segment, block of [`TIME_BLOCK_SLOTS`] slots) -> `created_at` of the block's first record.
+pub(crate) const TIMES: TableDefinition<'_, (u64, u32, u32), i64> = TableDefinition::new("times");
+/// (pool, segment, chunk) -> bitmap of deleted slots.
+pub(crate) const DELETED: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("deleted");
+/// (pool, segment, block) -> a piece of the segment's membership filter.
+pub(crate) const MEMBERSHIP: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("membership");
+
+/// slot -> record. One table per segment.
+pub(crate) type RecordsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
+/// fingerprint -> lowest slot, top bit set where there are repeats. One table per segment.
+pub(crate) type FingerprintsDefinition<'a> = TableDefinition<'a, u128, u32>;
+/// posting key -> bitmap of slots. One table per segment.
+pub(crate) type PostingsDefinition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+
+/// The names of one segment's own tables.
+#[derive(Debug)]
+pub(crate) struct SegmentTables {
+    records: String,
+    fingerprints: String,
+    postings: String,
+}
+
+impl SegmentTables {
+    pub(crate) fn new(pool: PoolId, segment: SegmentNumber) -> Self {
+        Self {
+            records: format!("records/{pool}/{segment}"),
+            fingerprints: format!("fingerprints/{pool}/{segment}"),
+            postings: format!("postings/{pool}/{segment}"),
+        }
+    }
+
+    pub(crate) fn records(&self) -> RecordsDefinition<'_> {
+        TableDefinition::new(&self.records)
+    }
+
+    pub(crate) fn fingerprints(&self) -> FingerprintsDefinition<'_> {
+        TableDefinition::new(&self.fingerprints)
+    }
+
+    pub(crate) fn postings(&self) -> PostingsDefinition<'_> {
+        TableDefinition::new(&self.postings)
+    }
+}
+
+/// The top bit of a fingerprint's value: [`REPEATS`] has more slots of it.
+pub(crate) const HAS_REPEATS: u32 = 1 << 31;
+
+/// How many slots share a row of [`TIMES`].
+pub(crate) const TIME_BLOCK_SLOTS: u32 = 4_096;
+
+/// The largest value that is stored in one row of its own page: redb gives a larger one several pages.
+pub(crate) const BLOCK_MAX_BYTES: usize = 4_080;
+
+/// The sizes that shape the file. They are stored in it, so that it is always read as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// The most records of a segment. A multiple of `chunk_slots`, at most 2^20.
+    pub(crate) segment_slots: u32,
+    /// The slots of one posting bitmap. At most 2^14, so that a dense one is 2 KiB.
+    pub(crate) chunk_slots: u32,
+}
+
+impl Geometry {
+    pub(crate) const DEFAULT: Self = Self { segment_slots: 1 << 20, chunk_slots: 1 << 14 };
+
+    /// Whether the sizes are such that this code can work with them.
+    pub(crate) fn is_sound(self) -> bool {
+        let chunk_fits = (1..=1 << 14).contains(&self.chunk_slots);
+        let segment_fits = (1..=1 << 20).contains(&self.segment_slots);
+        chunk_fits && segment_fits && self.segment_slots.is_multiple_of(self.chunk_slots)
+    }
+
+    pub(crate) fn chunk_of(self, slot: Slot) -> (ChunkNumber, u32) {
+        (slot / self.chunk_slots, slot % self.chunk_slots)
+    }
+}
+
+/// The sizes that shape the work, not the file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tuning {
+    /// How many unfolded records a pool gathers before they are folded.
+    pub(crate) fold_entries: usize,
+    /// In how many commits a fold of that size is spread.
+    pub(crate) fold_slices: usize,
+    /// How many unfolded records all pools together may have.
+    pub(crate) tails_max_entries: usize,
+}
+
+impl Tuning {
+    pub(crate) const DEFAULT: Self =
+        Self { fold_entries: 65_536, fold_slices: 16, tails_max_entries: 262_144 };
+}

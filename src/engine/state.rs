@@ -1,0 +1,144 @@
+//! A pool as of one commit, in memory: its segments, its watermark, its tails.
+//!
+//! Owns: [`PoolState`]. Always holds: ids of live records are at or above the watermark and below `next_id`;
+//! segments are in id order and do not overlap; every id is folded (below `folded_to`), in the frozen tail or in
+//! the active tail. A state never changes once it is published; a commit publishes the next one.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::codec::{HeadRow, SegmentRow};
+use super::liveness::Deleted;
+use super::membership::FilterCell;
+use super::schema::{Geometry, SegmentNumber, Slot};
+use super::tail::TailView;
+use crate::ids::{PoolId, RecordId};
+use crate::time::Timestamp;
+
+/// A segment as of one commit.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentState {
+    pub(crate) number: SegmentNumber,
+    pub(crate) first_id: RecordId,
+    /// How many records it holds once it is sealed; 0 while it is open.
+    pub(crate) sealed_len: u32,
+    /// What `created_at` of its records counts from.
+    pub(crate) base_time: Timestamp,
+    pub(crate) deleted: Arc<Deleted>,
+    pub(crate) filter: FilterCell,
+}
+
+impl SegmentState {
+    pub(crate) fn open(number: SegmentNumber, first_id: RecordId, base_time: Timestamp) -> Self {
+        let (deleted, filter) = (Arc::default(), FilterCell::default());
+        Self { number, first_id, sealed_len: 0, base_time, deleted, filter }
+    }
+
+    /// The slot of a record of this segment.
+    pub(crate) fn slot(&self, id: RecordId) -> Slot {
+        u32::try_from(id.saturating_sub(self.first_id)).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn id(&self, slot: Slot) -> RecordId {
+        self.first_id + u64::from(slot)
+    }
+}
+
+/// A pool as of one commit.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolState {
+    pub(crate) id: PoolId,
+    pub(crate) geometry: Geometry,
+    /// Records below this id are dead.
+    pub(crate) watermark: RecordId,
+    /// Records below this id are in their segments' indexes.
+    pub(crate) folded_to: RecordId,
+    /// The id that the next record gets.
+    pub(crate) next_id: RecordId,
+    /// The `created_at` of the newest record, dropped ones included.
+    pub(crate) last_time: Timestamp,
+    /// Oldest first; the last one is open. Never empty.
+    pub(crate) segments: Arc<Vec<SegmentState>>,
+    /// Dropped segments whose rows in shared tables are still to be removed.
+    pub(crate) doomed: Arc<Vec<SegmentNumber>>,
+    /// The tail that is being folded, in slices.
+    pub(crate) frozen: Option<TailView>,
+    /// The tail that new records go to.
+    pub(crate) active: TailView,
+}
+
+impl PoolState {
+    /// The segment that holds a record, dead or alive.
+    pub(crate) fn segment_of(&self, id: RecordId) -> Option<(usize, &SegmentState)> {
+        let index = self.segments.partition_point(|segment| segment.first_id <= id).checked_sub(1)?;
+        let segment = self.segments.get(index)?;
+        (id < self.end_of(index)).then_some((index, segment))
+    }
+
+    /// The first id after a segment's records.
+    pub(crate) fn end_of(&self, index: usize) -> RecordId {
+        match self.segments.get(index) {
+            Some(segment) if index + 1 < self.segments.len() => segment.first_id + u64::from(segment.sealed_len),
+            _ => self.next_id,
+        }
+    }
+
+    /// The slots of a segment whose ids are in the range.
+    pub(crate) fn slots_in(&self, index: usize, ids: &Range<RecordId>) -> Range<Slot> {
+        let Some(segment) = self.segments.get(index) else { return 0..0 };
+        let start = ids.start.max(segment.first_id);
+        let end = ids.end.min(self.end_of(index)).max(start);
+        segment.slot(start)..segment.slot(end)
+    }
+
+    /// **The liveness rule.** Dead are records below the watermark and those whose deleted bit is set.
+    pub(crate) fn is_live(&self, id: RecordId) -> bool {
+        id >= self.watermark
+            && self
+                .segment_of(id)
+                .is_some_and(|(_, segment)| !segment.deleted.contains(self.geometry, segment.slot(id)))
+    }
+
+    /// How many records of the id range are live.
+    pub(crate) fn live_in(&self, ids: &Range<RecordId>) -> u64 {
+        let ids = ids.start.max(self.watermark)..ids.end.min(self.next_id);
+        let live_of = |index: usize| {
+            let slots = self.slots_in(index, &ids);
+            let deleted = self.segments.get(index).map(|segment| &segment.deleted);
+            let dead = deleted.map_or(0, |deleted| deleted.count_in(self.geometry, slots.clone()));
+            u64::from(slots.end - slots.start).saturating_sub(dead)
+        };
+        (0..self.segments.len()).map(live_of).sum()
+    }
+
+    /// How many records are live.
+    pub(crate) fn live(&self) -> u64 {
+        self.live_in(&(0..RecordId::MAX))
+    }
+
+    /// The segment that new records go to.
+    pub(crate) fn open_segment(&self) -> Option<&SegmentState> {
+        self.segments.last()
+    }
+
+    /// How many records no index has yet.
+    pub(crate) fn unfolded(&self) -> usize {
+        self.active.len() + self.frozen.as_ref().map_or(0, TailView::len)
+    }
+
+    /// What of this is stored in the pool's head.
+    pub(crate) fn head(&self) -> HeadRow {
+        let row = |segment: &SegmentState| SegmentRow {
+            number: segment.number,
+            first_id: segment.first_id,
+            sealed_len: segment.sealed_len,
+        };
+        HeadRow {
+            watermark: self.watermark,
+            folded_to: self.folded_to,
+            last_time: self.last_time.as_micros(),
+            segments: self.segments.iter().map(row).collect(),
+            doomed: self.doomed.to_vec(),
+        }
+    }
+}

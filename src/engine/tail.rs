@@ -1,0 +1,186 @@
+//! The tail: the index entries of records that are not folded yet, as columns in memory.
+//!
+//! Owns: [`Tail`], which is append-only and shared, and [`TailView`], a tail as of one commit. Always holds: a
+//! view sees no entry at or past its length; entries are appended only after the commit that wrote their records.
+//! Entry `n` belongs to record `first_id + n`. A tail belongs to one segment.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use roaring::RoaringBitmap;
+
+use super::fingerprint::BuildFingerprintHasher;
+use super::schema::Fingerprint;
+use crate::ids::{EntityTypeId, RecordId};
+use crate::model::Origin;
+
+/// What a tail keeps of a record.
+#[derive(Debug, Clone)]
+pub(crate) struct TailEntry {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) entity_type: EntityTypeId,
+    pub(crate) origin: Option<Arc<Origin>>,
+}
+
+/// No earlier entry of the fingerprint.
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug, Default)]
+struct Columns {
+    fingerprints: Vec<Fingerprint>,
+    entity_types: Vec<EntityTypeId>,
+    /// Into `origin_table`; [`NONE`] where there is none.
+    origins: Vec<u32>,
+    /// The previous entry of the same fingerprint: the map holds lists.
+    previous: Vec<u32>,
+    latest: HashMap<Fingerprint, u32, BuildFingerprintHasher>,
+    origin_table: Vec<Arc<Origin>>,
+    origin_index: HashMap<Arc<Origin>, u32>,
+}
+
+impl Columns {
+    fn push(&mut self, entry: TailEntry) {
+        let position = u32::try_from(self.fingerprints.len()).unwrap_or(NONE);
+        let origin = entry.origin.map_or(NONE, |origin| self.intern(origin));
+        let previous = self.latest.insert(entry.fingerprint, position).unwrap_or(NONE);
+        self.fingerprints.push(entry.fingerprint);
+        self.entity_types.push(entry.entity_type);
+        self.origins.push(origin);
+        self.previous.push(previous);
+    }
+
+    fn intern(&mut self, origin: Arc<Origin>) -> u32 {
+        let last = u32::try_from(self.origin_table.len()).unwrap_or(NONE);
+        if self.origin_table.last().is_some_and(|newest| Arc::ptr_eq(newest, &origin)) {
+            return last - 1;
+        }
+        let table = &mut self.origin_table;
+        *self.origin_index.entry(origin).or_insert_with_key(|origin| {
+            table.push(Arc::clone(origin));
+            last
+        })
+    }
+
+    /// The positions of a fingerprint below `len`, newest first.
+    fn positions(&self, fingerprint: Fingerprint, len: usize) -> impl Iterator<Item = u32> {
+        let mut next = self.latest.get(&fingerprint).copied().unwrap_or(NONE);
+        std::iter::from_fn(move || {
+            let position = next;
+            next = *self.previous.get(position as usize)?;
+            Some(position)
+        })
+        .filter(move |position| (*position as usize) < len)
+    }
+}
+
+/// Append-only columns, shared by the states of many commits.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    first_id: RecordId,
+    columns: RwLock<Columns>,
+}
+
+impl Tail {
+    pub(crate) fn starting_at(first_id: RecordId) -> Arc<Self> {
+        Arc::new(Self { first_id, columns: RwLock::default() })
+    }
+}
+
+/// Which entries of a tail a filter takes. Empty lists take all.
+#[derive(Default)]
+pub(crate) struct TailFilter<'a> {
+    pub(crate) entity_types: &'a [EntityTypeId],
+    /// Whether an origin passes; none when the filter does not look at origins.
+    pub(crate) origin: Option<&'a dyn Fn(&Origin) -> bool>,
+    /// Ranges of fingerprints, of which one must hold.
+    pub(crate) fingerprints: Option<&'a [std::ops::RangeInclusive<Fingerprint>]>,
+}
+
+/// A tail as of one commit.
+#[derive(Debug, Clone)]
+pub(crate) struct TailView {
+    tail: Arc<Tail>,
+    len: u32,
+}
+
+impl TailView {
+    pub(crate) fn empty(first_id: RecordId) -> Self {
+        Self { tail: Tail::starting_at(first_id), len: 0 }
+    }
+
+    /// Appends entries behind this view and returns the view that sees them. Views that exist do not.
+    ///
+    /// Only the writer calls this, after the commit of their records, on the newest view of the tail.
+    pub(crate) fn append(&self, entries: impl Iterator<Item = TailEntry>) -> Self {
+        let mut columns = self.tail.columns.write();
+        entries.for_each(|entry| columns.push(entry));
+        let len = u32::try_from(columns.fingerprints.len()).unwrap_or(u32::MAX);
+        Self { tail: Arc::clone(&self.tail), len }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn ids(&self) -> Range<RecordId> {
+        self.tail.first_id..self.tail.first_id + u64::from(self.len)
+    }
+
+    /// The newest record of the fingerprint that is live.
+    pub(crate) fn find_live(&self, fingerprint: Fingerprint, is_live: impl Fn(RecordId) -> bool) -> Option<RecordId> {
+        let columns = self.tail.columns.read();
+        let mut ids = columns.positions(fingerprint, self.len()).map(|position| self.id(position));
+        ids.find(|id| is_live(*id))
+    }
+
+    /// Every record of the fingerprint, dead or alive, newest first.
+    pub(crate) fn find_all(&self, fingerprint: Fingerprint, found: &mut Vec<RecordId>) {
+        let columns = self.tail.columns.read();
+        found.extend(columns.positions(fingerprint, self.len()).map(|position| self.id(position)));
+    }
+
+    fn id(&self, position: u32) -> RecordId {
+        self.tail.first_id + u64::from(position)
+    }
+
+    /// The entries, oldest first.
+    pub(crate) fn entries(&self) -> Vec<(RecordId, TailEntry)> {
+        let columns = self.tail.columns.read();
+        let rows = columns.fingerprints.iter().zip(&columns.entity_types).zip(&columns.origins);
+        let entry = |(id, ((fingerprint, entity_type), origin)): (_, ((&u128, &EntityTypeId), &u32))| {
+            let origin = columns.origin_table.get(*origin as usize).cloned();
+            (id, TailEntry { fingerprint: *fingerprint, entity_type: *entity_type, origin })
+        };
+        self.ids().zip(rows).map(entry).collect()
+    }
+
+    /// The positions of the entries that a filter takes, dead ones included, within an id range.
+    pub(crate) fn select(&self, filter: &TailFilter<'_>, ids: &Range<RecordId>) -> RoaringBitmap {
+        let columns = self.tail.columns.read();
+        let start = ids.start.saturating_sub(self.tail.first_id).min(u64::from(self.len));
+        let end = ids.end.saturating_sub(self.tail.first_id).min(u64::from(self.len)).max(start);
+        let range = usize::try_from(start).unwrap_or(0)..usize::try_from(end).unwrap_or(0);
+        let passing: Option<Vec<bool>> =
+            filter.origin.map(|passes| columns.origin_table.iter().map(|origin| passes(origin)).collect());
+        let takes = |position: &usize| {
+            let by_type = filter.entity_types.is_empty()
+                || columns.entity_types.get(*position).is_some_and(|id| filter.entity_types.contains(id));
+            by_type
+                && passing.as_ref().is_none_or(|passing| {
+                    let origin = columns.origins.get(*position).and_then(|origin| passing.get(*origin as usize));
+                    origin.copied().unwrap_or(false)
+                })
+                && filter.fingerprints.is_none_or(|ranges| {
+                    let fingerprint = columns.fingerprints.get(*position);
+                    fingerprint.is_some_and(|fingerprint| ranges.iter().any(|range| range.contains(fingerprint)))
+                })
+        };
+        range.filter(takes).filter_map(|position| u32::try_from(position).ok()).collect()
+    }
+}

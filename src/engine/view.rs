@@ -1,0 +1,322 @@
+//! Consistent reading: a snapshot of the file and the pool's state as of the same commit.
+//!
+//! Owns: [`Snapshot`] and [`View`]. Always holds: the tables of a view and its state are of one commit. A view
+//! keeps every page that its commit could see from being reused: hold it briefly.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use redb::{Database, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition, TableError, Value};
+
+use super::codec;
+use super::failure::StorageResult;
+use super::fingerprint::HashKey;
+use super::membership::Filter;
+use super::record;
+use super::schema::{self, SegmentTables, Slot};
+use super::state::{PoolState, SegmentState};
+use crate::error::{Error, Result};
+use crate::ids::RecordId;
+use crate::model::{Origin, Record};
+use crate::time::Timestamp;
+
+/// The file as of one commit.
+#[derive(Debug)]
+pub(crate) struct Snapshot(ReadTransaction);
+
+impl Snapshot {
+    pub(super) fn open(db: &Database) -> Result<Self> {
+        Ok(Self(db.begin_read().storage()?))
+    }
+
+    /// A table, if it exists.
+    pub(super) fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Option<ReadOnlyTable<K, V>>> {
+        match self.0.open_table(definition) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error).storage(),
+        }
+    }
+}
+
+type Lazy<K, V> = OnceLock<Option<ReadOnlyTable<K, V>>>;
+
+/// One segment's tables, each opened when first needed.
+#[derive(Default)]
+struct SegmentView {
+    records: Lazy<u32, &'static [u8]>,
+    fingerprints: Lazy<u128, u32>,
+    postings: Lazy<&'static [u8], &'static [u8]>,
+}
+
+/// One pool as of one commit.
+pub(crate) struct View {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(crate) state: Arc<PoolState>,
+    pub(super) hash_key: HashKey,
+    segments: Box<[SegmentView]>,
+    repeats: Lazy<(u64, u32, u128, u32), ()>,
+    origins: Lazy<(u64, u32, u32), &'static [u8]>,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// The table in the cell, opened now if it was not yet.
+fn opened<'a, K: Key + 'static, V: Value + 'static>(
+    cell: &'a Lazy<K, V>,
+    open: impl FnOnce() -> Result<Option<ReadOnlyTable<K, V>>>,
+) -> Result<Option<&'a ReadOnlyTable<K, V>>> {
+    if let Some(table) = cell.get() {
+        return Ok(table.as_ref());
+    }
+    let table = open()?;
+    Ok(cell.get_or_init(|| table).as_ref())
+}
+
+impl View {
+    pub(super) fn new(snapshot: Arc<Snapshot>, state: Arc<PoolState>, hash_key: HashKey) -> Self {
+        let segments = state.segments.iter().map(|_| SegmentView::default()).collect();
+        Self { snapshot, state, hash_key, segments, repeats: Lazy::new(), origins: Lazy::new() }
+    }
+
+    fn names(&self, index: usize) -> Result<SegmentTables> {
+        let segment = self.state.segments.get(index).ok_or_else(|| no_segment(index))?;
+        Ok(SegmentTables::new(self.state.id, segment.number))
+    }
+
+    fn segment(&self, index: usize) -> Result<&SegmentView> {
+        self.segments.get(index).ok_or_else(|| no_segment(index))
+    }
+
+    pub(super) fn records(&self, index: usize) -> Result<Option<&ReadOnlyTable<u32, &'static [u8]>>> {
+        opened(&self.segment(index)?.records, || self.snapshot.table(self.names(index)?.records()))
+    }
+
+    pub(super) fn fingerprints(&self, index: usize) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
+        opened(&self.segment(index)?.fingerprints, || self.snapshot.table(self.names(index)?.fingerprints()))
+    }
+
+    pub(super) fn postings(&self, index: usize) -> Result<Option<&ReadOnlyTable<&'static [u8], &'static [u8]>>> {
+        opened(&self.segment(index)?.postings, || self.snapshot.table(self.names(index)?.postings()))
+    }
+
+    pub(super) fn repeats(&self) -> Result<Option<&ReadOnlyTable<(u64, u32, u128, u32), ()>>> {
+        opened(&self.repeats, || self.snapshot.table(schema::REPEATS))
+    }
+
+    /// Whether a segment may hold a fingerprint: its membership filter says no, or the table must be asked.
+    pub(super) fn may_contain(&self, index: usize, fingerprint: u128) -> Result<bool> {
+        let Some(segment) = self.state.segments.get(index) else { return Ok(false) };
+        if segment.sealed_len == 0 {
+            return Ok(true);
+        }
+        let filter = match segment.filter.get() {
+            Some(filter) => filter,
+            None => segment.filter.set(self.load_filter(index, segment)?),
+        };
+        Ok(filter.as_ref().is_none_or(|filter| filter.may_contain(fingerprint)))
+    }
+
+    fn load_filter(&self, index: usize, segment: &SegmentState) -> Result<Option<Filter>> {
+        let Some(table) = self.snapshot.table(schema::MEMBERSHIP)? else { return Ok(None) };
+        let mut blocks = Vec::new();
+        let key = |block| (self.state.id, segment.number, block);
+        for row in table.range(key(0)..=key(u32::MAX)).storage()? {
+            blocks.push(row.storage()?.1.value().to_vec());
+        }
+        let Some(filter) = Filter::from_blocks(&blocks) else { return Ok(None) };
+        let Some(fingerprints) = self.fingerprints(index)? else { return Ok(None) };
+        let mut sample = Vec::new();
+        for row in fingerprints.range::<u128>(..).storage()?.take(16) {
+            sample.push(row.storage()?.0.value());
+        }
+        Ok(filter.knows_all(&sample).then_some(filter))
+    }
+
+    /// Reads a record of a segment.
+    fn stored(&self, index: usize, slot: Slot) -> Result<redb::AccessGuard<'static, &'static [u8]>> {
+        let row = match self.records(index)? {
+            Some(table) => table.get(slot).storage()?,
+            None => None,
+        };
+        row.ok_or_else(|| {
+            Error::corrupt(format!("pool {}: the record in slot {slot} of segment {index} is missing", self.state.id))
+        })
+    }
+
+    /// The pool time of a record, dead or alive.
+    pub(super) fn created_at(&self, id: RecordId) -> Result<Timestamp> {
+        let (index, segment) = self.segment_of(id)?;
+        let slot = segment.slot(id);
+        let row = self.stored(index, slot)?;
+        Ok(record::decode(slot, segment.base_time, row.value())?.created_at)
+    }
+
+    /// Whether a record, dead or alive, has this value.
+    pub(super) fn has_value(&self, id: RecordId, value: &str) -> Result<bool> {
+        let (index, segment) = self.segment_of(id)?;
+        let slot = segment.slot(id);
+        let row = self.stored(index, slot)?;
+        Ok(record::decode(slot, segment.base_time, row.value())?.value == value)
+    }
+
+    fn segment_of(&self, id: RecordId) -> Result<(usize, &SegmentState)> {
+        self.state
+            .segment_of(id)
+            .ok_or_else(|| Error::corrupt(format!("pool {}: no segment holds record {id}", self.state.id)))
+    }
+
+    /// Reads records, dead or alive, by ascending or descending id.
+    pub(crate) fn fetch(&self, ids: &[RecordId]) -> Result<Vec<Record>> {
+        let mut reader = RecordReader { view: self, origins: HashMap::new(), run: None };
+        ids.iter().map(|id| reader.read(*id)).collect()
+    }
+
+    /// The origin of a segment's origin code.
+    pub(super) fn origin(&self, segment: &SegmentState, code: Slot) -> Result<Arc<Origin>> {
+        let table = opened(&self.origins, || self.snapshot.table(schema::ORIGINS))?;
+        let row = match table {
+            Some(table) => table.get((self.state.id, segment.number, code)).storage()?,
+            None => None,
+        };
+        let row = row.ok_or_else(|| {
+            Error::corrupt(format!(
+                "pool {}: origin {code} of segment {} is missing",
+                self.state.id, segment.number
+            ))
+        })?;
+        Ok(Arc::new(codec::decode_origin(row.value())?))
+    }
+}
+
+fn no_segment(index: usize) -> Error {
+    Error::corrupt(format!("the pool has no segment {index}"))
+}
+
+/// A run of records that is read by walking the table instead of by one look-up each.
+struct Run {
+    index: usize,
+    next: Slot,
+    rows: redb::Range<'static, u32, &'static [u8]>,
+}
+
+/// Reads many records of one view: neighbours by walking, origins once each.
+struct RecordReader<'a> {
+    view: &'a View,
+    origins: HashMap<(usize, Slot), Arc<Origin>>,
+    run: Option<Run>,
+}
+
+/// How many origins a reader keeps before it starts over.
+const ORIGINS_KEPT: usize = 4_096;
+
+impl RecordReader<'_> {
+    fn read(&mut self, id: RecordId) -> Result<Record> {
+        let view = self.view;
+        let (index, segment) = view.segment_of(id)?;
+        let slot = segment.slot(id);
+        let row = match self.walk(index, slot)? {
+            Some(row) => row,
+            None => view.stored(index, slot)?,
+        };
+        let stored = record::decode(slot, segment.base_time, row.value())?;
+        let origin = match stored.origin_code {
+            Some(code) => Some(self.origin(index, segment, code)?),
+            None => None,
+        };
+        let origin = origin.as_deref();
+        Ok(Record {
+            id,
+            data_pool_id: view.state.id,
+            entity_type_id: stored.entity_type,
+            value: stored.value.to_owned(),
+            flow_id: origin.and_then(|origin| origin.flow.clone()),
+            flow_run_id: origin.and_then(|origin| origin.run.clone()),
+            step_id: origin.and_then(|origin| origin.step.clone()),
+            created_at: stored.created_at,
+        })
+    }
+
+    /// The row, if it follows the last one read. A second neighbour starts a walk.
+    fn walk(&mut self, index: usize, slot: Slot) -> Result<Option<redb::AccessGuard<'static, &'static [u8]>>> {
+        let follows = self.run.as_ref().is_some_and(|run| run.index == index && run.next == slot);
+        if !follows {
+            let Some(table) = self.view.records(index)? else { return Ok(None) };
+            // A walk costs one look-up to start; the rows that follow come almost free.
+            self.run = Some(Run { index, next: slot, rows: table.range(slot..).storage()? });
+        }
+        let Some(run) = &mut self.run else { return Ok(None) };
+        run.next = slot + 1;
+        match run.rows.next().transpose().storage()? {
+            Some((key, row)) if key.value() == slot => Ok(Some(row)),
+            _ => Ok(None),
+        }
+    }
+
+    fn origin(&mut self, index: usize, segment: &SegmentState, code: Slot) -> Result<Arc<Origin>> {
+        if let Some(origin) = self.origins.get(&(index, code)) {
+            return Ok(Arc::clone(origin));
+        }
+        if self.origins.len() >= ORIGINS_KEPT {
+            self.origins.clear();
+        }
+        let origin = self.view.origin(segment, code)?;
+        self.origins.insert((index, code), Arc::clone(&origin));
+        Ok(origin)
+    }
+}
+
+/// Finding points in time: ids are in time order.
+impl View {
+    /// The first id whose record was created at or after `time`; `next_id` if there is none.
+    pub(super) fn first_at_or_after(&self, time: Timestamp) -> Result<RecordId> {
+        let state = &self.state;
+        // Segments whose first record is earlier than `time`: the answer is in the last of them, or behind it.
+        let earlier = state.segments.partition_point(|segment| segment.base_time < time);
+        let Some(index) = earlier.checked_sub(1) else { return Ok(self.id_range_of(0).start) };
+        let ids = self.id_range_of(index);
+        let ids = self.narrow_by_blocks(index, ids, time)?;
+        let (mut low, mut high) = (ids.start, ids.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.created_at(middle)? < time { low = middle + 1 } else { high = middle }
+        }
+        if low < self.id_range_of(index).end || index + 1 >= state.segments.len() {
+            return Ok(low);
+        }
+        Ok(self.id_range_of(index + 1).start)
+    }
+
+    fn id_range_of(&self, index: usize) -> Range<RecordId> {
+        let start = self.state.segments.get(index).map_or(self.state.next_id, |segment| segment.first_id);
+        start..self.state.end_of(index).max(start)
+    }
+
+    /// The block of a segment that holds the first record at or after `time`, by the sparse time index.
+    fn narrow_by_blocks(&self, index: usize, ids: Range<RecordId>, time: Timestamp) -> Result<Range<RecordId>> {
+        let (Some(times), Some(segment)) =
+            (self.snapshot.table(schema::TIMES)?, self.state.segments.get(index))
+        else {
+            return Ok(ids);
+        };
+        let block_slots = u64::from(schema::TIME_BLOCK_SLOTS);
+        let blocks = u32::try_from((ids.end - ids.start).div_ceil(block_slots)).unwrap_or(u32::MAX);
+        let (mut low, mut high) = (0, blocks);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let first = times.get((self.state.id, segment.number, middle)).storage()?;
+            let earlier = first.is_some_and(|first| Timestamp::from_micros(first.value()) < time);
+            if earlier { low = middle + 1 } else { high = middle }
+        }
+        let start = ids.start + u64::from(low.saturating_sub(1)) * block_slots;
+        Ok(start..ids.end.min(start + block_slots))
+    }
+}

@@ -1,0 +1,439 @@
+//! Writing: a decided draft into one redb transaction, and the state that follows from it.
+//!
+//! Owns: appending records, the work that each commit does besides (fold slices, membership filters, dropping dead
+//! segments), and [`WriterPool`], what the writer remembers of a pool between commits. Always holds: nothing here
+//! changes what readers see; [`Written::publish`] does, after the commit.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use super::codec;
+use super::draft::{NewRecord, PoolDraft};
+use super::failure::StorageResult;
+use super::fold::{Entries, Fold, Share, fold_now};
+use super::membership::{Filter, FilterCell};
+use super::postings;
+use super::record::StoredRecord;
+use super::schema::{self, Fingerprint, SegmentNumber, SegmentTables, Slot, Tuning};
+use super::state::{PoolState, SegmentState};
+use super::tail::{TailEntry, TailView};
+use crate::error::{Error, Result};
+use crate::ids::{PoolId, RecordId};
+use crate::model::Origin;
+
+/// What the writer remembers of a pool. All of it can be forgotten at any time: it is made again.
+#[derive(Debug, Default)]
+pub(crate) struct WriterPool {
+    fold: Option<Fold>,
+    filter: Option<FilterBuild>,
+    codes: OriginCodes,
+}
+
+/// The codes of the origins that the open segment got lately.
+#[derive(Debug, Default)]
+struct OriginCodes {
+    segment: SegmentNumber,
+    codes: HashMap<Arc<Origin>, Slot>,
+    /// The origin of the record before: most records come in batches of one origin.
+    last: Option<(Arc<Origin>, Slot)>,
+}
+
+/// How many origins are remembered; one that is forgotten gets a second row, which does no harm.
+const ORIGIN_CODES_MAX: usize = 65_536;
+
+impl OriginCodes {
+    /// The origin's code in a segment, and whether it must be written: then it is `slot`.
+    fn code(&mut self, segment: SegmentNumber, origin: &Arc<Origin>, slot: Slot) -> (Slot, bool) {
+        if self.segment != segment || self.codes.len() >= ORIGIN_CODES_MAX {
+            *self = Self { segment, ..Self::default() };
+        }
+        if let Some((_, code)) = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, origin)) {
+            return (*code, false);
+        }
+        let known = self.codes.get(origin).copied();
+        let code = known.unwrap_or(slot);
+        if known.is_none() {
+            self.codes.insert(Arc::clone(origin), slot);
+        }
+        self.last = Some((Arc::clone(origin), code));
+        (code, known.is_none())
+    }
+}
+
+/// The membership filter of a sealed segment, being built a slice per commit.
+#[derive(Debug)]
+struct FilterBuild {
+    segment: SegmentNumber,
+    filter: Filter,
+    next: Fingerprint,
+}
+
+/// What becomes of the tails once the commit is through.
+#[derive(Debug)]
+enum TailChange {
+    /// The new records go to the active tail.
+    Extend,
+    /// The new records up to this id complete the active tail's segment; the tail is frozen, a new one begins.
+    Cross(RecordId),
+    /// Everything is folded.
+    Reset,
+}
+
+/// A draft that is in the transaction, and how to publish it.
+#[derive(Debug)]
+pub(crate) struct Written {
+    draft: PoolDraft,
+    tails: TailChange,
+    filter: Option<(SegmentNumber, Filter)>,
+}
+
+impl Written {
+    /// The pool's state after the commit. Appends to the active tail: call it once, after the commit.
+    pub(crate) fn publish(self, tuning: &Tuning) -> PoolState {
+        let entries: Vec<TailEntry> = match self.tails {
+            TailChange::Reset => Vec::new(),
+            _ => new_entries(&self.draft).map(|(_, entry)| entry).collect(),
+        };
+        let first_new = self.draft.base.state.next_id;
+        let mut state = self.draft.state;
+        let mut entries = entries.into_iter();
+        match self.tails {
+            TailChange::Reset => state.reset_tails(),
+            TailChange::Extend => state.active = state.active.append(entries),
+            TailChange::Cross(boundary) => {
+                let old = usize::try_from(boundary - first_new).unwrap_or(usize::MAX);
+                state.frozen = Some(state.active.append(entries.by_ref().take(old)));
+                state.active = TailView::empty(boundary).append(entries);
+            }
+        }
+        if state.frozen.is_none() && state.active.len() >= tuning.fold_entries {
+            state.freeze();
+        }
+        if let Some((number, filter)) = self.filter {
+            let segments = Arc::make_mut(&mut state.segments);
+            if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
+                segment.filter = FilterCell::ready(filter);
+            }
+        }
+        state
+    }
+}
+
+impl PoolState {
+    /// The active tail starts to be folded; a new one takes over. Changes nothing on disk.
+    pub(crate) fn freeze(&mut self) {
+        let next = self.active.ids().end;
+        self.frozen = Some(std::mem::replace(&mut self.active, TailView::empty(next)));
+    }
+
+    /// Whether commits have more to do here than what callers ask for.
+    pub(crate) fn has_work(&self) -> bool {
+        self.frozen.is_some() || !self.doomed.is_empty() || self.segment_without_filter().is_some()
+    }
+
+    fn segment_without_filter(&self) -> Option<(usize, &SegmentState)> {
+        let folded = |(index, segment): &(usize, &SegmentState)| {
+            segment.sealed_len > 0 && self.end_of(*index) <= self.folded_to
+        };
+        let mut sealed = self.segments.iter().enumerate().filter(folded);
+        sealed.find(|(_, segment)| !segment.filter.is_stored())
+    }
+}
+
+/// The index entries of the records that a draft adds.
+fn new_entries(draft: &PoolDraft) -> impl Iterator<Item = (RecordId, TailEntry)> {
+    let entry = |NewRecord { batch, item }: &NewRecord| draft.batches.get(*batch)?.tail_entry(*item);
+    (draft.base.state.next_id..).zip(&draft.new).filter_map(move |(id, record)| Some((id, entry(record)?)))
+}
+
+/// Writes a draft, and the pool's share of the work that commits do besides.
+pub(crate) fn write(
+    txn: &WriteTransaction,
+    mut draft: PoolDraft,
+    pool: &mut WriterPool,
+    tuning: &Tuning,
+) -> Result<Written> {
+    append_records(txn, &draft, &mut pool.codes)?;
+    write_deletions(txn, &draft)?;
+    let tails = fold_share(txn, &mut draft, pool, tuning)?;
+    let filter = match tails {
+        TailChange::Extend if draft.state.frozen.is_none() => build_filter(txn, &draft, pool, tuning)?,
+        _ => None,
+    };
+    doom_dead_segments(&mut draft);
+    drop_one_segment(txn, &mut draft)?;
+    if draft.head_changed || draft.state.segments.len() != draft.base.state.segments.len() {
+        write_head(txn, &draft.state)?;
+    }
+    Ok(Written { draft, tails, filter })
+}
+
+pub(crate) fn write_head(txn: &WriteTransaction, state: &PoolState) -> Result<()> {
+    let bytes = codec::encode_head(&state.head())?;
+    let mut heads = txn.open_table(schema::POOL_HEADS).storage()?;
+    heads.insert(state.id, bytes.as_slice()).storage()?;
+    Ok(())
+}
+
+/// The cursor that appends records to one segment, and the sparse rows that go with them.
+pub(crate) struct SegmentAppender<'a> {
+    pool: PoolId,
+    segment: &'a SegmentState,
+    records: redb::CursorMut<'a, u32, &'static [u8]>,
+    times: Option<Table<'a, (u64, u32, u32), i64>>,
+    txn: &'a WriteTransaction,
+    row: Vec<u8>,
+}
+
+impl<'a> SegmentAppender<'a> {
+    pub(crate) fn new(
+        txn: &'a WriteTransaction,
+        pool: PoolId,
+        segment: &'a SegmentState,
+        records: &'a mut Table<'_, u32, &'static [u8]>,
+    ) -> Result<Self> {
+        let records = records.upper_bound_mut(Bound::<u32>::Unbounded).storage()?;
+        Ok(Self { pool, segment, records, times: None, txn, row: Vec::new() })
+    }
+
+    pub(crate) fn append(&mut self, slot: Slot, record: &StoredRecord<'_>) -> Result<()> {
+        record.encode(slot, self.segment.base_time, &mut self.row);
+        self.records.insert_before(slot, self.row.as_slice()).storage()?;
+        if slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
+            let key = (self.pool, self.segment.number, slot / schema::TIME_BLOCK_SLOTS);
+            let times = match &mut self.times {
+                Some(times) => times,
+                None => self.times.insert(self.txn.open_table(schema::TIMES).storage()?),
+            };
+            times.insert(key, record.created_at.as_micros()).storage()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(self) -> Result<()> {
+        self.records.close().storage()
+    }
+}
+
+/// Appends the draft's new records, segment by segment.
+fn append_records(txn: &WriteTransaction, draft: &PoolDraft, codes: &mut OriginCodes) -> Result<()> {
+    let state = &draft.state;
+    let mut origins = None;
+    let mut id = draft.base.state.next_id;
+    let mut rest = draft.new.as_slice();
+    while !rest.is_empty() {
+        let (index, segment) =
+            state.segment_of(id).ok_or_else(|| Error::corrupt(format!("no segment for record {id}")))?;
+        let room = usize::try_from(state.end_of(index) - id).unwrap_or(usize::MAX);
+        let (now, later) = rest.split_at(room.min(rest.len()));
+        let names = SegmentTables::new(state.id, segment.number);
+        let mut records = txn.open_table(names.records()).storage()?;
+        let mut appender = SegmentAppender::new(txn, state.id, segment, &mut records)?;
+        for NewRecord { batch, item } in now {
+            let slot = segment.slot(id);
+            let Some(batch) = draft.batches.get(*batch) else { continue };
+            let Some(entry) = batch.items().get(*item) else { continue };
+            let origin_code = match batch.origin() {
+                None => None,
+                Some(origin) => {
+                    let (code, is_new) = codes.code(segment.number, origin, slot);
+                    if is_new {
+                        let origins = match &mut origins {
+                            Some(origins) => origins,
+                            None => origins.insert(txn.open_table(schema::ORIGINS).storage()?),
+                        };
+                        let row = codec::encode_origin(origin)?;
+                        origins.insert((state.id, segment.number, code), row.as_slice()).storage()?;
+                    }
+                    Some(code)
+                }
+            };
+            let (entity_type, value) = (entry.entity_type, batch.value(*item));
+            let record = StoredRecord { origin_code, entity_type, created_at: draft.time, value };
+            appender.append(slot, &record)?;
+            id += 1;
+        }
+        appender.close()?;
+        rest = later;
+    }
+    Ok(())
+}
+
+fn write_deletions(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
+    if draft.dirty_deletions.is_empty() {
+        return Ok(());
+    }
+    let state = &draft.state;
+    let mut table = txn.open_table(schema::DELETED).storage()?;
+    for (index, chunk) in &draft.dirty_deletions {
+        let Some(segment) = state.segments.get(*index) else { continue };
+        let Some(bitmap) = segment.deleted.chunk(*chunk) else { continue };
+        let bytes = postings::encode(bitmap, state.geometry.chunk_slots);
+        table.insert((state.id, segment.number, *chunk), bytes.as_slice()).storage()?;
+    }
+    Ok(())
+}
+
+/// The pool's share of folding in this commit, and what becomes of its tails.
+fn fold_share(
+    txn: &WriteTransaction,
+    draft: &mut PoolDraft,
+    pool: &mut WriterPool,
+    tuning: &Tuning,
+) -> Result<TailChange> {
+    let base = Arc::clone(&draft.base.state);
+    if draft.state.folded_to == draft.state.next_id {
+        pool.fold = None;
+        return Ok(TailChange::Reset);
+    }
+    let opened = draft.state.segments.len() - base.segments.len();
+    if draft.new.len() >= tuning.fold_entries || opened >= 2 {
+        // More than a tail at once: no use in keeping it in memory first.
+        let tails = base.frozen.iter().chain([&base.active]).flat_map(TailView::entries);
+        fold_now(txn, &draft.state, tails.chain(new_entries(draft)))?;
+        pool.fold = None;
+        draft.state.folded_to = draft.state.next_id;
+        draft.head_changed = true;
+        return Ok(TailChange::Reset);
+    }
+    // Work keeps pace with what comes in: a fold is through before the next tail is full.
+    let slice = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
+    let share = if opened > 0 { Share::All } else { Share::Rows(slice + 2 * draft.new.len()) };
+    if let Some(frozen) = &base.frozen {
+        continue_fold(txn, draft, pool, frozen, share)?;
+    }
+    match draft.state.open_segment() {
+        Some(open) if opened > 0 => Ok(TailChange::Cross(open.first_id)),
+        _ => Ok(TailChange::Extend),
+    }
+}
+
+fn continue_fold(
+    txn: &WriteTransaction,
+    draft: &mut PoolDraft,
+    pool: &mut WriterPool,
+    frozen: &TailView,
+    share: Share,
+) -> Result<()> {
+    let fold = match &mut pool.fold {
+        Some(fold) => fold,
+        None => pool.fold.insert(fold_of(&draft.state, frozen)?),
+    };
+    if fold.write(txn, &draft.state, share)? {
+        pool.fold = None;
+        draft.state.folded_to = frozen.ids().end;
+        draft.state.frozen = None;
+        draft.head_changed = true;
+    }
+    Ok(())
+}
+
+fn fold_of(state: &PoolState, frozen: &TailView) -> Result<Fold> {
+    let start = frozen.ids().start;
+    let (_, segment) =
+        state.segment_of(start).ok_or_else(|| Error::corrupt(format!("no segment holds record {start}")))?;
+    let mut entries = Entries::default();
+    for (id, entry) in frozen.entries() {
+        entries.push(segment.slot(id), entry);
+    }
+    Ok(Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries))
+}
+
+/// One slice of the membership filter of the oldest sealed segment that has none; the filter, when it is whole.
+fn build_filter(
+    txn: &WriteTransaction,
+    draft: &PoolDraft,
+    pool: &mut WriterPool,
+    tuning: &Tuning,
+) -> Result<Option<(SegmentNumber, Filter)>> {
+    let state = &draft.base.state;
+    let Some((index, segment)) = state.segment_without_filter() else { return Ok(None) };
+    let mut build = pool.filter.take().filter(|build| build.segment == segment.number).unwrap_or_else(|| {
+        FilterBuild { segment: segment.number, filter: Filter::for_segment_of(segment.sealed_len), next: 0 }
+    });
+    let Some(table) = draft.base.fingerprints(index)? else { return Ok(None) };
+    let mut rows = table.range(build.next..).storage()?;
+    for row in rows.by_ref().take(tuning.fold_entries) {
+        let fingerprint = row.storage()?.0.value();
+        build.filter.insert(fingerprint);
+        build.next = fingerprint;
+    }
+    if rows.next().is_some() {
+        pool.filter = Some(build);
+        return Ok(None);
+    }
+    store_filter(txn, state.id, segment.number, &build.filter)?;
+    Ok(Some((segment.number, build.filter)))
+}
+
+pub(crate) fn store_filter(
+    txn: &WriteTransaction,
+    pool: PoolId,
+    segment: SegmentNumber,
+    filter: &Filter,
+) -> Result<()> {
+    let mut table = txn.open_table(schema::MEMBERSHIP).storage()?;
+    for (number, block) in (0_u32..).zip(filter.to_blocks()) {
+        table.insert((pool, segment, number), block.as_slice()).storage()?;
+    }
+    Ok(())
+}
+
+/// A sealed and folded segment without a live record leaves the pool.
+fn doom_dead_segments(draft: &mut PoolDraft) {
+    let base = &draft.base.state;
+    let state = &mut draft.state;
+    let may_have_died = !draft.dirty_deletions.is_empty()
+        || state.watermark != base.watermark
+        || state.folded_to != base.folded_to;
+    if !may_have_died {
+        return;
+    }
+    let is_dead = |index: usize, segment: &SegmentState| {
+        let end = state.end_of(index);
+        segment.sealed_len > 0 && end <= state.folded_to && state.live_in(&(segment.first_id..end)) == 0
+    };
+    let dead: Vec<SegmentNumber> = state
+        .segments
+        .iter()
+        .enumerate()
+        .filter(|(index, segment)| is_dead(*index, segment))
+        .map(|(_, segment)| segment.number)
+        .collect();
+    if !dead.is_empty() {
+        Arc::make_mut(&mut state.segments).retain(|segment| !dead.contains(&segment.number));
+        Arc::make_mut(&mut state.doomed).extend(dead);
+        draft.head_changed = true;
+    }
+}
+
+/// Gives the space of one dropped segment back: one a commit, so that none is long.
+fn drop_one_segment(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<()> {
+    let Some(number) = Arc::make_mut(&mut draft.state.doomed).pop() else { return Ok(()) };
+    drop_segment(txn, draft.state.id, number)?;
+    draft.head_changed = true;
+    Ok(())
+}
+
+/// Removes every row of a segment.
+pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<()> {
+    let names = SegmentTables::new(pool, number);
+    txn.delete_table(names.records()).storage()?;
+    txn.delete_table(names.fingerprints()).storage()?;
+    txn.delete_table(names.postings()).storage()?;
+    let rows = (pool, number, 0)..=(pool, number, u32::MAX);
+    txn.open_table(schema::ORIGINS).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
+    txn.open_table(schema::TIMES).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
+    txn.open_table(schema::DELETED).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
+    txn.open_table(schema::MEMBERSHIP).storage()?.retain_in(rows, |_, _| false).storage()?;
+    let repeats = (pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX);
+    txn.open_table(schema::REPEATS).storage()?.retain_in(repeats, |_, ()| false).storage()
+}
+
+/// The number of records in a segment's table: the last slot and one.
+pub(crate) fn record_count(table: &impl ReadableTable<u32, &'static [u8]>) -> Result<u32> {
+    Ok(table.last().storage()?.map_or(0, |(slot, _)| slot.value() + 1))
+}

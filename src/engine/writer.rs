@@ -1,0 +1,260 @@
+//! The writer: running a group, committing it, publishing what it changed.
+//!
+//! Always holds: a group is decided before its transaction begins; nothing that readers see changes before
+//! redb's commit returned Ok, and a failed commit changes nothing in memory; the group's callers wake after the
+//! publication. After a commit whose outcome is unknown the store refuses to write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use redb::{CommitError, WriteTransaction};
+
+use super::batch::Batch;
+use super::draft::{Firsts, PoolDraft};
+use super::failure::{StorageResult, contained};
+use super::queue::Weight;
+use super::state::PoolState;
+use super::write::{self, Written};
+use super::{Engine, Published, WriterCore};
+use crate::dedupe::{Mode, Verdicts};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::options::Durability;
+use crate::time::Timestamp;
+
+/// What a caller wants done: decides against the group's drafts; keeps its own answer. None for a caller that runs
+/// alone, on its own thread.
+pub(crate) type Job = Option<Box<dyn FnOnce(&mut Group<'_>) + Send>>;
+
+/// The drafts of the operations that one commit carries.
+pub(crate) struct Group<'e> {
+    engine: &'e Engine,
+    now: Timestamp,
+    drafts: BTreeMap<PoolId, PoolDraft>,
+}
+
+impl Group<'_> {
+    /// The pool as the group leaves it so far.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such pool.
+    pub(crate) fn pool(&mut self, id: PoolId) -> Result<&mut PoolDraft> {
+        match self.drafts.entry(id) {
+            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let view = self.engine.view(id)?;
+                Ok(entry.insert(PoolDraft::new(view, self.now)))
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Has an operation decided and committed, together with those of other callers. Blocks until the commit has
+    /// an outcome.
+    ///
+    /// # Errors
+    ///
+    /// The operation's own, in which case it changed nothing; or the commit's, which all of its group get.
+    pub(crate) fn submit<T: Send + 'static>(
+        &self,
+        weight: Weight,
+        operation: impl FnOnce(&mut Group<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let answer = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&answer);
+        let job: Job = Some(Box::new(move |group| *slot.lock() = Some(operation(group))));
+        let committed = self.queue.submit(job, weight, |jobs| self.run_group(jobs));
+        let answer = answer.lock().take();
+        match (answer, committed) {
+            (Some(Err(refused)), _) => Err(refused),
+            (_, Err(failed)) => Err(failed),
+            (Some(Ok(answer)), Ok(())) => Ok(answer),
+            (None, Ok(())) => Err(Error::storage("the operation was not run")),
+        }
+    }
+
+    /// Runs work with the writer to itself, on this thread, when its turn comes.
+    pub(super) fn exclusive<T>(&self, work: impl FnOnce(&mut WriterCore) -> Result<T>) -> Result<T> {
+        let mut answer = None;
+        self.queue.submit(None, Weight::ALONE, |_| {
+            let mut core = self.writer.lock();
+            answer = Some(contained("writing", || work(&mut core)));
+            Ok(())
+        })?;
+        answer.unwrap_or_else(|| Err(Error::storage("the operation was not run")))
+    }
+
+    fn run_group(&self, jobs: Vec<Job>) -> Result<()> {
+        let mut core = self.writer.lock();
+        let result = contained("writing", || {
+            self.check_writable()?;
+            let mut group = Group { engine: self, now: self.clock.now(), drafts: BTreeMap::new() };
+            jobs.into_iter().flatten().for_each(|job| job(&mut group));
+            self.commit_group(&mut core, group)
+        });
+        if result.is_err() {
+            core.forget();
+        }
+        result
+    }
+
+    fn commit_group(&self, core: &mut WriterCore, mut group: Group<'_>) -> Result<()> {
+        group.drafts.retain(|_, draft| draft.changes_something());
+        if group.drafts.is_empty() {
+            return Ok(());
+        }
+        self.add_due_work(core, &mut group);
+        let txn = self.begin()?;
+        let mut written = Vec::with_capacity(group.drafts.len());
+        for (id, draft) in group.drafts {
+            written.push(write::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning)?);
+        }
+        self.commit(txn, |published| {
+            for written in written {
+                self.publish(published, core, written);
+            }
+            self.freeze_largest_tail(published, core);
+        })
+    }
+
+    /// A pool that has work left from earlier commits and is not in the group gets its turn.
+    fn add_due_work(&self, core: &mut WriterCore, group: &mut Group<'_>) {
+        let due = core.work.iter().copied().find(|id| !group.drafts.contains_key(id));
+        if let Some(id) = due
+            && group.pool(id).is_err()
+        {
+            // It was deleted.
+            core.work.remove(&id);
+        }
+    }
+
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if !self.outcome_unknown.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let text = "an earlier commit failed and may or may not be on disk; open the store again to find out";
+        Err(Error::new(ErrorKind::OutcomeUnknown, text))
+    }
+
+    /// Begins a transaction of the store's durability.
+    pub(super) fn begin(&self) -> Result<WriteTransaction> {
+        self.check_writable()?;
+        let mut txn = self.db.begin_write().storage()?;
+        if matches!(self.durability, Durability::Relaxed { .. }) {
+            txn.set_durability(redb::Durability::None).storage()?;
+        }
+        Ok(txn)
+    }
+
+    /// Commits, and lets readers see it.
+    pub(super) fn commit(&self, txn: WriteTransaction, publish: impl FnOnce(&mut Published)) -> Result<()> {
+        // NOTE: readers who come while redb commits must still find the snapshot that fits the published states.
+        let before = self.snapshot()?;
+        match txn.commit() {
+            Ok(()) => {}
+            Err(CommitError::TransactionPoisoned) => {
+                return Err(Error::storage("the storage failed while writing; nothing was changed"));
+            }
+            Err(error) => {
+                self.outcome_unknown.store(true, Ordering::Release);
+                let text = format!("the commit failed and may or may not be on disk: {error}");
+                return Err(Error::new(ErrorKind::OutcomeUnknown, text).with_source(redb::Error::from(error)));
+            }
+        }
+        if matches!(self.durability, Durability::Relaxed { .. }) {
+            self.unflushed.store(true, Ordering::Release);
+            self.flush_signal.raise();
+        }
+        let views = {
+            let mut published = self.published.write();
+            publish(&mut published);
+            published.snapshot = None;
+            std::mem::take(&mut published.views)
+        };
+        drop((before, views));
+        Ok(())
+    }
+
+    fn publish(&self, published: &mut Published, core: &mut WriterCore, written: Written) {
+        self.put_state(published, core, written.publish(&self.tuning));
+    }
+
+    /// Makes a state the pool's current one.
+    pub(super) fn put_state(&self, published: &mut Published, core: &mut WriterCore, state: PoolState) {
+        let unfolded = state.unfolded();
+        if state.has_work() {
+            core.work.insert(state.id);
+        } else {
+            core.work.remove(&state.id);
+        }
+        let before = published.pools.insert(state.id, Some(Arc::new(state))).flatten();
+        self.unfolded.fetch_add(unfolded, Ordering::Relaxed);
+        self.unfolded.fetch_sub(before.map_or(0, |state| state.unfolded()), Ordering::Relaxed);
+    }
+
+    /// When all tails together hold too much, the largest one starts to be folded.
+    fn freeze_largest_tail(&self, published: &mut Published, core: &mut WriterCore) {
+        if self.unfolded.load(Ordering::Relaxed) <= self.tuning.tails_max_entries {
+            return;
+        }
+        let loaded = published.pools.values().flatten();
+        let largest = loaded.filter(|state| state.frozen.is_none()).max_by_key(|state| state.active.len());
+        if let Some(state) = largest.filter(|state| !state.active.is_empty()) {
+            let mut state = PoolState::clone(state);
+            state.freeze();
+            self.put_state(published, core, state);
+        }
+    }
+
+    /// Brings every relaxed commit to disk.
+    ///
+    /// # Errors
+    ///
+    /// `OutcomeUnknown` or `Storage` if the disk refuses.
+    pub(crate) fn flush(&self) -> Result<()> {
+        if !self.unflushed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.exclusive(|_| {
+            let mut txn = self.begin()?;
+            txn.set_durability(redb::Durability::Immediate).storage()?;
+            self.unflushed.store(false, Ordering::Release);
+            let result = self.commit(txn, |_| {});
+            self.unflushed.store(result.is_err(), Ordering::Release);
+            result
+        })
+    }
+
+    pub(crate) fn is_unflushed(&self) -> bool {
+        self.unflushed.load(Ordering::Acquire)
+    }
+}
+
+impl WriterCore {
+    /// After a failure: what was remembered may be of a transaction that never was.
+    fn forget(&mut self) {
+        self.pools.clear();
+    }
+}
+
+impl PoolDraft {
+    fn changes_something(&self) -> bool {
+        !self.new.is_empty() || !self.dirty_deletions.is_empty() || self.head_changed
+    }
+}
+
+impl Engine {
+    /// Decides a batch as of the last commit, changing nothing.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Storage` or `Corrupt` if reading fails.
+    pub(crate) fn decide_only(&self, id: PoolId, mode: Mode, batch: Batch, firsts: Firsts) -> Result<Verdicts> {
+        let mut draft = PoolDraft::new(self.view(id)?, self.clock.now());
+        contained("checking values", || draft.dedupe(mode, &Arc::new(batch), firsts))
+    }
+}

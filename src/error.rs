@@ -1,0 +1,164 @@
+//! The one error type of the crate.
+//!
+//! Owns: [`Error`] and [`ErrorKind`]. Always holds: a message names what was wrong, with the offending name or
+//! value, and what is allowed. Must not know: redb. The engine turns storage errors into kinds; here they
+//! are only an opaque source.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, for programs that react to it.
+///
+/// New kinds may be added: match with a wildcard arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No pool or record of that id or name.
+    NotFound,
+    /// A pool of that name exists, or the destination file does.
+    AlreadyExists,
+    /// An argument is malformed: an empty value, a bad timestamp, a bad entity type.
+    InvalidArgument,
+    /// An argument is over (or under) one of the [limits](crate::limits).
+    LimitExceeded,
+    /// A listing's query is wrong: an unknown parameter, a number out of range.
+    InvalidQuery,
+    /// A CSV file is malformed.
+    Csv {
+        /// The line on which the CSV record begins, from 1.
+        line: u64,
+        /// The field of that record, from 1; none when the whole record is meant.
+        column: Option<u64>,
+    },
+    /// A progress callback stopped the operation.
+    Cancelled,
+    /// A claim's lease ran out and another runner took the value over.
+    LeaseLost,
+    /// The operation cannot run while another one does.
+    Busy,
+    /// The store was closed.
+    Closed,
+    /// The store was opened for reading only.
+    ReadOnly,
+    /// Another handle, in this process or another one, has the file open.
+    AlreadyOpen,
+    /// The file is not a data pool store.
+    NotAStore,
+    /// The file was written by another version of the format.
+    UnsupportedFormat {
+        /// The version in the file.
+        found: u32,
+        /// The newest version that this crate reads.
+        supported: u32,
+    },
+    /// The file is damaged.
+    Corrupt,
+    /// A commit failed so late that it may or may not be on disk. The store refuses writes until it is opened
+    /// again; reads answer as before the failed operation.
+    OutcomeUnknown,
+    /// The storage failed before anything was written.
+    Storage,
+    /// Reading or writing a file that is not the store's own failed.
+    Io,
+}
+
+/// What went wrong: a [kind](Error::kind) for programs, a message for people, and the cause where there is one.
+///
+/// ```
+/// use datapool_store::{DataPoolStore, ErrorKind};
+///
+/// # fn main() -> datapool_store::Result<()> {
+/// let store = DataPoolStore::in_memory()?;
+/// let error = store.pool_named("orders").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::NotFound);
+/// assert_eq!(error.to_string(), "no data pool is named \"orders\"");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    item: Option<usize>,
+    committed_rows: Option<u64>,
+    #[source]
+    source: Option<Cause>,
+}
+
+/// The cause, shared: a failed commit is reported to every caller of its group.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+struct Cause(Arc<dyn StdError + Send + Sync>);
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let inner = Inner { kind, message: message.into(), item: None, committed_rows: None, source: None };
+        Self(Box::new(inner))
+    }
+
+    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Cause(Arc::new(source)));
+        self
+    }
+
+    pub(crate) fn with_item(mut self, index: usize) -> Self {
+        self.0.item = Some(index);
+        self.0.message = format!("item {index}: {}", self.0.message);
+        self
+    }
+
+    pub(crate) fn with_committed_rows(mut self, rows: u64) -> Self {
+        self.0.committed_rows = Some(rows);
+        self
+    }
+
+    pub(crate) fn io(doing: impl fmt::Display, source: std::io::Error) -> Self {
+        Self::new(ErrorKind::Io, format!("{doing}: {source}")).with_source(source)
+    }
+
+    /// What went wrong, for programs.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The index, from 0, of the item of a batch that the error is about.
+    pub fn item(&self) -> Option<usize> {
+        self.0.item
+    }
+
+    /// How many rows an import with [`commit_every`](crate::ImportOptions::commit_every) had committed when it
+    /// failed: they stay. None for every other operation, which changes nothing when it fails.
+    pub fn committed_rows(&self) -> Option<u64> {
+        self.0.committed_rows
+    }
+}
+
+/// Shorthands of the crate: one constructor per kind that many places raise.
+macro_rules! constructors {
+    ($($name:ident => $kind:ident),* $(,)?) => {
+        impl Error {
+            $(pub(crate) fn $name(message: impl Into<String>) -> Self {
+                Self::new(ErrorKind::$kind, message)
+            })*
+        }
+    };
+}
+
+constructors! {
+    not_found => NotFound,
+    already_exists => AlreadyExists,
+    invalid_argument => InvalidArgument,
+    limit_exceeded => LimitExceeded,
+    invalid_query => InvalidQuery,
+    corrupt => Corrupt,
+    storage => Storage,
+}

@@ -1,0 +1,141 @@
+//! The identifiers everybody uses.
+//!
+//! Owns: ids of pools, records, entity types, flows, flow runs and flow steps. Always holds: text ids are
+//! checked against [`limits::ID_MAX_BYTES`] when they reach the store, not when they are built.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// The id of a pool: from 1, unique in its store, never reused.
+pub type PoolId = u64;
+
+/// The id of a record: from 1, unique in its pool, never reused, growing with time.
+pub type RecordId = u64;
+
+/// What a value identifies: 37 for orders, 47 for customers, and so on. A value is a duplicate only within its
+/// entity type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EntityTypeId(u32);
+
+impl EntityTypeId {
+    /// The entity type of that number.
+    pub const fn new(id: u32) -> Self {
+        Self(id)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl From<u32> for EntityTypeId {
+    fn from(id: u32) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for EntityTypeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+macro_rules! text_id {
+    ($name:ident, $noun:literal) => {
+        #[doc = concat!("The id of a ", $noun, ": short opaque text of 1 to 64 bytes.")]
+        ///
+        /// Numbers, UUIDs and ULIDs all fit. The length is checked by the call that stores or filters by it.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            pub(crate) fn check(&self) -> Result<()> {
+                check_text_id($noun, &self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(id: &str) -> Self {
+                Self(id.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(id: String) -> Self {
+                Self(id.into())
+            }
+        }
+
+        impl From<&String> for $name {
+            fn from(id: &String) -> Self {
+                Self(id.as_str().into())
+            }
+        }
+
+        impl From<u64> for $name {
+            fn from(id: u64) -> Self {
+                Self(id.to_string().into())
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer).map(Self::from)
+            }
+        }
+    };
+}
+
+text_id!(FlowId, "flow");
+text_id!(FlowRunId, "flow run");
+text_id!(FlowStepId, "flow step");
+
+fn check_text_id(noun: &str, text: &str) -> Result<()> {
+    match text.len() {
+        0 => Err(Error::invalid_argument(format!(
+            "a {noun} id is empty; it has 1 to {} bytes",
+            limits::ID_MAX_BYTES
+        ))),
+        length if length > limits::ID_MAX_BYTES => Err(Error::limit_exceeded(format!(
+            "a {noun} id has {length} bytes; the limit is {} (ID_MAX_BYTES)",
+            limits::ID_MAX_BYTES
+        ))),
+        _ => Ok(()),
+    }
+}

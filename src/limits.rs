@@ -1,0 +1,37 @@
+//! Every limit, in one place.
+//!
+//! Going over one is an error of kind [`LimitExceeded`](crate::ErrorKind::LimitExceeded) (in a listing's query,
+//! [`InvalidQuery`](crate::ErrorKind::InvalidQuery)) that names the limit and the offending size.
+
+/// The longest value, in bytes of UTF-8. The shortest is 1.
+pub const VALUE_MAX_BYTES: usize = 4_096;
+
+/// The most items one call takes (keys to check or track, ids to delete).
+pub const BATCH_MAX_ITEMS: usize = 1_048_576;
+
+/// The shortest pool name, in characters (Unicode scalar values).
+pub const POOL_NAME_MIN_CHARS: usize = 3;
+
+/// The longest pool name, in characters (Unicode scalar values).
+pub const POOL_NAME_MAX_CHARS: usize = 100;
+
+/// The longest pool description, in characters (Unicode scalar values).
+pub const DESCRIPTION_MAX_CHARS: usize = 255;
+
+/// The longest flow, flow run or flow step id, in bytes of UTF-8. The shortest is 1.
+pub const ID_MAX_BYTES: usize = 64;
+
+/// The most items on a page.
+pub const PER_PAGE_MAX: u32 = 100;
+
+/// How many items a page has unless the query says otherwise.
+pub const PER_PAGE_DEFAULT: u32 = 15;
+
+/// The largest CSV record (one row, quoted line breaks included), in bytes.
+pub const CSV_RECORD_MAX_BYTES: u64 = 1_048_576;
+
+/// How many bad rows an import report describes; all are counted.
+pub const IMPORT_REPORT_MAX_ERRORS: usize = 100;
+
+/// The most terms one filter of a query may list.
+pub const FILTER_MAX_TERMS: usize = 1_000;

@@ -1,0 +1,311 @@
+//! A pool: deduplicating, looking up, listing, deleting.
+//!
+//! The public face: each method is a few lines over the engine. Import and export are in [`crate::csv`], scanning
+//! in [`crate::scan`].
+
+use std::sync::Arc;
+
+use crate::dedupe::{Mode, Verdicts};
+use crate::engine::Weight;
+use crate::engine::batch::{Batch, check_batch_len};
+use crate::engine::draft::Firsts;
+use crate::engine::view::View;
+use crate::error::Result;
+use crate::ids::{PoolId, RecordId};
+use crate::model::{DataPool, Key, Origin, Record};
+use crate::query::{Page, RecordFilter, RecordQuery};
+use crate::scan::Scan;
+use crate::store::Shared;
+
+/// A cheap handle on one pool. Clones are handles on the same pool; all can be used from any thread.
+///
+/// The handle keeps the store open. After the pool is deleted every call answers `NotFound`.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+    id: PoolId,
+}
+
+impl Pool {
+    pub(crate) fn new(shared: Arc<Shared>, id: PoolId) -> Self {
+        Self { shared, id }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn view(&self) -> Result<Arc<View>> {
+        self.shared.engine.view(self.id)
+    }
+
+    /// The pool's id.
+    pub fn id(&self) -> PoolId {
+        self.id
+    }
+
+    /// The pool's row.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` after the pool was deleted.
+    pub fn info(&self) -> Result<DataPool> {
+        self.shared.engine.pool_row(self.id)
+    }
+
+    /// Whether a value is in the pool.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` or `LimitExceeded` for an empty or too long value; `NotFound`.
+    pub fn contains(&self, key: Key<'_>) -> Result<bool> {
+        self.view()?.contains(&key)
+    }
+
+    /// For each key whether its value is in the pool, in order, all as of one moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`contains`](Self::contains), with the [index](crate::Error::item) of the bad key; `LimitExceeded` for
+    /// more than 1,048,576 keys.
+    pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
+        self.view()?.contains_many(keys)
+    }
+
+    /// For each key the record that was first with its value, in order, all as of one moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`contains_many`](Self::contains_many).
+    pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
+        self.view()?.lookup(keys)
+    }
+
+    /// Asks which items of a batch are new and, unless the mode is [`Mode::Filter`], tracks those that are.
+    ///
+    /// One atomic step: of several threads that bring the same new value at once, exactly one is told it is new.
+    /// Within the batch the first of equal items wins. The items stay the caller's; `key` says what to compare of
+    /// each, and runs on this thread before anything is locked: it may call the store.
+    ///
+    /// ```
+    /// use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
+    ///
+    /// const ORDERS: EntityTypeId = EntityTypeId::new(37);
+    /// # fn main() -> datapool_store::Result<()> {
+    /// let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// let orders = vec!["A-1", "A-2", "A-1"];
+    /// let origin = Origin::new("shop", "run 1", "read orders");
+    /// let verdicts = pool.dedupe(Mode::FilterAndTrack, &orders, |o| Key::new(ORDERS, *o), &origin)?;
+    /// let split = verdicts.partition(orders);
+    /// assert_eq!(split.fresh, ["A-1", "A-2"]);
+    /// assert_eq!(split.duplicates, ["A-1"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](crate::Error::item)) or origin, or for
+    /// more than 1,048,576 items; `NotFound`; `OutcomeUnknown` or `Storage` if the disk refuses. In all cases but
+    /// `OutcomeUnknown` nothing was tracked.
+    pub fn dedupe<'a, T>(
+        &self,
+        mode: Mode,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'a>,
+        origin: &Origin,
+    ) -> Result<Verdicts> {
+        self.decide(mode, items, key, origin, Firsts::Ignored)
+    }
+
+    /// As [`dedupe`](Self::dedupe), and says for each duplicate which record was [first](Verdicts::first).
+    ///
+    /// That costs a read per duplicate more.
+    ///
+    /// # Errors
+    ///
+    /// As [`dedupe`](Self::dedupe).
+    pub fn dedupe_with_first<'a, T>(
+        &self,
+        mode: Mode,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'a>,
+        origin: &Origin,
+    ) -> Result<Verdicts> {
+        self.decide(mode, items, key, origin, Firsts::Wanted)
+    }
+
+    fn decide<'a, T>(
+        &self,
+        mode: Mode,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'a>,
+        origin: &Origin,
+        firsts: Firsts,
+    ) -> Result<Verdicts> {
+        origin.check()?;
+        let engine = &self.shared.engine;
+        let batch = Batch::from_keys(engine.hash_key(), items.iter().map(key))?.with_origin(origin);
+        if !mode.tracks() {
+            return engine.decide_only(self.id, mode, batch, firsts);
+        }
+        let (id, weight) = (self.id, Weight { items: batch.len(), bytes: batch.bytes() });
+        engine.submit(weight, move |group| group.pool(id)?.dedupe(mode, &Arc::new(batch), firsts))
+    }
+
+    /// One page of the records that the query's filter takes, with the exact total.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidQuery` for a page of 0, a page size outside 1 to 100, or a filter's bad term; `NotFound`.
+    pub fn records(&self, query: &RecordQuery) -> Result<Page<Record>> {
+        self.view()?.page(query)
+    }
+
+    /// How many records the filter takes.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidQuery` for a filter's bad term; `NotFound`.
+    pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
+        self.view()?.count(filter)
+    }
+
+    /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
+    ///
+    /// It reads in slices, each as of its own moment, up to the last id at its start: a record that is live
+    /// throughout appears exactly once, none that is added meanwhile appears, one that is deleted meanwhile may be
+    /// missing. For one moment throughout there is [`snapshot`](Self::snapshot).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and
+    /// nothing follows an error.
+    pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
+        Scan::over_pool(self.clone(), filter.clone())
+    }
+
+    /// The pool as of this moment, for as long as the snapshot is held.
+    ///
+    /// While it is held, the file cannot reuse the space of what is changed or deleted anywhere in the store: it
+    /// grows. Hold it briefly.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn snapshot(&self) -> Result<PoolSnapshot> {
+        Ok(PoolSnapshot { view: self.view()?, _shared: Arc::clone(&self.shared) })
+    }
+
+    /// Deletes records by id. How many there were: unknown and deleted ids count nothing and are no error.
+    ///
+    /// # Errors
+    ///
+    /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `OutcomeUnknown` or `Storage`.
+    pub fn delete_records(&self, ids: &[RecordId]) -> Result<u64> {
+        check_batch_len(ids.len())?;
+        let (pool, ids) = (self.id, ids.to_vec());
+        let weight = Weight { items: ids.len(), bytes: 0 };
+        self.shared.engine.submit(weight, move |group| Ok(group.pool(pool)?.delete_ids(&ids)))
+    }
+
+    /// Deletes every record of these values within their entity types. How many there were.
+    ///
+    /// The values are new again.
+    ///
+    /// # Errors
+    ///
+    /// As [`contains_many`](Self::contains_many); `OutcomeUnknown` or `Storage`.
+    pub fn delete_keys(&self, keys: &[Key<'_>]) -> Result<u64> {
+        let engine = &self.shared.engine;
+        let batch = Batch::from_keys(engine.hash_key(), keys.iter().cloned())?;
+        let (pool, weight) = (self.id, Weight { items: batch.len(), bytes: batch.bytes() });
+        engine.submit(weight, move |group| group.pool(pool)?.delete_keys(&batch))
+    }
+
+    /// Deletes every record that the filter takes ("forget everything run X tracked"). How many there were.
+    ///
+    /// An empty filter takes every record; [`clear`](Self::clear) is cheaper for that.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidQuery` for a filter's bad term; `NotFound`; `OutcomeUnknown` or `Storage`.
+    pub fn delete_where(&self, filter: &RecordFilter) -> Result<u64> {
+        filter.check()?;
+        let (pool, filter) = (self.id, filter.clone());
+        self.shared.engine.submit(Weight::ALONE, move |group| group.pool(pool)?.delete_where(&filter))
+    }
+
+    /// Deletes every record. How many there were. Ids go on where they were.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `OutcomeUnknown` or `Storage`.
+    pub fn clear(&self) -> Result<u64> {
+        let pool = self.id;
+        self.shared.engine.submit(Weight::ALONE, move |group| Ok(group.pool(pool)?.clear()))
+    }
+}
+
+/// A pool as of one moment. See [`Pool::snapshot`].
+#[derive(Debug, Clone)]
+pub struct PoolSnapshot {
+    view: Arc<View>,
+    _shared: Arc<Shared>,
+}
+
+impl PoolSnapshot {
+    /// Whether a value was in the pool.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::contains`].
+    pub fn contains(&self, key: Key<'_>) -> Result<bool> {
+        self.view.contains(&key)
+    }
+
+    /// For each key whether its value was in the pool, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::contains_many`].
+    pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
+        self.view.contains_many(keys)
+    }
+
+    /// For each key the record that was first with its value, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::lookup`].
+    pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
+        self.view.lookup(keys)
+    }
+
+    /// One page of the records that the query's filter takes, with the exact total.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::records`].
+    pub fn records(&self, query: &RecordQuery) -> Result<Page<Record>> {
+        self.view.page(query)
+    }
+
+    /// How many records the filter takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::count`].
+    pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
+        self.view.count(filter)
+    }
+
+    /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::scan`].
+    pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
+        Scan::over_view(Arc::clone(&self.view), filter.clone())
+    }
+}

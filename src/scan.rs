@@ -1,0 +1,130 @@
+//! Lazy iteration over a pool's records, in slices, from either end.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::engine::view::View;
+use crate::error::Result;
+use crate::ids::RecordId;
+use crate::model::Record;
+use crate::pool::Pool;
+use crate::query::{RecordFilter, RecordSort};
+
+/// How many records a slice reads at once.
+const SLICE_RECORDS: usize = 4_096;
+/// How many the first slice reads: who wants one record does not pay for thousands.
+const FIRST_SLICE_RECORDS: usize = 64;
+
+#[derive(Debug)]
+enum Source {
+    /// Each slice from a fresh view.
+    Pool(Pool),
+    /// All of one view.
+    View(Arc<View>),
+}
+
+/// The records that a filter takes, oldest first; newest first with [`rev`](Iterator::rev). Made by
+/// [`Pool::scan`] and [`PoolSnapshot::scan`](crate::PoolSnapshot::scan).
+///
+/// Each item is a result. After an error there are no more items.
+#[derive(Debug)]
+#[must_use = "a scan reads nothing until it is iterated"]
+pub struct Scan {
+    source: Source,
+    filter: RecordFilter,
+    /// The ids not read yet.
+    ids: Range<RecordId>,
+    front: VecDeque<Record>,
+    back: VecDeque<Record>,
+    slice: usize,
+}
+
+impl Scan {
+    pub(crate) fn over_pool(pool: Pool, filter: RecordFilter) -> Result<Self> {
+        let view = pool.view()?;
+        Self::new(Source::Pool(pool), &view, filter)
+    }
+
+    pub(crate) fn over_view(view: Arc<View>, filter: RecordFilter) -> Result<Self> {
+        Self::new(Source::View(Arc::clone(&view)), &view, filter)
+    }
+
+    fn new(source: Source, view: &View, filter: RecordFilter) -> Result<Self> {
+        filter.check()?;
+        let ids = view.state.watermark..view.state.next_id;
+        let (front, back) = (VecDeque::new(), VecDeque::new());
+        Ok(Self { source, filter, ids, front, back, slice: FIRST_SLICE_RECORDS })
+    }
+
+    /// Reads the next slice from one end of what is left.
+    fn read(&mut self, sort: RecordSort) -> Result<Vec<Record>> {
+        if self.ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (limit, ids) = (self.slice, self.ids.clone());
+        self.slice = SLICE_RECORDS;
+        // If reading fails, there is nothing left.
+        self.ids = 0..0;
+        let records = match &self.source {
+            Source::Pool(pool) => pool.view()?.slice(&self.filter, ids.clone(), sort, limit)?,
+            Source::View(view) => view.slice(&self.filter, ids.clone(), sort, limit)?,
+        };
+        if let Some(last) = records.last().filter(|_| records.len() == limit) {
+            self.ids = match sort {
+                RecordSort::Ascending => last.id + 1..ids.end,
+                RecordSort::Descending => ids.start..last.id,
+            };
+        }
+        Ok(records)
+    }
+
+    fn next_from(&mut self, sort: RecordSort) -> Option<Result<Record>> {
+        if let Some(record) = self.near(sort).pop_front() {
+            return Some(Ok(record));
+        }
+        match self.read(sort) {
+            Err(error) => {
+                self.front.clear();
+                self.back.clear();
+                Some(Err(error))
+            }
+            Ok(records) => {
+                *self.near(sort) = records.into();
+                let near = self.near(sort).pop_front();
+                // Behind what this end has read lies what the other end read before.
+                near.or_else(|| self.far(sort).pop_back()).map(Ok)
+            }
+        }
+    }
+
+    fn near(&mut self, sort: RecordSort) -> &mut VecDeque<Record> {
+        match sort {
+            RecordSort::Ascending => &mut self.front,
+            RecordSort::Descending => &mut self.back,
+        }
+    }
+
+    fn far(&mut self, sort: RecordSort) -> &mut VecDeque<Record> {
+        match sort {
+            RecordSort::Ascending => &mut self.back,
+            RecordSort::Descending => &mut self.front,
+        }
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_from(RecordSort::Ascending)
+    }
+}
+
+impl DoubleEndedIterator for Scan {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.next_from(RecordSort::Descending)
+    }
+}
+
+impl std::iter::FusedIterator for Scan {}

@@ -1,0 +1,232 @@
+//! The store: one open file and its pools.
+//!
+//! The public face: each method is a few lines over the engine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::engine::schema::{Geometry, Tuning};
+use crate::engine::{Engine, Flusher, Place};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::model::{DataPool, NewPool, PoolUpdate};
+use crate::options::{Durability, StoreOptions};
+use crate::pool::Pool;
+use crate::query::{Page, PoolQuery, PoolSort};
+
+/// What all handles of an open file share. Dropping the last one flushes and closes the file.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    /// The directory of the file; none in memory.
+    pub(crate) directory: Option<std::path::PathBuf>,
+    flusher: Option<Flusher>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.flusher.take();
+        // Nobody is left to hear of a failure; `flush` is for those who want to.
+        let _ = self.engine.flush();
+    }
+}
+
+/// One open store: a file (or memory) with any number of data pools.
+///
+/// Clones are handles on the same open file, as is every [`Pool`]; all can be used from any thread. The file is
+/// closed when the last of them is dropped. A file has one open store at a time, in one process.
+///
+/// Calls that write block until the disk has answered. In async code, wrap them:
+///
+/// ```no_run
+/// # mod tokio { pub mod task {
+/// #     pub async fn spawn_blocking<T>(work: impl FnOnce() -> T) -> Result<T, std::io::Error> { Ok(work()) }
+/// # } }
+/// use datapool_store::{DataPoolStore, Key, Mode, Origin, Verdicts};
+///
+/// # async fn run(store: DataPoolStore, orders: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = store.get_or_create_pool("orders")?;
+/// let verdicts = tokio::task::spawn_blocking(move || {
+///     pool.dedupe(Mode::FilterAndTrack, &orders, |o| Key::new(37, o), &Origin::none())
+/// })
+/// .await??;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct DataPoolStore {
+    shared: Arc<Shared>,
+}
+
+impl DataPoolStore {
+    /// Opens the store at `path`, or makes it, with the default [options](StoreOptions).
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreOptions::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        StoreOptions::new().open(path)
+    }
+
+    /// Makes an empty store in memory. Nothing of it outlives the last handle.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreOptions::open_in_memory`].
+    pub fn in_memory() -> Result<Self> {
+        StoreOptions::new().open_in_memory()
+    }
+
+    pub(crate) fn open_with(path: &Path, options: &StoreOptions) -> Result<Self> {
+        Self::open_place(Place::Path(path), options, Geometry::DEFAULT, Tuning::DEFAULT)
+    }
+
+    pub(crate) fn in_memory_with(options: &StoreOptions) -> Result<Self> {
+        Self::open_place(Place::Memory, options, Geometry::DEFAULT, Tuning::DEFAULT)
+    }
+
+    pub(crate) fn open_place(
+        place: Place<'_>,
+        options: &StoreOptions,
+        geometry: Geometry,
+        tuning: Tuning,
+    ) -> Result<Self> {
+        let directory = match &place {
+            Place::Path(path) => Some(parent_of(path)),
+            _ => None,
+        };
+        let engine = Arc::new(Engine::open(place, options, geometry, tuning)?);
+        let flusher = match options.durability {
+            Durability::Relaxed { flush_every } => Some(Flusher::start(&engine, flush_every)?),
+            Durability::Immediate => None,
+        };
+        Ok(Self { shared: Arc::new(Shared { engine, directory, flusher }) })
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    fn handle(&self, id: PoolId) -> Pool {
+        Pool::new(Arc::clone(&self.shared), id)
+    }
+
+    /// Makes a pool.
+    ///
+    /// # Errors
+    ///
+    /// `LimitExceeded` for a name of less than 3 or more than 100 characters, or a description of more than 255;
+    /// `AlreadyExists` if the name is taken.
+    pub fn create_pool(&self, new: NewPool) -> Result<Pool> {
+        new.check()?;
+        let pool = self.engine().create_pool(&new)?;
+        Ok(self.handle(pool.id))
+    }
+
+    /// The pool of that name, made now if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_pool`](Self::create_pool), but for `AlreadyExists`.
+    pub fn get_or_create_pool(&self, name: &str) -> Result<Pool> {
+        if let Some(id) = self.engine().pool_id(name)? {
+            return Ok(self.handle(id));
+        }
+        match self.create_pool(NewPool::new(name)) {
+            // Another thread was faster.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.pool_named(name),
+            made => made,
+        }
+    }
+
+    /// The pool of that id.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn pool(&self, id: PoolId) -> Result<Pool> {
+        self.engine().pool_row(id)?;
+        Ok(self.handle(id))
+    }
+
+    /// The pool of exactly that name.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn pool_named(&self, name: &str) -> Result<Pool> {
+        let id = self.engine().pool_id(name)?;
+        id.map(|id| self.handle(id)).ok_or_else(|| Error::not_found(format!("no data pool is named {name:?}")))
+    }
+
+    /// The pool of that id, if the query's filters hold for it. Its order and page are checked and play no part.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such pool or a filter does not hold; `InvalidQuery`.
+    pub fn find_pool(&self, id: PoolId, query: &PoolQuery) -> Result<Pool> {
+        query.check()?;
+        let row = self.engine().pool_row(id)?;
+        if query.filter.matches(&row) {
+            return Ok(self.handle(id));
+        }
+        Err(Error::not_found(format!("data pool {id} does not match the query's filters")))
+    }
+
+    /// One page of the pools.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidQuery` for a page of 0 or a page size outside 1 to 100.
+    pub fn pools(&self, query: &PoolQuery) -> Result<Page<DataPool>> {
+        query.check()?;
+        let mut rows = self.engine().pool_rows()?;
+        rows.retain(|row| query.filter.matches(row));
+        match query.sort {
+            PoolSort::Id => {}
+            PoolSort::CreatedAt => rows.sort_by_key(|row| (row.created_at, row.id)),
+            PoolSort::CreatedAtDescending => rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.id))),
+        }
+        let (total, skip) = (rows.len() as u64, query.page.skip());
+        let skipped = usize::try_from(skip).unwrap_or(usize::MAX);
+        let data: Vec<DataPool> = rows.into_iter().skip(skipped).take(query.page.per_page as usize).collect();
+        Ok(Page { meta: query.page.meta(skip, data.len(), total), data, next_cursor: None })
+    }
+
+    /// Changes a pool's name or description.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `LimitExceeded` as in [`create_pool`](Self::create_pool); `AlreadyExists` if the new name is
+    /// another pool's.
+    pub fn update_pool(&self, id: PoolId, update: PoolUpdate) -> Result<DataPool> {
+        update.check()?;
+        self.engine().update_pool(id, &update)
+    }
+
+    /// Deletes a pool with all its records, in one commit. Handles on it answer `NotFound` from then on.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn delete_pool(&self, id: PoolId) -> Result<()> {
+        self.engine().delete_pool(id)
+    }
+
+    /// Waits until everything written so far is on disk. At once with [`Durability::Immediate`].
+    ///
+    /// # Errors
+    ///
+    /// `OutcomeUnknown` or `Storage` if the disk refuses.
+    pub fn flush(&self) -> Result<()> {
+        self.engine().flush()
+    }
+}
+
+/// The directory that a path's file lies in.
+fn parent_of(path: &Path) -> std::path::PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => ".".into(),
+    }
+}

@@ -1,0 +1,72 @@
+//! For this crate's own tests, benches and fuzz targets: small segments, and disks that fail. Not part of the
+//! stable API.
+
+use std::path::Path;
+
+pub use crate::disk::Disk;
+use crate::engine::Place;
+use crate::engine::schema::{Geometry, Tuning};
+use crate::error::Result;
+use crate::options::StoreOptions;
+use crate::store::DataPoolStore;
+
+/// Sizes that shrink the work, so that a few records reach every path.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Records of a segment. A new store keeps it.
+    pub segment_slots: u32,
+    /// Slots of a posting bitmap; divides `segment_slots`. A new store keeps it.
+    pub chunk_slots: u32,
+    /// Unfolded records that make a fold.
+    pub fold_entries: usize,
+    /// Slices of a fold.
+    pub fold_slices: usize,
+    /// Unfolded records of all pools together.
+    pub tails_max_entries: usize,
+}
+
+impl Sizes {
+    /// Segments of 64 records in chunks of 16, folds of 16 in 4 slices, 64 unfolded records in all.
+    pub const SMALL: Self =
+        Self { segment_slots: 64, chunk_slots: 16, fold_entries: 16, fold_slices: 4, tails_max_entries: 64 };
+
+    fn split(self) -> (Geometry, Tuning) {
+        let geometry = Geometry { segment_slots: self.segment_slots, chunk_slots: self.chunk_slots };
+        let tuning = Tuning {
+            fold_entries: self.fold_entries,
+            fold_slices: self.fold_slices,
+            tails_max_entries: self.tails_max_entries,
+        };
+        (geometry, tuning)
+    }
+}
+
+/// Opens a file with these sizes.
+///
+/// # Errors
+///
+/// As [`StoreOptions::open`].
+pub fn open(path: &Path, options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> {
+    let (geometry, tuning) = sizes.split();
+    DataPoolStore::open_place(Place::Path(path), options, geometry, tuning)
+}
+
+/// Makes a store in memory with these sizes.
+///
+/// # Errors
+///
+/// As [`StoreOptions::open_in_memory`].
+pub fn in_memory(options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> {
+    let (geometry, tuning) = sizes.split();
+    DataPoolStore::open_place(Place::Memory, options, geometry, tuning)
+}
+
+/// Opens or makes a store on a disk of the test's own.
+///
+/// # Errors
+///
+/// As [`StoreOptions::open`].
+pub fn on_disk(disk: impl Disk, options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> {
+    let (geometry, tuning) = sizes.split();
+    DataPoolStore::open_place(Place::Disk(Box::new(disk)), options, geometry, tuning)
+}
