@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 use redb::Database;
 
-pub(crate) use bulk::{BulkReport, Present, RowSource};
+pub(crate) use bulk::{Present, RowSource};
 use failure::contained;
 pub(crate) use fingerprint::HashKey;
 pub(crate) use flusher::Flusher;

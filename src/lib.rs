@@ -20,6 +20,10 @@ mod store;
 pub mod testing;
 mod time;
 
+pub use crate::csv::{
+    BadRow, CellQuoting, ExportColumns, ExportOptions, ExportReport, ImportOptions, ImportProgress,
+    ImportReport, OnBadRow, OnDuplicate,
+};
 pub use crate::dedupe::{Mode, Split, Verdict, Verdicts};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};

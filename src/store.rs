@@ -2,7 +2,7 @@
 //!
 //! The public face: each method is a few lines over the engine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::schema::{Geometry, Tuning};
@@ -18,9 +18,23 @@ use crate::query::{Page, PoolQuery, PoolSort};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
-    /// The directory of the file; none in memory.
-    pub(crate) directory: Option<std::path::PathBuf>,
+    /// The file; none in memory.
+    path: Option<PathBuf>,
     flusher: Option<Flusher>,
+}
+
+impl Shared {
+    /// The directory that the file lies in.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        let parent = self.path.as_ref()?.parent()?;
+        Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    }
+
+    /// Whether a path leads to the store's own file.
+    pub(crate) fn is_own_file(&self, path: &Path) -> bool {
+        let own = self.path.as_ref().and_then(|own| own.canonicalize().ok());
+        own.is_some() && own == path.canonicalize().ok()
+    }
 }
 
 impl Drop for Shared {
@@ -91,8 +105,8 @@ impl DataPoolStore {
         geometry: Geometry,
         tuning: Tuning,
     ) -> Result<Self> {
-        let directory = match &place {
-            Place::Path(path) => Some(parent_of(path)),
+        let path = match &place {
+            Place::Path(path) => Some(path.to_path_buf()),
             _ => None,
         };
         let engine = Arc::new(Engine::open(place, options, geometry, tuning)?);
@@ -100,7 +114,7 @@ impl DataPoolStore {
             Durability::Relaxed { flush_every } => Some(Flusher::start(&engine, flush_every)?),
             Durability::Immediate => None,
         };
-        Ok(Self { shared: Arc::new(Shared { engine, directory, flusher }) })
+        Ok(Self { shared: Arc::new(Shared { engine, path, flusher }) })
     }
 
     fn engine(&self) -> &Engine {
@@ -156,7 +170,8 @@ impl DataPoolStore {
     /// `NotFound`.
     pub fn pool_named(&self, name: &str) -> Result<Pool> {
         let id = self.engine().pool_id(name)?;
-        id.map(|id| self.handle(id)).ok_or_else(|| Error::not_found(format!("no data pool is named {name:?}")))
+        id.map(|id| self.handle(id))
+            .ok_or_else(|| Error::not_found(format!("no data pool is named {name:?}")))
     }
 
     /// The pool of that id, if the query's filters hold for it. Its order and page are checked and play no part.
@@ -185,7 +200,9 @@ impl DataPoolStore {
         match query.sort {
             PoolSort::Id => {}
             PoolSort::CreatedAt => rows.sort_by_key(|row| (row.created_at, row.id)),
-            PoolSort::CreatedAtDescending => rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.id))),
+            PoolSort::CreatedAtDescending => {
+                rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.id)))
+            }
         }
         let (total, skip) = (rows.len() as u64, query.page.skip());
         let skipped = usize::try_from(skip).unwrap_or(usize::MAX);
@@ -220,13 +237,5 @@ impl DataPoolStore {
     /// `OutcomeUnknown` or `Storage` if the disk refuses.
     pub fn flush(&self) -> Result<()> {
         self.engine().flush()
-    }
-}
-
-/// The directory that a path's file lies in.
-fn parent_of(path: &Path) -> std::path::PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => ".".into(),
     }
 }

@@ -120,7 +120,8 @@ fn parse(text: &str) -> Option<Timestamp> {
 fn restore_plus(text: &str) -> Option<String> {
     let time = text.get(11..)?;
     let (clock, offset) = time.rsplit_once(' ')?;
-    (clock.len() >= 8 && offset.len() >= 2).then(|| format!("{}{clock}+{offset}", text.get(..11).unwrap_or("")))
+    (clock.len() >= 8 && offset.len() >= 2)
+        .then(|| format!("{}{clock}+{offset}", text.get(..11).unwrap_or("")))
 }
 
 fn utc(civil: jiff::civil::DateTime) -> Option<Timestamp> {

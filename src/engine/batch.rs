@@ -34,7 +34,10 @@ impl Batch {
     /// # Errors
     ///
     /// `InvalidArgument` or `LimitExceeded` with the index of the first bad key; `LimitExceeded` for too many.
-    pub(crate) fn from_keys<'k>(hash_key: &HashKey, keys: impl ExactSizeIterator<Item = Key<'k>>) -> Result<Self> {
+    pub(crate) fn from_keys<'k>(
+        hash_key: &HashKey,
+        keys: impl ExactSizeIterator<Item = Key<'k>>,
+    ) -> Result<Self> {
         check_batch_len(keys.len())?;
         let mut batch = Self { items: Vec::with_capacity(keys.len()), ..Self::default() };
         for (index, key) in keys.enumerate() {

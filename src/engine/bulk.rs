@@ -60,7 +60,12 @@ impl Engine {
     /// # Errors
     ///
     /// `NotFound`; `AlreadyExists` with [`Present::Fail`]; the source's; the commit's.
-    pub(crate) fn import(&self, pool: PoolId, source: &mut dyn RowSource, present: Present) -> Result<BulkReport> {
+    pub(crate) fn import(
+        &self,
+        pool: PoolId,
+        source: &mut dyn RowSource,
+        present: Present,
+    ) -> Result<BulkReport> {
         self.exclusive(|core| {
             let view = self.view(pool)?;
             let txn = self.begin()?;
@@ -139,7 +144,8 @@ impl<'a> Import<'a> {
             let indexer = scope.spawn(move || index(txn, &receiver));
             let appended = self.append_all(source, &sender);
             drop(sender);
-            let indexed = indexer.join().unwrap_or_else(|_| Err(Error::corrupt("the indexing thread panicked")));
+            let indexed =
+                indexer.join().unwrap_or_else(|_| Err(Error::corrupt("the indexing thread panicked")));
             // The indexing thread's own failure ends the appending: it is the cause.
             let filters = indexed?;
             appended.map(|()| filters)
@@ -203,7 +209,9 @@ impl<'a> Import<'a> {
     }
 
     fn is_present(&self, fingerprint: Fingerprint) -> Result<bool> {
-        if self.added_here.contains(&fingerprint) || self.base.find_any(&self.base.state, fingerprint)?.is_some() {
+        if self.added_here.contains(&fingerprint)
+            || self.base.find_any(&self.base.state, fingerprint)?.is_some()
+        {
             return Ok(true);
         }
         for index in self.filled.clone() {
@@ -235,7 +243,9 @@ impl<'a> Import<'a> {
         let mut appender = SegmentAppender::new(self.txn, self.state.id, &segment, &mut table)?;
         let mut slot = segment.slot(first);
         for row in rows.iter().take(taken) {
-            let (Some(item), Some(entry)) = (buffer.items().get(*row), buffer.tail_entry(*row)) else { continue };
+            let (Some(item), Some(entry)) = (buffer.items().get(*row), buffer.tail_entry(*row)) else {
+                continue;
+            };
             let (entity_type, value) = (item.entity_type, buffer.value(*row));
             let record = StoredRecord { origin_code: None, entity_type, created_at: self.time, value };
             appender.append(slot, &record)?;

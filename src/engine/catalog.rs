@@ -101,7 +101,9 @@ impl Engine {
             let view = self.view(id)?;
             let pool = self.pool_row(id)?;
             let txn = self.begin()?;
-            for number in view.state.segments.iter().map(|segment| segment.number).chain(view.state.doomed.to_vec()) {
+            for number in
+                view.state.segments.iter().map(|segment| segment.number).chain(view.state.doomed.to_vec())
+            {
                 drop_segment(&txn, id, number)?;
             }
             txn.open_table(schema::POOLS).storage()?.remove(id).storage()?;
@@ -144,4 +146,3 @@ fn write_pool(txn: &WriteTransaction, pool: &DataPool) -> Result<()> {
     txn.open_table(schema::POOL_NAMES).storage()?.insert(pool.name.as_bytes(), pool.id).storage()?;
     Ok(())
 }
-

@@ -84,7 +84,11 @@ pub(crate) fn encode_origin(origin: &Origin) -> Result<Vec<u8>> {
 
 pub(crate) fn decode_origin(bytes: &[u8]) -> Result<Origin> {
     let row: OriginRow = decode("an origin", bytes)?;
-    Ok(Origin { flow: row.flow.map(Into::into), run: row.run.map(Into::into), step: row.step.map(Into::into) })
+    Ok(Origin {
+        flow: row.flow.map(Into::into),
+        run: row.run.map(Into::into),
+        step: row.step.map(Into::into),
+    })
 }
 
 /// A pool's head: what changes at folds, seals and limit changes only.

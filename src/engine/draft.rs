@@ -59,13 +59,6 @@ impl PoolDraft {
         }
     }
 
-    fn find_any(&self, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
-        match self.find_new(fingerprint) {
-            Some(id) => Ok(Some(id)),
-            None => self.base.find_any(&self.state, fingerprint),
-        }
-    }
-
     /// A live record of the fingerprint that this group adds.
     fn find_new(&self, fingerprint: Fingerprint) -> Option<RecordId> {
         self.newest.get(&fingerprint).copied().filter(|id| self.state.is_live(*id))
@@ -99,7 +92,8 @@ impl PoolDraft {
                 decided.push((Verdict::Duplicate, first));
                 continue;
             }
-            let tracked = mode.tracks().then(|| self.append(entry.fingerprint, NewRecord { batch: number, item }));
+            let tracked =
+                mode.tracks().then(|| self.append(entry.fingerprint, NewRecord { batch: number, item }));
             seen.insert(entry.fingerprint, tracked);
             decided.push((Verdict::New, None));
         }
@@ -212,11 +206,6 @@ impl PoolDraft {
         state.reset_tails();
         self.head_changed = true;
         live
-    }
-
-    /// Whether a live record of the fingerprint is there, those of this group included.
-    pub(crate) fn contains(&self, fingerprint: Fingerprint) -> Result<bool> {
-        Ok(self.find_any(fingerprint)?.is_some())
     }
 }
 

@@ -113,5 +113,5 @@ mod tests {
         assert!(!key.range_of_value("A-2").contains(&orders));
     }
 
-    const FROZEN_ORDERS: u128 = 0;
+    const FROZEN_ORDERS: u128 = 166_155_324_643_535_184_188_179_840_522_774_861_726;
 }

@@ -69,10 +69,10 @@ impl Flusher {
                 let _ = engine.flush();
             }
         };
-        let thread = thread::Builder::new()
-            .name("datapool-flusher".to_owned())
-            .spawn(run)
-            .map_err(|error| Error::storage(format!("starting the flusher thread: {error}")).with_source(error))?;
+        let thread =
+            thread::Builder::new().name("datapool-flusher".to_owned()).spawn(run).map_err(|error| {
+                Error::storage(format!("starting the flusher thread: {error}")).with_source(error)
+            })?;
         Ok(Self { signal, thread: Some(thread) })
     }
 }

@@ -268,8 +268,11 @@ pub(crate) fn fold_now(
     }
     for (index, entries) in by_segment {
         let Some(segment) = state.segments.get(index) else { continue };
-        Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries)
-            .write(txn, state, Share::All)?;
+        Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries).write(
+            txn,
+            state,
+            Share::All,
+        )?;
     }
     Ok(())
 }

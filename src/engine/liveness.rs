@@ -24,10 +24,6 @@ impl Deleted {
         Self { chunks, count }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     pub(crate) fn contains(&self, geometry: Geometry, slot: Slot) -> bool {
         let (chunk, offset) = geometry.chunk_of(slot);
         self.count > 0 && self.chunks.get(&chunk).is_some_and(|bitmap| bitmap.contains(offset))

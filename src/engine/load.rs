@@ -81,7 +81,9 @@ fn first_head(created_at: Timestamp) -> HeadRow {
 fn check_head(id: PoolId, head: &HeadRow) -> Result<()> {
     let in_order = head.segments.windows(2).all(|pair| match pair {
         [a, b] => {
-            a.number < b.number && a.sealed_len > 0 && a.first_id.saturating_add(a.sealed_len.into()) <= b.first_id
+            a.number < b.number
+                && a.sealed_len > 0
+                && a.first_id.saturating_add(a.sealed_len.into()) <= b.first_id
         }
         _ => true,
     });

@@ -71,7 +71,12 @@ impl View {
     }
 
     /// The lowest live record of the fingerprint that the segment's index knows.
-    fn find_in_segment(&self, state: &PoolState, index: usize, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
+    fn find_in_segment(
+        &self,
+        state: &PoolState,
+        index: usize,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<RecordId>> {
         let Some(segment) = self.state.segments.get(index) else { return Ok(None) };
         if self.state.end_of(index) <= state.watermark || !self.may_contain(index, fingerprint)? {
             return Ok(None);

@@ -58,8 +58,13 @@ impl Filter {
     pub(crate) fn from_blocks(blocks: &[Vec<u8>]) -> Option<Self> {
         let (head, body) = blocks.split_first()?;
         let count = u32::from_le_bytes(head.as_slice().try_into().ok()?) as usize;
-        let words: Vec<u64> = body.iter().flat_map(|block| block.as_chunks::<8>().0).map(|word| u64::from_le_bytes(*word)).collect();
-        (words.len() == count && count > 0).then(|| Self(BloomFilter::from_vec(words).seed(&0).hashes(PROBES)))
+        let words: Vec<u64> = body
+            .iter()
+            .flat_map(|block| block.as_chunks::<8>().0)
+            .map(|word| u64::from_le_bytes(*word))
+            .collect();
+        (words.len() == count && count > 0)
+            .then(|| Self(BloomFilter::from_vec(words).seed(&0).hashes(PROBES)))
     }
 }
 
@@ -101,7 +106,10 @@ mod tests {
     use super::*;
 
     fn fingerprints(count: u64) -> Vec<Fingerprint> {
-        let mix = |n: u64| u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 17 | u128::from(n.wrapping_mul(0xd1b5_4a32_d192_ed03));
+        let mix = |n: u64| {
+            u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 17
+                | u128::from(n.wrapping_mul(0xd1b5_4a32_d192_ed03))
+        };
         (1..=count).map(mix).collect()
     }
 
@@ -115,7 +123,8 @@ mod tests {
         let read = Filter::from_blocks(&blocks).unwrap();
         assert!(read.knows_all(&members));
         assert!(Filter::from_blocks(&blocks[..blocks.len() - 1]).is_none());
-        let wrong = fingerprints(25_000).split_off(5_000).iter().filter(|other| read.may_contain(**other)).count();
+        let wrong =
+            fingerprints(25_000).split_off(5_000).iter().filter(|other| read.may_contain(**other)).count();
         assert!(wrong < 20_000 / 50, "{wrong} false positives of 20,000");
     }
 
@@ -128,5 +137,18 @@ mod tests {
         assert_eq!(words, FROZEN_WORDS);
     }
 
-    const FROZEN_WORDS: [u64; 12] = [0; 12];
+    const FROZEN_WORDS: [u64; 12] = [
+        2_306_968_909_120_536_576,
+        288_230_651_031_715_840,
+        4_429_185_026,
+        4_576_167_394_807_808,
+        68_719_476_744,
+        16,
+        4_398_080_065_536,
+        2_201_170_739_200,
+        2_251_799_816_044_544,
+        140_737_488_355_840,
+        36_028_797_018_972_800,
+        5_764_607_523_168_452_608,
+    ];
 }

@@ -14,11 +14,11 @@ use parking_lot::{Mutex, RwLock};
 use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, TableError, TableHandle};
 
+use super::Engine;
 use super::failure::{StorageResult, contained};
 use super::fingerprint::HashKey;
-use super::schema::{self, FORMAT_VERSION, Geometry, Tuning};
-use super::Engine;
 use super::queue::Queue;
+use super::schema::{self, FORMAT_VERSION, Geometry, Tuning};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{IfMissing, StoreOptions};
@@ -98,7 +98,9 @@ fn cannot_open(path: &Path, error: DatabaseError) -> Error {
     let name = path.display();
     match error {
         DatabaseError::DatabaseAlreadyOpen => already_open(path),
-        DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
+        DatabaseError::Storage(redb::StorageError::Io(error))
+            if error.kind() != std::io::ErrorKind::InvalidData =>
+        {
             Error::io(format_args!("opening {name}"), error)
         }
         other => Error::corrupt(format!("{name} is damaged: {other}")).with_source(redb::Error::from(other)),
@@ -108,7 +110,10 @@ fn cannot_open(path: &Path, error: DatabaseError) -> Error {
 fn already_open(path: &Path) -> Error {
     Error::new(
         ErrorKind::AlreadyOpen,
-        format!("{} is open already, in this process or another one; a store has one handle at a time", path.display()),
+        format!(
+            "{} is open already, in this process or another one; a store has one handle at a time",
+            path.display()
+        ),
     )
 }
 
@@ -116,7 +121,10 @@ fn already_open(path: &Path) -> Error {
 fn check_file(path: &Path) -> Result<()> {
     let name = path.display();
     let mut magic = [0; REDB_MAGIC.len()];
-    let mut file = OpenOptions::new().read(true).open(path).map_err(|error| Error::io(format_args!("opening {name}"), error))?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .open(path)
+        .map_err(|error| Error::io(format_args!("opening {name}"), error))?;
     let is_redb = read_full(&mut file, &mut magic)? && magic == REDB_MAGIC;
     if !is_redb {
         return Err(Error::new(
@@ -125,13 +133,14 @@ fn check_file(path: &Path) -> Result<()> {
         ));
     }
     drop(file);
-    let opened = contained("reading the file", || match Builder::new().set_cache_size(0).open_read_only(path) {
-        Ok(db) => read_meta(&db).map(|_| ()),
-        Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
-        // It was not closed; only a writable open can tell more, after its repair.
-        Err(DatabaseError::RepairAborted) => Ok(()),
-        Err(error) => Err(cannot_open(path, error)),
-    });
+    let opened =
+        contained("reading the file", || match Builder::new().set_cache_size(0).open_read_only(path) {
+            Ok(db) => read_meta(&db).map(|_| ()),
+            Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
+            // It was not closed; only a writable open can tell more, after its repair.
+            Err(DatabaseError::RepairAborted) => Ok(()),
+            Err(error) => Err(cannot_open(path, error)),
+        });
     opened
 }
 
@@ -156,14 +165,23 @@ fn read_meta(db: &impl ReadableDatabase) -> Result<Option<Meta>> {
         Err(TableError::TableDoesNotExist(_)) => {
             return match txn.list_tables().storage()?.next() {
                 None => Ok(None),
-                Some(other) => Err(not_a_store(&format!("it has a table {:?} and no table \"meta\"", other.name()))),
+                Some(other) => {
+                    Err(not_a_store(&format!("it has a table {:?} and no table \"meta\"", other.name())))
+                }
             };
         }
-        Err(TableError::TableTypeMismatch { .. }) => return Err(not_a_store("its table \"meta\" is of another type")),
+        Err(TableError::TableTypeMismatch { .. }) => {
+            return Err(not_a_store("its table \"meta\" is of another type"));
+        }
         Err(error) => return Err(error).storage(),
     };
-    let format = table.get(schema::META_FORMAT).storage()?.ok_or_else(|| not_a_store("it names no format"))?;
-    let format = format.value().try_into().map(u32::from_le_bytes).map_err(|_| not_a_store("its format is no number"))?;
+    let format =
+        table.get(schema::META_FORMAT).storage()?.ok_or_else(|| not_a_store("it names no format"))?;
+    let format = format
+        .value()
+        .try_into()
+        .map(u32::from_le_bytes)
+        .map_err(|_| not_a_store("its format is no number"))?;
     if format != FORMAT_VERSION {
         let kind = ErrorKind::UnsupportedFormat { found: format, supported: FORMAT_VERSION };
         let text = format!("the store has format {format}; this version reads format {FORMAT_VERSION}");

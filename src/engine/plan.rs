@@ -63,7 +63,10 @@ pub(crate) struct Block<'a> {
 #[derive(Debug)]
 enum Matches<'a> {
     /// All positions of the range but the deleted ones.
-    AllBut { positions: Range<u32>, deleted: Option<&'a RoaringBitmap> },
+    AllBut {
+        positions: Range<u32>,
+        deleted: Option<&'a RoaringBitmap>,
+    },
     Set(RoaringBitmap),
 }
 
@@ -149,10 +152,12 @@ impl<'a> Plan<'a> {
         let visitor = &mut visitor;
         match sort {
             RecordSort::Ascending => {
-                let _ = self.visit_segments(sort, visitor)?.is_continue() && self.visit_tails(sort, visitor)?.is_continue();
+                let _ = self.visit_segments(sort, visitor)?.is_continue()
+                    && self.visit_tails(sort, visitor)?.is_continue();
             }
             RecordSort::Descending => {
-                let _ = self.visit_tails(sort, visitor)?.is_continue() && self.visit_segments(sort, visitor)?.is_continue();
+                let _ = self.visit_tails(sort, visitor)?.is_continue()
+                    && self.visit_segments(sort, visitor)?.is_continue();
             }
         }
         Ok(())
@@ -180,7 +185,10 @@ impl<'a> Plan<'a> {
     }
 
     /// The parts of a slot range, chunk by chunk, relative to each chunk.
-    fn chunks(&self, slots: Range<Slot>) -> impl DoubleEndedIterator<Item = (ChunkNumber, Range<u32>)> + use<> {
+    fn chunks(
+        &self,
+        slots: Range<Slot>,
+    ) -> impl DoubleEndedIterator<Item = (ChunkNumber, Range<u32>)> + use<> {
         let size = self.view.state.geometry.chunk_slots;
         (slots.start / size..slots.end.div_ceil(size)).map(move |chunk| {
             let base = chunk * size;
@@ -287,7 +295,9 @@ impl<'a> Plan<'a> {
         }
         set.remove_range(..positions.start);
         set.remove_range(positions.end..);
-        if let Some(deleted) = self.view.state.segments.get(index).and_then(|segment| segment.deleted.chunk(chunk)) {
+        if let Some(deleted) =
+            self.view.state.segments.get(index).and_then(|segment| segment.deleted.chunk(chunk))
+        {
             set -= deleted;
         }
         Ok(set)
@@ -435,7 +445,9 @@ fn takes_origin(filter: &RecordFilter, origin: &Origin) -> bool {
     fn any_of<T: PartialEq>(allowed: &[T], id: Option<&T>) -> bool {
         allowed.is_empty() || id.is_some_and(|id| allowed.contains(id))
     }
-    any_of(&filter.flows, origin.flow()) && any_of(&filter.runs, origin.run()) && any_of(&filter.steps, origin.step())
+    any_of(&filter.flows, origin.flow())
+        && any_of(&filter.runs, origin.run())
+        && any_of(&filter.steps, origin.step())
 }
 
 /// The items in ascending or descending order.

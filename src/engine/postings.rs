@@ -25,7 +25,11 @@ pub(crate) fn encode(bitmap: &RoaringBitmap, chunk_slots: u32) -> Vec<u8> {
     let mut iter = bitmap.iter();
     while let Some(range) = iter.next_range() {
         if (runs.len() + 1) * 4 >= limit {
-            return if array_bytes <= bits_bytes { encode_array(bitmap) } else { encode_bits(bitmap, bits_bytes) };
+            return if array_bytes <= bits_bytes {
+                encode_array(bitmap)
+            } else {
+                encode_bits(bitmap, bits_bytes)
+            };
         }
         runs.push((*range.start(), range.end() - range.start()));
     }

@@ -27,8 +27,6 @@ pub(crate) struct Weight {
 impl Weight {
     /// Shares its group with no other job.
     pub(crate) const ALONE: Self = Self { items: usize::MAX, bytes: usize::MAX };
-    /// Next to nothing.
-    pub(crate) const LIGHT: Self = Self { items: 1, bytes: 0 };
 
     fn plus(self, other: Self) -> Self {
         Self { items: self.items.saturating_add(other.items), bytes: self.bytes.saturating_add(other.bytes) }
@@ -89,7 +87,12 @@ impl<J> Queue<J> {
     /// Has the job run, by this caller with `lead` or by another one, and returns that run's result.
     ///
     /// `lead` gets the jobs of a whole group, this caller's first. It must not panic.
-    pub(crate) fn submit(&self, job: J, weight: Weight, lead: impl FnOnce(Vec<J>) -> Result<()>) -> Result<()> {
+    pub(crate) fn submit(
+        &self,
+        job: J,
+        weight: Weight,
+        lead: impl FnOnce(Vec<J>) -> Result<()>,
+    ) -> Result<()> {
         let ticket = Arc::new(Ticket {
             job: Mutex::new(Some(job)),
             weight,
@@ -153,7 +156,8 @@ mod tests {
                 let (queue, sum, running, groups) = (&queue, &sum, &running, &groups);
                 scope.spawn(move || {
                     for number in 0..500 {
-                        let weight = if number % 50 == 0 { Weight::ALONE } else { Weight::LIGHT };
+                        let weight =
+                            if number % 50 == 0 { Weight::ALONE } else { Weight { items: 1, bytes: 0 } };
                         let lead = |jobs: Vec<usize>| {
                             assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0);
                             sum.fetch_add(jobs.iter().sum::<usize>(), Ordering::SeqCst);
@@ -166,7 +170,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(sum.into_inner(), (0..4_000).sum());
+        assert_eq!(sum.into_inner(), (0..4_000).sum::<usize>());
         assert!(groups.into_inner() <= 4_000);
     }
 }

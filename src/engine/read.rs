@@ -32,7 +32,8 @@ impl View {
         let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
         contained("looking values up", || {
             let ids = self.for_each_key(&batch, |fingerprint| self.find_first(&self.state, fingerprint))?;
-            let mut found: Vec<(RecordId, usize)> = ids.into_iter().zip(0..).filter_map(|(id, index)| Some((id?, index))).collect();
+            let mut found: Vec<(RecordId, usize)> =
+                ids.into_iter().zip(0..).filter_map(|(id, index)| Some((id?, index))).collect();
             found.sort_unstable();
             let records = self.fetch(&found.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
             let mut answers = vec![None; batch.len()];

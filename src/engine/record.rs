@@ -4,10 +4,9 @@
 //! type in LEB128; `created_at` minus the segment's base time, in microseconds, LEB128; the value's bytes to the
 //! end. An origin's code is the slot of the first record that carries it.
 //!
-//! Always holds: [`posting_keys`] is the one rule that turns a record into its posting lists. Folding, importing
-//! and filtering derive from it.
+//! Always holds: [`PostingKey`] is how an attribute becomes a posting list's key, for writing and for asking.
 
-use super::schema::{Fingerprint, Slot};
+use super::schema::Slot;
 use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::model::Origin;
@@ -23,14 +22,6 @@ pub(crate) struct StoredRecord<'a> {
     pub(crate) entity_type: EntityTypeId,
     pub(crate) created_at: Timestamp,
     pub(crate) value: &'a str,
-}
-
-/// What the indexes need to know of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) slot: Slot,
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) entity_type: EntityTypeId,
 }
 
 impl StoredRecord<'_> {
@@ -52,7 +43,8 @@ impl StoredRecord<'_> {
 
 /// Reads a record's row.
 pub(crate) fn decode(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Result<StoredRecord<'_>> {
-    parse(slot, base_time, bytes).ok_or_else(|| Error::corrupt(format!("the record in slot {slot} is damaged")))
+    parse(slot, base_time, bytes)
+        .ok_or_else(|| Error::corrupt(format!("the record in slot {slot} is damaged")))
 }
 
 fn parse(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Option<StoredRecord<'_>> {

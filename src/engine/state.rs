@@ -78,7 +78,9 @@ impl PoolState {
     /// The first id after a segment's records.
     pub(crate) fn end_of(&self, index: usize) -> RecordId {
         match self.segments.get(index) {
-            Some(segment) if index + 1 < self.segments.len() => segment.first_id + u64::from(segment.sealed_len),
+            Some(segment) if index + 1 < self.segments.len() => {
+                segment.first_id + u64::from(segment.sealed_len)
+            }
             _ => self.next_id,
         }
     }

@@ -133,7 +133,11 @@ impl TailView {
     }
 
     /// The newest record of the fingerprint that is live.
-    pub(crate) fn find_live(&self, fingerprint: Fingerprint, is_live: impl Fn(RecordId) -> bool) -> Option<RecordId> {
+    pub(crate) fn find_live(
+        &self,
+        fingerprint: Fingerprint,
+        is_live: impl Fn(RecordId) -> bool,
+    ) -> Option<RecordId> {
         let columns = self.tail.columns.read();
         let mut ids = columns.positions(fingerprint, self.len()).map(|position| self.id(position));
         ids.find(|id| is_live(*id))
@@ -173,12 +177,14 @@ impl TailView {
                 || columns.entity_types.get(*position).is_some_and(|id| filter.entity_types.contains(id));
             by_type
                 && passing.as_ref().is_none_or(|passing| {
-                    let origin = columns.origins.get(*position).and_then(|origin| passing.get(*origin as usize));
+                    let origin =
+                        columns.origins.get(*position).and_then(|origin| passing.get(*origin as usize));
                     origin.copied().unwrap_or(false)
                 })
                 && filter.fingerprints.is_none_or(|ranges| {
                     let fingerprint = columns.fingerprints.get(*position);
-                    fingerprint.is_some_and(|fingerprint| ranges.iter().any(|range| range.contains(fingerprint)))
+                    fingerprint
+                        .is_some_and(|fingerprint| ranges.iter().any(|range| range.contains(fingerprint)))
                 })
         };
         range.filter(takes).filter_map(|position| u32::try_from(position).ok()).collect()

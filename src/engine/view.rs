@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use redb::{Database, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition, TableError, Value};
+use redb::{
+    Database, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition, TableError, Value,
+};
 
 use super::codec;
 use super::failure::StorageResult;
@@ -104,7 +106,10 @@ impl View {
         opened(&self.segment(index)?.fingerprints, || self.snapshot.table(self.names(index)?.fingerprints()))
     }
 
-    pub(super) fn postings(&self, index: usize) -> Result<Option<&ReadOnlyTable<&'static [u8], &'static [u8]>>> {
+    pub(super) fn postings(
+        &self,
+        index: usize,
+    ) -> Result<Option<&ReadOnlyTable<&'static [u8], &'static [u8]>>> {
         opened(&self.segment(index)?.postings, || self.snapshot.table(self.names(index)?.postings()))
     }
 
@@ -148,7 +153,10 @@ impl View {
             None => None,
         };
         row.ok_or_else(|| {
-            Error::corrupt(format!("pool {}: the record in slot {slot} of segment {index} is missing", self.state.id))
+            Error::corrupt(format!(
+                "pool {}: the record in slot {slot} of segment {index} is missing",
+                self.state.id
+            ))
         })
     }
 
@@ -246,7 +254,11 @@ impl RecordReader<'_> {
     }
 
     /// The row, if it follows the last one read. A second neighbour starts a walk.
-    fn walk(&mut self, index: usize, slot: Slot) -> Result<Option<redb::AccessGuard<'static, &'static [u8]>>> {
+    fn walk(
+        &mut self,
+        index: usize,
+        slot: Slot,
+    ) -> Result<Option<redb::AccessGuard<'static, &'static [u8]>>> {
         let follows = self.run.as_ref().is_some_and(|run| run.index == index && run.next == slot);
         if !follows {
             let Some(table) = self.view.records(index)? else { return Ok(None) };
@@ -301,7 +313,12 @@ impl View {
     }
 
     /// The block of a segment that holds the first record at or after `time`, by the sparse time index.
-    fn narrow_by_blocks(&self, index: usize, ids: Range<RecordId>, time: Timestamp) -> Result<Range<RecordId>> {
+    fn narrow_by_blocks(
+        &self,
+        index: usize,
+        ids: Range<RecordId>,
+        time: Timestamp,
+    ) -> Result<Range<RecordId>> {
         let (Some(times), Some(segment)) =
             (self.snapshot.table(schema::TIMES)?, self.state.segments.get(index))
         else {

@@ -228,10 +228,6 @@ impl Engine {
             result
         })
     }
-
-    pub(crate) fn is_unflushed(&self) -> bool {
-        self.unflushed.load(Ordering::Acquire)
-    }
 }
 
 impl WriterCore {
@@ -253,7 +249,13 @@ impl Engine {
     /// # Errors
     ///
     /// `NotFound`; `Storage` or `Corrupt` if reading fails.
-    pub(crate) fn decide_only(&self, id: PoolId, mode: Mode, batch: Batch, firsts: Firsts) -> Result<Verdicts> {
+    pub(crate) fn decide_only(
+        &self,
+        id: PoolId,
+        mode: Mode,
+        batch: Batch,
+        firsts: Firsts,
+    ) -> Result<Verdicts> {
         let mut draft = PoolDraft::new(self.view(id)?, self.clock.now());
         contained("checking values", || draft.dedupe(mode, &Arc::new(batch), firsts))
     }

@@ -224,4 +224,3 @@ filter_setters! {
     /// See [`RecordFilter::created_before`].
     created_before: Timestamp;
 }
-

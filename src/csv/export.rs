@@ -1,0 +1,199 @@
+//! Export: options, and writing records as CSV.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::model::Record;
+use crate::pool::Pool;
+use crate::query::RecordFilter;
+
+/// Which columns an export has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ExportColumns {
+    /// `value,entity_type_id`: imports back to the same set. The default.
+    #[default]
+    Importable,
+    /// `value,entity_type_id,id,flow_id,flow_run_id,step_id,created_at`.
+    Full,
+}
+
+/// How an export writes cells that a spreadsheet would take for a formula.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum CellQuoting {
+    /// As they are. The default.
+    #[default]
+    Exact,
+    /// With a `'` before a leading `=`, `+`, `-`, `@`, tab or carriage return, so that a spreadsheet shows the text
+    /// instead of running it. Such cells do not import back to the same value.
+    SpreadsheetSafe,
+}
+
+/// What to export, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExportOptions {
+    pub(super) filter: RecordFilter,
+    pub(super) columns: ExportColumns,
+    pub(super) quoting: CellQuoting,
+}
+
+impl ExportOptions {
+    /// Every record, as `value,entity_type_id`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only the records that the filter takes.
+    #[must_use]
+    pub fn filter(mut self, filter: RecordFilter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Which columns. Default: [`ExportColumns::Importable`].
+    #[must_use]
+    pub fn columns(mut self, columns: ExportColumns) -> Self {
+        self.columns = columns;
+        self
+    }
+
+    /// How cells are written that begin like a formula. Default: [`CellQuoting::Exact`].
+    #[must_use]
+    pub fn quoting(mut self, quoting: CellQuoting) -> Self {
+        self.quoting = quoting;
+        self
+    }
+}
+
+/// What an export wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ExportReport {
+    /// Records written, the header not counted.
+    pub rows: u64,
+}
+
+impl Pool {
+    /// Writes the pool's records as CSV, oldest first.
+    ///
+    /// It reads like [`scan`](Self::scan): others write meanwhile, and what they add is not in the file. The writer
+    /// is buffered inside and flushed at the end.
+    ///
+    /// ```
+    /// use datapool_store::{DataPoolStore, ExportOptions, ImportOptions};
+    ///
+    /// # fn main() -> datapool_store::Result<()> {
+    /// let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// pool.import_csv("value,entity_type_id\nA-1,37\n".as_bytes(), &ImportOptions::new())?;
+    /// let mut file = Vec::new();
+    /// pool.export_csv(&mut file, &ExportOptions::new())?;
+    /// assert_eq!(file, b"value,entity_type_id\nA-1,37\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidQuery` for a filter's bad term; `Io` if the writer fails; `NotFound`; `Storage`.
+    pub fn export_csv(&self, writer: impl Write, options: &ExportOptions) -> Result<ExportReport> {
+        let scan = self.scan(&options.filter)?;
+        let mut csv = csv::WriterBuilder::new().buffer_capacity(64 << 10).from_writer(writer);
+        csv.write_record(options.columns.names()).map_err(write_error)?;
+        let mut report = ExportReport::default();
+        for record in scan {
+            options.write_row(&mut csv, &record?).map_err(write_error)?;
+            report.rows += 1;
+        }
+        csv.flush().map_err(|error| Error::io("writing CSV", error))?;
+        Ok(report)
+    }
+
+    /// Writes the pool's records to a file, as [`export_csv`](Self::export_csv).
+    ///
+    /// It is written beside the path, brought to disk and renamed: a reader of `path` sees the old file or the whole
+    /// new one, never half of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`export_csv`](Self::export_csv); `InvalidArgument` for the store's own file.
+    pub fn export_csv_path(&self, path: impl AsRef<Path>, options: &ExportOptions) -> Result<ExportReport> {
+        let path = path.as_ref();
+        let failed = |error| Error::io(format_args!("writing {}", path.display()), error);
+        if self.shared().is_own_file(path) {
+            return Err(Error::invalid_argument(format!("{} is the store itself", path.display())));
+        }
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = new_file_in(directory).map_err(failed)?;
+        let report = self.export_csv(file.as_file_mut(), options)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        sync_directory(directory);
+        Ok(report)
+    }
+}
+
+/// A temporary file with the permissions that a new file gets.
+fn new_file_in(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.prefix(".datapool-export-").tempfile_in(directory)
+}
+
+/// Makes the rename durable where the system lets directories be synced; elsewhere there is nothing to do.
+fn sync_directory(directory: &Path) {
+    if let Ok(directory) = File::open(directory) {
+        let _ = directory.sync_all();
+    }
+}
+
+impl ExportColumns {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Importable => &["value", "entity_type_id"],
+            Self::Full => {
+                &["value", "entity_type_id", "id", "flow_id", "flow_run_id", "step_id", "created_at"]
+            }
+        }
+    }
+}
+
+impl ExportOptions {
+    fn write_row<W: Write>(&self, csv: &mut csv::Writer<W>, record: &Record) -> csv::Result<()> {
+        csv.write_field(self.quoting.cell(&record.value).as_ref())?;
+        csv.write_field(record.entity_type_id.to_string())?;
+        if self.columns == ExportColumns::Full {
+            let id = |id: Option<&str>| self.quoting.cell(id.unwrap_or_default()).into_owned();
+            csv.write_field(record.id.to_string())?;
+            csv.write_field(id(record.flow_id.as_ref().map(AsRef::as_ref)))?;
+            csv.write_field(id(record.flow_run_id.as_ref().map(AsRef::as_ref)))?;
+            csv.write_field(id(record.step_id.as_ref().map(AsRef::as_ref)))?;
+            csv.write_field(record.created_at.to_string())?;
+        }
+        csv.write_record(None::<&[u8]>)
+    }
+}
+
+impl CellQuoting {
+    fn cell(self, text: &str) -> Cow<'_, str> {
+        let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        match self {
+            Self::SpreadsheetSafe if is_formula => Cow::Owned(format!("'{text}")),
+            _ => Cow::Borrowed(text),
+        }
+    }
+}
+
+fn write_error(error: csv::Error) -> Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => Error::io("writing CSV", error),
+        other => Error::io("writing CSV", std::io::Error::other(format!("{other:?}"))),
+    }
+}
