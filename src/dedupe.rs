@@ -39,33 +39,33 @@ pub enum Verdict {
 #[must_use = "the verdicts say which items to pass on"]
 pub struct Verdicts {
     mode: Mode,
-    verdicts: Vec<Verdict>,
+    items: Vec<Verdict>,
     firsts: Vec<Option<Record>>,
 }
 
 impl Verdicts {
-    pub(crate) fn new(mode: Mode, verdicts: Vec<Verdict>, firsts: Vec<Option<Record>>) -> Self {
-        Self { mode, verdicts, firsts }
+    pub(crate) fn new(mode: Mode, items: Vec<Verdict>, firsts: Vec<Option<Record>>) -> Self {
+        Self { mode, items, firsts }
     }
 
     /// How many items the batch had.
     pub fn len(&self) -> usize {
-        self.verdicts.len()
+        self.items.len()
     }
 
     /// Whether the batch was empty.
     pub fn is_empty(&self) -> bool {
-        self.verdicts.is_empty()
+        self.items.is_empty()
     }
 
     /// The verdicts, in the order of the items.
     pub fn as_slice(&self) -> &[Verdict] {
-        &self.verdicts
+        &self.items
     }
 
     /// How many items were new.
     pub fn new_count(&self) -> usize {
-        self.verdicts.iter().filter(|verdict| **verdict == Verdict::New).count()
+        self.items.iter().filter(|verdict| **verdict == Verdict::New).count()
     }
 
     /// The record that was first with the value of item `index`.
@@ -79,7 +79,7 @@ impl Verdicts {
 
     /// Whether the mode passes item `index` on: everything in [`Mode::Track`], new items otherwise.
     pub fn passes(&self, index: usize) -> bool {
-        match self.verdicts.get(index) {
+        match self.items.get(index) {
             None => false,
             Some(_) if self.mode == Mode::Track => true,
             Some(verdict) => *verdict == Verdict::New,
@@ -98,7 +98,7 @@ impl Verdicts {
     pub fn partition<T>(&self, items: impl IntoIterator<Item = T>) -> Split<T> {
         let mut split = Split::default();
         for (index, item) in items.into_iter().enumerate() {
-            match self.verdicts.get(index) {
+            match self.items.get(index) {
                 Some(Verdict::New) => split.fresh.push(item),
                 Some(Verdict::Duplicate) => split.duplicates.push(item),
                 Some(Verdict::InFlight) => split.in_flight.push(item),

@@ -58,7 +58,16 @@ impl NewPool {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolUpdate {
     pub(crate) name: Option<String>,
-    pub(crate) description: Option<Option<String>>,
+    pub(crate) description: DescriptionUpdate,
+}
+
+/// What becomes of a description.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum DescriptionUpdate {
+    #[default]
+    Keep,
+    Clear,
+    Set(String),
 }
 
 impl PoolUpdate {
@@ -77,20 +86,23 @@ impl PoolUpdate {
     /// Sets the description: at most 255 characters.
     #[must_use]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.description = Some(Some(description.into()));
+        self.description = DescriptionUpdate::Set(description.into());
         self
     }
 
     /// Removes the description.
     #[must_use]
     pub fn clear_description(mut self) -> Self {
-        self.description = Some(None);
+        self.description = DescriptionUpdate::Clear;
         self
     }
 
     pub(crate) fn check(&self) -> Result<()> {
         self.name.as_deref().map_or(Ok(()), check_pool_name)?;
-        self.description.iter().flatten().try_for_each(|text| check_description(text))
+        match &self.description {
+            DescriptionUpdate::Set(text) => check_description(text),
+            DescriptionUpdate::Keep | DescriptionUpdate::Clear => Ok(()),
+        }
     }
 }
 
@@ -262,7 +274,7 @@ pub(crate) fn check_value(value: &str) -> Result<()> {
 
 /// Several typed fields joined into one value, unambiguously and readably.
 ///
-/// The text is a JSON array without white space (`["a",1,true]`), with serde_json's string escapes. That form is
+/// The text is a JSON array without white space (`["a",1,true]`), with `serde_json`'s string escapes. That form is
 /// frozen: it is what is stored and compared. A plain value of the same text is the same value.
 ///
 /// ```

@@ -201,7 +201,7 @@ impl DataPoolStore {
             PoolSort::Id => {}
             PoolSort::CreatedAt => rows.sort_by_key(|row| (row.created_at, row.id)),
             PoolSort::CreatedAtDescending => {
-                rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.id)))
+                rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
             }
         }
         let (total, skip) = (rows.len() as u64, query.page.skip());

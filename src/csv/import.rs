@@ -308,14 +308,13 @@ impl RowSource for SecondReading {
         loop {
             match self.rows.next_row()? {
                 None if self.expected == 0 => return Ok(None),
-                None => return Err(changed()),
                 Some(Ok(row)) => {
                     self.expected = self.expected.checked_sub(1).ok_or_else(changed)?;
                     push(row.entity_type, row.value);
                     return Ok(Some(row.line));
                 }
                 Some(Err(_)) if self.on_bad_row == OnBadRow::Skip => {}
-                Some(Err(_)) => return Err(changed()),
+                None | Some(Err(_)) => return Err(changed()),
             }
         }
     }

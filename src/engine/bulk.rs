@@ -141,14 +141,13 @@ impl<'a> Import<'a> {
         let filters = thread::scope(|scope| {
             // NOTE: one portion may wait while another is being written; more would only cost memory.
             let (sender, receiver) = mpsc::sync_channel::<Portion>(0);
-            let indexer = scope.spawn(move || index(txn, &receiver));
+            let indexing = scope.spawn(move || index(txn, &receiver));
             let appended = self.append_all(source, &sender);
             drop(sender);
-            let indexed =
-                indexer.join().unwrap_or_else(|_| Err(Error::corrupt("the indexing thread panicked")));
+            let filters =
+                indexing.join().unwrap_or_else(|_| Err(Error::corrupt("the indexing thread panicked")));
             // The indexing thread's own failure ends the appending: it is the cause.
-            let filters = indexed?;
-            appended.map(|()| filters)
+            filters.and_then(|filters| appended.map(|()| filters))
         })?;
         let segments = Arc::make_mut(&mut self.state.segments);
         for (number, filter) in filters {
@@ -317,7 +316,9 @@ fn index_portion(txn: &WriteTransaction, portion: Portion, filters: &mut Filters
     if whole {
         let fingerprints = fold.fingerprints();
         let mut filter = Filter::for_segment_of(u32::try_from(fingerprints.len()).unwrap_or(u32::MAX));
-        fingerprints.iter().for_each(|(fingerprint, _)| filter.insert(*fingerprint));
+        for (fingerprint, _) in fingerprints {
+            filter.insert(*fingerprint);
+        }
         store_filter(txn, state.id, segment.number, &filter)?;
         filters.push((segment.number, filter));
     }

@@ -9,7 +9,7 @@ use super::write::drop_segment;
 use super::{Engine, no_pool};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
-use crate::model::{DataPool, NewPool, PoolUpdate};
+use crate::model::{DataPool, DescriptionUpdate, NewPool, PoolUpdate};
 
 impl Engine {
     /// A pool's row.
@@ -79,8 +79,10 @@ impl Engine {
                 self.check_name_is_free(name)?;
                 pool.name.clone_from(name);
             }
-            if let Some(description) = &update.description {
-                pool.description.clone_from(description);
+            match &update.description {
+                DescriptionUpdate::Keep => {}
+                DescriptionUpdate::Clear => pool.description = None,
+                DescriptionUpdate::Set(text) => pool.description = Some(text.clone()),
             }
             pool.updated_at = self.clock.now().max(pool.updated_at);
             let txn = self.begin()?;

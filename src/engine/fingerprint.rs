@@ -4,8 +4,8 @@
 //! fingerprints holds every entity type of a value; the low 80 bits depend on both. The key is secret, so nobody
 //! who feeds values can aim for a collision, and at 2^32 records the chance of any is below 2^-40.
 //!
-//! SipHash-1-3 with 128 bits of output, as Jean-Philippe Aumasson and Daniel J. Bernstein describe it ("SipHash:
-//! a fast short-input PRF"), keyed: first over the value, then over that digest and the entity type.
+//! SipHash-1-3 with 128 bits of output, as Jean-Philippe Aumasson and Daniel J. Bernstein describe it
+//! ("`SipHash`: a fast short-input PRF"), keyed: first over the value, then over that digest and the entity type.
 
 use std::hash::Hasher;
 use std::ops::RangeInclusive;
@@ -37,7 +37,9 @@ impl HashKey {
     pub(crate) fn new(key: [u8; 16]) -> Self {
         let mut pair_key = key;
         // Another key for the second hash, so that its input can never be mistaken for a value.
-        pair_key.iter_mut().for_each(|byte| *byte ^= 0x5c);
+        for byte in &mut pair_key {
+            *byte ^= 0x5c;
+        }
         Self { value: SipHasher13::new_with_key(&key), pair: SipHasher13::new_with_key(&pair_key) }
     }
 

@@ -135,10 +135,7 @@ fn rebuild_tails(view: &View, hash_key: &HashKey) -> Result<(Option<TailView>, T
     let state = &view.state;
     let open_first = state.open_segment().map_or(state.next_id, |open| open.first_id);
     let sealed = state.folded_to..open_first.max(state.folded_to);
-    let frozen = match sealed.is_empty() {
-        true => None,
-        false => Some(rebuild_tail(view, hash_key, sealed.clone())?),
-    };
+    let frozen = if sealed.is_empty() { None } else { Some(rebuild_tail(view, hash_key, sealed.clone())?) };
     let active = rebuild_tail(view, hash_key, sealed.end..state.next_id)?;
     Ok((frozen, active))
 }
@@ -158,14 +155,12 @@ fn rebuild_tail(view: &View, hash_key: &HashKey, ids: std::ops::Range<RecordId>)
         let stored = record::decode(slot, segment.base_time, row.value())?;
         let origin = match stored.origin_code {
             None => None,
-            Some(code) => Some(match origins.get(&code) {
-                Some(origin) => Arc::clone(origin),
-                None => {
-                    let origin = view.origin(segment, code)?;
-                    origins.insert(code, Arc::clone(&origin));
-                    origin
-                }
-            }),
+            Some(code) => {
+                let known = origins.get(&code).cloned();
+                let origin = known.map_or_else(|| view.origin(segment, code), Ok)?;
+                origins.insert(code, Arc::clone(&origin));
+                Some(origin)
+            }
         };
         let fingerprint = hash_key.fingerprint(stored.entity_type, stored.value);
         entries.push(TailEntry { fingerprint, entity_type: stored.entity_type, origin });

@@ -15,6 +15,7 @@ use fastbloom::BloomFilter;
 
 use super::fingerprint::low_half;
 use super::schema::{BLOCK_MAX_BYTES, Fingerprint};
+use crate::error::Result;
 
 const BITS_PER_FINGERPRINT: usize = 12;
 const PROBES: u32 = 4;
@@ -92,12 +93,16 @@ impl FilterCell {
     }
 
     /// The filter, or that there is none; nothing if it was not looked for yet.
-    pub(crate) fn get(&self) -> Option<&Option<Filter>> {
-        self.filter.get()
-    }
-
-    pub(crate) fn set(&self, filter: Option<Filter>) -> &Option<Filter> {
-        self.filter.get_or_init(|| filter)
+    /// The filter; none if the segment has none that can be used.
+    pub(crate) fn get_or_load(
+        &self,
+        load: impl FnOnce() -> Result<Option<Filter>>,
+    ) -> Result<Option<&Filter>> {
+        if let Some(filter) = self.filter.get() {
+            return Ok(filter.as_ref());
+        }
+        let filter = load()?;
+        Ok(self.filter.get_or_init(|| filter).as_ref())
     }
 }
 

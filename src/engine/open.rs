@@ -133,15 +133,13 @@ fn check_file(path: &Path) -> Result<()> {
         ));
     }
     drop(file);
-    let opened =
-        contained("reading the file", || match Builder::new().set_cache_size(0).open_read_only(path) {
-            Ok(db) => read_meta(&db).map(|_| ()),
-            Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
-            // It was not closed; only a writable open can tell more, after its repair.
-            Err(DatabaseError::RepairAborted) => Ok(()),
-            Err(error) => Err(cannot_open(path, error)),
-        });
-    opened
+    contained("reading the file", || match Builder::new().set_cache_size(0).open_read_only(path) {
+        Ok(db) => read_meta(&db).map(|_| ()),
+        Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
+        // It was not closed; only a writable open can tell more, after its repair.
+        Err(DatabaseError::RepairAborted) => Ok(()),
+        Err(error) => Err(cannot_open(path, error)),
+    })
 }
 
 fn read_full(file: &mut File, bytes: &mut [u8]) -> Result<bool> {

@@ -150,15 +150,15 @@ impl<'a> Plan<'a> {
     /// Shows each block that has a match, in the order asked for, until the visitor has enough.
     pub(crate) fn visit(&self, sort: RecordSort, mut visitor: impl FnMut(Block<'_>) -> Visit) -> Result<()> {
         let visitor = &mut visitor;
-        match sort {
-            RecordSort::Ascending => {
-                let _ = self.visit_segments(sort, visitor)?.is_continue()
-                    && self.visit_tails(sort, visitor)?.is_continue();
-            }
-            RecordSort::Descending => {
-                let _ = self.visit_tails(sort, visitor)?.is_continue()
-                    && self.visit_segments(sort, visitor)?.is_continue();
-            }
+        let flow = match sort {
+            RecordSort::Ascending => self.visit_segments(sort, visitor)?,
+            RecordSort::Descending => self.visit_tails(sort, visitor)?,
+        };
+        if flow.is_continue() {
+            let _last = match sort {
+                RecordSort::Ascending => self.visit_tails(sort, visitor)?,
+                RecordSort::Descending => self.visit_segments(sort, visitor)?,
+            };
         }
         Ok(())
     }
@@ -260,12 +260,13 @@ impl<'a> Plan<'a> {
             return Ok(chunks);
         };
         let size = self.view.state.geometry.chunk_slots;
-        for key in keys {
-            let (first, last) = (key.at_chunk(slots.start / size), key.at_chunk((slots.end - 1) / size));
+        for attribute in keys {
+            let (first, last) =
+                (attribute.at_chunk(slots.start / size), attribute.at_chunk((slots.end - 1) / size));
             for row in table.range(first.as_slice()..=last.as_slice()).storage()? {
-                let (key, list) = row.storage()?;
+                let (key, bitmap) = row.storage()?;
                 if let Some(chunk) = key.value().last_chunk::<4>() {
-                    chunks.entry(u32::from_be_bytes(*chunk)).or_default().lists.push(list);
+                    chunks.entry(u32::from_be_bytes(*chunk)).or_default().lists.push(bitmap);
                 }
             }
         }

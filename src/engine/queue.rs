@@ -115,7 +115,9 @@ impl<J> Queue<J> {
         let result = lead(jobs);
         // The next group starts before this one's callers wake: the disk waits for nobody.
         self.hand_over();
-        group.iter().for_each(|ticket| ticket.set(Turn::Done(result.clone())));
+        for ticket in group {
+            ticket.set(Turn::Done(result.clone()));
+        }
         result
     }
 

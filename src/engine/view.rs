@@ -45,6 +45,9 @@ impl Snapshot {
     }
 }
 
+/// The further records of values, store-wide.
+type RepeatsTable = ReadOnlyTable<(u64, u32, u128, u32), ()>;
+
 type Lazy<K, V> = OnceLock<Option<ReadOnlyTable<K, V>>>;
 
 /// One segment's tables, each opened when first needed.
@@ -72,10 +75,10 @@ impl std::fmt::Debug for View {
 }
 
 /// The table in the cell, opened now if it was not yet.
-fn opened<'a, K: Key + 'static, V: Value + 'static>(
-    cell: &'a Lazy<K, V>,
+fn opened<K: Key + 'static, V: Value + 'static>(
+    cell: &Lazy<K, V>,
     open: impl FnOnce() -> Result<Option<ReadOnlyTable<K, V>>>,
-) -> Result<Option<&'a ReadOnlyTable<K, V>>> {
+) -> Result<Option<&ReadOnlyTable<K, V>>> {
     if let Some(table) = cell.get() {
         return Ok(table.as_ref());
     }
@@ -113,7 +116,7 @@ impl View {
         opened(&self.segment(index)?.postings, || self.snapshot.table(self.names(index)?.postings()))
     }
 
-    pub(super) fn repeats(&self) -> Result<Option<&ReadOnlyTable<(u64, u32, u128, u32), ()>>> {
+    pub(super) fn repeats(&self) -> Result<Option<&RepeatsTable>> {
         opened(&self.repeats, || self.snapshot.table(schema::REPEATS))
     }
 
@@ -123,11 +126,8 @@ impl View {
         if segment.sealed_len == 0 {
             return Ok(true);
         }
-        let filter = match segment.filter.get() {
-            Some(filter) => filter,
-            None => segment.filter.set(self.load_filter(index, segment)?),
-        };
-        Ok(filter.as_ref().is_none_or(|filter| filter.may_contain(fingerprint)))
+        let filter = segment.filter.get_or_load(|| self.load_filter(index, segment))?;
+        Ok(filter.is_none_or(|filter| filter.may_contain(fingerprint)))
     }
 
     fn load_filter(&self, index: usize, segment: &SegmentState) -> Result<Option<Filter>> {

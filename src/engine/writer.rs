@@ -107,7 +107,7 @@ impl Engine {
         if group.drafts.is_empty() {
             return Ok(());
         }
-        self.add_due_work(core, &mut group);
+        add_due_work(core, &mut group);
         let txn = self.begin()?;
         let mut written = Vec::with_capacity(group.drafts.len());
         for (id, draft) in group.drafts {
@@ -119,17 +119,6 @@ impl Engine {
             }
             self.freeze_largest_tail(published, core);
         })
-    }
-
-    /// A pool that has work left from earlier commits and is not in the group gets its turn.
-    fn add_due_work(&self, core: &mut WriterCore, group: &mut Group<'_>) {
-        let due = core.work.iter().copied().find(|id| !group.drafts.contains_key(id));
-        if let Some(id) = due
-            && group.pool(id).is_err()
-        {
-            // It was deleted.
-            core.work.remove(&id);
-        }
     }
 
     pub(super) fn check_writable(&self) -> Result<()> {
@@ -258,5 +247,16 @@ impl Engine {
     ) -> Result<Verdicts> {
         let mut draft = PoolDraft::new(self.view(id)?, self.clock.now());
         contained("checking values", || draft.dedupe(mode, &Arc::new(batch), firsts))
+    }
+}
+
+/// A pool that has work left from earlier commits and is not in the group gets its turn.
+fn add_due_work(core: &mut WriterCore, group: &mut Group<'_>) {
+    let due = core.work.iter().copied().find(|id| !group.drafts.contains_key(id));
+    if let Some(id) = due
+        && group.pool(id).is_err()
+    {
+        // It was deleted.
+        core.work.remove(&id);
     }
 }
