@@ -1,10 +1,114 @@
-//! An embedded store of data pools.
+//! An embedded store of data pools: named sets of values that have been seen before.
+//!
+//! Programs that move data (flow runners, importers, webhook receivers) ask one question again and again: which of
+//! these order numbers, e-mails, SKUs are new? This crate answers it in-process, over one file, atomically and
+//! durably, and lists, counts, imports, exports and deletes what was tracked.
+//!
+//! ```
+//! use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
+//!
+//! const ORDERS: EntityTypeId = EntityTypeId::new(37);
+//!
+//! # fn main() -> datapool_store::Result<()> {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("pools.redb");
+//! let store = DataPoolStore::open(path)?;
+//! let pool = store.get_or_create_pool("orders")?;
+//!
+//! let orders = vec!["A-1", "A-2", "A-1"];
+//! let origin = Origin::new("shop", "run 1", "read orders");
+//! let verdicts = pool.dedupe(Mode::FilterAndTrack, &orders, |o| Key::new(ORDERS, *o), &origin)?;
+//!
+//! assert_eq!(verdicts.partition(orders).fresh, ["A-1", "A-2"]);
+//! assert!(pool.contains(Key::new(ORDERS, "A-2"))?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The parts
+//!
+//! - [`DataPoolStore`] is one open file (or memory) with any number of pools; [`StoreOptions`] says how it is opened.
+//! - [`Pool`] is a cheap handle on one pool: [dedupe](Pool::dedupe), [contains](Pool::contains),
+//!   [lookup](Pool::lookup), [records](Pool::records), [scan](Pool::scan), [delete](Pool::delete_where),
+//!   [import](Pool::import_csv), [export](Pool::export_csv). Handles can be cloned and used from any thread.
+//! - [`Key`] is what is compared: a value within an entity type. [`CompositeKey`] joins several fields into a value.
+//! - [`Record`] is a tracked value with its [`Origin`] (flow, flow run, flow step) and time.
+//! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is allowed.
+//!   [`limits`] has every limit.
+//!
+//! # Which mode?
+//!
+//! | mode | passes on | tracks |
+//! | --- | --- | --- |
+//! | [`Mode::Filter`] | new items only | nothing |
+//! | [`Mode::Track`] | everything | each value not yet in the pool |
+//! | [`Mode::FilterAndTrack`] | new items only | each value not yet in the pool |
+//!
+//! `Filter` at a flow's start and `Track` at its end let two runs that overlap process an item twice;
+//! `FilterAndTrack` at the start never does, but an item whose processing then fails stays tracked:
+//! [delete](Pool::delete_keys) its key to have it pass again.
+//!
+//! # What holds
+//!
+//! - **Atomic.** A call is one step. Of any number of threads that bring the same new value, exactly one is told that
+//!   it is new. A call that fails changed nothing.
+//! - **Durable.** With [`Durability::Immediate`], the default, what a call wrote is on disk when it returns.
+//!   Concurrent callers share commits. [`Durability::Relaxed`] trades the last interval for speed.
+//! - **Exact.** Values are compared byte for byte. Totals are counts, not estimates.
+//! - **Isolated.** Readers never wait for writers and see each commit whole or not at all.
+//!
+//! # Cookbook
+//!
+//! Seed a pool from a file, without doubling what is there:
+//!
+//! ```
+//! # use datapool_store::{DataPoolStore, ImportOptions, OnDuplicate};
+//! # fn main() -> datapool_store::Result<()> {
+//! # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+//! let file = "value,entity_type_id\nA-1,37\nA-2,37\n";
+//! let report = pool.import_csv(file.as_bytes(), &ImportOptions::new().on_duplicate(OnDuplicate::Skip))?;
+//! println!("{} new, {} known", report.added, report.skipped);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Forget everything that one run tracked, so that it can be run again:
+//!
+//! ```
+//! # use datapool_store::{DataPoolStore, RecordFilter};
+//! # fn main() -> datapool_store::Result<()> {
+//! # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+//! let forgotten = pool.delete_where(&RecordFilter::new().flow_run_id("run 1"))?;
+//! # assert_eq!(forgotten, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Identify an item by several fields:
+//!
+//! ```
+//! # use datapool_store::{CompositeKey, DataPoolStore, Key, Mode, Origin};
+//! # fn main() -> datapool_store::Result<()> {
+//! # let pool = DataPoolStore::in_memory()?.get_or_create_pool("flights")?;
+//! let flights = [("UA", 1545, "EWR"), ("UA", 1714, "LGA")];
+//! let key = |f: &(&str, i32, &str)| CompositeKey::new().text(f.0).integer(f.1).text(f.2);
+//! let verdicts = pool.dedupe(Mode::FilterAndTrack, &flights, |f| Key::new(37, key(f)), &Origin::none())?;
+//! assert_eq!(verdicts.new_count(), 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # More
+//!
+//! [The design](design) tells how the store is built, what is in the file, and what was measured;
+//! [the changelog](changelog) what changed.
 
 mod csv;
 mod dedupe;
-pub mod design {
-    //! The design.
-}
+#[doc = include_str!("design.md")]
+pub mod design {}
+#[doc = include_str!("../CHANGELOG.md")]
+pub mod changelog {}
 mod disk;
 mod engine;
 mod error;
@@ -36,3 +140,8 @@ pub use crate::query::{
 pub use crate::scan::Scan;
 pub use crate::store::DataPoolStore;
 pub use crate::time::{ManualClock, Timestamp};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
