@@ -112,6 +112,7 @@ pub mod changelog {}
 mod disk;
 mod engine;
 mod error;
+mod files;
 mod ids;
 pub mod limits;
 mod model;

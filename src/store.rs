@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::engine::schema::{Geometry, Tuning};
 use crate::engine::{Engine, Flusher, Place};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::directory_of;
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate};
 use crate::options::{Durability, StoreOptions};
@@ -26,8 +27,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// The directory that the file lies in.
     pub(crate) fn directory(&self) -> Option<&Path> {
-        let parent = self.path.as_ref()?.parent()?;
-        Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+        self.path.as_deref().map(directory_of)
     }
 
     /// Whether a path leads to the store's own file.

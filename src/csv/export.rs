@@ -1,13 +1,13 @@
 //! Export: options, and writing records as CSV.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::files::{directory_of, new_file_in, sync_directory};
 use crate::model::Record;
 use crate::pool::Pool;
 use crate::query::RecordFilter;
@@ -128,29 +128,13 @@ impl Pool {
         if self.shared().is_own_file(path) {
             return Err(Error::invalid_argument(format!("{} is the store itself", path.display())));
         }
-        let directory =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = new_file_in(directory).map_err(failed)?;
+        let directory = directory_of(path);
+        let mut file = new_file_in(directory, ".datapool-export-").map_err(failed)?;
         let report = self.export_csv(file.as_file_mut(), options)?;
         file.as_file().sync_all().map_err(failed)?;
         file.persist(path).map_err(|error| failed(error.error))?;
         sync_directory(directory);
         Ok(report)
-    }
-}
-
-/// A temporary file with the permissions that a new file gets.
-fn new_file_in(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.prefix(".datapool-export-").tempfile_in(directory)
-}
-
-/// Makes the rename durable where the system lets directories be synced; elsewhere there is nothing to do.
-fn sync_directory(directory: &Path) {
-    if let Ok(directory) = File::open(directory) {
-        let _ = directory.sync_all();
     }
 }
 

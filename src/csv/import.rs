@@ -171,7 +171,8 @@ impl Pool {
         Import::new(self, options).run(RowReader::new(reader)?)
     }
 
-    /// Imports a CSV file from a path. It is read twice: to check every row, then to add them.
+    /// Imports a CSV file from a path. It is read twice, so that nothing is spooled: to check every row, then to add
+    /// them. What can be read only once (a pipe) goes through [`import_csv`](Self::import_csv).
     ///
     /// # Errors
     ///

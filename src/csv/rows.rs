@@ -206,8 +206,11 @@ impl<R: Read> RowReader<R> {
         self.csv.get_ref().allowance.set(limits::CSV_RECORD_MAX_BYTES + 2 * READ_AHEAD as u64);
         let start = self.csv.position().clone();
         let after_cr = self.csv.get_ref().byte_at(start.byte().wrapping_sub(1)) == Some(b'\r');
-        if let Err(error) = self.csv.read_byte_record(&mut self.record) {
-            return Err(read_error(start.line() + u64::from(after_cr), error));
+        match self.csv.read_byte_record(&mut self.record) {
+            Ok(true) => {}
+            // Behind the end mark.
+            Ok(false) => return Ok(None),
+            Err(error) => return Err(read_error(start.line() + u64::from(after_cr), error)),
         }
         let line = self.first_line();
         let last = self.record.iter().next_back().unwrap_or_default();
@@ -307,6 +310,14 @@ mod tests {
         assert_eq!(found, expected.map(|(line, value)| (line, value.to_owned())));
         assert_eq!(lines_and_values(&format!("{file}\n\n")), found);
         assert_eq!(lines_and_values(&format!("\u{feff}{file}")), found);
+    }
+
+    #[test]
+    fn nothing_follows_the_end() {
+        let mut rows = RowReader::new("value,entity_type_id\na,1\n".as_bytes()).unwrap();
+        assert!(rows.next_row().unwrap().is_some());
+        assert!(rows.next_row().unwrap().is_none());
+        assert!(rows.next_row().unwrap().is_none());
     }
 
     #[test]

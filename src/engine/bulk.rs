@@ -141,7 +141,12 @@ impl<'a> Import<'a> {
         let filters = thread::scope(|scope| {
             // NOTE: one portion may wait while another is being written; more would only cost memory.
             let (sender, receiver) = mpsc::sync_channel::<Portion>(0);
-            let indexing = scope.spawn(move || index(txn, &receiver));
+            let indexing = thread::Builder::new()
+                .name("datapool-import".to_owned())
+                .spawn_scoped(scope, move || index(txn, &receiver))
+                .map_err(|error| {
+                    Error::storage(format!("starting the indexing thread: {error}")).with_source(error)
+                })?;
             let appended = self.append_all(source, &sender);
             drop(sender);
             let filters =

@@ -4,7 +4,7 @@
 //! holds: an operation looks everything up before it changes the draft, so a refused one leaves no trace; ids,
 //! segments and deletions of the draft are those that the write will make.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::batch::Batch;
@@ -84,18 +84,16 @@ impl PoolDraft {
         // From here on nothing fails.
         let number = self.batches.len();
         self.batches.push(Arc::clone(batch));
-        let mut seen: HashMap<Fingerprint, Option<RecordId>, BuildFingerprintHasher> = HashMap::default();
+        // What is not tracked is remembered for the length of the batch.
+        let mut seen: HashSet<Fingerprint, BuildFingerprintHasher> = HashSet::default();
         let mut decided = Vec::with_capacity(batch.len());
         for (item, (entry, found)) in batch.items().iter().zip(present).enumerate() {
-            let earlier = found.map(Some).or_else(|| seen.get(&entry.fingerprint).copied());
-            if let Some(first) = earlier {
-                decided.push((Verdict::Duplicate, first));
-                continue;
+            let first = found.or_else(|| self.find_new(entry.fingerprint));
+            let is_new = first.is_none() && (mode.tracks() || seen.insert(entry.fingerprint));
+            if is_new && mode.tracks() {
+                self.append(entry.fingerprint, NewRecord { batch: number, item });
             }
-            let tracked =
-                mode.tracks().then(|| self.append(entry.fingerprint, NewRecord { batch: number, item }));
-            seen.insert(entry.fingerprint, tracked);
-            decided.push((Verdict::New, None));
+            decided.push((if is_new { Verdict::New } else { Verdict::Duplicate }, first));
         }
         let firsts = match firsts {
             Firsts::Ignored => Vec::new(),
@@ -132,11 +130,10 @@ impl PoolDraft {
         })
     }
 
-    fn append(&mut self, fingerprint: Fingerprint, record: NewRecord) -> RecordId {
+    fn append(&mut self, fingerprint: Fingerprint, record: NewRecord) {
         let id = self.state.assign_id(self.time);
         self.new.push(record);
         self.newest.insert(fingerprint, id);
-        id
     }
 
     /// Deletes live records by id. How many there were.

@@ -155,9 +155,12 @@ impl Fold {
         }
         for group in slice.chunk_by(|a, b| a.0 == b.0) {
             let Some((fingerprint, _)) = group.first() else { continue };
-            let existing = table.get(*fingerprint).storage()?.map(|entry| entry.value());
-            if let Some(entry) = self.merge(&mut repeats, state, existing, group)? {
-                table.insert(*fingerprint, entry).storage()?;
+            let Some(entry) = self.merge(&mut repeats, state, None, group)? else { continue };
+            // Almost every fingerprint is new: one descent writes it and tells if it was not.
+            let existing = table.insert(*fingerprint, entry).storage()?.map(|entry| entry.value());
+            if existing.is_some_and(|existing| existing != entry) {
+                let merged = self.merge(&mut repeats, state, existing, group)?.or(existing).unwrap_or(entry);
+                table.insert(*fingerprint, merged).storage()?;
             }
         }
         Ok(())

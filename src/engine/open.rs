@@ -21,6 +21,7 @@ use super::queue::Queue;
 use super::schema::{self, FORMAT_VERSION, Geometry, Tuning};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::{directory_of, sync_directory};
 use crate::options::{IfMissing, StoreOptions};
 use crate::time::Clock;
 
@@ -47,6 +48,11 @@ impl Engine {
         }
         let mut builder = Builder::new();
         builder.set_cache_size(options.cache_size);
+        // The file may be new: its name must survive a loss of power as well as its bytes.
+        let directory = match place {
+            Place::Path(path) if !path.exists() => Some(directory_of(path)),
+            _ => None,
+        };
         let db = match place {
             Place::Path(path) => open_file(&mut builder, path, options)?,
             Place::Memory => builder.create_with_backend(InMemoryBackend::new()).storage()?,
@@ -58,6 +64,9 @@ impl Engine {
             Some(meta) => Ok(meta),
             None => make_store(&db, options, geometry),
         })?;
+        if let Some(directory) = directory {
+            sync_directory(directory);
+        }
         Ok(Self {
             db,
             geometry: meta.geometry,
@@ -253,5 +262,59 @@ impl StorageBackend for Backend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.write(offset, data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redb::TableDefinition;
+
+    fn open(path: &Path) -> Result<Engine> {
+        Engine::open(Place::Path(path), &StoreOptions::new(), Geometry::DEFAULT, Tuning::DEFAULT)
+    }
+
+    fn assert_refused(path: &Path, kind: ErrorKind) {
+        let before = fs::read(path).unwrap();
+        assert_eq!(open(path).unwrap_err().kind(), kind);
+        assert!(fs::read(path).unwrap() == before, "the refused file was changed");
+    }
+
+    #[test]
+    fn a_store_of_a_newer_format_is_refused_and_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("newer.redb");
+        drop(open(&path).unwrap());
+        let db = Database::create(&path).unwrap();
+        let txn = db.begin_write().unwrap();
+        let newer = FORMAT_VERSION + 1;
+        txn.open_table(schema::META)
+            .unwrap()
+            .insert(schema::META_FORMAT, newer.to_le_bytes().as_slice())
+            .unwrap();
+        txn.commit().unwrap();
+        drop(db);
+        assert_refused(&path, ErrorKind::UnsupportedFormat { found: newer, supported: FORMAT_VERSION });
+    }
+
+    #[test]
+    fn another_programs_database_is_refused_and_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("other.redb");
+        let table = TableDefinition::<u64, u64>::new("theirs");
+        let db = Database::create(&path).unwrap();
+        let txn = db.begin_write().unwrap();
+        txn.open_table(table).unwrap().insert(1, 2).unwrap();
+        txn.commit().unwrap();
+        drop(db);
+        assert_refused(&path, ErrorKind::NotAStore);
+    }
+
+    #[test]
+    fn a_store_that_was_being_made_when_the_power_went_is_made_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("empty.redb");
+        drop(Database::create(&path).unwrap());
+        assert!(open(&path).is_ok());
     }
 }

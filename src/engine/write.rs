@@ -159,10 +159,8 @@ pub(crate) fn write(
     append_records(txn, &draft, &mut pool.codes)?;
     write_deletions(txn, &draft)?;
     let tails = fold_share(txn, &mut draft, pool, tuning)?;
-    let filter = match tails {
-        TailChange::Extend if draft.state.frozen.is_none() => build_filter(txn, &draft, pool, tuning)?,
-        _ => None,
-    };
+    let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
+    let filter = if is_busy { None } else { build_filter(txn, &draft, pool, tuning)? };
     doom_dead_segments(&mut draft);
     drop_one_segment(txn, &mut draft)?;
     if draft.head_changed || draft.state.segments.len() != draft.base.state.segments.len() {
@@ -351,6 +349,10 @@ fn build_filter(
 ) -> Result<Option<(SegmentNumber, Filter)>> {
     let state = &draft.base.state;
     let Some((index, segment)) = state.segment_without_filter() else { return Ok(None) };
+    if !draft.state.segments.iter().any(|kept| kept.number == segment.number) {
+        // The draft clears the pool.
+        return Ok(None);
+    }
     let mut build = pool.filter.take().filter(|build| build.segment == segment.number).unwrap_or_else(|| {
         FilterBuild { segment: segment.number, filter: Filter::for_segment_of(segment.sealed_len), next: 0 }
     });

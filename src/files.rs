@@ -1,0 +1,26 @@
+//! Files beside the store: made with a new file's usual permissions, and named durably.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// The directory that a path's file lies in.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A temporary file in a directory, with the permissions that a new file gets.
+pub(crate) fn new_file_in(directory: &Path, prefix: &str) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.prefix(prefix).tempfile_in(directory)
+}
+
+/// Makes new names in a directory durable, where the system lets directories be synced; elsewhere there is nothing
+/// to do.
+pub(crate) fn sync_directory(directory: &Path) {
+    if let Ok(directory) = File::open(directory) {
+        let _ = directory.sync_all();
+    }
+}
