@@ -43,8 +43,8 @@ pub(super) struct Row<'a> {
     pub(super) value: &'a str,
 }
 
-/// Follows the file's last byte: a line break and one more record. When that record does not come back as one, it
-/// was swallowed by a quote that is still open.
+/// Follows the file's last byte: a line break and one more record. When the file's end comes with another record, a
+/// quote that is still open has swallowed it.
 const END_MARK: &[u8] = b"\n\x01datapool end of file\x01\n";
 const END_RECORD: &[u8] = b"\x01datapool end of file\x01";
 
@@ -74,6 +74,11 @@ impl<R> Metered<R> {
         Self { inner, allowance: Cell::new(0), bytes: 0, mark: None, chunk: Vec::new(), chunk_start: 0 }
     }
 
+    /// How many bytes there are with the end mark, once the file's end was seen.
+    fn total(&self) -> Option<u64> {
+        self.mark.map(|_| self.bytes + END_MARK.len() as u64)
+    }
+
     /// The byte at an offset, if it was handed out last.
     fn byte_at(&self, offset: u64) -> Option<u8> {
         let index = usize::try_from(offset.checked_sub(self.chunk_start)?).ok()?;
@@ -100,7 +105,12 @@ impl<R: Read> Read for Metered<R> {
         }
         let length = buffer.len().min(allowance);
         let Some(buffer) = buffer.get_mut(..length).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
-        let count = self.inner.read(buffer)?;
+        let count = loop {
+            match self.inner.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.bytes += count as u64;
         self.allowance.set((allowance - count) as u64);
         if count == 0 {
@@ -213,15 +223,9 @@ impl<R: Read> RowReader<R> {
             Err(error) => return Err(read_error(start.line() + u64::from(after_cr), error)),
         }
         let line = self.first_line();
-        let last = self.record.iter().next_back().unwrap_or_default();
-        if self.csv.get_ref().mark.is_some() {
-            if self.record.len() == 1 && last == END_RECORD {
-                return Ok(None);
-            }
-            // The mark ends with a line break, which an open quote takes for text as well.
-            if last.strip_suffix(b"\n").is_some_and(|text| text.ends_with(END_RECORD)) {
-                return Err(open_quote(line));
-            }
+        if self.csv.get_ref().total() == Some(self.csv.position().byte()) {
+            let is_mark = self.record.len() == 1 && self.record.get(0) == Some(END_RECORD);
+            return if is_mark { Ok(None) } else { Err(open_quote(line)) };
         }
         if self.csv.position().byte() - start.byte() > limits::CSV_RECORD_MAX_BYTES {
             return Err(too_long(line));

@@ -176,6 +176,7 @@ impl<'a> Import<'a> {
                 rest = rest.get(taken..).unwrap_or_default();
                 if self.open_segment_is_full() {
                     self.hand_over(std::mem::take(&mut entries), sender)?;
+                    self.remember(&buffer, rest);
                 }
             }
         }
@@ -210,6 +211,14 @@ impl<'a> Import<'a> {
             }
         }
         Ok(wanted)
+    }
+
+    /// The rest of a buffer goes to the next segment: it must be found there.
+    fn remember(&mut self, buffer: &Batch, rows: &[usize]) {
+        if self.present != Present::Add {
+            let items = rows.iter().filter_map(|row| buffer.items().get(*row));
+            self.added_here.extend(items.map(|item| item.fingerprint));
+        }
     }
 
     fn is_present(&self, fingerprint: Fingerprint) -> Result<bool> {

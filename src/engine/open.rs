@@ -107,13 +107,16 @@ fn cannot_open(path: &Path, error: DatabaseError) -> Error {
     let name = path.display();
     match error {
         DatabaseError::DatabaseAlreadyOpen => already_open(path),
-        DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() != std::io::ErrorKind::InvalidData =>
-        {
+        DatabaseError::Storage(redb::StorageError::Io(error)) if is_refusal(&error) => {
             Error::io(format_args!("opening {name}"), error)
         }
         other => Error::corrupt(format!("{name} is damaged: {other}")).with_source(redb::Error::from(other)),
     }
+}
+
+/// Whether the system refused, rather than the file being cut short or no database.
+fn is_refusal(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 fn already_open(path: &Path) -> Error {

@@ -78,11 +78,13 @@ impl PageRequest {
     }
 
     /// The meta block of a page that begins after `skipped` items and has `count` of `total`.
+    ///
+    /// A page that a cursor asked for has the number of the page that its first item is on.
     pub(crate) fn meta(self, skipped: u64, count: usize, total: u64) -> PageMeta {
         let per_page = u64::from(self.per_page);
         let shown = (count > 0).then_some(skipped);
         PageMeta {
-            current_page: skipped / per_page + 1,
+            current_page: if skipped == self.skip() { self.page } else { skipped / per_page + 1 },
             from: shown.map(|skipped| skipped + 1),
             last_page: total.div_ceil(per_page).max(1),
             per_page: self.per_page,
