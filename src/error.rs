@@ -79,9 +79,16 @@ pub enum ErrorKind {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error(transparent)]
 pub struct Error(Box<Inner>);
+
+impl fmt::Debug for Error {
+    /// The kind and the message: what a `main` that returns an error shows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.kind, self.0.message)
+    }
+}
 
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]

@@ -122,7 +122,9 @@ mod tests {
     fn a_filter_reads_back_and_knows_its_members() {
         let members = fingerprints(5_000);
         let mut filter = Filter::for_segment_of(5_000);
-        members.iter().for_each(|member| filter.insert(*member));
+        for member in &members {
+            filter.insert(*member);
+        }
         let blocks = filter.to_blocks();
         assert!(blocks.iter().all(|block| block.len() <= BLOCK_MAX_BYTES));
         let read = Filter::from_blocks(&blocks).unwrap();
@@ -137,7 +139,9 @@ mod tests {
     #[test]
     fn the_probing_is_frozen() {
         let mut filter = Filter::for_segment_of(64);
-        fingerprints(8).iter().for_each(|member| filter.insert(*member));
+        for member in fingerprints(8) {
+            filter.insert(member);
+        }
         let words = filter.0.as_slice().to_vec();
         assert_eq!(words, FROZEN_WORDS);
     }

@@ -14,11 +14,10 @@ use super::failure::StorageResult;
 use super::postings;
 use super::record::PostingKey;
 use super::schema::{ChunkNumber, Fingerprint, Slot};
-use super::tail::{TailFilter, TailView};
+use super::tail::TailView;
 use super::view::View;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, RecordId};
-use crate::model::Origin;
 use crate::query::{RecordFilter, RecordSort};
 use crate::time::Timestamp;
 
@@ -332,18 +331,8 @@ impl<'a> Plan<'a> {
     }
 
     fn select_in_tail(&self, tail: &TailView) -> Result<RoaringBitmap> {
-        let filter = self.filter;
-        let passes = |origin: &Origin| takes_origin(filter, origin);
-        let looks_at_origin = !(filter.flows.is_empty() && filter.runs.is_empty() && filter.steps.is_empty());
         let ranges = self.values.as_ref().map(Values::fingerprints);
-        let mut set = tail.select(
-            &TailFilter {
-                entity_types: &filter.entity_types,
-                origin: looks_at_origin.then_some(&passes),
-                fingerprints: ranges.as_deref(),
-            },
-            &self.ids,
-        );
+        let mut set = tail.select(self.filter, ranges.as_deref(), &self.ids);
         let first = tail.ids().start;
         let dead: Vec<u32> =
             set.iter().filter(|position| !self.view.state.is_live(first + u64::from(*position))).collect();
@@ -439,16 +428,6 @@ fn attributes_of(filter: &RecordFilter, types_answered: bool) -> Vec<AnyOf> {
     let types = types.map(|id| PostingKey::of_entity_type(*id)).collect();
     let lists: [Vec<PostingKey>; 4] = [runs, steps, flows, types];
     lists.into_iter().filter(|keys| !keys.is_empty()).map(AnyOf).collect()
-}
-
-/// Whether a record of this origin passes the filter's flows, runs and steps.
-fn takes_origin(filter: &RecordFilter, origin: &Origin) -> bool {
-    fn any_of<T: PartialEq>(allowed: &[T], id: Option<&T>) -> bool {
-        allowed.is_empty() || id.is_some_and(|id| allowed.contains(id))
-    }
-    any_of(&filter.flows, origin.flow())
-        && any_of(&filter.runs, origin.run())
-        && any_of(&filter.steps, origin.step())
 }
 
 /// The items in ascending or descending order.

@@ -5,7 +5,8 @@
 //! Entry `n` belongs to record `first_id + n`. A tail belongs to one segment.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::hash::Hash;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -13,8 +14,9 @@ use roaring::RoaringBitmap;
 
 use super::fingerprint::BuildFingerprintHasher;
 use super::schema::Fingerprint;
-use crate::ids::{EntityTypeId, RecordId};
+use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, RecordId};
 use crate::model::Origin;
+use crate::query::RecordFilter;
 
 /// What a tail keeps of a record.
 #[derive(Debug, Clone)]
@@ -38,6 +40,27 @@ struct Columns {
     latest: HashMap<Fingerprint, u32, BuildFingerprintHasher>,
     origin_table: Vec<Arc<Origin>>,
     origin_index: HashMap<Arc<Origin>, u32>,
+    /// For each origin its flow, run and step as numbers, so that a filter compares no texts.
+    origin_parts: Vec<[u32; 3]>,
+    flows: HashMap<FlowId, u32>,
+    runs: HashMap<FlowRunId, u32>,
+    steps: HashMap<FlowStepId, u32>,
+}
+
+/// The number of an id: [`NONE`] for no id, the next free one for a new id.
+fn number_of<T: Clone + Eq + Hash>(numbers: &mut HashMap<T, u32>, id: Option<&T>) -> u32 {
+    let Some(id) = id else { return NONE };
+    if let Some(number) = numbers.get(id) {
+        return *number;
+    }
+    let number = u32::try_from(numbers.len()).unwrap_or(NONE);
+    numbers.insert(id.clone(), number);
+    number
+}
+
+/// The numbers of the ids that a filter lists; none if it lists none.
+fn wanted_numbers<T: Eq + Hash>(numbers: &HashMap<T, u32>, ids: &[T]) -> Option<Vec<u32>> {
+    (!ids.is_empty()).then(|| ids.iter().filter_map(|id| numbers.get(id).copied()).collect())
 }
 
 impl Columns {
@@ -56,11 +79,36 @@ impl Columns {
         if self.origin_table.last().is_some_and(|newest| Arc::ptr_eq(newest, &origin)) {
             return last - 1;
         }
-        let table = &mut self.origin_table;
-        *self.origin_index.entry(origin).or_insert_with_key(|origin| {
-            table.push(Arc::clone(origin));
-            last
-        })
+        if let Some(number) = self.origin_index.get(&origin) {
+            return *number;
+        }
+        self.origin_parts.push([
+            number_of(&mut self.flows, origin.flow()),
+            number_of(&mut self.runs, origin.run()),
+            number_of(&mut self.steps, origin.step()),
+        ]);
+        self.origin_table.push(Arc::clone(&origin));
+        self.origin_index.insert(origin, last);
+        last
+    }
+
+    /// For each origin whether it passes the filter; none if the filter does not look at origins.
+    fn passing_origins(&self, filter: &RecordFilter) -> Option<Vec<bool>> {
+        let wanted = [
+            wanted_numbers(&self.flows, &filter.flows),
+            wanted_numbers(&self.runs, &filter.runs),
+            wanted_numbers(&self.steps, &filter.steps),
+        ];
+        if wanted.iter().all(Option::is_none) {
+            return None;
+        }
+        let passes = |parts: &[u32; 3]| {
+            let takes = |(wanted, part): (&Option<Vec<u32>>, &u32)| {
+                wanted.as_ref().is_none_or(|any| any.contains(part))
+            };
+            wanted.iter().zip(parts).all(takes)
+        };
+        Some(self.origin_parts.iter().map(passes).collect())
     }
 
     /// The positions of a fingerprint below `len`, newest first.
@@ -86,16 +134,6 @@ impl Tail {
     pub(crate) fn starting_at(first_id: RecordId) -> Arc<Self> {
         Arc::new(Self { first_id, columns: RwLock::default() })
     }
-}
-
-/// Which entries of a tail a filter takes. Empty lists take all.
-#[derive(Default)]
-pub(crate) struct TailFilter<'a> {
-    pub(crate) entity_types: &'a [EntityTypeId],
-    /// Whether an origin passes; none when the filter does not look at origins.
-    pub(crate) origin: Option<&'a dyn Fn(&Origin) -> bool>,
-    /// Ranges of fingerprints, of which one must hold.
-    pub(crate) fingerprints: Option<&'a [std::ops::RangeInclusive<Fingerprint>]>,
 }
 
 /// A tail as of one commit.
@@ -164,29 +202,29 @@ impl TailView {
         self.ids().zip(rows).map(entry).collect()
     }
 
-    /// The positions of the entries that a filter takes, dead ones included, within an id range.
-    pub(crate) fn select(&self, filter: &TailFilter<'_>, ids: &Range<RecordId>) -> RoaringBitmap {
+    /// The positions of the entries that a filter takes, dead ones included, within an id range. Of values, it looks
+    /// at `fingerprints` instead, where there are any: one of the ranges must hold.
+    pub(crate) fn select(
+        &self,
+        filter: &RecordFilter,
+        fingerprints: Option<&[RangeInclusive<Fingerprint>]>,
+        ids: &Range<RecordId>,
+    ) -> RoaringBitmap {
         let columns = self.tail.columns.read();
         let start = ids.start.saturating_sub(self.tail.first_id).min(u64::from(self.len));
         let end = ids.end.saturating_sub(self.tail.first_id).min(u64::from(self.len)).max(start);
-        let range = usize::try_from(start).unwrap_or(0)..usize::try_from(end).unwrap_or(0);
-        let passing: Option<Vec<bool>> =
-            filter.origin.map(|passes| columns.origin_table.iter().map(|origin| passes(origin)).collect());
-        let takes = |position: &usize| {
-            let by_type = filter.entity_types.is_empty()
-                || columns.entity_types.get(*position).is_some_and(|id| filter.entity_types.contains(id));
-            by_type
-                && passing.as_ref().is_none_or(|passing| {
-                    let origin =
-                        columns.origins.get(*position).and_then(|origin| passing.get(*origin as usize));
-                    origin.copied().unwrap_or(false)
-                })
-                && filter.fingerprints.is_none_or(|ranges| {
-                    let fingerprint = columns.fingerprints.get(*position);
-                    fingerprint
-                        .is_some_and(|fingerprint| ranges.iter().any(|range| range.contains(fingerprint)))
-                })
+        let (start, end) = (usize::try_from(start).unwrap_or(0), usize::try_from(end).unwrap_or(0));
+        let passing = columns.passing_origins(filter);
+        let passes = |origin: &u32| {
+            passing.as_ref().is_none_or(|passing| passing.get(*origin as usize).copied().unwrap_or(false))
         };
-        range.filter(takes).filter_map(|position| u32::try_from(position).ok()).collect()
+        let types = &filter.entity_types;
+        let rows = columns.fingerprints.iter().zip(&columns.entity_types).zip(&columns.origins).enumerate();
+        let taken = rows.take(end).skip(start).filter(|(_, ((fingerprint, entity_type), origin))| {
+            fingerprints.is_none_or(|ranges| ranges.iter().any(|range| range.contains(fingerprint)))
+                && (types.is_empty() || types.contains(entity_type))
+                && passes(origin)
+        });
+        taken.filter_map(|(position, _)| u32::try_from(position).ok()).collect()
     }
 }

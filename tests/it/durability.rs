@@ -1,1 +1,323 @@
-//! (being written)
+//! Proves that what a call returned is on disk: after the process was killed, and after it ended in order. And that
+//! one process at a time has a file open.
+//!
+//! The other process is this test binary, started again for one test, with the path of a store in its environment.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{
+    DataPoolStore, Durability, ErrorKind, Key, Mode, NewPool, Pool, PoolQuery, RecordFilter, StoreOptions,
+};
+use tempfile::TempDir;
+
+use crate::support::{self, ORDERS};
+
+/// Names the store that a child process opens.
+const STORE: &str = "DATAPOOL_TEST_STORE";
+/// How many threads of it write.
+const WRITERS: &str = "DATAPOOL_TEST_WRITERS";
+/// Present if the child flushes instead of committing durably.
+const RELAXED: &str = "DATAPOOL_TEST_RELAXED";
+
+const BATCH: usize = 3;
+
+/// Starts this binary for one test of this module.
+fn child(test: &str, store: &Path, environment: &[(&str, &str)]) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("durability::{test}"), "--nocapture", "--test-threads=1"])
+        .env(STORE, store)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Says something to the parent process, past the test harness.
+fn tell(line: &str) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("\n{line}\n").as_bytes()).unwrap();
+    out.flush().unwrap();
+}
+
+fn open(path: &Path, options: &StoreOptions) -> DataPoolStore {
+    testing::open(path, options, Sizes::SMALL).unwrap()
+}
+
+fn relaxed() -> StoreOptions {
+    // Longer than any test: what is flushed was asked for.
+    support::options().durability(Durability::Relaxed { flush_every: Duration::from_hours(1) })
+}
+
+fn batch(writer: &str, number: u64) -> Vec<String> {
+    (0..BATCH).map(|item| format!("{writer}/{number}/{item}")).collect()
+}
+
+/// Not a test of its own: the process that the tests below kill.
+#[test]
+fn child_process_tracks_values() {
+    let Some(path) = std::env::var_os(STORE) else { return };
+    let relaxed_wanted = std::env::var_os(RELAXED).is_some();
+    let options = if relaxed_wanted { relaxed() } else { support::options() };
+    let store = open(path.as_ref(), &options);
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let before = pool.count(&RecordFilter::new()).unwrap();
+    let writers: u64 = std::env::var(WRITERS).unwrap().parse().unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..writers {
+            let (store, pool) = (&store, &pool);
+            scope.spawn(move || {
+                // Names that no process before used.
+                let name = format!("{before}-{writer}");
+                for number in 0.. {
+                    assert_eq!(support::track(pool, &batch(&name, number)), BATCH);
+                    if relaxed_wanted && number % 5 != 4 {
+                        continue;
+                    }
+                    store.flush().unwrap();
+                    tell(&format!("has {name} {number}"));
+                }
+            });
+        }
+    });
+}
+
+/// Lets a child track values until it has acknowledged so many, and kills it. The writers' names with the number
+/// of the last batch that each acknowledged.
+fn killed_after(acknowledgements: usize, path: &Path, environment: &[(&str, &str)]) -> Vec<(String, u64)> {
+    let mut child = child("child_process_tracks_values", path, environment);
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut acknowledged = Vec::new();
+    loop {
+        let mut line = String::new();
+        if lines.read_line(&mut line).unwrap() == 0 {
+            break;
+        }
+        // What is not a whole line was not said.
+        let Some(line) = line.strip_suffix('\n') else { break };
+        if let Some((writer, number)) = line.strip_prefix("has ").and_then(|line| line.split_once(' ')) {
+            acknowledged.push((writer.to_owned(), number.parse().unwrap()));
+        }
+        if acknowledged.len() == acknowledgements {
+            // It goes on while it is being killed: what it says in that time counts as well.
+            child.kill().unwrap();
+        }
+    }
+    let status = child.wait().unwrap();
+    assert!(acknowledged.len() >= acknowledgements, "the child ended by itself: {status}");
+    acknowledged
+}
+
+/// Everything acknowledged is there, and of everything else whole batches.
+fn has_what_was_acknowledged(pool: &Pool, acknowledged: &[(String, u64)]) {
+    let found: BTreeSet<String> = support::values(pool).into_iter().collect();
+    for (writer, last) in acknowledged {
+        // A writer's batches came one after the other.
+        for number in 0..=*last {
+            assert!(
+                batch(writer, number).iter().all(|value| found.contains(value)),
+                "{writer} {number} is lost"
+            );
+        }
+    }
+    for value in &found {
+        let (batch_name, _) = value.rsplit_once('/').unwrap();
+        let (writer, number) = batch_name.split_once('/').unwrap();
+        assert!(batch(writer, number.parse().unwrap()).iter().all(|value| found.contains(value)));
+        assert!(support::has(pool, value));
+    }
+    let ids: Vec<u64> = support::records(pool).iter().map(|record| record.id).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b), "ids are unique and grow");
+    assert_eq!(ids.len(), found.len());
+}
+
+fn kill_again_and_again(environment: &[(&str, &str)]) {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    let mut acknowledged = Vec::new();
+    for count in [1, 17, 60] {
+        acknowledged.extend(killed_after(count, &path, environment));
+        let store = open(&path, &support::options());
+        let pool = store.pool_named("orders").unwrap();
+        has_what_was_acknowledged(&pool, &acknowledged);
+    }
+}
+
+#[test]
+fn what_a_killed_process_was_told_is_tracked_is_found() {
+    kill_again_and_again(&[(WRITERS, "1")]);
+}
+
+#[test]
+fn what_callers_of_one_commit_were_told_is_found() {
+    kill_again_and_again(&[(WRITERS, "4")]);
+}
+
+#[test]
+fn what_a_killed_process_had_flushed_is_found() {
+    kill_again_and_again(&[(WRITERS, "2"), (RELAXED, "yes")]);
+}
+
+/// Not a test of its own: opens the store, says how that went, and holds it until its input ends.
+#[test]
+fn child_process_holds_the_store() {
+    let Some(path) = std::env::var_os(STORE) else { return };
+    let opened = support::options().open(&path);
+    tell(&match &opened {
+        Ok(_) => "opened".to_owned(),
+        Err(error) => format!("failed {:?}", error.kind()),
+    });
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// What the child says once it has tried to open the store.
+fn said(child: &mut Child) -> String {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    lines.into_iter().find(|line| line == "opened" || line.starts_with("failed")).unwrap()
+}
+
+#[test]
+fn a_store_that_another_process_has_open_is_already_open_and_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    support::track(&open(&path, &support::options()).get_or_create_pool("orders").unwrap(), &["A-1"]);
+    let mut child = child("child_process_holds_the_store", &path, &[]);
+    assert_eq!(said(&mut child), "opened");
+    let before = fs::read(&path).unwrap();
+    for _ in 0..2 {
+        let error = support::options().open(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyOpen, "{error}");
+        assert!(fs::read(&path).unwrap() == before, "the file changed");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let store = support::options().open(&path).unwrap();
+    assert!(support::has(&store.pool_named("orders").unwrap(), "A-1"));
+}
+
+#[test]
+fn another_process_finds_an_open_store_already_open() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    let pool = open(&path, &support::options()).get_or_create_pool("orders").unwrap();
+    let mut child = child("child_process_holds_the_store", &path, &[]);
+    assert_eq!(said(&mut child), "failed AlreadyOpen");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(support::track(&pool, &["A-1"]), 1);
+}
+
+#[test]
+fn a_reopened_store_has_everything_and_its_ids_go_on() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    let clock = support::clock();
+    let options = support::options().clock(clock.clone());
+    let mut rows = Vec::new();
+    let mut records = Vec::new();
+    for round in 0..6_u64 {
+        let store = open(&path, &options);
+        let pool = store.get_or_create_pool("orders").unwrap();
+        if round > 0 {
+            assert_eq!(store.pools(&PoolQuery::new()).unwrap().data, rows);
+        }
+        assert_eq!(support::records(&pool), records);
+        clock.advance(Duration::from_mins(1));
+        let new = batch("round", round);
+        assert_eq!(support::track(&pool, &new), BATCH);
+        support::track(&pool, &(0..50).map(|number| format!("{round} {number}")).collect::<Vec<_>>());
+        let first = pool.lookup(&[Key::new(ORDERS, new[0].as_str())]).unwrap().remove(0).unwrap();
+        // The 53 records of each round, deleted or not, have taken their ids.
+        assert_eq!((first.id, first.created_at), (1 + 53 * round, clock.now()));
+        assert_eq!(pool.delete_records(&[first.id + 1, first.id + 20]).unwrap(), 2);
+        let other = store.create_pool(NewPool::new(format!("pool {round}"))).unwrap();
+        assert_eq!(other.id(), 2 + 2 * round);
+        store.create_pool(NewPool::new("deleted")).unwrap();
+        store.delete_pool(other.id() + 1).unwrap();
+        rows = store.pools(&PoolQuery::new()).unwrap().data;
+        records = support::records(&pool);
+    }
+}
+
+#[test]
+fn cleared_and_deleted_records_do_not_come_back() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    let values: Vec<String> = (0..200).map(|number| format!("A-{number}")).collect();
+    let pool = |store: DataPoolStore| store.get_or_create_pool("orders").unwrap();
+    support::track(&pool(open(&path, &support::options())), &values);
+    pool(open(&path, &support::options())).clear().unwrap();
+    let reopened = pool(open(&path, &support::options()));
+    assert_eq!(support::values(&reopened), [""; 0]);
+    assert_eq!(support::track(&reopened, &values[..100]), 100);
+    assert_eq!(support::records(&reopened)[0].id, 201);
+    reopened.delete_where(&RecordFilter::new().value("A-7")).unwrap();
+    drop(reopened);
+    let reopened = pool(open(&path, &support::options()));
+    assert_eq!(support::records(&reopened).len(), 99);
+    assert!(!support::has(&reopened, "A-7") && support::has(&reopened, "A-8"));
+}
+
+#[test]
+fn time_does_not_run_backwards_over_reopening() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    let clock = support::clock();
+    let options = support::options().clock(clock.clone());
+    support::track(&open(&path, &options).get_or_create_pool("orders").unwrap(), &["A-1"]);
+    let before = clock.now();
+    clock.set(support::time("2012-06-01"));
+    let pool = open(&path, &options).pool_named("orders").unwrap();
+    support::track(&pool, &["A-2"]);
+    assert_eq!(
+        support::records(&pool).iter().map(|record| record.created_at).collect::<Vec<_>>(),
+        [before; 2]
+    );
+    // A clock that jumped back revives nothing and loses nothing.
+    assert!(support::has(&pool, "A-1"));
+}
+
+#[test]
+fn a_store_keeps_the_key_and_the_sizes_it_was_made_with() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    let values: Vec<String> = (0..300).map(|number| format!("A-{number}")).collect();
+    support::track(&open(&path, &support::options()).get_or_create_pool("orders").unwrap(), &values);
+    for options in [StoreOptions::new(), StoreOptions::new().hash_key([7; 16])] {
+        let pool = options.cache_size(1 << 20).open(&path).unwrap().pool_named("orders").unwrap();
+        let verdicts = pool
+            .dedupe(
+                Mode::FilterAndTrack,
+                &values,
+                |value| Key::new(ORDERS, value.as_str()),
+                &support::origin(),
+            )
+            .unwrap();
+        assert_eq!(verdicts.new_count(), 0);
+        assert_eq!(support::values(&pool), values);
+    }
+}
+
+#[test]
+fn dropping_the_last_handle_of_a_relaxed_store_flushes() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    let store = open(&path, &relaxed());
+    let pool = store.get_or_create_pool("orders").unwrap();
+    support::track(&pool, &["A-1"]);
+    drop(store);
+    support::track(&pool, &["A-2"]);
+    let snapshot = pool.snapshot().unwrap();
+    drop(pool);
+    assert_eq!(support::options().open(&path).unwrap_err().kind(), ErrorKind::AlreadyOpen);
+    drop(snapshot);
+    let pool = open(&path, &support::options()).pool_named("orders").unwrap();
+    assert_eq!(support::values(&pool), ["A-1", "A-2"]);
+}

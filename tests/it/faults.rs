@@ -1,1 +1,617 @@
-//! (being written)
+//! Proves that a disk that fails costs no more than the call it fails: the store never panics, never answers
+//! wrongly, refuses to write once it does not know what is on disk, and has everything acknowledged when it is opened
+//! again, be it after the failure of one call or after a loss of power.
+//!
+//! Every write, sync and resize of a small workload is made to fail in turn.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use datapool_store::testing::{self, Disk, Sizes};
+use datapool_store::{
+    DataPoolStore, Durability, ErrorKind, ImportOptions, Key, Mode, Pool, RecordFilter, Result, StoreOptions,
+};
+
+use crate::support::{self, ORDERS};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Read,
+    Write,
+    Sync,
+    SetLen,
+}
+
+/// What a failing write leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Torn {
+    Nothing,
+    Half,
+}
+
+/// The disk fails at the `after`-th operation of a kind; from then on forever, or that once.
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    operation: Operation,
+    after: usize,
+    forever: bool,
+    torn: Torn,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// The bytes as of the last sync, and what was done since.
+    synced: Vec<u8>,
+    since: Vec<Change>,
+    fault: Option<Fault>,
+    failed: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    SetLen(usize),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, data) => {
+                let end = offset + data.len();
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[*offset..end].copy_from_slice(data);
+            }
+            Self::SetLen(length) => bytes.resize(*length, 0),
+        }
+    }
+}
+
+/// A disk in memory that does what tests tell it.
+#[derive(Debug, Clone, Default)]
+struct TestDisk {
+    state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
+}
+
+/// Holds up syncs, once it is shut.
+#[derive(Debug, Default)]
+struct Gate {
+    shut: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+impl TestDisk {
+    fn holding(bytes: Vec<u8>) -> Self {
+        let state = State { synced: bytes.clone(), bytes, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), ..Self::default() }
+    }
+
+    fn open(&self, options: &StoreOptions) -> Result<DataPoolStore> {
+        testing::on_disk(self.clone(), options, Sizes::SMALL)
+    }
+
+    fn fail(&self, fault: Fault) {
+        self.state.lock().unwrap().fault = Some(fault);
+    }
+
+    fn failed(&self) -> bool {
+        self.state.lock().unwrap().failed
+    }
+
+    /// What might be found after a loss of power now: everything, only what was synced, or that and some of what
+    /// was written since.
+    fn images(&self) -> Vec<Vec<u8>> {
+        let state = self.state.lock().unwrap();
+        let with = |keep: &dyn Fn(usize) -> bool| {
+            let mut bytes = state.synced.clone();
+            let kept = state.since.iter().enumerate().filter(|(index, _)| keep(*index));
+            kept.for_each(|(_, change)| change.apply(&mut bytes));
+            bytes
+        };
+        if state.since.is_empty() {
+            return vec![state.bytes.clone()];
+        }
+        let last = state.since.len() - 1;
+        vec![
+            state.bytes.clone(),
+            with(&|_| false),
+            with(&|index| index % 2 == 0),
+            with(&|index| index == last),
+        ]
+    }
+}
+
+impl State {
+    /// Counts an operation. Whether it fails.
+    fn fails(&mut self, operation: Operation) -> bool {
+        let failed = self.failed;
+        let Some(fault) = &mut self.fault else { return false };
+        if failed {
+            return fault.forever;
+        }
+        if fault.operation != operation {
+            return false;
+        }
+        if fault.after > 0 {
+            fault.after -= 1;
+            return false;
+        }
+        self.failed = true;
+        true
+    }
+
+    fn check(&mut self, operation: Operation) -> io::Result<()> {
+        if self.fails(operation) { Err(io::Error::other("the disk fails, as it was told")) } else { Ok(()) }
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.bytes);
+        self.since.push(change);
+    }
+}
+
+impl Disk for TestDisk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state.lock().unwrap().bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.check(Operation::Read)?;
+        let start = usize::try_from(offset).unwrap();
+        let found = state.bytes.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.check(Operation::SetLen)?;
+        state.change(Change::SetLen(usize::try_from(len).unwrap()));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if let Some((held, released)) = self.gate.shut.lock().unwrap().take() {
+            held.send(()).unwrap();
+            released.recv().unwrap();
+        }
+        let mut state = self.state.lock().unwrap();
+        state.check(Operation::Sync)?;
+        let State { bytes, synced, .. } = &mut *state;
+        synced.clone_from(bytes);
+        state.since.clear();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        let start = usize::try_from(offset).unwrap();
+        let checked = state.check(Operation::Write);
+        let torn = state.fault.map_or(Torn::Nothing, |fault| fault.torn);
+        match &checked {
+            Ok(()) => state.change(Change::Write(start, data.to_vec())),
+            Err(_) if torn == Torn::Half => {
+                state.change(Change::Write(start, data[..data.len() / 2].to_vec()));
+            }
+            Err(_) => {}
+        }
+        checked
+    }
+}
+
+type Values = BTreeSet<String>;
+
+/// One call of the workload.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Track(u32, u32),
+    Delete(u32, u32),
+    Import(u32, u32),
+    Clear,
+}
+
+/// Reaches tails, folds, seals, deletions, imports and the dropping of segments.
+const CALLS: [Call; 14] = [
+    Call::Track(0, 5),
+    Call::Track(3, 12),
+    Call::Track(12, 30),
+    Call::Delete(4, 8),
+    Call::Track(6, 40),
+    Call::Import(50, 90),
+    Call::Track(80, 160),
+    Call::Delete(60, 130),
+    Call::Track(160, 165),
+    Call::Clear,
+    Call::Track(0, 10),
+    Call::Track(10, 90),
+    Call::Track(90, 95),
+    Call::Delete(0, 50),
+];
+
+fn value(number: u32) -> String {
+    format!("A-{number}")
+}
+
+impl Call {
+    fn values(self) -> Vec<String> {
+        match self {
+            Self::Track(from, to) | Self::Delete(from, to) | Self::Import(from, to) => {
+                (from..to).map(value).collect()
+            }
+            Self::Clear => Vec::new(),
+        }
+    }
+
+    fn make(self, pool: &Pool) -> Result<()> {
+        let values = self.values();
+        match self {
+            Self::Track(..) => {
+                let key = |value: &'_ String| Key::new(ORDERS, value.clone());
+                pool.dedupe(Mode::Track, &values, key, &support::origin()).map(drop)
+            }
+            Self::Delete(..) => {
+                let keys: Vec<Key<'_>> =
+                    values.iter().map(|value| Key::new(ORDERS, value.as_str())).collect();
+                pool.delete_keys(&keys).map(drop)
+            }
+            Self::Import(..) => {
+                let rows: String = values.iter().map(|value| format!("{value},37\n")).collect();
+                let file = format!("value,entity_type_id\n{rows}");
+                pool.import_csv(file.as_bytes(), &ImportOptions::new()).map(drop)
+            }
+            Self::Clear => pool.clear().map(drop),
+        }
+    }
+
+    /// What is live after it.
+    fn model(self, mut live: Values) -> Values {
+        match self {
+            Self::Track(..) | Self::Import(..) => live.extend(self.values()),
+            Self::Delete(..) => live.retain(|value| !self.values().contains(value)),
+            Self::Clear => live.clear(),
+        }
+        live
+    }
+}
+
+/// Asks in every way. Each answer must be that of these values, or an error.
+fn answers_are_those_of(pool: &Pool, live: &Values, context: &str) {
+    let asked: Vec<String> = (0..170).map(value).collect();
+    let keys: Vec<Key<'_>> = asked.iter().map(|value| Key::new(ORDERS, value.as_str())).collect();
+    let expected: Vec<bool> = asked.iter().map(|value| live.contains(value)).collect();
+    if let Ok(found) = pool.contains_many(&keys) {
+        assert_eq!(found, expected, "{context}");
+    }
+    for (key, expected) in keys.iter().zip(&expected) {
+        if let Ok(found) = pool.contains(key.clone()) {
+            assert_eq!(found, *expected, "{key:?}, {context}");
+        }
+    }
+    if let Ok(found) = pool.lookup(&keys) {
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), expected, "{context}");
+    }
+    if let Ok(count) = pool.count(&RecordFilter::new().flow_id("shop")) {
+        assert!(count <= live.len() as u64, "{context}");
+    }
+    if let Ok(records) = pool.scan(&RecordFilter::new()).and_then(Iterator::collect::<Result<Vec<_>>>) {
+        assert_eq!(records.into_iter().map(|record| record.value).collect::<Values>(), *live, "{context}");
+    }
+}
+
+/// What a run of the workload leaves.
+struct Run {
+    disk: TestDisk,
+    /// What was acknowledged.
+    live: Values,
+    /// What is there if the call with the unknown outcome did reach the disk.
+    pending: Option<Values>,
+}
+
+/// Runs the workload on a disk that will fail, and asks after each call that failed.
+fn run(fault: Fault) -> Run {
+    let disk = TestDisk::default();
+    let store = disk.open(&support::options()).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let mut run = Run { disk: disk.clone(), live: Values::new(), pending: None };
+    disk.fail(fault);
+    for call in CALLS {
+        let context = format!("{fault:?}, at {call:?}");
+        match call.make(&pool) {
+            Ok(()) => {
+                assert!(run.pending.is_none(), "a write after an unknown outcome, {context}");
+                run.live = call.model(run.live);
+            }
+            Err(error) => {
+                assert!(disk.failed(), "{context}: {error}");
+                match error.kind() {
+                    ErrorKind::OutcomeUnknown if run.pending.is_none() => {
+                        run.pending = Some(call.model(run.live.clone()));
+                    }
+                    ErrorKind::OutcomeUnknown => {}
+                    ErrorKind::Storage => {
+                        assert!(run.pending.is_none(), "{error} after an unknown outcome, {context}");
+                    }
+                    kind => panic!("{kind:?}: {error}, {context}"),
+                }
+                answers_are_those_of(&pool, &run.live, &context);
+                // The cache holds all of it: here reading goes on.
+                let found = support::values(&pool).into_iter().collect::<Values>();
+                assert_eq!(found, run.live, "{context}");
+            }
+        }
+    }
+    run
+}
+
+/// Opens what is on the disk now, and what might be after a loss of power.
+fn reopened_it_has_what_it_must(run: &Run, context: &str) {
+    for (number, image) in run.disk.images().into_iter().enumerate() {
+        let disk = TestDisk::holding(image);
+        let store = match disk.open(&support::options()) {
+            Ok(store) => store,
+            Err(error) => panic!("image {number}, {context}: {error}"),
+        };
+        let pool = store.pool_named("orders").unwrap();
+        let found: Values = support::values(&pool).into_iter().collect();
+        let whole = found == run.live || run.pending.as_ref() == Some(&found);
+        assert!(
+            whole,
+            "image {number}, {context}: {found:?}; acknowledged are {:?}, pending {:?}",
+            run.live, run.pending
+        );
+        answers_are_those_of(&pool, &found, context);
+        assert_eq!(support::track(&pool, &["after all"]), 1);
+        assert!(support::has(&pool, "after all"));
+    }
+}
+
+/// Fails the first, the second, ... operation of the kind, until the workload needs no more of them.
+fn fail_each(operation: Operation, forever: bool, torn: Torn) -> usize {
+    for after in 0.. {
+        let fault = Fault { operation, after, forever, torn };
+        let run = run(fault);
+        reopened_it_has_what_it_must(&run, &format!("{fault:?}"));
+        if !run.disk.failed() {
+            return after;
+        }
+    }
+    0
+}
+
+#[test]
+fn a_failing_write_fails_its_call_alone() {
+    assert!(fail_each(Operation::Write, false, Torn::Nothing) > CALLS.len());
+}
+
+#[test]
+fn a_torn_write_and_a_dead_disk_lose_nothing_acknowledged() {
+    assert!(fail_each(Operation::Write, true, Torn::Half) > CALLS.len());
+}
+
+#[test]
+fn a_failing_sync_leaves_the_outcome_to_be_found_on_reopening() {
+    for forever in [false, true] {
+        assert!(fail_each(Operation::Sync, forever, Torn::Nothing) >= CALLS.len());
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_grow_fails_the_call_that_needs_it() {
+    for forever in [false, true] {
+        assert!(fail_each(Operation::SetLen, forever, Torn::Nothing) > 0);
+    }
+}
+
+/// What a disk does not give cannot be answered, but the cache may hide that.
+#[test]
+fn a_failing_read_is_an_error_or_goes_unnoticed() {
+    let options = support::options().cache_size(0);
+    for forever in [false, true] {
+        for after in (0..400).step_by(7) {
+            let disk = TestDisk::default();
+            let store = disk.open(&options).unwrap();
+            let pool = store.get_or_create_pool("orders").unwrap();
+            let mut live = Values::new();
+            for call in &CALLS[..8] {
+                call.make(&pool).unwrap();
+                live = call.model(live);
+            }
+            disk.fail(Fault { operation: Operation::Read, after, forever, torn: Torn::Nothing });
+            answers_are_those_of(&pool, &live, &format!("read {after} fails"));
+            let outcome = Call::Track(160, 165).make(&pool);
+            if let Err(error) = &outcome {
+                assert!(matches!(error.kind(), ErrorKind::Storage | ErrorKind::OutcomeUnknown), "{error}");
+            } else {
+                live = Call::Track(160, 165).model(live);
+            }
+            answers_are_those_of(&pool, &live, &format!("read {after} failed"));
+            drop((pool, store));
+            let run = Run {
+                disk,
+                pending: outcome.is_err().then(|| Call::Track(160, 165).model(live.clone())),
+                live,
+            };
+            reopened_it_has_what_it_must(&run, &format!("read {after} failed"));
+        }
+    }
+}
+
+#[test]
+fn the_first_unknown_outcome_refuses_every_further_write_and_says_how_to_recover() {
+    let disk = TestDisk::default();
+    let store = disk.open(&support::options()).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    support::track(&pool, &["A-1"]);
+    disk.fail(Fault { operation: Operation::Sync, after: 0, forever: false, torn: Torn::Nothing });
+    let error = Call::Track(2, 3).make(&pool).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    let new = || datapool_store::NewPool::new("another");
+    let results: Vec<Result<()>> = vec![
+        Call::Track(3, 4).make(&pool),
+        Call::Delete(1, 2).make(&pool),
+        Call::Import(3, 4).make(&pool),
+        Call::Clear.make(&pool),
+        pool.delete_records(&[1]).map(drop),
+        pool.delete_where(&RecordFilter::new()).map(drop),
+        store.create_pool(new()).map(drop),
+        store.update_pool(pool.id(), datapool_store::PoolUpdate::new().name("renamed")).map(drop),
+        store.delete_pool(pool.id()),
+    ];
+    for (number, result) in results.into_iter().enumerate() {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "call {number}: {error}");
+        assert!(error.to_string().contains("open the store again"), "{error}");
+    }
+    // Reading goes on, as before the failure.
+    assert_eq!(support::values(&pool), ["A-1"]);
+    let verdicts = pool
+        .dedupe(Mode::Filter, &["A-1", "A-2"], |value| Key::new(ORDERS, *value), &support::origin())
+        .unwrap();
+    assert_eq!(verdicts.pass_on(["A-1", "A-2"]), ["A-2"]);
+    assert_eq!(store.pool_named("orders").unwrap().info().unwrap().name, "orders");
+    assert_eq!(store.pool_named("another").unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_failure_while_a_store_is_made_or_opened_is_an_error_and_can_be_tried_again() {
+    let made = TestDisk::default();
+    let pool = made.open(&support::options()).unwrap().get_or_create_pool("orders").unwrap();
+    support::track(&pool, &["A-1"]);
+    let unclosed = made.images().remove(0);
+    drop(pool);
+    let closed = made.images().remove(0);
+    for (before, values) in [(Vec::new(), [].as_slice()), (closed, &["A-1"]), (unclosed, &["A-1"])] {
+        for operation in [Operation::Read, Operation::Write, Operation::Sync, Operation::SetLen] {
+            for after in 0.. {
+                let disk = TestDisk::holding(before.clone());
+                disk.fail(Fault { operation, after, forever: true, torn: Torn::Half });
+                let opened = disk.open(&support::options());
+                if !disk.failed() {
+                    opened.unwrap();
+                    break;
+                }
+                // Closing may fail as well: nobody hears of that.
+                if let Err(error) = opened {
+                    assert!(
+                        matches!(error.kind(), ErrorKind::Storage | ErrorKind::OutcomeUnknown),
+                        "{error}"
+                    );
+                }
+                if values.is_empty() {
+                    continue;
+                }
+                for image in disk.images() {
+                    let store = TestDisk::holding(image).open(&support::options()).unwrap();
+                    assert_eq!(support::values(&store.pool_named("orders").unwrap()), values);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn everything_acknowledged_survives_a_loss_of_power_after_any_call() {
+    let disk = TestDisk::default();
+    let store = disk.open(&support::options()).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let mut run = Run { disk, live: Values::new(), pending: None };
+    for call in CALLS {
+        call.make(&pool).unwrap();
+        run.live = call.model(run.live);
+        reopened_it_has_what_it_must(&run, &format!("after {call:?}"));
+    }
+}
+
+fn relaxed() -> StoreOptions {
+    // Longer than any test: what is flushed was asked for.
+    support::options().durability(Durability::Relaxed { flush_every: Duration::from_hours(1) })
+}
+
+#[test]
+fn a_loss_of_power_takes_from_a_relaxed_store_whole_calls_since_the_last_flush() {
+    for flush_after in 0..CALLS.len() {
+        let disk = TestDisk::default();
+        let store = disk.open(&relaxed()).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        store.flush().unwrap();
+        let mut states = vec![Values::new()];
+        for (number, call) in CALLS.iter().enumerate() {
+            call.make(&pool).unwrap();
+            states.push(call.model(states.last().unwrap().clone()));
+            if number == flush_after {
+                store.flush().unwrap();
+            }
+        }
+        for image in disk.images() {
+            let store = TestDisk::holding(image).open(&relaxed()).unwrap();
+            let found: Values = support::values(&store.pool_named("orders").unwrap()).into_iter().collect();
+            assert!(
+                states[flush_after + 1..].contains(&found),
+                "flushed after call {flush_after}: {found:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_failing_flush_is_heard_of_and_reads_answer_as_before() {
+    for operation in [Operation::Write, Operation::Sync] {
+        for after in 0.. {
+            let disk = TestDisk::default();
+            let store = disk.open(&relaxed()).unwrap();
+            let pool = store.get_or_create_pool("orders").unwrap();
+            store.flush().unwrap();
+            support::track(&pool, &["A-1", "A-2"]);
+            disk.fail(Fault { operation, after, forever: false, torn: Torn::Nothing });
+            let flushed = store.flush();
+            if !disk.failed() {
+                flushed.unwrap();
+                break;
+            }
+            let error = flushed.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Storage | ErrorKind::OutcomeUnknown), "{error}");
+            assert_eq!(support::values(&pool), ["A-1", "A-2"]);
+            if error.kind() == ErrorKind::OutcomeUnknown {
+                assert_eq!(Call::Track(3, 4).make(&pool).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+            }
+            // What a flush could not bring to disk, no later one may claim to have brought there.
+            if store.flush().is_ok() {
+                let image = disk.images().pop().unwrap();
+                let store = TestDisk::holding(image).open(&relaxed()).unwrap();
+                assert_eq!(support::values(&store.pool_named("orders").unwrap()), ["A-1", "A-2"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flush_waits_for_one_that_is_under_way() {
+    let disk = TestDisk::default();
+    let store = disk.open(&relaxed()).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    store.flush().unwrap();
+    support::track(&pool, &["A-1"]);
+    let (held, holding) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    *disk.gate.shut.lock().unwrap() = Some((held, released));
+    let open = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| store.flush());
+        holding.recv().unwrap();
+        let second = scope.spawn(|| store.flush().map(|()| open.load(Ordering::SeqCst)));
+        // Gives the second every chance to come back too early; it must not take one.
+        for _ in 0..10_000 {
+            std::thread::yield_now();
+        }
+        open.store(true, Ordering::SeqCst);
+        release.send(()).unwrap();
+        first.join().unwrap().unwrap();
+        assert!(second.join().unwrap().unwrap(), "a flush came back while the disk was not through");
+    });
+}

@@ -1,1 +1,222 @@
-//! (being written)
+//! Proves that the house keeps its layout: who may name whom, and what code outside tests does not do.
+//!
+//! The sources are read as text. Comments and `#[cfg(test)]` modules do not count.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+struct Source {
+    /// From `src/` on, with `/` between folders.
+    name: String,
+    code: String,
+}
+
+/// Every source file, without comments and test modules.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    files.sort();
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+        Source { name, code: code_of(&fs::read_to_string(&path).unwrap()) }
+    };
+    let sources: Vec<Source> = files.into_iter().map(read).collect();
+    assert!(sources.len() > 20, "only {} files were found", sources.len());
+    sources
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The code before the file's test module (by rustfmt's and this crate's habit the last item), less its comments.
+fn code_of(text: &str) -> String {
+    let mut code = String::new();
+    let mut in_tests = false;
+    for line in text.lines() {
+        let attribute = line.trim();
+        in_tests |= attribute == "#[cfg(test)]";
+        if in_tests {
+            // A test module ends where its indentation does.
+            in_tests = line != "}";
+            continue;
+        }
+        if !attribute.starts_with("//") {
+            code.push_str(line.split(" // ").next().unwrap_or(line));
+            code.push('\n');
+        }
+    }
+    code
+}
+
+/// Whether the code names a crate or module as the start of a path or in a `use`.
+fn names(code: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&code[..at], &code[at + word.len()..]);
+        let whole = !before.ends_with(is_part) && !after.starts_with(is_part);
+        // A path that goes on (`crate::csv::`) names something else of that name.
+        let starts = !before.ends_with("::") || before.ends_with("use ::");
+        let used = before.ends_with("use ") && after.starts_with([';', ' ']);
+        whole && starts && (after.starts_with("::") || used)
+    })
+}
+
+/// The modules that the code uses of this crate: `engine` of `crate::engine::View` and of `use crate::{engine, ids}`.
+fn modules(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let word =
+            |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        match rest.strip_prefix('{') {
+            None => found.push(word(rest)),
+            Some(group) => {
+                let group = &group[..group.find("};").unwrap_or(group.len())];
+                let (mut opened, mut closed) = (0, 0);
+                for part in group.split(',') {
+                    if opened == closed {
+                        found.push(word(part.trim()));
+                    }
+                    opened += part.matches('{').count();
+                    closed += part.matches('}').count();
+                }
+            }
+        }
+    }
+    found
+}
+
+fn is_engine(name: &str) -> bool {
+    name == "engine.rs" || name.starts_with("engine/")
+}
+
+/// The files, outside these, that name the crate.
+fn strangers(sources: &[Source], dependency: &str, allowed: impl Fn(&str) -> bool) -> Vec<String> {
+    let strange = sources.iter().filter(|source| !allowed(&source.name) && names(&source.code, dependency));
+    strange.map(|source| source.name.clone()).collect()
+}
+
+#[test]
+fn the_reader_of_sources_sees_code_and_nothing_else() {
+    let text = "//! redb::Database\nuse redb::{Table};\n#[cfg(test)]\nmod tests {\n    use jiff::Zoned;\n}\nfn f() {} // x\n";
+    let code = code_of(text);
+    assert_eq!(code, "use redb::{Table};\nfn f() {}\n");
+    assert!(names(&code, "redb") && !names(&code, "jiff"));
+    assert!(names("let x = csv::Reader::new();", "csv") && names("use csv;", "csv"));
+    assert!(!names("crate::csv::Import", "csv") && !names("my_csv::x", "csv") && !names("csv.read()", "csv"));
+    assert_eq!(modules("use crate::{csv::{A, B}, store};\ncrate::engine::x"), ["csv", "store", "engine"]);
+}
+
+#[test]
+fn each_dependency_is_named_where_it_belongs_and_used_there() {
+    let sources = sources();
+    let table: [(&str, &[&str]); 7] = [
+        ("redb", &["engine.rs", "engine/"]),
+        ("roaring", &["engine.rs", "engine/"]),
+        ("siphasher", &["engine/"]),
+        ("fastbloom", &["engine/"]),
+        ("bincode", &["engine/codec.rs"]),
+        ("jiff", &["time.rs"]),
+        ("csv", &["csv.rs", "csv/"]),
+    ];
+    for (dependency, places) in table {
+        let belongs = |name: &str| {
+            places.iter().any(|place| name == *place || place.ends_with('/') && name.starts_with(place))
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(strangers(&sources, dependency, belongs), none, "these name {dependency}");
+        let used = sources.iter().any(|source| belongs(&source.name) && names(&source.code, dependency));
+        assert!(used, "nothing names {dependency}: is the test blind?");
+    }
+}
+
+#[test]
+fn the_engine_does_not_know_who_uses_it() {
+    for source in sources().iter().filter(|source| is_engine(&source.name)) {
+        for upper in ["store", "pool", "scan", "csv", "testing"] {
+            assert!(
+                !modules(&source.code).iter().any(|module| module == upper),
+                "{} uses crate::{upper}",
+                source.name
+            );
+        }
+    }
+}
+
+#[test]
+fn words_do_not_know_the_machine() {
+    let words = [
+        "error.rs",
+        "ids.rs",
+        "time.rs",
+        "limits.rs",
+        "model.rs",
+        "dedupe.rs",
+        "disk.rs",
+        "query.rs",
+        "options.rs",
+    ];
+    let sources = sources();
+    let is_word = |name: &str| words.contains(&name) || name.starts_with("query/");
+    assert!(words.iter().all(|word| sources.iter().any(|source| source.name == *word)), "a file is gone");
+    for source in sources.iter().filter(|source| is_word(&source.name)) {
+        for upper in ["engine", "store", "pool", "scan", "csv", "testing"] {
+            // `StoreOptions::open` is how a store is opened.
+            if (source.name.as_str(), upper) == ("options.rs", "store") {
+                continue;
+            }
+            assert!(
+                !modules(&source.code).iter().any(|module| module == upper),
+                "{} uses crate::{upper}",
+                source.name
+            );
+        }
+    }
+}
+
+#[test]
+fn only_the_clock_reads_the_systems_clock() {
+    for source in sources().iter().filter(|source| source.name != "time.rs") {
+        assert!(!source.code.contains("SystemTime::now"), "{}", source.name);
+    }
+}
+
+#[test]
+fn no_code_outside_tests_panics_on_purpose() {
+    for source in sources() {
+        for banned in [
+            ".unwrap()",
+            ".expect(",
+            "panic!(",
+            "todo!(",
+            "unimplemented!(",
+            "unreachable!(",
+            "dbg!(",
+            "unsafe ",
+        ] {
+            assert!(!source.code.contains(banned), "{} has {banned}", source.name);
+        }
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["src", "tests"] {
+        let mut files = Vec::new();
+        collect(&root.join(folder), &mut files);
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(text.starts_with("//! "), "{} does not begin with what it is", file.display());
+        }
+    }
+}

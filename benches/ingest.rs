@@ -1,0 +1,145 @@
+//! Ingest: bulk import, batches of 1,000 into a large pool, single durable inserts.
+
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+#![allow(clippy::unwrap_used, reason = "a bench that fails may stop where it stands")]
+
+mod common;
+
+use std::hint::black_box;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Fixture, RUN_RECORDS, Row, Rows, SIZES, Shape, csv_file, origin};
+use criterion::{
+    BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
+use datapool_store::{ImportOptions, Origin};
+
+/// How many threads insert at once.
+const THREADS: usize = 16;
+/// How many inserts each of them makes in a round.
+const ROUND_INSERTS: usize = 50;
+
+/// Everything into an empty pool, from memory, in one commit with all indexes.
+fn bulk_import(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ingest/bulk import");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    for shape in Shape::ALL {
+        for (size, name) in SIZES {
+            let file = csv_file(&Rows::stored(shape).batch(size));
+            group.throughput(Throughput::Elements(size as u64));
+            group.bench_function(BenchmarkId::new(shape.name(), name), |bencher| {
+                let import = |fixture: Fixture| {
+                    black_box(fixture.pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap());
+                    fixture
+                };
+                bencher.iter_batched(Fixture::empty, import, BatchSize::PerIteration);
+            });
+        }
+    }
+}
+
+/// Runs of 1,000 new records, one batch each, durable on return. The pool grows as it is measured: at 1M the batches
+/// seal its first segment and fill the next.
+fn batches_of_1000(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ingest/batches of 1,000");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(8));
+    group.throughput(Throughput::Elements(RUN_RECORDS as u64));
+    for shape in Shape::ALL {
+        for (size, name) in SIZES {
+            let mut inserts = Inserts::into_pool_of(shape, size);
+            group.bench_function(BenchmarkId::new(shape.name(), name), |bencher| {
+                bencher.iter_custom(|batches| (0..batches).map(|_| inserts.batch(RUN_RECORDS)).sum());
+            });
+            inserts.print_slowest(shape.name(), name);
+        }
+    }
+}
+
+/// One new record a call, each of its own run, durable on return.
+fn one_record_one_thread(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ingest/single, 1 thread");
+    group.sample_size(10).throughput(Throughput::Elements(1));
+    for (size, name) in SIZES {
+        let mut inserts = Inserts::into_pool_of(Shape::Random, size);
+        group.bench_function(BenchmarkId::new("one run per record", name), |bencher| {
+            bencher.iter_custom(|calls| (0..calls).map(|_| inserts.batch(1)).sum());
+        });
+        inserts.print_slowest("single", name);
+    }
+}
+
+/// The same from 16 threads at once: callers share commits.
+fn one_record_16_threads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ingest/single, 16 threads");
+    group.sample_size(10).throughput(Throughput::Elements((THREADS * ROUND_INSERTS) as u64));
+    for (size, name) in SIZES {
+        let mut inserts = Inserts::into_pool_of(Shape::Random, size);
+        group.bench_function(BenchmarkId::new("one run per record", name), |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| inserts.concurrent_round()).sum());
+        });
+        inserts.print_slowest("16 threads", name);
+    }
+}
+
+/// A pool, the new rows that go into it, and the slowest call so far.
+struct Inserts {
+    fixture: Fixture,
+    fresh: Rows,
+    runs: usize,
+    slowest: Duration,
+}
+
+impl Inserts {
+    fn into_pool_of(shape: Shape, size: usize) -> Self {
+        let fixture = Fixture::imported(&Rows::stored(shape).batch(size));
+        Self { fixture, fresh: Rows::fresh(shape), runs: 0, slowest: Duration::ZERO }
+    }
+
+    /// Tracks one batch of a run of its own; how long the call took.
+    fn batch(&mut self, count: usize) -> Duration {
+        let (rows, origin) = self.next_run(count);
+        let time = timed(|| self.fixture.track(&rows, &origin));
+        self.slowest = self.slowest.max(time);
+        time
+    }
+
+    /// Tracks one record a call from many threads; how long all took together.
+    fn concurrent_round(&mut self) -> Duration {
+        let work: Vec<Vec<(Vec<Row>, Origin)>> =
+            (0..THREADS).map(|_| (0..ROUND_INSERTS).map(|_| self.next_run(1)).collect()).collect();
+        let fixture = &self.fixture;
+        let start = Instant::now();
+        let slowest = thread::scope(|scope| {
+            let insert_all = |calls: &[(Vec<Row>, Origin)]| {
+                calls.iter().map(|(rows, origin)| timed(|| fixture.track(rows, origin))).max()
+            };
+            let threads: Vec<_> = work.iter().map(|calls| scope.spawn(move || insert_all(calls))).collect();
+            threads.into_iter().filter_map(|thread| thread.join().unwrap()).max()
+        });
+        let time = start.elapsed();
+        self.slowest = self.slowest.max(slowest.unwrap_or_default());
+        time
+    }
+
+    fn next_run(&mut self, count: usize) -> (Vec<Row>, Origin) {
+        self.runs += 1;
+        (self.fresh.batch(count), origin(self.runs))
+    }
+
+    fn print_slowest(&self, data_set: &str, size: &str) {
+        // Nothing was measured when a filter on the command line left this one out.
+        if self.runs > 0 {
+            println!("{data_set}/{size}: the slowest of {} calls took {:.1?}\n", self.runs, self.slowest);
+        }
+    }
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+criterion_group!(benches, bulk_import, batches_of_1000, one_record_one_thread, one_record_16_threads);
+criterion_main!(benches);

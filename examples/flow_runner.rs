@@ -1,0 +1,322 @@
+//! A flow runner on real flights: import, dedupe, list, export, reopen.
+//!
+//! ```sh
+//! cargo run --release --example flow_runner                         # tests/data/flights.csv
+//! cargo run --release --example flow_runner -- path/to/flights.csv  # any other file with the same columns
+//! ```
+//!
+//! Each flight is a value that must be handled once. Its carrier stands for the flow that meets it, the day for the
+//! run of that flow, the destination for the step. Every step asks the pool which of its flights are new, and would
+//! work on those alone. All of it happens in a store file in a temporary directory, which is removed at the end.
+
+use std::collections::{BTreeMap, HashSet};
+use std::error::Error;
+use std::fmt::{self, Display};
+use std::fs;
+use std::iter::Sum;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use datapool_store::{
+    DataPoolStore, ExportColumns, ExportOptions, ImportOptions, Key, Mode, Origin, Page, Pool, Record,
+    RecordFilter, RecordQuery,
+};
+use serde::Deserialize;
+
+/// The pool that the file is imported into.
+const IMPORTED: &str = "imported flights";
+/// The pool that the flow runs deduplicate against.
+const TRACKED: &str = "tracked flights";
+/// How many keys one check asks for.
+const CHECK_KEYS: usize = 100_000;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome<()> {
+    let csv_file = std::env::args_os().nth(1).map_or_else(sample, PathBuf::from);
+    let flights = read_flights(&csv_file)?;
+    let days = by_day(&flights);
+    println!("{}: {} flights, {} days\n", csv_file.display(), grouped(count(&flights)), days.len());
+
+    let directory = tempfile::Builder::new().prefix("flow_runner-").tempdir()?;
+    let store_file = directory.path().join("flights.redb");
+    let store = DataPoolStore::open(&store_file)?;
+    import(&store, &csv_file, &flights)?;
+    replay(&store, &days, &flights)?;
+    replay_first_day_again(&store, &days)?;
+    let page = list(&store, &days)?;
+    export(&store, &directory.path().join("tracked.csv"))?;
+
+    drop(store);
+    reopen(&store_file, &flights, &days, &page)?;
+    directory.close()?;
+    Ok(())
+}
+
+// ---- The flights ----------------------------------------------------------------------------------------------
+
+/// A row of the file. Other columns are ignored.
+#[derive(Deserialize)]
+struct Flight {
+    value: String,
+    entity_type_id: u32,
+    flow_id: String,
+    flow_run_id: String,
+    flow_step_id: String,
+}
+
+impl Flight {
+    /// What makes it the same flight: its value, within its entity type.
+    fn key(&self) -> Key<'_> {
+        Key::new(self.entity_type_id, &self.value)
+    }
+}
+
+/// The flights that each step of a flow run meets.
+type Steps<'a> = BTreeMap<&'a str, Vec<&'a Flight>>;
+/// The steps of each flow that runs on a day.
+type Flows<'a> = BTreeMap<&'a str, Steps<'a>>;
+/// The flows of each day, earliest day first.
+type Days<'a> = BTreeMap<&'a str, Flows<'a>>;
+
+fn sample() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flights.csv")
+}
+
+fn read_flights(file: &Path) -> Outcome<Vec<Flight>> {
+    let failed = |error| format!("{}: {error}", file.display());
+    let rows = csv::Reader::from_path(file).map_err(failed)?.into_deserialize();
+    let flights: Vec<Flight> = rows.collect::<Result<_, _>>().map_err(failed)?;
+    ensure(!flights.is_empty(), format_args!("{}: no flights", file.display()))?;
+    Ok(flights)
+}
+
+fn by_day(flights: &[Flight]) -> Days<'_> {
+    let mut days = Days::new();
+    for flight in flights {
+        let flows = days.entry(&flight.flow_run_id).or_default();
+        let steps = flows.entry(&flight.flow_id).or_default();
+        steps.entry(&flight.flow_step_id).or_default().push(flight);
+    }
+    days
+}
+
+fn count<T>(items: &[T]) -> u64 {
+    items.len() as u64
+}
+
+/// How many different keys the flights have: so many must pass a dedupe, whatever the file repeats.
+fn distinct(flights: &[Flight]) -> u64 {
+    flights.iter().map(Flight::key).collect::<HashSet<_>>().len() as u64
+}
+
+// ---- What the flow runner does --------------------------------------------------------------------------------
+
+/// Every row of the file becomes a record without an origin, all in one commit.
+fn import(store: &DataPoolStore, csv_file: &Path, flights: &[Flight]) -> Outcome<()> {
+    let pool = store.get_or_create_pool(IMPORTED)?;
+    let (imported, time) = timed(|| pool.import_csv_path(csv_file, &ImportOptions::new()))?;
+
+    say("import", format_args!("{} rows added", grouped(imported.added)), speed(imported.rows, time));
+    ensure(imported.added == count(flights), "the import did not add every row")
+}
+
+/// Runs the flows of every day, day by day.
+fn replay(store: &DataPoolStore, days: &Days<'_>, flights: &[Flight]) -> Outcome<()> {
+    let pool = store.get_or_create_pool(TRACKED)?;
+    let run_all = || days.iter().map(|(day, flows)| run_day(&pool, day, flows)).sum::<Outcome<Tally>>();
+    let (tally, time) = timed(run_all)?;
+
+    say("replay", &tally, speed(count(flights), time));
+    ensure(tally.fresh == distinct(flights), "the replay did not pass each flight on exactly once")
+}
+
+/// The first day's runs once more: everything is known, nothing passes.
+fn replay_first_day_again(store: &DataPoolStore, days: &Days<'_>) -> Outcome<()> {
+    let pool = store.pool_named(TRACKED)?;
+    let (day, flows) = days.first_key_value().ok_or("there is no day to replay")?;
+    let (tally, time) = timed(|| run_day(&pool, day, flows))?;
+
+    say("again", format_args!("{day}, {tally}"), speed(tally.duplicates, time));
+    ensure(tally.fresh == 0, format_args!("{} flights of {day} passed twice", tally.fresh))
+}
+
+/// One run of each flow, all at the same time, as flow runners do: calls that arrive together share a commit.
+fn run_day(pool: &Pool, day: &str, flows: &Flows<'_>) -> Outcome<Tally> {
+    thread::scope(|scope| {
+        let start = |(&flow, steps)| scope.spawn(move || run_flow(pool, flow, day, steps));
+        let runs: Vec<_> = flows.iter().map(start).collect();
+        runs.into_iter().map(|run| Ok(run.join().map_err(|_| "a flow run panicked")??)).sum()
+    })
+}
+
+/// One run of one flow. Each step brings its flights as one batch and passes on those that are new.
+fn run_flow(pool: &Pool, flow: &str, run: &str, steps: &Steps<'_>) -> datapool_store::Result<Tally> {
+    let mut tally = Tally::default();
+    for (&step, flights) in steps {
+        let origin = Origin::new(flow, run, step);
+        let verdicts = pool.dedupe(Mode::FilterAndTrack, flights, |flight| flight.key(), &origin)?;
+        let split = verdicts.partition(flights);
+        // Here a real step would do its work, on `split.fresh` alone.
+        tally.batches += 1;
+        tally.fresh += count(&split.fresh);
+        tally.duplicates += count(&split.duplicates);
+    }
+    Ok(tally)
+}
+
+/// What the busiest flow tracked on the first day: two filters, and the second page.
+fn list(store: &DataPoolStore, days: &Days<'_>) -> Outcome<Page<Record>> {
+    let pool = store.pool_named(TRACKED)?;
+    let run = busiest_run_of_first_day(days)?;
+    let (page, time) = timed(|| pool.records(&run.listing()))?;
+
+    let meta = page.meta;
+    let found = format!("{} records, page {} of {}", grouped(meta.total), meta.current_page, meta.last_page);
+    say("list", format_args!("flow {}, run {}: {found}", run.flow, run.day), milliseconds(time));
+    page.data.iter().for_each(print_record);
+    ensure(meta.total == run.flights(), "the listing's total is not what the run tracked")?;
+    Ok(page)
+}
+
+/// One flow's run of one day.
+struct Run<'a> {
+    day: &'a str,
+    flow: &'a str,
+    steps: &'a Steps<'a>,
+}
+
+impl Run<'_> {
+    fn flights(&self) -> u64 {
+        self.steps.values().flatten().map(|flight| flight.key()).collect::<HashSet<_>>().len() as u64
+    }
+
+    fn listing(&self) -> RecordQuery {
+        RecordQuery::new().flow_id(self.flow).flow_run_id(self.day).page(2).per_page(5)
+    }
+}
+
+fn busiest_run_of_first_day<'a>(days: &'a Days<'a>) -> Outcome<Run<'a>> {
+    let (day, flows) = days.first_key_value().ok_or("there is no day to list")?;
+    let runs = flows.iter().map(|(flow, steps)| Run { day, flow, steps });
+    Ok(runs.max_by_key(Run::flights).ok_or("the first day has no flow")?)
+}
+
+/// Everything that was tracked, with its origins, as a CSV file.
+fn export(store: &DataPoolStore, file: &Path) -> Outcome<()> {
+    let pool = store.pool_named(TRACKED)?;
+    let options = ExportOptions::new().columns(ExportColumns::Full);
+    let (exported, time) = timed(|| pool.export_csv_path(file, &options))?;
+
+    let written = format!("{} rows, {}", grouped(exported.rows), file_size(file)?);
+    say("export", written, speed(exported.rows, time));
+    let rows = csv::Reader::from_path(file)?.into_records().count() as u64;
+    ensure(rows == pool.count(&RecordFilter::new())?, "the exported file does not have every record")
+}
+
+/// Opens the file again and shows that all is still there: the counts, every flight, the listing, the verdicts.
+fn reopen(store_file: &Path, flights: &[Flight], days: &Days<'_>, listed: &Page<Record>) -> Outcome<()> {
+    println!("\nclosed; the store file has {}\n", file_size(store_file)?);
+    let (store, time) = timed(|| DataPoolStore::open(store_file))?;
+    say("reopen", "", milliseconds(time));
+
+    check_pool(&store.pool_named(IMPORTED)?, count(flights), flights)?;
+    let tracked = store.pool_named(TRACKED)?;
+    check_pool(&tracked, distinct(flights), flights)?;
+    let page = tracked.records(&busiest_run_of_first_day(days)?.listing())?;
+    ensure(page == *listed, "the same listing answers differently after reopening")?;
+    replay_first_day_again(&store, days)?;
+    println!("\neverything is still there");
+    Ok(())
+}
+
+/// A pool must have that many records, and every flight among them.
+fn check_pool(pool: &Pool, records: u64, flights: &[Flight]) -> Outcome<()> {
+    let name = pool.info()?.name;
+    let counted = pool.count(&RecordFilter::new())?;
+    ensure(counted == records, format_args!("{name:?} has {counted} records instead of {records}"))?;
+
+    let keys: Vec<_> = flights.iter().map(Flight::key).collect();
+    let (answers, time) = timed(|| keys.chunks(CHECK_KEYS).map(|keys| pool.contains_many(keys)).collect())?;
+    let answers: Vec<Vec<bool>> = answers;
+    let missing = answers.iter().flatten().filter(|known| !**known).count();
+    let found = format!("{} records in {name:?}, {missing} flights missing", grouped(counted));
+    say("check", found, speed(count(&keys), time));
+    ensure(missing == 0, format_args!("{missing} flights are missing in {name:?}"))
+}
+
+/// Stops the program with an error if something does not hold.
+fn ensure(holds: bool, otherwise: impl Display) -> Outcome<()> {
+    if holds { Ok(()) } else { Err(otherwise.to_string().into()) }
+}
+
+// ---- What a person sees ---------------------------------------------------------------------------------------
+
+/// What the steps of some runs did.
+#[derive(Default)]
+struct Tally {
+    batches: u64,
+    fresh: u64,
+    duplicates: u64,
+}
+
+impl Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |all, one| Self {
+            batches: all.batches + one.batches,
+            fresh: all.fresh + one.fresh,
+            duplicates: all.duplicates + one.duplicates,
+        })
+    }
+}
+
+impl Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (new, seen) = (grouped(self.fresh), grouped(self.duplicates));
+        write!(f, "{} batches: {new} new, {seen} seen before", grouped(self.batches))
+    }
+}
+
+/// One line: what was done, what came of it, how fast it went.
+fn say(what: &str, result: impl Display, speed: impl Display) {
+    println!("{what:<8}  {:<56}{speed}", result.to_string());
+}
+
+fn print_record(record: &Record) {
+    let step = record.step_id.as_ref().map_or("", |step| step.as_str());
+    let Record { id, value, entity_type_id, created_at, .. } = record;
+    println!("{:8}  {id:>8}  {value:<24}{entity_type_id:<4}{step:<5}{created_at}", "");
+}
+
+fn timed<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<(T, Duration), E> {
+    let start = Instant::now();
+    let done = work()?;
+    Ok((done, start.elapsed()))
+}
+
+fn speed(rows: u64, time: Duration) -> String {
+    let per_second = u128::from(rows) * 1_000_000 / time.as_micros().max(1);
+    format!("{}{:>12} rows/s", milliseconds(time), grouped(per_second))
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:>9.1} ms", time.as_secs_f64() * 1_000.0)
+}
+
+fn file_size(file: &Path) -> Outcome<String> {
+    Ok(format!("{} KiB", grouped(fs::metadata(file)?.len() / 1_024)))
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: impl Into<u128>) -> String {
+    let digits = number.into().to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
