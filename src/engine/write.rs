@@ -149,16 +149,18 @@ fn new_entries(draft: &PoolDraft) -> impl Iterator<Item = (RecordId, TailEntry)>
     (draft.base.state.next_id..).zip(&draft.new).filter_map(move |(id, record)| Some((id, entry(record)?)))
 }
 
-/// Writes a draft, and the pool's share of the work that commits do besides.
+/// Writes a draft, and the pool's share of the work that commits do besides. `incoming` is how many records the whole
+/// commit adds, to this pool and others: folding keeps pace with that.
 pub(crate) fn write(
     txn: &WriteTransaction,
     mut draft: PoolDraft,
     pool: &mut WriterPool,
     tuning: &Tuning,
+    incoming: usize,
 ) -> Result<Written> {
     append_records(txn, &draft, &mut pool.codes)?;
     write_deletions(txn, &draft)?;
-    let tails = fold_share(txn, &mut draft, pool, tuning)?;
+    let tails = fold_share(txn, &mut draft, pool, tuning, incoming)?;
     let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
     let filter = if is_busy { None } else { build_filter(txn, &draft, pool, tuning)? };
     doom_dead_segments(&mut draft);
@@ -281,6 +283,7 @@ fn fold_share(
     draft: &mut PoolDraft,
     pool: &mut WriterPool,
     tuning: &Tuning,
+    incoming: usize,
 ) -> Result<TailChange> {
     let base = Arc::clone(&draft.base.state);
     if draft.state.folded_to == draft.state.next_id {
@@ -299,7 +302,7 @@ fn fold_share(
     }
     // Work keeps pace with what comes in: a fold is through before the next tail is full.
     let slice = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
-    let share = if opened > 0 { Share::All } else { Share::Rows(slice + 2 * draft.new.len()) };
+    let share = if opened > 0 { Share::All } else { Share::Rows(slice + 2 * incoming) };
     if let Some(frozen) = &base.frozen {
         continue_fold(txn, draft, pool, frozen, share)?;
     }
@@ -361,7 +364,7 @@ fn build_filter(
     for row in rows.by_ref().take(tuning.fold_entries) {
         let fingerprint = row.storage()?.0.value();
         build.filter.insert(fingerprint);
-        build.next = fingerprint;
+        build.next = fingerprint.saturating_add(1);
     }
     if rows.next().is_some() {
         pool.filter = Some(build);

@@ -109,9 +109,16 @@ impl Engine {
         }
         add_due_work(core, &mut group);
         let txn = self.begin()?;
+        let incoming = group.drafts.values().map(|draft| draft.new.len()).sum();
         let mut written = Vec::with_capacity(group.drafts.len());
         for (id, draft) in group.drafts {
-            written.push(write::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning)?);
+            written.push(write::write(
+                &txn,
+                draft,
+                core.pools.entry(id).or_default(),
+                &self.tuning,
+                incoming,
+            )?);
         }
         self.commit(txn, |published| {
             for written in written {

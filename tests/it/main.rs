@@ -4,6 +4,20 @@
 //! another engine behind the same API can be held to them.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails so"
+)]
+#![allow(
+    clippy::format_collect,
+    clippy::option_option,
+    clippy::large_enum_variant,
+    reason = "clarity before speed"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 
 mod bad_input;
 mod concurrency;

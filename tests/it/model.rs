@@ -524,7 +524,7 @@ impl PoolModel {
     fn run(&mut self, op: &PoolOp, time: &mut PoolTime) {
         match op {
             PoolOp::Dedupe { mode, firsts, items, origin } => {
-                self.dedupe(*mode, *firsts, items, origin, time)
+                self.dedupe(*mode, *firsts, items, origin, time);
             }
             PoolOp::Check { items } => {
                 self.check_items(items);
@@ -569,7 +569,7 @@ impl PoolModel {
                 held.check_thoroughly(filter, &self.times);
             }
             PoolOp::Import { items, policy, commit_every } => {
-                self.import(items, *policy, *commit_every, time)
+                self.import(items, *policy, *commit_every, time);
             }
             PoolOp::Export { filter, columns } => self.export(filter, *columns),
             PoolOp::CopyTo { .. } => unreachable!("needs two pools"),

@@ -152,7 +152,7 @@ impl Filter {
         filter = self.runs.iter().fold(filter, |filter, id| filter.flow_run_id(*id));
         filter = self.steps.iter().fold(filter, |filter, id| filter.step_id(*id));
         filter = self.entity_types.iter().fold(filter, |filter, id| filter.entity_type_id(*id));
-        filter = self.values.iter().fold(filter, |filter, value| filter.value(value));
+        filter = self.values.iter().fold(filter, RecordFilter::value);
         if let Some(after) = &self.after {
             filter = filter.created_after(after.among(times));
         }
@@ -284,7 +284,7 @@ fn take(step: &Step, pool: &Pool, clock: &ManualClock) {
             }
         }
         Step::Import(items) => {
-            drop(pool.import_csv(csv_of(items).as_bytes(), &ImportOptions::new()).unwrap())
+            drop(pool.import_csv(csv_of(items).as_bytes(), &ImportOptions::new()).unwrap());
         }
         Step::DeleteKeys(items) => {
             pool.delete_keys(&items.iter().map(Item::key).collect::<Vec<_>>()).unwrap();
