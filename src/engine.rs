@@ -7,10 +7,12 @@
 //!
 //! Must not know: the public face, the CSV format.
 
+mod append;
 pub(crate) mod batch;
 mod bulk;
 mod catalog;
 mod codec;
+mod database;
 pub(crate) mod draft;
 mod failure;
 mod fingerprint;
@@ -38,7 +40,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use redb::Database;
 
 pub(crate) use bulk::{Present, RowSource};
 use failure::contained;
@@ -47,6 +48,7 @@ pub(crate) use flusher::Flusher;
 pub(crate) use open::Place;
 pub(crate) use queue::Weight;
 
+use self::database::OpenDatabase;
 use self::flusher::FlushSignal;
 use self::queue::Queue;
 use self::schema::{Geometry, Tuning};
@@ -61,7 +63,6 @@ use crate::time::Clock;
 
 /// One open file.
 pub(crate) struct Engine {
-    db: Database,
     geometry: Geometry,
     tuning: Tuning,
     hash_key: HashKey,
@@ -77,6 +78,8 @@ pub(crate) struct Engine {
     /// A relaxed commit is not on disk yet.
     unflushed: AtomicBool,
     flush_signal: Arc<FlushSignal>,
+    /// Last, so that it is closed after the snapshots are gone.
+    db: OpenDatabase,
 }
 
 /// What readers see: all of one commit.
@@ -122,7 +125,7 @@ impl Engine {
         if let Some(snapshot) = &published.snapshot {
             return Ok(Arc::clone(snapshot));
         }
-        let snapshot = Arc::new(Snapshot::open(&self.db)?);
+        let snapshot = Arc::new(Snapshot::open(self.db.get()?)?);
         published.snapshot = Some(Arc::clone(&snapshot));
         Ok(snapshot)
     }

@@ -168,7 +168,7 @@ impl Pool {
     /// [`committed_rows`](crate::Error::committed_rows) tells of.
     pub fn import_csv(&self, reader: impl Read, options: &ImportOptions) -> Result<ImportReport> {
         self.view()?;
-        Import::new(self, options).run(RowReader::new(reader)?)
+        Import::new(self, options).run(reader)
     }
 
     /// Imports a CSV file from a path. It is read twice, so that nothing is spooled: to check every row, then to add
@@ -209,8 +209,8 @@ impl<'a> Import<'a> {
         Self { pool, options, report: ImportReport::default(), committed_rows: 0 }
     }
 
-    fn run(mut self, rows: RowReader<impl Read>) -> Result<ImportReport> {
-        let done = self.apply_parts(rows);
+    fn run(mut self, reader: impl Read) -> Result<ImportReport> {
+        let done = RowReader::new(reader).and_then(|rows| self.apply_parts(rows));
         match (done, self.options.commit_every) {
             (Ok(()), _) => Ok(self.report),
             (Err(error), None) => Err(error),

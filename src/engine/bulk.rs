@@ -13,6 +13,7 @@ use std::thread;
 use redb::WriteTransaction;
 
 use super::Engine;
+use super::append::append_to_segment;
 use super::batch::Batch;
 use super::failure::StorageResult;
 use super::fingerprint::BuildFingerprintHasher;
@@ -23,7 +24,7 @@ use super::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables};
 use super::state::{PoolState, SegmentState};
 use super::tail::TailView;
 use super::view::View;
-use super::write::{SegmentAppender, store_filter, write_head};
+use super::write::{store_filter, write_head};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::time::Timestamp;
@@ -251,22 +252,19 @@ impl<'a> Import<'a> {
         let used = usize::try_from(first - segment.first_id).unwrap_or(usize::MAX);
         let room = (self.state.geometry.segment_slots as usize).saturating_sub(used);
         let taken = rows.len().min(room);
-        let names = SegmentTables::new(self.state.id, segment.number);
-        let mut table = self.txn.open_table(names.records()).storage()?;
-        let mut appender = SegmentAppender::new(self.txn, self.state.id, &segment, &mut table)?;
-        let mut slot = segment.slot(first);
-        for row in rows.iter().take(taken) {
-            let (Some(item), Some(entry)) = (buffer.items().get(*row), buffer.tail_entry(*row)) else {
-                continue;
-            };
-            let (entity_type, value) = (item.entity_type, buffer.value(*row));
-            let record = StoredRecord { origin_code: None, entity_type, created_at: self.time, value };
-            appender.append(slot, &record)?;
-            entries.push(slot, entry);
-            slot += 1;
+        let (slot, created_at) = (segment.slot(first), self.time);
+        let now = rows.get(..taken).unwrap_or_default();
+        for (slot, row) in (slot..).zip(now) {
+            if let Some(entry) = buffer.tail_entry(*row) {
+                entries.push(slot, entry);
+            }
         }
-        appender.close()?;
-        self.state.next_id = segment.id(slot);
+        let stored = now.iter().filter_map(|row| {
+            let entity_type = buffer.items().get(*row)?.entity_type;
+            Some(StoredRecord { origin_code: None, entity_type, created_at, value: buffer.value(*row) })
+        });
+        append_to_segment(self.txn, self.state.id, &segment, slot, stored)?;
+        self.state.next_id = first + taken as u64;
         self.report.added += taken as u64;
         Ok(taken)
     }

@@ -3,7 +3,7 @@
 use redb::{ReadableTable, WriteTransaction};
 
 use super::codec;
-use super::failure::StorageResult;
+use super::failure::{StorageResult, contained};
 use super::schema;
 use super::write::drop_segment;
 use super::{Engine, no_pool};
@@ -18,29 +18,35 @@ impl Engine {
     ///
     /// `NotFound`.
     pub(crate) fn pool_row(&self, id: PoolId) -> Result<DataPool> {
-        let snapshot = self.snapshot()?;
-        let Some(pools) = snapshot.table(schema::POOLS)? else { return Err(no_pool(id)) };
-        let row = pools.get(id).storage()?.ok_or_else(|| no_pool(id))?;
-        codec::decode_pool(id, row.value())
+        contained("reading a pool", || {
+            let snapshot = self.snapshot()?;
+            let Some(pools) = snapshot.table(schema::POOLS)? else { return Err(no_pool(id)) };
+            let row = pools.get(id).storage()?.ok_or_else(|| no_pool(id))?;
+            codec::decode_pool(id, row.value())
+        })
     }
 
     /// The id of the pool of that name, if there is one.
     pub(crate) fn pool_id(&self, name: &str) -> Result<Option<PoolId>> {
-        let snapshot = self.snapshot()?;
-        let Some(names) = snapshot.table(schema::POOL_NAMES)? else { return Ok(None) };
-        Ok(names.get(name.as_bytes()).storage()?.map(|id| id.value()))
+        contained("finding a pool", || {
+            let snapshot = self.snapshot()?;
+            let Some(names) = snapshot.table(schema::POOL_NAMES)? else { return Ok(None) };
+            Ok(names.get(name.as_bytes()).storage()?.map(|id| id.value()))
+        })
     }
 
     /// Every pool's row, by ascending id.
     pub(crate) fn pool_rows(&self) -> Result<Vec<DataPool>> {
-        let snapshot = self.snapshot()?;
-        let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(Vec::new()) };
-        let mut rows = Vec::new();
-        for row in pools.range::<u64>(..).storage()? {
-            let (id, row) = row.storage()?;
-            rows.push(codec::decode_pool(id.value(), row.value())?);
-        }
-        Ok(rows)
+        contained("reading the pools", || {
+            let snapshot = self.snapshot()?;
+            let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(Vec::new()) };
+            let mut rows = Vec::new();
+            for row in pools.range::<u64>(..).storage()? {
+                let (id, row) = row.storage()?;
+                rows.push(codec::decode_pool(id.value(), row.value())?);
+            }
+            Ok(rows)
+        })
     }
 
     /// Makes a pool.

@@ -148,6 +148,9 @@ impl Fold {
         slice: &[(Fingerprint, Slot)],
     ) -> Result<()> {
         let names = self.tables();
+        // Each alone first: redb panics on some damaged files while it opens a table, and a table that is open then
+        // cannot be dropped without aborting the process.
+        drop(txn.open_table(schema::REPEATS).storage()?);
         let mut table = txn.open_table(names.fingerprints()).storage()?;
         let mut repeats = txn.open_table(schema::REPEATS).storage()?;
         if table.last().storage()?.is_none() {

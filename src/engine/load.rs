@@ -38,6 +38,7 @@ pub(super) fn load(
         Some(records) => record_count(&records)?,
         None => 0,
     };
+    check_lengths(id, geometry, &segments, open_len)?;
     let next_id = open.first_id + u64::from(open_len);
     if head.folded_to > next_id || head.watermark > next_id {
         return Err(Error::corrupt(format!(
@@ -93,6 +94,18 @@ fn check_head(id: PoolId, head: &HeadRow) -> Result<()> {
         return Ok(());
     }
     Err(Error::corrupt(format!("pool {id}: its list of segments is damaged")))
+}
+
+/// A damaged length must not become a huge allocation.
+fn check_lengths(id: PoolId, geometry: Geometry, segments: &[SegmentState], open_len: u32) -> Result<()> {
+    let longest = segments.iter().map(|segment| segment.sealed_len).chain([open_len]).max().unwrap_or(0);
+    if longest <= geometry.segment_slots {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "pool {id}: a segment has {longest} records; the store's segments have at most {}",
+        geometry.segment_slots
+    )))
 }
 
 fn load_segment(

@@ -15,6 +15,7 @@ use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, TableError, TableHandle};
 
 use super::Engine;
+use super::database::OpenDatabase;
 use super::failure::{StorageResult, contained};
 use super::fingerprint::HashKey;
 use super::queue::Queue;
@@ -60,15 +61,15 @@ impl Engine {
                 contained("opening the store", || builder.create_with_backend(Backend(disk)).storage())?
             }
         };
-        let meta = contained("reading the store's format", || match read_meta(&db)? {
+        let db = OpenDatabase::new(db);
+        let meta = contained("reading the store's format", || match read_meta(db.get()?)? {
             Some(meta) => Ok(meta),
-            None => make_store(&db, options, geometry),
+            None => make_store(db.get()?, options, geometry),
         })?;
         if let Some(directory) = directory {
             sync_directory(directory);
         }
         Ok(Self {
-            db,
             geometry: meta.geometry,
             tuning,
             hash_key: HashKey::new(meta.hash_key),
@@ -81,6 +82,7 @@ impl Engine {
             outcome_unknown: AtomicBool::default(),
             unflushed: AtomicBool::default(),
             flush_signal: Arc::default(),
+            db,
         })
     }
 }

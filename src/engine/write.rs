@@ -1,28 +1,25 @@
 //! Writing: a decided draft into one redb transaction, and the state that follows from it.
 //!
-//! Owns: appending records, the work that each commit does besides (fold slices, membership filters, dropping dead
-//! segments), and [`WriterPool`], what the writer remembers of a pool between commits. Always holds: nothing here
+//! Owns: the order of a commit's writes, the work that each commit does besides (fold slices, membership filters,
+//! dropping dead segments), and [`WriterPool`], what the writer remembers of a pool between commits. Always holds: nothing here
 //! changes what readers see; [`Written::publish`] does, after the commit.
 
-use std::collections::HashMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
+use super::append::{OriginCodes, append_records};
 use super::codec;
 use super::draft::{NewRecord, PoolDraft};
 use super::failure::StorageResult;
 use super::fold::{Entries, Fold, Share, fold_now};
 use super::membership::{Filter, FilterCell};
 use super::postings;
-use super::record::StoredRecord;
-use super::schema::{self, Fingerprint, SegmentNumber, SegmentTables, Slot, Tuning};
+use super::schema::{self, Fingerprint, SegmentNumber, SegmentTables, Tuning};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
-use crate::model::Origin;
 
 /// What the writer remembers of a pool. All of it can be forgotten at any time: it is made again.
 #[derive(Debug, Default)]
@@ -30,37 +27,6 @@ pub(crate) struct WriterPool {
     fold: Option<Fold>,
     filter: Option<FilterBuild>,
     codes: OriginCodes,
-}
-
-/// The codes of the origins that the open segment got lately.
-#[derive(Debug, Default)]
-struct OriginCodes {
-    segment: SegmentNumber,
-    codes: HashMap<Arc<Origin>, Slot>,
-    /// The origin of the record before: most records come in batches of one origin.
-    last: Option<(Arc<Origin>, Slot)>,
-}
-
-/// How many origins are remembered; one that is forgotten gets a second row, which does no harm.
-const ORIGIN_CODES_MAX: usize = 65_536;
-
-impl OriginCodes {
-    /// The origin's code in a segment, and whether it must be written: then it is `slot`.
-    fn code(&mut self, segment: SegmentNumber, origin: &Arc<Origin>, slot: Slot) -> (Slot, bool) {
-        if self.segment != segment || self.codes.len() >= ORIGIN_CODES_MAX {
-            *self = Self { segment, ..Self::default() };
-        }
-        if let Some((_, code)) = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, origin)) {
-            return (*code, false);
-        }
-        let known = self.codes.get(origin).copied();
-        let code = known.unwrap_or(slot);
-        if known.is_none() {
-            self.codes.insert(Arc::clone(origin), slot);
-        }
-        self.last = Some((Arc::clone(origin), code));
-        (code, known.is_none())
-    }
 }
 
 /// The membership filter of a sealed segment, being built a slice per commit.
@@ -175,90 +141,6 @@ pub(crate) fn write_head(txn: &WriteTransaction, state: &PoolState) -> Result<()
     let bytes = codec::encode_head(&state.head())?;
     let mut heads = txn.open_table(schema::POOL_HEADS).storage()?;
     heads.insert(state.id, bytes.as_slice()).storage()?;
-    Ok(())
-}
-
-/// The cursor that appends records to one segment, and the sparse rows that go with them.
-pub(crate) struct SegmentAppender<'a> {
-    pool: PoolId,
-    segment: &'a SegmentState,
-    records: redb::CursorMut<'a, u32, &'static [u8]>,
-    times: Option<Table<'a, (u64, u32, u32), i64>>,
-    txn: &'a WriteTransaction,
-    row: Vec<u8>,
-}
-
-impl<'a> SegmentAppender<'a> {
-    pub(crate) fn new(
-        txn: &'a WriteTransaction,
-        pool: PoolId,
-        segment: &'a SegmentState,
-        records: &'a mut Table<'_, u32, &'static [u8]>,
-    ) -> Result<Self> {
-        let records = records.upper_bound_mut(Bound::<u32>::Unbounded).storage()?;
-        Ok(Self { pool, segment, records, times: None, txn, row: Vec::new() })
-    }
-
-    pub(crate) fn append(&mut self, slot: Slot, record: &StoredRecord<'_>) -> Result<()> {
-        record.encode(slot, self.segment.base_time, &mut self.row);
-        self.records.insert_before(slot, self.row.as_slice()).storage()?;
-        if slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
-            let key = (self.pool, self.segment.number, slot / schema::TIME_BLOCK_SLOTS);
-            let times = match &mut self.times {
-                Some(times) => times,
-                None => self.times.insert(self.txn.open_table(schema::TIMES).storage()?),
-            };
-            times.insert(key, record.created_at.as_micros()).storage()?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn close(self) -> Result<()> {
-        self.records.close().storage()
-    }
-}
-
-/// Appends the draft's new records, segment by segment.
-fn append_records(txn: &WriteTransaction, draft: &PoolDraft, codes: &mut OriginCodes) -> Result<()> {
-    let state = &draft.state;
-    let mut origins = None;
-    let mut id = draft.base.state.next_id;
-    let mut rest = draft.new.as_slice();
-    while !rest.is_empty() {
-        let (index, segment) =
-            state.segment_of(id).ok_or_else(|| Error::corrupt(format!("no segment for record {id}")))?;
-        let room = usize::try_from(state.end_of(index) - id).unwrap_or(usize::MAX);
-        let (now, later) = rest.split_at(room.min(rest.len()));
-        let names = SegmentTables::new(state.id, segment.number);
-        let mut records = txn.open_table(names.records()).storage()?;
-        let mut appender = SegmentAppender::new(txn, state.id, segment, &mut records)?;
-        for NewRecord { batch, item } in now {
-            let slot = segment.slot(id);
-            let Some(batch) = draft.batches.get(*batch) else { continue };
-            let Some(entry) = batch.items().get(*item) else { continue };
-            let origin_code = match batch.origin() {
-                None => None,
-                Some(origin) => {
-                    let (code, is_new) = codes.code(segment.number, origin, slot);
-                    if is_new {
-                        let origins = match &mut origins {
-                            Some(origins) => origins,
-                            None => origins.insert(txn.open_table(schema::ORIGINS).storage()?),
-                        };
-                        let row = codec::encode_origin(origin)?;
-                        origins.insert((state.id, segment.number, code), row.as_slice()).storage()?;
-                    }
-                    Some(code)
-                }
-            };
-            let (entity_type, value) = (entry.entity_type, batch.value(*item));
-            let record = StoredRecord { origin_code, entity_type, created_at: draft.time, value };
-            appender.append(slot, &record)?;
-            id += 1;
-        }
-        appender.close()?;
-        rest = later;
-    }
     Ok(())
 }
 

@@ -139,7 +139,7 @@ impl Engine {
     /// Begins a transaction of the store's durability.
     pub(super) fn begin(&self) -> Result<WriteTransaction> {
         self.check_writable()?;
-        let mut txn = self.db.begin_write().storage()?;
+        let mut txn = self.db.get()?.begin_write().storage()?;
         if matches!(self.durability, Durability::Relaxed { .. }) {
             txn.set_durability(redb::Durability::None).storage()?;
         }

@@ -860,7 +860,6 @@ proptest! {
     }
 
     #[test]
-    #[ignore = "about one damage of a thousand makes redb panic in a destructor while it unwinds: an abort"]
     fn no_damage_to_a_file_makes_writing_to_it_panic_or_abort(damage in any_damage()) {
         let directory = TempDir::new().unwrap();
         let path = damaged_store_file(&directory, &damage);
