@@ -255,6 +255,10 @@ pub struct PoolSnapshot {
 }
 
 impl PoolSnapshot {
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
     /// Whether a value was in the pool.
     ///
     /// # Errors
@@ -306,6 +310,6 @@ impl PoolSnapshot {
     ///
     /// As [`Pool::scan`].
     pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
-        Scan::over_view(Arc::clone(&self.view), filter.clone())
+        Scan::over_snapshot(self.clone(), filter.clone())
     }
 }

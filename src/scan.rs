@@ -8,7 +8,7 @@ use crate::engine::view::View;
 use crate::error::Result;
 use crate::ids::RecordId;
 use crate::model::Record;
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolSnapshot};
 use crate::query::{RecordFilter, RecordSort};
 
 /// How many records a slice reads at once.
@@ -20,8 +20,8 @@ const FIRST_SLICE_RECORDS: usize = 64;
 enum Source {
     /// Each slice from a fresh view.
     Pool(Pool),
-    /// All of one view.
-    View(Arc<View>),
+    /// All of one view. The snapshot keeps the store open.
+    Snapshot(PoolSnapshot),
 }
 
 /// The records that a filter takes, oldest first; newest first with [`rev`](Iterator::rev). Made by
@@ -46,8 +46,9 @@ impl Scan {
         Self::new(Source::Pool(pool), &view, filter)
     }
 
-    pub(crate) fn over_view(view: Arc<View>, filter: RecordFilter) -> Result<Self> {
-        Self::new(Source::View(Arc::clone(&view)), &view, filter)
+    pub(crate) fn over_snapshot(snapshot: PoolSnapshot, filter: RecordFilter) -> Result<Self> {
+        let view = Arc::clone(snapshot.view());
+        Self::new(Source::Snapshot(snapshot), &view, filter)
     }
 
     fn new(source: Source, view: &View, filter: RecordFilter) -> Result<Self> {
@@ -68,7 +69,7 @@ impl Scan {
         self.ids = 0..0;
         let records = match &self.source {
             Source::Pool(pool) => pool.view()?.slice(&self.filter, ids.clone(), sort, limit)?,
-            Source::View(view) => view.slice(&self.filter, ids.clone(), sort, limit)?,
+            Source::Snapshot(snapshot) => snapshot.view().slice(&self.filter, ids.clone(), sort, limit)?,
         };
         if let Some(last) = records.last().filter(|_| records.len() == limit) {
             self.ids = match sort {

@@ -439,3 +439,15 @@ fn deleting_by_a_filter_deletes_what_listing_by_it_shows() {
     assert_eq!(pool.delete_where(&RecordFilter::new()).unwrap(), 150);
     assert_eq!(support::records(&pool), []);
 }
+
+#[test]
+fn a_scan_of_a_snapshot_keeps_the_store_open() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let store = support::options().open(directory.path().join("store.redb")).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let values: Vec<String> = (0..200).map(|number| format!("A-{number}")).collect();
+    support::track(&pool, &values);
+    let scan = pool.snapshot().unwrap().scan(&RecordFilter::new()).unwrap();
+    drop((store, pool));
+    assert_eq!(scan.map(|record| record.unwrap().value).collect::<Vec<_>>(), values);
+}
