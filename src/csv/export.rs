@@ -1,6 +1,7 @@
 //! Export: options, and writing records as CSV.
 
 use std::borrow::Cow;
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
@@ -117,7 +118,8 @@ impl Pool {
     /// Writes the pool's records to a file, as [`export_csv`](Self::export_csv).
     ///
     /// It is written beside the path, brought to disk and renamed: a reader of `path` sees the old file or the whole
-    /// new one, never half of it.
+    /// new one, never half of it. A file that is replaced hands its permissions on. What is no file (a pipe, a device)
+    /// is written to as it is.
     ///
     /// # Errors
     ///
@@ -128,11 +130,22 @@ impl Pool {
         if self.shared().is_own_file(path) {
             return Err(Error::invalid_argument(format!("{} is the store itself", path.display())));
         }
-        let directory = directory_of(path);
+        // A link stays a link: what it leads to is replaced.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let existing = std::fs::metadata(&target).ok();
+        if existing.as_ref().is_some_and(|existing| !existing.is_file()) {
+            // A pipe or a device is written to, not replaced; a directory is refused by the system.
+            let file = OpenOptions::new().write(true).open(&target).map_err(failed)?;
+            return self.export_csv(file, options);
+        }
+        let directory = directory_of(&target);
         let mut file = new_file_in(directory, ".datapool-export-").map_err(failed)?;
         let report = self.export_csv(file.as_file_mut(), options)?;
+        if let Some(existing) = existing {
+            file.as_file().set_permissions(existing.permissions()).map_err(failed)?;
+        }
         file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
+        file.persist(&target).map_err(|error| failed(error.error))?;
         sync_directory(directory);
         Ok(report)
     }

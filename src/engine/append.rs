@@ -29,8 +29,8 @@ pub(crate) struct OriginCodes {
     last: Option<(Arc<Origin>, Slot)>,
 }
 
-/// How many origins are remembered; one that is forgotten gets a second row, which does no harm.
-const ORIGIN_CODES_MAX: usize = 65_536;
+/// How many origins are remembered for each pool; one that is forgotten gets a second row, which does no harm.
+const ORIGIN_CODES_MAX: usize = 1_024;
 
 impl OriginCodes {
     /// The origin's code in a segment, and whether it must be written: then it is `slot`.

@@ -97,11 +97,26 @@ impl Batch {
         Some(TailEntry { fingerprint: item.fingerprint, entity_type: item.entity_type, origin })
     }
 
-    /// The indexes of the items in fingerprint order: look-ups in that order touch neighbouring pages.
-    pub(crate) fn by_fingerprint(&self) -> Vec<(Fingerprint, usize)> {
-        let mut order: Vec<_> = self.items.iter().map(|item| item.fingerprint).zip(0..).collect();
+    /// Asks once for each fingerprint, in fingerprint order (look-ups in that order touch neighbouring pages); the
+    /// answers are in the items' order.
+    pub(crate) fn ask_each<T: Clone + Default>(
+        &self,
+        mut ask: impl FnMut(Fingerprint) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut order: Vec<(Fingerprint, usize)> =
+            self.items.iter().map(|item| item.fingerprint).zip(0..).collect();
         order.sort_unstable();
-        order
+        let mut answers = vec![T::default(); self.len()];
+        for group in order.chunk_by(|a, b| a.0 == b.0) {
+            let Some((fingerprint, _)) = group.first() else { continue };
+            let answer = ask(*fingerprint)?;
+            for (_, index) in group {
+                if let Some(slot) = answers.get_mut(*index) {
+                    slot.clone_from(&answer);
+                }
+            }
+        }
+        Ok(answers)
     }
 }
 

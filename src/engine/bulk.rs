@@ -189,12 +189,7 @@ impl<'a> Import<'a> {
         if self.present == Present::Add {
             return Ok((0..buffer.len()).collect());
         }
-        let mut present = vec![false; buffer.len()];
-        for (fingerprint, index) in buffer.by_fingerprint() {
-            if let Some(present) = present.get_mut(index) {
-                *present = self.is_present(fingerprint)?;
-            }
-        }
+        let present = buffer.ask_each(|fingerprint| self.is_present(fingerprint))?;
         let mut wanted = Vec::with_capacity(buffer.len());
         for (index, (item, present)) in buffer.items().iter().zip(present).enumerate() {
             // Of equal rows within a buffer the first is wanted.

@@ -66,17 +66,11 @@ impl PoolDraft {
 
     /// Decides a batch. With `firsts`, duplicates say which record was first.
     pub(crate) fn dedupe(&mut self, mode: Mode, batch: &Arc<Batch>, firsts: Firsts) -> Result<Verdicts> {
-        let mut present = vec![None; batch.len()];
-        for (fingerprint, index) in batch.by_fingerprint() {
-            let found = match (firsts, self.find_new(fingerprint)) {
-                (_, Some(id)) => Some(id),
-                (Firsts::Ignored, None) => self.base.find_any(&self.state, fingerprint)?,
-                (Firsts::Wanted, None) => self.base.find_first(&self.state, fingerprint)?,
-            };
-            if let Some(slot) = present.get_mut(index) {
-                *slot = found;
-            }
-        }
+        let present = batch.ask_each(|fingerprint| match (firsts, self.find_new(fingerprint)) {
+            (_, Some(id)) => Ok(Some(id)),
+            (Firsts::Ignored, None) => self.base.find_any(&self.state, fingerprint),
+            (Firsts::Wanted, None) => self.base.find_first(&self.state, fingerprint),
+        })?;
         let known = match firsts {
             Firsts::Ignored => HashMap::new(),
             Firsts::Wanted => self.fetch(present.iter().copied().flatten())?,
@@ -157,10 +151,11 @@ impl PoolDraft {
     /// Deletes every live record of the batch's keys. How many there were.
     pub(crate) fn delete_keys(&mut self, batch: &Batch) -> Result<u64> {
         let mut ids = Vec::new();
-        for (fingerprint, _) in batch.by_fingerprint() {
+        batch.ask_each(|fingerprint| {
             ids.extend(self.find_new(fingerprint));
             ids.extend(self.base.find_all(&self.state, fingerprint)?);
-        }
+            Ok(())
+        })?;
         Ok(self.delete_ids(&ids))
     }
 

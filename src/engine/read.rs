@@ -23,7 +23,7 @@ impl View {
     pub(crate) fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
         let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
         contained("checking values", || {
-            for_each_key(&batch, |fingerprint| Ok(self.find_any(&self.state, fingerprint)?.is_some()))
+            batch.ask_each(|fingerprint| Ok(self.find_any(&self.state, fingerprint)?.is_some()))
         })
     }
 
@@ -31,7 +31,7 @@ impl View {
     pub(crate) fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
         let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
         contained("looking values up", || {
-            let ids = for_each_key(&batch, |fingerprint| self.find_first(&self.state, fingerprint))?;
+            let ids = batch.ask_each(|fingerprint| self.find_first(&self.state, fingerprint))?;
             let mut found: Vec<(RecordId, usize)> =
                 ids.into_iter().zip(0..).filter_map(|(id, index)| Some((id?, index))).collect();
             found.sort_unstable();
@@ -146,16 +146,4 @@ fn nth_ids(block: &Block<'_>, sort: RecordSort, positions: Range<u64>) -> Vec<Re
         RecordSort::Ascending => ids.into_iter().skip(skip).take(take).collect(),
         RecordSort::Descending => ids.into_iter().rev().skip(skip).take(take).collect(),
     }
-}
-
-/// Asks in fingerprint order, answers in the keys' order.
-fn for_each_key<T: Clone + Default>(batch: &Batch, mut ask: impl FnMut(u128) -> Result<T>) -> Result<Vec<T>> {
-    let mut answers = vec![T::default(); batch.len()];
-    for (fingerprint, index) in batch.by_fingerprint() {
-        let answer = ask(fingerprint)?;
-        if let Some(slot) = answers.get_mut(index) {
-            *slot = answer;
-        }
-    }
-    Ok(answers)
 }

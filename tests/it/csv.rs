@@ -826,3 +826,27 @@ fn an_export_while_others_write_has_what_was_there_throughout_and_nothing_newer(
         support::values(&pool).iter().filter(|value| throughout(value)).all(|value| exported.contains(value))
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn an_export_through_a_link_replaces_what_it_leads_to_and_a_device_stays_a_device() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    let directory = TempDir::new().unwrap();
+    let (target, link) = (directory.path().join("target.csv"), directory.path().join("link.csv"));
+    fs::write(&target, "old").unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+    symlink(&target, &link).unwrap();
+    let pool = known_pool();
+    pool.export_csv_path(&link, &ExportOptions::new()).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs::read_to_string(&target).unwrap().starts_with("value,entity_type_id"));
+    assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+    let device = directory.path().join("device");
+    symlink("/dev/null", &device).unwrap();
+    pool.export_csv_path(&device, &ExportOptions::new()).unwrap();
+    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    assert_eq!(
+        pool.export_csv_path(directory.path(), &ExportOptions::new()).unwrap_err().kind(),
+        ErrorKind::Io
+    );
+}
