@@ -10,7 +10,7 @@
 use std::hash::Hasher;
 use std::ops::RangeInclusive;
 
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip128::SipHasher13;
 
 use super::schema::Fingerprint;
 use crate::ids::EntityTypeId;
@@ -44,9 +44,7 @@ impl HashKey {
     }
 
     fn digest(&self, value: &str) -> u128 {
-        let mut hasher = self.value;
-        hasher.write(value.as_bytes());
-        hasher.finish128().as_u128()
+        self.value.hash(value.as_bytes()).as_u128()
     }
 
     /// The fingerprint of a value within an entity type.
@@ -56,9 +54,7 @@ impl HashKey {
         let (head, tail) = input.split_at_mut(16);
         head.copy_from_slice(&digest.to_le_bytes());
         tail.copy_from_slice(&entity_type.get().to_le_bytes());
-        let mut hasher = self.pair;
-        hasher.write(&input);
-        let rest = hasher.finish128().as_u128() & REST_MASK;
+        let rest = self.pair.hash(&input).as_u128() & REST_MASK;
         (digest >> REST_BITS << REST_BITS) | rest
     }
 
