@@ -1,0 +1,130 @@
+//! What is compared: keys, and values made of several fields.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use crate::error::{Error, Result};
+use crate::ids::EntityTypeId;
+use crate::limits;
+
+/// What is compared: a value within its entity type.
+///
+/// The value is taken as it is, never trimmed, folded or normalised: 1 to 4,096 bytes, checked by the call that
+/// takes the key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key<'a> {
+    pub(crate) entity_type: EntityTypeId,
+    pub(crate) value: Cow<'a, str>,
+}
+
+impl<'a> Key<'a> {
+    /// The key of a value within an entity type.
+    pub fn new(entity_type: impl Into<EntityTypeId>, value: impl Into<Cow<'a, str>>) -> Self {
+        Self { entity_type: entity_type.into(), value: value.into() }
+    }
+
+    /// What the value identifies.
+    pub fn entity_type(&self) -> EntityTypeId {
+        self.entity_type
+    }
+
+    /// The value.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        check_value(&self.value)
+    }
+}
+
+pub(crate) fn check_value(value: &str) -> Result<()> {
+    match value.len() {
+        0 => Err(Error::invalid_argument(format!(
+            "a value is empty; it has 1 to {} bytes",
+            limits::VALUE_MAX_BYTES
+        ))),
+        length if length > limits::VALUE_MAX_BYTES => Err(Error::limit_exceeded(format!(
+            "a value has {length} bytes; the limit is {} (VALUE_MAX_BYTES)",
+            limits::VALUE_MAX_BYTES
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Several typed fields joined into one value, unambiguously and readably.
+///
+/// The text is a JSON array without white space (`["a",1,true]`), with `serde_json`'s string escapes. That form is
+/// frozen: it is what is stored and compared. A plain value of the same text is the same value.
+///
+/// ```
+/// use datapool_store::{CompositeKey, Key};
+///
+/// let key = CompositeKey::new().text("JFK").integer(1545).boolean(true);
+/// assert_eq!(key.as_str(), r#"["JFK",1545,true]"#);
+/// assert_ne!(CompositeKey::new().text("1"), CompositeKey::new().integer(1));
+/// let key: Key<'_> = Key::new(37, &key);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CompositeKey(String);
+
+impl CompositeKey {
+    /// A key without fields: `[]`.
+    pub fn new() -> Self {
+        Self("[]".to_owned())
+    }
+
+    /// Adds a text field.
+    #[must_use]
+    pub fn text(self, field: &str) -> Self {
+        self.push(&serde_json::Value::from(field).to_string())
+    }
+
+    /// Adds an integer field.
+    #[must_use]
+    pub fn integer(self, field: impl Into<i128>) -> Self {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}", field.into());
+        self.push(&text)
+    }
+
+    /// Adds a boolean field.
+    #[must_use]
+    pub fn boolean(self, field: bool) -> Self {
+        self.push(if field { "true" } else { "false" })
+    }
+
+    /// The value's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn push(mut self, field: &str) -> Self {
+        self.0.pop();
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        self.0.push_str(field);
+        self.0.push(']');
+        self
+    }
+}
+
+impl Default for CompositeKey {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<CompositeKey> for Cow<'_, str> {
+    fn from(key: CompositeKey) -> Self {
+        Cow::Owned(key.0)
+    }
+}
+
+impl<'a> From<&'a CompositeKey> for Cow<'a, str> {
+    fn from(key: &'a CompositeKey) -> Self {
+        Cow::Borrowed(&key.0)
+    }
+}
