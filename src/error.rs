@@ -96,6 +96,7 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     item: Option<usize>,
+    parameter: Option<&'static str>,
     committed_rows: Option<u64>,
     #[source]
     source: Option<Cause>,
@@ -108,8 +109,14 @@ struct Cause(Arc<dyn StdError + Send + Sync>);
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let inner = Inner { kind, message: message.into(), item: None, committed_rows: None, source: None };
-        Self(Box::new(inner))
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            item: None,
+            parameter: None,
+            committed_rows: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
@@ -123,6 +130,12 @@ impl Error {
         self
     }
 
+    /// Names the parameter that the message is about.
+    pub(crate) fn with_parameter(mut self, parameter: &'static str) -> Self {
+        self.0.parameter = Some(parameter);
+        self
+    }
+
     pub(crate) fn with_committed_rows(mut self, rows: u64) -> Self {
         self.0.committed_rows = Some(rows);
         self
@@ -130,6 +143,11 @@ impl Error {
 
     pub(crate) fn io(doing: impl fmt::Display, source: std::io::Error) -> Self {
         Self::new(ErrorKind::Io, format!("{doing}: {source}")).with_source(source)
+    }
+
+    /// A query's parameter is wrong: the message goes on after its name.
+    pub(crate) fn bad_parameter(parameter: &'static str, rest: impl fmt::Display) -> Self {
+        Self::invalid_query(format!("{parameter} {rest}")).with_parameter(parameter)
     }
 
     /// What went wrong, for programs.
@@ -140,6 +158,12 @@ impl Error {
     /// The index, from 0, of the item of a batch that the error is about.
     pub fn item(&self) -> Option<usize> {
         self.0.item
+    }
+
+    /// The parameter that the error is about, by its name in the HTTP API: a query's (`filter[flow_id]`, `per_page`),
+    /// or a pool's field (`name`, `description`). None if the error is about none of these, such as an unknown one.
+    pub fn parameter(&self) -> Option<&str> {
+        self.0.parameter
     }
 
     /// How many rows an import with [`commit_every`](crate::ImportOptions::commit_every) had committed when it

@@ -49,9 +49,10 @@ impl fmt::Display for EntityTypeId {
 
 macro_rules! text_id {
     ($name:ident, $noun:literal) => {
-        #[doc = concat!("The id of a ", $noun, ": short opaque text of 1 to 64 bytes.")]
+        #[doc = concat!("The id of a ", $noun, ": short opaque text of 1 to 64 bytes, without commas.")]
         ///
-        /// Numbers, UUIDs and ULIDs all fit. The length is checked by the call that stores or filters by it.
+        /// Numbers, UUIDs and ULIDs all fit. Checked by the call that stores or filters by it; a comma would make the
+        /// lists of ids in query strings ambiguous.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
@@ -134,6 +135,10 @@ fn check_text_id(noun: &str, text: &str) -> Result<()> {
         ))),
         length if length > limits::ID_MAX_BYTES => Err(Error::limit_exceeded(format!(
             "a {noun} id has {length} bytes; the limit is {} (ID_MAX_BYTES)",
+            limits::ID_MAX_BYTES
+        ))),
+        _ if text.contains(',') => Err(Error::invalid_argument(format!(
+            "the {noun} id {text:?} has a comma; allowed is any other text of 1 to {} bytes",
             limits::ID_MAX_BYTES
         ))),
         _ => Ok(()),

@@ -136,7 +136,8 @@ pub use crate::model::{CompositeKey, DataPool, Key, NewPool, Origin, PoolUpdate,
 pub use crate::options::{Durability, IfMissing, StoreOptions};
 pub use crate::pool::{Pool, PoolSnapshot};
 pub use crate::query::{
-    Cursor, Page, PageMeta, PoolFilter, PoolQuery, PoolSort, RecordFilter, RecordQuery, RecordSort,
+    Cursor, Page, PageLinks, PageMeta, PoolFilter, PoolInclude, PoolQuery, PoolSort, RecordFilter,
+    RecordInclude, RecordQuery, RecordSort,
 };
 pub use crate::scan::Scan;
 pub use crate::store::DataPoolStore;

@@ -1,12 +1,15 @@
-//! Listings as values: filters, order, pages, cursors.
+//! Listings as values: filters, order, includes, pages, cursors; and the HTTP API's query strings.
 //!
-//! Owns: what can be asked, and the checks of it. Must not know: storage. The engine's planner answers.
+//! Owns: what can be asked, the checks of it, and its text. Must not know: storage. The engine's planner answers.
 
+mod include;
 mod page;
 mod pools;
 mod records;
+mod text;
 
-pub use page::{Cursor, Page, PageMeta};
+pub use include::{PoolInclude, RecordInclude};
+pub use page::{Cursor, Page, PageLinks, PageMeta};
 pub use pools::{PoolFilter, PoolQuery, PoolSort};
 pub use records::{RecordFilter, RecordQuery, RecordSort};
 
@@ -16,12 +19,13 @@ use crate::error::{Error, Result};
 use crate::limits;
 
 /// One filter's list of terms must stay within [`limits::FILTER_MAX_TERMS`].
-fn check_terms(parameter: &str, count: usize) -> Result<()> {
+fn check_terms(parameter: &'static str, count: usize) -> Result<()> {
     if count <= limits::FILTER_MAX_TERMS {
         return Ok(());
     }
-    Err(Error::invalid_query(format!(
-        "{parameter} lists {count} terms; the limit is {} (FILTER_MAX_TERMS)",
-        limits::FILTER_MAX_TERMS
-    )))
+    let limit = limits::FILTER_MAX_TERMS;
+    Err(Error::bad_parameter(
+        parameter,
+        format!("lists {count} terms; the limit is {limit} (FILTER_MAX_TERMS)"),
+    ))
 }

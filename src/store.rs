@@ -204,10 +204,10 @@ impl DataPoolStore {
                 rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
             }
         }
-        let (total, skip) = (rows.len() as u64, query.page.skip());
-        let skipped = usize::try_from(skip).unwrap_or(usize::MAX);
-        let data: Vec<DataPool> = rows.into_iter().skip(skipped).take(query.page.per_page as usize).collect();
-        Ok(Page { meta: query.page.meta(skip, data.len(), total), data, next_cursor: None })
+        let total = rows.len() as u64;
+        let skipped = usize::try_from(query.page.skip()).unwrap_or(usize::MAX);
+        let data = rows.into_iter().skip(skipped).take(query.page.per_page as usize).collect();
+        Ok(query.answer(data, total))
     }
 
     /// Changes a pool's name or description.

@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 /// A point in time: microseconds since 1970-01-01T00:00:00Z, UTC.
 ///
 /// Prints as RFC 3339 with six decimals and `Z`. Parses RFC 3339, `YYYY-MM-DD HH:MM:SS` and `YYYY-MM-DD` (the
-/// latter two UTC); a space where an offset's `+` belongs, as a decoded query string has it, is accepted.
+/// latter two UTC); a space where an offset's `+` belongs, as a decoded query string has it, is accepted. Points
+/// outside the years 0 to 9999, which have no such form, print and parse as microseconds (`9223372036854775807us`).
 ///
 /// ```
 /// use datapool_store::Timestamp;
@@ -69,12 +70,14 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
+/// 0000-01-01T00:00:00Z: earlier years are not written in four digits.
+const YEAR_ZERO: i64 = -62_167_219_200_000_000;
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(time) => write!(f, "{time:.6}"),
-            // Outside the years -9999 to 9999, which only a clock set by a test can reach.
-            Err(_) => write!(f, "{}us", self.0),
+            Ok(time) if self.0 >= YEAR_ZERO => write!(f, "{time:.6}"),
+            _ => write!(f, "{}us", self.0),
         }
     }
 }
@@ -93,6 +96,11 @@ impl FromStr for Timestamp {
 }
 
 fn parse(text: &str) -> Option<Timestamp> {
+    if let Some(micros) = text.strip_suffix("us") {
+        let time = Timestamp(micros.parse().ok()?);
+        // Each point has one form: what can be written as a date is.
+        return (time.to_string() == text).then_some(time);
+    }
     // jiff reads more than the three documented forms (week dates, time-zone annotations): hold it to them.
     let plain = |c: char| c.is_ascii_digit() || "-+:.TtZz ".contains(c);
     if text.len() < 10 || !text.chars().all(plain) {

@@ -84,9 +84,7 @@ impl View {
         let (ids, total) = self.ids_of_page(query, skip)?;
         let mut data = self.fetch_ordered(&ids, query.sort)?;
         data.shrink_to_fit();
-        let is_last = skip.saturating_add(data.len() as u64) >= total;
-        let next_cursor = data.last().map(|record| Cursor(record.id)).filter(|_| !is_last);
-        Ok(Page { meta: query.page.meta(skip, data.len(), total), data, next_cursor })
+        Ok(query.answer(data, skip, total))
     }
 
     /// The ids of the records after `skip` of them, up to a page; and how many there are in all.

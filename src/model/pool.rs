@@ -111,7 +111,8 @@ fn check_pool_name(name: &str) -> Result<()> {
     Err(Error::limit_exceeded(format!(
         "the pool name {shown:?} has {length} characters; allowed are {min} to {max} \
          (POOL_NAME_MIN_CHARS, POOL_NAME_MAX_CHARS)"
-    )))
+    ))
+    .with_parameter("name"))
 }
 
 fn check_description(text: &str) -> Result<()> {
@@ -122,5 +123,6 @@ fn check_description(text: &str) -> Result<()> {
     Err(Error::limit_exceeded(format!(
         "the pool description has {length} characters; the limit is {} (DESCRIPTION_MAX_CHARS)",
         limits::DESCRIPTION_MAX_CHARS
-    )))
+    ))
+    .with_parameter("description"))
 }

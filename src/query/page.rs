@@ -1,21 +1,32 @@
-//! Pages and cursors.
+//! Pages, their links, and cursors.
+
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::text::{self, Printer};
 use crate::error::{Error, Result};
 use crate::ids::RecordId;
 use crate::limits;
 
 /// One page of a listing, with the exact total.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Serializes as the HTTP API answers: `{"data": [...], "meta": {...}, "links": {...}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Page<T> {
     /// The page's items.
     pub data: Vec<T>,
     /// Where the page stands in the listing.
     pub meta: PageMeta,
+    /// Query strings of the listing's other pages.
+    pub links: PageLinks,
     /// Continues after this page's last item by position, whatever is added or removed meanwhile: see
     /// [`RecordQuery::cursor`](crate::RecordQuery::cursor). None on the last page and in a listing of pools.
+    ///
+    /// It is not part of the serialized page.
+    #[serde(skip)]
     pub next_cursor: Option<Cursor>,
 }
 
@@ -37,12 +48,82 @@ pub struct PageMeta {
     pub total: u64,
 }
 
+/// The query strings of a listing's other pages, each from its `?` on. They parse back:
+///
+/// ```
+/// use datapool_store::{DataPoolStore, PoolQuery};
+///
+/// # fn main() -> datapool_store::Result<()> {
+/// let store = DataPoolStore::in_memory()?;
+/// # for name in ["orders", "customers", "products"] { store.get_or_create_pool(name)?; }
+/// let page = store.pools(&PoolQuery::new().per_page(2))?;
+/// assert_eq!(page.links.next.as_deref(), Some("?page=2&per_page=2"));
+/// let next = store.pools(&page.links.next.unwrap().parse()?)?;
+/// assert_eq!(next.meta.current_page, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PageLinks {
+    /// The first page.
+    pub first: String,
+    /// The last page.
+    pub last: String,
+    /// The page before; past the end of the listing, its last page. None on the first page, and on a page that a
+    /// cursor asked for: cursors lead forward only.
+    pub prev: Option<String>,
+    /// The page after; by cursor, where a cursor asked for this one. None on the last page and past it.
+    pub next: Option<String>,
+}
+
+impl PageLinks {
+    /// The links of a page asked for by number. `base` is the query without its page.
+    pub(super) fn by_number(base: &Printer, meta: &PageMeta) -> Self {
+        let link = |page: u64| link_to(base, meta.per_page, |link| link.push("page", page));
+        let (current, last) = (meta.current_page, meta.last_page);
+        Self {
+            first: link(1),
+            last: link(last),
+            prev: (current > 1).then(|| link((current - 1).min(last))),
+            next: (current < last).then(|| link(current + 1)),
+        }
+    }
+
+    /// The links of a page asked for by cursor.
+    pub(super) fn by_cursor(base: &Printer, meta: &PageMeta, next: Option<Cursor>) -> Self {
+        let next = next.map(|cursor| link_to(base, meta.per_page, |link| link.push("cursor", cursor)));
+        Self { prev: None, next, ..Self::by_number(base, meta) }
+    }
+}
+
+fn link_to(base: &Printer, per_page: u32, position: impl FnOnce(&mut Printer)) -> String {
+    let mut link = base.clone();
+    position(&mut link);
+    PageRequest { page: 1, per_page }.print(&mut link);
+    format!("?{}", link.finish())
+}
+
 /// A position in a listing of records: after one record, in the listing's order.
 ///
-/// It serializes, so that a program can hand it on and continue later.
+/// It serializes, prints and parses, so that a program can hand it on and continue later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(pub(crate) RecordId);
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        text::number("cursor", text, "cursors that a page gave").map(Self)
+    }
+}
 
 /// Which page is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,18 +139,32 @@ impl Default for PageRequest {
 }
 
 impl PageRequest {
+    /// Takes `page` or `per_page` from a query string. Whether it was one of them.
+    pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool> {
+        match name {
+            "page" => self.page = text::number("page", value, "whole numbers from 1")?,
+            "per_page" => self.per_page = text::number("per_page", value, "1 to 100 (PER_PAGE_MAX)")?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Prints what differs from the default.
+    pub(super) fn print(self, printer: &mut Printer) {
+        let default = Self::default();
+        printer.push_some("page", Some(self.page).filter(|page| *page != default.page));
+        printer.push_some("per_page", Some(self.per_page).filter(|count| *count != default.per_page));
+    }
+
     pub(crate) fn check(self) -> Result<()> {
         if self.page == 0 {
-            return Err(Error::invalid_query("page is 0; pages count from 1"));
+            return Err(Error::bad_parameter("page", "is 0; pages count from 1"));
         }
         if (1..=limits::PER_PAGE_MAX).contains(&self.per_page) {
             return Ok(());
         }
-        Err(Error::invalid_query(format!(
-            "per_page is {}; allowed are 1 to {} (PER_PAGE_MAX)",
-            self.per_page,
-            limits::PER_PAGE_MAX
-        )))
+        let (count, limit) = (self.per_page, limits::PER_PAGE_MAX);
+        Err(Error::bad_parameter("per_page", format!("is {count}; allowed are 1 to {limit} (PER_PAGE_MAX)")))
     }
 
     /// How many items stand before the page.

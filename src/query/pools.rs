@@ -1,7 +1,12 @@
 //! Listing pools.
 
-use super::{PageRequest, check_terms};
-use crate::error::Result;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use super::text::{self, Printer};
+use super::{Page, PageLinks, PageRequest, PoolInclude, check_terms};
+use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::model::DataPool;
 
@@ -22,29 +27,63 @@ pub enum PoolSort {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolFilter {
     ids: Vec<PoolId>,
-    name: Option<String>,
+    names: Vec<String>,
     terms: Vec<String>,
 }
 
 impl PoolFilter {
     pub(crate) fn check(&self) -> Result<()> {
         check_terms("filter[id]", self.ids.len())?;
-        check_terms("filter[,]", self.terms.len())
+        check_terms("filter[name]", self.names.len())?;
+        check_terms("filter[,]", self.terms.len())?;
+        if self.terms.iter().any(String::is_empty) {
+            return Err(Error::bad_parameter("filter[,]", "has an empty term; allowed are ids and names"));
+        }
+        Ok(())
     }
 
     pub(crate) fn matches(&self, pool: &DataPool) -> bool {
-        let by_id = self.ids.is_empty() || self.ids.contains(&pool.id);
-        let by_name = self.name.as_deref().is_none_or(|part| contains_ignoring_case(&pool.name, part));
+        let name_matches = |part: &String| contains_ignoring_case(&pool.name, part);
         let term_matches = |term: &String| *term == pool.name || term.parse() == Ok(pool.id);
-        by_id && by_name && (self.terms.is_empty() || self.terms.iter().any(term_matches))
+        any_of(&self.ids, |id| *id == pool.id)
+            && any_of(&self.names, name_matches)
+            && any_of(&self.terms, term_matches)
     }
+}
+
+/// Whether one of the terms holds, or there are none.
+fn any_of<T>(terms: &[T], holds: impl Fn(&T) -> bool) -> bool {
+    terms.is_empty() || terms.iter().any(holds)
 }
 
 fn contains_ignoring_case(name: &str, part: &str) -> bool {
     name.to_lowercase().contains(&part.to_lowercase())
 }
 
-/// What to list of the pools: filter, order and page.
+/// What to list of the pools: filter, order and page. Built in code, or parsed from the HTTP API's query string, which
+/// it also prints (without what is the default).
+///
+/// | parameter | method |
+/// | --- | --- |
+/// | `filter[id]=1,2` | [`id`](Self::id) |
+/// | `filter[name]=shop` (never split) | [`name`](Self::name) |
+/// | `filter[,]=orders,2` | [`id_or_name`](Self::id_or_name) |
+/// | `include=name,description` | [`include`](Self::include) |
+/// | `sort=created_at`, `sort=-created_at` | [`sort`](Self::sort) |
+/// | `page=2` | [`page`](Self::page) |
+/// | `per_page=50` | [`per_page`](Self::per_page) |
+///
+/// Several names, or terms that hold commas, print as `filter[name][]=a&filter[name][]=b` (`filter[,][]`). That form
+/// is this crate's own, for queries that the API has no words for, and parses too.
+///
+/// ```
+/// use datapool_store::{PoolQuery, PoolSort};
+///
+/// let query: PoolQuery = "filter[name]=Shop+orders&sort=-created_at&per_page=50".parse()?;
+/// assert_eq!(query, PoolQuery::new().name("Shop orders").sort(PoolSort::CreatedAtDescending).per_page(50));
+/// assert_eq!(query.to_string(), "filter%5Bname%5D=Shop%20orders&sort=-created_at&per_page=50");
+/// # Ok::<(), datapool_store::Error>(())
+/// ```
 ///
 /// ```
 /// use datapool_store::{DataPoolStore, NewPool, PoolQuery, PoolSort};
@@ -61,6 +100,7 @@ fn contains_ignoring_case(name: &str, part: &str) -> bool {
 pub struct PoolQuery {
     pub(crate) filter: PoolFilter,
     pub(crate) sort: PoolSort,
+    include: BTreeSet<PoolInclude>,
     pub(crate) page: PageRequest,
 }
 
@@ -77,10 +117,10 @@ impl PoolQuery {
         self
     }
 
-    /// Only pools whose name contains this text, ignoring case.
+    /// Only pools whose name contains this text, ignoring case, or any text given so far.
     #[must_use]
     pub fn name(mut self, part: impl Into<String>) -> Self {
-        self.filter.name = Some(part.into());
+        self.filter.names.push(part.into());
         self
     }
 
@@ -95,6 +135,13 @@ impl PoolQuery {
     #[must_use]
     pub fn sort(mut self, sort: PoolSort) -> Self {
         self.sort = sort;
+        self
+    }
+
+    /// Accepted, as the API does, and of no effect: both fields are always there.
+    #[must_use]
+    pub fn include(mut self, include: impl IntoIterator<Item = PoolInclude>) -> Self {
+        self.include.extend(include);
         self
     }
 
@@ -115,5 +162,92 @@ impl PoolQuery {
     pub(crate) fn check(&self) -> Result<()> {
         self.filter.check()?;
         self.page.check()
+    }
+
+    /// The page that this query asked for.
+    pub(crate) fn answer(&self, data: Vec<DataPool>, total: u64) -> Page<DataPool> {
+        let meta = self.page.meta(self.page.skip(), data.len(), total);
+        let links = PageLinks::by_number(&self.print_but_page(), &meta);
+        Page { data, meta, links, next_cursor: None }
+    }
+
+    fn print_but_page(&self) -> Printer {
+        let (mut printer, filter) = (Printer::default(), &self.filter);
+        printer.push_list("filter[id]", &filter.ids);
+        printer.push_texts("filter[name]", &filter.names);
+        if filter.terms.iter().any(|term| term.contains(',')) {
+            filter.terms.iter().for_each(|term| printer.push("filter[,][]", term));
+        } else {
+            printer.push_list("filter[,]", &filter.terms);
+        }
+        printer.push_list("include", self.include.iter().map(|include| include.as_str()));
+        printer.push_some("sort", sort_name(self.sort));
+        printer
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<()> {
+        let filter = &mut self.filter;
+        match name {
+            "filter[id]" => {
+                for term in text::list("filter[id]", value)? {
+                    filter.ids.push(text::number("filter[id]", term, "ids, with commas between them")?);
+                }
+            }
+            "filter[name]" | "filter[name][]" => filter.names.push(value.to_owned()),
+            "filter[,]" => filter.terms.extend(text::list("filter[,]", value)?.map(str::to_owned)),
+            "filter[,][]" => filter.terms.push(value.to_owned()),
+            "include" => {
+                self.include = text::choices("include", value, &PoolInclude::ALL, PoolInclude::as_str)?;
+            }
+            "sort" => self.sort = sort_named(value)?,
+            _ if self.page.take(name, value)? => {}
+            _ => return Err(text::unknown(name, &PARAMETERS)),
+        }
+        Ok(())
+    }
+}
+
+const PARAMETERS: [&str; 7] =
+    ["filter[id]", "filter[name]", "filter[,]", "include", "sort", "page", "per_page"];
+
+/// The order's name in a query string; none for the default.
+fn sort_name(sort: PoolSort) -> Option<&'static str> {
+    match sort {
+        PoolSort::Id => None,
+        PoolSort::CreatedAt => Some("created_at"),
+        PoolSort::CreatedAtDescending => Some("-created_at"),
+    }
+}
+
+fn sort_named(name: &str) -> Result<PoolSort> {
+    match name {
+        "created_at" => Ok(PoolSort::CreatedAt),
+        "-created_at" => Ok(PoolSort::CreatedAtDescending),
+        _ => Err(Error::bad_parameter(
+            "sort",
+            format!("is {}; allowed are created_at, -created_at", text::shown(name)),
+        )),
+    }
+}
+
+impl fmt::Display for PoolQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut printer = self.print_but_page();
+        self.page.print(&mut printer);
+        f.write_str(&printer.finish())
+    }
+}
+
+impl FromStr for PoolQuery {
+    type Err = Error;
+
+    /// Reads the API's query string, with or without its `?`.
+    fn from_str(text: &str) -> Result<Self> {
+        let mut query = Self::new();
+        for (name, value) in text::parameters(text)? {
+            query.take(&name, &value)?;
+        }
+        query.check()?;
+        Ok(query)
     }
 }

@@ -1,9 +1,14 @@
 //! Listing records.
 
-use super::{Cursor, PageRequest, check_terms};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use super::text::{self, Printer};
+use super::{Cursor, Page, PageLinks, PageRequest, RecordInclude, check_terms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
-use crate::model::check_value;
+use crate::model::{Record, check_value};
 use crate::time::Timestamp;
 
 /// The order of a listing of records. Ids grow with time: by id is by time.
@@ -110,11 +115,86 @@ impl RecordFilter {
 }
 
 /// A term's own complaint, as one about the query's parameter.
-fn named(parameter: &str, checked: Result<()>) -> Result<()> {
-    checked.map_err(|error| Error::new(ErrorKind::InvalidQuery, format!("{parameter}: {error}")))
+fn named<T>(parameter: &'static str, checked: Result<T>) -> Result<T> {
+    checked.map_err(|error| {
+        Error::new(ErrorKind::InvalidQuery, format!("{parameter}: {error}")).with_parameter(parameter)
+    })
 }
 
-/// What to list of a pool's records: filter, order, page.
+impl RecordFilter {
+    fn print(&self, printer: &mut Printer) {
+        printer.push_list("filter[flow_id]", &self.flows);
+        printer.push_list("filter[flow_run_id]", &self.runs);
+        printer.push_list("filter[step_id]", &self.steps);
+        printer.push_list("filter[entity_type_id]", &self.entity_types);
+        printer.push_texts("filter[value]", &self.values);
+        printer.push_some("filter[created_after]", self.created_after);
+        printer.push_some("filter[created_before]", self.created_before);
+    }
+
+    /// Takes a filter from a query string. Whether it was one.
+    fn take(&mut self, name: &str, value: &str) -> Result<bool> {
+        match name {
+            "filter[flow_id]" => self.flows.extend(text::list("filter[flow_id]", value)?.map(FlowId::from)),
+            "filter[flow_run_id]" => {
+                self.runs.extend(text::list("filter[flow_run_id]", value)?.map(FlowRunId::from));
+            }
+            "filter[step_id]" => {
+                self.steps.extend(text::list("filter[step_id]", value)?.map(FlowStepId::from));
+            }
+            "filter[entity_type_id]" => {
+                for term in text::list("filter[entity_type_id]", value)? {
+                    let allowed = "whole numbers up to 4294967295, with commas between them";
+                    let id: u32 = text::number("filter[entity_type_id]", term, allowed)?;
+                    self.entity_types.push(id.into());
+                }
+            }
+            "filter[value]" | "filter[value][]" => self.values.push(value.to_owned()),
+            "filter[created_after]" => {
+                self.created_after = Some(named("filter[created_after]", value.parse())?);
+            }
+            "filter[created_before]" => {
+                self.created_before = Some(named("filter[created_before]", value.parse())?);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// What to list of a pool's records: filter, order, includes, page. Built in code, or parsed from the HTTP API's query
+/// string, which it also prints (without what is the default).
+///
+/// | parameter | method |
+/// | --- | --- |
+/// | `filter[flow_id]=12,13` | [`flow_id`](Self::flow_id) |
+/// | `filter[flow_run_id]=...` | [`flow_run_id`](Self::flow_run_id) |
+/// | `filter[step_id]=...` | [`step_id`](Self::step_id) |
+/// | `filter[entity_type_id]=37,47` | [`entity_type_id`](Self::entity_type_id) |
+/// | `filter[value]=A-1` (never split) | [`value`](Self::value) |
+/// | `filter[created_after]=2013-01-31` | [`created_after`](Self::created_after) |
+/// | `filter[created_before]=2013-01-31T10:00:00Z` | [`created_before`](Self::created_before) |
+/// | `include=flow,flowRun,flowStep,entityType,dataPool` | [`include`](Self::include) |
+/// | `sort=created_at`, `-created_at`, `id`, `-id` | [`sort`](Self::sort) |
+/// | `page=2` | [`page`](Self::page) |
+/// | `per_page=50` | [`per_page`](Self::per_page) |
+///
+/// Two forms are this crate's own, for what the API has no words for: `cursor=...` ([`cursor`](Self::cursor)), and
+/// several values as `filter[value][]=a&filter[value][]=b`.
+///
+/// ```
+/// use datapool_store::{RecordInclude, RecordQuery, RecordSort};
+///
+/// let query: RecordQuery = "filter[flow_id]=12,13&include=flow&sort=-created_at&per_page=50".parse()?;
+/// let built = RecordQuery::new().flow_id(12).flow_id(13).include([RecordInclude::Flow]);
+/// assert_eq!(query, built.sort(RecordSort::Descending).per_page(50));
+/// assert_eq!(query.to_string(), "filter%5Bflow_id%5D=12,13&include=flow&sort=-created_at&per_page=50");
+///
+/// let error = "per_page=500".parse::<RecordQuery>().unwrap_err();
+/// assert_eq!(error.to_string(), "per_page is 500; allowed are 1 to 100 (PER_PAGE_MAX)");
+/// assert_eq!(error.parameter(), Some("per_page"));
+/// # Ok::<(), datapool_store::Error>(())
+/// ```
 ///
 /// ```
 /// use datapool_store::{DataPoolStore, Key, Mode, Origin, RecordQuery, RecordSort};
@@ -135,6 +215,7 @@ fn named(parameter: &str, checked: Result<()>) -> Result<()> {
 pub struct RecordQuery {
     pub(crate) filter: RecordFilter,
     pub(crate) sort: RecordSort,
+    pub(crate) include: BTreeSet<RecordInclude>,
     pub(crate) page: PageRequest,
     pub(crate) cursor: Option<Cursor>,
 }
@@ -156,6 +237,14 @@ impl RecordQuery {
     #[must_use]
     pub fn sort(mut self, sort: RecordSort) -> Self {
         self.sort = sort;
+        self
+    }
+
+    /// Brings along what is registered of each record's flow, run, step and entity type, and the pool: see
+    /// [`Record::included`](crate::Record::included).
+    #[must_use]
+    pub fn include(mut self, include: impl IntoIterator<Item = RecordInclude>) -> Self {
+        self.include.extend(include);
         self
     }
 
@@ -186,12 +275,95 @@ impl RecordQuery {
     pub(crate) fn check(&self) -> Result<()> {
         self.page.check()?;
         if self.cursor.is_some() && self.page.page != 1 {
-            return Err(Error::invalid_query(format!(
-                "page is {} beside a cursor; a cursor stands for the position: leave the page at 1",
-                self.page.page
-            )));
+            let beside =
+                format!("is {} beside a cursor; allowed is 1: the cursor is the position", self.page.page);
+            return Err(Error::bad_parameter("page", beside));
         }
         self.filter.check()
+    }
+
+    /// The page that this query asked for: what follows `skipped` records of `total`.
+    pub(crate) fn answer(&self, data: Vec<Record>, skipped: u64, total: u64) -> Page<Record> {
+        let meta = self.page.meta(skipped, data.len(), total);
+        let is_last = skipped.saturating_add(data.len() as u64) >= total;
+        let next_cursor = data.last().map(|record| Cursor(record.id)).filter(|_| !is_last);
+        let base = self.print_but_page();
+        let links = match self.cursor {
+            None => PageLinks::by_number(&base, &meta),
+            Some(_) => PageLinks::by_cursor(&base, &meta, next_cursor),
+        };
+        Page { data, meta, links, next_cursor }
+    }
+
+    fn print_but_page(&self) -> Printer {
+        let mut printer = Printer::default();
+        self.filter.print(&mut printer);
+        printer.push_list("include", self.include.iter().map(|include| include.as_str()));
+        let descending = self.sort == RecordSort::Descending;
+        printer.push_some("sort", descending.then_some("-created_at"));
+        printer
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            "include" => {
+                self.include = text::choices("include", value, &RecordInclude::ALL, RecordInclude::as_str)?;
+            }
+            "sort" => self.sort = sort_named(value)?,
+            "cursor" => self.cursor = Some(value.parse()?),
+            _ if self.filter.take(name, value)? || self.page.take(name, value)? => {}
+            _ => return Err(text::unknown(name, &PARAMETERS)),
+        }
+        Ok(())
+    }
+}
+
+const PARAMETERS: [&str; 12] = [
+    "filter[flow_id]",
+    "filter[flow_run_id]",
+    "filter[step_id]",
+    "filter[entity_type_id]",
+    "filter[value]",
+    "filter[created_after]",
+    "filter[created_before]",
+    "include",
+    "sort",
+    "page",
+    "per_page",
+    "cursor",
+];
+
+fn sort_named(name: &str) -> Result<RecordSort> {
+    match name {
+        "created_at" | "id" => Ok(RecordSort::Ascending),
+        "-created_at" | "-id" => Ok(RecordSort::Descending),
+        _ => Err(Error::bad_parameter(
+            "sort",
+            format!("is {}; allowed are created_at, -created_at, id, -id", text::shown(name)),
+        )),
+    }
+}
+
+impl fmt::Display for RecordQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut printer = self.print_but_page();
+        printer.push_some("cursor", self.cursor);
+        self.page.print(&mut printer);
+        f.write_str(&printer.finish())
+    }
+}
+
+impl FromStr for RecordQuery {
+    type Err = Error;
+
+    /// Reads the API's query string, with or without its `?`.
+    fn from_str(text: &str) -> Result<Self> {
+        let mut query = Self::new();
+        for (name, value) in text::parameters(text)? {
+            query.take(&name, &value)?;
+        }
+        query.check()?;
+        Ok(query)
     }
 }
 

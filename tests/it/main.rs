@@ -31,4 +31,5 @@ mod listing;
 mod model;
 mod planner;
 mod pools;
+mod query_strings;
 mod support;

@@ -1,0 +1,51 @@
+//! What is asked of every engine, in the words of none: filters and pages.
+//!
+//! Owns: [`Filter`] and [`Listing`]; `RecordFilter` cannot stand for them, since nobody but the store can read one.
+
+use datapool_store::{RecordFilter, RecordQuery, Timestamp};
+
+/// Conditions that must all hold. Several terms of one mean any of these, none at all that it is not set.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Filter {
+    pub(crate) entity_types: Vec<u32>,
+    pub(crate) flows: Vec<String>,
+    pub(crate) runs: Vec<String>,
+    pub(crate) steps: Vec<String>,
+    pub(crate) values: Vec<String>,
+    /// Strictly later than this.
+    pub(crate) after: Option<Timestamp>,
+    /// Strictly earlier than this.
+    pub(crate) before: Option<Timestamp>,
+}
+
+impl Filter {
+    pub(crate) fn to_store(&self) -> RecordFilter {
+        let mut filter = RecordFilter::new();
+        filter = self.entity_types.iter().fold(filter, |filter, id| filter.entity_type_id(*id));
+        filter = self.flows.iter().fold(filter, |filter, id| filter.flow_id(id));
+        filter = self.runs.iter().fold(filter, |filter, id| filter.flow_run_id(id));
+        filter = self.steps.iter().fold(filter, |filter, id| filter.step_id(id));
+        filter = self.values.iter().fold(filter, |filter, value| filter.value(value));
+        filter = self.after.into_iter().fold(filter, RecordFilter::created_after);
+        self.before.into_iter().fold(filter, RecordFilter::created_before)
+    }
+}
+
+/// One page of what a filter takes, by ascending id, with the exact total.
+#[derive(Debug, Clone)]
+pub(crate) struct Listing {
+    pub(crate) filter: Filter,
+    pub(crate) page: u64,
+    pub(crate) per_page: u32,
+}
+
+impl Listing {
+    pub(crate) fn to_store(&self) -> RecordQuery {
+        RecordQuery::new().filter(self.filter.to_store()).page(self.page).per_page(self.per_page)
+    }
+
+    /// How many records stand before the page.
+    pub(crate) fn skip(&self) -> u64 {
+        (self.page - 1) * u64::from(self.per_page)
+    }
+}

@@ -1,0 +1,361 @@
+//! Proves that queries and the HTTP API's query strings say the same: printing and parsing are inverse, each parameter
+//! reads as the API documents it, and everything else is an `InvalidQuery` that says what is allowed.
+
+use datapool_store::{
+    DataPoolStore, ErrorKind, PoolInclude, PoolQuery, PoolSort, RecordInclude, RecordQuery, RecordSort,
+    Timestamp,
+};
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::support::{small_pool, time, track};
+
+/// Texts that are hard to put into a query string.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z]{1,8}",
+        "[ +&=%#?,;\\[\\]\"'äß€😀/:@]{1,12}",
+        "%[0-9a-f]{2}",
+        proptest::string::string_regex("\\PC{1,20}").unwrap(),
+    ]
+}
+
+fn id() -> impl Strategy<Value = String> {
+    text().prop_map(|text| text.replace(',', ".")).prop_filter("fits an id", |id| id.len() <= 64)
+}
+
+fn timestamp() -> impl Strategy<Value = Timestamp> {
+    prop_oneof![any::<i64>(), -62_200_000_000_000_000..253_500_000_000_000_000_i64]
+        .prop_map(Timestamp::from_micros)
+}
+
+prop_compose! {
+    fn record_query()(
+        flows in vec(id(), 0..3),
+        runs in vec(id(), 0..3),
+        steps in vec(id(), 0..3),
+        types in vec(any::<u32>(), 0..3),
+        values in vec(text(), 0..3),
+        after in option::of(timestamp()),
+        before in option::of(timestamp()),
+        include in btree_set(proptest::sample::select(&RecordInclude::ALL[..]), 0..6),
+        descending: bool,
+        position in prop_oneof![(1_u64..).prop_map(Ok), (1_u64..).prop_map(Err)],
+        per_page in 1_u32..=100,
+    ) -> RecordQuery {
+        let mut query = RecordQuery::new().include(include).per_page(per_page);
+        for id in flows { query = query.flow_id(id) }
+        for id in runs { query = query.flow_run_id(id) }
+        for id in steps { query = query.step_id(id) }
+        for id in types { query = query.entity_type_id(id) }
+        for value in values { query = query.value(value) }
+        if let Some(time) = after { query = query.created_after(time) }
+        if let Some(time) = before { query = query.created_before(time) }
+        if descending { query = query.sort(RecordSort::Descending) }
+        match position {
+            Ok(page) => query.page(page),
+            Err(id) => query.cursor(id.to_string().parse().unwrap()),
+        }
+    }
+}
+
+prop_compose! {
+    fn pool_query()(
+        ids in vec(any::<u64>(), 0..3),
+        names in vec(text(), 0..3),
+        terms in vec(text(), 0..3),
+        include in btree_set(proptest::sample::select(&PoolInclude::ALL[..]), 0..3),
+        sort in proptest::sample::select(&[PoolSort::Id, PoolSort::CreatedAt, PoolSort::CreatedAtDescending][..]),
+        page in 1_u64..,
+        per_page in 1_u32..=100,
+    ) -> PoolQuery {
+        let query = PoolQuery::new().include(include).sort(sort).page(page).per_page(per_page);
+        let query = ids.into_iter().fold(query, PoolQuery::id);
+        let query = names.into_iter().fold(query, PoolQuery::name);
+        terms.into_iter().fold(query, PoolQuery::id_or_name)
+    }
+}
+
+/// Texts that look like query strings, mostly wrong ones.
+fn almost_a_query() -> impl Strategy<Value = String> {
+    let names = [
+        "filter[flow_id]",
+        "filter%5Bvalue%5D",
+        "filter[created_after]",
+        "filter[entity_type_id]",
+        "filter[id]",
+        "filter[,]",
+        "filter[name]",
+        "filter[",
+        "include",
+        "sort",
+        "page",
+        "per_page",
+        "cursor",
+        "",
+        "%",
+        "filter[value][]",
+    ];
+    let values = [
+        "1",
+        "a,b",
+        "",
+        ",",
+        "%zz",
+        "%ff",
+        "+",
+        "-1",
+        "2013-01-01",
+        "flow",
+        "-id",
+        "99999999999999999999",
+        "%00",
+    ];
+    let pair = (
+        proptest::sample::select(names.to_vec()).prop_map(str::to_owned),
+        prop_oneof![proptest::sample::select(values.to_vec()).prop_map(str::to_owned), any::<String>(),],
+    );
+    let pairs = vec(pair.prop_map(|(name, value)| format!("{name}={value}")), 0..4);
+    prop_oneof![pairs.prop_map(|pairs| pairs.join("&")), any::<String>()]
+}
+
+proptest! {
+    #[test]
+    fn a_printed_record_query_parses_to_the_same_query(query in record_query()) {
+        prop_assert_eq!(query.to_string().parse::<RecordQuery>().unwrap(), query);
+    }
+
+    #[test]
+    fn a_printed_pool_query_parses_to_the_same_query(query in pool_query()) {
+        prop_assert_eq!(query.to_string().parse::<PoolQuery>().unwrap(), query);
+    }
+
+    #[test]
+    fn any_text_is_a_query_or_an_invalid_query(text in almost_a_query()) {
+        match text.parse::<RecordQuery>() {
+            Ok(query) => prop_assert_eq!(query.to_string().parse::<RecordQuery>().unwrap(), query),
+            Err(error) => prop_assert_eq!(error.kind(), ErrorKind::InvalidQuery),
+        }
+        match text.parse::<PoolQuery>() {
+            Ok(query) => prop_assert_eq!(query.to_string().parse::<PoolQuery>().unwrap(), query),
+            Err(error) => prop_assert_eq!(error.kind(), ErrorKind::InvalidQuery),
+        }
+    }
+
+    #[test]
+    fn every_timestamp_prints_and_parses_to_itself(time in timestamp()) {
+        prop_assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
+    }
+}
+
+fn records(text: &str) -> RecordQuery {
+    text.parse().unwrap()
+}
+
+fn pools(text: &str) -> PoolQuery {
+    text.parse().unwrap()
+}
+
+#[test]
+fn each_parameter_of_the_api_means_the_method_of_its_name() {
+    let built = RecordQuery::new();
+    for (text, expected) in [
+        ("", built.clone()),
+        ("filter[flow_id]=12", built.clone().flow_id(12)),
+        ("filter[flow_run_id]=a,b", built.clone().flow_run_id("a").flow_run_id("b")),
+        ("filter[step_id]=s", built.clone().step_id("s")),
+        ("filter[entity_type_id]=37,47", built.clone().entity_type_id(37).entity_type_id(47)),
+        ("filter[value]=a,b", built.clone().value("a,b")),
+        ("filter[created_after]=2013-01-31", built.clone().created_after(time("2013-01-31T00:00:00Z"))),
+        (
+            "filter[created_before]=2013-01-31 10:00:00",
+            built.clone().created_before(time("2013-01-31T10:00:00Z")),
+        ),
+        ("include=flow,flowRun,flowStep,entityType,dataPool", built.clone().include(RecordInclude::ALL)),
+        ("include=dataPool,flow,flow", built.clone().include([RecordInclude::Flow, RecordInclude::DataPool])),
+        ("sort=created_at", built.clone()),
+        ("sort=id", built.clone()),
+        ("sort=-created_at", built.clone().sort(RecordSort::Descending)),
+        ("sort=-id", built.clone().sort(RecordSort::Descending)),
+        ("page=3&per_page=100", built.clone().page(3).per_page(100)),
+    ] {
+        assert_eq!(records(text), expected, "{text}");
+    }
+    let built = PoolQuery::new();
+    for (text, expected) in [
+        ("filter[id]=1,2", built.clone().id(1).id(2)),
+        ("filter[name]=a,b", built.clone().name("a,b")),
+        ("filter[,]=1,orders", built.clone().id_or_name("1").id_or_name("orders")),
+        ("include=description,name", built.clone().include(PoolInclude::ALL)),
+        ("sort=-created_at", built.clone().sort(PoolSort::CreatedAtDescending)),
+        ("sort=created_at", built.clone().sort(PoolSort::CreatedAt)),
+        ("page=2&per_page=1", built.clone().page(2).per_page(1)),
+    ] {
+        assert_eq!(pools(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn encodings_that_clients_use_all_read_the_same() {
+    let expected = RecordQuery::new().flow_id("a").flow_id("b c").value("x+y&z=ü,");
+    for text in [
+        "filter[flow_id]=a,b c&filter[value]=x%2By%26z=ü,",
+        "?filter%5Bflow_id%5D=a%2Cb+c&filter%5Bvalue%5D=x%2By%26z%3D%C3%BC%2C",
+        "filter%5bflow_id%5d=a,b%20c&&filter[value]=x%2by%26z=%c3%bc,&",
+    ] {
+        assert_eq!(records(text), expected, "{text}");
+    }
+    // A plus that was meant for an offset arrives as a space.
+    assert_eq!(
+        records("filter[created_after]=2013-01-01T02:00:00+02:00"),
+        RecordQuery::new().created_after(time("2013-01-01"))
+    );
+    assert_eq!(pools("filter%5B%2C%5D=orders"), PoolQuery::new().id_or_name("orders"));
+}
+
+#[test]
+fn what_the_api_has_no_words_for_is_listed_with_brackets() {
+    let values = RecordQuery::new().value("a").value("b");
+    assert_eq!(values.to_string(), "filter%5Bvalue%5D%5B%5D=a&filter%5Bvalue%5D%5B%5D=b");
+    assert_eq!(records("filter[value][]=a&filter[value][]=b"), values);
+    let terms = PoolQuery::new().id_or_name("a, b").id_or_name("c");
+    assert_eq!(terms.to_string(), "filter%5B,%5D%5B%5D=a,%20b&filter%5B,%5D%5B%5D=c");
+}
+
+/// The messages of record queries, then of pool queries.
+const REFUSED: [(&str, Option<&str>, &str); 22] = [
+    ("flow_id=1", None, "\"flow_id\" is no parameter of this listing; allowed are filter[flow_id],"),
+    ("filter[name]=x", None, "\"filter[name]\" is no parameter of this listing"),
+    ("filter[flow_id][]=x", None, "\"filter[flow_id][]\" is no parameter of this listing"),
+    ("page=1&page=2", None, "\"page\" is given twice, the second time as \"2\""),
+    ("page=0", Some("page"), "page is 0; pages count from 1"),
+    ("page=", Some("page"), "page is \"\"; allowed are whole numbers from 1"),
+    ("page=+1", Some("page"), "page is \" 1\"; allowed are whole numbers from 1"),
+    ("page=%2B1", Some("page"), "page is \"+1\"; allowed are whole numbers from 1"),
+    ("page=99999999999999999999", Some("page"), "page is \"99999999999999999999\"; allowed are"),
+    ("per_page=101", Some("per_page"), "per_page is 101; allowed are 1 to 100 (PER_PAGE_MAX)"),
+    ("per_page=all", Some("per_page"), "per_page is \"all\"; allowed are 1 to 100 (PER_PAGE_MAX)"),
+    ("cursor=x", Some("cursor"), "cursor is \"x\"; allowed are cursors that a page gave"),
+    ("cursor=5&page=2", Some("page"), "page is 2 beside a cursor"),
+    ("sort=value", Some("sort"), "sort is \"value\"; allowed are created_at, -created_at, id, -id"),
+    ("sort=id,created_at", Some("sort"), "sort is \"id,created_at\"; allowed are"),
+    (
+        "include=flow,owner",
+        Some("include"),
+        "include names \"owner\"; allowed are flow, flowRun, flowStep, entityType",
+    ),
+    (
+        "filter[flow_id]=a,,b",
+        Some("filter[flow_id]"),
+        "filter[flow_id] is \"a,,b\"; allowed is a term, or several",
+    ),
+    (
+        "filter[entity_type_id]=-1",
+        Some("filter[entity_type_id]"),
+        "filter[entity_type_id] is \"-1\"; allowed are whole",
+    ),
+    ("filter[value]=", Some("filter[value]"), "filter[value]: a value is empty"),
+    (
+        "filter[created_after]=soon",
+        Some("filter[created_after]"),
+        "filter[created_after]: \"soon\" is not a timestamp",
+    ),
+    ("filter[value]=%4", None, "\"%4\" has a % without two hexadecimal digits"),
+    ("filter[value]=%ff", None, "\"%ff\" does not decode to UTF-8"),
+];
+
+#[test]
+fn what_is_wrong_is_named_with_what_is_allowed() {
+    for (text, parameter, message) in REFUSED {
+        let error = text.parse::<RecordQuery>().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.parameter()),
+            (ErrorKind::InvalidQuery, parameter),
+            "{text}: {error}"
+        );
+        assert!(error.to_string().starts_with(message), "{text}: {error}");
+    }
+    for (text, parameter) in [
+        ("filter[flow_id]=1", None),
+        ("cursor=1", None),
+        ("sort=id", Some("sort")),
+        ("include=flow", Some("include")),
+        ("filter[id]=one", Some("filter[id]")),
+        ("filter[,]=a,", Some("filter[,]")),
+        ("filter[,]=", Some("filter[,]")),
+    ] {
+        let error = text.parse::<PoolQuery>().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.parameter()),
+            (ErrorKind::InvalidQuery, parameter),
+            "{text}: {error}"
+        );
+    }
+    let long = format!("sort={}", "x".repeat(5_000));
+    assert!(long.parse::<RecordQuery>().unwrap_err().to_string().len() < 250);
+    let many = format!("filter[flow_id]={}", vec!["f"; 1_001].join(","));
+    assert!(many.parse::<RecordQuery>().unwrap_err().to_string().contains("FILTER_MAX_TERMS"));
+}
+
+#[test]
+fn ids_with_commas_are_refused_wherever_they_come_from() {
+    let error = small_pool().count(&datapool_store::RecordFilter::new().flow_id("a,b")).unwrap_err();
+    assert_eq!((error.kind(), error.parameter()), (ErrorKind::InvalidQuery, Some("filter[flow_id]")));
+    assert!(error.to_string().contains("has a comma"), "{error}");
+}
+
+#[test]
+fn links_lead_through_a_listing_in_either_order() {
+    let pool = small_pool();
+    let values: Vec<String> = (0..100).map(|n| format!("v{n}")).collect();
+    track(&pool, &values);
+    for query in
+        ["filter[entity_type_id]=37&per_page=7", "sort=-id&per_page=7&filter[flow_id]=shop&include=flow"]
+    {
+        let first = pool.records(&records(query)).unwrap();
+        assert_eq!((first.meta.last_page, &first.links.prev), (15, &None));
+        let (mut seen, mut page, mut back) = (Vec::new(), first.clone(), Vec::new());
+        loop {
+            seen.extend(page.data.iter().map(|record| record.id));
+            back.push(page.clone());
+            let Some(next) = &page.links.next else { break };
+            page = pool.records(&records(next)).unwrap();
+        }
+        assert_eq!(seen.len(), 100);
+        assert_eq!(pool.records(&records(&first.links.last)).unwrap(), page);
+        assert_eq!(pool.records(&records(&page.links.first)).unwrap(), first);
+        while let Some(prev) = &page.links.prev {
+            back.pop();
+            page = pool.records(&records(prev)).unwrap();
+            assert_eq!(Some(&page), back.last());
+        }
+        assert_eq!(page, first);
+
+        let past = pool.records(&records(query).page(1_000)).unwrap();
+        assert_eq!((past.links.prev, past.links.next), (Some(first.links.last.clone()), None));
+    }
+}
+
+#[test]
+fn links_of_a_page_that_a_cursor_asked_for_go_on_by_cursor() {
+    let pool = small_pool();
+    track(&pool, &["a", "b", "c", "d", "e"]);
+    let first = pool.records(&RecordQuery::new().per_page(2)).unwrap();
+    let second = pool.records(&RecordQuery::new().per_page(2).cursor(first.next_cursor.unwrap())).unwrap();
+    let next = second.links.next.clone().unwrap();
+    assert_eq!((next.as_str(), &second.links.prev), ("?cursor=4&per_page=2", &None));
+    let third = pool.records(&records(&next)).unwrap();
+    assert_eq!((third.data[0].value.as_str(), &third.links.next), ("e", &None));
+}
+
+#[test]
+fn several_names_mean_any_of_them() {
+    let store = DataPoolStore::in_memory().unwrap();
+    for name in ["Shop orders", "customers", "products"] {
+        store.get_or_create_pool(name).unwrap();
+    }
+    let page = store.pools(&PoolQuery::new().name("ORDER").name("prod")).unwrap();
+    let names: Vec<&str> = page.data.iter().map(|pool| pool.name.as_str()).collect();
+    assert_eq!(names, ["Shop orders", "products"]);
+}
