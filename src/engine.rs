@@ -28,6 +28,7 @@ mod postings;
 mod queue;
 mod read;
 mod record;
+mod registry;
 pub(crate) mod schema;
 mod state;
 mod tail;

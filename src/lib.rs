@@ -119,6 +119,7 @@ mod model;
 mod options;
 mod pool;
 mod query;
+mod registry;
 mod scan;
 mod store;
 #[doc(hidden)]
@@ -132,13 +133,17 @@ pub use crate::csv::{
 pub use crate::dedupe::{Mode, Split, Verdict, Verdicts};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
-pub use crate::model::{CompositeKey, DataPool, Key, NewPool, Origin, PoolUpdate, Record};
+pub use crate::model::{
+    CompositeKey, DataPool, EntityType, Flow, FlowRun, FlowStep, Included, Key, NewPool, Origin, PoolUpdate,
+    Record, Registered,
+};
 pub use crate::options::{Durability, IfMissing, StoreOptions};
 pub use crate::pool::{Pool, PoolSnapshot};
 pub use crate::query::{
     Cursor, Page, PageLinks, PageMeta, PoolFilter, PoolInclude, PoolQuery, PoolSort, RecordFilter,
     RecordInclude, RecordQuery, RecordSort,
 };
+pub use crate::registry::Registrations;
 pub use crate::scan::Scan;
 pub use crate::store::DataPoolStore;
 pub use crate::time::{ManualClock, Timestamp};

@@ -21,6 +21,15 @@ pub const DESCRIPTION_MAX_CHARS: usize = 255;
 /// The longest flow, flow run or flow step id, in bytes of UTF-8. The shortest is 1.
 pub const ID_MAX_BYTES: usize = 64;
 
+/// The longest name of a registered entity type, flow, flow run or flow step, in characters (Unicode scalar values).
+pub const REGISTERED_NAME_MAX_CHARS: usize = 255;
+
+/// The largest attributes of a registered entity type, flow, flow run or flow step, in bytes of JSON text.
+pub const ATTRIBUTES_MAX_BYTES: usize = 65_536;
+
+/// How deep arrays and objects may be nested in such attributes.
+pub const ATTRIBUTES_MAX_DEPTH: usize = 64;
+
 /// The most items on a page.
 pub const PER_PAGE_MAX: u32 = 100;
 

@@ -1,13 +1,16 @@
-//! What the store holds: pools, records, origins, and the keys that are compared.
+//! What the store holds: pools, records, origins, what is registered, and the keys that are compared.
 //!
 //! Owns: the rows as users see them, and the checks of their fields. Must not know: how they are stored.
 
 mod key;
 mod pool;
 mod record;
+mod registered;
 
 pub(crate) use key::check_value;
 pub use key::{CompositeKey, Key};
 pub(crate) use pool::DescriptionUpdate;
 pub use pool::{DataPool, NewPool, PoolUpdate};
-pub use record::{Origin, Record};
+pub use record::{Included, Origin, Record};
+pub use registered::{EntityType, Flow, FlowRun, FlowStep, Registered};
+pub(crate) use registered::{RegisteredId, RegisteredKind, attributes_of};

@@ -117,6 +117,10 @@ impl DataPoolStore {
         Ok(Self { shared: Arc::new(Shared { engine, path, flusher }) })
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     fn engine(&self) -> &Engine {
         &self.shared.engine
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::schema::SegmentNumber;
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
-use crate::model::{DataPool, Origin};
+use crate::model::{DataPool, Origin, Registered, RegisteredId};
 use crate::time::Timestamp;
 
 const TAG_BINCODE: u8 = 1;
@@ -89,6 +89,26 @@ pub(crate) fn decode_origin(bytes: &[u8]) -> Result<Origin> {
         run: row.run.map(Into::into),
         step: row.step.map(Into::into),
     })
+}
+
+#[derive(Serialize, Deserialize)]
+struct RegisteredRow {
+    name: String,
+    /// JSON text: bincode cannot read values that describe themselves.
+    attributes: String,
+}
+
+pub(crate) fn encode_registered(name: &str, attributes: String) -> Result<Vec<u8>> {
+    encode(&RegisteredRow { name: name.to_owned(), attributes })
+}
+
+pub(crate) fn decode_registered<Id: RegisteredId>(id: Id, bytes: &[u8]) -> Result<Registered<Id>> {
+    let row: RegisteredRow = decode("a registered row", bytes)?;
+    let attributes: serde_json::Value = serde_json::from_str(&row.attributes).map_err(|error| {
+        Error::corrupt(format!("the attributes of a registered {}: {error}", Id::KIND.noun()))
+            .with_source(error)
+    })?;
+    Ok(Registered::new(id, row.name).attributes(attributes))
 }
 
 /// A pool's head: what changes at folds, seals and limit changes only.

@@ -17,7 +17,7 @@ use super::view::View;
 use crate::dedupe::{Mode, Verdict, Verdicts};
 use crate::error::Result;
 use crate::ids::RecordId;
-use crate::model::{Origin, Record};
+use crate::model::{Included, Origin, Record};
 use crate::query::{RecordFilter, RecordSort};
 use crate::time::Timestamp;
 
@@ -121,6 +121,7 @@ impl PoolDraft {
             flow_run_id: origin.run.clone(),
             step_id: origin.step.clone(),
             created_at: self.time,
+            included: Included::default(),
         })
     }
 

@@ -84,6 +84,7 @@ impl View {
         let (ids, total) = self.ids_of_page(query, skip)?;
         let mut data = self.fetch_ordered(&ids, query.sort)?;
         data.shrink_to_fit();
+        self.include(&mut data, &query.include)?;
         Ok(query.answer(data, skip, total))
     }
 

@@ -40,6 +40,17 @@ pub(crate) const POOL_NAMES: TableDefinition<'_, &[u8], u64> = TableDefinition::
 /// pool id -> head row: folded-up-to, watermark, segment list.
 pub(crate) const POOL_HEADS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pool heads");
 
+/// id -> name and attributes. A text id is its own key; an entity type's is its number, big-endian.
+pub(crate) type RegistryTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
+/// Registered entity types.
+pub(crate) const ENTITY_TYPES: RegistryTable = TableDefinition::new("entity types");
+/// Registered flows.
+pub(crate) const FLOWS: RegistryTable = TableDefinition::new("flows");
+/// Registered flow runs.
+pub(crate) const FLOW_RUNS: RegistryTable = TableDefinition::new("flow runs");
+/// Registered flow steps.
+pub(crate) const FLOW_STEPS: RegistryTable = TableDefinition::new("flow steps");
+
 /// (pool, segment, fingerprint, slot): further records of a value in that segment.
 pub(crate) const REPEATS: TableDefinition<'_, (u64, u32, u128, u32), ()> = TableDefinition::new("repeats");
 /// (pool, segment, code) -> origin row.

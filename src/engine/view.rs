@@ -20,7 +20,7 @@ use super::schema::{self, SegmentTables, Slot};
 use super::state::{PoolState, SegmentState};
 use crate::error::{Error, Result};
 use crate::ids::RecordId;
-use crate::model::{Origin, Record};
+use crate::model::{Included, Origin, Record};
 use crate::time::Timestamp;
 
 /// The file as of one commit.
@@ -250,6 +250,7 @@ impl RecordReader<'_> {
             flow_run_id: origin.and_then(|origin| origin.run.clone()),
             step_id: origin.and_then(|origin| origin.step.clone()),
             created_at: stored.created_at,
+            included: Included::default(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Pools: their rows, what makes and changes them, and the checks of their fields.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
@@ -24,9 +24,12 @@ pub struct DataPool {
 }
 
 /// What a new pool is made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Deserializes from the HTTP API's body, `{"name", "description"}`; the description may be absent or null.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NewPool {
     pub(crate) name: String,
+    #[serde(default)]
     pub(crate) description: Option<String>,
 }
 
@@ -50,9 +53,21 @@ impl NewPool {
 }
 
 /// A change to a pool. What is not named stays as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// Deserializes from the HTTP API's body: an absent field leaves what is there, a null description removes it.
+///
+/// ```
+/// use datapool_store::PoolUpdate;
+///
+/// let update: PoolUpdate = serde_json::from_str(r#"{"name": "orders", "description": null}"#).unwrap();
+/// assert_eq!(update, PoolUpdate::new().name("orders").clear_description());
+/// assert_eq!(serde_json::from_str::<PoolUpdate>("{}").unwrap(), PoolUpdate::new());
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct PoolUpdate {
+    #[serde(default)]
     pub(crate) name: Option<String>,
+    #[serde(default)]
     pub(crate) description: DescriptionUpdate,
 }
 
@@ -63,6 +78,13 @@ pub(crate) enum DescriptionUpdate {
     Keep,
     Clear,
     Set(String),
+}
+
+impl<'de> Deserialize<'de> for DescriptionUpdate {
+    /// A field that is there: null or a text. An absent one is the default, `Keep`.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
+    }
 }
 
 impl PoolUpdate {

@@ -1,6 +1,10 @@
-//! Records and where they came from.
+//! Records, where they came from, and what a listing brings along with them.
 
-use serde::Serialize;
+use std::sync::Arc;
+
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use super::{DataPool, EntityType, Flow, FlowRun, FlowStep};
 
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
@@ -82,7 +86,9 @@ impl Origin {
 }
 
 /// One tracked value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+///
+/// Serializes as the HTTP API has it, with the fields that the query's includes asked for at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
     /// From 1, unique in its pool, growing with time.
@@ -101,4 +107,110 @@ pub struct Record {
     pub step_id: Option<FlowStepId>,
     /// The pool time of the commit that wrote it.
     pub created_at: Timestamp,
+    /// What the query's [`include`](crate::RecordQuery::include) brought along.
+    pub included: Included,
+}
+
+/// How many fields a record has without includes.
+const RECORD_FIELDS: usize = 8;
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Record", RECORD_FIELDS + self.included.asked())?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("data_pool_id", &self.data_pool_id)?;
+        fields.serialize_field("entity_type_id", &self.entity_type_id)?;
+        fields.serialize_field("value", &self.value)?;
+        fields.serialize_field("flow_id", &self.flow_id)?;
+        fields.serialize_field("flow_run_id", &self.flow_run_id)?;
+        fields.serialize_field("step_id", &self.step_id)?;
+        fields.serialize_field("created_at", &self.created_at)?;
+        self.included.serialize_into(&mut fields)?;
+        fields.end()
+    }
+}
+
+/// What a listing brought along with a record. Empty unless the query's [`include`](crate::RecordQuery::include) asked
+/// for it. Records of one page share what they have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Included(Option<Box<Includes>>);
+
+/// For each include whether it was asked for, and then what was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Includes {
+    flow: Include<Flow>,
+    flow_run: Include<FlowRun>,
+    flow_step: Include<FlowStep>,
+    entity_type: Include<EntityType>,
+    data_pool: Include<DataPool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Include<T> {
+    #[default]
+    NotAsked,
+    /// Never registered, or the record has no such id.
+    Unknown,
+    Found(Arc<T>),
+}
+
+impl<T> Include<T> {
+    fn asked_for(found: Option<Arc<T>>) -> Self {
+        found.map_or(Self::Unknown, Self::Found)
+    }
+
+    fn found(&self) -> Option<&T> {
+        match self {
+            Self::Found(found) => Some(found),
+            Self::NotAsked | Self::Unknown => None,
+        }
+    }
+
+    fn was_asked(&self) -> bool {
+        !matches!(self, Self::NotAsked)
+    }
+}
+
+macro_rules! includes {
+    ($($(#[$doc:meta])* $field:ident: $type:ident, $set:ident;)*) => {
+        impl Included {
+            $($(#[$doc])*
+            pub fn $field(&self) -> Option<&$type> {
+                self.0.as_ref()?.$field.found()
+            }
+
+            pub(crate) fn $set(&mut self, found: Option<Arc<$type>>) {
+                self.0.get_or_insert_default().$field = Include::asked_for(found);
+            })*
+
+            /// How many includes were asked for.
+            fn asked(&self) -> usize {
+                let Some(includes) = &self.0 else { return 0 };
+                [$(includes.$field.was_asked()),*].into_iter().filter(|asked| *asked).count()
+            }
+
+            /// A field for each include that was asked for; null where nothing was found.
+            fn serialize_into<S: SerializeStruct>(&self, fields: &mut S) -> Result<(), S::Error> {
+                let Some(includes) = &self.0 else { return Ok(()) };
+                $(if includes.$field.was_asked() {
+                    fields.serialize_field(stringify!($field), &includes.$field.found())?;
+                })*
+                Ok(())
+            }
+        }
+    };
+}
+
+includes! {
+    /// The registered flow that tracked the record. None if it was not asked for or never registered, or the record
+    /// has none; so too for the others.
+    flow: Flow, set_flow;
+    /// The registered flow run that tracked the record.
+    flow_run: FlowRun, set_flow_run;
+    /// The registered flow step that tracked the record.
+    flow_step: FlowStep, set_flow_step;
+    /// The record's registered entity type.
+    entity_type: EntityType, set_entity_type;
+    /// The pool that holds the record.
+    data_pool: DataPool, set_data_pool;
 }

@@ -1,0 +1,131 @@
+//! The store's face for what is registered of entity types, flows, flow runs and flow steps.
+
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
+use crate::model::{EntityType, Flow, FlowRun, FlowStep, Registered, RegisteredId};
+use crate::store::{DataPoolStore, Shared};
+
+/// How many entries an iteration reads at once.
+const SLICE_ENTRIES: usize = 256;
+
+/// Everything registered of one kind, by ascending id (text ids by their bytes), read in slices: what is put or
+/// deleted meanwhile may or may not appear. Made by [`DataPoolStore::flows`] and its like.
+///
+/// Each item is a result. After an error there are no more items.
+#[derive(Debug)]
+#[must_use = "nothing is read until it is iterated"]
+pub struct Registrations<T> {
+    shared: Arc<Shared>,
+    /// What follows the given entry, or everything.
+    read: fn(&Engine, Option<&T>) -> Result<Vec<T>>,
+    slice: std::vec::IntoIter<T>,
+    last: Option<T>,
+    finished: bool,
+}
+
+fn registrations<Id: RegisteredId>(shared: Arc<Shared>) -> Registrations<Registered<Id>> {
+    let read = |engine: &Engine, last: Option<&Registered<Id>>| {
+        engine.registered_after(last.map(|last| &last.id), SLICE_ENTRIES)
+    };
+    Registrations { shared, read, slice: Vec::new().into_iter(), last: None, finished: false }
+}
+
+impl<T: Clone> Iterator for Registrations<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.slice.len() == 0 && !self.finished {
+            match (self.read)(&self.shared.engine, self.last.as_ref()) {
+                Ok(entries) => {
+                    self.finished = entries.len() < SLICE_ENTRIES;
+                    self.last = entries.last().cloned();
+                    self.slice = entries.into_iter();
+                }
+                Err(error) => {
+                    self.finished = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.slice.next().map(Ok)
+    }
+}
+
+impl<T: Clone> std::iter::FusedIterator for Registrations<T> {}
+
+macro_rules! registry {
+    ($noun:literal, $type:ident, $id:ident, $put:ident, $put_all:ident, $get:ident, $list:ident, $delete:ident) => {
+        impl DataPoolStore {
+            #[doc = concat!("Registers a ", $noun, ", or replaces what was registered of its id, in a commit of its own.")]
+            ///
+            /// Listings [include](crate::RecordQuery::include) it from then on, also with records tracked before.
+            ///
+            /// # Errors
+            ///
+            /// `LimitExceeded` or `InvalidArgument` for a bad id, a name of more than 255 characters, or attributes of
+            /// more than 65,536 bytes or 64 levels; `OutcomeUnknown` or `Storage`.
+            pub fn $put(&self, entry: $type) -> Result<()> {
+                self.shared().engine.put_registered(&[entry])
+            }
+
+            #[doc = concat!("As [`", stringify!($put), "`](Self::", stringify!($put), "), for many, in one commit.")]
+            /// Of entries of the same id the last counts.
+            ///
+            /// # Errors
+            ///
+            #[doc = concat!("As [`", stringify!($put), "`](Self::", stringify!($put), "); then none is registered.")]
+            pub fn $put_all(&self, entries: &[$type]) -> Result<()> {
+                self.shared().engine.put_registered(entries)
+            }
+
+            #[doc = concat!("What is registered of a ", $noun, "; none if nothing is.")]
+            ///
+            /// # Errors
+            ///
+            /// `Storage` or `Corrupt` if reading fails.
+            pub fn $get(&self, id: impl Into<$id>) -> Result<Option<$type>> {
+                self.shared().engine.registered(&id.into())
+            }
+
+            #[doc = concat!("Everything registered as a ", $noun, ", by ascending id.")]
+            pub fn $list(&self) -> Registrations<$type> {
+                registrations(Arc::clone(self.shared()))
+            }
+
+            #[doc = concat!("Forgets what is registered of a ", $noun, "; its records stay. Whether there was anything.")]
+            ///
+            /// # Errors
+            ///
+            /// `OutcomeUnknown` or `Storage`.
+            pub fn $delete(&self, id: impl Into<$id>) -> Result<bool> {
+                self.shared().engine.delete_registered(&id.into())
+            }
+        }
+    };
+}
+
+registry!(
+    "entity type",
+    EntityType,
+    EntityTypeId,
+    put_entity_type,
+    put_entity_types,
+    entity_type,
+    entity_types,
+    delete_entity_type
+);
+registry!("flow", Flow, FlowId, put_flow, put_flows, flow, flows, delete_flow);
+registry!("flow run", FlowRun, FlowRunId, put_flow_run, put_flow_runs, flow_run, flow_runs, delete_flow_run);
+registry!(
+    "flow step",
+    FlowStep,
+    FlowStepId,
+    put_flow_step,
+    put_flow_steps,
+    flow_step,
+    flow_steps,
+    delete_flow_step
+);

@@ -1,0 +1,82 @@
+//! Proves that pages serialize exactly as the HTTP API answers: golden files in `tests/data/pages` hold a page of each
+//! kind. `DATAPOOL_BLESS=1` writes them anew, for a change that is meant; read what it changed.
+
+use std::path::Path;
+
+use datapool_store::{
+    DataPoolStore, EntityType, Flow, FlowStep, ImportOptions, Key, Mode, NewPool, Origin, Page, Pool,
+    PoolQuery, RecordQuery,
+};
+use serde::Serialize;
+
+use crate::support::{clock, options};
+
+/// A store whose every byte is known: three pools, one with tracked and imported records, some ids registered.
+fn store() -> (DataPoolStore, Pool) {
+    let clock = clock();
+    let store = options().clock(clock.clone()).open_in_memory().unwrap();
+    let pool = store.create_pool(NewPool::new("Shop orders").description("Seen since \"2013\"")).unwrap();
+    for name in ["customers", "products"] {
+        clock.advance(std::time::Duration::from_secs(1));
+        store.create_pool(NewPool::new(name)).unwrap();
+    }
+    clock.advance(std::time::Duration::from_micros(1_500_001));
+    let key = |value: &&'static str| Key::new(37, *value);
+    let origin = Origin::new(12, "run-1", "read orders");
+    let _ = pool.dedupe(Mode::Track, &["A-1", "a \"quoted\" ü", "A-3"], key, &origin).unwrap();
+    let _ = pool.dedupe(Mode::Track, &["A-4"], key, &Origin::new(13, "run-2", "read orders")).unwrap();
+    pool.import_csv("value,entity_type_id\nA-5,47\n".as_bytes(), &ImportOptions::new()).unwrap();
+
+    let attributes = serde_json::json!({"active": true, "tags": ["a", 1.5, null]});
+    store.put_flow(Flow::new(12, "Shop to ERP").attributes(attributes)).unwrap();
+    store.put_flow_step(FlowStep::new("read orders", "Read orders")).unwrap();
+    store.put_entity_type(EntityType::new(37, "Orders")).unwrap();
+    (store, pool)
+}
+
+fn assert_golden<T: Serialize>(name: &str, page: &Page<T>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/pages/{name}.json"));
+    let text = serde_json::to_string_pretty(page).unwrap() + "\n";
+    if std::env::var_os("DATAPOOL_BLESS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{}", path.display());
+}
+
+#[test]
+fn pages_of_records_are_what_the_golden_files_hold() {
+    let (_store, pool) = store();
+    for (name, query) in [
+        ("records", ""),
+        ("records-middle", "filter[entity_type_id]=37&sort=-created_at&page=2&per_page=2"),
+        ("records-includes", "include=flow,flowRun,flowStep,entityType,dataPool"),
+        ("records-some-includes", "include=flow,entityType&filter[value]=A-4"),
+        ("records-none", "filter[flow_id]=99"),
+        ("records-past-the-end", "page=7&per_page=2"),
+        ("records-cursor", "cursor=2&per_page=2"),
+    ] {
+        assert_golden(name, &pool.records(&query.parse::<RecordQuery>().unwrap()).unwrap());
+    }
+}
+
+#[test]
+fn pages_of_pools_are_what_the_golden_files_hold() {
+    let (store, _) = store();
+    for (name, query) in [
+        ("pools", ""),
+        ("pools-middle", "sort=-created_at&page=2&per_page=1&include=name"),
+        ("pools-none", "filter[name]=nobody"),
+    ] {
+        assert_golden(name, &store.pools(&query.parse::<PoolQuery>().unwrap()).unwrap());
+    }
+}
+
+#[test]
+fn the_cursor_is_not_part_of_the_page() {
+    let (_store, pool) = store();
+    let page = pool.records(&RecordQuery::new().per_page(1)).unwrap();
+    assert!(page.next_cursor.is_some());
+    let json = serde_json::to_value(&page).unwrap();
+    let fields: Vec<&String> = json.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["data", "links", "meta"]);
+}
