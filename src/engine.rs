@@ -11,6 +11,7 @@ mod append;
 pub(crate) mod batch;
 mod bulk;
 mod catalog;
+mod chunk_set;
 mod codec;
 mod database;
 pub(crate) mod draft;

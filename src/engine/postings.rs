@@ -5,10 +5,14 @@
 //! - 2: a bit for each slot of the chunk, least significant first (2 KiB at 2^14 slots);
 //! - 3: runs, each two u16, little-endian: the first slot, and the number of further slots.
 //!
-//! The smallest form is written. In memory a bitmap is a roaring bitmap of slots relative to the chunk.
+//! The smallest form is written. In memory a bitmap is a roaring bitmap of slots relative to the chunk; the planner unites lists
+//! into a [`ChunkSet`] without decoding each.
+
+use std::ops::Range;
 
 use roaring::RoaringBitmap;
 
+use super::chunk_set::ChunkSet;
 use crate::error::{Error, Result};
 
 const TAG_ARRAY: u8 = 1;
@@ -67,37 +71,98 @@ fn push_u16(number: u32, bytes: &mut Vec<u8>) {
 
 /// Reads a bitmap; a slot at or over `chunk_slots` is damage.
 pub(crate) fn decode(bytes: &[u8], chunk_slots: u32) -> Result<RoaringBitmap> {
-    let damaged = || Error::corrupt(format!("a bitmap of {} bytes is damaged", bytes.len()));
-    let (tag, body) = bytes.split_first().ok_or_else(damaged)?;
-    let bitmap = match *tag {
-        TAG_ARRAY => decode_array(body).ok_or_else(damaged)?,
-        TAG_BITS if body.len() == chunk_slots.div_ceil(8) as usize => RoaringBitmap::from_lsb0_bytes(0, body),
-        TAG_RUNS => decode_runs(body).ok_or_else(damaged)?,
-        _ => return Err(damaged()),
-    };
-    match bitmap.max() {
-        Some(slot) if slot >= chunk_slots => Err(damaged()),
-        _ => Ok(bitmap),
+    let mut bitmap = RoaringBitmap::new();
+    unite(bytes, chunk_slots, &mut bitmap)?;
+    Ok(bitmap)
+}
+
+/// What a list's slots are added to.
+pub(crate) trait SlotSink {
+    /// Slots in ascending order.
+    fn add_slots(&mut self, slots: impl Iterator<Item = u32>);
+    fn add_range(&mut self, slots: Range<u32>);
+    /// Slots whose bits are set, least significant first.
+    fn add_bits(&mut self, bytes: &[u8]);
+}
+
+impl SlotSink for RoaringBitmap {
+    fn add_slots(&mut self, slots: impl Iterator<Item = u32>) {
+        self.extend(slots);
+    }
+
+    fn add_range(&mut self, slots: Range<u32>) {
+        self.insert_range(slots);
+    }
+
+    fn add_bits(&mut self, bytes: &[u8]) {
+        *self |= Self::from_lsb0_bytes(0, bytes);
     }
 }
 
-fn u16s(bytes: &[u8]) -> Option<impl Iterator<Item = u32>> {
+impl SlotSink for ChunkSet {
+    fn add_slots(&mut self, slots: impl Iterator<Item = u32>) {
+        slots.for_each(|slot| self.insert(slot));
+    }
+
+    fn add_range(&mut self, slots: Range<u32>) {
+        self.insert_range(slots);
+    }
+
+    fn add_bits(&mut self, bytes: &[u8]) {
+        self.insert_bits(bytes);
+    }
+}
+
+/// Adds a list's slots to a set. The list is checked first: a damaged one adds nothing.
+pub(crate) fn unite(bytes: &[u8], chunk_slots: u32, set: &mut impl SlotSink) -> Result<()> {
+    let united = match bytes.split_first() {
+        Some((&TAG_ARRAY, body)) => unite_array(body, chunk_slots, set),
+        Some((&TAG_BITS, body)) => unite_bits(body, chunk_slots, set),
+        Some((&TAG_RUNS, body)) => unite_runs(body, chunk_slots, set),
+        _ => None,
+    };
+    united.ok_or_else(|| Error::corrupt(format!("a bitmap of {} bytes is damaged", bytes.len())))
+}
+
+fn u16s(bytes: &[u8]) -> Option<impl Iterator<Item = u32> + Clone> {
     let (pairs, rest) = bytes.as_chunks::<2>();
     rest.is_empty().then(|| pairs.iter().map(|pair| u32::from(u16::from_le_bytes(*pair))))
 }
 
-fn decode_array(bytes: &[u8]) -> Option<RoaringBitmap> {
-    RoaringBitmap::from_sorted_iter(u16s(bytes)?).ok()
+fn unite_array(bytes: &[u8], chunk_slots: u32, set: &mut impl SlotSink) -> Option<()> {
+    let slots = u16s(bytes)?;
+    let ascending = slots.clone().is_sorted_by(|a, b| a < b);
+    if !ascending || slots.clone().last().is_some_and(|last| last >= chunk_slots) {
+        return None;
+    }
+    set.add_slots(slots);
+    Some(())
 }
 
-fn decode_runs(bytes: &[u8]) -> Option<RoaringBitmap> {
-    let mut bitmap = RoaringBitmap::new();
-    let mut numbers = u16s(bytes)?;
-    while let Some(start) = numbers.next() {
-        let further = numbers.next()?;
-        bitmap.insert_range(start..=start + further);
+fn unite_bits(bytes: &[u8], chunk_slots: u32, set: &mut impl SlotSink) -> Option<()> {
+    // In the last byte there may be room for slots that the chunk does not have.
+    let spare = (8 - chunk_slots % 8) % 8;
+    let overflows = bytes.last().is_some_and(|last| last.leading_zeros() < spare);
+    if bytes.len() != chunk_slots.div_ceil(8) as usize || overflows {
+        return None;
     }
-    Some(bitmap)
+    set.add_bits(bytes);
+    Some(())
+}
+
+fn unite_runs(bytes: &[u8], chunk_slots: u32, set: &mut impl SlotSink) -> Option<()> {
+    let (runs, rest) = bytes.as_chunks::<4>();
+    let run = |[a, b, c, d]: &[u8; 4]| {
+        let (start, further) = (u16::from_le_bytes([*a, *b]), u16::from_le_bytes([*c, *d]));
+        u32::from(start)..u32::from(start) + u32::from(further) + 1
+    };
+    if !rest.is_empty() || runs.iter().any(|bytes| run(bytes).end > chunk_slots) {
+        return None;
+    }
+    for bytes in runs {
+        set.add_range(run(bytes));
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -117,12 +182,21 @@ mod tests {
             }
             let bytes = encode(&bitmap, 16_384);
             prop_assert!(bytes.len() <= 2_049);
-            prop_assert_eq!(decode(&bytes, 16_384).unwrap(), bitmap);
+            prop_assert_eq!(decode(&bytes, 16_384).unwrap(), bitmap.clone());
+            let mut set = ChunkSet::new();
+            unite(&bytes, 16_384, &mut set).unwrap();
+            prop_assert_eq!(set.to_bitmap(), bitmap);
         }
 
         #[test]
-        fn damaged_bitmaps_never_panic(bytes: Vec<u8>, chunk_slots in 1_u32..16_385) {
-            let _ = decode(&bytes, chunk_slots);
+        fn damaged_bitmaps_never_panic(tag in 0_u8..5, body: Vec<u8>, chunk_slots in 1_u32..16_385) {
+            let bytes = [&[tag], &body[..]].concat();
+            if let Ok(bitmap) = decode(&bytes, chunk_slots) {
+                prop_assert!(bitmap.max().is_none_or(|last| last < chunk_slots));
+                let mut set = ChunkSet::new();
+                unite(&bytes, chunk_slots, &mut set).unwrap();
+                prop_assert_eq!(set.to_bitmap(), bitmap);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 
 use super::batch::Batch;
 use super::failure::contained;
-use super::plan::{Block, Plan};
+use super::plan::Plan;
 use super::view::View;
 use crate::error::Result;
 use crate::ids::RecordId;
@@ -71,39 +71,11 @@ impl View {
     }
 
     fn page_unchecked(&self, query: &RecordQuery) -> Result<Page<Record>> {
-        let skip = match query.cursor {
-            None => query.page.skip(),
-            Some(Cursor(last)) => {
-                let before = match query.sort {
-                    RecordSort::Ascending => 0..last.saturating_add(1),
-                    RecordSort::Descending => last..RecordId::MAX,
-                };
-                Plan::new(self, &query.filter)?.within(before).count()?
-            }
-        };
-        let (ids, total) = self.ids_of_page(query, skip)?;
-        let mut data = self.fetch_ordered(&ids, query.sort)?;
+        let found = find_page(&Plan::new(self, &query.filter)?, query)?;
+        let mut data = self.fetch_ordered(&found.ids, query.sort)?;
         data.shrink_to_fit();
         self.include(&mut data, &query.include)?;
-        Ok(query.answer(data, skip, total))
-    }
-
-    /// The ids of the records after `skip` of them, up to a page; and how many there are in all.
-    fn ids_of_page(&self, query: &RecordQuery, skip: u64) -> Result<(Vec<RecordId>, u64)> {
-        let end = skip.saturating_add(u64::from(query.page.per_page));
-        let mut ids = Vec::new();
-        let mut total = 0;
-        Plan::new(self, &query.filter)?.visit(query.sort, |block| {
-            let count = block.count();
-            let from = skip.saturating_sub(total).min(count);
-            let to = end.saturating_sub(total).min(count);
-            if from < to {
-                ids.extend(nth_ids(&block, query.sort, from..to));
-            }
-            total += count;
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok((ids, total))
+        Ok(query.answer(data, found.skipped, found.total))
     }
 
     /// Up to `limit` records of an id range, in the order asked for.
@@ -118,7 +90,7 @@ impl View {
             let mut found: Vec<RecordId> = Vec::new();
             Plan::new(self, filter)?.within(ids).visit(sort, |block| {
                 let wanted = (limit - found.len()) as u64;
-                found.extend(nth_ids(&block, sort, 0..wanted.min(block.count())));
+                found.extend(block.ids_at(0..wanted.min(block.count()), sort));
                 Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             self.fetch_ordered(&found, sort)
@@ -136,13 +108,32 @@ impl View {
     }
 }
 
-/// The ids of a block's matches at some positions of the order asked for.
-fn nth_ids(block: &Block<'_>, sort: RecordSort, positions: Range<u64>) -> Vec<RecordId> {
-    let skip = usize::try_from(positions.start).unwrap_or(usize::MAX);
-    let take = usize::try_from(positions.end - positions.start).unwrap_or(usize::MAX);
-    let ids = block.ids();
-    match sort {
-        RecordSort::Ascending => ids.into_iter().skip(skip).take(take).collect(),
-        RecordSort::Descending => ids.into_iter().rev().skip(skip).take(take).collect(),
+/// Which records are on the page, and how many there are before it and in all.
+fn find_page(plan: &Plan<'_>, query: &RecordQuery) -> Result<FoundPage> {
+    let mut found = FoundPage::default();
+    plan.visit(query.sort, |block| {
+        let count = block.count();
+        let before = match query.cursor {
+            None => query.page.skip().saturating_sub(found.total).min(count),
+            Some(Cursor(last)) => block.count_through(last, query.sort),
+        };
+        let wanted = u64::from(query.page.per_page) - found.ids.len() as u64;
+        found.ids.extend(block.ids_at(before..count.min(before + wanted), query.sort));
+        found.skipped += before;
+        found.total += count;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if query.cursor.is_none() {
+        // Past the end there is nothing to skip.
+        found.skipped = query.page.skip();
     }
+    Ok(found)
+}
+
+/// Where a page is in its listing.
+#[derive(Default)]
+struct FoundPage {
+    ids: Vec<RecordId>,
+    skipped: u64,
+    total: u64,
 }

