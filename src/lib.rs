@@ -140,8 +140,8 @@ pub use crate::model::{
 pub use crate::options::{Durability, IfMissing, StoreOptions};
 pub use crate::pool::{Pool, PoolSnapshot};
 pub use crate::query::{
-    Cursor, Page, PageLinks, PageMeta, PoolFilter, PoolInclude, PoolQuery, PoolSort, RecordFilter,
-    RecordInclude, RecordQuery, RecordSort,
+    AttributeUse, Blocks, Cursor, Explanation, ListUse, Page, PageLinks, PageMeta, PoolFilter, PoolInclude,
+    PoolQuery, PoolSort, RecordFilter, RecordInclude, RecordQuery, RecordSort,
 };
 pub use crate::registry::Registrations;
 pub use crate::scan::Scan;

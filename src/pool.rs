@@ -13,7 +13,7 @@ use crate::engine::view::View;
 use crate::error::Result;
 use crate::ids::{PoolId, RecordId};
 use crate::model::{DataPool, Key, Origin, Record};
-use crate::query::{Page, RecordFilter, RecordQuery};
+use crate::query::{Explanation, Page, RecordFilter, RecordQuery};
 use crate::scan::Scan;
 use crate::store::Shared;
 
@@ -169,6 +169,27 @@ impl Pool {
     /// `InvalidQuery` for a filter's bad term; `NotFound`.
     pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
         self.view()?.count(filter)
+    }
+
+    /// How a page of a listing is found: the query is run, and what it read is counted.
+    ///
+    /// ```
+    /// use datapool_store::{DataPoolStore, RecordQuery};
+    ///
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// let explanation = pool.explain(&RecordQuery::new().flow_id("shop").entity_type_id(37))?;
+    /// println!("{explanation}");
+    /// assert_eq!(explanation.chunks.considered, explanation.chunks.skipped + explanation.chunks.read);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`records`](Self::records).
+    pub fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
+        self.view()?.explain(query)
     }
 
     /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.

@@ -2,12 +2,14 @@
 //!
 //! Owns: what can be asked, the checks of it, and its text. Must not know: storage. The engine's planner answers.
 
+mod explain;
 mod include;
 mod page;
 mod pools;
 mod records;
 mod text;
 
+pub use explain::{AttributeUse, Blocks, Explanation, ListUse};
 pub use include::{PoolInclude, RecordInclude};
 pub use page::{Cursor, Page, PageLinks, PageMeta};
 pub use pools::{PoolFilter, PoolQuery, PoolSort};

@@ -19,8 +19,7 @@ use roaring::RoaringBitmap;
 pub(crate) use self::block::Block;
 use self::block::Matches;
 use self::cursor::{Bitmap, PostingCursor, numbered};
-pub(crate) use self::tally::Tally;
-use self::tally::count;
+use self::tally::{Tally, count};
 use self::values::Values;
 use super::chunk_set::ChunkSet;
 use super::failure::StorageResult;
@@ -32,16 +31,27 @@ use super::tail::TailView;
 use super::view::View;
 use crate::error::Result;
 use crate::ids::RecordId;
-use crate::query::{RecordFilter, RecordSort};
+use crate::query::{AttributeUse, Blocks, Explanation, ListUse, RecordFilter, RecordSort};
 use crate::time::Timestamp;
 
 /// One attribute's condition: any of these posting lists.
 #[derive(Debug)]
-pub(crate) struct AnyOf {
+struct AnyOf {
     /// The filter's name in a query.
-    pub(crate) parameter: &'static str,
+    parameter: &'static str,
     /// Each posting list, and the filter's term for it.
-    pub(crate) lists: Vec<(PostingKey, String)>,
+    lists: Vec<(PostingKey, String)>,
+}
+
+impl AnyOf {
+    fn explain(&self, bitmaps_read: &[u64]) -> AttributeUse {
+        let lists = self.lists.iter().zip(bitmaps_read);
+        let list = |((_, term), count): (&(PostingKey, String), &u64)| ListUse {
+            term: term.clone(),
+            bitmaps_read: *count,
+        };
+        AttributeUse { filter: self.parameter, lists: lists.map(list).collect() }
+    }
 }
 
 /// How a filter is answered over one view.
@@ -50,11 +60,11 @@ pub(crate) struct Plan<'a> {
     view: &'a View,
     filter: &'a RecordFilter,
     /// The ids that the watermark and the times leave.
-    pub(crate) ids: Range<RecordId>,
+    ids: Range<RecordId>,
     /// The most selective first, by experience: a run has few records, an entity type many.
-    pub(crate) attributes: Vec<AnyOf>,
+    attributes: Vec<AnyOf>,
     values: Option<Values<'a>>,
-    pub(crate) tally: Tally,
+    tally: Tally,
 }
 
 /// What a visitor of blocks says: go on, or enough.
@@ -109,6 +119,31 @@ impl<'a> Plan<'a> {
 
     fn takes_all(&self) -> bool {
         self.attributes.is_empty() && self.values.is_none()
+    }
+
+    /// What was read so far. What concerns the page itself is left empty.
+    pub(crate) fn explain(&self) -> Explanation {
+        let (state, tally) = (&self.view.state, &self.tally);
+        let chunks_of = |index| {
+            u64::from(state.slots_in(index, &(0..RecordId::MAX)).end.div_ceil(state.geometry.chunk_slots))
+        };
+        let chunks = (0..state.segments.len()).map(chunks_of).sum();
+        let lists_read = tally.lists_read.borrow();
+        let uses = self.attributes.iter().zip(&*lists_read).map(|(any, counts)| any.explain(counts));
+        Explanation {
+            query: String::new(),
+            ids: self.ids.clone(),
+            segments: Blocks::new(state.segments.len() as u64, tally.segments_read.get()),
+            chunks: Blocks::new(chunks, tally.chunks_read.get()),
+            attributes: uses.collect(),
+            value_seeks: tally.value_seeks.get(),
+            value_seeks_saved: tally.values_ruled_out.get(),
+            unindexed: tally.tail_entries.get(),
+            records_compared: tally.records_compared.get(),
+            records_read: 0,
+            includes_read: 0,
+            total: 0,
+        }
     }
 
     /// Shows each block that has a match, in the order asked for, until the visitor has enough.

@@ -9,7 +9,7 @@ use super::view::View;
 use crate::error::Result;
 use crate::ids::RecordId;
 use crate::model::{Key, Record};
-use crate::query::{Cursor, Page, RecordFilter, RecordQuery, RecordSort};
+use crate::query::{Cursor, Explanation, Page, RecordFilter, RecordQuery, RecordSort};
 
 impl View {
     /// Whether a value is in the pool.
@@ -67,15 +67,28 @@ impl View {
     /// One page of a listing.
     pub(crate) fn page(&self, query: &RecordQuery) -> Result<Page<Record>> {
         query.check()?;
-        contained("listing", || self.page_unchecked(query))
+        contained("listing", || self.answer(&Plan::new(self, &query.filter)?, query).map(|(page, _)| page))
     }
 
-    fn page_unchecked(&self, query: &RecordQuery) -> Result<Page<Record>> {
-        let found = find_page(&Plan::new(self, &query.filter)?, query)?;
+    /// How a page of a listing is found: the page is made, and what that took is told.
+    pub(crate) fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
+        query.check()?;
+        contained("explaining", || {
+            let view = self.own();
+            let plan = Plan::new(&view, &query.filter)?;
+            let (page, includes_read) = view.answer(&plan, query)?;
+            let (records_read, total) = (view.records_read(), page.meta.total);
+            Ok(Explanation { query: query.to_string(), records_read, includes_read, total, ..plan.explain() })
+        })
+    }
+
+    /// The page that a plan finds, and how many look-ups its includes took.
+    fn answer(&self, plan: &Plan<'_>, query: &RecordQuery) -> Result<(Page<Record>, u64)> {
+        let found = find_page(plan, query)?;
         let mut data = self.fetch_ordered(&found.ids, query.sort)?;
         data.shrink_to_fit();
-        self.include(&mut data, &query.include)?;
-        Ok(query.answer(data, found.skipped, found.total))
+        let includes_read = self.include(&mut data, &query.include)?;
+        Ok((query.answer(data, found.skipped, found.total), includes_read))
     }
 
     /// Up to `limit` records of an id range, in the order asked for.

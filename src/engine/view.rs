@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use redb::{
@@ -66,6 +67,8 @@ pub(crate) struct View {
     segments: Box<[SegmentView]>,
     repeats: Lazy<(u64, u32, u128, u32), ()>,
     origins: Lazy<(u64, u32, u32), &'static [u8]>,
+    /// How many records were read through this view: for `explain`, which takes a view of its own.
+    records_read: AtomicU64,
 }
 
 impl std::fmt::Debug for View {
@@ -89,7 +92,21 @@ fn opened<K: Key + 'static, V: Value + 'static>(
 impl View {
     pub(super) fn new(snapshot: Arc<Snapshot>, state: Arc<PoolState>, hash_key: HashKey) -> Self {
         let segments = state.segments.iter().map(|_| SegmentView::default()).collect();
-        Self { snapshot, state, hash_key, segments, repeats: Lazy::new(), origins: Lazy::new() }
+        let (repeats, origins, records_read) = (Lazy::new(), Lazy::new(), AtomicU64::new(0));
+        Self { snapshot, state, hash_key, segments, repeats, origins, records_read }
+    }
+
+    /// Another view of the same moment, which nobody else uses.
+    pub(super) fn own(&self) -> Self {
+        Self::new(Arc::clone(&self.snapshot), Arc::clone(&self.state), self.hash_key.clone())
+    }
+
+    pub(super) fn records_read(&self) -> u64 {
+        self.records_read.load(Ordering::Relaxed)
+    }
+
+    fn count_record(&self) {
+        self.records_read.fetch_add(1, Ordering::Relaxed);
     }
 
     fn names(&self, index: usize) -> Result<SegmentTables> {
@@ -148,6 +165,7 @@ impl View {
 
     /// Reads a record of a segment.
     fn stored(&self, index: usize, slot: Slot) -> Result<redb::AccessGuard<'static, &'static [u8]>> {
+        self.count_record();
         let row = match self.records(index)? {
             Some(table) => table.get(slot).storage()?,
             None => None,
@@ -268,6 +286,7 @@ impl RecordReader<'_> {
         }
         let Some(run) = &mut self.run else { return Ok(None) };
         run.next = slot + 1;
+        self.view.count_record();
         match run.rows.next().transpose().storage()? {
             Some((key, row)) if key.value() == slot => Ok(Some(row)),
             _ => Ok(None),

@@ -25,6 +25,7 @@ mod csv;
 mod dedupe;
 mod durability;
 mod engine_cases;
+mod explain;
 mod faults;
 mod house;
 mod listing;

@@ -4,21 +4,21 @@ use std::cell::{Cell, RefCell};
 
 /// Counters of one plan. Each counts what was really read.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(super) struct Tally {
     /// Segments with a chunk that was read, or asked for a value that they have.
-    pub(crate) segments_read: Cell<u64>,
+    pub(super) segments_read: Cell<u64>,
     /// Chunks of which posting lists were read, or records found by value.
-    pub(crate) chunks_read: Cell<u64>,
+    pub(super) chunks_read: Cell<u64>,
     /// Entries of tails that were looked at.
-    pub(crate) tail_entries: Cell<u64>,
+    pub(super) tail_entries: Cell<u64>,
     /// Rows of posting lists that were read, by condition and posting list.
-    pub(crate) lists_read: RefCell<Vec<Vec<u64>>>,
+    pub(super) lists_read: RefCell<Vec<Vec<u64>>>,
     /// Ranges of fingerprints that were sought in a segment.
-    pub(crate) value_seeks: Cell<u64>,
+    pub(super) value_seeks: Cell<u64>,
     /// Seeks that a membership filter made needless.
-    pub(crate) values_ruled_out: Cell<u64>,
+    pub(super) values_ruled_out: Cell<u64>,
     /// Records that were read to compare their value.
-    pub(crate) records_compared: Cell<u64>,
+    pub(super) records_compared: Cell<u64>,
 }
 
 impl Tally {

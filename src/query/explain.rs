@@ -1,0 +1,112 @@
+//! How a listing was answered, for people and for tests.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::Serialize;
+
+use crate::ids::RecordId;
+
+/// How a listing was answered: which index blocks were read, and which were not. Made by
+/// [`Pool::explain`](crate::Pool::explain), which runs the query and counts what it does. Prints as a short report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The query, as a query string.
+    pub query: String,
+    /// The ids that the pool's oldest live record and the time filters leave.
+    pub ids: Range<RecordId>,
+    /// The pool's segments.
+    pub segments: Blocks,
+    /// The chunks of posting lists (runs of up to 16,384 records) that those segments have.
+    pub chunks: Blocks,
+    /// The attributes that posting lists answered, most selective first.
+    pub attributes: Vec<AttributeUse>,
+    /// How often the fingerprint index was searched for a value: at most once for each value and segment.
+    pub value_seeks: u64,
+    /// Searches that a membership filter made needless.
+    pub value_seeks_saved: u64,
+    /// Entries of records that no index has yet: they were looked at in memory.
+    pub unindexed: u64,
+    /// Records read: the page's own, those compared, and a few to find where a time filter begins or ends.
+    pub records_read: u64,
+    /// Those of them that were read to compare their value with a filter's.
+    pub records_compared: u64,
+    /// Registered entries, and the pool's row, read for the includes: one for each distinct id.
+    pub includes_read: u64,
+    /// How many records the filter takes.
+    pub total: u64,
+}
+
+/// Index blocks of one size: `considered` is the sum of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Blocks {
+    /// How many there are.
+    pub considered: u64,
+    /// How many were left out: out of the ids' range, or the most selective filter has nothing there, or nothing but
+    /// counting was to be done.
+    pub skipped: u64,
+    /// How many were read.
+    pub read: u64,
+}
+
+impl Blocks {
+    pub(crate) fn new(considered: u64, read: u64) -> Self {
+        Self { considered, skipped: considered.saturating_sub(read), read }
+    }
+}
+
+/// One attribute's filter, as posting lists answered it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AttributeUse {
+    /// The filter: `flow_id`, `flow_run_id`, `step_id` or `entity_type_id`.
+    pub filter: &'static str,
+    /// Each of its posting lists.
+    pub lists: Vec<ListUse>,
+}
+
+/// One posting list that was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ListUse {
+    /// The filter's term: the list has the records of this id.
+    pub term: String,
+    /// How many of its bitmaps, one for each chunk, were read.
+    pub bitmaps_read: u64,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "query     {}", if self.query.is_empty() { "(all records)" } else { &self.query })?;
+        writeln!(f, "ids       {} to below {}", self.ids.start, self.ids.end)?;
+        writeln!(f, "segments  {}", self.segments)?;
+        writeln!(f, "chunks    {}", self.chunks)?;
+        for attribute in &self.attributes {
+            for list in &attribute.lists {
+                writeln!(
+                    f,
+                    "list      {} {}: {} bitmaps read",
+                    attribute.filter, list.term, list.bitmaps_read
+                )?;
+            }
+        }
+        if self.value_seeks + self.value_seeks_saved > 0 {
+            writeln!(
+                f,
+                "values    {} seeks, {} saved by membership filters, {} records compared",
+                self.value_seeks, self.value_seeks_saved, self.records_compared
+            )?;
+        }
+        writeln!(f, "unindexed {} entries looked at in memory", self.unindexed)?;
+        writeln!(f, "records   {} read, {} match", self.records_read, self.total)?;
+        write!(f, "includes  {} entries read", self.includes_read)
+    }
+}
+
+impl fmt::Display for Blocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} considered, {} skipped, {} read", self.considered, self.skipped, self.read)
+    }
+}

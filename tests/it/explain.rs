@@ -1,0 +1,150 @@
+//! Proves by what a query reads that listings use their indexes: chunks without a match are left alone, a page reads its
+//! own records, a value is sought once in each segment.
+
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{
+    EntityType, Flow, Key, ManualClock, Mode, Origin, Pool, RecordFilter, RecordInclude, RecordQuery,
+};
+
+use crate::support::{clock, options, track};
+
+/// The slots of a segment and of a chunk in [`Sizes::SMALL`].
+const SEGMENT: u64 = 64;
+const CHUNK: u64 = 16;
+const SEGMENTS: u64 = 20;
+
+/// Twenty full segments, all but the last folded. Each run tracks 16 records, a chunk; every 40th run, two in all, is
+/// of flow `rare`. Values are numbers; the entity type is the number modulo 4; the clock moves on by a second a run.
+fn pool() -> (Pool, ManualClock) {
+    let clock = clock();
+    let store = testing::in_memory(&options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    for run in 0..SEGMENTS * SEGMENT / CHUNK {
+        let flow = if run % 40 == 7 { "rare" } else { "common" };
+        let numbers: Vec<u64> = (run * CHUNK..(run + 1) * CHUNK).collect();
+        let origin = Origin::new(flow, run, run % 3);
+        let key = |number: &u64| Key::new((number % 4) as u32, number.to_string());
+        let _ = pool.dedupe(Mode::Track, &numbers, key, &origin).unwrap();
+        clock.advance(std::time::Duration::from_secs(1));
+    }
+    (pool, clock)
+}
+
+#[test]
+fn three_filters_touch_only_the_chunks_that_can_match() {
+    let (pool, _) = pool();
+    // Run 47 is of flow rare and step 2 (47 % 3): one chunk, of segment 11.
+    let query = RecordQuery::new().flow_id("rare").step_id(2).entity_type_id(3);
+    let explanation = pool.explain(&query).unwrap();
+    assert_eq!(explanation.total, 4);
+    // Step 2 has every third chunk; nothing outside these is read, and of the flow's list only its two chunks.
+    let steps = SEGMENTS * SEGMENT / CHUNK / 3;
+    assert!(explanation.chunks.read <= steps + 1, "{explanation}");
+    let read = |filter: &str| -> u64 {
+        let attribute = explanation.attributes.iter().find(|attribute| attribute.filter == filter).unwrap();
+        attribute.lists.iter().map(|list| list.bitmaps_read).sum()
+    };
+    assert_eq!((read("flow_id"), read("entity_type_id")), (1, 1), "{explanation}");
+
+    // A run is in one chunk.
+    let query = query.flow_run_id(47);
+    let explanation = pool.explain(&query).unwrap();
+    assert_eq!(
+        (explanation.segments.read, explanation.chunks.read, explanation.total),
+        (1, 1, 4),
+        "{explanation}"
+    );
+    assert_eq!(explanation.segments.considered, SEGMENTS);
+    assert!(explanation.chunks.considered >= SEGMENTS * SEGMENT / CHUNK - 4, "{explanation}");
+    assert_eq!(explanation.records_read, 4, "{explanation}");
+    let nothing = pool.explain(&RecordQuery::new().flow_run_id("none").flow_id("common")).unwrap();
+    assert_eq!((nothing.chunks.read, nothing.segments.read, nothing.records_read), (0, 0, 0), "{nothing}");
+}
+
+#[test]
+fn a_time_window_leaves_the_segments_outside_it_alone() {
+    let (pool, clock) = pool();
+    let end = clock.now().saturating_add(std::time::Duration::ZERO);
+    let start = crate::support::time("2013-01-01T00:00:40Z");
+    let query = RecordQuery::new()
+        .entity_type_id(1)
+        .created_after(start)
+        .created_before(end)
+        .created_before(crate::support::time("2013-01-01T00:00:44Z"));
+    let explanation = pool.explain(&query).unwrap();
+    // Runs 41, 42 and 43, of segment 10.
+    assert_eq!(
+        (explanation.total, explanation.segments.read, explanation.chunks.read),
+        (12, 1, 3),
+        "{explanation}"
+    );
+    assert_eq!(explanation.ids, 41 * CHUNK + 1..44 * CHUNK + 1);
+}
+
+#[test]
+fn a_page_from_the_middle_reads_only_its_own_records() {
+    let (pool, _) = pool();
+    for query in
+        ["page=64&per_page=10", "sort=-id&page=30&per_page=10", "filter[flow_id]=common&page=60&per_page=10"]
+    {
+        let query: RecordQuery = query.parse().unwrap();
+        let explanation = pool.explain(&query).unwrap();
+        assert_eq!(explanation.records_read, 10, "{explanation}");
+    }
+    let all = pool.explain(&RecordQuery::new().page(64).per_page(10)).unwrap();
+    assert_eq!((all.chunks.read, all.unindexed, all.total), (0, 0, SEGMENTS * SEGMENT), "{all}");
+}
+
+#[test]
+fn a_value_is_sought_once_in_each_segment() {
+    let (pool, _) = pool();
+    let explanation = pool.explain(&RecordQuery::new().value("700")).unwrap();
+    assert_eq!((explanation.total, explanation.chunks.read), (1, 1), "{explanation}");
+    assert_eq!((explanation.value_seeks, explanation.unindexed), (SEGMENTS, 0), "{explanation}");
+    assert_eq!(explanation.records_compared, 1, "{explanation}");
+
+    // With an entity type, membership filters spare sealed segments even that. Later commits build them.
+    for n in 0..4 * SEGMENTS {
+        track(&pool, &[format!("later {n}")]);
+    }
+    let explanation = pool.explain(&RecordQuery::new().value("700").entity_type_id(0)).unwrap();
+    let asked = explanation.value_seeks + explanation.value_seeks_saved;
+    assert!(asked <= explanation.segments.considered, "{explanation}");
+    assert!(explanation.value_seeks_saved >= SEGMENTS / 2, "{explanation}");
+    assert_eq!((explanation.total, explanation.records_compared), (1, 0), "{explanation}");
+}
+
+#[test]
+fn includes_are_looked_up_once_for_each_distinct_id() {
+    let store = testing::in_memory(&options(), Sizes::SMALL).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    store.put_flow(Flow::new("shop", "Shop")).unwrap();
+    store.put_entity_type(EntityType::new(37, "Orders")).unwrap();
+    track(&pool, &(0..100).map(|n| format!("v{n}")).collect::<Vec<_>>());
+    let query = RecordQuery::new().per_page(100).include(RecordInclude::ALL);
+    // One flow, run, step, entity type and pool for a hundred records.
+    assert_eq!(pool.explain(&query).unwrap().includes_read, 5);
+    assert_eq!(pool.explain(&RecordQuery::new().per_page(100)).unwrap().includes_read, 0);
+}
+
+#[test]
+fn what_it_counts_adds_up_and_prints() {
+    let (pool, _) = pool();
+    track(&pool, &["unindexed"]);
+    let query: RecordQuery =
+        "filter[flow_id]=common,shop&filter[value][]=3&filter[value][]=unindexed".parse().unwrap();
+    let explanation = pool.explain(&query).unwrap();
+    for blocks in [explanation.segments, explanation.chunks] {
+        assert_eq!(blocks.considered, blocks.skipped + blocks.read);
+    }
+    assert_eq!(explanation.total, pool.records(&query).unwrap().meta.total);
+    let text = explanation.to_string();
+    for part in
+        [&*query.to_string(), "segments  ", "flow_id shop: ", "entries looked at in memory", "2 match"]
+    {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    assert_eq!(pool.count(&RecordFilter::new().value("3").value("unindexed")).unwrap(), 2);
+    let json = serde_json::to_value(&explanation).unwrap();
+    assert_eq!(json["segments"]["considered"], serde_json::json!(explanation.segments.considered));
+}
