@@ -4,6 +4,7 @@
 //! value, and what is allowed. Must not know: redb. The engine turns storage errors into kinds; here they
 //! are only an opaque source.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -90,22 +91,29 @@ impl fmt::Debug for Error {
     }
 }
 
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
+#[derive(Debug, Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
     item: Option<usize>,
-    parameter: Option<&'static str>,
+    parameter: Option<Cow<'static, str>>,
     committed_rows: Option<u64>,
-    #[source]
-    source: Option<Cause>,
+    /// Shared: a failed commit is reported to every caller of its group.
+    cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// The cause, shared: a failed commit is reported to every caller of its group.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-struct Cause(Arc<dyn StdError + Send + Sync>);
+impl fmt::Display for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Inner {
+    /// The cause itself, so that it can be downcast: the `io::Error` of a reader that failed, for one.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
@@ -115,12 +123,12 @@ impl Error {
             item: None,
             parameter: None,
             committed_rows: None,
-            source: None,
+            cause: None,
         }))
     }
 
     pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.0.source = Some(Cause(Arc::new(source)));
+        self.0.cause = Some(Arc::new(source));
         self
     }
 
@@ -131,8 +139,8 @@ impl Error {
     }
 
     /// Names the parameter that the message is about.
-    pub(crate) fn with_parameter(mut self, parameter: &'static str) -> Self {
-        self.0.parameter = Some(parameter);
+    pub(crate) fn with_parameter(mut self, parameter: impl Into<Cow<'static, str>>) -> Self {
+        self.0.parameter = Some(parameter.into());
         self
     }
 
@@ -160,10 +168,11 @@ impl Error {
         self.0.item
     }
 
-    /// The parameter that the error is about, by its name in the HTTP API: a query's (`filter[flow_id]`, `per_page`),
-    /// or a pool's field (`name`, `description`). None if the error is about none of these, such as an unknown one.
+    /// The parameter that the error is about, by its name in the HTTP API: a query's (`filter[flow_id]`, `per_page`,
+    /// also one that does not exist), a pool's field (`name`, `description`), or `ids`. None if the error is about none
+    /// of these.
     pub fn parameter(&self) -> Option<&str> {
-        self.0.parameter
+        self.0.parameter.as_deref()
     }
 
     /// How many rows an import with [`commit_every`](crate::ImportOptions::commit_every) had committed when it

@@ -100,13 +100,16 @@
 //!
 //! # More
 //!
-//! [The design](design) tells how the store is built, what is in the file, and what was measured;
+//! [The endpoints](endpoints) lists each endpoint and parameter of the HTTP API beside the call that stands for it;
+//! [the design](design) tells how the store is built, what is in the file, and what was measured;
 //! [the changelog](changelog) what changed.
 
 mod csv;
 mod dedupe;
 #[doc = include_str!("design.md")]
 pub mod design {}
+#[doc = include_str!("endpoints.md")]
+pub mod endpoints {}
 #[doc = include_str!("../CHANGELOG.md")]
 pub mod changelog {}
 mod disk;

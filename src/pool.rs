@@ -224,7 +224,7 @@ impl Pool {
     ///
     /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `OutcomeUnknown` or `Storage`.
     pub fn delete_records(&self, ids: &[RecordId]) -> Result<u64> {
-        check_batch_len(ids.len())?;
+        check_batch_len(ids.len()).map_err(|error| error.with_parameter("ids"))?;
         let (pool, ids) = (self.id, ids.to_vec());
         let weight = Weight { items: ids.len(), bytes: 0 };
         self.shared.engine.submit(weight, move |group| Ok(group.pool(pool)?.delete_ids(&ids)))

@@ -59,8 +59,8 @@ impl Drop for Shared {
 /// use datapool_store::{DataPoolStore, Key, Mode, Origin, Verdicts};
 ///
 /// # async fn run(store: DataPoolStore, orders: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
-/// let pool = store.get_or_create_pool("orders")?;
 /// let verdicts = tokio::task::spawn_blocking(move || {
+///     let pool = store.get_or_create_pool("orders")?;
 ///     pool.dedupe(Mode::FilterAndTrack, &orders, |o| Key::new(37, o), &Origin::none())
 /// })
 /// .await??;

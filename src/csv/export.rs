@@ -101,7 +101,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidQuery` for a filter's bad term; `Io` if the writer fails; `NotFound`; `Storage`.
+    /// `InvalidQuery` for a filter's bad term; `Io` if the writer fails; `NotFound`; `Storage`. What the writer has got
+    /// by then is a beginning that looks whole: it is the caller's to mark or discard.
     pub fn export_csv(&self, writer: impl Write, options: &ExportOptions) -> Result<ExportReport> {
         let scan = self.scan(&options.filter)?;
         let mut csv = csv::WriterBuilder::new().buffer_capacity(64 << 10).from_writer(writer);

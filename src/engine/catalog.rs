@@ -134,7 +134,8 @@ impl Engine {
             None => Ok(()),
             Some(id) => Err(Error::already_exists(format!(
                 "the name {name:?} is taken by data pool {id}; names are unique"
-            ))),
+            ))
+            .with_parameter("name")),
         }
     }
 }

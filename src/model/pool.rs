@@ -28,6 +28,8 @@ pub struct DataPool {
 /// Deserializes from the HTTP API's body, `{"name", "description"}`; the description may be absent or null.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NewPool {
+    // An absent name is refused as an empty one is, by name and limit.
+    #[serde(default)]
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) description: Option<String>,

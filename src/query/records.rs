@@ -233,6 +233,12 @@ impl RecordQuery {
         self
     }
 
+    /// The filter alone, for calls that take one: counting, scanning, exporting, deleting what a query string names.
+    #[must_use]
+    pub fn into_filter(self) -> RecordFilter {
+        self.filter
+    }
+
     /// The order. Default: oldest first.
     #[must_use]
     pub fn sort(mut self, sort: RecordSort) -> Self {

@@ -43,13 +43,15 @@ pub(super) fn parameters(text: &str) -> Result<Vec<(String, String)>> {
     let mut parameters = Vec::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (name, value) = (decoded(name)?, decoded(value)?);
+        let name = decoded(name)?;
+        let value = decoded(value).map_err(|error| error.with_parameter(name.clone()))?;
         if !name.ends_with("[]") && !seen.insert(name.clone()) {
             return Err(Error::invalid_query(format!(
                 "{} is given twice, the second time as {}; each parameter is allowed once",
                 shown(&name),
                 shown(&value)
-            )));
+            ))
+            .with_parameter(name));
         }
         parameters.push((name, value));
     }
@@ -155,9 +157,7 @@ pub(super) fn choices<T: Copy + Ord>(
 
 /// No listing has this parameter, or this listing does not.
 pub(super) fn unknown(name: &str, allowed: &[&str]) -> Error {
-    Error::invalid_query(format!(
-        "{} is no parameter of this listing; allowed are {}",
-        shown(name),
-        allowed.join(", ")
-    ))
+    let (shown, allowed) = (shown(name), allowed.join(", "));
+    Error::invalid_query(format!("{shown} is no parameter of this listing; allowed are {allowed}"))
+        .with_parameter(name.to_owned())
 }

@@ -36,3 +36,4 @@ mod pools;
 mod query_strings;
 mod registry;
 mod support;
+mod under_load;

@@ -225,10 +225,18 @@ fn what_the_api_has_no_words_for_is_listed_with_brackets() {
 
 /// The messages of record queries, then of pool queries.
 const REFUSED: [(&str, Option<&str>, &str); 22] = [
-    ("flow_id=1", None, "\"flow_id\" is no parameter of this listing; allowed are filter[flow_id],"),
-    ("filter[name]=x", None, "\"filter[name]\" is no parameter of this listing"),
-    ("filter[flow_id][]=x", None, "\"filter[flow_id][]\" is no parameter of this listing"),
-    ("page=1&page=2", None, "\"page\" is given twice, the second time as \"2\""),
+    (
+        "flow_id=1",
+        Some("flow_id"),
+        "\"flow_id\" is no parameter of this listing; allowed are filter[flow_id],",
+    ),
+    ("filter[name]=x", Some("filter[name]"), "\"filter[name]\" is no parameter of this listing"),
+    (
+        "filter[flow_id][]=x",
+        Some("filter[flow_id][]"),
+        "\"filter[flow_id][]\" is no parameter of this listing",
+    ),
+    ("page=1&page=2", Some("page"), "\"page\" is given twice, the second time as \"2\""),
     ("page=0", Some("page"), "page is 0; pages count from 1"),
     ("page=", Some("page"), "page is \"\"; allowed are whole numbers from 1"),
     ("page=+1", Some("page"), "page is \" 1\"; allowed are whole numbers from 1"),
@@ -261,8 +269,8 @@ const REFUSED: [(&str, Option<&str>, &str); 22] = [
         Some("filter[created_after]"),
         "filter[created_after]: \"soon\" is not a timestamp",
     ),
-    ("filter[value]=%4", None, "\"%4\" has a % without two hexadecimal digits"),
-    ("filter[value]=%ff", None, "\"%ff\" does not decode to UTF-8"),
+    ("filter[value]=%4", Some("filter[value]"), "\"%4\" has a % without two hexadecimal digits"),
+    ("filter[value]=%ff", Some("filter[value]"), "\"%ff\" does not decode to UTF-8"),
 ];
 
 #[test]
@@ -277,8 +285,8 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         assert!(error.to_string().starts_with(message), "{text}: {error}");
     }
     for (text, parameter) in [
-        ("filter[flow_id]=1", None),
-        ("cursor=1", None),
+        ("filter[flow_id]=1", Some("filter[flow_id]")),
+        ("cursor=1", Some("cursor")),
         ("sort=id", Some("sort")),
         ("include=flow", Some("include")),
         ("filter[id]=one", Some("filter[id]")),

@@ -1,0 +1,642 @@
+//! Proves the mapping: all nine endpoints over loopback, with a real HTTP client, and each kind of error.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails so")]
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use datapool_store::testing::{self, Disk, Sizes};
+use datapool_store::{DataPoolStore, EntityType, Flow, Key, ManualClock, Mode, Origin, StoreOptions, limits};
+use reqwest::multipart::{Form, Part};
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+
+const KEY: &str = "the tests' key";
+const NOTHING: Value = Value::Null;
+
+/// A form with a file, by hand.
+const FORM_BEFORE_FILE: &str = "--end\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n";
+const CUT_FILE: &str = "value,entity_type_id\nA-1,37\nA-";
+const FORM_AFTER_FILE: &str = "\r\n--end--\r\n";
+
+/// A server on a free port, and a client of it.
+struct Api {
+    /// The store behind the server: tracking has no endpoint.
+    store: DataPoolStore,
+    address: SocketAddr,
+    client: Client,
+}
+
+impl Api {
+    async fn start() -> Self {
+        Self::over(DataPoolStore::in_memory().unwrap()).await
+    }
+
+    async fn over(store: DataPoolStore) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = http_api::router(store.clone(), KEY);
+        tokio::spawn(async { axum::serve(listener, router).await });
+        Self { store, address, client: Client::builder().no_proxy().build().unwrap() }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.address)).header("X-API-Key", KEY)
+    }
+
+    /// The status and the JSON that answer a body; [`NOTHING`] stands for none.
+    async fn send(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let request = self.request(method, path);
+        answer(if body == NOTHING { request } else { request.json(&body) }).await
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        self.send(Method::GET, path, NOTHING).await
+    }
+
+    /// One field of each item on a page.
+    async fn listed(&self, path: &str, field: &str) -> Vec<Value> {
+        let (status, page) = self.get(path).await;
+        assert_eq!(status, 200, "{path}: {page}");
+        page["data"].as_array().unwrap().iter().map(|item| item[field].clone()).collect()
+    }
+
+    async fn total(&self, pool: u64) -> Value {
+        self.get(&format!("/data-pool/{pool}/deduped-data")).await.1["meta"]["total"].clone()
+    }
+
+    async fn make_pool(&self, name: &str) -> u64 {
+        let (status, made) = self.send(Method::POST, "/data-pool", json!({ "name": name })).await;
+        assert_eq!(status, 201, "{made}");
+        made["data"]["id"].as_u64().unwrap()
+    }
+
+    async fn import(&self, pool: u64, file: &str) -> (u16, Value) {
+        let part = Part::text(file.to_owned()).file_name("values.csv");
+        let path = format!("/data-pool/{pool}/deduped-data/import");
+        answer(self.request(Method::POST, &path).multipart(Form::new().part("file", part))).await
+    }
+
+    async fn download(&self, pool: u64) -> String {
+        let path = format!("/data-pool/{pool}/deduped-data/download");
+        let response = self.request(Method::GET, &path).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/csv; charset=utf-8");
+        response.text().await.unwrap()
+    }
+
+    /// Tracks values as one step of a flow does.
+    fn track(&self, pool: u64, flow: &str, entity_type: u32, values: &[&str]) {
+        let pool = self.store.pool(pool).unwrap();
+        let origin = Origin::new(flow, format!("{flow} run"), format!("{flow} step"));
+        let _ = pool.dedupe(Mode::Track, values, |value| Key::new(entity_type, *value), &origin).unwrap();
+    }
+
+    /// A connection that has sent a request's head by hand, and that the server closes after its answer.
+    async fn connect(&self, head: &str) -> TcpStream {
+        let mut connection = TcpStream::connect(self.address).await.unwrap();
+        let head =
+            format!("{head}\r\nHost: {}\r\nX-API-Key: {KEY}\r\nConnection: close\r\n\r\n", self.address);
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection
+    }
+
+    /// A connection that has sent an import's form as far as `file` goes, of so many bytes in all.
+    async fn begin_import(&self, pool: u64, file: &str, length: usize) -> TcpStream {
+        let head = format!(
+            "POST /data-pool/{pool}/deduped-data/import HTTP/1.1\r\n\
+             Content-Type: multipart/form-data; boundary=end\r\nContent-Length: {length}"
+        );
+        let mut connection = self.connect(&head).await;
+        connection.write_all(FORM_BEFORE_FILE.as_bytes()).await.unwrap();
+        connection.write_all(file.as_bytes()).await.unwrap();
+        connection
+    }
+
+    /// A connection that has asked for a download, and that has read its first byte.
+    async fn begin_download(&self, pool: u64) -> TcpStream {
+        let mut connection =
+            self.connect(&format!("GET /data-pool/{pool}/deduped-data/download HTTP/1.1")).await;
+        assert_eq!(connection.read_u8().await.unwrap(), b'H');
+        connection
+    }
+}
+
+async fn answer(request: RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.unwrap();
+    let (status, text) = (response.status().as_u16(), response.text().await.unwrap());
+    (status, if text.is_empty() { NOTHING } else { serde_json::from_str(&text).unwrap() })
+}
+
+/// The message of a 422, which stands under that parameter alone.
+fn invalid((status, body): (u16, Value), parameter: &str) -> String {
+    assert_eq!(status, 422, "{body}");
+    assert_eq!(body["errors"], json!({ parameter: [body["message"]] }), "{body}");
+    body["message"].as_str().unwrap().to_owned()
+}
+
+/// The rows of a CSV file, the header apart, in any order.
+fn rows(file: &str) -> (&str, BTreeSet<&str>) {
+    let (header, rows) = file.split_once('\n').unwrap();
+    (header, rows.lines().collect())
+}
+
+/// A file of more bytes than the buffers between a server and a client that does not read.
+fn large_file() -> String {
+    let row = |number: u32| format!("{number:02000},37\n");
+    format!("value,entity_type_id\n{}", (0..15_000).map(row).collect::<String>())
+}
+
+/// Runs a test whose server has one thread for calls of the store: while one is kept, no other is answered.
+fn with_one_thread(test: impl Future<Output = ()>) {
+    let mut builder = runtime::Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(1).build().unwrap().block_on(test);
+}
+
+/// All nine, with `{}` where the pool's id belongs.
+fn endpoints(pool: &str) -> [(Method, String); 9] {
+    [
+        (Method::GET, "/data-pool"),
+        (Method::POST, "/data-pool"),
+        (Method::GET, "/data-pool/{}"),
+        (Method::PUT, "/data-pool/{}"),
+        (Method::DELETE, "/data-pool/{}"),
+        (Method::GET, "/data-pool/{}/deduped-data"),
+        (Method::GET, "/data-pool/{}/deduped-data/download"),
+        (Method::POST, "/data-pool/{}/deduped-data/import"),
+        (Method::DELETE, "/data-pool/{}/deduped-data/delete-records"),
+    ]
+    .map(|(method, path)| (method, path.replace("{}", pool)))
+}
+
+#[tokio::test]
+async fn no_endpoint_answers_without_the_key() {
+    let api = Api::start().await;
+    let pool = api.make_pool("orders").await;
+    for (method, path) in endpoints(&pool.to_string()) {
+        for key in [None, Some(""), Some("another key"), Some("the tests' key and more")] {
+            let request = api.client.request(method.clone(), format!("http://{}{path}", api.address));
+            let request = key.into_iter().fold(request, |request, key| request.header("X-API-Key", key));
+            let (status, body) = answer(request).await;
+            assert_eq!(status, 401, "{method} {path} with {key:?}");
+            assert_eq!(body, json!({ "message": "the header X-API-Key is missing or wrong" }));
+        }
+    }
+    assert_eq!(api.listed("/data-pool", "name").await, ["orders"]);
+}
+
+#[tokio::test]
+async fn a_pool_that_does_not_exist_is_not_found() {
+    let api = Api::start().await;
+    for id in ["7", "orders", "-1", "18446744073709551616"] {
+        for (method, path) in endpoints(id).into_iter().skip(2) {
+            let (status, body) = match path.rsplit('/').next().unwrap() {
+                "import" => {
+                    let form = Form::new().part("file", Part::text("value,entity_type_id\n").file_name("f"));
+                    answer(api.request(method.clone(), &path).multipart(form)).await
+                }
+                _ => api.send(method.clone(), &path, json!({ "ids": [1] })).await,
+            };
+            assert_eq!(status, 404, "{method} {path}: {body}");
+            assert!(body["message"].is_string() && body["errors"].is_null(), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused_in_json() {
+    let api = Api::start().await;
+    assert_eq!(api.get("/data-pools").await, (404, json!({ "message": "404 Not Found" })));
+    let refused = api.send(Method::PATCH, "/data-pool/1", json!({})).await;
+    assert_eq!(refused, (405, json!({ "message": "405 Method Not Allowed" })));
+}
+
+#[tokio::test]
+async fn a_pool_is_made_shown_changed_and_deleted() {
+    let api = Api::start().await;
+    let body = json!({ "name": "orders", "description": "from the shop" });
+    let (status, made) = api.send(Method::POST, "/data-pool", body).await;
+    assert_eq!(
+        (status, &made["data"]["name"], &made["data"]["description"]),
+        (201, &json!("orders"), &json!("from the shop"))
+    );
+    let path = format!("/data-pool/{}", made["data"]["id"]);
+    assert_eq!(api.get(&path).await, (200, made.clone()));
+
+    let (status, renamed) = api.send(Method::PUT, &path, json!({ "name": "sales" })).await;
+    assert_eq!((status, &renamed["data"]["name"]), (200, &json!("sales")));
+    assert_eq!(renamed["data"]["description"], "from the shop");
+    let (status, cleared) = api.send(Method::PUT, &path, json!({ "description": null })).await;
+    assert_eq!((status, &cleared["data"]["description"]), (200, &NOTHING));
+    assert_eq!(cleared["data"]["name"], "sales");
+    assert_eq!(cleared["data"]["created_at"], made["data"]["created_at"]);
+
+    assert_eq!(api.send(Method::DELETE, &path, NOTHING).await, (204, NOTHING));
+    assert_eq!(api.get(&path).await.0, 404);
+    assert_eq!(api.send(Method::DELETE, &path, NOTHING).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_pools_bad_field_is_named() {
+    let api = Api::start().await;
+    let path = format!("/data-pool/{}", api.make_pool("orders").await);
+    api.make_pool("customers").await;
+    for (body, parameter) in [
+        (json!({ "name": "ab" }), "name"),
+        (json!({ "name": "n".repeat(101) }), "name"),
+        (json!({ "name": 5 }), "name"),
+        (json!({ "name": "customers" }), "name"),
+        (json!({ "name": "fine", "description": "d".repeat(256) }), "description"),
+        (json!({ "name": "fine", "description": ["d"] }), "description"),
+    ] {
+        invalid(api.send(Method::POST, "/data-pool", body.clone()).await, parameter);
+        invalid(api.send(Method::PUT, &path, body).await, parameter);
+    }
+    let missing = api.send(Method::POST, "/data-pool", json!({ "description": "of what?" })).await;
+    assert_eq!(invalid(missing, "name"), "missing field `name`");
+    assert_eq!(api.listed("/data-pool", "name").await, ["orders", "customers"]);
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_object_is_invalid() {
+    let api = Api::start().await;
+    let path = format!("/data-pool/{}", api.make_pool("orders").await);
+    for body in ["", "{", "name=sales", "[\"sales\"]", "\"sales\"", "{\"name\": \"sales\"} {}"] {
+        let send = |method, path: &str| answer(api.request(method, path).body(body));
+        invalid(send(Method::POST, "/data-pool").await, "name");
+        invalid(send(Method::PUT, &path).await, "body");
+        invalid(send(Method::DELETE, &format!("{path}/deduped-data/delete-records")).await, "ids");
+    }
+    assert_eq!(api.listed("/data-pool", "name").await, ["orders"]);
+}
+
+#[tokio::test]
+async fn pools_are_filtered_and_sorted() {
+    let clock = ManualClock::starting_at("2013-01-01".parse().unwrap());
+    let api = Api::over(StoreOptions::new().clock(clock.clone()).open_in_memory().unwrap()).await;
+    for name in ["shop orders", "Shop customers", "50% off & more"] {
+        api.make_pool(name).await;
+        clock.advance(Duration::from_hours(1));
+    }
+    for (query, ids) in [
+        ("", json!([1, 2, 3])),
+        ("?filter[name]=shop", json!([1, 2])),
+        ("?filter[id]=3,1", json!([1, 3])),
+        ("?filter[,]=Shop+customers,3", json!([2, 3])),
+        ("?filter[id]=1,2&filter[name]=CUSTOMERS", json!([2])),
+        ("?filter%5Bname%5D=50%25%20off%20%26", json!([3])),
+        ("?include=name,description&sort=-created_at", json!([3, 2, 1])),
+        ("?sort=created_at&per_page=2&page=2", json!([3])),
+        ("?page=9", json!([])),
+    ] {
+        assert_eq!(json!(api.listed(&format!("/data-pool{query}"), "id").await), ids, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_single_pool_is_held_to_the_listings_parameters() {
+    let api = Api::start().await;
+    let path = format!("/data-pool/{}", api.make_pool("orders").await);
+    let (status, shown) = api.get(&format!("{path}?filter[name]=order&include=name&page=3")).await;
+    assert_eq!((status, &shown["data"]["name"]), (200, &json!("orders")));
+    assert_eq!(api.get(&format!("{path}?filter[name]=customers")).await.0, 404);
+    invalid(api.get(&format!("{path}?per_page=101")).await, "per_page");
+}
+
+#[tokio::test]
+async fn following_the_next_links_shows_each_item_once() {
+    let api = Api::start().await;
+    for number in 0..23 {
+        api.make_pool(&format!("pool {number}")).await;
+    }
+    let numbers: Vec<String> = (0..23).map(|number| format!("café {number}")).collect();
+    api.track(1, "shop", 37, &numbers.iter().map(String::as_str).collect::<Vec<_>>());
+    for (listing, query) in [
+        ("/data-pool", "?filter[name]=pool+&sort=-created_at&per_page=5"),
+        ("/data-pool/1/deduped-data", "?filter[flow_id]=shop&sort=-id&per_page=5"),
+    ] {
+        let (mut ids, mut next) = (Vec::new(), json!(query));
+        while let Some(query) = next.as_str() {
+            let (status, page) = api.get(&format!("{listing}{query}")).await;
+            assert_eq!((status, &page["meta"]["total"]), (200, &json!(23)), "{query}");
+            ids.extend(page["data"].as_array().unwrap().iter().map(|item| item["id"].as_u64().unwrap()));
+            next = page["links"]["next"].clone();
+        }
+        assert_eq!(ids, (1..=23).rev().collect::<Vec<u64>>(), "{listing}");
+    }
+}
+
+#[tokio::test]
+async fn records_are_filtered_sorted_and_bring_along_what_is_included() {
+    let clock = ManualClock::starting_at("2013-01-01".parse().unwrap());
+    let api = Api::over(StoreOptions::new().clock(clock.clone()).open_in_memory().unwrap()).await;
+    api.store.put_flow(Flow::new("shop", "Shop to ERP")).unwrap();
+    api.store.put_entity_type(EntityType::new(37, "orders")).unwrap();
+    let pool = api.make_pool("orders").await;
+    api.track(pool, "shop", 37, &["A-1", "A,2"]);
+    clock.advance(Duration::from_hours(1));
+    api.track(pool, "till", 47, &["grün & 100%", "A-1"]);
+    let path = format!("/data-pool/{pool}/deduped-data");
+    for (query, ids) in [
+        ("", json!([1, 2, 3, 4])),
+        ("?filter[flow_id]=shop", json!([1, 2])),
+        ("?filter[flow_run_id]=shop+run,till%20run&sort=-id", json!([4, 3, 2, 1])),
+        ("?filter[step_id]=till%20step&filter[value]=A-1", json!([4])),
+        ("?filter[entity_type_id]=47,54", json!([3, 4])),
+        ("?filter[value]=A,2", json!([2])),
+        ("?filter%5Bvalue%5D=gr%C3%BCn+%26%20100%25", json!([3])),
+        ("?filter[created_after]=2013-01-01T00:00:00Z", json!([3, 4])),
+        ("?filter[created_before]=2013-01-01T02:00:00%2B01:00", json!([1, 2])),
+        ("?filter[created_before]=2013-01-01T02:00:00+01:00", json!([1, 2])),
+        ("?sort=-created_at&per_page=3&page=2", json!([1])),
+    ] {
+        assert_eq!(json!(api.listed(&format!("{path}{query}"), "id").await), ids, "{query}");
+    }
+
+    let includes = "include=flow,flowRun,flowStep,entityType,dataPool";
+    let (_, page) = api.get(&format!("{path}?{includes}&per_page=1")).await;
+    let record = &page["data"][0];
+    assert_eq!((&record["flow"]["name"], &record["flow_run"]), (&json!("Shop to ERP"), &NOTHING));
+    assert_eq!(
+        (&record["entity_type"]["name"], &record["data_pool"]["id"]),
+        (&json!("orders"), &json!(pool))
+    );
+    let meta = json!({ "current_page": 1, "from": 1, "last_page": 4, "per_page": 1, "to": 1, "total": 4 });
+    assert_eq!(page["meta"], meta);
+}
+
+#[tokio::test]
+async fn a_bad_query_names_its_parameter() {
+    let api = Api::start().await;
+    let pool = api.make_pool("orders").await;
+    let records = format!("/data-pool/{pool}/deduped-data");
+    for (path, query, parameter) in [
+        ("/data-pool", "page=0", "page"),
+        ("/data-pool", "per_page=many", "per_page"),
+        ("/data-pool", "sort=name", "sort"),
+        ("/data-pool", "include=records", "include"),
+        ("/data-pool", "filter[id]=1,,2", "filter[id]"),
+        (&records, "per_page=101", "per_page"),
+        (&records, "sort=value", "sort"),
+        (&records, "include=flow,user", "include"),
+        (&records, "filter%5Bentity_type_id%5D=orders", "filter[entity_type_id]"),
+        (&records, "filter[created_after]=yesterday", "filter[created_after]"),
+        (&records, "filter[value]=", "filter[value]"),
+    ] {
+        let message = invalid(api.get(&format!("{path}?{query}")).await, parameter);
+        assert!(message.starts_with(parameter), "{query}: {message}");
+    }
+    // The library says in its message alone which parameter is unknown or given twice.
+    for query in ["filter[name]=x", "page=1&page=2", "page=%zz"] {
+        invalid(api.get(&format!("{records}?{query}")).await, "query");
+    }
+}
+
+#[tokio::test]
+async fn a_download_imports_back_to_the_same_set() {
+    let api = Api::start().await;
+    let (source, copy) = (api.make_pool("source").await, api.make_pool("copy").await);
+    api.track(source, "shop", 37, &["A-1", "with \"quotes\", and commas", "two\r\nlines", "grün"]);
+    api.track(source, "shop", 47, &["A-1"]);
+    let file = api.download(source).await;
+    assert!(file.starts_with("value,entity_type_id\nA-1,37\n"), "{file}");
+
+    let report = json!({ "rows": 5, "added": 5, "skipped": 0, "bad_rows": 0, "errors": [] });
+    assert_eq!(api.import(copy, &file).await, (200, report));
+    assert_eq!(api.download(copy).await, file);
+}
+
+#[tokio::test]
+async fn importing_a_file_twice_doubles_it() {
+    let api = Api::start().await;
+    let pool = api.make_pool("orders").await;
+    for total in [2, 4] {
+        assert_eq!(api.import(pool, "entity_type_id,value,note\n37,A-1,x\n37,A-2,y\n").await.0, 200);
+        assert_eq!(api.total(pool).await, total);
+    }
+    assert_eq!(api.listed(&format!("/data-pool/{pool}/deduped-data"), "flow_id").await, [NOTHING; 4]);
+}
+
+#[tokio::test]
+async fn a_bad_file_is_invalid_and_adds_nothing() {
+    let api = Api::start().await;
+    let pool = api.make_pool("orders").await;
+    for (file, place) in [
+        ("", "line 1:"),
+        ("value\nA-1\n", "line 1:"),
+        ("value,entity_type_id\nA-1,37\nA-2,orders\n", "line 3, column 2:"),
+        ("value,entity_type_id\nA-1,37\n,37\n", "line 3, column 1:"),
+        ("value,entity_type_id\nA-1,37\nA-2\n", "line 3:"),
+        ("value,entity_type_id\nA-1,37\n\"A-2,37\n", "line 3:"),
+    ] {
+        let message = invalid(api.import(pool, file).await, "file");
+        assert!(message.starts_with(place), "{file:?}: {message}");
+    }
+    assert_eq!(api.total(pool).await, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_hears_of_an_early_bad_row() {
+    let api = Api::start().await;
+    let pool = api.make_pool("orders").await;
+    let file = large_file().replacen("37", "orders", 1);
+    let length = FORM_BEFORE_FILE.len() + file.len() + FORM_AFTER_FILE.len();
+    let (mut client, mut refusal) = (api.begin_import(pool, &file, length).await, String::new());
+    client.write_all(FORM_AFTER_FILE.as_bytes()).await.unwrap();
+    client.read_to_string(&mut refusal).await.unwrap();
+    assert!(refusal.starts_with("HTTP/1.1 422") && refusal.contains("line 2, column 2:"), "{refusal}");
+}
+
+#[tokio::test]
+async fn an_import_needs_a_form_with_a_file() {
+    let api = Api::start().await;
+    let pool = api.make_pool("orders").await;
+    let path = format!("/data-pool/{pool}/deduped-data/import");
+    let import = || api.request(Method::POST, &path);
+    let other_fields = || Form::new().text("note", "from the shop").text("csv", "value,entity_type_id\n");
+    invalid(answer(import().body("value,entity_type_id\nA-1,37\n")).await, "file");
+    invalid(answer(import().multipart(other_fields())).await, "file");
+    let by_hand = import().header("Content-Type", "multipart/form-data; boundary=end");
+    invalid(answer(by_hand.body(format!("{FORM_BEFORE_FILE}{CUT_FILE}"))).await, "file");
+    assert_eq!(api.total(pool).await, 0);
+
+    let form = other_fields().text("file", "value,entity_type_id\nA-1,37\n");
+    assert_eq!(answer(import().multipart(form)).await.0, 200);
+    assert_eq!(api.total(pool).await, 1);
+}
+
+#[tokio::test]
+async fn hundreds_of_thousands_of_rows_stream_in_and_out() {
+    let api = Api::start().await;
+    let (source, copy) = (api.make_pool("source").await, api.make_pool("copy").await);
+    let row = |number: u32| format!("order number {number:08},{}\n", 37 + number % 3);
+    let file = format!("value,entity_type_id\n{}", (0..300_000).map(row).collect::<String>());
+    assert!(file.len() > 5 << 20);
+    assert_eq!(api.import(source, &file).await.1["added"], 300_000);
+
+    let downloaded = api.download(source).await;
+    assert_eq!(rows(&downloaded), rows(&file));
+    assert_eq!(api.import(copy, &downloaded).await.1["added"], 300_000);
+    assert_eq!(api.download(copy).await, downloaded);
+}
+
+#[tokio::test]
+async fn records_are_deleted_by_id_and_unknown_ids_count_nothing() {
+    let api = Api::start().await;
+    let pool = api.make_pool("orders").await;
+    api.track(pool, "shop", 37, &["A-1", "A-2", "A-3"]);
+    let path = format!("/data-pool/{pool}/deduped-data");
+    let delete = |ids: Value| {
+        let request = api.request(Method::DELETE, &format!("{path}/delete-records"));
+        answer(request.json(&json!({ "ids": ids })))
+    };
+    assert_eq!(delete(json!([1, 3, 3, 99])).await, (200, json!({ "deleted": 2 })));
+    assert_eq!(delete(json!([1])).await, (200, json!({ "deleted": 0 })));
+    assert_eq!(api.listed(&path, "value").await, ["A-2"]);
+
+    invalid(delete(json!("2")).await, "ids");
+    invalid(delete(json!([2, -1])).await, "ids[1]");
+    let too_many = invalid(delete(json!(vec![1; limits::BATCH_MAX_ITEMS + 1])).await, "ids");
+    assert!(too_many.contains("BATCH_MAX_ITEMS"), "{too_many}");
+    assert_eq!(api.total(pool).await, 1);
+}
+
+#[tokio::test]
+async fn a_body_that_no_call_takes_is_refused_in_json() {
+    let api = Api::start().await;
+    let pool = api.make_pool("orders").await;
+    // One byte more than axum's own limit: with all of it read, the answer is not lost to a reset connection.
+    let body = vec![b' '; (2 << 20) + 1];
+    let refused = answer(api.request(Method::PUT, &format!("/data-pool/{pool}")).body(body)).await;
+    assert_eq!(refused, (413, json!({ "message": "413 Payload Too Large" })));
+}
+
+#[tokio::test]
+async fn an_export_that_fails_midway_breaks_the_download() {
+    let api = Api::start().await;
+    let pool = api.make_pool("orders").await;
+    assert_eq!(api.import(pool, &large_file()).await.0, 200);
+    let path = format!("/data-pool/{pool}/deduped-data/download");
+    let mut response = api.request(Method::GET, &path).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.chunk().await.unwrap().unwrap().starts_with(b"value,entity_type_id\n"));
+
+    assert_eq!(api.send(Method::DELETE, &format!("/data-pool/{pool}"), NOTHING).await.0, 204);
+    let broken = loop {
+        match response.chunk().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the download looks complete"),
+            Err(error) => break error,
+        }
+    };
+    assert!(broken.is_body() || broken.is_decode(), "{broken:?}");
+}
+
+/// A disk in memory that loses its power.
+#[derive(Debug, Clone, Default)]
+struct FailingDisk {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    is_dead: Arc<AtomicBool>,
+}
+
+impl FailingDisk {
+    fn bytes(&self) -> io::Result<MutexGuard<'_, Vec<u8>>> {
+        if self.is_dead.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the secret disk is dead"));
+        }
+        Ok(self.bytes.lock().unwrap())
+    }
+}
+
+impl Disk for FailingDisk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.bytes()?.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        out.copy_from_slice(&self.bytes()?[start..start + out.len()]);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.bytes()?.resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.bytes().map(drop)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        self.bytes()?[start..start + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_failing_disk_is_a_server_error_without_details() {
+    let disk = FailingDisk::default();
+    let api = Api::over(testing::on_disk(disk.clone(), &StoreOptions::new(), Sizes::SMALL).unwrap()).await;
+    let pool = api.make_pool("orders").await;
+    disk.is_dead.store(true, Ordering::SeqCst);
+    let error = (500, json!({ "message": "Server Error" }));
+    assert_eq!(api.send(Method::POST, "/data-pool", json!({ "name": "customers" })).await, error);
+    assert_eq!(api.import(pool, "value,entity_type_id\nA-1,37\n").await, error);
+}
+
+#[test]
+fn a_client_that_goes_away_frees_its_thread_and_adds_nothing() {
+    with_one_thread(async {
+        let api = Api::start().await;
+        let pool = api.make_pool("orders").await;
+        drop(api.begin_import(pool, CUT_FILE, 1_000_000).await);
+        assert_eq!(api.total(pool).await, 0);
+
+        assert_eq!(api.import(pool, &large_file()).await.0, 200);
+        drop(api.begin_download(pool).await);
+        assert_eq!(api.total(pool).await, 15_000);
+    });
+}
+
+#[test]
+fn a_client_that_stands_still_frees_its_thread_after_a_while() {
+    with_one_thread(async {
+        let api = Api::start().await;
+        let pool = api.make_pool("orders").await;
+        assert_eq!(api.import(pool, &large_file()).await.0, 200);
+        let (mut refusal, mut download) = (String::new(), String::new());
+
+        let mut importer = api.begin_import(pool, CUT_FILE, 1_000_000).await;
+        while_hours_pass(importer.read_to_string(&mut refusal)).await.unwrap();
+        assert!(refusal.starts_with("HTTP/1.1 422"), "{refusal}");
+
+        let mut downloader = api.begin_download(pool).await;
+        assert_eq!(while_hours_pass(api.total(pool)).await, 15_000);
+        downloader.read_to_string(&mut download).await.unwrap();
+        assert!(!download.ends_with("\r\n0\r\n\r\n"), "the download looks complete");
+    });
+}
+
+/// Waits for work while the runtime's clock runs fast.
+async fn while_hours_pass<T>(work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::time::pause();
+    let done = loop {
+        tokio::select! {
+            biased;
+            done = &mut work => break done,
+            () = tokio::time::advance(Duration::from_hours(1)) => {}
+        }
+    };
+    tokio::time::resume();
+    done
+}

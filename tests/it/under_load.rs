@@ -1,0 +1,155 @@
+//! Proves that cursors and scans stay right while other threads insert and delete: what is there throughout appears
+//! exactly once and in order, and a scan shows nothing that came after its start.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use datapool_store::{Pool, Record, RecordFilter, RecordId, RecordQuery, RecordSort};
+
+use crate::support::{small_pool, track};
+
+/// How many records stay throughout; between any two of them lie ten that come and go.
+const STABLE: usize = 120;
+/// How often each reader goes through everything.
+const ROUNDS: usize = 8;
+
+/// A pool with stable records among others, and the ids of both.
+fn pool() -> (Pool, BTreeSet<RecordId>, Vec<RecordId>) {
+    let pool = small_pool();
+    for n in 0..STABLE {
+        track(&pool, &[format!("stable {n}")]);
+        track(&pool, &(0..10).map(|m| format!("early {n} {m}")).collect::<Vec<_>>());
+    }
+    let all: Vec<Record> = pool.scan(&RecordFilter::new()).unwrap().map(Result::unwrap).collect();
+    let (stable, others): (Vec<Record>, Vec<Record>) =
+        all.into_iter().partition(|r| r.value.starts_with("stable"));
+    (pool, stable.iter().map(|r| r.id).collect(), others.iter().map(|r| r.id).collect())
+}
+
+/// Adds and deletes until told to stop: early records one by one, and its own by value and by id.
+fn churn(pool: &Pool, writer: usize, early: &[RecordId], stop: &AtomicBool) {
+    let mut round = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let values: Vec<String> = (0..7).map(|n| format!("churn {writer} {round} {n}")).collect();
+        track(pool, &values);
+        if let Some(id) = early.get(round) {
+            assert_eq!(pool.delete_records(&[*id]).unwrap(), 1);
+        }
+        // All of them, so that the pool stays small however long the readers take.
+        let filter = values.iter().fold(RecordFilter::new(), RecordFilter::value);
+        assert_eq!(pool.delete_where(&filter).unwrap(), 7);
+        round += 1;
+    }
+}
+
+/// Runs readers while two writers churn.
+fn under_load(reader: impl Fn(&Pool, &BTreeSet<RecordId>) + Sync) {
+    let (pool, stable, early) = pool();
+    let stop = AtomicBool::new(false);
+    let (first, second) = early.split_at(early.len() / 2);
+    std::thread::scope(|scope| {
+        let writers = [(0, first), (1, second)].map(|(writer, early)| {
+            let (pool, stop) = (&pool, &stop);
+            scope.spawn(move || churn(pool, writer, early, stop))
+        });
+        let readers = [(); 2].map(|()| scope.spawn(|| (0..ROUNDS).for_each(|_| reader(&pool, &stable))));
+        let outcomes = readers.map(std::thread::ScopedJoinHandle::join);
+        stop.store(true, Ordering::Relaxed);
+        for outcome in outcomes {
+            outcome.unwrap();
+        }
+        for writer in writers {
+            writer.join().unwrap();
+        }
+    });
+}
+
+/// Ids in the order they came: strictly in that order, and all stable ones among them.
+fn assert_once_and_in_order(mut ids: Vec<RecordId>, sort: RecordSort, stable: &BTreeSet<RecordId>) {
+    if sort == RecordSort::Descending {
+        ids.reverse();
+    }
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    let missing: Vec<&RecordId> = stable.iter().filter(|id| ids.binary_search(id).is_err()).collect();
+    assert!(missing.is_empty(), "{missing:?} are missing");
+}
+
+#[test]
+fn cursors_show_what_stays_exactly_once_while_others_come_and_go() {
+    under_load(|pool, stable| {
+        for sort in [RecordSort::Ascending, RecordSort::Descending] {
+            let newest = pool.records(&RecordQuery::new().sort(RecordSort::Descending).per_page(1)).unwrap();
+            let newest = newest.data[0].id;
+            let query = RecordQuery::new().flow_id("shop").sort(sort).per_page(37);
+            let (mut ids, mut next) = (Vec::new(), Some(query.clone()));
+            while let Some(query) = next {
+                let page = pool.records(&query).unwrap();
+                assert!(page.meta.total >= page.data.len() as u64);
+                ids.extend(page.data.iter().map(|record| record.id));
+                // Writers add faster than a reader need follow.
+                let behind =
+                    page.data.last().is_some_and(|last| sort == RecordSort::Descending || last.id < newest);
+                next = page.next_cursor.filter(|_| behind).map(|cursor| query.clone().cursor(cursor));
+            }
+            assert_once_and_in_order(ids, sort, stable);
+        }
+    });
+}
+
+#[test]
+fn scans_show_what_stays_exactly_once_and_nothing_newer_than_their_start() {
+    under_load(|pool, stable| {
+        for filter in [RecordFilter::new(), RecordFilter::new().entity_type_id(37).flow_run_id("run 1")] {
+            let scan = pool.scan(&filter).unwrap();
+            let marker = track(pool, &["newer"]);
+            let ids: Vec<RecordId> = scan.map(|record| record.unwrap()).map(|record| record.id).collect();
+            assert_once_and_in_order(ids, RecordSort::Ascending, stable);
+            let ids: Vec<RecordId> =
+                pool.scan(&filter).unwrap().rev().map(|record| record.unwrap().id).collect();
+            assert_once_and_in_order(ids, RecordSort::Descending, stable);
+            assert!(marker <= 1);
+        }
+        let scan = pool.scan(&RecordFilter::new()).unwrap();
+        let after = format!("after {:?}", std::thread::current().id());
+        track(pool, &[&after]);
+        assert!(scan.map(Result::unwrap).all(|record| record.value != after), "{after} came after the start");
+        pool.delete_where(&RecordFilter::new().value(&after)).unwrap();
+    });
+}
+
+#[test]
+fn both_ends_of_a_scan_meet_once_while_others_come_and_go() {
+    under_load(|pool, stable| {
+        let mut scan = pool.scan(&RecordFilter::new()).unwrap();
+        let (mut front, mut back) = (Vec::new(), Vec::new());
+        loop {
+            match scan.next() {
+                Some(record) => front.push(record.unwrap().id),
+                None => break,
+            }
+            if let Some(record) = scan.next_back() {
+                back.push(record.unwrap().id);
+            }
+        }
+        back.reverse();
+        front.extend(back);
+        assert_once_and_in_order(front, RecordSort::Ascending, stable);
+    });
+}
+
+#[test]
+fn a_scan_and_a_cursor_end_well_when_everything_is_cleared_on_the_way() {
+    let (pool, stable, _) = pool();
+    let mut scan = pool.scan(&RecordFilter::new()).unwrap();
+    let page = pool.records(&RecordQuery::new().per_page(10)).unwrap();
+    let first: Vec<RecordId> = scan.by_ref().take(3).map(|record| record.unwrap().id).collect();
+    pool.clear().unwrap();
+    track(&pool, &["after the clear"]);
+    // What was read before may still come; nothing twice, nothing newer.
+    let rest: Vec<RecordId> = scan.map(|record| record.unwrap().id).collect();
+    let all: Vec<RecordId> = first.into_iter().chain(rest).collect();
+    assert!(all.is_sorted_by(|a, b| a < b) && all.len() < stable.len(), "{all:?}");
+    let next = pool.records(&RecordQuery::new().cursor(page.next_cursor.unwrap())).unwrap();
+    let values: Vec<&str> = next.data.iter().map(|record| record.value.as_str()).collect();
+    assert_eq!((values, next.meta.total, next.next_cursor), (vec!["after the clear"], 1, None));
+}
