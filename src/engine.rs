@@ -12,9 +12,11 @@ pub(crate) mod batch;
 mod bulk;
 mod catalog;
 mod chunk_set;
+pub(crate) mod claims;
 mod codec;
 mod database;
 pub(crate) mod draft;
+mod expiry;
 mod failure;
 mod fingerprint;
 mod flusher;
@@ -26,6 +28,7 @@ mod membership;
 mod open;
 pub(crate) mod plan;
 mod postings;
+mod prune;
 mod queue;
 mod read;
 mod record;
@@ -47,8 +50,9 @@ pub(crate) use bulk::{Present, RowSource};
 use failure::contained;
 pub(crate) use fingerprint::HashKey;
 pub(crate) use flusher::Flusher;
-pub(crate) use open::Place;
+pub(crate) use open::{Place, random_bytes};
 pub(crate) use queue::Weight;
+pub(crate) use writer::Group;
 
 use self::database::OpenDatabase;
 use self::flusher::FlushSignal;
@@ -67,6 +71,7 @@ use crate::time::Clock;
 pub(crate) struct Engine {
     geometry: Geometry,
     tuning: Tuning,
+    store_id: u128,
     hash_key: HashKey,
     clock: Clock,
     durability: Durability,
@@ -101,6 +106,9 @@ struct WriterCore {
     pools: HashMap<PoolId, WriterPool>,
     /// Pools with folds to finish, filters to build, segments to drop.
     work: BTreeSet<PoolId>,
+    /// Pools in which time makes work: records expire, claims lapse. Each commit looks at the next one of them.
+    aging: BTreeSet<PoolId>,
+    looked_at: PoolId,
 }
 
 impl std::fmt::Debug for Engine {
@@ -110,6 +118,14 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
+    pub(crate) fn store_id(&self) -> u128 {
+        self.store_id
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     pub(crate) fn hash_key(&self) -> &HashKey {
         &self.hash_key
     }
@@ -137,7 +153,7 @@ impl Engine {
     /// # Errors
     ///
     /// `NotFound` if there is no such pool.
-    pub(crate) fn view(&self, id: PoolId) -> Result<Arc<View>> {
+    fn committed_view(&self, id: PoolId) -> Result<Arc<View>> {
         if let Some(view) = self.published.read().views.get(&id) {
             return Ok(Arc::clone(view));
         }
@@ -159,9 +175,21 @@ impl Engine {
         }
     }
 
+    /// Hands out `later` from now on, unless a commit or another reader was faster.
+    fn keep_view(&self, before: &Arc<View>, later: &Arc<View>) {
+        let mut published = self.published.write();
+        if let Some(current) = published.views.get_mut(&later.state.id)
+            && Arc::ptr_eq(current, before)
+        {
+            *current = Arc::clone(later);
+        }
+    }
+
     /// Reads a pool's state from a snapshot and remembers it, unless another thread was faster.
     fn load_pool(&self, id: PoolId, snapshot: &Arc<Snapshot>) -> Result<()> {
-        let state = contained("loading a pool", || load::load(snapshot, self.geometry, &self.hash_key, id))?;
+        let state = contained("loading a pool", || {
+            load::load(snapshot, self.geometry, &self.tuning, &self.hash_key, id, self.clock.read())
+        })?;
         let Some(state) = state else { return Err(no_pool(id)) };
         let unfolded = state.unfolded();
         let mut published = self.published.write();

@@ -104,6 +104,7 @@
 //! [the design](design) tells how the store is built, what is in the file, and what was measured;
 //! [the changelog](changelog) what changed.
 
+mod claim;
 mod csv;
 mod dedupe;
 #[doc = include_str!("design.md")]
@@ -129,6 +130,7 @@ mod store;
 pub mod testing;
 mod time;
 
+pub use crate::claim::Claim;
 pub use crate::csv::{
     BadRow, CellQuoting, ExportColumns, ExportOptions, ExportReport, ImportOptions, ImportProgress,
     ImportReport, OnBadRow, OnDuplicate,
@@ -137,8 +139,8 @@ pub use crate::dedupe::{Mode, Split, Verdict, Verdicts};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
 pub use crate::model::{
-    CompositeKey, DataPool, EntityType, Flow, FlowRun, FlowStep, Included, Key, NewPool, Origin, PoolUpdate,
-    Record, Registered,
+    ClaimInfo, ClaimOutcome, ClaimToken, ClaimVerdict, CompositeKey, Confirmation, DataPool, EntityType,
+    Flow, FlowRun, FlowStep, Included, Key, NewPool, Origin, PoolUpdate, PruneReport, Record, Registered,
 };
 pub use crate::options::{Durability, IfMissing, StoreOptions};
 pub use crate::pool::{Pool, PoolSnapshot};

@@ -3,6 +3,8 @@
 //! Going over one is an error of kind [`LimitExceeded`](crate::ErrorKind::LimitExceeded) (in a listing's query,
 //! [`InvalidQuery`](crate::ErrorKind::InvalidQuery)) that names the limit and the offending size.
 
+use std::time::Duration;
+
 /// The longest value, in bytes of UTF-8. The shortest is 1.
 pub const VALUE_MAX_BYTES: usize = 4_096;
 
@@ -17,6 +19,22 @@ pub const POOL_NAME_MAX_CHARS: usize = 100;
 
 /// The longest pool description, in characters (Unicode scalar values).
 pub const DESCRIPTION_MAX_CHARS: usize = 255;
+
+/// The shortest retention of a pool.
+pub const RETENTION_MIN: Duration = Duration::from_millis(1);
+
+/// The longest retention of a pool: 36,500 days.
+pub const RETENTION_MAX: Duration = Duration::from_hours(36_500 * 24);
+
+/// The shortest lease of a claim.
+pub const LEASE_MIN: Duration = Duration::from_millis(1);
+
+/// The longest lease of a claim: 365 days.
+pub const LEASE_MAX: Duration = Duration::from_hours(365 * 24);
+
+/// How long a claim is kept after its lease ran out. Until then it can be confirmed, unless somebody took it over;
+/// then it is swept.
+pub const CLAIM_KEPT_AFTER_LEASE: Duration = Duration::from_hours(1);
 
 /// The longest flow, flow run or flow step id, in bytes of UTF-8. The shortest is 1.
 pub const ID_MAX_BYTES: usize = 64;

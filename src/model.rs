@@ -2,15 +2,23 @@
 //!
 //! Owns: the rows as users see them, and the checks of their fields. Must not know: how they are stored.
 
+mod claim;
 mod key;
+mod policy;
 mod pool;
+mod pruned;
 mod record;
 mod registered;
+mod token;
 
+pub use claim::{ClaimInfo, ClaimOutcome, ClaimVerdict, Confirmation};
 pub(crate) use key::check_value;
 pub use key::{CompositeKey, Key};
-pub(crate) use pool::DescriptionUpdate;
+pub(crate) use policy::Policy;
+pub(crate) use pool::Change;
 pub use pool::{DataPool, NewPool, PoolUpdate};
+pub use pruned::PruneReport;
 pub use record::{Included, Origin, Record};
 pub use registered::{EntityType, Flow, FlowRun, FlowStep, Registered};
 pub(crate) use registered::{RegisteredId, RegisteredKind, attributes_of};
+pub use token::ClaimToken;

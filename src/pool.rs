@@ -12,7 +12,7 @@ use crate::engine::draft::Firsts;
 use crate::engine::view::View;
 use crate::error::Result;
 use crate::ids::{PoolId, RecordId};
-use crate::model::{DataPool, Key, Origin, Record};
+use crate::model::{DataPool, Key, Origin, PruneReport, Record};
 use crate::query::{Explanation, Page, RecordFilter, RecordQuery};
 use crate::scan::Scan;
 use crate::store::Shared;
@@ -149,7 +149,7 @@ impl Pool {
         if !mode.tracks() {
             return engine.decide_only(self.id, mode, batch, firsts);
         }
-        let (id, weight) = (self.id, Weight { items: batch.len(), bytes: batch.bytes() });
+        let (id, weight) = (self.id, Weight::of(&batch));
         engine.submit(weight, move |group| group.pool(id)?.dedupe(mode, &Arc::new(batch), firsts))
     }
 
@@ -240,7 +240,7 @@ impl Pool {
     pub fn delete_keys(&self, keys: &[Key<'_>]) -> Result<u64> {
         let engine = &self.shared.engine;
         let batch = Batch::from_keys(engine.hash_key(), keys.iter().cloned())?;
-        let (pool, weight) = (self.id, Weight { items: batch.len(), bytes: batch.bytes() });
+        let (pool, weight) = (self.id, Weight::of(&batch));
         engine.submit(weight, move |group| group.pool(pool)?.delete_keys(&batch))
     }
 
@@ -265,6 +265,20 @@ impl Pool {
     pub fn clear(&self) -> Result<u64> {
         let pool = self.id;
         self.shared.engine.submit(Weight::ALONE, move |group| Ok(group.pool(pool)?.clear()))
+    }
+
+    /// Gives back the space of what is dead, and says how much that was.
+    ///
+    /// Pools do so by themselves, a little with each write; this is for pools that are written to seldom. What was given
+    /// back is used again by later writes; the file gets no shorter. Nothing that is live is read or written. Whole
+    /// segments are dropped; of a segment with live records the dead ones at its head are removed once they are more
+    /// than what is live in the pool, and at least 1,024. It works in small commits, between which others write.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `OutcomeUnknown` or `Storage`: what was given back before stays so.
+    pub fn prune(&self) -> Result<PruneReport> {
+        self.shared.engine.prune(self.id)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::engine::{Engine, Flusher, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::directory_of;
 use crate::ids::PoolId;
-use crate::model::{DataPool, NewPool, PoolUpdate};
+use crate::model::{DataPool, NewPool, PoolUpdate, PruneReport};
 use crate::options::{Durability, StoreOptions};
 use crate::pool::Pool;
 use crate::query::{Page, PoolQuery, PoolSort};
@@ -41,6 +41,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.flusher.take();
         // Nobody is left to hear of a failure; `flush` is for those who want to.
+        let _ = self.engine.store_expiry();
         let _ = self.engine.flush();
     }
 }
@@ -232,6 +233,24 @@ impl DataPoolStore {
     /// `NotFound`.
     pub fn delete_pool(&self, id: PoolId) -> Result<()> {
         self.engine().delete_pool(id)
+    }
+
+    /// Gives back the space of what is dead in any pool: [`Pool::prune`] for each of them.
+    ///
+    /// # Errors
+    ///
+    /// `OutcomeUnknown` or `Storage`: what was given back before stays so.
+    pub fn prune(&self) -> Result<PruneReport> {
+        let mut total = PruneReport::default();
+        for pool in self.engine().pool_rows()? {
+            match self.engine().prune(pool.id) {
+                Ok(report) => total += report,
+                // It was deleted meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
     }
 
     /// Waits until everything written so far is on disk. At once with [`Durability::Immediate`].

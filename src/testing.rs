@@ -23,12 +23,21 @@ pub struct Sizes {
     pub fold_slices: usize,
     /// Unfolded records of all pools together.
     pub tails_max_entries: usize,
+    /// Records that a segment has at least when retention or capacity seals it early.
+    pub early_seal_slots: u32,
 }
 
 impl Sizes {
-    /// Segments of 64 records in chunks of 16, folds of 16 in 4 slices, 64 unfolded records in all.
-    pub const SMALL: Self =
-        Self { segment_slots: 64, chunk_slots: 16, fold_entries: 16, fold_slices: 4, tails_max_entries: 64 };
+    /// Segments of 64 records in chunks of 16, folds of 16 in 4 slices, 64 unfolded records in all, early
+    /// seals at 16 records.
+    pub const SMALL: Self = Self {
+        segment_slots: 64,
+        chunk_slots: 16,
+        fold_entries: 16,
+        fold_slices: 4,
+        tails_max_entries: 64,
+        early_seal_slots: 16,
+    };
 
     fn split(self) -> (Geometry, Tuning) {
         let geometry = Geometry { segment_slots: self.segment_slots, chunk_slots: self.chunk_slots };
@@ -36,6 +45,7 @@ impl Sizes {
             fold_entries: self.fold_entries,
             fold_slices: self.fold_slices,
             tails_max_entries: self.tails_max_entries,
+            early_seal_slots: self.early_seal_slots,
         };
         (geometry, tuning)
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,17 @@ impl Timestamp {
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> i64 {
         self.0
+    }
+
+    /// This point moved earlier; the far end of the range if that overflows.
+    #[must_use]
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// How much later this point is than another one; zero if it is earlier.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        u64::try_from(self.0.saturating_sub(earlier.0)).map_or(Duration::ZERO, Duration::from_micros)
     }
 
     /// This point moved later; the far end of the range if that overflows.
@@ -151,6 +162,10 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 /// A clock that a test or a benchmark sets by hand. Clones share the same hands.
 ///
+/// Two things can happen to it: time passes ([`advance`](Self::advance)), or somebody sets it
+/// ([`set`](Self::set)), as when a system's clock is corrected. Leases of claims run out by the time that passes, and
+/// are not touched when the clock is set; everything else goes by what the clock shows.
+///
 /// ```
 /// use std::time::Duration;
 /// use datapool_store::{ManualClock, StoreOptions, Timestamp};
@@ -165,28 +180,66 @@ impl<'de> Deserialize<'de> for Timestamp {
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<AtomicI64>);
+pub struct ManualClock(Arc<Hands>);
+
+#[derive(Debug)]
+struct Hands {
+    shown: AtomicI64,
+    /// Microseconds that passed since the clock was made.
+    passed: AtomicI64,
+}
 
 impl ManualClock {
     /// A clock that stands at `time`.
     pub fn starting_at(time: Timestamp) -> Self {
-        Self(Arc::new(AtomicI64::new(time.0)))
+        Self(Arc::new(Hands { shown: AtomicI64::new(time.0), passed: AtomicI64::new(0) }))
     }
 
-    /// Sets the clock, forwards or backwards.
+    /// Sets the clock, forwards or backwards. No time passes.
     pub fn set(&self, time: Timestamp) {
-        self.0.store(time.0, Ordering::SeqCst);
+        self.0.shown.store(time.0, Ordering::SeqCst);
     }
 
-    /// Moves the clock forwards.
+    /// Lets time pass: the clock moves forwards, and leases run on.
     pub fn advance(&self, by: Duration) {
+        let passed = Moment(self.0.passed.load(Ordering::SeqCst)).after(by);
+        self.0.passed.store(passed.0, Ordering::SeqCst);
         self.set(self.now().saturating_add(by));
     }
 
     /// What the clock shows.
     pub fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.0.shown.load(Ordering::SeqCst))
     }
+
+    fn moment(&self) -> Moment {
+        Moment(self.0.passed.load(Ordering::SeqCst))
+    }
+}
+
+/// A point of the monotonic clock: microseconds since the store's clock was made. It means nothing to another process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(i64);
+
+impl Moment {
+    /// When the store's clock was made.
+    #[cfg(test)]
+    pub(crate) const START: Self = Self(0);
+
+    pub(crate) fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    pub(crate) fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// Both clocks, read once for an operation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    pub(crate) time: Timestamp,
+    pub(crate) moment: Moment,
 }
 
 /// A store's clock: the system's or a manual one, and never earlier than it has answered before.
@@ -194,11 +247,12 @@ impl ManualClock {
 pub(crate) struct Clock {
     manual: Option<ManualClock>,
     latest: AtomicI64,
+    made: Instant,
 }
 
 impl Clock {
     pub(crate) fn new(manual: Option<ManualClock>) -> Self {
-        Self { manual, latest: AtomicI64::new(i64::MIN) }
+        Self { manual, latest: AtomicI64::new(i64::MIN), made: Instant::now() }
     }
 
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
@@ -209,5 +263,17 @@ impl Clock {
         };
         let before = self.latest.fetch_max(shown.0, Ordering::SeqCst);
         Timestamp(before.max(shown.0))
+    }
+
+    pub(crate) fn read(&self) -> Reading {
+        Reading { time: self.now(), moment: self.moment() }
+    }
+
+    /// The monotonic clock: it runs while the process does, whatever the system's clock is set to.
+    pub(crate) fn moment(&self) -> Moment {
+        match &self.manual {
+            Some(clock) => clock.moment(),
+            None => Moment(i64::try_from(self.made.elapsed().as_micros()).unwrap_or(i64::MAX)),
+        }
     }
 }

@@ -15,6 +15,7 @@ use redb::WriteTransaction;
 use super::Engine;
 use super::append::append_to_segment;
 use super::batch::Batch;
+use super::claims;
 use super::failure::StorageResult;
 use super::fingerprint::BuildFingerprintHasher;
 use super::fold::{Entries, Fold, Share, fold_now};
@@ -68,16 +69,19 @@ impl Engine {
         present: Present,
     ) -> Result<BulkReport> {
         self.exclusive(|core| {
-            let view = self.view(pool)?;
+            let now = self.clock.now();
+            let view = self.view_at(pool, now)?;
             let txn = self.begin()?;
-            let mut import = Import::new(self, &txn, &view, present);
+            let mut import = Import::new(self, &txn, &view, now, present)?;
             import.fold_tails()?;
-            let (report, state) = import.run(source)?;
+            let (report, mut state, voided) = import.run(source)?;
             drop(view);
             if report.added == 0 {
                 return Ok(report);
             }
-            write_head(&txn, &state)?;
+            claims::void(&txn, pool, &voided)?;
+            state.evict();
+            write_head(&txn, &mut state)?;
             self.commit(txn, |published| self.put_state(published, core, state))?;
             // What the writer remembered of the pool's tail is folded now.
             core.pools.remove(&pool);
@@ -98,6 +102,10 @@ struct Import<'a> {
     added_here: HashSet<Fingerprint, BuildFingerprintHasher>,
     /// The segments that this import filled.
     filled: Range<usize>,
+    /// The values that claims own.
+    owned: HashSet<Fingerprint, BuildFingerprintHasher>,
+    /// Those of them that this import tracked.
+    voided: Vec<Fingerprint>,
 }
 
 /// A segment's share of the index, on its way to the indexing thread.
@@ -112,11 +120,19 @@ struct Portion {
 type Filters = Vec<(SegmentNumber, Filter)>;
 
 impl<'a> Import<'a> {
-    fn new(engine: &'a Engine, txn: &'a WriteTransaction, base: &'a View, present: Present) -> Self {
+    fn new(
+        engine: &'a Engine,
+        txn: &'a WriteTransaction,
+        base: &'a View,
+        now: Timestamp,
+        present: Present,
+    ) -> Result<Self> {
         let state = PoolState::clone(&base.state);
-        let time = engine.clock.now().max(state.last_time);
+        let owned =
+            if state.claims.is_empty() { HashSet::default() } else { base.owned()?.into_iter().collect() };
+        let time = now.max(state.last_time);
         let open = state.segments.len() - 1;
-        Self {
+        Ok(Self {
             engine,
             txn,
             base,
@@ -126,7 +142,9 @@ impl<'a> Import<'a> {
             report: BulkReport::default(),
             added_here: HashSet::default(),
             filled: open..open,
-        }
+            owned,
+            voided: Vec::new(),
+        })
     }
 
     fn fold_tails(&mut self) -> Result<()> {
@@ -136,8 +154,8 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// Appends and indexes every row. The report, and the state to publish.
-    fn run(mut self, source: &mut dyn RowSource) -> Result<(BulkReport, PoolState)> {
+    /// Appends and indexes every row. The report, the state to publish, and the values taken from claims.
+    fn run(mut self, source: &mut dyn RowSource) -> Result<(BulkReport, PoolState, Vec<Fingerprint>)> {
         let txn = self.txn;
         let filters = thread::scope(|scope| {
             // NOTE: one portion may wait while another is being written; more would only cost memory.
@@ -162,7 +180,7 @@ impl<'a> Import<'a> {
             }
         }
         self.state.reset_tails();
-        Ok((self.report, self.state))
+        Ok((self.report, self.state, self.voided))
     }
 
     fn append_all(&mut self, source: &mut dyn RowSource, sender: &mpsc::SyncSender<Portion>) -> Result<()> {
@@ -245,12 +263,15 @@ impl<'a> Import<'a> {
             return Err(Error::corrupt("the pool has no open segment"));
         };
         let used = usize::try_from(first - segment.first_id).unwrap_or(usize::MAX);
-        let room = (self.state.geometry.segment_slots as usize).saturating_sub(used);
+        let room = (self.state.open_segment_slots(self.time) as usize).saturating_sub(used);
         let taken = rows.len().min(room);
         let (slot, created_at) = (segment.slot(first), self.time);
         let now = rows.get(..taken).unwrap_or_default();
         for (slot, row) in (slot..).zip(now) {
             if let Some(entry) = buffer.tail_entry(*row) {
+                if self.owned.remove(&entry.fingerprint) {
+                    self.voided.push(entry.fingerprint);
+                }
                 entries.push(slot, entry);
             }
         }
@@ -267,7 +288,7 @@ impl<'a> Import<'a> {
     fn open_segment_is_full(&self) -> bool {
         let open = self.state.open_segment();
         open.is_some_and(|open| {
-            self.state.next_id - open.first_id >= u64::from(self.state.geometry.segment_slots)
+            self.state.next_id - open.first_id >= u64::from(self.state.open_segment_slots(self.time))
         })
     }
 
@@ -275,7 +296,7 @@ impl<'a> Import<'a> {
     fn hand_over(&mut self, entries: Entries, sender: &mpsc::SyncSender<Portion>) -> Result<()> {
         let Some(segment) = self.state.open_segment().cloned() else { return Ok(()) };
         let full = self.open_segment_is_full();
-        let whole = full && entries.len() == self.state.geometry.segment_slots as usize;
+        let whole = full && entries.len() as u64 == self.state.next_id - segment.first_id;
         let portion = Portion { entries, segment, state: self.state.clone(), whole };
         if self.present == Present::Add {
             // The receiver hangs up only when it failed; its own error is reported.

@@ -2,14 +2,19 @@
 
 use redb::{ReadableTable, WriteTransaction};
 
+use super::claims;
 use super::codec;
 use super::failure::{StorageResult, contained};
+use super::prune::drop_segment;
 use super::schema;
-use super::write::drop_segment;
+use super::state::PoolState;
+use super::view::View;
+use super::write::write_head;
 use super::{Engine, no_pool};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
-use crate::model::{DataPool, DescriptionUpdate, NewPool, PoolUpdate};
+use crate::model::{DataPool, NewPool, Policy, PoolUpdate};
+use crate::time::Timestamp;
 
 impl Engine {
     /// A pool's row.
@@ -65,6 +70,8 @@ impl Engine {
                 description: new.description.clone(),
                 created_at: now,
                 updated_at: now,
+                retention: new.retention,
+                capacity: new.capacity,
             };
             write_pool(&txn, &pool)?;
             self.commit(txn, |_| {})?;
@@ -78,25 +85,47 @@ impl Engine {
     ///
     /// `NotFound`; `AlreadyExists` if the new name is another pool's.
     pub(crate) fn update_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool> {
-        self.exclusive(|_| {
+        self.exclusive(|core| {
             let mut pool = self.pool_row(id)?;
-            let old_name = pool.name.clone();
+            let (old_name, old_policy) = (pool.name.clone(), pool.policy());
             if let Some(name) = update.name.as_ref().filter(|name| **name != old_name) {
                 self.check_name_is_free(name)?;
                 pool.name.clone_from(name);
             }
-            match &update.description {
-                DescriptionUpdate::Keep => {}
-                DescriptionUpdate::Clear => pool.description = None,
-                DescriptionUpdate::Set(text) => pool.description = Some(text.clone()),
-            }
-            pool.updated_at = self.clock.now().max(pool.updated_at);
+            update.description.apply_to(&mut pool.description);
+            update.retention.apply_to(&mut pool.retention);
+            update.capacity.apply_to(&mut pool.capacity);
+            let now = self.clock.now();
+            pool.updated_at = now.max(pool.updated_at);
+            let mut state = match pool.policy() {
+                policy if policy == old_policy => None,
+                policy => Some(self.under_policy(id, policy, now)?),
+            };
             let txn = self.begin()?;
             txn.open_table(schema::POOL_NAMES).storage()?.remove(old_name.as_bytes()).storage()?;
             write_pool(&txn, &pool)?;
-            self.commit(txn, |_| {})?;
+            if let Some(state) = &mut state {
+                write_head(&txn, state)?;
+            }
+            self.commit(txn, |published| {
+                if let Some(state) = state {
+                    self.put_state(published, core, state);
+                }
+            })?;
             Ok(pool)
         })
+    }
+
+    /// The pool's state once a policy holds: what had expired under the old one stays gone, and what the new one ends
+    /// ends now.
+    fn under_policy(&self, id: PoolId, policy: Policy, now: Timestamp) -> Result<PoolState> {
+        let before = self.view_at(id, now)?;
+        let state = PoolState { policy, ..PoolState::clone(&before.state) };
+        let view = View::new(std::sync::Arc::clone(&before.snapshot), state.into(), self.hash_key.clone());
+        let mut state = PoolState::clone(&view.state);
+        state.watermark = view.watermark_at(now)?.unwrap_or(state.watermark);
+        state.evict();
+        Ok(state)
     }
 
     /// Deletes a pool with everything in it, in one commit.
@@ -117,6 +146,7 @@ impl Engine {
             txn.open_table(schema::POOLS).storage()?.remove(id).storage()?;
             txn.open_table(schema::POOL_NAMES).storage()?.remove(pool.name.as_bytes()).storage()?;
             txn.open_table(schema::POOL_HEADS).storage()?.remove(id).storage()?;
+            claims::remove_all(&txn, id, &view.state.claims)?;
             let unfolded = view.state.unfolded();
             drop(view);
             self.commit(txn, |published| {
@@ -125,6 +155,7 @@ impl Engine {
             })?;
             core.pools.remove(&id);
             core.work.remove(&id);
+            core.aging.remove(&id);
             Ok(())
         })
     }

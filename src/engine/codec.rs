@@ -1,35 +1,47 @@
 //! Rows of models, as bytes: the only module that knows bincode.
 //!
-//! Layout of every row: one tag byte (1), then bincode 2's standard configuration. The tag lets another codec
-//! replace this one. Always holds: decoding is limited in bytes, consumes every byte, and answers damage with an
+//! Layout of every row: one tag byte, then bincode 2's standard configuration. The tag is 1, but for a pool's row with
+//! a policy, which is 2; it lets another codec replace this one. Always holds: decoding is limited in bytes, consumes every byte, and answers damage with an
 //! error, never with a panic or a huge allocation.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::claims::ClaimState;
 use super::schema::SegmentNumber;
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
-use crate::model::{DataPool, Origin, Registered, RegisteredId};
+use crate::model::{DataPool, Origin, Policy, Registered, RegisteredId};
 use crate::time::Timestamp;
 
 const TAG_BINCODE: u8 = 1;
+/// A pool's row that goes on with its retention and capacity.
+const TAG_POOL_WITH_POLICY: u8 = 2;
 
 /// No row may claim to hold more than this. The largest is the head of a pool with 2^20 segments.
 const ROW_MAX_BYTES: usize = 64 << 20;
 
 fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>> {
+    encode_tagged(TAG_BINCODE, row)
+}
+
+fn encode_tagged<T: Serialize>(tag: u8, row: &T) -> Result<Vec<u8>> {
     let mut bytes = bincode::serde::encode_to_vec(row, bincode::config::standard())
         .map_err(|error| Error::storage(format!("a row cannot be encoded: {error}")).with_source(error))?;
-    bytes.insert(0, TAG_BINCODE);
+    bytes.insert(0, tag);
     Ok(bytes)
 }
 
 fn decode<T: for<'de> Deserialize<'de>>(what: &str, bytes: &[u8]) -> Result<T> {
-    let body = match bytes.split_first() {
-        Some((&TAG_BINCODE, body)) => body,
-        Some((tag, _)) => return Err(Error::corrupt(format!("{what}: unknown row tag {tag}"))),
-        None => return Err(Error::corrupt(format!("{what}: the row is empty"))),
-    };
+    match bytes.split_first() {
+        Some((&TAG_BINCODE, body)) => decode_body(what, body),
+        Some((tag, _)) => Err(Error::corrupt(format!("{what}: unknown row tag {tag}"))),
+        None => Err(Error::corrupt(format!("{what}: the row is empty"))),
+    }
+}
+
+fn decode_body<T: for<'de> Deserialize<'de>>(what: &str, body: &[u8]) -> Result<T> {
     let config = bincode::config::standard().with_limit::<ROW_MAX_BYTES>();
     let (row, used) = bincode::serde::decode_from_slice(body, config)
         .map_err(|error| Error::corrupt(format!("{what}: {error}")).with_source(error))?;
@@ -47,23 +59,41 @@ struct PoolRow {
     updated_at: i64,
 }
 
+#[derive(Default, Serialize, Deserialize)]
+struct PolicyRow {
+    retention_micros: Option<u64>,
+    capacity: Option<u64>,
+}
+
 pub(crate) fn encode_pool(pool: &DataPool) -> Result<Vec<u8>> {
-    encode(&PoolRow {
+    let row = PoolRow {
         name: pool.name.clone(),
         description: pool.description.clone(),
         created_at: pool.created_at.as_micros(),
         updated_at: pool.updated_at.as_micros(),
-    })
+    };
+    if pool.policy() == Policy::default() {
+        return encode(&row);
+    }
+    let micros = |retention: Duration| u64::try_from(retention.as_micros()).unwrap_or(u64::MAX);
+    let policy = PolicyRow { retention_micros: pool.retention.map(micros), capacity: pool.capacity };
+    encode_tagged(TAG_POOL_WITH_POLICY, &(row, policy))
 }
 
 pub(crate) fn decode_pool(id: PoolId, bytes: &[u8]) -> Result<DataPool> {
-    let row: PoolRow = decode("a pool's row", bytes)?;
+    const WHAT: &str = "a pool's row";
+    let (row, policy): (PoolRow, PolicyRow) = match bytes.split_first() {
+        Some((&TAG_POOL_WITH_POLICY, body)) => decode_body(WHAT, body)?,
+        _ => (decode(WHAT, bytes)?, PolicyRow::default()),
+    };
     Ok(DataPool {
         id,
         name: row.name,
         description: row.description,
         created_at: Timestamp::from_micros(row.created_at),
         updated_at: Timestamp::from_micros(row.updated_at),
+        retention: policy.retention_micros.map(Duration::from_micros),
+        capacity: policy.capacity,
     })
 }
 
@@ -75,19 +105,53 @@ struct OriginRow {
 }
 
 pub(crate) fn encode_origin(origin: &Origin) -> Result<Vec<u8>> {
-    encode(&OriginRow {
+    encode(&origin_row(origin))
+}
+
+fn origin_row(origin: &Origin) -> OriginRow {
+    OriginRow {
         flow: origin.flow().map(ToString::to_string),
         run: origin.run().map(ToString::to_string),
         step: origin.step().map(ToString::to_string),
-    })
+    }
 }
 
 pub(crate) fn decode_origin(bytes: &[u8]) -> Result<Origin> {
-    let row: OriginRow = decode("an origin", bytes)?;
-    Ok(Origin {
-        flow: row.flow.map(Into::into),
-        run: row.run.map(Into::into),
-        step: row.step.map(Into::into),
+    decode("an origin", bytes).map(origin_of)
+}
+
+fn origin_of(row: OriginRow) -> Origin {
+    Origin { flow: row.flow.map(Into::into), run: row.run.map(Into::into), step: row.step.map(Into::into) }
+}
+
+/// A claim, as it lies on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClaimRow {
+    pub(crate) origin: Origin,
+    pub(crate) until: Timestamp,
+    pub(crate) lease: Duration,
+    pub(crate) nonce: u128,
+    pub(crate) items: u32,
+}
+
+/// Origin, end of the lease, its length in microseconds, nonce, number of items.
+type ClaimFields = (OriginRow, i64, u64, u128, u32);
+
+pub(crate) fn encode_claim(claim: &ClaimState) -> Result<Vec<u8>> {
+    let lease = u64::try_from(claim.lease.as_micros()).unwrap_or(u64::MAX);
+    let fields: ClaimFields =
+        (origin_row(&claim.origin), claim.until.as_micros(), lease, claim.nonce, claim.items);
+    encode(&fields)
+}
+
+pub(crate) fn decode_claim(bytes: &[u8]) -> Result<ClaimRow> {
+    let (origin, until, lease, nonce, items): ClaimFields = decode("a claim", bytes)?;
+    Ok(ClaimRow {
+        origin: origin_of(origin),
+        until: Timestamp::from_micros(until),
+        lease: Duration::from_micros(lease),
+        nonce,
+        items,
     })
 }
 

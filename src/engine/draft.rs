@@ -4,8 +4,12 @@
 //! holds: an operation looks everything up before it changes the draft, so a refused one leaves no trace; ids,
 //! segments and deletions of the draft are those that the write will make.
 
+pub(crate) mod claims;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+
+use self::claims::ClaimChanges;
 
 use super::batch::Batch;
 use super::fingerprint::BuildFingerprintHasher;
@@ -19,7 +23,7 @@ use crate::error::Result;
 use crate::ids::RecordId;
 use crate::model::{Included, Origin, Record};
 use crate::query::{RecordFilter, RecordSort};
-use crate::time::Timestamp;
+use crate::time::{Reading, Timestamp};
 
 /// A record that the group adds: an item of one of the group's batches.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +37,8 @@ pub(crate) struct NewRecord {
 pub(crate) struct PoolDraft {
     pub(crate) base: Arc<View>,
     pub(crate) state: PoolState,
+    /// What the clocks showed to the group.
+    pub(crate) now: Reading,
     /// The group's pool time.
     pub(crate) time: Timestamp,
     pub(crate) batches: Vec<Arc<Batch>>,
@@ -42,13 +48,15 @@ pub(crate) struct PoolDraft {
     /// Chunks of segments (by index) whose deletions changed.
     pub(crate) dirty_deletions: BTreeSet<(usize, ChunkNumber)>,
     pub(crate) head_changed: bool,
+    pub(crate) claims: ClaimChanges,
 }
 
 impl PoolDraft {
-    pub(crate) fn new(base: Arc<View>, now: Timestamp) -> Self {
+    pub(crate) fn new(base: Arc<View>, now: Reading) -> Self {
         let state = PoolState::clone(&base.state);
         Self {
-            time: now.max(state.last_time),
+            now,
+            time: now.time.max(state.last_time),
             state,
             base,
             batches: Vec::new(),
@@ -56,7 +64,15 @@ impl PoolDraft {
             newest: HashMap::default(),
             dirty_deletions: BTreeSet::new(),
             head_changed: false,
+            claims: ClaimChanges::default(),
         }
+    }
+
+    pub(crate) fn changes_something(&self) -> bool {
+        !self.new.is_empty()
+            || !self.dirty_deletions.is_empty()
+            || self.head_changed
+            || !self.claims.is_empty()
     }
 
     /// A live record of the fingerprint that this group adds.
@@ -71,6 +87,7 @@ impl PoolDraft {
             (Firsts::Ignored, None) => self.base.find_any(&self.state, fingerprint),
             (Firsts::Wanted, None) => self.base.find_first(&self.state, fingerprint),
         })?;
+        let owners = self.owners_of(batch, &present)?;
         let known = match firsts {
             Firsts::Ignored => HashMap::new(),
             Firsts::Wanted => self.fetch(present.iter().copied().flatten())?,
@@ -83,9 +100,17 @@ impl PoolDraft {
         let mut decided = Vec::with_capacity(batch.len());
         for (item, (entry, found)) in batch.items().iter().zip(present).enumerate() {
             let first = found.or_else(|| self.find_new(entry.fingerprint));
+            let owner = owners.get(item).copied().unwrap_or_default();
+            if first.is_none() && owner == Owner::Running && mode != Mode::Track {
+                decided.push((Verdict::InFlight, None));
+                continue;
+            }
             let is_new = first.is_none() && (mode.tracks() || seen.insert(entry.fingerprint));
             if is_new && mode.tracks() {
                 self.append(entry.fingerprint, NewRecord { batch: number, item });
+                if owner != Owner::None {
+                    self.claims.owners.insert(entry.fingerprint, None);
+                }
             }
             decided.push((if is_new { Verdict::New } else { Verdict::Duplicate }, first));
         }
@@ -96,7 +121,28 @@ impl PoolDraft {
                 decided.iter().map(|(_, first)| first.and_then(record)).collect()
             }
         };
+        self.state.evict();
         Ok(Verdicts::new(mode, decided.into_iter().map(|(verdict, _)| verdict).collect(), firsts))
+    }
+
+    /// For each item whether a claim owns its value; empty in a pool without claims.
+    fn owners_of(&self, batch: &Batch, present: &[Option<RecordId>]) -> Result<Vec<Owner>> {
+        if self.state.claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tracked: HashSet<Fingerprint, BuildFingerprintHasher> = batch
+            .items()
+            .iter()
+            .zip(present)
+            .filter(|(_, id)| id.is_some())
+            .map(|(item, _)| item.fingerprint)
+            .collect();
+        batch.ask_each(|fingerprint| {
+            if tracked.contains(&fingerprint) || self.owner(fingerprint)?.is_none() {
+                return Ok(Owner::None);
+            }
+            Ok(self.running_owner(fingerprint)?.map_or(Owner::Lapsed, |_| Owner::Running))
+        })
     }
 
     fn fetch(&self, ids: impl Iterator<Item = RecordId>) -> Result<HashMap<RecordId, Record>> {
@@ -125,10 +171,11 @@ impl PoolDraft {
         })
     }
 
-    fn append(&mut self, fingerprint: Fingerprint, record: NewRecord) {
+    fn append(&mut self, fingerprint: Fingerprint, record: NewRecord) -> RecordId {
         let id = self.state.assign_id(self.time);
         self.new.push(record);
         self.newest.insert(fingerprint, id);
+        id
     }
 
     /// Deletes live records by id. How many there were.
@@ -190,16 +237,30 @@ impl PoolDraft {
     /// This must be the group's only operation.
     pub(crate) fn clear(&mut self) -> u64 {
         let live = self.state.live();
+        self.state.watermark = self.state.next_id;
+        self.start_over();
+        live
+    }
+
+    /// Once every record is dead, all segments go, and a new one begins.
+    pub(crate) fn start_over(&mut self) {
         let state = &mut self.state;
         let numbers = state.segments.iter().map(|segment| segment.number);
         let next_number = numbers.clone().max().map_or(0, |number| number + 1);
         Arc::make_mut(&mut state.doomed).extend(numbers);
         state.segments = Arc::new(vec![SegmentState::open(next_number, state.next_id, state.last_time)]);
-        state.watermark = state.next_id;
         state.reset_tails();
         self.head_changed = true;
-        live
     }
+}
+
+/// Whether a claim owns a value, and whether its lease runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Owner {
+    #[default]
+    None,
+    Lapsed,
+    Running,
 }
 
 /// Whether a dedupe looks up which record was first.
@@ -213,13 +274,13 @@ impl PoolState {
     /// The id of one more record; a full segment is sealed and the next one opened.
     pub(crate) fn assign_id(&mut self, time: Timestamp) -> RecordId {
         let id = self.next_id;
-        let capacity = self.geometry.segment_slots;
         let open = self.segments.last();
         let (first_id, number) = open.map_or((id, 0), |open| (open.first_id, open.number));
-        if id - first_id >= u64::from(capacity) {
+        let len = u32::try_from(id - first_id).unwrap_or(u32::MAX);
+        if len > 0 && len >= self.open_segment_slots(time) {
             let segments = Arc::make_mut(&mut self.segments);
             if let Some(full) = segments.last_mut() {
-                full.sealed_len = capacity;
+                full.sealed_len = len;
             }
             segments.push(SegmentState::open(number + 1, id, time));
         } else if id == first_id

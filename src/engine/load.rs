@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::claims;
 use super::codec::{self, HeadRow, SegmentRow};
 use super::failure::StorageResult;
 use super::fingerprint::HashKey;
@@ -10,26 +11,28 @@ use super::liveness::Deleted;
 use super::membership::FilterCell;
 use super::postings;
 use super::record;
-use super::schema::{self, Geometry, SegmentTables};
+use super::schema::{self, Geometry, SegmentTables, Tuning};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use super::view::{Snapshot, View};
 use super::write::record_count;
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
-use crate::time::Timestamp;
+use crate::time::{Reading, Timestamp};
 
 /// Loads a pool; none if there is no such pool.
 pub(super) fn load(
     snapshot: &Arc<Snapshot>,
     geometry: Geometry,
+    tuning: &Tuning,
     hash_key: &HashKey,
     id: PoolId,
+    now: Reading,
 ) -> Result<Option<PoolState>> {
     let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(None) };
     let Some(row) = pools.get(id).storage()? else { return Ok(None) };
-    let created_at = codec::decode_pool(id, row.value())?.created_at;
-    let head = read_head(snapshot, id)?.unwrap_or_else(|| first_head(created_at));
+    let row = codec::decode_pool(id, row.value())?;
+    let head = read_head(snapshot, id)?.unwrap_or_else(|| first_head(row.created_at));
     check_head(id, &head)?;
     let segments = head.segments.iter().map(|row| load_segment(snapshot, geometry, id, row, head.last_time));
     let segments: Vec<SegmentState> = segments.collect::<Result<_>>()?;
@@ -46,10 +49,14 @@ pub(super) fn load(
             head.folded_to, head.watermark
         )));
     }
-    let state = PoolState {
+    let claims = claims::load(snapshot, id, now)?;
+    let mut state = PoolState {
         id,
         geometry,
+        policy: row.policy(),
+        early_seal_slots: tuning.early_seal_slots,
         watermark: head.watermark,
+        stored_watermark: head.watermark,
         folded_to: head.folded_to,
         next_id,
         last_time: Timestamp::from_micros(head.last_time),
@@ -57,7 +64,13 @@ pub(super) fn load(
         doomed: Arc::new(head.doomed),
         frozen: None,
         active: TailView::empty(head.folded_to),
+        next_claim: claims.last_key_value().map_or(1, |(last, _)| last + 1),
+        claims: Arc::new(claims),
     };
+    state.evict();
+    // What is dead needs no index, and may be cut off already.
+    state.folded_to = state.folded_to.max(state.watermark);
+    state.active = TailView::empty(state.folded_to);
     let view = View::new(Arc::clone(snapshot), Arc::new(state.clone()), hash_key.clone());
     let last_time = match view.last_record_time()? {
         Some(time) => time.max(state.last_time),

@@ -43,7 +43,7 @@ impl View {
         let mut ids = self.find_all_in_tails(state, fingerprint);
         for index in 0..self.state.segments.len() {
             if self.may_contain(index, fingerprint)? {
-                let slots = self.slots_of(index, fingerprint..=fingerprint)?;
+                let slots = self.live_slots_of(index, fingerprint..=fingerprint)?;
                 let segment = self.state.segments.get(index);
                 ids.extend(slots.iter().filter_map(|(_, slot)| Some(segment?.id(*slot))));
             }
@@ -102,8 +102,8 @@ impl View {
         Ok(None)
     }
 
-    /// Every slot that a segment's index has for a range of fingerprints, dead ones included.
-    pub(super) fn slots_of(
+    /// Every live slot that a segment's index has for a range of fingerprints.
+    pub(super) fn live_slots_of(
         &self,
         index: usize,
         fingerprints: RangeInclusive<Fingerprint>,
@@ -124,6 +124,7 @@ impl View {
                 slots.push((fingerprint, row.storage()?.0.value().3));
             }
         }
+        slots.retain(|(_, slot)| self.state.is_live(segment.id(*slot)));
         Ok(slots)
     }
 }

@@ -72,6 +72,7 @@ impl Engine {
         Ok(Self {
             geometry: meta.geometry,
             tuning,
+            store_id: u128::from_le_bytes(meta.store_id),
             hash_key: HashKey::new(meta.hash_key),
             clock: Clock::new(options.clock.clone()),
             durability: options.durability,
@@ -165,6 +166,7 @@ fn read_full(file: &mut File, bytes: &mut [u8]) -> Result<bool> {
 }
 
 struct Meta {
+    store_id: [u8; 16],
     hash_key: [u8; 16],
     geometry: Geometry,
 }
@@ -204,7 +206,9 @@ fn read_meta(db: &impl ReadableDatabase) -> Result<Option<Meta>> {
     let hash_key = hash_key.value().try_into().map_err(|_| damaged("hash key"))?;
     let geometry = table.get(schema::META_GEOMETRY).storage()?.ok_or_else(|| damaged("geometry"))?;
     let geometry = decode_geometry(geometry.value()).ok_or_else(|| damaged("geometry"))?;
-    Ok(Some(Meta { hash_key, geometry }))
+    let store_id = table.get(schema::META_STORE_ID).storage()?.ok_or_else(|| damaged("id"))?;
+    let store_id = store_id.value().try_into().map_err(|_| damaged("id"))?;
+    Ok(Some(Meta { store_id, hash_key, geometry }))
 }
 
 fn not_a_store(reason: &str) -> Error {
@@ -234,10 +238,11 @@ fn make_store(db: &Database, options: &StoreOptions, geometry: Geometry) -> Resu
         put(schema::META_NEXT_POOL, &1_u64.to_le_bytes())?;
     }
     txn.commit().storage()?;
-    Ok(Meta { hash_key, geometry })
+    Ok(Meta { store_id, hash_key, geometry })
 }
 
-fn random_bytes() -> Result<[u8; 16]> {
+/// Bytes that nobody can guess.
+pub(crate) fn random_bytes() -> Result<[u8; 16]> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::storage(format!("the system gives no random bytes: {error}")))?;

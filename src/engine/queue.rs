@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::batch::Batch;
 use crate::error::Result;
 
 /// A group closes at this many items.
@@ -27,6 +28,10 @@ pub(crate) struct Weight {
 impl Weight {
     /// Shares its group with no other job.
     pub(crate) const ALONE: Self = Self { items: usize::MAX, bytes: usize::MAX };
+
+    pub(crate) fn of(batch: &Batch) -> Self {
+        Self { items: batch.len(), bytes: batch.bytes() }
+    }
 
     fn plus(self, other: Self) -> Self {
         Self { items: self.items.saturating_add(other.items), bytes: self.bytes.saturating_add(other.bytes) }

@@ -61,7 +61,7 @@ fn parse(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Option<StoredRecord<
     Some(StoredRecord { origin_code, entity_type, created_at, value })
 }
 
-fn push_leb128(mut number: u64, out: &mut Vec<u8>) {
+pub(super) fn push_leb128(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;
@@ -69,7 +69,7 @@ fn push_leb128(mut number: u64, out: &mut Vec<u8>) {
     out.push((number & 0x7f) as u8);
 }
 
-fn take_leb128(bytes: &mut &[u8]) -> Option<u64> {
+pub(super) fn take_leb128(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;

@@ -62,6 +62,14 @@ pub(crate) const DELETED: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDef
 /// (pool, segment, block) -> a piece of the segment's membership filter.
 pub(crate) const MEMBERSHIP: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("membership");
 
+/// (pool, claim) -> claim row.
+pub(crate) const CLAIMS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("claims");
+/// (pool, claim, block) -> the claim's items: see [`super::claims`].
+pub(crate) const CLAIM_ITEMS: TableDefinition<'_, (u64, u64, u32), &[u8]> =
+    TableDefinition::new("claim items");
+/// (pool, fingerprint) -> the claim that owns the value.
+pub(crate) const CLAIMED: TableDefinition<'_, (u64, u128), u64> = TableDefinition::new("claimed");
+
 /// slot -> record. One table per segment.
 pub(crate) type RecordsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
 /// fingerprint -> lowest slot, top bit set where there are repeats. One table per segment.
@@ -141,9 +149,11 @@ pub(crate) struct Tuning {
     pub(crate) fold_slices: usize,
     /// How many unfolded records all pools together may have.
     pub(crate) tails_max_entries: usize,
+    /// How many records a segment has at least when a pool's policy seals it early.
+    pub(crate) early_seal_slots: u32,
 }
 
 impl Tuning {
     pub(crate) const DEFAULT: Self =
-        Self { fold_entries: 65_536, fold_slices: 16, tails_max_entries: 262_144 };
+        Self { fold_entries: 65_536, fold_slices: 16, tails_max_entries: 262_144, early_seal_slots: 4_096 };
 }

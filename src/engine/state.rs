@@ -7,12 +7,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::claims::{ClaimId, Claims};
 use super::codec::{HeadRow, SegmentRow};
 use super::liveness::Deleted;
 use super::membership::FilterCell;
 use super::schema::{Geometry, SegmentNumber, Slot};
 use super::tail::TailView;
 use crate::ids::{PoolId, RecordId};
+use crate::model::Policy;
 use crate::time::Timestamp;
 
 /// A segment as of one commit.
@@ -49,8 +51,13 @@ impl SegmentState {
 pub(crate) struct PoolState {
     pub(crate) id: PoolId,
     pub(crate) geometry: Geometry,
+    pub(crate) policy: Policy,
+    /// How many records a segment has at least when it is sealed early, for the policy's sake.
+    pub(crate) early_seal_slots: u32,
     /// Records below this id are dead.
     pub(crate) watermark: RecordId,
+    /// The watermark that the pool's head has. What the policy ends between two heads follows from the records.
+    pub(crate) stored_watermark: RecordId,
     /// Records below this id are in their segments' indexes.
     pub(crate) folded_to: RecordId,
     /// The id that the next record gets.
@@ -65,6 +72,9 @@ pub(crate) struct PoolState {
     pub(crate) frozen: Option<TailView>,
     /// The tail that new records go to.
     pub(crate) active: TailView,
+    pub(crate) claims: Arc<Claims>,
+    /// The id that the next claim gets.
+    pub(crate) next_claim: ClaimId,
 }
 
 impl PoolState {
@@ -116,6 +126,21 @@ impl PoolState {
     /// How many records are live.
     pub(crate) fn live(&self) -> u64 {
         self.live_in(&(0..RecordId::MAX))
+    }
+
+    /// The first id behind the oldest live records, so many of them.
+    pub(crate) fn after_oldest(&self, records: u64) -> RecordId {
+        let has_them = |end: RecordId| self.live_in(&(self.watermark..end)) >= records;
+        let (mut low, mut high) = (self.watermark.saturating_add(records).min(self.next_id), self.next_id);
+        if has_them(low) {
+            // Nothing in between is deleted: nearly always.
+            return low;
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if has_them(middle) { high = middle } else { low = middle + 1 }
+        }
+        low
     }
 
     /// The segment that new records go to.

@@ -59,14 +59,24 @@ struct SegmentView {
     postings: Lazy<&'static [u8], &'static [u8]>,
 }
 
+/// One pool's tables as of one commit, each opened when first needed.
+#[derive(Default)]
+struct PoolTables {
+    segments: Box<[SegmentView]>,
+    repeats: Lazy<(u64, u32, u128, u32), ()>,
+    origins: Lazy<(u64, u32, u32), &'static [u8]>,
+    claimed: Lazy<(u64, u128), u64>,
+}
+
 /// One pool as of one commit.
 pub(crate) struct View {
     pub(super) snapshot: Arc<Snapshot>,
     pub(crate) state: Arc<PoolState>,
     pub(super) hash_key: HashKey,
-    segments: Box<[SegmentView]>,
-    repeats: Lazy<(u64, u32, u128, u32), ()>,
-    origins: Lazy<(u64, u32, u32), &'static [u8]>,
+    /// Shared by the views of one commit, between which records only expire.
+    tables: Arc<PoolTables>,
+    /// The time of the first record that is not below the watermark, if there is one.
+    oldest_time: OnceLock<Option<Timestamp>>,
     /// How many records were read through this view: for `explain`, which takes a view of its own.
     records_read: AtomicU64,
 }
@@ -92,13 +102,42 @@ fn opened<K: Key + 'static, V: Value + 'static>(
 impl View {
     pub(super) fn new(snapshot: Arc<Snapshot>, state: Arc<PoolState>, hash_key: HashKey) -> Self {
         let segments = state.segments.iter().map(|_| SegmentView::default()).collect();
-        let (repeats, origins, records_read) = (Lazy::new(), Lazy::new(), AtomicU64::new(0));
-        Self { snapshot, state, hash_key, segments, repeats, origins, records_read }
+        let tables = Arc::new(PoolTables { segments, ..PoolTables::default() });
+        let (oldest_time, records_read) = (OnceLock::new(), AtomicU64::new(0));
+        Self { snapshot, state, hash_key, tables, oldest_time, records_read }
     }
 
     /// Another view of the same moment, which nobody else uses.
     pub(super) fn own(&self) -> Self {
         Self::new(Arc::clone(&self.snapshot), Arc::clone(&self.state), self.hash_key.clone())
+    }
+
+    /// A view of the same commit in which more records are dead.
+    pub(super) fn with_watermark(&self, watermark: RecordId) -> Self {
+        Self {
+            snapshot: Arc::clone(&self.snapshot),
+            state: Arc::new(PoolState { watermark, ..PoolState::clone(&self.state) }),
+            hash_key: self.hash_key.clone(),
+            tables: Arc::clone(&self.tables),
+            oldest_time: OnceLock::new(),
+            records_read: AtomicU64::new(0),
+        }
+    }
+
+    /// The time of the oldest record that is not below the watermark, deleted ones included; none if there is none.
+    pub(super) fn oldest_time(&self) -> Result<Option<Timestamp>> {
+        if let Some(time) = self.oldest_time.get() {
+            return Ok(*time);
+        }
+        let state = &self.state;
+        let behind = state.segments.partition_point(|segment| segment.first_id <= state.watermark);
+        // Between two segments may be a gap, where dead ones were dropped.
+        let first = match state.segment_of(state.watermark) {
+            Some(_) => Some(state.watermark),
+            None => state.segments.get(behind).map(|next| next.first_id).filter(|id| *id < state.next_id),
+        };
+        let time = first.map(|id| self.created_at(id)).transpose()?;
+        Ok(*self.oldest_time.get_or_init(|| time))
     }
 
     pub(super) fn records_read(&self) -> u64 {
@@ -115,7 +154,7 @@ impl View {
     }
 
     fn segment(&self, index: usize) -> Result<&SegmentView> {
-        self.segments.get(index).ok_or_else(|| no_segment(index))
+        self.tables.segments.get(index).ok_or_else(|| no_segment(index))
     }
 
     pub(super) fn records(&self, index: usize) -> Result<Option<&ReadOnlyTable<u32, &'static [u8]>>> {
@@ -134,7 +173,12 @@ impl View {
     }
 
     pub(super) fn repeats(&self) -> Result<Option<&RepeatsTable>> {
-        opened(&self.repeats, || self.snapshot.table(schema::REPEATS))
+        opened(&self.tables.repeats, || self.snapshot.table(schema::REPEATS))
+    }
+
+    /// The owners of claimed values, store-wide.
+    pub(super) fn claimed(&self) -> Result<Option<&ReadOnlyTable<(u64, u128), u64>>> {
+        opened(&self.tables.claimed, || self.snapshot.table(schema::CLAIMED))
     }
 
     /// Whether a segment may hold a fingerprint: its membership filter says no, or the table must be asked.
@@ -208,7 +252,7 @@ impl View {
 
     /// The origin of a segment's origin code.
     pub(super) fn origin(&self, segment: &SegmentState, code: Slot) -> Result<Arc<Origin>> {
-        let table = opened(&self.origins, || self.snapshot.table(schema::ORIGINS))?;
+        let table = opened(&self.tables.origins, || self.snapshot.table(schema::ORIGINS))?;
         let row = match table {
             Some(table) => table.get((self.state.id, segment.number, code)).storage()?,
             None => None,
@@ -316,7 +360,8 @@ impl View {
         let Some(index) = earlier.checked_sub(1) else { return Ok(self.id_range_of(0).start) };
         let ids = self.id_range_of(index);
         let ids = self.narrow_by_blocks(index, ids, time)?;
-        let (mut low, mut high) = (ids.start, ids.end);
+        // Below the watermark records may be gone already, and nobody asks for them.
+        let (mut low, mut high) = (ids.start.max(state.watermark), ids.end);
         while low < high {
             let middle = low + (high - low) / 2;
             if self.created_at(middle)? < time { low = middle + 1 } else { high = middle }

@@ -1,25 +1,28 @@
 //! Writing: a decided draft into one redb transaction, and the state that follows from it.
 //!
-//! Owns: the order of a commit's writes, the work that each commit does besides (fold slices, membership filters,
-//! dropping dead segments), and [`WriterPool`], what the writer remembers of a pool between commits. Always holds: nothing here
-//! changes what readers see; [`Written::publish`] does, after the commit.
+//! Owns: the order of a commit's writes, the work that each commit does besides (fold slices, membership filters; giving
+//! space back is [`super::prune`]'s), and [`WriterPool`], what the writer remembers of a pool between commits. Always
+//! holds: nothing here changes what readers see; [`Written::publish`] does, after the commit.
 
 use std::sync::Arc;
 
 use redb::{ReadableTable, WriteTransaction};
 
 use super::append::{OriginCodes, append_records};
+use super::claims;
 use super::codec;
 use super::draft::{NewRecord, PoolDraft};
 use super::failure::StorageResult;
 use super::fold::{Entries, Fold, Share, fold_now};
 use super::membership::{Filter, FilterCell};
 use super::postings;
-use super::schema::{self, Fingerprint, SegmentNumber, SegmentTables, Tuning};
+use super::prune;
+use super::schema::{self, Fingerprint, SegmentNumber, Tuning};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
+use crate::model::PruneReport;
 
 /// What the writer remembers of a pool. All of it can be forgotten at any time: it is made again.
 #[derive(Debug, Default)]
@@ -54,6 +57,8 @@ pub(crate) struct Written {
     draft: PoolDraft,
     tails: TailChange,
     filter: Option<(SegmentNumber, Filter)>,
+    /// What the commit gave back.
+    pub(crate) pruned: PruneReport,
 }
 
 impl Written {
@@ -126,21 +131,27 @@ pub(crate) fn write(
 ) -> Result<Written> {
     append_records(txn, &draft, &mut pool.codes)?;
     write_deletions(txn, &draft)?;
+    claims::write(txn, &draft)?;
+    prune::start_over_if_dead(&mut draft);
     let tails = fold_share(txn, &mut draft, pool, tuning, incoming)?;
     let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
     let filter = if is_busy { None } else { build_filter(txn, &draft, pool, tuning)? };
-    doom_dead_segments(&mut draft);
-    drop_one_segment(txn, &mut draft)?;
-    if draft.head_changed || draft.state.segments.len() != draft.base.state.segments.len() {
-        write_head(txn, &draft.state)?;
+    let mut pruned = prune::prune_share(txn, &mut draft)?;
+    pruned.claims = claims::sweep(txn, &mut draft)?;
+    let segments_changed = draft.state.segments.len() != draft.base.state.segments.len();
+    // See `PoolState::evict`.
+    let watermark_follows = draft.dirty_deletions.is_empty() || draft.state.policy.capacity.is_none();
+    if draft.head_changed || segments_changed || !watermark_follows {
+        write_head(txn, &mut draft.state)?;
     }
-    Ok(Written { draft, tails, filter })
+    Ok(Written { draft, tails, filter, pruned })
 }
 
-pub(crate) fn write_head(txn: &WriteTransaction, state: &PoolState) -> Result<()> {
+pub(crate) fn write_head(txn: &WriteTransaction, state: &mut PoolState) -> Result<()> {
     let bytes = codec::encode_head(&state.head())?;
     let mut heads = txn.open_table(schema::POOL_HEADS).storage()?;
     heads.insert(state.id, bytes.as_slice()).storage()?;
+    state.stored_watermark = state.watermark;
     Ok(())
 }
 
@@ -185,8 +196,11 @@ fn fold_share(
     // Work keeps pace with what comes in: a fold is through before the next tail is full.
     let slice = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
     let share = if opened > 0 { Share::All } else { Share::Rows(slice + 2 * incoming) };
-    if let Some(frozen) = &base.frozen {
-        continue_fold(txn, draft, pool, frozen, share)?;
+    match &base.frozen {
+        // Nobody will look for what is dead: it needs no index.
+        Some(frozen) if frozen.ids().end <= draft.state.watermark => end_fold(draft, pool, frozen),
+        Some(frozen) => continue_fold(txn, draft, pool, frozen, share)?,
+        None => {}
     }
     match draft.state.open_segment() {
         Some(open) if opened > 0 => Ok(TailChange::Cross(open.first_id)),
@@ -206,12 +220,16 @@ fn continue_fold(
         None => pool.fold.insert(fold_of(&draft.state, frozen)?),
     };
     if fold.write(txn, &draft.state, share)? {
-        pool.fold = None;
-        draft.state.folded_to = frozen.ids().end;
-        draft.state.frozen = None;
-        draft.head_changed = true;
+        end_fold(draft, pool, frozen);
     }
     Ok(())
+}
+
+fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool, frozen: &TailView) {
+    pool.fold = None;
+    draft.state.folded_to = frozen.ids().end;
+    draft.state.frozen = None;
+    draft.head_changed = true;
 }
 
 fn fold_of(state: &PoolState, frozen: &TailView) -> Result<Fold> {
@@ -267,57 +285,6 @@ pub(crate) fn store_filter(
         table.insert((pool, segment, number), block.as_slice()).storage()?;
     }
     Ok(())
-}
-
-/// A sealed and folded segment without a live record leaves the pool.
-fn doom_dead_segments(draft: &mut PoolDraft) {
-    let base = &draft.base.state;
-    let state = &mut draft.state;
-    let may_have_died = !draft.dirty_deletions.is_empty()
-        || state.watermark != base.watermark
-        || state.folded_to != base.folded_to;
-    if !may_have_died {
-        return;
-    }
-    let is_dead = |index: usize, segment: &SegmentState| {
-        let end = state.end_of(index);
-        segment.sealed_len > 0 && end <= state.folded_to && state.live_in(&(segment.first_id..end)) == 0
-    };
-    let dead: Vec<SegmentNumber> = state
-        .segments
-        .iter()
-        .enumerate()
-        .filter(|(index, segment)| is_dead(*index, segment))
-        .map(|(_, segment)| segment.number)
-        .collect();
-    if !dead.is_empty() {
-        Arc::make_mut(&mut state.segments).retain(|segment| !dead.contains(&segment.number));
-        Arc::make_mut(&mut state.doomed).extend(dead);
-        draft.head_changed = true;
-    }
-}
-
-/// Gives the space of one dropped segment back: one a commit, so that none is long.
-fn drop_one_segment(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<()> {
-    let Some(number) = Arc::make_mut(&mut draft.state.doomed).pop() else { return Ok(()) };
-    drop_segment(txn, draft.state.id, number)?;
-    draft.head_changed = true;
-    Ok(())
-}
-
-/// Removes every row of a segment.
-pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<()> {
-    let names = SegmentTables::new(pool, number);
-    txn.delete_table(names.records()).storage()?;
-    txn.delete_table(names.fingerprints()).storage()?;
-    txn.delete_table(names.postings()).storage()?;
-    let rows = (pool, number, 0)..=(pool, number, u32::MAX);
-    txn.open_table(schema::ORIGINS).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
-    txn.open_table(schema::TIMES).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
-    txn.open_table(schema::DELETED).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
-    txn.open_table(schema::MEMBERSHIP).storage()?.retain_in(rows, |_, _| false).storage()?;
-    let repeats = (pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX);
-    txn.open_table(schema::REPEATS).storage()?.retain_in(repeats, |_, ()| false).storage()
 }
 
 /// The number of records in a segment's table: the last slot and one.

@@ -5,6 +5,7 @@
 //! publication. After a commit whose outcome is unknown the store refuses to write.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,8 +13,10 @@ use parking_lot::Mutex;
 use redb::{CommitError, WriteTransaction};
 
 use super::batch::Batch;
+use super::claims;
 use super::draft::{Firsts, PoolDraft};
 use super::failure::{StorageResult, contained};
+use super::prune;
 use super::queue::Weight;
 use super::state::PoolState;
 use super::write::{self, Written};
@@ -22,7 +25,7 @@ use crate::dedupe::{Mode, Verdicts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::options::Durability;
-use crate::time::Timestamp;
+use crate::time::Reading;
 
 /// What a caller wants done: decides against the group's drafts; keeps its own answer. None for a caller that runs
 /// alone, on its own thread.
@@ -31,7 +34,7 @@ pub(crate) type Job = Option<Box<dyn FnOnce(&mut Group<'_>) + Send>>;
 /// The drafts of the operations that one commit carries.
 pub(crate) struct Group<'e> {
     engine: &'e Engine,
-    now: Timestamp,
+    now: Reading,
     drafts: BTreeMap<PoolId, PoolDraft>,
 }
 
@@ -45,7 +48,7 @@ impl Group<'_> {
         match self.drafts.entry(id) {
             std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let view = self.engine.view(id)?;
+                let view = self.engine.view_at(id, self.now.time)?;
                 Ok(entry.insert(PoolDraft::new(view, self.now)))
             }
         }
@@ -82,7 +85,11 @@ impl Engine {
         let mut answer = None;
         self.queue.submit(None, Weight::ALONE, |_| {
             let mut core = self.writer.lock();
-            answer = Some(contained("writing", || work(&mut core)));
+            let result = contained("writing", || work(&mut core));
+            if result.is_err() {
+                core.forget();
+            }
+            answer = Some(result);
             Ok(())
         })?;
         answer.unwrap_or_else(|| Err(Error::storage("the operation was not run")))
@@ -92,7 +99,7 @@ impl Engine {
         let mut core = self.writer.lock();
         let result = contained("writing", || {
             self.check_writable()?;
-            let mut group = Group { engine: self, now: self.clock.now(), drafts: BTreeMap::new() };
+            let mut group = Group { engine: self, now: self.clock.read(), drafts: BTreeMap::new() };
             jobs.into_iter().flatten().for_each(|job| job(&mut group));
             self.commit_group(&mut core, group)
         });
@@ -107,8 +114,10 @@ impl Engine {
         if group.drafts.is_empty() {
             return Ok(());
         }
-        add_due_work(core, &mut group);
-        let txn = self.begin()?;
+        self.add_due_work(core, &mut group);
+        // Whoever was promised a value must find it promised after a crash, too.
+        let has_claims = group.drafts.values().any(|draft| !draft.claims.is_empty());
+        let txn = if has_claims { self.begin_durable()? } else { self.begin()? };
         let incoming = group.drafts.values().map(|draft| draft.new.len()).sum();
         let mut written = Vec::with_capacity(group.drafts.len());
         for (id, draft) in group.drafts {
@@ -136,10 +145,15 @@ impl Engine {
         Err(Error::new(ErrorKind::OutcomeUnknown, text))
     }
 
+    /// Begins a transaction that is on disk when it is committed.
+    fn begin_durable(&self) -> Result<WriteTransaction> {
+        self.check_writable()?;
+        self.db.get()?.begin_write().storage()
+    }
+
     /// Begins a transaction of the store's durability.
     pub(super) fn begin(&self) -> Result<WriteTransaction> {
-        self.check_writable()?;
-        let mut txn = self.db.get()?.begin_write().storage()?;
+        let mut txn = self.begin_durable()?;
         if matches!(self.durability, Durability::Relaxed { .. }) {
             txn.set_durability(redb::Durability::None).storage()?;
         }
@@ -175,7 +189,7 @@ impl Engine {
         Ok(())
     }
 
-    fn publish(&self, published: &mut Published, core: &mut WriterCore, written: Written) {
+    pub(super) fn publish(&self, published: &mut Published, core: &mut WriterCore, written: Written) {
         self.put_state(published, core, written.publish(&self.tuning));
     }
 
@@ -186,6 +200,11 @@ impl Engine {
             core.work.insert(state.id);
         } else {
             core.work.remove(&state.id);
+        }
+        if state.policy.retention.is_some() || !state.claims.is_empty() {
+            core.aging.insert(state.id);
+        } else {
+            core.aging.remove(&state.id);
         }
         let before = published.pools.insert(state.id, Some(Arc::new(state))).flatten();
         self.unfolded.fetch_add(unfolded, Ordering::Relaxed);
@@ -216,8 +235,7 @@ impl Engine {
             return Ok(());
         }
         self.exclusive(|_| {
-            let mut txn = self.begin()?;
-            txn.set_durability(redb::Durability::Immediate).storage()?;
+            let txn = self.begin_durable()?;
             self.commit(txn, |_| {})?;
             // NOTE: not before the disk has answered: whoever finds it false returns at once.
             self.unflushed.store(false, Ordering::Release);
@@ -230,12 +248,6 @@ impl WriterCore {
     /// After a failure: what was remembered may be of a transaction that never was.
     fn forget(&mut self) {
         self.pools.clear();
-    }
-}
-
-impl PoolDraft {
-    fn changes_something(&self) -> bool {
-        !self.new.is_empty() || !self.dirty_deletions.is_empty() || self.head_changed
     }
 }
 
@@ -252,18 +264,34 @@ impl Engine {
         batch: Batch,
         firsts: Firsts,
     ) -> Result<Verdicts> {
-        let mut draft = PoolDraft::new(self.view(id)?, self.clock.now());
+        let now = self.clock.read();
+        let mut draft = PoolDraft::new(self.view_at(id, now.time)?, now);
         contained("checking values", || draft.dedupe(mode, &Arc::new(batch), firsts))
     }
 }
 
-/// A pool that has work left from earlier commits and is not in the group gets its turn.
-fn add_due_work(core: &mut WriterCore, group: &mut Group<'_>) {
-    let due = core.work.iter().copied().find(|id| !group.drafts.contains_key(id));
-    if let Some(id) = due
-        && group.pool(id).is_err()
-    {
-        // It was deleted.
-        core.work.remove(&id);
+/// Work that commits do besides what their callers ask for.
+impl Engine {
+    /// A pool that has work left from earlier commits, or in which time made some, gets its turn.
+    fn add_due_work(&self, core: &mut WriterCore, group: &mut Group<'_>) {
+        let waits = |id: &PoolId| !group.drafts.contains_key(id);
+        let due = core.work.iter().copied().find(waits).or_else(|| self.next_aged(core, group.now));
+        if let Some(id) = due
+            && group.pool(id).is_err()
+        {
+            // It was deleted.
+            core.work.remove(&id);
+            core.aging.remove(&id);
+        }
+    }
+
+    /// The next aging pool, if it has something to give back.
+    fn next_aged(&self, core: &mut WriterCore, now: Reading) -> Option<PoolId> {
+        let behind = (Bound::Excluded(core.looked_at), Bound::Unbounded);
+        let next = core.aging.range(behind).next().or_else(|| core.aging.first()).copied()?;
+        core.looked_at = next;
+        let published = self.published.read();
+        let state = published.pools.get(&next)?.as_ref()?;
+        (prune::is_due(state, now.time) || claims::has_sweepable(&state.claims, now.moment)).then_some(next)
     }
 }

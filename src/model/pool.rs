@@ -1,13 +1,18 @@
 //! Pools: their rows, what makes and changes them, and the checks of their fields.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::policy::{self, Policy};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::limits;
 use crate::time::Timestamp;
 
-/// A pool's row: its name and when it was made and changed.
+/// A pool's row: its name, what it keeps, and when it was made and changed.
+///
+/// Serializes as the HTTP API has it, with `retention` (in seconds) and `capacity` where they are set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DataPool {
@@ -19,13 +24,26 @@ pub struct DataPool {
     pub description: Option<String>,
     /// When the pool was made.
     pub created_at: Timestamp,
-    /// When its name or description was last set.
+    /// When any of this was last set.
     pub updated_at: Timestamp,
+    /// A record is live for so long after its `created_at`; none: until it is deleted.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "policy::to_seconds")]
+    pub retention: Option<Duration>,
+    /// The most live records: beyond it the oldest leave; none: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
+}
+
+impl DataPool {
+    pub(crate) fn policy(&self) -> Policy {
+        Policy { retention: self.retention, capacity: self.capacity }
+    }
 }
 
 /// What a new pool is made from.
 ///
-/// Deserializes from the HTTP API's body, `{"name", "description"}`; the description may be absent or null.
+/// Deserializes from the HTTP API's body, `{"name", "description"}`, and beyond it `retention` (in seconds) and
+/// `capacity`; all but the name may be absent or null.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NewPool {
     // An absent name is refused as an empty one is, by name and limit.
@@ -33,12 +51,16 @@ pub struct NewPool {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) description: Option<String>,
+    #[serde(default, deserialize_with = "policy::seconds")]
+    pub(crate) retention: Option<Duration>,
+    #[serde(default)]
+    pub(crate) capacity: Option<u64>,
 }
 
 impl NewPool {
     /// A pool of that name: 3 to 100 characters, unique in the store.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), description: None }
+        Self { name: name.into(), description: None, retention: None, capacity: None }
     }
 
     /// Sets its description: at most 255 characters.
@@ -48,15 +70,31 @@ impl NewPool {
         self
     }
 
+    /// Has records expire so long after their `created_at`: 1 ms to 36,500 days.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(policy::to_micros(retention));
+        self
+    }
+
+    /// Keeps at most so many live records, at least 1: beyond it the oldest leave.
+    #[must_use]
+    pub fn capacity(mut self, records: u64) -> Self {
+        self.capacity = Some(records);
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         check_pool_name(&self.name)?;
-        self.description.as_deref().map_or(Ok(()), check_description)
+        self.description.as_deref().map_or(Ok(()), check_description)?;
+        Policy { retention: self.retention, capacity: self.capacity }.check()
     }
 }
 
 /// A change to a pool. What is not named stays as it is.
 ///
-/// Deserializes from the HTTP API's body: an absent field leaves what is there, a null description removes it.
+/// Deserializes from the HTTP API's body: an absent field leaves what is there; null removes a description, a
+/// `retention` (in seconds) or a `capacity`.
 ///
 /// ```
 /// use datapool_store::PoolUpdate;
@@ -70,20 +108,34 @@ pub struct PoolUpdate {
     #[serde(default)]
     pub(crate) name: Option<String>,
     #[serde(default)]
-    pub(crate) description: DescriptionUpdate,
+    pub(crate) description: Change<String>,
+    #[serde(default, deserialize_with = "policy::change_of_seconds")]
+    pub(crate) retention: Change<Duration>,
+    #[serde(default)]
+    pub(crate) capacity: Change<u64>,
 }
 
-/// What becomes of a description.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) enum DescriptionUpdate {
+/// What becomes of something that a pool may or may not have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Change<T> {
     #[default]
     Keep,
     Clear,
-    Set(String),
+    Set(T),
 }
 
-impl<'de> Deserialize<'de> for DescriptionUpdate {
-    /// A field that is there: null or a text. An absent one is the default, `Keep`.
+impl<T: Clone> Change<T> {
+    pub(crate) fn apply_to(&self, field: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *field = None,
+            Self::Set(value) => *field = Some(value.clone()),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
+    /// A field that is there: null or a value. An absent one is the default, `Keep`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
     }
@@ -105,23 +157,55 @@ impl PoolUpdate {
     /// Sets the description: at most 255 characters.
     #[must_use]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.description = DescriptionUpdate::Set(description.into());
+        self.description = Change::Set(description.into());
         self
     }
 
     /// Removes the description.
     #[must_use]
     pub fn clear_description(mut self) -> Self {
-        self.description = DescriptionUpdate::Clear;
+        self.description = Change::Clear;
+        self
+    }
+
+    /// Has records expire so long after their `created_at`: 1 ms to 36,500 days. Those that are older are gone with
+    /// this update; what had expired before stays gone, however long the new retention is.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = Change::Set(policy::to_micros(retention));
+        self
+    }
+
+    /// Has records live until they are deleted. What had expired before stays gone.
+    #[must_use]
+    pub fn clear_retention(mut self) -> Self {
+        self.retention = Change::Clear;
+        self
+    }
+
+    /// Keeps at most so many live records, at least 1: the oldest beyond it leave with this update.
+    #[must_use]
+    pub fn capacity(mut self, records: u64) -> Self {
+        self.capacity = Change::Set(records);
+        self
+    }
+
+    /// Lets the pool hold any number of records.
+    #[must_use]
+    pub fn clear_capacity(mut self) -> Self {
+        self.capacity = Change::Clear;
         self
     }
 
     pub(crate) fn check(&self) -> Result<()> {
         self.name.as_deref().map_or(Ok(()), check_pool_name)?;
-        match &self.description {
-            DescriptionUpdate::Set(text) => check_description(text),
-            DescriptionUpdate::Keep | DescriptionUpdate::Clear => Ok(()),
+        if let Change::Set(text) = &self.description {
+            check_description(text)?;
         }
+        let mut policy = Policy::default();
+        self.retention.apply_to(&mut policy.retention);
+        self.capacity.apply_to(&mut policy.capacity);
+        policy.check()
     }
 }
 

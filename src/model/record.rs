@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
 
 use super::{DataPool, EntityType, Flow, FlowRun, FlowStep};
 
@@ -20,10 +21,15 @@ use crate::time::Timestamp;
 /// assert_eq!(origin.run().unwrap().as_str(), "2013-01-01");
 /// assert!(Origin::none().flow().is_none());
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Serializes as a record has it: `{"flow_id", "flow_run_id", "step_id"}`, null where absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Origin {
+    #[serde(rename = "flow_id")]
     pub(crate) flow: Option<FlowId>,
+    #[serde(rename = "flow_run_id")]
     pub(crate) run: Option<FlowRunId>,
+    #[serde(rename = "step_id")]
     pub(crate) step: Option<FlowStepId>,
 }
 

@@ -5,14 +5,12 @@
 //! records 1 to 64 fill the first segment, fewer than 16 at the end are still in the tail.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Disk, Sizes};
+use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     DataPoolStore, Durability, ErrorKind, ImportOptions, Key, Mode, NewPool, OnDuplicate, Origin, Pool,
-    RecordFilter, RecordQuery, RecordSort, StoreOptions, Timestamp,
+    RecordFilter, RecordQuery, RecordSort, Timestamp,
 };
 
 use crate::support::{self, ORDERS, has, small_pool, track};
@@ -424,50 +422,6 @@ fn a_file_closed_at_any_moment_of_a_fold_opens_with_everything_in_it() {
     }
 }
 
-/// A disk in memory whose length can be asked.
-#[derive(Debug, Clone, Default)]
-struct Memory(Arc<Mutex<Vec<u8>>>);
-
-impl Memory {
-    fn bytes(&self) -> usize {
-        self.0.lock().unwrap().len()
-    }
-}
-
-impl Disk for Memory {
-    fn len(&self) -> std::io::Result<u64> {
-        Ok(self.bytes() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        out.copy_from_slice(&self.0.lock().unwrap()[start..start + out.len()]);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.0.lock().unwrap().resize(usize::try_from(len).unwrap(), 0);
-        Ok(())
-    }
-
-    fn sync(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        self.0.lock().unwrap()[start..start + data.len()].copy_from_slice(data);
-        Ok(())
-    }
-}
-
-/// A store of small sizes on such a disk.
-fn measured_store(options: &StoreOptions) -> (Memory, DataPoolStore) {
-    let disk = Memory::default();
-    let store = testing::on_disk(disk.clone(), options, Sizes::SMALL).unwrap();
-    (disk, store)
-}
-
 /// Keeps a pool at about 500 records: tracks a new value and, now and then, deletes old ones or everything.
 fn be_busy(pool: &Pool, commits: Range<u32>) {
     for number in commits {
@@ -489,7 +443,7 @@ fn be_busy(pool: &Pool, commits: Range<u32>) {
 fn a_busy_pool_beside_an_idle_one_stops_growing_the_file() {
     let relaxed = Durability::Relaxed { flush_every: Duration::from_hours(1) };
     for durability in [Durability::Immediate, relaxed] {
-        let (disk, store) = measured_store(&support::options().durability(durability));
+        let (disk, store) = support::measured_store(&support::options().durability(durability));
         let idle = store.get_or_create_pool("idle").unwrap();
         track_singly(&idle, 0..100);
         let busy = store.get_or_create_pool("busy").unwrap();
@@ -550,7 +504,7 @@ fn many_pools_together_exceed_the_tails_limit_and_lose_nothing() {
 #[test]
 fn a_cleared_pool_gives_its_space_back_to_the_others_even_beside_a_bulk_loaded_one() {
     let bytes_beside = |fill: &dyn Fn(&Pool)| {
-        let (disk, store) = measured_store(&support::options());
+        let (disk, store) = support::measured_store(&support::options());
         fill(&store.get_or_create_pool("loaded").unwrap());
         let cleared = store.get_or_create_pool("cleared").unwrap();
         track(&cleared, &values(0..12_800));

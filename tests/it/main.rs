@@ -35,5 +35,6 @@ mod planner;
 mod pools;
 mod query_strings;
 mod registry;
+mod retention;
 mod support;
 mod under_load;

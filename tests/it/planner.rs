@@ -204,15 +204,30 @@ pub(crate) fn any_filter() -> impl Strategy<Value = Filter> + Clone {
 /// Sizes that put the ends of chunks, folds and segments at odd places.
 pub(crate) const SIZES: [Sizes; 4] = [
     Sizes::SMALL,
-    Sizes { segment_slots: 24, chunk_slots: 8, fold_entries: 5, fold_slices: 2, tails_max_entries: 9 },
+    Sizes {
+        segment_slots: 24,
+        chunk_slots: 8,
+        fold_entries: 5,
+        fold_slices: 2,
+        tails_max_entries: 9,
+        early_seal_slots: 4,
+    },
     Sizes {
         segment_slots: 150,
         chunk_slots: 50,
         fold_entries: 40,
         fold_slices: 16,
         tails_max_entries: 1_000,
+        early_seal_slots: 25,
     },
-    Sizes { segment_slots: 7, chunk_slots: 1, fold_entries: 30, fold_slices: 3, tails_max_entries: 20 },
+    Sizes {
+        segment_slots: 7,
+        chunk_slots: 1,
+        fold_entries: 30,
+        fold_slices: 3,
+        tails_max_entries: 20,
+        early_seal_slots: 3,
+    },
 ];
 
 pub(crate) fn any_sizes() -> impl Strategy<Value = Sizes> + Clone {

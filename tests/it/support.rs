@@ -1,6 +1,8 @@
 //! What many tests need: stores to test, keys, clocks.
 
-use datapool_store::testing::{self, Sizes};
+use std::sync::{Arc, Mutex};
+
+use datapool_store::testing::{self, Disk, Sizes};
 use datapool_store::{
     DataPoolStore, EntityTypeId, Key, ManualClock, Mode, Origin, Pool, Record, RecordFilter, StoreOptions,
     Timestamp,
@@ -55,4 +57,56 @@ pub(crate) fn records(pool: &Pool) -> Vec<Record> {
 /// The values of every live record of a pool, oldest first.
 pub(crate) fn values(pool: &Pool) -> Vec<String> {
     records(pool).into_iter().map(|record| record.value).collect()
+}
+
+/// A disk in memory whose length can be asked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+impl Memory {
+    /// A disk of its own with the same bytes: what a loss of power at this moment would leave of a disk that syncs at
+    /// once.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
+    }
+}
+
+impl Disk for Memory {
+    fn len(&self) -> std::io::Result<u64> {
+        Ok(self.bytes() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        out.copy_from_slice(&self.0.lock().unwrap()[start..start + out.len()]);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.0.lock().unwrap().resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        self.0.lock().unwrap()[start..start + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+/// A store of small sizes on such a disk.
+pub(crate) fn measured_store(options: &StoreOptions) -> (Memory, DataPoolStore) {
+    let disk = Memory::default();
+    let store = testing::on_disk(disk.clone(), options, Sizes::SMALL).unwrap();
+    (disk, store)
 }

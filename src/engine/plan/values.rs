@@ -45,7 +45,7 @@ impl<'a> Values<'a> {
         self.ranges.iter().map(|(range, _)| range.clone()).collect()
     }
 
-    /// The slots of a segment that have one of the values, dead ones included.
+    /// The live slots of a segment that have one of the values.
     pub(super) fn slots(&self, view: &View, index: usize, tally: &Tally) -> Result<Vec<Slot>> {
         let mut slots = Vec::new();
         for (range, value) in &self.ranges {
@@ -56,7 +56,7 @@ impl<'a> Values<'a> {
             count(&tally.value_seeks);
             // Records of one fingerprint have one value: the first of them speaks for all.
             let mut spoken: Option<(Fingerprint, bool)> = None;
-            for (fingerprint, slot) in view.slots_of(index, range.clone())? {
+            for (fingerprint, slot) in view.live_slots_of(index, range.clone())? {
                 let right = match spoken {
                     Some((last, right)) if last == fingerprint => right,
                     _ => self.exact || has_value_at(view, index, slot, value, tally)?,

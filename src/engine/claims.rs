@@ -1,0 +1,316 @@
+//! Claims: their rows on disk and in memory, who owns a value, and sweeping.
+//!
+//! Owns: the tables of claims. Layout of a block of items (format 1): for each item its entity type and the length of
+//! its value in LEB128, and the value; blocks are filled up to 4,080 bytes. Always holds: a value's owner is what the
+//! owners' table says, if that claim exists; a claim never gets back a value that it lost. Deadlines are of the
+//! monotonic clock: they are made from the grant in the process that granted, and from the wall clock when a pool is
+//! loaded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redb::WriteTransaction;
+
+use super::batch::Batch;
+use super::codec::{self, ClaimRow};
+use super::draft::PoolDraft;
+use super::failure::{StorageResult, contained};
+use super::fingerprint::HashKey;
+use super::record::{push_leb128, take_leb128};
+use super::schema::{self, BLOCK_MAX_BYTES, Fingerprint};
+use super::view::{Snapshot, View};
+use crate::error::{Error, Result};
+use crate::ids::{EntityTypeId, PoolId};
+use crate::limits;
+use crate::model::{ClaimInfo, Origin};
+use crate::time::{Moment, Reading, Timestamp};
+
+pub(crate) type ClaimId = u64;
+
+/// How many items one commit sweeps.
+const SWEEP_ITEMS: usize = 4_096;
+
+/// A claim as of one commit.
+#[derive(Debug, Clone)]
+pub(crate) struct ClaimState {
+    pub(crate) origin: Arc<Origin>,
+    /// When the lease ends, by the clock at its grant.
+    pub(crate) until: Timestamp,
+    pub(crate) lease: Duration,
+    /// When the lease ends, by the monotonic clock.
+    pub(crate) deadline: Moment,
+    pub(crate) nonce: u128,
+    pub(crate) items: u32,
+}
+
+impl ClaimState {
+    pub(crate) fn is_lapsed(&self, moment: Moment) -> bool {
+        self.deadline <= moment
+    }
+
+    fn is_sweepable(&self, moment: Moment) -> bool {
+        self.deadline.after(limits::CLAIM_KEPT_AFTER_LEASE) <= moment
+    }
+}
+
+/// The claims of a pool, by id. There are few: their items are on disk.
+pub(crate) type Claims = BTreeMap<ClaimId, Arc<ClaimState>>;
+
+/// Whether commits have a claim to sweep.
+pub(super) fn has_sweepable(claims: &Claims, moment: Moment) -> bool {
+    claims.values().any(|claim| claim.is_sweepable(moment))
+}
+
+/// Reads a pool's claims.
+pub(super) fn load(snapshot: &Snapshot, pool: PoolId, now: Reading) -> Result<Claims> {
+    let mut claims = Claims::new();
+    let Some(table) = snapshot.table(schema::CLAIMS)? else { return Ok(claims) };
+    for row in table.range((pool, 0)..=(pool, ClaimId::MAX)).storage()? {
+        let (key, row) = row.storage()?;
+        let ClaimRow { origin, until, lease, nonce, items } = codec::decode_claim(row.value())?;
+        let deadline = deadline_of(until, lease, now);
+        let state = ClaimState { origin: Arc::new(origin), until, lease, deadline, nonce, items };
+        claims.insert(key.value().1, Arc::new(state));
+    }
+    Ok(claims)
+}
+
+/// The wall clock says how much of a lease is left; never more than it was long, whatever the clock was set to.
+fn deadline_of(until: Timestamp, lease: Duration, now: Reading) -> Moment {
+    let left = until.since(now.time).min(lease);
+    now.moment.after(left).before(now.time.since(until))
+}
+
+impl View {
+    /// Which claim owns a value, dead claims included: see [`PoolDraft::owner`].
+    pub(super) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
+        let Some(table) = self.claimed()? else { return Ok(None) };
+        Ok(table.get((self.state.id, fingerprint)).storage()?.map(|owner| owner.value()))
+    }
+
+    /// Every value that a claim owns.
+    pub(super) fn owned(&self) -> Result<Vec<Fingerprint>> {
+        let pool = self.state.id;
+        let Some(table) = self.claimed()? else { return Ok(Vec::new()) };
+        let rows = table.range((pool, 0)..=(pool, Fingerprint::MAX)).storage()?;
+        rows.map(|row| Ok(row.storage()?.0.value().1)).collect()
+    }
+
+    /// The items that a claim was made for, and whether it still owns each.
+    pub(crate) fn items_of_claim(&self, id: ClaimId, origin: &Origin) -> Result<(Batch, Vec<bool>)> {
+        contained("reading a claim", || {
+            let mut batch = Batch::default();
+            if let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? {
+                for row in table.range(blocks_of(self.state.id, id)).storage()? {
+                    decode_block(row.storage()?.1.value(), &self.hash_key, &mut batch)?;
+                }
+            }
+            let owned = batch.ask_each(|fingerprint| Ok(self.owner(fingerprint)? == Some(id)))?;
+            Ok((batch.with_origin(origin), owned))
+        })
+    }
+
+    /// The pool's claims, oldest first.
+    pub(crate) fn claims(&self, moment: Moment) -> Vec<ClaimInfo> {
+        let info = |(id, claim): (&ClaimId, &Arc<ClaimState>)| ClaimInfo {
+            id: *id,
+            origin: Origin::clone(&claim.origin),
+            until: claim.until,
+            is_lapsed: claim.is_lapsed(moment),
+            items: claim.items.into(),
+        };
+        self.state.claims.iter().map(info).collect()
+    }
+}
+
+fn blocks_of(pool: PoolId, claim: ClaimId) -> std::ops::RangeInclusive<(u64, u64, u32)> {
+    (pool, claim, 0)..=(pool, claim, u32::MAX)
+}
+
+fn encode_blocks(batch: &Batch, items: &[usize]) -> Vec<Vec<u8>> {
+    let (mut blocks, mut entry) = (vec![Vec::new()], Vec::new());
+    for index in items {
+        let Some(item) = batch.items().get(*index) else { continue };
+        let value = batch.value(*index);
+        entry.clear();
+        push_leb128(item.entity_type.get().into(), &mut entry);
+        push_leb128(value.len() as u64, &mut entry);
+        entry.extend_from_slice(value.as_bytes());
+        match blocks.last_mut() {
+            Some(block) if block.is_empty() || block.len() + entry.len() <= BLOCK_MAX_BYTES => {
+                block.extend_from_slice(&entry);
+            }
+            _ => blocks.push(entry.clone()),
+        }
+    }
+    blocks
+}
+
+fn decode_block(bytes: &[u8], hash_key: &HashKey, batch: &mut Batch) -> Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (entity_type, value) =
+            take_item(&mut rest).ok_or_else(|| Error::corrupt("a claim's block of items is damaged"))?;
+        batch.push(hash_key, entity_type, value);
+    }
+    Ok(())
+}
+
+fn take_item<'b>(rest: &mut &'b [u8]) -> Option<(EntityTypeId, &'b str)> {
+    let entity_type = u32::try_from(take_leb128(rest)?).ok()?;
+    let length = usize::try_from(take_leb128(rest)?).ok()?;
+    let (value, behind) = rest.split_at_checked(length)?;
+    *rest = behind;
+    Some((EntityTypeId::new(entity_type), std::str::from_utf8(value).ok()?))
+}
+
+/// Writes what a draft changes of its pool's claims.
+pub(super) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
+    let (pool, changes) = (draft.state.id, &draft.claims);
+    if !changes.owners.is_empty() {
+        let mut owners: Vec<_> = changes.owners.iter().collect();
+        owners.sort_unstable();
+        let mut table = txn.open_table(schema::CLAIMED).storage()?;
+        for (fingerprint, owner) in owners {
+            match owner {
+                Some(owner) => table.insert((pool, *fingerprint), *owner).storage()?,
+                None => table.remove((pool, *fingerprint)).storage()?,
+            };
+        }
+    }
+    for id in &changes.gone {
+        remove_rows(txn, pool, *id)?;
+    }
+    let kept = |id: &ClaimId| draft.state.claims.get(id);
+    for (id, batch, items) in changes.made.iter().filter(|(id, ..)| kept(id).is_some()) {
+        let mut table = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+        for (number, block) in (0_u32..).zip(encode_blocks(batch, items)) {
+            table.insert((pool, *id, number), block.as_slice()).storage()?;
+        }
+    }
+    for id in &changes.granted {
+        if let Some(claim) = kept(id) {
+            let row = codec::encode_claim(claim)?;
+            txn.open_table(schema::CLAIMS).storage()?.insert((pool, *id), row.as_slice()).storage()?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_rows(txn: &WriteTransaction, pool: PoolId, id: ClaimId) -> Result<()> {
+    txn.open_table(schema::CLAIMS).storage()?.remove((pool, id)).storage()?;
+    let mut items = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+    items.retain_in(blocks_of(pool, id), |_, _| false).storage()
+}
+
+/// Removes all of a pool's claims.
+pub(super) fn remove_all(txn: &WriteTransaction, pool: PoolId, claims: &Claims) -> Result<()> {
+    if claims.is_empty() {
+        return Ok(());
+    }
+    for id in claims.keys() {
+        remove_rows(txn, pool, *id)?;
+    }
+    let mut owners = txn.open_table(schema::CLAIMED).storage()?;
+    owners.retain_in((pool, 0)..=(pool, Fingerprint::MAX), |_, _| false).storage()
+}
+
+/// Takes values from whatever claims own them.
+pub(super) fn void(txn: &WriteTransaction, pool: PoolId, fingerprints: &[Fingerprint]) -> Result<()> {
+    if fingerprints.is_empty() {
+        return Ok(());
+    }
+    let mut owners = txn.open_table(schema::CLAIMED).storage()?;
+    for fingerprint in fingerprints {
+        owners.remove((pool, *fingerprint)).storage()?;
+    }
+    Ok(())
+}
+
+/// A commit's share of sweeping: some blocks of a claim whose time is long over; the claim with its last one. How many
+/// claims went.
+pub(super) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<u64> {
+    let moment = draft.now.moment;
+    let swept = draft.state.claims.iter().find(|(_, claim)| claim.is_sweepable(moment));
+    let Some((&id, _)) = swept else { return Ok(0) };
+    let pool = draft.state.id;
+    let mut batch = Batch::default();
+    let mut is_rest = true;
+    {
+        let mut items = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+        let mut blocks = items.extract_from_if(blocks_of(pool, id), |_, _| true).storage()?;
+        while let Some(block) = blocks.next().transpose().storage()? {
+            decode_block(block.1.value(), &draft.base.hash_key, &mut batch)?;
+            if batch.len() >= SWEEP_ITEMS {
+                is_rest = false;
+                break;
+            }
+        }
+    }
+    let mut owners = txn.open_table(schema::CLAIMED).storage()?;
+    for item in batch.items() {
+        let key = (pool, item.fingerprint);
+        let is_own =
+            redb::ReadableTable::get(&owners, key).storage()?.is_some_and(|owner| owner.value() == id);
+        if is_own {
+            owners.remove(key).storage()?;
+        }
+    }
+    drop(owners);
+    if !is_rest {
+        return Ok(0);
+    }
+    remove_rows(txn, pool, id)?;
+    Arc::make_mut(&mut draft.state.claims).remove(&id);
+    Ok(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn blocks_of_items_read_back(items in proptest::collection::vec((any::<u32>(), "\\PC{1,700}"), 1..40)) {
+            let key = HashKey::new(*b"0123456789abcdef");
+            let mut batch = Batch::default();
+            for (entity_type, value) in &items {
+                batch.push(&key, EntityTypeId::new(*entity_type), value);
+            }
+            let all: Vec<usize> = (0..items.len()).collect();
+            let blocks = encode_blocks(&batch, &all);
+            let mut read = Batch::default();
+            for block in &blocks {
+                prop_assert!(block.len() <= BLOCK_MAX_BYTES);
+                decode_block(block, &key, &mut read).unwrap();
+            }
+            prop_assert_eq!(read.len(), items.len());
+            for (index, (entity_type, value)) in items.iter().enumerate() {
+                prop_assert_eq!(read.value(index), value);
+                prop_assert_eq!(read.items()[index].entity_type.get(), *entity_type);
+                prop_assert_eq!(read.items()[index].fingerprint, batch.items()[index].fingerprint);
+            }
+        }
+
+        #[test]
+        fn damaged_blocks_never_panic(bytes: Vec<u8>) {
+            let _ = decode_block(&bytes, &HashKey::new([0; 16]), &mut Batch::default());
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_lease_after_loading_is_never_longer_than_the_lease() {
+        let minute = Duration::from_mins(1);
+        let at = |seconds: i64| Reading {
+            time: Timestamp::from_micros(seconds * 1_000_000),
+            moment: Moment::START.after(minute),
+        };
+        let until = Timestamp::from_micros(1_000 * 1_000_000);
+        let start = Moment::START.after(minute);
+        assert_eq!(deadline_of(until, minute, at(970)), start.after(Duration::from_secs(30)));
+        assert_eq!(deadline_of(until, minute, at(-5_000)), start.after(minute));
+        assert_eq!(deadline_of(until, minute, at(1_100)), start.before(Duration::from_secs(100)));
+    }
+}

@@ -1,0 +1,263 @@
+//! Deciding claims: taking values, confirming, releasing and extending.
+//!
+//! Always holds: as for the whole draft, everything is looked up before anything is changed. A value has one owner; a
+//! record that is added takes it from its owner, so no live value is both tracked and owned.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{NewRecord, PoolDraft};
+use crate::engine::batch::Batch;
+use crate::engine::claims::{ClaimId, ClaimState};
+use crate::engine::fingerprint::BuildFingerprintHasher;
+use crate::engine::schema::Fingerprint;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::RecordId;
+use crate::model::{ClaimOutcome, ClaimVerdict, Origin};
+use crate::time::Timestamp;
+
+/// What a group changes of a pool's claims. Their states are in the draft's pool state.
+#[derive(Debug, Default)]
+pub(crate) struct ClaimChanges {
+    /// The owners that values get; none for those that are free now.
+    pub(crate) owners: HashMap<Fingerprint, Option<ClaimId>, BuildFingerprintHasher>,
+    /// New claims, each with the items that it owns.
+    pub(crate) made: Vec<(ClaimId, Arc<Batch>, Vec<usize>)>,
+    /// Claims whose rows are written: new and extended ones.
+    pub(crate) granted: BTreeSet<ClaimId>,
+    /// Claims that are settled.
+    pub(crate) gone: BTreeSet<ClaimId>,
+}
+
+impl ClaimChanges {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.owners.is_empty() && self.granted.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// A claim's name, as its holder knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) id: ClaimId,
+    pub(crate) nonce: u128,
+}
+
+/// What a claim got.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    /// None if there was nothing to claim.
+    pub(crate) held: Option<Held>,
+    pub(crate) until: Timestamp,
+    pub(crate) verdicts: Vec<ClaimVerdict>,
+}
+
+/// Which items of a claim an operation settles.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) items: Vec<usize>,
+    /// Whether they are all that the claim still holds.
+    pub(crate) all: bool,
+}
+
+/// How a value stands.
+#[derive(Debug, Clone, Copy, Default)]
+enum Standing {
+    #[default]
+    Free,
+    Tracked(RecordId),
+    /// By a claim whose lease runs.
+    Owned(ClaimId),
+}
+
+impl PoolDraft {
+    /// The claim that owns a value, if that claim exists.
+    pub(super) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
+        if self.state.claims.is_empty() {
+            return Ok(None);
+        }
+        let owner = match self.claims.owners.get(&fingerprint) {
+            Some(owner) => *owner,
+            None => self.base.owner(fingerprint)?,
+        };
+        Ok(owner.filter(|id| self.state.claims.contains_key(id)))
+    }
+
+    /// The claim that owns a value and whose lease runs.
+    pub(super) fn running_owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
+        let runs =
+            |id: &ClaimId| self.state.claims.get(id).is_some_and(|claim| !claim.is_lapsed(self.now.moment));
+        Ok(self.owner(fingerprint)?.filter(runs))
+    }
+
+    fn first_of(&self, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
+        match self.find_new(fingerprint) {
+            Some(id) => Ok(Some(id)),
+            None => self.base.find_first(&self.state, fingerprint),
+        }
+    }
+
+    /// Claims the values of a batch that are neither tracked nor owned.
+    pub(crate) fn claim(&mut self, batch: &Arc<Batch>, lease: Duration, nonce: u128) -> Result<Grant> {
+        let standings = batch.ask_each(|fingerprint| {
+            if let Some(id) = self.first_of(fingerprint)? {
+                return Ok(Standing::Tracked(id));
+            }
+            Ok(self.running_owner(fingerprint)?.map_or(Standing::Free, Standing::Owned))
+        })?;
+        let tracked = standings.iter().filter_map(|standing| match standing {
+            Standing::Tracked(id) => Some(*id),
+            _ => None,
+        });
+        let known = self.fetch(tracked)?;
+        // From here on nothing fails.
+        let id = self.state.next_claim;
+        let mut claimed = Vec::new();
+        let mut seen: HashSet<Fingerprint, BuildFingerprintHasher> = HashSet::default();
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for (index, (item, standing)) in batch.items().iter().zip(standings).enumerate() {
+            verdicts.push(match standing {
+                Standing::Tracked(id) => {
+                    let first = known.get(&id).cloned().or_else(|| self.new_record(id));
+                    ClaimVerdict::Duplicate(first.map(Box::new))
+                }
+                Standing::Owned(owner) => self.in_flight(owner),
+                Standing::Free if seen.insert(item.fingerprint) => {
+                    claimed.push(index);
+                    self.claims.owners.insert(item.fingerprint, Some(id));
+                    ClaimVerdict::Claimed
+                }
+                Standing::Free => ClaimVerdict::Duplicate(None),
+            });
+        }
+        let until = self.time.saturating_add(lease);
+        if claimed.is_empty() {
+            return Ok(Grant { held: None, until, verdicts });
+        }
+        let claim = ClaimState {
+            origin: batch.origin().cloned().unwrap_or_default(),
+            until,
+            lease,
+            deadline: self.now.moment.after(lease),
+            nonce,
+            items: u32::try_from(claimed.len()).unwrap_or(u32::MAX),
+        };
+        Arc::make_mut(&mut self.state.claims).insert(id, Arc::new(claim));
+        self.state.next_claim = id + 1;
+        self.claims.granted.insert(id);
+        self.claims.made.push((id, Arc::clone(batch), claimed));
+        Ok(Grant { held: Some(Held { id, nonce }), until, verdicts })
+    }
+
+    /// What a claim says of a value that another one owns.
+    fn in_flight(&self, owner: ClaimId) -> ClaimVerdict {
+        let claim = self.state.claims.get(&owner);
+        let by = claim.map_or_else(Origin::none, |claim| Origin::clone(&claim.origin));
+        ClaimVerdict::InFlight { by, until: claim.map_or(self.time, |claim| claim.until) }
+    }
+
+    /// The state of a claim, if it exists and the holder knows its nonce.
+    fn claim_of(&self, held: Held) -> Option<&Arc<ClaimState>> {
+        self.state.claims.get(&held.id).filter(|claim| claim.nonce == held.nonce)
+    }
+
+    /// For each item whether the claim owns its value.
+    fn ownership(&self, held: Held, batch: &Batch, items: &[usize]) -> Result<Vec<bool>> {
+        if self.claim_of(held).is_none() {
+            return Ok(vec![false; items.len()]);
+        }
+        let owns = |index: &usize| match batch.items().get(*index) {
+            Some(item) => Ok(self.owner(item.fingerprint)? == Some(held.id)),
+            None => Ok(false),
+        };
+        items.iter().map(owns).collect()
+    }
+
+    /// Tracks items that a claim owns. What became of each, in their order.
+    pub(crate) fn confirm(
+        &mut self,
+        held: Held,
+        batch: &Arc<Batch>,
+        settled: &Settled,
+    ) -> Result<Vec<ClaimOutcome>> {
+        let owned = self.ownership(held, batch, &settled.items)?;
+        let fingerprint = |index: usize| batch.items().get(index).map(|item| item.fingerprint);
+        let mut firsts = Vec::with_capacity(owned.len());
+        for (index, is_own) in settled.items.iter().zip(&owned) {
+            firsts.push(match fingerprint(*index).filter(|_| !is_own) {
+                Some(fingerprint) => self.first_of(fingerprint)?,
+                None => None,
+            });
+        }
+        let known = self.fetch(firsts.iter().copied().flatten())?;
+        // From here on nothing fails.
+        let number = self.batches.len();
+        self.batches.push(Arc::clone(batch));
+        let mut outcomes = Vec::with_capacity(owned.len());
+        for ((item, is_own), first) in settled.items.iter().zip(owned).zip(firsts) {
+            outcomes.push(match (fingerprint(*item), first) {
+                (Some(fingerprint), _) if is_own => {
+                    self.claims.owners.insert(fingerprint, None);
+                    ClaimOutcome::Confirmed(
+                        self.append(fingerprint, NewRecord { batch: number, item: *item }),
+                    )
+                }
+                (_, Some(id)) => {
+                    let first = known.get(&id).cloned().or_else(|| self.new_record(id));
+                    first.map_or(ClaimOutcome::LeaseLost, |first| ClaimOutcome::AlreadyTracked(first.into()))
+                }
+                (_, None) => ClaimOutcome::LeaseLost,
+            });
+        }
+        self.settle(held, settled);
+        self.state.evict();
+        Ok(outcomes)
+    }
+
+    /// Frees items that a claim owns. How many it owned.
+    pub(crate) fn release(&mut self, held: Held, batch: &Batch, settled: &Settled) -> Result<u64> {
+        let owned = self.ownership(held, batch, &settled.items)?;
+        let mut released = 0;
+        for (index, _) in settled.items.iter().zip(owned).filter(|(_, is_own)| *is_own) {
+            if let Some(item) = batch.items().get(*index) {
+                self.claims.owners.insert(item.fingerprint, None);
+                released += 1;
+            }
+        }
+        self.settle(held, settled);
+        Ok(released)
+    }
+
+    /// The claim goes with its last item.
+    fn settle(&mut self, held: Held, settled: &Settled) {
+        if settled.all && self.claim_of(held).is_some() {
+            Arc::make_mut(&mut self.state.claims).remove(&held.id);
+            self.claims.gone.insert(held.id);
+        }
+    }
+
+    /// Has a claim's lease begin anew. When it ends.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` if the claim owns none of the items any more.
+    pub(crate) fn extend(
+        &mut self,
+        held: Held,
+        batch: &Batch,
+        items: &[usize],
+        lease: Duration,
+    ) -> Result<Timestamp> {
+        let owns_any = self.ownership(held, batch, items)?.contains(&true);
+        let Some(claim) = self.claim_of(held).filter(|_| owns_any) else {
+            let text = "the claim holds none of its items any more: its lease ran out and somebody else took them over";
+            return Err(Error::new(ErrorKind::LeaseLost, text));
+        };
+        let until = self.time.saturating_add(lease);
+        let deadline = self.now.moment.after(lease);
+        let extended = ClaimState { until, lease, deadline, ..ClaimState::clone(claim) };
+        Arc::make_mut(&mut self.state.claims).insert(held.id, Arc::new(extended));
+        self.claims.granted.insert(held.id);
+        Ok(until)
+    }
+}

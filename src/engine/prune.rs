@@ -1,0 +1,224 @@
+//! Giving space back: dropping segments without a live record, cutting off the dead head of a segment.
+//!
+//! Owns: which of a pool's space is given back by which commit. Always holds: one segment a commit at most, so that
+//! none is long; the last record of a pool is never removed (the next id is read from it), and with what is removed
+//! the head is written, so that no later state takes it for live.
+
+use std::sync::Arc;
+
+use redb::{ReadableTable, ReadableTableMetadata, TableHandle, WriteTransaction};
+
+use super::Engine;
+use super::WriterCore;
+use super::draft::PoolDraft;
+use super::failure::StorageResult;
+use super::schema::{self, SegmentNumber, SegmentTables};
+use super::state::{PoolState, SegmentState};
+use super::write::{self, write_head};
+use crate::error::Result;
+use crate::ids::PoolId;
+use crate::model::PruneReport;
+use crate::time::Timestamp;
+
+/// A dead head is cut off when it has at least so many records, and more than are live in the pool.
+const CUT_MIN_RECORDS: u32 = 1_024;
+/// How many records of a dead head one commit removes.
+const CUT_SLICE_RECORDS: u32 = 8_192;
+
+impl Engine {
+    /// Gives back what of a pool's space can be given back, a commit at a time, so that other writers come between.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; the commit's.
+    pub(crate) fn prune(&self, id: PoolId) -> Result<PruneReport> {
+        let mut total = PruneReport::default();
+        loop {
+            let step = self.exclusive(|core| self.prune_step(core, id))?;
+            if step.is_nothing() {
+                return Ok(total);
+            }
+            total += step;
+        }
+    }
+
+    fn prune_step(&self, core: &mut WriterCore, id: PoolId) -> Result<PruneReport> {
+        let now = self.clock.read();
+        let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
+        let txn = self.begin()?;
+        let written = write::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning, 0)?;
+        let pruned = written.pruned;
+        if pruned.is_nothing() {
+            // What the writer remembers is of a transaction that is not committed.
+            core.pools.remove(&id);
+            return Ok(pruned);
+        }
+        self.commit(txn, |published| self.publish(published, core, written))?;
+        Ok(pruned)
+    }
+
+    /// Stores how far the pools in use have expired, so that a clock that is set back before the store is opened again
+    /// revives nothing.
+    ///
+    /// # Errors
+    ///
+    /// The commit's.
+    pub(crate) fn store_expiry(&self) -> Result<()> {
+        let aged = |state: &&Arc<PoolState>| state.policy.retention.is_some();
+        let ids: Vec<PoolId> =
+            self.published.read().pools.values().flatten().filter(aged).map(|state| state.id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.exclusive(|core| {
+            let now = self.clock.now();
+            let mut states = Vec::new();
+            for id in ids {
+                let view = self.view_at(id, now)?;
+                if view.state.watermark > view.state.stored_watermark {
+                    states.push(PoolState::clone(&view.state));
+                }
+            }
+            if states.is_empty() {
+                return Ok(());
+            }
+            let txn = self.begin()?;
+            for state in &mut states {
+                write_head(&txn, state)?;
+            }
+            self.commit(txn, |published| {
+                for state in states {
+                    self.put_state(published, core, state);
+                }
+            })
+        })
+    }
+}
+
+/// Whether a whole segment of a pool has expired.
+pub(super) fn is_due(state: &PoolState, now: Timestamp) -> bool {
+    let Some(retention) = state.policy.retention else { return false };
+    let horizon = now.max(state.last_time).saturating_sub(retention);
+    match state.segments.as_slice() {
+        // Where the next one begins, the first one ends.
+        [_, next, ..] => next.base_time <= horizon,
+        [only] => state.last_time <= horizon && only.first_id < state.next_id,
+        [] => false,
+    }
+}
+
+/// When the last record of a pool has died by the watermark, all its segments can go.
+pub(super) fn start_over_if_dead(draft: &mut PoolDraft) {
+    let state = &draft.state;
+    let holds_records = state.segments.first().is_some_and(|first| first.first_id < state.next_id);
+    if holds_records && state.watermark >= state.next_id {
+        draft.start_over();
+    }
+}
+
+/// A commit's share of giving back space.
+pub(super) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
+    doom_dead_segments(draft);
+    let mut pruned = drop_one_segment(txn, draft)?;
+    pruned += cut_dead_head(txn, draft)?;
+    Ok(pruned)
+}
+
+/// A sealed and folded segment without a live record leaves the pool.
+fn doom_dead_segments(draft: &mut PoolDraft) {
+    let base = &draft.base.state;
+    let state = &mut draft.state;
+    let may_have_died = !draft.dirty_deletions.is_empty()
+        || state.watermark >= state.end_of(0)
+        || state.folded_to != base.folded_to;
+    if !may_have_died {
+        return;
+    }
+    let is_dead = |index: usize, segment: &SegmentState| {
+        let end = state.end_of(index);
+        segment.sealed_len > 0 && end <= state.folded_to && state.live_in(&(segment.first_id..end)) == 0
+    };
+    let dead: Vec<SegmentNumber> = state
+        .segments
+        .iter()
+        .enumerate()
+        .filter(|(index, segment)| is_dead(*index, segment))
+        .map(|(_, segment)| segment.number)
+        .collect();
+    if !dead.is_empty() {
+        Arc::make_mut(&mut state.segments).retain(|segment| !dead.contains(&segment.number));
+        Arc::make_mut(&mut state.doomed).extend(dead);
+        draft.head_changed = true;
+    }
+}
+
+/// Gives the space of one dropped segment back.
+fn drop_one_segment(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
+    let Some(number) = Arc::make_mut(&mut draft.state.doomed).pop() else {
+        return Ok(PruneReport::default());
+    };
+    draft.head_changed = true;
+    let pruned = measure(txn, draft.state.id, number)?;
+    drop_segment(txn, draft.state.id, number)?;
+    Ok(pruned)
+}
+
+/// What dropping a segment gives back.
+fn measure(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<PruneReport> {
+    let names = SegmentTables::new(pool, number);
+    let mut pruned = PruneReport { segments: 1, ..PruneReport::default() };
+    let existing = txn.list_tables().storage()?;
+    let has_records = existing.into_iter().any(|table| table.name() == names.records().name());
+    if has_records {
+        let records = txn.open_table(names.records()).storage()?;
+        pruned.records = records.len().storage()?;
+        let stats = records.stats().storage()?;
+        pruned.bytes = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+    }
+    Ok(pruned)
+}
+
+/// Removes every row of a segment.
+pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<()> {
+    let names = SegmentTables::new(pool, number);
+    txn.delete_table(names.records()).storage()?;
+    txn.delete_table(names.fingerprints()).storage()?;
+    txn.delete_table(names.postings()).storage()?;
+    let rows = (pool, number, 0)..=(pool, number, u32::MAX);
+    txn.open_table(schema::ORIGINS).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
+    txn.open_table(schema::TIMES).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
+    txn.open_table(schema::DELETED).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
+    txn.open_table(schema::MEMBERSHIP).storage()?.retain_in(rows, |_, _| false).storage()?;
+    let repeats = (pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX);
+    txn.open_table(schema::REPEATS).storage()?.retain_in(repeats, |_, ()| false).storage()
+}
+
+/// Removes the dead records at the head of the segment in which the watermark stands, once they are more than what is
+/// live: without that, a pool that keeps few records would keep a segment of dead ones. Where more is live, dropping the
+/// segment whole, when its time comes, is far cheaper.
+fn cut_dead_head(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
+    let state = &draft.state;
+    let Some((_, segment)) = state.segment_of(state.watermark) else { return Ok(PruneReport::default()) };
+    let dead = segment.slot(state.watermark);
+    if dead < CUT_MIN_RECORDS || u64::from(dead) <= state.live() {
+        return Ok(PruneReport::default());
+    }
+    let names = SegmentTables::new(state.id, segment.number);
+    let mut table = txn.open_table(names.records()).storage()?;
+    let first = table.first().storage()?.map_or(dead, |(slot, _)| slot.value());
+    if dead.saturating_sub(first) < CUT_MIN_RECORDS {
+        return Ok(PruneReport::default());
+    }
+    let mut pruned = PruneReport::default();
+    let end = dead.min(first.saturating_add(CUT_SLICE_RECORDS));
+    table
+        .retain_in(first..end, |_, row| {
+            pruned.records += 1;
+            pruned.bytes += row.len() as u64;
+            false
+        })
+        .storage()?;
+    drop(table);
+    draft.head_changed = true;
+    Ok(pruned)
+}

@@ -1,0 +1,99 @@
+//! The vocabulary of claims: what a claim says of its items, and what became of them.
+
+use serde::Serialize;
+
+use super::{Origin, Record};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::RecordId;
+use crate::time::Timestamp;
+
+/// What a claim says of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClaimVerdict {
+    /// The claim holds its value: process it, then confirm.
+    Claimed,
+    /// Another claim holds its value.
+    InFlight {
+        /// Who made that claim.
+        by: Origin,
+        /// When that claim's lease runs out, by the clock at its grant, unless it is confirmed, released or extended.
+        until: Timestamp,
+    },
+    /// Its value is in the pool, by the record that was first; none if it came earlier in the same batch.
+    Duplicate(Option<Box<Record>>),
+    /// Only of a claim taken up by its token: it does not hold the value any more. It was confirmed or released, or
+    /// the lease ran out and somebody else took it over.
+    Lost,
+}
+
+/// What became of an item that was confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClaimOutcome {
+    /// Its value is tracked now, by the record of this id.
+    Confirmed(RecordId),
+    /// Somebody else has tracked its value meanwhile, by this record. Nothing was written.
+    AlreadyTracked(Box<Record>),
+    /// The claim does not hold its value any more, and no record has it: the lease ran out and somebody else took it
+    /// over, or it is an hour past its end and was swept. Nothing was written.
+    LeaseLost,
+}
+
+/// What became of the items of a claim that were confirmed together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "an item may have been lost: see `outcomes` or `all_confirmed`"]
+pub struct Confirmation {
+    outcomes: Vec<(usize, ClaimOutcome)>,
+}
+
+impl Confirmation {
+    pub(crate) fn new(outcomes: Vec<(usize, ClaimOutcome)>) -> Self {
+        Self { outcomes }
+    }
+
+    /// The index of each item in the claim's batch, ascending, and what became of it.
+    pub fn outcomes(&self) -> &[(usize, ClaimOutcome)] {
+        &self.outcomes
+    }
+
+    /// How many items are tracked now by this confirmation.
+    pub fn confirmed_count(&self) -> usize {
+        self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, ClaimOutcome::Confirmed(_))).count()
+    }
+
+    /// That every item was confirmed.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` with the [index](Error::item) of the first item that was not. What was confirmed stays confirmed.
+    pub fn all_confirmed(&self) -> Result<()> {
+        let lost = self.outcomes.iter().find(|(_, outcome)| !matches!(outcome, ClaimOutcome::Confirmed(_)));
+        let Some((index, outcome)) = lost else { return Ok(()) };
+        let how = match outcome {
+            ClaimOutcome::AlreadyTracked(first) => {
+                format!("somebody else tracked it meanwhile, as record {}", first.id)
+            }
+            _ => "its lease ran out and somebody else took it over, or it was swept".to_owned(),
+        };
+        let text = format!("the claim does not hold the item any more: {how}");
+        Err(Error::new(ErrorKind::LeaseLost, text).with_item(*index))
+    }
+}
+
+/// A claim that is neither settled nor swept, as [`Pool::claims`](crate::Pool::claims) lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ClaimInfo {
+    /// From 1, growing with time in its pool.
+    pub id: u64,
+    /// Who made it.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// When its lease runs out, by the clock at its grant.
+    pub until: Timestamp,
+    /// Whether its lease has run out. It holds its items until somebody takes them over, or until it is swept.
+    pub is_lapsed: bool,
+    /// How many items it was made for. Some may be settled or lost since.
+    pub items: u64,
+}

@@ -1,0 +1,81 @@
+//! How long and how many records a pool keeps, and how that is written in JSON.
+//!
+//! In JSON a retention is a number of seconds, with decimals only where it is not a whole number of them.
+
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::Serializer;
+
+use super::Change;
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// What a pool keeps. Without either, everything until it is deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// A record lives so long after its `created_at`.
+    pub(crate) retention: Option<Duration>,
+    /// The most live records.
+    pub(crate) capacity: Option<u64>,
+}
+
+impl Policy {
+    pub(crate) fn check(self) -> Result<()> {
+        self.retention.map_or(Ok(()), check_retention)?;
+        self.capacity.map_or(Ok(()), check_capacity)
+    }
+}
+
+fn check_retention(retention: Duration) -> Result<()> {
+    let (min, max) = (limits::RETENTION_MIN, limits::RETENTION_MAX);
+    if (min..=max).contains(&retention) {
+        return Ok(());
+    }
+    Err(Error::limit_exceeded(format!(
+        "a retention of {retention:?} is out of range; allowed are {min:?} to {max:?} (RETENTION_MIN, RETENTION_MAX)"
+    ))
+    .with_parameter("retention"))
+}
+
+fn check_capacity(capacity: u64) -> Result<()> {
+    if capacity > 0 {
+        return Ok(());
+    }
+    Err(Error::limit_exceeded("a capacity of 0 records would keep nothing; allowed is 1 or more")
+        .with_parameter("capacity"))
+}
+
+/// A retention of a JSON body: seconds, or null.
+pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    let retention = Duration::try_from_secs_f64(seconds)
+        .map_err(|error| D::Error::custom(format!("a retention of {seconds} seconds: {error}")))?;
+    Ok(Some(to_micros(retention)))
+}
+
+/// Rounded to microseconds, in which time is kept.
+pub(super) fn to_micros(retention: Duration) -> Duration {
+    let micros = retention.saturating_add(Duration::from_nanos(500)).as_micros();
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+/// A change of the retention in a JSON body.
+pub(super) fn change_of_seconds<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Change<Duration>, D::Error> {
+    Ok(seconds(deserializer)?.map_or(Change::Clear, Change::Set))
+}
+
+/// Writes a retention that is there.
+#[allow(clippy::ref_option, reason = "serde hands the field over as it is")]
+pub(super) fn to_seconds<S: Serializer>(
+    retention: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match retention {
+        None => serializer.serialize_none(),
+        Some(whole) if whole.subsec_nanos() == 0 => serializer.serialize_u64(whole.as_secs()),
+        Some(retention) => serializer.serialize_f64(retention.as_secs_f64()),
+    }
+}

@@ -1,0 +1,36 @@
+//! What pruning gave back.
+
+use std::ops::AddAssign;
+
+use serde::Serialize;
+
+/// What pruning gave back, of space that deleted and expired records and lapsed claims held.
+///
+/// The file does not get shorter by it: what is given back is used again by later writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PruneReport {
+    /// Segments that were dropped whole.
+    pub segments: u64,
+    /// Dead records that were removed, those of dropped segments included.
+    pub records: u64,
+    /// How many bytes these records took.
+    pub bytes: u64,
+    /// Claims that were swept.
+    pub claims: u64,
+}
+
+impl PruneReport {
+    pub(crate) fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl AddAssign for PruneReport {
+    fn add_assign(&mut self, other: Self) {
+        self.segments += other.segments;
+        self.records += other.records;
+        self.bytes += other.bytes;
+        self.claims += other.claims;
+    }
+}

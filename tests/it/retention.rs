@@ -1,0 +1,517 @@
+//! Proves that pools keep what their retention and capacity say: exactly, at once, for good, and without keeping the
+//! space of what they do not keep.
+
+use std::time::Duration;
+
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{
+    DataPool, DataPoolStore, ErrorKind, ExportOptions, ImportOptions, Key, ManualClock, Mode, NewPool,
+    OnDuplicate, Origin, Pool, PoolUpdate, PruneReport, RecordFilter, RecordQuery, RecordSort, StoreOptions,
+    Verdict,
+};
+
+use crate::support::{self, ORDERS, has, track, values};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// A store of small sizes, its clock, and a pool that keeps its records for a day.
+fn day_pool() -> (DataPoolStore, ManualClock, Pool) {
+    let clock = support::clock();
+    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
+    (store, clock, pool)
+}
+
+fn capacity_pool(capacity: u64) -> Pool {
+    support::small_store().create_pool(NewPool::new("orders").capacity(capacity)).unwrap()
+}
+
+fn numbered(numbers: std::ops::Range<u32>) -> Vec<String> {
+    numbers.map(|number| format!("v{number}")).collect()
+}
+
+fn count(pool: &Pool) -> u64 {
+    pool.count(&RecordFilter::new()).unwrap()
+}
+
+/// Every way to read says that exactly these values are there.
+fn everyone_sees(pool: &Pool, expected: &[&str]) {
+    assert_eq!(values(pool), expected);
+    let backwards: Vec<String> =
+        pool.scan(&RecordFilter::new()).unwrap().rev().map(|record| record.unwrap().value).collect();
+    assert!(backwards.iter().rev().eq(expected));
+    assert_eq!(count(pool), expected.len() as u64);
+    assert_eq!(pool.count(&RecordFilter::new().flow_id("shop")).unwrap(), expected.len() as u64);
+    assert_eq!(pool.count(&RecordFilter::new().entity_type_id(ORDERS)).unwrap(), expected.len() as u64);
+    let page = pool.records(&RecordQuery::new().sort(RecordSort::Descending).per_page(100)).unwrap();
+    assert_eq!(page.meta.total, expected.len() as u64);
+    assert!(page.data.iter().rev().map(|record| &record.value).eq(expected));
+    let mut file = Vec::new();
+    let exported = pool.export_csv(&mut file, &ExportOptions::new()).unwrap();
+    assert_eq!(exported.rows, expected.len() as u64);
+    for number in 0..200 {
+        let value = format!("v{number}");
+        let is_there = expected.contains(&value.as_str());
+        assert_eq!(has(pool, &value), is_there, "{value}");
+        let found = pool.lookup(&[Key::new(ORDERS, value.as_str())]).unwrap();
+        assert_eq!(found[0].is_some(), is_there, "{value}");
+        assert_eq!(pool.count(&RecordFilter::new().value(value.as_str())).unwrap(), u64::from(is_there));
+    }
+}
+
+#[test]
+fn an_expired_record_is_absent_from_every_read_at_once() {
+    let (_store, clock, pool) = day_pool();
+    track(&pool, &["v0", "v1"]);
+    clock.advance(DAY / 2);
+    track(&pool, &["v2"]);
+    everyone_sees(&pool, &["v0", "v1", "v2"]);
+    clock.advance((DAY / 2).saturating_sub(Duration::from_micros(1)));
+    everyone_sees(&pool, &["v0", "v1", "v2"]);
+    clock.advance(Duration::from_micros(1));
+    everyone_sees(&pool, &["v2"]);
+    clock.advance(DAY / 2);
+    everyone_sees(&pool, &[]);
+}
+
+#[test]
+fn an_expired_value_is_new_again_wherever_its_record_lies() {
+    // In the tail, in the folded part of the open segment, in sealed segments.
+    for records in [5, 40, 64, 200] {
+        let (_store, clock, pool) = day_pool();
+        let all = numbered(0..records);
+        for value in &all {
+            assert_eq!(track(&pool, &[value]), 1);
+        }
+        clock.advance(DAY.saturating_sub(Duration::from_secs(1)));
+        assert_eq!(track(&pool, &all), 0, "a repeated sighting tracks nothing");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(track(&pool, &all), all.len(), "and renewed nothing: {records} records");
+        assert_eq!(values(&pool), all);
+        assert_eq!(track(&pool, &all), 0);
+        let first = pool.lookup(&[Key::new(ORDERS, "v0")]).unwrap().remove(0).unwrap();
+        assert_eq!(first.id, u64::from(records) + 1, "ids are never given again");
+    }
+}
+
+#[test]
+fn what_expired_never_returns_whatever_happens_to_retention_and_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pools.redb");
+    let clock = support::clock();
+    let options = support::options().clock(clock.clone());
+    let open = || testing::open(&path, &options, Sizes::SMALL).unwrap();
+    let store = open();
+    let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
+    track(&pool, &numbered(0..30));
+    let start = clock.now();
+    clock.advance(DAY / 2);
+    track(&pool, &["v30"]);
+    clock.advance(DAY / 2);
+    // Raised in the moment in which the first have expired, and nobody has looked yet.
+    store.update_pool(pool.id(), PoolUpdate::new().retention(100 * DAY)).unwrap();
+    everyone_sees(&pool, &["v30"]);
+    store.update_pool(pool.id(), PoolUpdate::new().clear_retention()).unwrap();
+    everyone_sees(&pool, &["v30"]);
+    store.update_pool(pool.id(), PoolUpdate::new().retention(DAY)).unwrap();
+
+    // The clock jumps back: in this process, and before the next one.
+    clock.advance(DAY / 2);
+    everyone_sees(&pool, &[]);
+    clock.set(start);
+    everyone_sees(&pool, &[]);
+    drop((store, pool));
+    let store = open();
+    let pool = store.pool_named("orders").unwrap();
+    everyone_sees(&pool, &[]);
+    store.update_pool(pool.id(), PoolUpdate::new().clear_retention()).unwrap();
+    everyone_sees(&pool, &[]);
+    assert_eq!(track(&pool, &["v30"]), 1);
+}
+
+/// The writer stores no watermark with a plain commit: it must follow from the records.
+#[test]
+fn a_value_tracked_again_after_it_expired_is_there_once_after_a_loss_of_power_with_the_clock_set_back() {
+    let clock = support::clock();
+    let options = support::options().clock(clock.clone());
+    let (disk, store) = support::measured_store(&options);
+    let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
+    let start = clock.now();
+    track(&pool, &numbered(0..50));
+    clock.advance(DAY);
+    assert_eq!(track(&pool, &["v7"]), 1);
+    // What is on disk at this moment, without any closing.
+    let copy = disk.copy();
+    clock.set(start);
+    let store = testing::on_disk(copy, &options, Sizes::SMALL).unwrap();
+    let pool = store.pool_named("orders").unwrap();
+    everyone_sees(&pool, &["v7"]);
+}
+
+#[test]
+fn lowering_the_retention_ends_records_in_the_same_commit() {
+    let (store, clock, pool) = day_pool();
+    track(&pool, &["v0"]);
+    clock.advance(Duration::from_hours(2));
+    track(&pool, &["v1"]);
+    store.update_pool(pool.id(), PoolUpdate::new().retention(Duration::from_hours(1))).unwrap();
+    everyone_sees(&pool, &["v1"]);
+    store.update_pool(pool.id(), PoolUpdate::new().retention(DAY)).unwrap();
+    everyone_sees(&pool, &["v1"]);
+    let pool = store.create_pool(NewPool::new("no retention")).unwrap();
+    track(&pool, &["v0"]);
+    clock.advance(DAY);
+    store.update_pool(pool.id(), PoolUpdate::new().retention(DAY)).unwrap();
+    everyone_sees(&pool, &[]);
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_ages_records_by_the_jump_and_loses_none_without_retention() {
+    let (store, clock, pool) = day_pool();
+    let kept = store.create_pool(NewPool::new("kept")).unwrap();
+    for pool in [&pool, &kept] {
+        track(pool, &["v0"]);
+    }
+    let start = clock.now();
+    clock.set(start.saturating_add(10 * DAY));
+    everyone_sees(&pool, &[]);
+    everyone_sees(&kept, &["v0"]);
+    // Back again: later records have the time that the store answered by.
+    clock.set(start);
+    track(&pool, &["v1"]);
+    let first = pool.lookup(&[Key::new(ORDERS, "v1")]).unwrap().remove(0).unwrap();
+    assert_eq!(first.created_at, start.saturating_add(10 * DAY));
+    everyone_sees(&pool, &["v1"]);
+}
+
+#[test]
+fn a_snapshot_keeps_what_expires_and_a_scan_does_not() {
+    let (_store, clock, pool) = day_pool();
+    track(&pool, &numbered(0..100));
+    clock.advance(DAY / 2);
+    track(&pool, &numbered(100..110));
+    let snapshot = pool.snapshot().unwrap();
+    let mut scan = pool.scan(&RecordFilter::new()).unwrap();
+    let taken: Vec<_> = scan.by_ref().take(10).map(|record| record.unwrap().value).collect();
+    assert_eq!(taken, numbered(0..10));
+    clock.advance(DAY / 2);
+    let rest: Vec<String> = scan.map(|record| record.unwrap().value).collect();
+    // What the scan had read ahead is of its own moment; behind that, nothing that expired.
+    assert!(rest.ends_with(&numbered(100..110)), "{rest:?}");
+    assert!(rest.len() < 100, "{} records of a slice", rest.len());
+    assert_eq!(snapshot.count(&RecordFilter::new()).unwrap(), 110);
+    assert_eq!(snapshot.scan(&RecordFilter::new()).unwrap().count(), 110);
+    assert_eq!(count(&pool), 10);
+}
+
+#[test]
+fn deletions_count_no_expired_record() {
+    let (_store, clock, pool) = day_pool();
+    track(&pool, &["v0", "v1"]);
+    clock.advance(DAY);
+    track(&pool, &["v2"]);
+    assert_eq!(pool.delete_records(&[1, 2, 3]).unwrap(), 1);
+    track(&pool, &["v3"]);
+    assert_eq!(pool.delete_keys(&[Key::new(ORDERS, "v0"), Key::new(ORDERS, "v3")]).unwrap(), 1);
+    track(&pool, &["v4"]);
+    assert_eq!(pool.delete_where(&RecordFilter::new()).unwrap(), 1);
+    track(&pool, &["v5"]);
+    clock.advance(DAY);
+    assert_eq!(pool.clear().unwrap(), 0);
+}
+
+#[test]
+fn an_import_sees_no_expired_record() {
+    let (_store, clock, pool) = day_pool();
+    track(&pool, &numbered(0..70));
+    clock.advance(DAY);
+    let file = "value,entity_type_id\nv3,37\nv3,37\nv80,37\n";
+    let skip = ImportOptions::new().on_duplicate(OnDuplicate::Skip);
+    let report = pool.import_csv(file.as_bytes(), &skip).unwrap();
+    assert_eq!((report.added, report.skipped), (2, 1));
+    assert_eq!(values(&pool), ["v3", "v80"]);
+}
+
+// ---- Capacity -------------------------------------------------------------------------------------------------
+
+#[test]
+fn beyond_the_capacity_the_oldest_leave() {
+    let pool = capacity_pool(3);
+    track(&pool, &["v0", "v1", "v2"]);
+    everyone_sees(&pool, &["v0", "v1", "v2"]);
+    track(&pool, &["v3"]);
+    everyone_sees(&pool, &["v1", "v2", "v3"]);
+    assert_eq!(track(&pool, &["v0"]), 1, "it is new again");
+    everyone_sees(&pool, &["v2", "v3", "v0"]);
+    assert_eq!(track(&pool, &["v2", "v3"]), 0);
+    // A deleted record makes room for one.
+    pool.delete_keys(&[Key::new(ORDERS, "v3")]).unwrap();
+    track(&pool, &["v4"]);
+    everyone_sees(&pool, &["v2", "v0", "v4"]);
+}
+
+#[test]
+fn a_batch_larger_than_the_capacity_is_decided_before_its_own_evictions() {
+    for batch in [20, 64, 150, 400] {
+        let pool = capacity_pool(10);
+        track(&pool, &["v0"]);
+        let mut items = numbered(0..batch);
+        items.push("v1".into());
+        let verdicts = pool
+            .dedupe_with_first(
+                Mode::FilterAndTrack,
+                &items,
+                |v| Key::new(ORDERS, v.as_str()),
+                &support::origin(),
+            )
+            .unwrap();
+        assert_eq!(verdicts.new_count(), items.len() - 2);
+        assert_eq!(verdicts.as_slice()[0], Verdict::Duplicate);
+        assert_eq!(
+            verdicts.first(0).unwrap().id,
+            1,
+            "the record that was first, though it left with this batch"
+        );
+        assert_eq!(verdicts.first(items.len() - 1).unwrap().value, "v1");
+        assert_eq!(values(&pool), numbered(batch - 10..batch));
+    }
+}
+
+#[test]
+fn an_import_larger_than_the_capacity_leaves_its_last_rows() {
+    for rows in [5, 9, 100, 500] {
+        let pool = capacity_pool(8);
+        track(&pool, &["v0", "v1"]);
+        let lines: String = numbered(2..rows + 2).iter().map(|value| format!("{value},37\n")).collect();
+        let file = format!("value,entity_type_id\n{lines}");
+        let report = pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap();
+        assert_eq!(report.added, u64::from(rows));
+        assert_eq!(values(&pool), numbered((rows + 2).saturating_sub(8)..rows + 2));
+        assert_eq!(track(&pool, &[format!("v{}", rows + 1)]), 0);
+    }
+}
+
+#[test]
+fn lowering_the_capacity_evicts_in_the_same_commit_and_raising_it_brings_nothing_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pools.redb");
+    let open = || testing::open(&path, &support::options(), Sizes::SMALL).unwrap();
+    let store = open();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    track(&pool, &numbered(0..150));
+    store.update_pool(pool.id(), PoolUpdate::new().capacity(4)).unwrap();
+    everyone_sees(&pool, &["v146", "v147", "v148", "v149"]);
+    store.update_pool(pool.id(), PoolUpdate::new().capacity(100)).unwrap();
+    everyone_sees(&pool, &["v146", "v147", "v148", "v149"]);
+    store.update_pool(pool.id(), PoolUpdate::new().clear_capacity()).unwrap();
+    drop((store, pool));
+    everyone_sees(&open().pool_named("orders").unwrap(), &["v146", "v147", "v148", "v149"]);
+}
+
+/// The watermark is not stored with every commit: deletions, which change what follows from the records, store it.
+#[test]
+fn what_was_evicted_stays_gone_over_a_loss_of_power_whatever_was_deleted_since() {
+    let (disk, store) = support::measured_store(&support::options());
+    let pool = store.create_pool(NewPool::new("orders").capacity(3)).unwrap();
+    for value in numbered(0..40) {
+        track(&pool, &[value]);
+    }
+    pool.delete_keys(&[Key::new(ORDERS, "v39"), Key::new(ORDERS, "v38")]).unwrap();
+    track(&pool, &["v40"]);
+    let copy = disk.copy();
+    let store = testing::on_disk(copy, &support::options(), Sizes::SMALL).unwrap();
+    everyone_sees(&store.pool_named("orders").unwrap(), &["v37", "v40"]);
+}
+
+#[test]
+fn retention_and_capacity_hold_together() {
+    let (store, clock, pool) = day_pool();
+    store.update_pool(pool.id(), PoolUpdate::new().capacity(3)).unwrap();
+    track(&pool, &["v0", "v1"]);
+    clock.advance(DAY / 2);
+    track(&pool, &["v2", "v3"]);
+    everyone_sees(&pool, &["v1", "v2", "v3"]);
+    clock.advance(DAY / 2);
+    everyone_sees(&pool, &["v2", "v3"]);
+    // What has expired takes no room.
+    track(&pool, &["v4"]);
+    everyone_sees(&pool, &["v2", "v3", "v4"]);
+}
+
+// ---- Space ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_pool_of_small_capacity_stays_small_on_disk() {
+    let (disk, store) = support::measured_store(&support::options());
+    let pool = store.create_pool(NewPool::new("orders").capacity(20)).unwrap();
+    let commit = |numbers: std::ops::Range<u32>| {
+        numbers.for_each(|number| assert_eq!(track(&pool, &[format!("v{number}")]), 1));
+        disk.bytes()
+    };
+    let early = commit(0..1_000);
+    let late = commit(1_000..10_000);
+    assert!(late <= early + early / 4, "{early} bytes became {late}");
+    let segments = pool.explain(&RecordQuery::new().value("v9999")).unwrap().segments.considered;
+    assert!(segments <= 4, "{segments} segments for 20 records");
+}
+
+#[test]
+fn a_pool_of_short_retention_stays_small_on_disk() {
+    let clock = support::clock();
+    let (disk, store) = support::measured_store(&support::options().clock(clock.clone()));
+    let pool = store.create_pool(NewPool::new("orders").retention(Duration::from_mins(1))).unwrap();
+    let commit = |numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            assert_eq!(track(&pool, &[format!("v{number}")]), 1);
+            clock.advance(Duration::from_secs(1));
+        }
+        disk.bytes()
+    };
+    let early = commit(0..1_000);
+    let late = commit(1_000..10_000);
+    assert!(late <= early + early / 4, "{early} bytes became {late}");
+    assert_eq!(count(&pool), 59);
+    let segments = pool.explain(&RecordQuery::new().value("v9999")).unwrap().segments.considered;
+    assert!(segments <= 8, "{segments} segments for 60 records");
+}
+
+/// With ordinary sizes a segment is sealed at 4,096 records at the earliest: the dead ones at its head are cut off
+/// before.
+#[test]
+fn the_dead_head_of_a_segment_is_cut_off_and_nobody_misses_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pools.redb");
+    let clock = support::clock();
+    let options = support::options().clock(clock.clone());
+    let store = options.open(&path).unwrap();
+    let pool = store.create_pool(NewPool::new("orders").capacity(10)).unwrap();
+    let other = store.get_or_create_pool("other").unwrap();
+    track(&pool, &numbered(0..2_000));
+    clock.advance(DAY);
+    track(&other, &["a commit"]);
+    let early = clock.now();
+    track(&pool, &["w0", "w1"]);
+    assert_eq!(pool.prune().unwrap().records, 0, "the writes before did it");
+    assert_eq!(count(&pool), 10);
+    let is_as_it_should_be = |pool: &Pool| {
+        let mut left = numbered(1_992..2_000);
+        left.extend(["w0".to_owned(), "w1".to_owned()]);
+        assert_eq!(values(pool), left);
+        for value in numbered(0..2_000) {
+            assert_eq!(has(pool, &value), left.contains(&value));
+        }
+        // Neither values that are dead nor times before everything lead to records that are gone.
+        assert_eq!(pool.count(&RecordFilter::new().value("v5")).unwrap(), 0);
+        assert_eq!(pool.count(&RecordFilter::new().value("v5").entity_type_id(ORDERS)).unwrap(), 0);
+        assert_eq!(pool.count(&RecordFilter::new().created_before(early)).unwrap(), 8);
+        assert_eq!(pool.count(&RecordFilter::new().created_after(support::time("2012-01-01"))).unwrap(), 10);
+        assert_eq!(pool.count(&RecordFilter::new().created_before(support::time("2012-01-01"))).unwrap(), 0);
+        assert_eq!(pool.delete_records(&[1, 2, 3]).unwrap(), 0);
+    };
+    is_as_it_should_be(&pool);
+    drop((store, pool, other));
+    let store = options.open(&path).unwrap();
+    let pool = store.pool_named("orders").unwrap();
+    is_as_it_should_be(&pool);
+    // The values of cut-off records are new, in the index's eyes as well.
+    assert_eq!(track(&pool, &numbered(0..1_000)), 1_000);
+    assert_eq!(values(&pool), numbered(990..1_000));
+}
+
+#[test]
+fn prune_gives_back_what_expired_and_says_how_much() {
+    let (store, clock, pool) = day_pool();
+    track(&pool, &numbered(0..200));
+    assert_eq!(pool.prune().unwrap().records, 0);
+    clock.advance(DAY / 2);
+    track(&pool, &numbered(200..210));
+    clock.advance(DAY / 2);
+    let report = store.prune().unwrap();
+    // Three full segments; the fourth has live records.
+    assert_eq!((report.segments, report.records, report.claims), (3, 192, 0));
+    assert!(report.bytes > 192 * 4, "{report:?}");
+    assert_eq!(store.prune().unwrap(), PruneReport::default());
+    assert_eq!(values(&pool), numbered(200..210));
+    clock.advance(DAY);
+    let report = pool.prune().unwrap();
+    // The fourth was sealed early, at 16 records: it spanned an eighth of the retention.
+    assert_eq!((report.segments, report.records), (2, 18));
+    assert_eq!(count(&pool), 0);
+    assert_eq!(track(&pool, &numbered(0..3)), 3);
+    assert_eq!(pool.lookup(&[Key::new(ORDERS, "v0")]).unwrap()[0].as_ref().unwrap().id, 211);
+}
+
+#[test]
+fn an_idle_pool_gives_its_expired_records_back_as_others_are_written() {
+    let (store, clock, pool) = day_pool();
+    track(&pool, &numbered(0..300));
+    let busy = store.get_or_create_pool("busy").unwrap();
+    clock.advance(DAY);
+    for value in numbered(0..40) {
+        track(&busy, &[value]);
+    }
+    // Nothing is left for pruning to give back.
+    assert_eq!(pool.prune().unwrap().records, 0);
+    assert_eq!(pool.explain(&RecordQuery::new().value("v1")).unwrap().segments.considered, 1);
+}
+
+// ---- Rows and limits ------------------------------------------------------------------------------------------
+
+#[test]
+fn retention_and_capacity_are_part_of_a_pools_row_and_of_the_apis_bodies() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pools.redb");
+    let options: StoreOptions = support::options().clock(support::clock());
+    let store = options.open(&path).unwrap();
+    let new: NewPool =
+        serde_json::from_str(r#"{"name": "orders", "retention": 7776000, "capacity": 100000}"#).unwrap();
+    assert_eq!(new, NewPool::new("orders").retention(90 * DAY).capacity(100_000));
+    let pool = store.create_pool(new).unwrap();
+    drop((store, pool));
+    let store = options.open(&path).unwrap();
+    let pool = store.pool_named("orders").unwrap();
+    let row: DataPool = pool.info().unwrap();
+    assert_eq!((row.retention, row.capacity), (Some(90 * DAY), Some(100_000)));
+    let json = serde_json::to_value(&row).unwrap();
+    assert_eq!((&json["retention"], &json["capacity"]), (&7_776_000.into(), &100_000.into()));
+
+    let update: PoolUpdate = serde_json::from_str(r#"{"retention": 0.0015, "capacity": null}"#).unwrap();
+    assert_eq!(update, PoolUpdate::new().retention(Duration::from_micros(1_500)).clear_capacity());
+    let row = store.update_pool(pool.id(), update).unwrap();
+    assert_eq!((row.retention, row.capacity), (Some(Duration::from_micros(1_500)), None));
+    let json = serde_json::to_value(&row).unwrap();
+    assert_eq!(json["retention"], serde_json::json!(0.0015));
+    assert!(json.get("capacity").is_none());
+    let row = store
+        .update_pool(pool.id(), serde_json::from_str(r#"{"retention": null, "capacity": 7}"#).unwrap())
+        .unwrap();
+    assert_eq!((row.retention, row.capacity), (None, Some(7)));
+    // What an update does not name stays.
+    let row = store.update_pool(pool.id(), PoolUpdate::new().description("seen")).unwrap();
+    assert_eq!((row.retention, row.capacity), (None, Some(7)));
+    assert!(serde_json::from_str::<NewPool>(r#"{"name": "orders", "retention": -1}"#).is_err());
+    assert!(serde_json::from_str::<NewPool>(r#"{"name": "orders", "retention": 1e300}"#).is_err());
+}
+
+#[test]
+fn a_policy_out_of_range_is_refused_by_name_and_changes_nothing() {
+    let store = support::small_store();
+    let pool = store.create_pool(NewPool::new("orders").capacity(5)).unwrap();
+    let too_long = Duration::from_hours(36_501 * 24);
+    let bad = [
+        (NewPool::new("bad one").retention(Duration::ZERO), "retention"),
+        (NewPool::new("bad one").retention(too_long), "retention"),
+        (NewPool::new("bad one").capacity(0), "capacity"),
+    ];
+    for (new, parameter) in bad {
+        let error = store.create_pool(new).unwrap_err();
+        assert_eq!((error.kind(), error.parameter()), (ErrorKind::LimitExceeded, Some(parameter)), "{error}");
+    }
+    for update in [PoolUpdate::new().retention(too_long), PoolUpdate::new().capacity(0)] {
+        assert_eq!(store.update_pool(pool.id(), update).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    }
+    assert_eq!(pool.info().unwrap().capacity, Some(5));
+    assert_eq!(store.pools(&"".parse().unwrap()).unwrap().meta.total, 1);
+    let key = |value: &&'static str| Key::new(ORDERS, *value);
+    let _ = pool.dedupe(Mode::Track, &["a"], key, &Origin::none()).unwrap();
+}
