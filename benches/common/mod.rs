@@ -24,10 +24,10 @@ pub(crate) const SIZES: [(usize, &str); 2] = [(10_000, "10K"), (1_000_000, "1M")
 /// How many records a flow run tracks.
 pub(crate) const RUN_RECORDS: usize = 1_000;
 
-const ENTITY_TYPES: [u32; 6] = [37, 47, 54, 61, 68, 75];
-const FLOWS: usize = 20;
+pub(crate) const ENTITY_TYPES: [u32; 6] = [37, 47, 54, 61, 68, 75];
+pub(crate) const FLOWS: usize = 20;
 /// Each flow has three steps of its own.
-const STEPS: usize = 60;
+pub(crate) const STEPS: usize = 60;
 
 // ---- Rows -----------------------------------------------------------------------------------------------------
 

@@ -1,18 +1,25 @@
-//! The data set that every engine is loaded with: records in the order of their ids, run by run.
+//! The data set that every engine is loaded with: records in the order of their ids, run by run, and the names that
+//! includes resolve.
 //!
 //! Owns: how many records there are, and when each run tracked its own. Always holds: the rows come from a seeded
 //! generator, so each engine draws the same ones for itself and nobody keeps ten million of them in memory.
 
-use std::time::Duration;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use datapool_store::Timestamp;
 
-use crate::common::{RUN_RECORDS, Row, Rows, Shape};
+use crate::Result;
+use crate::common::{ENTITY_TYPES, FLOWS, RUN_RECORDS, Row, Rows, STEPS, Shape, flow, step};
 
 /// 2025-01-01T00:00:00Z, when the first run tracked.
 const START: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
 /// How much later each further run tracked.
-pub(crate) const RUN_INTERVAL: Duration = Duration::from_millis(1);
+const RUN_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The name of the one pool.
+pub(crate) const POOL: &str = "bench";
 
 /// So many records, a thousand to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,22 +63,84 @@ impl Size {
     /// All runs, oldest first. The first record of the first run gets the id 1.
     pub(crate) fn runs(self) -> impl Iterator<Item = Run> {
         let mut rows = Rows::stored(Shape::Random);
-        (0..self.run_count()).map(move |number| Run {
-            number,
-            time: self.time_of(number),
-            rows: rows.batch(RUN_RECORDS),
+        (0..self.run_count()).map(move |number| {
+            let rows = rows.by_ref().take(RUN_RECORDS).collect();
+            Run { number, time: time_of(number), rows }
         })
     }
 
-    /// When a run tracked its records.
-    pub(crate) fn time_of(self, run: usize) -> Timestamp {
-        START.saturating_add(RUN_INTERVAL * u32::try_from(run).unwrap_or(u32::MAX))
-    }
-
-    /// Values of the data set, each a prime number of records after the one before, so that their pages and their
-    /// positions in an index have nothing in common.
+    /// So many values, spread over all records.
     pub(crate) fn some_values(self, count: usize) -> Vec<String> {
-        let step = self.records() / count / 2 * 2 + 1;
-        Rows::stored(Shape::Random).take(self.records()).step_by(step).map(|row| row.value).take(count).collect()
+        let apart = self.records() / count;
+        let rows = Rows::stored(Shape::Random).take(self.records());
+        rows.skip(apart / 2).step_by(apart).map(|row| row.value).take(count).collect()
     }
+}
+
+/// What a program registers of an id beside its records, for includes to resolve.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Named<Id> {
+    pub(crate) id: Id,
+    pub(crate) name: String,
+    /// A JSON object. Its names are in order, so that the store, which parses it, prints it as it is here.
+    pub(crate) attributes: String,
+}
+
+impl<Id: Display> Named<Id> {
+    fn new(kind: &str, id: Id) -> Self {
+        let name = format!("The {kind} {id}");
+        let attributes = format!(r#"{{"active":true,"kind":"{kind}","label":"{id}","priority":3}}"#);
+        Self { id, name, attributes }
+    }
+}
+
+pub(crate) fn entity_types() -> impl Iterator<Item = Named<u32>> {
+    ENTITY_TYPES.into_iter().map(|id| Named::new("entity type", id))
+}
+
+pub(crate) fn flows() -> impl Iterator<Item = Named<String>> {
+    (0..FLOWS).map(|run| Named::new("flow", flow(run)))
+}
+
+pub(crate) fn flow_runs(size: Size) -> impl Iterator<Item = Named<String>> {
+    (0..size.run_count()).map(|run| Named::new("flow run", run_id(run)))
+}
+
+pub(crate) fn flow_steps() -> impl Iterator<Item = Named<String>> {
+    (0..STEPS).map(|run| Named::new("flow step", step(run)))
+}
+
+/// When a run tracked its records.
+pub(crate) fn time_of(run: usize) -> Timestamp {
+    START.saturating_add(RUN_INTERVAL * u32::try_from(run).unwrap_or(u32::MAX))
+}
+
+/// The id of a run.
+pub(crate) fn run_id(run: usize) -> String {
+    format!("run-{run}")
+}
+
+/// The file of an engine in a directory: the one that is there, or else a new one.
+///
+/// It gets its name when it is complete, so that a build that was cut off is never taken for a file.
+pub(crate) fn file(
+    directory: &Path,
+    name: &str,
+    size: Size,
+    build: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let path = directory.join(format!("{name}-{}", size.name()));
+    if path.exists() {
+        return Ok(path);
+    }
+    let unfinished = directory.join(format!("{name}-{}-unfinished", size.name()));
+    if unfinished.exists() {
+        std::fs::remove_file(&unfinished)?;
+    }
+    let start = Instant::now();
+    build(&unfinished)?;
+    std::fs::rename(&unfinished, &path)?;
+    let megabytes = std::fs::metadata(&path)?.len() / 1_000_000;
+    eprintln!("built {} in {:.0?}: {megabytes} MB", path.display(), start.elapsed());
+    Ok(path)
 }

@@ -1,8 +1,9 @@
 //! What is asked of every engine, in the words of none: filters and pages.
 //!
-//! Owns: [`Filter`] and [`Listing`]; `RecordFilter` cannot stand for them, since nobody but the store can read one.
+//! Owns: [`Filter`], [`Listing`] and [`Include`]; `RecordFilter` cannot stand for the first, since nobody but the store
+//! can read one.
 
-use datapool_store::{RecordFilter, RecordQuery, Timestamp};
+use datapool_store::{RecordFilter, RecordInclude, RecordQuery, Timestamp};
 
 /// Conditions that must all hold. Several terms of one mean any of these, none at all that it is not set.
 #[derive(Debug, Clone, Default)]
@@ -22,10 +23,10 @@ impl Filter {
     pub(crate) fn to_store(&self) -> RecordFilter {
         let mut filter = RecordFilter::new();
         filter = self.entity_types.iter().fold(filter, |filter, id| filter.entity_type_id(*id));
-        filter = self.flows.iter().fold(filter, |filter, id| filter.flow_id(id));
-        filter = self.runs.iter().fold(filter, |filter, id| filter.flow_run_id(id));
-        filter = self.steps.iter().fold(filter, |filter, id| filter.step_id(id));
-        filter = self.values.iter().fold(filter, |filter, value| filter.value(value));
+        filter = self.flows.iter().fold(filter, RecordFilter::flow_id);
+        filter = self.runs.iter().fold(filter, RecordFilter::flow_run_id);
+        filter = self.steps.iter().fold(filter, RecordFilter::step_id);
+        filter = self.values.iter().fold(filter, RecordFilter::value);
         filter = self.after.into_iter().fold(filter, RecordFilter::created_after);
         self.before.into_iter().fold(filter, RecordFilter::created_before)
     }
@@ -37,11 +38,24 @@ pub(crate) struct Listing {
     pub(crate) filter: Filter,
     pub(crate) page: u64,
     pub(crate) per_page: u32,
+    pub(crate) include: Include,
+}
+
+/// What a page brings along for each record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Include {
+    Nothing,
+    /// Its pool, and what is registered of its entity type, flow, run and step.
+    All,
 }
 
 impl Listing {
     pub(crate) fn to_store(&self) -> RecordQuery {
-        RecordQuery::new().filter(self.filter.to_store()).page(self.page).per_page(self.per_page)
+        let query = RecordQuery::new().filter(self.filter.to_store()).page(self.page).per_page(self.per_page);
+        match self.include {
+            Include::Nothing => query,
+            Include::All => query.include(RecordInclude::ALL),
+        }
     }
 
     /// How many records stand before the page.

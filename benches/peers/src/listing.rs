@@ -1,0 +1,219 @@
+//! The rows of the group `listing`: pages and totals under filters, deep and shallow.
+//!
+//! Always holds: before a row is measured, all engines have given the same records and the same total for it.
+
+use std::path::Path;
+
+use datapool_store::{Pool, RecordQuery};
+
+use crate::Result;
+use crate::answer::Page;
+use crate::common::{FLOWS, Random, flow, step};
+use crate::data::{Size, run_id, time_of};
+use crate::measure::{Contender, Table, alternate};
+use crate::query::{Filter, Include, Listing};
+use crate::sqlite::{Asked, Sqlite};
+use crate::store;
+
+const PER_PAGE: u32 = 15;
+const PER_LARGE_PAGE: u32 = 50;
+/// The deep page is this one at 10M; at other sizes in proportion.
+const DEEP_PAGE: usize = 50_000;
+/// How many values and runs are asked for in turn.
+const TERMS: usize = 512;
+
+const ENGINES: [&str; 3] = ["store", "SQLite", "SQLite + index"];
+
+/// A row of the table: listings of the same kind, asked for in turn.
+#[derive(Debug)]
+struct Row {
+    name: &'static str,
+    listings: Vec<Listing>,
+}
+
+/// Measures every row and prints the table.
+pub(crate) fn run(size: Size, directory: &Path) -> Result<()> {
+    let store = store::open(directory, size)?;
+    let [plain, indexed] = Sqlite::open_both(directory, size)?;
+    let engines = Engines { store, plain, indexed };
+    let mut table = Table::new(ENGINES);
+    for row in rows(size, &engines.store)? {
+        engines.page(&row, &mut table)?;
+    }
+    engines.count("total of all", &Filter::default(), &mut table)?;
+    table.print(&format!("Listing, {} records", size.name()));
+    Ok(())
+}
+
+// ---- Rows -----------------------------------------------------------------------------------------------------
+
+fn rows(size: Size, pool: &Pool) -> Result<Vec<Row>> {
+    let deep = |filter| Listing {
+        page: (DEEP_PAGE * size.records() / Size::TenMillion.records()) as u64,
+        ..first_page(filter)
+    };
+    let step = middle_page(pool, Listing { per_page: PER_LARGE_PAGE, ..first_page(one_step()) })?;
+    let included = |listing| Listing { include: Include::All, ..listing };
+    let scattered = scattered(size);
+    let all = middle_page(pool, first_page(Filter::default()))?;
+    let row = |name, listings| Row { name, listings };
+    Ok(vec![
+        row("deep page, one type and a time window", vec![deep(type_and_times(size))]),
+        row("deep page, 10 flows, 3 types and a start", vec![deep(flows_types_and_start(size))]),
+        row("deep page, 5 flows, 10 steps and 3 types", vec![deep(many_steps())]),
+        row("middle page, one flow, step and type", vec![step.clone()]),
+        row("the same with five includes", vec![included(step)]),
+        row("50 values of as many runs", vec![scattered.clone()]),
+        row("the 50 values with five includes", vec![included(scattered)]),
+        row("middle page of all", vec![all]),
+        row("page by one value", by_values(size)),
+        row("page by one run", by_runs(size)),
+    ])
+}
+
+fn first_page(filter: Filter) -> Listing {
+    Listing { filter, page: 1, per_page: PER_PAGE, include: Include::Nothing }
+}
+
+fn middle_page(pool: &Pool, listing: Listing) -> Result<Listing> {
+    let total = pool.count(&listing.filter.to_store())?;
+    Ok(Listing { page: total / u64::from(listing.per_page) / 2 + 1, ..listing })
+}
+
+/// One of six entity types, in the middle 80 % of the time: 2 records in 15.
+fn type_and_times(size: Size) -> Filter {
+    let runs = size.run_count();
+    Filter {
+        entity_types: vec![37],
+        after: Some(time_of(runs / 10)),
+        before: Some(time_of(runs / 10 * 9)),
+        ..Filter::default()
+    }
+}
+
+/// Ten of twenty flows, three of six entity types, the last 90 % of the time: 9 records in 40.
+fn flows_types_and_start(size: Size) -> Filter {
+    Filter {
+        entity_types: vec![37, 54, 68],
+        flows: (0..FLOWS).step_by(2).map(flow).collect(),
+        after: Some(time_of(size.run_count() / 10)),
+        ..Filter::default()
+    }
+}
+
+/// Five of twenty flows, two of three steps of each, three of six entity types: 1 record in 12.
+fn many_steps() -> Filter {
+    let flows = [1, 5, 9, 13, 17];
+    Filter {
+        entity_types: vec![37, 54, 68],
+        flows: flows.map(flow).to_vec(),
+        steps: flows.into_iter().flat_map(|run| [step(run), step(run + FLOWS)]).collect(),
+        ..Filter::default()
+    }
+}
+
+/// What one step of one flow tracked of one entity type: 1 record in 360.
+fn one_step() -> Filter {
+    Filter { entity_types: vec![37], flows: vec![flow(7)], steps: vec![step(7)], ..Filter::default() }
+}
+
+/// A page of records far apart: each has its own run for an include to resolve.
+fn scattered(size: Size) -> Listing {
+    let values = size.some_values(PER_LARGE_PAGE as usize);
+    Listing { per_page: PER_LARGE_PAGE, ..first_page(Filter { values, ..Filter::default() }) }
+}
+
+fn by_values(size: Size) -> Vec<Listing> {
+    let filter = |value| Filter { values: vec![value], ..Filter::default() };
+    let mut values = size.some_values(TERMS);
+    // In the order of their ids each would find its neighbours' pages warm.
+    Random(3).shuffle(&mut values);
+    values.into_iter().map(filter).map(first_page).collect()
+}
+
+fn by_runs(size: Size) -> Vec<Listing> {
+    let filter = |run| Filter { runs: vec![run_id(run)], ..Filter::default() };
+    let mut random = Random(3);
+    (0..TERMS).map(|_| first_page(filter(random.below(size.run_count())))).collect()
+}
+
+// ---- Measuring ------------------------------------------------------------------------------------------------
+
+/// What is compared: the store, and SQLite without and with an index for these listings.
+struct Engines {
+    store: Pool,
+    plain: Sqlite,
+    indexed: Sqlite,
+}
+
+/// A listing in each engine's terms.
+struct Question {
+    store: RecordQuery,
+    plain: Asked,
+    indexed: Asked,
+}
+
+impl Engines {
+    fn count(&self, name: &str, filter: &Filter, table: &mut Table<3>) -> Result<()> {
+        eprintln!("measuring: {name}");
+        let Self { store, plain, indexed } = self;
+        let own = filter.to_store();
+        let (plain_count, indexed_count) = (plain.fastest_count(filter)?, indexed.fastest_count(filter)?);
+        let total = store.count(&own)?;
+        assert_eq!(plain.count(&plain_count)?, total, "{name}");
+        assert_eq!(indexed.count(&indexed_count)?, total, "{name}");
+
+        let timings = alternate([
+            Contender::new(|_| Ok(store.count(&own)?)),
+            Contender::new(|_| plain.count(&plain_count)),
+            Contender::new(|_| indexed.count(&indexed_count)),
+        ])?;
+        table.row(name, timings);
+        Ok(())
+    }
+
+    fn page(&self, Row { name, listings }: &Row, table: &mut Table<3>) -> Result<()> {
+        eprintln!("measuring: {name}");
+        let Self { store, plain, indexed } = self;
+        let first = listings.first().ok_or("a row has a listing")?;
+        let (plain_way, indexed_way) = (plain.fastest_way(first)?, indexed.fastest_way(first)?);
+        let mut questions = Vec::new();
+        let mut total = 0;
+        for listing in listings {
+            let question = Question {
+                store: listing.to_store(),
+                plain: plain_way.ask(listing),
+                indexed: indexed_way.ask(listing),
+            };
+            total = self.check(&question, listing.include, name)?;
+            questions.push(question);
+        }
+
+        let nth = |number: usize| questions.get(number % questions.len()).ok_or("a row has a question");
+        let timings = alternate([
+            Contender::new(|number| Ok(store.records(&nth(number)?.store)?)),
+            Contender::new(|number| plain.page(&nth(number)?.plain)),
+            Contender::new(|number| indexed.page(&nth(number)?.indexed)),
+        ])?;
+        table.row(format!("{name}: {}", place(first, total)), timings);
+        table.note(format!("{name}: SQLite: {plain_way}. With the index: {indexed_way}."));
+        Ok(())
+    }
+
+    /// All answers are the same, and complete. How many match.
+    fn check(&self, question: &Question, include: Include, name: &str) -> Result<u64> {
+        let own = Page::from(&self.store.records(&question.store)?);
+        assert!(!own.rows.is_empty(), "{name}: the page is empty, and says little");
+        assert!(own.rows.iter().all(|row| row.is_complete(include)), "{name}: {own:?}");
+        for rival in [self.plain.page(&question.plain)?, self.indexed.page(&question.indexed)?] {
+            assert_eq!(rival, own, "{name}");
+        }
+        Ok(own.total)
+    }
+}
+
+/// The positions of a page's records.
+fn place(listing: &Listing, total: u64) -> String {
+    let (first, end) = (listing.skip() + 1, listing.skip() + u64::from(listing.per_page));
+    format!("{first} to {} of {total}", end.min(total))
+}

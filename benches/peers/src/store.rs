@@ -1,0 +1,53 @@
+//! datapool-store itself, through its public face.
+
+use std::path::Path;
+use std::time::Duration;
+
+use datapool_store::{DataPoolStore, Durability, ManualClock, Mode, Pool, Registered, StoreOptions};
+
+use crate::Result;
+use crate::common::{Row, origin};
+use crate::data::{self, Named, POOL, Run, Size, time_of};
+
+/// The pool of a data set. The handle keeps the store open.
+pub(crate) fn open(directory: &Path, size: Size) -> Result<Pool> {
+    let path = data::file(directory, "store", size, |path| build(path, size))?;
+    // Opened anew, as SQLite is, so that neither has an advantage from having just written.
+    Ok(StoreOptions::new().open(path)?.pool_named(POOL)?)
+}
+
+/// Registers every name, then tracks every run as a flow would.
+///
+/// The store is relaxed, so that building it is quick; reading is the same.
+fn build(path: &Path, size: Size) -> Result<()> {
+    let clock = ManualClock::starting_at(time_of(0));
+    let durability = Durability::Relaxed { flush_every: Duration::from_millis(500) };
+    let options =
+        StoreOptions::new().durability(durability).hash_key(*b"a bench hash key").clock(clock.clone());
+    let store = options.open(path)?;
+    let pool = store.get_or_create_pool(POOL)?;
+    register(&store, size)?;
+    for Run { number, time, rows } in size.runs() {
+        clock.set(time);
+        let verdicts = pool.dedupe(Mode::FilterAndTrack, &rows, Row::key, &origin(number))?;
+        assert_eq!(verdicts.new_count(), rows.len(), "run {number} has a value that another one had before");
+    }
+    Ok(store.flush()?)
+}
+
+fn register(store: &DataPoolStore, size: Size) -> Result<()> {
+    store.put_entity_types(&registered(data::entity_types())?)?;
+    store.put_flows(&registered(data::flows())?)?;
+    store.put_flow_runs(&registered(data::flow_runs(size))?)?;
+    store.put_flow_steps(&registered(data::flow_steps())?)?;
+    Ok(())
+}
+
+fn registered<Own, Id: Into<Own>>(all: impl Iterator<Item = Named<Id>>) -> Result<Vec<Registered<Own>>> {
+    let entry = |Named { id, name, attributes }: Named<Id>| {
+        let mut entry = Registered::new(id, name);
+        entry.attributes = attributes.parse()?;
+        Ok(entry)
+    };
+    all.map(entry).collect()
+}
