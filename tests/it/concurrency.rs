@@ -14,19 +14,9 @@ use datapool_store::{
 };
 use tempfile::TempDir;
 
-use crate::support::{self, ORDERS};
+use crate::support::{self, Numbers, ORDERS};
 
 const THREADS: u64 = 8;
-
-/// Numbers that look random and are the same in each run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
 
 fn key(value: u64) -> Key<'static> {
     Key::new(ORDERS, format!("A-{value}"))
@@ -49,7 +39,7 @@ fn eight_threads_bring_overlapping_batches(pool: &Pool) {
         let run = |thread: u64| {
             let (barrier, origin) = (&barrier, Origin::new("shop", thread, "read"));
             move || {
-                let mut numbers = Numbers(thread);
+                let mut numbers = Numbers::seeded(thread);
                 let (mut brought, mut new) = (BTreeSet::new(), Vec::new());
                 barrier.wait();
                 for round in 0..30 {
@@ -453,7 +443,7 @@ fn recorded_histories_of_concurrent_calls_are_linearizable() {
             let run = |thread: u64| {
                 let (pool, clock, barrier) = (&pool, &clock, &barrier);
                 move || {
-                    let mut numbers = Numbers(1_000 * round + thread);
+                    let mut numbers = Numbers::seeded(1_000 * round + thread);
                     barrier.wait();
                     let observe = |call: Call| {
                         let begun = clock.fetch_add(1, Ordering::SeqCst);

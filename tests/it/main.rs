@@ -20,6 +20,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 
 mod bad_input;
+mod claims;
 mod concurrency;
 mod csv;
 mod dedupe;

@@ -110,3 +110,17 @@ pub(crate) fn measured_store(options: &StoreOptions) -> (Memory, DataPoolStore) 
     let store = testing::on_disk(disk.clone(), options, Sizes::SMALL).unwrap();
     (disk, store)
 }
+
+/// Numbers that look random and are the same in each run.
+pub(crate) struct Numbers(u64);
+
+impl Numbers {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+}

@@ -1,0 +1,690 @@
+//! Proves that a claim holds its values for one runner until it is confirmed, released, or its lease is taken over; that
+//! no value is ever tracked twice by it; and that tokens carry a claim to another process.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{
+    Claim, ClaimOutcome, ClaimToken, ClaimVerdict, DataPoolStore, Durability, ErrorKind, ImportOptions, Key,
+    ManualClock, Mode, NewPool, OnDuplicate, Origin, Pool, PruneReport, RecordFilter, Verdict, limits,
+};
+
+use crate::support::{self, ORDERS, has, track, values};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn ticking_store() -> (DataPoolStore, ManualClock, Pool) {
+    let clock = support::clock();
+    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    (store, clock, pool)
+}
+
+fn key<'a>(value: &'a &str) -> Key<'a> {
+    Key::new(ORDERS, *value)
+}
+
+fn runner(name: &str) -> Origin {
+    Origin::new("shop", name, "deliver")
+}
+
+fn claim(pool: &Pool, name: &str, values: &[&str]) -> Claim {
+    pool.claim(values, key, &runner(name), MINUTE).unwrap()
+}
+
+fn claimed(claim: &Claim) -> Vec<bool> {
+    claim.verdicts().iter().map(|verdict| *verdict == ClaimVerdict::Claimed).collect()
+}
+
+fn is_in_flight(pool: &Pool, value: &str) -> bool {
+    let verdicts = pool.dedupe(Mode::Filter, &[value], key, &Origin::none()).unwrap();
+    verdicts.as_slice()[0] == Verdict::InFlight
+}
+
+/// What became of items, without the records.
+fn outcomes(confirmation: &datapool_store::Confirmation) -> Vec<(usize, &'static str)> {
+    let name = |outcome: &ClaimOutcome| match outcome {
+        ClaimOutcome::Confirmed(_) => "confirmed",
+        ClaimOutcome::AlreadyTracked(_) => "already tracked",
+        ClaimOutcome::LeaseLost => "lost",
+        _ => "new kind",
+    };
+    confirmation.outcomes().iter().map(|(index, outcome)| (*index, name(outcome))).collect()
+}
+
+#[test]
+fn a_claim_gives_each_item_its_verdict() {
+    let (_store, clock, pool) = ticking_store();
+    track(&pool, &["tracked"]);
+    let first = claim(&pool, "run 1", &["held"]);
+    let until = clock.now().saturating_add(MINUTE);
+    assert_eq!(first.until(), until);
+    let second = claim(&pool, "run 2", &["tracked", "held", "new", "new", "held"]);
+    let verdicts = second.verdicts();
+    let ClaimVerdict::Duplicate(Some(record)) = &verdicts[0] else { panic!("{verdicts:?}") };
+    assert_eq!((record.id, record.value.as_str()), (1, "tracked"));
+    let in_flight = ClaimVerdict::InFlight { by: runner("run 1"), until };
+    assert_eq!(
+        verdicts[1..],
+        [in_flight.clone(), ClaimVerdict::Claimed, ClaimVerdict::Duplicate(None), in_flight]
+    );
+    let split = second.partition([0, 1, 2, 3, 4, 5]);
+    assert_eq!((split.fresh, split.duplicates, split.in_flight), (vec![2], vec![0, 3], vec![1, 4]));
+    assert_eq!(split.unmatched, [5]);
+    assert_eq!(second.held_count(), 1);
+    let keys: Vec<_> = second.keys().map(|(index, key)| (index, key.value().to_owned())).collect();
+    assert_eq!(keys, [(2, "new".to_owned())]);
+}
+
+#[test]
+fn a_claimed_value_is_in_flight_for_filters_and_unknown_to_checks() {
+    let (_store, _clock, pool) = ticking_store();
+    let held = claim(&pool, "run 1", &["a", "b"]);
+    for mode in [Mode::Filter, Mode::FilterAndTrack] {
+        let verdicts = pool.dedupe_with_first(mode, &["a", "c", "a"], key, &Origin::none()).unwrap();
+        let new = if mode == Mode::Filter { Verdict::New } else { verdicts.as_slice()[1] };
+        assert_eq!(verdicts.as_slice(), [Verdict::InFlight, new, Verdict::InFlight]);
+        assert!(!verdicts.passes(0) && verdicts.first(0).is_none());
+        assert_eq!(verdicts.partition(["a", "c", "a"]).in_flight, ["a", "a"]);
+    }
+    assert!(!has(&pool, "a"));
+    assert!(pool.lookup(&[Key::new(ORDERS, "a")]).unwrap()[0].is_none());
+    assert_eq!(values(&pool), ["c"]);
+    drop(held);
+    assert_eq!(track(&pool, &["a", "b"]), 2);
+}
+
+#[test]
+fn confirming_tracks_under_the_claims_origin_and_ends_the_claim() {
+    let (_store, clock, pool) = ticking_store();
+    let mut held = claim(&pool, "run 1", &["a", "b"]);
+    clock.advance(Duration::from_secs(5));
+    let confirmation = held.confirm().unwrap();
+    assert_eq!(outcomes(&confirmation), [(0, "confirmed"), (1, "confirmed")]);
+    assert_eq!(confirmation.outcomes()[1].1, ClaimOutcome::Confirmed(2));
+    assert_eq!(confirmation.confirmed_count(), 2);
+    confirmation.all_confirmed().unwrap();
+    assert_eq!(held.held_count(), 0);
+    assert!(pool.claims().unwrap().is_empty());
+    let records = support::records(&pool);
+    assert_eq!(records[0].flow_run_id.as_ref().unwrap().as_str(), "run 1");
+    assert_eq!(records[0].created_at, clock.now(), "tracked when it was confirmed");
+    // A second confirmation has nothing left to do.
+    assert!(held.confirm().unwrap().outcomes().is_empty());
+    assert_eq!(held.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);
+    drop(held);
+    assert_eq!(values(&pool), ["a", "b"]);
+}
+
+#[test]
+fn a_released_or_dropped_claim_can_be_taken_again() {
+    let (_store, _clock, pool) = ticking_store();
+    let mut held = claim(&pool, "run 1", &["a", "b"]);
+    assert_eq!(held.release().unwrap(), 2);
+    assert_eq!(held.release().unwrap(), 0);
+    assert_eq!(claimed(&claim(&pool, "run 2", &["a", "b"])), [true, true]);
+    // That one was dropped at once.
+    let flow = pool.clone();
+    let result = std::thread::spawn(move || {
+        let _held = claim(&flow, "run 3", &["a"]);
+        panic!("the flow fails");
+    })
+    .join();
+    assert!(result.is_err());
+    assert_eq!(claimed(&claim(&pool, "run 4", &["a", "b"])), [true, true]);
+    assert!(pool.claims().unwrap().is_empty() && values(&pool).is_empty());
+}
+
+#[test]
+fn items_are_confirmed_and_released_one_by_one() {
+    let (_store, _clock, pool) = ticking_store();
+    track(&pool, &["old"]);
+    let mut held = claim(&pool, "run 1", &["a", "old", "b", "c", "d"]);
+    assert_eq!(outcomes(&held.confirm_items(&[2, 0, 2]).unwrap()), [(0, "confirmed"), (2, "confirmed")]);
+    assert_eq!(held.release_items(&[3]).unwrap(), 1);
+    assert_eq!(held.held_count(), 1);
+    assert!(!is_in_flight(&pool, "c") && is_in_flight(&pool, "d"));
+    // Settled, never claimed, no item at all.
+    for index in [0, 3, 1, 5] {
+        for error in
+            [held.confirm_items(&[4, index]).unwrap_err(), held.release_items(&[4, index]).unwrap_err()]
+        {
+            assert_eq!((error.kind(), error.item()), (ErrorKind::InvalidArgument, Some(index)), "{error}");
+        }
+    }
+    assert!(is_in_flight(&pool, "d"), "a refused call settles nothing");
+    drop(held);
+    assert!(!is_in_flight(&pool, "d"));
+    assert_eq!(values(&pool), ["old", "a", "b"]);
+}
+
+#[test]
+fn a_lease_that_ran_out_is_free_for_the_next_claimer_and_no_sooner() {
+    let (_store, clock, pool) = ticking_store();
+    let mut late = claim(&pool, "run 1", &["a", "b"]);
+    clock.advance(MINUTE.saturating_sub(Duration::from_micros(1)));
+    assert!(is_in_flight(&pool, "a"));
+    clock.advance(Duration::from_micros(1));
+    assert!(!is_in_flight(&pool, "a"));
+    assert!(pool.claims().unwrap()[0].is_lapsed);
+    let mut next = claim(&pool, "run 2", &["a"]);
+    assert_eq!(claimed(&next), [true]);
+    // Late, but nobody took b over.
+    let confirmation = late.confirm().unwrap();
+    assert_eq!(outcomes(&confirmation), [(0, "lost"), (1, "confirmed")]);
+    let error = confirmation.all_confirmed().unwrap_err();
+    assert_eq!((error.kind(), error.item()), (ErrorKind::LeaseLost, Some(0)), "{error}");
+    assert_eq!(outcomes(&next.confirm().unwrap()), [(0, "confirmed")]);
+    assert_eq!(values(&pool), ["b", "a"]);
+}
+
+#[test]
+fn confirming_after_a_takeover_that_is_confirmed_itself_says_who_was_first() {
+    let (_store, clock, pool) = ticking_store();
+    let mut late = claim(&pool, "run 1", &["a"]);
+    clock.advance(MINUTE);
+    claim(&pool, "run 2", &["a"]).confirm().unwrap().all_confirmed().unwrap();
+    let confirmation = late.confirm().unwrap();
+    let ClaimOutcome::AlreadyTracked(first) = &confirmation.outcomes()[0].1 else {
+        panic!("{confirmation:?}")
+    };
+    assert_eq!(first.flow_run_id.as_ref().unwrap().as_str(), "run 2");
+    assert_eq!(values(&pool), ["a"]);
+}
+
+/// Losing an item is for good: it does not come back when whoever took it lets go.
+#[test]
+fn what_was_taken_over_stays_lost_when_it_is_released_again() {
+    let (_store, clock, pool) = ticking_store();
+    let mut late = claim(&pool, "run 1", &["a"]);
+    clock.advance(MINUTE);
+    drop(claim(&pool, "run 2", &["a"]));
+    assert_eq!(late.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);
+    assert_eq!(outcomes(&late.confirm().unwrap()), [(0, "lost")]);
+    assert!(values(&pool).is_empty());
+    assert!(pool.claims().unwrap().is_empty());
+}
+
+#[test]
+fn releasing_removes_only_ones_own_claim_and_never_a_record() {
+    let (_store, clock, pool) = ticking_store();
+    let mut late = claim(&pool, "run 1", &["a", "b", "c"]);
+    clock.advance(MINUTE);
+    let next = claim(&pool, "run 2", &["a"]);
+    track(&pool, &["b"]);
+    assert_eq!(late.release().unwrap(), 1, "c alone was still its own");
+    assert!(is_in_flight(&pool, "a") && has(&pool, "b"));
+    drop(next);
+}
+
+#[test]
+fn extending_gives_a_lease_a_new_beginning_even_after_it_ran_out() {
+    let (_store, clock, pool) = ticking_store();
+    let mut held = claim(&pool, "run 1", &["a"]);
+    clock.advance(MINUTE / 2);
+    assert_eq!(held.extend(MINUTE).unwrap(), clock.now().saturating_add(MINUTE));
+    clock.advance(MINUTE.saturating_sub(Duration::from_secs(1)));
+    assert!(is_in_flight(&pool, "a"));
+    clock.advance(MINUTE);
+    assert!(!is_in_flight(&pool, "a"));
+    held.extend(MINUTE).unwrap();
+    assert!(is_in_flight(&pool, "a"));
+    assert_eq!(held.until(), clock.now().saturating_add(MINUTE));
+}
+
+#[test]
+fn setting_the_clock_neither_ends_nor_stretches_a_lease() {
+    let (_store, clock, pool) = ticking_store();
+    let held = claim(&pool, "run 1", &["a"]);
+    clock.set(clock.now().saturating_add(100 * MINUTE));
+    assert!(is_in_flight(&pool, "a"), "set ahead");
+    clock.set(clock.now().saturating_sub(1_000 * MINUTE));
+    clock.advance(MINUTE.saturating_sub(Duration::from_secs(1)));
+    assert!(is_in_flight(&pool, "a"), "set back");
+    clock.advance(Duration::from_secs(1));
+    assert!(!is_in_flight(&pool, "a"), "its time passed");
+    drop(held);
+}
+
+#[test]
+fn after_reopening_a_lease_runs_on_the_wall_clock_and_is_never_longer_than_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pools.redb");
+    let clock = support::clock();
+    let options = support::options().clock(clock.clone());
+    let open = || {
+        let store = testing::open(&path, &options, Sizes::SMALL).unwrap();
+        (store.get_or_create_pool("orders").unwrap(), store)
+    };
+    let (pool, store) = open();
+    let token = claim(&pool, "run 1", &["a"]).into_token().unwrap();
+    let start = clock.now();
+    drop((pool, store));
+
+    // Half of it passed while nobody had the store open.
+    clock.set(start.saturating_add(MINUTE / 2));
+    let (pool, store) = open();
+    clock.advance((MINUTE / 2).saturating_sub(Duration::from_secs(1)));
+    assert!(is_in_flight(&pool, "a"));
+    clock.advance(Duration::from_secs(1));
+    assert!(!is_in_flight(&pool, "a"));
+    drop((pool, store));
+
+    // Set far back, the wall clock would say that weeks are left.
+    clock.set(start.saturating_sub(100_000 * MINUTE));
+    let (pool, store) = open();
+    assert!(is_in_flight(&pool, "a"));
+    clock.advance(MINUTE);
+    assert!(!is_in_flight(&pool, "a"));
+    store.resume_claim(&token).unwrap().confirm().unwrap().all_confirmed().unwrap();
+    assert_eq!(values(&pool), ["a"]);
+}
+
+#[test]
+fn tracking_or_importing_a_claimed_value_voids_the_claim() {
+    for import in [false, true] {
+        let (_store, _clock, pool) = ticking_store();
+        let mut held = claim(&pool, "run 1", &["a", "b"]);
+        if import {
+            let options = ImportOptions::new().on_duplicate(OnDuplicate::Skip);
+            let report = pool.import_csv("value,entity_type_id\na,37\nc,37\n".as_bytes(), &options).unwrap();
+            assert_eq!(report.added, 2);
+        } else {
+            let verdicts = pool.dedupe(Mode::Track, &["a", "c"], key, &Origin::none()).unwrap();
+            assert_eq!(verdicts.as_slice(), [Verdict::New, Verdict::New]);
+        }
+        assert!(!is_in_flight(&pool, "a"));
+        let confirmation = held.confirm().unwrap();
+        assert_eq!(outcomes(&confirmation), [(0, "already tracked"), (1, "confirmed")]);
+        let ClaimOutcome::AlreadyTracked(first) = &confirmation.outcomes()[0].1 else { panic!() };
+        assert_eq!((first.id, first.value.as_str()), (1, "a"));
+        assert_eq!(values(&pool), ["a", "c", "b"]);
+    }
+}
+
+/// The voided claim does not get the value back when the record that voided it is deleted.
+#[test]
+fn a_voided_claim_stays_void_after_the_record_is_gone() {
+    let (_store, _clock, pool) = ticking_store();
+    let mut held = claim(&pool, "run 1", &["a"]);
+    track(&pool, &["a"]);
+    pool.clear().unwrap();
+    assert!(!is_in_flight(&pool, "a"));
+    assert_eq!(outcomes(&held.confirm().unwrap()), [(0, "lost")]);
+    assert!(values(&pool).is_empty());
+}
+
+#[test]
+fn filtering_and_tracking_takes_over_what_lapsed() {
+    let (_store, clock, pool) = ticking_store();
+    let mut late = claim(&pool, "run 1", &["a"]);
+    clock.advance(MINUTE);
+    let verdicts = pool.dedupe(Mode::FilterAndTrack, &["a", "a"], key, &Origin::none()).unwrap();
+    assert_eq!(verdicts.as_slice(), [Verdict::New, Verdict::Duplicate]);
+    assert_eq!(outcomes(&late.confirm().unwrap()), [(0, "already tracked")]);
+    assert_eq!(values(&pool), ["a"]);
+}
+
+#[test]
+fn clearing_and_expiry_leave_claims_alone() {
+    let (store, clock, pool) = ticking_store();
+    store
+        .update_pool(
+            pool.id(),
+            datapool_store::PoolUpdate::new().retention(Duration::from_secs(1)).capacity(1),
+        )
+        .unwrap();
+    track(&pool, &["old"]);
+    let mut held = claim(&pool, "run 1", &["a", "b"]);
+    assert_eq!(pool.clear().unwrap(), 1);
+    clock.advance(Duration::from_secs(2));
+    assert!(is_in_flight(&pool, "a"));
+    held.confirm().unwrap().all_confirmed().unwrap();
+    // Both were tracked; then the older one left.
+    assert_eq!(values(&pool), ["b"]);
+}
+
+#[test]
+fn a_deleted_pool_takes_its_claims_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store =
+        testing::open(&directory.path().join("pools.redb"), &support::options(), Sizes::SMALL).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let kept = store.get_or_create_pool("kept").unwrap();
+    let mut held = claim(&pool, "run 1", &["a"]);
+    let token = claim(&pool, "run 2", &["b"]).into_token().unwrap();
+    let other = claim(&kept, "run 1", &["a"]);
+    store.delete_pool(pool.id()).unwrap();
+    assert_eq!(held.confirm().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(store.resume_claim(&token).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(pool.claims().unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(is_in_flight(&kept, "a"));
+    let again = store.get_or_create_pool("orders").unwrap();
+    assert!(!is_in_flight(&again, "a"));
+    drop((held, other));
+}
+
+#[test]
+fn claims_are_listed_oldest_first_and_counted() {
+    let (_store, clock, pool) = ticking_store();
+    let first = claim(&pool, "run 1", &["a", "b"]);
+    clock.advance(MINUTE / 2);
+    let second = claim(&pool, "run 2", &["c", "a"]);
+    assert!(claim(&pool, "run 3", &["a"]).into_token().is_none(), "nothing was claimed");
+    let listed = pool.claims().unwrap();
+    assert_eq!(listed.len(), 2);
+    assert_eq!((listed[0].id, &listed[0].origin, listed[0].items), (1, &runner("run 1"), 2));
+    assert_eq!((listed[1].id, listed[1].until, listed[1].items), (2, second.until(), 1));
+    clock.advance(MINUTE / 2);
+    let lapsed: Vec<bool> = pool.claims().unwrap().iter().map(|claim| claim.is_lapsed).collect();
+    assert_eq!(lapsed, [true, false]);
+    let json = serde_json::to_value(&listed[0]).unwrap();
+    let expected = serde_json::json!({
+        "id": 1, "flow_id": "shop", "flow_run_id": "run 1", "step_id": "deliver",
+        "until": "2013-01-01T00:01:00.000000Z", "is_lapsed": false, "items": 2
+    });
+    assert_eq!(json, expected);
+    drop((first, second));
+    assert!(pool.claims().unwrap().is_empty());
+}
+
+// ---- Tokens ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_token_takes_the_claim_up_where_it_was_left() {
+    let (store, clock, pool) = ticking_store();
+    let long = "x".repeat(limits::VALUE_MAX_BYTES);
+    let items = ["a", "b", "c", long.as_str(), "d"];
+    let mut held = pool.claim(&items, key, &runner("run 1"), MINUTE).unwrap();
+    held.confirm_items(&[0]).unwrap().all_confirmed().unwrap();
+    let token = held.into_token().unwrap();
+    assert!(is_in_flight(&pool, "b"), "the token keeps the claim");
+    clock.advance(MINUTE);
+    let thief = claim(&pool, "run 2", &["c"]);
+    let text = token.to_string();
+    let mut again = store.resume_claim(&text.parse().unwrap()).unwrap();
+    assert_eq!(claimed(&again), [false, true, false, true, true]);
+    assert_eq!(again.verdicts()[0], ClaimVerdict::Lost);
+    let keys: Vec<_> = again.keys().map(|(index, key)| (index, key.value().to_owned())).collect();
+    assert_eq!(keys, [(1, "b".to_owned()), (3, long.clone()), (4, "d".to_owned())]);
+    again.confirm().unwrap().all_confirmed().unwrap();
+    assert_eq!(values(&pool), ["a", "b", long.as_str(), "d"]);
+    let record = &support::records(&pool)[2];
+    assert_eq!(record.flow_run_id.as_ref().unwrap().as_str(), "run 1");
+    let error = store.resume_claim(&token).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+    drop(thief);
+}
+
+#[test]
+fn a_dropped_claim_that_was_taken_up_releases_and_a_second_token_finds_nothing() {
+    let (store, _clock, pool) = ticking_store();
+    let token = claim(&pool, "run 1", &["a"]).into_token().unwrap();
+    let (one, mut two) = (store.resume_claim(&token).unwrap(), store.resume_claim(&token).unwrap());
+    drop(one);
+    assert_eq!(outcomes(&two.confirm().unwrap()), [(0, "lost")]);
+    // The id of a claim is not enough: the next claim's holder is somebody else.
+    let mut next = claim(&pool, "run 2", &["a"]);
+    assert_eq!(store.resume_claim(&token).unwrap_err().kind(), ErrorKind::LeaseLost);
+    assert_eq!(outcomes(&next.confirm().unwrap()), [(0, "confirmed")]);
+}
+
+/// After reopening, ids of claims may be given again; an old token must not fit a new claim.
+#[test]
+fn a_token_of_a_settled_claim_fits_no_later_claim_of_the_same_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pools.redb");
+    let open = || testing::open(&path, &support::options().clock(support::clock()), Sizes::SMALL).unwrap();
+    let store = open();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let token = claim(&pool, "run 1", &["a"]).into_token().unwrap();
+    drop(store.resume_claim(&token).unwrap());
+    drop((store, pool));
+    let store = open();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let held = claim(&pool, "run 1", &["a"]);
+    assert_eq!(store.resume_claim(&token).unwrap_err().kind(), ErrorKind::LeaseLost);
+    assert!(is_in_flight(&pool, "a"));
+    drop(held);
+}
+
+#[test]
+fn a_token_of_another_store_or_a_damaged_one_is_refused() {
+    let (store, _clock, pool) = ticking_store();
+    let (other, _, other_pool) = ticking_store();
+    let token = claim(&pool, "run 1", &["a"]).into_token().unwrap();
+    let _held = claim(&other_pool, "run 1", &["a"]);
+    let error = other.resume_claim(&token).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    let text = token.to_string();
+    for bad in ["", "dpclaim1", &text[1..], &format!("{text}.0"), &text.replace("dpclaim1", "dpclaim2")] {
+        let error = bad.parse::<ClaimToken>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}");
+    }
+    let wrong: ClaimToken =
+        format!("{}{}", &text[..text.len() - 1], if text.ends_with('0') { '1' } else { '0' })
+            .parse()
+            .unwrap();
+    assert_eq!(store.resume_claim(&wrong).unwrap_err().kind(), ErrorKind::LeaseLost);
+    assert!(is_in_flight(&pool, "a"));
+}
+
+// ---- Sweeping -------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_claim_is_swept_an_hour_after_its_end_as_part_of_other_writes() {
+    let (store, clock, pool) = ticking_store();
+    let busy = store.get_or_create_pool("busy").unwrap();
+    let many: Vec<String> = (0..10_000).map(|number| format!("v{number}")).collect();
+    let mut late = pool.claim(&many, |v| Key::new(ORDERS, v.as_str()), &runner("run 1"), MINUTE).unwrap();
+    let token = claim(&pool, "run 2", &["a"]).into_token().unwrap();
+    clock.advance((MINUTE + limits::CLAIM_KEPT_AFTER_LEASE).saturating_sub(Duration::from_secs(1)));
+    for number in 0..10 {
+        track(&busy, &[format!("early {number}")]);
+    }
+    assert_eq!(pool.claims().unwrap().len(), 2);
+    clock.advance(Duration::from_secs(1));
+    for number in 0..10 {
+        track(&busy, &[format!("late {number}")]);
+    }
+    assert!(pool.claims().unwrap().is_empty());
+    assert_eq!(store.resume_claim(&token).unwrap_err().kind(), ErrorKind::LeaseLost);
+    let confirmation = late.confirm().unwrap();
+    assert_eq!(confirmation.confirmed_count(), 0);
+    assert!(confirmation.outcomes().iter().all(|(_, outcome)| *outcome == ClaimOutcome::LeaseLost));
+    assert!(values(&pool).is_empty());
+    assert_eq!(track(&pool, &many), many.len());
+}
+
+#[test]
+fn pruning_sweeps_too_and_says_so_and_leaves_what_was_taken_over() {
+    let (_store, clock, pool) = ticking_store();
+    let late = claim(&pool, "run 1", &["a", "b"]);
+    clock.advance(limits::CLAIM_KEPT_AFTER_LEASE);
+    let taken = claim(&pool, "run 2", &["a"]);
+    assert_eq!(pool.prune().unwrap(), PruneReport::default());
+    clock.advance(MINUTE.saturating_sub(Duration::from_micros(1)));
+    assert_eq!(pool.prune().unwrap().claims, 0);
+    clock.advance(Duration::from_micros(1));
+    assert_eq!(pool.prune().unwrap().claims, 1);
+    let renewed = claim(&pool, "run 3", &["a"]);
+    assert_eq!(pool.claims().unwrap().len(), 2);
+    assert!(is_in_flight(&pool, "a"));
+    drop((late, taken));
+    assert!(is_in_flight(&pool, "a"), "the late ones' guards let go of nothing that is not theirs");
+    drop(renewed);
+}
+
+// ---- Durability, threads, processes ---------------------------------------------------------------------------
+
+#[test]
+fn a_claim_is_durable_when_it_returns_even_in_a_relaxed_store() {
+    let relaxed = Durability::Relaxed { flush_every: Duration::from_hours(1) };
+    let options = support::options().durability(relaxed).clock(support::clock());
+    let (disk, store) = support::measured_store(&options);
+    let pool = store.get_or_create_pool("orders").unwrap();
+    track(&pool, &["tracked"]);
+    let held = claim(&pool, "run 1", &["a"]);
+    let copy = disk.copy();
+    let after_power_loss = testing::on_disk(copy, &options, Sizes::SMALL).unwrap();
+    let again = after_power_loss.pool_named("orders").unwrap();
+    assert!(is_in_flight(&again, "a"));
+    assert_eq!(again.claims().unwrap().len(), 1);
+    drop(held);
+}
+
+#[test]
+fn a_bad_claim_is_refused_and_claims_nothing() {
+    let (_store, _clock, pool) = ticking_store();
+    let too_long = "x".repeat(limits::VALUE_MAX_BYTES + 1);
+    let error = pool.claim(&["a", "", "b"], key, &Origin::none(), MINUTE).unwrap_err();
+    assert_eq!((error.kind(), error.item()), (ErrorKind::InvalidArgument, Some(1)));
+    let error = pool.claim(&["a", too_long.as_str()], key, &Origin::none(), MINUTE).unwrap_err();
+    assert_eq!((error.kind(), error.item()), (ErrorKind::LimitExceeded, Some(1)));
+    for lease in [Duration::ZERO, limits::LEASE_MAX + Duration::from_secs(1), Duration::MAX] {
+        let error = pool.claim(&["a"], key, &Origin::none(), lease).unwrap_err();
+        assert_eq!((error.kind(), error.parameter()), (ErrorKind::LimitExceeded, Some("lease")), "{error}");
+    }
+    let mut held = claim(&pool, "run 1", &["c"]);
+    assert_eq!(held.extend(Duration::ZERO).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert!(!is_in_flight(&pool, "a"));
+    let none: [&str; 0] = [];
+    let empty = pool.claim(&none, key, &Origin::none(), MINUTE).unwrap();
+    assert!(empty.verdicts().is_empty() && empty.into_token().is_none());
+}
+
+#[test]
+fn a_guard_dropped_inside_a_key_closure_does_not_hang() {
+    let (_store, _clock, pool) = ticking_store();
+    let held = Mutex::new(Some(claim(&pool, "run 1", &["a"])));
+    let again = pool
+        .claim(
+            &["a"],
+            |value| {
+                drop(held.lock().unwrap().take());
+                key(value)
+            },
+            &Origin::none(),
+            MINUTE,
+        )
+        .unwrap();
+    assert_eq!(claimed(&again), [true]);
+}
+
+/// 64 threads with overlapping batches: some release, some drop, some let the lease run out, some hand a token on, some
+/// confirm item by item. Whoever confirms an item counts it; at the end each was confirmed exactly once.
+#[test]
+fn of_many_threads_with_overlapping_claims_exactly_one_confirms_each_item() {
+    const ITEMS: u64 = 400;
+    let (store, clock, pool) = ticking_store();
+    let (tokens, confirmed) = (Mutex::new(Vec::new()), Mutex::new(BTreeMap::<u64, usize>::new()));
+    let done = AtomicUsize::new(0);
+    let number_of = |claim: &Claim| -> BTreeMap<usize, u64> {
+        claim.keys().map(|(index, key)| (index, key.value().parse().unwrap())).collect()
+    };
+    let confirm = |claim: &mut Claim, indexes: Option<Vec<usize>>| {
+        let numbers = number_of(claim);
+        let confirmation = match indexes {
+            Some(indexes) => claim.confirm_items(&indexes),
+            None => claim.confirm(),
+        };
+        let mut confirmed = confirmed.lock().unwrap();
+        for (index, outcome) in confirmation.unwrap().outcomes() {
+            if matches!(outcome, ClaimOutcome::Confirmed(_)) {
+                *confirmed.entry(numbers[index]).or_default() += 1;
+                done.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..64_u64 {
+            let (store, pool, clock, tokens, done, confirm) =
+                (&store, &pool, &clock, &tokens, &done, &confirm);
+            scope.spawn(move || {
+                let mut numbers = support::Numbers::seeded(thread);
+                while done.load(Ordering::SeqCst) < ITEMS as usize {
+                    let start = numbers.next(ITEMS);
+                    let items: Vec<String> =
+                        (start..start + 1 + numbers.next(12)).map(|n| (n % ITEMS).to_string()).collect();
+                    let origin = Origin::none().with_run(thread);
+                    let of = |item| Key::new(ORDERS, String::as_str(item));
+                    let mut held = pool.claim(&items, of, &origin, MINUTE).unwrap();
+                    match numbers.next(8) {
+                        0 => drop(held),
+                        1 => drop(held.release().unwrap()),
+                        2 => {
+                            // The lease runs out under everybody.
+                            clock.advance(MINUTE);
+                            confirm(&mut held, None);
+                        }
+                        3 => tokens.lock().unwrap().extend(held.into_token()),
+                        4 => {
+                            let token = tokens.lock().unwrap().pop();
+                            if let Some(mut resumed) = token.and_then(|token| store.resume_claim(&token).ok())
+                            {
+                                confirm(&mut resumed, None);
+                            }
+                            confirm(&mut held, None);
+                        }
+                        5 => {
+                            let half = held.keys().map(|(index, _)| index).step_by(2).collect();
+                            confirm(&mut held, Some(half));
+                        }
+                        _ => confirm(&mut held, None),
+                    }
+                }
+            });
+        }
+    });
+    let confirmed = confirmed.into_inner().unwrap();
+    assert_eq!(confirmed, (0..ITEMS).map(|number| (number, 1)).collect());
+    let mut tracked: Vec<u64> = values(&pool).iter().map(|value| value.parse().unwrap()).collect();
+    tracked.sort_unstable();
+    assert!(tracked.into_iter().eq(0..ITEMS), "every item is tracked once");
+    // What tokens still hold is nothing that anybody misses.
+    for token in tokens.into_inner().unwrap() {
+        drop(store.resume_claim(&token));
+    }
+    clock.advance(MINUTE + limits::CLAIM_KEPT_AFTER_LEASE);
+    pool.prune().unwrap();
+    assert!(pool.claims().unwrap().is_empty());
+}
+
+/// Two threads race for the same values: one of them gets each.
+#[test]
+fn of_threads_that_claim_one_value_exactly_one_gets_it() {
+    let (_store, _clock, pool) = ticking_store();
+    for round in 0..50 {
+        let value = format!("v{round}");
+        let held: Vec<Claim> = std::thread::scope(|scope| {
+            let claim_it = || pool.claim(&[value.as_str()], key, &Origin::none(), MINUTE).unwrap();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(claim_it)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(held.iter().map(Claim::held_count).sum::<usize>(), 1);
+    }
+    assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 0);
+}
+
+#[test]
+fn a_pool_row_and_a_claim_may_change_in_one_group() {
+    let store = support::small_store();
+    let pool = store.create_pool(NewPool::new("orders").capacity(2)).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let pool = &pool;
+            scope.spawn(move || {
+                for round in 0..30 {
+                    let value = format!("{thread}/{round}");
+                    let mut held = pool.claim(&[value.as_str()], key, &Origin::none(), MINUTE).unwrap();
+                    held.confirm().unwrap().all_confirmed().unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(values(&pool).len(), 2);
+    assert!(pool.claims().unwrap().is_empty());
+}
