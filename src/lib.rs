@@ -32,6 +32,7 @@
 //!   [lookup](Pool::lookup), [records](Pool::records), [scan](Pool::scan), [delete](Pool::delete_where),
 //!   [import](Pool::import_csv), [export](Pool::export_csv). Handles can be cloned and used from any thread.
 //! - [`Key`] is what is compared: a value within an entity type. [`CompositeKey`] joins several fields into a value.
+//! - [`Claim`] holds new values for one runner until its work is confirmed.
 //! - [`Record`] is a tracked value with its [`Origin`] (flow, flow run, flow step) and time.
 //! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is allowed.
 //!   [`limits`] has every limit.
@@ -45,8 +46,9 @@
 //! | [`Mode::FilterAndTrack`] | new items only | each value not yet in the pool |
 //!
 //! `Filter` at a flow's start and `Track` at its end let two runs that overlap process an item twice;
-//! `FilterAndTrack` at the start never does, but an item whose processing then fails stays tracked:
-//! [delete](Pool::delete_keys) its key to have it pass again.
+//! `FilterAndTrack` at the start never does, but an item whose processing then fails stays tracked. A
+//! [claim](Pool::claim) holds items until the work is [confirmed](Claim::confirm), and lets go of them when it fails.
+//! [Which mode do I need?](modes) walks through all three.
 //!
 //! # What holds
 //!
@@ -98,8 +100,22 @@
 //! # }
 //! ```
 //!
+//! Keep a pool small: records expire, or the oldest leave.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use datapool_store::{DataPoolStore, NewPool};
+//! # fn main() -> datapool_store::Result<()> {
+//! # let store = DataPoolStore::in_memory()?;
+//! let ninety_days = Duration::from_secs(90 * 24 * 60 * 60);
+//! let pool = store.create_pool(NewPool::new("orders").retention(ninety_days).capacity(1_000_000))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # More
 //!
+//! [Which mode do I need?](modes) is for authors of flows;
 //! [The endpoints](endpoints) lists each endpoint and parameter of the HTTP API beside the call that stands for it;
 //! [the design](design) tells how the store is built, what is in the file, and what was measured;
 //! [the changelog](changelog) what changed.
@@ -111,6 +127,8 @@ mod dedupe;
 pub mod design {}
 #[doc = include_str!("endpoints.md")]
 pub mod endpoints {}
+#[doc = include_str!("modes.md")]
+pub mod modes {}
 #[doc = include_str!("../CHANGELOG.md")]
 pub mod changelog {}
 mod disk;
