@@ -13,6 +13,7 @@ use std::time::Duration;
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     DataPoolStore, Durability, ErrorKind, Key, Mode, NewPool, Pool, PoolQuery, RecordFilter, StoreOptions,
+    Verdict,
 };
 use tempfile::TempDir;
 
@@ -165,6 +166,60 @@ fn what_a_killed_process_had_flushed_is_found() {
     kill_again_and_again(&[(WRITERS, "2"), (RELAXED, "yes")]);
 }
 
+/// Not a test of its own: claims, confirms one item, writes the claim's token to a file, and works until it is killed.
+#[test]
+fn child_process_claims_and_hands_over() {
+    let Some(path) = std::env::var_os(STORE) else { return };
+    let store = support::options().open(&path).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let orders = ["A-1", "A-2", "A-3"];
+    let key = |order: &&'static str| Key::new(ORDERS, *order);
+    let mut claim = pool.claim(&orders, key, &support::origin(), Duration::from_hours(1)).unwrap();
+    claim.confirm_items(&[1]).unwrap().all_confirmed().unwrap();
+    let token = claim.into_token().unwrap();
+    fs::write(Path::new(&path).with_extension("token"), token.to_string()).unwrap();
+    tell("handed over");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// Not a test of its own: takes the claim up by the token in the file, and confirms.
+#[test]
+fn child_process_takes_a_claim_up() {
+    let Some(path) = std::env::var_os(STORE) else { return };
+    let store = support::options().open(&path).unwrap();
+    let token = fs::read_to_string(Path::new(&path).with_extension("token")).unwrap();
+    let mut claim = store.resume_claim(&token.parse().unwrap()).unwrap();
+    let open: Vec<String> = claim.keys().map(|(index, key)| format!("{index} {}", key.value())).collect();
+    tell(&format!("took up {}", open.join(", ")));
+    claim.confirm().unwrap().all_confirmed().unwrap();
+    tell("confirmed");
+}
+
+#[test]
+fn a_process_takes_up_by_its_token_what_a_killed_one_had_claimed() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    let mut first = child("child_process_claims_and_hands_over", &path, &[]);
+    assert_eq!(said(&mut first, &["handed over"], 1), ["handed over"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    {
+        // The claim outlived its process: the items are nobody else's.
+        let store = support::options().open(&path).unwrap();
+        let pool = store.pool_named("orders").unwrap();
+        let verdicts =
+            pool.dedupe(Mode::Filter, &["A-1", "A-2", "A-3"], |v| Key::new(ORDERS, *v), &support::origin());
+        assert_eq!(verdicts.unwrap().as_slice(), [Verdict::InFlight, Verdict::Duplicate, Verdict::InFlight]);
+    }
+    let mut second = child("child_process_takes_a_claim_up", &path, &[]);
+    let lines = said(&mut second, &["took up", "confirmed"], 2);
+    assert_eq!(lines, ["took up 0 A-1, 2 A-3", "confirmed"]);
+    second.wait().unwrap();
+    let pool = open(&path, &support::options()).pool_named("orders").unwrap();
+    assert_eq!(support::values(&pool), ["A-2", "A-1", "A-3"]);
+    assert!(pool.claims().unwrap().is_empty());
+}
+
 /// Not a test of its own: opens the store, says how that went, and holds it until its input ends.
 #[test]
 fn child_process_holds_the_store() {
@@ -177,10 +232,15 @@ fn child_process_holds_the_store() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// What the child says once it has tried to open the store.
-fn said(child: &mut Child) -> String {
+/// The next so many lines of a child that begin with one of these words.
+fn said(child: &mut Child, words: &[&str], count: usize) -> Vec<String> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    lines.into_iter().find(|line| line == "opened" || line.starts_with("failed")).unwrap()
+    lines.filter(|line| words.iter().any(|word| line.starts_with(word))).take(count).collect()
+}
+
+/// What the child says once it has tried to open the store.
+fn opening(child: &mut Child) -> String {
+    said(child, &["failed", "opened"], 1).remove(0)
 }
 
 #[test]
@@ -189,7 +249,7 @@ fn a_store_that_another_process_has_open_is_already_open_and_left_alone() {
     let path = directory.path().join("store.redb");
     support::track(&open(&path, &support::options()).get_or_create_pool("orders").unwrap(), &["A-1"]);
     let mut child = child("child_process_holds_the_store", &path, &[]);
-    assert_eq!(said(&mut child), "opened");
+    assert_eq!(opening(&mut child), "opened");
     let before = fs::read(&path).unwrap();
     for _ in 0..2 {
         let error = support::options().open(&path).unwrap_err();
@@ -208,7 +268,7 @@ fn another_process_finds_an_open_store_already_open() {
     let path = directory.path().join("store.redb");
     let pool = open(&path, &support::options()).get_or_create_pool("orders").unwrap();
     let mut child = child("child_process_holds_the_store", &path, &[]);
-    assert_eq!(said(&mut child), "failed AlreadyOpen");
+    assert_eq!(opening(&mut child), "failed AlreadyOpen");
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(support::track(&pool, &["A-1"]), 1);
