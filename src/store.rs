@@ -134,7 +134,8 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for a name of less than 3 or more than 100 characters, or a description of more than 255;
+    /// `LimitExceeded` for a name of less than 3 or more than 100 characters, a description of more than 255, a retention
+    /// outside 1 ms to 36,500 days, or a capacity of 0;
     /// `AlreadyExists` if the name is taken.
     pub fn create_pool(&self, new: NewPool) -> Result<Pool> {
         new.check()?;
@@ -215,7 +216,8 @@ impl DataPoolStore {
         Ok(query.answer(data, total))
     }
 
-    /// Changes a pool's name or description.
+    /// Changes a pool's name, description, retention or capacity. What a new retention or capacity ends is gone with this
+    /// call; what had ended before stays gone.
     ///
     /// # Errors
     ///
@@ -226,7 +228,7 @@ impl DataPoolStore {
         self.engine().update_pool(id, &update)
     }
 
-    /// Deletes a pool with all its records, in one commit. Handles on it answer `NotFound` from then on.
+    /// Deletes a pool with all its records and claims, in one commit. Handles on it answer `NotFound` from then on.
     ///
     /// # Errors
     ///

@@ -20,6 +20,7 @@ use super::failure::StorageResult;
 use super::fingerprint::BuildFingerprintHasher;
 use super::fold::{Entries, Fold, Share, fold_now};
 use super::membership::{Filter, FilterCell};
+use super::prune::prune_at_once;
 use super::record::StoredRecord;
 use super::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables};
 use super::state::{PoolState, SegmentState};
@@ -81,6 +82,7 @@ impl Engine {
             }
             claims::void(&txn, pool, &voided)?;
             state.evict();
+            prune_at_once(&txn, &mut state)?;
             write_head(&txn, &mut state)?;
             self.commit(txn, |published| self.put_state(published, core, state))?;
             // What the writer remembered of the pool's tail is folded now.

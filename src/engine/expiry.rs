@@ -54,9 +54,7 @@ impl Engine {
 impl View {
     /// Where the watermark stands at a point in time, if further records have expired by then.
     pub(super) fn watermark_at(&self, now: Timestamp) -> Result<Option<RecordId>> {
-        let Some(retention) = self.state.policy.retention else { return Ok(None) };
-        // Records of this time and before are expired. Pool time is never behind the newest record.
-        let horizon = now.max(self.state.last_time).saturating_sub(retention);
+        let Some(horizon) = self.state.horizon(now) else { return Ok(None) };
         if self.oldest_time()?.is_none_or(|oldest| oldest > horizon) {
             return Ok(None);
         }
@@ -92,6 +90,12 @@ impl View {
 }
 
 impl PoolState {
+    /// Records of this time and before are expired; none if the pool has no retention.
+    pub(super) fn horizon(&self, now: Timestamp) -> Option<Timestamp> {
+        // Pool time is never behind the newest record.
+        now.max(self.last_time).checked_sub(self.policy.retention?)
+    }
+
     /// Has the oldest records beyond the capacity leave.
     ///
     /// Only deletions change how many are live below a given `next_id`. So a commit that deletes stores the watermark,

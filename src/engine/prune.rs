@@ -97,8 +97,7 @@ impl Engine {
 
 /// Whether a whole segment of a pool has expired.
 pub(super) fn is_due(state: &PoolState, now: Timestamp) -> bool {
-    let Some(retention) = state.policy.retention else { return false };
-    let horizon = now.max(state.last_time).saturating_sub(retention);
+    let Some(horizon) = state.horizon(now) else { return false };
     match state.segments.as_slice() {
         // Where the next one begins, the first one ends.
         [_, next, ..] => next.base_time <= horizon,
@@ -118,48 +117,57 @@ pub(super) fn start_over_if_dead(draft: &mut PoolDraft) {
 
 /// A commit's share of giving back space.
 pub(super) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
-    doom_dead_segments(draft);
-    let mut pruned = drop_one_segment(txn, draft)?;
+    let may_have_died = !draft.dirty_deletions.is_empty()
+        || draft.state.first_segment_is_dead()
+        || draft.state.folded_to != draft.base.state.folded_to;
+    if may_have_died {
+        draft.head_changed |= doom_dead_segments(&mut draft.state);
+    }
+    let mut pruned = PruneReport::default();
+    if let Some(number) = Arc::make_mut(&mut draft.state.doomed).pop() {
+        draft.head_changed = true;
+        pruned += give_back(txn, draft.state.id, number)?;
+    }
     pruned += cut_dead_head(txn, draft)?;
     Ok(pruned)
 }
 
-/// A sealed and folded segment without a live record leaves the pool.
-fn doom_dead_segments(draft: &mut PoolDraft) {
-    let base = &draft.base.state;
-    let state = &mut draft.state;
-    let may_have_died = !draft.dirty_deletions.is_empty()
-        || state.watermark >= state.end_of(0)
-        || state.folded_to != base.folded_to;
-    if !may_have_died {
-        return;
+/// Gives back all segments that died, at once: an import's share, which is long anyway and may leave many.
+pub(super) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Result<()> {
+    doom_dead_segments(state);
+    for number in Arc::make_mut(&mut state.doomed).drain(..) {
+        drop_segment(txn, state.id, number)?;
     }
-    let is_dead = |index: usize, segment: &SegmentState| {
-        let end = state.end_of(index);
-        segment.sealed_len > 0 && end <= state.folded_to && state.live_in(&(segment.first_id..end)) == 0
-    };
-    let dead: Vec<SegmentNumber> = state
-        .segments
-        .iter()
-        .enumerate()
-        .filter(|(index, segment)| is_dead(*index, segment))
-        .map(|(_, segment)| segment.number)
-        .collect();
-    if !dead.is_empty() {
-        Arc::make_mut(&mut state.segments).retain(|segment| !dead.contains(&segment.number));
-        Arc::make_mut(&mut state.doomed).extend(dead);
-        draft.head_changed = true;
+    Ok(())
+}
+
+impl PoolState {
+    /// Whether the watermark has passed a whole segment.
+    pub(super) fn first_segment_is_dead(&self) -> bool {
+        self.segments.len() > 1 && self.watermark >= self.end_of(0)
     }
 }
 
-/// Gives the space of one dropped segment back.
-fn drop_one_segment(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
-    let Some(number) = Arc::make_mut(&mut draft.state.doomed).pop() else {
-        return Ok(PruneReport::default());
+/// A sealed and folded segment without a live record leaves the pool. Whether there was one.
+fn doom_dead_segments(state: &mut PoolState) -> bool {
+    let is_dead = |(index, segment): &(usize, &SegmentState)| {
+        let end = state.end_of(*index);
+        segment.sealed_len > 0 && end <= state.folded_to && state.live_in(&(segment.first_id..end)) == 0
     };
-    draft.head_changed = true;
-    let pruned = measure(txn, draft.state.id, number)?;
-    drop_segment(txn, draft.state.id, number)?;
+    let dead: Vec<SegmentNumber> =
+        state.segments.iter().enumerate().filter(is_dead).map(|(_, segment)| segment.number).collect();
+    if dead.is_empty() {
+        return false;
+    }
+    Arc::make_mut(&mut state.segments).retain(|segment| !dead.contains(&segment.number));
+    Arc::make_mut(&mut state.doomed).extend(dead);
+    true
+}
+
+/// Gives the space of a dropped segment back.
+fn give_back(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<PruneReport> {
+    let pruned = measure(txn, pool, number)?;
+    drop_segment(txn, pool, number)?;
     Ok(pruned)
 }
 

@@ -203,7 +203,7 @@ impl TailView {
     }
 
     /// The positions of the entries that a filter takes, dead ones included, within an id range. Of values, it looks
-    /// at `fingerprints` instead, where there are any: one of the ranges must hold.
+    /// at `fingerprints` instead, where there are any: one of the ranges, which are in order, must hold.
     pub(crate) fn select(
         &self,
         filter: &RecordFilter,
@@ -223,7 +223,11 @@ impl TailView {
                 found.by(&columns.fingerprints, |fingerprint| fingerprint.wrapping_sub(start) <= length);
             }
             Some(ranges) => found.by(&columns.fingerprints, |fingerprint| {
-                ranges.iter().any(|range| range.contains(fingerprint))
+                let behind = ranges.partition_point(|range| range.start() <= fingerprint);
+                behind
+                    .checked_sub(1)
+                    .and_then(|at| ranges.get(at))
+                    .is_some_and(|range| fingerprint <= range.end())
             }),
         }
         if let Some(passing) = columns.passing_origins(filter) {

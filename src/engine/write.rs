@@ -102,7 +102,10 @@ impl PoolState {
 
     /// Whether commits have more to do here than what callers ask for.
     pub(crate) fn has_work(&self) -> bool {
-        self.frozen.is_some() || !self.doomed.is_empty() || self.segment_without_filter().is_some()
+        self.frozen.is_some()
+            || !self.doomed.is_empty()
+            || self.first_segment_is_dead()
+            || self.segment_without_filter().is_some()
     }
 
     fn segment_without_filter(&self) -> Option<(usize, &SegmentState)> {

@@ -356,6 +356,39 @@ fn a_pool_of_small_capacity_stays_small_on_disk() {
 }
 
 #[test]
+fn a_pool_of_small_capacity_that_is_only_imported_into_stays_small() {
+    let (disk, store) = support::measured_store(&support::options());
+    let pool = store.create_pool(NewPool::new("orders").capacity(20)).unwrap();
+    let import = |number: u32| {
+        let rows: String =
+            numbered(number * 500..(number + 1) * 500).iter().map(|v| format!("{v},37\n")).collect();
+        pool.import_csv(format!("value,entity_type_id\n{rows}").as_bytes(), &ImportOptions::new()).unwrap();
+        disk.bytes()
+    };
+    let early = (0..4).map(import).max().unwrap();
+    let late = (4..40).map(import).max().unwrap();
+    assert!(late <= early + early / 4, "{early} bytes became {late}");
+    assert_eq!(values(&pool), numbered(19_980..20_000));
+}
+
+/// At the ends of what a clock can show, nothing overflows and nothing expires by it.
+#[test]
+fn a_clock_at_the_end_of_time_harms_nobody() {
+    for start in [i64::MIN, i64::MAX] {
+        let clock = ManualClock::starting_at(datapool_store::Timestamp::from_micros(start));
+        let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+        let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
+        track(&pool, &numbered(0..40));
+        let key = |value: &&'static str| Key::new(ORDERS, *value);
+        let mut claim = pool.claim(&["c"], key, &Origin::none(), limits::LEASE_MAX).unwrap();
+        clock.advance(Duration::MAX);
+        clock.set(datapool_store::Timestamp::from_micros(start));
+        claim.confirm().unwrap().all_confirmed().unwrap();
+        assert!(has(&pool, "v1") && has(&pool, "c"));
+    }
+}
+
+#[test]
 fn a_pool_of_short_retention_stays_small_on_disk() {
     let clock = support::clock();
     let (disk, store) = support::measured_store(&support::options().clock(clock.clone()));

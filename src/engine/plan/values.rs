@@ -41,8 +41,11 @@ impl<'a> Values<'a> {
         Some(Self { ranges, exact })
     }
 
+    /// The ranges in order. Two of them are the same or have nothing in common.
     pub(super) fn fingerprints(&self) -> Vec<RangeInclusive<Fingerprint>> {
-        self.ranges.iter().map(|(range, _)| range.clone()).collect()
+        let mut ranges: Vec<_> = self.ranges.iter().map(|(range, _)| range.clone()).collect();
+        ranges.sort_unstable_by_key(|range| *range.start());
+        ranges
     }
 
     /// The live slots of a segment that have one of the values.
