@@ -228,12 +228,19 @@ pub(super) fn void(txn: &WriteTransaction, pool: PoolId, fingerprints: &[Fingerp
     Ok(())
 }
 
-/// A commit's share of sweeping: some blocks of a claim whose time is long over; the claim with its last one. How many
-/// claims went.
-pub(super) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<u64> {
+/// How far a commit swept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Swept {
+    Nothing,
+    PartOfClaim,
+    Claim,
+}
+
+/// A commit's share of sweeping: some blocks of a claim whose time is long over; the claim with its last one.
+pub(super) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swept> {
     let moment = draft.now.moment;
     let swept = draft.state.claims.iter().find(|(_, claim)| claim.is_sweepable(moment));
-    let Some((&id, _)) = swept else { return Ok(0) };
+    let Some((&id, _)) = swept else { return Ok(Swept::Nothing) };
     let pool = draft.state.id;
     let mut batch = Batch::default();
     let mut is_rest = true;
@@ -259,11 +266,11 @@ pub(super) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<u64
     }
     drop(owners);
     if !is_rest {
-        return Ok(0);
+        return Ok(Swept::PartOfClaim);
     }
     remove_rows(txn, pool, id)?;
     Arc::make_mut(&mut draft.state.claims).remove(&id);
-    Ok(1)
+    Ok(Swept::Claim)
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use redb::{ReadableTable, ReadableTableMetadata, TableHandle, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::Engine;
 use super::WriterCore;
+use super::claims::Swept;
 use super::draft::PoolDraft;
 use super::failure::StorageResult;
 use super::schema::{self, SegmentNumber, SegmentTables};
@@ -33,28 +34,26 @@ impl Engine {
     /// `NotFound`; the commit's.
     pub(crate) fn prune(&self, id: PoolId) -> Result<PruneReport> {
         let mut total = PruneReport::default();
-        loop {
-            let step = self.exclusive(|core| self.prune_step(core, id))?;
-            if step.is_nothing() {
-                return Ok(total);
-            }
+        while let Some(step) = self.exclusive(|core| self.prune_step(core, id))? {
             total += step;
         }
+        Ok(total)
     }
 
-    fn prune_step(&self, core: &mut WriterCore, id: PoolId) -> Result<PruneReport> {
+    /// One commit's share; none if nothing is left to give back.
+    fn prune_step(&self, core: &mut WriterCore, id: PoolId) -> Result<Option<PruneReport>> {
         let now = self.clock.read();
         let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
         let txn = self.begin()?;
         let written = write::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning, 0)?;
         let pruned = written.pruned;
-        if pruned.is_nothing() {
+        if pruned.is_nothing() && written.swept == Swept::Nothing {
             // What the writer remembers is of a transaction that is not committed.
             core.pools.remove(&id);
-            return Ok(pruned);
+            return Ok(None);
         }
         self.commit(txn, |published| self.publish(published, core, written))?;
-        Ok(pruned)
+        Ok(Some(pruned))
     }
 
     /// Stores how far the pools in use have expired, so that a clock that is set back before the store is opened again
@@ -174,16 +173,15 @@ fn give_back(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Res
 /// What dropping a segment gives back.
 fn measure(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<PruneReport> {
     let names = SegmentTables::new(pool, number);
-    let mut pruned = PruneReport { segments: 1, ..PruneReport::default() };
-    let existing = txn.list_tables().storage()?;
-    let has_records = existing.into_iter().any(|table| table.name() == names.records().name());
-    if has_records {
-        let records = txn.open_table(names.records()).storage()?;
-        pruned.records = records.len().storage()?;
-        let stats = records.stats().storage()?;
-        pruned.bytes = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
-    }
-    Ok(pruned)
+    // A segment without a record has no such table; it is made here, and dropped with the others.
+    let records = txn.open_table(names.records()).storage()?;
+    let stats = records.stats().storage()?;
+    Ok(PruneReport {
+        segments: 1,
+        records: records.len().storage()?,
+        bytes: stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes(),
+        ..PruneReport::default()
+    })
 }
 
 /// Removes every row of a segment.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::append::{OriginCodes, append_records};
-use super::claims;
+use super::claims::{self, Swept};
 use super::codec;
 use super::draft::{NewRecord, PoolDraft};
 use super::failure::StorageResult;
@@ -59,6 +59,7 @@ pub(crate) struct Written {
     filter: Option<(SegmentNumber, Filter)>,
     /// What the commit gave back.
     pub(crate) pruned: PruneReport,
+    pub(crate) swept: Swept,
 }
 
 impl Written {
@@ -140,14 +141,15 @@ pub(crate) fn write(
     let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
     let filter = if is_busy { None } else { build_filter(txn, &draft, pool, tuning)? };
     let mut pruned = prune::prune_share(txn, &mut draft)?;
-    pruned.claims = claims::sweep(txn, &mut draft)?;
+    let swept = claims::sweep(txn, &mut draft)?;
+    pruned.claims = u64::from(swept == Swept::Claim);
     let segments_changed = draft.state.segments.len() != draft.base.state.segments.len();
     // See `PoolState::evict`.
     let watermark_follows = draft.dirty_deletions.is_empty() || draft.state.policy.capacity.is_none();
     if draft.head_changed || segments_changed || !watermark_follows {
         write_head(txn, &mut draft.state)?;
     }
-    Ok(Written { draft, tails, filter, pruned })
+    Ok(Written { draft, tails, filter, pruned, swept })
 }
 
 pub(crate) fn write_head(txn: &WriteTransaction, state: &mut PoolState) -> Result<()> {

@@ -518,6 +518,20 @@ fn pruning_sweeps_too_and_says_so_and_leaves_what_was_taken_over() {
     drop(renewed);
 }
 
+#[test]
+fn pruning_sweeps_large_claims_to_the_end() {
+    let (_store, clock, pool) = ticking_store();
+    let many: Vec<String> = (0..10_000).map(|number| format!("v{number}")).collect();
+    let token =
+        pool.claim(&many, |v| Key::new(ORDERS, v.as_str()), &runner("run 1"), MINUTE).unwrap().into_token();
+    assert!(token.is_some());
+    clock.advance(MINUTE + limits::CLAIM_KEPT_AFTER_LEASE);
+    assert_eq!(pool.prune().unwrap().claims, 1);
+    assert!(pool.claims().unwrap().is_empty());
+    let mut again = pool.claim(&many, |v| Key::new(ORDERS, v.as_str()), &runner("run 2"), MINUTE).unwrap();
+    assert_eq!(again.confirm().unwrap().confirmed_count(), many.len());
+}
+
 // ---- Durability, threads, processes ---------------------------------------------------------------------------
 
 #[test]

@@ -7,7 +7,7 @@ use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     DataPool, DataPoolStore, ErrorKind, ExportOptions, ImportOptions, Key, ManualClock, Mode, NewPool,
     OnDuplicate, Origin, Pool, PoolUpdate, PruneReport, RecordFilter, RecordQuery, RecordSort, StoreOptions,
-    Verdict,
+    Verdict, limits,
 };
 
 use crate::support::{self, ORDERS, has, track, values};
