@@ -5,14 +5,13 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
-use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::multipart::{Multipart, MultipartError};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, RawQuery, Request, State};
+use axum::http::{HeaderValue, StatusCode, header, request::Parts};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -21,19 +20,16 @@ use datapool_store::{
     DataPool, DataPoolStore, Error, ErrorKind, ExportOptions, ImportOptions, ImportReport, Page, Pool,
     PoolId, Record, RecordId, limits,
 };
-use futures_util::{TryStreamExt, stream};
+use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 /// How long a transfer may stand still: a client that is gone without a word must not keep a thread.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How many chunks of a download wait for the client. An export writes 64 KiB at a time.
+/// How many chunks wait for the client of a download, where an export writes 64 KiB at a time, or for an import.
 const WAITING_CHUNKS: usize = 4;
 /// As many ids as the store takes at once, of 20 digits each, with what stands between them.
 const IDS_MAX_BYTES: usize = 32 * limits::BATCH_MAX_ITEMS;
@@ -66,8 +62,23 @@ async fn require_key(State(key): State<Arc<str>>, request: Request, next: Next) 
     Err(Failure::new(StatusCode::UNAUTHORIZED, "the header X-API-Key is missing or wrong"))
 }
 
-async fn list_pools(State(store): Store, query: RawQuery) -> Answer<Page<DataPool>> {
-    blocking(move || Ok(Json(store.pools(&parse_query(query)?)?))).await
+/// The pool that the path names, in digits as the API prints them. What else is wrong of a request counts after it.
+struct Named(Pool);
+
+impl FromRequestParts<DataPoolStore> for Named {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, store: &DataPoolStore) -> Outcome<Self> {
+        let store = store.clone();
+        let text = Path::<String>::from_request_parts(parts, &()).await.map_or(String::new(), |path| path.0);
+        let id = text.parse().ok().filter(|id: &PoolId| id.to_string() == text);
+        let id = id.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, "no such data pool"))?;
+        blocking(move || Ok(Self(store.pool(id)?))).await
+    }
+}
+
+async fn list_pools(State(store): Store, RawQuery(query): RawQuery) -> Answer<Page<DataPool>> {
+    blocking(move || Ok(Json(store.pools(&query.unwrap_or_default().parse()?)?))).await
 }
 
 async fn create_pool(State(store): Store, body: Bytes) -> Outcome<(StatusCode, Json<Value>)> {
@@ -75,26 +86,25 @@ async fn create_pool(State(store): Store, body: Bytes) -> Outcome<(StatusCode, J
     blocking(move || Ok((StatusCode::CREATED, in_data(store.create_pool(new)?.info()?)))).await
 }
 
-async fn show_pool(State(store): Store, Path(id): Path<PoolId>, query: RawQuery) -> Answer<Value> {
-    blocking(move || Ok(in_data(store.find_pool(id, &parse_query(query)?)?.info()?))).await
+async fn show_pool(State(store): Store, Named(pool): Named, RawQuery(query): RawQuery) -> Answer<Value> {
+    blocking(move || Ok(in_data(store.find_pool(pool.id(), &query.unwrap_or_default().parse()?)?.info()?)))
+        .await
 }
 
-async fn update_pool(State(store): Store, Path(id): Path<PoolId>, body: Bytes) -> Answer<Value> {
+async fn update_pool(State(store): Store, Named(pool): Named, body: Bytes) -> Answer<Value> {
     let update = parse_body(&body, "body")?;
-    blocking(move || Ok(in_data(store.update_pool(id, update)?))).await
+    blocking(move || Ok(in_data(store.update_pool(pool.id(), update)?))).await
 }
 
-async fn delete_pool(State(store): Store, Path(id): Path<PoolId>) -> Outcome<StatusCode> {
-    blocking(move || Ok(store.delete_pool(id)?)).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn delete_pool(State(store): Store, Named(pool): Named) -> Outcome<StatusCode> {
+    blocking(move || Ok(store.delete_pool(pool.id()).map(|()| StatusCode::NO_CONTENT)?)).await
 }
 
-async fn list_records(State(store): Store, Path(id): Path<PoolId>, query: RawQuery) -> Answer<Page<Record>> {
-    blocking(move || Ok(Json(store.pool(id)?.records(&parse_query(query)?)?))).await
+async fn list_records(Named(pool): Named, RawQuery(query): RawQuery) -> Answer<Page<Record>> {
+    blocking(move || Ok(Json(pool.records(&query.unwrap_or_default().parse()?)?))).await
 }
 
-async fn download_records(State(store): Store, Path(id): Path<PoolId>) -> Outcome<Response> {
-    let pool = blocking(move || Ok(store.pool(id)?)).await?;
+async fn download_records(Named(pool): Named) -> Outcome<Response> {
     let (sender, chunks) = mpsc::channel(WAITING_CHUNKS);
     let export = spawn_blocking(move || pool.export_csv(Download(sender), &ExportOptions::new()));
     // The export's outcome ends the body: a failure breaks the response off, lest it be taken for the whole.
@@ -107,42 +117,35 @@ async fn download_records(State(store): Store, Path(id): Path<PoolId>) -> Outcom
     Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], Body::from_stream(body)).into_response())
 }
 
-async fn import_records(
-    State(store): Store,
-    Path(id): Path<PoolId>,
-    form: Result<Multipart, MultipartRejection>,
-) -> Answer<ImportReport> {
-    let mut form = form.map_err(|refusal| Failure::invalid("file", refusal.body_text()))?;
-    blocking(move || {
-        let pool = store.pool(id)?;
-        let (runtime, broken) = (Handle::current(), |error| Failure::invalid("file", error));
-        while let Some(field) = runtime.block_on(part_of(form.next_field())).map_err(broken)? {
-            if field.name() == Some("file") {
-                return import_file(&pool, field);
-            }
-        }
-        Err(Failure::invalid("file", "the form has no field named file"))
-    })
-    .await
+async fn import_records(Named(pool): Named, form: Multipart) -> Answer<ImportReport> {
+    let (sender, chunks) = mpsc::channel(WAITING_CHUNKS);
+    let file = stream::try_unfold(chunks, async |mut chunks: mpsc::Receiver<Option<Bytes>>| {
+        let next = chunks.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+        io::Result::Ok(next.map(|chunk| (chunk, chunks)))
+    });
+    let mut file = SyncIoBridge::new(StreamReader::new(Box::pin(file)));
+    let import = spawn_blocking(move || pool.import_csv(&mut file, &ImportOptions::new()));
+    let (sent, imported) = (send_file(form, sender).await, import.await.map_err(Failure::internal)?);
+    sent.map_err(|error| Failure::invalid("file", error))?;
+    Ok(Json(imported?))
 }
 
-fn import_file(pool: &Pool, field: Field<'_>) -> Answer<ImportReport> {
-    let mut is_broken = false;
-    let chunks = stream::try_unfold(field, async |mut field| {
-        Ok(part_of(field.chunk()).await?.map(|chunk| (chunk, field)))
-    });
-    // An import fails with `Io` for its own files too: whether the client's broke off is noted here.
-    let chunks = chunks.inspect_err(|_: &io::Error| is_broken = true);
-    let mut upload = SyncIoBridge::new(StreamReader::new(Box::pin(chunks)));
-    let imported = pool.import_csv(&mut upload, &ImportOptions::new());
-    if imported.is_err() {
-        // Many clients read no answer before all is sent, and lose one that comes with a reset connection.
-        let _ = io::copy(&mut upload, &mut io::sink());
+/// Sends an import the form's file, then `None` if the whole form is in order: without that an import adds nothing.
+/// Reads to the end in any case: many clients read no answer before, and lose one that comes with a reset connection.
+async fn send_file(mut form: Multipart, import: mpsc::Sender<Option<Bytes>>) -> io::Result<()> {
+    let mut files = 0;
+    while let Some(mut field) = part_of(form.next_field()).await? {
+        let is_file = field.name() == Some("file");
+        files += usize::from(is_file);
+        while let Some(chunk) = part_of(field.chunk()).await? {
+            if is_file {
+                let _ = import.send(Some(chunk)).await;
+            }
+        }
     }
-    drop(upload);
-    match imported {
-        Err(error) if error.kind() == ErrorKind::Io && is_broken => Err(Failure::invalid("file", error)),
-        imported => Ok(Json(imported?)),
+    match files {
+        1 => import.send(None).await.or(Ok(())),
+        _ => Err(io::Error::other(format!("the form has {files} fields named file; allowed is one"))),
     }
 }
 
@@ -151,9 +154,9 @@ struct RecordIds {
     ids: Vec<RecordId>,
 }
 
-async fn delete_records(State(store): Store, Path(id): Path<PoolId>, body: Bytes) -> Answer<Value> {
+async fn delete_records(Named(pool): Named, body: Bytes) -> Answer<Value> {
     let RecordIds { ids } = parse_body(&body, "ids")?;
-    blocking(move || Ok(Json(json!({ "deleted": store.pool(id)?.delete_records(&ids)? })))).await
+    blocking(move || Ok(Json(json!({ "deleted": pool.delete_records(&ids)? })))).await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Outcome<T> + Send + 'static) -> Outcome<T> {
@@ -164,15 +167,12 @@ fn in_data(pool: DataPool) -> Json<Value> {
     Json(json!({ "data": pool }))
 }
 
-fn parse_query<Q: FromStr<Err = Error>>(RawQuery(query): RawQuery) -> Result<Q, Error> {
-    query.unwrap_or_default().parse()
-}
-
-/// Reads a JSON object. A body that is none, or lacks a field, is an error of `required`, as in Laravel.
+/// Reads a JSON object. A body that is none, or lacks a field, is an error of `required`, and one in a list is of its
+/// place (`ids.0`), as in Laravel.
 fn parse_body<T: for<'a> Deserialize<'a>>(body: &[u8], required: &str) -> Outcome<T> {
     let fields = serde_json::from_slice(body).map_err(|error| Failure::invalid(required, error))?;
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
-        let path = error.path().to_string();
+        let path = error.path().to_string().replace('[', ".").replace(']', "");
         Failure::invalid(if path == "." { required } else { &path }, error.inner())
     })
 }
@@ -238,12 +238,12 @@ impl IntoResponse for Failure {
     }
 }
 
-/// What axum refuses by itself (a path, a method, an id that is no number, a body too large), in Laravel's form.
+/// What axum refuses by itself (a path, a method, an import's body, a body too large), in Laravel's form.
 async fn reword_refusal(response: Response) -> Response {
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     match response.status() {
         status if is_json || !status.is_client_error() => response,
-        StatusCode::BAD_REQUEST => Failure::new(StatusCode::NOT_FOUND, "no such data pool").into_response(),
+        StatusCode::BAD_REQUEST => Failure::invalid("file", "the body is no form").into_response(),
         status => Failure::new(status, status).into_response(),
     }
 }

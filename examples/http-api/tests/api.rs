@@ -195,7 +195,8 @@ async fn no_endpoint_answers_without_the_key() {
 #[tokio::test]
 async fn a_pool_that_does_not_exist_is_not_found() {
     let api = Api::start().await;
-    for id in ["7", "orders", "-1", "18446744073709551616"] {
+    api.make_pool("orders").await;
+    for id in ["7", "orders", "-1", "+1", "001", "1%20", "%ff", "18446744073709551616"] {
         for (method, path) in endpoints(id).into_iter().skip(2) {
             let (status, body) = match path.rsplit('/').next().unwrap() {
                 "import" => {
@@ -207,6 +208,16 @@ async fn a_pool_that_does_not_exist_is_not_found() {
             assert_eq!(status, 404, "{method} {path}: {body}");
             assert!(body["message"].is_string() && body["errors"].is_null(), "{body}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_pool_that_does_not_exist_is_not_found_whatever_else_is_wrong() {
+    let api = Api::start().await;
+    for (method, path) in endpoints("7").into_iter().skip(2) {
+        let request = api.request(method.clone(), &format!("{path}?page=0&filter[x]=%zz"));
+        let (status, body) = answer(request.body("no JSON, no form")).await;
+        assert_eq!((status, body["errors"].is_null()), (404, true), "{method} {path}: {body}");
     }
 }
 
@@ -260,7 +271,8 @@ async fn a_pools_bad_field_is_named() {
         invalid(api.send(Method::PUT, &path, body).await, parameter);
     }
     let missing = api.send(Method::POST, "/data-pool", json!({ "description": "of what?" })).await;
-    assert_eq!(invalid(missing, "name"), "missing field `name`");
+    let message = invalid(missing, "name");
+    assert!(message.starts_with("the pool name \"\" has 0 characters"), "{message}");
     assert_eq!(api.listed("/data-pool", "name").await, ["orders", "customers"]);
 }
 
@@ -393,9 +405,14 @@ async fn a_bad_query_names_its_parameter() {
         let message = invalid(api.get(&format!("{path}?{query}")).await, parameter);
         assert!(message.starts_with(parameter), "{query}: {message}");
     }
-    // The library says in its message alone which parameter is unknown or given twice.
-    for query in ["filter[name]=x", "page=1&page=2", "page=%zz"] {
-        invalid(api.get(&format!("{records}?{query}")).await, "query");
+    for (query, parameter) in [
+        ("filter[name]=x", "filter[name]"),
+        ("filter%5Bflow_id%5D[]=x", "filter[flow_id][]"),
+        ("page=1&page=2", "page"),
+        ("page=%zz", "page"),
+        ("%zz=1", "query"),
+    ] {
+        invalid(api.get(&format!("{records}?{query}")).await, parameter);
     }
 }
 
@@ -467,7 +484,15 @@ async fn an_import_needs_a_form_with_a_file() {
     invalid(answer(by_hand.body(format!("{FORM_BEFORE_FILE}{CUT_FILE}"))).await, "file");
     assert_eq!(api.total(pool).await, 0);
 
-    let form = other_fields().text("file", "value,entity_type_id\nA-1,37\n");
+    let file = "value,entity_type_id\nA-1,37\n";
+    let message = invalid(answer(import().multipart(other_fields())).await, "file");
+    assert_eq!(message, "the form has 0 fields named file; allowed is one");
+    let twice = other_fields().text("file", file).text("note", "and").text("file", file);
+    let message = invalid(answer(import().multipart(twice)).await, "file");
+    assert_eq!(message, "the form has 2 fields named file; allowed is one");
+    assert_eq!(api.total(pool).await, 0);
+
+    let form = other_fields().text("file", file).text("note", "that was all");
     assert_eq!(answer(import().multipart(form)).await.0, 200);
     assert_eq!(api.total(pool).await, 1);
 }
@@ -502,7 +527,7 @@ async fn records_are_deleted_by_id_and_unknown_ids_count_nothing() {
     assert_eq!(api.listed(&path, "value").await, ["A-2"]);
 
     invalid(delete(json!("2")).await, "ids");
-    invalid(delete(json!([2, -1])).await, "ids[1]");
+    invalid(delete(json!([2, -1])).await, "ids.1");
     let too_many = invalid(delete(json!(vec![1; limits::BATCH_MAX_ITEMS + 1])).await, "ids");
     assert!(too_many.contains("BATCH_MAX_ITEMS"), "{too_many}");
     assert_eq!(api.total(pool).await, 1);
