@@ -3,6 +3,7 @@
 //! Owns: the four registry tables. Always holds: nothing else in the file refers to them, so putting and deleting
 //! there changes no record and no index.
 
+use std::cell::Cell;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -93,15 +94,21 @@ impl Engine {
 }
 
 /// One registry table as of one commit.
-struct Registry(Option<ReadOnlyTable<&'static [u8], &'static [u8]>>);
+struct Registry {
+    /// None if nothing was ever registered there.
+    table: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    /// How often the table was asked.
+    lookups: Cell<u64>,
+}
 
 impl Registry {
     fn open(snapshot: &Snapshot, kind: RegisteredKind) -> Result<Self> {
-        snapshot.table(definition(kind)).map(Self)
+        Ok(Self { table: snapshot.table(definition(kind))?, lookups: Cell::new(0) })
     }
 
     fn get<Id: RegisteredId>(&self, id: &Id) -> Result<Option<Registered<Id>>> {
-        let Some(table) = &self.0 else { return Ok(None) };
+        let Some(table) = &self.table else { return Ok(None) };
+        self.lookups.set(self.lookups.get() + 1);
         let row = table.get(id.to_key().as_slice()).storage()?;
         row.map(|row| codec::decode_registered(id.clone(), row.value())).transpose()
     }
@@ -152,7 +159,7 @@ impl View {
             };
             set(&mut record.included, entry);
         }
-        Ok(known.len() as u64)
+        Ok(registry.lookups.get())
     }
 
     fn include_pool(&self, records: &mut [Record]) -> Result<u64> {

@@ -32,7 +32,8 @@ pub struct Explanation {
     pub records_read: u64,
     /// Those of them that were read to compare their value with a filter's.
     pub records_compared: u64,
-    /// Registered entries, and the pool's row, read for the includes: one for each distinct id.
+    /// How often a registered entry, or the pool's row, was looked up for the includes: once for each distinct id, and
+    /// never where nothing of that kind was ever registered.
     pub includes_read: u64,
     /// How many records the filter takes.
     pub total: u64,
@@ -101,7 +102,7 @@ impl fmt::Display for Explanation {
         }
         writeln!(f, "unindexed {} entries looked at in memory", self.unindexed)?;
         writeln!(f, "records   {} read, {} match", self.records_read, self.total)?;
-        write!(f, "includes  {} entries read", self.includes_read)
+        write!(f, "includes  {} looked up", self.includes_read)
     }
 }
 

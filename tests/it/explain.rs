@@ -3,7 +3,8 @@
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
-    EntityType, Flow, Key, ManualClock, Mode, Origin, Pool, RecordFilter, RecordInclude, RecordQuery,
+    EntityType, Flow, FlowRun, FlowStep, Key, ManualClock, Mode, Origin, Pool, RecordFilter, RecordInclude,
+    RecordQuery,
 };
 
 use crate::support::{clock, options, track};
@@ -118,13 +119,24 @@ fn a_value_is_sought_once_in_each_segment() {
 fn includes_are_looked_up_once_for_each_distinct_id() {
     let store = testing::in_memory(&options(), Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
-    store.put_flow(Flow::new("shop", "Shop")).unwrap();
-    store.put_entity_type(EntityType::new(37, "Orders")).unwrap();
-    track(&pool, &(0..100).map(|n| format!("v{n}")).collect::<Vec<_>>());
+    track(&pool, &(0..50).map(|n| format!("v{n}")).collect::<Vec<_>>());
+    let key = |value: &String| Key::new(47, value.clone());
+    let origin = Origin::new("till", "run 2", "read orders");
+    let values: Vec<String> = (0..50).map(|n| format!("v{n}")).collect();
+    let _ = pool.dedupe(Mode::Track, &values, key, &origin).unwrap();
     let query = RecordQuery::new().per_page(100).include(RecordInclude::ALL);
-    // One flow, run, step, entity type and pool for a hundred records.
-    assert_eq!(pool.explain(&query).unwrap().includes_read, 5);
-    assert_eq!(pool.explain(&RecordQuery::new().per_page(100)).unwrap().includes_read, 0);
+    let lookups = |query: &RecordQuery| pool.explain(query).unwrap().includes_read;
+    // Nothing is registered: the pool alone can be looked up.
+    assert_eq!(lookups(&query), 1);
+    store.put_flow(Flow::new("shop", "Shop")).unwrap();
+    assert_eq!(lookups(&query), 1 + 2);
+    store.put_entity_type(EntityType::new(37, "Orders")).unwrap();
+    store.put_flow_run(FlowRun::new("run 1", "First")).unwrap();
+    store.put_flow_step(FlowStep::new("read orders", "Read")).unwrap();
+    // Two flows, runs and entity types, a step and a pool for a hundred records.
+    assert_eq!(lookups(&query), 2 + 2 + 2 + 1 + 1);
+    assert_eq!(lookups(&query.clone().per_page(50)), 5);
+    assert_eq!(lookups(&RecordQuery::new().per_page(100)), 0);
 }
 
 #[test]
