@@ -2,28 +2,26 @@
 //!
 //! Owns: which index blocks are read, in which order, and how they combine. A block is one chunk of a segment, or
 //! a tail. Per block: the union of each attribute's posting lists, the intersection of the attributes, minus the
-//! dead. Always holds: the answer equals that of reading every record, which is the test. Chunks that the most
-//! selective attribute does not have are never touched; records are read by the caller, for its page only.
+//! dead. Always holds: the answer equals that of reading every record, which is the test. Of chunks that some
+//! condition does not have no bitmap is read; records are read by the caller, for its page only.
 
 mod block;
+mod condition;
 mod cursor;
 mod tally;
 mod values;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 
 use roaring::RoaringBitmap;
 
 pub(crate) use self::block::Block;
 use self::block::Matches;
-use self::cursor::{Bitmap, PostingCursor, numbered};
+use self::condition::{Condition, first_common};
 use self::tally::{Tally, count};
 use self::values::Values;
 use super::chunk_set::ChunkSet;
-use super::failure::StorageResult;
-use super::postings;
 use super::record::PostingKey;
 use super::schema::{ChunkNumber, Slot};
 use super::state::SegmentState;
@@ -61,7 +59,8 @@ pub(crate) struct Plan<'a> {
     filter: &'a RecordFilter,
     /// The ids that the watermark and the times leave.
     ids: Range<RecordId>,
-    /// The most selective first, by experience: a run has few records, an entity type many.
+    /// In the order in which they are asked. What is rare by experience (a run has few records, an entity type many)
+    /// comes first and leads; whichever is rare in fact leads after a few chunks.
     attributes: Vec<AnyOf>,
     values: Option<Values<'a>>,
     tally: Tally,
@@ -69,13 +68,6 @@ pub(crate) struct Plan<'a> {
 
 /// What a visitor of blocks says: go on, or enough.
 pub(crate) type Visit = Result<ControlFlow<()>>;
-
-/// What the most selective condition has for one chunk.
-#[derive(Default)]
-struct Found {
-    slots: Vec<Slot>,
-    lists: Vec<Bitmap>,
-}
 
 impl<'a> Plan<'a> {
     pub(crate) fn new(view: &'a View, filter: &'a RecordFilter) -> Result<Self> {
@@ -168,12 +160,14 @@ impl<'a> Plan<'a> {
             // Without conditions nothing needs an index: unfolded records count like folded ones.
             let indexed_to = if self.takes_all() { RecordId::MAX } else { self.view.state.folded_to };
             let ids = self.ids.start..self.ids.end.min(indexed_to);
-            let part = Part { index, segment, slots: self.view.state.slots_in(index, &ids), sort };
-            if part.slots.is_empty() {
+            let slots = self.view.state.slots_in(index, &ids);
+            if slots.is_empty() {
                 continue;
             }
+            let part =
+                Part { index, segment, slots, chunk_slots: self.view.state.geometry.chunk_slots, sort };
             let flow = if self.takes_all() {
-                self.visit_whole_segment(&part, visitor)?
+                part.visit_whole(visitor)?
             } else {
                 self.visit_indexed_segment(&part, visitor)?
             };
@@ -184,88 +178,43 @@ impl<'a> Plan<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn visit_whole_segment(&self, part: &Part<'_>, visitor: &mut impl FnMut(Block<'_>) -> Visit) -> Visit {
-        for (chunk, positions) in self.chunks(part) {
-            let matches = Matches::AllBut { positions, deleted: part.segment.deleted.chunk(chunk) };
-            let block = self.block(part, chunk, matches);
-            if block.count() > 0 && visitor(block)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
     fn visit_indexed_segment(&self, part: &Part<'_>, visitor: &mut impl FnMut(Block<'_>) -> Visit) -> Visit {
-        let candidates = self.candidates(part)?;
-        if candidates.is_empty() {
-            return Ok(ControlFlow::Continue(()));
-        }
-        count(&self.tally.segments_read);
-        let mut conditions = self.further_conditions(part)?;
-        for (chunk, positions) in self.chunks(part) {
-            let Some(found) = candidates.get(&chunk) else { continue };
-            count(&self.tally.chunks_read);
-            let set = self.evaluate(part, chunk, &positions, found, &mut conditions)?;
-            if set.is_empty() {
-                continue;
+        let mut conditions = self.conditions(part)?;
+        let mut next = Some(part.first_chunk()).filter(|_| !conditions.is_empty());
+        let chunks_before = self.tally.chunks_read.get();
+        while let Some(from) = next {
+            let Some(chunk) = first_common(&mut conditions, from)? else { break };
+            if self.tally.chunks_read.get() == chunks_before {
+                count(&self.tally.segments_read);
             }
-            if visitor(self.block(part, chunk, Matches::Chunk(set)))?.is_break() {
+            count(&self.tally.chunks_read);
+            let set = self.evaluate(part, chunk, &mut conditions)?;
+            if !set.is_empty() && visitor(part.block(chunk, Matches::Chunk(set)))?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
+            next = part.chunk_after(chunk);
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// The chunks of a part of a segment in order, each with the positions that belong to the part.
-    fn chunks(&self, part: &Part<'_>) -> impl Iterator<Item = (ChunkNumber, Range<u32>)> + use<> {
-        let (size, slots) = (self.view.state.geometry.chunk_slots, part.slots.clone());
-        let chunks = slots.start / size..slots.end.div_ceil(size);
-        ordered(chunks, part.sort).map(move |chunk| {
-            let base = chunk * size;
-            (chunk, slots.start.saturating_sub(base)..(slots.end - base).min(size))
-        })
-    }
-
-    fn block<'b>(&self, part: &Part<'_>, chunk: ChunkNumber, matches: Matches<'b>) -> Block<'b> {
-        let first = part.segment.id(chunk * self.view.state.geometry.chunk_slots);
-        Block { base: first, chunk: Some((part.index, chunk)), matches }
-    }
-
-    /// The chunks that the most selective condition has, each with what that condition found there.
-    fn candidates(&self, part: &Part<'_>) -> Result<BTreeMap<ChunkNumber, Found>> {
-        let mut chunks: BTreeMap<ChunkNumber, Found> = BTreeMap::new();
+    /// The conditions over a part of a segment: values first, whose slots are found at once, then the attributes. None
+    /// if nothing there can meet them.
+    fn conditions(&self, part: &Part<'_>) -> Result<Vec<Condition<'_>>> {
+        let (chunks, mut conditions) = (part.chunks(), Vec::new());
         if let Some(values) = &self.values {
-            for slot in values.slots(self.view, part.index, &self.tally)? {
-                let (chunk, offset) = self.view.state.geometry.chunk_of(slot);
-                chunks.entry(chunk).or_default().slots.push(offset);
+            let slots = values.slots(self.view, part.index, &self.tally)?;
+            if slots.is_empty() {
+                return Ok(Vec::new());
             }
-            return Ok(chunks);
+            conditions.push(Condition::of_slots(slots, self.view.state.geometry, &chunks, part.sort));
         }
-        let (Some(first), Some(table)) = (self.attributes.first(), self.view.postings(part.index)?) else {
-            return Ok(chunks);
-        };
-        let size = self.view.state.geometry.chunk_slots;
-        let (from, to) = (part.slots.start / size, (part.slots.end - 1) / size);
-        for (list, (key, _)) in first.lists.iter().enumerate() {
-            let (from, to) = (key.at_chunk(from), key.at_chunk(to));
-            for row in table.range(from.as_slice()..=to.as_slice()).storage()? {
-                let Some((chunk, bitmap)) = numbered(row.storage()?) else { continue };
-                self.tally.count_list(0, list);
-                chunks.entry(chunk).or_default().lists.push(bitmap);
-            }
+        if self.attributes.is_empty() {
+            return Ok(conditions);
         }
-        Ok(chunks)
-    }
-
-    /// The attributes that [`candidates`](Self::candidates) did not look at, over a segment's posting lists.
-    fn further_conditions(&self, part: &Part<'_>) -> Result<Vec<Condition<'_>>> {
         let Some(table) = self.view.postings(part.index)? else { return Ok(Vec::new()) };
-        let done = usize::from(self.values.is_none());
-        let mut conditions = Vec::new();
-        for (number, any) in self.attributes.iter().enumerate().skip(done) {
-            let cursors = any.lists.iter().map(|(key, _)| PostingCursor::new(table, key, part.sort));
-            conditions.push(Condition { number, lists: cursors.collect() });
-        }
+        let attributes = self.attributes.iter().enumerate();
+        let lists = |(number, any)| Condition::of_lists(number, any, table, &chunks, part.sort);
+        conditions.extend(attributes.map(lists));
         Ok(conditions)
     }
 
@@ -274,29 +223,19 @@ impl<'a> Plan<'a> {
         &self,
         part: &Part<'_>,
         chunk: ChunkNumber,
-        positions: &Range<u32>,
-        found: &Found,
         conditions: &mut [Condition<'_>],
     ) -> Result<ChunkSet> {
-        let size = self.view.state.geometry.chunk_slots;
+        let Some((first, others)) = conditions.split_first_mut() else { return Ok(ChunkSet::new()) };
         let mut set = ChunkSet::new();
-        found.slots.iter().for_each(|slot| set.insert(*slot));
-        for list in &found.lists {
-            postings::unite(list.value(), size, &mut set)?;
-        }
-        set.retain_range(positions);
+        first.unite(chunk, part.chunk_slots, &mut set, &self.tally)?;
+        set.retain_range(&part.positions(chunk));
         let mut union = ChunkSet::new();
-        for condition in conditions {
+        for condition in others {
             if set.is_empty() {
                 return Ok(set);
             }
             union.clear();
-            for (list, cursor) in condition.lists.iter_mut().enumerate() {
-                if let Some(bitmap) = cursor.seek(chunk)? {
-                    self.tally.count_list(condition.number, list);
-                    postings::unite(bitmap.value(), size, &mut union)?;
-                }
-            }
+            condition.unite(chunk, part.chunk_slots, &mut union, &self.tally)?;
             set.intersect(&union);
         }
         if let Some(deleted) = part.segment.deleted.chunk(chunk) {
@@ -339,19 +278,57 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What of a segment a visit looks at, and in which direction.
+/// What of a segment a visit looks at, and in which direction. It has at least one slot.
 struct Part<'a> {
     index: usize,
     segment: &'a SegmentState,
     slots: Range<Slot>,
+    chunk_slots: u32,
     sort: RecordSort,
 }
 
-/// A further attribute over one segment.
-struct Condition<'a> {
-    /// Its place among the plan's attributes.
-    number: usize,
-    lists: Vec<PostingCursor<'a>>,
+impl Part<'_> {
+    fn chunks(&self) -> RangeInclusive<ChunkNumber> {
+        self.slots.start / self.chunk_slots..=(self.slots.end - 1) / self.chunk_slots
+    }
+
+    fn first_chunk(&self) -> ChunkNumber {
+        match self.sort {
+            RecordSort::Ascending => *self.chunks().start(),
+            RecordSort::Descending => *self.chunks().end(),
+        }
+    }
+
+    /// The next chunk in the order asked for.
+    fn chunk_after(&self, chunk: ChunkNumber) -> Option<ChunkNumber> {
+        let next = match self.sort {
+            RecordSort::Ascending => chunk + 1,
+            RecordSort::Descending => chunk.checked_sub(1)?,
+        };
+        self.chunks().contains(&next).then_some(next)
+    }
+
+    /// The positions of a chunk that belong to the part.
+    fn positions(&self, chunk: ChunkNumber) -> Range<u32> {
+        let base = chunk * self.chunk_slots;
+        self.slots.start.saturating_sub(base)..(self.slots.end - base).min(self.chunk_slots)
+    }
+
+    fn visit_whole(&self, visitor: &mut impl FnMut(Block<'_>) -> Visit) -> Visit {
+        for chunk in ordered(self.chunks(), self.sort) {
+            let deleted = self.segment.deleted.chunk(chunk);
+            let block = self.block(chunk, Matches::AllBut { positions: self.positions(chunk), deleted });
+            if block.count() > 0 && visitor(block)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn block<'b>(&self, chunk: ChunkNumber, matches: Matches<'b>) -> Block<'b> {
+        let base = self.segment.id(chunk * self.chunk_slots);
+        Block { base, chunk: Some((self.index, chunk)), matches }
+    }
 }
 
 fn attributes_of(filter: &RecordFilter, types_answered: bool) -> Vec<AnyOf> {

@@ -20,7 +20,8 @@ pub struct Explanation {
     pub segments: Blocks,
     /// The chunks of posting lists (runs of up to 16,384 records) that those segments have.
     pub chunks: Blocks,
-    /// The attributes that posting lists answered, most selective first.
+    /// The attributes that posting lists answered, in the order in which they are asked: runs, steps, flows, entity types.
+    /// It says nothing of how rare they are; whichever is rarest, bitmaps are read only of chunks that all of them have.
     pub attributes: Vec<AttributeUse>,
     /// How often the fingerprint index was searched for a value: at most once for each value and segment.
     pub value_seeks: u64,
@@ -45,10 +46,10 @@ pub struct Explanation {
 pub struct Blocks {
     /// How many there are.
     pub considered: u64,
-    /// How many were left out: out of the ids' range, or the most selective filter has nothing there, or nothing but
-    /// counting was to be done.
+    /// How many were left out: out of the ids' range, or some filter has nothing there, or nothing but counting was to
+    /// be done.
     pub skipped: u64,
-    /// How many were read.
+    /// How many were read: chunks that every filter has something in, and segments with such a chunk.
     pub read: u64,
 }
 
@@ -74,7 +75,8 @@ pub struct AttributeUse {
 pub struct ListUse {
     /// The filter's term: the list has the records of this id.
     pub term: String,
-    /// How many of its bitmaps, one for each chunk, were read.
+    /// How many of its bitmaps, one for each chunk, were read: at most one for each chunk that every filter has, and none
+    /// where the filters asked before it have no record in common.
     pub bitmaps_read: u64,
 }
 

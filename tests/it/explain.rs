@@ -1,10 +1,12 @@
 //! Proves by what a query reads that listings use their indexes: chunks without a match are left alone, a page reads its
 //! own records, a value is sought once in each segment.
 
+use std::collections::BTreeSet;
+
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     EntityType, Flow, FlowRun, FlowStep, Key, ManualClock, Mode, Origin, Pool, RecordFilter, RecordInclude,
-    RecordQuery,
+    RecordQuery, RecordSort,
 };
 
 use crate::support::{clock, options, track};
@@ -34,18 +36,18 @@ fn pool() -> (Pool, ManualClock) {
 #[test]
 fn three_filters_touch_only_the_chunks_that_can_match() {
     let (pool, _) = pool();
-    // Run 47 is of flow rare and step 2 (47 % 3): one chunk, of segment 11.
+    // Run 47 is of flow rare and step 2 (47 % 3): one chunk, of segment 11. Step 2 has every third chunk, rare another.
     let query = RecordQuery::new().flow_id("rare").step_id(2).entity_type_id(3);
-    let explanation = pool.explain(&query).unwrap();
-    assert_eq!(explanation.total, 4);
-    // Step 2 has every third chunk; nothing outside these is read, and of the flow's list only its two chunks.
-    let steps = SEGMENTS * SEGMENT / CHUNK / 3;
-    assert!(explanation.chunks.read <= steps + 1, "{explanation}");
-    let read = |filter: &str| -> u64 {
-        let attribute = explanation.attributes.iter().find(|attribute| attribute.filter == filter).unwrap();
-        attribute.lists.iter().map(|list| list.bitmaps_read).sum()
-    };
-    assert_eq!((read("flow_id"), read("entity_type_id")), (1, 1), "{explanation}");
+    for query in [query.clone(), query.clone().sort(RecordSort::Descending)] {
+        let explanation = pool.explain(&query).unwrap();
+        assert_eq!(
+            (explanation.segments.read, explanation.chunks.read, explanation.total),
+            (1, 1, 4),
+            "{explanation}"
+        );
+        let lists = explanation.attributes.iter().flat_map(|attribute| &attribute.lists);
+        assert!(lists.map(|list| list.bitmaps_read).eq([1, 1, 1]), "{explanation}");
+    }
 
     // A run is in one chunk.
     let query = query.flow_run_id(47);
@@ -60,6 +62,33 @@ fn three_filters_touch_only_the_chunks_that_can_match() {
     assert_eq!(explanation.records_read, 4, "{explanation}");
     let nothing = pool.explain(&RecordQuery::new().flow_run_id("none").flow_id("common")).unwrap();
     assert_eq!((nothing.chunks.read, nothing.segments.read, nothing.records_read), (0, 0, 0), "{nothing}");
+}
+
+#[test]
+fn any_filters_read_exactly_the_chunks_that_all_of_them_have() {
+    type HasRun = fn(u64) -> bool;
+    let cases: [(&str, HasRun); 7] = [
+        ("filter[flow_id]=rare,none", |run| run % 40 == 7),
+        ("filter[step_id]=1,2&filter[flow_id]=rare", |run| run % 40 == 7 && run % 3 > 0),
+        ("filter[flow_run_id]=3,30,47,48&filter[step_id]=0", |run| [3, 30, 48].contains(&run)),
+        ("filter[flow_run_id]=3,30,47,48&filter[flow_id]=rare,common&filter[step_id]=2", |run| run == 47),
+        ("filter[step_id]=0,2&filter[entity_type_id]=0,9", |run| run % 3 != 1),
+        ("filter[flow_id]=none&filter[entity_type_id]=1", |_| false),
+        ("filter[value]=112&filter[flow_id]=common&filter[entity_type_id]=0", |_| false),
+    ];
+    let (pool, _) = pool();
+    for (filters, has) in cases {
+        for sort in [RecordSort::Ascending, RecordSort::Descending] {
+            let query = filters.parse::<RecordQuery>().unwrap().sort(sort);
+            let explanation = pool.explain(&query).unwrap();
+            // Each run is a chunk; those at the end are not indexed yet.
+            let indexed = SEGMENTS * SEGMENT - explanation.unindexed;
+            let chunks: Vec<u64> = (0..indexed / CHUNK).filter(|run| has(*run)).collect();
+            let segments: BTreeSet<u64> = chunks.iter().map(|chunk| chunk * CHUNK / SEGMENT).collect();
+            let read = (explanation.segments.read, explanation.chunks.read);
+            assert_eq!(read, (segments.len() as u64, chunks.len() as u64), "{explanation}");
+        }
+    }
 }
 
 #[test]

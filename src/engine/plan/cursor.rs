@@ -1,7 +1,10 @@
 //! Walking a posting list chunk by chunk.
 //!
 //! Neighbouring chunks' bitmaps lie side by side in the table: stepping to the next one costs a fraction of a look-up.
-//! So a cursor steps where the chunk it is asked for is near, and looks up where it is far.
+//! So a cursor steps where the chunk it is asked for is near, and looks up where it is far. It moves in one direction
+//! only, the query's.
+
+use std::ops::RangeInclusive;
 
 use redb::{AccessGuard, Range, ReadOnlyTable};
 
@@ -16,78 +19,74 @@ const NEAR_CHUNKS: u32 = 4;
 
 pub(super) type PostingsTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 /// A list's bitmap of one chunk, not decoded yet.
-pub(super) type Bitmap = AccessGuard<'static, &'static [u8]>;
-type Row = (AccessGuard<'static, &'static [u8]>, Bitmap);
+type Bitmap = AccessGuard<'static, &'static [u8]>;
+type Rows = Range<'static, &'static [u8], &'static [u8]>;
 
-/// One posting list of one segment. It is asked for chunks in one direction.
+/// One posting list of one segment, at one of its chunks.
 pub(super) struct PostingCursor<'a> {
     table: &'a PostingsTable,
     key: &'a PostingKey,
     sort: RecordSort,
-    /// The chunk that was asked for last.
-    last: Option<ChunkNumber>,
-    walk: Option<Range<'static, &'static [u8], &'static [u8]>>,
-    /// What the walk has read and nobody asked for yet.
-    ahead: Option<(ChunkNumber, Bitmap)>,
+    /// The chunks that count. The list may have more.
+    chunks: RangeInclusive<ChunkNumber>,
+    /// The list's rows behind the chunk that the cursor is at; none before it was asked to move.
+    rows: Option<Rows>,
+    at: Option<(ChunkNumber, Bitmap)>,
 }
 
 impl<'a> PostingCursor<'a> {
-    pub(super) fn new(table: &'a PostingsTable, key: &'a PostingKey, sort: RecordSort) -> Self {
-        Self { table, key, sort, last: None, walk: None, ahead: None }
+    pub(super) fn new(
+        table: &'a PostingsTable,
+        key: &'a PostingKey,
+        chunks: RangeInclusive<ChunkNumber>,
+        sort: RecordSort,
+    ) -> Self {
+        Self { table, key, sort, chunks, rows: None, at: None }
     }
 
-    /// The bitmap of a chunk, if the list has one.
-    pub(super) fn seek(&mut self, chunk: ChunkNumber) -> Result<Option<Bitmap>> {
-        let near = self.last.is_some_and(|last| last.abs_diff(chunk) <= NEAR_CHUNKS);
-        self.last = Some(chunk);
-        if !near {
-            (self.walk, self.ahead) = (None, None);
-            return self.table.get(self.key.at_chunk(chunk).as_slice()).storage();
+    /// Moves on to the list's first chunk that is not behind the given one. Which that is; none at the list's end.
+    pub(super) fn move_to(&mut self, chunk: ChunkNumber) -> Result<Option<ChunkNumber>> {
+        loop {
+            match (&self.at, &self.rows) {
+                (Some((at, _)), _) if !is_behind(*at, chunk, self.sort) => return Ok(Some(*at)),
+                (Some((at, _)), Some(_)) if at.abs_diff(chunk) <= NEAR_CHUNKS => {}
+                (None, Some(_)) => return Ok(None),
+                _ => self.rows = Some(self.look_up(chunk)?),
+            }
+            self.at = self.step()?;
         }
-        if self.walk.is_none() {
-            self.walk = Some(self.walk_from(chunk)?);
-        }
-        self.step_to(chunk)
     }
 
-    fn walk_from(&self, chunk: ChunkNumber) -> Result<Range<'static, &'static [u8], &'static [u8]>> {
+    /// The bitmap of the chunk that the cursor is at.
+    pub(super) fn bitmap(&self) -> Option<&Bitmap> {
+        self.at.as_ref().map(|(_, bitmap)| bitmap)
+    }
+
+    /// The list's rows from a chunk on.
+    fn look_up(&self, chunk: ChunkNumber) -> Result<Rows> {
         let (first, last) = match self.sort {
-            RecordSort::Ascending => (self.key.at_chunk(chunk), self.key.at_chunk(ChunkNumber::MAX)),
-            RecordSort::Descending => (self.key.at_chunk(0), self.key.at_chunk(chunk)),
+            RecordSort::Ascending => (chunk, *self.chunks.end()),
+            RecordSort::Descending => (*self.chunks.start(), chunk),
         };
+        let (first, last) = (self.key.at_chunk(first), self.key.at_chunk(last));
         self.table.range(first.as_slice()..=last.as_slice()).storage()
     }
 
-    fn step_to(&mut self, chunk: ChunkNumber) -> Result<Option<Bitmap>> {
-        loop {
-            if self.ahead.is_none() {
-                self.ahead = self.next_row()?;
-            }
-            let Some((at, _)) = &self.ahead else { return Ok(None) };
-            let behind = match self.sort {
-                RecordSort::Ascending => *at < chunk,
-                RecordSort::Descending => *at > chunk,
-            };
-            if behind {
-                self.ahead = None;
-                continue;
-            }
-            return Ok(if *at == chunk { self.ahead.take().map(|(_, bitmap)| bitmap) } else { None });
-        }
-    }
-
-    fn next_row(&mut self) -> Result<Option<(ChunkNumber, Bitmap)>> {
-        let Some(walk) = &mut self.walk else { return Ok(None) };
+    fn step(&mut self) -> Result<Option<(ChunkNumber, Bitmap)>> {
+        let Some(rows) = &mut self.rows else { return Ok(None) };
         let row = match self.sort {
-            RecordSort::Ascending => walk.next(),
-            RecordSort::Descending => walk.next_back(),
+            RecordSort::Ascending => rows.next(),
+            RecordSort::Descending => rows.next_back(),
         };
-        Ok(row.transpose().storage()?.and_then(numbered))
+        let Some((key, bitmap)) = row.transpose().storage()? else { return Ok(None) };
+        Ok(key.value().last_chunk::<4>().map(|chunk| (ChunkNumber::from_be_bytes(*chunk), bitmap)))
     }
 }
 
-/// A row with the chunk that its key ends in.
-pub(super) fn numbered((key, bitmap): Row) -> Option<(ChunkNumber, Bitmap)> {
-    let chunk = ChunkNumber::from_be_bytes(*key.value().last_chunk::<4>()?);
-    Some((chunk, bitmap))
+/// Whether a chunk comes before another in the order asked for.
+pub(super) fn is_behind(chunk: ChunkNumber, other: ChunkNumber, sort: RecordSort) -> bool {
+    match sort {
+        RecordSort::Ascending => chunk < other,
+        RecordSort::Descending => chunk > other,
+    }
 }

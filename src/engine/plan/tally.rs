@@ -5,9 +5,9 @@ use std::cell::{Cell, RefCell};
 /// Counters of one plan. Each counts what was really read.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Segments with a chunk that was read, or asked for a value that they have.
+    /// Segments with a chunk that was read.
     pub(super) segments_read: Cell<u64>,
-    /// Chunks of which posting lists were read, or records found by value.
+    /// Chunks that every condition has: their posting lists were read, or records found there by value.
     pub(super) chunks_read: Cell<u64>,
     /// Entries of tails that were looked at.
     pub(super) tail_entries: Cell<u64>,
