@@ -4,11 +4,14 @@
 //! store's clock never runs backwards within a process. jiff is used for text only and never shows.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -16,7 +19,8 @@ use crate::error::{Error, Result};
 /// A point in time: microseconds since 1970-01-01T00:00:00Z, UTC.
 ///
 /// Prints as RFC 3339 with six decimals and `Z`. Parses RFC 3339, `YYYY-MM-DD HH:MM:SS` and `YYYY-MM-DD` (the
-/// latter two UTC); a space where an offset's `+` belongs, as a decoded query string has it, is accepted. Points
+/// latter two UTC), and no other form; a space where an offset's `+` belongs, as a decoded query string has it, is
+/// accepted. A leap second (`:60`) is read as the second before it, and decimals after the sixth are cut off. Points
 /// outside the years 0 to 9999, which have no such form, print and parse as microseconds (`9223372036854775807us`).
 ///
 /// ```
@@ -86,13 +90,15 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-/// 0000-01-01T00:00:00Z: earlier years are not written in four digits.
-const YEAR_ZERO: i64 = -62_167_219_200_000_000;
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
+/// The years 0 to 9999: others are not written in four digits.
+const WRITTEN: Range<i64> = -62_167_219_200_000_000..253_402_300_800_000_000;
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(time) if self.0 >= YEAR_ZERO => write!(f, "{time:.6}"),
+        match EPOCH.checked_add(SignedDuration::from_micros(self.0)) {
+            Ok(time) if WRITTEN.contains(&self.0) => write!(f, "{time:.6}Z"),
             _ => write!(f, "{}us", self.0),
         }
     }
@@ -111,46 +117,67 @@ impl FromStr for Timestamp {
     }
 }
 
+/// Reads the documented forms and no others: the shapes are held to here, and what a date is, is jiff's to know.
 fn parse(text: &str) -> Option<Timestamp> {
     if let Some(micros) = text.strip_suffix("us") {
         let time = Timestamp(micros.parse().ok()?);
         // Each point has one form: what can be written as a date is.
         return (time.to_string() == text).then_some(time);
     }
-    // jiff reads more than the three documented forms (week dates, time-zone annotations): hold it to them.
-    let plain = |c: char| c.is_ascii_digit() || "-+:.TtZz ".contains(c);
-    if text.len() < 10 || !text.chars().all(plain) {
+    let (date, rest) = text.split_at_checked(10)?;
+    if !has_shape(date, "0000-00-00") {
         return None;
     }
-    if text.len() == 10 {
-        let date: jiff::civil::Date = text.parse().ok()?;
-        return utc(date.at(0, 0, 0, 0));
+    let date: Date = date.parse().ok()?;
+    if rest.is_empty() {
+        return micros_of(date.at(0, 0, 0, 0)).map(Timestamp);
     }
-    let plus = restore_plus(text);
-    let text = plus.as_deref().unwrap_or(text);
-    let time = text.get(11..)?;
-    if !time.is_ascii() || !text.get(10..11).is_some_and(|c| "Tt ".contains(c)) {
+    let (separator, rest) = rest.split_at_checked(1)?;
+    let (clock, rest) = rest.split_at_checked(8)?;
+    if !has_shape(clock, "00:00:00") || !["T", "t", " "].contains(&separator) {
         return None;
     }
-    if time.contains(['Z', 'z', '+', '-']) {
-        let instant: jiff::Timestamp = text.parse().ok()?;
-        return Some(Timestamp(instant.as_microsecond()));
+    let seconds = micros_of(date.to_datetime(clock.parse().ok()?))?;
+    if separator == " " && rest.is_empty() {
+        return Some(Timestamp(seconds));
     }
-    let civil: jiff::civil::DateTime = if time.len() >= 8 { text.parse().ok()? } else { return None };
-    utc(civil)
+    let (fraction, offset) = split_fraction(rest)?;
+    Some(Timestamp(seconds + fraction - offset_micros(offset)?))
 }
 
-/// `2013-01-01T00:00:00 02:00`, as a query string's `+` decodes, with its `+` back.
-fn restore_plus(text: &str) -> Option<String> {
-    let time = text.get(11..)?;
-    let (clock, offset) = time.rsplit_once(' ')?;
-    (clock.len() >= 8 && offset.len() >= 2)
-        .then(|| format!("{}{clock}+{offset}", text.get(..11).unwrap_or("")))
+/// Whether a text has digits where the shape has zeros, and is like the shape otherwise.
+fn has_shape(text: &str, shape: &str) -> bool {
+    let alike = |(byte, shape): (u8, u8)| if shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
+    text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(alike)
 }
 
-fn utc(civil: jiff::civil::DateTime) -> Option<Timestamp> {
-    let instant = jiff::tz::Offset::UTC.to_timestamp(civil).ok()?;
-    Some(Timestamp(instant.as_microsecond()))
+fn micros_of(civil: DateTime) -> Option<i64> {
+    i64::try_from(civil.duration_since(EPOCH).as_micros()).ok()
+}
+
+/// The microseconds of `.123456789`, rounded down, and what follows; 0 and all of it if there is no fraction.
+fn split_fraction(text: &str) -> Option<(i64, &str)> {
+    let Some(rest) = text.strip_prefix('.') else { return Some((0, text)) };
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, rest) = rest.split_at_checked(digits)?;
+    let micros: String = digits.chars().chain("00000".chars()).take(6).collect();
+    (!digits.is_empty()).then_some((micros.parse().ok()?, rest))
+}
+
+/// The offset that RFC 3339 ends in, in microseconds. Its `+` may have become a space, as a query string decodes it.
+fn offset_micros(text: &str) -> Option<i64> {
+    if ["Z", "z"].contains(&text) {
+        return Some(0);
+    }
+    let (sign, clock) = text.split_at_checked(1)?;
+    let (hours, minutes) = clock.split_once(':').filter(|_| has_shape(clock, "00:00"))?;
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let micros = (hours < 24 && minutes < 60).then_some((hours * 60 + minutes) * 60_000_000)?;
+    match sign {
+        "+" | " " => Some(micros),
+        "-" => Some(-micros),
+        _ => None,
+    }
 }
 
 impl Serialize for Timestamp {
