@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 ///
 /// Prints as RFC 3339 with six decimals and `Z`. Parses RFC 3339, `YYYY-MM-DD HH:MM:SS` and `YYYY-MM-DD` (the
 /// latter two UTC), and no other form; a space where an offset's `+` belongs, as a decoded query string has it, is
-/// accepted. A leap second (`:60`) is read as the second before it, and decimals after the sixth are cut off. Points
+/// accepted. A leap second (`:60`) is read as the second before it, and a point
+/// between two microseconds as the earlier one. Points
 /// outside the years 0 to 9999, which have no such form, print and parse as microseconds (`9223372036854775807us`).
 ///
 /// ```
@@ -108,7 +109,21 @@ impl FromStr for Timestamp {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        parse(text).ok_or_else(|| {
+        Self::parse(text, Rounding::Down)
+    }
+}
+
+/// Which microsecond stands for a point between two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rounding {
+    Down,
+    Up,
+}
+
+impl Timestamp {
+    /// As [`from_str`](Self::from_str), for those who must not round down.
+    pub(crate) fn parse(text: &str, rounding: Rounding) -> Result<Self> {
+        parse(text, rounding).ok_or_else(|| {
             Error::invalid_argument(format!(
                 "{text:?} is not a timestamp; allowed are RFC 3339 (2013-01-31T10:00:00Z), \
                  YYYY-MM-DD HH:MM:SS and YYYY-MM-DD"
@@ -118,7 +133,7 @@ impl FromStr for Timestamp {
 }
 
 /// Reads the documented forms and no others: the shapes are held to here, and what a date is, is jiff's to know.
-fn parse(text: &str) -> Option<Timestamp> {
+fn parse(text: &str, rounding: Rounding) -> Option<Timestamp> {
     if let Some(micros) = text.strip_suffix("us") {
         let time = Timestamp(micros.parse().ok()?);
         // Each point has one form: what can be written as a date is.
@@ -141,7 +156,7 @@ fn parse(text: &str) -> Option<Timestamp> {
     if separator == " " && rest.is_empty() {
         return Some(Timestamp(seconds));
     }
-    let (fraction, offset) = split_fraction(rest)?;
+    let (fraction, offset) = split_fraction(rest, rounding)?;
     Some(Timestamp(seconds + fraction - offset_micros(offset)?))
 }
 
@@ -155,13 +170,15 @@ fn micros_of(civil: DateTime) -> Option<i64> {
     i64::try_from(civil.duration_since(EPOCH).as_micros()).ok()
 }
 
-/// The microseconds of `.123456789`, rounded down, and what follows; 0 and all of it if there is no fraction.
-fn split_fraction(text: &str) -> Option<(i64, &str)> {
+/// The microseconds of `.123456789`, and what follows; 0 and all of it if there is no fraction.
+fn split_fraction(text: &str, rounding: Rounding) -> Option<(i64, &str)> {
     let Some(rest) = text.strip_prefix('.') else { return Some((0, text)) };
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let (digits, rest) = rest.split_at_checked(digits)?;
-    let micros: String = digits.chars().chain("00000".chars()).take(6).collect();
-    (!digits.is_empty()).then_some((micros.parse().ok()?, rest))
+    let whole: String = digits.chars().chain("00000".chars()).take(6).collect();
+    let is_between = digits.bytes().skip(6).any(|digit| digit != b'0');
+    let up = i64::from(is_between && rounding == Rounding::Up);
+    (!digits.is_empty()).then_some((whole.parse::<i64>().ok()? + up, rest))
 }
 
 /// The offset that RFC 3339 ends in, in microseconds. Its `+` may have become a space, as a query string decodes it.

@@ -9,7 +9,7 @@ use super::{Cursor, Page, PageLinks, PageRequest, RecordInclude, check_terms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{Record, check_value};
-use crate::time::Timestamp;
+use crate::time::{Rounding, Timestamp};
 
 /// The order of a listing of records. Ids grow with time: by id is by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -150,11 +150,15 @@ impl RecordFilter {
                 }
             }
             "filter[value]" | "filter[value][]" => self.values.push(value.to_owned()),
+            // Records are of whole microseconds: what is after (before) a point between two is after the earlier
+            // (before the later) of them.
             "filter[created_after]" => {
-                self.created_after = Some(named("filter[created_after]", value.parse())?);
+                let time = Timestamp::parse(value, Rounding::Down);
+                self.created_after = Some(named("filter[created_after]", time)?);
             }
             "filter[created_before]" => {
-                self.created_before = Some(named("filter[created_before]", value.parse())?);
+                let time = Timestamp::parse(value, Rounding::Up);
+                self.created_before = Some(named("filter[created_before]", time)?);
             }
             _ => return Ok(false),
         }
@@ -178,6 +182,9 @@ impl RecordFilter {
 /// | `sort=created_at`, `-created_at`, `id`, `-id` | [`sort`](Self::sort) |
 /// | `page=2` | [`page`](Self::page) |
 /// | `per_page=50` | [`per_page`](Self::per_page) |
+///
+/// Times are exact in a filter, though records are of whole microseconds: what is before `...00.0000015Z` is also what was
+/// created in the microsecond that this point is in.
 ///
 /// Two forms are this crate's own, for what the API has no words for: `cursor=...` ([`cursor`](Self::cursor)), and
 /// several values as `filter[value][]=a&filter[value][]=b`.

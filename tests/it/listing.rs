@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
-    ImportOptions, Key, Mode, Origin, Page, Pool, Record, RecordFilter, RecordQuery, RecordSort, Timestamp,
+    ImportOptions, Key, ManualClock, Mode, Origin, Page, Pool, Record, RecordFilter, RecordQuery, RecordSort,
+    Timestamp,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -341,6 +342,36 @@ fn timed_pool() -> (Pool, Timestamp) {
         clock.advance(Duration::from_secs(1));
     }
     (pool, start)
+}
+
+#[test]
+fn a_time_between_two_microseconds_is_after_the_one_and_before_the_other() {
+    for (micros, second) in [(1, "1970-01-01T00:00:00"), (-999_999, "1969-12-31T23:59:59")] {
+        let clock = ManualClock::starting_at(Timestamp::from_micros(micros));
+        let pool =
+            support::options().clock(clock).open_in_memory().unwrap().get_or_create_pool("orders").unwrap();
+        support::track(&pool, &["a"]);
+        for (fraction, before, after) in [
+            ("000001", 0, 0),
+            ("0000010", 0, 0),
+            ("0000010000000000001", 1, 0),
+            ("0000015", 1, 0),
+            ("000000999", 0, 1),
+            ("00000", 0, 1),
+            ("000002", 1, 0),
+            ("9999999", 1, 0),
+        ] {
+            let total = |filter: &str| -> u64 {
+                let query = format!("filter[{filter}]={second}.{fraction}Z").parse().unwrap();
+                pool.records(&query).unwrap().meta.total
+            };
+            assert_eq!(
+                (total("created_before"), total("created_after")),
+                (before, after),
+                "{second}.{fraction}"
+            );
+        }
+    }
 }
 
 #[test]
