@@ -57,7 +57,22 @@ fn any_of<T>(terms: &[T], holds: impl Fn(&T) -> bool) -> bool {
 }
 
 fn contains_ignoring_case(name: &str, part: &str) -> bool {
-    name.to_lowercase().contains(&part.to_lowercase())
+    folded(name).contains(&folded(part))
+}
+
+/// A text without case: of each character's capital the small letter. One character becomes one, whatever its
+/// neighbours: `str::to_lowercase` looks at them (a sigma at a word's end), and a part would not be found in the whole.
+fn folded(text: &str) -> String {
+    let fold = |c: char| {
+        let capital = single(c.to_uppercase()).unwrap_or(c);
+        single(capital.to_lowercase()).unwrap_or(capital)
+    };
+    text.chars().map(fold).collect()
+}
+
+/// The only item; none if there are several, as in the capitals of ß.
+fn single(mut items: impl Iterator<Item = char>) -> Option<char> {
+    items.next().filter(|_| items.next().is_none())
 }
 
 /// What to list of the pools: filter, order and page. Built in code, or parsed from the HTTP API's query string, which
@@ -117,7 +132,7 @@ impl PoolQuery {
         self
     }
 
-    /// Only pools whose name contains this text, ignoring case, or any text given so far.
+    /// Only pools whose name contains this text, ignoring the case of each character, or any text given so far.
     #[must_use]
     pub fn name(mut self, part: impl Into<String>) -> Self {
         self.filter.names.push(part.into());

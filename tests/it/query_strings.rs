@@ -380,6 +380,31 @@ fn links_of_a_page_that_a_cursor_asked_for_go_on_by_cursor() {
 }
 
 #[test]
+fn a_name_is_found_in_any_case_and_at_any_place() {
+    let store = DataPoolStore::in_memory().unwrap();
+    for name in ["ΟΔΟΣΑΒ", "Straße 5", "Çeşme ılık"] {
+        store.get_or_create_pool(name).unwrap();
+    }
+    for (part, id) in [
+        ("ΟΔΟΣ", 1),
+        ("οδος", 1),
+        ("οδοσ", 1),
+        ("σα", 1),
+        ("ςα", 1),
+        ("STRAẞE 5", 2),
+        ("straße", 2),
+        ("ÇEŞME", 3),
+        ("ILIK", 3),
+    ] {
+        let page = store.pools(&PoolQuery::new().name(part)).unwrap();
+        assert_eq!(page.data.iter().map(|pool| pool.id).collect::<Vec<_>>(), [id], "{part}");
+    }
+    for part in ["οδο ς", "STRASSE"] {
+        assert_eq!(store.pools(&PoolQuery::new().name(part)).unwrap().meta.total, 0, "{part}");
+    }
+}
+
+#[test]
 fn several_names_mean_any_of_them() {
     let store = DataPoolStore::in_memory().unwrap();
     for name in ["Shop orders", "customers", "products"] {
