@@ -121,7 +121,7 @@ impl FromStr for Cursor {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        text::number("cursor", text, "cursors that a page gave").map(Self)
+        text::id("cursor", text, "cursors that a page gave").map(Self)
     }
 }
 

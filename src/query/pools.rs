@@ -44,7 +44,8 @@ impl PoolFilter {
 
     pub(crate) fn matches(&self, pool: &DataPool) -> bool {
         let name_matches = |part: &String| contains_ignoring_case(&pool.name, part);
-        let term_matches = |term: &String| *term == pool.name || term.parse() == Ok(pool.id);
+        let id = pool.id.to_string();
+        let term_matches = |term: &String| *term == pool.name || *term == id;
         any_of(&self.ids, |id| *id == pool.id)
             && any_of(&self.names, name_matches)
             && any_of(&self.terms, term_matches)
@@ -139,7 +140,8 @@ impl PoolQuery {
         self
     }
 
-    /// Only pools whose id or whole name is this term, or any term given so far (the API's `filter[,]`).
+    /// Only pools whose id, in digits as it prints, or whole name is this term, or any term given so far (the API's
+    /// `filter[,]`).
     #[must_use]
     pub fn id_or_name(mut self, term: impl Into<String>) -> Self {
         self.filter.terms.push(term.into());
@@ -205,7 +207,7 @@ impl PoolQuery {
         match name {
             "filter[id]" => {
                 for term in text::list("filter[id]", value)? {
-                    filter.ids.push(text::number("filter[id]", term, "ids, with commas between them")?);
+                    filter.ids.push(text::id("filter[id]", term, "ids in digits, with commas between them")?);
                 }
             }
             "filter[name]" | "filter[name][]" => filter.names.push(value.to_owned()),

@@ -145,7 +145,7 @@ impl RecordFilter {
             "filter[entity_type_id]" => {
                 for term in text::list("filter[entity_type_id]", value)? {
                     let allowed = "whole numbers up to 4294967295, with commas between them";
-                    let id: u32 = text::number("filter[entity_type_id]", term, allowed)?;
+                    let id: u32 = text::id("filter[entity_type_id]", term, allowed)?;
                     self.entity_types.push(id.into());
                 }
             }

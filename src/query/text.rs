@@ -125,6 +125,16 @@ pub(super) fn number<T: FromStr>(parameter: &'static str, text: &str, allowed: &
         .ok_or_else(|| Error::bad_parameter(parameter, format!("is {}; allowed are {allowed}", shown(text))))
 }
 
+/// An id: a whole number as it prints, without leading zeros, so that one id has one text.
+pub(super) fn id<T: FromStr + Display>(parameter: &'static str, text: &str, allowed: &str) -> Result<T> {
+    let allowed = format!("{allowed}; leading zeros are not");
+    let id: T = number(parameter, text, &allowed)?;
+    if id.to_string() == text {
+        return Ok(id);
+    }
+    Err(Error::bad_parameter(parameter, format!("is {}; allowed are {allowed}", shown(text))))
+}
+
 /// The items of `a,b,c`. None of them may be empty.
 pub(super) fn list<'a>(parameter: &'static str, text: &'a str) -> Result<impl Iterator<Item = &'a str>> {
     if text.split(',').any(str::is_empty) {

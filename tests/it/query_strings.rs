@@ -246,7 +246,7 @@ fn what_the_api_has_no_words_for_is_listed_with_brackets() {
 }
 
 /// The messages of record queries, then of pool queries.
-const REFUSED: [(&str, Option<&str>, &str); 22] = [
+const REFUSED: [(&str, Option<&str>, &str); 25] = [
     (
         "flow_id=1",
         Some("flow_id"),
@@ -285,6 +285,17 @@ const REFUSED: [(&str, Option<&str>, &str); 22] = [
         Some("filter[entity_type_id]"),
         "filter[entity_type_id] is \"-1\"; allowed are whole",
     ),
+    (
+        "filter[entity_type_id]=37,007",
+        Some("filter[entity_type_id]"),
+        "filter[entity_type_id] is \"007\"; allowed are whole numbers up to 4294967295, with commas between them; leading",
+    ),
+    (
+        "filter[entity_type_id]=%2B7",
+        Some("filter[entity_type_id]"),
+        "filter[entity_type_id] is \"+7\"; allowed are",
+    ),
+    ("cursor=05", Some("cursor"), "cursor is \"05\"; allowed are cursors that a page gave"),
     ("filter[value]=", Some("filter[value]"), "filter[value]: a value is empty"),
     (
         "filter[created_after]=soon",
@@ -312,6 +323,8 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ("sort=id", Some("sort")),
         ("include=flow", Some("include")),
         ("filter[id]=one", Some("filter[id]")),
+        ("filter[id]=007", Some("filter[id]")),
+        ("filter[id]=1,%2B7", Some("filter[id]")),
         ("filter[,]=a,", Some("filter[,]")),
         ("filter[,]=", Some("filter[,]")),
     ] {
@@ -401,6 +414,26 @@ fn a_name_is_found_in_any_case_and_at_any_place() {
     }
     for part in ["οδο ς", "STRASSE"] {
         assert_eq!(store.pools(&PoolQuery::new().name(part)).unwrap().meta.total, 0, "{part}");
+    }
+}
+
+#[test]
+fn a_term_is_an_id_only_as_the_id_prints() {
+    let store = DataPoolStore::in_memory().unwrap();
+    for name in ["first", "0001", "+01"] {
+        store.get_or_create_pool(name).unwrap();
+    }
+    for (terms, ids) in [
+        ("1", &[1][..]),
+        ("0001", &[2]),
+        ("%2B01", &[3]),
+        ("01", &[]),
+        ("%2B1", &[]),
+        ("3,first", &[1, 3]),
+        ("18446744073709551617", &[]),
+    ] {
+        let page = store.pools(&pools(&format!("filter[,]={terms}"))).unwrap();
+        assert_eq!(page.data.iter().map(|pool| pool.id).collect::<Vec<_>>(), ids, "{terms}");
     }
 }
 
