@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The longest value, in bytes of UTF-8. The shortest is 1.
 pub const VALUE_MAX_BYTES: usize = 4_096;
 
-/// The most items one call takes (keys to check or track, ids to delete).
+/// The most items one call takes (keys to check or track, ids to delete, entries to register).
 pub const BATCH_MAX_ITEMS: usize = 1_048_576;
 
 /// The shortest pool name, in characters (Unicode scalar values).

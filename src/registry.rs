@@ -76,7 +76,8 @@ macro_rules! registry {
             ///
             /// # Errors
             ///
-            #[doc = concat!("As [`", stringify!($put), "`](Self::", stringify!($put), "); then none is registered.")]
+            #[doc = concat!("As [`", stringify!($put), "`](Self::", stringify!($put), "), and `LimitExceeded` for more than 1,048,576 ")]
+            #[doc = "entries; then none is registered."]
             pub fn $put_all(&self, entries: &[$type]) -> Result<()> {
                 self.shared().engine.put_registered(entries)
             }

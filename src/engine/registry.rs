@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use redb::ReadOnlyTable;
 
+use super::batch::check_batch_len;
 use super::codec;
 use super::failure::{StorageResult, contained};
 use super::schema::{self, RegistryTable};
@@ -33,6 +34,7 @@ fn definition(kind: RegisteredKind) -> RegistryTable {
 impl Engine {
     /// Registers, or replaces what was registered, in one commit.
     pub(crate) fn put_registered<Id: RegisteredId>(&self, entries: &[Registered<Id>]) -> Result<()> {
+        check_batch_len(entries.len())?;
         let mut rows = Vec::with_capacity(entries.len());
         for entry in entries {
             rows.push((entry.id.to_key(), codec::encode_registered(&entry.name, attributes_of(entry)?)?));

@@ -129,6 +129,25 @@ fn what_is_over_a_limit_is_refused_and_nothing_of_the_call_is_registered() {
 }
 
 #[test]
+fn one_call_registers_no_more_entries_than_a_batch_has() {
+    let store = small_store();
+    let most = limits::BATCH_MAX_ITEMS;
+    let (flow, run, step) = (Flow::new("x", ""), FlowRun::new("x", ""), FlowStep::new("x", ""));
+    for error in [
+        store.put_flows(&vec![flow.clone(); most + 1]).unwrap_err(),
+        store.put_flow_runs(&vec![run; most + 1]).unwrap_err(),
+        store.put_flow_steps(&vec![step; most + 1]).unwrap_err(),
+        store.put_entity_types(&vec![EntityType::new(37, ""); most + 1]).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        assert!(error.to_string().contains("BATCH_MAX_ITEMS"), "{error}");
+    }
+    assert_eq!(store.flows().count() + store.entity_types().count(), 0);
+    store.put_flows(&vec![flow; most]).unwrap();
+    assert_eq!(store.flows().count(), 1);
+}
+
+#[test]
 fn a_page_brings_along_what_it_was_asked_for_and_nothing_else() {
     let store = small_store();
     let pool = store.get_or_create_pool("orders").unwrap();
