@@ -12,6 +12,8 @@ mod tally;
 mod values;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::ops::{ControlFlow, Range, RangeInclusive};
 
 use roaring::RoaringBitmap;
@@ -338,12 +340,18 @@ fn attributes_of(filter: &RecordFilter, types_answered: bool) -> Vec<AnyOf> {
     let types = filter.entity_types.iter().filter(|_| !types_answered);
     let types = types.map(|id| (PostingKey::of_entity_type(*id), id.to_string()));
     let attributes = [
-        AnyOf { parameter: "flow_run_id", lists: runs.collect() },
-        AnyOf { parameter: "step_id", lists: steps.collect() },
-        AnyOf { parameter: "flow_id", lists: flows.collect() },
-        AnyOf { parameter: "entity_type_id", lists: types.collect() },
+        AnyOf { parameter: "flow_run_id", lists: distinct(runs) },
+        AnyOf { parameter: "step_id", lists: distinct(steps) },
+        AnyOf { parameter: "flow_id", lists: distinct(flows) },
+        AnyOf { parameter: "entity_type_id", lists: distinct(types) },
     ];
     attributes.into_iter().filter(|any| !any.lists.is_empty()).collect()
+}
+
+/// The items without those that came before: a term that a filter has twice is asked for once.
+fn distinct<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    items.filter(|item| seen.insert(item.clone())).collect()
 }
 
 /// The items in ascending or descending order.

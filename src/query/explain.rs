@@ -23,7 +23,9 @@ pub struct Explanation {
     /// The attributes that posting lists answered, in the order in which they are asked: runs, steps, flows, entity types.
     /// It says nothing of how rare they are; whichever is rarest, bitmaps are read only of chunks that all of them have.
     pub attributes: Vec<AttributeUse>,
-    /// How often the fingerprint index was searched for a value: at most once for each value and segment.
+    /// How often the fingerprint index was searched for a value: at most once for each segment and each pair of a value
+    /// and an entity type that the query names; where it names no entity type, or more than 4,096 pairs, at most once
+    /// for each segment and value.
     pub value_seeks: u64,
     /// Searches that a membership filter made needless.
     pub value_seeks_saved: u64,

@@ -145,6 +145,37 @@ fn a_value_is_sought_once_in_each_segment() {
 }
 
 #[test]
+fn a_pair_of_value_and_entity_type_is_sought_once_in_each_segment() {
+    let (pool, _) = pool();
+    let query: RecordQuery = "filter[value]=700&filter[entity_type_id]=0,1,2".parse().unwrap();
+    let explanation = pool.explain(&query).unwrap();
+    let asked = explanation.value_seeks + explanation.value_seeks_saved;
+    assert_eq!((explanation.total, asked), (1, 3 * explanation.segments.considered), "{explanation}");
+}
+
+#[test]
+fn a_term_that_is_repeated_is_asked_for_once() {
+    let (pool, _) = pool();
+    for (repeated, once) in [
+        ("filter[flow_id]=rare,rare,none,rare", "filter[flow_id]=rare,none"),
+        ("filter[flow_run_id]=47,47&filter[step_id]=2,2", "filter[flow_run_id]=47&filter[step_id]=2"),
+        ("filter[entity_type_id]=3,1,3", "filter[entity_type_id]=3,1"),
+        ("filter[value][]=700&filter[value][]=700", "filter[value]=700"),
+        (
+            "filter[value][]=700&filter[value][]=700&filter[entity_type_id]=0,1,0",
+            "filter[value]=700&filter[entity_type_id]=0,1",
+        ),
+    ] {
+        let explain = |text: &str| {
+            let mut explanation = pool.explain(&text.parse().unwrap()).unwrap();
+            explanation.query.clear();
+            explanation
+        };
+        assert_eq!(explain(repeated), explain(once), "{repeated}");
+    }
+}
+
+#[test]
 fn includes_are_looked_up_once_for_each_distinct_id() {
     let store = testing::in_memory(&options(), Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();

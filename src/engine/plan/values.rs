@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::distinct;
 use super::tally::{Tally, count};
 use crate::engine::schema::{Fingerprint, Slot};
 use crate::engine::view::View;
@@ -23,7 +24,8 @@ pub(super) struct Values<'a> {
 
 impl<'a> Values<'a> {
     pub(super) fn of(view: &View, filter: &'a RecordFilter) -> Option<Self> {
-        let (values, types) = (&filter.values, &filter.entity_types);
+        let values = distinct(filter.values.iter().map(String::as_str));
+        let types = distinct(filter.entity_types.iter().copied());
         if values.is_empty() {
             return None;
         }
@@ -34,9 +36,9 @@ impl<'a> Values<'a> {
                 let fingerprint = key.fingerprint(id, value);
                 (fingerprint..=fingerprint, value)
             };
-            values.iter().flat_map(|value| types.iter().map(move |id| one(value, *id))).collect()
+            values.iter().flat_map(|value| types.iter().map(|id| one(value, *id))).collect()
         } else {
-            values.iter().map(|value| (key.range_of_value(value), value.as_str())).collect()
+            values.iter().map(|value| (key.range_of_value(value), *value)).collect()
         };
         Some(Self { ranges, exact })
     }
