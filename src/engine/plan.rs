@@ -11,7 +11,6 @@ mod cursor;
 mod tally;
 mod values;
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::ops::{ControlFlow, Range, RangeInclusive};
@@ -21,7 +20,7 @@ use roaring::RoaringBitmap;
 pub(crate) use self::block::Block;
 use self::block::Matches;
 use self::condition::{Condition, first_common};
-use self::tally::{Tally, count};
+use self::tally::{ListTally, Tally, count};
 use self::values::Values;
 use super::chunk_set::ChunkSet;
 use super::record::PostingKey;
@@ -44,11 +43,12 @@ struct AnyOf {
 }
 
 impl AnyOf {
-    fn explain(&self, bitmaps_read: &[u64]) -> AttributeUse {
-        let lists = self.lists.iter().zip(bitmaps_read);
-        let list = |((_, term), count): (&(PostingKey, String), &u64)| ListUse {
+    fn explain(&self, tallies: &[ListTally]) -> AttributeUse {
+        let lists = self.lists.iter().zip(tallies);
+        let list = |((_, term), tally): (&(PostingKey, String), &ListTally)| ListUse {
             term: term.clone(),
-            bitmaps_read: *count,
+            bitmaps_read: tally.read.get(),
+            bitmaps_passed: tally.met.get() - tally.read.get(),
         };
         AttributeUse { filter: self.parameter, lists: lists.map(list).collect() }
     }
@@ -87,8 +87,8 @@ impl<'a> Plan<'a> {
         let values = Values::of(view, filter);
         let types_answered = values.as_ref().is_some_and(|values| values.exact);
         let attributes = attributes_of(filter, types_answered);
-        let lists_read = attributes.iter().map(|any| vec![0; any.lists.len()]).collect();
-        let tally = Tally { lists_read: RefCell::new(lists_read), ..Tally::default() };
+        let tallies = |any: &AnyOf| any.lists.iter().map(|_| ListTally::default()).collect();
+        let tally = Tally { lists: attributes.iter().map(tallies).collect(), ..Tally::default() };
         Ok(Self { view, filter, ids, attributes, values, tally })
     }
 
@@ -122,8 +122,7 @@ impl<'a> Plan<'a> {
             u64::from(state.slots_in(index, &(0..RecordId::MAX)).end.div_ceil(state.geometry.chunk_slots))
         };
         let chunks = (0..state.segments.len()).map(chunks_of).sum();
-        let lists_read = tally.lists_read.borrow();
-        let uses = self.attributes.iter().zip(&*lists_read).map(|(any, counts)| any.explain(counts));
+        let uses = self.attributes.iter().zip(&tally.lists).map(|(any, tallies)| any.explain(tallies));
         Explanation {
             query: String::new(),
             ids: self.ids.clone(),
@@ -190,7 +189,7 @@ impl<'a> Plan<'a> {
                 count(&self.tally.segments_read);
             }
             count(&self.tally.chunks_read);
-            let set = self.evaluate(part, chunk, &mut conditions)?;
+            let set = part.evaluate(chunk, &mut conditions)?;
             if !set.is_empty() && visitor(part.block(chunk, Matches::Chunk(set)))?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -214,36 +213,10 @@ impl<'a> Plan<'a> {
             return Ok(conditions);
         }
         let Some(table) = self.view.postings(part.index)? else { return Ok(Vec::new()) };
-        let attributes = self.attributes.iter().enumerate();
-        let lists = |(number, any)| Condition::of_lists(number, any, table, &chunks, part.sort);
-        conditions.extend(attributes.map(lists));
+        for (any, tallies) in self.attributes.iter().zip(&self.tally.lists) {
+            conditions.push(Condition::of_lists(any, tallies, table, &chunks, part.sort));
+        }
         Ok(conditions)
-    }
-
-    /// The live positions of a chunk that meet every condition.
-    fn evaluate(
-        &self,
-        part: &Part<'_>,
-        chunk: ChunkNumber,
-        conditions: &mut [Condition<'_>],
-    ) -> Result<ChunkSet> {
-        let Some((first, others)) = conditions.split_first_mut() else { return Ok(ChunkSet::new()) };
-        let mut set = ChunkSet::new();
-        first.unite(chunk, part.chunk_slots, &mut set, &self.tally)?;
-        set.retain_range(&part.positions(chunk));
-        let mut union = ChunkSet::new();
-        for condition in others {
-            if set.is_empty() {
-                return Ok(set);
-            }
-            union.clear();
-            condition.unite(chunk, part.chunk_slots, &mut union, &self.tally)?;
-            set.intersect(&union);
-        }
-        if let Some(deleted) = part.segment.deleted.chunk(chunk) {
-            set.subtract(deleted);
-        }
-        Ok(set)
     }
 
     fn visit_tails(&self, sort: RecordSort, visitor: &mut impl FnMut(Block<'_>) -> Visit) -> Visit {
@@ -325,6 +298,27 @@ impl Part<'_> {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// The live positions of a chunk that meet every condition.
+    fn evaluate(&self, chunk: ChunkNumber, conditions: &mut [Condition<'_>]) -> Result<ChunkSet> {
+        let Some((first, others)) = conditions.split_first_mut() else { return Ok(ChunkSet::new()) };
+        let mut set = ChunkSet::new();
+        first.unite(chunk, self.chunk_slots, &mut set)?;
+        set.retain_range(&self.positions(chunk));
+        let mut union = ChunkSet::new();
+        for condition in others {
+            if set.is_empty() {
+                return Ok(set);
+            }
+            union.clear();
+            condition.unite(chunk, self.chunk_slots, &mut union)?;
+            set.intersect(&union);
+        }
+        if let Some(deleted) = self.segment.deleted.chunk(chunk) {
+            set.subtract(deleted);
+        }
+        Ok(set)
     }
 
     fn block<'b>(&self, chunk: ChunkNumber, matches: Matches<'b>) -> Block<'b> {

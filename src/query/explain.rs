@@ -80,6 +80,8 @@ pub struct ListUse {
     /// How many of its bitmaps, one for each chunk, were read: at most one for each chunk that every filter has, and none
     /// where the filters asked before it have no record in common.
     pub bitmaps_read: u64,
+    /// How many more of them the query came to on its way to such chunks, and left unread.
+    pub bitmaps_passed: u64,
 }
 
 impl fmt::Display for Explanation {
@@ -92,8 +94,8 @@ impl fmt::Display for Explanation {
             for list in &attribute.lists {
                 writeln!(
                     f,
-                    "list      {} {}: {} bitmaps read",
-                    attribute.filter, list.term, list.bitmaps_read
+                    "list      {} {}: {} bitmaps read, {} passed",
+                    attribute.filter, list.term, list.bitmaps_read, list.bitmaps_passed
                 )?;
             }
         }

@@ -38,7 +38,8 @@ fn three_filters_touch_only_the_chunks_that_can_match() {
     let (pool, _) = pool();
     // Run 47 is of flow rare and step 2 (47 % 3): one chunk, of segment 11. Step 2 has every third chunk, rare another.
     let query = RecordQuery::new().flow_id("rare").step_id(2).entity_type_id(3);
-    for query in [query.clone(), query.clone().sort(RecordSort::Descending)] {
+    for (sort, rare_passed) in [(RecordSort::Ascending, 1), (RecordSort::Descending, 0)] {
+        let query = query.clone().sort(sort);
         let explanation = pool.explain(&query).unwrap();
         assert_eq!(
             (explanation.segments.read, explanation.chunks.read, explanation.total),
@@ -46,7 +47,13 @@ fn three_filters_touch_only_the_chunks_that_can_match() {
             "{explanation}"
         );
         let lists = explanation.attributes.iter().flat_map(|attribute| &attribute.lists);
-        assert!(lists.map(|list| list.bitmaps_read).eq([1, 1, 1]), "{explanation}");
+        let (read, passed): (Vec<u64>, Vec<u64>) =
+            lists.map(|list| (list.bitmaps_read, list.bitmaps_passed)).unzip();
+        assert_eq!(read, [1, 1, 1], "{explanation}");
+        // The list of steps leads: it comes to a chunk in each segment. From there rare is at run 7 if that is still to
+        // come, and the type has nothing to pass.
+        assert!((SEGMENTS - 2..=SEGMENTS).contains(&passed[0]), "{explanation}");
+        assert_eq!((passed[1], passed[2]), (rare_passed, 0), "{explanation}");
     }
 
     // A run is in one chunk.

@@ -9,9 +9,10 @@ use std::ops::RangeInclusive;
 
 use super::AnyOf;
 use super::cursor::{PostingCursor, PostingsTable, is_behind};
-use super::tally::Tally;
+use super::tally::ListTally;
 use crate::engine::chunk_set::ChunkSet;
 use crate::engine::postings;
+use crate::engine::record::PostingKey;
 use crate::engine::schema::{ChunkNumber, Geometry, Slot};
 use crate::error::Result;
 use crate::query::RecordSort;
@@ -25,8 +26,8 @@ pub(super) struct Condition<'a> {
 enum Slots<'a> {
     /// Slots that are known already, by chunk, in the order asked for.
     Known(VecDeque<(ChunkNumber, Vec<Slot>)>),
-    /// The union of posting lists: those of one attribute, which has this place among the plan's attributes.
-    Listed { attribute: usize, lists: Vec<PostingCursor<'a>> },
+    /// The union of an attribute's posting lists.
+    Listed(Vec<PostingCursor<'a>>),
 }
 
 impl<'a> Condition<'a> {
@@ -54,14 +55,17 @@ impl<'a> Condition<'a> {
 
     /// The condition that a record is on one of an attribute's posting lists.
     pub(super) fn of_lists(
-        attribute: usize,
         any: &'a AnyOf,
+        tallies: &'a [ListTally],
         table: &'a PostingsTable,
         chunks: &RangeInclusive<ChunkNumber>,
         sort: RecordSort,
     ) -> Self {
-        let cursors = any.lists.iter().map(|(key, _)| PostingCursor::new(table, key, chunks.clone(), sort));
-        Self { sort, slots: Slots::Listed { attribute, lists: cursors.collect() } }
+        let lists = any.lists.iter().zip(tallies);
+        let cursor = |((key, _), tally): (&'a (PostingKey, String), _)| {
+            PostingCursor::new(table, key, tally, chunks.clone(), sort)
+        };
+        Self { sort, slots: Slots::Listed(lists.map(cursor).collect()) }
     }
 
     /// The first of its chunks that is not behind the given one.
@@ -73,7 +77,7 @@ impl<'a> Condition<'a> {
                 }
                 Ok(known.front().map(|(at, _)| *at))
             }
-            Slots::Listed { lists, .. } => {
+            Slots::Listed(lists) => {
                 let mut first = None;
                 for list in lists {
                     let Some(at) = list.move_to(chunk)? else { continue };
@@ -91,25 +95,18 @@ impl<'a> Condition<'a> {
     }
 
     /// Adds its slots in a chunk, which it has moved to.
-    pub(super) fn unite(
-        &mut self,
-        chunk: ChunkNumber,
-        chunk_slots: u32,
-        set: &mut ChunkSet,
-        tally: &Tally,
-    ) -> Result<()> {
+    pub(super) fn unite(&mut self, chunk: ChunkNumber, chunk_slots: u32, set: &mut ChunkSet) -> Result<()> {
         match &mut self.slots {
             Slots::Known(known) => {
                 let here = known.front().filter(|(at, _)| *at == chunk);
                 here.into_iter().flat_map(|(_, offsets)| offsets).for_each(|offset| set.insert(*offset));
             }
-            Slots::Listed { attribute, lists } => {
-                for (number, list) in lists.iter_mut().enumerate() {
+            Slots::Listed(lists) => {
+                for list in lists {
                     if list.move_to(chunk)? != Some(chunk) {
                         continue;
                     }
-                    if let Some(bitmap) = list.bitmap() {
-                        tally.count_list(*attribute, number);
+                    if let Some(bitmap) = list.read() {
                         postings::unite(bitmap.value(), chunk_slots, set)?;
                     }
                 }

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 
 use redb::{AccessGuard, Range, ReadOnlyTable};
 
+use super::tally::{ListTally, count};
 use crate::engine::failure::StorageResult;
 use crate::engine::record::PostingKey;
 use crate::engine::schema::ChunkNumber;
@@ -26,6 +27,7 @@ type Rows = Range<'static, &'static [u8], &'static [u8]>;
 pub(super) struct PostingCursor<'a> {
     table: &'a PostingsTable,
     key: &'a PostingKey,
+    tally: &'a ListTally,
     sort: RecordSort,
     /// The chunks that count. The list may have more.
     chunks: RangeInclusive<ChunkNumber>,
@@ -38,10 +40,11 @@ impl<'a> PostingCursor<'a> {
     pub(super) fn new(
         table: &'a PostingsTable,
         key: &'a PostingKey,
+        tally: &'a ListTally,
         chunks: RangeInclusive<ChunkNumber>,
         sort: RecordSort,
     ) -> Self {
-        Self { table, key, sort, chunks, rows: None, at: None }
+        Self { table, key, tally, sort, chunks, rows: None, at: None }
     }
 
     /// Moves on to the list's first chunk that is not behind the given one. Which that is; none at the list's end.
@@ -57,9 +60,11 @@ impl<'a> PostingCursor<'a> {
         }
     }
 
-    /// The bitmap of the chunk that the cursor is at.
-    pub(super) fn bitmap(&self) -> Option<&Bitmap> {
-        self.at.as_ref().map(|(_, bitmap)| bitmap)
+    /// The bitmap of the chunk that the cursor is at, which is asked for once at most.
+    pub(super) fn read(&self) -> Option<&Bitmap> {
+        let (_, bitmap) = self.at.as_ref()?;
+        count(&self.tally.read);
+        Some(bitmap)
     }
 
     /// The list's rows from a chunk on.
@@ -79,6 +84,7 @@ impl<'a> PostingCursor<'a> {
             RecordSort::Descending => rows.next_back(),
         };
         let Some((key, bitmap)) = row.transpose().storage()? else { return Ok(None) };
+        count(&self.tally.met);
         Ok(key.value().last_chunk::<4>().map(|chunk| (ChunkNumber::from_be_bytes(*chunk), bitmap)))
     }
 }

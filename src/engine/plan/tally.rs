@@ -1,6 +1,6 @@
 //! What a plan did, counted as it does it: what `explain` prints.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 /// Counters of one plan. Each counts what was really read.
 #[derive(Debug, Default)]
@@ -11,8 +11,8 @@ pub(super) struct Tally {
     pub(super) chunks_read: Cell<u64>,
     /// Entries of tails that were looked at.
     pub(super) tail_entries: Cell<u64>,
-    /// Rows of posting lists that were read, by condition and posting list.
-    pub(super) lists_read: RefCell<Vec<Vec<u64>>>,
+    /// Bitmaps of posting lists, by attribute and list.
+    pub(super) lists: Vec<Vec<ListTally>>,
     /// Ranges of fingerprints that were sought in a segment.
     pub(super) value_seeks: Cell<u64>,
     /// Seeks that a membership filter made needless.
@@ -21,14 +21,13 @@ pub(super) struct Tally {
     pub(super) records_compared: Cell<u64>,
 }
 
-impl Tally {
-    /// Counts a row of a posting list: which condition's, and which of its lists.
-    pub(super) fn count_list(&self, condition: usize, list: usize) {
-        let mut lists = self.lists_read.borrow_mut();
-        if let Some(count) = lists.get_mut(condition).and_then(|lists| lists.get_mut(list)) {
-            *count += 1;
-        }
-    }
+/// Counters of one posting list.
+#[derive(Debug, Default)]
+pub(super) struct ListTally {
+    /// Bitmaps that a cursor came to, read or not.
+    pub(super) met: Cell<u64>,
+    /// Those of them that were read.
+    pub(super) read: Cell<u64>,
 }
 
 /// One more.
