@@ -278,7 +278,8 @@ impl RecordQuery {
     /// Continues after the page that gave this cursor, instead of by page number; the same filter and order
     /// must be asked for.
     ///
-    /// The page's `meta` says where it stands now. A page number other than 1 beside a cursor is an error.
+    /// The page's `meta` says where it stands now; where nothing is left behind the cursor, that is past the end. A page
+    /// number other than 1 beside a cursor is an error.
     #[must_use]
     pub fn cursor(mut self, cursor: Cursor) -> Self {
         self.cursor = Some(cursor);

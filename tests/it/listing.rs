@@ -114,6 +114,22 @@ fn a_cursor_behind_which_nothing_is_left_gives_an_empty_page() {
     assert_eq!((page.data.len(), page.meta.total), (0, 0));
 }
 
+#[test]
+fn a_page_by_cursor_whose_records_are_gone_stands_where_a_page_past_the_end_does() {
+    for sort in [RecordSort::Ascending, RecordSort::Descending] {
+        let pool = pool_of(40);
+        let query = RecordQuery::new().sort(sort).per_page(20);
+        let first = pool.records(&query).unwrap();
+        let second = pool.records(&query.clone().cursor(first.next_cursor.unwrap())).unwrap();
+        assert_eq!(meta(&second), (2, Some(21), 2, Some(40), 40));
+        pool.delete_records(&ids(&second.data)).unwrap();
+        let gone = pool.records(&query.clone().cursor(first.next_cursor.unwrap())).unwrap();
+        assert_eq!(meta(&gone), (2, None, 1, None, 20));
+        assert_eq!((gone.links.prev, gone.links.next, gone.next_cursor), (None, None, None));
+        assert_eq!(gone.meta, pool.records(&query.page(2)).unwrap().meta);
+    }
+}
+
 /// What happens to the pool between two pages, or between two records of a scan.
 #[derive(Debug, Clone)]
 enum Change {
