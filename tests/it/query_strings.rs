@@ -17,7 +17,9 @@ fn text() -> impl Strategy<Value = String> {
         "[a-z]{1,8}",
         "[ +&=%#?,;\\[\\]\"'äß€😀/:@]{1,12}",
         "%[0-9a-f]{2}",
+        "[\\x00-\\x1f\\x7f\\u{80}-\\u{9f}\\u{2028}\\u{feff}a%+]{1,8}",
         proptest::string::string_regex("\\PC{1,20}").unwrap(),
+        vec(any::<char>(), 1..20).prop_map(String::from_iter),
     ]
 }
 
