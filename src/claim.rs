@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::dedupe::Split;
 use crate::engine::batch::Batch;
+use crate::engine::claims::Standing;
 use crate::engine::draft::claims::{Held, Settled};
 use crate::engine::{Group, Weight, random_bytes};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,8 +45,7 @@ pub struct Claim {
     until: Timestamp,
     batch: Arc<Batch>,
     verdicts: Vec<ClaimVerdict>,
-    /// For each item whether it is neither confirmed nor released.
-    open: Vec<bool>,
+    standings: Vec<Standing>,
 }
 
 impl Pool {
@@ -100,9 +100,13 @@ impl Pool {
         let (id, weight, asked) = (self.id(), Weight::of(&batch), Arc::clone(&batch));
         let nonce = u128::from_le_bytes(random_bytes()?);
         let grant = engine.submit(weight, move |group| group.pool(id)?.claim(&asked, lease, nonce))?;
-        let open = grant.verdicts.iter().map(|verdict| *verdict == ClaimVerdict::Claimed).collect();
         let (held, until, verdicts) = (grant.held, grant.until, grant.verdicts);
-        Ok(Claim { pool: self.clone(), held, until, batch, verdicts, open })
+        let standing = |verdict: &ClaimVerdict| match verdict {
+            ClaimVerdict::Claimed => Standing::Held,
+            _ => Standing::Settled,
+        };
+        let standings = verdicts.iter().map(standing).collect();
+        Ok(Claim { pool: self.clone(), held, until, batch, verdicts, standings })
     }
 
     /// The claims on this pool that are neither settled nor swept, oldest first, lapsed ones included.
@@ -118,10 +122,13 @@ impl Pool {
 impl DataPoolStore {
     /// Takes up the claim that a token stands for, in this process or another one than made it.
     ///
-    /// The items are those that the claim was made for, in their order, from index 0 on; see
-    /// [`keys`](Claim::keys). Those that it does not hold any more are [`Lost`](ClaimVerdict::Lost). Taking up extends
-    /// nothing: [`extend`](Claim::extend) does. A token can be taken up again, as long as the claim exists; who confirms
-    /// an item first, wins.
+    /// The items are those that the claim was made for, in their order, from index 0 on: [`keys`](Claim::keys) has those
+    /// that it holds. Those that were confirmed or released are [`Settled`](ClaimVerdict::Settled); those that it does
+    /// not hold any more are [`Lost`](ClaimVerdict::Lost), and confirming says what became of them. Taking up extends
+    /// nothing: [`extend`](Claim::extend) does.
+    ///
+    /// A token can be taken up again, as long as the claim exists. Then there are two guards of one claim: who confirms an
+    /// item first, wins, and dropping one of them releases the items for both.
     ///
     /// # Errors
     ///
@@ -134,19 +141,23 @@ impl DataPoolStore {
         }
         let pool = self.pool(token.pool)?;
         let view = pool.view()?;
-        let claim = view.state.claims.get(&token.claim).filter(|claim| claim.nonce == token.nonce);
-        let claim = claim.ok_or_else(|| {
+        let claim = view.state.claims.get(token.claim, engine.clock().moment());
+        let claim = claim.filter(|claim| claim.nonce == token.nonce).ok_or_else(|| {
             let text = format!(
-                "claim {} on data pool {} does not exist any more: it was settled, or swept after its lease ran out",
+                "claim {} on data pool {} does not exist any more: it was settled, or its lease ran out over an hour ago",
                 token.claim, token.pool
             );
             Error::new(ErrorKind::LeaseLost, text)
         })?;
-        let (batch, open) = view.items_of_claim(token.claim, &claim.origin)?;
-        let verdict = |is_open: &bool| if *is_open { ClaimVerdict::Claimed } else { ClaimVerdict::Lost };
-        let verdicts = open.iter().map(verdict).collect();
-        let held = Some(Held { id: token.claim, nonce: token.nonce });
-        Ok(Claim { pool, held, until: claim.until, batch: Arc::new(batch), verdicts, open })
+        let (batch, standings) = view.items_of_claim(token.claim, claim)?;
+        let verdict = |standing: &Standing| match standing {
+            Standing::Held => ClaimVerdict::Claimed,
+            Standing::Lost => ClaimVerdict::Lost,
+            Standing::Settled => ClaimVerdict::Settled,
+        };
+        let verdicts = standings.iter().map(verdict).collect();
+        let (until, held) = (claim.until, Some(Held { id: token.claim, nonce: token.nonce }));
+        Ok(Claim { pool, held, until, batch: Arc::new(batch), verdicts, standings })
     }
 }
 
@@ -156,13 +167,14 @@ impl Claim {
         &self.verdicts
     }
 
-    /// Splits the caller's items: claimed ones are fresh; those that another runner holds or took over are in flight.
+    /// Splits the caller's items: claimed ones are fresh; those that another runner holds or took over are in flight; those
+    /// that were settled before the claim was taken up are duplicates.
     pub fn partition<T>(&self, items: impl IntoIterator<Item = T>) -> Split<T> {
         let mut split = Split::default();
         for (index, item) in items.into_iter().enumerate() {
             match self.verdicts.get(index) {
                 Some(ClaimVerdict::Claimed) => split.fresh.push(item),
-                Some(ClaimVerdict::Duplicate(_)) => split.duplicates.push(item),
+                Some(ClaimVerdict::Duplicate(_) | ClaimVerdict::Settled) => split.duplicates.push(item),
                 Some(ClaimVerdict::InFlight { .. } | ClaimVerdict::Lost) => split.in_flight.push(item),
                 None => split.unmatched.push(item),
             }
@@ -172,13 +184,14 @@ impl Claim {
 
     /// The items that are claimed and neither confirmed nor released yet: each index, and what was compared.
     pub fn keys(&self) -> impl Iterator<Item = (usize, Key<'_>)> {
-        let items = self.batch.items().iter().enumerate().zip(&self.open).filter(|(_, open)| **open);
-        items.map(|((index, item), _)| (index, Key::new(item.entity_type, self.batch.value(index))))
+        let items = self.batch.items().iter().zip(&self.standings).enumerate();
+        let held = items.filter(|(_, (_, standing))| **standing == Standing::Held);
+        held.map(|(index, (item, _))| (index, Key::new(item.entity_type, self.batch.value(index))))
     }
 
     /// How many items are claimed and neither confirmed nor released yet.
     pub fn held_count(&self) -> usize {
-        self.open.iter().filter(|open| **open).count()
+        self.standings.iter().filter(|standing| **standing == Standing::Held).count()
     }
 
     /// When the lease runs out, by the clock at its grant.
@@ -186,10 +199,11 @@ impl Claim {
         self.until
     }
 
-    /// Tracks every item that is still held, in one commit that also ends the claim.
+    /// Tracks every item that is neither confirmed nor released yet, in one commit that also ends the claim.
     ///
-    /// Each item has its own outcome: one that somebody took over does not keep the others from being confirmed. After
-    /// an error the claim holds what it held, and can be confirmed again.
+    /// Each item has its own outcome: one that somebody took over does not keep the others from being confirmed; nor does
+    /// one that was [`Lost`](ClaimVerdict::Lost) already when the claim was taken up, which has its outcome here as well.
+    /// After an error the claim holds what it held, and can be confirmed again.
     ///
     /// # Errors
     ///
@@ -244,7 +258,7 @@ impl Claim {
         };
         let (pool, batch, items) = (self.pool.id(), Arc::clone(&self.batch), self.open_items());
         let extend = move |group: &mut Group<'_>| group.pool(pool)?.extend(held, &batch, &items, lease);
-        self.until = self.pool.shared().engine.submit(Weight::of(&self.batch), extend)?;
+        self.until = self.pool.shared().engine.submit(Weight { items: 1, bytes: 0 }, extend)?;
         Ok(self.until)
     }
 
@@ -252,18 +266,22 @@ impl Claim {
     /// None if the claim holds nothing.
     pub fn into_token(mut self) -> Option<ClaimToken> {
         let store = self.pool.shared().engine.store_id();
-        let Held { id, nonce } = self.held.take().filter(|_| self.held_count() > 0)?;
+        let Held { id, nonce } = self.held.take()?;
         Some(ClaimToken { store, pool: self.pool.id(), claim: id, nonce })
     }
 
-    fn open_items(&self) -> Vec<usize> {
-        self.open.iter().enumerate().filter(|(_, open)| **open).map(|(index, _)| index).collect()
+    fn is_open(&self, index: usize) -> bool {
+        self.standings.get(index).is_some_and(|standing| *standing != Standing::Settled)
     }
 
-    /// Indexes of items that are held, ascending, each once.
+    /// What is neither confirmed nor released, though some of it may be lost.
+    fn open_items(&self) -> Vec<usize> {
+        (0..self.standings.len()).filter(|index| self.is_open(*index)).collect()
+    }
+
+    /// Indexes of open items, ascending, each once.
     fn checked(&self, indexes: &[usize]) -> Result<Vec<usize>> {
-        let not_held = indexes.iter().find(|index| !self.open.get(**index).copied().unwrap_or_default());
-        if let Some(index) = not_held {
+        if let Some(index) = indexes.iter().find(|index| !self.is_open(**index)) {
             let text = "the claim does not hold it: it was not claimed, or is confirmed or released already";
             return Err(Error::invalid_argument(text).with_item(*index));
         }
@@ -271,6 +289,16 @@ impl Claim {
         items.sort_unstable();
         items.dedup();
         Ok(items)
+    }
+
+    /// The places of items, ascending, among those that the claim was made for.
+    fn places(&self, items: &[usize]) -> Vec<u32> {
+        let is_claimed = |verdict: &ClaimVerdict| {
+            !matches!(verdict, ClaimVerdict::InFlight { .. } | ClaimVerdict::Duplicate(_))
+        };
+        let claimed = self.verdicts.iter().enumerate().filter(|(_, verdict)| is_claimed(verdict));
+        let places = (0_u32..).zip(claimed.map(|(index, _)| index));
+        places.filter(|(_, index)| items.binary_search(index).is_ok()).map(|(place, _)| place).collect()
     }
 
     fn confirm_checked(&mut self, items: Vec<usize>) -> Result<Confirmation> {
@@ -294,15 +322,17 @@ impl Claim {
         operation: fn(Held, &Arc<Batch>, &Settled, &mut Group<'_>, PoolId) -> Result<R>,
     ) -> Result<Option<R>> {
         let Some(held) = self.held.filter(|_| !items.is_empty()) else { return Ok(None) };
-        let settled = Settled { items: items.to_vec(), all: items.len() == self.held_count() };
-        let (pool, batch, all) = (self.pool.id(), Arc::clone(&self.batch), settled.all);
-        let answer =
-            self.pool.shared().engine.submit(Weight::of(&self.batch), move |group| {
-                operation(held, &batch, &settled, group, pool)
-            })?;
+        let all = items.len() == self.open_items().len();
+        let places = if all { None } else { Some(self.places(items)) };
+        let settled = Settled { items: items.to_vec(), places };
+        let bytes = items.iter().map(|index| self.batch.value(*index).len()).sum();
+        let (weight, pool, batch) =
+            (Weight { items: items.len(), bytes }, self.pool.id(), Arc::clone(&self.batch));
+        let engine = &self.pool.shared().engine;
+        let answer = engine.submit(weight, move |group| operation(held, &batch, &settled, group, pool))?;
         for index in items {
-            if let Some(open) = self.open.get_mut(*index) {
-                *open = false;
+            if let Some(standing) = self.standings.get_mut(*index) {
+                *standing = Standing::Settled;
             }
         }
         if all {

@@ -7,6 +7,7 @@
 //!
 //! Must not know: the public face, the CSV format.
 
+mod aging;
 mod append;
 pub(crate) mod batch;
 mod bulk;
@@ -54,6 +55,7 @@ pub(crate) use open::{Place, random_bytes};
 pub(crate) use queue::Weight;
 pub(crate) use writer::Group;
 
+use self::aging::Aging;
 use self::database::OpenDatabase;
 use self::flusher::FlushSignal;
 use self::queue::Queue;
@@ -78,6 +80,7 @@ pub(crate) struct Engine {
     published: RwLock<Published>,
     queue: Queue<Job>,
     writer: Mutex<WriterCore>,
+    aging: Mutex<Aging>,
     /// How many unfolded records the loaded pools have together.
     unfolded: AtomicUsize,
     /// A commit failed and may or may not be on disk.
@@ -106,9 +109,6 @@ struct WriterCore {
     pools: HashMap<PoolId, WriterPool>,
     /// Pools with folds to finish, filters to build, segments to drop.
     work: BTreeSet<PoolId>,
-    /// Pools in which time makes work: records expire, claims lapse. Each commit looks at the next one of them.
-    aging: BTreeSet<PoolId>,
-    looked_at: PoolId,
 }
 
 impl std::fmt::Debug for Engine {
@@ -196,6 +196,7 @@ impl Engine {
         // NOTE: a commit to a pool loads it first, so while there is no entry the pool has not changed since the
         // snapshot was taken; and a deleted pool leaves an entry.
         if let std::collections::hash_map::Entry::Vacant(entry) = published.pools.entry(id) {
+            self.aging.lock().set(&state);
             entry.insert(Some(Arc::new(state)));
             self.unfolded.fetch_add(unfolded, Ordering::Relaxed);
         }

@@ -274,6 +274,8 @@ impl ManualClock {
 pub(crate) struct Moment(i64);
 
 impl Moment {
+    pub(crate) const FAR_PAST: Self = Self(i64::MIN);
+    pub(crate) const NEVER: Self = Self(i64::MAX);
     /// When the store's clock was made.
     #[cfg(test)]
     pub(crate) const START: Self = Self(0);

@@ -101,12 +101,28 @@ impl Batch {
     /// answers are in the items' order.
     pub(crate) fn ask_each<T: Clone + Default>(
         &self,
+        ask: impl FnMut(Fingerprint) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let order = self.items.iter().map(|item| item.fingerprint).zip(0..).collect();
+        Self::ask_in_order(order, ask)
+    }
+
+    /// As [`ask_each`](Self::ask_each), for some of the items.
+    pub(crate) fn ask_some<T: Clone + Default>(
+        &self,
+        indexes: &[usize],
+        ask: impl FnMut(Fingerprint) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let fingerprint = |index: &usize| self.items.get(*index).map_or(0, |item| item.fingerprint);
+        Self::ask_in_order(indexes.iter().map(fingerprint).zip(0..).collect(), ask)
+    }
+
+    fn ask_in_order<T: Clone + Default>(
+        mut order: Vec<(Fingerprint, usize)>,
         mut ask: impl FnMut(Fingerprint) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let mut order: Vec<(Fingerprint, usize)> =
-            self.items.iter().map(|item| item.fingerprint).zip(0..).collect();
         order.sort_unstable();
-        let mut answers = vec![T::default(); self.len()];
+        let mut answers = vec![T::default(); order.len()];
         for group in order.chunk_by(|a, b| a.0 == b.0) {
             let Some((fingerprint, _)) = group.first() else { continue };
             let answer = ask(*fingerprint)?;

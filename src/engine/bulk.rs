@@ -12,7 +12,6 @@ use std::thread;
 
 use redb::WriteTransaction;
 
-use super::Engine;
 use super::append::append_to_segment;
 use super::batch::Batch;
 use super::claims;
@@ -27,7 +26,8 @@ use super::state::{PoolState, SegmentState};
 use super::tail::TailView;
 use super::view::View;
 use super::write::{store_filter, write_head};
-use crate::error::{Error, Result};
+use super::{Engine, WriterCore};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::time::Timestamp;
 
@@ -35,6 +35,9 @@ use crate::time::Timestamp;
 const BUFFER_ROWS: usize = 65_536;
 /// How many bytes of values a buffer holds.
 const BUFFER_BYTES: usize = 16 << 20;
+
+/// How many commits of other work an import makes: it may be the only one who writes.
+const WORK_OFF_COMMITS: usize = 16;
 
 /// Where an import's rows come from: validated, in file order.
 pub(crate) trait RowSource {
@@ -74,6 +77,8 @@ impl Engine {
             let view = self.view_at(pool, now)?;
             let txn = self.begin()?;
             let mut import = Import::new(self, &txn, &view, now, present)?;
+            import.state.skip_deleted_head();
+            import.state.start_over_if_dead();
             import.fold_tails()?;
             let (report, mut state, voided) = import.run(source)?;
             drop(view);
@@ -87,8 +92,27 @@ impl Engine {
             self.commit(txn, |published| self.put_state(published, core, state))?;
             // What the writer remembered of the pool's tail is folded now.
             core.pools.remove(&pool);
+            self.work_off(core);
             Ok(report)
         })
+    }
+}
+
+impl Engine {
+    /// An import's share of the work that commits do besides, in commits of their own.
+    fn work_off(&self, core: &mut WriterCore) {
+        for _ in 0..WORK_OFF_COMMITS {
+            let Some(id) = self.next_due(core) else { return };
+            // The import itself is through. If this fails, the next caller hears of it.
+            match self.work_step(core, id) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => self.forget_work(core, id),
+                Err(_) => {
+                    core.forget();
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -151,7 +175,9 @@ impl<'a> Import<'a> {
 
     fn fold_tails(&mut self) -> Result<()> {
         let tails = self.base.state.frozen.iter().chain([&self.base.state.active]);
-        fold_now(self.txn, &self.state, tails.flat_map(TailView::entries))?;
+        // Nothing is left to fold if the pool was dead and starts over.
+        let entries = tails.flat_map(TailView::entries).filter(|(id, _)| *id >= self.state.folded_to);
+        fold_now(self.txn, &self.state, entries)?;
         self.state.reset_tails();
         Ok(())
     }
@@ -300,12 +326,16 @@ impl<'a> Import<'a> {
         let full = self.open_segment_is_full();
         let whole = full && entries.len() as u64 == self.state.next_id - segment.first_id;
         let portion = Portion { entries, segment, state: self.state.clone(), whole };
+        let filled_end = self.state.segments.len();
+        if full {
+            self.state.seal_open_segment(self.time);
+        }
         if self.present == Present::Add {
             // The receiver hangs up only when it failed; its own error is reported.
             return sender.send(portion).map_err(|_| Error::storage("the indexing thread stopped"));
         }
         if full {
-            self.filled.end = self.state.segments.len();
+            self.filled.end = filled_end;
             self.added_here.clear();
         }
         index_portion(self.txn, portion, &mut Vec::new())

@@ -153,9 +153,7 @@ impl Engine {
                 published.pools.insert(id, None);
                 self.unfolded.fetch_sub(unfolded, std::sync::atomic::Ordering::Relaxed);
             })?;
-            core.pools.remove(&id);
-            core.work.remove(&id);
-            core.aging.remove(&id);
+            self.forget_work(core, id);
             Ok(())
         })
     }

@@ -2,15 +2,16 @@
 //!
 //! Owns: the tables of claims. Layout of a block of items (format 1): for each item its entity type and the length of
 //! its value in LEB128, and the value; blocks are filled up to 4,080 bytes. Always holds: a value's owner is what the
-//! owners' table says, if that claim exists; a claim never gets back a value that it lost. Deadlines are of the
-//! monotonic clock: they are made from the grant in the process that granted, and from the wall clock when a pool is
-//! loaded.
+//! owners' table says, if that claim exists; a claim never gets back a value that it lost; a claim that can be swept does
+//! not exist for anybody, whether it is swept yet or not. Deadlines are of the monotonic clock: they are made from the
+//! grant in the process that granted, and from the wall clock when a pool is loaded.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redb::WriteTransaction;
+use roaring::RoaringBitmap;
+use rpds::RedBlackTreeMapSync;
 
 use super::batch::Batch;
 use super::codec::{self, ClaimRow};
@@ -42,6 +43,8 @@ pub(crate) struct ClaimState {
     pub(crate) deadline: Moment,
     pub(crate) nonce: u128,
     pub(crate) items: u32,
+    /// Which of them, by their place, were confirmed or released while others were not.
+    pub(crate) settled: RoaringBitmap,
 }
 
 impl ClaimState {
@@ -54,24 +57,81 @@ impl ClaimState {
     }
 }
 
-/// The claims of a pool, by id. There are few: their items are on disk.
-pub(crate) type Claims = BTreeMap<ClaimId, Arc<ClaimState>>;
+/// The claims of a pool, by id. Cheap to clone and to change in one place. Their items are on disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Claims {
+    by_id: RedBlackTreeMapSync<ClaimId, Arc<ClaimState>>,
+    /// Nothing can be swept before.
+    sweep_from: Moment,
+}
 
-/// Whether commits have a claim to sweep.
-pub(super) fn has_sweepable(claims: &Claims, moment: Moment) -> bool {
-    claims.values().any(|claim| claim.is_sweepable(moment))
+impl Default for Claims {
+    fn default() -> Self {
+        Self { by_id: RedBlackTreeMapSync::default(), sweep_from: Moment::NEVER }
+    }
+}
+
+impl Claims {
+    /// Whether there is no claim, not even one to sweep.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// A claim, if it exists.
+    pub(crate) fn get(&self, id: ClaimId, moment: Moment) -> Option<&ClaimState> {
+        self.by_id.get(&id).map(|claim| &**claim).filter(|claim| !claim.is_sweepable(moment))
+    }
+
+    pub(crate) fn insert(&mut self, id: ClaimId, claim: ClaimState) {
+        self.sweep_from = self.sweep_from.min(claim.deadline.after(limits::CLAIM_KEPT_AFTER_LEASE));
+        self.by_id.insert_mut(id, Arc::new(claim));
+    }
+
+    pub(crate) fn remove(&mut self, id: ClaimId) {
+        self.by_id.remove_mut(&id);
+    }
+
+    /// The id that the next claim gets.
+    pub(super) fn next_id(&self) -> ClaimId {
+        self.by_id.last().map_or(1, |(last, _)| last + 1)
+    }
+
+    /// Whether there is a claim to sweep, as far as that is known without looking at each.
+    pub(super) fn may_sweep(&self, moment: Moment) -> bool {
+        self.sweep_from <= moment
+    }
+
+    /// A claim to sweep. If there is none, remembers until when.
+    fn next_to_sweep(&mut self, moment: Moment) -> Option<ClaimId> {
+        if !self.may_sweep(moment) {
+            return None;
+        }
+        let found = self.by_id.iter().find(|(_, claim)| claim.is_sweepable(moment)).map(|(id, _)| *id);
+        if found.is_none() {
+            let ends = self.by_id.values().map(|claim| claim.deadline.after(limits::CLAIM_KEPT_AFTER_LEASE));
+            self.sweep_from = ends.min().unwrap_or(Moment::NEVER);
+        }
+        found
+    }
 }
 
 /// Reads a pool's claims.
 pub(super) fn load(snapshot: &Snapshot, pool: PoolId, now: Reading) -> Result<Claims> {
-    let mut claims = Claims::new();
+    let mut claims = Claims::default();
     let Some(table) = snapshot.table(schema::CLAIMS)? else { return Ok(claims) };
+    let items_table = snapshot.table(schema::CLAIM_ITEMS)?;
     for row in table.range((pool, 0)..=(pool, ClaimId::MAX)).storage()? {
         let (key, row) = row.storage()?;
-        let ClaimRow { origin, until, lease, nonce, items } = codec::decode_claim(row.value())?;
-        let deadline = deadline_of(until, lease, now);
-        let state = ClaimState { origin: Arc::new(origin), until, lease, deadline, nonce, items };
-        claims.insert(key.value().1, Arc::new(state));
+        let (id, ClaimRow { origin, until, lease, nonce, items, settled }) =
+            (key.value().1, codec::decode_claim(row.value())?);
+        // Sweeping begins with the first block: whatever the clock says now, it goes on.
+        let is_whole = match &items_table {
+            Some(table) => table.get((pool, id, 0)).storage()?.is_some(),
+            None => false,
+        };
+        let deadline = if is_whole { deadline_of(until, lease, now) } else { Moment::FAR_PAST };
+        let origin = Arc::new(origin);
+        claims.insert(id, ClaimState { origin, until, lease, deadline, nonce, items, settled });
     }
     Ok(claims)
 }
@@ -97,8 +157,8 @@ impl View {
         rows.map(|row| Ok(row.storage()?.0.value().1)).collect()
     }
 
-    /// The items that a claim was made for, and whether it still owns each.
-    pub(crate) fn items_of_claim(&self, id: ClaimId, origin: &Origin) -> Result<(Batch, Vec<bool>)> {
+    /// The items that a claim was made for, and how each stands.
+    pub(crate) fn items_of_claim(&self, id: ClaimId, claim: &ClaimState) -> Result<(Batch, Vec<Standing>)> {
         contained("reading a claim", || {
             let mut batch = Batch::default();
             if let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? {
@@ -106,8 +166,19 @@ impl View {
                     decode_block(row.storage()?.1.value(), &self.hash_key, &mut batch)?;
                 }
             }
+            if batch.len() != claim.items as usize {
+                let (pool, items) = (self.state.id, claim.items);
+                let text = format!("pool {pool}: claim {id} has {} items instead of {items}", batch.len());
+                return Err(Error::corrupt(text));
+            }
             let owned = batch.ask_each(|fingerprint| Ok(self.owner(fingerprint)? == Some(id)))?;
-            Ok((batch.with_origin(origin), owned))
+            let standing = |(place, is_own): (u32, bool)| match (claim.settled.contains(place), is_own) {
+                (true, _) => Standing::Settled,
+                (false, true) => Standing::Held,
+                (false, false) => Standing::Lost,
+            };
+            let standings = (0..).zip(owned).map(standing).collect();
+            Ok((batch.with_origin(&claim.origin), standings))
         })
     }
 
@@ -120,8 +191,20 @@ impl View {
             is_lapsed: claim.is_lapsed(moment),
             items: claim.items.into(),
         };
-        self.state.claims.iter().map(info).collect()
+        let claims = self.state.claims.by_id.iter();
+        claims.filter(|(_, claim)| !claim.is_sweepable(moment)).map(info).collect()
     }
+}
+
+/// How an item of a claim stands that is taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The claim owns its value.
+    Held,
+    /// It does not any more.
+    Lost,
+    /// It was confirmed or released.
+    Settled,
 }
 
 fn blocks_of(pool: PoolId, claim: ClaimId) -> std::ops::RangeInclusive<(u64, u64, u32)> {
@@ -182,14 +265,14 @@ pub(super) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
     for id in &changes.gone {
         remove_rows(txn, pool, *id)?;
     }
-    let kept = |id: &ClaimId| draft.state.claims.get(id);
+    let kept = |id: &ClaimId| draft.state.claims.by_id.get(id);
     for (id, batch, items) in changes.made.iter().filter(|(id, ..)| kept(id).is_some()) {
         let mut table = txn.open_table(schema::CLAIM_ITEMS).storage()?;
         for (number, block) in (0_u32..).zip(encode_blocks(batch, items)) {
             table.insert((pool, *id, number), block.as_slice()).storage()?;
         }
     }
-    for id in &changes.granted {
+    for id in &changes.changed {
         if let Some(claim) = kept(id) {
             let row = codec::encode_claim(claim)?;
             txn.open_table(schema::CLAIMS).storage()?.insert((pool, *id), row.as_slice()).storage()?;
@@ -209,7 +292,7 @@ pub(super) fn remove_all(txn: &WriteTransaction, pool: PoolId, claims: &Claims) 
     if claims.is_empty() {
         return Ok(());
     }
-    for id in claims.keys() {
+    for id in claims.by_id.keys() {
         remove_rows(txn, pool, *id)?;
     }
     let mut owners = txn.open_table(schema::CLAIMED).storage()?;
@@ -238,9 +321,8 @@ pub(super) enum Swept {
 
 /// A commit's share of sweeping: some blocks of a claim whose time is long over; the claim with its last one.
 pub(super) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swept> {
-    let moment = draft.now.moment;
-    let swept = draft.state.claims.iter().find(|(_, claim)| claim.is_sweepable(moment));
-    let Some((&id, _)) = swept else { return Ok(Swept::Nothing) };
+    let swept = draft.state.claims.next_to_sweep(draft.now.moment);
+    let Some(id) = swept else { return Ok(Swept::Nothing) };
     let pool = draft.state.id;
     let mut batch = Batch::default();
     let mut is_rest = true;
@@ -269,7 +351,7 @@ pub(super) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swe
         return Ok(Swept::PartOfClaim);
     }
     remove_rows(txn, pool, id)?;
-    Arc::make_mut(&mut draft.state.claims).remove(&id);
+    draft.state.claims.remove(id);
     Ok(Swept::Claim)
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use super::claims::ClaimState;
@@ -132,26 +133,40 @@ pub(crate) struct ClaimRow {
     pub(crate) lease: Duration,
     pub(crate) nonce: u128,
     pub(crate) items: u32,
+    pub(crate) settled: RoaringBitmap,
 }
 
-/// Origin, end of the lease, its length in microseconds, nonce, number of items.
-type ClaimFields = (OriginRow, i64, u64, u128, u32);
+/// Origin, end of the lease, its length in microseconds, nonce, number of items, settled ones as a bitmap in roaring's
+/// portable format (empty for none).
+type ClaimFields = (OriginRow, i64, u64, u128, u32, Vec<u8>);
 
 pub(crate) fn encode_claim(claim: &ClaimState) -> Result<Vec<u8>> {
     let lease = u64::try_from(claim.lease.as_micros()).unwrap_or(u64::MAX);
+    let mut settled = Vec::new();
+    if !claim.settled.is_empty() {
+        claim.settled.serialize_into(&mut settled).map_err(|error| {
+            Error::storage(format!("a claim cannot be encoded: {error}")).with_source(error)
+        })?;
+    }
     let fields: ClaimFields =
-        (origin_row(&claim.origin), claim.until.as_micros(), lease, claim.nonce, claim.items);
+        (origin_row(&claim.origin), claim.until.as_micros(), lease, claim.nonce, claim.items, settled);
     encode(&fields)
 }
 
 pub(crate) fn decode_claim(bytes: &[u8]) -> Result<ClaimRow> {
-    let (origin, until, lease, nonce, items): ClaimFields = decode("a claim", bytes)?;
+    let (origin, until, lease, nonce, items, settled): ClaimFields = decode("a claim", bytes)?;
+    let settled = match settled.as_slice() {
+        [] => RoaringBitmap::new(),
+        bytes => RoaringBitmap::deserialize_from(bytes)
+            .map_err(|error| Error::corrupt(format!("a claim: {error}")).with_source(error))?,
+    };
     Ok(ClaimRow {
         origin: origin_of(origin),
         until: Timestamp::from_micros(until),
         lease: Duration::from_micros(lease),
         nonce,
         items,
+        settled,
     })
 }
 

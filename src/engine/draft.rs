@@ -14,7 +14,7 @@ use self::claims::ClaimChanges;
 use super::batch::Batch;
 use super::fingerprint::BuildFingerprintHasher;
 use super::plan::Plan;
-use super::schema::{ChunkNumber, Fingerprint};
+use super::schema::{ChunkNumber, Fingerprint, SegmentNumber};
 use super::state::{PoolState, SegmentState};
 use super::tail::TailView;
 use super::view::View;
@@ -238,19 +238,9 @@ impl PoolDraft {
     pub(crate) fn clear(&mut self) -> u64 {
         let live = self.state.live();
         self.state.watermark = self.state.next_id;
-        self.start_over();
-        live
-    }
-
-    /// Once every record is dead, all segments go, and a new one begins.
-    pub(crate) fn start_over(&mut self) {
-        let state = &mut self.state;
-        let numbers = state.segments.iter().map(|segment| segment.number);
-        let next_number = numbers.clone().max().map_or(0, |number| number + 1);
-        Arc::make_mut(&mut state.doomed).extend(numbers);
-        state.segments = Arc::new(vec![SegmentState::open(next_number, state.next_id, state.last_time)]);
-        state.reset_tails();
+        self.state.start_over();
         self.head_changed = true;
+        live
     }
 }
 
@@ -278,11 +268,7 @@ impl PoolState {
         let (first_id, number) = open.map_or((id, 0), |open| (open.first_id, open.number));
         let len = u32::try_from(id - first_id).unwrap_or(u32::MAX);
         if len > 0 && len >= self.open_segment_slots(time) {
-            let segments = Arc::make_mut(&mut self.segments);
-            if let Some(full) = segments.last_mut() {
-                full.sealed_len = len;
-            }
-            segments.push(SegmentState::open(number + 1, id, time));
+            self.seal(len, number, time);
         } else if id == first_id
             && let Some(open) = Arc::make_mut(&mut self.segments).last_mut()
         {
@@ -291,6 +277,33 @@ impl PoolState {
         self.next_id = id + 1;
         self.last_time = time;
         id
+    }
+
+    /// Once every record is dead, all segments go, and a new one begins.
+    pub(crate) fn start_over(&mut self) {
+        let numbers = self.segments.iter().map(|segment| segment.number);
+        let next_number = numbers.clone().max().map_or(0, |number| number + 1);
+        Arc::make_mut(&mut self.doomed).extend(numbers);
+        self.segments = Arc::new(vec![SegmentState::open(next_number, self.next_id, self.last_time)]);
+        self.reset_tails();
+    }
+
+    fn seal(&mut self, len: u32, number: SegmentNumber, time: Timestamp) {
+        let segments = Arc::make_mut(&mut self.segments);
+        if let Some(full) = segments.last_mut() {
+            full.sealed_len = len;
+        }
+        segments.push(SegmentState::open(number + 1, self.next_id, time));
+    }
+
+    /// Seals the open segment with what it holds.
+    ///
+    /// Only sealed segments have membership filters: a change of the policy can make room in a full open one again.
+    pub(crate) fn seal_open_segment(&mut self, time: Timestamp) {
+        let open = self.segments.last().map(|open| (open.first_id, open.number));
+        if let Some((first_id, number)) = open.filter(|(first_id, _)| *first_id < self.next_id) {
+            self.seal(u32::try_from(self.next_id - first_id).unwrap_or(u32::MAX), number, time);
+        }
     }
 
     /// Everything is folded (or dead): the tails start over.

@@ -64,8 +64,8 @@ pub(super) fn load(
         doomed: Arc::new(head.doomed),
         frozen: None,
         active: TailView::empty(head.folded_to),
-        next_claim: claims.last_key_value().map_or(1, |(last, _)| last + 1),
-        claims: Arc::new(claims),
+        next_claim: claims.next_id(),
+        claims,
     };
     state.evict();
     // What is dead needs no index, and may be cut off already.

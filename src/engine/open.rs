@@ -79,6 +79,7 @@ impl Engine {
             published: RwLock::default(),
             queue: Queue::default(),
             writer: Mutex::default(),
+            aging: Mutex::default(),
             unfolded: AtomicUsize::default(),
             outcome_unknown: AtomicBool::default(),
             unflushed: AtomicBool::default(),

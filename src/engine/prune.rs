@@ -1,23 +1,23 @@
 //! Giving space back: dropping segments without a live record, cutting off the dead head of a segment.
 //!
-//! Owns: which of a pool's space is given back by which commit. Always holds: one segment a commit at most, so that
-//! none is long; the last record of a pool is never removed (the next id is read from it), and with what is removed
-//! the head is written, so that no later state takes it for live.
+//! Owns: which of a pool's space is given back by which commit. Always holds: a commit's share is bounded, so that none
+//! is long; the last record of a pool is never removed (the next id is read from it), and with what is removed the head is
+//! written, so that no later state takes it for live.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{Key, ReadableTable, ReadableTableMetadata, Table, Value, WriteTransaction};
 
 use super::Engine;
 use super::WriterCore;
-use super::claims::Swept;
 use super::draft::PoolDraft;
 use super::failure::StorageResult;
 use super::schema::{self, SegmentNumber, SegmentTables};
 use super::state::{PoolState, SegmentState};
 use super::write::{self, write_head};
 use crate::error::Result;
-use crate::ids::PoolId;
+use crate::ids::{PoolId, RecordId};
 use crate::model::PruneReport;
 use crate::time::Timestamp;
 
@@ -25,6 +25,10 @@ use crate::time::Timestamp;
 const CUT_MIN_RECORDS: u32 = 1_024;
 /// How many records of a dead head one commit removes.
 const CUT_SLICE_RECORDS: u32 = 8_192;
+/// A commit drops no further table of a segment when those that it dropped had so many rows.
+const DROP_MAX_ROWS: u64 = 1 << 18;
+/// How many rows of a dropped segment one commit removes from each table that segments share.
+const DROP_SHARED_ROWS: usize = 1 << 16;
 
 impl Engine {
     /// Gives back what of a pool's space can be given back, a commit at a time, so that other writers come between.
@@ -34,24 +38,22 @@ impl Engine {
     /// `NotFound`; the commit's.
     pub(crate) fn prune(&self, id: PoolId) -> Result<PruneReport> {
         let mut total = PruneReport::default();
-        while let Some(step) = self.exclusive(|core| self.prune_step(core, id))? {
+        while let Some(step) = self.exclusive(|core| self.work_step(core, id))? {
             total += step;
         }
         Ok(total)
     }
 
-    /// One commit's share; none if nothing is left to give back.
-    fn prune_step(&self, core: &mut WriterCore, id: PoolId) -> Result<Option<PruneReport>> {
+    /// One commit of a pool's outstanding work: folding, filters, giving space back; none if nothing is left to do.
+    pub(super) fn work_step(&self, core: &mut WriterCore, id: PoolId) -> Result<Option<PruneReport>> {
         let now = self.clock.read();
         let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
         let txn = self.begin()?;
         let written = write::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning, 0)?;
-        let pruned = written.pruned;
-        if pruned.is_nothing() && written.swept == Swept::Nothing {
-            // What the writer remembers is of a transaction that is not committed.
-            core.pools.remove(&id);
+        if !written.worked {
             return Ok(None);
         }
+        let pruned = written.pruned;
         self.commit(txn, |published| self.publish(published, core, written))?;
         Ok(Some(pruned))
     }
@@ -105,15 +107,6 @@ pub(super) fn is_due(state: &PoolState, now: Timestamp) -> bool {
     }
 }
 
-/// When the last record of a pool has died by the watermark, all its segments can go.
-pub(super) fn start_over_if_dead(draft: &mut PoolDraft) {
-    let state = &draft.state;
-    let holds_records = state.segments.first().is_some_and(|first| first.first_id < state.next_id);
-    if holds_records && state.watermark >= state.next_id {
-        draft.start_over();
-    }
-}
-
 /// A commit's share of giving back space.
 pub(super) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
     let may_have_died = !draft.dirty_deletions.is_empty()
@@ -123,9 +116,11 @@ pub(super) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Resu
         draft.head_changed |= doom_dead_segments(&mut draft.state);
     }
     let mut pruned = PruneReport::default();
-    if let Some(number) = Arc::make_mut(&mut draft.state.doomed).pop() {
+    if let Some(number) = draft.state.doomed.last() {
+        if drop_share(txn, draft.state.id, *number, &mut pruned)? {
+            Arc::make_mut(&mut draft.state.doomed).pop();
+        }
         draft.head_changed = true;
-        pruned += give_back(txn, draft.state.id, number)?;
     }
     pruned += cut_dead_head(txn, draft)?;
     Ok(pruned)
@@ -145,6 +140,29 @@ impl PoolState {
     pub(super) fn first_segment_is_dead(&self) -> bool {
         self.segments.len() > 1 && self.watermark >= self.end_of(0)
     }
+
+    /// Moves the watermark over deleted records that nothing live comes before: they are as dead as those below it.
+    pub(super) fn skip_deleted_head(&mut self) {
+        if self.watermark < self.next_id && !self.is_live(self.watermark) {
+            let has_live = |end: RecordId| self.live_in(&(self.watermark..end)) > 0;
+            let (mut low, mut high) = (self.watermark, self.next_id);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if has_live(middle + 1) { high = middle } else { low = middle + 1 }
+            }
+            self.watermark = low;
+        }
+    }
+
+    /// When the last record of a pool has died, all its segments go, and a new one begins. Whether that was so.
+    pub(super) fn start_over_if_dead(&mut self) -> bool {
+        let holds_records = self.segments.first().is_some_and(|first| first.first_id < self.next_id);
+        let is_dead = holds_records && self.watermark >= self.next_id;
+        if is_dead {
+            self.start_over();
+        }
+        is_dead
+    }
 }
 
 /// A sealed and folded segment without a live record leaves the pool. Whether there was one.
@@ -163,25 +181,36 @@ fn doom_dead_segments(state: &mut PoolState) -> bool {
     true
 }
 
-/// Gives the space of a dropped segment back.
-fn give_back(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<PruneReport> {
-    let pruned = measure(txn, pool, number)?;
-    drop_segment(txn, pool, number)?;
-    Ok(pruned)
-}
-
-/// What dropping a segment gives back.
-fn measure(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<PruneReport> {
+/// A share of giving the space of a dropped segment back: some of its tables, or of its rows in shared ones. Whether
+/// nothing is left of it.
+fn drop_share(
+    txn: &WriteTransaction,
+    pool: PoolId,
+    number: SegmentNumber,
+    pruned: &mut PruneReport,
+) -> Result<bool> {
     let names = SegmentTables::new(pool, number);
-    // A segment without a record has no such table; it is made here, and dropped with the others.
-    let records = txn.open_table(names.records()).storage()?;
-    let stats = records.stats().storage()?;
-    Ok(PruneReport {
-        segments: 1,
-        records: records.len().storage()?,
-        bytes: stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes(),
-        ..PruneReport::default()
-    })
+    let mut rows = {
+        // A table that is not there is made here, and dropped with the others.
+        let records = txn.open_table(names.records()).storage()?;
+        let stats = records.stats().storage()?;
+        pruned.bytes += stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+        records.len().storage()?
+    };
+    pruned.records += rows;
+    txn.delete_table(names.records()).storage()?;
+    if rows >= DROP_MAX_ROWS {
+        return Ok(false);
+    }
+    rows += txn.open_table(names.fingerprints()).storage()?.len().storage()?;
+    txn.delete_table(names.fingerprints()).storage()?;
+    if rows >= DROP_MAX_ROWS {
+        return Ok(false);
+    }
+    txn.delete_table(names.postings()).storage()?;
+    let is_gone = drop_shared_rows(txn, pool, number, Some(DROP_SHARED_ROWS))?;
+    pruned.segments += u64::from(is_gone);
+    Ok(is_gone)
 }
 
 /// Removes every row of a segment.
@@ -190,13 +219,49 @@ pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: Segment
     txn.delete_table(names.records()).storage()?;
     txn.delete_table(names.fingerprints()).storage()?;
     txn.delete_table(names.postings()).storage()?;
+    drop_shared_rows(txn, pool, number, None).map(drop)
+}
+
+/// Removes up to so many rows of a segment from each table that segments share; without a limit, all. Whether that was
+/// all of them.
+fn drop_shared_rows(
+    txn: &WriteTransaction,
+    pool: PoolId,
+    number: SegmentNumber,
+    limit: Option<usize>,
+) -> Result<bool> {
     let rows = (pool, number, 0)..=(pool, number, u32::MAX);
-    txn.open_table(schema::ORIGINS).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
-    txn.open_table(schema::TIMES).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
-    txn.open_table(schema::DELETED).storage()?.retain_in(rows.clone(), |_, _| false).storage()?;
-    txn.open_table(schema::MEMBERSHIP).storage()?.retain_in(rows, |_, _| false).storage()?;
     let repeats = (pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX);
-    txn.open_table(schema::REPEATS).storage()?.retain_in(repeats, |_, ()| false).storage()
+    let all = [
+        remove_rows(&mut txn.open_table(schema::ORIGINS).storage()?, rows.clone(), limit)?,
+        remove_rows(&mut txn.open_table(schema::TIMES).storage()?, rows.clone(), limit)?,
+        remove_rows(&mut txn.open_table(schema::DELETED).storage()?, rows.clone(), limit)?,
+        remove_rows(&mut txn.open_table(schema::MEMBERSHIP).storage()?, rows, limit)?,
+        remove_rows(&mut txn.open_table(schema::REPEATS).storage()?, repeats, limit)?,
+    ];
+    Ok(all.iter().all(|all| *all))
+}
+
+/// Removes up to so many rows of a range. Whether that was all of them.
+fn remove_rows<K, V>(
+    table: &mut Table<'_, K, V>,
+    rows: RangeInclusive<K>,
+    limit: Option<usize>,
+) -> Result<bool>
+where
+    K: Key + for<'k> Value<SelfType<'k> = K> + Copy + 'static,
+    V: Value + 'static,
+{
+    let behind = match limit {
+        Some(limit) => table.range(rows.clone()).storage()?.nth(limit).transpose().storage()?,
+        None => None,
+    };
+    let behind = behind.map(|(key, _)| key.value());
+    match behind {
+        Some(behind) => table.retain_in(*rows.start()..behind, |_, _| false).storage()?,
+        None => table.retain_in(rows, |_, _| false).storage()?,
+    }
+    Ok(behind.is_none())
 }
 
 /// Removes the dead records at the head of the segment in which the watermark stands, once they are more than what is

@@ -72,7 +72,7 @@ pub(crate) struct PoolState {
     pub(crate) frozen: Option<TailView>,
     /// The tail that new records go to.
     pub(crate) active: TailView,
-    pub(crate) claims: Arc<Claims>,
+    pub(crate) claims: Claims,
     /// The id that the next claim gets.
     pub(crate) next_claim: ClaimId,
 }

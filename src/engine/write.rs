@@ -59,7 +59,8 @@ pub(crate) struct Written {
     filter: Option<(SegmentNumber, Filter)>,
     /// What the commit gave back.
     pub(crate) pruned: PruneReport,
-    pub(crate) swept: Swept,
+    /// Whether it did any of the work that commits do besides.
+    pub(crate) worked: bool,
 }
 
 impl Written {
@@ -136,20 +137,35 @@ pub(crate) fn write(
     append_records(txn, &draft, &mut pool.codes)?;
     write_deletions(txn, &draft)?;
     claims::write(txn, &draft)?;
-    prune::start_over_if_dead(&mut draft);
+    draft.state.skip_deleted_head();
+    draft.head_changed |= draft.state.start_over_if_dead();
     let tails = fold_share(txn, &mut draft, pool, tuning, incoming)?;
     let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
-    let filter = if is_busy { None } else { build_filter(txn, &draft, pool, tuning)? };
+    let builds_filter = !is_busy && draft.base.state.segment_without_filter().is_some();
+    let filter = if builds_filter { build_filter(txn, &draft, pool, tuning)? } else { None };
     let mut pruned = prune::prune_share(txn, &mut draft)?;
     let swept = claims::sweep(txn, &mut draft)?;
     pruned.claims = u64::from(swept == Swept::Claim);
     let segments_changed = draft.state.segments.len() != draft.base.state.segments.len();
-    // See `PoolState::evict`.
-    let watermark_follows = draft.dirty_deletions.is_empty() || draft.state.policy.capacity.is_none();
-    if draft.head_changed || segments_changed || !watermark_follows {
+    let worked = draft.base.state.frozen.is_some()
+        || builds_filter
+        || draft.head_changed
+        || !pruned.is_nothing()
+        || swept != Swept::Nothing;
+    if draft.head_changed || segments_changed || !watermark_follows(&draft) {
         write_head(txn, &mut draft.state)?;
     }
-    Ok(Written { draft, tails, filter, pruned, swept })
+    Ok(Written { draft, tails, filter, pruned, worked })
+}
+
+/// Whether the watermark need not be stored, since loading the pool leads to the same: see [`PoolState::evict`] for the
+/// capacity. What has expired by the pool time of the newest record is expired when the pool is loaded; so a commit that
+/// adds no record stores what has expired since, for whatever it decided by that: a claim on a value, for one.
+fn watermark_follows(draft: &PoolDraft) -> bool {
+    let deletes_under_capacity = !draft.dirty_deletions.is_empty() && draft.state.policy.capacity.is_some();
+    let expires_alone = draft.new.is_empty() && draft.state.policy.retention.is_some();
+    let is_stored = draft.state.watermark == draft.state.stored_watermark;
+    is_stored || !(deletes_under_capacity || expires_alone)
 }
 
 pub(crate) fn write_head(txn: &WriteTransaction, state: &mut PoolState) -> Result<()> {
@@ -264,16 +280,18 @@ fn build_filter(
     let mut build = pool.filter.take().filter(|build| build.segment == segment.number).unwrap_or_else(|| {
         FilterBuild { segment: segment.number, filter: Filter::for_segment_of(segment.sealed_len), next: 0 }
     });
-    let Some(table) = draft.base.fingerprints(index)? else { return Ok(None) };
-    let mut rows = table.range(build.next..).storage()?;
-    for row in rows.by_ref().take(tuning.fold_entries) {
-        let fingerprint = row.storage()?.0.value();
-        build.filter.insert(fingerprint);
-        build.next = fingerprint.saturating_add(1);
-    }
-    if rows.next().is_some() {
-        pool.filter = Some(build);
-        return Ok(None);
+    // A segment of which nothing was live when it was folded has no such table: its filter is empty.
+    if let Some(table) = draft.base.fingerprints(index)? {
+        let mut rows = table.range(build.next..).storage()?;
+        for row in rows.by_ref().take(tuning.fold_entries) {
+            let fingerprint = row.storage()?.0.value();
+            build.filter.insert(fingerprint);
+            build.next = fingerprint.saturating_add(1);
+        }
+        if rows.next().is_some() {
+            pool.filter = Some(build);
+            return Ok(None);
+        }
     }
     store_filter(txn, state.id, segment.number, &build.filter)?;
     Ok(Some((segment.number, build.filter)))

@@ -5,7 +5,6 @@
 //! publication. After a commit whose outcome is unknown the store refuses to write.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,7 +12,6 @@ use parking_lot::Mutex;
 use redb::{CommitError, WriteTransaction};
 
 use super::batch::Batch;
-use super::claims;
 use super::draft::{Firsts, PoolDraft};
 use super::failure::{StorageResult, contained};
 use super::prune;
@@ -201,11 +199,7 @@ impl Engine {
         } else {
             core.work.remove(&state.id);
         }
-        if state.policy.retention.is_some() || !state.claims.is_empty() {
-            core.aging.insert(state.id);
-        } else {
-            core.aging.remove(&state.id);
-        }
+        self.aging.lock().set(&state);
         let before = published.pools.insert(state.id, Some(Arc::new(state))).flatten();
         self.unfolded.fetch_add(unfolded, Ordering::Relaxed);
         self.unfolded.fetch_sub(before.map_or(0, |state| state.unfolded()), Ordering::Relaxed);
@@ -246,7 +240,7 @@ impl Engine {
 
 impl WriterCore {
     /// After a failure: what was remembered may be of a transaction that never was.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.pools.clear();
     }
 }
@@ -275,23 +269,32 @@ impl Engine {
     /// A pool that has work left from earlier commits, or in which time made some, gets its turn.
     fn add_due_work(&self, core: &mut WriterCore, group: &mut Group<'_>) {
         let waits = |id: &PoolId| !group.drafts.contains_key(id);
-        let due = core.work.iter().copied().find(waits).or_else(|| self.next_aged(core, group.now));
+        let due = core.work.iter().copied().find(waits).or_else(|| self.next_aged(group.now));
         if let Some(id) = due
             && group.pool(id).is_err()
         {
-            // It was deleted.
-            core.work.remove(&id);
-            core.aging.remove(&id);
+            self.forget_work(core, id);
         }
     }
 
+    /// A pool with work that is due.
+    pub(super) fn next_due(&self, core: &WriterCore) -> Option<PoolId> {
+        core.work.first().copied().or_else(|| self.next_aged(self.clock.read()))
+    }
+
+    /// A pool is gone.
+    pub(super) fn forget_work(&self, core: &mut WriterCore, id: PoolId) {
+        core.pools.remove(&id);
+        core.work.remove(&id);
+        self.aging.lock().remove(id);
+    }
+
     /// The next aging pool, if it has something to give back.
-    fn next_aged(&self, core: &mut WriterCore, now: Reading) -> Option<PoolId> {
-        let behind = (Bound::Excluded(core.looked_at), Bound::Unbounded);
-        let next = core.aging.range(behind).next().or_else(|| core.aging.first()).copied()?;
-        core.looked_at = next;
+    fn next_aged(&self, now: Reading) -> Option<PoolId> {
+        self.visit_next_pool();
+        let id = self.aging.lock().next()?;
         let published = self.published.read();
-        let state = published.pools.get(&next)?.as_ref()?;
-        (prune::is_due(state, now.time) || claims::has_sweepable(&state.claims, now.moment)).then_some(next)
+        let state = published.pools.get(&id)?.as_ref()?;
+        (prune::is_due(state, now.time) || state.claims.may_sweep(now.moment)).then_some(id)
     }
 }

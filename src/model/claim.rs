@@ -22,9 +22,11 @@ pub enum ClaimVerdict {
     },
     /// Its value is in the pool, by the record that was first; none if it came earlier in the same batch.
     Duplicate(Option<Box<Record>>),
-    /// Only of a claim taken up by its token: it does not hold the value any more. It was confirmed or released, or
-    /// the lease ran out and somebody else took it over.
+    /// Only of a claim taken up by its token: it does not hold the value any more, since somebody tracked it, or took it
+    /// over after the lease ran out. Confirming says what became of it.
     Lost,
+    /// Only of a claim taken up by its token: it was confirmed or released before.
+    Settled,
 }
 
 /// What became of an item that was confirmed.
@@ -35,8 +37,9 @@ pub enum ClaimOutcome {
     Confirmed(RecordId),
     /// Somebody else has tracked its value meanwhile, by this record. Nothing was written.
     AlreadyTracked(Box<Record>),
-    /// The claim does not hold its value any more, and no record has it: the lease ran out and somebody else took it
-    /// over, or it is an hour past its end and was swept. Nothing was written.
+    /// The claim does not hold its value any more, and no record has it. The lease ran out and somebody else took it over,
+    /// or an hour has passed since; or it was tracked meanwhile and deleted again; or another guard of the same claim,
+    /// made by its token, released it. Nothing was written.
     LeaseLost,
 }
 
@@ -74,7 +77,7 @@ impl Confirmation {
             ClaimOutcome::AlreadyTracked(first) => {
                 format!("somebody else tracked it meanwhile, as record {}", first.id)
             }
-            _ => "its lease ran out and somebody else took it over, or it was swept".to_owned(),
+            _ => "its lease ran out and somebody else took it over, or it was released".to_owned(),
         };
         let text = format!("the claim does not hold the item any more: {how}");
         Err(Error::new(ErrorKind::LeaseLost, text).with_item(*index))
@@ -85,7 +88,7 @@ impl Confirmation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ClaimInfo {
-    /// From 1, growing with time in its pool.
+    /// The highest of the pool's open claims and one, when it was made: it may have been that of a settled claim, too.
     pub id: u64,
     /// Who made it.
     #[serde(flatten)]

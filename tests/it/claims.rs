@@ -407,16 +407,43 @@ fn a_token_takes_the_claim_up_where_it_was_left() {
     let text = token.to_string();
     let mut again = store.resume_claim(&text.parse().unwrap()).unwrap();
     assert_eq!(claimed(&again), [false, true, false, true, true]);
-    assert_eq!(again.verdicts()[0], ClaimVerdict::Lost);
+    assert_eq!((&again.verdicts()[0], &again.verdicts()[2]), (&ClaimVerdict::Settled, &ClaimVerdict::Lost));
+    let split = again.partition([0, 1, 2, 3, 4]);
+    assert_eq!((split.fresh, split.duplicates, split.in_flight), (vec![1, 3, 4], vec![0], vec![2]));
     let keys: Vec<_> = again.keys().map(|(index, key)| (index, key.value().to_owned())).collect();
     assert_eq!(keys, [(1, "b".to_owned()), (3, long.clone()), (4, "d".to_owned())]);
-    again.confirm().unwrap().all_confirmed().unwrap();
+    assert_eq!(again.confirm_items(&[0]).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    // What was lost has its outcome, too: the flow must hear of it.
+    let confirmation = again.confirm().unwrap();
+    assert_eq!(outcomes(&confirmation), [(1, "confirmed"), (2, "lost"), (3, "confirmed"), (4, "confirmed")]);
+    assert_eq!(confirmation.all_confirmed().unwrap_err().item(), Some(2));
     assert_eq!(values(&pool), ["a", "b", long.as_str(), "d"]);
     let record = &support::records(&pool)[2];
     assert_eq!(record.flow_run_id.as_ref().unwrap().as_str(), "run 1");
     let error = store.resume_claim(&token).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
     drop(thief);
+}
+
+#[test]
+fn a_claim_that_was_overtaken_says_so_when_it_is_taken_up_and_confirmed() {
+    let (store, _clock, pool) = ticking_store();
+    let token = claim(&pool, "run 1", &["a", "b"]).into_token().unwrap();
+    track(&pool, &["a", "b"]);
+    let mut again = store.resume_claim(&token).unwrap();
+    assert_eq!(again.verdicts(), [ClaimVerdict::Lost, ClaimVerdict::Lost]);
+    assert_eq!((again.held_count(), again.keys().count()), (0, 0));
+    let one = again.confirm_items(&[1]).unwrap();
+    assert_eq!(outcomes(&one), [(1, "already tracked")]);
+    assert_eq!(outcomes(&again.confirm().unwrap()), [(0, "already tracked")]);
+    assert!(pool.claims().unwrap().is_empty(), "nothing is left of it");
+    assert_eq!(values(&pool), ["a", "b"]);
+
+    // A guard that is dropped takes the claim with it, though it owned nothing.
+    let token = claim(&pool, "run 1", &["c"]).into_token().unwrap();
+    track(&pool, &["c"]);
+    drop(store.resume_claim(&token).unwrap());
+    assert!(pool.claims().unwrap().is_empty());
 }
 
 #[test]
@@ -530,6 +557,72 @@ fn pruning_sweeps_large_claims_to_the_end() {
     assert!(pool.claims().unwrap().is_empty());
     let mut again = pool.claim(&many, |v| Key::new(ORDERS, v.as_str()), &runner("run 2"), MINUTE).unwrap();
     assert_eq!(again.confirm().unwrap().confirmed_count(), many.len());
+}
+
+/// Sweeping begins with the first items: whatever happens then, the claim must not live on without them.
+#[test]
+fn a_claim_past_its_hour_is_gone_for_everybody_whether_swept_or_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pools.redb");
+    let clock = support::clock();
+    let options = support::options().clock(clock.clone());
+    let open = || {
+        let store = testing::open(&path, &options, Sizes::SMALL).unwrap();
+        (store.get_or_create_pool("orders").unwrap(), store)
+    };
+    let (pool, store) = open();
+    let many: Vec<String> = (0..10_000).map(|number| format!("v{number}")).collect();
+    let mut late = pool.claim(&many, |v| Key::new(ORDERS, v.as_str()), &runner("run 1"), MINUTE).unwrap();
+    let start = clock.now();
+    clock.advance(MINUTE + limits::CLAIM_KEPT_AFTER_LEASE);
+    assert!(pool.claims().unwrap().is_empty(), "nothing was written: nothing is swept yet");
+    // One commit sweeps a part.
+    track(&pool, &["x"]);
+    assert_eq!(late.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);
+    let token = late.into_token().unwrap();
+    assert_eq!(store.resume_claim(&token).unwrap_err().kind(), ErrorKind::LeaseLost);
+    assert!(!is_in_flight(&pool, "v1") && !is_in_flight(&pool, "v9999"));
+    drop((pool, store));
+    // By this clock the lease would have just begun.
+    clock.set(start);
+    let (pool, store) = open();
+    assert_eq!(store.resume_claim(&token).unwrap_err().kind(), ErrorKind::LeaseLost);
+    assert!(!is_in_flight(&pool, "v1") && !is_in_flight(&pool, "v9999"));
+    assert!(pool.claims().unwrap().is_empty());
+}
+
+/// After reopening, nobody touches the pool: others' writes sweep and prune it all the same.
+#[test]
+fn claims_and_expired_records_of_a_pool_that_nobody_opened_are_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pools.redb");
+    let clock = support::clock();
+    let options = support::options().clock(clock.clone());
+    let open = || testing::open(&path, &options, Sizes::SMALL).unwrap();
+    {
+        let store = open();
+        let pool = store.create_pool(NewPool::new("orders").retention(MINUTE)).unwrap();
+        let all: Vec<String> = (0..200).map(|number| format!("v{number}")).collect();
+        track(&pool, &all);
+        assert!(claim(&pool, "run 1", &["a"]).into_token().is_some());
+        store.create_pool(NewPool::new("busy")).unwrap();
+    }
+    clock.advance(3 * limits::CLAIM_KEPT_AFTER_LEASE);
+    let store = open();
+    let busy = store.pool_named("busy").unwrap();
+    for number in 0..40 {
+        track(&busy, &[format!("w{number}")]);
+    }
+    assert_eq!(store.pool_named("orders").unwrap().prune().unwrap(), PruneReport::default());
+}
+
+#[test]
+fn a_program_that_only_imports_sweeps_claims_too() {
+    let (_store, clock, pool) = ticking_store();
+    assert!(claim(&pool, "run 1", &["a", "b"]).into_token().is_some());
+    clock.advance(2 * limits::CLAIM_KEPT_AFTER_LEASE);
+    pool.import_csv("value,entity_type_id\nc,37\n".as_bytes(), &ImportOptions::new()).unwrap();
+    assert_eq!(pool.prune().unwrap(), PruneReport::default());
 }
 
 // ---- Durability, threads, processes ---------------------------------------------------------------------------

@@ -7,6 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use roaring::RoaringBitmap;
+
 use super::{NewRecord, PoolDraft};
 use crate::engine::batch::Batch;
 use crate::engine::claims::{ClaimId, ClaimState};
@@ -24,15 +26,15 @@ pub(crate) struct ClaimChanges {
     pub(crate) owners: HashMap<Fingerprint, Option<ClaimId>, BuildFingerprintHasher>,
     /// New claims, each with the items that it owns.
     pub(crate) made: Vec<(ClaimId, Arc<Batch>, Vec<usize>)>,
-    /// Claims whose rows are written: new and extended ones.
-    pub(crate) granted: BTreeSet<ClaimId>,
+    /// Claims whose rows are written: new ones, extended ones, and those that are settled in part.
+    pub(crate) changed: BTreeSet<ClaimId>,
     /// Claims that are settled.
     pub(crate) gone: BTreeSet<ClaimId>,
 }
 
 impl ClaimChanges {
     pub(crate) fn is_empty(&self) -> bool {
-        self.owners.is_empty() && self.granted.is_empty() && self.gone.is_empty()
+        self.owners.is_empty() && self.changed.is_empty() && self.gone.is_empty()
     }
 }
 
@@ -55,9 +57,10 @@ pub(crate) struct Grant {
 /// Which items of a claim an operation settles.
 #[derive(Debug)]
 pub(crate) struct Settled {
+    /// Their indexes in the batch.
     pub(crate) items: Vec<usize>,
-    /// Whether they are all that the claim still holds.
-    pub(crate) all: bool,
+    /// Their places among the claim's items; none if they are all that the claim still holds.
+    pub(crate) places: Option<Vec<u32>>,
 }
 
 /// How a value stands.
@@ -80,13 +83,16 @@ impl PoolDraft {
             Some(owner) => *owner,
             None => self.base.owner(fingerprint)?,
         };
-        Ok(owner.filter(|id| self.state.claims.contains_key(id)))
+        Ok(owner.filter(|id| self.existing(*id).is_some()))
+    }
+
+    fn existing(&self, id: ClaimId) -> Option<&ClaimState> {
+        self.state.claims.get(id, self.now.moment)
     }
 
     /// The claim that owns a value and whose lease runs.
     pub(super) fn running_owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
-        let runs =
-            |id: &ClaimId| self.state.claims.get(id).is_some_and(|claim| !claim.is_lapsed(self.now.moment));
+        let runs = |id: &ClaimId| self.existing(*id).is_some_and(|claim| !claim.is_lapsed(self.now.moment));
         Ok(self.owner(fingerprint)?.filter(runs))
     }
 
@@ -141,24 +147,25 @@ impl PoolDraft {
             deadline: self.now.moment.after(lease),
             nonce,
             items: u32::try_from(claimed.len()).unwrap_or(u32::MAX),
+            settled: RoaringBitmap::new(),
         };
-        Arc::make_mut(&mut self.state.claims).insert(id, Arc::new(claim));
+        self.state.claims.insert(id, claim);
         self.state.next_claim = id + 1;
-        self.claims.granted.insert(id);
+        self.claims.changed.insert(id);
         self.claims.made.push((id, Arc::clone(batch), claimed));
         Ok(Grant { held: Some(Held { id, nonce }), until, verdicts })
     }
 
     /// What a claim says of a value that another one owns.
     fn in_flight(&self, owner: ClaimId) -> ClaimVerdict {
-        let claim = self.state.claims.get(&owner);
+        let claim = self.existing(owner);
         let by = claim.map_or_else(Origin::none, |claim| Origin::clone(&claim.origin));
         ClaimVerdict::InFlight { by, until: claim.map_or(self.time, |claim| claim.until) }
     }
 
     /// The state of a claim, if it exists and the holder knows its nonce.
-    fn claim_of(&self, held: Held) -> Option<&Arc<ClaimState>> {
-        self.state.claims.get(&held.id).filter(|claim| claim.nonce == held.nonce)
+    fn claim_of(&self, held: Held) -> Option<&ClaimState> {
+        self.existing(held.id).filter(|claim| claim.nonce == held.nonce)
     }
 
     /// For each item whether the claim owns its value.
@@ -166,11 +173,7 @@ impl PoolDraft {
         if self.claim_of(held).is_none() {
             return Ok(vec![false; items.len()]);
         }
-        let owns = |index: &usize| match batch.items().get(*index) {
-            Some(item) => Ok(self.owner(item.fingerprint)? == Some(held.id)),
-            None => Ok(false),
-        };
-        items.iter().map(owns).collect()
+        batch.ask_some(items, |fingerprint| Ok(self.owner(fingerprint)? == Some(held.id)))
     }
 
     /// Tracks items that a claim owns. What became of each, in their order.
@@ -228,10 +231,16 @@ impl PoolDraft {
         Ok(released)
     }
 
-    /// The claim goes with its last item.
+    /// The claim goes with its last item; until then it knows which of them are settled.
     fn settle(&mut self, held: Held, settled: &Settled) {
-        if settled.all && self.claim_of(held).is_some() {
-            Arc::make_mut(&mut self.state.claims).remove(&held.id);
+        let Some(claim) = self.claim_of(held) else { return };
+        if let Some(places) = &settled.places {
+            let settled = &claim.settled | RoaringBitmap::from_iter(places);
+            let claim = ClaimState { settled, ..ClaimState::clone(claim) };
+            self.state.claims.insert(held.id, claim);
+            self.claims.changed.insert(held.id);
+        } else {
+            self.state.claims.remove(held.id);
             self.claims.gone.insert(held.id);
         }
     }
@@ -248,7 +257,13 @@ impl PoolDraft {
         items: &[usize],
         lease: Duration,
     ) -> Result<Timestamp> {
-        let owns_any = self.ownership(held, batch, items)?.contains(&true);
+        let mut owns_any = false;
+        for item in items.iter().filter_map(|index| batch.items().get(*index)) {
+            owns_any = self.owner(item.fingerprint)? == Some(held.id);
+            if owns_any {
+                break;
+            }
+        }
         let Some(claim) = self.claim_of(held).filter(|_| owns_any) else {
             let text = "the claim holds none of its items any more: its lease ran out and somebody else took them over";
             return Err(Error::new(ErrorKind::LeaseLost, text));
@@ -256,8 +271,8 @@ impl PoolDraft {
         let until = self.time.saturating_add(lease);
         let deadline = self.now.moment.after(lease);
         let extended = ClaimState { until, lease, deadline, ..ClaimState::clone(claim) };
-        Arc::make_mut(&mut self.state.claims).insert(held.id, Arc::new(extended));
-        self.claims.granted.insert(held.id);
+        self.state.claims.insert(held.id, extended);
+        self.claims.changed.insert(held.id);
         Ok(until)
     }
 }

@@ -53,14 +53,16 @@ pub(super) struct Claims {
 
 struct ClaimModel {
     id: u64,
-    /// None if nothing of it is held any more, and while the store is being reopened.
+    /// None while the store is being reopened.
     guard: Option<Claim>,
     token: Option<ClaimToken>,
     items: Vec<Item>,
     /// The index of each item for the guard.
     indexes: Vec<usize>,
-    /// Whether each item is neither confirmed nor released through the guard.
+    /// Whether each item is neither confirmed nor released.
     open: Vec<bool>,
+    /// Whether it was lost when the claim was taken up.
+    lost: Vec<bool>,
     origin: Origin,
     until: Timestamp,
     lease: Duration,
@@ -71,6 +73,11 @@ struct ClaimModel {
 impl ClaimModel {
     fn is_lapsed(&self, clocks: &Clocks) -> bool {
         self.deadline <= clocks.passed
+    }
+
+    /// How many items the guard takes for held.
+    fn held_count(&self) -> usize {
+        self.open.iter().zip(&self.lost).filter(|(open, lost)| **open && !**lost).count()
     }
 
     /// The items that are open, by their place in `items`.
@@ -142,6 +149,7 @@ impl PoolModel {
             guard: Some(claim),
             token: None,
             open: vec![true; items.len()],
+            lost: vec![false; items.len()],
             items,
             indexes,
             origin: origin.clone(),
@@ -197,12 +205,12 @@ impl PoolModel {
             Settle::ConfirmSome(_) | Settle::ReleaseSome(_) => {}
             Settle::Extend { lease_ms } => self.extend(place, &mut guard, *lease_ms, clocks),
             Settle::HandOver => {
-                let Some(token) = guard.into_token() else { return };
+                let token = guard.into_token().unwrap();
                 self.take_up(place, token);
                 return;
             }
         }
-        assert_eq!(guard.held_count(), self.claims.list[place].open_places().len());
+        assert_eq!(guard.held_count(), self.claims.list[place].held_count());
         self.claims.list[place].guard = Some(guard);
         self.forget_settled(place);
     }
@@ -311,14 +319,20 @@ impl PoolModel {
         let owners = &self.claims.owners;
         let claim = &mut self.claims.list[place];
         claim.indexes = (0..claim.items.len()).collect();
-        claim.open = claim.items.iter().map(|item| owners.get(item) == Some(&claim.id)).collect();
-        let verdict = |open: &bool| if *open { ClaimVerdict::Claimed } else { ClaimVerdict::Lost };
-        assert_eq!(guard.verdicts(), claim.open.iter().map(verdict).collect::<Vec<_>>());
-        assert_eq!(guard.until(), claim.until);
+        let is_own = claim.items.iter().map(|item| owners.get(item) == Some(&claim.id));
+        claim.lost = is_own.zip(&claim.open).map(|(is_own, open)| *open && !is_own).collect();
+        let verdict = |(open, lost): (&bool, &bool)| match (open, lost) {
+            (false, _) => ClaimVerdict::Settled,
+            (true, true) => ClaimVerdict::Lost,
+            (true, false) => ClaimVerdict::Claimed,
+        };
+        let verdicts: Vec<ClaimVerdict> = claim.open.iter().zip(&claim.lost).map(verdict).collect();
+        assert_eq!(guard.verdicts(), verdicts);
+        assert_eq!((guard.until(), guard.held_count()), (claim.until, claim.held_count()));
         let keys = guard.keys().map(|(index, key)| (index, key.value().to_owned()));
-        let open = claim.open_places();
-        assert!(keys.eq(open.into_iter().map(|place| (place, claim.items[place].value.clone()))));
-        claim.guard = claim.open.contains(&true).then_some(guard);
+        let held = claim.open_places().into_iter().filter(|place| !claim.lost[*place]);
+        assert!(keys.eq(held.map(|place| (place, claim.items[place].value.clone()))));
+        claim.guard = Some(guard);
     }
 
     /// The store lists these claims, and a filter finds in flight what they own.

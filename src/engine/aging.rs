@@ -1,0 +1,87 @@
+//! Pools in which time makes work: records expire, claims lapse.
+//!
+//! Owns: which of the loaded pools these are, and whose turn it is. Each commit looks at the next of them; after opening
+//! it also looks at one more such pool of the file, so that those age, too, that nobody uses.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use super::Engine;
+use super::codec;
+use super::failure::{StorageResult, contained};
+use super::schema;
+use super::state::PoolState;
+use crate::error::Result;
+use crate::ids::PoolId;
+
+/// Loaded pools that age, and the turns.
+#[derive(Debug)]
+pub(super) struct Aging {
+    ids: BTreeSet<PoolId>,
+    looked_at: PoolId,
+    /// The pools of the file up to this one were looked at; none once all were.
+    visited: Option<PoolId>,
+}
+
+impl Default for Aging {
+    fn default() -> Self {
+        Self { ids: BTreeSet::new(), looked_at: 0, visited: Some(0) }
+    }
+}
+
+impl Aging {
+    /// A pool's state changed, or it was loaded.
+    pub(super) fn set(&mut self, state: &PoolState) {
+        if state.policy.retention.is_some() || !state.claims.is_empty() {
+            self.ids.insert(state.id);
+        } else {
+            self.ids.remove(&state.id);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: PoolId) {
+        self.ids.remove(&id);
+    }
+
+    /// Whose turn it is.
+    pub(super) fn next(&mut self) -> Option<PoolId> {
+        let behind = (Bound::Excluded(self.looked_at), Bound::Unbounded);
+        let next = self.ids.range(behind).next().or_else(|| self.ids.first()).copied()?;
+        self.looked_at = next;
+        Some(next)
+    }
+}
+
+impl Engine {
+    /// Loads the next aging pool of the file, until there is none.
+    pub(super) fn visit_next_pool(&self) {
+        let Some(visited) = self.aging.lock().visited else { return };
+        // A failure to look is no failure of the commit: whoever uses the pool hears of it.
+        let next = self.next_aging_on_disk(visited).ok().flatten();
+        if let Some(id) = next {
+            let _ = self.view(id);
+        }
+        self.aging.lock().visited = next;
+    }
+
+    /// The first pool of the file behind this one that has a retention or claims.
+    fn next_aging_on_disk(&self, visited: PoolId) -> Result<Option<PoolId>> {
+        contained("looking at a pool", || {
+            let snapshot = self.snapshot()?;
+            let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(None) };
+            let claims = snapshot.table(schema::CLAIMS)?;
+            for row in pools.range((Bound::Excluded(visited), Bound::Unbounded)).storage()? {
+                let (id, row) = row.storage()?;
+                let id = id.value();
+                let has_claims = match &claims {
+                    Some(claims) => claims.range((id, 0)..=(id, u64::MAX)).storage()?.next().is_some(),
+                    None => false,
+                };
+                if has_claims || codec::decode_pool(id, row.value())?.retention.is_some() {
+                    return Ok(Some(id));
+                }
+            }
+            Ok(None)
+        })
+    }
+}
