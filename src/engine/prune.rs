@@ -19,7 +19,6 @@ use super::write::{self, write_head};
 use crate::error::Result;
 use crate::ids::{PoolId, RecordId};
 use crate::model::PruneReport;
-use crate::time::Timestamp;
 
 /// A dead head is cut off when it has at least so many records, and more than are live in the pool.
 const CUT_MIN_RECORDS: u32 = 1_024;
@@ -96,17 +95,6 @@ impl Engine {
     }
 }
 
-/// Whether a whole segment of a pool has expired.
-pub(super) fn is_due(state: &PoolState, now: Timestamp) -> bool {
-    let Some(horizon) = state.horizon(now) else { return false };
-    match state.segments.as_slice() {
-        // Where the next one begins, the first one ends.
-        [_, next, ..] => next.base_time <= horizon,
-        [only] => state.last_time <= horizon && only.first_id < state.next_id,
-        [] => false,
-    }
-}
-
 /// A commit's share of giving back space.
 pub(super) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
     let may_have_died = !draft.dirty_deletions.is_empty()
@@ -136,6 +124,12 @@ pub(super) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Re
 }
 
 impl PoolState {
+    /// Whether the watermark has passed all records that there are.
+    pub(super) fn is_dead(&self) -> bool {
+        let holds_records = self.segments.first().is_some_and(|first| first.first_id < self.next_id);
+        holds_records && self.watermark >= self.next_id
+    }
+
     /// Whether the watermark has passed a whole segment.
     pub(super) fn first_segment_is_dead(&self) -> bool {
         self.segments.len() > 1 && self.watermark >= self.end_of(0)
@@ -156,8 +150,7 @@ impl PoolState {
 
     /// When the last record of a pool has died, all its segments go, and a new one begins. Whether that was so.
     pub(super) fn start_over_if_dead(&mut self) -> bool {
-        let holds_records = self.segments.first().is_some_and(|first| first.first_id < self.next_id);
-        let is_dead = holds_records && self.watermark >= self.next_id;
+        let is_dead = self.is_dead();
         if is_dead {
             self.start_over();
         }

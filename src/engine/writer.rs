@@ -14,7 +14,6 @@ use redb::{CommitError, WriteTransaction};
 use super::batch::Batch;
 use super::draft::{Firsts, PoolDraft};
 use super::failure::{StorageResult, contained};
-use super::prune;
 use super::queue::Weight;
 use super::state::PoolState;
 use super::write::{self, Written};
@@ -293,8 +292,19 @@ impl Engine {
     fn next_aged(&self, now: Reading) -> Option<PoolId> {
         self.visit_next_pool();
         let id = self.aging.lock().next()?;
-        let published = self.published.read();
-        let state = published.pools.get(&id)?.as_ref()?;
-        (prune::is_due(state, now.time) || state.claims.may_sweep(now.moment)).then_some(id)
+        let state = self.published.read().pools.get(&id)?.clone()?;
+        let is_due = state.claims.may_sweep(now.moment) || self.has_expired_segment(&state, now);
+        is_due.then_some(id)
+    }
+
+    /// Whether all records of some segment have expired.
+    fn has_expired_segment(&self, state: &PoolState, now: Reading) -> bool {
+        let may_have = |horizon| state.segments.first().is_some_and(|first| first.base_time <= horizon);
+        if !state.horizon(now.time).is_some_and(may_have) {
+            return false;
+        }
+        // A failure to look is no failure of the commit: whoever uses the pool hears of it.
+        let view = self.view_at(state.id, now.time);
+        view.is_ok_and(|view| view.state.first_segment_is_dead() || view.state.is_dead())
     }
 }
