@@ -13,6 +13,7 @@ use std::time::Duration;
 use datapool_store::testing::{self, Disk, Sizes};
 use datapool_store::{
     DataPoolStore, Durability, ErrorKind, ImportOptions, Key, Mode, Pool, RecordFilter, Result, StoreOptions,
+    Verdict,
 };
 
 use crate::support::{self, ORDERS};
@@ -213,25 +214,32 @@ enum Call {
     Track(u32, u32),
     Delete(u32, u32),
     Import(u32, u32),
+    /// Claims, then confirms.
+    Claim(u32, u32),
+    Prune,
     Clear,
 }
 
-/// Reaches tails, folds, seals, deletions, imports and the dropping of segments.
-const CALLS: [Call; 14] = [
+/// Reaches tails, folds, seals, deletions, imports, claims and the dropping of segments.
+const CALLS: [Call; 18] = [
     Call::Track(0, 5),
     Call::Track(3, 12),
     Call::Track(12, 30),
     Call::Delete(4, 8),
+    Call::Claim(2, 10),
     Call::Track(6, 40),
     Call::Import(50, 90),
     Call::Track(80, 160),
     Call::Delete(60, 130),
+    Call::Prune,
+    Call::Claim(100, 130),
     Call::Track(160, 165),
     Call::Clear,
     Call::Track(0, 10),
     Call::Track(10, 90),
     Call::Track(90, 95),
     Call::Delete(0, 50),
+    Call::Claim(20, 70),
 ];
 
 fn value(number: u32) -> String {
@@ -241,10 +249,11 @@ fn value(number: u32) -> String {
 impl Call {
     fn values(self) -> Vec<String> {
         match self {
-            Self::Track(from, to) | Self::Delete(from, to) | Self::Import(from, to) => {
-                (from..to).map(value).collect()
-            }
-            Self::Clear => Vec::new(),
+            Self::Track(from, to)
+            | Self::Delete(from, to)
+            | Self::Import(from, to)
+            | Self::Claim(from, to) => (from..to).map(value).collect(),
+            Self::Prune | Self::Clear => Vec::new(),
         }
     }
 
@@ -265,6 +274,13 @@ impl Call {
                 let file = format!("value,entity_type_id\n{rows}");
                 pool.import_csv(file.as_bytes(), &ImportOptions::new()).map(drop)
             }
+            Self::Claim(..) => {
+                let key = |value: &'_ String| Key::new(ORDERS, value.clone());
+                let lease = std::time::Duration::from_mins(1);
+                let mut claim = pool.claim(&values, key, &support::origin(), lease)?;
+                claim.confirm()?.all_confirmed()
+            }
+            Self::Prune => pool.prune().map(drop),
             Self::Clear => pool.clear().map(drop),
         }
     }
@@ -272,8 +288,9 @@ impl Call {
     /// What is live after it.
     fn model(self, mut live: Values) -> Values {
         match self {
-            Self::Track(..) | Self::Import(..) => live.extend(self.values()),
+            Self::Track(..) | Self::Import(..) | Self::Claim(..) => live.extend(self.values()),
             Self::Delete(..) => live.retain(|value| !self.values().contains(value)),
+            Self::Prune => {}
             Self::Clear => live.clear(),
         }
         live
@@ -366,6 +383,20 @@ fn reopened_it_has_what_it_must(run: &Run, context: &str) {
             run.live, run.pending
         );
         answers_are_those_of(&pool, &found, context);
+        // Whatever claim is left holds values that are not tracked, and ends.
+        for claim in pool.claims().unwrap() {
+            assert!(claim.items > 0, "{claim:?}, {context}");
+        }
+        let asked: Vec<String> = (0..170).map(value).collect();
+        let key = |value: &'_ String| Key::new(ORDERS, value.clone());
+        let verdicts = pool.dedupe(Mode::Filter, &asked, key, &support::origin()).unwrap();
+        for (value, verdict) in asked.iter().zip(verdicts.as_slice()) {
+            assert_eq!(
+                *verdict == Verdict::Duplicate,
+                found.contains(value),
+                "{value}: {verdict:?}, {context}"
+            );
+        }
         assert_eq!(support::track(&pool, &["after all"]), 1);
         assert!(support::has(&pool, "after all"));
     }
