@@ -12,7 +12,7 @@ use datapool_store::{
     ManualClock, Mode, NewPool, OnDuplicate, Origin, Pool, PruneReport, RecordFilter, Verdict, limits,
 };
 
-use crate::support::{self, ORDERS, has, track, values};
+use crate::support::{self, ORDERS, StoreFile, has, track, values};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -251,14 +251,8 @@ fn setting_the_clock_neither_ends_nor_stretches_a_lease() {
 
 #[test]
 fn after_reopening_a_lease_runs_on_the_wall_clock_and_is_never_longer_than_it_was() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("pools.redb");
-    let clock = support::clock();
-    let options = support::options().clock(clock.clone());
-    let open = || {
-        let store = testing::open(&path, &options, Sizes::SMALL).unwrap();
-        (store.get_or_create_pool("orders").unwrap(), store)
-    };
+    let file = StoreFile::new();
+    let (clock, open) = (&file.clock, || file.open_orders());
     let (pool, store) = open();
     let token = claim(&pool, "run 1", &["a"]).into_token().unwrap();
     let start = clock.now();
@@ -462,9 +456,8 @@ fn a_dropped_claim_that_was_taken_up_releases_and_a_second_token_finds_nothing()
 /// After reopening, ids of claims may be given again; an old token must not fit a new claim.
 #[test]
 fn a_token_of_a_settled_claim_fits_no_later_claim_of_the_same_id() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("pools.redb");
-    let open = || testing::open(&path, &support::options().clock(support::clock()), Sizes::SMALL).unwrap();
+    let file = StoreFile::new();
+    let open = || file.open();
     let store = open();
     let pool = store.get_or_create_pool("orders").unwrap();
     let token = claim(&pool, "run 1", &["a"]).into_token().unwrap();
@@ -562,14 +555,8 @@ fn pruning_sweeps_large_claims_to_the_end() {
 /// Sweeping begins with the first items: whatever happens then, the claim must not live on without them.
 #[test]
 fn a_claim_past_its_hour_is_gone_for_everybody_whether_swept_or_not() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("pools.redb");
-    let clock = support::clock();
-    let options = support::options().clock(clock.clone());
-    let open = || {
-        let store = testing::open(&path, &options, Sizes::SMALL).unwrap();
-        (store.get_or_create_pool("orders").unwrap(), store)
-    };
+    let file = StoreFile::new();
+    let (clock, open) = (&file.clock, || file.open_orders());
     let (pool, store) = open();
     let many: Vec<String> = (0..10_000).map(|number| format!("v{number}")).collect();
     let mut late = pool.claim(&many, |v| Key::new(ORDERS, v.as_str()), &runner("run 1"), MINUTE).unwrap();
@@ -594,11 +581,8 @@ fn a_claim_past_its_hour_is_gone_for_everybody_whether_swept_or_not() {
 /// After reopening, nobody touches the pool: others' writes sweep and prune it all the same.
 #[test]
 fn claims_and_expired_records_of_a_pool_that_nobody_opened_are_given_back() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("pools.redb");
-    let clock = support::clock();
-    let options = support::options().clock(clock.clone());
-    let open = || testing::open(&path, &options, Sizes::SMALL).unwrap();
+    let file = StoreFile::new();
+    let (clock, open) = (&file.clock, || file.open());
     {
         let store = open();
         let pool = store.create_pool(NewPool::new("orders").retention(MINUTE)).unwrap();

@@ -10,7 +10,7 @@ use datapool_store::{
     Verdict, limits,
 };
 
-use crate::support::{self, ORDERS, has, track, values};
+use crate::support::{self, ORDERS, StoreFile, has, track, values};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -96,11 +96,8 @@ fn an_expired_value_is_new_again_wherever_its_record_lies() {
 
 #[test]
 fn what_expired_never_returns_whatever_happens_to_retention_and_clock() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("pools.redb");
-    let clock = support::clock();
-    let options = support::options().clock(clock.clone());
-    let open = || testing::open(&path, &options, Sizes::SMALL).unwrap();
+    let file = StoreFile::new();
+    let (clock, open) = (&file.clock, || file.open());
     let store = open();
     let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
     track(&pool, &numbered(0..30));
@@ -317,9 +314,8 @@ fn an_import_larger_than_the_capacity_leaves_its_last_rows() {
 
 #[test]
 fn lowering_the_capacity_evicts_in_the_same_commit_and_raising_it_brings_nothing_back() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("pools.redb");
-    let open = || testing::open(&path, &support::options(), Sizes::SMALL).unwrap();
+    let file = StoreFile::new();
+    let open = || file.open();
     let store = open();
     let pool = store.get_or_create_pool("orders").unwrap();
     track(&pool, &numbered(0..150));

@@ -111,6 +111,29 @@ pub(crate) fn measured_store(options: &StoreOptions) -> (Memory, DataPoolStore) 
     (disk, store)
 }
 
+/// A store of small sizes in a file, under a clock, for tests that open it again.
+pub(crate) struct StoreFile {
+    directory: tempfile::TempDir,
+    pub(crate) clock: ManualClock,
+}
+
+impl StoreFile {
+    pub(crate) fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), clock: clock() }
+    }
+
+    pub(crate) fn open(&self) -> DataPoolStore {
+        let path = self.directory.path().join("pools.redb");
+        testing::open(&path, &options().clock(self.clock.clone()), Sizes::SMALL).unwrap()
+    }
+
+    /// The pool "orders", and the store.
+    pub(crate) fn open_orders(&self) -> (Pool, DataPoolStore) {
+        let store = self.open();
+        (store.get_or_create_pool("orders").unwrap(), store)
+    }
+}
+
 /// Numbers that look random and are the same in each run.
 pub(crate) struct Numbers(u64);
 
