@@ -1,60 +1,101 @@
-//! Proves that cursors and scans stay right while other threads insert and delete: what is there throughout appears
-//! exactly once and in order, and a scan shows nothing that came after its start.
+//! Proves that cursors and scans stay right while other threads insert and delete and records expire: what is there
+//! throughout appears exactly once and in order, and a scan shows nothing that came after its start.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use datapool_store::{Pool, Record, RecordFilter, RecordId, RecordQuery, RecordSort};
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{
+    ManualClock, NewPool, Pool, Record, RecordFilter, RecordId, RecordQuery, RecordSort, Timestamp,
+};
 
-use crate::support::{small_pool, track};
+use crate::support::{self, track};
 
 /// How many records stay throughout; between any two of them lie ten that come and go.
 const STABLE: usize = 120;
 /// How often each reader goes through everything.
 const ROUNDS: usize = 8;
 
-/// A pool with stable records among others, and the ids of both.
-fn pool() -> (Pool, BTreeSet<RecordId>, Vec<RecordId>) {
-    let pool = small_pool();
-    for n in 0..STABLE {
-        track(&pool, &[format!("stable {n}")]);
-        track(&pool, &(0..10).map(|m| format!("early {n} {m}")).collect::<Vec<_>>());
-    }
-    let all: Vec<Record> = pool.scan(&RecordFilter::new()).unwrap().map(Result::unwrap).collect();
-    let (stable, others): (Vec<Record>, Vec<Record>) =
-        all.into_iter().partition(|r| r.value.starts_with("stable"));
-    (pool, stable.iter().map(|r| r.id).collect(), others.iter().map(|r| r.id).collect())
+/// How many records there are in the beginning that expire one by one, a step of the clock apart.
+const OLD: usize = 1_500;
+const STEP: Duration = Duration::from_millis(1);
+
+/// What the threads share.
+struct Load {
+    pool: Pool,
+    clock: ManualClock,
+    retention: Duration,
+    /// The records that stay throughout.
+    stable: BTreeSet<RecordId>,
+    /// Those between them.
+    early: Vec<RecordId>,
+    /// How many steps the clock may still take before a stable record expires.
+    steps: AtomicUsize,
+    stop: AtomicBool,
 }
 
-/// Adds and deletes until told to stop: early records one by one, and its own by value and by id.
-fn churn(pool: &Pool, writer: usize, early: &[RecordId], stop: &AtomicBool) {
-    let mut round = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let values: Vec<String> = (0..7).map(|n| format!("churn {writer} {round} {n}")).collect();
-        track(pool, &values);
-        if let Some(id) = early.get(round) {
-            assert_eq!(pool.delete_records(&[*id]).unwrap(), 1);
+impl Load {
+    fn new() -> Self {
+        let clock = support::clock();
+        let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+        let retention = STEP * u32::try_from(OLD).unwrap();
+        let pool = store.create_pool(NewPool::new("orders").retention(retention)).unwrap();
+        for n in 0..OLD {
+            track(&pool, &[format!("old {n}")]);
+            clock.advance(STEP);
         }
-        // All of them, so that the pool stays small however long the readers take.
-        let filter = values.iter().fold(RecordFilter::new(), RecordFilter::value);
-        assert_eq!(pool.delete_where(&filter).unwrap(), 7);
-        round += 1;
+        for n in 0..STABLE {
+            track(&pool, &[format!("stable {n}")]);
+            track(&pool, &(0..10).map(|m| format!("early {n} {m}")).collect::<Vec<_>>());
+        }
+        let ids = |prefix: &str| -> Vec<RecordId> {
+            let all = pool.scan(&RecordFilter::new()).unwrap().map(Result::unwrap);
+            all.filter(|record| record.value.starts_with(prefix)).map(|record| record.id).collect()
+        };
+        let (stable, early) = (ids("stable").into_iter().collect(), ids("early"));
+        let (steps, stop) = (AtomicUsize::new(OLD - 1), AtomicBool::new(false));
+        Self { pool, clock, retention, stable, early, steps, stop }
+    }
+
+    /// Adds and deletes until told to stop: early records one by one, and its own by value and by id. Lets records expire.
+    fn churn(&self, writer: usize, early: &[RecordId]) {
+        let mut round = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let values: Vec<String> = (0..7).map(|n| format!("churn {writer} {round} {n}")).collect();
+            track(&self.pool, &values);
+            if let Some(id) = early.get(round) {
+                assert_eq!(self.pool.delete_records(&[*id]).unwrap(), 1);
+            }
+            let take_step = |left: usize| left.checked_sub(1);
+            if self.steps.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_step).is_ok() {
+                self.clock.advance(STEP);
+            }
+            // All of them, so that the pool stays small however long the readers take.
+            let filter = values.iter().fold(RecordFilter::new(), RecordFilter::value);
+            assert_eq!(self.pool.delete_where(&filter).unwrap(), 7);
+            round += 1;
+        }
+    }
+
+    /// Records that were created before have expired by now.
+    fn horizon(&self) -> Timestamp {
+        self.clock.now().saturating_sub(self.retention)
     }
 }
 
 /// Runs readers while two writers churn.
-fn under_load(reader: impl Fn(&Pool, &BTreeSet<RecordId>) + Sync) {
-    let (pool, stable, early) = pool();
-    let stop = AtomicBool::new(false);
-    let (first, second) = early.split_at(early.len() / 2);
+fn under_load(reader: impl Fn(&Load) + Sync) {
+    let load = Load::new();
+    let (first, second) = load.early.split_at(load.early.len() / 2);
     std::thread::scope(|scope| {
         let writers = [(0, first), (1, second)].map(|(writer, early)| {
-            let (pool, stop) = (&pool, &stop);
-            scope.spawn(move || churn(pool, writer, early, stop))
+            let load = &load;
+            scope.spawn(move || load.churn(writer, early))
         });
-        let readers = [(); 2].map(|()| scope.spawn(|| (0..ROUNDS).for_each(|_| reader(&pool, &stable))));
+        let readers = [(); 2].map(|()| scope.spawn(|| (0..ROUNDS).for_each(|_| reader(&load))));
         let outcomes = readers.map(std::thread::ScopedJoinHandle::join);
-        stop.store(true, Ordering::Relaxed);
+        load.stop.store(true, Ordering::Relaxed);
         for outcome in outcomes {
             outcome.unwrap();
         }
@@ -62,6 +103,7 @@ fn under_load(reader: impl Fn(&Pool, &BTreeSet<RecordId>) + Sync) {
             writer.join().unwrap();
         }
     });
+    assert!(load.steps.into_inner() < OLD - 1, "nothing expired meanwhile");
 }
 
 /// Ids in the order they came: strictly in that order, and all stable ones among them.
@@ -76,7 +118,7 @@ fn assert_once_and_in_order(mut ids: Vec<RecordId>, sort: RecordSort, stable: &B
 
 #[test]
 fn cursors_show_what_stays_exactly_once_while_others_come_and_go() {
-    under_load(|pool, stable| {
+    under_load(|Load { pool, stable, .. }| {
         for sort in [RecordSort::Ascending, RecordSort::Descending] {
             let newest = pool.records(&RecordQuery::new().sort(RecordSort::Descending).per_page(1)).unwrap();
             let newest = newest.data[0].id;
@@ -98,11 +140,18 @@ fn cursors_show_what_stays_exactly_once_while_others_come_and_go() {
 
 #[test]
 fn scans_show_what_stays_exactly_once_and_nothing_newer_than_their_start() {
-    under_load(|pool, stable| {
+    under_load(|load| {
+        let Load { pool, stable, .. } = load;
         for filter in [RecordFilter::new(), RecordFilter::new().entity_type_id(37).flow_run_id("run 1")] {
+            let expired = load.horizon();
             let scan = pool.scan(&filter).unwrap();
             let marker = track(pool, &["newer"]);
-            let ids: Vec<RecordId> = scan.map(|record| record.unwrap()).map(|record| record.id).collect();
+            let records: Vec<Record> = scan.map(Result::unwrap).collect();
+            assert!(
+                records.iter().all(|record| record.created_at > expired),
+                "a scan shows an expired record"
+            );
+            let ids: Vec<RecordId> = records.iter().map(|record| record.id).collect();
             assert_once_and_in_order(ids, RecordSort::Ascending, stable);
             let ids: Vec<RecordId> =
                 pool.scan(&filter).unwrap().rev().map(|record| record.unwrap().id).collect();
@@ -119,7 +168,7 @@ fn scans_show_what_stays_exactly_once_and_nothing_newer_than_their_start() {
 
 #[test]
 fn both_ends_of_a_scan_meet_once_while_others_come_and_go() {
-    under_load(|pool, stable| {
+    under_load(|Load { pool, stable, .. }| {
         let mut scan = pool.scan(&RecordFilter::new()).unwrap();
         let (mut front, mut back) = (Vec::new(), Vec::new());
         loop {
@@ -139,7 +188,7 @@ fn both_ends_of_a_scan_meet_once_while_others_come_and_go() {
 
 #[test]
 fn a_scan_and_a_cursor_end_well_when_everything_is_cleared_on_the_way() {
-    let (pool, stable, _) = pool();
+    let Load { pool, stable, .. } = Load::new();
     let mut scan = pool.scan(&RecordFilter::new()).unwrap();
     let page = pool.records(&RecordQuery::new().per_page(10)).unwrap();
     let first: Vec<RecordId> = scan.by_ref().take(3).map(|record| record.unwrap().id).collect();
