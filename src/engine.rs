@@ -66,7 +66,7 @@ use self::write::WriterPool;
 use self::writer::Job;
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
-use crate::options::Durability;
+use crate::options::{Durability, Recovery};
 use crate::time::Clock;
 
 /// One open file.
@@ -77,6 +77,7 @@ pub(crate) struct Engine {
     hash_key: HashKey,
     clock: Clock,
     durability: Durability,
+    recovery: Recovery,
     published: RwLock<Published>,
     queue: Queue<Job>,
     writer: Mutex<WriterCore>,

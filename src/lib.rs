@@ -160,7 +160,7 @@ pub use crate::model::{
     ClaimInfo, ClaimOutcome, ClaimToken, ClaimVerdict, CompositeKey, Confirmation, DataPool, EntityType,
     Flow, FlowRun, FlowStep, Included, Key, NewPool, Origin, PoolUpdate, PruneReport, Record, Registered,
 };
-pub use crate::options::{Durability, IfMissing, StoreOptions};
+pub use crate::options::{Durability, IfMissing, Recovery, StoreOptions};
 pub use crate::pool::{Pool, PoolSnapshot};
 pub use crate::query::{
     AttributeUse, Blocks, Cursor, Explanation, ListUse, Page, PageLinks, PageMeta, PoolFilter, PoolInclude,

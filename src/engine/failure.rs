@@ -19,7 +19,14 @@ impl<T, E: Into<redb::Error>> StorageResult<T> for Result<T, E> {
     }
 }
 
+/// What is said when the observer of a recovery stopped it.
+pub(super) const REPAIR_STOPPED: &str =
+    "opening was stopped by the observer of the recovery; the store can be opened again";
+
 fn translate(error: redb::Error) -> Error {
+    if matches!(error, redb::Error::RepairAborted) {
+        return Error::new(ErrorKind::Cancelled, REPAIR_STOPPED);
+    }
     let kind = match &error {
         redb::Error::Corrupted(_)
         | redb::Error::TableTypeMismatch { .. }

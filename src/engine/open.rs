@@ -16,14 +16,14 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, T
 
 use super::Engine;
 use super::database::OpenDatabase;
-use super::failure::{StorageResult, contained};
+use super::failure::{self, StorageResult, contained};
 use super::fingerprint::HashKey;
 use super::queue::Queue;
 use super::schema::{self, FORMAT_VERSION, Geometry, Tuning};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{directory_of, sync_directory};
-use crate::options::{IfMissing, StoreOptions};
+use crate::options::{IfMissing, RepairObserver, StoreOptions};
 use crate::time::Clock;
 
 /// Where a store lives.
@@ -49,6 +49,13 @@ impl Engine {
         }
         let mut builder = Builder::new();
         builder.set_cache_size(options.cache_size);
+        if let Some(RepairObserver(observer)) = options.on_repair.clone() {
+            builder.set_repair_callback(move |session| {
+                if observer(session.progress()).is_break() {
+                    session.abort();
+                }
+            });
+        }
         // The file may be new: its name must survive a loss of power as well as its bytes.
         let directory = match place {
             Place::Path(path) if !path.exists() => Some(directory_of(path)),
@@ -76,6 +83,7 @@ impl Engine {
             hash_key: HashKey::new(meta.hash_key),
             clock: Clock::new(options.clock.clone()),
             durability: options.durability,
+            recovery: options.recovery,
             published: RwLock::default(),
             queue: Queue::default(),
             writer: Mutex::default(),
@@ -111,6 +119,7 @@ fn cannot_open(path: &Path, error: DatabaseError) -> Error {
     let name = path.display();
     match error {
         DatabaseError::DatabaseAlreadyOpen => already_open(path),
+        DatabaseError::RepairAborted => Error::new(ErrorKind::Cancelled, failure::REPAIR_STOPPED),
         DatabaseError::Storage(redb::StorageError::Io(error)) if is_refusal(&error) => {
             Error::io(format_args!("opening {name}"), error)
         }

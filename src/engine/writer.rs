@@ -21,7 +21,7 @@ use super::{Engine, Published, WriterCore};
 use crate::dedupe::{Mode, Verdicts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
-use crate::options::Durability;
+use crate::options::{Durability, Recovery};
 use crate::time::Reading;
 
 /// What a caller wants done: decides against the group's drafts; keeps its own answer. None for a caller that runs
@@ -145,7 +145,9 @@ impl Engine {
     /// Begins a transaction that is on disk when it is committed.
     fn begin_durable(&self) -> Result<WriteTransaction> {
         self.check_writable()?;
-        self.db.get()?.begin_write().storage()
+        let mut txn = self.db.get()?.begin_write().storage()?;
+        txn.set_quick_repair(self.recovery == Recovery::Instant);
+        Ok(txn)
     }
 
     /// Begins a transaction of the store's durability.

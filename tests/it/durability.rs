@@ -6,14 +6,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
-    DataPoolStore, Durability, ErrorKind, Key, Mode, NewPool, Pool, PoolQuery, RecordFilter, StoreOptions,
-    Verdict,
+    DataPoolStore, Durability, ErrorKind, Key, Mode, NewPool, Pool, PoolQuery, RecordFilter, Recovery,
+    StoreOptions, Verdict,
 };
 use tempfile::TempDir;
 
@@ -362,6 +364,46 @@ fn a_store_keeps_the_key_and_the_sizes_it_was_made_with() {
             .unwrap();
         assert_eq!(verdicts.new_count(), 0);
         assert_eq!(support::values(&pool), values);
+    }
+}
+
+/// A copy of the disk of an open store is what a crash leaves.
+#[test]
+fn instant_recovery_has_nothing_to_repair_and_rebuilding_says_how_far_it_is() {
+    let crashed = |options: &StoreOptions| {
+        let (disk, store) = support::measured_store(options);
+        let pool = store.get_or_create_pool("orders").unwrap();
+        for number in 0..40 {
+            assert_eq!(support::track(&pool, &[format!("v{number}")]), 1);
+        }
+        store.flush().unwrap();
+        disk.copy()
+    };
+    let has_everything = |store: &DataPoolStore| {
+        let pool = store.pool_named("orders").unwrap();
+        assert_eq!(support::values(&pool).len(), 40);
+        assert_eq!(support::track(&pool, &["v0", "new"]), 1);
+    };
+    let steps = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&steps);
+    let observed = support::options().on_repair_progress(move |share| {
+        heard.lock().unwrap().push(share);
+        ControlFlow::Continue(())
+    });
+    let stopping = support::options().on_repair_progress(|_| ControlFlow::Break(()));
+    for durability in [Durability::Immediate, Durability::Relaxed { flush_every: Duration::from_hours(1) }] {
+        let options = support::options().durability(durability);
+        let image = crashed(&options);
+        let error = testing::on_disk(image.copy(), &stopping, Sizes::SMALL).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        has_everything(&testing::on_disk(image, &observed, Sizes::SMALL).unwrap());
+        let heard = std::mem::take(&mut *steps.lock().unwrap());
+        assert!(
+            !heard.is_empty() && heard.is_sorted() && heard.iter().all(|share| (0.0..=1.0).contains(share))
+        );
+
+        let image = crashed(&options.recovery(Recovery::Instant));
+        has_everything(&testing::on_disk(image, &stopping, Sizes::SMALL).unwrap());
     }
 }
 
