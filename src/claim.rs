@@ -266,7 +266,7 @@ impl Claim {
     /// None if the claim holds nothing.
     pub fn into_token(mut self) -> Option<ClaimToken> {
         let store = self.pool.shared().engine.store_id();
-        let Held { id, nonce } = self.held.take()?;
+        let Held { id, nonce } = self.held.take().filter(|_| !self.open_items().is_empty())?;
         Some(ClaimToken { store, pool: self.pool.id(), claim: id, nonce })
     }
 

@@ -77,7 +77,10 @@ impl Engine {
                     Some(claims) => claims.range((id, 0)..=(id, u64::MAX)).storage()?.next().is_some(),
                     None => false,
                 };
-                if has_claims || codec::decode_pool(id, row.value())?.retention.is_some() {
+                // A damaged row is for those to hear of who use the pool.
+                let ages =
+                    |row: &[u8]| codec::decode_pool(id, row).is_ok_and(|pool| pool.retention.is_some());
+                if has_claims || ages(row.value()) {
                     return Ok(Some(id));
                 }
             }

@@ -27,7 +27,7 @@ use super::tail::TailView;
 use super::view::View;
 use super::write::{store_filter, write_head};
 use super::{Engine, WriterCore};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::time::Timestamp;
 
@@ -77,8 +77,6 @@ impl Engine {
             let view = self.view_at(pool, now)?;
             let txn = self.begin()?;
             let mut import = Import::new(self, &txn, &view, now, present)?;
-            import.state.skip_deleted_head();
-            import.state.start_over_if_dead();
             import.fold_tails()?;
             let (report, mut state, voided) = import.run(source)?;
             drop(view);
@@ -103,14 +101,10 @@ impl Engine {
     fn work_off(&self, core: &mut WriterCore) {
         for _ in 0..WORK_OFF_COMMITS {
             let Some(id) = self.next_due(core) else { return };
-            // The import itself is through. If this fails, the next caller hears of it.
-            match self.work_step(core, id) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => self.forget_work(core, id),
-                Err(_) => {
-                    core.forget();
-                    return;
-                }
+            // The import itself is through. If this fails, whoever uses that pool hears of it.
+            if self.work_step(core, id).is_err() {
+                core.forget();
+                self.forget_work(core, id);
             }
         }
     }
@@ -153,7 +147,9 @@ impl<'a> Import<'a> {
         now: Timestamp,
         present: Present,
     ) -> Result<Self> {
-        let state = PoolState::clone(&base.state);
+        let mut state = PoolState::clone(&base.state);
+        state.skip_deleted_head();
+        state.start_over_if_dead();
         let owned =
             if state.claims.is_empty() { HashSet::default() } else { base.owned()?.into_iter().collect() };
         let time = now.max(state.last_time);

@@ -97,10 +97,10 @@ impl Engine {
             update.capacity.apply_to(&mut pool.capacity);
             let now = self.clock.now();
             pool.updated_at = now.max(pool.updated_at);
-            let mut state = match pool.policy() {
-                policy if policy == old_policy => None,
-                policy => Some(self.under_policy(id, policy, now)?),
-            };
+            let policy = pool.policy();
+            // With a retention the commit stores what has expired, as any other does.
+            let changes_state = policy != old_policy || policy.retention.is_some();
+            let mut state = if changes_state { Some(self.under_policy(id, policy, now)?) } else { None };
             let txn = self.begin()?;
             txn.open_table(schema::POOL_NAMES).storage()?.remove(old_name.as_bytes()).storage()?;
             write_pool(&txn, &pool)?;

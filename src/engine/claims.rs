@@ -389,6 +389,36 @@ mod tests {
         }
     }
 
+    /// The sweep of a lapsed claim is part of anybody's writes; what is wrong with it is not.
+    #[test]
+    fn a_damaged_claim_of_one_pool_fails_no_write_to_another() {
+        use crate::testing::{self, Sizes};
+        use crate::{ErrorKind, Key, ManualClock, Mode, StoreOptions};
+        fn key<'a>(value: &'a &str) -> Key<'a> {
+            Key::new(37, *value)
+        }
+        let clock = ManualClock::starting_at("2013-01-01".parse().unwrap());
+        let options = StoreOptions::new().clock(clock.clone());
+        let store = testing::in_memory(&options, Sizes::SMALL).unwrap();
+        let (damaged, other) =
+            (store.get_or_create_pool("damaged").unwrap(), store.get_or_create_pool("other").unwrap());
+        let lease = Duration::from_mins(1);
+        assert!(damaged.claim(&["a"], key, &Origin::none(), lease).unwrap().into_token().is_some());
+        let txn = store.shared().engine.db.get().unwrap().begin_write().unwrap();
+        let block = [255; 7];
+        txn.open_table(schema::CLAIM_ITEMS).unwrap().insert((damaged.id(), 1, 0), block.as_slice()).unwrap();
+        txn.commit().unwrap();
+        clock.advance(lease + limits::CLAIM_KEPT_AFTER_LEASE);
+        for value in ["b", "c", "d"] {
+            let values = [value];
+            let verdicts = other.dedupe(Mode::Track, &values, key, &Origin::none()).unwrap();
+            assert_eq!(verdicts.new_count(), 1);
+        }
+        let error = damaged.dedupe(Mode::Track, &["b"], key, &Origin::none()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        store.delete_pool(damaged.id()).unwrap();
+    }
+
     #[test]
     fn what_is_left_of_a_lease_after_loading_is_never_longer_than_the_lease() {
         let minute = Duration::from_mins(1);

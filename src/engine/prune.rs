@@ -74,7 +74,8 @@ impl Engine {
             let now = self.clock.now();
             let mut states = Vec::new();
             for id in ids {
-                let view = self.view_at(id, now)?;
+                // One that was deleted meanwhile has nothing to store.
+                let Ok(view) = self.view_at(id, now) else { continue };
                 if view.state.watermark > view.state.stored_watermark {
                     states.push(PoolState::clone(&view.state));
                 }

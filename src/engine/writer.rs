@@ -111,12 +111,26 @@ impl Engine {
         if group.drafts.is_empty() {
             return Ok(());
         }
-        self.add_due_work(core, &mut group);
+        let due = self.due_work(core, &group);
         // Whoever was promised a value must find it promised after a crash, too.
         let has_claims = group.drafts.values().any(|draft| !draft.claims.is_empty());
-        let txn = if has_claims { self.begin_durable()? } else { self.begin()? };
+        let begin = || if has_claims { self.begin_durable() } else { self.begin() };
+        let mut txn = begin()?;
         let incoming = group.drafts.values().map(|draft| draft.new.len()).sum();
-        let mut written = Vec::with_capacity(group.drafts.len());
+        let mut written = Vec::with_capacity(group.drafts.len() + 1);
+        if let Some(draft) = due {
+            let id = draft.state.id;
+            let pool = core.pools.entry(id).or_default();
+            let done = contained("writing", || write::write(&txn, draft, pool, &self.tuning, incoming));
+            if let Ok(done) = done {
+                written.push(done);
+            } else {
+                // The group must not suffer from another pool's damage. Whoever uses that pool hears of it.
+                self.forget_work(core, id);
+                drop(txn);
+                txn = begin()?;
+            }
+        }
         for (id, draft) in group.drafts {
             written.push(write::write(
                 &txn,
@@ -267,15 +281,16 @@ impl Engine {
 
 /// Work that commits do besides what their callers ask for.
 impl Engine {
-    /// A pool that has work left from earlier commits, or in which time made some, gets its turn.
-    fn add_due_work(&self, core: &mut WriterCore, group: &mut Group<'_>) {
+    /// A pool outside the group that has work left from earlier commits, or in which time made some, gets its turn.
+    fn due_work(&self, core: &mut WriterCore, group: &Group<'_>) -> Option<PoolDraft> {
         let waits = |id: &PoolId| !group.drafts.contains_key(id);
-        let due = core.work.iter().copied().find(waits).or_else(|| self.next_aged(group.now));
-        if let Some(id) = due
-            && group.pool(id).is_err()
-        {
-            self.forget_work(core, id);
-        }
+        let due =
+            core.work.iter().copied().find(waits).or_else(|| self.next_aged(group.now).filter(waits))?;
+        let Ok(view) = self.view_at(due, group.now.time) else {
+            self.forget_work(core, due);
+            return None;
+        };
+        Some(PoolDraft::new(view, group.now))
     }
 
     /// A pool with work that is due.

@@ -441,6 +441,22 @@ fn a_claim_that_was_overtaken_says_so_when_it_is_taken_up_and_confirmed() {
 }
 
 #[test]
+fn a_claim_goes_when_two_guards_have_settled_all_of_it_between_them() {
+    let (store, _clock, pool) = ticking_store();
+    let token = claim(&pool, "run 1", &["a", "b", "c"]).into_token().unwrap();
+    let (mut one, mut other) = (store.resume_claim(&token).unwrap(), store.resume_claim(&token).unwrap());
+    one.confirm_items(&[0]).unwrap().all_confirmed().unwrap();
+    assert_eq!(other.release_items(&[1]).unwrap(), 1);
+    one.confirm_items(&[2]).unwrap().all_confirmed().unwrap();
+    assert!(pool.claims().unwrap().is_empty());
+    // To the others it looks as if somebody else had been there.
+    assert_eq!(outcomes(&other.confirm().unwrap()), [(0, "already tracked"), (2, "already tracked")]);
+    assert!(other.into_token().is_none());
+    assert_eq!(outcomes(&one.confirm().unwrap()), [(1, "lost")]);
+    assert_eq!(values(&pool), ["a", "c"]);
+}
+
+#[test]
 fn a_dropped_claim_that_was_taken_up_releases_and_a_second_token_finds_nothing() {
     let (store, _clock, pool) = ticking_store();
     let token = claim(&pool, "run 1", &["a"]).into_token().unwrap();

@@ -256,6 +256,36 @@ fn an_import_sees_no_expired_record() {
     assert_eq!(values(&pool), ["v3", "v80"]);
 }
 
+/// All old segments go as the import begins: what it looks up are those that it fills itself.
+#[test]
+fn an_import_into_a_wholly_expired_pool_sees_its_own_rows_across_segments() {
+    let sizes = Sizes {
+        segment_slots: 1 << 14,
+        chunk_slots: 1 << 12,
+        fold_entries: 4_096,
+        fold_slices: 4,
+        tails_max_entries: 20_000,
+        early_seal_slots: 4_096,
+    };
+    let clock = support::clock();
+    for policy in [OnDuplicate::Skip, OnDuplicate::Fail] {
+        let store = testing::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
+        let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
+        let import = |numbers: &mut dyn Iterator<Item = u32>, policy| {
+            let rows: String = numbers.map(|number| format!("v{number},37\n")).collect();
+            let file = format!("value,entity_type_id\n{rows}");
+            pool.import_csv(file.as_bytes(), &ImportOptions::new().on_duplicate(policy))
+        };
+        import(&mut (0..100_000), OnDuplicate::Add).unwrap();
+        clock.advance(DAY);
+        let twice = import(&mut (0..70_000).chain(0..70_000), policy);
+        match policy {
+            OnDuplicate::Skip => assert_eq!(twice.unwrap().added, 70_000),
+            _ => assert_eq!(twice.unwrap_err().kind(), ErrorKind::AlreadyExists),
+        }
+    }
+}
+
 // ---- Capacity -------------------------------------------------------------------------------------------------
 
 #[test]

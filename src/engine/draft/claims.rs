@@ -234,8 +234,9 @@ impl PoolDraft {
     /// The claim goes with its last item; until then it knows which of them are settled.
     fn settle(&mut self, held: Held, settled: &Settled) {
         let Some(claim) = self.claim_of(held) else { return };
-        if let Some(places) = &settled.places {
-            let settled = &claim.settled | RoaringBitmap::from_iter(places);
+        let places = settled.places.as_ref().map(|places| &claim.settled | RoaringBitmap::from_iter(places));
+        // Two guards of one claim may each settle a part.
+        if let Some(settled) = places.filter(|places| places.len() < u64::from(claim.items)) {
             let claim = ClaimState { settled, ..ClaimState::clone(claim) };
             self.state.claims.insert(held.id, claim);
             self.claims.changed.insert(held.id);
