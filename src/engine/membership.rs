@@ -92,7 +92,6 @@ impl FilterCell {
         self.is_stored
     }
 
-    /// The filter, or that there is none; nothing if it was not looked for yet.
     /// The filter; none if the segment has none that can be used.
     pub(crate) fn get_or_load(
         &self,
