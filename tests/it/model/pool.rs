@@ -347,6 +347,7 @@ impl PoolModel {
         let query = RecordQuery::new().filter(filter.build(&times)).sort(sort).per_page(per_page);
         let mut next = query.clone();
         let mut last: Option<u64> = None;
+        let end_of_tracking = self.next_id + 50;
         loop {
             let mut listed = filter.select(&self.live, &times);
             if sort == RecordSort::Descending {
@@ -370,13 +371,14 @@ impl PoolModel {
             last = page.data.last().map(|record| record.id);
             next = query.clone().cursor(cursor);
             match between {
-                Between::Nothing => {}
                 Between::DeleteLast => {
                     let id = last.unwrap();
                     assert_eq!(self.handle().delete_records(&[id]).unwrap(), 1);
                     assert_eq!(self.forget(|row| row.id == id), 1);
                 }
-                Between::Track => self.track_next_unseen(clocks),
+                // Not for ever: under a capacity there is always an unseen one, and the walk would never end.
+                Between::Track if self.next_id < end_of_tracking => self.track_next_unseen(clocks),
+                Between::Nothing | Between::Track => {}
             }
         }
     }
