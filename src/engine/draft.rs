@@ -138,10 +138,14 @@ impl PoolDraft {
             .map(|(item, _)| item.fingerprint)
             .collect();
         batch.ask_each(|fingerprint| {
-            if tracked.contains(&fingerprint) || self.owner(fingerprint)?.is_none() {
+            if tracked.contains(&fingerprint) {
                 return Ok(Owner::None);
             }
-            Ok(self.running_owner(fingerprint)?.map_or(Owner::Lapsed, |_| Owner::Running))
+            Ok(match self.owner(fingerprint)? {
+                None => Owner::None,
+                Some(id) if self.runs(id) => Owner::Running,
+                Some(_) => Owner::Lapsed,
+            })
         })
     }
 

@@ -91,9 +91,13 @@ impl PoolDraft {
     }
 
     /// The claim that owns a value and whose lease runs.
-    pub(super) fn running_owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
-        let runs = |id: &ClaimId| self.existing(*id).is_some_and(|claim| !claim.is_lapsed(self.now.moment));
-        Ok(self.owner(fingerprint)?.filter(runs))
+    fn running_owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
+        Ok(self.owner(fingerprint)?.filter(|id| self.runs(*id)))
+    }
+
+    /// Whether a claim exists and its lease runs.
+    pub(super) fn runs(&self, id: ClaimId) -> bool {
+        self.existing(id).is_some_and(|claim| !claim.is_lapsed(self.now.moment))
     }
 
     fn first_of(&self, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
