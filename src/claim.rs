@@ -101,6 +101,9 @@ impl Pool {
         let nonce = u128::from_le_bytes(random_bytes()?);
         let grant = engine.submit(weight, move |group| group.pool(id)?.claim(&asked, lease, nonce))?;
         let (held, until, verdicts) = (grant.held, grant.until, grant.verdicts);
+        let duplicates =
+            verdicts.iter().filter(|verdict| matches!(verdict, ClaimVerdict::Duplicate { .. })).count();
+        engine.counters().claim(verdicts.len(), duplicates);
         let standing = |verdict: &ClaimVerdict| match verdict {
             ClaimVerdict::Claimed => Standing::Held,
             _ => Standing::Settled,

@@ -8,20 +8,27 @@
 //! Must not know: the public face, the CSV format.
 
 mod aging;
+mod any_table;
 mod append;
+mod backend;
+mod backup;
 pub(crate) mod batch;
+mod breakdown;
 mod bulk;
 mod catalog;
 mod chunk_set;
 pub(crate) mod claims;
 mod codec;
+mod counters;
 mod database;
 pub(crate) mod draft;
+mod events;
 mod expiry;
 mod failure;
 mod fingerprint;
 mod flusher;
 mod fold;
+mod lifecycle;
 mod liveness;
 mod load;
 mod lookup;
@@ -32,11 +39,15 @@ mod postings;
 mod prune;
 mod queue;
 mod read;
+mod rebuild;
 mod record;
 mod registry;
 pub(crate) mod schema;
+mod session;
 mod state;
+mod stats;
 mod tail;
+mod verify;
 pub(crate) mod view;
 mod write;
 mod writer;
@@ -48,18 +59,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use bulk::{Present, RowSource};
+pub(crate) use counters::Counters;
 use failure::contained;
 pub(crate) use fingerprint::HashKey;
 pub(crate) use flusher::Flusher;
 pub(crate) use open::{Place, random_bytes};
 pub(crate) use queue::Weight;
+pub(crate) use session::{Reader, ReaderKind};
 pub(crate) use writer::Group;
 
 use self::aging::Aging;
-use self::database::OpenDatabase;
+use self::database::closed;
 use self::flusher::FlushSignal;
+use self::open::Opener;
 use self::queue::Queue;
 use self::schema::{Geometry, Tuning};
+use self::session::Session;
 use self::state::PoolState;
 use self::view::{Snapshot, View};
 use self::write::WriterPool;
@@ -89,8 +104,10 @@ pub(crate) struct Engine {
     /// A relaxed commit is not on disk yet.
     unflushed: AtomicBool,
     flush_signal: Arc<FlushSignal>,
-    /// Last, so that it is closed after the snapshots are gone.
-    db: OpenDatabase,
+    counters: Counters,
+    opener: Opener,
+    /// The open file; none while the store is closed. Last, so that it is closed after the snapshots are gone.
+    session: RwLock<Option<Session>>,
 }
 
 /// What readers see: all of one commit.
@@ -123,6 +140,10 @@ impl Engine {
         self.store_id
     }
 
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -144,7 +165,8 @@ impl Engine {
         if let Some(snapshot) = &published.snapshot {
             return Ok(Arc::clone(snapshot));
         }
-        let snapshot = Arc::new(Snapshot::open(self.db.get()?)?);
+        let session = self.session.read();
+        let snapshot = Arc::new(Snapshot::open(session.as_ref().ok_or_else(closed)?)?);
         published.snapshot = Some(Arc::clone(&snapshot));
         Ok(snapshot)
     }
@@ -178,7 +200,8 @@ impl Engine {
 
     /// Hands out `later` from now on, unless a commit or another reader was faster.
     fn keep_view(&self, before: &Arc<View>, later: &Arc<View>) {
-        let mut published = self.published.write();
+        // NOTE: who holds the lock may wait for this view to be dropped; it only saves others some work.
+        let Some(mut published) = self.published.try_write() else { return };
         if let Some(current) = published.views.get_mut(&later.state.id)
             && Arc::ptr_eq(current, before)
         {
@@ -194,6 +217,9 @@ impl Engine {
         let Some(state) = state else { return Err(no_pool(id)) };
         let unfolded = state.unfolded();
         let mut published = self.published.write();
+        if snapshot.is_closed() {
+            return Err(closed());
+        }
         // NOTE: a commit to a pool loads it first, so while there is no entry the pool has not changed since the
         // snapshot was taken; and a deleted pool leaves an entry.
         if let std::collections::hash_map::Entry::Vacant(entry) = published.pools.entry(id) {

@@ -138,11 +138,13 @@ mod files;
 mod ids;
 pub mod limits;
 mod model;
+mod operations;
 mod options;
 mod pool;
 mod query;
 mod registry;
 mod scan;
+mod snapshot;
 mod store;
 #[doc(hidden)]
 pub mod testing;
@@ -157,17 +159,20 @@ pub use crate::dedupe::{Mode, Split, Verdict, Verdicts};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
 pub use crate::model::{
-    ClaimInfo, ClaimOutcome, ClaimToken, ClaimVerdict, CompositeKey, Confirmation, DataPool, EntityType,
-    Flow, FlowRun, FlowStep, Included, Key, NewPool, Origin, PoolUpdate, PruneReport, Record, Registered,
+    BackupReport, ClaimInfo, ClaimOutcome, ClaimToken, ClaimVerdict, CompactReport, CompositeKey,
+    Confirmation, DataPool, EntityType, Finding, Flow, FlowRun, FlowStep, GroupSizes, Included, Key, NewPool,
+    Origin, PoolStats, PoolUpdate, Progress, PruneReport, RebuildReport, Record, Registered, SegmentFill,
+    StoreStats, VerifyReport,
 };
-pub use crate::options::{Durability, IfMissing, Recovery, StoreOptions};
-pub use crate::pool::{Pool, PoolSnapshot};
+pub use crate::options::{Access, Durability, IfMissing, Recovery, StoreOptions};
+pub use crate::pool::Pool;
 pub use crate::query::{
     AttributeUse, Blocks, Cursor, Explanation, ListUse, Page, PageLinks, PageMeta, PoolFilter, PoolInclude,
     PoolQuery, PoolSort, RecordFilter, RecordInclude, RecordQuery, RecordSort,
 };
 pub use crate::registry::Registrations;
 pub use crate::scan::Scan;
+pub use crate::snapshot::PoolSnapshot;
 pub use crate::store::DataPoolStore;
 pub use crate::time::{ManualClock, Timestamp};
 

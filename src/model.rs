@@ -4,16 +4,19 @@
 
 mod claim;
 mod key;
+mod operation;
 mod policy;
 mod pool;
 mod pruned;
 mod record;
 mod registered;
+mod stats;
 mod token;
 
 pub use claim::{ClaimInfo, ClaimOutcome, ClaimVerdict, Confirmation};
 pub(crate) use key::check_value;
 pub use key::{CompositeKey, Key};
+pub use operation::{BackupReport, CompactReport, Finding, Progress, RebuildReport, VerifyReport};
 pub(crate) use policy::Policy;
 pub(crate) use pool::Change;
 pub use pool::{DataPool, NewPool, PoolUpdate};
@@ -21,4 +24,5 @@ pub use pruned::PruneReport;
 pub use record::{Included, Origin, Record};
 pub use registered::{EntityType, Flow, FlowRun, FlowStep, Registered};
 pub(crate) use registered::{RegisteredId, RegisteredKind, attributes_of};
+pub use stats::{GroupSizes, PoolStats, SegmentFill, StoreStats};
 pub use token::ClaimToken;

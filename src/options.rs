@@ -1,6 +1,6 @@
 //! How a store is opened.
 //!
-//! Owns: [`StoreOptions`], [`Durability`], [`Recovery`], [`IfMissing`]. Must not know: the engine's internals.
+//! Owns: [`StoreOptions`], [`Access`], [`Durability`], [`Recovery`], [`IfMissing`]. Must not know: the engine's internals.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -64,6 +64,21 @@ pub enum IfMissing {
     Fail,
 }
 
+/// What an open store may do with its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Access {
+    /// Reads and writes; no other handle has the file open. The default.
+    #[default]
+    ReadWrite,
+    /// Only reads; calls that would write answer [`ReadOnly`](crate::ErrorKind::ReadOnly). Any number of handles, in any
+    /// processes, may have the file open so, as long as none has it for writing.
+    ///
+    /// The file must exist and be closed properly: one whose process died must be opened for writing once, to be
+    /// recovered.
+    ReadOnly,
+}
+
 /// Options and flags for opening a store.
 ///
 /// ```no_run
@@ -80,6 +95,7 @@ pub enum IfMissing {
 /// ```
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
+    pub(crate) access: Access,
     pub(crate) durability: Durability,
     pub(crate) recovery: Recovery,
     pub(crate) on_repair: Option<RepairObserver>,
@@ -96,6 +112,7 @@ impl StoreOptions {
     /// Durable on return, a cache of 256 MiB, the system's clock, a random hash key.
     pub fn new() -> Self {
         Self {
+            access: Access::ReadWrite,
             durability: Durability::Immediate,
             recovery: Recovery::Rebuild,
             on_repair: None,
@@ -104,6 +121,13 @@ impl StoreOptions {
             clock: None,
             hash_key: None,
         }
+    }
+
+    /// Whether the store may write. Default: [`Access::ReadWrite`].
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
     }
 
     /// When calls that write return. Default: [`Durability::Immediate`].
@@ -171,8 +195,9 @@ impl StoreOptions {
     /// # Errors
     ///
     /// `AlreadyOpen` if any handle has the file open; `NotAStore`, `UnsupportedFormat` or `Corrupt` if the file
-    /// is something else, newer or damaged (it is left as it was); `NotFound` with [`IfMissing::Fail`]; `Cancelled` by
-    /// the observer of a recovery; `Io` or `Storage` if the system refuses.
+    /// is something else, newer or damaged (it is left as it was); `NotFound` with [`IfMissing::Fail`] or
+    /// [`Access::ReadOnly`]; `ReadOnly` if opening would have to recover the file and may not; `Cancelled` by the
+    /// observer of a recovery; `Io` or `Storage` if the system refuses.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<DataPoolStore> {
         DataPoolStore::open_with(path.as_ref(), self)
     }

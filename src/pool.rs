@@ -6,15 +6,16 @@
 use std::sync::Arc;
 
 use crate::dedupe::{Mode, Verdicts};
-use crate::engine::Weight;
 use crate::engine::batch::{Batch, check_batch_len};
 use crate::engine::draft::Firsts;
 use crate::engine::view::View;
+use crate::engine::{Counters, Weight};
 use crate::error::Result;
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{EntityTypeId, FlowId, PoolId, RecordId};
 use crate::model::{DataPool, Key, Origin, PruneReport, Record};
 use crate::query::{Explanation, Page, RecordFilter, RecordQuery};
 use crate::scan::Scan;
+use crate::snapshot::PoolSnapshot;
 use crate::store::Shared;
 
 /// A cheap handle on one pool. Clones are handles on the same pool; all can be used from any thread.
@@ -31,12 +32,16 @@ impl Pool {
         Self { shared, id }
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
     pub(crate) fn view(&self) -> Result<Arc<View>> {
         self.shared.engine.view(self.id)
+    }
+
+    fn counters(&self) -> &Counters {
+        self.shared.engine.counters()
     }
 
     /// The pool's id.
@@ -59,7 +64,7 @@ impl Pool {
     ///
     /// `InvalidArgument` or `LimitExceeded` for an empty or too long value; `NotFound`.
     pub fn contains(&self, key: Key<'_>) -> Result<bool> {
-        self.view()?.contains(&key)
+        Ok(self.counters().check(self.view()?.contains(&key)?))
     }
 
     /// For each key whether its value is in the pool, in order, all as of one moment.
@@ -69,7 +74,7 @@ impl Pool {
     /// As [`contains`](Self::contains), with the [index](crate::Error::item) of the bad key; `LimitExceeded` for
     /// more than 1,048,576 keys.
     pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
-        self.view()?.contains_many(keys)
+        Ok(self.counters().checks(self.view()?.contains_many(keys)?))
     }
 
     /// For each key the record that was first with its value, in order, all as of one moment.
@@ -78,7 +83,7 @@ impl Pool {
     ///
     /// As [`contains_many`](Self::contains_many).
     pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
-        self.view()?.lookup(keys)
+        Ok(self.counters().lookups(self.view()?.lookup(keys)?))
     }
 
     /// Asks which items of a batch are new and, unless the mode is [`Mode::Filter`], tracks those that are.
@@ -146,11 +151,13 @@ impl Pool {
         origin.check()?;
         let engine = &self.shared.engine;
         let batch = Batch::from_keys(engine.hash_key(), items.iter().map(key))?.with_origin(origin);
-        if !mode.tracks() {
-            return engine.decide_only(self.id, mode, batch, firsts);
-        }
         let (id, weight) = (self.id, Weight::of(&batch));
-        engine.submit(weight, move |group| group.pool(id)?.dedupe(mode, &Arc::new(batch), firsts))
+        let verdicts = if mode.tracks() {
+            engine.submit(weight, move |group| group.pool(id)?.dedupe(mode, &Arc::new(batch), firsts))?
+        } else {
+            engine.decide_only(id, mode, batch, firsts)?
+        };
+        Ok(self.counters().verdicts(verdicts))
     }
 
     /// One page of the records that the query's filter takes, with the exact total.
@@ -192,6 +199,27 @@ impl Pool {
         self.view()?.explain(query)
     }
 
+    /// How many records each entity type has, the most first.
+    ///
+    /// Counted from the indexes: the cost grows with the number of entity types, a few milliseconds for ten million
+    /// records.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Corrupt` or `Storage` if reading fails.
+    pub fn entity_type_counts(&self) -> Result<Vec<(EntityTypeId, u64)>> {
+        self.view()?.entity_type_counts()
+    }
+
+    /// How many records each flow tracked, the most first. Records without a flow are not among them.
+    ///
+    /// # Errors
+    ///
+    /// As [`entity_type_counts`](Self::entity_type_counts).
+    pub fn flow_counts(&self) -> Result<Vec<(FlowId, u64)>> {
+        self.view()?.flow_counts()
+    }
+
     /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
     ///
     /// It reads in slices, each as of its own moment, up to the last id at its start: a record that is live
@@ -215,7 +243,7 @@ impl Pool {
     ///
     /// `NotFound`.
     pub fn snapshot(&self) -> Result<PoolSnapshot> {
-        Ok(PoolSnapshot { view: self.view()?, _shared: Arc::clone(&self.shared) })
+        PoolSnapshot::of(self)
     }
 
     /// Deletes records by id. How many there were: unknown and deleted ids count nothing and are no error.
@@ -279,72 +307,5 @@ impl Pool {
     /// `NotFound`; `OutcomeUnknown` or `Storage`: what was given back before stays so.
     pub fn prune(&self) -> Result<PruneReport> {
         self.shared.engine.prune(self.id)
-    }
-}
-
-/// A pool as of one moment. See [`Pool::snapshot`].
-#[derive(Debug, Clone)]
-pub struct PoolSnapshot {
-    view: Arc<View>,
-    _shared: Arc<Shared>,
-}
-
-impl PoolSnapshot {
-    pub(crate) fn view(&self) -> &Arc<View> {
-        &self.view
-    }
-
-    /// Whether a value was in the pool.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::contains`].
-    pub fn contains(&self, key: Key<'_>) -> Result<bool> {
-        self.view.contains(&key)
-    }
-
-    /// For each key whether its value was in the pool, in order.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::contains_many`].
-    pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
-        self.view.contains_many(keys)
-    }
-
-    /// For each key the record that was first with its value, in order.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::lookup`].
-    pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
-        self.view.lookup(keys)
-    }
-
-    /// One page of the records that the query's filter takes, with the exact total.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::records`].
-    pub fn records(&self, query: &RecordQuery) -> Result<Page<Record>> {
-        self.view.page(query)
-    }
-
-    /// How many records the filter takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::count`].
-    pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
-        self.view.count(filter)
-    }
-
-    /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::scan`].
-    pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
-        Scan::over_snapshot(self.clone(), filter.clone())
     }
 }

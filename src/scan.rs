@@ -5,11 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::view::View;
+use crate::engine::{Reader, ReaderKind};
 use crate::error::Result;
 use crate::ids::RecordId;
 use crate::model::Record;
-use crate::pool::{Pool, PoolSnapshot};
+use crate::pool::Pool;
 use crate::query::{RecordFilter, RecordSort};
+use crate::snapshot::PoolSnapshot;
 
 /// How many records a slice reads at once.
 const SLICE_RECORDS: usize = 4_096;
@@ -19,15 +21,19 @@ const FIRST_SLICE_RECORDS: usize = 64;
 #[derive(Debug)]
 enum Source {
     /// Each slice from a fresh view.
-    Pool(Pool),
+    Pool(Pool, Reader),
     /// All of one view. The snapshot keeps the store open.
     Snapshot(PoolSnapshot),
+    /// There is nothing left to read.
+    Done,
 }
 
 /// The records that a filter takes, oldest first; newest first with [`rev`](Iterator::rev). Made by
 /// [`Pool::scan`] and [`PoolSnapshot::scan`](crate::PoolSnapshot::scan).
 ///
-/// Each item is a result. After an error there are no more items.
+/// Each item is a result. After an error there are no more items. A scan is open until it has read its last record or is
+/// dropped; while it is, [`compact`](crate::DataPoolStore::compact) and [`verify`](crate::DataPoolStore::verify) answer
+/// `Busy`. Once the store was closed the scan ends with `Closed`, even if the store was opened again.
 #[derive(Debug)]
 #[must_use = "a scan reads nothing until it is iterated"]
 pub struct Scan {
@@ -42,12 +48,13 @@ pub struct Scan {
 
 impl Scan {
     pub(crate) fn over_pool(pool: Pool, filter: RecordFilter) -> Result<Self> {
+        let reader = pool.shared().engine.reader(ReaderKind::Scan)?;
         let view = pool.view()?;
-        Self::new(Source::Pool(pool), &view, filter)
+        Self::new(Source::Pool(pool, reader), &view, filter)
     }
 
     pub(crate) fn over_snapshot(snapshot: PoolSnapshot, filter: RecordFilter) -> Result<Self> {
-        let view = Arc::clone(snapshot.view());
+        let view = Arc::clone(snapshot.view()?);
         Self::new(Source::Snapshot(snapshot), &view, filter)
     }
 
@@ -60,22 +67,27 @@ impl Scan {
 
     /// Reads the next slice from one end of what is left.
     fn read(&mut self, sort: RecordSort) -> Result<Vec<Record>> {
-        if self.ids.is_empty() {
+        let (limit, ids) = (self.slice, std::mem::take(&mut self.ids));
+        self.slice = SLICE_RECORDS;
+        // If reading fails, or gives less than it may, there is nothing left.
+        let source = std::mem::replace(&mut self.source, Source::Done);
+        if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let (limit, ids) = (self.slice, self.ids.clone());
-        self.slice = SLICE_RECORDS;
-        // If reading fails, there is nothing left.
-        self.ids = 0..0;
-        let records = match &self.source {
-            Source::Pool(pool) => pool.view()?.slice(&self.filter, ids.clone(), sort, limit)?,
-            Source::Snapshot(snapshot) => snapshot.view().slice(&self.filter, ids.clone(), sort, limit)?,
+        let records = match &source {
+            Source::Pool(pool, reader) => {
+                reader.check_open()?;
+                pool.view()?.slice(&self.filter, ids.clone(), sort, limit)?
+            }
+            Source::Snapshot(snapshot) => snapshot.view()?.slice(&self.filter, ids.clone(), sort, limit)?,
+            Source::Done => return Ok(Vec::new()),
         };
         if let Some(last) = records.last().filter(|_| records.len() == limit) {
             self.ids = match sort {
                 RecordSort::Ascending => last.id + 1..ids.end,
                 RecordSort::Descending => ids.start..last.id,
             };
+            self.source = source;
         }
         Ok(records)
     }

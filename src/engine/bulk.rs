@@ -9,12 +9,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
 use redb::WriteTransaction;
 
 use super::append::append_to_segment;
 use super::batch::Batch;
 use super::claims;
+use super::counters::Work;
+use super::events::{Event, tell};
 use super::failure::StorageResult;
 use super::fingerprint::BuildFingerprintHasher;
 use super::fold::{Entries, Fold, Share, fold_now};
@@ -73,8 +76,9 @@ impl Engine {
         present: Present,
     ) -> Result<BulkReport> {
         self.exclusive(|core| {
-            let now = self.clock.now();
+            let (now, started) = (self.clock.now(), Instant::now());
             let view = self.view_at(pool, now)?;
+            let segments = view.state.segments.len();
             let txn = self.begin()?;
             let mut import = Import::new(self, &txn, &view, now, present)?;
             import.fold_tails()?;
@@ -87,7 +91,10 @@ impl Engine {
             state.evict();
             prune_at_once(&txn, &mut state)?;
             write_head(&txn, &mut state)?;
+            let seals = state.segments.len().saturating_sub(segments) as u64;
             self.commit(txn, |published| self.put_state(published, core, state))?;
+            self.counters.work(Work { seals, ..Work::default() });
+            tell(&Event::Import { pool, rows: report.added, took: started.elapsed() });
             // What the writer remembered of the pool's tail is folded now.
             core.pools.remove(&pool);
             self.work_off(core);
@@ -150,8 +157,11 @@ impl<'a> Import<'a> {
         let mut state = PoolState::clone(&base.state);
         state.skip_deleted_head();
         state.start_over_if_dead();
-        let owned =
-            if state.claims.is_empty() { HashSet::default() } else { base.owned()?.into_iter().collect() };
+        let owned = if state.claims.is_empty() {
+            HashSet::default()
+        } else {
+            base.owners()?.into_iter().map(|(fingerprint, _)| fingerprint).collect()
+        };
         let time = now.max(state.last_time);
         let open = state.segments.len() - 1;
         Ok(Self {
@@ -371,10 +381,8 @@ fn index_portion(txn: &WriteTransaction, portion: Portion, filters: &mut Filters
     fold.write(txn, &state, Share::All)?;
     if whole {
         let fingerprints = fold.fingerprints();
-        let mut filter = Filter::for_segment_of(u32::try_from(fingerprints.len()).unwrap_or(u32::MAX));
-        for (fingerprint, _) in fingerprints {
-            filter.insert(*fingerprint);
-        }
+        let slots = u32::try_from(fingerprints.len()).unwrap_or(u32::MAX);
+        let filter = Filter::of(slots, fingerprints);
         store_filter(txn, state.id, segment.number, &filter)?;
         filters.push((segment.number, filter));
     }

@@ -6,6 +6,7 @@
 //! not exist for anybody, whether it is swept yet or not. Deadlines are of the monotonic clock: they are made from the
 //! grant in the process that granted, and from the wall clock when a pool is loaded.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +76,21 @@ impl Claims {
     /// Whether there is no claim, not even one to sweep.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    /// How many claims are neither settled nor swept.
+    pub(crate) fn len(&self) -> u64 {
+        self.by_id.size() as u64
+    }
+
+    /// Every claim, those that can be swept included.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClaimId, &ClaimState)> {
+        self.by_id.iter().map(|(id, claim)| (*id, &**claim))
+    }
+
+    /// Whether there is such a claim, even if it can be swept.
+    pub(crate) fn contains(&self, id: ClaimId) -> bool {
+        self.by_id.contains_key(&id)
     }
 
     /// A claim, if it exists.
@@ -149,12 +165,36 @@ impl View {
         Ok(table.get((self.state.id, fingerprint)).storage()?.map(|owner| owner.value()))
     }
 
-    /// Every value that a claim owns.
-    pub(super) fn owned(&self) -> Result<Vec<Fingerprint>> {
+    /// Every value that a claim owns, and which claim.
+    pub(super) fn owners(&self) -> Result<Vec<(Fingerprint, ClaimId)>> {
         let pool = self.state.id;
         let Some(table) = self.claimed()? else { return Ok(Vec::new()) };
         let rows = table.range((pool, 0)..=(pool, Fingerprint::MAX)).storage()?;
-        rows.map(|row| Ok(row.storage()?.0.value().1)).collect()
+        let owner = |row: redb::Result<_, _>| {
+            let (key, owner): (redb::AccessGuard<'_, (u64, u128)>, redb::AccessGuard<'_, u64>) =
+                row.storage()?;
+            Ok((key.value().1, owner.value()))
+        };
+        rows.map(owner).collect()
+    }
+
+    /// Whether a claim's first block of items is there: sweeping begins with it.
+    pub(super) fn has_first_block(&self, id: ClaimId) -> Result<bool> {
+        let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? else { return Ok(false) };
+        Ok(table.get((self.state.id, id, 0)).storage()?.is_some())
+    }
+
+    /// The values that each claim was made for, as far as they can be read; without the claims that are half swept.
+    pub(super) fn items_by_claim(&self) -> Result<HashMap<ClaimId, Result<HashSet<Fingerprint>>>> {
+        let mut items = HashMap::new();
+        for (id, claim) in self.state.claims.iter() {
+            if self.has_first_block(id)? {
+                let read = self.items_of_claim(id, claim);
+                let of = |(batch, _): (Batch, _)| batch.items().iter().map(|item| item.fingerprint).collect();
+                items.insert(id, read.map(of));
+            }
+        }
+        Ok(items)
     }
 
     /// The items that a claim was made for, and how each stands.
@@ -292,9 +332,32 @@ pub(super) fn remove_all(txn: &WriteTransaction, pool: PoolId, claims: &Claims) 
     if claims.is_empty() {
         return Ok(());
     }
-    for id in claims.by_id.keys() {
-        remove_rows(txn, pool, *id)?;
-    }
+    remove_rows_of_pool(txn, pool)
+}
+
+/// Takes from claims what they own and `is_kept` does not let them have.
+pub(super) fn disown(
+    txn: &WriteTransaction,
+    view: &View,
+    is_kept: impl Fn(Fingerprint, ClaimId) -> bool,
+) -> Result<()> {
+    let owners = view.owners()?;
+    let lost: Vec<Fingerprint> = owners
+        .into_iter()
+        .filter(|(fingerprint, owner)| !is_kept(*fingerprint, *owner))
+        .map(|(fingerprint, _)| fingerprint)
+        .collect();
+    void(txn, view.state.id, &lost)
+}
+
+/// Removes all rows of a pool's claims.
+pub(super) fn remove_rows_of_pool(txn: &WriteTransaction, pool: PoolId) -> Result<()> {
+    let mut claims = txn.open_table(schema::CLAIMS).storage()?;
+    claims.retain_in((pool, 0)..=(pool, ClaimId::MAX), |_, _| false).storage()?;
+    drop(claims);
+    let mut items = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+    items.retain_in((pool, 0, 0)..=(pool, ClaimId::MAX, u32::MAX), |_, _| false).storage()?;
+    drop(items);
     let mut owners = txn.open_table(schema::CLAIMED).storage()?;
     owners.retain_in((pool, 0)..=(pool, Fingerprint::MAX), |_, _| false).storage()
 }
@@ -404,7 +467,7 @@ mod tests {
             (store.get_or_create_pool("damaged").unwrap(), store.get_or_create_pool("other").unwrap());
         let lease = Duration::from_mins(1);
         assert!(damaged.claim(&["a"], key, &Origin::none(), lease).unwrap().into_token().is_some());
-        let txn = store.shared().engine.db.get().unwrap().begin_write().unwrap();
+        let txn = store.shared().engine.session.read().as_ref().unwrap().database.begin_write().unwrap();
         let block = [255; 7];
         txn.open_table(schema::CLAIM_ITEMS).unwrap().insert((damaged.id(), 1, 0), block.as_slice()).unwrap();
         txn.commit().unwrap();

@@ -1,32 +1,73 @@
-//! redb's handle on the file, closed without panicking.
+//! redb's handle on the file, for writing or for reading only, closed without panicking.
 //!
 //! Always holds: closing writes to the file, and on a damaged one redb may panic doing so; that ends here.
 
-use redb::Database;
+use redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, WriteTransaction};
 
-use super::failure::contained;
+use super::failure::{StorageResult, contained};
 use crate::error::{Error, ErrorKind, Result};
 
-/// An open redb database.
-pub(super) struct OpenDatabase(Option<Database>);
+/// How redb has the file open.
+pub(super) enum Handle {
+    Writable(Database),
+    ReadOnly(ReadOnlyDatabase),
+}
+
+/// An open redb database. Dropping it closes it, and nobody hears of a failure.
+pub(super) struct OpenDatabase(Option<Handle>);
 
 impl OpenDatabase {
-    pub(super) fn new(database: Database) -> Self {
-        Self(Some(database))
+    pub(super) fn new(handle: Handle) -> Self {
+        Self(Some(handle))
     }
 
-    pub(super) fn get(&self) -> Result<&Database> {
-        self.0.as_ref().ok_or_else(|| Error::new(ErrorKind::Closed, "the store is closed"))
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction> {
+        match self.0.as_ref().ok_or_else(closed)? {
+            Handle::Writable(database) => database.begin_read().storage(),
+            Handle::ReadOnly(database) => database.begin_read().storage(),
+        }
+    }
+
+    pub(super) fn begin_write(&self) -> Result<WriteTransaction> {
+        match self.0.as_ref().ok_or_else(closed)? {
+            Handle::Writable(database) => database.begin_write().storage(),
+            Handle::ReadOnly(_) => Err(read_only()),
+        }
+    }
+
+    /// The database, for what redb does only without readers.
+    pub(super) fn writable(&mut self) -> Result<&mut Database> {
+        match self.0.as_mut().ok_or_else(closed)? {
+            Handle::Writable(database) => Ok(database),
+            Handle::ReadOnly(_) => Err(read_only()),
+        }
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self.0, Some(Handle::ReadOnly(_)))
+    }
+
+    /// Closes the file. Whatever still reads it fails from then on.
+    pub(super) fn close(&mut self) -> Result<()> {
+        let Some(handle) = self.0.take() else { return Ok(()) };
+        contained("closing the store", || match handle {
+            Handle::Writable(database) => database.close().storage(),
+            Handle::ReadOnly(database) => database.close().storage(),
+        })
     }
 }
 
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
-        let database = self.0.take();
         // Nobody is left to hear of it; the file is recovered when it is opened again.
-        let _ = contained("closing the store", || {
-            drop(database);
-            Ok(())
-        });
+        let _ = self.close();
     }
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store is closed; `reopen` opens it again")
+}
+
+fn read_only() -> Error {
+    Error::new(ErrorKind::ReadOnly, "the store was opened for reading only (Access::ReadOnly)")
 }

@@ -23,7 +23,8 @@ impl<T, E: Into<redb::Error>> StorageResult<T> for Result<T, E> {
 pub(super) const REPAIR_STOPPED: &str =
     "opening was stopped by the observer of the recovery; the store can be opened again";
 
-fn translate(error: redb::Error) -> Error {
+/// A storage error, as the crate's own.
+pub(super) fn translate(error: redb::Error) -> Error {
     if matches!(error, redb::Error::RepairAborted) {
         return Error::new(ErrorKind::Cancelled, REPAIR_STOPPED);
     }

@@ -43,6 +43,11 @@ impl Entries {
         self.fingerprints.len()
     }
 
+    /// The rows of posting lists that the entries make, in key order.
+    pub(crate) fn into_posting_rows(self, geometry: Geometry) -> Vec<(Vec<u8>, RoaringBitmap)> {
+        by_chunk(geometry, self.posting_lists())
+    }
+
     /// **The one rule** that turns records into posting lists.
     fn posting_lists(&self) -> BTreeMap<PostingKey, RoaringBitmap> {
         let mut lists: BTreeMap<PostingKey, RoaringBitmap> = BTreeMap::new();

@@ -34,6 +34,11 @@ impl Deleted {
         self.chunks.get(&chunk).map(|bitmap| &**bitmap)
     }
 
+    /// Every chunk that has deleted slots, with them.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = (ChunkNumber, &RoaringBitmap)> {
+        self.chunks.iter().map(|(chunk, bitmap)| (*chunk, &**bitmap))
+    }
+
     /// Sets a bit. Whether it was not set before.
     pub(crate) fn insert(&mut self, geometry: Geometry, slot: Slot) -> bool {
         let (chunk, offset) = geometry.chunk_of(slot);
@@ -50,6 +55,11 @@ impl Deleted {
         let added = bitmap.len() - before;
         self.count += added;
         added
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.chunks.values().map(|bitmap| bitmap.serialized_size() + 64).sum()
     }
 
     /// How many slots of the range are deleted.

@@ -1,6 +1,8 @@
 //! Loading: a pool's state from the file, and rebuilding its tails from the records that no index has.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::claims;
@@ -11,13 +13,14 @@ use super::liveness::Deleted;
 use super::membership::FilterCell;
 use super::postings;
 use super::record;
-use super::schema::{self, Geometry, SegmentTables, Tuning};
+use super::schema::{self, Geometry, SegmentTables, Slot, Tuning};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use super::view::{Snapshot, View};
 use super::write::record_count;
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
+use crate::model::Origin;
 use crate::time::{Reading, Timestamp};
 
 /// Loads a pool; none if there is no such pool.
@@ -35,13 +38,20 @@ pub(super) fn load(
     let head = read_head(snapshot, id)?.unwrap_or_else(|| first_head(row.created_at));
     check_head(id, &head)?;
     let segments = head.segments.iter().map(|row| load_segment(snapshot, geometry, id, row, head.last_time));
-    let segments: Vec<SegmentState> = segments.collect::<Result<_>>()?;
+    let (segments, has_base): (Vec<SegmentState>, Vec<bool>) =
+        segments.collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let open = segments.last().ok_or_else(|| Error::corrupt(format!("pool {id} has no segment")))?;
     let open_len = match snapshot.table(SegmentTables::new(id, open.number).records())? {
         Some(records) => record_count(&records)?,
         None => 0,
     };
     check_lengths(id, geometry, &segments, open_len)?;
+    for (segment, has_base) in segments.iter().zip(has_base) {
+        if !has_base && (segment.sealed_len > 0 || open_len > 0) {
+            let text = format!("pool {id}: the first time of segment {} is missing", segment.number);
+            return Err(Error::corrupt(text));
+        }
+    }
     let next_id = open.first_id + u64::from(open_len);
     if head.folded_to > next_id || head.watermark > next_id {
         return Err(Error::corrupt(format!(
@@ -76,7 +86,7 @@ pub(super) fn load(
         Some(time) => time.max(state.last_time),
         None => state.last_time,
     };
-    let (frozen, active) = rebuild_tails(&view, hash_key)?;
+    let (frozen, active) = rebuild_tails(&view)?;
     Ok(Some(PoolState { last_time, frozen, active, ..state }))
 }
 
@@ -121,13 +131,14 @@ fn check_lengths(id: PoolId, geometry: Geometry, segments: &[SegmentState], open
     )))
 }
 
+/// A segment, and whether it says what the times of its records count from.
 fn load_segment(
     snapshot: &Snapshot,
     geometry: Geometry,
     pool: PoolId,
     row: &SegmentRow,
     head_time: i64,
-) -> Result<SegmentState> {
+) -> Result<(SegmentState, bool)> {
     let key = |number| (pool, row.number, number);
     let base_time = match snapshot.table(schema::TIMES)? {
         Some(times) => times.get(key(0)).storage()?.map(|time| time.value()),
@@ -145,59 +156,91 @@ fn load_segment(
         Some(membership) => membership.get(key(0)).storage()?.is_some(),
         None => false,
     };
-    Ok(SegmentState {
+    let segment = SegmentState {
         number: row.number,
         first_id: row.first_id,
         sealed_len: row.sealed_len,
         base_time: Timestamp::from_micros(base_time.unwrap_or(head_time)),
         deleted: Arc::new(Deleted::from_chunks(chunks)),
         filter: if is_filtered { FilterCell::stored() } else { FilterCell::default() },
-    })
+    };
+    Ok((segment, base_time.is_some()))
 }
 
 /// The entries of the records that no index has. Those of a segment that is sealed already are frozen: its fold
 /// was under way.
-fn rebuild_tails(view: &View, hash_key: &HashKey) -> Result<(Option<TailView>, TailView)> {
+fn rebuild_tails(view: &View) -> Result<(Option<TailView>, TailView)> {
     let state = &view.state;
     let open_first = state.open_segment().map_or(state.next_id, |open| open.first_id);
     let sealed = state.folded_to..open_first.max(state.folded_to);
-    let frozen = if sealed.is_empty() { None } else { Some(rebuild_tail(view, hash_key, sealed.clone())?) };
-    let active = rebuild_tail(view, hash_key, sealed.end..state.next_id)?;
+    let frozen = if sealed.is_empty() { None } else { Some(rebuild_tail(view, sealed.clone())?) };
+    let active = rebuild_tail(view, sealed.end..state.next_id)?;
     Ok((frozen, active))
 }
 
-fn rebuild_tail(view: &View, hash_key: &HashKey, ids: std::ops::Range<RecordId>) -> Result<TailView> {
-    let tail = TailView::empty(ids.start);
-    let Some((index, segment)) = view.state.segment_of(ids.start) else { return Ok(tail) };
-    let Some(records) = view.records(index)? else { return Ok(tail) };
+fn rebuild_tail(view: &View, ids: Range<RecordId>) -> Result<TailView> {
+    let len = usize::try_from(ids.end - ids.start).unwrap_or_default();
+    let Some((index, segment)) = view.state.segment_of(ids.start) else {
+        return Ok(TailView::empty(ids.start));
+    };
     let slots = segment.slot(ids.start)..segment.slot(ids.end);
-    let mut origins = HashMap::new();
-    let mut entries = Vec::with_capacity(slots.len());
-    for (row, slot) in records.range(slots.clone()).storage()?.zip(slots.clone()) {
-        let (key, row) = row.storage()?;
-        if key.value() != slot {
-            break;
-        }
-        let stored = record::decode(slot, segment.base_time, row.value())?;
-        let origin = match stored.origin_code {
-            None => None,
-            Some(code) => {
-                let known = origins.get(&code).cloned();
-                let origin = known.map_or_else(|| view.origin(segment, code), Ok)?;
-                origins.insert(code, Arc::clone(&origin));
-                Some(origin)
-            }
+    TailView::filled(ids.start, len, |push| view.each_record(index, slots, |_, _, entry| push(entry)))
+}
+
+impl View {
+    /// Hands on what indexes follow from, of every record in some slots of a segment: the slot, the time, the entry.
+    pub(super) fn each_record(
+        &self,
+        index: usize,
+        slots: Range<Slot>,
+        mut each: impl FnMut(Slot, Timestamp, TailEntry),
+    ) -> Result<()> {
+        let Some(segment) = self.state.segments.get(index).filter(|_| !slots.is_empty()) else {
+            return Ok(());
         };
-        let fingerprint = hash_key.fingerprint(stored.entity_type, stored.value);
-        entries.push(TailEntry { fingerprint, entity_type: stored.entity_type, origin });
+        let mut origins = HashMap::new();
+        // Most records come in batches of one origin.
+        let mut last: Option<(Slot, Arc<Origin>)> = None;
+        let mut expected = slots.start;
+        if let Some(records) = self.records(index)? {
+            for row in records.range(slots.clone()).storage()? {
+                let (slot, row) = row.storage()?;
+                let slot = slot.value();
+                if slot != expected {
+                    break;
+                }
+                expected += 1;
+                let stored = record::decode(slot, segment.base_time, row.value())?;
+                let origin = match stored.origin_code {
+                    None => None,
+                    Some(code) => {
+                        let origin = match &last {
+                            Some((known, origin)) if *known == code => Arc::clone(origin),
+                            _ => match origins.entry(code) {
+                                Entry::Occupied(entry) => Arc::clone(entry.get()),
+                                Entry::Vacant(entry) => Arc::clone(entry.insert(self.origin(segment, code)?)),
+                            },
+                        };
+                        last = Some((code, Arc::clone(&origin)));
+                        Some(origin)
+                    }
+                };
+                let fingerprint = self.hash_key.fingerprint(stored.entity_type, stored.value);
+                each(
+                    slot,
+                    stored.created_at,
+                    TailEntry { fingerprint, entity_type: stored.entity_type, origin },
+                );
+            }
+        }
+        if expected == slots.end {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "pool {}: the record in slot {expected} of segment {} is missing",
+            self.state.id, segment.number
+        )))
     }
-    if entries.len() != slots.len() {
-        return Err(Error::corrupt(format!(
-            "pool {}: segment {} has a gap in its records",
-            view.state.id, segment.number
-        )));
-    }
-    Ok(tail.append(entries.into_iter()))
 }
 
 impl View {

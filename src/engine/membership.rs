@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use fastbloom::BloomFilter;
 
 use super::fingerprint::low_half;
-use super::schema::{BLOCK_MAX_BYTES, Fingerprint};
+use super::schema::{BLOCK_MAX_BYTES, Fingerprint, Slot};
 use crate::error::Result;
 
 const BITS_PER_FINGERPRINT: usize = 12;
@@ -30,6 +30,13 @@ impl Filter {
         let bits = (slots as usize).max(64) * BITS_PER_FINGERPRINT;
         // The seed plays no part: only hashes are inserted, never values to be hashed.
         Self(BloomFilter::with_num_bits(bits).seed(&0).hashes(PROBES))
+    }
+
+    /// The filter of a segment of so many slots and these fingerprints.
+    pub(crate) fn of(slots: u32, fingerprints: &[(Fingerprint, Slot)]) -> Self {
+        let mut filter = Self::for_segment_of(slots);
+        fingerprints.iter().for_each(|(fingerprint, _)| filter.insert(*fingerprint));
+        filter
     }
 
     pub(crate) fn insert(&mut self, fingerprint: Fingerprint) {
@@ -90,6 +97,11 @@ impl FilterCell {
     /// Whether the segment's filter is on disk.
     pub(crate) fn is_stored(&self) -> bool {
         self.is_stored
+    }
+
+    /// How many bytes of memory it takes, once it is loaded.
+    pub(crate) fn memory(&self) -> usize {
+        self.filter.get().and_then(Option::as_ref).map_or(0, |filter| filter.0.num_bits() / 8)
     }
 
     /// The filter; none if the segment has none that can be used.

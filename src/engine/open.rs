@@ -5,25 +5,29 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::path::Path;
-
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
-use redb::backends::InMemoryBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, TableError, TableHandle};
+use redb::backends::{FileBackend, InMemoryBackend};
+use redb::{Builder, DatabaseError, StorageBackend, TableError, TableHandle};
 
 use super::Engine;
-use super::database::OpenDatabase;
+use super::backend::{Counted, DiskBackend};
+use super::counters::Counters;
+use super::database::{Handle, OpenDatabase};
+use super::events::{Event, tell};
 use super::failure::{self, StorageResult, contained};
 use super::fingerprint::HashKey;
 use super::queue::Queue;
 use super::schema::{self, FORMAT_VERSION, Geometry, Tuning};
+use super::session::Session;
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{directory_of, sync_directory};
-use crate::options::{IfMissing, RepairObserver, StoreOptions};
+use crate::options::{Access, IfMissing, RepairObserver, StoreOptions};
 use crate::time::Clock;
 
 /// Where a store lives.
@@ -37,6 +41,20 @@ pub(crate) enum Place<'a> {
 /// The first bytes of every redb file.
 const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
+/// What is kept to open the store again.
+pub(super) struct Opener {
+    medium: Medium,
+    options: StoreOptions,
+    /// Of a store that is made now.
+    geometry: Geometry,
+}
+
+enum Medium {
+    Path(PathBuf),
+    /// Outlives each opening.
+    Kept(Arc<dyn StorageBackend>),
+}
+
 impl Engine {
     pub(crate) fn open(
         place: Place<'_>,
@@ -47,39 +65,19 @@ impl Engine {
         if !geometry.is_sound() {
             return Err(Error::invalid_argument(format!("{geometry:?} is no geometry of a store")));
         }
-        let mut builder = Builder::new();
-        builder.set_cache_size(options.cache_size);
-        if let Some(RepairObserver(observer)) = options.on_repair.clone() {
-            builder.set_repair_callback(move |session| {
-                if observer(session.progress()).is_break() {
-                    session.abort();
-                }
-            });
-        }
-        // The file may be new: its name must survive a loss of power as well as its bytes.
-        let directory = match place {
-            Place::Path(path) if !path.exists() => Some(directory_of(path)),
-            _ => None,
+        let medium = match place {
+            Place::Path(path) => Medium::Path(path.to_owned()),
+            Place::Memory => Medium::Kept(Arc::new(InMemoryBackend::new())),
+            Place::Disk(disk) => Medium::Kept(Arc::new(DiskBackend(disk))),
         };
-        let db = match place {
-            Place::Path(path) => open_file(&mut builder, path, options)?,
-            Place::Memory => builder.create_with_backend(InMemoryBackend::new()).storage()?,
-            Place::Disk(disk) => {
-                contained("opening the store", || builder.create_with_backend(Backend(disk)).storage())?
-            }
-        };
-        let db = OpenDatabase::new(db);
-        let meta = contained("reading the store's format", || match read_meta(db.get()?)? {
-            Some(meta) => Ok(meta),
-            None => make_store(db.get()?, options, geometry),
-        })?;
-        if let Some(directory) = directory {
-            sync_directory(directory);
-        }
+        let opener = Opener { medium, options: options.clone(), geometry };
+        let started = Instant::now();
+        let (session, meta) = opener.open(None)?;
+        tell(&Event::Opened { took: started.elapsed() });
         Ok(Self {
             geometry: meta.geometry,
             tuning,
-            store_id: u128::from_le_bytes(meta.store_id),
+            store_id: meta.store_id,
             hash_key: HashKey::new(meta.hash_key),
             clock: Clock::new(options.clock.clone()),
             durability: options.durability,
@@ -92,27 +90,100 @@ impl Engine {
             outcome_unknown: AtomicBool::default(),
             unflushed: AtomicBool::default(),
             flush_signal: Arc::default(),
-            db,
+            counters: Counters::default(),
+            opener,
+            session: RwLock::new(Some(session)),
         })
     }
 }
 
-fn open_file(builder: &mut Builder, path: &Path, options: &StoreOptions) -> Result<Database> {
-    let name = path.display();
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => {
-            return Err(Error::new(ErrorKind::NotAStore, format!("{name} is a directory, not a store")));
-        }
-        Ok(meta) if meta.len() > 0 => check_file(path)?,
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if options.if_missing == IfMissing::Fail {
-                return Err(Error::not_found(format!("there is no store at {name}")).with_source(error));
-            }
-        }
-        Err(error) => return Err(Error::io(format_args!("opening {name}"), error)),
+impl Opener {
+    pub(super) fn cache_size(&self) -> u64 {
+        self.options.cache_size as u64
     }
-    contained("opening the store", || builder.create(path).map_err(|error| cannot_open(path, error)))
+
+    /// Opens the store, or makes it, if no `expected` one must be there.
+    pub(super) fn open(&self, expected: Option<u128>) -> Result<(Session, Meta)> {
+        // The file may be new: its name must survive a loss of power as well as its bytes.
+        let new_in = match &self.medium {
+            Medium::Path(path) if !path.exists() => Some(directory_of(path)),
+            _ => None,
+        };
+        let backend = Counted::new(match &self.medium {
+            Medium::Path(path) => self.open_file(path, expected)?,
+            Medium::Kept(backend) => Arc::clone(backend),
+        });
+        let database = contained("opening the store", || self.open_database(backend.clone()))?;
+        let meta = contained("reading the store's format", || match (read_meta(&database)?, expected) {
+            (Some(meta), Some(expected)) if meta.store_id != expected => {
+                Err(Error::not_found("another store lies where this one was"))
+            }
+            (Some(meta), _) => Ok(meta),
+            (None, None) => make_store(&database, &self.options, self.geometry),
+            (None, Some(_)) => Err(Error::not_found("the store is gone: an empty file lies where it was")),
+        })?;
+        if let Some(directory) = new_in {
+            sync_directory(directory);
+        }
+        Ok((Session::new(database, backend), meta))
+    }
+
+    fn open_database(&self, backend: Counted) -> Result<OpenDatabase> {
+        let mut builder = Builder::new();
+        builder.set_cache_size(self.options.cache_size);
+        if let Some(RepairObserver(observer)) = self.options.on_repair.clone() {
+            builder.set_repair_callback(move |session| {
+                if observer(session.progress()).is_break() {
+                    session.abort();
+                }
+            });
+        }
+        let failed = |error| match &self.medium {
+            Medium::Path(path) => cannot_open(path, error),
+            Medium::Kept(_) => failure::translate(error.into()),
+        };
+        let handle = match self.options.access {
+            Access::ReadWrite => builder.create_with_backend(backend).map(Handle::Writable).map_err(failed),
+            Access::ReadOnly => match builder.open_read_only_with_backend(backend) {
+                Ok(database) => Ok(Handle::ReadOnly(database)),
+                Err(DatabaseError::RepairAborted) => Err(Error::new(
+                    ErrorKind::ReadOnly,
+                    "the store was not closed and must be recovered, which writes; open it for writing once",
+                )),
+                Err(error) => Err(failed(error)),
+            },
+        };
+        handle.map(OpenDatabase::new)
+    }
+
+    /// The file, once it is known that it is a store or may become one.
+    fn open_file(&self, path: &Path, expected: Option<u128>) -> Result<Arc<dyn StorageBackend>> {
+        let name = path.display();
+        let is_read_only = self.options.access == Access::ReadOnly;
+        match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => {
+                return Err(Error::new(ErrorKind::NotAStore, format!("{name} is a directory, not a store")));
+            }
+            Ok(meta) if meta.len() > 0 => check_file(path)?,
+            Ok(_) if is_read_only => {
+                return Err(Error::new(ErrorKind::NotAStore, format!("{name} is empty, not a store")));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.options.if_missing == IfMissing::Fail || is_read_only || expected.is_some() {
+                    return Err(Error::not_found(format!("there is no store at {name}")).with_source(error));
+                }
+            }
+            Err(error) => return Err(Error::io(format_args!("opening {name}"), error)),
+        }
+        let mut open = OpenOptions::new();
+        open.read(true);
+        if !is_read_only {
+            open.write(true).create(true).truncate(false);
+        }
+        let file = open.open(path).map_err(|error| Error::io(format_args!("opening {name}"), error))?;
+        Ok(Arc::new(FileBackend::new(file).map_err(|error| cannot_open(path, error))?))
+    }
 }
 
 fn cannot_open(path: &Path, error: DatabaseError) -> Error {
@@ -159,7 +230,7 @@ fn check_file(path: &Path) -> Result<()> {
     }
     drop(file);
     contained("reading the file", || match Builder::new().set_cache_size(0).open_read_only(path) {
-        Ok(db) => read_meta(&db).map(|_| ()),
+        Ok(database) => read_meta(&OpenDatabase::new(Handle::ReadOnly(database))).map(|_| ()),
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
         // It was not closed; only a writable open can tell more, after its repair.
         Err(DatabaseError::RepairAborted) => Ok(()),
@@ -175,15 +246,16 @@ fn read_full(file: &mut File, bytes: &mut [u8]) -> Result<bool> {
     }
 }
 
-struct Meta {
-    store_id: [u8; 16],
+/// What a store says of itself.
+pub(super) struct Meta {
+    store_id: u128,
     hash_key: [u8; 16],
     geometry: Geometry,
 }
 
 /// What the file says of itself; none if it is a new one.
-fn read_meta(db: &impl ReadableDatabase) -> Result<Option<Meta>> {
-    let txn = db.begin_read().storage()?;
+fn read_meta(database: &OpenDatabase) -> Result<Option<Meta>> {
+    let txn = database.begin_read()?;
     let table = match txn.open_table(schema::META) {
         Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => {
@@ -217,7 +289,7 @@ fn read_meta(db: &impl ReadableDatabase) -> Result<Option<Meta>> {
     let geometry = table.get(schema::META_GEOMETRY).storage()?.ok_or_else(|| damaged("geometry"))?;
     let geometry = decode_geometry(geometry.value()).ok_or_else(|| damaged("geometry"))?;
     let store_id = table.get(schema::META_STORE_ID).storage()?.ok_or_else(|| damaged("id"))?;
-    let store_id = store_id.value().try_into().map_err(|_| damaged("id"))?;
+    let store_id = store_id.value().try_into().map(u128::from_le_bytes).map_err(|_| damaged("id"))?;
     Ok(Some(Meta { store_id, hash_key, geometry }))
 }
 
@@ -233,10 +305,10 @@ fn decode_geometry(bytes: &[u8]) -> Option<Geometry> {
 }
 
 /// Writes what a new store says of itself.
-fn make_store(db: &Database, options: &StoreOptions, geometry: Geometry) -> Result<Meta> {
+fn make_store(database: &OpenDatabase, options: &StoreOptions, geometry: Geometry) -> Result<Meta> {
     let hash_key = options.hash_key.map_or_else(random_bytes, Ok)?;
     let store_id = random_bytes()?;
-    let txn = db.begin_write().storage()?;
+    let txn = database.begin_write()?;
     {
         let mut meta = txn.open_table(schema::META).storage()?;
         let mut put = |name: &[u8], bytes: &[u8]| meta.insert(name, bytes).storage().map(drop);
@@ -248,7 +320,7 @@ fn make_store(db: &Database, options: &StoreOptions, geometry: Geometry) -> Resu
         put(schema::META_NEXT_POOL, &1_u64.to_le_bytes())?;
     }
     txn.commit().storage()?;
-    Ok(Meta { store_id, hash_key, geometry })
+    Ok(Meta { store_id: u128::from_le_bytes(store_id), hash_key, geometry })
 }
 
 /// Bytes that nobody can guess.
@@ -259,36 +331,10 @@ pub(crate) fn random_bytes() -> Result<[u8; 16]> {
     Ok(bytes)
 }
 
-/// A [`Disk`], as redb wants it.
-#[derive(Debug)]
-struct Backend(Box<dyn Disk>);
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redb::TableDefinition;
+    use redb::{Database, TableDefinition};
 
     fn open(path: &Path) -> Result<Engine> {
         Engine::open(Place::Path(path), &StoreOptions::new(), Geometry::DEFAULT, Tuning::DEFAULT)

@@ -218,7 +218,7 @@ pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: Segment
 
 /// Removes up to so many rows of a segment from each table that segments share; without a limit, all. Whether that was
 /// all of them.
-fn drop_shared_rows(
+pub(super) fn drop_shared_rows(
     txn: &WriteTransaction,
     pool: PoolId,
     number: SegmentNumber,

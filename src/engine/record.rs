@@ -106,6 +106,19 @@ impl PostingKey {
         Self(key)
     }
 
+    /// The keys of all lists of an attribute: from the first on, and below the second.
+    pub(crate) fn range_of(attribute: Attribute) -> (Vec<u8>, Vec<u8>) {
+        (vec![attribute as u8], vec![attribute as u8 + 1])
+    }
+
+    /// The number of the attribute, its value and the chunk that a row's key stands for; none if it stands for none.
+    pub(crate) fn parse(key: &[u8]) -> Option<(u8, &[u8], u32)> {
+        let (rest, chunk) = key.split_last_chunk::<4>()?;
+        let (head, value) = rest.split_first_chunk::<2>()?;
+        let [attribute, length] = *head;
+        (usize::from(length) == value.len()).then(|| (attribute, value, u32::from_be_bytes(*chunk)))
+    }
+
     pub(crate) fn of_entity_type(entity_type: EntityTypeId) -> Self {
         Self::new(Attribute::EntityType, &entity_type.get().to_be_bytes())
     }

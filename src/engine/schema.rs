@@ -80,9 +80,9 @@ pub(crate) type PostingsDefinition<'a> = TableDefinition<'a, &'static [u8], &'st
 /// The names of one segment's own tables.
 #[derive(Debug)]
 pub(crate) struct SegmentTables {
-    records: String,
-    fingerprints: String,
-    postings: String,
+    pub(super) records: String,
+    pub(super) fingerprints: String,
+    pub(super) postings: String,
 }
 
 impl SegmentTables {
@@ -92,6 +92,13 @@ impl SegmentTables {
             fingerprints: format!("fingerprints/{pool}/{segment}"),
             postings: format!("postings/{pool}/{segment}"),
         }
+    }
+
+    /// The pool and the segment that a table's name says it belongs to.
+    pub(crate) fn owner(table: &str) -> Option<(PoolId, SegmentNumber)> {
+        let mut parts = table.split('/').skip(1);
+        let (pool, segment) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        parts.next().is_none().then_some((pool, segment))
     }
 
     pub(crate) fn records(&self) -> RecordsDefinition<'_> {

@@ -14,6 +14,7 @@ use roaring::RoaringBitmap;
 
 use super::fingerprint::BuildFingerprintHasher;
 use super::schema::Fingerprint;
+use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, RecordId};
 use crate::model::Origin;
 use crate::query::RecordFilter;
@@ -64,6 +65,17 @@ fn wanted_numbers<T: Eq + Hash>(numbers: &HashMap<T, u32>, ids: &[T]) -> Option<
 }
 
 impl Columns {
+    fn with_capacity(len: usize) -> Self {
+        Self {
+            fingerprints: Vec::with_capacity(len),
+            entity_types: Vec::with_capacity(len),
+            origins: Vec::with_capacity(len),
+            previous: Vec::with_capacity(len),
+            latest: HashMap::with_capacity_and_hasher(len, BuildFingerprintHasher::default()),
+            ..Self::default()
+        }
+    }
+
     fn push(&mut self, entry: TailEntry) {
         let position = u32::try_from(self.fingerprints.len()).unwrap_or(NONE);
         let origin = entry.origin.map_or(NONE, |origin| self.intern(origin));
@@ -148,6 +160,18 @@ impl TailView {
         Self { tail: Tail::starting_at(first_id), len: 0 }
     }
 
+    /// A tail with the entries that `fill` pushes, of which there are `len`.
+    pub(crate) fn filled(
+        first_id: RecordId,
+        len: usize,
+        fill: impl FnOnce(&mut dyn FnMut(TailEntry)) -> Result<()>,
+    ) -> Result<Self> {
+        let mut columns = Columns::with_capacity(len);
+        fill(&mut |entry| columns.push(entry))?;
+        let len = u32::try_from(columns.fingerprints.len()).unwrap_or(u32::MAX);
+        Ok(Self { tail: Arc::new(Tail { first_id, columns: RwLock::new(columns) }), len })
+    }
+
     /// Appends entries behind this view and returns the view that sees them. Views that exist do not.
     ///
     /// Only the writer calls this, after the commit of their records, on the newest view of the tail.
@@ -160,6 +184,15 @@ impl TailView {
 
     pub(crate) fn len(&self) -> usize {
         self.len as usize
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        // A fingerprint, its type, origin and predecessor, and an entry of a hash map that is half to nearly full.
+        const ENTRY_BYTES: usize = 16 + 3 * 4 + 56;
+        const ORIGIN_BYTES: usize = 400;
+        let columns = self.tail.columns.read();
+        self.len() * ENTRY_BYTES + columns.origin_table.len() * ORIGIN_BYTES
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -8,16 +8,16 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use redb::{
-    Database, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition, TableError, Value,
-};
+use redb::{Key, ReadOnlyTable, ReadTransaction, TableDefinition, TableError, TableHandle, Value};
 
+use super::any_table::AnyTable;
 use super::codec;
 use super::failure::StorageResult;
 use super::fingerprint::HashKey;
 use super::membership::Filter;
 use super::record;
 use super::schema::{self, SegmentTables, Slot};
+use super::session::{LiveSnapshot, Session};
 use super::state::{PoolState, SegmentState};
 use crate::error::{Error, Result};
 use crate::ids::RecordId;
@@ -26,11 +26,39 @@ use crate::time::Timestamp;
 
 /// The file as of one commit.
 #[derive(Debug)]
-pub(crate) struct Snapshot(ReadTransaction);
+pub(crate) struct Snapshot {
+    txn: ReadTransaction,
+    /// Behind the transaction, so that it ends later.
+    living: LiveSnapshot,
+}
 
 impl Snapshot {
-    pub(super) fn open(db: &Database) -> Result<Self> {
-        Ok(Self(db.begin_read().storage()?))
+    pub(super) fn open(session: &Session) -> Result<Self> {
+        let txn = session.database.begin_read()?;
+        Ok(Self { txn, living: session.readers.snapshot_taken() })
+    }
+
+    /// Whether the file was closed since.
+    pub(super) fn is_closed(&self) -> bool {
+        self.living.is_closed()
+    }
+
+    /// Every table.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if there is one that no store has.
+    pub(super) fn tables(&self) -> Result<Vec<AnyTable>> {
+        let named = |name: String| {
+            let unknown = || Error::corrupt(format!("the file has a table {name:?}, which no store has"));
+            AnyTable::named(&name).ok_or_else(unknown)
+        };
+        self.table_names()?.into_iter().map(named).collect()
+    }
+
+    /// The names of all tables, known ones or not.
+    pub(super) fn table_names(&self) -> Result<Vec<String>> {
+        Ok(self.txn.list_tables().storage()?.map(|table| table.name().to_owned()).collect())
     }
 
     /// A table, if it exists.
@@ -38,7 +66,7 @@ impl Snapshot {
         &self,
         definition: TableDefinition<'_, K, V>,
     ) -> Result<Option<ReadOnlyTable<K, V>>> {
-        match self.0.open_table(definition) {
+        match self.txn.open_table(definition) {
             Ok(table) => Ok(Some(table)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(error).storage(),

@@ -5,12 +5,14 @@
 //! holds: nothing here changes what readers see; [`Written::publish`] does, after the commit.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use redb::{ReadableTable, WriteTransaction};
 
 use super::append::{OriginCodes, append_records};
 use super::claims::{self, Swept};
 use super::codec;
+use super::counters::Work;
 use super::draft::{NewRecord, PoolDraft};
 use super::failure::StorageResult;
 use super::fold::{Entries, Fold, Share, fold_now};
@@ -61,9 +63,29 @@ pub(crate) struct Written {
     pub(crate) pruned: PruneReport,
     /// Whether it did any of the work that commits do besides.
     pub(crate) worked: bool,
+    /// How long it took to write, the commit not included.
+    pub(crate) took: Duration,
 }
 
 impl Written {
+    pub(super) fn pool(&self) -> PoolId {
+        self.draft.state.id
+    }
+
+    /// What of the work besides came to an end.
+    pub(super) fn work(&self) -> Work {
+        let (before, after) = (&self.draft.base.state, &self.draft.state);
+        let sealed = |segment: &&SegmentState| {
+            let was_sealed = |old: &SegmentState| old.number == segment.number && old.sealed_len > 0;
+            segment.sealed_len > 0 && !before.segments.iter().any(was_sealed)
+        };
+        Work {
+            folds: u64::from(before.frozen.is_some() && after.folded_to > before.folded_to),
+            seals: after.segments.iter().filter(sealed).count() as u64,
+            segments_dropped: self.pruned.segments,
+        }
+    }
+
     /// The pool's state after the commit. Appends to the active tail: call it once, after the commit.
     pub(crate) fn publish(self, tuning: &Tuning) -> PoolState {
         let entries: Vec<TailEntry> = match self.tails {
@@ -134,6 +156,7 @@ pub(crate) fn write(
     tuning: &Tuning,
     incoming: usize,
 ) -> Result<Written> {
+    let started = Instant::now();
     append_records(txn, &draft, &mut pool.codes)?;
     write_deletions(txn, &draft)?;
     claims::write(txn, &draft)?;
@@ -155,7 +178,7 @@ pub(crate) fn write(
     if draft.head_changed || segments_changed || !watermark_follows(&draft) {
         write_head(txn, &mut draft.state)?;
     }
-    Ok(Written { draft, tails, filter, pruned, worked })
+    Ok(Written { draft, tails, filter, pruned, worked, took: started.elapsed() })
 }
 
 /// Whether the watermark need not be stored, since loading the pool leads to the same: see [`PoolState::evict`] for the

@@ -7,12 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use redb::{CommitError, WriteTransaction};
 
 use super::batch::Batch;
+use super::counters::Work;
+use super::database::closed;
 use super::draft::{Firsts, PoolDraft};
+use super::events::{Event, tell};
 use super::failure::{StorageResult, contained};
 use super::queue::Weight;
 use super::state::PoolState;
@@ -93,12 +97,13 @@ impl Engine {
     }
 
     fn run_group(&self, jobs: Vec<Job>) -> Result<()> {
+        let calls = jobs.len();
         let mut core = self.writer.lock();
         let result = contained("writing", || {
             self.check_writable()?;
             let mut group = Group { engine: self, now: self.clock.read(), drafts: BTreeMap::new() };
             jobs.into_iter().flatten().for_each(|job| job(&mut group));
-            self.commit_group(&mut core, group)
+            self.commit_group(&mut core, group, calls)
         });
         if result.is_err() {
             core.forget();
@@ -106,7 +111,8 @@ impl Engine {
         result
     }
 
-    fn commit_group(&self, core: &mut WriterCore, mut group: Group<'_>) -> Result<()> {
+    fn commit_group(&self, core: &mut WriterCore, mut group: Group<'_>, calls: usize) -> Result<()> {
+        let started = Instant::now();
         group.drafts.retain(|_, draft| draft.changes_something());
         if group.drafts.is_empty() {
             return Ok(());
@@ -116,7 +122,8 @@ impl Engine {
         let has_claims = group.drafts.values().any(|draft| !draft.claims.is_empty());
         let begin = || if has_claims { self.begin_durable() } else { self.begin() };
         let mut txn = begin()?;
-        let incoming = group.drafts.values().map(|draft| draft.new.len()).sum();
+        let (pools, incoming) =
+            (group.drafts.len(), group.drafts.values().map(|draft| draft.new.len()).sum());
         let mut written = Vec::with_capacity(group.drafts.len() + 1);
         if let Some(draft) = due {
             let id = draft.state.id;
@@ -145,7 +152,10 @@ impl Engine {
                 self.publish(published, core, written);
             }
             self.freeze_largest_tail(published, core);
-        })
+        })?;
+        self.counters.group(calls);
+        tell(&Event::Commit { calls, pools, records: incoming, took: started.elapsed() });
+        Ok(())
     }
 
     pub(super) fn check_writable(&self) -> Result<()> {
@@ -157,9 +167,9 @@ impl Engine {
     }
 
     /// Begins a transaction that is on disk when it is committed.
-    fn begin_durable(&self) -> Result<WriteTransaction> {
+    pub(super) fn begin_durable(&self) -> Result<WriteTransaction> {
         self.check_writable()?;
-        let mut txn = self.db.get()?.begin_write().storage()?;
+        let mut txn = self.session.read().as_ref().ok_or_else(closed)?.database.begin_write()?;
         txn.set_quick_repair(self.recovery == Recovery::Instant);
         Ok(txn)
     }
@@ -184,10 +194,12 @@ impl Engine {
             }
             Err(error) => {
                 self.outcome_unknown.store(true, Ordering::Release);
+                tell(&Event::OutcomeUnknown);
                 let text = format!("the commit failed and may or may not be on disk: {error}");
                 return Err(Error::new(ErrorKind::OutcomeUnknown, text).with_source(redb::Error::from(error)));
             }
         }
+        self.counters.commit();
         if matches!(self.durability, Durability::Relaxed { .. }) {
             self.unflushed.store(true, Ordering::Release);
             self.flush_signal.raise();
@@ -203,6 +215,11 @@ impl Engine {
     }
 
     pub(super) fn publish(&self, published: &mut Published, core: &mut WriterCore, written: Written) {
+        let (work, took) = (written.work(), written.took);
+        if work != Work::default() || !written.pruned.is_nothing() {
+            self.counters.work(work);
+            tell(&Event::Work { pool: written.pool(), work, pruned: &written.pruned, took });
+        }
         self.put_state(published, core, written.publish(&self.tuning));
     }
 
@@ -243,13 +260,19 @@ impl Engine {
         if !self.unflushed.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.exclusive(|_| {
-            let txn = self.begin_durable()?;
-            self.commit(txn, |_| {})?;
-            // NOTE: not before the disk has answered: whoever finds it false returns at once.
-            self.unflushed.store(false, Ordering::Release);
-            Ok(())
-        })
+        self.exclusive(|_| self.flush_now())
+    }
+
+    /// As [`flush`](Self::flush), from within [`exclusive`](Self::exclusive).
+    pub(super) fn flush_now(&self) -> Result<()> {
+        if !self.unflushed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let txn = self.begin_durable()?;
+        self.commit(txn, |_| {})?;
+        // NOTE: not before the disk has answered: whoever finds it false returns at once.
+        self.unflushed.store(false, Ordering::Release);
+        Ok(())
     }
 }
 

@@ -1,0 +1,177 @@
+//! Closing, opening again, and what must be alone with the file.
+//!
+//! Always holds: all of it is done by whoever leads the writer's queue, so that no commit is under way; what readers were
+//! handed is taken back under the same lock under which they are handed it.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use redb::{CompactionError, Database, StorageBackend};
+
+use super::database::closed;
+use super::events::{Event, tell};
+use super::session::{Reader, ReaderKind, Session};
+use super::{Engine, Published, WriterCore};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::CompactReport;
+use crate::options::Recovery;
+
+/// How long what must be alone waits for calls that read to return.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it keeps others from reading meanwhile, at a time.
+const GATE_CLOSED_FOR: Duration = Duration::from_millis(20);
+
+impl Engine {
+    /// Registers somebody who reads for longer than a call.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub(crate) fn reader(&self, kind: ReaderKind) -> Result<Reader> {
+        let session = self.session.read();
+        session.as_ref().map(|session| session.readers.register(kind)).ok_or_else(closed)
+    }
+
+    /// Whether the store was opened for reading only.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.session.read().as_ref().is_some_and(|session| session.database.is_read_only())
+    }
+
+    /// Brings everything to disk and closes the file. Nothing happens if it is closed.
+    ///
+    /// # Errors
+    ///
+    /// `OutcomeUnknown` or `Storage` if the disk refuses; the file is closed all the same.
+    pub(crate) fn close(&self) -> Result<()> {
+        let expired = if self.is_read_only() { Ok(()) } else { self.store_expiry() };
+        self.exclusive(|core| {
+            let flushed = self.flush_now();
+            let Some(mut session) = self.detach(core) else { return Ok(()) };
+            let closed = session.database.close();
+            tell(&Event::Closed);
+            expired.and(flushed).and(closed)
+        })
+    }
+
+    /// Closes the file, if it is open, and opens it again.
+    ///
+    /// # Errors
+    ///
+    /// As opening; the store is closed then.
+    pub(crate) fn reopen(&self) -> Result<()> {
+        let expired = if self.is_read_only() { Ok(()) } else { self.store_expiry() };
+        self.exclusive(|core| {
+            // What a failed commit left unknown is found out by opening; what else cannot be stored stays untold.
+            let is_unknown = self.check_writable().is_err();
+            let flushed = if is_unknown { Ok(()) } else { expired.and(self.flush_now()) };
+            if let Some(mut session) = self.detach(core) {
+                let closed = session.database.close();
+                if !is_unknown {
+                    flushed.and(closed)?;
+                }
+            }
+            self.attach()
+        })
+    }
+
+    /// Opens the store's file again. Call it from within [`exclusive`](Self::exclusive), after [`detach`](Self::detach).
+    pub(super) fn attach(&self) -> Result<()> {
+        let started = Instant::now();
+        let (session, _) = self.opener.open(Some(self.store_id))?;
+        tell(&Event::Opened { took: started.elapsed() });
+        *self.session.write() = Some(session);
+        self.outcome_unknown.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes the file as short as it can be.
+    ///
+    /// # Errors
+    ///
+    /// `Busy`; `ReadOnly`; the commit's.
+    pub(crate) fn compact(&self) -> Result<CompactReport> {
+        self.exclusive(|_| {
+            self.check_writable()?;
+            self.flush_now()?;
+            let (started, before) = (Instant::now(), self.file_size()?);
+            let compacted = self.alone("compacting", |database| match database.compact() {
+                Ok(_) => Ok(Alone::Done(())),
+                Err(CompactionError::TransactionInProgress) => Ok(Alone::NotYet),
+                Err(error) => {
+                    self.outcome_unknown.store(true, Ordering::Release);
+                    let text = format!("compacting failed; open the store again to go on: {error}");
+                    Err(Error::new(ErrorKind::OutcomeUnknown, text).with_source(redb::Error::from(error)))
+                }
+            });
+            compacted?;
+            if self.recovery == Recovery::Instant {
+                // What was committed last must be so that it can be recovered instantly.
+                let txn = self.begin_durable()?;
+                self.commit(txn, |_| {})?;
+            }
+            let after = self.file_size()?;
+            tell(&Event::Compacted { before, after, took: started.elapsed() });
+            Ok(CompactReport::new(before, after))
+        })
+    }
+
+    /// How many bytes the file has.
+    pub(super) fn file_size(&self) -> Result<u64> {
+        let session = self.session.read();
+        let session = session.as_ref().ok_or_else(closed)?;
+        session.backend.len().map_err(|error| Error::storage(format!("the file's length: {error}")))
+    }
+
+    /// Takes the session, and everything that readers and the writer remember of it.
+    pub(super) fn detach(&self, core: &mut WriterCore) -> Option<Session> {
+        let mut published = self.published.write();
+        let session = self.session.write().take()?;
+        session.readers.close();
+        *published = Published::default();
+        *core = WriterCore::default();
+        *self.aging.lock() = super::Aging::default();
+        self.unfolded.store(0, Ordering::Relaxed);
+        self.unflushed.store(false, Ordering::Release);
+        Some(session)
+    }
+
+    /// Does what redb does only without readers. Others who read or write wait meanwhile. Call it from within
+    /// [`exclusive`](Self::exclusive).
+    ///
+    /// # Errors
+    ///
+    /// `Busy` while a scan, snapshot or backup is open, or if calls that read do not return; the work's own.
+    pub(super) fn alone<T>(
+        &self,
+        wanted: &str,
+        mut work: impl FnMut(&mut Database) -> Result<Alone<T>>,
+    ) -> Result<T> {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            let handed_out = {
+                let mut published = self.published.write();
+                (published.snapshot.take(), std::mem::take(&mut published.views))
+            };
+            drop(handed_out);
+            let mut session = self.session.write();
+            let session = session.as_mut().ok_or_else(closed)?;
+            session.readers.check_none(wanted)?;
+            // NOTE: only for so long: who reads may wait for what we hold before it lets go of its snapshot.
+            if !session.readers.wait_for_snapshots(GATE_CLOSED_FOR) {
+                continue;
+            }
+            if let Alone::Done(value) = work(session.database.writable()?)? {
+                return Ok(value);
+            }
+        }
+        let text = format!("{wanted} must be alone with the file, and calls that read it do not return");
+        Err(Error::new(ErrorKind::Busy, text))
+    }
+}
+
+/// What became of work that must be alone with the file.
+pub(super) enum Alone<T> {
+    Done(T),
+    /// Somebody still holds a table: tried again.
+    NotYet,
+}

@@ -1,0 +1,199 @@
+//! Making every index again, from the records.
+//!
+//! Always holds: a pool's indexes are made in one commit, by the rules by which they are made at first ([`super::fold`],
+//! [`super::append`]); what does not follow from the records is left as it is.
+
+use redb::{Key, TableDefinition, Value, WriteTransaction};
+
+use super::any_table::{AnyTable, TableVisitor};
+use super::claims;
+use super::codec;
+use super::failure::{StorageResult, contained};
+use super::fold::{Entries, Fold, Share};
+use super::membership::{Filter, FilterCell};
+use super::prune::drop_shared_rows;
+use super::schema::{self, SegmentNumber, SegmentTables};
+use super::state::PoolState;
+use super::verify::strays::{Segments, Stray, find_strays};
+use super::view::View;
+use super::write::{store_filter, write_head};
+use super::{Engine, WriterCore};
+use crate::error::{ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::model::{Finding, RebuildReport};
+
+impl Engine {
+    /// Makes every index again.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`; the commits'.
+    pub(crate) fn rebuild_indexes(&self) -> Result<RebuildReport> {
+        let mut report = RebuildReport::default();
+        for id in self.exclusive(|_| self.rebuild_names(&mut report))? {
+            match self.exclusive(|core| self.rebuild_pool(core, id)) {
+                Ok(records) => {
+                    report.pools += 1;
+                    report.records += records;
+                }
+                // It was deleted meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    report.left.push(Finding::new(Some(id), "pools", id.to_string(), error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.exclusive(|_| self.remove_strays(&mut report))?;
+        Ok(report)
+    }
+
+    /// Makes the index of names again. The pools' ids.
+    fn rebuild_names(&self, report: &mut RebuildReport) -> Result<Vec<PoolId>> {
+        let txn = self.begin()?;
+        let mut ids = Vec::new();
+        {
+            txn.delete_table(schema::POOL_NAMES).storage()?;
+            let pools = txn.open_table(schema::POOLS).storage()?;
+            let mut names = txn.open_table(schema::POOL_NAMES).storage()?;
+            for row in redb::ReadableTable::iter(&pools).storage()? {
+                let (id, row) = row.storage()?;
+                let id = id.value();
+                match codec::decode_pool(id, row.value()) {
+                    Ok(pool) => {
+                        ids.push(id);
+                        names.insert(pool.name.as_bytes(), id).storage()?;
+                    }
+                    Err(error) => {
+                        report.left.push(Finding::new(Some(id), "pools", id.to_string(), error.to_string()));
+                    }
+                }
+            }
+        }
+        self.commit(txn, |_| {})?;
+        Ok(ids)
+    }
+
+    /// Makes a pool's indexes again. How many records they have.
+    fn rebuild_pool(&self, core: &mut WriterCore, id: PoolId) -> Result<u64> {
+        let view = self.view_at(id, self.clock.now())?;
+        let mut state = PoolState::clone(&view.state);
+        let txn = self.begin()?;
+        let mut records = 0;
+        for index in 0..state.segments.len() {
+            records += rebuild_segment(&txn, &view, &mut state, index)?;
+        }
+        state.reset_tails();
+        let items = view.items_by_claim()?;
+        claims::disown(&txn, &view, |fingerprint, owner| match items.get(&owner) {
+            Some(Ok(items)) => items.contains(&fingerprint),
+            // Nobody can say, or it is being swept.
+            Some(Err(_)) | None => view.state.claims.contains(owner),
+        })?;
+        write_head(&txn, &mut state)?;
+        drop(view);
+        self.commit(txn, |published| self.put_state(published, core, state))?;
+        core.pools.remove(&id);
+        Ok(records)
+    }
+
+    /// Removes what belongs to no pool.
+    fn remove_strays(&self, report: &mut RebuildReport) -> Result<()> {
+        let snapshot = self.snapshot()?;
+        let mut segments = Segments::new();
+        for pool in self.pool_rows()? {
+            let numbers = self.view(pool.id).map(|view| view.state.segment_numbers());
+            segments.insert(pool.id, numbers.ok());
+        }
+        let strays = find_strays(&snapshot, &segments)?;
+        drop(snapshot);
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let txn = self.begin()?;
+        for stray in strays {
+            match stray {
+                Stray::Table(name) => match AnyTable::named(&name) {
+                    Some(table) => table.visit(&mut DeleteTable(&txn))?,
+                    None => report.left.push(Finding::new(None, name, "", "no store has such a table")),
+                },
+                Stray::Rows { pool, segment, .. } => drop_shared_rows(&txn, pool, segment, None).map(drop)?,
+                Stray::PoolRows { pool, .. } => {
+                    txn.open_table(schema::POOL_HEADS).storage()?.remove(pool).storage()?;
+                    claims::remove_rows_of_pool(&txn, pool)?;
+                }
+            }
+        }
+        self.commit(txn, |_| {})
+    }
+}
+
+struct DeleteTable<'a>(&'a WriteTransaction);
+
+impl TableVisitor for DeleteTable<'_> {
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<()> {
+        self.0.delete_table(table).storage().map(drop)
+    }
+}
+
+impl PoolState {
+    /// The numbers of its segments, those included whose space is being given back.
+    pub(super) fn segment_numbers(&self) -> Vec<SegmentNumber> {
+        let numbers = self.segments.iter().map(|segment| segment.number);
+        numbers.chain(self.doomed.iter().copied()).collect()
+    }
+}
+
+/// Makes a segment's indexes again. How many records they have.
+fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, index: usize) -> Result<u64> {
+    let Some(segment) = state.segments.get(index).cloned() else { return Ok(0) };
+    let (pool, number) = (state.id, segment.number);
+    let names = SegmentTables::new(pool, number);
+    txn.delete_table(names.fingerprints()).storage()?;
+    txn.delete_table(names.postings()).storage()?;
+    let mut entries = Entries::default();
+    let mut times = Vec::new();
+    contained("reading a segment", || {
+        let first = view.first_stored(index)?.min(state.watermark.max(segment.first_id));
+        let slots = segment.slot(first)..segment.slot(state.end_of(index));
+        view.each_record(index, slots, |slot, created_at, entry| {
+            if slot > 0 && slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
+                times.push((slot / schema::TIME_BLOCK_SLOTS, created_at));
+            }
+            entries.push(slot, entry);
+        })
+    })?;
+    let records = entries.len() as u64;
+    txn.open_table(schema::REPEATS)
+        .storage()?
+        .retain_in((pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX), |_, ()| false)
+        .storage()?;
+    txn.open_table(schema::MEMBERSHIP)
+        .storage()?
+        .retain_in((pool, number, 0)..=(pool, number, u32::MAX), |_, _| false)
+        .storage()?;
+    {
+        // The first time is no index: the records' times count from it.
+        let mut table = txn.open_table(schema::TIMES).storage()?;
+        table.retain_in((pool, number, 1)..=(pool, number, u32::MAX), |_, _| false).storage()?;
+        for (block, time) in times {
+            table.insert((pool, number, block), time.as_micros()).storage()?;
+        }
+    }
+    let mut fold = Fold::new(pool, state.geometry, number, segment.first_id, entries);
+    fold.write(txn, state, Share::All)?;
+    let filter = if segment.sealed_len > 0 {
+        let filter = Filter::of(segment.sealed_len, fold.fingerprints());
+        store_filter(txn, pool, number, &filter)?;
+        FilterCell::ready(filter)
+    } else {
+        FilterCell::default()
+    };
+    if let Some(segment) = std::sync::Arc::make_mut(&mut state.segments).get_mut(index) {
+        segment.filter = filter;
+    }
+    Ok(records)
+}

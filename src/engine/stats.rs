@@ -1,0 +1,176 @@
+//! Figures of the store and of a pool, cheap enough to be asked for every second.
+//!
+//! Always holds: nothing here walks a table. The bytes of a pool are estimated, from the number of rows (which redb
+//! keeps) and the length of some of them.
+
+use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
+
+use super::Engine;
+use super::database::closed;
+use super::failure::{StorageResult, contained};
+use super::schema::{self, Slot};
+use super::state::PoolState;
+use super::view::View;
+use crate::error::Result;
+use crate::ids::RecordId;
+use crate::model::{PoolStats, SegmentFill, StoreStats};
+
+/// How many rows of a pool are looked at to estimate their length.
+const SAMPLES: usize = 64;
+/// What redb keeps of a row beside its key and value, where their length varies: where each ends.
+const ROW_OVERHEAD_BYTES: f64 = 4.0;
+/// How full redb's pages are when rows are appended, and when they are inserted anywhere.
+const FILL_APPENDED: f64 = 0.98;
+const FILL_INSERTED: f64 = 0.7;
+
+impl Engine {
+    /// The store's figures.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Storage`.
+    pub(crate) fn stats(&self) -> Result<StoreStats> {
+        let pools = contained("counting the pools", || match self.snapshot()?.table(schema::POOLS)? {
+            Some(pools) => pools.len().storage(),
+            None => Ok(0),
+        })?;
+        let index_memory = {
+            let published = self.published.read();
+            published.pools.values().flatten().map(|state| state.memory()).sum::<usize>() as u64
+        };
+        let file_size = self.file_size()?;
+        let session = self.session.read();
+        let session = session.as_ref().ok_or_else(closed)?;
+        let traffic = session.backend.traffic();
+        let holding = session.readers.holding();
+        Ok(StoreStats {
+            pools,
+            file_size,
+            // Every page that is in the cache was read or written.
+            cache_memory: (traffic.read() + traffic.written()).min(self.opener.cache_size()).min(file_size),
+            index_memory,
+            oldest_snapshot: holding.longest,
+            snapshots: holding.readers,
+            held_by_readers: holding.bytes.min(file_size),
+            bytes_read: traffic.read(),
+            bytes_written: traffic.written(),
+            ..self.counters.read()
+        })
+    }
+}
+
+impl PoolState {
+    /// About how many bytes of memory its indexes take.
+    fn memory(&self) -> usize {
+        let tails = self.active.memory() + self.frozen.as_ref().map_or(0, super::tail::TailView::memory);
+        let of_segment =
+            |segment: &super::state::SegmentState| segment.deleted.memory() + segment.filter.memory();
+        tails + self.segments.iter().map(of_segment).sum::<usize>()
+    }
+}
+
+impl View {
+    /// The pool's figures.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` or `Storage`.
+    pub(crate) fn stats(&self) -> Result<PoolStats> {
+        contained("gathering figures", || {
+            let state = &self.state;
+            let mut stats = PoolStats::new(state.live(), state.claims.len(), state.unfolded() as u64);
+            let samples = SAMPLES.div_ceil(state.segments.len().max(1));
+            for (index, segment) in state.segments.iter().enumerate() {
+                let (first, end) = (self.first_stored(index)?, state.end_of(index));
+                let records = end.saturating_sub(first);
+                let live = state.live_in(&(first..end));
+                let expired = end.min(state.watermark).saturating_sub(first);
+                stats.expired += expired;
+                stats.deleted += records - expired - live;
+                stats.segments += 1;
+                let slots = u64::from(state.geometry.segment_slots);
+                stats.fill.push(SegmentFill::new(
+                    segment.number,
+                    segment.sealed_len > 0,
+                    records,
+                    live,
+                    slots,
+                ));
+                stats.bytes += self.bytes_of(index, first..end, samples)?;
+            }
+            stats.oldest = self.nth_live_time(0)?;
+            stats.newest = match stats.live.checked_sub(1) {
+                Some(last) => self.nth_live_time(last)?,
+                None => None,
+            };
+            Ok(stats)
+        })
+    }
+
+    /// The first record of a segment that is stored: its dead head may be cut off.
+    pub(super) fn first_stored(&self, index: usize) -> Result<RecordId> {
+        let state = &self.state;
+        let Some(segment) = state.segments.get(index) else { return Ok(state.next_id) };
+        if segment.first_id >= state.watermark {
+            return Ok(segment.first_id);
+        }
+        let first = match self.records(index)? {
+            Some(table) => table.first().storage()?.map(|(slot, _)| slot.value()),
+            None => None,
+        };
+        Ok(first.map_or(state.end_of(index), |slot| segment.id(slot)))
+    }
+
+    /// The time of the live record with so many live ones before it.
+    fn nth_live_time(&self, before: u64) -> Result<Option<crate::time::Timestamp>> {
+        if before >= self.state.live() {
+            return Ok(None);
+        }
+        let behind = self.state.after_oldest(before + 1);
+        self.created_at(behind - 1).map(Some)
+    }
+
+    /// About how many bytes of the file a segment takes.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate"
+    )]
+    fn bytes_of(&self, index: usize, ids: std::ops::Range<RecordId>, samples: usize) -> Result<u64> {
+        let Some(segment) = self.state.segments.get(index) else { return Ok(0) };
+        let records = ids.end.saturating_sub(ids.start);
+        let mut bytes = 0.0;
+        if let Some(table) = self.records(index)? {
+            let slots = segment.slot(ids.start)..segment.slot(ids.end);
+            let step = (slots.len() / samples).max(1);
+            let lengths = slots.step_by(step).take(samples).map(|slot| length_of_row(table, slot));
+            let lengths: Vec<usize> = lengths.collect::<Result<_>>()?;
+            let mean = lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64;
+            bytes += records as f64 * (mean + 4.0 + ROW_OVERHEAD_BYTES) / FILL_APPENDED;
+        }
+        let is_sealed = segment.sealed_len > 0;
+        if let Some(table) = self.fingerprints(index)? {
+            bytes += table.len().storage()? as f64 * 20.0 / FILL_INSERTED;
+            if is_sealed {
+                bytes += records as f64 * 1.5;
+            }
+        }
+        if let Some(table) = self.postings(index)? {
+            let mut sampled = 0;
+            let mut rows = 0;
+            for row in table.range::<&[u8]>(..).storage()?.take(samples) {
+                let (key, list) = row.storage()?;
+                sampled += key.value().len() + list.value().len();
+                rows += 1;
+            }
+            let mean = sampled as f64 / f64::from(rows.max(1)) + 2.0 * ROW_OVERHEAD_BYTES;
+            bytes += table.len().storage()? as f64 * mean / FILL_INSERTED;
+        }
+        Ok(bytes as u64)
+    }
+}
+
+fn length_of_row(table: &ReadOnlyTable<u32, &'static [u8]>, slot: Slot) -> Result<usize> {
+    Ok(table.get(slot).storage()?.map_or(0, |row| row.value().len()))
+}

@@ -1,0 +1,250 @@
+//! Verifying: the file's checksums, and every index against the records.
+//!
+//! Owns: the run over the store, and what it finds. The indexes of a segment are checked in [`segment`], rows that belong to
+//! nothing in [`strays`], claims in [`claims`]. Always holds: what is checked is what is on disk as of one commit, read
+//! afresh; what the rules of [`super::fold`], [`super::append`] and [`super::liveness`] allow is no finding.
+
+mod claims;
+mod segment;
+pub(super) mod strays;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use redb::{DatabaseError, ReadableTable, ReadableTableMetadata, StorageError};
+
+use super::Engine;
+use super::backup::Observer;
+use super::codec;
+use super::events::{Event, tell};
+use super::failure::{StorageResult, contained, translate};
+use super::lifecycle::Alone;
+use super::load;
+use super::schema::{self, SegmentNumber, SegmentTables};
+use super::session::{Reader, ReaderKind};
+use super::view::{Snapshot, View};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::model::{Finding, Progress, VerifyReport};
+use crate::time::Reading;
+
+/// How many findings are told one by one.
+const FINDINGS_MAX: usize = 1_000;
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    list: Vec<Finding>,
+    count: u64,
+}
+
+impl Findings {
+    fn add(&mut self, pool: Option<PoolId>, table: &str, key: impl Into<String>, reason: impl Into<String>) {
+        self.count += 1;
+        if self.list.len() < FINDINGS_MAX {
+            self.list.push(Finding::new(pool, table, key, reason));
+        }
+    }
+}
+
+impl Engine {
+    /// Checks everything.
+    ///
+    /// # Errors
+    ///
+    /// `Busy`; `ReadOnly`; `Cancelled`; `Closed`; `Storage`. Damage is a finding.
+    pub(crate) fn verify(&self, observer: Observer<'_>) -> Result<VerifyReport> {
+        let started = Instant::now();
+        let mut findings = Findings::default();
+        self.check_file(&mut findings)?;
+        let reader = self.reader(ReaderKind::Verification)?;
+        let snapshot = self.snapshot()?;
+        let mut run = Verification {
+            engine: self,
+            snapshot,
+            reader,
+            now: self.clock.read(),
+            findings,
+            observer,
+            progress: Progress::new(0, 0),
+        };
+        let pools = run.check_all()?;
+        let Findings { list, count } = run.findings;
+        tell(&Event::Verified { findings: count, took: started.elapsed() });
+        Ok(VerifyReport {
+            ok: count == 0,
+            findings: list,
+            findings_count: count,
+            pools,
+            records: run.progress.done,
+        })
+    }
+
+    /// Has redb check its checksums, and which of its pages are in use.
+    fn check_file(&self, findings: &mut Findings) -> Result<()> {
+        self.exclusive(|core| {
+            self.check_writable()?;
+            let checked = self.alone("verifying", |database| {
+                let checked = contained("verifying", || match database.check_integrity() {
+                    Ok(is_sound) => Ok(Alone::Done(is_sound)),
+                    Err(DatabaseError::TransactionInProgress) => Ok(Alone::NotYet),
+                    Err(DatabaseError::Storage(StorageError::Corrupted(reason))) => {
+                        Err(Error::corrupt(format!("the file is damaged: {reason}")))
+                    }
+                    Err(error) => Err(translate(error.into())),
+                });
+                checked
+            });
+            match checked {
+                Ok(true) => Ok(()),
+                Ok(false) => {
+                    findings.add(None, "file", "", "it was not in order; the storage has put it in order");
+                    // It may have gone back to an earlier commit: everything is read again.
+                    if let Some(mut session) = self.detach(core) {
+                        session.database.close()?;
+                    }
+                    self.attach()
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    findings.add(None, "file", "", error.to_string());
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        })
+    }
+}
+
+/// One run over the store.
+struct Verification<'e, 'o> {
+    engine: &'e Engine,
+    snapshot: Arc<Snapshot>,
+    reader: Reader,
+    now: Reading,
+    findings: Findings,
+    observer: Observer<'o>,
+    progress: Progress,
+}
+
+impl Verification<'_, '_> {
+    /// Checks pool after pool, and what belongs to none. How many pools there were.
+    fn check_all(&mut self) -> Result<u64> {
+        let pools = self.check_catalog()?;
+        self.progress.total = self.count_records()?;
+        let mut segments: BTreeMap<PoolId, Option<Vec<SegmentNumber>>> = BTreeMap::new();
+        for id in &pools {
+            // Damage that cannot be read past is one finding; the other pools are checked all the same.
+            let checked = contained("verifying", || self.check_pool(*id));
+            let numbers = match checked {
+                Ok(numbers) => Some(numbers),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.findings.add(Some(*id), "pool heads", id.to_string(), error.to_string());
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            segments.insert(*id, numbers);
+        }
+        let strays = contained("verifying", || self.check_strays(&segments));
+        self.note("file", strays)?;
+        let registered = contained("verifying", || self.check_registered());
+        self.note("file", registered)?;
+        Ok(pools.len() as u64)
+    }
+
+    /// Makes a finding of damage that ended a check.
+    fn note(&mut self, table: &str, checked: Result<()>) -> Result<()> {
+        match checked {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.findings.add(None, table, "", error.to_string());
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Checks the pools' rows, and that names lead to them. Their ids.
+    fn check_catalog(&mut self) -> Result<Vec<PoolId>> {
+        let mut ids = Vec::new();
+        let mut names = BTreeMap::new();
+        if let Some(table) = self.snapshot.table(schema::POOL_NAMES)? {
+            for row in ReadableTable::iter(&table).storage()? {
+                let (name, id) = row.storage()?;
+                names.insert(name.value().to_vec(), id.value());
+            }
+        }
+        if let Some(table) = self.snapshot.table(schema::POOLS)? {
+            for row in ReadableTable::iter(&table).storage()? {
+                let (id, row) = row.storage()?;
+                let id = id.value();
+                ids.push(id);
+                match codec::decode_pool(id, row.value()) {
+                    Err(error) => {
+                        self.findings.add(Some(id), "pools", id.to_string(), error.to_string());
+                    }
+                    Ok(pool) => match names.remove(pool.name.as_bytes()) {
+                        Some(found) if found == id => {}
+                        Some(other) => self.findings.add(
+                            Some(id),
+                            "pool names",
+                            &pool.name,
+                            format!("it leads to pool {other}; pool {id} has that name"),
+                        ),
+                        None => {
+                            self.findings.add(
+                                Some(id),
+                                "pool names",
+                                &pool.name,
+                                "the pool's name is missing",
+                            );
+                        }
+                    },
+                }
+            }
+        }
+        for (name, id) in names {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            self.findings.add(Some(id), "pool names", name, format!("pool {id} has no such name"));
+        }
+        Ok(ids)
+    }
+
+    fn count_records(&self) -> Result<u64> {
+        let mut records = 0;
+        for name in self.snapshot.table_names()? {
+            if let Some((pool, segment)) = SegmentTables::owner(&name)
+                && let names = SegmentTables::new(pool, segment)
+                && names.records == name
+                && let Some(table) = self.snapshot.table(names.records())?
+            {
+                records += table.len().storage()?;
+            }
+        }
+        Ok(records)
+    }
+
+    /// Checks one pool. The numbers of its segments, those included whose space is being given back.
+    fn check_pool(&mut self, id: PoolId) -> Result<Vec<SegmentNumber>> {
+        let engine = self.engine;
+        let state =
+            load::load(&self.snapshot, engine.geometry, &engine.tuning, &engine.hash_key, id, self.now)?;
+        let state = Arc::new(state.ok_or_else(|| Error::corrupt(format!("pool {id} is gone")))?);
+        let view = View::new(Arc::clone(&self.snapshot), Arc::clone(&state), engine.hash_key.clone());
+        for index in 0..state.segments.len() {
+            self.check_segment(&view, index)?;
+        }
+        self.check_claims(&view)?;
+        Ok(state.segment_numbers())
+    }
+
+    /// Counts checked records, and finds out whether to go on.
+    fn tick(&mut self, records: u64) -> Result<()> {
+        self.progress.done += records;
+        self.reader.check_open()?;
+        if (self.observer)(self.progress).is_break() {
+            return Err(Error::new(ErrorKind::Cancelled, "verifying was stopped by its observer"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,400 @@
+//! One segment: its records, and every index entry that follows from them.
+//!
+//! Always holds: whatever is live and folded must be in every index; whatever is in an index must be true of the record it
+//! leads to, dead ones included, as long as that record is stored.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use redb::ReadableTable;
+use roaring::RoaringBitmap;
+
+use super::Verification;
+use crate::engine::failure::StorageResult;
+use crate::engine::fold::Entries;
+use crate::engine::membership::Filter;
+use crate::engine::postings;
+use crate::engine::record::{self, PostingKey};
+use crate::engine::schema::{self, Fingerprint, HAS_REPEATS, SegmentTables, Slot};
+use crate::engine::state::SegmentState;
+use crate::engine::tail::TailEntry;
+use crate::engine::view::View;
+use crate::error::{ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::model::Origin;
+use crate::time::Timestamp;
+
+/// How many records are read between two looks at the observer.
+const TICK_RECORDS: u64 = 65_536;
+
+/// The records of a segment, as far as indexes follow from them.
+struct Column {
+    pool: PoolId,
+    names: SegmentTables,
+    /// The slots that should be stored: a dead head may be cut off.
+    stored: Range<Slot>,
+    /// Of each of them; none for one that is missing or damaged.
+    fingerprints: Vec<Option<Fingerprint>>,
+    /// Those of them that are live and folded: every index must have them.
+    required: RoaringBitmap,
+    /// What the posting lists follow from.
+    entries: Entries,
+    block_times: BTreeMap<u32, Timestamp>,
+}
+
+impl Column {
+    /// The fingerprint of a slot; none if nothing is stored there.
+    fn fingerprint(&self, slot: Slot) -> Option<Fingerprint> {
+        let at = slot.checked_sub(self.stored.start)?;
+        self.fingerprints.get(at as usize).copied().flatten()
+    }
+}
+
+impl Verification<'_, '_> {
+    /// Checks a segment.
+    pub(super) fn check_segment(&mut self, view: &View, index: usize) -> Result<()> {
+        let state = &view.state;
+        let Some(segment) = state.segments.get(index) else { return Ok(()) };
+        let column = self.read_column(view, index, segment)?;
+        self.check_fingerprints(view, index, segment, &column)?;
+        self.check_times(segment, &column)?;
+        self.check_filter(view, segment, &column)?;
+        self.check_deleted(view, segment, &column)?;
+        self.check_postings(view, index, column)
+    }
+
+    /// Reads a segment's records, and checks what holds for them alone.
+    fn read_column(&mut self, view: &View, index: usize, segment: &SegmentState) -> Result<Column> {
+        let state = &view.state;
+        let pool = state.id;
+        let names = SegmentTables::new(pool, segment.number);
+        let len = segment.slot(state.end_of(index));
+        let mut column = Column {
+            pool,
+            names,
+            stored: len..len,
+            fingerprints: Vec::new(),
+            required: RoaringBitmap::new(),
+            entries: Entries::default(),
+            block_times: BTreeMap::new(),
+        };
+        let Some(table) = view.records(index)? else {
+            if len > segment.slot(state.watermark) {
+                self.findings.add(Some(pool), &column.names.records, "", "the segment's records are missing");
+            }
+            return Ok(column);
+        };
+        // Below the watermark records may be gone; from there on none.
+        let first = table.first().storage()?.map_or(len, |(slot, _)| slot.value());
+        column.stored = first.min(segment.slot(state.watermark)).min(len)..len;
+        let mut origins: BTreeMap<Slot, Option<Arc<Origin>>> = BTreeMap::new();
+        let mut expected = column.stored.start;
+        let mut last_time = None;
+        for row in table.range::<u32>(..).storage()? {
+            let (slot, row) = row.storage()?;
+            let slot = slot.value();
+            if slot >= len {
+                let text = format!("the segment has {len} records");
+                self.findings.add(Some(pool), &column.names.records, slot.to_string(), text);
+                break;
+            }
+            self.report_gap(&column, expected..slot, state.id, segment, view);
+            column.fingerprints.resize((slot - column.stored.start) as usize, None);
+            expected = slot + 1;
+            let stored = match record::decode(slot, segment.base_time, row.value()) {
+                Ok(stored) => stored,
+                Err(error) => {
+                    self.findings.add(Some(pool), &column.names.records, slot.to_string(), error.to_string());
+                    column.fingerprints.push(None);
+                    continue;
+                }
+            };
+            if last_time.is_some_and(|last| stored.created_at < last) {
+                let text = "it is older than the record before it";
+                self.findings.add(Some(pool), &column.names.records, slot.to_string(), text);
+            }
+            last_time = Some(stored.created_at);
+            let origin = match stored.origin_code {
+                None => None,
+                Some(code) => self.origin_of(view, segment, code, &mut origins)?,
+            };
+            let fingerprint = self.engine.hash_key.fingerprint(stored.entity_type, stored.value);
+            column.fingerprints.push(Some(fingerprint));
+            column.entries.push(slot, TailEntry { fingerprint, entity_type: stored.entity_type, origin });
+            let id = segment.id(slot);
+            if id < state.folded_to && state.is_live(id) {
+                column.required.insert(slot);
+            }
+            if slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
+                column.block_times.insert(slot / schema::TIME_BLOCK_SLOTS, stored.created_at);
+            }
+            if u64::from(slot).is_multiple_of(TICK_RECORDS) {
+                self.tick(0)?;
+            }
+        }
+        self.report_gap(&column, expected..len, state.id, segment, view);
+        column.fingerprints.resize(column.stored.len(), None);
+        self.tick(column.fingerprints.iter().flatten().count() as u64)?;
+        Ok(column)
+    }
+
+    /// Records that should be stored are not: those below the watermark may be gone.
+    fn report_gap(
+        &mut self,
+        column: &Column,
+        slots: Range<Slot>,
+        pool: PoolId,
+        segment: &SegmentState,
+        view: &View,
+    ) {
+        let gone = slots.start.max(segment.slot(view.state.watermark))..slots.end;
+        if !gone.is_empty() {
+            let key = format!("{} to {}", gone.start, gone.end - 1);
+            self.findings.add(Some(pool), &column.names.records, key, "the records are missing");
+        }
+    }
+
+    fn origin_of(
+        &mut self,
+        view: &View,
+        segment: &SegmentState,
+        code: Slot,
+        known: &mut BTreeMap<Slot, Option<Arc<Origin>>>,
+    ) -> Result<Option<Arc<Origin>>> {
+        if let Some(origin) = known.get(&code) {
+            return Ok(origin.clone());
+        }
+        let origin = match view.origin(segment, code) {
+            Ok(origin) => Some(origin),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let key = key_of(view.state.id, segment, code);
+                self.findings.add(Some(view.state.id), "origins", key, error.to_string());
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        known.insert(code, origin.clone());
+        Ok(origin)
+    }
+
+    /// Each entry and each repeat must lead to a record of its fingerprint; each record must be found.
+    fn check_fingerprints(
+        &mut self,
+        view: &View,
+        index: usize,
+        segment: &SegmentState,
+        column: &Column,
+    ) -> Result<()> {
+        let pool = column.pool;
+        let mut repeats: BTreeMap<Fingerprint, Vec<Slot>> = BTreeMap::new();
+        if let Some(table) = view.repeats()? {
+            let key = |fingerprint, slot| (pool, segment.number, fingerprint, slot);
+            for row in table.range(key(0, 0)..=key(Fingerprint::MAX, u32::MAX)).storage()? {
+                let (_, _, fingerprint, slot) = row.storage()?.0.value();
+                self.check_entry("repeats", fingerprint, slot, column);
+                repeats.entry(fingerprint).or_default().push(slot);
+            }
+        }
+        let is_live = |slot: &Slot| view.state.is_live(segment.id(*slot));
+        let mut found = RoaringBitmap::new();
+        if let Some(table) = view.fingerprints(index)? {
+            for row in ReadableTable::iter(table).storage()? {
+                let (fingerprint, entry) = row.storage()?;
+                let (fingerprint, entry) = (fingerprint.value(), entry.value());
+                let slot = entry & !HAS_REPEATS;
+                self.check_entry(&column.names.fingerprints, fingerprint, slot, column);
+                found.insert(slot);
+                if entry & HAS_REPEATS == 0 {
+                    continue;
+                }
+                let others = repeats.get(&fingerprint).map(Vec::as_slice).unwrap_or_default();
+                found.extend(others);
+                let lowest = others.iter().copied().filter(is_live).min();
+                let reason = match lowest {
+                    _ if others.is_empty() => "it should have repeats, and has none",
+                    Some(lowest) if is_live(&slot) && lowest < slot => "a repeat of it is older",
+                    _ => continue,
+                };
+                self.findings.add(Some(pool), &column.names.fingerprints, hex(fingerprint), reason);
+            }
+        }
+        for slot in &column.required - &found {
+            if let Some(fingerprint) = column.fingerprint(slot) {
+                let text = format!("record {} is not in it", segment.id(slot));
+                self.findings.add(Some(pool), &column.names.fingerprints, hex(fingerprint), text);
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry must lead to a record of its fingerprint, unless that record is cut off.
+    fn check_entry(&mut self, table: &str, fingerprint: Fingerprint, slot: Slot, column: &Column) {
+        let reason = match column.fingerprint(slot) {
+            Some(found) if found == fingerprint => return,
+            Some(_) => format!("it leads to slot {slot}, whose record has another fingerprint"),
+            None if slot < column.stored.start => return,
+            None => format!("it leads to slot {slot}, where no record is"),
+        };
+        self.findings.add(Some(column.pool), table, hex(fingerprint), reason);
+    }
+
+    /// The sparse time index has the first time of each block.
+    fn check_times(&mut self, segment: &SegmentState, column: &Column) -> Result<()> {
+        let pool = column.pool;
+        let key = |block| (pool, segment.number, block);
+        let mut times = BTreeMap::new();
+        if let Some(table) = self.snapshot.table(schema::TIMES)? {
+            for row in table.range(key(0)..=key(u32::MAX)).storage()? {
+                let (key, time) = row.storage()?;
+                times.insert(key.value().2, Timestamp::from_micros(time.value()));
+            }
+        }
+        if column.stored.end > 0 && !times.contains_key(&0) {
+            let text = "the segment's first time is missing: the times of its records count from it";
+            self.findings.add(Some(pool), "times", key_of(pool, segment, 0), text);
+            return Ok(());
+        }
+        for (block, time) in &column.block_times {
+            let reason = match times.get(block) {
+                Some(found) if found == time => continue,
+                Some(found) => format!("it says {found}; the block's first record is of {time}"),
+                None => format!("it is missing; the block's first record is of {time}"),
+            };
+            self.findings.add(Some(pool), "times", key_of(pool, segment, *block), reason);
+        }
+        let blocks = column.stored.end.div_ceil(schema::TIME_BLOCK_SLOTS);
+        for block in times.keys().filter(|block| **block >= blocks) {
+            let text = format!("the segment has {blocks} blocks");
+            self.findings.add(Some(pool), "times", key_of(pool, segment, *block), text);
+        }
+        Ok(())
+    }
+
+    /// A membership filter is whole and knows every fingerprint that can be found.
+    fn check_filter(&mut self, view: &View, segment: &SegmentState, column: &Column) -> Result<()> {
+        let pool = column.pool;
+        let Some(table) = self.snapshot.table(schema::MEMBERSHIP)? else { return Ok(()) };
+        let key = |block| (pool, segment.number, block);
+        let mut blocks = Vec::new();
+        for row in table.range(key(0)..=key(u32::MAX)).storage()? {
+            let (key, block) = row.storage()?;
+            blocks.push((key.value().2, block.value().to_vec()));
+        }
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let in_row = blocks.iter().zip(0..).all(|((number, _), expected)| *number == expected);
+        let blocks: Vec<Vec<u8>> = blocks.into_iter().map(|(_, block)| block).collect();
+        let reason = match Filter::from_blocks(&blocks).filter(|_| in_row) {
+            None => "the filter's blocks are not whole".to_owned(),
+            Some(_) if segment.sealed_len == 0 => "an open segment has a filter".to_owned(),
+            Some(filter) => {
+                let unknown = |slot: &u32| {
+                    column.fingerprint(*slot).is_some_and(|fingerprint| !filter.may_contain(fingerprint))
+                };
+                let Some(slot) = column.required.iter().find(unknown) else { return Ok(()) };
+                format!("the filter does not know record {}", segment.id(slot))
+            }
+        };
+        self.findings.add(Some(view.state.id), "membership", key_of(pool, segment, 0), reason);
+        Ok(())
+    }
+
+    /// Only records that there are can be deleted.
+    fn check_deleted(&mut self, view: &View, segment: &SegmentState, column: &Column) -> Result<()> {
+        let geometry = view.state.geometry;
+        for (chunk, positions) in segment.deleted.chunks() {
+            let base = chunk.saturating_mul(geometry.chunk_slots);
+            let last = positions.max().map(|position| base.saturating_add(position));
+            if last.is_some_and(|last| last >= column.stored.end) {
+                let text = format!("it deletes slots behind the segment's {} records", column.stored.end);
+                self.findings.add(Some(column.pool), "deleted", key_of(column.pool, segment, chunk), text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Each posting list has the records that its attribute's value has, and no others.
+    fn check_postings(&mut self, view: &View, index: usize, column: Column) -> Result<()> {
+        let size = view.state.geometry.chunk_slots;
+        let Column { pool, names, stored, required, entries, .. } = column;
+        let mut expected: BTreeMap<Vec<u8>, RoaringBitmap> =
+            entries.into_posting_rows(view.state.geometry).into_iter().collect();
+        let required_in = |chunk: u32, positions: &RoaringBitmap| {
+            let slots = positions.iter().map(|position| chunk * size + position);
+            slots.filter(|slot| required.contains(*slot)).count()
+        };
+        if let Some(table) = view.postings(index)? {
+            for row in ReadableTable::iter(table).storage()? {
+                let (key, list) = row.storage()?;
+                let Some((_, _, chunk)) = PostingKey::parse(key.value()) else {
+                    self.findings.add(Some(pool), &names.postings, bytes(key.value()), "the key is damaged");
+                    continue;
+                };
+                let positions = match postings::decode(list.value(), size) {
+                    Ok(positions) => positions,
+                    Err(error) => {
+                        self.findings.add(
+                            Some(pool),
+                            &names.postings,
+                            text_of(key.value()),
+                            error.to_string(),
+                        );
+                        expected.remove(key.value());
+                        continue;
+                    }
+                };
+                let wanted = expected.remove(key.value()).unwrap_or_default();
+                let missing = required_in(chunk, &(&wanted - &positions));
+                let mut extra = &positions - &wanted;
+                // Nobody knows what records had that are cut off.
+                extra.remove_range(..stored.start.saturating_sub(chunk.saturating_mul(size)).min(size));
+                if missing > 0 {
+                    let text = format!("{missing} records are not in it");
+                    self.findings.add(Some(pool), &names.postings, text_of(key.value()), text);
+                }
+                if !extra.is_empty() {
+                    let text = format!("{} slots do not belong in it", extra.len());
+                    self.findings.add(Some(pool), &names.postings, text_of(key.value()), text);
+                }
+            }
+        }
+        for (key, wanted) in expected {
+            let Some((_, _, chunk)) = PostingKey::parse(&key) else { continue };
+            let missing = required_in(chunk, &wanted);
+            if missing > 0 {
+                let text = format!("the list is missing; {missing} records belong in it");
+                self.findings.add(Some(pool), &names.postings, text_of(&key), text);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hex(fingerprint: Fingerprint) -> String {
+    format!("{fingerprint:032x}")
+}
+
+fn bytes(key: &[u8]) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The key of a row that segments share.
+fn key_of(pool: PoolId, segment: &SegmentState, last: u32) -> String {
+    format!("{pool}, {}, {last}", segment.number)
+}
+
+/// A posting list's key, in words.
+fn text_of(key: &[u8]) -> String {
+    let Some((attribute, value, chunk)) = PostingKey::parse(key) else { return bytes(key) };
+    let number = |value: &[u8]| Some(u32::from_be_bytes(value.try_into().ok()?).to_string());
+    let (attribute, value) = match attribute {
+        1 => ("entity type", number(value).unwrap_or_else(|| bytes(value))),
+        2 => ("flow", String::from_utf8_lossy(value).into_owned()),
+        3 => ("run", String::from_utf8_lossy(value).into_owned()),
+        4 => ("step", String::from_utf8_lossy(value).into_owned()),
+        _ => ("unknown attribute", bytes(value)),
+    };
+    format!("{attribute} {value}, chunk {chunk}")
+}

@@ -1,0 +1,110 @@
+//! What runs over a whole store reports: progress, and what was done or found.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::ids::PoolId;
+
+/// How far a run over the whole store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Rows that are done.
+    pub done: u64,
+    /// Rows in all.
+    pub total: u64,
+}
+
+impl Progress {
+    pub(crate) fn new(done: u64, total: u64) -> Self {
+        Self { done, total }
+    }
+}
+
+/// What [compacting](crate::DataPoolStore::compact) did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CompactReport {
+    /// Bytes of the file before.
+    pub bytes_before: u64,
+    /// Bytes of the file now.
+    pub bytes_after: u64,
+}
+
+impl CompactReport {
+    pub(crate) fn new(bytes_before: u64, bytes_after: u64) -> Self {
+        Self { bytes_before, bytes_after }
+    }
+}
+
+/// What a [backup](crate::DataPoolStore::backup_to) copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct BackupReport {
+    /// Rows of all tables.
+    pub rows: u64,
+    /// Bytes of the copy.
+    pub bytes: u64,
+}
+
+/// Something that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The pool that it is about, if it is about one.
+    pub data_pool_id: Option<PoolId>,
+    /// The table of the file, by its name there; `file` for the file itself. See the tables in [the
+    /// design](crate::design).
+    pub table: String,
+    /// The key of the row, as a person can read it; empty for a whole table.
+    pub key: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl Finding {
+    pub(crate) fn new(
+        pool: Option<PoolId>,
+        table: impl Into<String>,
+        key: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self { data_pool_id: pool, table: table.into(), key: key.into(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, key, reason, .. } = self;
+        if key.is_empty() { write!(f, "{table}: {reason}") } else { write!(f, "{table} [{key}]: {reason}") }
+    }
+}
+
+/// What [`DataPoolStore::verify`](crate::DataPoolStore::verify) found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Whether nothing was found.
+    pub ok: bool,
+    /// What was found: the first 1,000.
+    pub findings: Vec<Finding>,
+    /// How many there were in all.
+    pub findings_count: u64,
+    /// Pools that were looked at.
+    pub pools: u64,
+    /// Records that were read.
+    pub records: u64,
+}
+
+/// What [`DataPoolStore::rebuild_indexes`](crate::DataPoolStore::rebuild_indexes) did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RebuildReport {
+    /// Pools whose indexes were made again.
+    pub pools: u64,
+    /// Records that were indexed.
+    pub records: u64,
+    /// What could not be mended, since it does not follow from the records.
+    pub left: Vec<Finding>,
+}

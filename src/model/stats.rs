@@ -1,0 +1,145 @@
+//! What a store and a pool tell of themselves.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::time::Timestamp;
+
+/// Figures of one pool, as of one moment. Made by [`Pool::stats`](crate::Pool::stats).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Live records.
+    pub live: u64,
+    /// Records whose space is not given back yet and that have left by age, by the pool's capacity, or by
+    /// [`clear`](crate::Pool::clear).
+    pub expired: u64,
+    /// Further records whose space is not given back yet: deleted one by one or by a filter.
+    pub deleted: u64,
+    /// Segments.
+    pub segments: u64,
+    /// About how many bytes of the file the pool's records and indexes take: estimated from the number of rows and from the
+    /// length of some of them, mostly within a fifth.
+    pub bytes: u64,
+    /// When the oldest live record was tracked.
+    pub oldest: Option<Timestamp>,
+    /// When the newest live record was tracked.
+    pub newest: Option<Timestamp>,
+    /// Claims that are neither settled nor swept, lapsed ones included.
+    pub claims: u64,
+    /// Records that wait in memory to be indexed in bulk.
+    pub unfolded: u64,
+    /// Each segment, oldest first.
+    pub fill: Vec<SegmentFill>,
+}
+
+impl PoolStats {
+    pub(crate) fn new(live: u64, claims: u64, unfolded: u64) -> Self {
+        Self {
+            live,
+            expired: 0,
+            deleted: 0,
+            segments: 0,
+            bytes: 0,
+            oldest: None,
+            newest: None,
+            claims,
+            unfolded,
+            fill: Vec::new(),
+        }
+    }
+}
+
+/// How full a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SegmentFill {
+    /// The segment's number within its pool.
+    pub number: u32,
+    /// Whether it takes no more records.
+    pub sealed: bool,
+    /// Records that are stored in it, dead ones included.
+    pub records: u64,
+    /// Those of them that are live.
+    pub live: u64,
+    /// The most records a segment takes.
+    pub slots: u64,
+}
+
+impl SegmentFill {
+    pub(crate) fn new(number: u32, sealed: bool, records: u64, live: u64, slots: u64) -> Self {
+        Self { number, sealed, records, live, slots }
+    }
+}
+
+/// Figures of the whole store. Made by [`DataPoolStore::stats`](crate::DataPoolStore::stats).
+///
+/// Counters count from the moment the store was opened by this process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Pools in the file.
+    pub pools: u64,
+    /// How many bytes the file has.
+    pub file_size: u64,
+    /// At most so many bytes of the file are in the cache; its limit is [`cache_size`](crate::StoreOptions::cache_size).
+    pub cache_memory: u64,
+    /// About how many bytes of memory the indexes of pools in use take, beyond the cache: tails, membership filters,
+    /// deletions.
+    pub index_memory: u64,
+    /// For how long the oldest open snapshot, backup or verification has been open, in seconds.
+    #[serde(serialize_with = "as_seconds")]
+    pub oldest_snapshot: Option<Duration>,
+    /// How many of them are open.
+    pub snapshots: u64,
+    /// At most so many bytes of the file cannot be used again until they end: what was written since the oldest of them
+    /// began.
+    pub held_by_readers: u64,
+    /// Bytes read from the file.
+    pub bytes_read: u64,
+    /// Bytes written to the file.
+    pub bytes_written: u64,
+    /// Values that were asked for: by checks, look-ups, dedupes and claims.
+    pub checks: u64,
+    /// Those of them that were found.
+    pub hits: u64,
+    /// Commits, those of folding and pruning included.
+    pub commits: u64,
+    /// How calls shared commits.
+    pub group_sizes: GroupSizes,
+    /// Tails that were folded into indexes.
+    pub folds: u64,
+    /// Segments that were sealed.
+    pub seals: u64,
+    /// Segments whose space was given back.
+    pub segments_dropped: u64,
+}
+
+/// How calls that came together shared commits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GroupSizes {
+    /// Groups that were committed.
+    pub groups: u64,
+    /// Calls that they carried.
+    pub calls: u64,
+    /// The most calls that one carried.
+    pub largest: u64,
+    /// Calls to a group; 0 if there was none.
+    pub mean: f64,
+}
+
+impl GroupSizes {
+    #[allow(clippy::cast_precision_loss, reason = "a mean of counters that never come near 2^52")]
+    pub(crate) fn new(groups: u64, calls: u64, largest: u64) -> Self {
+        let mean = if groups == 0 { 0.0 } else { calls as f64 / groups as f64 };
+        Self { groups, calls, largest, mean }
+    }
+}
+
+/// A duration as a number of seconds.
+#[allow(clippy::ref_option, reason = "serde's signature")]
+fn as_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+}

@@ -1,0 +1,97 @@
+//! A pool as of one moment, for as long as somebody holds it.
+//!
+//! The public face: each method is a few lines over the engine.
+
+use std::sync::Arc;
+
+use crate::engine::view::View;
+use crate::engine::{Counters, Reader, ReaderKind};
+use crate::error::Result;
+use crate::model::{Key, Record};
+use crate::pool::Pool;
+use crate::query::{Page, RecordFilter, RecordQuery};
+use crate::scan::Scan;
+use crate::store::Shared;
+
+/// A pool as of one moment. See [`Pool::snapshot`].
+///
+/// Every call answers `Closed` once the store was closed, even if it was opened again.
+#[derive(Debug, Clone)]
+pub struct PoolSnapshot {
+    view: Arc<View>,
+    reader: Arc<Reader>,
+    shared: Arc<Shared>,
+}
+
+impl PoolSnapshot {
+    pub(crate) fn of(pool: &Pool) -> Result<Self> {
+        let reader = Arc::new(pool.shared().engine.reader(ReaderKind::Snapshot)?);
+        Ok(Self { view: pool.view()?, reader, shared: Arc::clone(pool.shared()) })
+    }
+
+    /// # Errors
+    ///
+    /// `Closed` if the store was closed since.
+    pub(crate) fn view(&self) -> Result<&Arc<View>> {
+        self.reader.check_open()?;
+        Ok(&self.view)
+    }
+
+    fn counters(&self) -> &Counters {
+        self.shared.engine.counters()
+    }
+
+    /// Whether a value was in the pool.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::contains`].
+    pub fn contains(&self, key: Key<'_>) -> Result<bool> {
+        Ok(self.counters().check(self.view()?.contains(&key)?))
+    }
+
+    /// For each key whether its value was in the pool, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::contains_many`].
+    pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
+        Ok(self.counters().checks(self.view()?.contains_many(keys)?))
+    }
+
+    /// For each key the record that was first with its value, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::lookup`].
+    pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
+        Ok(self.counters().lookups(self.view()?.lookup(keys)?))
+    }
+
+    /// One page of the records that the query's filter takes, with the exact total.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::records`].
+    pub fn records(&self, query: &RecordQuery) -> Result<Page<Record>> {
+        self.view()?.page(query)
+    }
+
+    /// How many records the filter takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::count`].
+    pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
+        self.view()?.count(filter)
+    }
+
+    /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::scan`].
+    pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
+        Scan::over_snapshot(self.clone(), filter.clone())
+    }
+}
