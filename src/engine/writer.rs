@@ -162,7 +162,7 @@ impl Engine {
         if !self.outcome_unknown.load(Ordering::Acquire) {
             return Ok(());
         }
-        let text = "an earlier commit failed and may or may not be on disk; open the store again to find out";
+        let text = "an earlier write failed, and may or may not be on disk: open the store again (`reopen`) to find out";
         Err(Error::new(ErrorKind::OutcomeUnknown, text))
     }
 

@@ -100,6 +100,11 @@ impl TestDisk {
         self.state.lock().unwrap().fault = Some(fault);
     }
 
+    fn heal(&self) {
+        let mut state = self.state.lock().unwrap();
+        (state.fault, state.failed) = (None, false);
+    }
+
     fn failed(&self) -> bool {
         self.state.lock().unwrap().failed
     }
@@ -469,6 +474,95 @@ fn a_failing_read_is_an_error_or_goes_unnoticed() {
                 live,
             };
             reopened_it_has_what_it_must(&run, &format!("read {after} failed"));
+        }
+    }
+}
+
+/// Runs the workload until a call fails, opens the store again in place, and goes on. Whether a call failed.
+fn fail_and_reopen(fault: Fault) -> bool {
+    let disk = TestDisk::default();
+    let store = disk.open(&support::options()).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let scan = pool.scan(&RecordFilter::new()).unwrap();
+    let snapshot = pool.snapshot().unwrap();
+    let mut live = Values::new();
+    disk.fail(fault);
+    for (done, call) in CALLS.into_iter().enumerate() {
+        let context = format!("{fault:?}, at {call:?}");
+        if call.make(&pool).is_ok() {
+            live = call.model(live);
+            continue;
+        }
+        disk.heal();
+        store.reopen().unwrap();
+        let found: Values = support::values(&pool).into_iter().collect();
+        assert!(found == live || found == call.model(live.clone()), "{context}: {found:?} of {live:?}");
+        assert_eq!(snapshot.count(&RecordFilter::new()).unwrap_err().kind(), ErrorKind::Closed, "{context}");
+        assert!(scan.into_iter().all(|record| record.unwrap_err().kind() == ErrorKind::Closed), "{context}");
+        assert_eq!(store.verify().unwrap().findings, [], "{context}");
+        let mut live = found;
+        for call in &CALLS[done + 1..] {
+            call.make(&pool).unwrap();
+            live = call.model(live);
+            assert_eq!(
+                support::values(&pool).into_iter().collect::<Values>(),
+                live,
+                "{context}, then {call:?}"
+            );
+        }
+        assert_eq!(store.verify().unwrap().findings, [], "{context}");
+        return true;
+    }
+    false
+}
+
+#[test]
+fn a_store_that_is_reopened_in_place_after_a_failure_has_what_was_acknowledged_and_goes_on() {
+    for operation in [Operation::Write, Operation::Sync, Operation::SetLen] {
+        for forever in [false, true] {
+            let fault = |after| Fault { operation, after, forever, torn: Torn::Half };
+            let failures = (0..).take_while(|after| fail_and_reopen(fault(*after))).count();
+            assert!(failures > 0, "{operation:?}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_while_the_whole_store_is_worked_on_loses_nothing() {
+    type Work = fn(&DataPoolStore) -> Result<()>;
+    let works: [(&str, Work); 3] = [
+        ("compact", |store| store.compact().map(drop)),
+        ("rebuild", |store| store.rebuild_indexes().map(drop)),
+        ("verify", |store| store.verify().map(drop)),
+    ];
+    for (name, work) in works {
+        for operation in [Operation::Read, Operation::Write, Operation::Sync, Operation::SetLen] {
+            for after in 0.. {
+                let context = format!("{name}, {operation:?} {after}");
+                let disk = TestDisk::default();
+                let store = disk.open(&support::options().cache_size(0)).unwrap();
+                let pool = store.get_or_create_pool("orders").unwrap();
+                let calls = &CALLS[..9];
+                calls.iter().for_each(|call| call.make(&pool).unwrap());
+                let live = calls.iter().fold(Values::new(), |live, call| call.model(live));
+                disk.fail(Fault { operation, after, forever: after % 2 == 0, torn: Torn::Half });
+                let worked = work(&store);
+                if let Err(error) = &worked {
+                    let kinds = [ErrorKind::OutcomeUnknown, ErrorKind::Storage];
+                    assert!(kinds.contains(&error.kind()), "{error:?}, {context}");
+                }
+                let failed = disk.failed();
+                disk.heal();
+                let run = Run { disk, live, pending: None };
+                reopened_it_has_what_it_must(&run, &context);
+                store.reopen().unwrap();
+                answers_are_those_of(&pool, &run.live, &context);
+                assert_eq!(support::values(&pool).into_iter().collect::<Values>(), run.live, "{context}");
+                assert_eq!(store.verify().unwrap().findings, [], "{context}");
+                if !failed {
+                    break;
+                }
+            }
         }
     }
 }

@@ -19,6 +19,7 @@
 )]
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 
+mod backup;
 mod bad_input;
 mod claims;
 mod concurrency;
@@ -29,6 +30,7 @@ mod engine_cases;
 mod explain;
 mod faults;
 mod house;
+mod lifecycle;
 mod listing;
 mod model;
 mod pages;
@@ -37,5 +39,7 @@ mod pools;
 mod query_strings;
 mod registry;
 mod retention;
+mod stats;
 mod support;
 mod under_load;
+mod verify;

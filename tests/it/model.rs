@@ -60,6 +60,13 @@ enum Op {
     Reopen {
         sizes: Sizes,
     },
+    /// The store is opened again under the handles that there are.
+    ReopenInPlace,
+    Verify,
+    Rebuild,
+    Compact,
+    /// A copy is made and opened.
+    Backup,
 }
 
 /// What is done in one pool.
@@ -234,6 +241,11 @@ fn any_op() -> impl Strategy<Value = Op> {
         8 => prop_oneof![2 => 0..3_u64, 2 => 0..1_000_000_u64, 1 => 0..5_000_000_u64]
             .prop_map(|micros| Op::Pass { micros }),
         4 => any_sizes().prop_map(|sizes| Op::Reopen { sizes }),
+        2 => Just(Op::ReopenInPlace),
+        4 => Just(Op::Verify),
+        1 => Just(Op::Rebuild),
+        1 => Just(Op::Compact),
+        1 => Just(Op::Backup),
     ]
 }
 
@@ -333,6 +345,11 @@ impl World {
                 self.tick();
             }
             Op::Reopen { sizes } => self.reopen(*sizes),
+            Op::ReopenInPlace => self.reopen_in_place(),
+            Op::Verify => self.verify(),
+            Op::Rebuild => self.rebuild(),
+            Op::Compact => self.compact(),
+            Op::Backup => self.back_up(),
         }
         self.pools.iter().flat_map(|pool| &pool.snapshots).for_each(Held::check);
     }
@@ -480,6 +497,71 @@ impl World {
         self.pools.iter().for_each(|pool| pool.check(&self.clocks));
     }
 
+    fn reopen_in_place(&mut self) {
+        self.deleted.clear();
+        for pool in &mut self.pools {
+            let snapshots = std::mem::take(&mut pool.snapshots);
+            pool.close();
+            pool.snapshots = snapshots;
+        }
+        let store = self.store().clone();
+        store.reopen().unwrap();
+        self.pools.iter_mut().flat_map(|pool| pool.snapshots.drain(..)).for_each(|held| held.check_ended());
+        self.tick();
+        self.pools.iter_mut().for_each(|pool| pool.reopen(&store, &self.clocks));
+        self.pools.iter().for_each(|pool| pool.check(&self.clocks));
+    }
+
+    fn has_snapshots(&self) -> bool {
+        self.pools.iter().any(|pool| !pool.snapshots.is_empty())
+    }
+
+    fn verify(&self) {
+        let verified = self.store().verify();
+        if self.has_snapshots() {
+            assert_eq!(verified.unwrap_err().kind(), ErrorKind::Busy);
+            return;
+        }
+        let report = verified.unwrap();
+        assert_eq!((report.findings.as_slice(), report.ok), (&[][..], true));
+        assert_eq!(report.pools, self.pools.len() as u64 + 1);
+        assert!(report.records >= self.pools.iter().map(|pool| pool.live.len() as u64).sum());
+    }
+
+    fn rebuild(&self) {
+        let report = self.store().rebuild_indexes().unwrap();
+        assert_eq!(report.left, []);
+        assert_eq!(report.pools, self.pools.len() as u64 + 1);
+        self.pools.iter().for_each(|pool| pool.check(&self.clocks));
+        self.verify();
+    }
+
+    fn compact(&self) {
+        let compacted = self.store().compact();
+        if self.has_snapshots() {
+            assert_eq!(compacted.unwrap_err().kind(), ErrorKind::Busy);
+            return;
+        }
+        let report = compacted.unwrap();
+        assert!(report.bytes_after <= report.bytes_before);
+        assert_eq!(std::fs::metadata(&self.path).unwrap().len(), report.bytes_after);
+        self.pools.iter().for_each(|pool| pool.check(&self.clocks));
+    }
+
+    fn back_up(&self) {
+        let path = self.path.with_extension("copy");
+        self.store().backup_to(&path).unwrap();
+        {
+            let copy = Self::open(&path, &self.clocks.clock, Sizes::SMALL);
+            for pool in &self.pools {
+                pool.check_copy(&copy);
+            }
+            let report = copy.verify().unwrap();
+            assert_eq!(report.findings, []);
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
     fn finish(&mut self) {
         self.list();
         for pool in &self.pools {
@@ -492,6 +574,7 @@ impl World {
         }
         self.reopen(Sizes::SMALL);
         self.list();
+        self.verify();
     }
 }
 

@@ -192,8 +192,9 @@ impl Verification<'_, '_> {
             let key = |fingerprint, slot| (pool, segment.number, fingerprint, slot);
             for row in table.range(key(0, 0)..=key(Fingerprint::MAX, u32::MAX)).storage()? {
                 let (_, _, fingerprint, slot) = row.storage()?.0.value();
-                self.check_entry("repeats", fingerprint, slot, column);
-                repeats.entry(fingerprint).or_default().push(slot);
+                if self.check_entry("repeats", fingerprint, slot, column) {
+                    repeats.entry(fingerprint).or_default().push(slot);
+                }
             }
         }
         let is_live = |slot: &Slot| view.state.is_live(segment.id(*slot));
@@ -203,8 +204,9 @@ impl Verification<'_, '_> {
                 let (fingerprint, entry) = row.storage()?;
                 let (fingerprint, entry) = (fingerprint.value(), entry.value());
                 let slot = entry & !HAS_REPEATS;
-                self.check_entry(&column.names.fingerprints, fingerprint, slot, column);
-                found.insert(slot);
+                if self.check_entry(&column.names.fingerprints, fingerprint, slot, column) {
+                    found.insert(slot);
+                }
                 if entry & HAS_REPEATS == 0 {
                     continue;
                 }
@@ -228,15 +230,16 @@ impl Verification<'_, '_> {
         Ok(())
     }
 
-    /// An entry must lead to a record of its fingerprint, unless that record is cut off.
-    fn check_entry(&mut self, table: &str, fingerprint: Fingerprint, slot: Slot, column: &Column) {
+    /// An entry must lead to a record of its fingerprint, unless that record is cut off. Whether it does.
+    fn check_entry(&mut self, table: &str, fingerprint: Fingerprint, slot: Slot, column: &Column) -> bool {
         let reason = match column.fingerprint(slot) {
-            Some(found) if found == fingerprint => return,
+            Some(found) if found == fingerprint => return true,
             Some(_) => format!("it leads to slot {slot}, whose record has another fingerprint"),
-            None if slot < column.stored.start => return,
+            None if slot < column.stored.start => return true,
             None => format!("it leads to slot {slot}, where no record is"),
         };
         self.findings.add(Some(column.pool), table, hex(fingerprint), reason);
+        false
     }
 
     /// The sparse time index has the first time of each block.

@@ -1,10 +1,12 @@
 //! One pool as a list: what each operation in it must answer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use datapool_store::{
-    DataPool, DataPoolStore, ErrorKind, ExportColumns, ExportOptions, ImportOptions, Key, Mode, OnDuplicate,
-    Origin, Pool, PoolSnapshot, Record, RecordFilter, RecordQuery, RecordSort, Timestamp, Verdict,
+    DataPool, DataPoolStore, EntityTypeId, ErrorKind, ExportColumns, ExportOptions, FlowId, ImportOptions,
+    Key, Mode, OnDuplicate, Origin, Pool, PoolSnapshot, Record, RecordFilter, RecordQuery, RecordSort,
+    Timestamp, Verdict,
 };
 
 use super::claims::Claims;
@@ -45,6 +47,13 @@ impl Held {
             self.live,
             "a held snapshot changed"
         );
+    }
+
+    /// The store was closed, and opened again.
+    pub(super) fn check_ended(&self) {
+        let ended = self.snapshot.count(&RecordFilter::new()).unwrap_err();
+        assert_eq!(ended.kind(), ErrorKind::Closed);
+        assert_eq!(self.snapshot.scan(&RecordFilter::new()).unwrap_err().kind(), ErrorKind::Closed);
     }
 
     pub(super) fn check_thoroughly(&self, filter: &Filter, times: &[Timestamp]) {
@@ -149,6 +158,41 @@ impl PoolModel {
         let items: Vec<Item> = all_items().collect();
         self.check_items(&items);
         self.check_claims(&items, clocks);
+        self.check_figures();
+    }
+
+    fn check_figures(&self) {
+        let stats = self.handle().stats().unwrap();
+        assert_eq!(stats.live, self.live.len() as u64);
+        assert_eq!(stats.oldest, self.live.first().map(|row| row.created_at));
+        assert_eq!(stats.newest, self.live.last().map(|row| row.created_at));
+        assert_eq!(stats.segments, stats.fill.len() as u64);
+        assert_eq!(stats.fill.iter().map(|segment| segment.live).sum::<u64>(), stats.live);
+        let stored: u64 = stats.fill.iter().map(|segment| segment.records).sum();
+        assert_eq!(stored, stats.live + stats.expired + stats.deleted);
+        let mut types: BTreeMap<EntityTypeId, u64> = BTreeMap::new();
+        let mut flows: BTreeMap<FlowId, u64> = BTreeMap::new();
+        for row in &self.live {
+            *types.entry(row.item.entity_type).or_default() += 1;
+            if let Some(flow) = row.origin.flow() {
+                *flows.entry(flow.clone()).or_default() += 1;
+            }
+        }
+        let counted = self.handle().entity_type_counts().unwrap();
+        assert!(counted.is_sorted_by(|a, b| a.1 >= b.1));
+        assert_eq!(counted.into_iter().collect::<BTreeMap<_, _>>(), types);
+        assert_eq!(self.handle().flow_counts().unwrap().into_iter().collect::<BTreeMap<_, _>>(), flows);
+    }
+
+    /// Holds a copy of the pool against the list.
+    pub(super) fn check_copy(&self, copy: &DataPoolStore) {
+        let pool = copy.pool(self.id).unwrap();
+        assert_eq!(pool.info().unwrap(), self.handle().info().unwrap());
+        assert_eq!(read(pool.scan(&RecordFilter::new()).unwrap()), self.live);
+        let held = |pool: &Pool| {
+            pool.claims().unwrap().into_iter().map(|claim| (claim.id, claim.items)).collect::<Vec<_>>()
+        };
+        assert_eq!(held(&pool), held(self.handle()));
     }
 
     fn check_items(&self, items: &[Item]) {

@@ -1,0 +1,253 @@
+//! Proves that the figures are true: what they count, what they measure, and by which names they serialize.
+
+use std::sync::Barrier;
+use std::time::Duration;
+
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{
+    DataPoolStore, Key, Mode, NewPool, Origin, Pool, RecordFilter, StoreOptions, Timestamp,
+};
+
+use crate::support::{self, ORDERS};
+
+fn filled(store: &DataPoolStore, records: usize) -> Pool {
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let values: Vec<String> =
+        (0..records).map(|number| format!("a value of some length {number:08}")).collect();
+    for batch in values.chunks(1_000) {
+        support::track(&pool, batch);
+    }
+    pool
+}
+
+#[test]
+fn checks_and_hits_count_every_value_that_was_asked_for() {
+    let store = support::small_store();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let counts = || {
+        let stats = store.stats().unwrap();
+        (stats.checks, stats.hits)
+    };
+    assert_eq!(counts(), (0, 0));
+    support::track(&pool, &["A-1", "A-2", "A-1"]);
+    assert_eq!(counts(), (3, 1), "two new values and a repeat");
+    assert!(support::has(&pool, "A-1") && !support::has(&pool, "B-1"));
+    assert_eq!(counts(), (5, 2));
+    let keys = ["A-1", "A-2", "C-1"].map(|value| Key::new(ORDERS, value));
+    pool.contains_many(&keys).unwrap();
+    pool.lookup(&keys).unwrap();
+    assert_eq!(counts(), (11, 6));
+    let filtered =
+        pool.dedupe(Mode::Filter, &["A-1", "D-1"], |v| Key::new(ORDERS, *v), &Origin::none()).unwrap();
+    assert_eq!(filtered.new_count(), 1);
+    assert_eq!(counts(), (13, 7));
+    let claim = pool
+        .claim(&["A-1", "E-1"], |v| Key::new(ORDERS, *v), &Origin::none(), Duration::from_secs(9))
+        .unwrap();
+    assert_eq!(counts(), (15, 8));
+    drop(claim);
+    pool.snapshot().unwrap().contains(Key::new(ORDERS, "A-1")).unwrap();
+    assert_eq!(counts(), (16, 9));
+    // A call that fails has asked nothing.
+    pool.contains(Key::new(ORDERS, "")).unwrap_err();
+    assert_eq!(counts(), (16, 9));
+    store.reopen().unwrap();
+    assert_eq!(counts(), (16, 9), "the counters are the handle's");
+}
+
+#[test]
+fn group_sizes_tell_how_calls_shared_commits() {
+    let store = support::small_store();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let before = store.stats().unwrap();
+    assert_eq!(before.group_sizes.groups, 0);
+    support::track(&pool, &["A-1"]);
+    support::track(&pool, &["A-1"]);
+    let alone = store.stats().unwrap();
+    assert_eq!((alone.group_sizes.groups, alone.group_sizes.calls, alone.group_sizes.largest), (1, 1, 1));
+    assert_eq!(alone.commits, before.commits + 1, "what changes nothing is not committed");
+    let start = Barrier::new(16);
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let (pool, start) = (&pool, &start);
+            scope.spawn(move || {
+                start.wait();
+                for number in 0..50 {
+                    support::track(pool, &[format!("{thread}-{number}")]);
+                }
+            });
+        }
+    });
+    let sizes = store.stats().unwrap().group_sizes;
+    assert_eq!(sizes.calls, 1 + 16 * 50);
+    assert!((1..=16).contains(&sizes.largest), "{sizes:?}");
+    assert!(
+        sizes.groups <= sizes.calls && (sizes.mean * sizes.groups as f64 - sizes.calls as f64).abs() < 1e-6
+    );
+}
+
+#[test]
+fn folds_seals_and_dropped_segments_are_counted() {
+    let store = support::small_store();
+    let pool = filled(&store, 0);
+    for number in 0..300 {
+        support::track(&pool, &[format!("A-{number}")]);
+    }
+    let stats = store.stats().unwrap();
+    // Segments of 64 records, folds of 16.
+    assert_eq!(stats.seals, 4);
+    assert!(stats.folds >= 300 / 16 - 2, "{stats:?}");
+    assert_eq!(stats.segments_dropped, 0);
+    let keys: Vec<String> = (0..128).map(|number| format!("A-{number}")).collect();
+    pool.delete_keys(&keys.iter().map(|value| Key::new(ORDERS, value.as_str())).collect::<Vec<_>>()).unwrap();
+    pool.prune().unwrap();
+    assert_eq!(store.stats().unwrap().segments_dropped, 2);
+    let rows: String = (0..200).map(|number| format!("I-{number},37\n")).collect();
+    let file = format!("value,entity_type_id\n{rows}");
+    pool.import_csv(file.as_bytes(), &datapool_store::ImportOptions::new()).unwrap();
+    assert!(store.stats().unwrap().seals > 4);
+}
+
+#[test]
+fn a_held_snapshot_shows_its_age_and_the_space_that_it_holds() {
+    let (disk, store) = support::measured_store(&support::options());
+    let pool = filled(&store, 1_000);
+    let idle = store.stats().unwrap();
+    assert_eq!((idle.oldest_snapshot, idle.snapshots, idle.held_by_readers), (None, 0, 0));
+    let first = pool.snapshot().unwrap();
+    let second = first.clone();
+    let size = disk.bytes();
+    for number in 0..400 {
+        support::track(&pool, &[format!("later {number}")]);
+    }
+    let held = store.stats().unwrap();
+    assert_eq!(held.snapshots, 1, "a clone is the same snapshot");
+    assert!(held.oldest_snapshot.is_some());
+    let grown = (disk.bytes() - size) as u64;
+    assert!(grown > 0, "the snapshot made the file grow");
+    assert!(held.held_by_readers >= grown.min(held.file_size) / 2, "{held:?}, grown by {grown}");
+    assert!(held.held_by_readers <= held.file_size);
+    assert_eq!(held.file_size, disk.bytes() as u64);
+    // A scan reads each slice from a fresh snapshot: it holds nothing.
+    let scan = pool.scan(&RecordFilter::new()).unwrap();
+    drop(first);
+    assert_eq!(store.stats().unwrap().snapshots, 1);
+    drop(second);
+    let after = store.stats().unwrap();
+    assert_eq!((after.oldest_snapshot, after.snapshots, after.held_by_readers), (None, 0, 0));
+    drop(scan);
+}
+
+#[test]
+fn memory_of_indexes_follows_the_tails_and_is_given_back() {
+    let store = StoreOptions::new().open_in_memory().unwrap();
+    let pool = filled(&store, 40_000);
+    let stats = (store.stats().unwrap(), pool.stats().unwrap());
+    assert_eq!(stats.1.unfolded, 40_000);
+    assert!((40_000 * 32..40_000 * 300).contains(&stats.0.index_memory), "{stats:?}");
+    store.rebuild_indexes().unwrap();
+    assert_eq!(pool.stats().unwrap().unfolded, 0);
+    assert!(store.stats().unwrap().index_memory < 10_000);
+    assert!(stats.0.cache_memory > 0 && stats.0.cache_memory <= stats.0.file_size);
+    assert!(stats.0.bytes_written > 40_000 * 20);
+}
+
+#[test]
+fn the_bytes_of_a_pool_are_estimated_within_a_third() {
+    let directory = tempfile::tempdir().unwrap();
+    for (number, runs) in [(0, 40), (1, 40_000)] {
+        let path = directory.path().join(number.to_string());
+        let store = StoreOptions::new().hash_key([7; 16]).open(&path).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let values: Vec<String> =
+            (0..40_000).map(|number| format!("a value of some length {number:08}")).collect();
+        for (number, batch) in values.chunks(40_000 / runs).enumerate() {
+            let origin = Origin::new("shop", format!("run {number}").as_str(), "read");
+            if runs > 100 && number > 3_000 {
+                break;
+            }
+            let _ = pool.dedupe(Mode::Track, batch, |v| Key::new(ORDERS, v), &origin).unwrap();
+        }
+        store.rebuild_indexes().unwrap();
+        let (estimated, records) = (pool.stats().unwrap().bytes, pool.stats().unwrap().live);
+        store.compact().unwrap();
+        // An empty store takes some pages as well.
+        let size = store.stats().unwrap().file_size;
+        let actual = size.saturating_sub(40_000);
+        assert!(
+            estimated > actual * 2 / 3 && estimated < actual * 4 / 3,
+            "{estimated} of {actual} bytes for {records} records in {runs} runs"
+        );
+    }
+}
+
+#[test]
+fn a_pools_figures_tell_what_is_live_what_is_dead_and_how_full_its_segments_are() {
+    let clock = support::clock();
+    let options = support::options().clock(clock.clone());
+    let store = testing::in_memory(&options, Sizes::SMALL).unwrap();
+    let pool = store.create_pool(NewPool::new("orders").retention(Duration::from_secs(100))).unwrap();
+    let empty = pool.stats().unwrap();
+    assert_eq!((empty.live, empty.oldest, empty.newest, empty.segments), (0, None, None, 1));
+    let track = |range: std::ops::Range<u32>| {
+        let values: Vec<String> = range.map(|number| format!("A-{number}")).collect();
+        support::track(&pool, &values);
+    };
+    track(0..30);
+    clock.advance(Duration::from_secs(60));
+    track(30..100);
+    pool.delete_records(&[40, 41]).unwrap();
+    let claim =
+        pool.claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), Duration::from_secs(9)).unwrap();
+    let stats = pool.stats().unwrap();
+    assert_eq!((stats.live, stats.expired, stats.deleted, stats.claims), (98, 0, 2, 1));
+    assert_eq!((stats.oldest, stats.newest), (Some(support::time("2013-01-01")), Some(clock.now())));
+    clock.advance(Duration::from_secs(50));
+    let stats = pool.stats().unwrap();
+    assert_eq!((stats.live, stats.expired, stats.deleted), (68, 30, 2));
+    assert_eq!(stats.oldest, Some(support::time("2013-01-01 00:01:00")));
+    let fill: Vec<(bool, u64, u64, u64)> = stats
+        .fill
+        .iter()
+        .map(|segment| (segment.sealed, segment.records, segment.live, segment.slots))
+        .collect();
+    assert_eq!(fill.iter().map(|segment| segment.1).sum::<u64>(), 100);
+    assert!(fill.iter().all(|segment| segment.3 == 64));
+    assert!(!fill.last().unwrap().0, "the last segment is open: {fill:?}");
+    assert_eq!(stats.segments, fill.len() as u64);
+    drop(claim);
+}
+
+#[test]
+fn figures_serialize_by_the_names_of_their_fields() {
+    let store = support::small_store();
+    let pool = filled(&store, 3);
+    let stats = serde_json::to_value(store.stats().unwrap()).unwrap();
+    for name in [
+        "pools",
+        "file_size",
+        "cache_memory",
+        "index_memory",
+        "oldest_snapshot",
+        "held_by_readers",
+        "checks",
+        "hits",
+        "commits",
+        "group_sizes",
+    ] {
+        assert!(stats.get(name).is_some(), "{name} in {stats}");
+    }
+    assert_eq!(stats["oldest_snapshot"], serde_json::Value::Null);
+    assert_eq!(stats["group_sizes"]["calls"], 1);
+    let snapshot = pool.snapshot().unwrap();
+    let held = serde_json::to_value(store.stats().unwrap()).unwrap();
+    assert!(held["oldest_snapshot"].is_f64(), "{held}");
+    drop(snapshot);
+    let stats = serde_json::to_value(pool.stats().unwrap()).unwrap();
+    for name in ["live", "expired", "deleted", "segments", "bytes", "claims"] {
+        assert!(stats[name].is_u64(), "{name} in {stats}");
+    }
+    let newest: Timestamp = stats["newest"].as_str().unwrap().parse().unwrap();
+    assert_eq!(Some(newest), pool.stats().unwrap().newest);
+    assert_eq!(stats["fill"][0]["live"], 3);
+}

@@ -1,0 +1,534 @@
+//! Proves that `verify` finds what is wrong with an index, whatever is wrong with it, and that `rebuild_indexes` mends it;
+//! that both leave alone what is right; and that what is no index is found and said to be beyond mending.
+//!
+//! The damage is done with redb itself, in a store that was closed: the file's checksums are right, the rows are not.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{
+    Access, ErrorKind, Finding, Flow, ImportOptions, Key, Mode, NewPool, Origin, Pool, RecordFilter,
+    RecordQuery, VerifyReport,
+};
+use redb::{Database, ReadableTable, TableDefinition};
+use tempfile::TempDir;
+
+use crate::support::{self, CUSTOMERS, ORDERS};
+
+type Bytes = &'static [u8];
+const NAMES: TableDefinition<'_, Bytes, u64> = TableDefinition::new("pool names");
+const REPEATS: TableDefinition<'_, (u64, u32, u128, u32), ()> = TableDefinition::new("repeats");
+const ORIGINS: TableDefinition<'_, (u64, u32, u32), Bytes> = TableDefinition::new("origins");
+const TIMES: TableDefinition<'_, (u64, u32, u32), i64> = TableDefinition::new("times");
+const DELETED: TableDefinition<'_, (u64, u32, u32), Bytes> = TableDefinition::new("deleted");
+const MEMBERSHIP: TableDefinition<'_, (u64, u32, u32), Bytes> = TableDefinition::new("membership");
+const CLAIM_ITEMS: TableDefinition<'_, (u64, u64, u32), Bytes> = TableDefinition::new("claim items");
+const CLAIMED: TableDefinition<'_, (u64, u128), u64> = TableDefinition::new("claimed");
+const FLOWS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("flows");
+const RECORDS: TableDefinition<'_, u32, Bytes> = TableDefinition::new("records/1/0");
+const FINGERPRINTS: TableDefinition<'_, u128, u32> = TableDefinition::new("fingerprints/1/0");
+const POSTINGS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("postings/1/0");
+const HAS_REPEATS: u32 = 1 << 31;
+
+/// Segments long enough for a second block of the time index.
+const SIZES: Sizes = Sizes { segment_slots: 8_192, chunk_slots: 1_024, ..Sizes::SMALL };
+
+struct Case {
+    _directory: TempDir,
+    path: PathBuf,
+    sizes: Sizes,
+}
+
+impl Case {
+    /// A store with a pool of some segments, repeats, deletions and a claim, and a second pool.
+    fn new(sizes: Sizes) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pools.redb");
+        let case = Self { _directory: directory, path, sizes };
+        let store = case.open();
+        let pool = store.create_pool(NewPool::new("orders")).unwrap();
+        let values: Vec<String> = (0..sizes.segment_slots / 2 + 300).map(|n| format!("A-{n}")).collect();
+        for batch in values.chunks(500) {
+            let origin = Origin::new("shop", format!("run {}", batch[0]).as_str(), "read");
+            let _ = pool.dedupe(Mode::Track, batch, |v| Key::new(ORDERS, v), &origin).unwrap();
+        }
+        let rows: String =
+            (0..sizes.segment_slots / 2 + 700).map(|n| format!("A-{n},37\nB-{n},47\n")).collect();
+        let file = format!("value,entity_type_id\n{rows}");
+        pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap();
+        pool.delete_keys(&[Key::new(ORDERS, "A-7"), Key::new(CUSTOMERS, "B-3")]).unwrap();
+        pool.delete_records(&[12, 13, 14]).unwrap();
+        support::track(&pool, &["Z-1", "Z-2"]);
+        let claim = pool.claim(&["C-1", "C-2"], |v| Key::new(ORDERS, *v), &Origin::none(), LEASE).unwrap();
+        assert!(claim.into_token().is_some());
+        // Whatever is left to fold and to filter is done now.
+        pool.prune().unwrap();
+        support::track(&pool, &["Z-3", "Z-4"]);
+        store.get_or_create_pool("customers").unwrap();
+        store.put_flow(Flow::new("shop", "The shop")).unwrap();
+        case
+    }
+
+    fn open(&self) -> datapool_store::DataPoolStore {
+        testing::open(&self.path, &support::options(), self.sizes).unwrap()
+    }
+
+    fn verify(&self) -> VerifyReport {
+        self.open().verify().unwrap()
+    }
+
+    /// Changes the closed file.
+    fn damage(&self, change: impl FnOnce(&redb::WriteTransaction)) {
+        damage(&self.path, change);
+    }
+}
+
+const LEASE: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+fn damage(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = Database::create(path).unwrap();
+    let txn = database.begin_write().unwrap();
+    change(&txn);
+    txn.commit().unwrap();
+}
+
+/// What can be asked of a pool by its indexes.
+fn answers(pool: &Pool) -> Vec<String> {
+    let records = support::records(pool);
+    let mut answers: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
+    let keys: Vec<Key<'_>> =
+        records.iter().map(|record| Key::new(record.entity_type_id, record.value.clone())).collect();
+    for keys in keys.chunks(1_000) {
+        let firsts = pool.lookup(keys).unwrap();
+        answers.extend(firsts.iter().map(|first| format!("{:?}", first.as_ref().map(|first| first.id))));
+    }
+    for filter in [
+        RecordFilter::new().entity_type_id(CUSTOMERS),
+        RecordFilter::new().flow_id("shop"),
+        RecordFilter::new().flow_run_id("run A-500"),
+        RecordFilter::new().step_id("read").entity_type_id(ORDERS),
+    ] {
+        answers.push(format!("{:?}", pool.records(&RecordQuery::new().filter(filter).page(2)).unwrap()));
+    }
+    answers
+}
+
+/// Damages a store; expects a finding in that table, and that rebuilding mends it.
+fn assert_found_and_mended(table: &str, change: impl FnOnce(&redb::WriteTransaction)) {
+    let case = Case::new(SIZES);
+    let expected = answers(&case.open().pool(1).unwrap());
+    case.damage(change);
+    let report = case.verify();
+    assert!(!report.ok, "nothing was found");
+    let found = |finding: &Finding| finding.table == table && !finding.reason.is_empty();
+    assert!(report.findings.iter().any(found), "{:#?}", report.findings);
+    assert!(report.findings.iter().all(|finding| finding.table == table), "{:#?}", report.findings);
+
+    let store = case.open();
+    let rebuilt = store.rebuild_indexes().unwrap();
+    assert_eq!((rebuilt.left, rebuilt.pools), (vec![], 2));
+    assert_eq!(store.verify().unwrap().findings, []);
+    assert_eq!(answers(&store.pool(1).unwrap()), expected);
+    drop(store);
+    assert_eq!(case.verify().findings, [], "mended on disk, too");
+    assert_eq!(answers(&case.open().pool(1).unwrap()), expected);
+}
+
+fn first_fingerprint(txn: &redb::WriteTransaction, with_repeats: bool) -> (u128, u32) {
+    let table = txn.open_table(FINGERPRINTS).unwrap();
+    let rows = table.iter().unwrap().map(|row| row.unwrap()).map(|(key, entry)| (key.value(), entry.value()));
+    let deleted = [6, 11, 12, 13];
+    let mut wanted = rows
+        .filter(|(_, entry)| (entry & HAS_REPEATS != 0) == with_repeats)
+        .filter(|(_, entry)| !deleted.contains(&(entry & !HAS_REPEATS)));
+    wanted.next().unwrap()
+}
+
+fn a_posting(txn: &redb::WriteTransaction, attribute: u8) -> (Vec<u8>, Vec<u8>) {
+    let table = txn.open_table(POSTINGS).unwrap();
+    let mut rows = table.iter().unwrap().map(|row| row.unwrap());
+    let (key, list) = rows.find(|(key, _)| key.value()[0] == attribute).unwrap();
+    (key.value().to_vec(), list.value().to_vec())
+}
+
+#[test]
+fn a_sound_store_has_no_findings_and_rebuilding_it_changes_no_answer() {
+    for sizes in [SIZES, Sizes::SMALL] {
+        let case = Case::new(sizes);
+        let report = case.verify();
+        assert_eq!((report.findings.as_slice(), report.ok, report.pools), (&[][..], true, 2));
+        let fill = case.open().pool(1).unwrap().stats().unwrap().fill;
+        assert_eq!(report.records, fill.iter().map(|segment| segment.records).sum::<u64>());
+        let store = case.open();
+        let expected = answers(&store.pool(1).unwrap());
+        assert_eq!(store.rebuild_indexes().unwrap().left, []);
+        assert_eq!(answers(&store.pool(1).unwrap()), expected);
+        support::track(&store.pool(1).unwrap(), &["after"]);
+        assert_eq!(store.verify().unwrap().findings, []);
+    }
+}
+
+#[test]
+fn a_removed_fingerprint_is_found_and_mended() {
+    assert_found_and_mended("fingerprints/1/0", |txn| {
+        let (fingerprint, _) = first_fingerprint(txn, false);
+        txn.open_table(FINGERPRINTS).unwrap().remove(fingerprint).unwrap();
+    });
+}
+
+#[test]
+fn an_added_fingerprint_is_found_and_mended() {
+    assert_found_and_mended("fingerprints/1/0", |txn| {
+        txn.open_table(FINGERPRINTS).unwrap().insert(77, 5).unwrap();
+    });
+}
+
+#[test]
+fn a_fingerprint_that_leads_to_another_record_is_found_and_mended() {
+    assert_found_and_mended("fingerprints/1/0", |txn| {
+        let (fingerprint, slot) = first_fingerprint(txn, false);
+        txn.open_table(FINGERPRINTS).unwrap().insert(fingerprint, slot ^ 1).unwrap();
+    });
+}
+
+#[test]
+fn a_fingerprint_that_leads_behind_the_segment_is_found_and_mended() {
+    assert_found_and_mended("fingerprints/1/0", |txn| {
+        let (fingerprint, _) = first_fingerprint(txn, false);
+        txn.open_table(FINGERPRINTS).unwrap().insert(fingerprint, 1 << 19).unwrap();
+    });
+}
+
+#[test]
+fn a_table_of_fingerprints_that_is_gone_is_found_and_mended() {
+    assert_found_and_mended("fingerprints/1/0", |txn| {
+        // Its repeats are still sound.
+        assert!(txn.delete_table(FINGERPRINTS).unwrap());
+    });
+}
+
+#[test]
+fn a_fingerprint_that_hides_its_repeats_is_found_and_mended() {
+    assert_found_and_mended("fingerprints/1/0", |txn| {
+        let (fingerprint, entry) = first_fingerprint(txn, true);
+        txn.open_table(FINGERPRINTS).unwrap().insert(fingerprint, entry & !HAS_REPEATS).unwrap();
+    });
+}
+
+#[test]
+fn a_fingerprint_that_leads_to_a_repeat_before_the_first_record_is_found_and_mended() {
+    assert_found_and_mended("fingerprints/1/0", |txn| {
+        let (fingerprint, entry) = first_fingerprint(txn, true);
+        let key = |slot| (1, 0, fingerprint, slot);
+        let mut repeats = txn.open_table(REPEATS).unwrap();
+        let repeat = repeats.range(key(0)..=key(u32::MAX)).unwrap().next().unwrap().unwrap().0.value().3;
+        repeats.insert(key(entry & !HAS_REPEATS), ()).unwrap();
+        txn.open_table(FINGERPRINTS).unwrap().insert(fingerprint, repeat | HAS_REPEATS).unwrap();
+    });
+}
+
+#[test]
+fn removed_repeats_are_found_and_mended() {
+    assert_found_and_mended("fingerprints/1/0", |txn| {
+        let (fingerprint, _) = first_fingerprint(txn, true);
+        let key = |slot| (1, 0, fingerprint, slot);
+        txn.open_table(REPEATS).unwrap().retain_in(key(0)..=key(u32::MAX), |_, ()| false).unwrap();
+    });
+}
+
+#[test]
+fn an_added_repeat_is_found_and_mended() {
+    assert_found_and_mended("repeats", |txn| {
+        let (fingerprint, _) = first_fingerprint(txn, true);
+        txn.open_table(REPEATS).unwrap().insert((1, 0, fingerprint, 3), ()).unwrap();
+    });
+}
+
+#[test]
+fn repeats_of_no_segment_are_found_and_mended() {
+    assert_found_and_mended("repeats", |txn| {
+        txn.open_table(REPEATS).unwrap().insert((1, 9, 1, 3), ()).unwrap();
+        txn.open_table(REPEATS).unwrap().insert((8, 0, 1, 3), ()).unwrap();
+    });
+}
+
+#[test]
+fn removed_posting_lists_of_each_kind_are_found_and_mended() {
+    for attribute in 1..=4 {
+        assert_found_and_mended("postings/1/0", |txn| {
+            let (key, _) = a_posting(txn, attribute);
+            txn.open_table(POSTINGS).unwrap().remove(key.as_slice()).unwrap();
+        });
+    }
+}
+
+#[test]
+fn added_posting_lists_of_each_kind_are_found_and_mended() {
+    for attribute in 1..=4 {
+        assert_found_and_mended("postings/1/0", |txn| {
+            // As of a flow, run or step "zzzz", or an entity type of that number.
+            let key = [&[attribute, 4], b"zzzz".as_slice(), &0_u32.to_be_bytes()].concat();
+            txn.open_table(POSTINGS).unwrap().insert(key.as_slice(), [3, 0, 0, 0, 0].as_slice()).unwrap();
+        });
+    }
+}
+
+#[test]
+fn altered_and_unreadable_posting_lists_are_found_and_mended() {
+    for list in [&[1, 9, 0][..], &[9, 9, 9], &[], &[3, 0, 0, 255, 255]] {
+        assert_found_and_mended("postings/1/0", |txn| {
+            let (key, _) = a_posting(txn, 3);
+            txn.open_table(POSTINGS).unwrap().insert(key.as_slice(), list).unwrap();
+        });
+    }
+}
+
+#[test]
+fn an_unreadable_key_of_a_posting_list_is_found_and_mended() {
+    assert_found_and_mended("postings/1/0", |txn| {
+        txn.open_table(POSTINGS).unwrap().insert([1_u8, 9].as_slice(), [3, 0, 0, 0, 0].as_slice()).unwrap();
+    });
+}
+
+#[test]
+fn missing_altered_and_added_times_are_found_and_mended() {
+    assert_found_and_mended("times", |txn| {
+        assert!(txn.open_table(TIMES).unwrap().remove((1, 0, 1)).unwrap().is_some());
+    });
+    assert_found_and_mended("times", |txn| {
+        txn.open_table(TIMES).unwrap().insert((1, 0, 1), 17).unwrap();
+    });
+    assert_found_and_mended("times", |txn| {
+        txn.open_table(TIMES).unwrap().insert((1, 0, 2), 17).unwrap();
+        txn.open_table(TIMES).unwrap().insert((1, 7, 0), 17).unwrap();
+    });
+}
+
+#[test]
+fn damaged_membership_filters_are_found_and_mended() {
+    assert_found_and_mended("membership", |txn| {
+        assert!(txn.open_table(MEMBERSHIP).unwrap().remove((1, 0, 1)).unwrap().is_some());
+    });
+    assert_found_and_mended("membership", |txn| {
+        assert!(txn.open_table(MEMBERSHIP).unwrap().remove((1, 0, 0)).unwrap().is_some());
+    });
+    assert_found_and_mended("membership", |txn| {
+        let mut table = txn.open_table(MEMBERSHIP).unwrap();
+        let length = table.get((1, 0, 1)).unwrap().unwrap().value().len();
+        table.insert((1, 0, 1), vec![0; length].as_slice()).unwrap();
+    });
+    assert_found_and_mended("membership", |txn| {
+        txn.open_table(MEMBERSHIP).unwrap().insert((1, 6, 0), [1, 0, 0, 0].as_slice()).unwrap();
+    });
+}
+
+#[test]
+fn pool_names_that_lead_astray_are_found_and_mended() {
+    assert_found_and_mended("pool names", |txn| {
+        txn.open_table(NAMES).unwrap().remove(b"orders".as_slice()).unwrap();
+    });
+    assert_found_and_mended("pool names", |txn| {
+        txn.open_table(NAMES).unwrap().insert(b"orders".as_slice(), 2).unwrap();
+    });
+    assert_found_and_mended("pool names", |txn| {
+        txn.open_table(NAMES).unwrap().insert(b"nobody".as_slice(), 1).unwrap();
+    });
+}
+
+#[test]
+fn owners_of_values_that_no_claim_has_are_found_and_mended() {
+    assert_found_and_mended("claimed", |txn| {
+        txn.open_table(CLAIMED).unwrap().insert((1, 5), 1).unwrap();
+    });
+    assert_found_and_mended("claimed", |txn| {
+        txn.open_table(CLAIMED).unwrap().insert((1, 5), 99).unwrap();
+    });
+    assert_found_and_mended("claimed", |txn| {
+        txn.open_table(CLAIMED).unwrap().insert((9, 5), 1).unwrap();
+    });
+}
+
+#[test]
+fn tables_and_rows_of_pools_that_are_not_there_are_found_and_removed() {
+    assert_found_and_mended("records/9/0", |txn| {
+        let lost: TableDefinition<'_, u32, Bytes> = TableDefinition::new("records/9/0");
+        txn.open_table(lost).unwrap().insert(0, b"lost".as_slice()).unwrap();
+    });
+    assert_found_and_mended("origins", |txn| {
+        txn.open_table(ORIGINS).unwrap().insert((9, 0, 0), b"lost".as_slice()).unwrap();
+    });
+    assert_found_and_mended("deleted", |txn| {
+        txn.open_table(DELETED).unwrap().insert((1, 9, 0), b"lost".as_slice()).unwrap();
+    });
+}
+
+/// Damages what is no index: it is found, the rest of the store is still checked, and rebuilding says what it left.
+fn assert_found_and_left(table: &str, change: impl FnOnce(&redb::WriteTransaction)) {
+    let case = Case::new(SIZES);
+    case.damage(change);
+    let report = case.verify();
+    assert!(report.findings.iter().any(|finding| finding.table == table), "{:#?}", report.findings);
+    assert_eq!(report.pools, 2, "the others are checked all the same");
+    let store = case.open();
+    let left = store.rebuild_indexes().unwrap().left;
+    assert_eq!(left.len(), 1, "{left:#?}");
+    assert_eq!(left[0].data_pool_id, Some(1));
+    assert!(!store.verify().unwrap().ok);
+}
+
+#[test]
+fn a_missing_or_unreadable_record_is_found_and_not_made_up() {
+    assert_found_and_left("records/1/0", |txn| {
+        txn.open_table(RECORDS).unwrap().remove(40).unwrap();
+    });
+    assert_found_and_left("records/1/0", |txn| {
+        txn.open_table(RECORDS).unwrap().insert(40, [0, 0].as_slice()).unwrap();
+    });
+}
+
+#[test]
+fn a_missing_origin_is_found_and_not_made_up() {
+    assert_found_and_left("origins", |txn| {
+        assert!(txn.open_table(ORIGINS).unwrap().remove((1, 0, 0)).unwrap().is_some());
+    });
+}
+
+#[test]
+fn a_segments_missing_first_time_is_found_and_not_made_up() {
+    assert_found_and_left("pool heads", |txn| {
+        txn.open_table(TIMES).unwrap().remove((1, 0, 0)).unwrap();
+    });
+}
+
+#[test]
+fn a_record_whose_value_changed_is_found_by_the_indexes() {
+    let case = Case::new(SIZES);
+    case.damage(|txn| {
+        let mut table = txn.open_table(RECORDS).unwrap();
+        let mut row = table.get(40).unwrap().unwrap().value().to_vec();
+        *row.last_mut().unwrap() ^= 1;
+        table.insert(40, row.as_slice()).unwrap();
+    });
+    let report = case.verify();
+    // It is not where its value belongs, and what leads to it is another value's.
+    assert_eq!(report.findings_count, 2, "{:#?}", report.findings);
+    assert!(report.findings.iter().all(|finding| finding.table == "fingerprints/1/0"));
+}
+
+#[test]
+fn items_of_claims_and_registered_rows_that_cannot_be_read_are_found() {
+    for (table, change) in [
+        (
+            "claim items",
+            (|txn| drop(txn.open_table(CLAIM_ITEMS).unwrap().insert((1, 1, 0), [1, 200].as_slice()).unwrap()))
+                as fn(&redb::WriteTransaction),
+        ),
+        ("claim items", |txn| {
+            drop(txn.open_table(CLAIM_ITEMS).unwrap().insert((1, 8, 0), [1].as_slice()).unwrap())
+        }),
+        ("flows", |txn| {
+            drop(txn.open_table(FLOWS).unwrap().insert(b"shop".as_slice(), [9].as_slice()).unwrap())
+        }),
+    ] {
+        let case = Case::new(Sizes::SMALL);
+        case.damage(change);
+        let report = case.verify();
+        assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);
+        assert_eq!(report.findings[0].table, table);
+        assert!(report.findings[0].to_string().starts_with(table));
+    }
+}
+
+#[test]
+fn damage_of_the_file_itself_is_a_finding() {
+    let case = Case::new(SIZES);
+    let store = case.open();
+    let pool = store.pool(1).unwrap();
+    // Pages of the records, which nobody has read yet.
+    let mut bytes = std::fs::read(&case.path).unwrap();
+    let needle = b"A-2222";
+    let at = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
+    bytes[at] ^= 0xff;
+    std::fs::write(&case.path, bytes).unwrap();
+    let report = store.verify().unwrap();
+    assert!(!report.ok);
+    assert_eq!(report.findings[0].table, "file", "{:#?}", report.findings);
+    drop((pool, store));
+}
+
+#[test]
+fn verifying_answers_busy_while_a_scan_snapshot_or_backup_is_open_and_waits_for_calls() {
+    let case = Case::new(Sizes::SMALL);
+    let store = case.open();
+    let pool = store.pool(1).unwrap();
+    let mut scan = pool.scan(&RecordFilter::new()).unwrap();
+    scan.next().unwrap().unwrap();
+    let error = store.verify().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(error.to_string().contains("a scan"), "{error}");
+    // A scan that has read its last record is over.
+    scan.by_ref().for_each(|record| drop(record.unwrap()));
+    assert!(store.verify().unwrap().ok);
+    let snapshot = pool.snapshot().unwrap();
+    assert_eq!(store.verify().unwrap_err().kind(), ErrorKind::Busy);
+    drop(snapshot);
+    let copy = case.path.with_extension("copy");
+    let mut kinds = Vec::new();
+    store
+        .backup_with_progress(copy, |_| {
+            kinds.push(store.verify().unwrap_err().kind());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == ErrorKind::Busy));
+    // Others go on reading and writing while it is verified again and again.
+    let done = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = pool.clone();
+        let busy = scope.spawn(move || {
+            let mut number = 0;
+            while !done.load(Ordering::Relaxed) {
+                number += 1;
+                assert!(support::has(&reader, "A-20"));
+                support::track(&reader, &[format!("W-{number}")]);
+                reader.records(&RecordQuery::new().filter(RecordFilter::new().flow_id("shop"))).unwrap();
+            }
+        });
+        for _ in 0..20 {
+            assert_eq!(store.verify().unwrap().findings, []);
+        }
+        done.store(true, Ordering::Relaxed);
+        busy.join().unwrap();
+    });
+}
+
+#[test]
+fn an_observer_hears_how_far_verifying_is_and_can_stop_it() {
+    let case = Case::new(SIZES);
+    let store = case.open();
+    let mut heard = Vec::new();
+    let report = store
+        .verify_with_progress(|progress| {
+            heard.push(progress);
+            // It runs while nothing is locked.
+            support::track(&store.pool(2).unwrap(), &[heard.len().to_string()]);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let last = heard.last().unwrap();
+    assert_eq!((last.done, last.total), (report.records, report.records));
+    assert!(heard.is_sorted_by(|a, b| a.done <= b.done));
+    let stopped = store.verify_with_progress(|_| ControlFlow::Break(())).unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Cancelled);
+    assert!(store.verify().unwrap().ok);
+}
+
+#[test]
+fn a_store_that_is_read_only_is_not_verified_and_says_so() {
+    let case = Case::new(Sizes::SMALL);
+    let store = testing::open(&case.path, &support::options().access(Access::ReadOnly), case.sizes).unwrap();
+    assert_eq!(store.verify().unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(store.rebuild_indexes().unwrap_err().kind(), ErrorKind::ReadOnly);
+}
