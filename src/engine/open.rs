@@ -280,7 +280,10 @@ fn read_meta(database: &OpenDatabase) -> Result<Option<Meta>> {
         .map_err(|_| not_a_store("its format is no number"))?;
     if format != FORMAT_VERSION {
         let kind = ErrorKind::UnsupportedFormat { found: format, supported: FORMAT_VERSION };
-        let text = format!("the store has format {format}; this version reads format {FORMAT_VERSION}");
+        let text = format!(
+            "the store has format {format}; this version of the crate reads format {FORMAT_VERSION}: use one that \
+             reads format {format}"
+        );
         return Err(Error::new(kind, text));
     }
     let damaged = |what: &str| Error::corrupt(format!("the store's {what} is missing or damaged"));

@@ -27,8 +27,11 @@ mod csv;
 mod dedupe;
 mod durability;
 mod engine_cases;
+#[cfg(feature = "log")]
+mod events;
 mod explain;
 mod faults;
+mod format;
 mod house;
 mod lifecycle;
 mod listing;

@@ -1,0 +1,85 @@
+//! Proves what the store tells to a program that listens: commits, imports, folds, seals, prunes, and runs over the store.
+
+use std::sync::Mutex;
+
+use datapool_store::{ImportOptions, RecordFilter};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::support;
+
+/// Keeps what is told on the threads that ask for it.
+struct Listener;
+
+thread_local! {
+    static HEARD: Mutex<Option<Vec<(Level, String)>>> = const { Mutex::new(None) };
+}
+
+impl Log for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "datapool_store"
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let told = (record.level(), record.args().to_string());
+            HEARD.with(|heard| heard.lock().unwrap().iter_mut().for_each(|list| list.push(told.clone())));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// What is told meanwhile on this thread.
+fn heard(work: impl FnOnce()) -> Vec<(Level, String)> {
+    // Another test may have installed it.
+    let _ = log::set_logger(&Listener);
+    log::set_max_level(LevelFilter::Debug);
+    HEARD.with(|heard| *heard.lock().unwrap() = Some(Vec::new()));
+    work();
+    HEARD.with(|heard| heard.lock().unwrap().take()).unwrap()
+}
+
+fn assert_told(heard: &[(Level, String)], level: Level, parts: &[&str]) {
+    let told = heard.iter().any(|(at, text)| *at == level && parts.iter().all(|part| text.contains(part)));
+    assert!(told, "{parts:?} at {level}: {heard:#?}");
+}
+
+#[test]
+fn commits_folds_seals_imports_and_prunes_are_told_with_their_durations() {
+    let told = heard(|| {
+        let store = support::small_store();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        for number in 0..100 {
+            support::track(&pool, &[format!("A-{number}")]);
+        }
+        pool.import_csv(&b"value,entity_type_id\nB-1,37\nB-2,37\n"[..], &ImportOptions::new()).unwrap();
+        pool.delete_where(&RecordFilter::new().created_after("2000-01-01".parse().unwrap())).unwrap();
+        pool.prune().unwrap();
+        store.close().unwrap();
+    });
+    assert_told(&told, Level::Debug, &["opened", "took="]);
+    assert_told(&told, Level::Debug, &["commit calls=1 pools=1 records=1", "took="]);
+    assert_told(&told, Level::Debug, &["work pool=1 folds=1", "took="]);
+    assert_told(&told, Level::Debug, &["seals=1", "took="]);
+    assert_told(&told, Level::Debug, &["import pool=1 rows=2", "took="]);
+    assert_told(&told, Level::Debug, &["segments_dropped=1"]);
+    assert_told(&told, Level::Debug, &["closed"]);
+    let commits = told.iter().filter(|(_, text)| text.starts_with("commit ")).count();
+    assert_eq!(commits, 101, "each group once: the values, and the deletion");
+}
+
+#[test]
+fn runs_over_the_store_are_told_and_findings_are_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let told = heard(|| {
+        let store = support::small_store();
+        support::track(&store.get_or_create_pool("orders").unwrap(), &["A-1"]);
+        store.backup_to(directory.path().join("copy")).unwrap();
+        store.compact().unwrap();
+        store.verify().unwrap();
+    });
+    assert_told(&told, Level::Debug, &["backup rows=", "bytes=", "took="]);
+    assert_told(&told, Level::Debug, &["compacted before=", "after="]);
+    assert_told(&told, Level::Debug, &["verified took="]);
+    assert!(told.iter().all(|(level, _)| *level == Level::Debug));
+}
