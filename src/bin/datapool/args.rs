@@ -1,0 +1,325 @@
+//! The arguments, and the help that clap makes of them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use datapool_store::{Mode, OnBadRow, OnDuplicate, PoolQuery, RecordId, RecordQuery};
+
+use crate::output::Format;
+use crate::settings::{Setting, capacity_or_none, duration, duration_or_none};
+
+const EXAMPLES: &str = "\
+Examples:
+  datapool pools.redb pool create orders --retention 90d
+  datapool pools.redb import orders seen.csv --on-duplicate skip
+  datapool pools.redb dedupe orders --entity-type 37 < new.txt
+  datapool pools.redb records orders 'filter[entity_type_id]=37&sort=-created_at'
+  datapool pools.redb stats orders
+
+POOL is a pool's id or name: digits are an id if there is a pool of that id, and a name otherwise.
+Commands that only read may run beside each other, but not while another program has the store open for writing.
+
+Exit code: 0, 1 with the error on standard error, 2 for wrong usage.";
+
+/// Looks into a store of data pools, and works on it: what is in it, what of a list is new, import and export, upkeep.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    /// The store's file; only `pool create` makes a new one
+    pub(crate) file: PathBuf,
+    /// Print JSON for programs instead of tables for people
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Arguments {
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Human }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make, list, show, change and delete data pools
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Add the rows of a CSV file, all or none, each as a new record
+    #[command(after_help = "\
+The file has a header with `value` and `entity_type_id`, in any order; other columns are ignored. What is
+not UTF-8, empty or too long is a bad row. Importing a file twice doubles it, unless duplicates are skipped.
+
+Examples:
+  datapool pools.redb import orders seen.csv --on-duplicate skip
+  zcat seen.csv.gz | datapool pools.redb import orders - --on-bad-row skip --json")]
+    Import(Import),
+    /// Write a pool's records as CSV, oldest first
+    #[command(after_help = "\
+Without --full the file has the columns `value,entity_type_id` and imports back to the same set. A file is
+replaced when the new one is whole.
+
+Examples:
+  datapool pools.redb export orders orders.csv
+  datapool pools.redb export orders --full | head")]
+    Export(Export),
+    /// List a page of a pool's records
+    #[command(after_help = "\
+QUERY is the HTTP API's query string: filter[flow_id], filter[flow_run_id], filter[step_id],
+filter[entity_type_id], filter[value], filter[created_after], filter[created_before], include, sort, page,
+per_page (up to 100) and cursor.
+
+Examples:
+  datapool pools.redb records orders
+  datapool pools.redb records orders 'filter[entity_type_id]=37,47&sort=-created_at&per_page=50'
+  datapool pools.redb records orders 'filter[value]=A-1' --json")]
+    Records {
+        /// The pool's id or name
+        pool: String,
+        /// The HTTP API's query string
+        query: Option<RecordQuery>,
+    },
+    /// Print those values of standard input that are new, and track them
+    #[command(after_help = "\
+Values come one a line, which ends in LF or CRLF, up to 1,048,576 of them, and are one batch: one atomic
+step. With --json there is an object for every line, in order: {\"value\", \"verdict\": \"new\" | \"duplicate\" |
+\"in_flight\", \"first\": the record that was first, or null}. In flight is what another runner has claimed: it is
+not passed on.
+
+Examples:
+  datapool pools.redb dedupe orders --entity-type 37 < new.txt
+  datapool pools.redb dedupe orders --entity-type 37 --mode filter --json < new.txt
+  datapool pools.redb dedupe orders --entity-type 37 --flow shop --run 'run 1' < new.txt > todo.txt")]
+    Dedupe(Dedupe),
+    /// Delete records by id; their values are new again
+    #[command(after_help = "\
+Ids that are not there are no error and do not count.
+
+Example:
+  datapool pools.redb delete orders 17 18")]
+    Delete {
+        /// The pool's id or name
+        pool: String,
+        /// The records' ids
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<RecordId>,
+    },
+    /// Show figures of the store and its pools: sizes, records a day, shares, segments
+    #[command(after_help = "\
+Without POOL it shows the store and every pool, of more than 20 pools the ten largest. With --json it has every
+pool and every figure, and of the days those that have records.
+
+Examples:
+  datapool pools.redb stats
+  datapool pools.redb stats orders --json")]
+    Stats {
+        /// Only this pool: its id or name
+        pool: Option<String>,
+    },
+    /// Check the file's checksums, and every index against the records
+    #[command(after_help = "\
+Exit code 1 if something was found. No other program may have the store open.
+
+Example:
+  datapool pools.redb verify")]
+    Verify,
+    /// Make the file as short as it can be
+    #[command(after_help = "\
+No other program may have the store open. A file that goes on growing is better left as it is.
+
+Example:
+  datapool pools.redb compact")]
+    Compact,
+    /// Write a compact copy of the store to a new file
+    #[command(after_help = "\
+Nothing at DEST is replaced. Restoring is using the copy.
+
+Example:
+  datapool pools.redb backup pools-monday.redb")]
+    Backup {
+        /// The new file
+        #[arg(value_name = "DEST")]
+        destination: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolCommand {
+    /// Make a pool, and the store's file if there is none
+    #[command(after_help = "\
+Example:
+  datapool pools.redb pool create orders --description 'Orders of the shop' --retention 90d --capacity 1000000")]
+    Create {
+        /// Its name: 3 to 100 characters, unique in the store
+        name: String,
+        /// What it is for: up to 255 characters
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// How long a record is kept: 90d, 12h, 30m, 45s or 500ms
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        retention: Option<Duration>,
+        /// The most records it keeps; beyond that the oldest leave
+        #[arg(long, value_name = "N")]
+        capacity: Option<u64>,
+    },
+    /// List a page of the pools
+    #[command(after_help = "\
+QUERY is the HTTP API's query string: filter[id], filter[name], filter[,], include, sort, page and per_page
+(up to 100).
+
+Examples:
+  datapool pools.redb pool list
+  datapool pools.redb pool list 'filter[name]=shop&sort=-created_at&per_page=50' --json")]
+    List {
+        /// The HTTP API's query string
+        query: Option<PoolQuery>,
+    },
+    /// Show a pool
+    #[command(after_help = "\
+Example:
+  datapool pools.redb pool show orders")]
+    Show {
+        /// The pool's id or name
+        pool: String,
+    },
+    /// Change a pool; what is not named stays as it is
+    #[command(after_help = "\
+What a new retention or capacity ends is gone at once, and does not return with a longer or larger one.
+
+Examples:
+  datapool pools.redb pool update orders --name 'shop orders' --retention 30d
+  datapool pools.redb pool update orders --description '' --capacity none")]
+    Update {
+        /// The pool's id or name
+        pool: String,
+        /// Its new name
+        #[arg(long)]
+        name: Option<String>,
+        /// What it is for; an empty text removes it
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// How long a record is kept: 90d, 12h, 30m, 45s or 500ms; or none: until it is deleted
+        #[arg(long, value_name = "DURATION", value_parser = duration_or_none)]
+        retention: Option<Setting<Duration>>,
+        /// The most records it keeps; or none: any number
+        #[arg(long, value_name = "N", value_parser = capacity_or_none)]
+        capacity: Option<Setting<u64>>,
+    },
+    /// Delete a pool with all its records and claims
+    #[command(after_help = "\
+Example:
+  datapool pools.redb pool delete orders")]
+    Delete {
+        /// The pool's id or name
+        pool: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The pool's id or name
+    pub(crate) pool: String,
+    /// The CSV file; - is standard input
+    #[arg(value_name = "IN.csv")]
+    pub(crate) input: PathBuf,
+    /// What to do with a value that is in the pool or came before in the file
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) on_duplicate: DuplicatePolicy,
+    /// What to do with a bad row; those left out are reported
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) on_bad_row: BadRowPolicy,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The pool's id or name
+    pub(crate) pool: String,
+    /// The CSV file; - or nothing is standard output
+    #[arg(value_name = "OUT.csv")]
+    pub(crate) output: Option<PathBuf>,
+    /// Also write id, origin and time of each record
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dedupe {
+    /// The pool's id or name
+    pub(crate) pool: String,
+    /// What the values identify; a value is a duplicate only within its entity type
+    #[arg(long, value_name = "N")]
+    pub(crate) entity_type: u32,
+    /// Which values are passed on, and which are tracked
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) mode: DedupeMode,
+    /// The flow that tracks them
+    #[arg(long, value_name = "F")]
+    pub(crate) flow: Option<String>,
+    /// The flow run that tracks them
+    #[arg(long, value_name = "R")]
+    pub(crate) run: Option<String>,
+    /// The flow step that tracks them
+    #[arg(long, value_name = "S")]
+    pub(crate) step: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum DuplicatePolicy {
+    /// Add it as a record of its own
+    #[default]
+    Add,
+    /// Leave it out and count it
+    Skip,
+    /// Add nothing at all and fail
+    Fail,
+}
+
+impl From<DuplicatePolicy> for OnDuplicate {
+    fn from(policy: DuplicatePolicy) -> Self {
+        match policy {
+            DuplicatePolicy::Add => Self::Add,
+            DuplicatePolicy::Skip => Self::Skip,
+            DuplicatePolicy::Fail => Self::Fail,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum BadRowPolicy {
+    /// Add nothing at all and fail
+    #[default]
+    Fail,
+    /// Leave it out and report it
+    Skip,
+}
+
+impl From<BadRowPolicy> for OnBadRow {
+    fn from(policy: BadRowPolicy) -> Self {
+        match policy {
+            BadRowPolicy::Fail => Self::Fail,
+            BadRowPolicy::Skip => Self::Skip,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum DedupeMode {
+    /// Pass on new values, track nothing
+    Filter,
+    /// Pass on every value, track the new ones
+    Track,
+    /// Pass on new values and track them
+    #[default]
+    FilterAndTrack,
+}
+
+impl From<DedupeMode> for Mode {
+    fn from(mode: DedupeMode) -> Self {
+        match mode {
+            DedupeMode::Filter => Self::Filter,
+            DedupeMode::Track => Self::Track,
+            DedupeMode::FilterAndTrack => Self::FilterAndTrack,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Progress bars on standard error. They show only where it is a terminal, and leave nothing behind.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a bar without progress turns.
+const TURN: Duration = Duration::from_millis(100);
+
+const SPINNER: &str = "{prefix} {spinner} {msg} {elapsed}";
+const OF_BYTES: &str =
+    "{prefix} [{wide_bar}] {percent}% of {total_bytes}, {binary_bytes_per_sec}, {eta} left, {msg}";
+const OF_ITEMS: &str = "{prefix} [{wide_bar}] {human_pos} of {human_len}, {per_sec}, {eta} left";
+const OF_PARTS: &str = "{prefix} [{wide_bar}] {percent}%, {elapsed}";
+
+/// The parts that a share of the whole is told in.
+const PARTS: u64 = 1_000;
+
+/// A bar, which is wiped away when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Bar(Handle);
+
+/// Moves a bar, from wherever its work is observed.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle(ProgressBar);
+
+impl Bar {
+    /// A bar that is never seen: what is printed meanwhile goes to the same terminal.
+    pub(crate) fn hidden() -> Self {
+        Self(Handle(ProgressBar::hidden()))
+    }
+
+    /// A bar over so many bytes; without their number it turns and counts.
+    pub(crate) fn bytes(prefix: &'static str, total: Option<u64>) -> Self {
+        match total {
+            Some(total) => Self::new(prefix, Some(total), OF_BYTES),
+            None => Self::spinner(prefix),
+        }
+    }
+
+    /// A bar over so many items.
+    pub(crate) fn items(prefix: &'static str, total: u64) -> Self {
+        Self::new(prefix, Some(total), OF_ITEMS)
+    }
+
+    /// A bar over a whole that is told in shares of it.
+    pub(crate) fn parts(prefix: &'static str) -> Self {
+        Self::new(prefix, Some(PARTS), OF_PARTS)
+    }
+
+    /// What turns while something has no progress to tell.
+    pub(crate) fn spinner(prefix: &'static str) -> Self {
+        let bar = Self::new(prefix, None, SPINNER);
+        bar.0.turn();
+        bar
+    }
+
+    fn new(prefix: &'static str, total: Option<u64>, template: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr()).with_prefix(prefix);
+        Self(Handle(bar.with_style(style(template))))
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        self.0.clone()
+    }
+
+    /// Counts the rows of the CSV that passes through, if anybody sees the bar.
+    pub(crate) fn count_rows<'a>(&self, writer: impl Write + 'a) -> Box<dyn Write + 'a> {
+        if self.0.0.is_hidden() {
+            return Box::new(writer);
+        }
+        Box::new(RowCounter { writer, bar: self.handle(), is_quoted: false })
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.0.finish_and_clear();
+    }
+}
+
+impl Handle {
+    pub(crate) fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    pub(crate) fn set_total(&self, total: u64) {
+        if self.0.length() != Some(total) {
+            self.0.set_length(total);
+        }
+    }
+
+    /// `share` is from 0 to 1.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share"
+    )]
+    pub(crate) fn set_share(&self, share: f64) {
+        self.0.set_position((share.clamp(0.0, 1.0) * PARTS as f64) as u64);
+    }
+
+    /// Says how many rows are done beside what else the bar shows.
+    pub(crate) fn say_rows(&self, rows: u64) {
+        self.0.set_message(format!("{} rows", HumanCount(rows)));
+    }
+
+    /// From here on there is no progress to tell.
+    pub(crate) fn turn(&self) {
+        if self.0.is_hidden() {
+            return;
+        }
+        self.0.set_style(style(SPINNER));
+        self.0.enable_steady_tick(TURN);
+    }
+}
+
+/// Whether standard output is seen by the person who would see a bar.
+pub(crate) fn is_output_seen() -> bool {
+    io::stdout().is_terminal()
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// A writer of CSV that moves a bar with each row's end: a line feed outside quotes.
+struct RowCounter<W> {
+    writer: W,
+    bar: Handle,
+    is_quoted: bool,
+}
+
+impl<W: Write> Write for RowCounter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.writer.write(bytes)?;
+        let mut rows = 0;
+        for byte in bytes.iter().take(written) {
+            match byte {
+                b'"' => self.is_quoted = !self.is_quoted,
+                b'\n' if !self.is_quoted => rows += 1,
+                _ => {}
+            }
+        }
+        self.bar.0.inc(rows);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}

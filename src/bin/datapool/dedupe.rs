@@ -1,0 +1,175 @@
+//! Deduplicating the lines of standard input, as one batch.
+
+use std::io::{self, BufRead, Read, Write};
+use std::path::Path;
+
+use datapool_store::limits::{BATCH_MAX_ITEMS, VALUE_MAX_BYTES};
+use datapool_store::{Key, Mode, Origin, Record, Verdict, Verdicts};
+use serde::Serialize;
+
+use crate::args::Dedupe;
+use crate::failure::Failure;
+use crate::open;
+use crate::output::{self, Format};
+
+/// What is said of a line.
+#[derive(Serialize)]
+struct Answer<'a> {
+    value: &'a str,
+    verdict: &'static str,
+    first: Option<&'a Record>,
+}
+
+pub(crate) fn run(file: &Path, arguments: &Dedupe, format: Format) -> Result<(), Failure> {
+    // Read first: nobody else shall wait for the store while this waits for its input.
+    let values = read_values(io::stdin().lock())?;
+    let (mode, origin) = (Mode::from(arguments.mode), origin_of(arguments));
+    let entity_type = arguments.entity_type;
+    let decide = |store: &_| {
+        let pool = open::pool(store, file, &arguments.pool)?;
+        Ok(match format {
+            Format::Json => {
+                pool.dedupe_with_first(mode, &values, |value| Key::new(entity_type, value), &origin)?
+            }
+            Format::Human => pool.dedupe(mode, &values, |value| Key::new(entity_type, value), &origin)?,
+        })
+    };
+    let verdicts = match mode {
+        Mode::Filter => open::to_read(file, decide)?,
+        Mode::Track | Mode::FilterAndTrack => open::to_write(file, decide)?,
+    };
+    match format {
+        Format::Json => output::json_lines(answers(&values, &verdicts)),
+        Format::Human => {
+            tell_in_flight(&verdicts, mode);
+            let numbered = values.iter().enumerate();
+            output::lines(numbered.filter(|(index, _)| verdicts.passes(*index)).map(|(_, value)| value))
+        }
+    }
+}
+
+fn origin_of(arguments: &Dedupe) -> Origin {
+    let mut origin = Origin::none();
+    if let Some(flow) = &arguments.flow {
+        origin = origin.with_flow(flow);
+    }
+    if let Some(run) = &arguments.run {
+        origin = origin.with_run(run);
+    }
+    if let Some(step) = &arguments.step {
+        origin = origin.with_step(step);
+    }
+    origin
+}
+
+fn answers<'a>(values: &'a [String], verdicts: &'a Verdicts) -> impl Iterator<Item = Answer<'a>> {
+    let judged = values.iter().zip(verdicts.as_slice()).enumerate();
+    judged.map(|(index, (value, verdict))| Answer {
+        value,
+        verdict: match verdict {
+            Verdict::New => "new",
+            Verdict::InFlight => "in_flight",
+            _ => "duplicate",
+        },
+        first: verdicts.first(index),
+    })
+}
+
+/// What is in flight may be new again soon: that it is held back must not go unnoticed.
+fn tell_in_flight(verdicts: &Verdicts, mode: Mode) {
+    let in_flight = verdicts.as_slice().iter().filter(|verdict| **verdict == Verdict::InFlight).count();
+    if in_flight > 0 && mode != Mode::Track {
+        let text = output::number_of(in_flight as u64, "value");
+        // That standard error is closed changes nothing.
+        let _ = writeln!(io::stderr(), "note: {text} in flight, claimed by another runner: not passed on");
+    }
+}
+
+/// Reads values, one a line. A line ends in LF or CRLF; the last one may end without.
+fn read_values(mut input: impl BufRead) -> Result<Vec<String>, Failure> {
+    let mut values = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        let number = values.len() + 1;
+        line.clear();
+        // A little more than the longest value and its line break: what is longer is not read to its end.
+        let most = VALUE_MAX_BYTES as u64 + 3;
+        let read = input.by_ref().take(most).read_until(b'\n', &mut line);
+        read.map_err(|error| bad_line(number, format_args!("standard input: {error}")))?;
+        if line.is_empty() {
+            return Ok(values);
+        }
+        if number > BATCH_MAX_ITEMS {
+            return Err(bad_line(
+                number,
+                format_args!("a batch has at most {BATCH_MAX_ITEMS} values (BATCH_MAX_ITEMS)"),
+            ));
+        }
+        values.push(value_of(&line, number)?);
+    }
+}
+
+fn value_of(line: &[u8], number: usize) -> Result<String, Failure> {
+    let value = match line.strip_suffix(b"\n") {
+        Some(ended) => ended.strip_suffix(b"\r").unwrap_or(ended),
+        None => line,
+    };
+    if value.is_empty() {
+        return Err(bad_line(number, format_args!("it is empty; a value has 1 to {VALUE_MAX_BYTES} bytes")));
+    }
+    if value.len() > VALUE_MAX_BYTES {
+        return Err(bad_line(
+            number,
+            format_args!("it is longer than {VALUE_MAX_BYTES} bytes (VALUE_MAX_BYTES)"),
+        ));
+    }
+    match std::str::from_utf8(value) {
+        Ok(value) => Ok(value.to_owned()),
+        Err(error) => Err(bad_line(number, format_args!("it is not UTF-8: {error}"))),
+    }
+}
+
+fn bad_line(number: usize, reason: std::fmt::Arguments<'_>) -> Failure {
+    Failure::new(format!("line {number}: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves how lines become values, and which lines do not.
+
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<Vec<String>, String> {
+        read_values(text).map_err(|failure| format!("{failure:?}"))
+    }
+
+    #[test]
+    fn lines_end_in_lf_or_crlf_and_the_last_one_as_it_likes() {
+        assert_eq!(read(b"a\nb\r\n c \nd").unwrap(), ["a", "b", " c ", "d"]);
+        assert_eq!(read(b"a\r\r\nb\rc\nd\r").unwrap(), ["a\r", "b\rc", "d\r"]);
+        assert!(read(b"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_line_that_is_no_value_is_named() {
+        assert!(read(b"a\n\nb\n").unwrap_err().contains("line 2: it is empty"));
+        assert!(read(b"a\n\r\n").unwrap_err().contains("line 2: it is empty"));
+        assert!(read(b"a\nb\n\xff\n").unwrap_err().contains("line 3: it is not UTF-8"));
+    }
+
+    #[test]
+    fn a_value_may_be_as_long_as_the_limit_and_no_longer() {
+        let longest = "x".repeat(VALUE_MAX_BYTES);
+        for end in ["\n", "\r\n", ""] {
+            assert_eq!(read(format!("{longest}{end}").as_bytes()).unwrap(), [longest.as_str()]);
+            assert!(
+                read(format!("{longest}x{end}").as_bytes()).unwrap_err().contains("line 1: it is longer")
+            );
+            assert!(
+                read(format!("{longest}xxxxxx{end}").as_bytes())
+                    .unwrap_err()
+                    .contains("line 1: it is longer")
+            );
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `datapool`: the store's command-line tool.
+//!
+//! Each command is a module that asks the library and prints what it answers: as tables and sentences for people, or as
+//! JSON for programs. Must not know: anything but the library's public API.
+
+mod args;
+mod bars;
+mod dedupe;
+mod failure;
+mod open;
+mod output;
+mod pools;
+mod records;
+mod settings;
+mod stats;
+mod transfer;
+mod upkeep;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let (file, format) = (arguments.file.as_path(), arguments.format());
+    match &arguments.command {
+        Command::Pool(command) => pools::run(file, command, format),
+        Command::Import(import) => transfer::import(file, import, format),
+        Command::Export(export) => transfer::export(file, export, format),
+        Command::Records { pool, query } => records::list(file, pool, query.as_ref(), format),
+        Command::Dedupe(dedupe) => dedupe::run(file, dedupe, format),
+        Command::Delete { pool, ids } => records::delete(file, pool, ids, format),
+        Command::Stats { pool: None } => stats::of_store(file, format),
+        Command::Stats { pool: Some(pool) } => stats::of_pool(file, pool, format),
+        Command::Verify => upkeep::verify(file, format),
+        Command::Compact => upkeep::compact(file, format),
+        Command::Backup { destination } => upkeep::backup(file, destination, format),
+    }
+}

@@ -1,0 +1,94 @@
+//! Opening the store for a command, and closing it behind it.
+//!
+//! Always holds: a command that only reads opens the file for reading only, beside others who do so; the store is closed
+//! before its answer is printed, and a failure to close it is the command's.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use datapool_store::{Access, DataPoolStore, ErrorKind, IfMissing, Pool, PoolId, StoreOptions};
+
+use crate::bars::Bar;
+use crate::failure::Failure;
+
+/// The cache of a command that reads a page or streams: it is a short one.
+const READING_CACHE_BYTES: usize = 64 << 20;
+
+/// Runs a command that only reads. A file that its last user did not close is recovered first, which writes.
+pub(crate) fn to_read<T>(
+    file: &Path,
+    command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let options = StoreOptions::new().cache_size(READING_CACHE_BYTES).if_missing(IfMissing::Fail);
+    let store = match options.clone().access(Access::ReadOnly).open(file) {
+        Err(error) if error.kind() == ErrorKind::ReadOnly => open(file, options)?,
+        opened => opened.map_err(|error| hint(file, error))?,
+    };
+    run(store, command)
+}
+
+/// Runs a command that writes to a store that is there.
+pub(crate) fn to_write<T>(
+    file: &Path,
+    command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    run(open(file, StoreOptions::new().if_missing(IfMissing::Fail))?, command)
+}
+
+/// Runs a command that makes the store if there is none.
+pub(crate) fn to_create<T>(
+    file: &Path,
+    command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    run(open(file, StoreOptions::new().if_missing(IfMissing::Create))?, command)
+}
+
+/// The pool of that id or name.
+pub(crate) fn pool(store: &DataPoolStore, file: &Path, term: &str) -> Result<Pool, Failure> {
+    let id = term.parse::<PoolId>().ok().filter(|id| id.to_string() == term);
+    let by_id = id.map(|id| store.pool(id));
+    let found = match by_id {
+        Some(Err(error)) if error.kind() == ErrorKind::NotFound => store.pool_named(term),
+        Some(by_id) => by_id,
+        None => store.pool_named(term),
+    };
+    found.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::new(format!(
+            "{} has no data pool of the id or name {term:?}; `pool list` shows those it has",
+            file.display()
+        )),
+        _ => error.into(),
+    })
+}
+
+/// Opens the file for writing, and shows how far its recovery is if it needs one.
+fn open(file: &Path, options: StoreOptions) -> Result<DataPoolStore, Failure> {
+    let bar = Bar::parts("recovering");
+    let shown = bar.handle();
+    let options = options.on_repair_progress(move |share| {
+        shown.set_share(share);
+        ControlFlow::Continue(())
+    });
+    options.open(file).map_err(|error| hint(file, error))
+}
+
+/// The failure to open a file, with what can be done about it.
+fn hint(file: &Path, error: datapool_store::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::NotFound => {
+            Failure::new(format!("{error}; `datapool {} pool create NAME` makes one", file.display()))
+        }
+        _ => error.into(),
+    }
+}
+
+fn run<T>(
+    store: DataPoolStore,
+    command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let done = command(&store);
+    let closed = store.close();
+    let done = done?;
+    closed?;
+    Ok(done)
+}

@@ -1,0 +1,222 @@
+//! Standard output: JSON, sentences and tables, and how numbers, times and texts are shown in them.
+
+use std::fmt::{self, Display};
+use std::io::{self, BufWriter, Write};
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
+use console::Term;
+use datapool_store::{PageLinks, PageMeta, Timestamp};
+use indicatif::{HumanBytes, HumanCount};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// For whom it is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Human,
+    Json,
+}
+
+/// How wide text is where no terminal says so.
+const PLAIN_WIDTH: u16 = 80;
+
+const STYLE: TableStyle = TableStyle::new()
+    .header_lines(ContentLineStyle::none().junction(' '))
+    .header_separator(LineStyle::none().fill('─').junction(' '))
+    .content_lines(ContentLineStyle::none().junction(' '));
+
+/// Prints one JSON value on a line.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    json_lines([value])
+}
+
+/// Prints JSON values, each on a line.
+pub(crate) fn json_lines(values: impl IntoIterator<Item: Serialize>) -> Result<(), Failure> {
+    let mut out = buffered();
+    for value in values {
+        serde_json::to_writer(&mut out, &value).map_err(io::Error::from)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Prints texts, each on a line.
+pub(crate) fn lines(texts: impl IntoIterator<Item: Display>) -> Result<(), Failure> {
+    let mut out = buffered();
+    for text in texts {
+        writeln!(out, "{text}")?;
+    }
+    Ok(out.flush()?)
+}
+
+fn buffered() -> BufWriter<io::StdoutLock<'static>> {
+    BufWriter::with_capacity(64 << 10, io::stdout().lock())
+}
+
+/// How wide standard output is; none if it is no terminal.
+fn terminal_width() -> Option<u16> {
+    let terminal = Term::stdout();
+    terminal.is_term().then(|| terminal.size().1)
+}
+
+/// How many columns a picture may take.
+pub(crate) fn width() -> usize {
+    usize::from(terminal_width().unwrap_or(PLAIN_WIDTH))
+}
+
+/// What a column's cells are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Column {
+    /// Text, to the left.
+    Text(&'static str),
+    /// Numbers, to the right.
+    Number(&'static str),
+}
+
+/// A table: wrapped to the terminal's width where there is one, a row a line elsewhere.
+#[derive(Debug)]
+pub(crate) struct Grid {
+    table: Table,
+    columns: Vec<Column>,
+}
+
+impl Grid {
+    pub(crate) fn new(columns: impl Into<Vec<Column>>) -> Self {
+        let columns = columns.into();
+        let mut table = Table::new();
+        table.load_style(STYLE);
+        if let Some(width) = terminal_width() {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        }
+        let names: Vec<Cell> = columns.iter().map(|column| column.cell(column.name())).collect();
+        table.set_header(names);
+        Self { table, columns }
+    }
+
+    /// Names and what they stand for, without a header.
+    pub(crate) fn of_properties<const N: usize>(properties: [(&str, String); N]) -> String {
+        let columns = [Column::Text(""), Column::Text("")];
+        let mut table = Table::new();
+        table.load_style(STYLE);
+        if let Some(width) = terminal_width() {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        }
+        let mut grid = Self { table, columns: columns.into() };
+        for (name, value) in properties {
+            grid.row([name.to_owned(), value]);
+        }
+        grid.to_string()
+    }
+
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells = self.columns.iter().zip(cells).map(|(column, text)| column.cell(&text));
+        let cells: Vec<Cell> = cells.collect();
+        self.table.add_row(cells);
+    }
+}
+
+impl Column {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text(name) | Self::Number(name) => name,
+        }
+    }
+
+    fn cell(self, text: &str) -> Cell {
+        let alignment = match self {
+            Self::Text(_) => CellAlignment::Left,
+            Self::Number(_) => CellAlignment::Right,
+        };
+        Cell::new(plain(text)).set_alignment(alignment)
+    }
+}
+
+impl Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, line) in self.table.lines().enumerate() {
+            let end = if index == 0 { "" } else { "\n" };
+            write!(f, "{end}{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a page stands in its listing, and how the next one is asked for.
+pub(crate) fn footer(noun: &str, meta: &PageMeta, links: &PageLinks) -> String {
+    let total = count(meta.total);
+    let place = match (meta.from, meta.to) {
+        (Some(from), Some(to)) if meta.total > to + 1 - from => {
+            format!("{} to {} of {total} {noun}", count(from), count(to))
+        }
+        (None, _) if meta.total > 0 => {
+            format!("none on page {} of {}: {total} {noun}", meta.current_page, meta.last_page)
+        }
+        _ => format!("{total} {noun}"),
+    };
+    match &links.next {
+        Some(next) => format!("{place}; the next page: '{}'", next.trim_start_matches('?')),
+        None => place,
+    }
+}
+
+/// A text that cannot move the terminal's cursor or break its line: control characters as their escapes.
+pub(crate) fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// `1,048,576`.
+pub(crate) fn count(number: u64) -> String {
+    HumanCount(number).to_string()
+}
+
+/// `1 row`, `1,048,576 rows`.
+pub(crate) fn number_of(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(number))
+}
+
+/// `1.00 MiB`.
+pub(crate) fn bytes(number: u64) -> String {
+    HumanBytes(number).to_string()
+}
+
+/// Date and time of day in UTC, to the second.
+pub(crate) fn time(time: Timestamp) -> String {
+    let text = time.to_string();
+    match text.get(..19) {
+        Some(seconds) if text.ends_with('Z') => seconds.replace('T', " "),
+        _ => text,
+    }
+}
+
+/// What is there, or a dash.
+pub(crate) fn or_dash(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves how texts are shown.
+
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_move_the_cursor() {
+        assert_eq!(plain("a\tb\n\u{1b}[2Jc\u{9b}é"), "a\\tb\\n\\u{1b}[2Jc\\u{9b}é");
+    }
+
+    #[test]
+    fn times_are_shown_to_the_second() {
+        assert_eq!(time("2013-01-31T10:00:00.5Z".parse().unwrap()), "2013-01-31 10:00:00");
+        assert_eq!(time(Timestamp::from_micros(i64::MAX)), "9223372036854775807us");
+    }
+}

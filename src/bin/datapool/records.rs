@@ -1,0 +1,71 @@
+//! Records: listing and deleting them.
+
+use std::path::Path;
+
+use datapool_store::{Record, RecordId, RecordQuery, Registered};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::open;
+use crate::output::{self, Column, Format, Grid, or_dash};
+
+pub(crate) fn list(
+    file: &Path,
+    pool: &str,
+    query: Option<&RecordQuery>,
+    format: Format,
+) -> Result<(), Failure> {
+    let query = query.cloned().unwrap_or_default();
+    let page = open::to_read(file, |store| Ok(open::pool(store, file, pool)?.records(&query)?))?;
+    if format == Format::Json {
+        return output::json(&page);
+    }
+    let mut grid = Grid::new([
+        Column::Number("id"),
+        Column::Text("entity type"),
+        Column::Text("value"),
+        Column::Text("flow"),
+        Column::Text("run"),
+        Column::Text("step"),
+        Column::Text("created (UTC)"),
+    ]);
+    for record in &page.data {
+        grid.row(cells(record));
+    }
+    output::lines([grid.to_string(), output::footer("records", &page.meta, &page.links)])
+}
+
+/// What a record shows, with the names of what the query brought along.
+fn cells(record: &Record) -> [String; 7] {
+    let included = &record.included;
+    [
+        record.id.to_string(),
+        named(record.entity_type_id.to_string(), included.entity_type()),
+        record.value.clone(),
+        named(or_dash(record.flow_id.as_ref()), included.flow()),
+        named(or_dash(record.flow_run_id.as_ref()), included.flow_run()),
+        named(or_dash(record.step_id.as_ref()), included.flow_step()),
+        output::time(record.created_at),
+    ]
+}
+
+/// An id, and the name that is registered for it.
+fn named<Id>(id: String, registered: Option<&Registered<Id>>) -> String {
+    match registered {
+        Some(registered) => format!("{id} ({})", registered.name),
+        None => id,
+    }
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    deleted: u64,
+}
+
+pub(crate) fn delete(file: &Path, pool: &str, ids: &[RecordId], format: Format) -> Result<(), Failure> {
+    let deleted = open::to_write(file, |store| Ok(open::pool(store, file, pool)?.delete_records(ids)?))?;
+    match format {
+        Format::Json => output::json(&Deleted { deleted }),
+        Format::Human => output::lines([format!("deleted {}", output::number_of(deleted, "record"))]),
+    }
+}

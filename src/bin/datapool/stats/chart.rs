@@ -1,0 +1,186 @@
+//! Bar charts of text.
+
+use std::fmt;
+
+use crate::output;
+
+/// Eighths of a column, from one to eight.
+const BLOCKS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
+const BLANK: char = ' ';
+/// Longer labels are cut.
+const LABEL_MAX_COLUMNS: usize = 32;
+/// A bar is at least so wide at the most, however narrow the terminal is, and no wider than this on a wide one.
+const BAR_MIN_COLUMNS: usize = 8;
+const BAR_MAX_COLUMNS: usize = 100;
+
+/// What stands before each cell and before the bar.
+const GAP: &str = "  ";
+
+/// A line of a chart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    number: u64,
+    /// Before the bar: label, number, percent, note.
+    cells: [String; 4],
+}
+
+const SIDES: [Side; 4] = [Side::Left, Side::Right, Side::Right, Side::Right];
+
+impl Row {
+    pub(super) fn new(label: impl AsRef<str>, number: u64) -> Self {
+        let label = cut(&output::plain(label.as_ref()));
+        Self { number, cells: [label, output::count(number), String::new(), String::new()] }
+    }
+
+    /// Also says how much of a whole the number is.
+    pub(super) fn with_percent_of(mut self, whole: u64) -> Self {
+        let thousandths =
+            (u128::from(self.number) * 1_000 + u128::from(whole) / 2) / u128::from(whole.max(1));
+        let [_, _, percent, _] = &mut self.cells;
+        *percent = format!("{}.{}%", thousandths / 10, thousandths % 10);
+        self
+    }
+
+    /// Says something more between the numbers and the bar.
+    pub(super) fn with_note(mut self, text: String) -> Self {
+        let [_, _, _, note] = &mut self.cells;
+        *note = text;
+        self
+    }
+}
+
+/// A title, and a bar for each row.
+#[derive(Debug)]
+pub(super) struct Chart {
+    title: String,
+    rows: Vec<Row>,
+    /// What the longest bar stands for.
+    most: u64,
+    columns: usize,
+}
+
+impl Chart {
+    pub(super) fn new(title: impl Into<String>, rows: impl IntoIterator<Item = Row>) -> Self {
+        let rows: Vec<Row> = rows.into_iter().collect();
+        let most = rows.iter().map(|row| row.number).max().unwrap_or_default();
+        Self { title: title.into(), rows, most, columns: output::width() }
+    }
+
+    /// Measures the bars by this number instead of by the largest one.
+    pub(super) fn up_to(mut self, most: u64) -> Self {
+        self.most = most;
+        self
+    }
+}
+
+impl Chart {
+    /// How many columns the widest text of a cell takes.
+    fn widest(&self, cell: usize) -> usize {
+        let texts = self.rows.iter().filter_map(|row| row.cells.get(cell));
+        texts.map(|text| columns_of(text)).max().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Chart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.title)?;
+        let widths = [0, 1, 2, 3].map(|cell| self.widest(cell));
+        let taken: usize = widths.iter().map(|width| if *width > 0 { width + GAP.len() } else { 0 }).sum();
+        let room = self.columns.saturating_sub(taken + GAP.len()).clamp(BAR_MIN_COLUMNS, BAR_MAX_COLUMNS);
+        for row in &self.rows {
+            let mut line = String::from("\n");
+            let cells = row.cells.iter().zip(SIDES).zip(widths);
+            for ((text, side), width) in cells.filter(|(_, width)| *width > 0) {
+                line.push_str(GAP);
+                side.pad(&mut line, text, width);
+            }
+            line.push_str(GAP);
+            line.push_str(&bar(row.number, self.most, room));
+            write!(f, "{}", line.trim_end_matches(BLANK))?;
+        }
+        Ok(())
+    }
+}
+
+/// To which side a cell's text is pushed.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Left,
+    Right,
+}
+
+impl Side {
+    fn pad(self, line: &mut String, text: &str, width: usize) {
+        let blanks = std::iter::repeat_n(BLANK, width.saturating_sub(columns_of(text)));
+        match self {
+            Self::Left => {
+                line.push_str(text);
+                line.extend(blanks);
+            }
+            Self::Right => {
+                line.extend(blanks);
+                line.push_str(text);
+            }
+        }
+    }
+}
+
+/// A bar for a number where `most` takes `columns`. What is more than nothing shows.
+fn bar(number: u64, most: u64, columns: usize) -> String {
+    if number == 0 || most == 0 {
+        return String::new();
+    }
+    let whole = columns * BLOCKS.len();
+    let eighths = u128::from(number) * whole as u128 / u128::from(most);
+    let eighths = usize::try_from(eighths).unwrap_or(whole).clamp(1, whole);
+    let full = std::iter::repeat_n('█', eighths / BLOCKS.len());
+    let rest = (eighths % BLOCKS.len()).checked_sub(1).and_then(|index| BLOCKS.get(index));
+    full.chain(rest.copied()).collect()
+}
+
+fn cut(label: &str) -> String {
+    console::truncate_str(label, LABEL_MAX_COLUMNS, "…").into_owned()
+}
+
+fn columns_of(text: &str) -> usize {
+    console::measure_text_width(text)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves how long bars are and how a chart is laid out.
+
+    use super::*;
+
+    #[test]
+    fn a_bar_is_as_long_as_its_number_in_eighths_of_a_column() {
+        assert_eq!(bar(0, 10, 10), "");
+        assert_eq!(bar(10, 10, 10), "██████████");
+        assert_eq!(bar(5, 10, 10), "█████");
+        assert_eq!(bar(1, 16, 1), "▏");
+        assert_eq!(bar(3, 16, 2), "▍");
+        assert_eq!(bar(1, 1_000_000, 10), "▏");
+        assert_eq!(bar(20, 10, 3), "███");
+        assert_eq!(bar(u64::MAX, u64::MAX, 100).chars().count(), 100);
+        assert_eq!(bar(1, 0, 10), "");
+    }
+
+    #[test]
+    fn a_chart_has_its_columns_below_each_other_and_fits() {
+        let rows = [
+            Row::new("日本", 1_000).with_percent_of(1_500),
+            Row::new("b\n", 500).with_percent_of(1_500).with_note("x".to_owned()),
+            Row::new("c", 0).with_percent_of(1_500),
+        ];
+        let mut chart = Chart::new("Shares", rows);
+        chart.columns = 40;
+        let expected = "Shares\n  日本  1,000  66.7%     ████████████████\n  b\\n     500  33.3%  x  ████████\n  c         0   0.0%";
+        assert_eq!(chart.to_string(), expected);
+        assert!(chart.to_string().lines().all(|line| columns_of(line) <= 40));
+    }
+
+    #[test]
+    fn long_labels_are_cut() {
+        assert_eq!(columns_of(&Row::new("é".repeat(100), 1).cells[0]), LABEL_MAX_COLUMNS);
+    }
+}

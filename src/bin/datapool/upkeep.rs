@@ -1,0 +1,85 @@
+//! Checking, compacting and copying the store.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use datapool_store::{Progress, VerifyReport};
+
+use crate::bars::{Bar, Handle};
+use crate::failure::Failure;
+use crate::open;
+use crate::output::{self, Column, Format, Grid, or_dash};
+
+pub(crate) fn verify(file: &Path, format: Format) -> Result<(), Failure> {
+    let report = open::to_write(file, |store| {
+        let bar = Bar::items("checking", 0);
+        Ok(store.verify_with_progress(follow(bar.handle()))?)
+    })?;
+    match format {
+        Format::Json => output::json(&report)?,
+        Format::Human => print_findings(&report)?,
+    }
+    if report.ok { Ok(()) } else { Err(Failure::Findings) }
+}
+
+/// Moves a bar with a run over the whole store.
+fn follow(bar: Handle) -> impl FnMut(Progress) -> ControlFlow<()> {
+    move |progress| {
+        bar.set_total(progress.total);
+        bar.set(progress.done);
+        ControlFlow::Continue(())
+    }
+}
+
+fn print_findings(report: &VerifyReport) -> Result<(), Failure> {
+    let checked = format!(
+        "checked {}, {}",
+        output::number_of(report.pools, "data pool"),
+        output::number_of(report.records, "record")
+    );
+    if report.ok {
+        return output::lines([format!("{checked}: all is as it must be")]);
+    }
+    let mut grid = Grid::new([
+        Column::Number("pool"),
+        Column::Text("table"),
+        Column::Text("key"),
+        Column::Text("what is wrong"),
+    ]);
+    for finding in &report.findings {
+        let pool = or_dash(finding.data_pool_id);
+        grid.row([pool, finding.table.clone(), finding.key.clone(), finding.reason.clone()]);
+    }
+    let found = output::number_of(report.findings_count, "finding");
+    let told = report.findings.len() as u64;
+    let left = (report.findings_count > told).then(|| format!("these are the first {}", output::count(told)));
+    output::lines([format!("{checked}: {found}"), grid.to_string()].into_iter().chain(left))
+}
+
+pub(crate) fn compact(file: &Path, format: Format) -> Result<(), Failure> {
+    let report = open::to_write(file, |store| {
+        let _bar = Bar::spinner("compacting");
+        Ok(store.compact()?)
+    })?;
+    match format {
+        Format::Json => output::json(&report),
+        Format::Human => {
+            let (before, after) = (output::bytes(report.bytes_before), output::bytes(report.bytes_after));
+            output::lines([format!("{}: {before} before, {after} now", file.display())])
+        }
+    }
+}
+
+pub(crate) fn backup(file: &Path, destination: &Path, format: Format) -> Result<(), Failure> {
+    let report = open::to_read(file, |store| {
+        let bar = Bar::items("copying", 0);
+        Ok(store.backup_with_progress(destination, follow(bar.handle()))?)
+    })?;
+    match format {
+        Format::Json => output::json(&report),
+        Format::Human => {
+            let (rows, bytes) = (output::number_of(report.rows, "row"), output::bytes(report.bytes));
+            output::lines([format!("{rows}, {bytes} in {}", destination.display())])
+        }
+    }
+}
