@@ -119,7 +119,7 @@ fn the_reader_of_sources_sees_code_and_nothing_else() {
 #[test]
 fn each_dependency_is_named_where_it_belongs_and_used_there() {
     let sources = sources();
-    let table: [(&str, &[&str]); 9] = [
+    let table: [(&str, &[&str]); 13] = [
         ("redb", &["engine.rs", "engine/"]),
         ("roaring", &["engine.rs", "engine/"]),
         ("siphasher", &["engine/"]),
@@ -129,6 +129,10 @@ fn each_dependency_is_named_where_it_belongs_and_used_there() {
         ("log", &["engine/events.rs"]),
         ("jiff", &["time.rs"]),
         ("csv", &["csv.rs", "csv/"]),
+        ("clap", &["bin/"]),
+        ("comfy_table", &["bin/"]),
+        ("console", &["bin/"]),
+        ("indicatif", &["bin/"]),
     ];
     for (dependency, places) in table {
         let belongs = |name: &str| {

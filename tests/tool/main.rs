@@ -1,1 +1,20 @@
+//! The tests of the command-line tool: each runs the program as its users do, in a directory of its own.
 
+#![allow(missing_docs, reason = "tests are named as sentences")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails so"
+)]
+
+mod csv;
+mod dedupe;
+mod opening;
+mod pools;
+mod records;
+mod stats;
+mod support;
+mod upkeep;
+mod usage;

@@ -83,30 +83,28 @@ pub(crate) struct Grid {
 
 impl Grid {
     pub(crate) fn new(columns: impl Into<Vec<Column>>) -> Self {
-        let columns = columns.into();
-        let mut table = Table::new();
-        table.load_style(STYLE);
-        if let Some(width) = terminal_width() {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        }
-        let names: Vec<Cell> = columns.iter().map(|column| column.cell(column.name())).collect();
-        table.set_header(names);
-        Self { table, columns }
+        let mut grid = Self::without_header(columns.into());
+        let names: Vec<Cell> = grid.columns.iter().map(|column| column.cell(column.name())).collect();
+        grid.table.set_header(names);
+        grid
     }
 
     /// Names and what they stand for, without a header.
     pub(crate) fn of_properties<const N: usize>(properties: [(&str, String); N]) -> String {
-        let columns = [Column::Text(""), Column::Text("")];
+        let mut grid = Self::without_header(vec![Column::Text(""), Column::Text("")]);
+        for (name, value) in properties {
+            grid.row([name.to_owned(), value]);
+        }
+        grid.to_string()
+    }
+
+    fn without_header(columns: Vec<Column>) -> Self {
         let mut table = Table::new();
         table.load_style(STYLE);
         if let Some(width) = terminal_width() {
             table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
         }
-        let mut grid = Self { table, columns: columns.into() };
-        for (name, value) in properties {
-            grid.row([name.to_owned(), value]);
-        }
-        grid.to_string()
+        Self { table, columns }
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
@@ -134,7 +132,11 @@ impl Column {
 
 impl Display for Grid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, line) in self.table.lines().enumerate() {
+        let mut table = self.table.clone();
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 1));
+        }
+        for (index, line) in table.lines().enumerate() {
             let end = if index == 0 { "" } else { "\n" };
             write!(f, "{end}{}", line.trim_end())?;
         }

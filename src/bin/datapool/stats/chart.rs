@@ -173,10 +173,10 @@ mod tests {
             Row::new("c", 0).with_percent_of(1_500),
         ];
         let mut chart = Chart::new("Shares", rows);
-        chart.columns = 40;
+        chart.columns = 41;
         let expected = "Shares\n  日本  1,000  66.7%     ████████████████\n  b\\n     500  33.3%  x  ████████\n  c         0   0.0%";
         assert_eq!(chart.to_string(), expected);
-        assert!(chart.to_string().lines().all(|line| columns_of(line) <= 40));
+        assert!(chart.to_string().lines().all(|line| columns_of(line) <= 41));
     }
 
     #[test]

@@ -1,0 +1,158 @@
+//! Proves which lines of standard input are passed on, which are tracked, and what is said of each.
+
+use std::time::Duration;
+
+use datapool_store::{Key, Origin};
+use serde_json::{Value, json};
+
+use crate::support::{ORDERS, Place};
+
+const DEDUPE: [&str; 4] = ["dedupe", "orders", "--entity-type", "37"];
+
+fn dedupe(place: &Place, input: &str, more: &[&str]) -> String {
+    place.run_with(input, DEDUPE.into_iter().chain(more.iter().copied())).ok()
+}
+
+/// Value, verdict and the first record's id of each line.
+fn verdicts(place: &Place, input: &str, more: &[&str]) -> Vec<(String, String, Option<u64>)> {
+    let answer = place.run_with(input, DEDUPE.into_iter().chain(more.iter().copied()).chain(["--json"]));
+    let read = |line: Value| {
+        assert_eq!(line.as_object().unwrap().len(), 3, "{line}");
+        let text = |name: &str| line[name].as_str().unwrap().to_owned();
+        (text("value"), text("verdict"), line["first"].get("id").map(|id| id.as_u64().unwrap()))
+    };
+    answer.json_lines().into_iter().map(read).collect()
+}
+
+fn said(value: &str, verdict: &str, first: Option<u64>) -> (String, String, Option<u64>) {
+    (value.to_owned(), verdict.to_owned(), first)
+}
+
+fn tracked(place: &Place) -> u64 {
+    place.json(["records", "orders"])["meta"]["total"].as_u64().unwrap()
+}
+
+#[test]
+fn new_values_are_passed_on_and_tracked_by_default() {
+    let place = Place::new();
+    assert_eq!(dedupe(&place, "A-1\nA-2\nA-1\n", &[]), "A-1\nA-2\n");
+    assert_eq!(dedupe(&place, "A-2\r\nA-3", &["--mode", "filter-and-track"]), "A-3\n");
+    assert_eq!(dedupe(&place, "A-1\nA-2\nA-3\n", &[]), "");
+    assert_eq!(dedupe(&place, "", &[]), "");
+    assert_eq!(tracked(&place), 3);
+}
+
+#[test]
+fn filter_passes_on_new_values_and_tracks_nothing() {
+    let place = Place::new();
+    place.track(&["A-1"]);
+    assert_eq!(dedupe(&place, "A-1\nA-2\nA-2\n", &["--mode", "filter"]), "A-2\n");
+    assert_eq!(tracked(&place), 1);
+}
+
+#[test]
+fn track_passes_everything_on() {
+    let place = Place::new();
+    place.track(&["A-1"]);
+    assert_eq!(dedupe(&place, "A-1\nA-2\nA-2\n", &["--mode", "track"]), "A-1\nA-2\nA-2\n");
+    assert_eq!(tracked(&place), 2);
+}
+
+#[test]
+fn a_value_is_a_duplicate_only_within_its_entity_type() {
+    let place = Place::new();
+    place.track(&["A-1"]);
+    let answer = place.run_with("A-1\n", ["dedupe", "orders", "--entity-type", "47"]);
+    assert_eq!(answer.ok(), "A-1\n");
+}
+
+#[test]
+fn json_has_a_verdict_for_every_line_in_order_and_the_record_that_was_first() {
+    let place = Place::new();
+    place.track(&["A-1"]);
+    let input = "A-2\nA-1\nA-2\nA-3\n";
+    let in_filter = [
+        said("A-2", "new", None),
+        said("A-1", "duplicate", Some(1)),
+        said("A-2", "duplicate", None),
+        said("A-3", "new", None),
+    ];
+    assert_eq!(verdicts(&place, input, &["--mode", "filter"]), in_filter);
+    let tracking = [
+        said("A-2", "new", None),
+        said("A-1", "duplicate", Some(1)),
+        said("A-2", "duplicate", Some(2)),
+        said("A-3", "new", None),
+    ];
+    assert_eq!(verdicts(&place, input, &[]), tracking);
+    let again =
+        [said("A-3", "duplicate", Some(3)), said("A-4", "new", None), said("A-4", "duplicate", Some(4))];
+    assert_eq!(verdicts(&place, "A-3\nA-4\nA-4\n", &["--mode", "track"]), again);
+    assert!(verdicts(&place, "", &[]).is_empty());
+}
+
+#[test]
+fn the_first_record_is_as_a_listing_has_it_with_its_origin() {
+    let place = Place::new();
+    let origin = ["--flow", "shop", "--run", "run 1", "--step", "read orders"];
+    assert_eq!(dedupe(&place, "A-1\n", &origin), "A-1\n");
+    let answer = place.run_with("A-1\n", DEDUPE.into_iter().chain(["--json"])).json();
+    assert_eq!(answer["first"], place.json(["records", "orders"])["data"][0]);
+    assert_eq!(answer["first"]["flow_id"], "shop");
+    assert_eq!(answer["first"]["flow_run_id"], "run 1");
+    assert_eq!(answer["first"]["step_id"], "read orders");
+}
+
+#[test]
+fn what_another_runner_has_claimed_is_in_flight_and_not_passed_on() {
+    let place = Place::new();
+    let store = place.open();
+    let claim = store
+        .pool(1)
+        .unwrap()
+        .claim(&["A-1"], |value| Key::new(ORDERS, *value), &Origin::none(), Duration::from_hours(1))
+        .unwrap();
+    assert!(claim.into_token().is_some());
+    store.close().unwrap();
+    for mode in ["filter", "filter-and-track"] {
+        assert_eq!(verdicts(&place, "A-1\n", &["--mode", mode]), [said("A-1", "in_flight", None)]);
+    }
+    let answer = place.run_with("A-1\nA-2\n", DEDUPE);
+    assert_eq!((answer.code, answer.out.as_str()), (0, "A-2\n"));
+    assert!(answer.err.contains("1 value in flight"), "{}", answer.err);
+    assert_eq!(dedupe(&place, "A-1\n", &["--mode", "track"]), "A-1\n");
+}
+
+#[test]
+fn a_line_that_is_no_value_is_named_and_nothing_is_tracked() {
+    let place = Place::new();
+    let long = format!("A-1\n{}\n", "x".repeat(4_097));
+    let cases: [(&[u8], &str); 4] = [
+        (b"A-1\n\nA-2\n", "line 2: it is empty; a value has 1 to 4096 bytes"),
+        (b"A-1\r\n\r\n", "line 2: it is empty"),
+        (b"A-1\nA-2\n\xff\xfe\n", "line 3: it is not UTF-8"),
+        (long.as_bytes(), "line 2: it is longer than 4096 bytes"),
+    ];
+    for (input, expected) in cases {
+        let error = place.run_with(input, DEDUPE).error(1);
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(tracked(&place), 0);
+}
+
+#[test]
+fn more_than_a_batch_takes_is_refused_at_the_first_line_too_many() {
+    let place = Place::new();
+    let error = place.run_with("x\n".repeat(1_048_577), DEDUPE).error(1);
+    assert!(error.contains("line 1048577: a batch has at most 1048576 values"), "{error}");
+    assert_eq!(tracked(&place), 0);
+    assert_eq!(dedupe(&place, &"x\n".repeat(1_048_576), &[]), "x\n");
+}
+
+#[test]
+fn a_flow_that_cannot_be_is_refused() {
+    let place = Place::new();
+    let error = place.run_with("A-1\n", DEDUPE.into_iter().chain(["--flow", "a,b"])).error(1);
+    assert!(error.contains("comma"), "{error}");
+    assert_eq!(json!(tracked(&place)), 0);
+}

@@ -1,0 +1,126 @@
+//! Proves that pools can be made, listed, shown, changed and deleted, by id and by name.
+
+use crate::support::{FILE, Place, has_line};
+
+#[test]
+fn a_pool_is_made_with_what_it_keeps_and_shown_by_id_and_by_name() {
+    let place = Place::empty();
+    let text = place.run([
+        "pool",
+        "create",
+        "orders",
+        "--description",
+        "Of the shop",
+        "--retention",
+        "90d",
+        "--capacity",
+        "1000000",
+    ]);
+    let text = text.ok();
+    for (name, value) in [
+        ("id", "1"),
+        ("name", "orders"),
+        ("description", "Of the shop"),
+        ("retention", "90d"),
+        ("capacity", "1,000,000"),
+        ("created (UTC)", "20"),
+    ] {
+        assert!(has_line(&text, &[name, value]), "{name}: {text}");
+    }
+    assert_eq!(place.run(["pool", "show", "1"]).ok(), text);
+    assert_eq!(place.run(["pool", "show", "orders"]).ok(), text);
+    let json = place.json(["pool", "show", "orders"]);
+    assert_eq!(json["id"], 1);
+    assert_eq!(json["description"], "Of the shop");
+    assert_eq!(json["retention"], 90 * 24 * 60 * 60);
+    assert_eq!(json["capacity"], 1_000_000);
+    assert_eq!(json, serde_json::to_value(place.open().pool(1).unwrap().info().unwrap()).unwrap());
+}
+
+#[test]
+fn making_a_pool_prints_its_row_as_json() {
+    let place = Place::empty();
+    let json = place.json(["pool", "create", "orders", "--retention", "500ms"]);
+    assert_eq!(json["name"], "orders");
+    assert_eq!(json["retention"], 0.5);
+    assert_eq!(json["description"], serde_json::Value::Null);
+    assert_eq!(json, place.json(["pool", "show", "orders"]));
+}
+
+#[test]
+fn a_name_that_is_taken_or_too_short_is_refused_and_leaves_no_new_store() {
+    let place = Place::new();
+    let error = place.run(["pool", "create", "orders"]).error(1);
+    assert!(error.contains("orders"), "{error}");
+    let error = place.command(["new.redb", "pool", "create", "ab"]);
+    let error = crate::support::finish(error, b"").error(1);
+    assert!(error.contains("\"ab\"") && error.contains("3 to 100"), "{error}");
+    assert_eq!(place.files(), [FILE]);
+}
+
+#[test]
+fn digits_are_an_id_if_there_is_one_and_else_a_name() {
+    let place = Place::new();
+    place.run(["pool", "create", "777"]).ok();
+    place.run(["pool", "create", "customers"]).ok();
+    assert_eq!(place.json(["pool", "show", "777"])["id"], 2);
+    assert_eq!(place.json(["pool", "show", "2"])["name"], "777");
+    assert_eq!(place.json(["pool", "show", "customers"])["id"], 3);
+    for unknown in ["778", "03", "no pool", ""] {
+        let error = place.run(["pool", "show", unknown]).error(1);
+        assert!(error.contains(FILE) && error.contains(&format!("{unknown:?}")), "{error}");
+    }
+}
+
+#[test]
+fn pools_are_listed_by_page() {
+    let place = Place::new();
+    place.run(["pool", "create", "customers", "--capacity", "5"]).ok();
+    let text = place.run(["pool", "list"]).ok();
+    assert!(has_line(&text, &["1", "orders"]) && has_line(&text, &["2", "customers", "5"]), "{text}");
+    assert!(text.ends_with("2 data pools\n"), "{text}");
+
+    let text = place.run(["pool", "list", "per_page=1"]).ok();
+    assert!(text.ends_with("1 to 1 of 2 data pools; the next page: 'page=2&per_page=1'\n"), "{text}");
+    let text = place.run(["pool", "list", "page=2&per_page=1"]).ok();
+    assert!(has_line(&text, &["2", "customers"]) && !text.contains("orders"), "{text}");
+    assert!(place.run(["pool", "list", "page=9"]).ok().ends_with("none on page 9 of 1: 2 data pools\n"));
+
+    let json = place.json(["pool", "list", "filter[name]=CUST&sort=-created_at"]);
+    assert_eq!(json["data"][0]["id"], 2);
+    assert_eq!(json["meta"]["total"], 1);
+    assert_eq!(json["links"]["next"], serde_json::Value::Null);
+}
+
+#[test]
+fn an_update_changes_what_it_names_and_nothing_else() {
+    let place = Place::empty();
+    place
+        .run(["pool", "create", "orders", "--description", "x", "--retention", "12h", "--capacity", "7"])
+        .ok();
+    let json = place.json(["pool", "update", "orders", "--name", "shop orders"]);
+    assert_eq!((&json["name"], &json["description"]), (&"shop orders".into(), &"x".into()));
+    assert_eq!((&json["retention"], &json["capacity"]), (&(12 * 3600).into(), &7.into()));
+
+    let text = place.run(["pool", "update", "1", "--retention", "45s", "--capacity", "8"]).ok();
+    assert!(has_line(&text, &["retention", "45s"]) && has_line(&text, &["capacity", "8"]), "{text}");
+
+    let json =
+        place.json(["pool", "update", "1", "--description", "", "--retention", "none", "--capacity", "none"]);
+    assert_eq!(json["description"], serde_json::Value::Null);
+    assert!(json.get("retention").is_none() && json.get("capacity").is_none(), "{json}");
+    let error = place.run(["pool", "update", "1", "--capacity", "0"]).error(1);
+    assert!(error.contains("1 or more"), "{error}");
+}
+
+#[test]
+fn a_pool_is_deleted_with_its_records() {
+    let place = Place::new();
+    place.track(&["A-1"]);
+    assert_eq!(place.run(["pool", "delete", "orders"]).ok(), "deleted data pool 1, \"orders\"\n");
+    place.run(["pool", "show", "orders"]).error(1);
+    place.run(["pool", "create", "orders"]).ok();
+    assert_eq!(place.json(["records", "orders"])["meta"]["total"], 0);
+    assert_eq!(place.json(["pool", "delete", "2"]), serde_json::json!({"deleted": 2}));
+    assert_eq!(place.json(["pool", "list"])["meta"]["total"], 0);
+}

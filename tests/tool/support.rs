@@ -1,0 +1,169 @@
+//! What the tests need: a directory with a store, and running the tool in it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use datapool_store::{DataPoolStore, EntityTypeId, Key, ManualClock, Mode, Origin, StoreOptions};
+use serde_json::Value;
+
+pub(crate) const ORDERS: EntityTypeId = EntityTypeId::new(37);
+/// The store's file in the directory.
+pub(crate) const FILE: &str = "pools.redb";
+
+/// A directory that the tool runs in.
+pub(crate) struct Place {
+    directory: tempfile::TempDir,
+}
+
+/// What the tool printed, and its exit code.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Place {
+    /// Without a store.
+    pub(crate) fn empty() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// With a store, and in it the pool "orders".
+    pub(crate) fn new() -> Self {
+        let place = Self::empty();
+        place.run(["pool", "create", "orders"]).ok();
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// The names of all files, in order.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.directory.path()).unwrap();
+        let mut names: Vec<String> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The store, opened by this process.
+    pub(crate) fn open(&self) -> DataPoolStore {
+        self.open_at(None)
+    }
+
+    /// The store, under a clock.
+    pub(crate) fn open_at(&self, clock: Option<&ManualClock>) -> DataPoolStore {
+        let mut options = StoreOptions::new();
+        if let Some(clock) = clock {
+            options = options.clock(clock.clone());
+        }
+        options.open(self.path(FILE)).unwrap()
+    }
+
+    /// The tool in this directory, with the arguments as they are.
+    pub(crate) fn command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_datapool"));
+        command.args(arguments).current_dir(self.directory.path());
+        command
+    }
+
+    /// Runs the tool on the store.
+    pub(crate) fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Answer {
+        self.run_with("", arguments)
+    }
+
+    /// Runs the tool on the store, with this as standard input.
+    pub(crate) fn run_with<'a>(
+        &self,
+        input: impl AsRef<[u8]>,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Answer {
+        finish(self.command([FILE].into_iter().chain(arguments)), input.as_ref())
+    }
+
+    /// Runs the tool with `--json`; what it printed, if it succeeded.
+    pub(crate) fn json<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Value {
+        self.run(["--json"].into_iter().chain(arguments)).json()
+    }
+
+    /// Tracks values as orders without an origin.
+    pub(crate) fn track(&self, values: &[&str]) {
+        self.run_with(values.join("\n"), ["dedupe", "orders", "--entity-type", "37"]).ok();
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn finish(mut command: Command, input: &[u8]) -> Answer {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // From a thread of its own: the tool may print before it has read everything. It may also not read at all.
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    Answer {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+impl Answer {
+    /// What was printed; the tool must have succeeded without a word on standard error.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
+        self.out
+    }
+
+    /// The only JSON value that was printed.
+    pub(crate) fn json(self) -> Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+
+    /// The JSON values that were printed, one a line.
+    pub(crate) fn json_lines(self) -> Vec<Value> {
+        self.ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The error; the tool must have failed with this code and printed nothing else.
+    pub(crate) fn error(self, code: i32) -> String {
+        assert_eq!((self.code, self.out.as_str()), (code, ""), "{}", self.err);
+        assert!(self.err.starts_with("error: "), "{}", self.err);
+        self.err
+    }
+}
+
+/// Whether a line of the text has all of these words, in order, with blanks or whatever between them.
+pub(crate) fn has_line(text: &str, words: &[&str]) -> bool {
+    text.lines().any(|line| {
+        let mut rest = line;
+        words.iter().all(|word| match rest.split_once(word) {
+            Some((_, after)) => {
+                rest = after;
+                true
+            }
+            None => false,
+        })
+    })
+}
+
+/// Tracks values as orders of a flow, through the library.
+pub(crate) fn track_as(store: &DataPoolStore, flow: &str, values: &[String]) {
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let origin = Origin::new(flow, "run 1", "read orders");
+    let verdicts = pool.dedupe(Mode::Track, values, |value| Key::new(ORDERS, value), &origin).unwrap();
+    assert_eq!(verdicts.new_count(), values.len());
+}
