@@ -23,7 +23,7 @@ const READING: [&[&str]; 12] = [
 
 const WRITING: [&[&str]; 8] = [
     &["pool", "create", "customers"],
-    &["pool", "update", "orders", "--name", "other"],
+    &["pool", "update", "orders", "--capacity", "9"],
     &["import", "orders", "-"],
     &["dedupe", "orders", "--entity-type", "37"],
     &["delete", "orders", "1"],

@@ -24,7 +24,7 @@ Exit code: 0, 1 with the error on standard error, 2 for wrong usage.";
 
 /// Looks into a store of data pools, and works on it: what is in it, what of a list is new, import and export, upkeep.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "datapool", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
     /// The store's file; only `pool create` makes a new one
     pub(crate) file: PathBuf,

@@ -40,20 +40,21 @@ fn import_into(pool: &Pool, arguments: &Import) -> Result<ImportReport, Failure>
         return imported.map_err(|error| Failure::about("standard input", error));
     }
     let failed = |error: datapool_store::Error| match error.kind() {
-        ErrorKind::Csv { .. } | ErrorKind::AlreadyExists => Failure::about(input.display(), error),
+        ErrorKind::Csv { .. } | ErrorKind::AlreadyExists | ErrorKind::Io => {
+            Failure::about(input.display(), error)
+        }
         _ => error.into(),
     };
-    let regular = std::fs::metadata(input).ok().filter(std::fs::Metadata::is_file);
-    let bytes = regular.map(|file| file.len());
+    let cannot_open = |error| Failure::new(format!("opening {}: {error}", input.display()));
+    let found = std::fs::metadata(input).map_err(cannot_open)?;
+    let bytes = found.is_file().then_some(found.len());
     let bar = Bar::bytes("importing", bytes);
     let options = observed(options, bar.handle(), bytes);
     if bytes.is_some() {
         return pool.import_csv_path(input, &options).map_err(failed);
     }
     // A pipe can be read once.
-    let opened = File::open(input).map_err(|error| {
-        Failure::new(format!("opening {}: {error}; allowed are a CSV file and -", input.display()))
-    })?;
+    let opened = File::open(input).map_err(cannot_open)?;
     pool.import_csv(opened, &options).map_err(failed)
 }
 

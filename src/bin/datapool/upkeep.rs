@@ -57,10 +57,14 @@ fn print_findings(report: &VerifyReport) -> Result<(), Failure> {
 }
 
 pub(crate) fn compact(file: &Path, format: Format) -> Result<(), Failure> {
-    let report = open::to_write(file, |store| {
+    let mut report = open::to_write(file, |store| {
         let _bar = Bar::spinner("compacting");
         Ok(store.compact()?)
     })?;
+    // Closing writes a little more. What counts is the file that is there now.
+    if let Ok(closed) = std::fs::metadata(file) {
+        report.bytes_after = closed.len();
+    }
     match format {
         Format::Json => output::json(&report),
         Format::Human => {
