@@ -8,6 +8,7 @@
     clippy::indexing_slicing,
     reason = "a test fails so"
 )]
+#![allow(clippy::format_collect, reason = "clarity before speed")]
 
 mod csv;
 mod dedupe;

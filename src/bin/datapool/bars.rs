@@ -1,9 +1,10 @@
 //! Progress bars on standard error. They show only where it is a terminal, and leave nothing behind.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// How often a bar without progress turns.
 const TURN: Duration = Duration::from_millis(100);
@@ -11,7 +12,7 @@ const TURN: Duration = Duration::from_millis(100);
 const SPINNER: &str = "{prefix} {spinner} {msg} {elapsed}";
 const OF_BYTES: &str =
     "{prefix} [{wide_bar}] {percent}% of {total_bytes}, {binary_bytes_per_sec}, {eta} left, {msg}";
-const OF_ITEMS: &str = "{prefix} [{wide_bar}] {human_pos} of {human_len}, {per_sec}, {eta} left";
+const OF_ITEMS: &str = "{prefix} [{wide_bar}] {human_pos} of {human_len}, {rate}/s, {eta} left";
 const OF_PARTS: &str = "{prefix} [{wide_bar}] {percent}%, {elapsed}";
 
 /// The parts that a share of the whole is told in.
@@ -123,7 +124,19 @@ pub(crate) fn is_output_seen() -> bool {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("rate", write_rate)
+}
+
+/// Items a second, without the decimals that indicatif's own has.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is shown, not computed with"
+)]
+fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // A bar that cannot be drawn is no reason to stop the work.
+    let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
 }
 
 /// A writer of CSV that moves a bar with each row's end: a line feed outside quotes.

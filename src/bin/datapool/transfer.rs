@@ -98,11 +98,13 @@ pub(crate) fn export(file: &Path, arguments: &Export, format: Format) -> Result<
         arguments.output.as_ref().filter(|path| path.as_path() != Path::new(STANDARD));
     let report = open::to_read(file, |store| {
         let pool = open::pool(store, file, &arguments.pool)?;
+        let total = pool.count(&RecordFilter::new())?;
         if let Some(path) = output {
-            let _bar = Bar::spinner("exporting");
+            // The library writes the file and tells of no progress.
+            let bar = Bar::spinner("exporting");
+            bar.handle().say_rows(total);
             return Ok(pool.export_csv_path(path, &options)?);
         }
-        let total = pool.count(&RecordFilter::new())?;
         let bar = if bars::is_output_seen() { Bar::hidden() } else { Bar::items("exporting", total) };
         Ok(pool.export_csv(bar.count_rows(io::stdout().lock()), &options)?)
     })?;
