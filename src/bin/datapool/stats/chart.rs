@@ -34,10 +34,8 @@ impl Row {
 
     /// Also says how much of a whole the number is.
     pub(super) fn with_percent_of(mut self, whole: u64) -> Self {
-        let thousandths =
-            (u128::from(self.number) * 1_000 + u128::from(whole) / 2) / u128::from(whole.max(1));
         let [_, _, percent, _] = &mut self.cells;
-        *percent = format!("{}.{}%", thousandths / 10, thousandths % 10);
+        *percent = percent_of(self.number, whole);
         self
     }
 
@@ -125,6 +123,16 @@ impl Side {
     }
 }
 
+/// To a tenth of a percent; only nothing is 0.0%, and only the whole 100.0%.
+fn percent_of(number: u64, whole: u64) -> String {
+    let thousandths = (u128::from(number) * 1_000 + u128::from(whole) / 2) / u128::from(whole.max(1));
+    match thousandths {
+        0 if number > 0 => "<0.1%".to_owned(),
+        1_000 if number < whole => ">99.9%".to_owned(),
+        _ => format!("{}.{}%", thousandths / 10, thousandths % 10),
+    }
+}
+
 /// A bar for a number where `most` takes `columns`. What is more than nothing shows.
 fn bar(number: u64, most: u64, columns: usize) -> String {
     if number == 0 || most == 0 {
@@ -177,6 +185,16 @@ mod tests {
         let expected = "Shares\n  日本  1,000  66.7%     ████████████████\n  b\\n     500  33.3%  x  ████████\n  c         0   0.0%";
         assert_eq!(chart.to_string(), expected);
         assert!(chart.to_string().lines().all(|line| columns_of(line) <= 41));
+    }
+
+    #[test]
+    fn a_percent_is_rounded_but_not_to_nothing_or_the_whole() {
+        assert_eq!(percent_of(0, 7), "0.0%");
+        assert_eq!(percent_of(0, 0), "0.0%");
+        assert_eq!(percent_of(2, 3), "66.7%");
+        assert_eq!(percent_of(7, 7), "100.0%");
+        assert_eq!(percent_of(1, 2_001), "<0.1%");
+        assert_eq!(percent_of(2_000, 2_001), ">99.9%");
     }
 
     #[test]
