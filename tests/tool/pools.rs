@@ -75,6 +75,7 @@ fn digits_are_an_id_if_there_is_one_and_else_a_name() {
 #[test]
 fn pools_are_listed_by_page() {
     let place = Place::new();
+    assert!(place.run(["pool", "list"]).ok().ends_with("\n1 data pool\n"));
     place.run(["pool", "create", "customers", "--capacity", "5"]).ok();
     let text = place.run(["pool", "list"]).ok();
     assert!(has_line(&text, &["1", "orders"]) && has_line(&text, &["2", "customers", "5"]), "{text}");

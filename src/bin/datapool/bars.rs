@@ -86,10 +86,14 @@ impl Handle {
         self.0.set_position(done);
     }
 
-    pub(crate) fn set_total(&self, total: u64) {
+    /// Makes a bar of what turned until now, with the first call.
+    pub(crate) fn set_of(&self, done: u64, total: u64) {
         if self.0.length() != Some(total) {
             self.0.set_length(total);
+            self.0.set_style(style(OF_ITEMS));
+            self.0.reset_eta();
         }
+        self.0.set_position(done);
     }
 
     /// `share` is from 0 to 1.

@@ -1,7 +1,7 @@
 //! Opening the store for a command, and closing it behind it.
 //!
 //! Always holds: a command that only reads opens the file for reading only, beside others who do so; the store is closed
-//! before its answer is printed, and a failure to close it is the command's.
+//! before its answer is printed, but for what streams and what `verify` finds, and a failure to close it is the command's.
 
 use std::ops::ControlFlow;
 use std::path::Path;

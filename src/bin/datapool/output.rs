@@ -146,15 +146,15 @@ impl Display for Grid {
 
 /// Where a page stands in its listing, and how the next one is asked for.
 pub(crate) fn footer(noun: &str, meta: &PageMeta, links: &PageLinks) -> String {
-    let total = count(meta.total);
+    let all = number_of(meta.total, noun);
     let place = match (meta.from, meta.to) {
         (Some(from), Some(to)) if meta.total > to + 1 - from => {
-            format!("{} to {} of {total} {noun}", count(from), count(to))
+            format!("{} to {} of {all}", count(from), count(to))
         }
         (None, _) if meta.total > 0 => {
-            format!("none on page {} of {}: {total} {noun}", meta.current_page, meta.last_page)
+            format!("none on page {} of {}: {all}", meta.current_page, meta.last_page)
         }
-        _ => format!("{total} {noun}"),
+        _ => all,
     };
     match &links.next {
         Some(next) => format!("{place}; the next page: '{}'", next.trim_start_matches('?')),

@@ -112,7 +112,7 @@ fn list(file: &Path, query: Option<&PoolQuery>, format: Format) -> Result<(), Fa
             pool.description.clone().unwrap_or_default(),
         ]);
     }
-    output::lines([grid.to_string(), output::footer("data pools", &page.meta, &page.links)])
+    output::lines([grid.to_string(), output::footer("data pool", &page.meta, &page.links)])
 }
 
 fn print(pool: &DataPool, format: Format) -> Result<(), Failure> {

@@ -32,7 +32,7 @@ pub(crate) fn list(
     for record in &page.data {
         grid.row(cells(record));
     }
-    output::lines([grid.to_string(), output::footer("records", &page.meta, &page.links)])
+    output::lines([grid.to_string(), output::footer("record", &page.meta, &page.links)])
 }
 
 /// What a record shows, with the names of what the query brought along.

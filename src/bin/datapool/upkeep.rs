@@ -11,22 +11,32 @@ use crate::open;
 use crate::output::{self, Column, Format, Grid, or_dash};
 
 pub(crate) fn verify(file: &Path, format: Format) -> Result<(), Failure> {
-    let report = open::to_write(file, |store| {
-        let bar = Bar::items("checking", 0);
-        Ok(store.verify_with_progress(follow(bar.handle()))?)
-    })?;
-    match format {
-        Format::Json => output::json(&report)?,
-        Format::Human => print_findings(&report)?,
+    let mut report = VerifyReport::default();
+    let mut answer = Ok(());
+    let done = open::to_write(file, |store| {
+        report = {
+            let bar = Bar::spinner("checking");
+            store.verify_with_progress(follow(bar.handle()))?
+        };
+        // Before closing: a damaged file may not be closed without an error, and what was found must not get lost in it.
+        answer = match format {
+            Format::Json => output::json(&report),
+            Format::Human => print_findings(&report),
+        };
+        Ok(())
+    });
+    done?;
+    match answer {
+        // That nobody reads the findings does not make the store a sound one.
+        Ok(()) | Err(Failure::ClosedPipe) if !report.ok => Err(Failure::Findings),
+        other => other,
     }
-    if report.ok { Ok(()) } else { Err(Failure::Findings) }
 }
 
-/// Moves a bar with a run over the whole store.
+/// Moves a bar with a run over the whole store, once it tells how far it is.
 fn follow(bar: Handle) -> impl FnMut(Progress) -> ControlFlow<()> {
     move |progress| {
-        bar.set_total(progress.total);
-        bar.set(progress.done);
+        bar.set_of(progress.done, progress.total);
         ControlFlow::Continue(())
     }
 }
@@ -76,7 +86,7 @@ pub(crate) fn compact(file: &Path, format: Format) -> Result<(), Failure> {
 
 pub(crate) fn backup(file: &Path, destination: &Path, format: Format) -> Result<(), Failure> {
     let report = open::to_read(file, |store| {
-        let bar = Bar::items("copying", 0);
+        let bar = Bar::spinner("copying");
         Ok(store.backup_with_progress(destination, follow(bar.handle()))?)
     })?;
     match format {
