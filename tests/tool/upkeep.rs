@@ -32,3 +32,36 @@ fn a_backup_is_a_new_file() {
     assert!(json["rows"].is_u64() && json["bytes"].is_u64(), "{json}");
     assert_eq!(place.files(), ["copy.redb", "other.redb", FILE]);
 }
+
+#[test]
+fn what_is_found_is_printed_and_the_exit_code_is_1() {
+    let place = Place::new();
+    place.track(&["a value to be damaged", "A-2"]);
+    let mut bytes = std::fs::read(place.path(FILE)).unwrap();
+    let value = b"a value to be damaged";
+    let at = bytes.windows(value.len()).position(|window| window == value).unwrap();
+    bytes[at] = b'X';
+    place.write(FILE, &bytes);
+    let answer = place.run(["verify", "--json"]);
+    assert_eq!(answer.code, 1);
+    let json: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
+    assert_eq!(json["ok"], false);
+    assert!(!json["findings"].as_array().unwrap().is_empty(), "{json}");
+    place.write(FILE, &bytes);
+    let answer = place.run(["verify"]);
+    assert_eq!(answer.code, 1);
+    assert!(answer.out.contains("finding") && answer.out.contains("the file is damaged"), "{}", answer.out);
+}
+
+#[test]
+fn a_backup_is_a_store_with_the_same_records_and_replaces_nothing() {
+    let place = Place::new();
+    place.track(&["A-1", "A-2"]);
+    let before = std::fs::read(place.path(FILE)).unwrap();
+    place.run(["backup", "copy.redb"]).ok();
+    assert_eq!(std::fs::read(place.path(FILE)).unwrap(), before);
+    let export = crate::support::finish(place.command(["copy.redb", "export", "orders"]), b"").ok();
+    assert_eq!(export, place.run(["export", "orders"]).ok());
+    let error = place.run(["backup", "copy.redb"]).error(1);
+    assert!(error.contains("copy.redb exists"), "{error}");
+}
