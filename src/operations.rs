@@ -118,7 +118,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `OutcomeUnknown` or `Storage` if the disk refuses: the file is closed all the same, and recovered when it is opened
-    /// again.
+    /// again. A store that answered `OutcomeUnknown` before is closed without a further error.
     pub fn close(&self) -> Result<()> {
         self.shared().engine.close()
     }

@@ -1,15 +1,18 @@
 //! Export: options, and writing records as CSV.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files::{directory_of, new_file_in, sync_directory};
-use crate::model::Record;
+use crate::model::{Progress, Record};
 use crate::pool::Pool;
 use crate::query::RecordFilter;
 
@@ -36,12 +39,29 @@ pub enum CellQuoting {
     SpreadsheetSafe,
 }
 
+type Observer = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
+
+/// The observer hears of an export's progress each time so many rows are written.
+const TICK_ROWS: u64 = 4_096;
+
 /// What to export, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct ExportOptions {
     pub(super) filter: RecordFilter,
     pub(super) columns: ExportColumns,
     pub(super) quoting: CellQuoting,
+    pub(super) on_progress: Option<Observer>,
+}
+
+impl fmt::Debug for ExportOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExportOptions")
+            .field("filter", &self.filter)
+            .field("columns", &self.columns)
+            .field("quoting", &self.quoting)
+            .field("on_progress", &self.on_progress.is_some())
+            .finish()
+    }
 }
 
 impl ExportOptions {
@@ -69,6 +89,27 @@ impl ExportOptions {
     pub fn quoting(mut self, quoting: CellQuoting) -> Self {
         self.quoting = quoting;
         self
+    }
+
+    /// Calls `observer` every 4,096 records and once at the end, with how many are written of how many there were at the
+    /// start; `Break` stops the export with [`Cancelled`](crate::ErrorKind::Cancelled). It runs on the calling thread with
+    /// nothing locked: it may call the store.
+    #[must_use]
+    pub fn on_progress(
+        mut self,
+        observer: impl Fn(Progress) -> ControlFlow<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_progress = Some(Arc::new(observer));
+        self
+    }
+
+    fn tell(&self, progress: Progress) -> Result<()> {
+        match &self.on_progress {
+            Some(observer) if observer(progress).is_break() => {
+                Err(Error::new(ErrorKind::Cancelled, "the export was stopped by its observer"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -101,9 +142,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidQuery` for a filter's bad term; `Io` if the writer fails; `NotFound`; `Storage`. What the writer has got
+    /// `InvalidQuery` for a filter's bad term; `Io` if the writer fails; `Cancelled` by the observer; `NotFound`; `Closed` if
+    /// the store is closed meanwhile; `Storage`. What the writer has got
     /// by then is a beginning that looks whole: it is the caller's to mark or discard.
     pub fn export_csv(&self, writer: impl Write, options: &ExportOptions) -> Result<ExportReport> {
+        let total = if options.on_progress.is_some() { self.count(&options.filter)? } else { 0 };
         let scan = self.scan(&options.filter)?;
         let mut csv = csv::WriterBuilder::new().buffer_capacity(64 << 10).from_writer(writer);
         csv.write_record(options.columns.names()).map_err(write_error)?;
@@ -111,8 +154,12 @@ impl Pool {
         for record in scan {
             options.write_row(&mut csv, &record?).map_err(write_error)?;
             report.rows += 1;
+            if report.rows.is_multiple_of(TICK_ROWS) {
+                options.tell(Progress::new(report.rows, total))?;
+            }
         }
         csv.flush().map_err(|error| Error::io("writing CSV", error))?;
+        options.tell(Progress::new(report.rows, total))?;
         Ok(report)
     }
 

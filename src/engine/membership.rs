@@ -39,7 +39,9 @@ impl Filter {
     /// The filter of a segment of so many slots and these fingerprints.
     pub(crate) fn of(slots: u32, fingerprints: &[(Fingerprint, Slot)]) -> Self {
         let mut filter = Self::for_segment_of(slots);
-        fingerprints.iter().for_each(|(fingerprint, _)| filter.insert(*fingerprint));
+        for (fingerprint, _) in fingerprints {
+            filter.insert(*fingerprint);
+        }
         filter
     }
 

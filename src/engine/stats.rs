@@ -85,32 +85,32 @@ impl View {
     pub(crate) fn stats(&self) -> Result<PoolStats> {
         contained("gathering figures", || {
             let state = &self.state;
-            let mut stats = PoolStats::new(state.live(), state.claims.len(), state.unfolded() as u64);
+            let mut figures = PoolStats::new(state.live(), state.claims.len(), state.unfolded() as u64);
             let samples = SAMPLES.div_ceil(state.segments.len().max(1));
             for (index, segment) in state.segments.iter().enumerate() {
                 let (first, end) = (self.first_stored(index)?, state.end_of(index));
                 let records = end.saturating_sub(first);
                 let live = state.live_in(&(first..end));
                 let expired = end.min(state.watermark).saturating_sub(first);
-                stats.expired += expired;
-                stats.deleted += records - expired - live;
-                stats.segments += 1;
+                figures.expired += expired;
+                figures.deleted += records - expired - live;
+                figures.segments += 1;
                 let slots = u64::from(state.geometry.segment_slots);
-                stats.fill.push(SegmentFill::new(
+                figures.fill.push(SegmentFill::new(
                     segment.number,
                     segment.sealed_len > 0,
                     records,
                     live,
                     slots,
                 ));
-                stats.bytes += self.bytes_of(index, first..end, samples)?;
+                figures.bytes += self.bytes_of(index, first..end, samples)?;
             }
-            stats.oldest = self.nth_live_time(0)?;
-            stats.newest = match stats.live.checked_sub(1) {
+            figures.oldest = self.nth_live_time(0)?;
+            figures.newest = match figures.live.checked_sub(1) {
                 Some(last) => self.nth_live_time(last)?,
                 None => None,
             };
-            Ok(stats)
+            Ok(figures)
         })
     }
 

@@ -94,7 +94,7 @@ fn a_backup_has_everything_and_is_a_store_of_its_own() {
     pool.delete_records(&[3, 4]).unwrap();
     store.put_flow(Flow::new("shop", "The shop")).unwrap();
     let claim = pool
-        .claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), std::time::Duration::from_secs(60))
+        .claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), std::time::Duration::from_mins(1))
         .unwrap();
     let token = claim.into_token().unwrap();
     let path = directory.path().join("copy.redb");

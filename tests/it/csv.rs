@@ -850,3 +850,27 @@ fn an_export_through_a_link_replaces_what_it_leads_to_and_a_device_stays_a_devic
         ErrorKind::Io
     );
 }
+
+#[test]
+fn an_exports_observer_hears_how_far_it_is_may_call_the_store_and_can_stop_it() {
+    let pool = support::small_pool();
+    let values: Vec<String> = (0..9_000).map(|number| format!("A-{number}")).collect();
+    support::track(&pool, &values);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (list, seen) = (Arc::clone(&heard), pool.clone());
+    let options = ExportOptions::new().on_progress(move |progress| {
+        support::track(&seen, &[format!("meanwhile {}", progress.done)]);
+        list.lock().unwrap().push((progress.done, progress.total));
+        ControlFlow::Continue(())
+    });
+    let mut file = Vec::new();
+    pool.export_csv(&mut file, &options).unwrap();
+    assert_eq!(*heard.lock().unwrap(), [(4_096, 9_000), (8_192, 9_000), (9_000, 9_000)]);
+    assert_eq!(String::from_utf8(file).unwrap().lines().count(), 9_001);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out.csv");
+    let stopping = ExportOptions::new().on_progress(|_| ControlFlow::Break(()));
+    let error = pool.export_csv_path(&path, &stopping).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
+}

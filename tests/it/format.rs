@@ -33,7 +33,7 @@ fn options(clock: &ManualClock) -> StoreOptions {
 fn fill(store: &DataPoolStore, clock: &ManualClock) -> ClaimToken {
     let orders = store.create_pool(NewPool::new("orders").description("all that was ordered")).unwrap();
     for batch in 0..12_u32 {
-        clock.advance(Duration::from_secs(3_600));
+        clock.advance(Duration::from_hours(1));
         let values: Vec<String> = (0..20).map(|number| format!("A-{}", batch * 15 + number)).collect();
         let origin = Origin::new(
             format!("flow {}", batch % 3).as_str(),
@@ -48,13 +48,13 @@ fn fill(store: &DataPoolStore, clock: &ManualClock) -> ClaimToken {
     orders.import_csv(format!("value,entity_type_id\n{rows}").as_bytes(), &ImportOptions::new()).unwrap();
     orders.delete_keys(&[Key::new(ORDERS, "A-4"), Key::new(CUSTOMERS, "with, comma 7")]).unwrap();
     orders.delete_records(&[1, 30, 31]).unwrap();
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     support::track(&orders, &["straße", "東京", "🦀"]);
 
     let recent =
-        store.create_pool(NewPool::new("recent").retention(Duration::from_secs(7_200)).capacity(50)).unwrap();
+        store.create_pool(NewPool::new("recent").retention(Duration::from_hours(2)).capacity(50)).unwrap();
     for batch in 0..6 {
-        clock.advance(Duration::from_secs(1_800));
+        clock.advance(Duration::from_mins(30));
         let values: Vec<String> = (0..25).map(|number| format!("R-{batch}-{number}")).collect();
         support::track(&recent, &values);
     }

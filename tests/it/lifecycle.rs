@@ -76,7 +76,7 @@ fn every_call(store: &DataPoolStore, pool: &Pool) -> Vec<(&'static str, Result<(
     calls
 }
 
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 
 /// The calls that only read.
 fn reads(store: &DataPoolStore, pool: &Pool) -> Vec<(&'static str, Result<()>)> {
@@ -147,9 +147,9 @@ fn scans_snapshots_and_exports_end_with_closed_when_the_store_is_closed_or_reope
         let mut of_snapshot = snapshot.scan(&RecordFilter::new()).unwrap();
         of_snapshot.next().unwrap().unwrap();
         if reopened {
-            store.reopen().unwrap()
+            store.reopen().unwrap();
         } else {
-            store.close().unwrap()
+            store.close().unwrap();
         }
         for scan in [scan, of_snapshot] {
             let rest: Vec<_> = scan.collect();

@@ -85,7 +85,7 @@ impl Case {
     }
 }
 
-const LEASE: std::time::Duration = std::time::Duration::from_secs(3_600);
+const LEASE: std::time::Duration = std::time::Duration::from_hours(1);
 
 fn damage(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
     let database = Database::create(path).unwrap();
@@ -426,10 +426,10 @@ fn items_of_claims_and_registered_rows_that_cannot_be_read_are_found() {
                 as fn(&redb::WriteTransaction),
         ),
         ("claim items", |txn| {
-            drop(txn.open_table(CLAIM_ITEMS).unwrap().insert((1, 8, 0), [1].as_slice()).unwrap())
+            drop(txn.open_table(CLAIM_ITEMS).unwrap().insert((1, 8, 0), [1].as_slice()).unwrap());
         }),
         ("flows", |txn| {
-            drop(txn.open_table(FLOWS).unwrap().insert(b"shop".as_slice(), [9].as_slice()).unwrap())
+            drop(txn.open_table(FLOWS).unwrap().insert(b"shop".as_slice(), [9].as_slice()).unwrap());
         }),
     ] {
         let case = Case::new(Sizes::SMALL);

@@ -1,9 +1,11 @@
 //! Progress bars on standard error. They show only where it is a terminal, and leave nothing behind.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
+use datapool_store::Progress;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// How often a bar without progress turns.
@@ -40,11 +42,6 @@ impl Bar {
         }
     }
 
-    /// A bar over so many items.
-    pub(crate) fn items(prefix: &'static str, total: u64) -> Self {
-        Self::new(prefix, Some(total), OF_ITEMS)
-    }
-
     /// A bar over a whole that is told in shares of it.
     pub(crate) fn parts(prefix: &'static str) -> Self {
         Self::new(prefix, Some(PARTS), OF_PARTS)
@@ -64,14 +61,6 @@ impl Bar {
 
     pub(crate) fn handle(&self) -> Handle {
         self.0.clone()
-    }
-
-    /// Counts the rows of the CSV that passes through, if anybody sees the bar.
-    pub(crate) fn count_rows<'a>(&self, writer: impl Write + 'a) -> Box<dyn Write + 'a> {
-        if self.0.0.is_hidden() {
-            return Box::new(writer);
-        }
-        Box::new(RowCounter { writer, bar: self.handle(), is_quoted: false })
     }
 }
 
@@ -143,29 +132,10 @@ fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
     let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
 }
 
-/// A writer of CSV that moves a bar with each row's end: a line feed outside quotes.
-struct RowCounter<W> {
-    writer: W,
-    bar: Handle,
-    is_quoted: bool,
-}
-
-impl<W: Write> Write for RowCounter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.writer.write(bytes)?;
-        let mut rows = 0;
-        for byte in bytes.iter().take(written) {
-            match byte {
-                b'"' => self.is_quoted = !self.is_quoted,
-                b'\n' if !self.is_quoted => rows += 1,
-                _ => {}
-            }
-        }
-        self.bar.0.inc(rows);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+/// Moves a bar with a run over the whole store, once it tells how far it is.
+pub(crate) fn follow(bar: Handle) -> impl Fn(Progress) -> ControlFlow<()> {
+    move |progress| {
+        bar.set_of(progress.done, progress.total);
+        ControlFlow::Continue(())
     }
 }

@@ -5,12 +5,10 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use datapool_store::{
-    ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportReport, Pool, RecordFilter,
-};
+use datapool_store::{ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportReport, Pool};
 
 use crate::args::{Export, Import};
-use crate::bars::{self, Bar, Handle};
+use crate::bars::{self, Bar, Handle, follow};
 use crate::failure::Failure;
 use crate::open;
 use crate::output::{self, Column, Format, Grid, or_dash};
@@ -98,15 +96,13 @@ pub(crate) fn export(file: &Path, arguments: &Export, format: Format) -> Result<
         arguments.output.as_ref().filter(|path| path.as_path() != Path::new(STANDARD));
     let report = open::to_read(file, |store| {
         let pool = open::pool(store, file, &arguments.pool)?;
-        let total = pool.count(&RecordFilter::new())?;
-        if let Some(path) = output {
-            // The library writes the file and tells of no progress.
-            let bar = Bar::spinner("exporting");
-            bar.handle().say_rows(total);
-            return Ok(pool.export_csv_path(path, &options)?);
-        }
-        let bar = if bars::is_output_seen() { Bar::hidden() } else { Bar::items("exporting", total) };
-        Ok(pool.export_csv(bar.count_rows(io::stdout().lock()), &options)?)
+        let is_in_the_way = output.is_none() && bars::is_output_seen();
+        let bar = if is_in_the_way { Bar::hidden() } else { Bar::spinner("exporting") };
+        let options = options.on_progress(follow(bar.handle()));
+        Ok(match output {
+            Some(path) => pool.export_csv_path(path, &options)?,
+            None => pool.export_csv(io::stdout().lock(), &options)?,
+        })
     })?;
     // To standard output the records are the answer.
     let Some(path) = output else { return Ok(()) };

@@ -1,11 +1,10 @@
 //! Checking, compacting and copying the store.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use datapool_store::{Progress, VerifyReport};
+use datapool_store::VerifyReport;
 
-use crate::bars::{Bar, Handle};
+use crate::bars::{Bar, follow};
 use crate::failure::Failure;
 use crate::open;
 use crate::output::{self, Column, Format, Grid, or_dash};
@@ -30,14 +29,6 @@ pub(crate) fn verify(file: &Path, format: Format) -> Result<(), Failure> {
         // That nobody reads the findings does not make the store a sound one.
         Ok(()) | Err(Failure::ClosedPipe) if !report.ok => Err(Failure::Findings),
         other => other,
-    }
-}
-
-/// Moves a bar with a run over the whole store, once it tells how far it is.
-fn follow(bar: Handle) -> impl FnMut(Progress) -> ControlFlow<()> {
-    move |progress| {
-        bar.set_of(progress.done, progress.total);
-        ControlFlow::Continue(())
     }
 }
 
