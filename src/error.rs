@@ -43,7 +43,7 @@ pub enum ErrorKind {
     Busy,
     /// The store was closed.
     Closed,
-    /// The store was opened for reading only.
+    /// The store was opened [for reading only](crate::Access::ReadOnly).
     ReadOnly,
     /// Another handle, in this process or another one, has the file open.
     AlreadyOpen,
@@ -58,8 +58,8 @@ pub enum ErrorKind {
     },
     /// The file is damaged.
     Corrupt,
-    /// A commit failed so late that it may or may not be on disk. The store refuses writes until it is opened
-    /// again; reads answer as before the failed operation.
+    /// A commit failed so late that it may or may not be on disk. The store refuses writes until it is opened again
+    /// ([`reopen`](crate::DataPoolStore::reopen)); reads answer as before the failed operation.
     OutcomeUnknown,
     /// The storage failed before anything was written.
     Storage,

@@ -49,7 +49,8 @@ impl Drop for Shared {
 /// One open store: a file (or memory) with any number of data pools.
 ///
 /// Clones are handles on the same open file, as is every [`Pool`]; all can be used from any thread. The file is
-/// closed when the last of them is dropped. A file has one open store at a time, in one process.
+/// closed when the last of them is dropped, or by [`close`](Self::close). A file has one open store at a time, in one
+/// process, or any number that [only read](crate::Access::ReadOnly).
 ///
 /// Calls that write block until the disk has answered. In async code, wrap them:
 ///

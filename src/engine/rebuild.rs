@@ -30,7 +30,9 @@ impl Engine {
     /// `ReadOnly`; the commits'.
     pub(crate) fn rebuild_indexes(&self) -> Result<RebuildReport> {
         let mut report = RebuildReport::default();
-        for id in self.exclusive(|_| self.rebuild_names(&mut report))? {
+        let ids = self.exclusive(|_| self.rebuild_names())?;
+        for id in &ids {
+            let id = *id;
             match self.exclusive(|core| self.rebuild_pool(core, id)) {
                 Ok(records) => {
                     report.pools += 1;
@@ -48,8 +50,8 @@ impl Engine {
         Ok(report)
     }
 
-    /// Makes the index of names again. The pools' ids.
-    fn rebuild_names(&self, report: &mut RebuildReport) -> Result<Vec<PoolId>> {
+    /// Makes the index of names again. The ids of all pools, readable or not.
+    fn rebuild_names(&self) -> Result<Vec<PoolId>> {
         let txn = self.begin()?;
         let mut ids = Vec::new();
         {
@@ -58,15 +60,10 @@ impl Engine {
             let mut names = txn.open_table(schema::POOL_NAMES).storage()?;
             for row in redb::ReadableTable::iter(&pools).storage()? {
                 let (id, row) = row.storage()?;
-                let id = id.value();
-                match codec::decode_pool(id, row.value()) {
-                    Ok(pool) => {
-                        ids.push(id);
-                        names.insert(pool.name.as_bytes(), id).storage()?;
-                    }
-                    Err(error) => {
-                        report.left.push(Finding::new(Some(id), "pools", id.to_string(), error.to_string()));
-                    }
+                ids.push(id.value());
+                // What cannot be read has no name to be found by.
+                if let Ok(pool) = codec::decode_pool(id.value(), row.value()) {
+                    names.insert(pool.name.as_bytes(), id.value()).storage()?;
                 }
             }
         }
@@ -101,9 +98,13 @@ impl Engine {
     fn remove_strays(&self, report: &mut RebuildReport) -> Result<()> {
         let snapshot = self.snapshot()?;
         let mut segments = Segments::new();
-        for pool in self.pool_rows()? {
-            let numbers = self.view(pool.id).map(|view| view.state.segment_numbers());
-            segments.insert(pool.id, numbers.ok());
+        if let Some(pools) = snapshot.table(schema::POOLS)? {
+            for row in pools.range::<u64>(..).storage()? {
+                let id = row.storage()?.0.value();
+                let numbers = self.view(id).map(|view| view.state.segment_numbers());
+                // Of a pool that cannot be loaded nobody knows what belongs to it.
+                segments.insert(id, numbers.ok());
+            }
         }
         let strays = find_strays(&snapshot, &segments)?;
         drop(snapshot);

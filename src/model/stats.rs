@@ -12,10 +12,10 @@ use crate::time::Timestamp;
 pub struct PoolStats {
     /// Live records.
     pub live: u64,
-    /// Records whose space is not given back yet and that have left by age, by the pool's capacity, or by
-    /// [`clear`](crate::Pool::clear).
+    /// Records that have left by age or by the pool's capacity, in segments that have live ones beside them, so that their
+    /// space is not given back yet.
     pub expired: u64,
-    /// Further records whose space is not given back yet: deleted one by one or by a filter.
+    /// Further records in such segments: deleted by id, value or filter.
     pub deleted: u64,
     /// Segments.
     pub segments: u64,

@@ -376,6 +376,7 @@ fn assert_found_and_left(table: &str, change: impl FnOnce(&redb::WriteTransactio
     assert_eq!(left.len(), 1, "{left:#?}");
     assert_eq!(left[0].data_pool_id, Some(1));
     assert!(!store.verify().unwrap().ok);
+    assert_eq!(store.rebuild_indexes().unwrap().left.len(), 1, "nothing of it was taken for a stray");
 }
 
 #[test]
@@ -392,6 +393,18 @@ fn a_missing_or_unreadable_record_is_found_and_not_made_up() {
 fn a_missing_origin_is_found_and_not_made_up() {
     assert_found_and_left("origins", |txn| {
         assert!(txn.open_table(ORIGINS).unwrap().remove((1, 0, 0)).unwrap().is_some());
+    });
+}
+
+#[test]
+fn a_pools_unreadable_row_is_found_and_its_records_are_left_alone() {
+    assert_found_and_left("pools", |txn| {
+        let pools: TableDefinition<'_, u64, Bytes> = TableDefinition::new("pools");
+        txn.open_table(pools).unwrap().insert(1, [9, 9].as_slice()).unwrap();
+    });
+    let heads: TableDefinition<'_, u64, Bytes> = TableDefinition::new("pool heads");
+    assert_found_and_left("pool heads", |txn| {
+        txn.open_table(heads).unwrap().insert(1, [9, 9].as_slice()).unwrap();
     });
 }
 
