@@ -28,6 +28,7 @@ mod failure;
 mod fingerprint;
 mod flusher;
 mod fold;
+mod growing;
 mod lifecycle;
 mod liveness;
 mod load;

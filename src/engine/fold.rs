@@ -5,6 +5,7 @@
 //! entry's slot and its repeats together hold all its live slots, and the entry is the lowest of them or dead.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use redb::{ReadableTable, Table, WriteTransaction};
@@ -74,6 +75,8 @@ pub(crate) struct Fold {
     postings: Vec<(Vec<u8>, RoaringBitmap)>,
     /// How many of `fingerprints` and of `postings` are written.
     written: (usize, usize),
+    /// Which of `fingerprints` were written last.
+    last: Range<usize>,
 }
 
 /// How much of a fold one commit writes.
@@ -95,11 +98,20 @@ impl Fold {
         let postings = by_chunk(geometry, entries.posting_lists());
         let mut fingerprints = entries.fingerprints;
         fingerprints.sort_unstable();
-        Self { pool, segment, first_id, geometry, fingerprints, postings, written: (0, 0) }
+        Self { pool, segment, first_id, geometry, fingerprints, postings, written: (0, 0), last: 0..0 }
     }
 
     pub(crate) fn fingerprints(&self) -> &[(Fingerprint, Slot)] {
         &self.fingerprints
+    }
+
+    pub(crate) fn segment(&self) -> SegmentNumber {
+        self.segment
+    }
+
+    /// The fingerprints that the last call of [`write`](Self::write) wrote.
+    pub(crate) fn last_slice(&self) -> impl Iterator<Item = Fingerprint> {
+        self.fingerprints.get(self.last.clone()).into_iter().flatten().map(|(fingerprint, _)| *fingerprint)
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -119,6 +131,7 @@ impl Fold {
             left -= left.min(end - start);
             self.written.0 = end;
         }
+        self.last = start..end;
         let start = self.written.1;
         let end = self.postings.len().min(start.saturating_add(left));
         if let Some(slice) = self.postings.get(start..end).filter(|slice| !slice.is_empty()) {

@@ -163,6 +163,7 @@ fn load_segment(
         base_time: Timestamp::from_micros(base_time.unwrap_or(head_time)),
         deleted: Arc::new(Deleted::from_chunks(chunks)),
         filter: if is_filtered { FilterCell::stored() } else { FilterCell::default() },
+        folds: 0,
     };
     Ok((segment, base_time.is_some()))
 }

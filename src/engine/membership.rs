@@ -15,11 +15,12 @@ use std::sync::{Arc, OnceLock};
 use fastbloom::BloomFilter;
 
 use super::fingerprint::low_half;
+use super::growing::GrowingFilter;
 use super::schema::{BLOCK_MAX_BYTES, Fingerprint, Slot};
 use crate::error::Result;
 
-const BITS_PER_FINGERPRINT: usize = 12;
-const PROBES: u32 = 4;
+pub(super) const BITS_PER_FINGERPRINT: usize = 12;
+pub(super) const PROBES: u32 = 4;
 /// After so many questions to a segment its filter is loaded: 3 ms for 2^20 fingerprints, as much as some hundred
 /// questions to the table. Without this the first check of a pool of ten segments took 30 ms for their filters.
 const LOAD_AFTER_QUESTIONS: u32 = 32;
@@ -89,17 +90,19 @@ pub(crate) struct FilterCell {
     filter: Arc<OnceLock<Option<Filter>>>,
     /// How often the segment was asked before its filter was loaded.
     asked: Arc<AtomicU32>,
+    /// What answers as long as no filter is stored.
+    growing: Arc<GrowingFilter>,
 }
 
 impl FilterCell {
     /// A filter that was just built and stored.
     pub(crate) fn ready(filter: Filter) -> Self {
-        Self { is_stored: true, filter: Arc::new(OnceLock::from(Some(filter))), asked: Arc::default() }
+        Self { is_stored: true, filter: Arc::new(OnceLock::from(Some(filter))), ..Self::default() }
     }
 
     /// A filter that is on disk and is loaded when first asked.
     pub(crate) fn stored() -> Self {
-        Self { is_stored: true, filter: Arc::default(), asked: Arc::default() }
+        Self { is_stored: true, ..Self::default() }
     }
 
     /// Whether the segment's filter is on disk.
@@ -114,7 +117,13 @@ impl FilterCell {
 
     /// How many bytes of memory it takes, once it is loaded.
     pub(crate) fn memory(&self) -> usize {
-        self.filter.get().and_then(Option::as_ref).map_or(0, |filter| filter.0.num_bits() / 8)
+        let loaded = self.filter.get().and_then(Option::as_ref).map_or(0, |filter| filter.0.num_bits() / 8);
+        loaded + self.growing.memory()
+    }
+
+    /// The filter in memory of a segment that has none on disk.
+    pub(crate) fn growing(&self) -> &GrowingFilter {
+        &self.growing
     }
 
     /// The filter; none if the segment has none that can be used.

@@ -53,6 +53,7 @@ impl Engine {
             return Ok(None);
         }
         let pruned = written.pruned;
+        written.tell_filters();
         self.commit(txn, |published| self.publish(published, core, written))?;
         Ok(Some(pruned))
     }

@@ -194,7 +194,7 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
         FilterCell::default()
     };
     if let Some(segment) = std::sync::Arc::make_mut(&mut state.segments).get_mut(index) {
-        segment.filter = filter;
+        (segment.filter, segment.folds) = (filter, 0);
     }
     Ok(records)
 }

@@ -28,12 +28,21 @@ pub(crate) struct SegmentState {
     pub(crate) base_time: Timestamp,
     pub(crate) deleted: Arc<Deleted>,
     pub(crate) filter: FilterCell,
+    /// How many folds have written to its table since its filter began to grow.
+    pub(crate) folds: u64,
 }
 
 impl SegmentState {
     pub(crate) fn open(number: SegmentNumber, first_id: RecordId, base_time: Timestamp) -> Self {
         let (deleted, filter) = (Arc::default(), FilterCell::default());
-        Self { number, first_id, sealed_len: 0, base_time, deleted, filter }
+        Self { number, first_id, sealed_len: 0, base_time, deleted, filter, folds: 0 }
+    }
+
+    /// Its table is written to at once: the filter in memory, if there is one, begins anew.
+    pub(crate) fn forget_growing_filter(&mut self) {
+        if !self.filter.is_stored() {
+            (self.filter, self.folds) = (FilterCell::default(), 0);
+        }
     }
 
     /// The slot of a record of this segment.
@@ -151,6 +160,11 @@ impl PoolState {
     /// How many records no index has yet.
     pub(crate) fn unfolded(&self) -> usize {
         self.active.len() + self.frozen.as_ref().map_or(0, TailView::len)
+    }
+
+    /// Tables are written to at once: filters in memory begin anew.
+    pub(crate) fn forget_growing_filters(&mut self) {
+        Arc::make_mut(&mut self.segments).iter_mut().for_each(SegmentState::forget_growing_filter);
     }
 
     /// What of this is stored in the pool's head.

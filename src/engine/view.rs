@@ -8,7 +8,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use redb::{Key, ReadOnlyTable, ReadTransaction, TableDefinition, TableError, TableHandle, Value};
+use redb::{
+    Key, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition, TableError, TableHandle,
+    Value,
+};
 
 use super::any_table::AnyTable;
 use super::codec;
@@ -212,11 +215,38 @@ impl View {
     /// Whether a segment may hold a fingerprint: its membership filter says no, or the table must be asked.
     pub(super) fn may_contain(&self, index: usize, fingerprint: u128) -> Result<bool> {
         let Some(segment) = self.state.segments.get(index) else { return Ok(false) };
-        if segment.sealed_len == 0 || !segment.filter.is_worth_loading() {
+        if !segment.filter.is_stored() {
+            let growing = segment.filter.growing();
+            if let Some(answer) = growing.may_contain(fingerprint) {
+                return Ok(answer);
+            }
+            if growing.is_wanted() {
+                self.grow_filter(index, segment)?;
+            }
+            return Ok(true);
+        }
+        if !segment.filter.is_worth_loading() {
             return Ok(true);
         }
         let filter = segment.filter.get_or_load(|| self.load_filter(index, segment))?;
         Ok(filter.is_none_or(|filter| filter.may_contain(fingerprint)))
+    }
+
+    /// Adds a slice of a segment's table to its filter in memory, if it is this view's turn.
+    fn grow_filter(&self, index: usize, segment: &SegmentState) -> Result<()> {
+        let Some(table) = self.fingerprints(index)? else { return Ok(()) };
+        let (growing, geometry) = (segment.filter.growing(), self.state.geometry);
+        let Some(mut turn) = growing.turn(geometry, table.len().storage()?, segment.folds) else {
+            return Ok(());
+        };
+        let mut rows = table.range(turn.start()..).storage()?;
+        for row in rows.by_ref().take(turn.rows) {
+            turn.add(row.storage()?.0.value());
+        }
+        if rows.next().is_none() {
+            turn.finish();
+        }
+        Ok(())
     }
 
     fn load_filter(&self, index: usize, segment: &SegmentState) -> Result<Option<Filter>> {

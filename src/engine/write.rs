@@ -65,11 +65,29 @@ pub(crate) struct Written {
     pub(crate) worked: bool,
     /// How long it took to write, the commit not included.
     pub(crate) took: Duration,
+    folded: Option<Folded>,
+}
+
+/// What a slice of a fold wrote to a segment's table.
+#[derive(Debug)]
+struct Folded {
+    segment: SegmentNumber,
+    fingerprints: Vec<Fingerprint>,
 }
 
 impl Written {
     pub(super) fn pool(&self) -> PoolId {
         self.draft.state.id
+    }
+
+    /// Tells the filters in memory what is about to be committed. What is not committed then does no harm there.
+    pub(super) fn tell_filters(&self) {
+        let Some(folded) = &self.folded else { return };
+        if let Some(segment) =
+            self.draft.state.segments.iter().find(|segment| segment.number == folded.segment)
+        {
+            segment.filter.growing().fold(segment.folds, &folded.fingerprints);
+        }
     }
 
     /// What of the work besides came to an end.
@@ -162,7 +180,7 @@ pub(crate) fn write(
     claims::write(txn, &draft)?;
     draft.state.skip_deleted_head();
     draft.head_changed |= draft.state.start_over_if_dead();
-    let tails = fold_share(txn, &mut draft, pool, tuning, incoming)?;
+    let (tails, folded) = fold_share(txn, &mut draft, pool, tuning, incoming)?;
     let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
     let builds_filter = !is_busy && draft.base.state.segment_without_filter().is_some();
     let filter = if builds_filter { build_filter(txn, &draft, pool, tuning)? } else { None };
@@ -178,7 +196,7 @@ pub(crate) fn write(
     if draft.head_changed || segments_changed || !watermark_follows(&draft) {
         write_head(txn, &mut draft.state)?;
     }
-    Ok(Written { draft, tails, filter, pruned, worked, took: started.elapsed() })
+    Ok(Written { draft, tails, filter, pruned, worked, took: started.elapsed(), folded })
 }
 
 /// Whether the watermark need not be stored, since loading the pool leads to the same: see [`PoolState::evict`] for the
@@ -221,11 +239,11 @@ fn fold_share(
     pool: &mut WriterPool,
     tuning: &Tuning,
     incoming: usize,
-) -> Result<TailChange> {
+) -> Result<(TailChange, Option<Folded>)> {
     let base = Arc::clone(&draft.base.state);
     if draft.state.folded_to == draft.state.next_id {
         pool.fold = None;
-        return Ok(TailChange::Reset);
+        return Ok((TailChange::Reset, None));
     }
     let opened = draft.state.segments.len() - base.segments.len();
     if draft.new.len() >= tuning.fold_entries || opened >= 2 {
@@ -233,22 +251,26 @@ fn fold_share(
         let tails = base.frozen.iter().chain([&base.active]).flat_map(TailView::entries);
         fold_now(txn, &draft.state, tails.chain(new_entries(draft)))?;
         pool.fold = None;
+        draft.state.forget_growing_filters();
         draft.state.folded_to = draft.state.next_id;
         draft.head_changed = true;
-        return Ok(TailChange::Reset);
+        return Ok((TailChange::Reset, None));
     }
     // Work keeps pace with what comes in: a fold is through before the next tail is full.
     let slice = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
     let share = if opened > 0 { Share::All } else { Share::Rows(slice + 2 * incoming) };
-    match &base.frozen {
+    let folded = match &base.frozen {
         // Nobody will look for what is dead: it needs no index.
-        Some(frozen) if frozen.ids().end <= draft.state.watermark => end_fold(draft, pool, frozen),
+        Some(frozen) if frozen.ids().end <= draft.state.watermark => {
+            end_fold(draft, pool, frozen);
+            None
+        }
         Some(frozen) => continue_fold(txn, draft, pool, frozen, share)?,
-        None => {}
-    }
+        None => None,
+    };
     match draft.state.open_segment() {
-        Some(open) if opened > 0 => Ok(TailChange::Cross(open.first_id)),
-        _ => Ok(TailChange::Extend),
+        Some(open) if opened > 0 => Ok((TailChange::Cross(open.first_id), folded)),
+        _ => Ok((TailChange::Extend, folded)),
     }
 }
 
@@ -258,15 +280,21 @@ fn continue_fold(
     pool: &mut WriterPool,
     frozen: &TailView,
     share: Share,
-) -> Result<()> {
+) -> Result<Option<Folded>> {
     let fold = match &mut pool.fold {
         Some(fold) => fold,
         None => pool.fold.insert(fold_of(&draft.state, frozen)?),
     };
-    if fold.write(txn, &draft.state, share)? {
+    let is_done = fold.write(txn, &draft.state, share)?;
+    let folded = Folded { segment: fold.segment(), fingerprints: fold.last_slice().collect() };
+    let segments = Arc::make_mut(&mut draft.state.segments);
+    if let Some(segment) = segments.iter_mut().find(|segment| segment.number == folded.segment) {
+        segment.folds += 1;
+    }
+    if is_done {
         end_fold(draft, pool, frozen);
     }
-    Ok(())
+    Ok(Some(folded))
 }
 
 fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool, frozen: &TailView) {

@@ -147,6 +147,7 @@ impl Engine {
                 incoming,
             )?);
         }
+        written.iter().for_each(Written::tell_filters);
         self.commit(txn, |published| {
             for written in written {
                 self.publish(published, core, written);
