@@ -14,7 +14,11 @@ pub(crate) fn new_file_in(directory: &Path, prefix: &str) -> io::Result<tempfile
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.prefix(prefix).tempfile_in(directory)
+    // The system's reason is enough: nobody asked for a file of that name.
+    builder.prefix(prefix).tempfile_in(directory).map_err(|error| match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
+    })
 }
 
 /// Makes new names in a directory durable, where the system lets directories be synced; elsewhere there is nothing

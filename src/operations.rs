@@ -71,6 +71,8 @@ impl DataPoolStore {
 
     /// Writes a compact copy of the store, as of this moment, to a new file. Restoring is opening it.
     ///
+    /// It copies what it reads: [verify](Self::verify) first, if the file may be damaged.
+    ///
     /// Others read and write meanwhile; none of what they write is in the copy. Until the copy is done, the store's file
     /// cannot reuse the space of what changes. The copy is written beside `path` under another name (it begins with
     /// `.datapool-backup-`), brought to disk and renamed: there is never half a file at `path`. It has the id of this

@@ -157,11 +157,11 @@ impl<R: Read> RowReader<R> {
     fn find_column(&self, line: u64, name: &str) -> Result<usize> {
         let mut matching = self.record.iter().enumerate().filter(|(_, field)| *field == name.as_bytes());
         let Some((index, _)) = matching.next() else {
-            let header =
-                String::from_utf8_lossy(self.record.as_slice()).chars().take(200).collect::<String>();
+            let fields: Vec<_> = self.record.iter().take(20).map(String::from_utf8_lossy).collect();
+            let header: String = fields.join(",").chars().take(200).collect();
             let reason = format!(
                 "the header has no column {name:?}; required are value and entity_type_id, spelled exactly so \
-                 (the header's fields begin: {header:?})"
+                 (the header begins: {header:?})"
             );
             return Err(bad(line, None, reason).into_error());
         };

@@ -52,7 +52,8 @@ impl Engine {
         let snapshot = self.snapshot()?;
         let directory = directory_of(path);
         let file = new_file_in(directory, ".datapool-backup-").map_err(failed)?;
-        let rows = contained("copying the store", || copy(&snapshot, &reader, file.path(), observer))?;
+        let (records, rows) =
+            contained("copying the store", || copy(&snapshot, &reader, file.path(), observer))?;
         file.as_file().sync_all().map_err(failed)?;
         let bytes = file.as_file().metadata().map_err(failed)?.len();
         file.persist_noclobber(path).map_err(|error| match error.error.kind() {
@@ -61,7 +62,7 @@ impl Engine {
         })?;
         sync_directory(directory);
         tell(&Event::BackedUp { rows, bytes, took: started.elapsed() });
-        Ok(BackupReport { rows, bytes })
+        Ok(BackupReport { records, rows, bytes })
     }
 }
 
@@ -69,19 +70,23 @@ fn exists(path: &Path) -> Error {
     Error::already_exists(format!("{} exists; a backup is written to a new file", path.display()))
 }
 
-/// Copies every table. How many rows there were.
-fn copy(snapshot: &Snapshot, reader: &Reader, path: &Path, observer: Observer<'_>) -> Result<u64> {
+/// Copies every table. How many records and how many rows there were.
+fn copy(snapshot: &Snapshot, reader: &Reader, path: &Path, observer: Observer<'_>) -> Result<(u64, u64)> {
     let failed = |error: redb::Error| {
         Error::new(ErrorKind::Io, format!("writing the copy: {error}")).with_source(error)
     };
-    let copy = Builder::new().set_cache_size(COPY_CACHE_BYTES).create(path).map_err(|e| failed(e.into()))?;
+    let mut copy =
+        Builder::new().set_cache_size(COPY_CACHE_BYTES).create(path).map_err(|e| failed(e.into()))?;
     let txn = copy.begin_write().map_err(|error| failed(error.into()))?;
     let (records, others): (Vec<AnyTable>, Vec<AnyTable>) =
         snapshot.tables()?.into_iter().partition(|table| matches!(table, AnyTable::Records(_)));
-    let mut total = 0;
-    for table in records.iter().chain(&others) {
-        table.visit(&mut CountRows { snapshot, rows: &mut total })?;
-    }
+    let count_rows = |tables: &[AnyTable]| {
+        let mut rows = 0;
+        tables.iter().try_for_each(|table| table.visit(&mut CountRows { snapshot, rows: &mut rows }))?;
+        Ok(rows)
+    };
+    let record_rows = count_rows(&records)?;
+    let total = record_rows + count_rows(&others)?;
     let run =
         Run { snapshot, reader, txn: &txn, done: AtomicU64::new(0), stopped: AtomicBool::new(false), total };
     // Two tables of one transaction can be filled at once.
@@ -109,8 +114,10 @@ fn copy(snapshot: &Snapshot, reader: &Reader, path: &Path, observer: Observer<'_
     })?;
     let _ = observer(Progress::new(total, total));
     txn.commit().map_err(|error| failed(error.into()))?;
+    // The file grew ahead of its rows.
+    copy.compact().map_err(|error| failed(error.into()))?;
     copy.close().map_err(|error| failed(error.into()))?;
-    Ok(total)
+    Ok((record_rows, total))
 }
 
 struct CountRows<'a> {

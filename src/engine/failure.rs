@@ -49,6 +49,6 @@ pub(super) fn contained<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Res
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no reason given");
-        Err(Error::corrupt(format!("the storage panicked while {doing}: {reason}")))
+        Err(Error::corrupt(format!("the file is damaged: the storage panicked while {doing} ({reason})")))
     })
 }

@@ -91,9 +91,10 @@ impl View {
                 let (first, end) = (self.first_stored(index)?, state.end_of(index));
                 let records = end.saturating_sub(first);
                 let live = state.live_in(&(first..end));
-                let expired = end.min(state.watermark).saturating_sub(first);
-                figures.expired += expired;
-                figures.deleted += records - expired - live;
+                let slots = segment.slot(first)..segment.slot(end);
+                let deleted = segment.deleted.count_in(state.geometry, slots);
+                figures.deleted += deleted;
+                figures.expired += records.saturating_sub(live + deleted);
                 figures.segments += 1;
                 let slots = u64::from(state.geometry.segment_slots);
                 figures.fill.push(SegmentFill::new(

@@ -60,7 +60,7 @@ impl Engine {
         let mut findings = Findings::default();
         self.check_file(&mut findings)?;
         let reader = self.reader(ReaderKind::Verification)?;
-        let snapshot = self.snapshot()?;
+        let snapshot = contained("verifying", || self.snapshot())?;
         let mut run = Verification {
             engine: self,
             snapshot,
@@ -135,8 +135,16 @@ struct Verification<'e, 'o> {
 impl Verification<'_, '_> {
     /// Checks pool after pool, and what belongs to none. How many pools there were.
     fn check_all(&mut self) -> Result<u64> {
-        let pools = self.check_catalog()?;
-        self.progress.total = self.count_records()?;
+        let (pools, records) =
+            match contained("verifying", || Ok((self.check_catalog()?, self.count_records()?))) {
+                // Without its list of pools there is nothing more to check a store against.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.note("pools", Err(error))?;
+                    return Ok(0);
+                }
+                other => other?,
+            };
+        self.progress.total = records;
         let mut segments: BTreeMap<PoolId, Option<Vec<SegmentNumber>>> = BTreeMap::new();
         for id in &pools {
             // Damage that cannot be read past is one finding; the other pools are checked all the same.

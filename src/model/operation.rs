@@ -42,6 +42,8 @@ impl CompactReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackupReport {
+    /// Records, dead ones included whose space is not given back yet.
+    pub records: u64,
     /// Rows of all tables.
     pub rows: u64,
     /// Bytes of the copy.

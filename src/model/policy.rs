@@ -33,7 +33,10 @@ fn check_retention(retention: Duration) -> Result<()> {
         return Ok(());
     }
     Err(Error::limit_exceeded(format!(
-        "a retention of {retention:?} is out of range; allowed are {min:?} to {max:?} (RETENTION_MIN, RETENTION_MAX)"
+        "a retention of {} s is out of range; allowed are {} ms to {} days (RETENTION_MIN, RETENTION_MAX)",
+        retention.as_secs_f64(),
+        min.as_millis(),
+        max.as_secs() / (24 * 60 * 60)
     ))
     .with_parameter("retention"))
 }

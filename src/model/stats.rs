@@ -12,10 +12,10 @@ use crate::time::Timestamp;
 pub struct PoolStats {
     /// Live records.
     pub live: u64,
-    /// Records that have left by age or by the pool's capacity, in segments that have live ones beside them, so that their
-    /// space is not given back yet.
+    /// Records that have left by age or by the pool's capacity, and were not deleted before, in segments that have live ones
+    /// beside them, so that their space is not given back yet.
     pub expired: u64,
-    /// Further records in such segments: deleted by id, value or filter.
+    /// Records in such segments that were deleted by id, value or filter.
     pub deleted: u64,
     /// Segments.
     pub segments: u64,

@@ -217,6 +217,21 @@ fn a_pools_figures_tell_what_is_live_what_is_dead_and_how_full_its_segments_are(
 }
 
 #[test]
+fn deleted_records_are_no_expired_ones_wherever_they_lie() {
+    let store = support::small_store();
+    let plain = store.create_pool(NewPool::new("plain")).unwrap();
+    let kept = store.create_pool(NewPool::new("kept").retention(Duration::from_hours(1))).unwrap();
+    let capped = store.create_pool(NewPool::new("capped").capacity(100)).unwrap();
+    for pool in [plain, kept, capped] {
+        support::track(&pool, &(0..10).map(|number| format!("A-{number}")).collect::<Vec<_>>());
+        // The first ones are below the watermark then, the last one is not.
+        pool.delete_records(&[1, 2, 3, 7]).unwrap();
+        let stats = pool.stats().unwrap();
+        assert_eq!((stats.live, stats.expired, stats.deleted), (6, 0, 4));
+    }
+}
+
+#[test]
 fn figures_serialize_by_the_names_of_their_fields() {
     let store = support::small_store();
     let pool = filled(&store, 3);

@@ -545,3 +545,30 @@ fn a_store_that_is_read_only_is_not_verified_and_says_so() {
     assert_eq!(store.verify().unwrap_err().kind(), ErrorKind::ReadOnly);
     assert_eq!(store.rebuild_indexes().unwrap_err().kind(), ErrorKind::ReadOnly);
 }
+
+/// Wherever a page of an open store's file is zeroed, verifying finds it, or nothing used that page. Nothing panics past
+/// the store.
+#[test]
+fn a_zeroed_page_anywhere_is_found_or_was_free() {
+    let case = Case::new(Sizes::SMALL);
+    let expected = answers(&case.open().pool(1).unwrap());
+    let whole = std::fs::read(&case.path).unwrap();
+    let (mut found, mut free) = (0, 0);
+    // The first page says where the others are: without it nothing can be opened.
+    for page in (1..whole.len() / 4_096).step_by(2) {
+        std::fs::write(&case.path, &whole).unwrap();
+        let store = testing::open(&case.path, &support::options().cache_size(0), case.sizes).unwrap();
+        let mut bytes = std::fs::read(&case.path).unwrap();
+        bytes[page * 4_096..(page + 1) * 4_096].fill(0);
+        std::fs::write(&case.path, bytes).unwrap();
+        let report = store.verify().unwrap();
+        if report.ok {
+            free += 1;
+            assert_eq!(answers(&store.pool(1).unwrap()), expected, "page {page}");
+        } else {
+            found += 1;
+            assert!(!report.findings.is_empty(), "page {page}");
+        }
+    }
+    assert!(found > 20 && free > 0, "{found} found, {free} free");
+}

@@ -119,7 +119,8 @@ Examples:
     },
     /// Check the file's checksums, and every index against the records
     #[command(after_help = "\
-Exit code 1 if something was found. No other program may have the store open.
+Exit code 1 if something was found. No other program may have the store open, and the file must be writable:
+which of its pages are free is put in order.
 
 Example:
   datapool pools.redb verify")]
@@ -133,7 +134,7 @@ Example:
     Compact,
     /// Write a compact copy of the store to a new file
     #[command(after_help = "\
-Nothing at DEST is replaced. Restoring is using the copy.
+Nothing at DEST is replaced. Restoring is using the copy. What is damaged is copied as it is: verify first.
 
 Example:
   datapool pools.redb backup pools-monday.redb")]
@@ -157,10 +158,10 @@ Example:
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
         /// How long a record is kept: 90d, 12h, 30m, 45s or 500ms
-        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
         retention: Option<Duration>,
         /// The most records it keeps; beyond that the oldest leave
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", allow_hyphen_values = true)]
         capacity: Option<u64>,
     },
     /// List a page of the pools
@@ -200,10 +201,10 @@ Examples:
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
         /// How long a record is kept: 90d, 12h, 30m, 45s or 500ms; or none: until it is deleted
-        #[arg(long, value_name = "DURATION", value_parser = duration_or_none)]
+        #[arg(long, value_name = "DURATION", value_parser = duration_or_none, allow_hyphen_values = true)]
         retention: Option<Setting<Duration>>,
         /// The most records it keeps; or none: any number
-        #[arg(long, value_name = "N", value_parser = capacity_or_none)]
+        #[arg(long, value_name = "N", value_parser = capacity_or_none, allow_hyphen_values = true)]
         capacity: Option<Setting<u64>>,
     },
     /// Delete a pool with all its records and claims
@@ -248,7 +249,7 @@ pub(crate) struct Dedupe {
     /// The pool's id or name
     pub(crate) pool: String,
     /// What the values identify; a value is a duplicate only within its entity type
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) entity_type: u32,
     /// Which values are passed on, and which are tracked
     #[arg(long, value_enum, default_value_t)]

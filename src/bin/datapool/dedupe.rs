@@ -38,14 +38,21 @@ pub(crate) fn run(file: &Path, arguments: &Dedupe, format: Format) -> Result<(),
         Mode::Filter => open::to_read(file, decide)?,
         Mode::Track | Mode::FilterAndTrack => open::to_write(file, decide)?,
     };
-    match format {
+    let printed = match format {
         Format::Json => output::json_lines(answers(&values, &verdicts)),
         Format::Human => {
             tell_in_flight(&verdicts, mode);
             let numbered = values.iter().enumerate();
             output::lines(numbered.filter(|(index, _)| verdicts.passes(*index)).map(|(_, value)| value))
         }
+    };
+    if printed.is_err() && mode != Mode::Filter {
+        let text = output::number_of(verdicts.new_count() as u64, "new value");
+        // That standard error is closed changes nothing.
+        let _ =
+            writeln!(io::stderr(), "note: {text} of this batch are tracked, though not all were read here");
     }
+    printed
 }
 
 fn origin_of(arguments: &Dedupe) -> Origin {

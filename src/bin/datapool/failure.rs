@@ -3,15 +3,18 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use datapool_store::Error;
+use datapool_store::{Error, ErrorKind};
 
 /// Why a command ends early, or with bad news.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// It cannot be done, for this reason.
     Message(String),
+    /// The store's file is damaged, as this tells.
+    Damage(String),
     /// It was done, and what it found is printed already: not everything is as it must be.
     Findings,
     /// Nobody reads what is printed any more: `datapool ... | head`. No failure.
@@ -27,17 +30,17 @@ impl Failure {
     pub(crate) fn about(name: impl fmt::Display, error: Error) -> Self {
         match Self::from(error) {
             Self::Message(message) => Self::Message(format!("{name}: {message}")),
+            Self::Damage(message) => Self::Damage(format!("{name}: {message}")),
             other => other,
         }
     }
 
     /// Says why on standard error; the exit code of it.
-    pub(crate) fn report(self) -> ExitCode {
+    pub(crate) fn report(self, file: &Path) -> ExitCode {
         match self {
-            Self::Message(message) => {
-                // Nobody is left to hear that standard error is closed.
-                let _ = writeln!(io::stderr(), "error: {message}");
-                ExitCode::FAILURE
+            Self::Message(message) => tell(&message),
+            Self::Damage(message) => {
+                tell(&format!("{}: {message}; `datapool FILE verify` tells more", file.display()))
             }
             Self::Findings => ExitCode::FAILURE,
             Self::ClosedPipe => ExitCode::SUCCESS,
@@ -47,7 +50,11 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        if is_closed_pipe(&error) { Self::ClosedPipe } else { Self::Message(error.to_string()) }
+        match error.kind() {
+            _ if is_closed_pipe(&error) => Self::ClosedPipe,
+            ErrorKind::Corrupt => Self::Damage(error.to_string()),
+            _ => Self::Message(error.to_string()),
+        }
     }
 }
 
@@ -59,6 +66,33 @@ impl From<io::Error> for Failure {
         }
         Self::Message(format!("writing to standard output: {error}"))
     }
+}
+
+/// Says why on standard error. Names of files may hold what a terminal would obey: it is shown, not sent.
+fn tell(message: &str) -> ExitCode {
+    let mut shown = String::with_capacity(message.len());
+    for character in message.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    // Nobody is left to hear that standard error is closed.
+    let _ = writeln!(io::stderr(), "error: {shown}");
+    ExitCode::FAILURE
+}
+
+/// The library contains the panics of the storage on a damaged file and makes errors of them: these are told, and nothing
+/// else is.
+pub(crate) fn keep_contained_panics_quiet() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let is_of_storage = panic.location().is_some_and(|place| place.file().contains("redb-"));
+        if !is_of_storage {
+            usual(panic);
+        }
+    }));
 }
 
 /// Whether the error, or what caused it, is a pipe that nobody reads.

@@ -24,9 +24,11 @@ use crate::args::{Arguments, Command};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    failure::keep_contained_panics_quiet();
+    let arguments = Arguments::parse();
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(&arguments.file),
     }
 }
 

