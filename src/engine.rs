@@ -34,6 +34,7 @@ mod liveness;
 mod load;
 mod lookup;
 mod membership;
+mod observer;
 mod open;
 pub(crate) mod plan;
 mod postings;
@@ -71,6 +72,7 @@ pub(crate) use writer::Group;
 
 use self::aging::Aging;
 use self::database::closed;
+use self::events::Event;
 use self::flusher::FlushSignal;
 use self::open::Opener;
 use self::queue::Queue;
@@ -79,7 +81,7 @@ use self::session::Session;
 use self::state::PoolState;
 use self::view::{Snapshot, View};
 use self::write::WriterPool;
-use self::writer::Job;
+use self::writer::{Job, Refusal};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::options::{Durability, Recovery};
@@ -100,8 +102,7 @@ pub(crate) struct Engine {
     aging: Mutex<Aging>,
     /// How many unfolded records the loaded pools have together.
     unfolded: AtomicUsize,
-    /// A commit failed and may or may not be on disk.
-    outcome_unknown: AtomicBool,
+    refusal: Refusal,
     /// A relaxed commit is not on disk yet.
     unflushed: AtomicBool,
     flush_signal: Arc<FlushSignal>,
@@ -128,6 +129,8 @@ struct WriterCore {
     pools: HashMap<PoolId, WriterPool>,
     /// Pools with folds to finish, filters to build, segments to drop.
     work: BTreeSet<PoolId>,
+    /// What the commit that was just published did.
+    events: Vec<Event>,
 }
 
 impl std::fmt::Debug for Engine {

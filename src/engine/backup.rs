@@ -5,11 +5,12 @@
 
 use std::fs;
 use std::io;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redb::{Builder, Key, ReadableTableMetadata, TableDefinition, Value, WriteTransaction};
 
@@ -17,17 +18,17 @@ use super::Engine;
 use super::any_table::{AnyTable, TableVisitor};
 use super::events::{Event, tell};
 use super::failure::{StorageResult, contained};
+use super::observer::{Observer, Watch};
 use super::session::{Reader, ReaderKind};
 use super::view::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{directory_of, new_file_in, sync_directory};
 use crate::model::{BackupReport, Progress};
 
-/// Hears how far a run is, and may stop it.
-pub(crate) type Observer<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
-
 /// After so many rows a run looks up: is it stopped, is the store closed?
 const TICK_ROWS: u64 = 16_384;
+/// How often the observer hears of it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The copy is written in order and never read.
 const COPY_CACHE_BYTES: usize = 64 << 20;
 
@@ -49,11 +50,15 @@ impl Engine {
             let _ = self.store_expiry();
         }
         let reader = self.reader(ReaderKind::Backup)?;
-        let snapshot = self.snapshot()?;
+        let snapshot = contained("copying the store", || self.snapshot())?;
         let directory = directory_of(path);
         let file = new_file_in(directory, ".datapool-backup-").map_err(failed)?;
-        let (records, rows) =
-            contained("copying the store", || copy(&snapshot, &reader, file.path(), observer))?;
+        if let Some(permissions) = self.opener.permissions() {
+            // Who may not read the store may not read its copy.
+            file.as_file().set_permissions(permissions).map_err(failed)?;
+        }
+        let source = Source { snapshot, reader };
+        let (records, rows) = Watch::over(observer, |watch| copy(&source, file.path(), watch))?;
         file.as_file().sync_all().map_err(failed)?;
         let bytes = file.as_file().metadata().map_err(failed)?.len();
         file.persist_noclobber(path).map_err(|error| match error.error.kind() {
@@ -70,59 +75,82 @@ fn exists(path: &Path) -> Error {
     Error::already_exists(format!("{} exists; a backup is written to a new file", path.display()))
 }
 
+/// What is copied.
+struct Source {
+    snapshot: Arc<Snapshot>,
+    reader: Reader,
+}
+
+/// The copy cannot be written.
+fn not_written(error: impl Into<redb::Error>) -> Error {
+    let error = error.into();
+    Error::new(ErrorKind::Io, format!("writing the copy: {error}")).with_source(error)
+}
+
 /// Copies every table. How many records and how many rows there were.
-fn copy(snapshot: &Snapshot, reader: &Reader, path: &Path, observer: Observer<'_>) -> Result<(u64, u64)> {
-    let failed = |error: redb::Error| {
-        Error::new(ErrorKind::Io, format!("writing the copy: {error}")).with_source(error)
-    };
-    let mut copy =
-        Builder::new().set_cache_size(COPY_CACHE_BYTES).create(path).map_err(|e| failed(e.into()))?;
-    let txn = copy.begin_write().map_err(|error| failed(error.into()))?;
-    let (records, others): (Vec<AnyTable>, Vec<AnyTable>) =
-        snapshot.tables()?.into_iter().partition(|table| matches!(table, AnyTable::Records(_)));
-    let count_rows = |tables: &[AnyTable]| {
-        let mut rows = 0;
-        tables.iter().try_for_each(|table| table.visit(&mut CountRows { snapshot, rows: &mut rows }))?;
-        Ok(rows)
-    };
-    let record_rows = count_rows(&records)?;
-    let total = record_rows + count_rows(&others)?;
-    let run =
-        Run { snapshot, reader, txn: &txn, done: AtomicU64::new(0), stopped: AtomicBool::new(false), total };
-    // Two tables of one transaction can be filled at once.
-    thread::scope(|scope| {
-        let beside = thread::Builder::new()
-            .name("datapool-backup".to_owned())
-            .spawn_scoped(scope, || {
-                let copied = contained("copying the store", || {
-                    run.copy_all(&others, &mut |_| ControlFlow::Continue(()))
-                });
-                run.stopped.fetch_or(copied.is_err(), Ordering::Relaxed);
-                copied
-            })
-            .map_err(|error| {
-                Error::storage(format!("starting the copying thread: {error}")).with_source(error)
-            })?;
-        let copied = run.copy_all(&records, observer);
-        run.stopped.fetch_or(copied.is_err(), Ordering::Relaxed);
-        let beside = beside.join().unwrap_or_else(|_| Err(Error::corrupt("the copying thread panicked")));
-        // Whoever was only told to stop is not the cause.
-        match (copied, beside) {
-            (Err(error), Err(other)) if error.kind() == ErrorKind::Cancelled => Err(other),
-            (copied, beside) => copied.and(beside),
-        }
+fn copy(source: &Source, path: &Path, watch: &mut Watch<'_>) -> Result<(u64, u64)> {
+    let mut copy = Builder::new().set_cache_size(COPY_CACHE_BYTES).create(path).map_err(not_written)?;
+    let txn = copy.begin_write().map_err(not_written)?;
+    let (records, others, record_rows, total) = contained("copying the store", || {
+        let (records, others): (Vec<AnyTable>, Vec<AnyTable>) =
+            source.snapshot.tables()?.into_iter().partition(|table| matches!(table, AnyTable::Records(_)));
+        let record_rows = count_rows(&source.snapshot, &records)?;
+        let total = record_rows + count_rows(&source.snapshot, &others)?;
+        Ok((records, others, record_rows, total))
     })?;
-    let _ = observer(Progress::new(total, total));
-    txn.commit().map_err(|error| failed(error.into()))?;
+    let run = Run { source, txn: &txn, done: AtomicU64::new(0), is_stopped: AtomicBool::new(false) };
+    // Two tables of one transaction can be filled at once. This thread watches.
+    thread::scope(|scope| {
+        let (ended, end) = mpsc::channel();
+        let mut copying = Vec::with_capacity(2);
+        for tables in [&records, &others] {
+            let (run, ended) = (&run, ended.clone());
+            let work = move || {
+                let copied = contained("copying the store", || run.copy_all(tables));
+                run.is_stopped.fetch_or(copied.is_err(), Ordering::Relaxed);
+                // Nobody waits any more once the run is stopped.
+                let _ = ended.send(());
+                copied
+            };
+            let thread = thread::Builder::new().name("datapool-backup".to_owned()).spawn_scoped(scope, work);
+            copying.push(thread.map_err(|error| {
+                run.is_stopped.store(true, Ordering::Relaxed);
+                Error::storage(format!("starting a copying thread: {error}")).with_source(error)
+            })?);
+        }
+        let mut watched = Ok(());
+        for _ in 0..copying.len() {
+            while end.recv_timeout(LOOK_EVERY).is_err() && watched.is_ok() {
+                let done = run.done.load(Ordering::Relaxed);
+                watched = watch.tell(Progress::new(done, total), &source.reader);
+                run.is_stopped.fetch_or(watched.is_err(), Ordering::Relaxed);
+            }
+        }
+        let ends = copying
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::corrupt("a copying thread panicked"))));
+        // Whoever was only told to stop is not the cause.
+        let failures: Vec<Error> = ends.filter_map(Result::err).chain(watched.err()).collect();
+        let is_cause = |error: &&Error| error.kind() != ErrorKind::Cancelled;
+        failures.iter().find(is_cause).or(failures.first()).map_or(Ok(()), |error| Err(error.clone()))
+    })?;
+    watch.tell(Progress::new(total, total), &source.reader)?;
+    txn.commit().map_err(not_written)?;
     // The file grew ahead of its rows.
-    copy.compact().map_err(|error| failed(error.into()))?;
-    copy.close().map_err(|error| failed(error.into()))?;
+    copy.compact().map_err(not_written)?;
+    copy.close().map_err(not_written)?;
     Ok((record_rows, total))
+}
+
+fn count_rows(snapshot: &Snapshot, tables: &[AnyTable]) -> Result<u64> {
+    let mut count = CountRows { snapshot, rows: 0 };
+    tables.iter().try_for_each(|table| table.visit(&mut count))?;
+    Ok(count.rows)
 }
 
 struct CountRows<'a> {
     snapshot: &'a Snapshot,
-    rows: &'a mut u64,
+    rows: u64,
 }
 
 impl TableVisitor for CountRows<'_> {
@@ -131,7 +159,7 @@ impl TableVisitor for CountRows<'_> {
         table: TableDefinition<'_, K, V>,
     ) -> Result<()> {
         if let Some(table) = self.snapshot.table(table)? {
-            *self.rows += table.len().storage()?;
+            self.rows += table.len().storage()?;
         }
         Ok(())
     }
@@ -139,55 +167,49 @@ impl TableVisitor for CountRows<'_> {
 
 /// What the threads of a backup share.
 struct Run<'a> {
-    snapshot: &'a Snapshot,
-    reader: &'a Reader,
+    source: &'a Source,
     txn: &'a WriteTransaction,
     done: AtomicU64,
-    stopped: AtomicBool,
-    total: u64,
+    is_stopped: AtomicBool,
 }
 
 impl Run<'_> {
-    fn copy_all(&self, tables: &[AnyTable], observer: Observer<'_>) -> Result<()> {
-        let mut copy = CopyRows { run: self, observer };
-        tables.iter().try_for_each(|table| table.visit(&mut copy))
+    fn copy_all(&self, tables: &[AnyTable]) -> Result<()> {
+        tables.iter().try_for_each(|table| table.visit(&mut CopyRows(self)))
     }
 
     /// Counts rows, and finds out whether to go on.
-    fn tick(&self, rows: u64, observer: Observer<'_>) -> Result<()> {
-        let done = self.done.fetch_add(rows, Ordering::Relaxed) + rows;
-        self.reader.check_open()?;
-        if self.stopped.load(Ordering::Relaxed) || observer(Progress::new(done, self.total)).is_break() {
-            return Err(Error::new(ErrorKind::Cancelled, "the backup was stopped by its observer"));
+    fn tick(&self, rows: u64) -> Result<()> {
+        self.done.fetch_add(rows, Ordering::Relaxed);
+        self.source.reader.check_open()?;
+        if self.is_stopped.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Cancelled, "the backup was stopped"));
         }
         Ok(())
     }
 }
 
-struct CopyRows<'a, 'o> {
-    run: &'a Run<'a>,
-    observer: Observer<'o>,
-}
+struct CopyRows<'a>(&'a Run<'a>);
 
-impl TableVisitor for CopyRows<'_, '_> {
+impl TableVisitor for CopyRows<'_> {
     /// Rows come in key order: each goes behind the last one.
     fn visit<K: Key + 'static, V: Value + 'static>(
         &mut self,
         table: TableDefinition<'_, K, V>,
     ) -> Result<()> {
-        let Some(source) = self.run.snapshot.table(table)? else { return Ok(()) };
-        let mut copy = self.run.txn.open_table(table).storage()?;
-        let mut cursor = copy.upper_bound_mut(Bound::<K::SelfType<'_>>::Unbounded).storage()?;
+        let Some(source) = self.0.source.snapshot.table(table)? else { return Ok(()) };
+        let mut copy = self.0.txn.open_table(table).map_err(not_written)?;
+        let mut cursor = copy.upper_bound_mut(Bound::<K::SelfType<'_>>::Unbounded).map_err(not_written)?;
         let mut rows = 0;
         for row in source.range::<K::SelfType<'_>>(..).storage()? {
             let (key, value) = row.storage()?;
-            cursor.insert_before(key.value(), value.value()).storage()?;
+            cursor.insert_before(key.value(), value.value()).map_err(not_written)?;
             rows += 1;
             if rows == TICK_ROWS {
-                self.run.tick(std::mem::take(&mut rows), self.observer)?;
+                self.0.tick(std::mem::take(&mut rows))?;
             }
         }
-        cursor.close().storage()?;
-        self.run.tick(rows, self.observer)
+        cursor.close().map_err(not_written)?;
+        self.0.tick(rows)
     }
 }

@@ -78,10 +78,10 @@ impl Engine {
         self.exclusive(|core| {
             let (now, started) = (self.clock.now(), Instant::now());
             let view = self.view_at(pool, now)?;
-            let segments = view.state.segments.len();
             let txn = self.begin()?;
             let mut import = Import::new(self, &txn, &view, now, present)?;
-            import.fold_tails()?;
+            let import_folds = import.fold_tails()?;
+            let seals_from = import.state.open_number();
             let (report, mut state, voided) = import.run(source)?;
             drop(view);
             if report.added == 0 {
@@ -89,11 +89,16 @@ impl Engine {
             }
             claims::void(&txn, pool, &voided)?;
             state.evict();
-            prune_at_once(&txn, &mut state)?;
+            let segments_dropped = prune_at_once(&txn, &mut state)?;
             write_head(&txn, &mut state)?;
-            let seals = state.segments.len().saturating_sub(segments) as u64;
+            // Segments are numbered in the order in which they are opened, each when the one before is sealed.
+            let seals = u64::from(state.open_number().saturating_sub(seals_from));
+            let folds = u64::from(import_folds);
             self.commit(txn, |published| self.put_state(published, core, state))?;
-            self.counters.work(Work { seals, ..Work::default() });
+            self.counters.work(Work { folds, seals, segments_dropped });
+            if segments_dropped > 0 {
+                self.note_drop();
+            }
             tell(&Event::Import { pool, rows: report.added, took: started.elapsed() });
             // What the writer remembered of the pool's tail is folded now.
             core.pools.remove(&pool);
@@ -180,13 +185,16 @@ impl<'a> Import<'a> {
         })
     }
 
-    fn fold_tails(&mut self) -> Result<()> {
+    /// Whether there was anything to fold.
+    fn fold_tails(&mut self) -> Result<bool> {
         let tails = self.base.state.frozen.iter().chain([&self.base.state.active]);
         // Nothing is left to fold if the pool was dead and starts over.
         let entries = tails.flat_map(TailView::entries).filter(|(id, _)| *id >= self.state.folded_to);
+        let mut entries = entries.peekable();
+        let is_any = entries.peek().is_some();
         fold_now(self.txn, &self.state, entries)?;
         self.state.reset_tails();
-        Ok(())
+        Ok(is_any)
     }
 
     /// Appends and indexes every row. The report, the state to publish, and the values taken from claims.

@@ -4,6 +4,7 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::claims;
 use super::codec;
+use super::counters::Work;
 use super::failure::{StorageResult, contained};
 use super::prune::drop_segment;
 use super::schema;
@@ -147,13 +148,15 @@ impl Engine {
             txn.open_table(schema::POOL_NAMES).storage()?.remove(pool.name.as_bytes()).storage()?;
             txn.open_table(schema::POOL_HEADS).storage()?.remove(id).storage()?;
             claims::remove_all(&txn, id, &view.state.claims)?;
-            let unfolded = view.state.unfolded();
+            let (unfolded, segments_dropped) = (view.state.unfolded(), view.state.segments.len() as u64);
             drop(view);
             self.commit(txn, |published| {
                 published.pools.insert(id, None);
                 self.unfolded.fetch_sub(unfolded, std::sync::atomic::Ordering::Relaxed);
             })?;
             self.forget_work(core, id);
+            self.counters.work(Work { segments_dropped, ..Work::default() });
+            self.note_drop();
             Ok(())
         })
     }
@@ -171,11 +174,30 @@ impl Engine {
 
 fn take_pool_id(txn: &WriteTransaction) -> Result<PoolId> {
     let mut meta = txn.open_table(schema::META).storage()?;
-    let next = meta.get(schema::META_NEXT_POOL).storage()?.map(|bytes| bytes.value().to_vec());
-    let next = next.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-    let id = next.ok_or_else(|| Error::corrupt("the store's next pool id is missing or damaged"))?;
+    let id = next_pool_id(&meta)?
+        .ok_or_else(|| Error::corrupt("the store's next pool id is missing or damaged"))?;
+    if txn.open_table(schema::POOLS).storage()?.get(id).storage()?.is_some() {
+        return Err(Error::corrupt(format!("the store's next pool id is {id}, and there is such a pool")));
+    }
     meta.insert(schema::META_NEXT_POOL, (id + 1).to_le_bytes().as_slice()).storage()?;
     Ok(id)
+}
+
+/// The id that the next pool gets, if it can be read.
+pub(super) fn next_pool_id(
+    meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Option<PoolId>> {
+    let bytes = meta.get(schema::META_NEXT_POOL).storage()?.map(|bytes| bytes.value().to_vec());
+    Ok(bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))))
+}
+
+/// Has the next pool get an id behind `last`, if it would not.
+pub(super) fn raise_next_pool_id(txn: &WriteTransaction, last: PoolId) -> Result<()> {
+    let mut meta = txn.open_table(schema::META).storage()?;
+    if next_pool_id(&meta)?.is_none_or(|next| next <= last) {
+        meta.insert(schema::META_NEXT_POOL, (last + 1).to_le_bytes().as_slice()).storage()?;
+    }
+    Ok(())
 }
 
 fn write_pool(txn: &WriteTransaction, pool: &DataPool) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::model::PruneReport;
 /// What the store tells.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "log"), allow(dead_code, reason = "nobody listens"))]
-pub(super) enum Event<'a> {
+pub(super) enum Event {
     /// A group of calls was committed.
     Commit {
         calls: usize,
@@ -31,7 +31,7 @@ pub(super) enum Event<'a> {
     Work {
         pool: PoolId,
         work: Work,
-        pruned: &'a PruneReport,
+        pruned: PruneReport,
         took: Duration,
     },
     /// The file was opened.
@@ -61,11 +61,11 @@ pub(super) enum Event<'a> {
 
 /// Tells an event.
 #[cfg(not(feature = "log"))]
-pub(super) fn tell(_event: &Event<'_>) {}
+pub(super) fn tell(_event: &Event) {}
 
 /// Tells an event.
 #[cfg(feature = "log")]
-pub(super) fn tell(event: &Event<'_>) {
+pub(super) fn tell(event: &Event) {
     const TARGET: &str = "datapool_store";
     match event {
         Event::Commit { calls, pools, records, took } => {

@@ -11,6 +11,7 @@ use redb::{CompactionError, Database, StorageBackend};
 use super::database::closed;
 use super::events::{Event, tell};
 use super::session::{Reader, ReaderKind, Session};
+use super::writer::Refusal;
 use super::{Engine, Published, WriterCore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::CompactReport;
@@ -45,7 +46,7 @@ impl Engine {
     pub(crate) fn close(&self) -> Result<()> {
         let expired = if self.is_read_only() { Ok(()) } else { self.store_expiry() };
         self.exclusive(|core| {
-            let is_unknown = self.outcome_unknown.load(Ordering::Acquire);
+            let is_unknown = self.refusal.check().is_err();
             let flushed = self.flush_now();
             let Some(mut session) = self.detach(core) else { return Ok(()) };
             let closed = session.database.close();
@@ -78,7 +79,6 @@ impl Engine {
         let (session, _) = self.opener.open(Some(self.store_id))?;
         tell(&Event::Opened { took: started.elapsed() });
         *self.session.write() = Some(session);
-        self.outcome_unknown.store(false, Ordering::Release);
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl Engine {
                 Ok(_) => Ok(Alone::Done(())),
                 Err(CompactionError::TransactionInProgress) => Ok(Alone::NotYet),
                 Err(error) => {
-                    self.outcome_unknown.store(true, Ordering::Release);
+                    self.refusal.raise(Refusal::OUTCOME_UNKNOWN);
                     let text = format!("compacting failed; open the store again to go on: {error}");
                     Err(Error::new(ErrorKind::OutcomeUnknown, text).with_source(redb::Error::from(error)))
                 }
@@ -120,6 +120,13 @@ impl Engine {
         session.backend.len().map_err(|error| Error::storage(format!("the file's length: {error}")))
     }
 
+    /// What a commit dropped is held by whoever reads what was before.
+    pub(super) fn note_drop(&self) {
+        if let Some(session) = &*self.session.read() {
+            session.readers.note_drop();
+        }
+    }
+
     /// Takes the session, and everything that readers and the writer remember of it.
     pub(super) fn detach(&self, core: &mut WriterCore) -> Option<Session> {
         let mut published = self.published.write();
@@ -130,6 +137,7 @@ impl Engine {
         *self.aging.lock() = super::Aging::default();
         self.unfolded.store(0, Ordering::Relaxed);
         self.unflushed.store(false, Ordering::Release);
+        self.refusal.lift();
         Some(session)
     }
 
@@ -158,8 +166,9 @@ impl Engine {
             if !session.readers.wait_for_snapshots(GATE_CLOSED_FOR) {
                 continue;
             }
-            if let Alone::Done(value) = work(session.database.writable()?)? {
-                return Ok(value);
+            match work(session.database.writable()?)? {
+                Alone::Done(value) => return Ok(value),
+                Alone::NotYet => std::thread::sleep(Duration::from_millis(1)),
             }
         }
         let text = format!("{wanted} must be alone with the file, and calls that read it do not return");

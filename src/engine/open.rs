@@ -24,10 +24,11 @@ use super::fingerprint::HashKey;
 use super::queue::Queue;
 use super::schema::{self, FORMAT_VERSION, Geometry, Tuning};
 use super::session::Session;
+use super::writer::Refusal;
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{directory_of, sync_directory};
-use crate::options::{Access, IfMissing, RepairObserver, StoreOptions};
+use crate::options::{Access, IfMissing, Recovery, RepairObserver, StoreOptions};
 use crate::time::Clock;
 
 /// Where a store lives.
@@ -87,7 +88,7 @@ impl Engine {
             writer: Mutex::default(),
             aging: Mutex::default(),
             unfolded: AtomicUsize::default(),
-            outcome_unknown: AtomicBool::default(),
+            refusal: Refusal::default(),
             unflushed: AtomicBool::default(),
             flush_signal: Arc::default(),
             counters: Counters::default(),
@@ -126,6 +127,14 @@ impl Opener {
             sync_directory(directory);
         }
         Ok((Session::new(database, backend), meta))
+    }
+
+    /// Who may read and write the store's file, if it is one.
+    pub(super) fn permissions(&self) -> Option<fs::Permissions> {
+        match &self.medium {
+            Medium::Path(path) => fs::metadata(path).ok().map(|meta| meta.permissions()),
+            Medium::Kept(_) => None,
+        }
     }
 
     fn open_database(&self, backend: Counted) -> Result<OpenDatabase> {
@@ -311,7 +320,8 @@ fn decode_geometry(bytes: &[u8]) -> Option<Geometry> {
 fn make_store(database: &OpenDatabase, options: &StoreOptions, geometry: Geometry) -> Result<Meta> {
     let hash_key = options.hash_key.map_or_else(random_bytes, Ok)?;
     let store_id = random_bytes()?;
-    let txn = database.begin_write()?;
+    let mut txn = database.begin_write()?;
+    txn.set_quick_repair(options.recovery == Recovery::Instant);
     {
         let mut meta = txn.open_table(schema::META).storage()?;
         let mut put = |name: &[u8], bytes: &[u8]| meta.insert(name, bytes).storage().map(drop);

@@ -55,6 +55,7 @@ impl Engine {
         let pruned = written.pruned;
         written.tell_filters();
         self.commit(txn, |published| self.publish(published, core, written))?;
+        core.tell_events();
         Ok(Some(pruned))
     }
 
@@ -117,12 +118,16 @@ pub(super) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Resu
 }
 
 /// Gives back all segments that died, at once: an import's share, which is long anyway and may leave many.
-pub(super) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Result<()> {
+///
+/// How many there were.
+pub(super) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Result<u64> {
     doom_dead_segments(state);
+    let mut dropped = 0;
     for number in Arc::make_mut(&mut state.doomed).drain(..) {
         drop_segment(txn, state.id, number)?;
+        dropped += 1;
     }
-    Ok(())
+    Ok(dropped)
 }
 
 impl PoolState {

@@ -3,15 +3,17 @@
 //! Owns: who leads and who waits. A caller enqueues its job; whoever finds no leader becomes it, takes what is
 //! queued, runs it and wakes the rest with the result, then hands the lead to the next in line. There is no
 //! background thread, and a single caller waits for nobody. Always holds: jobs run in the order they came; the
-//! first of a group belongs to its leader, so a job that runs alone runs on its caller's own thread.
+//! first of a group belongs to its leader, so a job that runs alone runs on its caller's own thread; whoever leads is
+//! refused, not left waiting for itself.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread::{self, ThreadId};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::batch::Batch;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A group closes at this many items.
 const GROUP_MAX_ITEMS: usize = 16_384;
@@ -77,6 +79,8 @@ impl<J> Ticket<J> {
 struct Line<J> {
     waiting: VecDeque<Arc<Ticket<J>>>,
     led: bool,
+    /// Who leads, once it does.
+    leader: Option<ThreadId>,
 }
 
 /// Callers in line for the writer.
@@ -84,7 +88,7 @@ pub(crate) struct Queue<J>(Mutex<Line<J>>);
 
 impl<J> Default for Queue<J> {
     fn default() -> Self {
-        Self(Mutex::new(Line { waiting: VecDeque::new(), led: false }))
+        Self(Mutex::new(Line { waiting: VecDeque::new(), led: false, leader: None }))
     }
 }
 
@@ -106,6 +110,13 @@ impl<J> Queue<J> {
         });
         {
             let mut line = self.0.lock();
+            if line.leader == Some(thread::current().id()) {
+                // Whoever is called while its thread leads (an observer, a logger) would wait for itself.
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    "this thread is in the midst of a call that writes: nothing can be written from within it",
+                ));
+            }
             line.waiting.push_back(Arc::clone(&ticket));
             if !line.led {
                 line.led = true;
@@ -115,6 +126,7 @@ impl<J> Queue<J> {
         if let Some(result) = ticket.wait() {
             return result;
         }
+        self.0.lock().leader = Some(thread::current().id());
         let group = self.take_group();
         let jobs = group.iter().filter_map(|ticket| ticket.job.lock().take()).collect();
         let result = lead(jobs);
@@ -142,6 +154,7 @@ impl<J> Queue<J> {
 
     fn hand_over(&self) {
         let mut line = self.0.lock();
+        line.leader = None;
         match line.waiting.front() {
             Some(next) => next.set(Turn::Leading),
             None => line.led = false,

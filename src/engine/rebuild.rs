@@ -3,9 +3,12 @@
 //! Always holds: a pool's indexes are made in one commit, by the rules by which they are made at first ([`super::fold`],
 //! [`super::append`]); what does not follow from the records is left as it is.
 
-use redb::{Key, TableDefinition, Value, WriteTransaction};
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::{Key, ReadableTable, TableDefinition, Value, WriteTransaction};
 
 use super::any_table::{AnyTable, TableVisitor};
+use super::catalog::raise_next_pool_id;
 use super::claims;
 use super::codec;
 use super::failure::{StorageResult, contained};
@@ -50,23 +53,31 @@ impl Engine {
         Ok(report)
     }
 
-    /// Makes the index of names again. The ids of all pools, readable or not.
+    /// Makes the index of names again, and the id that the next pool gets. The ids of all pools, readable or not.
     fn rebuild_names(&self) -> Result<Vec<PoolId>> {
         let txn = self.begin()?;
         let mut ids = Vec::new();
+        let (mut unreadable, mut names) = (BTreeSet::new(), BTreeMap::new());
         {
-            txn.delete_table(schema::POOL_NAMES).storage()?;
             let pools = txn.open_table(schema::POOLS).storage()?;
-            let mut names = txn.open_table(schema::POOL_NAMES).storage()?;
-            for row in redb::ReadableTable::iter(&pools).storage()? {
+            for row in pools.iter().storage()? {
                 let (id, row) = row.storage()?;
                 ids.push(id.value());
-                // What cannot be read has no name to be found by.
-                if let Ok(pool) = codec::decode_pool(id.value(), row.value()) {
-                    names.insert(pool.name.as_bytes(), id.value()).storage()?;
+                match codec::decode_pool(id.value(), row.value()) {
+                    Ok(pool) => drop(names.insert(pool.name.into_bytes(), id.value())),
+                    Err(_) => drop(unreadable.insert(id.value())),
                 }
             }
         }
+        {
+            let mut table = txn.open_table(schema::POOL_NAMES).storage()?;
+            // The name of a pool whose row cannot be read must not become free: nobody else knows it.
+            table.retain(|name, id| unreadable.contains(&id) || names.get(name) == Some(&id)).storage()?;
+            for (name, id) in names {
+                table.insert(name.as_slice(), id).storage()?;
+            }
+        }
+        raise_next_pool_id(&txn, ids.last().copied().unwrap_or(0))?;
         self.commit(txn, |_| {})?;
         Ok(ids)
     }
@@ -91,6 +102,7 @@ impl Engine {
         drop(view);
         self.commit(txn, |published| self.put_state(published, core, state))?;
         core.pools.remove(&id);
+        self.note_drop();
         Ok(records)
     }
 
@@ -157,9 +169,12 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
     txn.delete_table(names.postings()).storage()?;
     let mut entries = Entries::default();
     let mut times = Vec::new();
+    let first = view.first_stored(index)?.min(state.watermark.max(segment.first_id));
+    let slots = segment.slot(first)..segment.slot(state.end_of(index));
+    // Times of blocks whose first record is cut off cannot be made again. The first time of all is no index: the
+    // records' times count from it.
+    let first_block = slots.start.div_ceil(schema::TIME_BLOCK_SLOTS).max(1);
     contained("reading a segment", || {
-        let first = view.first_stored(index)?.min(state.watermark.max(segment.first_id));
-        let slots = segment.slot(first)..segment.slot(state.end_of(index));
         view.each_record(index, slots, |slot, created_at, entry| {
             if slot > 0 && slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
                 times.push((slot / schema::TIME_BLOCK_SLOTS, created_at));
@@ -177,9 +192,8 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
         .retain_in((pool, number, 0)..=(pool, number, u32::MAX), |_, _| false)
         .storage()?;
     {
-        // The first time is no index: the records' times count from it.
         let mut table = txn.open_table(schema::TIMES).storage()?;
-        table.retain_in((pool, number, 1)..=(pool, number, u32::MAX), |_, _| false).storage()?;
+        table.retain_in((pool, number, first_block)..=(pool, number, u32::MAX), |_, _| false).storage()?;
         for (block, time) in times {
             table.insert((pool, number, block), time.as_micros()).storage()?;
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -58,6 +58,8 @@ struct OpenReader {
     since: Instant,
     /// How many bytes had been written to the file then.
     written: u64,
+    /// How often tables had been dropped then.
+    drops: u64,
 }
 
 /// Who reads a session's file.
@@ -65,6 +67,8 @@ struct OpenReader {
 pub(crate) struct Readers {
     closed: AtomicBool,
     traffic: Arc<Traffic>,
+    /// How often commits gave back what they did not write.
+    drops: AtomicU64,
     open: Mutex<Registered>,
     /// How many snapshots of the file live, those of single calls included.
     snapshots: Mutex<usize>,
@@ -88,7 +92,8 @@ pub(crate) struct Holding {
 
 impl Readers {
     pub(super) fn register(self: &Arc<Self>, kind: ReaderKind) -> Reader {
-        let reader = OpenReader { kind, since: Instant::now(), written: self.traffic.written() };
+        let (since, written, drops) = (Instant::now(), self.traffic.written(), self.drops());
+        let reader = OpenReader { kind, since, written, drops };
         let mut registered = self.open.lock();
         let number = registered.next;
         registered.next += 1;
@@ -116,14 +121,27 @@ impl Readers {
         ))
     }
 
-    /// Everything that was written since the oldest of them began may have freed as much; no more is held.
+    fn drops(&self) -> u64 {
+        self.drops.load(Ordering::Acquire)
+    }
+
+    /// A commit gave back rows, or whole tables: more than it wrote.
+    pub(super) fn note_drop(&self) {
+        self.drops.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A commit frees no more than it writes, unless it drops rows: since the first of those it may be anything.
     pub(super) fn holding(&self) -> Holding {
         let registered = self.open.lock();
         let holders = registered.readers.values().filter(|reader| reader.kind != ReaderKind::Scan);
         holders.fold(Holding::default(), |all, reader| Holding {
             readers: all.readers + 1,
             longest: all.longest.max(Some(reader.since.elapsed())),
-            bytes: all.bytes.max(self.traffic.written().saturating_sub(reader.written)),
+            bytes: all.bytes.max(if reader.drops == self.drops() {
+                self.traffic.written().saturating_sub(reader.written)
+            } else {
+                u64::MAX
+            }),
         })
     }
 

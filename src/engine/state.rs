@@ -157,6 +157,11 @@ impl PoolState {
         self.segments.last()
     }
 
+    /// The number of the segment that new records go to.
+    pub(crate) fn open_number(&self) -> SegmentNumber {
+        self.open_segment().map_or(0, |open| open.number)
+    }
+
     /// How many records no index has yet.
     pub(crate) fn unfolded(&self) -> usize {
         self.active.len() + self.frozen.as_ref().map_or(0, TailView::len)

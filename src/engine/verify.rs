@@ -10,24 +10,26 @@ pub(super) mod strays;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use redb::{DatabaseError, ReadableTable, ReadableTableMetadata, StorageError};
 
 use super::Engine;
-use super::backup::Observer;
+use super::catalog::next_pool_id;
 use super::codec;
 use super::events::{Event, tell};
 use super::failure::{StorageResult, contained, translate};
 use super::lifecycle::Alone;
 use super::load;
+use super::observer::{Observer, Watch};
 use super::schema::{self, SegmentNumber, SegmentTables};
 use super::session::{Reader, ReaderKind};
 use super::view::{Snapshot, View};
+use super::writer::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{Finding, Progress, VerifyReport};
+use crate::options::Recovery;
 use crate::time::Reading;
 
 /// How many findings are told one by one.
@@ -56,6 +58,10 @@ impl Engine {
     ///
     /// `Busy`; `ReadOnly`; `Cancelled`; `Closed`; `Storage`. Damage is a finding.
     pub(crate) fn verify(&self, observer: Observer<'_>) -> Result<VerifyReport> {
+        Watch::over(observer, |watch| self.verify_watched(watch))
+    }
+
+    fn verify_watched(&self, watch: &mut Watch<'_>) -> Result<VerifyReport> {
         let started = Instant::now();
         let mut findings = Findings::default();
         self.check_file(&mut findings)?;
@@ -67,10 +73,14 @@ impl Engine {
             reader,
             now: self.clock.read(),
             findings,
-            observer,
+            watch,
             progress: Progress::new(0, 0),
+            checked: 0,
         };
         let pools = run.check_all()?;
+        // Of segments whose space is being given back nothing is checked.
+        run.progress.done = run.progress.total;
+        run.tick(0)?;
         let Findings { list, count } = run.findings;
         tell(&Event::Verified { findings: count, took: started.elapsed() });
         Ok(VerifyReport {
@@ -78,14 +88,24 @@ impl Engine {
             findings: list,
             findings_count: count,
             pools,
-            records: run.progress.done,
+            records: run.checked,
         })
     }
 
     /// Has redb check its checksums, and which of its pages are in use.
     fn check_file(&self, findings: &mut Findings) -> Result<()> {
         self.exclusive(|core| {
+            if self.refusal.is_of_check() {
+                findings.add(
+                    None,
+                    "file",
+                    "",
+                    "an earlier verification found it damaged; open the store again",
+                );
+                return Ok(());
+            }
             self.check_writable()?;
+            self.flush_now()?;
             let checked = self.alone("verifying", |database| {
                 contained("verifying", || match database.check_integrity() {
                     Ok(is_sound) => Ok(Alone::Done(is_sound)),
@@ -95,12 +115,17 @@ impl Engine {
                     }
                     Err(error) => {
                         // Which pages are in use is not known any more.
-                        self.outcome_unknown.store(true, Ordering::Release);
+                        self.refusal.raise(Refusal::CHECK_FAILED);
                         Err(translate(error.into()))
                     }
                 })
             });
             match checked {
+                Ok(true) if self.recovery == Recovery::Instant => {
+                    // What was committed last must be so that it can be recovered instantly.
+                    let txn = self.begin_durable()?;
+                    self.commit(txn, |_| {})
+                }
                 Ok(true) => Ok(()),
                 Ok(false) => {
                     findings.add(None, "file", "", "it was not in order; the storage has put it in order");
@@ -111,7 +136,7 @@ impl Engine {
                     self.attach()
                 }
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.outcome_unknown.store(true, Ordering::Release);
+                    self.refusal.raise(Refusal::CHECK_FAILED);
                     findings.add(None, "file", "", error.to_string());
                     Ok(())
                 }
@@ -122,17 +147,19 @@ impl Engine {
 }
 
 /// One run over the store.
-struct Verification<'e, 'o> {
+struct Verification<'e, 'w, 'o> {
     engine: &'e Engine,
     snapshot: Arc<Snapshot>,
     reader: Reader,
     now: Reading,
     findings: Findings,
-    observer: Observer<'o>,
+    watch: &'w mut Watch<'o>,
     progress: Progress,
+    /// How many records were read.
+    checked: u64,
 }
 
-impl Verification<'_, '_> {
+impl Verification<'_, '_, '_> {
     /// Checks pool after pool, and what belongs to none. How many pools there were.
     fn check_all(&mut self) -> Result<u64> {
         let (pools, records) =
@@ -216,6 +243,15 @@ impl Verification<'_, '_> {
                 }
             }
         }
+        let next = match self.snapshot.table(schema::META)? {
+            Some(meta) => next_pool_id(&meta)?,
+            None => None,
+        };
+        let last = ids.last().copied().unwrap_or(0);
+        if next.is_none_or(|next| next <= last) {
+            let text = format!("it is {}; there is a pool {last}", next.unwrap_or(0));
+            self.findings.add(None, "meta", "next pool id", text);
+        }
         for (name, id) in names {
             let name = String::from_utf8_lossy(&name).into_owned();
             self.findings.add(Some(id), "pool names", name, format!("pool {id} has no such name"));
@@ -244,8 +280,9 @@ impl Verification<'_, '_> {
             load::load(&self.snapshot, engine.geometry, &engine.tuning, &engine.hash_key, id, self.now)?;
         let state = Arc::new(state.ok_or_else(|| Error::corrupt(format!("pool {id} is gone")))?);
         let view = View::new(Arc::clone(&self.snapshot), Arc::clone(&state), engine.hash_key.clone());
+        let mut last_time = None;
         for index in 0..state.segments.len() {
-            self.check_segment(&view, index)?;
+            last_time = self.check_segment(&view, index, last_time)?;
         }
         self.check_claims(&view)?;
         Ok(state.segment_numbers())
@@ -253,11 +290,8 @@ impl Verification<'_, '_> {
 
     /// Counts checked records, and finds out whether to go on.
     fn tick(&mut self, records: u64) -> Result<()> {
-        self.progress.done += records;
-        self.reader.check_open()?;
-        if (self.observer)(self.progress).is_break() {
-            return Err(Error::new(ErrorKind::Cancelled, "verifying was stopped by its observer"));
-        }
-        Ok(())
+        self.checked += records;
+        self.progress.done = (self.progress.done + records).min(self.progress.total);
+        self.watch.tell(self.progress, &self.reader)
     }
 }

@@ -449,7 +449,9 @@ impl View {
         };
         let block_slots = u64::from(schema::TIME_BLOCK_SLOTS);
         let blocks = u32::try_from((ids.end - ids.start).div_ceil(block_slots)).unwrap_or(u32::MAX);
-        let (mut low, mut high) = (0, blocks);
+        // The answer is not below the watermark: the blocks up to its own need not be looked at.
+        let behind = segment.slot(self.state.watermark.max(segment.first_id)) / schema::TIME_BLOCK_SLOTS + 1;
+        let (mut low, mut high) = (behind.min(blocks), blocks);
         while low < high {
             let middle = low + (high - low) / 2;
             let first = times.get((self.state.id, segment.number, middle)).storage()?;

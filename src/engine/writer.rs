@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -31,6 +31,43 @@ use crate::time::Reading;
 /// What a caller wants done: decides against the group's drafts; keeps its own answer. None for a caller that runs
 /// alone, on its own thread.
 pub(crate) type Job = Option<Box<dyn FnOnce(&mut Group<'_>) + Send>>;
+
+/// Why the store refuses to write, if it does.
+#[derive(Debug, Default)]
+pub(super) struct Refusal(AtomicU8);
+
+impl Refusal {
+    /// A commit failed, and may or may not be on disk.
+    pub(super) const OUTCOME_UNKNOWN: u8 = 1;
+    /// The storage's own check found the file damaged, or could not be brought to its end.
+    pub(super) const CHECK_FAILED: u8 = 2;
+
+    pub(super) fn raise(&self, reason: u8) {
+        self.0.store(reason, Ordering::Release);
+    }
+
+    pub(super) fn lift(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
+    pub(super) fn is_of_check(&self) -> bool {
+        self.0.load(Ordering::Acquire) == Self::CHECK_FAILED
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        match self.0.load(Ordering::Acquire) {
+            0 => Ok(()),
+            Self::CHECK_FAILED => Err(Error::corrupt(
+                "verifying found the file damaged, or could not be brought to its end: open the store again (`reopen`) \
+                 before anything is written",
+            )),
+            _ => Err(Error::new(
+                ErrorKind::OutcomeUnknown,
+                "an earlier write failed, and may or may not be on disk: open the store again (`reopen`) to find out",
+            )),
+        }
+    }
+}
 
 /// The drafts of the operations that one commit carries.
 pub(crate) struct Group<'e> {
@@ -154,17 +191,14 @@ impl Engine {
             }
             self.freeze_largest_tail(published, core);
         })?;
+        core.tell_events();
         self.counters.group(calls);
         tell(&Event::Commit { calls, pools, records: incoming, took: started.elapsed() });
         Ok(())
     }
 
     pub(super) fn check_writable(&self) -> Result<()> {
-        if !self.outcome_unknown.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let text = "an earlier write failed, and may or may not be on disk: open the store again (`reopen`) to find out";
-        Err(Error::new(ErrorKind::OutcomeUnknown, text))
+        self.refusal.check()
     }
 
     /// Begins a transaction that is on disk when it is committed.
@@ -194,7 +228,7 @@ impl Engine {
                 return Err(Error::storage("the storage failed while writing; nothing was changed"));
             }
             Err(error) => {
-                self.outcome_unknown.store(true, Ordering::Release);
+                self.refusal.raise(Refusal::OUTCOME_UNKNOWN);
                 tell(&Event::OutcomeUnknown);
                 let text = format!("the commit failed and may or may not be on disk: {error}");
                 return Err(Error::new(ErrorKind::OutcomeUnknown, text).with_source(redb::Error::from(error)));
@@ -219,7 +253,10 @@ impl Engine {
         let (work, took) = (written.work(), written.took);
         if work != Work::default() || !written.pruned.is_nothing() {
             self.counters.work(work);
-            tell(&Event::Work { pool: written.pool(), work, pruned: &written.pruned, took });
+            core.events.push(Event::Work { pool: written.pool(), work, pruned: written.pruned, took });
+        }
+        if !written.pruned.is_nothing() {
+            self.note_drop();
         }
         self.put_state(published, core, written.publish(&self.tuning));
     }
@@ -281,6 +318,11 @@ impl WriterCore {
     /// After a failure: what was remembered may be of a transaction that never was.
     pub(super) fn forget(&mut self) {
         self.pools.clear();
+    }
+
+    /// Tells what the last commit did, with nothing locked that readers need.
+    pub(super) fn tell_events(&mut self) {
+        self.events.drain(..).for_each(|event| tell(&event));
     }
 }
 

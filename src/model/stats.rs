@@ -94,11 +94,11 @@ pub struct StoreStats {
     /// How many of them are open.
     pub snapshots: u64,
     /// At most so many bytes of the file cannot be used again until they end: what was written since the oldest of them
-    /// began.
+    /// began, or the whole file once records or pools were dropped since.
     pub held_by_readers: u64,
-    /// Bytes read from the file.
+    /// Bytes read from the file since it was opened, or opened again.
     pub bytes_read: u64,
-    /// Bytes written to the file.
+    /// Bytes written to the file since then.
     pub bytes_written: u64,
     /// Values that were asked for: by checks, look-ups, dedupes and claims.
     pub checks: u64,

@@ -1,8 +1,9 @@
 //! Proves what the store tells to a program that listens: commits, imports, folds, seals, prunes, and runs over the store.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 
-use datapool_store::{ImportOptions, RecordFilter};
+use datapool_store::{DataPoolStore, ErrorKind, ImportOptions, NewPool, RecordFilter};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::support;
@@ -14,6 +15,17 @@ thread_local! {
     static HEARD: Mutex<Option<Vec<(Level, String)>>> = const { Mutex::new(None) };
 }
 
+thread_local! {
+    /// The store that the listener calls from within.
+    static ASKED: RefCell<Option<DataPoolStore>> = const { RefCell::new(None) };
+}
+
+/// A logger should not call the store. If it does, reading works, and writing is refused.
+fn ask(store: &DataPoolStore) {
+    assert_eq!(store.stats().unwrap().pools, 1);
+    assert_eq!(store.create_pool(NewPool::new("another")).unwrap_err().kind(), ErrorKind::Busy);
+}
+
 impl Log for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "datapool_store"
@@ -21,6 +33,7 @@ impl Log for Listener {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
+            ASKED.with(|store| store.borrow().iter().for_each(ask));
             let told = (record.level(), record.args().to_string());
             HEARD.with(|heard| heard.lock().unwrap().iter_mut().for_each(|list| list.push(told.clone())));
         }
@@ -82,4 +95,19 @@ fn runs_over_the_store_are_told_and_findings_are_a_warning() {
     assert_told(&told, Level::Debug, &["compacted before=", "after="]);
     assert_told(&told, Level::Debug, &["verified took="]);
     assert!(told.iter().all(|(level, _)| *level == Level::Debug));
+}
+
+#[test]
+fn a_listener_that_calls_the_store_hangs_nobody() {
+    let told = heard(|| {
+        let store = support::small_store();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        ASKED.with(|asked| *asked.borrow_mut() = Some(store.clone()));
+        for number in 0..100 {
+            support::track(&pool, &[format!("A-{number}")]);
+        }
+        ASKED.with(|asked| *asked.borrow_mut() = None);
+        support::track(&pool, &["B-1"]);
+    });
+    assert_told(&told, Level::Debug, &["work pool=1 folds=1"]);
 }

@@ -36,6 +36,7 @@ mod house;
 mod lifecycle;
 mod listing;
 mod model;
+mod operations;
 mod pages;
 mod planner;
 mod pools;

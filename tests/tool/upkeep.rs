@@ -27,8 +27,9 @@ fn a_backup_is_a_new_file() {
     let place = Place::new();
     place.track(&["A-1"]);
     let text = place.run(["backup", "copy.redb"]).ok();
-    assert!(has_line(&text, &["row", "in copy.redb"]), "{text}");
+    assert!(has_line(&text, &["1 record, ", "in copy.redb"]), "{text}");
     let json = place.json(["backup", "other.redb"]);
+    assert_eq!(json["records"], 1);
     assert!(json["rows"].is_u64() && json["bytes"].is_u64(), "{json}");
     assert_eq!(place.files(), ["copy.redb", "other.redb", FILE]);
 }

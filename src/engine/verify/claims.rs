@@ -9,7 +9,7 @@ use crate::engine::schema;
 use crate::engine::view::View;
 use crate::error::{ErrorKind, Result};
 
-impl Verification<'_, '_> {
+impl Verification<'_, '_, '_> {
     /// Checks a pool's claims.
     pub(super) fn check_claims(&mut self, view: &View) -> Result<()> {
         let pool = view.state.id;

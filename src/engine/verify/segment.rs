@@ -51,21 +51,33 @@ impl Column {
     }
 }
 
-impl Verification<'_, '_> {
-    /// Checks a segment.
-    pub(super) fn check_segment(&mut self, view: &View, index: usize) -> Result<()> {
+impl Verification<'_, '_, '_> {
+    /// Checks a segment, whose records come after those of `before`. The time of its last record, or that.
+    pub(super) fn check_segment(
+        &mut self,
+        view: &View,
+        index: usize,
+        before: Option<Timestamp>,
+    ) -> Result<Option<Timestamp>> {
         let state = &view.state;
-        let Some(segment) = state.segments.get(index) else { return Ok(()) };
-        let column = self.read_column(view, index, segment)?;
+        let Some(segment) = state.segments.get(index) else { return Ok(before) };
+        let (column, last_time) = self.read_column(view, index, segment, before)?;
         self.check_fingerprints(view, index, segment, &column)?;
         self.check_times(segment, &column)?;
         self.check_filter(view, segment, &column)?;
         self.check_deleted(view, segment, &column);
-        self.check_postings(view, index, column)
+        self.check_postings(view, index, column)?;
+        Ok(last_time)
     }
 
     /// Reads a segment's records, and checks what holds for them alone.
-    fn read_column(&mut self, view: &View, index: usize, segment: &SegmentState) -> Result<Column> {
+    fn read_column(
+        &mut self,
+        view: &View,
+        index: usize,
+        segment: &SegmentState,
+        mut last_time: Option<Timestamp>,
+    ) -> Result<(Column, Option<Timestamp>)> {
         let state = &view.state;
         let pool = state.id;
         let names = SegmentTables::new(pool, segment.number);
@@ -83,14 +95,14 @@ impl Verification<'_, '_> {
             if len > segment.slot(state.watermark) {
                 self.findings.add(Some(pool), &column.names.records, "", "the segment's records are missing");
             }
-            return Ok(column);
+            return Ok((column, last_time));
         };
         // Below the watermark records may be gone; from there on none.
         let first = table.first().storage()?.map_or(len, |(slot, _)| slot.value());
         column.stored = first.min(segment.slot(state.watermark)).min(len)..len;
         let mut origins: BTreeMap<Slot, Option<Arc<Origin>>> = BTreeMap::new();
         let mut expected = column.stored.start;
-        let mut last_time = None;
+        let mut untold = 0;
         for row in table.range::<u32>(..).storage()? {
             let (slot, row) = row.storage()?;
             let slot = slot.value();
@@ -99,7 +111,7 @@ impl Verification<'_, '_> {
                 self.findings.add(Some(pool), &column.names.records, slot.to_string(), text);
                 break;
             }
-            self.report_gap(&column, expected..slot, state.id, segment, view);
+            self.report_gap(&column, expected..slot, segment, view);
             column.fingerprints.resize((slot - column.stored.start) as usize, None);
             expected = slot + 1;
             let stored = match record::decode(slot, segment.base_time, row.value()) {
@@ -129,29 +141,23 @@ impl Verification<'_, '_> {
             if slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
                 column.block_times.insert(slot / schema::TIME_BLOCK_SLOTS, stored.created_at);
             }
-            if u64::from(slot).is_multiple_of(TICK_RECORDS) {
-                self.tick(0)?;
+            untold += 1;
+            if untold == TICK_RECORDS {
+                self.tick(std::mem::take(&mut untold))?;
             }
         }
-        self.report_gap(&column, expected..len, state.id, segment, view);
+        self.report_gap(&column, expected..len, segment, view);
         column.fingerprints.resize(column.stored.len(), None);
-        self.tick(column.fingerprints.iter().flatten().count() as u64)?;
-        Ok(column)
+        self.tick(untold)?;
+        Ok((column, last_time))
     }
 
     /// Records that should be stored are not: those below the watermark may be gone.
-    fn report_gap(
-        &mut self,
-        column: &Column,
-        slots: Range<Slot>,
-        pool: PoolId,
-        segment: &SegmentState,
-        view: &View,
-    ) {
+    fn report_gap(&mut self, column: &Column, slots: Range<Slot>, segment: &SegmentState, view: &View) {
         let gone = slots.start.max(segment.slot(view.state.watermark))..slots.end;
         if !gone.is_empty() {
             let key = format!("{} to {}", gone.start, gone.end - 1);
-            self.findings.add(Some(pool), &column.names.records, key, "the records are missing");
+            self.findings.add(Some(column.pool), &column.names.records, key, "the records are missing");
         }
     }
 
@@ -267,6 +273,10 @@ impl Verification<'_, '_> {
             self.findings.add(Some(pool), "times", key_of(pool, segment, *block), reason);
         }
         let blocks = column.stored.end.div_ceil(schema::TIME_BLOCK_SLOTS);
+        let in_order = times.values().is_sorted();
+        if !in_order {
+            self.findings.add(Some(pool), "times", key_of(pool, segment, 0), "the times are out of order");
+        }
         for block in times.keys().filter(|block| **block >= blocks) {
             let text = format!("the segment has {blocks} blocks");
             self.findings.add(Some(pool), "times", key_of(pool, segment, *block), text);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use redb::{Key, ReadableTable, TableDefinition, Value};
+use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value};
 
 use super::Verification;
 use crate::engine::any_table::AnyTable;
@@ -10,7 +10,7 @@ use crate::engine::codec;
 use crate::engine::failure::StorageResult;
 use crate::engine::schema::{self, RegistryTable, SegmentNumber, SegmentTables};
 use crate::engine::view::Snapshot;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId};
 use crate::model::RegisteredId;
 
@@ -85,20 +85,25 @@ fn owners<K, V, O>(
 where
     K: Key + for<'k> Value<SelfType<'k> = K> + Copy + 'static,
     V: Value + 'static,
-    O: Copy,
+    O: Copy + PartialOrd,
 {
-    let mut owners = Vec::new();
+    let mut owners: Vec<O> = Vec::new();
+    let name = table.name().to_owned();
     let Some(table) = snapshot.table(table)? else { return Ok(owners) };
     let mut rest = (std::ops::Bound::Included(start), std::ops::Bound::Unbounded);
     loop {
         let Some(row) = table.range::<K>(rest).storage()?.next() else { return Ok(owners) };
         let owner = owner_of(row.storage()?.0.value());
+        // In a damaged table rows may be out of order: it must not be walked for ever.
+        if owners.last().is_some_and(|last| *last >= owner) {
+            return Err(Error::corrupt(format!("the rows of table {name:?} are out of order")));
+        }
         owners.push(owner);
         rest.0 = std::ops::Bound::Excluded(behind(owner));
     }
 }
 
-impl Verification<'_, '_> {
+impl Verification<'_, '_, '_> {
     pub(super) fn check_strays(&mut self, segments: &Segments) -> Result<()> {
         for stray in find_strays(&self.snapshot, segments)? {
             match stray {
