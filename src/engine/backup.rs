@@ -27,6 +27,8 @@ use crate::model::{BackupReport, Progress};
 
 /// After so many rows a run looks up: is it stopped, is the store closed?
 const TICK_ROWS: u64 = 16_384;
+/// A small file has grown ahead of its rows: by a quarter at a million records. One of 10 M became no shorter, in 0.5 s.
+const COMPACT_BELOW_BYTES: u64 = 256 << 20;
 /// How often the observer hears of it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The copy is written in order and never read.
@@ -136,8 +138,9 @@ fn copy(source: &Source, path: &Path, watch: &mut Watch<'_>) -> Result<(u64, u64
     })?;
     watch.tell(Progress::new(total, total), &source.reader)?;
     txn.commit().map_err(not_written)?;
-    // The file grew ahead of its rows.
-    copy.compact().map_err(not_written)?;
+    if fs::metadata(path).is_ok_and(|file| file.len() < COMPACT_BELOW_BYTES) {
+        copy.compact().map_err(not_written)?;
+    }
     copy.close().map_err(not_written)?;
     Ok((record_rows, total))
 }
