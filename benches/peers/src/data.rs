@@ -21,13 +21,26 @@ const RUN_INTERVAL: Duration = Duration::from_millis(1);
 /// The name of the one pool.
 pub(crate) const POOL: &str = "bench";
 
-/// So many records, a thousand to a run.
+/// So many records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Size(usize);
+
+/// What the records are like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Size {
-    /// 1,000,000: one segment of the store.
-    OneMillion,
-    /// 10,000,000: ten segments.
-    TenMillion,
+pub(crate) enum Kind {
+    /// Random values, a thousand to a run.
+    Random,
+    /// Values numbered in the order in which they come, a thousand to a run.
+    Sequential,
+    /// Random values, each of a run of its own.
+    RunPerRecord,
+}
+
+/// The records that a file is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DataSet {
+    pub(crate) kind: Kind,
+    pub(crate) size: Size,
 }
 
 /// What one run tracked.
@@ -40,40 +53,111 @@ pub(crate) struct Run {
 }
 
 impl Size {
-    pub(crate) const ALL: [Self; 2] = [Self::OneMillion, Self::TenMillion];
+    /// What the growth is measured at; 1M is one segment of the store.
+    pub(crate) const ALL: [Self; 8] = [
+        Self(10_000),
+        Self(30_000),
+        Self(100_000),
+        Self(300_000),
+        Self::ONE_MILLION,
+        Self(3_000_000),
+        Self::TEN_MILLION,
+        Self(30_000_000),
+    ];
+    pub(crate) const ONE_MILLION: Self = Self(1_000_000);
+    /// Ten segments.
+    pub(crate) const TEN_MILLION: Self = Self(10_000_000);
 
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::OneMillion => "1M",
-            Self::TenMillion => "10M",
+        match self.0 {
+            10_000 => "10K",
+            30_000 => "30K",
+            100_000 => "100K",
+            300_000 => "300K",
+            1_000_000 => "1M",
+            3_000_000 => "3M",
+            10_000_000 => "10M",
+            _ => "30M",
         }
     }
 
     pub(crate) fn records(self) -> usize {
-        match self {
-            Self::OneMillion => 1_000_000,
-            Self::TenMillion => 10_000_000,
-        }
+        self.0
     }
 
     pub(crate) fn run_count(self) -> usize {
         self.records() / RUN_RECORDS
     }
 
-    /// All runs, oldest first. The first record of the first run gets the id 1.
+    /// All runs of a thousand random values, oldest first. The first record of the first run gets the id 1.
     pub(crate) fn runs(self) -> impl Iterator<Item = Run> {
-        let mut rows = Rows::stored(Shape::Random);
-        (0..self.run_count()).map(move |number| {
-            let rows = rows.by_ref().take(RUN_RECORDS).collect();
-            Run { number, time: time_of(number), rows }
-        })
+        self.random().runs()
+    }
+
+    pub(crate) fn random(self) -> DataSet {
+        DataSet { kind: Kind::Random, size: self }
     }
 
     /// So many values, spread over all records.
     pub(crate) fn some_values(self, count: usize) -> Vec<String> {
-        let apart = self.records() / count;
-        let rows = Rows::stored(Shape::Random).take(self.records());
-        rows.skip(apart / 2).step_by(apart).map(|row| row.value).take(count).collect()
+        self.random().some_rows(count).into_iter().map(|row| row.value).collect()
+    }
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Random, Self::Sequential, Self::RunPerRecord];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random values",
+            Self::Sequential => "sequential values",
+            Self::RunPerRecord => "one run per record",
+        }
+    }
+
+    fn shape(self) -> Shape {
+        match self {
+            Self::Random | Self::RunPerRecord => Shape::Random,
+            Self::Sequential => Shape::Sequential,
+        }
+    }
+
+    /// Rows that no file has.
+    pub(crate) fn fresh_rows(self) -> Rows {
+        Rows::fresh(self.shape())
+    }
+
+    fn run_records(self) -> usize {
+        match self {
+            Self::Random | Self::Sequential => RUN_RECORDS,
+            Self::RunPerRecord => 1,
+        }
+    }
+}
+
+impl DataSet {
+    /// All rows, in the order of their ids.
+    pub(crate) fn rows(self) -> impl Iterator<Item = Row> {
+        Rows::stored(self.kind.shape()).take(self.size.records())
+    }
+
+    pub(crate) fn run_count(self) -> usize {
+        self.size.records() / self.kind.run_records()
+    }
+
+    /// All runs, oldest first.
+    pub(crate) fn runs(self) -> impl Iterator<Item = Run> {
+        let mut rows = self.rows();
+        (0..self.run_count()).map(move |number| {
+            let rows = rows.by_ref().take(self.kind.run_records()).collect();
+            Run { number, time: time_of(number), rows }
+        })
+    }
+
+    /// So many rows, spread over all of them; fewer if there are fewer.
+    pub(crate) fn some_rows(self, count: usize) -> Vec<Row> {
+        let apart = (self.size.records() / count).max(1);
+        self.rows().skip(apart / 2).step_by(apart).take(count).collect()
     }
 }
 

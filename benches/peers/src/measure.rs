@@ -1,4 +1,4 @@
-//! Timing and printing: medians over alternating runs of the contenders, as Markdown tables.
+//! Timing: alternating runs of the contenders, and what came of them.
 //!
 //! Always holds: in each round every contender runs once, in turn the first and the last to go, so that a machine
 //! that becomes slower or faster meanwhile does so for all of them. Whether they answer alike is the group's to check.
@@ -17,24 +17,68 @@ const RUN_AIM: Duration = Duration::from_millis(20);
 /// The most calls of a run.
 const RUN_CALLS_MAX: usize = 10_000;
 
-/// One engine's way to do the work of a row.
+/// How many rounds of turns there are, where one takes less than [`LONG_ROUND`]; and where it takes longer.
+const TURN_ROUNDS: (usize, usize) = (5, 3);
+const LONG_ROUND: Duration = Duration::from_secs(20);
+
+/// What was measured several times: seconds, bytes, or whatever the row is of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    pub(crate) fn of(samples: impl IntoIterator<Item = f64>) -> Self {
+        let mut samples: Vec<f64> = samples.into_iter().collect();
+        samples.sort_unstable_by(f64::total_cmp);
+        let at = |index: usize| samples.get(index).copied().unwrap_or(f64::NAN);
+        Self { median: at(samples.len() / 2), least: at(0), most: at(samples.len().saturating_sub(1)) }
+    }
+
+    /// What was measured once, or follows from several measurements.
+    pub(crate) fn exactly(value: f64) -> Self {
+        Self { median: value, least: value, most: value }
+    }
+}
+
+/// As exact as a measurement is: exact up to 2^53.
+#[allow(clippy::cast_precision_loss)]
+pub(crate) fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// What some work takes, in seconds.
+pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
+    let start = Instant::now();
+    let done = work()?;
+    Ok((start.elapsed().as_secs_f64(), done))
+}
+
+// ---- Calls ----------------------------------------------------------------------------------------------------
+
+/// One engine's way to do the work of a row, which can be repeated as often as one likes.
 pub(crate) struct Contender<'a> {
     /// The number tells calls apart, for work that is never the same twice.
     call: Box<dyn FnMut(usize) -> Result<()> + 'a>,
     calls: usize,
-    timings: Vec<Duration>,
+    next: usize,
+    runs: Vec<Duration>,
 }
 
 impl<'a> Contender<'a> {
     pub(crate) fn new<T>(mut call: impl FnMut(usize) -> Result<T> + 'a) -> Self {
         let call = move |number| call(number).map(|answer| drop(black_box(answer)));
-        Self { call: Box::new(call), calls: 1, timings: Vec::with_capacity(ROUNDS) }
+        Self { call: Box::new(call), calls: 1, next: 0, runs: Vec::with_capacity(ROUNDS) }
     }
 
     /// How long a call takes, on the average of a run's calls.
     fn run(&mut self) -> Result<Duration> {
+        let numbers = self.next..self.next + self.calls;
+        self.next = numbers.end;
         let start = Instant::now();
-        for number in 0..self.calls {
+        for number in numbers {
             (self.call)(number)?;
         }
         Ok(start.elapsed() / u32::try_from(self.calls)?)
@@ -52,34 +96,21 @@ impl<'a> Contender<'a> {
             self.calls = wanted;
         }
     }
-
-    fn timing(mut self) -> Timing {
-        self.timings.sort_unstable();
-        let at = |index: usize| self.timings.get(index).copied().unwrap_or_default();
-        Timing { median: at(ROUNDS / 2), fastest: at(0), slowest: at(ROUNDS - 1) }
-    }
 }
 
-/// What the runs of one contender took, for a call.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Timing {
-    median: Duration,
-    fastest: Duration,
-    slowest: Duration,
-}
-
-/// Runs the contenders by turns.
-pub(crate) fn alternate<const N: usize>(mut contenders: [Contender<'_>; N]) -> Result<[Timing; N]> {
+/// Runs the contenders by turns; what a call takes.
+pub(crate) fn alternate(mut contenders: Vec<Contender<'_>>) -> Result<Vec<Spread>> {
     contenders.iter_mut().try_for_each(Contender::warm_up)?;
     let mut turns: Vec<&mut Contender<'_>> = contenders.iter_mut().collect();
     for _ in 0..ROUNDS {
         for contender in &mut turns {
             let took = contender.run()?;
-            contender.timings.push(took);
+            contender.runs.push(took);
         }
         turns.reverse();
     }
-    Ok(contenders.map(Contender::timing))
+    let spread = |contender: Contender<'_>| Spread::of(contender.runs.iter().map(Duration::as_secs_f64));
+    Ok(contenders.into_iter().map(spread).collect())
 }
 
 /// The fastest of some ways to do the same: the least of a few alternating runs decides.
@@ -111,67 +142,46 @@ pub(crate) fn fastest<W, T>(ways: impl Iterator<Item = W>, call: impl Fn(&W) -> 
     best.and_then(|index| ways.into_iter().nth(index)).ok_or_else(|| "there is no way to choose from".into())
 }
 
-/// A table of timings: a row for each piece of work, a column for each engine, the store's first.
-#[derive(Debug)]
-pub(crate) struct Table<const N: usize> {
-    engines: [&'static str; N],
-    rows: Vec<(String, [Timing; N])>,
-    notes: Vec<String>,
+// ---- Turns ----------------------------------------------------------------------------------------------------
+
+/// One engine's turn at work that changes something: it prepares, measures and reports by itself.
+pub(crate) struct Turn<'a, T> {
+    take: Box<dyn FnMut() -> Result<T> + 'a>,
+    taken: Vec<T>,
 }
 
-impl<const N: usize> Table<N> {
-    pub(crate) fn new(engines: [&'static str; N]) -> Self {
-        Self { engines, rows: Vec::new(), notes: Vec::new() }
+impl<'a, T> Turn<'a, T> {
+    pub(crate) fn new(take: impl FnMut() -> Result<T> + 'a) -> Self {
+        Self { take: Box::new(take), taken: Vec::new() }
     }
+}
 
-    pub(crate) fn row(&mut self, work: impl Into<String>, timings: [Timing; N]) {
-        self.rows.push((work.into(), timings));
-    }
+/// How often all have their turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rounds {
+    Exactly(usize),
+    /// More often if it is quick.
+    Enough,
+}
 
-    /// A line below the table.
-    pub(crate) fn note(&mut self, note: impl Into<String>) {
-        self.notes.push(note.into());
-    }
-
-    /// To stdout. A rival's ratio is its median by the store's: over 1 the store is faster.
-    pub(crate) fn print(&self, title: &str) {
-        let rivals = self.engines.iter().skip(1);
-        let ratios: Vec<String> = rivals.map(|rival| format!("{rival} / store")).collect();
-        println!("\n### {title}\n");
-        println!("| work | {} | {} |", self.engines.join(" | "), ratios.join(" | "));
-        println!("| --- |{}", " --- |".repeat(self.engines.len() + ratios.len()));
-        for (work, timings) in &self.rows {
-            let Some((own, rivals)) = timings.split_first() else { continue };
-            let ratios: Vec<String> = rivals.iter().map(|rival| ratio(*rival, *own)).collect();
-            println!("| {work} | {} | {} |", timings.map(cell).join(" | "), ratios.join(" | "));
+/// Has all take their turns, round by round. What each measured.
+pub(crate) fn take_turns<T>(rounds: Rounds, mut turns: Vec<Turn<'_, T>>) -> Result<Vec<Vec<T>>> {
+    let mut order: Vec<&mut Turn<'_, T>> = turns.iter_mut().collect();
+    let (mut wanted, mut done) = (1, 0);
+    while done < wanted {
+        let start = Instant::now();
+        for turn in &mut order {
+            let taken = (turn.take)()?;
+            turn.taken.push(taken);
         }
-        println!("\nMedian of {ROUNDS} alternating runs (fastest to slowest).\n");
-        self.notes.iter().for_each(|note| println!("- {note}"));
+        order.reverse();
+        wanted = match rounds {
+            Rounds::Exactly(rounds) => rounds,
+            Rounds::Enough if done > 0 => wanted,
+            Rounds::Enough if start.elapsed() < LONG_ROUND => TURN_ROUNDS.0,
+            Rounds::Enough => TURN_ROUNDS.1,
+        };
+        done += 1;
     }
-}
-
-fn ratio(rival: Timing, own: Timing) -> String {
-    let ratio = rival.median.as_secs_f64() / own.median.as_secs_f64();
-    match ratio {
-        ..10.0 => format!("{ratio:.2}"),
-        ..1_000.0 => format!("{ratio:.0}"),
-        // More digits would say more of the clock than of the engines.
-        _ => "over 1,000".to_owned(),
-    }
-}
-
-fn cell(Timing { median, fastest, slowest }: Timing) -> String {
-    format!("{} ({} to {})", readable(median), readable(fastest), readable(slowest))
-}
-
-/// Three significant digits.
-fn readable(time: Duration) -> String {
-    let micros = time.as_secs_f64() * 1e6;
-    let (number, unit) = if micros >= 1e3 { (micros / 1e3, "ms") } else { (micros, "µs") };
-    let decimals = match number {
-        ..10.0 => 2,
-        ..100.0 => 1,
-        _ => 0,
-    };
-    format!("{number:.decimals$} {unit}")
+    Ok(turns.into_iter().map(|turn| turn.taken).collect())
 }

@@ -10,8 +10,10 @@ use crate::Result;
 use crate::answer::Page;
 use crate::common::{FLOWS, Random, flow, step};
 use crate::data::{Size, run_id, time_of};
-use crate::measure::{Contender, Table, alternate};
+use crate::files::Setting;
+use crate::measure::{Contender, Spread, alternate};
 use crate::query::{Filter, Include, Listing};
+use crate::report::{Report, Unit};
 use crate::sqlite::{Asked, Sqlite};
 use crate::store;
 
@@ -31,25 +33,35 @@ struct Row {
     listings: Vec<Listing>,
 }
 
-/// Measures every row and prints the table.
-pub(crate) fn run(size: Size, directory: &Path) -> Result<()> {
-    let store = store::open(directory, size)?;
-    let [plain, indexed] = Sqlite::open_both(directory, size)?;
-    let engines = Engines { store, plain, indexed };
-    let mut table = Table::new(ENGINES);
+/// Measures every row.
+pub(crate) fn run(Setting { size, directory }: Setting<'_>) -> Result<Report> {
+    let engines = Engines::open(size, directory)?;
+    let mut report = Report::new("listing", format!("Listing, {} records", size.name()));
     for row in rows(size, &engines.store)? {
-        engines.page(&row, &mut table)?;
+        engines.page(&row, &mut report)?;
     }
-    engines.count("total of all", &Filter::default(), &mut table)?;
-    table.print(&format!("Listing, {} records", size.name()));
-    Ok(())
+    engines.count("total of all", &Filter::default(), &mut report)?;
+    Ok(report)
+}
+
+/// A page from the middle by three filters: the store's, and SQLite's with an index for each column.
+pub(crate) fn filtered_page(Setting { size, directory }: Setting<'_>) -> Result<[Spread; 2]> {
+    let Engines { store, plain, .. } = Engines::open(size, directory)?;
+    let listing = middle_page(&store, Listing { per_page: PER_LARGE_PAGE, ..first_page(one_step()) })?;
+    let (own, asked) = (listing.to_store(), plain.fastest_way(&listing)?.ask(&listing));
+    assert_eq!(plain.page(&asked)?, Page::from(&store.records(&own)?));
+    let call = alternate(vec![
+        Contender::new(|_| Ok(store.records(&own)?)),
+        Contender::new(|_| plain.page(&asked)),
+    ])?;
+    <[Spread; 2]>::try_from(call).map_err(|_| "there are two contenders".into())
 }
 
 // ---- Rows -----------------------------------------------------------------------------------------------------
 
 fn rows(size: Size, pool: &Pool) -> Result<Vec<Row>> {
     let deep = |filter| Listing {
-        page: (DEEP_PAGE * size.records() / Size::TenMillion.records()) as u64,
+        page: (DEEP_PAGE * size.records() / Size::TEN_MILLION.records()) as u64,
         ..first_page(filter)
     };
     let step = middle_page(pool, Listing { per_page: PER_LARGE_PAGE, ..first_page(one_step()) })?;
@@ -154,7 +166,13 @@ struct Question {
 }
 
 impl Engines {
-    fn count(&self, name: &str, filter: &Filter, table: &mut Table<3>) -> Result<()> {
+    fn open(size: Size, directory: &Path) -> Result<Self> {
+        let store = store::open(directory, size)?;
+        let [plain, indexed] = Sqlite::open_both(directory, size)?;
+        Ok(Self { store, plain, indexed })
+    }
+
+    fn count(&self, name: &str, filter: &Filter, report: &mut Report) -> Result<()> {
         eprintln!("measuring: {name}");
         let Self { store, plain, indexed } = self;
         let own = filter.to_store();
@@ -163,16 +181,16 @@ impl Engines {
         assert_eq!(plain.count(&plain_count)?, total, "{name}");
         assert_eq!(indexed.count(&indexed_count)?, total, "{name}");
 
-        let timings = alternate([
+        let timings = alternate(vec![
             Contender::new(|_| Ok(store.count(&own)?)),
             Contender::new(|_| plain.count(&plain_count)),
             Contender::new(|_| indexed.count(&indexed_count)),
         ])?;
-        table.row(name, timings);
+        report.row(name, Unit::Time, ENGINES.into_iter().zip(timings));
         Ok(())
     }
 
-    fn page(&self, Row { name, listings }: &Row, table: &mut Table<3>) -> Result<()> {
+    fn page(&self, Row { name, listings }: &Row, report: &mut Report) -> Result<()> {
         eprintln!("measuring: {name}");
         let Self { store, plain, indexed } = self;
         let first = listings.first().ok_or("a row has a listing")?;
@@ -190,13 +208,14 @@ impl Engines {
         }
 
         let nth = |number: usize| questions.get(number % questions.len()).ok_or("a row has a question");
-        let timings = alternate([
+        let timings = alternate(vec![
             Contender::new(|number| Ok(store.records(&nth(number)?.store)?)),
             Contender::new(|number| plain.page(&nth(number)?.plain)),
             Contender::new(|number| indexed.page(&nth(number)?.indexed)),
         ])?;
-        table.row(format!("{name}: {}", place(first, total)), timings);
-        table.note(format!("{name}: SQLite: {plain_way}. With the index: {indexed_way}."));
+        let cells = ENGINES.into_iter().zip(timings);
+        report.row(format!("{name}: {}", place(first, total)), Unit::Time, cells);
+        report.note(format!("{name}: SQLite: {plain_way}. With the index: {indexed_way}."));
         Ok(())
     }
 

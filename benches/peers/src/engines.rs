@@ -1,0 +1,214 @@
+//! The engines that write: what each must be able to do, and which there are.
+//!
+//! Owns: [`Engine`], the few operations that the rows need, and [`EngineKind`]. Always holds: what an engine wrote is
+//! on disk when the call returns, caches are as large as the store's, and nobody reads what another has cached.
+//! [`indexed`] is what a program writes by hand over an engine that has only sorted tables.
+
+mod fjall;
+mod indexed;
+mod lmdb;
+mod redb;
+mod redb_append;
+mod sqlite;
+mod store;
+
+use std::fs::File;
+use std::path::Path;
+
+use datapool_store::{StoreOptions, Timestamp};
+
+use crate::Result;
+use crate::common::Row;
+use crate::data::DataSet;
+
+/// How many bytes of its file an engine keeps in memory. LMDB has no cache of its own, but the system's.
+const CACHE_BYTES: usize = StoreOptions::DEFAULT_CACHE_SIZE;
+
+/// How much of a CSV file is read or written at once, as in the store.
+const CSV_BUFFER_BYTES: usize = 64 << 10;
+
+/// Which runs track a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Runs {
+    /// All rows are of the run of that number.
+    One(usize),
+    /// Each row has a run of its own, the first the one of that number.
+    Each(usize),
+}
+
+/// A handle on an open database. Dropping the last one closes it.
+pub(crate) trait Engine: Send {
+    /// A handle on the same database, for another thread.
+    fn another(&self) -> Result<Box<dyn Engine>>;
+
+    /// Adds the rows of a CSV file, with all indexes, in one step. How many were new.
+    fn import(&mut self, file: &Path) -> Result<u64>;
+
+    /// Adds the runs of a data set to an empty database, as fast as it can.
+    fn load(&mut self, set: DataSet) -> Result<()>;
+
+    /// Adds those rows whose value is not there yet, in one step. How many these were.
+    fn track(&mut self, rows: &[Row], runs: Runs, time: Timestamp) -> Result<usize>;
+
+    fn contains(&mut self, row: &Row) -> Result<bool>;
+
+    /// As of one moment, in order.
+    fn contains_many(&mut self, rows: &[Row]) -> Result<Vec<bool>>;
+
+    fn count(&mut self) -> Result<u64>;
+
+    /// Has what is older go. How much that was.
+    fn expire(&mut self, before: Timestamp) -> Result<u64>;
+
+    /// Gets ready to expire, which is not measured.
+    fn prepare_to_expire(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives the space of what expired back to later writes, where that is a step of its own. How many records' it was.
+    fn give_back(&mut self) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// Writes `value,entity_type_id` of all, oldest first, to a file that is on disk afterwards.
+    fn export(&mut self, file: &Path) -> Result<()>;
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EngineKind {
+    Store,
+    /// The store, asked to leave out what is there already, as the unique keys of the rivals do.
+    StoreSkipping,
+    /// The store when it is told to wait for the disk once for many calls.
+    StoreFlushed,
+    Sqlite,
+    /// Its indexes are made after the rows.
+    SqliteIndexedLater,
+    /// One connection for all threads.
+    SqliteShared,
+    /// Asks for many values in one statement.
+    SqliteJoining,
+    Lmdb,
+    Fjall,
+    Redb,
+    /// Appends records to one table of redb and knows nothing else: what a store over redb cannot be faster than.
+    RedbAppend,
+}
+
+impl EngineKind {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Store,
+        Self::StoreSkipping,
+        Self::StoreFlushed,
+        Self::Sqlite,
+        Self::SqliteIndexedLater,
+        Self::SqliteShared,
+        Self::SqliteJoining,
+        Self::Lmdb,
+        Self::Fjall,
+        Self::Redb,
+        Self::RedbAppend,
+    ];
+    /// The store and its rivals, in their plain form.
+    pub(crate) const PEERS: [Self; 5] = [Self::Store, Self::Sqlite, Self::Lmdb, Self::Fjall, Self::Redb];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Store | Self::StoreFlushed => "store",
+            Self::StoreSkipping => "store, skipping",
+            Self::Sqlite => "SQLite",
+            Self::SqliteIndexedLater => "SQLite, indexes later",
+            Self::SqliteShared => "SQLite, one connection",
+            Self::SqliteJoining => "SQLite, joining",
+            Self::Lmdb => "LMDB",
+            Self::Fjall => "fjall",
+            Self::Redb => "redb",
+            Self::RedbAppend => "redb, append only",
+        }
+    }
+
+    /// The directory of its files, the same for all forms of an engine.
+    pub(crate) fn directory_name(self) -> &'static str {
+        match self {
+            Self::Store | Self::StoreSkipping | Self::StoreFlushed => "store",
+            Self::Sqlite | Self::SqliteIndexedLater | Self::SqliteShared | Self::SqliteJoining => "sqlite",
+            Self::Lmdb => "lmdb",
+            Self::Fjall => "fjall",
+            Self::Redb => "redb",
+            Self::RedbAppend => "redb-append",
+        }
+    }
+
+    /// Opens the database in a directory, or makes it.
+    pub(crate) fn open(self, directory: &Path) -> Result<Box<dyn Engine>> {
+        use self::{store::Store, sqlite::Sqlite};
+        Ok(match self {
+            Self::Store => Box::new(Store::open(directory, store::Form::Plain)?),
+            Self::StoreSkipping => Box::new(Store::open(directory, store::Form::Skipping)?),
+            Self::StoreFlushed => Box::new(Store::open(directory, store::Form::Flushed)?),
+            Self::Sqlite => Box::new(Sqlite::open(directory, sqlite::Form::Plain)?),
+            Self::SqliteIndexedLater => Box::new(Sqlite::open(directory, sqlite::Form::IndexedLater)?),
+            Self::SqliteShared => Box::new(sqlite::Shared::open(directory)?),
+            Self::SqliteJoining => Box::new(Sqlite::open(directory, sqlite::Form::Joining)?),
+            Self::Lmdb => Box::new(lmdb::open(directory)?),
+            Self::Fjall => Box::new(fjall::open(directory)?),
+            Self::Redb => Box::new(redb::open(directory)?),
+            Self::RedbAppend => Box::new(redb_append::RedbAppend::open(directory)?),
+        })
+    }
+
+    /// Makes a database of a data set in an empty directory.
+    pub(crate) fn build(self, directory: &Path, set: DataSet) -> Result<()> {
+        match self {
+            // Loading is of another form than measuring: relaxed, and with the indexes made later.
+            Self::Store | Self::StoreSkipping | Self::StoreFlushed => store::build(directory, set),
+            Self::Sqlite | Self::SqliteIndexedLater | Self::SqliteShared | Self::SqliteJoining => {
+                Sqlite::open(directory, sqlite::Form::IndexedLater)?.load(set)
+            }
+            Self::Lmdb | Self::Fjall | Self::Redb | Self::RedbAppend => self.open(directory)?.load(set),
+        }
+    }
+}
+
+use self::sqlite::Sqlite;
+
+// ---- CSV ------------------------------------------------------------------------------------------------------
+
+/// Hands on the rows of a CSV file: entity types and values.
+fn each_csv_row(file: &Path, mut each: impl FnMut(u32, &str) -> Result<()>) -> Result<()> {
+    let mut csv = csv::ReaderBuilder::new().buffer_capacity(CSV_BUFFER_BYTES).from_path(file)?;
+    let mut record = csv::StringRecord::new();
+    while csv.read_record(&mut record)? {
+        let value = record.get(0).ok_or("a row has a value")?;
+        let entity_type = record.get(1).ok_or("a row has an entity type")?;
+        each(entity_type.parse()?, value)?;
+    }
+    Ok(())
+}
+
+/// Writes a CSV file.
+struct CsvFile {
+    csv: csv::Writer<File>,
+}
+
+impl CsvFile {
+    fn create(file: &Path) -> Result<Self> {
+        let file = File::create(file)?;
+        let mut csv = csv::WriterBuilder::new().buffer_capacity(CSV_BUFFER_BYTES).from_writer(file);
+        csv.write_record(["value", "entity_type_id"])?;
+        Ok(Self { csv })
+    }
+
+    fn push(&mut self, value: &[u8], entity_type: u32) -> Result<()> {
+        self.csv.write_field(value)?;
+        self.csv.write_field(entity_type.to_string())?;
+        Ok(self.csv.write_record(None::<&[u8]>)?)
+    }
+
+    /// Brings the file to disk.
+    fn finish(mut self) -> Result<()> {
+        self.csv.flush()?;
+        Ok(self.csv.get_ref().sync_all()?)
+    }
+}

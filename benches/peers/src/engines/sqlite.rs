@@ -1,0 +1,292 @@
+//! SQLite, as a careful engineer would write to it.
+//!
+//! For speed: WAL; statements prepared once and kept; one transaction a batch or an import, begun as a writer's; indexes
+//! on flow, run and step that leave out records without them; values asked for in the order of their index. A file's
+//! first load does without a journal, makes the indexes afterwards with helper threads, and is synced at its end.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datapool_store::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{CachedStatement, Connection, params_from_iter};
+
+use super::{CACHE_BYTES, CsvFile, Engine, Runs, each_csv_row};
+use crate::Result;
+use crate::common::{Row, flow, step};
+use crate::data::{DataSet, Run, run_id, time_of};
+
+/// How long a writer waits for the others.
+const BUSY_TIMEOUT: Duration = Duration::from_mins(2);
+/// How many prepared statements are kept.
+const STATEMENTS_KEPT: usize = 32;
+
+const TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS record (
+        id INTEGER PRIMARY KEY, pool INTEGER NOT NULL, entity_type INTEGER NOT NULL, value TEXT NOT NULL,
+        flow TEXT, run TEXT, step TEXT, created_at INTEGER NOT NULL);";
+const INDEXES: &str = "
+    CREATE UNIQUE INDEX IF NOT EXISTS record_by_key ON record (pool, entity_type, value);
+    CREATE INDEX IF NOT EXISTS record_by_flow ON record (flow) WHERE flow IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS record_by_run ON record (run) WHERE run IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS record_by_step ON record (step) WHERE step IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS record_by_entity_type ON record (entity_type);
+    CREATE INDEX IF NOT EXISTS record_by_time ON record (created_at);";
+
+const INSERT: &str = "
+    INSERT INTO record (pool, entity_type, value, flow, run, step, created_at) VALUES (1, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO NOTHING";
+const CONTAINS: &str = "SELECT 1 FROM record WHERE pool = 1 AND entity_type = ? AND value = ?";
+
+/// What is asked of SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// All indexes are there from the beginning.
+    Plain,
+    /// The first load makes them at its end. Only for an empty file, whose loss in a crash is none.
+    IndexedLater,
+    /// Asks for many values in one statement.
+    Joining,
+}
+
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    connection: Connection,
+    path: PathBuf,
+    form: Form,
+}
+
+impl Sqlite {
+    pub(super) fn open(directory: &Path, form: Form) -> Result<Self> {
+        let path = directory.join("pools.sqlite");
+        let connection = Connection::open(&path)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.execute_batch(&format!(
+            "PRAGMA synchronous = FULL; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA threads = 2; \
+             PRAGMA cache_size = -{};",
+            CACHE_BYTES / 1_024
+        ))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        let this = Self { connection, path, form };
+        if form == Form::IndexedLater {
+            this.connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
+            this.connection.execute_batch(TABLE)?;
+        } else {
+            this.connection.execute_batch("PRAGMA journal_mode = WAL;")?;
+            this.connection.execute_batch(TABLE)?;
+            this.connection.execute_batch(INDEXES)?;
+        }
+        Ok(this)
+    }
+
+    fn statement(&self, sql: &str) -> Result<CachedStatement<'_>> {
+        Ok(self.connection.prepare_cached(sql)?)
+    }
+
+    fn run(&self, sql: &str) -> Result<()> {
+        self.statement(sql)?.execute(())?;
+        Ok(())
+    }
+
+    /// One transaction. Whoever fails ends the program, and the transaction with it.
+    fn transaction<T>(&self, begin: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.run(begin)?;
+        let done = work()?;
+        self.run("COMMIT")?;
+        Ok(done)
+    }
+
+    /// One transaction that adds rows, and what the form does at its end.
+    fn add(&self, work: impl FnOnce(&mut CachedStatement<'_>) -> Result<u64>) -> Result<u64> {
+        let insert = || work(&mut self.statement(INSERT)?);
+        let new = self.transaction("BEGIN IMMEDIATE", insert)?;
+        if self.form == Form::IndexedLater {
+            // Fails if a value came twice: a program that cannot rule that out has to look for it here.
+            self.connection.execute_batch(INDEXES)?;
+            File::open(&self.path)?.sync_all()?;
+        }
+        Ok(new)
+    }
+
+    fn contains_each(&self, rows: &[Row]) -> Result<Vec<bool>> {
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_unstable_by_key(|index| rows.get(*index).map(|row| (row.entity_type, &row.value)));
+        let mut found = vec![false; rows.len()];
+        self.transaction("BEGIN", || {
+            let mut contains = self.statement(CONTAINS)?;
+            for index in order {
+                if let (Some(row), Some(found)) = (rows.get(index), found.get_mut(index)) {
+                    *found = contains.exists((row.entity_type, &row.value))?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// All in one statement. It has at most 32,766 parameters, two for each value.
+    fn contains_joining(&self, rows: &[Row]) -> Result<Vec<bool>> {
+        let mut sql = "WITH asked(number, entity_type, value) AS (VALUES ".to_owned();
+        for number in 0..rows.len() {
+            write!(sql, "{}({number},?,?)", if number == 0 { "" } else { "," })?;
+        }
+        sql.push_str(
+            ") SELECT number FROM asked CROSS JOIN record \
+             ON record.pool = 1 AND record.entity_type = asked.entity_type AND record.value = asked.value",
+        );
+        let mut statement = self.statement(&sql)?;
+        let parameters = rows.iter().flat_map(|row| -> [&dyn rusqlite::ToSql; 2] { [&row.entity_type, &row.value] });
+        let mut found = vec![false; rows.len()];
+        let mut numbers = statement.query(params_from_iter(parameters))?;
+        while let Some(row) = numbers.next()? {
+            if let Some(found) = found.get_mut(usize::try_from(row.get::<_, i64>(0)?)?) {
+                *found = true;
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Engine for Sqlite {
+    fn another(&self) -> Result<Box<dyn Engine>> {
+        let directory = self.path.parent().ok_or("the file lies in a directory")?;
+        Ok(Box::new(Self::open(directory, self.form)?))
+    }
+
+    fn import(&mut self, file: &Path) -> Result<u64> {
+        let now = time_of(0).as_micros();
+        self.add(|insert| {
+            let mut new = 0;
+            each_csv_row(file, |entity_type, value| {
+                let none = None::<&str>;
+                new += insert.execute((entity_type, value, none, none, none, now))? as u64;
+                Ok(())
+            })?;
+            Ok(new)
+        })
+    }
+
+    fn load(&mut self, set: DataSet) -> Result<()> {
+        self.add(|insert| {
+            let mut new = 0;
+            for Run { number, time, rows } in set.runs() {
+                let (flow, run, step) = (flow(number), run_id(number), step(number));
+                for row in rows {
+                    let row = (row.entity_type, &row.value, &flow, &run, &step, time.as_micros());
+                    new += insert.execute(row)? as u64;
+                }
+            }
+            Ok(new)
+        })?;
+        // Leaves a file as one that was always in this mode.
+        self.connection.execute_batch("PRAGMA journal_mode = WAL;")?;
+        Ok(())
+    }
+
+    fn track(&mut self, rows: &[Row], runs: Runs, time: Timestamp) -> Result<usize> {
+        let time = time.as_micros();
+        self.transaction("BEGIN IMMEDIATE", || {
+            let mut insert = self.statement(INSERT)?;
+            let mut new = 0;
+            let (mut number, one) = match runs {
+                Runs::One(run) => (run, Some((flow(run), run_id(run), step(run)))),
+                Runs::Each(first) => (first, None),
+            };
+            for Row { entity_type, value } in rows {
+                new += if let Some((flow, run, step)) = &one {
+                    insert.execute((entity_type, value, flow, run, step, time))?
+                } else {
+                    insert.execute((entity_type, value, flow(number), run_id(number), step(number), time))?
+                };
+                number += 1;
+            }
+            Ok(new)
+        })
+    }
+
+    fn contains(&mut self, row: &Row) -> Result<bool> {
+        Ok(self.statement(CONTAINS)?.exists((row.entity_type, &row.value))?)
+    }
+
+    fn contains_many(&mut self, rows: &[Row]) -> Result<Vec<bool>> {
+        match self.form {
+            Form::Plain | Form::IndexedLater => self.contains_each(rows),
+            Form::Joining => self.contains_joining(rows),
+        }
+    }
+
+    fn count(&mut self) -> Result<u64> {
+        let count: i64 = self.statement("SELECT count(*) FROM record")?.query_row((), |row| row.get(0))?;
+        Ok(u64::try_from(count)?)
+    }
+
+    fn expire(&mut self, before: Timestamp) -> Result<u64> {
+        self.transaction("BEGIN IMMEDIATE", || {
+            let mut delete = self.statement("DELETE FROM record WHERE created_at < ?")?;
+            Ok(delete.execute([before.as_micros()])? as u64)
+        })
+    }
+
+    fn export(&mut self, file: &Path) -> Result<()> {
+        let mut csv = CsvFile::create(file)?;
+        let mut statement = self.statement("SELECT value, entity_type FROM record ORDER BY id")?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let value = row.get_ref(0)?;
+            let value = value.as_bytes().map_err(|_| format!("a value is {}, not {}", value.data_type(), Type::Text))?;
+            csv.push(value, row.get(1)?)?;
+        }
+        csv.finish()
+    }
+}
+
+/// One connection for all threads, behind a lock: nobody waits in SQLite's own way, by sleeping.
+#[derive(Debug, Clone)]
+pub(super) struct Shared(Arc<parking_lot::Mutex<Sqlite>>);
+
+impl Shared {
+    pub(super) fn open(directory: &Path) -> Result<Self> {
+        Ok(Self(Arc::new(parking_lot::Mutex::new(Sqlite::open(directory, Form::Plain)?))))
+    }
+}
+
+impl Engine for Shared {
+    fn another(&self) -> Result<Box<dyn Engine>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn import(&mut self, file: &Path) -> Result<u64> {
+        self.0.lock().import(file)
+    }
+
+    fn load(&mut self, set: DataSet) -> Result<()> {
+        self.0.lock().load(set)
+    }
+
+    fn track(&mut self, rows: &[Row], runs: Runs, time: Timestamp) -> Result<usize> {
+        self.0.lock().track(rows, runs, time)
+    }
+
+    fn contains(&mut self, row: &Row) -> Result<bool> {
+        self.0.lock().contains(row)
+    }
+
+    fn contains_many(&mut self, rows: &[Row]) -> Result<Vec<bool>> {
+        self.0.lock().contains_many(rows)
+    }
+
+    fn count(&mut self) -> Result<u64> {
+        self.0.lock().count()
+    }
+
+    fn expire(&mut self, before: Timestamp) -> Result<u64> {
+        self.0.lock().expire(before)
+    }
+
+    fn export(&mut self, file: &Path) -> Result<()> {
+        self.0.lock().export(file)
+    }
+}

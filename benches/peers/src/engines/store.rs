@@ -1,0 +1,137 @@
+//! datapool-store, through its public face.
+//!
+//! For speed: nothing but its defaults. What differs between the forms is what the caller asks of it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use datapool_store::{
+    DataPoolStore, Durability, ExportOptions, ImportOptions, Key, ManualClock, Mode, OnDuplicate, Pool,
+    PoolUpdate, RecordFilter, StoreOptions, Timestamp,
+};
+
+use super::{Engine, Runs};
+use crate::Result;
+use crate::common::{Row, origin};
+use crate::data::{DataSet, POOL, Run, time_of};
+
+/// How long a pool keeps its records once it expires any.
+const RETENTION: Duration = Duration::from_hours(24 * 365);
+
+/// What is asked of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Durable on return; an import adds each row.
+    Plain,
+    /// As plain; an import leaves out what is there.
+    Skipping,
+    /// Calls return before they are durable, and a batch is flushed at its end. A call has one origin: rows of many
+    /// runs are many calls.
+    Flushed,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    form: Form,
+    store: DataPoolStore,
+    pool: Pool,
+    clock: ManualClock,
+}
+
+impl Store {
+    pub(super) fn open(directory: &Path, form: Form) -> Result<Self> {
+        let durability = match form {
+            Form::Plain | Form::Skipping => Durability::Immediate,
+            // Flushed by hand, long before.
+            Form::Flushed => Durability::Relaxed { flush_every: Duration::from_hours(24) },
+        };
+        Self::open_with(directory, form, durability)
+    }
+
+    fn open_with(directory: &Path, form: Form, durability: Durability) -> Result<Self> {
+        let clock = ManualClock::starting_at(time_of(0));
+        let options =
+            StoreOptions::new().durability(durability).hash_key(*b"a bench hash key").clock(clock.clone());
+        let store = options.open(directory.join("pools.redb"))?;
+        let pool = store.get_or_create_pool(POOL)?;
+        Ok(Self { form, store, pool, clock })
+    }
+}
+
+/// The store is relaxed, so that building it is quick; reading is the same.
+pub(super) fn build(directory: &Path, set: DataSet) -> Result<()> {
+    let durability = Durability::Relaxed { flush_every: Duration::from_millis(500) };
+    let mut store = Store::open_with(directory, Form::Plain, durability)?;
+    store.load(set)?;
+    Ok(store.store.close()?)
+}
+
+impl Engine for Store {
+    fn another(&self) -> Result<Box<dyn Engine>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn import(&mut self, file: &Path) -> Result<u64> {
+        let policy = if self.form == Form::Skipping { OnDuplicate::Skip } else { OnDuplicate::Add };
+        Ok(self.pool.import_csv_path(file, &ImportOptions::new().on_duplicate(policy))?.added)
+    }
+
+    fn load(&mut self, set: DataSet) -> Result<()> {
+        for Run { number, time, rows } in set.runs() {
+            let new = self.track(&rows, Runs::One(number), time)?;
+            assert_eq!(new, rows.len(), "run {number} has a value that another one had before");
+        }
+        Ok(self.store.flush()?)
+    }
+
+    fn track(&mut self, rows: &[Row], runs: Runs, time: Timestamp) -> Result<usize> {
+        self.clock.set(time);
+        let dedupe = |rows, run| self.pool.dedupe(Mode::FilterAndTrack, rows, Row::key, &origin(run));
+        match runs {
+            Runs::One(run) => Ok(dedupe(rows, run)?.new_count()),
+            Runs::Each(first) => {
+                let mut new = 0;
+                for (run, row) in (first..).zip(rows.chunks(1)) {
+                    new += dedupe(row, run)?.new_count();
+                }
+                self.store.flush()?;
+                Ok(new)
+            }
+        }
+    }
+
+    fn contains(&mut self, row: &Row) -> Result<bool> {
+        Ok(self.pool.contains(row.key())?)
+    }
+
+    fn contains_many(&mut self, rows: &[Row]) -> Result<Vec<bool>> {
+        let keys: Vec<Key<'_>> = rows.iter().map(Row::key).collect();
+        Ok(self.pool.contains_many(&keys)?)
+    }
+
+    fn count(&mut self) -> Result<u64> {
+        Ok(self.pool.count(&RecordFilter::new())?)
+    }
+
+    fn expire(&mut self, before: Timestamp) -> Result<u64> {
+        let count = self.count()?;
+        // What is as old as the retention is expired.
+        let last = Timestamp::from_micros(before.as_micros() - 1);
+        self.clock.set(last.saturating_add(RETENTION));
+        Ok(count - self.count()?)
+    }
+
+    fn prepare_to_expire(&mut self) -> Result<()> {
+        self.store.update_pool(self.pool.id(), PoolUpdate::new().retention(RETENTION))?;
+        Ok(())
+    }
+
+    fn give_back(&mut self) -> Result<u64> {
+        Ok(self.pool.prune()?.records)
+    }
+
+    fn export(&mut self, file: &Path) -> Result<()> {
+        self.pool.export_csv_path(file, &ExportOptions::new())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! The files that are measured: bases that are built once, copies that may be changed, and what they take on disk.
+//!
+//! Always holds: a base gets its name when it is complete, so that a build that was cut off is never taken for one;
+//! and before a copy is measured it is on disk, so that the system does not write it meanwhile.
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use crate::Result;
+use crate::data::{DataSet, Size};
+use crate::engines::{Engine, EngineKind};
+
+/// Bytes of what file systems count in.
+const BLOCK_BYTES: u64 = 512;
+
+/// Where a run works, and with how much.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting<'a> {
+    pub(crate) size: Size,
+    pub(crate) directory: &'a Path,
+}
+
+/// A copy of a base, open. Closed, then removed, when it is dropped.
+pub(crate) struct Copy {
+    pub(crate) kind: EngineKind,
+    pub(crate) engine: Box<dyn Engine>,
+    _directory: TempDir,
+}
+
+impl Setting<'_> {
+    /// An empty directory, removed when it is dropped.
+    pub(crate) fn scratch(&self) -> Result<TempDir> {
+        Ok(tempfile::Builder::new().prefix("scratch-").tempdir_in(self.directory)?)
+    }
+
+    /// The directory of an engine's database of random values, with all records: the one that is there, or a new one.
+    pub(crate) fn base(&self, kind: EngineKind) -> Result<PathBuf> {
+        let set = self.size.random();
+        let path = self.directory.join(format!("{}-{}-base", kind.directory_name(), set.size.name()));
+        if path.exists() {
+            return Ok(path);
+        }
+        let scratch = self.scratch()?;
+        build(kind, set, scratch.path())?;
+        fs::rename(scratch.path(), &path)?;
+        Ok(path)
+    }
+
+    /// An open database of random values that may be changed.
+    pub(crate) fn copy(&self, kind: EngineKind) -> Result<Copy> {
+        let (base, directory) = (self.base(kind)?, self.scratch()?);
+        copy_directory(&base, directory.path())?;
+        Copy::open(kind, directory)
+    }
+
+    /// An open database of any data set that may be changed.
+    pub(crate) fn fresh(&self, kind: EngineKind, set: DataSet) -> Result<Copy> {
+        if set == self.size.random() {
+            return self.copy(kind);
+        }
+        let directory = self.scratch()?;
+        build(kind, set, directory.path())?;
+        Copy::open(kind, directory)
+    }
+
+    /// A CSV file of random values.
+    pub(crate) fn csv(&self) -> Result<PathBuf> {
+        let path = self.directory.join(format!("{}.csv", self.size.name()));
+        if path.exists() {
+            return Ok(path);
+        }
+        let mut file = BufWriter::new(tempfile::NamedTempFile::new_in(self.directory)?);
+        writeln!(file, "value,entity_type_id")?;
+        for row in self.size.random().rows() {
+            writeln!(file, "{},{}", row.value, row.entity_type)?;
+        }
+        file.into_inner()?.persist(&path)?;
+        Ok(path)
+    }
+}
+
+impl Copy {
+    fn open(kind: EngineKind, directory: TempDir) -> Result<Self> {
+        settle();
+        Ok(Self { kind, engine: kind.open(directory.path())?, _directory: directory })
+    }
+}
+
+fn build(kind: EngineKind, set: DataSet, directory: &Path) -> Result<()> {
+    let start = Instant::now();
+    kind.build(directory, set)?;
+    let megabytes = disk_bytes(directory)? / 1_000_000;
+    let (name, size, what) = (kind.name(), set.size.name(), set.kind.name());
+    eprintln!("built {name}, {size} {what} in {:.1?}: {megabytes} MB", start.elapsed());
+    Ok(())
+}
+
+fn copy_directory(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&to)?;
+            copy_directory(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
+/// What files take on disk, which is less than their length where they have holes.
+pub(crate) fn disk_bytes(path: &Path) -> Result<u64> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok(metadata.blocks() * BLOCK_BYTES);
+    }
+    fs::read_dir(path)?.map(|entry| disk_bytes(&entry?.path())).sum()
+}
+
+/// Waits until the disk has nothing to do, so that what was written before is not paid for by who comes next.
+pub(crate) fn settle() {
+    // Only a courtesy: without the command the runs are noisier, and no less fair.
+    _ = Command::new("sync").status();
+}

@@ -1,0 +1,116 @@
+//! The groups of rows: which there are, and how each is run.
+
+mod batch;
+mod check;
+mod expire;
+mod export;
+mod growth;
+mod import;
+mod listing;
+mod open;
+mod single;
+
+pub(crate) use export::SQLITE_COMMAND;
+pub(crate) use growth::{OPERATIONS, Point};
+pub(crate) use import::run_once;
+
+use datapool_store::Timestamp;
+
+use crate::Result;
+use crate::common::{Random, Row};
+use crate::data::{DataSet, time_of};
+use crate::engines::Engine;
+use crate::files::Setting;
+use crate::report::Report;
+
+/// Rows that are measured together, over the same files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    Import,
+    Batch,
+    Single,
+    Check,
+    Expire,
+    Export,
+    Open,
+    Listing,
+    Growth,
+}
+
+impl Group {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Import,
+        Self::Batch,
+        Self::Single,
+        Self::Check,
+        Self::Expire,
+        Self::Export,
+        Self::Open,
+        Self::Listing,
+        Self::Growth,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Import => "import",
+            Self::Batch => "batch",
+            Self::Single => "single",
+            Self::Check => "check",
+            Self::Expire => "expire",
+            Self::Export => "export",
+            Self::Open => "open",
+            Self::Listing => "listing",
+            Self::Growth => "growth",
+        }
+    }
+
+    /// What was measured, and of the growth how it goes on.
+    pub(crate) fn run(self, setting: Setting<'_>) -> Result<(Report, Vec<Point>)> {
+        let report = match self {
+            Self::Import => import::run(setting),
+            Self::Batch => batch::run(setting),
+            Self::Single => single::run(setting),
+            Self::Check => check::run(setting),
+            Self::Expire => expire::run(setting),
+            Self::Export => export::run(setting),
+            Self::Open => open::run(setting),
+            Self::Listing => listing::run(setting),
+            Self::Growth => return growth::run(setting),
+        };
+        Ok((report?, Vec::new()))
+    }
+}
+
+// ---- What several groups need ---------------------------------------------------------------------------------
+
+/// The most rows that are asked for in turn: many more than a cache has room for, each from another page.
+const ASKED_MAX: usize = 200_000;
+
+/// Rows to ask for, in an order that has nothing to do with where they lie: some that are there, some that are not.
+fn asked(set: DataSet) -> [Vec<Row>; 2] {
+    let mut present = set.some_rows(ASKED_MAX.min(set.size.records()));
+    Random(3).shuffle(&mut present);
+    // As many as are there, so that both are looked for in the same memory.
+    let absent = set.kind.fresh_rows().take(present.len()).collect();
+    [present, absent]
+}
+
+/// Checks that an engine has all rows of a data set, and no others.
+fn check_contents(name: &str, engine: &mut dyn Engine, set: DataSet) -> Result<()> {
+    assert_eq!(engine.count()?, set.size.records() as u64, "{name}");
+    let [mut rows, absent] = asked(set);
+    rows.truncate(500);
+    let present = rows.len();
+    rows.extend(absent.into_iter().take(500));
+    let expected: Vec<bool> = (0..rows.len()).map(|index| index < present).collect();
+    assert_eq!(engine.contains_many(&rows)?, expected, "{name}");
+    for (row, expected) in rows.iter().zip(expected) {
+        assert_eq!(engine.contains(row)?, expected, "{name}: {row:?}");
+    }
+    Ok(())
+}
+
+/// When a run that comes after a data set's tracks its records.
+fn time_after(set: DataSet, run: usize) -> Timestamp {
+    time_of(set.run_count() + run)
+}

@@ -1,0 +1,130 @@
+//! The rows of the group `batch`: batches of 1,000 new values into a pool that is large already.
+//!
+//! Always holds: all engines get the same batches. What a median hides, since the store puts some of its work off, the
+//! mean has.
+
+use crate::Result;
+use crate::common::{RUN_RECORDS, Row};
+use crate::data::{DataSet, Kind};
+use crate::engines::{Engine, EngineKind, Runs};
+use crate::files::{Copy, Setting};
+use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
+use crate::report::{OWN, Report, Unit};
+
+/// How often each engine has its turn, and how many batches it then writes.
+const ROUNDS: usize = 32;
+const TURN_BATCHES: usize = 10;
+/// More values than are written by batches.
+const BEYOND: usize = 2_000_000;
+/// Rounds of the growth.
+const GROWTH_ROUNDS: usize = 6;
+/// How many more batches the store writes afterwards, so that its rare slow ones are seen.
+const MORE_BATCHES: usize = 960;
+
+pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
+    let mut report = Report::new("batch", format!("Batches of 1,000, {} records", setting.size.name()));
+    for kind in Kind::ALL {
+        rows(setting, DataSet { kind, size: setting.size }, &mut report)?;
+    }
+    report.note("The mean is of all batches; the slowest is of as many, for each engine but the store.");
+    report.note(format!("The store's 99.9 % and slowest are of {} batches.", ROUNDS * TURN_BATCHES + MORE_BATCHES));
+    report.note("One run per record: in the store a call has one run, so these are 1,000 calls and one flush.");
+    Ok(report)
+}
+
+fn rows(setting: Setting<'_>, set: DataSet, report: &mut Report) -> Result<()> {
+    let name = set.kind.name();
+    eprintln!("measuring: batches of {name}");
+    let mut writers = writers(setting, set, &EngineKind::PEERS)?;
+    let batches = measure(&mut writers, ROUNDS)?;
+    let cells = |of: &dyn Fn(&[f64]) -> Spread| {
+        let cells = batches.iter().map(|(kind, seconds)| (kind.name(), of(seconds)));
+        cells.collect::<Vec<_>>()
+    };
+    let per_value = |seconds: &f64| seconds / float(RUN_RECORDS as u64);
+    report.row(format!("{name}, a value"), Unit::Time, cells(&|all| Spread::of(all.iter().map(per_value))));
+    let mean = |all: &[f64]| all.iter().map(per_value).sum::<f64>() / float(all.len() as u64);
+    report.row(format!("{name}, a value, mean"), Unit::Time, cells(&|all| Spread::exactly(mean(all))));
+
+    let own = writers.first_mut().ok_or("the store comes first")?;
+    let mut all = batches.first().map(|(_, seconds)| seconds.clone()).unwrap_or_default();
+    for _ in 0..MORE_BATCHES {
+        all.push(own.batch()?);
+    }
+    all.sort_unstable_by(f64::total_cmp);
+    let rank = (all.len() * 999).div_ceil(1_000);
+    let at = |rank: usize| Spread::exactly(all.get(rank - 1).copied().unwrap_or(f64::NAN));
+    report.row(format!("{name}, 99.9 % of batches"), Unit::Time, [(OWN, at(rank))]);
+    let mut slowest = cells(&|all| Spread::exactly(Spread::of(all.iter().copied()).most));
+    if let Some((_, own)) = slowest.first_mut() {
+        *own = at(all.len());
+    }
+    report.row(format!("{name}, slowest batch"), Unit::Time, slowest);
+    Ok(())
+}
+
+/// What batches take for a value, at the median.
+pub(super) fn growth(setting: Setting<'_>, kinds: &[EngineKind]) -> Result<Vec<f64>> {
+    let mut writers = writers(setting, setting.size.random(), kinds)?;
+    let batches = measure(&mut writers, GROWTH_ROUNDS)?;
+    Ok(batches.iter().map(|(_, all)| Spread::of(all.iter().copied()).median / float(RUN_RECORDS as u64)).collect())
+}
+
+/// An engine, and what it writes next.
+struct Writer {
+    copy: Copy,
+    set: DataSet,
+    fresh: Box<dyn Iterator<Item = Row>>,
+    next_run: usize,
+}
+
+/// Databases with all records. They agree about what is new, and the first batches, which warm them, are written.
+fn writers(setting: Setting<'_>, set: DataSet, kinds: &[EngineKind]) -> Result<Vec<Writer>> {
+    let mut mixed = set.some_rows(10);
+    let mut writers = Vec::new();
+    for kind in kinds {
+        let kind = match (kind, set.kind) {
+            (EngineKind::Store, Kind::RunPerRecord) => EngineKind::StoreFlushed,
+            _ => *kind,
+        };
+        let copy = setting.fresh(kind, set)?;
+        let fresh = Box::new(set.kind.fresh_rows());
+        writers.push(Writer { copy, set, fresh, next_run: set.run_count() });
+    }
+    // Ten are there, ten are new, ten of these come twice.
+    mixed.extend(set.kind.fresh_rows().skip(BEYOND).take(10).flat_map(|row| [row.clone(), row]));
+    for writer in &mut writers {
+        let name = writer.copy.kind.name();
+        super::check_contents(name, writer.copy.engine.as_mut(), set)?;
+        let new = writer.copy.engine.track(&mixed, Runs::One(0), super::time_after(set, 0))?;
+        assert_eq!(new, 10, "{name}");
+        writer.batch()?;
+    }
+    Ok(writers)
+}
+
+fn measure(writers: &mut [Writer], rounds: usize) -> Result<Vec<(EngineKind, Vec<f64>)>> {
+    let kinds: Vec<EngineKind> = writers.iter().map(|writer| writer.copy.kind).collect();
+    let turn = |writer| {
+        let writer: &mut Writer = writer;
+        Turn::new(move || (0..TURN_BATCHES).map(|_| writer.batch()).collect::<Result<Vec<f64>>>())
+    };
+    let taken = take_turns(Rounds::Exactly(rounds), writers.iter_mut().map(turn).collect())?;
+    Ok(kinds.into_iter().zip(taken.into_iter().map(|turns| turns.concat())).collect())
+}
+
+impl Writer {
+    /// Writes a batch of new values. How long that takes.
+    fn batch(&mut self) -> Result<f64> {
+        let rows: Vec<Row> = self.fresh.by_ref().take(RUN_RECORDS).collect();
+        let (runs, time) = match self.set.kind {
+            Kind::RunPerRecord => (Runs::Each(self.next_run), crate::data::time_of(self.next_run)),
+            Kind::Random | Kind::Sequential => (Runs::One(self.next_run), crate::data::time_of(self.next_run)),
+        };
+        self.next_run += if matches!(runs, Runs::Each(_)) { RUN_RECORDS } else { 1 };
+        let engine: &mut dyn Engine = self.copy.engine.as_mut();
+        let (seconds, new) = timed(|| engine.track(&rows, runs, time))?;
+        assert_eq!(new, rows.len(), "{}", self.copy.kind.name());
+        Ok(seconds)
+    }
+}
