@@ -61,7 +61,8 @@ pub(crate) fn bars(report: &Report, path: &Path) -> Result<()> {
     text(&area, &title, (20, 18), 18, HPos::Left)?;
 
     let all = bars.iter().flat_map(|(_, ratios)| ratios.iter().map(|(_, ratio)| *ratio));
-    let (least, most) = all.fold((1.0_f64, 1.0_f64), |(least, most), ratio| (least.min(ratio), most.max(ratio)));
+    let (least, most) =
+        all.fold((1.0_f64, 1.0_f64), |(least, most), ratio| (least.min(ratio), most.max(ratio)));
     let scale = Scale::over(least / 1.1, most * 1.1);
     let one = scale.place(1.0);
     for decade in scale.decades() {
@@ -171,13 +172,19 @@ fn panel_of(operation: &str, points: &[&Point], panel: &DrawingArea<SVGBackend<'
         chart.draw_series(line.into_iter().map(|place| Circle::new(place, 3, colour(engine).filled())))?;
     }
     let position = SeriesLabelPosition::UpperLeft;
-    chart.configure_series_labels().position(position).label_font((FONT, 12)).background_style(WHITE).draw()?;
+    chart
+        .configure_series_labels()
+        .position(position)
+        .label_font((FONT, 12))
+        .background_style(WHITE)
+        .draw()?;
     Ok(())
 }
 
 /// From the least to the most, and so many times further.
 fn range(values: impl Iterator<Item = f64>, further: f64) -> std::ops::Range<f64> {
-    let (least, most) = values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));
+    let (least, most) =
+        values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));
     least / further..most * further
 }
 

@@ -142,7 +142,7 @@ impl EngineKind {
 
     /// Opens the database in a directory, or makes it.
     pub(crate) fn open(self, directory: &Path) -> Result<Box<dyn Engine>> {
-        use self::{store::Store, sqlite::Sqlite};
+        use self::{sqlite::Sqlite, store::Store};
         Ok(match self {
             Self::Store => Box::new(Store::open(directory, store::Form::Plain)?),
             Self::StoreSkipping => Box::new(Store::open(directory, store::Form::Skipping)?),

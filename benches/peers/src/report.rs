@@ -120,7 +120,12 @@ fn table<'a>(text: &mut String, heads: &[&str], rows: impl Iterator<Item = (&'a 
 
 fn cell(Spread { median, least, most }: Spread, unit: Unit) -> String {
     let (middle, low, high) = (readable(median, unit), readable(least, unit), readable(most, unit));
-    if low == high { middle } else { format!("{middle} ({low} to {high})") }
+    match unit {
+        _ if low == high => middle,
+        // The least cost is the highest rate.
+        Unit::Rate(_) => format!("{middle} ({high} to {low})"),
+        _ => format!("{middle} ({low} to {high})"),
+    }
 }
 
 /// A ratio.

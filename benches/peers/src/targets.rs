@@ -38,7 +38,7 @@ const ANY: &[Size] = &[];
 const SMALLER: &[Size] = &[Size::ONE_MILLION];
 const LARGER: &[Size] = &[Size::TEN_MILLION];
 
-const TARGETS: [Target; 35] = [
+const TARGETS: [Target; 37] = [
     Target("import", "rows", Times(8.0, SQLITE), ANY),
     Target("import", "rows", Times(4.0, &[EngineKind::SqliteIndexedLater]), ANY),
     Target("import", "rows", Times(0.5, REDB_APPEND), ANY),
@@ -68,9 +68,11 @@ const TARGETS: [Target; 35] = [
     Target("check", "speed-up", AtLeast(1.8), ANY),
     Target("listing", "middle page, one flow, step and type", TimesNamed(100.0, "SQLite"), ANY),
     Target("listing", "total of all", TimesNamed(100.0, "SQLite"), ANY),
-    Target("expire", "gone for readers", Times(200.0, SQLITE), ANY),
-    Target("expire", "gone, and the space given back", Times(200.0, SQLITE), ANY),
-    Target("expire", "gone, and the space given back", AtMost(40e-3), ANY),
+    Target("expire", "a tenth gone for readers", Times(200.0, SQLITE), ANY),
+    Target("expire", "a tenth gone, and pruned", Times(200.0, SQLITE), ANY),
+    Target("expire", "a tenth gone, and pruned", AtMost(40e-3), ANY),
+    Target("expire", "an eighth gone, and pruned", Times(200.0, SQLITE), ANY),
+    Target("expire", "an eighth gone, and pruned", AtMost(40e-3), ANY),
     Target("export", "rows", TimesNamed(3.0, crate::groups::SQLITE_COMMAND), ANY),
     Target("open", "to the first answer", AtMost(50e-3), ANY),
     Target("open", "to the first answer", NoneOver(50e-3), ANY),

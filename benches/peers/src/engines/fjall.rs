@@ -71,7 +71,11 @@ impl Tables for Fjall {
         Ok(self.keys.contains_key(key)?)
     }
 
-    fn contains_each(&self, keys: &mut dyn Iterator<Item = &[u8]>, answer: &mut dyn FnMut(bool)) -> Result<()> {
+    fn contains_each(
+        &self,
+        keys: &mut dyn Iterator<Item = &[u8]>,
+        answer: &mut dyn FnMut(bool),
+    ) -> Result<()> {
         let snapshot = self.database.snapshot();
         for key in keys {
             answer(snapshot.contains_key(&self.keys, key)?);

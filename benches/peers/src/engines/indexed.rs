@@ -43,7 +43,11 @@ pub(super) trait Tables: Clone + Send + 'static {
     fn contains(&self, key: &[u8]) -> Result<bool>;
 
     /// Whether there are keys, which come in order, as of one moment.
-    fn contains_each(&self, keys: &mut dyn Iterator<Item = &[u8]>, answer: &mut dyn FnMut(bool)) -> Result<()>;
+    fn contains_each(
+        &self,
+        keys: &mut dyn Iterator<Item = &[u8]>,
+        answer: &mut dyn FnMut(bool),
+    ) -> Result<()>;
 
     /// All records in the order of their ids, as of one moment.
     fn each_record(&self, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;

@@ -81,7 +81,11 @@ impl Tables for Lmdb {
         Ok(self.keys.get(&txn, key)?.is_some())
     }
 
-    fn contains_each(&self, keys: &mut dyn Iterator<Item = &[u8]>, answer: &mut dyn FnMut(bool)) -> Result<()> {
+    fn contains_each(
+        &self,
+        keys: &mut dyn Iterator<Item = &[u8]>,
+        answer: &mut dyn FnMut(bool),
+    ) -> Result<()> {
         let txn = self.env.read_txn()?;
         for key in keys {
             answer(self.keys.get(&txn, key)?.is_some());
@@ -125,7 +129,9 @@ impl Writer for Transaction<'_> {
     fn add(&mut self, new: &New<'_>) -> Result<()> {
         let Self { tables, fill, txn } = self;
         // Ids only grow.
-        new.each_record(|id, record| Ok(tables.records.put_with_flags(txn, PutFlags::APPEND, &id, record)?))?;
+        new.each_record(|id, record| {
+            Ok(tables.records.put_with_flags(txn, PutFlags::APPEND, &id, record)?)
+        })?;
         let keys = if *fill == Fill::Append { PutFlags::APPEND } else { PutFlags::empty() };
         for (key, id) in &new.keys {
             tables.keys.put_with_flags(txn, keys, key, id)?;

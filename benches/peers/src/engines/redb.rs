@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    WriteTransaction,
 };
 
 use super::CACHE_BYTES;
@@ -83,7 +84,11 @@ impl Tables for Redb {
         Ok(keys.get_owned(key)?.is_some())
     }
 
-    fn contains_each(&self, asked: &mut dyn Iterator<Item = &[u8]>, answer: &mut dyn FnMut(bool)) -> Result<()> {
+    fn contains_each(
+        &self,
+        asked: &mut dyn Iterator<Item = &[u8]>,
+        answer: &mut dyn FnMut(bool),
+    ) -> Result<()> {
         let txn = self.0.begin_read()?;
         let keys = txn.open_table(KEYS)?;
         for key in asked {

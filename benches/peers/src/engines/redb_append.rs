@@ -30,7 +30,10 @@ impl RedbAppend {
     }
 
     /// Appends what is handed on, in one commit. How much that was.
-    fn append(&self, each: impl FnOnce(&mut dyn FnMut(u32, &str) -> Result<()>) -> Result<()>) -> Result<u64> {
+    fn append(
+        &self,
+        each: impl FnOnce(&mut dyn FnMut(u32, &str) -> Result<()>) -> Result<()>,
+    ) -> Result<u64> {
         let txn = self.0.begin_write()?;
         let before = last_id(&txn)?;
         let (mut id, mut record) = (before, Vec::new());

@@ -138,7 +138,8 @@ impl Sqlite {
              ON record.pool = 1 AND record.entity_type = asked.entity_type AND record.value = asked.value",
         );
         let mut statement = self.statement(&sql)?;
-        let parameters = rows.iter().flat_map(|row| -> [&dyn rusqlite::ToSql; 2] { [&row.entity_type, &row.value] });
+        let parameters =
+            rows.iter().flat_map(|row| -> [&dyn rusqlite::ToSql; 2] { [&row.entity_type, &row.value] });
         let mut found = vec![false; rows.len()];
         let mut numbers = statement.query(params_from_iter(parameters))?;
         while let Some(row) = numbers.next()? {
@@ -236,7 +237,9 @@ impl Engine for Sqlite {
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             let value = row.get_ref(0)?;
-            let value = value.as_bytes().map_err(|_| format!("a value is {}, not {}", value.data_type(), Type::Text))?;
+            let value = value
+                .as_bytes()
+                .map_err(|_| format!("a value is {}, not {}", value.data_type(), Type::Text))?;
             csv.push(value, row.get(1)?)?;
         }
         csv.finish()

@@ -27,8 +27,12 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
         rows(setting, DataSet { kind, size: setting.size }, &mut report)?;
     }
     report.note("The mean is of all batches; the slowest is of as many, for each engine but the store.");
-    report.note(format!("The store's 99.9 % and slowest are of {} batches.", ROUNDS * TURN_BATCHES + MORE_BATCHES));
-    report.note("One run per record: in the store a call has one run, so these are 1,000 calls and one flush.");
+    report.note(format!(
+        "The store's 99.9 % and slowest are of {} batches.",
+        ROUNDS * TURN_BATCHES + MORE_BATCHES
+    ));
+    report
+        .note("One run per record: in the store a call has one run, so these are 1,000 calls and one flush.");
     Ok(report)
 }
 
@@ -67,7 +71,10 @@ fn rows(setting: Setting<'_>, set: DataSet, report: &mut Report) -> Result<()> {
 pub(super) fn growth(setting: Setting<'_>, kinds: &[EngineKind]) -> Result<Vec<f64>> {
     let mut writers = writers(setting, setting.size.random(), kinds)?;
     let batches = measure(&mut writers, GROWTH_ROUNDS)?;
-    Ok(batches.iter().map(|(_, all)| Spread::of(all.iter().copied()).median / float(RUN_RECORDS as u64)).collect())
+    Ok(batches
+        .iter()
+        .map(|(_, all)| Spread::of(all.iter().copied()).median / float(RUN_RECORDS as u64))
+        .collect())
 }
 
 /// An engine, and what it writes next.
@@ -119,7 +126,9 @@ impl Writer {
         let rows: Vec<Row> = self.fresh.by_ref().take(RUN_RECORDS).collect();
         let (runs, time) = match self.set.kind {
             Kind::RunPerRecord => (Runs::Each(self.next_run), crate::data::time_of(self.next_run)),
-            Kind::Random | Kind::Sequential => (Runs::One(self.next_run), crate::data::time_of(self.next_run)),
+            Kind::Random | Kind::Sequential => {
+                (Runs::One(self.next_run), crate::data::time_of(self.next_run))
+            }
         };
         self.next_run += if matches!(runs, Runs::Each(_)) { RUN_RECORDS } else { 1 };
         let engine: &mut dyn Engine = self.copy.engine.as_mut();

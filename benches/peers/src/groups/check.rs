@@ -1,5 +1,6 @@
 //! The rows of the group `check`: is this value there? One by one, many at once, and from two threads.
 
+use std::ops::Range;
 use std::thread;
 use std::time::Instant;
 
@@ -20,9 +21,12 @@ const MANY_KINDS: [EngineKind; 6] = [
     EngineKind::Fjall,
     EngineKind::Redb,
 ];
-/// Checks of a thread in a round, and rounds, where threads are compared.
-const THREAD_CALLS: usize = 20_000;
+/// How long a thread checks in a round, about, and how many rounds there are, where threads are compared: long enough
+/// that starting a thread does not show.
+const THREAD_AIM: f64 = 0.1;
 const THREAD_ROUNDS: usize = 7;
+/// Checks that say how long one takes.
+const FIRST_CALLS: usize = 2_000;
 
 /// An open database. Nobody writes to it.
 struct Reader {
@@ -43,7 +47,9 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     drop(readers);
     eprintln!("measuring: checks, many values");
     report.row("10,000 values", Unit::Time, many(&mut open(setting, &MANY_KINDS)?, &rows)?);
-    report.note("Of the 10,000 values half are there; all but the store ask for them in the order of their index.");
+    report.note(
+        "Of the 10,000 values half are there; all but the store ask for them in the order of their index.",
+    );
     report.note("In random order, of up to 200,000 values of each kind, with warm caches.");
     Ok(report)
 }
@@ -84,7 +90,8 @@ fn one_by_one(readers: &mut [Reader], rows: &[Row]) -> Result<Vec<(&'static str,
 fn many(readers: &mut [Reader], [present, absent]: &[Vec<Row>; 2]) -> Result<Vec<(&'static str, Spread)>> {
     let half = MANY / 2;
     let batch = |(present, absent): (&[Row], &[Row])| [present, absent].concat();
-    let batches: Vec<Vec<Row>> = present.chunks_exact(half).zip(absent.chunks_exact(half)).map(batch).collect();
+    let batches: Vec<Vec<Row>> =
+        present.chunks_exact(half).zip(absent.chunks_exact(half)).map(batch).collect();
     let names: Vec<_> = readers.iter().map(|reader| reader.name).collect();
     let expected: Vec<bool> = (0..MANY).map(|index| index < half).collect();
     for Reader { name, engine } in &mut *readers {
@@ -111,12 +118,13 @@ fn two_threads(readers: &mut [Reader], [present, _]: &[Vec<Row>; 2], report: &mu
     let mut turns = Vec::new();
     for Reader { engine, .. } in &*readers {
         let mut handles = [engine.another()?, engine.another()?];
+        let calls = calls_for(THREAD_AIM, together(&mut handles, present, 0, FIRST_CALLS)?);
         let mut place = 0;
         turns.push(Turn::new(move || {
-            place += 2 * THREAD_CALLS;
+            place += 2 * calls;
             let [first, _] = &mut handles;
-            let one = together(std::slice::from_mut(first), present, place)?;
-            let two = together(&mut handles, present, place)?;
+            let one = together(std::slice::from_mut(first), present, place, calls)?;
+            let two = together(&mut handles, present, place, calls)?;
             Ok((one, two))
         }));
     }
@@ -130,26 +138,33 @@ fn two_threads(readers: &mut [Reader], [present, _]: &[Vec<Row>; 2], report: &mu
     Ok(())
 }
 
-/// What a check takes when each handle makes many of them in a thread of its own, on the average of all.
-fn together(handles: &mut [Box<dyn Engine>], rows: &[Row], place: usize) -> Result<f64> {
-    let calls = handles.len() * THREAD_CALLS;
+/// How many calls take so many seconds.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some thousands")]
+fn calls_for(aim: f64, call: f64) -> usize {
+    (aim / call).clamp(1e3, 1e6) as usize
+}
+
+/// What a check takes when each handle makes so many of them in a thread of its own, on the average of all.
+fn together(handles: &mut [Box<dyn Engine>], rows: &[Row], place: usize, calls: usize) -> Result<f64> {
+    let all = handles.len() * calls;
     let start = Instant::now();
     thread::scope(|scope| {
-        let check_all = |engine: &mut dyn Engine, place: usize| {
-            for number in place..place + THREAD_CALLS {
-                let row = rows.get(number % rows.len()).ok_or("there is a row to ask for")?;
-                engine.contains(row).map_err(|error| error.to_string())?;
-            }
-            std::result::Result::<(), String>::Ok(())
-        };
-        let places = (place..).step_by(THREAD_CALLS);
-        let threads: Vec<_> = handles
-            .iter_mut()
-            .zip(places)
-            .map(|(engine, place)| scope.spawn(move || check_all(engine.as_mut(), place)))
-            .collect();
-        threads.into_iter().try_for_each(|thread| Ok(thread.join().map_err(|_| "a thread panicked")??))
-    })
-    .map_err(|error: Box<dyn std::error::Error>| error)?;
-    Ok(start.elapsed().as_secs_f64() / float(calls as u64))
+        let mut threads = Vec::new();
+        for (engine, place) in handles.iter_mut().zip((place..).step_by(calls)) {
+            threads.push(scope.spawn(move || check_all(engine.as_mut(), rows, place..place + calls)));
+        }
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| "a thread panicked".to_owned())?)
+    })?;
+    Ok(start.elapsed().as_secs_f64() / float(all as u64))
+}
+
+/// An error is its text: the error itself may be bound to its thread.
+fn check_all(engine: &mut dyn Engine, rows: &[Row], places: Range<usize>) -> std::result::Result<(), String> {
+    for place in places {
+        let row = rows.get(place % rows.len()).ok_or("there is a row to ask for")?;
+        engine.contains(row).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }

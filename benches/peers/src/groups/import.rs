@@ -83,7 +83,8 @@ fn one_import(setting: Setting<'_>, kind: EngineKind, csv: &Path) -> Result<Impo
     let (text, errors) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
     let mut words = text.split_whitespace();
     let mut next = || words.next().ok_or_else(|| format!("importing by {}: {errors}", kind.name()));
-    let (seconds, added, peak) = (next()?.parse::<f64>()?, next()?.parse::<usize>()?, next()?.parse::<u64>()?);
+    let (seconds, added, peak) =
+        (next()?.parse::<f64>()?, next()?.parse::<usize>()?, next()?.parse::<u64>()?);
     assert_eq!(added, setting.size.records(), "{}", kind.name());
     let seconds = seconds / float(added as u64);
     let file_bytes = float(disk_bytes(directory.path())?);

@@ -33,6 +33,10 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     let taken = take_turns(Rounds::Exactly(ROUNDS), turns)?;
     let mut report = Report::new("open", format!("Opening a file of {} records", setting.size.name()));
     let spreads = taken.into_iter().map(Spread::of);
-    report.row("to the first answer", Unit::Time, EngineKind::PEERS.iter().map(|kind| kind.name()).zip(spreads));
+    report.row(
+        "to the first answer",
+        Unit::Time,
+        EngineKind::PEERS.iter().map(|kind| kind.name()).zip(spreads),
+    );
     Ok(report)
 }

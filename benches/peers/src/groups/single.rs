@@ -46,7 +46,9 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     for threads in THREADS {
         threaded(setting, threads, &mut report)?;
     }
-    report.note("\"redb, append only\" is the floor: a commit of one row, which is not looked for and has no index.");
+    report.note(
+        "\"redb, append only\" is the floor: a commit of one row, which is not looked for and has no index.",
+    );
     report.note("SQLite: a connection for each thread, which waits for the others as SQLite does.");
     Ok(report)
 }
@@ -57,10 +59,13 @@ fn alone(setting: Setting<'_>, report: &mut Report) -> Result<()> {
     let turn = |copy| {
         let copy: &mut Copy = copy;
         let mut fresh = Fresh::new(setting, 0);
-        Turn::new(move || (0..ALONE_CALLS).map(|_| fresh.track(copy.engine.as_mut())).collect::<Result<Vec<_>>>())
+        Turn::new(move || {
+            (0..ALONE_CALLS).map(|_| fresh.track(copy.engine.as_mut())).collect::<Result<Vec<_>>>()
+        })
     };
     let taken = take_turns(Rounds::Exactly(ALONE_ROUNDS), copies.iter_mut().map(turn).collect())?;
-    let calls: Vec<_> = ALONE.iter().map(|kind| kind.name()).zip(taken.iter().map(|turns| turns.concat())).collect();
+    let calls: Vec<_> =
+        ALONE.iter().map(|kind| kind.name()).zip(taken.iter().map(|turns| turns.concat())).collect();
     let median = |all: &Vec<f64>| Spread::of(all.iter().copied());
     report.row("1 thread, a call", Unit::Time, calls.iter().map(|(name, all)| (*name, median(all))));
     Ok(())
@@ -113,7 +118,8 @@ fn together(handles: &mut [(Box<dyn Engine>, Fresh)]) -> Result<Together> {
             let all = (0..THREAD_CALLS).map(|_| fresh.track(engine.as_mut()));
             all.collect::<Result<Vec<f64>>>().map_err(|error| error.to_string())
         };
-        let threads: Vec<_> = handles.iter_mut().map(|handle| scope.spawn(move || track_all(handle))).collect();
+        let threads: Vec<_> =
+            handles.iter_mut().map(|handle| scope.spawn(move || track_all(handle))).collect();
         let mut slowest = 0.0_f64;
         for thread in threads {
             let took = thread.join().map_err(|_| "a thread panicked")??;
