@@ -31,8 +31,7 @@ fn colour(engine: &str) -> RGBColor {
     match engine.split(',').next().unwrap_or_default() {
         OWN => RGBColor(0, 114, 178),
         "SQLite" => RGBColor(213, 94, 0),
-        "SQLite + index" => RGBColor(230, 159, 0),
-        "sqlite3" => RGBColor(230, 159, 0),
+        "SQLite + index" | "sqlite3" => RGBColor(230, 159, 0),
         "LMDB" => RGBColor(0, 158, 115),
         "fjall" => RGBColor(204, 121, 167),
         _ => RGBColor(120, 120, 120),
@@ -57,7 +56,7 @@ pub(crate) fn bars(report: &Report, path: &Path) -> Result<()> {
     let height = HEAD + WORK * i32::try_from(bars.len())? + BAR * i32::try_from(lines)? + 20;
     let area = SVGBackend::new(path, (WIDTH.cast_unsigned(), height.cast_unsigned())).into_drawing_area();
     area.fill(&WHITE)?;
-    let title = format!("{}: cost by the store's", report.title);
+    let title = format!("{}: cost by the store's (right of 1 the store does better)", report.title);
     text(&area, &title, (20, 18), 18, HPos::Left)?;
 
     let all = bars.iter().flat_map(|(_, ratios)| ratios.iter().map(|(_, ratio)| *ratio));
@@ -158,9 +157,12 @@ fn panel_of(operation: &str, points: &[&Point], panel: &DrawingArea<SVGBackend<'
         .x_label_formatter(&|records| short(*records))
         .y_label_formatter(&|micros| label(*micros))
         .draw()?;
-    let mut engines: Vec<&str> = points.iter().map(|point| point.engine).collect();
-    engines.dedup();
-    engines.truncate(2);
+    let mut engines = Vec::new();
+    for Point { engine, .. } in points {
+        if !engines.contains(engine) {
+            engines.push(*engine);
+        }
+    }
     for engine in engines {
         let line: Vec<_> = points.iter().filter(|point| point.engine == engine).collect();
         let line: Vec<(f64, f64)> = line.iter().map(|point| (records(point.size), micros(point))).collect();

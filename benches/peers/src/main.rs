@@ -1,19 +1,20 @@
 //! Compares datapool-store with what a Rust program would otherwise use, row by row, in one run of one machine.
 //!
 //! ```sh
-//! cargo run --release --manifest-path benches/peers/Cargo.toml -- [GROUP]... [--size SIZE] [--data DIRECTORY] [--out DIRECTORY]
+//! cargo run --release --manifest-path benches/peers/Cargo.toml -- \
+//!     [GROUP]... [--size SIZE] [--data DIRECTORY] [--out DIRECTORY]
 //! ```
 //!
-//! Without a group all are run, at 10M unless told otherwise; sizes are 10K, 30K, 100K and so on to 30M. Markdown tables
-//! go to stdout, progress to stderr; with `--out` the tables also go to a file there, with charts beside it. The files that
-//! are measured lie in a temporary directory; with `--data` they stay in that one, and the next run uses them as they are.
-//! At 10M all groups need some 30 GB of disk, and hours; `listing` alone ten minutes and 6 GB.
+//! Without a group all are run, at 10M unless told otherwise; sizes are 10K, 30K, 100K and so on to 30M. Markdown
+//! tables go to stdout, progress to stderr; with `--out` the tables also go to a file there, with charts beside it. The
+//! files that are measured lie in a temporary directory; with `--data` they stay in that one, and the next run uses
+//! them as they are. At 10M all groups need some 30 GB of disk, and hours; `listing` alone ten minutes and 6 GB.
 //!
-//! [`data`], [`query`] and [`answer`] say what is stored, asked and answered, in the words of no engine. [`engines`] are
-//! what writes; [`store`] and [`sqlite`] what `listing` reads by. [`groups`] have the rows, [`files`] what they work on;
-//! [`measure`] times, [`report`] and [`chart`] show what came of it, and [`targets`] judge it.
+//! [`data`], [`query`] and [`answer`] say what is stored, asked and answered, in the words of no engine. [`engines`]
+//! are what writes; [`store`] and [`sqlite`] what `listing` reads by. [`groups`] have the rows, [`files`] what they
+//! work on; [`measure`] times, [`report`] and [`chart`] show what came of it, and [`targets`] judge it.
 //!
-//! Everybody is to be at his best: each engine's module says what it does for speed. Equal for all are durability (synced
+//! Every rival is to be at its best: its module says what it does for speed. The same for all are durability (synced
 //! on return), the cache (256 MiB), the fields, and what is indexed.
 
 mod answer;

@@ -180,13 +180,13 @@ impl Writer for Transaction {
 }
 
 /// Puts entries, which come in the table's order, into it.
-fn fill<V: redb::Value + 'static>(
+fn fill<V>(
     fill: Fill,
     mut table: Table<'_, &'static [u8], V>,
     each: impl FnOnce(&mut dyn FnMut(&[u8], V) -> Result<()>) -> Result<()>,
 ) -> Result<()>
 where
-    V: for<'v> std::borrow::Borrow<V::SelfType<'v>>,
+    V: redb::Value + for<'v> std::borrow::Borrow<V::SelfType<'v>> + 'static,
 {
     match fill {
         Fill::Insert => each(&mut |key, value| {

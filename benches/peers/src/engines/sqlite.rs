@@ -1,8 +1,8 @@
 //! SQLite, as a careful engineer would write to it.
 //!
-//! For speed: WAL; statements prepared once and kept; one transaction a batch or an import, begun as a writer's; indexes
-//! on flow, run and step that leave out records without them; values asked for in the order of their index. A file's
-//! first load does without a journal, makes the indexes afterwards with helper threads, and is synced at its end.
+//! For speed: WAL; statements prepared once and kept; one transaction a batch or an import, begun as a writer's;
+//! indexes on flow, run and step that leave out records without them; values asked for in the order of their index. A
+//! file's first load does without a journal, makes the indexes afterwards with helper threads, and is synced at its end.
 
 use std::fmt::Write as _;
 use std::fs::File;

@@ -33,7 +33,7 @@ pub(super) enum Form {
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     form: Form,
-    store: DataPoolStore,
+    database: DataPoolStore,
     pool: Pool,
     clock: ManualClock,
 }
@@ -52,9 +52,9 @@ impl Store {
         let clock = ManualClock::starting_at(time_of(0));
         let options =
             StoreOptions::new().durability(durability).hash_key(*b"a bench hash key").clock(clock.clone());
-        let store = options.open(directory.join("pools.redb"))?;
-        let pool = store.get_or_create_pool(POOL)?;
-        Ok(Self { form, store, pool, clock })
+        let database = options.open(directory.join("pools.redb"))?;
+        let pool = database.get_or_create_pool(POOL)?;
+        Ok(Self { form, database, pool, clock })
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn build(directory: &Path, set: DataSet) -> Result<()> {
     let durability = Durability::Relaxed { flush_every: Duration::from_millis(500) };
     let mut store = Store::open_with(directory, Form::Plain, durability)?;
     store.load(set)?;
-    Ok(store.store.close()?)
+    Ok(store.database.close()?)
 }
 
 impl Engine for Store {
@@ -81,7 +81,7 @@ impl Engine for Store {
             let new = self.track(&rows, Runs::One(number), time)?;
             assert_eq!(new, rows.len(), "run {number} has a value that another one had before");
         }
-        Ok(self.store.flush()?)
+        Ok(self.database.flush()?)
     }
 
     fn track(&mut self, rows: &[Row], runs: Runs, time: Timestamp) -> Result<usize> {
@@ -94,7 +94,7 @@ impl Engine for Store {
                 for (run, row) in (first..).zip(rows.chunks(1)) {
                     new += dedupe(row, run)?.new_count();
                 }
-                self.store.flush()?;
+                self.database.flush()?;
                 Ok(new)
             }
         }
@@ -122,7 +122,7 @@ impl Engine for Store {
     }
 
     fn prepare_to_expire(&mut self) -> Result<()> {
-        self.store.update_pool(self.pool.id(), PoolUpdate::new().retention(RETENTION))?;
+        self.database.update_pool(self.pool.id(), PoolUpdate::new().retention(RETENTION))?;
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! The rows of the group `expire`: the oldest records go.
 //!
 //! Always holds: each run has a copy of its own, just opened; afterwards those are left that shall be, of which the
-//! first is found and what was before it is not. For the store the time comes at which the oldest are expired: a read that follows
-//! no longer sees them, also after a crash. Their space is given back in a second step.
+//! first is found and what was before it is not. For the store the time comes at which the oldest are expired: a read
+//! that follows no longer sees them, also after a crash. Their space is given back in a second step.
 
 use crate::Result;
 use crate::common::RUN_RECORDS;
