@@ -17,6 +17,8 @@ use std::path::Path;
 
 use datapool_store::{StoreOptions, Timestamp};
 
+use self::sqlite::Sqlite;
+use self::store::Store;
 use crate::Result;
 use crate::common::Row;
 use crate::data::DataSet;
@@ -36,6 +38,15 @@ pub(crate) enum Runs {
     Each(usize),
 }
 
+/// How a database got its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// All at once: tables that were filled in their order have full pages, which is best for who reads.
+    Loaded,
+    /// Little by little: pages have room, which is best for who writes.
+    Grown,
+}
+
 /// A handle on an open database. Dropping the last one closes it.
 pub(crate) trait Engine: Send {
     /// A handle on the same database, for another thread.
@@ -44,8 +55,8 @@ pub(crate) trait Engine: Send {
     /// Adds the rows of a CSV file, with all indexes, in one step. How many were new.
     fn import(&mut self, file: &Path) -> Result<u64>;
 
-    /// Adds the runs of a data set to an empty database, as fast as it can.
-    fn load(&mut self, set: DataSet) -> Result<()>;
+    /// Adds the runs of a data set to an empty database, as fast as its past allows.
+    fn load(&mut self, set: DataSet, past: Past) -> Result<()>;
 
     /// Adds those rows whose value is not there yet, in one step. How many these were.
     fn track(&mut self, rows: &[Row], runs: Runs, time: Timestamp) -> Result<usize>;
@@ -142,7 +153,6 @@ impl EngineKind {
 
     /// Opens the database in a directory, or makes it.
     pub(crate) fn open(self, directory: &Path) -> Result<Box<dyn Engine>> {
-        use self::{sqlite::Sqlite, store::Store};
         Ok(match self {
             Self::Store => Box::new(Store::open(directory, store::Form::Plain)?),
             Self::StoreSkipping => Box::new(Store::open(directory, store::Form::Skipping)?),
@@ -159,19 +169,29 @@ impl EngineKind {
     }
 
     /// Makes a database of a data set in an empty directory.
-    pub(crate) fn build(self, directory: &Path, set: DataSet) -> Result<()> {
+    pub(crate) fn build(self, directory: &Path, set: DataSet, past: Past) -> Result<()> {
         match self {
-            // Loading is of another form than measuring: relaxed, and with the indexes made later.
+            // Loading is of another form than measuring: relaxed, or without a journal.
             Self::Store | Self::StoreSkipping | Self::StoreFlushed => store::build(directory, set),
             Self::Sqlite | Self::SqliteIndexedLater | Self::SqliteShared | Self::SqliteJoining => {
-                Sqlite::open(directory, sqlite::Form::IndexedLater)?.load(set)
+                let form = match past {
+                    Past::Loaded => sqlite::Form::IndexedLater,
+                    Past::Grown => sqlite::Form::Unjournaled,
+                };
+                Sqlite::open(directory, form)?.load(set, past)
             }
-            Self::Lmdb | Self::Fjall | Self::Redb | Self::RedbAppend => self.open(directory)?.load(set),
+            Self::Lmdb | Self::Fjall | Self::Redb | Self::RedbAppend => self.open(directory)?.load(set, past),
+        }
+    }
+
+    /// The past that its databases have when one of that kind is wanted: to some it makes no difference.
+    pub(crate) fn past(self, wanted: Past) -> Past {
+        match self {
+            Self::Store | Self::StoreSkipping | Self::StoreFlushed | Self::RedbAppend => Past::Loaded,
+            _ => wanted,
         }
     }
 }
-
-use self::sqlite::Sqlite;
 
 // ---- CSV ------------------------------------------------------------------------------------------------------
 

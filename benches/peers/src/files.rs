@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::Result;
 use crate::data::{DataSet, Size};
-use crate::engines::{Engine, EngineKind};
+use crate::engines::{Engine, EngineKind, Past};
 
 /// Bytes of what file systems count in.
 const BLOCK_BYTES: u64 = 512;
@@ -40,32 +40,37 @@ impl Setting<'_> {
     }
 
     /// The directory of an engine's database of random values, with all records: the one that is there, or a new one.
-    pub(crate) fn base(&self, kind: EngineKind) -> Result<PathBuf> {
+    pub(crate) fn base(&self, kind: EngineKind, past: Past) -> Result<PathBuf> {
         let set = self.size.random();
-        let path = self.directory.join(format!("{}-{}-base", kind.directory_name(), set.size.name()));
+        let past = kind.past(past);
+        let name = match past {
+            Past::Loaded => "loaded",
+            Past::Grown => "grown",
+        };
+        let path = self.directory.join(format!("{}-{}-{name}", kind.directory_name(), set.size.name()));
         if path.exists() {
             return Ok(path);
         }
         let scratch = self.scratch()?;
-        build(kind, set, scratch.path())?;
+        build(kind, set, past, scratch.path())?;
         fs::rename(scratch.path(), &path)?;
         Ok(path)
     }
 
     /// An open database of random values that may be changed.
-    pub(crate) fn copy(&self, kind: EngineKind) -> Result<Copy> {
-        let (base, directory) = (self.base(kind)?, self.scratch()?);
+    pub(crate) fn copy(&self, kind: EngineKind, past: Past) -> Result<Copy> {
+        let (base, directory) = (self.base(kind, past)?, self.scratch()?);
         copy_directory(&base, directory.path())?;
         Copy::open(kind, directory)
     }
 
-    /// An open database of any data set that may be changed.
-    pub(crate) fn fresh(&self, kind: EngineKind, set: DataSet) -> Result<Copy> {
+    /// An open database of any data set that has grown and may be changed.
+    pub(crate) fn grown(&self, kind: EngineKind, set: DataSet) -> Result<Copy> {
         if set == self.size.random() {
-            return self.copy(kind);
+            return self.copy(kind, Past::Grown);
         }
         let directory = self.scratch()?;
-        build(kind, set, directory.path())?;
+        build(kind, set, kind.past(Past::Grown), directory.path())?;
         Copy::open(kind, directory)
     }
 
@@ -92,12 +97,12 @@ impl Copy {
     }
 }
 
-fn build(kind: EngineKind, set: DataSet, directory: &Path) -> Result<()> {
+fn build(kind: EngineKind, set: DataSet, past: Past, directory: &Path) -> Result<()> {
     let start = Instant::now();
-    kind.build(directory, set)?;
+    kind.build(directory, set, past)?;
     let megabytes = disk_bytes(directory)? / 1_000_000;
     let (name, size, what) = (kind.name(), set.size.name(), set.kind.name());
-    eprintln!("built {name}, {size} {what} in {:.1?}: {megabytes} MB", start.elapsed());
+    eprintln!("built {name}, {size} {what}, {past:?}, in {:.1?}: {megabytes} MB", start.elapsed());
     Ok(())
 }
 

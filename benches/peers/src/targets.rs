@@ -26,7 +26,7 @@ enum Wanted {
 
 use Wanted::{AtLeast, AtMost, NoneOver, Times, TimesNamed};
 
-/// A row by the beginning of its name, what is wanted of it, and at which sizes; at any if none is said.
+/// A group, a row of it, what is wanted of it, and at which sizes; at any if none is said.
 struct Target(&'static str, &'static str, Wanted, &'static [Size]);
 
 const SQLITE: &[EngineKind] = &[EngineKind::Sqlite];
@@ -45,14 +45,14 @@ const TARGETS: [Target; 37] = [
     Target("import", "file", Times(1.0 / 0.7, SQLITE), ANY),
     Target("import", "memory over the cache", AtMost(150e6), ANY),
     Target("batch", "random values, a value", Times(40.0, SQLITE), ANY),
-    Target("batch", "random values, 99.9 %", AtMost(20e-3), ANY),
-    Target("batch", "random values, slowest", NoneOver(100e-3), ANY),
-    Target("batch", "sequential values, 99.9 %", AtMost(20e-3), ANY),
-    Target("batch", "sequential values, slowest", NoneOver(100e-3), ANY),
-    Target("batch", "one run per record, 99.9 %", AtMost(20e-3), ANY),
-    Target("batch", "one run per record, slowest", NoneOver(100e-3), ANY),
-    Target("single", "1 thread", Times(1.0, SQLITE), ANY),
-    Target("single", "1 thread", Times(1.0 / 1.2, REDB_APPEND), ANY),
+    Target("batch", "random values, 99.9 % of batches", AtMost(20e-3), ANY),
+    Target("batch", "random values, slowest batch", NoneOver(100e-3), ANY),
+    Target("batch", "sequential values, 99.9 % of batches", AtMost(20e-3), ANY),
+    Target("batch", "sequential values, slowest batch", NoneOver(100e-3), ANY),
+    Target("batch", "one run per record, 99.9 % of batches", AtMost(20e-3), ANY),
+    Target("batch", "one run per record, slowest batch", NoneOver(100e-3), ANY),
+    Target("single", "1 thread, a call", Times(1.0, SQLITE), ANY),
+    Target("single", "1 thread, a call", Times(1.0 / 1.2, REDB_APPEND), ANY),
     Target("single", "16 threads", Times(5.0, SQLITE_THREADED), ANY),
     Target("single", "64 threads", Times(10.0, SQLITE_THREADED), ANY),
     Target("single", "slowest of 16 threads", NoneOver(50e-3), ANY),
@@ -65,7 +65,7 @@ const TARGETS: [Target; 37] = [
     Target("check", "absent", Times(3.0, LMDB), ANY),
     Target("check", "absent", AtMost(0.3e-6), SMALLER),
     Target("check", "10,000 values", Times(6.0, SQLITE_MANY), ANY),
-    Target("check", "speed-up", AtLeast(1.8), ANY),
+    Target("check", "speed-up by 2 threads", AtLeast(1.8), ANY),
     Target("listing", "middle page, one flow, step and type", TimesNamed(100.0, "SQLite"), ANY),
     Target("listing", "total of all", TimesNamed(100.0, "SQLite"), ANY),
     Target("expire", "a tenth gone for readers", Times(200.0, SQLITE), ANY),
@@ -88,7 +88,7 @@ pub(crate) fn judge(reports: &[Report], size: Size) -> String {
             continue;
         }
         let rows = reports.iter().filter(|report| report.group == *group).flat_map(|report| &report.rows);
-        for row in rows.filter(|row| row.work.starts_with(work)) {
+        for row in rows.filter(|row| is_of(row, work)) {
             let Some(Verdict { wanted, got, met }) = wanted.judge(row) else { continue };
             let met = if met { "met" } else { "**not met**" };
             _ = writeln!(text, "| {group} | {} | {wanted} | {got} | {met} |", row.work);
@@ -96,6 +96,11 @@ pub(crate) fn judge(reports: &[Report], size: Size) -> String {
         }
     }
     if judged { text } else { String::new() }
+}
+
+/// Whether a row is of some work: behind a colon stands what is known only after measuring.
+fn is_of(row: &Row, work: &str) -> bool {
+    row.work.strip_prefix(work).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 struct Verdict {

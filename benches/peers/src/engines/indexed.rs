@@ -14,7 +14,7 @@ use std::path::Path;
 
 use datapool_store::Timestamp;
 
-use super::{CsvFile, Engine, Runs, each_csv_row};
+use super::{CsvFile, Engine, Past, Runs, each_csv_row};
 use crate::Result;
 use crate::common::Row;
 use crate::data::{DataSet, Run, time_of};
@@ -26,6 +26,10 @@ use record::{Record, key_of};
 
 /// The attributes that have an index: entity type, flow, run, step and time.
 pub(super) const LINKS: [&str; 5] = ["entity_type", "flow", "run", "step", "created_at"];
+
+/// How many rows come at once while a database grows: few against those that are there, so that pages are as full as
+/// they are when rows come one by one.
+const GROWTH_ROWS: usize = 20_000;
 
 /// How rows come into a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,12 +105,17 @@ impl<T: Tables> Engine for Indexed<T> {
         self.add_all(&batch)
     }
 
-    fn load(&mut self, set: DataSet) -> Result<()> {
+    fn load(&mut self, set: DataSet, past: Past) -> Result<()> {
         let mut batch = Batch::default();
         for Run { number, time, rows } in set.runs() {
             batch.push_all(&rows, Runs::One(number), time);
+            if past == Past::Grown && batch.len() >= GROWTH_ROWS {
+                let grown = std::mem::take(&mut batch);
+                self.0.write(Fill::Insert, |writer| grown.add(Fill::Insert, writer))?;
+            }
         }
-        self.add_all(&batch)?;
+        let fill = if past == Past::Grown { Fill::Insert } else { Fill::Append };
+        self.0.write(fill, |writer| batch.add(fill, writer))?;
         Ok(())
     }
 

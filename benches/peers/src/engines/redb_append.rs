@@ -10,7 +10,7 @@ use datapool_store::Timestamp;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 
 use super::redb::{RECORDS, append, last_id, open_database};
-use super::{Engine, Runs, each_csv_row};
+use super::{Engine, Past, Runs, each_csv_row};
 use crate::Result;
 use crate::common::Row;
 use crate::data::DataSet;
@@ -65,7 +65,7 @@ impl Engine for RedbAppend {
         self.append(|push| each_csv_row(file, push))
     }
 
-    fn load(&mut self, set: DataSet) -> Result<()> {
+    fn load(&mut self, set: DataSet, _: Past) -> Result<()> {
         self.append(|push| set.rows().try_for_each(|row| push(row.entity_type, &row.value)))?;
         Ok(())
     }

@@ -14,7 +14,7 @@ use datapool_store::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{CachedStatement, Connection, params_from_iter};
 
-use super::{CACHE_BYTES, CsvFile, Engine, Runs, each_csv_row};
+use super::{CACHE_BYTES, CsvFile, Engine, Past, Runs, each_csv_row};
 use crate::Result;
 use crate::common::{Row, flow, step};
 use crate::data::{DataSet, Run, run_id, time_of};
@@ -48,6 +48,8 @@ pub(super) enum Form {
     Plain,
     /// The first load makes them at its end. Only for an empty file, whose loss in a crash is none.
     IndexedLater,
+    /// Its first load does without a journal, too, but its indexes are there from the beginning.
+    Unjournaled,
     /// Asks for many values in one statement.
     Joining,
 }
@@ -71,12 +73,12 @@ impl Sqlite {
         ))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         let this = Self { connection, path, form };
-        if form == Form::IndexedLater {
-            this.connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
-            this.connection.execute_batch(TABLE)?;
-        } else {
-            this.connection.execute_batch("PRAGMA journal_mode = WAL;")?;
-            this.connection.execute_batch(TABLE)?;
+        this.connection.execute_batch(match form {
+            Form::IndexedLater | Form::Unjournaled => "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;",
+            Form::Plain | Form::Joining => "PRAGMA journal_mode = WAL;",
+        })?;
+        this.connection.execute_batch(TABLE)?;
+        if form != Form::IndexedLater {
             this.connection.execute_batch(INDEXES)?;
         }
         Ok(this)
@@ -103,7 +105,7 @@ impl Sqlite {
     fn add(&self, work: impl FnOnce(&mut CachedStatement<'_>) -> Result<u64>) -> Result<u64> {
         let insert = || work(&mut self.statement(INSERT)?);
         let new = self.transaction("BEGIN IMMEDIATE", insert)?;
-        if self.form == Form::IndexedLater {
+        if matches!(self.form, Form::IndexedLater | Form::Unjournaled) {
             // Fails if a value came twice: a program that cannot rule that out has to look for it here.
             self.connection.execute_batch(INDEXES)?;
             File::open(&self.path)?.sync_all()?;
@@ -170,7 +172,7 @@ impl Engine for Sqlite {
         })
     }
 
-    fn load(&mut self, set: DataSet) -> Result<()> {
+    fn load(&mut self, set: DataSet, _: Past) -> Result<()> {
         self.add(|insert| {
             let mut new = 0;
             for Run { number, time, rows } in set.runs() {
@@ -214,7 +216,7 @@ impl Engine for Sqlite {
 
     fn contains_many(&mut self, rows: &[Row]) -> Result<Vec<bool>> {
         match self.form {
-            Form::Plain | Form::IndexedLater => self.contains_each(rows),
+            Form::Plain | Form::IndexedLater | Form::Unjournaled => self.contains_each(rows),
             Form::Joining => self.contains_joining(rows),
         }
     }
@@ -265,8 +267,8 @@ impl Engine for Shared {
         self.0.lock().import(file)
     }
 
-    fn load(&mut self, set: DataSet) -> Result<()> {
-        self.0.lock().load(set)
+    fn load(&mut self, set: DataSet, past: Past) -> Result<()> {
+        self.0.lock().load(set, past)
     }
 
     fn track(&mut self, rows: &[Row], runs: Runs, time: Timestamp) -> Result<usize> {

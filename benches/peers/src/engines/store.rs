@@ -10,7 +10,7 @@ use datapool_store::{
     PoolUpdate, RecordFilter, StoreOptions, Timestamp,
 };
 
-use super::{Engine, Runs};
+use super::{Engine, Past, Runs};
 use crate::Result;
 use crate::common::{Row, origin};
 use crate::data::{DataSet, POOL, Run, time_of};
@@ -58,11 +58,11 @@ impl Store {
     }
 }
 
-/// The store is relaxed, so that building it is quick; reading is the same.
+/// The runs come one by one, as they always do. The store is relaxed, so that building it is quick; reading is the same.
 pub(super) fn build(directory: &Path, set: DataSet) -> Result<()> {
     let durability = Durability::Relaxed { flush_every: Duration::from_millis(500) };
     let mut store = Store::open_with(directory, Form::Plain, durability)?;
-    store.load(set)?;
+    store.load(set, Past::Grown)?;
     Ok(store.database.close()?)
 }
 
@@ -76,7 +76,7 @@ impl Engine for Store {
         Ok(self.pool.import_csv_path(file, &ImportOptions::new().on_duplicate(policy))?.added)
     }
 
-    fn load(&mut self, set: DataSet) -> Result<()> {
+    fn load(&mut self, set: DataSet, _: Past) -> Result<()> {
         for Run { number, time, rows } in set.runs() {
             let new = self.track(&rows, Runs::One(number), time)?;
             assert_eq!(new, rows.len(), "run {number} has a value that another one had before");

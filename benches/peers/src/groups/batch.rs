@@ -1,6 +1,7 @@
 //! The rows of the group `batch`: batches of 1,000 new values into a pool that is large already.
 //!
-//! Always holds: all engines get the same batches. What a median hides, since the store puts some of its work off, the
+//! Always holds: all engines get the same batches, into databases that have grown: pages that were filled at once would
+//! have to be split first. What a median hides, since the store puts some of its work off, the
 //! mean has.
 
 use crate::Result;
@@ -94,7 +95,7 @@ fn writers(setting: Setting<'_>, set: DataSet, kinds: &[EngineKind]) -> Result<V
             (EngineKind::Store, Kind::RunPerRecord) => EngineKind::StoreFlushed,
             _ => *kind,
         };
-        let copy = setting.fresh(kind, set)?;
+        let copy = setting.grown(kind, set)?;
         let fresh = Box::new(set.kind.fresh_rows());
         writers.push(Writer { copy, set, fresh, next_run: set.run_count() });
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::common::Row;
-use crate::engines::{Engine, EngineKind};
+use crate::engines::{Engine, EngineKind, Past};
 use crate::files::Setting;
 use crate::measure::{Contender, Rounds, Spread, Turn, alternate, float, take_turns};
 use crate::report::{Report, Unit};
@@ -57,7 +57,7 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
 /// Databases with all records, about which they agree.
 fn open(setting: Setting<'_>, kinds: &[EngineKind]) -> Result<Vec<Reader>> {
     let open = |kind: &EngineKind| {
-        let mut engine = kind.open(&setting.base(*kind)?)?;
+        let mut engine = kind.open(&setting.base(*kind, Past::Loaded)?)?;
         super::check_contents(kind.name(), engine.as_mut(), setting.size.random())?;
         Ok(Reader { name: kind.name(), engine })
     };

@@ -7,7 +7,7 @@
 use crate::Result;
 use crate::common::RUN_RECORDS;
 use crate::data::{Size, time_of};
-use crate::engines::EngineKind;
+use crate::engines::{EngineKind, Past};
 use crate::files::Setting;
 use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
 use crate::report::{Report, Unit};
@@ -57,7 +57,7 @@ fn rows(setting: Setting<'_>, share: Share, kinds: &[EngineKind], report: &mut R
 }
 
 fn one_expiry(setting: Setting<'_>, kind: EngineKind, parts: usize) -> Result<Expiry> {
-    let mut copy = setting.copy(kind)?;
+    let mut copy = setting.copy(kind, Past::Loaded)?;
     copy.engine.prepare_to_expire()?;
     let runs = setting.size.run_count();
     let before = time_of(runs / parts);

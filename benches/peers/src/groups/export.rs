@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::Result;
-use crate::engines::EngineKind;
+use crate::engines::{EngineKind, Past};
 use crate::files::Setting;
 use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
 use crate::report::{Report, Unit};
@@ -24,11 +24,11 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     let mut report = Report::new("export", format!("Export, {} records", setting.size.name()));
     let scratch = setting.scratch()?;
     let file = scratch.path().join("export.csv");
-    let database = setting.base(EngineKind::Sqlite)?.join("pools.sqlite");
+    let database = setting.base(EngineKind::Sqlite, Past::Loaded)?.join("pools.sqlite");
     let (mut turns, mut names) = (Vec::new(), Vec::new());
     let mut expected = None;
     for kind in EngineKind::PEERS {
-        let mut engine = kind.open(&setting.base(kind)?)?;
+        let mut engine = kind.open(&setting.base(kind, Past::Loaded)?)?;
         engine.export(&file)?;
         let bytes = fs::read(&file)?;
         assert!(*expected.get_or_insert_with(|| bytes.clone()) == bytes, "{}: another file", kind.name());

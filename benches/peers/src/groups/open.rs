@@ -3,7 +3,7 @@
 //! The system has the file in memory; the engine has not.
 
 use crate::Result;
-use crate::engines::EngineKind;
+use crate::engines::{EngineKind, Past};
 use crate::files::Setting;
 use crate::measure::{Rounds, Spread, Turn, take_turns, timed};
 use crate::report::{Report, Unit};
@@ -15,7 +15,7 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     let rows = setting.size.random().some_rows(ROUNDS);
     let mut turns = Vec::new();
     for kind in EngineKind::PEERS {
-        let base = setting.base(kind)?;
+        let base = setting.base(kind, Past::Loaded)?;
         let mut asked = rows.iter().cycle();
         turns.push(Turn::new(move || {
             let row = asked.next().ok_or("there is a row to ask for")?;

@@ -10,7 +10,7 @@ use datapool_store::Timestamp;
 use crate::Result;
 use crate::common::Row;
 use crate::data::{Kind, time_of};
-use crate::engines::{Engine, EngineKind, Runs};
+use crate::engines::{Engine, EngineKind, Past, Runs};
 use crate::files::{Copy, Setting};
 use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
 use crate::report::{Report, Unit};
@@ -93,7 +93,7 @@ fn threaded(setting: Setting<'_>, threads: usize, report: &mut Report) -> Result
 /// Databases with all records, about which they agree.
 fn open(setting: Setting<'_>, kinds: &[EngineKind]) -> Result<Vec<Copy>> {
     let open = |kind: &EngineKind| {
-        let mut copy = setting.copy(*kind)?;
+        let mut copy = setting.copy(*kind, Past::Grown)?;
         if *kind != EngineKind::RedbAppend {
             super::check_contents(kind.name(), copy.engine.as_mut(), setting.size.random())?;
         }

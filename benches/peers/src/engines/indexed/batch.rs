@@ -50,6 +50,10 @@ impl Batch {
         self.rows.push(Item { start, length: self.keys.len() - start, origin, time });
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// What is pushed from now on is of this run.
     fn begin_run(&mut self, run: usize) {
         self.origins.push([flow(run), run_id(run), step(run)]);
