@@ -111,7 +111,7 @@ impl Scale {
 }
 
 fn label(value: f64) -> String {
-    if value >= 1.0 { format!("{value:.0}") } else { format!("{value}") }
+    if value >= 1.0 { format!("{value:.0}") } else { format!("{value:.3}").trim_end_matches('0').to_owned() }
 }
 
 fn text(
@@ -139,15 +139,21 @@ pub(crate) fn growth(points: &[Point], path: &Path) -> Result<()> {
 }
 
 fn panel_of(operation: &str, points: &[&Point], panel: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<()> {
-    let sizes = range(points.iter().map(|point| records(point.size)), 1.2);
-    // Wide enough that a cost that does not grow looks as if it did not.
-    let costs = range(points.iter().map(|point| micros(point)), 3.0);
+    let sizes = range(points.iter().map(|point| records(point.size)), 1.2, 1.2);
+    // Wide enough that a cost that does not grow looks as if it did not, with room for the legend above.
+    let costs = range(points.iter().map(|point| micros(point)), 2.0, 12.0);
+    let marks = (-3..9).flat_map(|power| [1.0, 3.0].map(|digit| digit * 10.0_f64.powi(power)));
+    let marks = marks.filter(|mark| costs.contains(mark)).collect();
+    let all_sizes = points.iter().map(|point| records(point.size)).collect();
     let mut chart = ChartBuilder::on(panel)
         .caption(format!("{operation} (µs)"), (FONT, 16))
         .margin(12)
         .x_label_area_size(28)
         .y_label_area_size(56)
-        .build_cartesian_2d(sizes.log_scale(), costs.log_scale())?;
+        .build_cartesian_2d(
+            sizes.log_scale().with_key_points(all_sizes),
+            costs.log_scale().with_key_points(marks),
+        )?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
@@ -183,11 +189,11 @@ fn panel_of(operation: &str, points: &[&Point], panel: &DrawingArea<SVGBackend<'
     Ok(())
 }
 
-/// From the least to the most, and so many times further.
-fn range(values: impl Iterator<Item = f64>, further: f64) -> std::ops::Range<f64> {
+/// From the least to the most, and so many times less and more.
+fn range(values: impl Iterator<Item = f64>, less: f64, more: f64) -> std::ops::Range<f64> {
     let (least, most) =
         values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));
-    least / further..most * further
+    least / less..most * more
 }
 
 fn records(size: Size) -> f64 {

@@ -8,7 +8,7 @@
 //! Without a group all are run, at 10M unless told otherwise; sizes are 10K, 30K, 100K and so on to 30M. Markdown
 //! tables go to stdout, progress to stderr; with `--out` the tables also go to a file there, with charts beside it. The
 //! files that are measured lie in a temporary directory; with `--data` they stay in that one, and the next run uses
-//! them as they are. At 10M all groups need some 30 GB of disk, and hours; `listing` alone ten minutes and 6 GB.
+//! them as they are. At 10M all groups need some 40 GB of disk, and hours; `listing` alone ten minutes and 6 GB.
 //!
 //! [`data`], [`query`] and [`answer`] say what is stored, asked and answered, in the words of no engine. [`engines`]
 //! are what writes; [`store`] and [`sqlite`] what `listing` reads by. [`groups`] have the rows, [`files`] what they

@@ -2,6 +2,7 @@
 //!
 //! Always holds: all threads of an engine start together, each with its own handle and its own values.
 
+use std::ops::Range;
 use std::thread;
 use std::time::Instant;
 
@@ -15,10 +16,11 @@ use crate::files::{Copy, Setting};
 use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
 use crate::report::{Report, Unit};
 
-/// What one thread writes by. The last is the floor.
-const ALONE: [EngineKind; 6] = [
+/// The last is the floor.
+const KINDS: [EngineKind; 7] = [
     EngineKind::Store,
     EngineKind::Sqlite,
+    EngineKind::SqliteShared,
     EngineKind::Lmdb,
     EngineKind::Fjall,
     EngineKind::Redb,
@@ -27,24 +29,18 @@ const ALONE: [EngineKind; 6] = [
 const ALONE_ROUNDS: usize = 11;
 const ALONE_CALLS: usize = 50;
 
-/// What many threads write by.
-const THREADED: [EngineKind; 6] = [
-    EngineKind::Store,
-    EngineKind::Sqlite,
-    EngineKind::SqliteShared,
-    EngineKind::Lmdb,
-    EngineKind::Fjall,
-    EngineKind::Redb,
-];
 const THREADS: [usize; 2] = [16, 64];
 /// Calls of a thread in a round.
 const THREAD_CALLS: usize = 20;
 
 pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     let mut report = Report::new("single", format!("One value a call, {} records", setting.size.name()));
-    alone(setting, &mut report)?;
+    let mut copies = KINDS.iter().map(|kind| open(setting, *kind)).collect::<Result<Vec<_>>>()?;
+    alone(setting, &mut copies, &mut report)?;
+    let mut first = 1;
     for threads in THREADS {
-        threaded(setting, threads, &mut report)?;
+        threaded(setting, &copies, first..first + threads, &mut report)?;
+        first += threads;
     }
     report.note(
         "\"redb, append only\" is the floor: a commit of one row, which is not looked for and has no index.",
@@ -53,53 +49,52 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     Ok(report)
 }
 
-fn alone(setting: Setting<'_>, report: &mut Report) -> Result<()> {
+fn alone(setting: Setting<'_>, copies: &mut [Copy], report: &mut Report) -> Result<()> {
     eprintln!("measuring: one value a call, 1 thread");
-    let mut copies = open(setting, &ALONE)?;
-    let turn = |copy| {
-        let copy: &mut Copy = copy;
+    let (mut names, mut turns) = (Vec::new(), Vec::new());
+    // A connection that nobody shares is the plain one.
+    for Copy { kind, engine, .. } in copies.iter_mut().filter(|copy| copy.kind != EngineKind::SqliteShared) {
         let mut fresh = Fresh::new(setting, 0);
-        Turn::new(move || {
-            (0..ALONE_CALLS).map(|_| fresh.track(copy.engine.as_mut())).collect::<Result<Vec<_>>>()
-        })
-    };
-    let taken = take_turns(Rounds::Exactly(ALONE_ROUNDS), copies.iter_mut().map(turn).collect())?;
-    let calls: Vec<_> =
-        ALONE.iter().map(|kind| kind.name()).zip(taken.iter().map(|turns| turns.concat())).collect();
-    let median = |all: &Vec<f64>| Spread::of(all.iter().copied());
-    report.row("1 thread, a call", Unit::Time, calls.iter().map(|(name, all)| (*name, median(all))));
+        let mut call = move || fresh.track(engine.as_mut());
+        turns.push(Turn::new(move || (0..ALONE_CALLS).map(|_| call()).collect::<Result<Vec<_>>>()));
+        names.push(kind.name());
+    }
+    let taken = take_turns(Rounds::Exactly(ALONE_ROUNDS), turns)?;
+    let spreads = taken.iter().map(|turns| Spread::of(turns.concat()));
+    report.row("1 thread, a call", Unit::Time, names.into_iter().zip(spreads));
     Ok(())
 }
 
-fn threaded(setting: Setting<'_>, threads: usize, report: &mut Report) -> Result<()> {
+fn threaded(setting: Setting<'_>, copies: &[Copy], numbers: Range<usize>, report: &mut Report) -> Result<()> {
+    let threads = numbers.len();
     eprintln!("measuring: one value a call, {threads} threads");
-    let copies = open(setting, &THREADED)?;
-    let mut turns = Vec::new();
-    for copy in &copies {
-        let handles = (0..threads).map(|number| Ok((copy.engine.another()?, Fresh::new(setting, number))));
+    let (mut names, mut turns) = (Vec::new(), Vec::new());
+    for Copy { kind, engine, .. } in copies.iter().filter(|copy| copy.kind != EngineKind::RedbAppend) {
+        let handles = numbers.clone().map(|number| Ok((engine.another()?, Fresh::new(setting, number))));
         let mut handles = handles.collect::<Result<Vec<_>>>()?;
         turns.push(Turn::new(move || together(&mut handles)));
+        names.push(kind.name());
     }
     let taken = take_turns(Rounds::Enough, turns)?;
     let spreads = |of: &dyn Fn(&Together) -> f64| {
-        let names = THREADED.iter().map(|kind| kind.name());
-        names.zip(taken.iter().map(|turns| Spread::of(turns.iter().map(of)))).collect::<Vec<_>>()
+        names
+            .iter()
+            .copied()
+            .zip(taken.iter().map(|turns| Spread::of(turns.iter().map(of))))
+            .collect::<Vec<_>>()
     };
     report.row(format!("{threads} threads"), Unit::Rate("calls"), spreads(&|turn| turn.call));
     report.row(format!("slowest of {threads} threads"), Unit::Time, spreads(&|turn| turn.slowest));
     Ok(())
 }
 
-/// Databases with all records, about which they agree.
-fn open(setting: Setting<'_>, kinds: &[EngineKind]) -> Result<Vec<Copy>> {
-    let open = |kind: &EngineKind| {
-        let mut copy = setting.copy(*kind, Past::Grown)?;
-        if *kind != EngineKind::RedbAppend {
-            super::check_contents(kind.name(), copy.engine.as_mut(), setting.size.random())?;
-        }
-        Ok(copy)
-    };
-    kinds.iter().map(open).collect()
+/// A database with all records, about which all engines agree.
+fn open(setting: Setting<'_>, kind: EngineKind) -> Result<Copy> {
+    let mut copy = setting.copy(kind, Past::Grown)?;
+    if kind != EngineKind::RedbAppend {
+        super::check_contents(kind.name(), copy.engine.as_mut(), setting.size.random())?;
+    }
+    Ok(copy)
 }
 
 /// What many threads took together.
