@@ -26,8 +26,9 @@ const KINDS: [EngineKind; 7] = [
     EngineKind::Redb,
     EngineKind::RedbAppend,
 ];
-const ALONE_ROUNDS: usize = 11;
-const ALONE_CALLS: usize = 50;
+/// Short turns: when the disk is busy with others, it is so for several engines.
+const ALONE_ROUNDS: usize = 55;
+const ALONE_CALLS: usize = 10;
 
 const THREADS: [usize; 2] = [16, 64];
 /// Calls of a thread in a round.
