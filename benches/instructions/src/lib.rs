@@ -22,7 +22,8 @@ pub const ITEMS: u64 = 1_000;
 /// A value as it might be: its number, and what looks random.
 #[must_use]
 pub fn value(number: u64) -> String {
-    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xd1b5_4a32_d192_ed03);
+    let mixed =
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xd1b5_4a32_d192_ed03);
     format!("{mixed:016x}-{number}")
 }
 
