@@ -83,6 +83,5 @@ pub fn query() -> RecordQuery {
 /// A CSV file of [`ITEMS`] rows that are not in the pool.
 #[must_use]
 pub fn file() -> String {
-    let rows: String = values(RECORDS).iter().map(|value| format!("{value},37\n")).collect();
-    format!("value,entity_type_id\n{rows}")
+    values(RECORDS).iter().fold("value,entity_type_id\n".to_owned(), |file, value| file + value + ",37\n")
 }
