@@ -25,18 +25,18 @@ use crate::model::Origin;
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
     fingerprints: Vec<(Fingerprint, Slot)>,
-    entity_types: HashMap<EntityTypeId, RoaringBitmap>,
+    entity_types: HashMap<EntityTypeId, Vec<Slot>>,
     /// By address: equal origins at two addresses merge when their keys are made.
-    origins: HashMap<usize, (Arc<Origin>, RoaringBitmap)>,
+    origins: HashMap<usize, (Arc<Origin>, Vec<Slot>)>,
 }
 
 impl Entries {
     pub(crate) fn push(&mut self, slot: Slot, entry: TailEntry) {
         self.fingerprints.push((entry.fingerprint, slot));
-        self.entity_types.entry(entry.entity_type).or_default().insert(slot);
+        self.entity_types.entry(entry.entity_type).or_default().push(slot);
         if let Some(origin) = entry.origin {
             let address = Arc::as_ptr(&origin).addr();
-            self.origins.entry(address).or_insert_with(|| (origin, RoaringBitmap::new())).1.insert(slot);
+            self.origins.entry(address).or_insert_with(|| (origin, Vec::new())).1.push(slot);
         }
     }
 
@@ -49,15 +49,15 @@ impl Entries {
         by_chunk(geometry, self.posting_lists())
     }
 
-    /// **The one rule** that turns records into posting lists.
-    fn posting_lists(&self) -> BTreeMap<PostingKey, RoaringBitmap> {
-        let mut lists: BTreeMap<PostingKey, RoaringBitmap> = BTreeMap::new();
+    /// **The one rule** that turns records into posting lists. Their slots are in no order.
+    fn posting_lists(&self) -> BTreeMap<PostingKey, Vec<Slot>> {
+        let mut lists: BTreeMap<PostingKey, Vec<Slot>> = BTreeMap::new();
         for (entity_type, slots) in &self.entity_types {
-            *lists.entry(PostingKey::of_entity_type(*entity_type)).or_default() |= slots;
+            lists.entry(PostingKey::of_entity_type(*entity_type)).or_default().extend(slots);
         }
         for (origin, slots) in self.origins.values() {
             for key in origin_posting_keys(origin) {
-                *lists.entry(key).or_default() |= slots;
+                lists.entry(key).or_default().extend(slots);
             }
         }
         lists
@@ -263,16 +263,18 @@ impl Fold {
 type RepeatsTable<'txn> = Table<'txn, (u64, u32, u128, u32), ()>;
 
 /// Posting lists over a segment, cut into rows by chunk, in key order.
-fn by_chunk(geometry: Geometry, lists: BTreeMap<PostingKey, RoaringBitmap>) -> Vec<(Vec<u8>, RoaringBitmap)> {
-    let mut rows = Vec::new();
-    for (key, slots) in lists {
-        let mut slots = slots.iter().peekable();
-        while let Some(first) = slots.peek() {
+fn by_chunk(geometry: Geometry, lists: BTreeMap<PostingKey, Vec<Slot>>) -> Vec<(Vec<u8>, RoaringBitmap)> {
+    let mut rows = Vec::with_capacity(lists.len());
+    for (key, mut slots) in lists {
+        slots.sort_unstable();
+        slots.dedup();
+        for within in slots.chunk_by(|a, b| geometry.chunk_of(*a).0 == geometry.chunk_of(*b).0) {
+            let Some(first) = within.first() else { continue };
             let (chunk, _) = geometry.chunk_of(*first);
             let base = chunk * geometry.chunk_slots;
-            let within = std::iter::from_fn(|| slots.next_if(|slot| geometry.chunk_of(*slot).0 == chunk));
-            let positions: RoaringBitmap = within.map(|slot| slot - base).collect();
-            rows.push((key.at_chunk(chunk), positions));
+            // They are sorted: nothing can be refused.
+            let positions = RoaringBitmap::from_sorted_iter(within.iter().map(|slot| slot - base));
+            rows.push((key.at_chunk(chunk), positions.unwrap_or_default()));
         }
     }
     rows
