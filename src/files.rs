@@ -1,6 +1,6 @@
 //! Files beside the store: made with a new file's usual permissions, and named durably.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::path::Path;
 
@@ -19,6 +19,37 @@ pub(crate) fn new_file_in(directory: &Path, prefix: &str) -> io::Result<tempfile
         Some(code) => io::Error::from_raw_os_error(code),
         None => error.kind().into(),
     })
+}
+
+/// What publishing does with a file that has the name already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    Replaced,
+    Kept,
+}
+
+/// Gives a file that was written beside its target its permissions and its name, both on disk when this returns.
+///
+/// # Errors
+///
+/// The system's; `AlreadyExists` if the existing file is kept.
+pub(crate) fn publish(
+    file: tempfile::NamedTempFile,
+    target: &Path,
+    permissions: Option<Permissions>,
+    existing: Existing,
+) -> io::Result<()> {
+    if let Some(permissions) = permissions {
+        file.as_file().set_permissions(permissions)?;
+    }
+    file.as_file().sync_all()?;
+    let named = match existing {
+        Existing::Replaced => file.persist(target),
+        Existing::Kept => file.persist_noclobber(target),
+    };
+    named.map_err(|error| error.error)?;
+    sync_directory(directory_of(target));
+    Ok(())
 }
 
 /// Makes new names in a directory durable, where the system lets directories be synced; elsewhere there is nothing

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{directory_of, new_file_in, sync_directory};
+use crate::files::{Existing, directory_of, new_file_in, publish};
 use crate::model::{Progress, Record};
 use crate::pool::Pool;
 use crate::query::RecordFilter;
@@ -186,15 +186,10 @@ impl Pool {
             let file = OpenOptions::new().write(true).open(&target).map_err(failed)?;
             return self.export_csv(file, options);
         }
-        let directory = directory_of(&target);
-        let mut file = new_file_in(directory, ".datapool-export-").map_err(failed)?;
+        let mut file = new_file_in(directory_of(&target), ".datapool-export-").map_err(failed)?;
         let report = self.export_csv(file.as_file_mut(), options)?;
-        if let Some(existing) = existing {
-            file.as_file().set_permissions(existing.permissions()).map_err(failed)?;
-        }
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&target).map_err(|error| failed(error.error))?;
-        sync_directory(directory);
+        let permissions = existing.map(|existing| existing.permissions());
+        publish(file, &target, permissions, Existing::Replaced).map_err(failed)?;
         Ok(report)
     }
 }

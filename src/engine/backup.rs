@@ -22,7 +22,7 @@ use super::observer::{Observer, Watch};
 use super::session::{Reader, ReaderKind};
 use super::view::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{directory_of, new_file_in, sync_directory};
+use crate::files::{Existing, directory_of, new_file_in, publish};
 use crate::model::{BackupReport, Progress};
 
 /// After so many rows a run looks up: is it stopped, is the store closed?
@@ -53,21 +53,17 @@ impl Engine {
         }
         let reader = self.reader(ReaderKind::Backup)?;
         let snapshot = contained("copying the store", || self.snapshot())?;
-        let directory = directory_of(path);
-        let file = new_file_in(directory, ".datapool-backup-").map_err(failed)?;
-        if let Some(permissions) = self.opener.permissions() {
-            // Who may not read the store may not read its copy.
-            file.as_file().set_permissions(permissions).map_err(failed)?;
-        }
+        let file = new_file_in(directory_of(path), ".datapool-backup-").map_err(failed)?;
         let source = Source { snapshot, reader };
         let (records, rows) = Watch::over(observer, |watch| copy(&source, file.path(), watch))?;
-        file.as_file().sync_all().map_err(failed)?;
         let bytes = file.as_file().metadata().map_err(failed)?.len();
-        file.persist_noclobber(path).map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => exists(path),
-            _ => failed(error.error),
+        // Who may not read the store may not read its copy. Only now: a store that may not be written has a copy, too.
+        publish(file, path, self.opener.permissions(), Existing::Kept).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => exists(path),
+                _ => failed(error),
+            }
         })?;
-        sync_directory(directory);
         tell(&Event::BackedUp { rows, bytes, took: started.elapsed() });
         Ok(BackupReport { records, rows, bytes })
     }

@@ -102,15 +102,20 @@ impl Engine {
                 }
             });
             compacted?;
-            if self.recovery == Recovery::Instant {
-                // What was committed last must be so that it can be recovered instantly.
-                let txn = self.begin_durable()?;
-                self.commit(txn, |_| {})?;
-            }
+            self.keep_recovery_instant()?;
             let after = self.file_size()?;
             tell(&Event::Compacted { before, after, took: started.elapsed() });
             Ok(CompactReport::new(before, after))
         })
+    }
+
+    /// After redb has committed by itself: what was committed last must be so that it can be recovered instantly, if the
+    /// store promises that.
+    pub(super) fn keep_recovery_instant(&self) -> Result<()> {
+        match self.recovery {
+            Recovery::Instant => self.commit(self.begin_durable()?, |_| {}),
+            Recovery::Rebuild => Ok(()),
+        }
     }
 
     /// How many bytes the file has.

@@ -243,7 +243,7 @@ pub(super) fn drop_shared_rows(
 }
 
 /// Removes up to so many rows of a range. Whether that was all of them.
-fn remove_rows<K, V>(
+pub(super) fn remove_rows<K, V>(
     table: &mut Table<'_, K, V>,
     rows: RangeInclusive<K>,
     limit: Option<usize>,

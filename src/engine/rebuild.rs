@@ -14,7 +14,7 @@ use super::codec;
 use super::failure::{StorageResult, contained};
 use super::fold::{Entries, Fold, Share};
 use super::membership::{Filter, FilterCell};
-use super::prune::drop_shared_rows;
+use super::prune::{drop_shared_rows, remove_rows};
 use super::schema::{self, SegmentNumber, SegmentTables};
 use super::state::PoolState;
 use super::verify::strays::{Segments, Stray, find_strays};
@@ -34,8 +34,7 @@ impl Engine {
     pub(crate) fn rebuild_indexes(&self) -> Result<RebuildReport> {
         let mut report = RebuildReport::default();
         let ids = self.exclusive(|_| self.rebuild_names())?;
-        for id in &ids {
-            let id = *id;
+        for id in ids {
             match self.exclusive(|core| self.rebuild_pool(core, id)) {
                 Ok(records) => {
                     report.pools += 1;
@@ -183,17 +182,13 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
         })
     })?;
     let records = entries.len() as u64;
-    txn.open_table(schema::REPEATS)
-        .storage()?
-        .retain_in((pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX), |_, ()| false)
-        .storage()?;
-    txn.open_table(schema::MEMBERSHIP)
-        .storage()?
-        .retain_in((pool, number, 0)..=(pool, number, u32::MAX), |_, _| false)
-        .storage()?;
+    let repeats = (pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX);
+    remove_rows(&mut txn.open_table(schema::REPEATS).storage()?, repeats, None)?;
+    let blocks = |from| (pool, number, from)..=(pool, number, u32::MAX);
+    remove_rows(&mut txn.open_table(schema::MEMBERSHIP).storage()?, blocks(0), None)?;
     {
         let mut table = txn.open_table(schema::TIMES).storage()?;
-        table.retain_in((pool, number, first_block)..=(pool, number, u32::MAX), |_, _| false).storage()?;
+        remove_rows(&mut table, blocks(first_block), None)?;
         for (block, time) in times {
             table.insert((pool, number, block), time.as_micros()).storage()?;
         }

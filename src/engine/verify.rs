@@ -29,7 +29,6 @@ use super::writer::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{Finding, Progress, VerifyReport};
-use crate::options::Recovery;
 use crate::time::Reading;
 
 /// How many findings are told one by one.
@@ -121,12 +120,7 @@ impl Engine {
                 })
             });
             match checked {
-                Ok(true) if self.recovery == Recovery::Instant => {
-                    // What was committed last must be so that it can be recovered instantly.
-                    let txn = self.begin_durable()?;
-                    self.commit(txn, |_| {})
-                }
-                Ok(true) => Ok(()),
+                Ok(true) => self.keep_recovery_instant(),
                 Ok(false) => {
                     findings.add(None, "file", "", "it was not in order; the storage has put it in order");
                     // It may have gone back to an earlier commit: everything is read again.

@@ -127,6 +127,26 @@ fn a_backup_has_everything_and_is_a_store_of_its_own() {
     assert_eq!(copy.verify().unwrap().findings, []);
 }
 
+/// Who may not read the store may not read its copy; and a store that may not be written has a copy, too.
+#[cfg(unix)]
+#[test]
+fn a_backup_has_the_permissions_of_its_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pools.redb");
+    support::track(&open(&path).get_or_create_pool("orders").unwrap(), &["A-1"]);
+    for mode in [0o600, 0o640, 0o444] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let options = support::options().access(datapool_store::Access::ReadOnly);
+        let store = testing::open(&path, &options, Sizes::SMALL).unwrap();
+        let copy = directory.path().join(format!("copy {mode:o}"));
+        store.backup_to(&copy).unwrap();
+        assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, mode);
+        let copied = testing::open(&copy, &options, Sizes::SMALL).unwrap();
+        assert_eq!(support::values(&copied.pool_named("orders").unwrap()), ["A-1"]);
+    }
+}
+
 #[test]
 fn a_backup_is_compact() {
     let directory = tempfile::tempdir().unwrap();

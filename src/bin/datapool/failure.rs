@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use datapool_store::{Error, ErrorKind};
 
+use crate::output;
+
 /// Why a command ends early, or with bad news.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -70,16 +72,8 @@ impl From<io::Error> for Failure {
 
 /// Says why on standard error. Names of files may hold what a terminal would obey: it is shown, not sent.
 fn tell(message: &str) -> ExitCode {
-    let mut shown = String::with_capacity(message.len());
-    for character in message.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
     // Nobody is left to hear that standard error is closed.
-    let _ = writeln!(io::stderr(), "error: {shown}");
+    let _ = writeln!(io::stderr(), "error: {}", output::plain(message));
     ExitCode::FAILURE
 }
 
