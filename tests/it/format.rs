@@ -1,7 +1,8 @@
 //! Proves that a file of each released format opens, and answers as it did when it was written.
 //!
 //! `tests/data/format-1.redb` was written once, by version 0.1.0 of the crate, and is never written again: what
-//! reads it wrongly is wrong. [`fill`] is what was done to it; the same is done to a new store, and both must answer
+//! reads it wrongly is wrong. [`fill`] is what was done to it, at the time of
+//! [`support::clock`], before it was compacted and closed; the same is done to a new store, and both must answer
 //! alike. A file of a format that is not known is refused: see the tests of `engine::open`.
 
 use std::fs;
@@ -111,19 +112,6 @@ fn answers_of(pool: &Pool) -> Vec<String> {
     let stats = pool.stats().unwrap();
     answers.push(format!("{} {:?} {:?}", stats.live, stats.oldest, stats.newest));
     answers
-}
-
-/// Writes the fixture, once and for all.
-#[test]
-#[ignore = "the fixture of a released format is never written again"]
-fn the_fixture_is_written() {
-    assert!(!fixture().exists(), "a fixture is never written again");
-    let clock = support::clock();
-    let store = testing::open(&fixture(), &options(&clock), Sizes::SMALL).unwrap();
-    let token = fill(&store, &clock);
-    fs::write(token_file(), serde_json::to_string(&token).unwrap()).unwrap();
-    store.compact().unwrap();
-    store.close().unwrap();
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! What many tests need: stores to test, keys, clocks.
 
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use datapool_store::testing::{self, Disk, Sizes};
 use datapool_store::{
-    DataPoolStore, EntityTypeId, Key, ManualClock, Mode, Origin, Pool, Record, RecordFilter, StoreOptions,
-    Timestamp,
+    DataPoolStore, EntityTypeId, Key, ManualClock, Mode, Origin, Pool, Record, RecordFilter, Result,
+    StoreOptions, Timestamp,
 };
 
 pub(crate) const ORDERS: EntityTypeId = EntityTypeId::new(37);
@@ -109,6 +112,68 @@ pub(crate) fn measured_store(options: &StoreOptions) -> (Memory, DataPoolStore) 
     let disk = Memory::default();
     let store = testing::on_disk(disk.clone(), options, Sizes::SMALL).unwrap();
     (disk, store)
+}
+
+/// Whether opening a disk has to walk it, as after a crash without instant recovery.
+pub(crate) fn is_walked(disk: Memory, options: &StoreOptions) -> bool {
+    let is_walked = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&is_walked);
+    let options = options.clone().on_repair_progress(move |_| {
+        heard.store(true, Ordering::Relaxed);
+        ControlFlow::Continue(())
+    });
+    drop(testing::on_disk(disk, &options, Sizes::SMALL).unwrap());
+    is_walked.load(Ordering::Relaxed)
+}
+
+/// Where a file can be that a test opens in several ways, and damages.
+pub(crate) struct Place {
+    _directory: tempfile::TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pools.redb");
+        Self { _directory: directory, path }
+    }
+
+    pub(crate) fn open_with(&self, options: &StoreOptions) -> Result<DataPoolStore> {
+        testing::open(&self.path, options, Sizes::SMALL)
+    }
+
+    pub(crate) fn open(&self) -> DataPoolStore {
+        self.open_with(&options()).unwrap()
+    }
+
+    /// A closed store, with a pool "orders" of so many records.
+    pub(crate) fn with_orders(records: usize) -> Self {
+        let place = Self::new();
+        track(&place.open().get_or_create_pool("orders").unwrap(), &numbered("A", records));
+        place
+    }
+
+    /// Changes rows of the closed file, as redb would.
+    pub(crate) fn damage(&self, change: impl FnOnce(&redb::WriteTransaction)) {
+        let database = redb::Database::create(&self.path).unwrap();
+        let txn = database.begin_write().unwrap();
+        change(&txn);
+        txn.commit().unwrap();
+    }
+
+    /// Flips a byte behind redb's back, where the file has these bytes for the last time.
+    pub(crate) fn flip_last(&self, needle: &[u8]) {
+        let mut bytes = std::fs::read(&self.path).unwrap();
+        let at = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
+        bytes[at] ^= 0xff;
+        std::fs::write(&self.path, bytes).unwrap();
+    }
+}
+
+/// `A-0`, `A-1`, and so on.
+pub(crate) fn numbered(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}-{number}")).collect()
 }
 
 /// A store of small sizes in a file, under a clock, for tests that open it again.

@@ -4,7 +4,6 @@
 //! The damage is done with redb itself, in a store that was closed: the file's checksums are right, the rows are not.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use datapool_store::testing::{self, Sizes};
@@ -12,10 +11,9 @@ use datapool_store::{
     Access, ErrorKind, Finding, Flow, ImportOptions, Key, Mode, NewPool, Origin, Pool, RecordFilter,
     RecordQuery, VerifyReport,
 };
-use redb::{Database, ReadableTable, TableDefinition};
-use tempfile::TempDir;
+use redb::{ReadableTable, TableDefinition};
 
-use crate::support::{self, CUSTOMERS, ORDERS};
+use crate::support::{self, CUSTOMERS, ORDERS, Place};
 
 type Bytes = &'static [u8];
 const NAMES: TableDefinition<'_, Bytes, u64> = TableDefinition::new("pool names");
@@ -36,17 +34,14 @@ const HAS_REPEATS: u32 = 1 << 31;
 const SIZES: Sizes = Sizes { segment_slots: 8_192, chunk_slots: 1_024, ..Sizes::SMALL };
 
 struct Case {
-    _directory: TempDir,
-    path: PathBuf,
+    place: Place,
     sizes: Sizes,
 }
 
 impl Case {
     /// A store with a pool of some segments, repeats, deletions and a claim, and a second pool.
     fn new(sizes: Sizes) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pools.redb");
-        let case = Self { _directory: directory, path, sizes };
+        let case = Self { place: Place::new(), sizes };
         let store = case.open();
         let pool = store.create_pool(NewPool::new("orders")).unwrap();
         let values: Vec<String> = (0..sizes.segment_slots / 2 + 300).map(|n| format!("A-{n}")).collect();
@@ -72,27 +67,15 @@ impl Case {
     }
 
     fn open(&self) -> datapool_store::DataPoolStore {
-        testing::open(&self.path, &support::options(), self.sizes).unwrap()
+        testing::open(&self.place.path, &support::options(), self.sizes).unwrap()
     }
 
     fn verify(&self) -> VerifyReport {
         self.open().verify().unwrap()
     }
-
-    /// Changes the closed file.
-    fn damage(&self, change: impl FnOnce(&redb::WriteTransaction)) {
-        damage(&self.path, change);
-    }
 }
 
 const LEASE: std::time::Duration = std::time::Duration::from_hours(1);
-
-fn damage(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
-    let database = Database::create(path).unwrap();
-    let txn = database.begin_write().unwrap();
-    change(&txn);
-    txn.commit().unwrap();
-}
 
 /// What can be asked of a pool by its indexes.
 fn answers(pool: &Pool) -> Vec<String> {
@@ -119,7 +102,7 @@ fn answers(pool: &Pool) -> Vec<String> {
 fn assert_found_and_mended(table: &str, change: impl FnOnce(&redb::WriteTransaction)) {
     let case = Case::new(SIZES);
     let expected = answers(&case.open().pool(1).unwrap());
-    case.damage(change);
+    case.place.damage(change);
     let report = case.verify();
     assert!(!report.ok, "nothing was found");
     let found = |finding: &Finding| finding.table == table && !finding.reason.is_empty();
@@ -367,7 +350,7 @@ fn tables_and_rows_of_pools_that_are_not_there_are_found_and_removed() {
 /// Damages what is no index: it is found, the rest of the store is still checked, and rebuilding says what it left.
 fn assert_found_and_left(table: &str, change: impl FnOnce(&redb::WriteTransaction)) {
     let case = Case::new(SIZES);
-    case.damage(change);
+    case.place.damage(change);
     let report = case.verify();
     assert!(report.findings.iter().any(|finding| finding.table == table), "{:#?}", report.findings);
     assert_eq!(report.pools, 2, "the others are checked all the same");
@@ -418,7 +401,7 @@ fn a_segments_missing_first_time_is_found_and_not_made_up() {
 #[test]
 fn a_record_whose_value_changed_is_found_by_the_indexes() {
     let case = Case::new(SIZES);
-    case.damage(|txn| {
+    case.place.damage(|txn| {
         let mut table = txn.open_table(RECORDS).unwrap();
         let mut row = table.get(40).unwrap().unwrap().value().to_vec();
         *row.last_mut().unwrap() ^= 1;
@@ -446,7 +429,7 @@ fn items_of_claims_and_registered_rows_that_cannot_be_read_are_found() {
         }),
     ] {
         let case = Case::new(Sizes::SMALL);
-        case.damage(change);
+        case.place.damage(change);
         let report = case.verify();
         assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);
         assert_eq!(report.findings[0].table, table);
@@ -460,11 +443,7 @@ fn damage_of_the_file_itself_is_a_finding() {
     let store = case.open();
     let pool = store.pool(1).unwrap();
     // Pages of the records, which nobody has read yet.
-    let mut bytes = std::fs::read(&case.path).unwrap();
-    let needle = b"A-2222";
-    let at = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
-    bytes[at] ^= 0xff;
-    std::fs::write(&case.path, bytes).unwrap();
+    case.place.flip_last(b"A-2222");
     let report = store.verify().unwrap();
     assert!(!report.ok);
     assert_eq!(report.findings[0].table, "file", "{:#?}", report.findings);
@@ -487,7 +466,7 @@ fn verifying_answers_busy_while_a_scan_snapshot_or_backup_is_open_and_waits_for_
     let snapshot = pool.snapshot().unwrap();
     assert_eq!(store.verify().unwrap_err().kind(), ErrorKind::Busy);
     drop(snapshot);
-    let copy = case.path.with_extension("copy");
+    let copy = case.place.path.with_extension("copy");
     let mut kinds = Vec::new();
     store
         .backup_with_progress(copy, |_| {
@@ -541,7 +520,8 @@ fn an_observer_hears_how_far_verifying_is_and_can_stop_it() {
 #[test]
 fn a_store_that_is_read_only_is_not_verified_and_says_so() {
     let case = Case::new(Sizes::SMALL);
-    let store = testing::open(&case.path, &support::options().access(Access::ReadOnly), case.sizes).unwrap();
+    let store =
+        testing::open(&case.place.path, &support::options().access(Access::ReadOnly), case.sizes).unwrap();
     assert_eq!(store.verify().unwrap_err().kind(), ErrorKind::ReadOnly);
     assert_eq!(store.rebuild_indexes().unwrap_err().kind(), ErrorKind::ReadOnly);
 }
@@ -552,15 +532,15 @@ fn a_store_that_is_read_only_is_not_verified_and_says_so() {
 fn a_zeroed_page_anywhere_is_found_or_was_free() {
     let case = Case::new(Sizes::SMALL);
     let expected = answers(&case.open().pool(1).unwrap());
-    let whole = std::fs::read(&case.path).unwrap();
+    let whole = std::fs::read(&case.place.path).unwrap();
     let (mut found, mut free) = (0, 0);
     // The first page says where the others are: without it nothing can be opened.
     for page in (1..whole.len() / 4_096).step_by(2) {
-        std::fs::write(&case.path, &whole).unwrap();
-        let store = testing::open(&case.path, &support::options().cache_size(0), case.sizes).unwrap();
-        let mut bytes = std::fs::read(&case.path).unwrap();
+        std::fs::write(&case.place.path, &whole).unwrap();
+        let store = testing::open(&case.place.path, &support::options().cache_size(0), case.sizes).unwrap();
+        let mut bytes = std::fs::read(&case.place.path).unwrap();
         bytes[page * 4_096..(page + 1) * 4_096].fill(0);
-        std::fs::write(&case.path, bytes).unwrap();
+        std::fs::write(&case.place.path, bytes).unwrap();
         let report = store.verify().unwrap();
         if report.ok {
             free += 1;
