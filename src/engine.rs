@@ -43,6 +43,7 @@ mod queue;
 mod read;
 mod rebuild;
 mod record;
+mod refusal;
 mod registry;
 pub(crate) mod schema;
 mod session;
@@ -76,16 +77,17 @@ use self::events::Event;
 use self::flusher::FlushSignal;
 use self::open::Opener;
 use self::queue::Queue;
+use self::refusal::Refusal;
 use self::schema::{Geometry, Tuning};
 use self::session::Session;
 use self::state::PoolState;
 use self::view::{Snapshot, View};
 use self::write::WriterPool;
-use self::writer::{Job, Refusal};
+use self::writer::Job;
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::options::{Durability, Recovery};
-use crate::time::Clock;
+use crate::time::{Clock, Reading};
 
 /// One open file.
 pub(crate) struct Engine {
@@ -213,11 +215,14 @@ impl Engine {
         }
     }
 
+    /// A pool's state as a snapshot has it; none if there is no such pool.
+    fn read_pool(&self, id: PoolId, snapshot: &Arc<Snapshot>, now: Reading) -> Result<Option<PoolState>> {
+        load::load(snapshot, self.geometry, &self.tuning, &self.hash_key, id, now)
+    }
+
     /// Reads a pool's state from a snapshot and remembers it, unless another thread was faster.
     fn load_pool(&self, id: PoolId, snapshot: &Arc<Snapshot>) -> Result<()> {
-        let state = contained("loading a pool", || {
-            load::load(snapshot, self.geometry, &self.tuning, &self.hash_key, id, self.clock.read())
-        })?;
+        let state = contained("loading a pool", || self.read_pool(id, snapshot, self.clock.read()))?;
         let Some(state) = state else { return Err(no_pool(id)) };
         let unfolded = state.unfolded();
         let mut published = self.published.write();

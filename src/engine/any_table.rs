@@ -2,13 +2,15 @@
 //!
 //! Always holds: a table that [`AnyTable::named`] does not know is no store's.
 
-use redb::{Key, TableDefinition, TableHandle, Value};
+use redb::{Key, ReadableTableMetadata, TableDefinition, TableHandle, Value};
 
+use super::failure::StorageResult;
 use super::schema::{
     CLAIM_ITEMS, CLAIMED, CLAIMS, DELETED, ENTITY_TYPES, FLOW_RUNS, FLOW_STEPS, FLOWS,
     FingerprintsDefinition, MEMBERSHIP, META, ORIGINS, POOL_HEADS, POOL_NAMES, POOLS, PostingsDefinition,
     REPEATS, RecordsDefinition, SegmentTables, TIMES,
 };
+use super::view::Snapshot;
 use crate::error::Result;
 
 /// Any table of the file.
@@ -98,5 +100,29 @@ impl AnyTable {
             Self::Fingerprints(name) => visitor.visit(FingerprintsDefinition::new(name)),
             Self::Postings(name) => visitor.visit(PostingsDefinition::new(name)),
         }
+    }
+}
+
+/// How many rows some tables have together.
+pub(crate) fn count_rows(snapshot: &Snapshot, tables: &[AnyTable]) -> Result<u64> {
+    let mut count = CountRows { snapshot, rows: 0 };
+    tables.iter().try_for_each(|table| table.visit(&mut count))?;
+    Ok(count.rows)
+}
+
+struct CountRows<'a> {
+    snapshot: &'a Snapshot,
+    rows: u64,
+}
+
+impl TableVisitor for CountRows<'_> {
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<()> {
+        if let Some(table) = self.snapshot.table(table)? {
+            self.rows += table.len().storage()?;
+        }
+        Ok(())
     }
 }

@@ -12,10 +12,10 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redb::{Builder, Key, ReadableTableMetadata, TableDefinition, Value, WriteTransaction};
+use redb::{Builder, Key, TableDefinition, Value, WriteTransaction};
 
 use super::Engine;
-use super::any_table::{AnyTable, TableVisitor};
+use super::any_table::{AnyTable, TableVisitor, count_rows};
 use super::events::{Event, tell};
 use super::failure::{StorageResult, contained};
 use super::observer::{Observer, Watch};
@@ -139,29 +139,6 @@ fn copy(source: &Source, path: &Path, watch: &mut Watch<'_>) -> Result<(u64, u64
     }
     copy.close().map_err(not_written)?;
     Ok((record_rows, total))
-}
-
-fn count_rows(snapshot: &Snapshot, tables: &[AnyTable]) -> Result<u64> {
-    let mut count = CountRows { snapshot, rows: 0 };
-    tables.iter().try_for_each(|table| table.visit(&mut count))?;
-    Ok(count.rows)
-}
-
-struct CountRows<'a> {
-    snapshot: &'a Snapshot,
-    rows: u64,
-}
-
-impl TableVisitor for CountRows<'_> {
-    fn visit<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        table: TableDefinition<'_, K, V>,
-    ) -> Result<()> {
-        if let Some(table) = self.snapshot.table(table)? {
-            self.rows += table.len().storage()?;
-        }
-        Ok(())
-    }
 }
 
 /// What the threads of a backup share.

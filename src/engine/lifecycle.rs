@@ -10,8 +10,8 @@ use redb::{CompactionError, Database, StorageBackend};
 
 use super::database::closed;
 use super::events::{Event, tell};
+use super::refusal::Reason;
 use super::session::{Reader, ReaderKind, Session};
-use super::writer::Refusal;
 use super::{Engine, Published, WriterCore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::CompactReport;
@@ -46,13 +46,13 @@ impl Engine {
     pub(crate) fn close(&self) -> Result<()> {
         let expired = if self.is_read_only() { Ok(()) } else { self.store_expiry() };
         self.exclusive(|core| {
-            let is_unknown = self.refusal.check().is_err();
+            let is_refusing = self.refusal.reason().is_some();
             let flushed = self.flush_now();
             let Some(mut session) = self.detach(core) else { return Ok(()) };
             let closed = session.database.close();
             tell(&Event::Closed);
             // Whoever asks was told already that opening again must find out what is on disk.
-            if is_unknown { Ok(()) } else { expired.and(flushed).and(closed) }
+            if is_refusing { Ok(()) } else { expired.and(flushed).and(closed) }
         })
     }
 
@@ -96,7 +96,7 @@ impl Engine {
                 Ok(_) => Ok(Alone::Done(())),
                 Err(CompactionError::TransactionInProgress) => Ok(Alone::NotYet),
                 Err(error) => {
-                    self.refusal.raise(Refusal::OUTCOME_UNKNOWN);
+                    self.refusal.raise(Reason::OutcomeUnknown);
                     let text = format!("compacting failed; open the store again to go on: {error}");
                     Err(Error::new(ErrorKind::OutcomeUnknown, text).with_source(redb::Error::from(error)))
                 }

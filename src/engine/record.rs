@@ -92,6 +92,24 @@ pub(crate) enum Attribute {
     Step = 4,
 }
 
+impl Attribute {
+    pub(crate) const ALL: [Self; 4] = [Self::EntityType, Self::Flow, Self::Run, Self::Step];
+
+    /// The attribute, and its value in words.
+    fn describe(self, value: &[u8]) -> String {
+        let text = || String::from_utf8_lossy(value);
+        match self {
+            Self::EntityType => match value.try_into() {
+                Ok(number) => format!("entity type {}", u32::from_be_bytes(number)),
+                Err(_) => format!("entity type {}", value.escape_ascii()),
+            },
+            Self::Flow => format!("flow {}", text()),
+            Self::Run => format!("run {}", text()),
+            Self::Step => format!("step {}", text()),
+        }
+    }
+}
+
 /// A posting list's key without the chunk: the attribute's number, the length of its value, its value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PostingKey(Vec<u8>);
@@ -111,12 +129,21 @@ impl PostingKey {
         (vec![attribute as u8], vec![attribute as u8 + 1])
     }
 
-    /// The number of the attribute, its value and the chunk that a row's key stands for; none if it stands for none.
-    pub(crate) fn parse(key: &[u8]) -> Option<(u8, &[u8], u32)> {
+    /// The attribute, its value and the chunk that a row's key stands for; none if it stands for none.
+    pub(crate) fn parse(key: &[u8]) -> Option<(Attribute, &[u8], u32)> {
         let (rest, chunk) = key.split_last_chunk::<4>()?;
         let (head, value) = rest.split_first_chunk::<2>()?;
-        let [attribute, length] = *head;
+        let [number, length] = *head;
+        let attribute = Attribute::ALL.into_iter().find(|attribute| *attribute as u8 == number)?;
         (usize::from(length) == value.len()).then(|| (attribute, value, u32::from_be_bytes(*chunk)))
+    }
+
+    /// A row's key in words.
+    pub(crate) fn describe(key: &[u8]) -> String {
+        match Self::parse(key) {
+            Some((attribute, value, chunk)) => format!("{}, chunk {chunk}", attribute.describe(value)),
+            None => key.escape_ascii().to_string(),
+        }
     }
 
     pub(crate) fn of_entity_type(entity_type: EntityTypeId) -> Self {

@@ -10,7 +10,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use super::Engine;
 use super::database::closed;
 use super::failure::{StorageResult, contained};
-use super::record;
+use super::record::{self, Attribute, PostingKey};
 use super::schema;
 use super::state::PoolState;
 use super::view::View;
@@ -172,9 +172,13 @@ impl View {
         if let Some(table) = self.postings(index)? {
             let mut mean = Mean::default();
             // Lists of few values are long, those of many short: some of each attribute.
-            for attribute in 1..=4_u8 {
-                let from = [attribute];
-                for row in table.range::<&[u8]>(from.as_slice()..).storage()?.take(samples.div_ceil(4)) {
+            for attribute in Attribute::ALL {
+                let (first, behind) = PostingKey::range_of(attribute);
+                for row in table
+                    .range::<&[u8]>(first.as_slice()..behind.as_slice())
+                    .storage()?
+                    .take(samples.div_ceil(Attribute::ALL.len()))
+                {
                     let (key, list) = row.storage()?;
                     mean.add(key.value().len() + list.value().len());
                 }

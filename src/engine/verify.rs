@@ -12,20 +12,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use redb::{DatabaseError, ReadableTable, ReadableTableMetadata, StorageError};
+use redb::{DatabaseError, ReadableTable, StorageError};
 
 use super::Engine;
+use super::any_table::{AnyTable, count_rows};
 use super::catalog::next_pool_id;
 use super::codec;
 use super::events::{Event, tell};
 use super::failure::{StorageResult, contained, translate};
 use super::lifecycle::Alone;
-use super::load;
 use super::observer::{Observer, Watch};
-use super::schema::{self, SegmentNumber, SegmentTables};
+use super::refusal::Reason;
+use super::schema::{self, SegmentNumber};
 use super::session::{Reader, ReaderKind};
 use super::view::{Snapshot, View};
-use super::writer::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{Finding, Progress, VerifyReport};
@@ -94,7 +94,7 @@ impl Engine {
     /// Has redb check its checksums, and which of its pages are in use.
     fn check_file(&self, findings: &mut Findings) -> Result<()> {
         self.exclusive(|core| {
-            if self.refusal.is_of_check() {
+            if self.refusal.reason() == Some(Reason::CheckFailed) {
                 findings.add(
                     None,
                     "file",
@@ -114,7 +114,7 @@ impl Engine {
                     }
                     Err(error) => {
                         // Which pages are in use is not known any more.
-                        self.refusal.raise(Refusal::CHECK_FAILED);
+                        self.refusal.raise(Reason::CheckFailed);
                         Err(translate(error.into()))
                     }
                 })
@@ -130,7 +130,7 @@ impl Engine {
                     self.attach()
                 }
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.refusal.raise(Refusal::CHECK_FAILED);
+                    self.refusal.raise(Reason::CheckFailed);
                     findings.add(None, "file", "", error.to_string());
                     Ok(())
                 }
@@ -217,35 +217,18 @@ impl Verification<'_, '_, '_> {
                     Err(error) => {
                         self.findings.add(Some(id), "pools", id.to_string(), error.to_string());
                     }
-                    Ok(pool) => match names.remove(pool.name.as_bytes()) {
-                        Some(found) if found == id => {}
-                        Some(other) => self.findings.add(
-                            Some(id),
-                            "pool names",
-                            &pool.name,
-                            format!("it leads to pool {other}; pool {id} has that name"),
-                        ),
-                        None => {
-                            self.findings.add(
-                                Some(id),
-                                "pool names",
-                                &pool.name,
-                                "the pool's name is missing",
-                            );
-                        }
-                    },
+                    Ok(pool) => {
+                        let reason = match names.remove(pool.name.as_bytes()) {
+                            Some(found) if found == id => continue,
+                            Some(other) => format!("it leads to pool {other}; pool {id} has that name"),
+                            None => "the pool's name is missing".to_owned(),
+                        };
+                        self.findings.add(Some(id), "pool names", &pool.name, reason);
+                    }
                 }
             }
         }
-        let next = match self.snapshot.table(schema::META)? {
-            Some(meta) => next_pool_id(&meta)?,
-            None => None,
-        };
-        let last = ids.last().copied().unwrap_or(0);
-        if next.is_none_or(|next| next <= last) {
-            let text = format!("it is {}; there is a pool {last}", next.unwrap_or(0));
-            self.findings.add(None, "meta", "next pool id", text);
-        }
+        self.check_next_id(ids.last().copied().unwrap_or(0))?;
         for (name, id) in names {
             let name = String::from_utf8_lossy(&name).into_owned();
             self.findings.add(Some(id), "pool names", name, format!("pool {id} has no such name"));
@@ -253,27 +236,33 @@ impl Verification<'_, '_, '_> {
         Ok(ids)
     }
 
-    fn count_records(&self) -> Result<u64> {
-        let mut records = 0;
-        for name in self.snapshot.table_names()? {
-            if let Some((pool, segment)) = SegmentTables::owner(&name)
-                && let names = SegmentTables::new(pool, segment)
-                && names.records == name
-                && let Some(table) = self.snapshot.table(names.records())?
-            {
-                records += table.len().storage()?;
-            }
+    /// No later pool may get the id of one that there is.
+    fn check_next_id(&mut self, last: PoolId) -> Result<()> {
+        let next = match self.snapshot.table(schema::META)? {
+            Some(meta) => next_pool_id(&meta)?,
+            None => None,
+        };
+        if next.is_none_or(|next| next <= last) {
+            let text = format!("it is {}; there is a pool {last}", next.unwrap_or(0));
+            self.findings.add(None, "meta", "next pool id", text);
         }
-        Ok(records)
+        Ok(())
+    }
+
+    fn count_records(&self) -> Result<u64> {
+        let names = self.snapshot.table_names()?;
+        let is_records = |table: &AnyTable| matches!(table, AnyTable::Records(_));
+        let records: Vec<AnyTable> =
+            names.iter().filter_map(|name| AnyTable::named(name)).filter(is_records).collect();
+        count_rows(&self.snapshot, &records)
     }
 
     /// Checks one pool. The numbers of its segments, those included whose space is being given back.
     fn check_pool(&mut self, id: PoolId) -> Result<Vec<SegmentNumber>> {
-        let engine = self.engine;
-        let state =
-            load::load(&self.snapshot, engine.geometry, &engine.tuning, &engine.hash_key, id, self.now)?;
+        let state = self.engine.read_pool(id, &self.snapshot, self.now)?;
         let state = Arc::new(state.ok_or_else(|| Error::corrupt(format!("pool {id} is gone")))?);
-        let view = View::new(Arc::clone(&self.snapshot), Arc::clone(&state), engine.hash_key.clone());
+        let hash_key = self.engine.hash_key.clone();
+        let view = View::new(Arc::clone(&self.snapshot), Arc::clone(&state), hash_key);
         let mut last_time = None;
         for index in 0..state.segments.len() {
             last_time = self.check_segment(&view, index, last_time)?;

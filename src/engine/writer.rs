@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -19,6 +19,7 @@ use super::draft::{Firsts, PoolDraft};
 use super::events::{Event, tell};
 use super::failure::{StorageResult, contained};
 use super::queue::Weight;
+use super::refusal::Reason;
 use super::state::PoolState;
 use super::write::{self, Written};
 use super::{Engine, Published, WriterCore};
@@ -31,43 +32,6 @@ use crate::time::Reading;
 /// What a caller wants done: decides against the group's drafts; keeps its own answer. None for a caller that runs
 /// alone, on its own thread.
 pub(crate) type Job = Option<Box<dyn FnOnce(&mut Group<'_>) + Send>>;
-
-/// Why the store refuses to write, if it does.
-#[derive(Debug, Default)]
-pub(super) struct Refusal(AtomicU8);
-
-impl Refusal {
-    /// A commit failed, and may or may not be on disk.
-    pub(super) const OUTCOME_UNKNOWN: u8 = 1;
-    /// The storage's own check found the file damaged, or could not be brought to its end.
-    pub(super) const CHECK_FAILED: u8 = 2;
-
-    pub(super) fn raise(&self, reason: u8) {
-        self.0.store(reason, Ordering::Release);
-    }
-
-    pub(super) fn lift(&self) {
-        self.0.store(0, Ordering::Release);
-    }
-
-    pub(super) fn is_of_check(&self) -> bool {
-        self.0.load(Ordering::Acquire) == Self::CHECK_FAILED
-    }
-
-    pub(super) fn check(&self) -> Result<()> {
-        match self.0.load(Ordering::Acquire) {
-            0 => Ok(()),
-            Self::CHECK_FAILED => Err(Error::corrupt(
-                "verifying found the file damaged, or could not be brought to its end: open the store again (`reopen`) \
-                 before anything is written",
-            )),
-            _ => Err(Error::new(
-                ErrorKind::OutcomeUnknown,
-                "an earlier write failed, and may or may not be on disk: open the store again (`reopen`) to find out",
-            )),
-        }
-    }
-}
 
 /// The drafts of the operations that one commit carries.
 pub(crate) struct Group<'e> {
@@ -228,7 +192,7 @@ impl Engine {
                 return Err(Error::storage("the storage failed while writing; nothing was changed"));
             }
             Err(error) => {
-                self.refusal.raise(Refusal::OUTCOME_UNKNOWN);
+                self.refusal.raise(Reason::OutcomeUnknown);
                 tell(&Event::OutcomeUnknown);
                 let text = format!("the commit failed and may or may not be on disk: {error}");
                 return Err(Error::new(ErrorKind::OutcomeUnknown, text).with_source(redb::Error::from(error)));

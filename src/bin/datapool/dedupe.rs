@@ -50,7 +50,7 @@ pub(crate) fn run(file: &Path, arguments: &Dedupe, format: Format) -> Result<(),
         let text = output::number_of(verdicts.new_count() as u64, "new value");
         // That standard error is closed changes nothing.
         let _ =
-            writeln!(io::stderr(), "note: {text} of this batch are tracked, though not all were read here");
+            writeln!(io::stderr(), "note: tracked all the same, though not all of it was read here: {text}");
     }
     printed
 }

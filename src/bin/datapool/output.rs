@@ -175,6 +175,20 @@ pub(crate) fn plain(text: &str) -> String {
     shown
 }
 
+/// An id, and the name that is registered for it.
+pub(crate) fn named(id: impl Display, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{id} ({name})"),
+        None => id.to_string(),
+    }
+}
+
+/// How many, or which one, a command deleted.
+#[derive(Serialize)]
+pub(crate) struct Deleted {
+    pub(crate) deleted: u64,
+}
+
 /// `1,048,576`.
 pub(crate) fn count(number: u64) -> String {
     HumanCount(number).to_string()

@@ -4,12 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use datapool_store::{DataPool, DataPoolStore, NewPool, PoolQuery, PoolUpdate};
-use serde::Serialize;
 
 use crate::args::PoolCommand;
 use crate::failure::Failure;
 use crate::open;
-use crate::output::{self, Column, Format, Grid, or_dash};
+use crate::output::{self, Column, Deleted, Format, Grid, or_dash};
 use crate::settings::{self, Setting};
 
 pub(crate) fn run(file: &Path, command: &PoolCommand, format: Format) -> Result<(), Failure> {
@@ -130,12 +129,6 @@ fn print(pool: &DataPool, format: Format) -> Result<(), Failure> {
     ])])
 }
 
-#[derive(Serialize)]
-struct DeletedPool {
-    /// The pool's id.
-    deleted: u64,
-}
-
 fn delete(file: &Path, pool: &str, format: Format) -> Result<(), Failure> {
     let row = open::to_write(file, |store| {
         let row = open::pool(store, file, pool)?.info()?;
@@ -143,7 +136,7 @@ fn delete(file: &Path, pool: &str, format: Format) -> Result<(), Failure> {
         Ok(row)
     })?;
     match format {
-        Format::Json => output::json(&DeletedPool { deleted: row.id }),
+        Format::Json => output::json(&Deleted { deleted: row.id }),
         Format::Human => output::lines([format!("deleted data pool {}, {:?}", row.id, row.name)]),
     }
 }

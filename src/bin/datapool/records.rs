@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use datapool_store::{Record, RecordId, RecordQuery, Registered};
-use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::open;
-use crate::output::{self, Column, Format, Grid, or_dash};
+use crate::output::{self, Column, Deleted, Format, Grid, or_dash};
 
 pub(crate) fn list(
     file: &Path,
@@ -49,17 +48,8 @@ fn cells(record: &Record) -> [String; 7] {
     ]
 }
 
-/// An id, and the name that is registered for it.
 fn named<Id>(id: String, registered: Option<&Registered<Id>>) -> String {
-    match registered {
-        Some(registered) => format!("{id} ({})", registered.name),
-        None => id,
-    }
-}
-
-#[derive(Serialize)]
-struct Deleted {
-    deleted: u64,
+    output::named(id, registered.map(|registered| registered.name.as_str()))
 }
 
 pub(crate) fn delete(file: &Path, pool: &str, ids: &[RecordId], format: Format) -> Result<(), Failure> {

@@ -341,7 +341,12 @@ impl Verification<'_, '_, '_> {
             for row in ReadableTable::iter(table).storage()? {
                 let (key, list) = row.storage()?;
                 let Some((_, _, chunk)) = PostingKey::parse(key.value()) else {
-                    self.findings.add(Some(pool), &names.postings, bytes(key.value()), "the key is damaged");
+                    self.findings.add(
+                        Some(pool),
+                        &names.postings,
+                        PostingKey::describe(key.value()),
+                        "the key is damaged",
+                    );
                     continue;
                 };
                 let positions = match postings::decode(list.value(), size) {
@@ -350,7 +355,7 @@ impl Verification<'_, '_, '_> {
                         self.findings.add(
                             Some(pool),
                             &names.postings,
-                            text_of(key.value()),
+                            PostingKey::describe(key.value()),
                             error.to_string(),
                         );
                         expected.remove(key.value());
@@ -364,11 +369,11 @@ impl Verification<'_, '_, '_> {
                 extra.remove_range(..stored.start.saturating_sub(chunk.saturating_mul(size)).min(size));
                 if missing > 0 {
                     let text = format!("{missing} records are not in it");
-                    self.findings.add(Some(pool), &names.postings, text_of(key.value()), text);
+                    self.findings.add(Some(pool), &names.postings, PostingKey::describe(key.value()), text);
                 }
                 if !extra.is_empty() {
                     let text = format!("{} slots do not belong in it", extra.len());
-                    self.findings.add(Some(pool), &names.postings, text_of(key.value()), text);
+                    self.findings.add(Some(pool), &names.postings, PostingKey::describe(key.value()), text);
                 }
             }
         }
@@ -377,7 +382,7 @@ impl Verification<'_, '_, '_> {
             let missing = required_in(chunk, &wanted);
             if missing > 0 {
                 let text = format!("the list is missing; {missing} records belong in it");
-                self.findings.add(Some(pool), &names.postings, text_of(&key), text);
+                self.findings.add(Some(pool), &names.postings, PostingKey::describe(&key), text);
             }
         }
         Ok(())
@@ -388,25 +393,7 @@ fn hex(fingerprint: Fingerprint) -> String {
     format!("{fingerprint:032x}")
 }
 
-fn bytes(key: &[u8]) -> String {
-    key.escape_ascii().to_string()
-}
-
 /// The key of a row that segments share.
 fn key_of(pool: PoolId, segment: &SegmentState, last: u32) -> String {
     format!("{pool}, {}, {last}", segment.number)
-}
-
-/// A posting list's key, in words.
-fn text_of(key: &[u8]) -> String {
-    let Some((attribute, value, chunk)) = PostingKey::parse(key) else { return bytes(key) };
-    let number = |value: &[u8]| Some(u32::from_be_bytes(value.try_into().ok()?).to_string());
-    let (attribute, value) = match attribute {
-        1 => ("entity type", number(value).unwrap_or_else(|| bytes(value))),
-        2 => ("flow", String::from_utf8_lossy(value).into_owned()),
-        3 => ("run", String::from_utf8_lossy(value).into_owned()),
-        4 => ("step", String::from_utf8_lossy(value).into_owned()),
-        _ => ("unknown attribute", bytes(value)),
-    };
-    format!("{attribute} {value}, chunk {chunk}")
 }

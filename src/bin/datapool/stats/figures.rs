@@ -1,13 +1,15 @@
 //! Gathering the figures, and their JSON.
 
 use datapool_store::{
-    DataPoolStore, EntityTypeId, FlowId, Pool, PoolId, PoolQuery, PoolStats, RecordQuery, StoreStats, limits,
+    DataPool, DataPoolStore, EntityTypeId, FlowId, Pool, PoolId, PoolQuery, PoolStats, RecordQuery,
+    StoreStats, limits,
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use super::calendar::{Day, day_of, end_of};
 use crate::failure::Failure;
+use crate::output;
 
 /// A pool and the figures that the store has at hand.
 #[derive(Debug, Serialize)]
@@ -84,31 +86,21 @@ impl PoolFigures {
 
 impl EntityTypeShare {
     pub(super) fn label(&self) -> String {
-        label(self.entity_type_id.to_string(), self.name.as_deref())
+        output::named(self.entity_type_id, self.name.as_deref())
     }
 }
 
 impl FlowShare {
     pub(super) fn label(&self) -> String {
-        label(self.flow_id.to_string(), self.name.as_deref())
-    }
-}
-
-fn label(id: String, name: Option<&str>) -> String {
-    match name {
-        Some(name) => format!("{id} ({name})"),
-        None => id,
+        output::named(&self.flow_id, self.name.as_deref())
     }
 }
 
 impl StoreFigures {
     pub(super) fn gather(store: &DataPoolStore) -> Result<Self, Failure> {
-        let mut pools = Vec::new();
-        for_each_pool(store, |id, _| {
-            pools.push(PoolFigures::gather(store, &store.pool(id)?)?);
-            Ok(())
-        })?;
-        Ok(Self { stats: store.stats()?, pools })
+        let rows = pool_rows(store)?.into_iter();
+        let pools = rows.map(|row| PoolFigures::gather(store, &store.pool(row.id)?));
+        Ok(Self { pools: pools.collect::<Result<_, Failure>>()?, stats: store.stats()? })
     }
 
     /// The store's own figures, with the pools themselves in place of their number.
@@ -122,28 +114,19 @@ impl StoreFigures {
     }
 }
 
-/// Every pool, lowest id first.
+/// Every pool and its sums, lowest id first.
 pub(super) fn all_pools(store: &DataPoolStore) -> Result<Vec<PoolSums>, Failure> {
-    let mut pools = Vec::new();
-    for_each_pool(store, |id, name| {
-        pools.push(PoolSums::gather(store, id, name)?);
-        Ok(())
-    })?;
-    Ok(pools)
+    pool_rows(store)?.into_iter().map(|row| PoolSums::gather(store, row.id, row.name)).collect()
 }
 
-fn for_each_pool(
-    store: &DataPoolStore,
-    mut visit: impl FnMut(PoolId, String) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn pool_rows(store: &DataPoolStore) -> Result<Vec<DataPool>, Failure> {
+    let mut rows = Vec::new();
     let mut query = PoolQuery::new().per_page(limits::PER_PAGE_MAX);
     loop {
         let page = store.pools(&query)?;
-        for row in page.data {
-            visit(row.id, row.name)?;
-        }
+        rows.extend(page.data);
         if page.links.next.is_none() {
-            return Ok(());
+            return Ok(rows);
         }
         query = query.page(page.meta.current_page + 1);
     }
