@@ -5,211 +5,17 @@
 //! Every write, sync and resize of a small workload is made to fail in turn.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Disk, Sizes};
 use datapool_store::{
     DataPoolStore, Durability, ErrorKind, ImportOptions, Key, Mode, Pool, RecordFilter, Result, StoreOptions,
     Verdict,
 };
 
+use crate::disk::{Fault, Operation, Reason, TestDisk, Torn};
 use crate::support::{self, ORDERS};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operation {
-    Read,
-    Write,
-    Sync,
-    SetLen,
-}
-
-/// What a failing write leaves behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Torn {
-    Nothing,
-    Half,
-}
-
-/// The disk fails at the `after`-th operation of a kind; from then on forever, or that once.
-#[derive(Debug, Clone, Copy)]
-struct Fault {
-    operation: Operation,
-    after: usize,
-    forever: bool,
-    torn: Torn,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    bytes: Vec<u8>,
-    /// The bytes as of the last sync, and what was done since.
-    synced: Vec<u8>,
-    since: Vec<Change>,
-    fault: Option<Fault>,
-    failed: bool,
-}
-
-#[derive(Debug, Clone)]
-enum Change {
-    Write(usize, Vec<u8>),
-    SetLen(usize),
-}
-
-impl Change {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Write(offset, data) => {
-                let end = offset + data.len();
-                if bytes.len() < end {
-                    bytes.resize(end, 0);
-                }
-                bytes[*offset..end].copy_from_slice(data);
-            }
-            Self::SetLen(length) => bytes.resize(*length, 0),
-        }
-    }
-}
-
-/// A disk in memory that does what tests tell it.
-#[derive(Debug, Clone, Default)]
-struct TestDisk {
-    state: Arc<Mutex<State>>,
-    gate: Arc<Gate>,
-}
-
-/// Holds up syncs, once it is shut.
-#[derive(Debug, Default)]
-struct Gate {
-    shut: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
-}
-
-impl TestDisk {
-    fn holding(bytes: Vec<u8>) -> Self {
-        let state = State { synced: bytes.clone(), bytes, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), ..Self::default() }
-    }
-
-    fn open(&self, options: &StoreOptions) -> Result<DataPoolStore> {
-        testing::on_disk(self.clone(), options, Sizes::SMALL)
-    }
-
-    fn fail(&self, fault: Fault) {
-        self.state.lock().unwrap().fault = Some(fault);
-    }
-
-    fn heal(&self) {
-        let mut state = self.state.lock().unwrap();
-        (state.fault, state.failed) = (None, false);
-    }
-
-    fn failed(&self) -> bool {
-        self.state.lock().unwrap().failed
-    }
-
-    /// What might be found after a loss of power now: everything, only what was synced, or that and some of what
-    /// was written since.
-    fn images(&self) -> Vec<Vec<u8>> {
-        let state = self.state.lock().unwrap();
-        let with = |keep: &dyn Fn(usize) -> bool| {
-            let mut bytes = state.synced.clone();
-            let kept = state.since.iter().enumerate().filter(|(index, _)| keep(*index));
-            kept.for_each(|(_, change)| change.apply(&mut bytes));
-            bytes
-        };
-        if state.since.is_empty() {
-            return vec![state.bytes.clone()];
-        }
-        let last = state.since.len() - 1;
-        vec![
-            state.bytes.clone(),
-            with(&|_| false),
-            with(&|index| index % 2 == 0),
-            with(&|index| index == last),
-        ]
-    }
-}
-
-impl State {
-    /// Counts an operation. Whether it fails.
-    fn fails(&mut self, operation: Operation) -> bool {
-        let failed = self.failed;
-        let Some(fault) = &mut self.fault else { return false };
-        if failed {
-            return fault.forever;
-        }
-        if fault.operation != operation {
-            return false;
-        }
-        if fault.after > 0 {
-            fault.after -= 1;
-            return false;
-        }
-        self.failed = true;
-        true
-    }
-
-    fn check(&mut self, operation: Operation) -> io::Result<()> {
-        if self.fails(operation) { Err(io::Error::other("the disk fails, as it was told")) } else { Ok(()) }
-    }
-
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.bytes);
-        self.since.push(change);
-    }
-}
-
-impl Disk for TestDisk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.state.lock().unwrap().bytes.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
-        state.check(Operation::Read)?;
-        let start = usize::try_from(offset).unwrap();
-        let found = state.bytes.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(found);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
-        state.check(Operation::SetLen)?;
-        state.change(Change::SetLen(usize::try_from(len).unwrap()));
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        if let Some((held, released)) = self.gate.shut.lock().unwrap().take() {
-            held.send(()).unwrap();
-            released.recv().unwrap();
-        }
-        let mut state = self.state.lock().unwrap();
-        state.check(Operation::Sync)?;
-        let State { bytes, synced, .. } = &mut *state;
-        synced.clone_from(bytes);
-        state.since.clear();
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
-        let start = usize::try_from(offset).unwrap();
-        let checked = state.check(Operation::Write);
-        let torn = state.fault.map_or(Torn::Nothing, |fault| fault.torn);
-        match &checked {
-            Ok(()) => state.change(Change::Write(start, data.to_vec())),
-            Err(_) if torn == Torn::Half => {
-                state.change(Change::Write(start, data[..data.len() / 2].to_vec()));
-            }
-            Err(_) => {}
-        }
-        checked
-    }
-}
 
 type Values = BTreeSet<String>;
 
@@ -410,7 +216,7 @@ fn reopened_it_has_what_it_must(run: &Run, context: &str) {
 /// Fails the first, the second, ... operation of the kind, until the workload needs no more of them.
 fn fail_each(operation: Operation, forever: bool, torn: Torn) -> usize {
     for after in 0.. {
-        let fault = Fault { operation, after, forever, torn };
+        let fault = Fault { operation, after, forever, torn, reason: Reason::Broken };
         let run = run(fault);
         reopened_it_has_what_it_must(&run, &format!("{fault:?}"));
         if !run.disk.failed() {
@@ -458,7 +264,13 @@ fn a_failing_read_is_an_error_or_goes_unnoticed() {
                 call.make(&pool).unwrap();
                 live = call.model(live);
             }
-            disk.fail(Fault { operation: Operation::Read, after, forever, torn: Torn::Nothing });
+            disk.fail(Fault {
+                operation: Operation::Read,
+                after,
+                forever,
+                torn: Torn::Nothing,
+                reason: Reason::Broken,
+            });
             answers_are_those_of(&pool, &live, &format!("read {after} fails"));
             let outcome = Call::Track(160, 165).make(&pool);
             if let Err(error) = &outcome {
@@ -520,7 +332,7 @@ fn fail_and_reopen(fault: Fault) -> bool {
 fn a_store_that_is_reopened_in_place_after_a_failure_has_what_was_acknowledged_and_goes_on() {
     for operation in [Operation::Write, Operation::Sync, Operation::SetLen] {
         for forever in [false, true] {
-            let fault = |after| Fault { operation, after, forever, torn: Torn::Half };
+            let fault = |after| Fault { operation, after, forever, torn: Torn::Half, reason: Reason::Broken };
             let mut after = 0;
             while fail_and_reopen(fault(after)) {
                 after += 1;
@@ -550,7 +362,13 @@ fn a_failure_while_the_whole_store_is_worked_on_loses_nothing() {
                     call.make(&pool).unwrap();
                 }
                 let live = calls.iter().fold(Values::new(), |live, call| call.model(live));
-                disk.fail(Fault { operation, after, forever: after % 2 == 0, torn: Torn::Half });
+                disk.fail(Fault {
+                    operation,
+                    after,
+                    forever: after % 2 == 0,
+                    torn: Torn::Half,
+                    reason: Reason::Broken,
+                });
                 let worked = work(&store);
                 if let Err(error) = &worked {
                     let kinds = [ErrorKind::OutcomeUnknown, ErrorKind::Storage];
@@ -578,7 +396,13 @@ fn the_first_unknown_outcome_refuses_every_further_write_and_says_how_to_recover
     let store = disk.open(&support::options()).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &["A-1"]);
-    disk.fail(Fault { operation: Operation::Sync, after: 0, forever: false, torn: Torn::Nothing });
+    disk.fail(Fault {
+        operation: Operation::Sync,
+        after: 0,
+        forever: false,
+        torn: Torn::Nothing,
+        reason: Reason::Broken,
+    });
     let error = Call::Track(2, 3).make(&pool).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
     let new = || datapool_store::NewPool::new("another");
@@ -620,7 +444,13 @@ fn a_failure_while_a_store_is_made_or_opened_is_an_error_and_can_be_tried_again(
         for operation in [Operation::Read, Operation::Write, Operation::Sync, Operation::SetLen] {
             for after in 0.. {
                 let disk = TestDisk::holding(before.clone());
-                disk.fail(Fault { operation, after, forever: true, torn: Torn::Half });
+                disk.fail(Fault {
+                    operation,
+                    after,
+                    forever: true,
+                    torn: Torn::Half,
+                    reason: Reason::Broken,
+                });
                 let opened = disk.open(&support::options());
                 if !disk.failed() {
                     opened.unwrap();
@@ -698,7 +528,13 @@ fn a_failing_flush_is_heard_of_and_reads_answer_as_before() {
             let pool = store.get_or_create_pool("orders").unwrap();
             store.flush().unwrap();
             support::track(&pool, &["A-1", "A-2"]);
-            disk.fail(Fault { operation, after, forever: false, torn: Torn::Nothing });
+            disk.fail(Fault {
+                operation,
+                after,
+                forever: false,
+                torn: Torn::Nothing,
+                reason: Reason::Broken,
+            });
             let flushed = store.flush();
             if !disk.failed() {
                 flushed.unwrap();

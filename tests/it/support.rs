@@ -212,3 +212,20 @@ impl Numbers {
         (self.0 >> 33) % below
     }
 }
+
+/// A number that the environment names.
+pub(crate) fn from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, no number")))
+}
+
+/// Prints, if the test fails, under which name its seed runs it again.
+pub(crate) struct Seed(pub(crate) &'static str, pub(crate) u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with {}={}", self.0, self.1);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! A disk in memory that does what tests tell it: fails, tears writes, holds up, loses power.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, mpsc};
+
+use datapool_store::testing::{self, Disk, Sizes};
+use datapool_store::{DataPoolStore, Result, StoreOptions};
+
+use crate::support::Numbers;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Read,
+    Write,
+    Sync,
+    SetLen,
+    /// Any of them but reading.
+    Change,
+}
+
+impl Operation {
+    fn covers(self, done: Self) -> bool {
+        self == done || (self == Self::Change && done != Self::Read)
+    }
+}
+
+/// What a failing write leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Torn {
+    Nothing,
+    Half,
+    /// The write is under way to the disk, like those before it: some of it may arrive.
+    Underway,
+}
+
+/// What the system says of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// EIO.
+    Broken,
+    /// ENOSPC.
+    Full,
+}
+
+impl Reason {
+    fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(match self {
+            Self::Broken => 5,
+            Self::Full => 28,
+        })
+    }
+}
+
+/// The disk fails at the `after`-th operation of a kind; from then on forever, or that once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fault {
+    pub(crate) operation: Operation,
+    pub(crate) after: usize,
+    pub(crate) forever: bool,
+    pub(crate) torn: Torn,
+    pub(crate) reason: Reason,
+}
+
+impl Fault {
+    /// The power goes at the `after`-th change.
+    pub(crate) fn power(after: usize) -> Self {
+        let (operation, torn) = (Operation::Change, Torn::Underway);
+        Self { operation, after, forever: true, torn, reason: Reason::Broken }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// The bytes as of the last sync, and what was done since.
+    synced: Vec<u8>,
+    since: Vec<Change>,
+    fault: Option<Fault>,
+    failed: bool,
+    /// How many changes were asked for.
+    changes: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    SetLen(usize),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, data) => {
+                let end = offset + data.len();
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[*offset..end].copy_from_slice(data);
+            }
+            Self::SetLen(length) => bytes.resize(*length, 0),
+        }
+    }
+}
+
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
+
+/// A disk in memory that does what tests tell it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TestDisk {
+    state: Arc<Mutex<State>>,
+    pub(crate) gate: Arc<Gate>,
+}
+
+/// Holds up syncs, once it is shut.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    pub(crate) shut: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+impl TestDisk {
+    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
+        let state = State { synced: bytes.clone(), bytes, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), ..Self::default() }
+    }
+
+    pub(crate) fn open(&self, options: &StoreOptions) -> Result<DataPoolStore> {
+        testing::on_disk(self.clone(), options, Sizes::SMALL)
+    }
+
+    pub(crate) fn fail(&self, fault: Fault) {
+        self.state.lock().unwrap().fault = Some(fault);
+    }
+
+    pub(crate) fn heal(&self) {
+        let mut state = self.state.lock().unwrap();
+        (state.fault, state.failed) = (None, false);
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.state.lock().unwrap().failed
+    }
+
+    /// How many changes it was asked for.
+    pub(crate) fn changes(&self) -> usize {
+        self.state.lock().unwrap().changes
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.state.lock().unwrap().bytes.clone()
+    }
+
+    /// What might be found after a loss of power now: everything, only what was synced, or that and some of what
+    /// was written since.
+    pub(crate) fn images(&self) -> Vec<Vec<u8>> {
+        let state = self.state.lock().unwrap();
+        let with = |keep: &dyn Fn(usize) -> bool| {
+            let mut bytes = state.synced.clone();
+            let kept = state.since.iter().enumerate().filter(|(index, _)| keep(*index));
+            kept.for_each(|(_, change)| change.apply(&mut bytes));
+            bytes
+        };
+        if state.since.is_empty() {
+            return vec![state.bytes.clone()];
+        }
+        let last = state.since.len() - 1;
+        vec![
+            state.bytes.clone(),
+            with(&|_| false),
+            with(&|index| index % 2 == 0),
+            with(&|index| index == last),
+        ]
+    }
+
+    /// What is found after a loss of power now: of every sector written since the last sync what it had before, or any
+    /// of what was written to it; and any of the lengths that the disk had since.
+    pub(crate) fn after_a_loss_of_power(&self, numbers: &mut Numbers) -> Vec<u8> {
+        let state = self.state.lock().unwrap();
+        let mut bytes = state.synced.clone();
+        let mut lengths = vec![bytes.len()];
+        let mut versions: BTreeMap<usize, Vec<Vec<u8>>> = BTreeMap::new();
+        for change in &state.since {
+            change.apply(&mut bytes);
+            lengths.push(bytes.len());
+            let Change::Write(offset, data) = change else { continue };
+            for sector in offset / SECTOR..(offset + data.len()).div_ceil(SECTOR) {
+                let end = ((sector + 1) * SECTOR).min(bytes.len());
+                versions.entry(sector).or_default().push(bytes[sector * SECTOR..end].to_vec());
+            }
+        }
+        let length = match numbers.next(2) {
+            0 => bytes.len(),
+            _ => lengths[pick(numbers, lengths.len())],
+        };
+        let mut image = state.synced.clone();
+        image.resize(length, 0);
+        let survive_of_ten = [0, 1, 5, 5, 9, 10][pick(numbers, 6)];
+        for (sector, versions) in versions {
+            let start = sector * SECTOR;
+            if numbers.next(10) >= survive_of_ten || start >= length {
+                continue;
+            }
+            let newest = versions.len() - 1;
+            let version = if numbers.next(4) == 0 { pick(numbers, versions.len()) } else { newest };
+            let end = (start + versions[version].len()).min(length);
+            image[start..end].copy_from_slice(&versions[version][..end - start]);
+        }
+        image
+    }
+}
+
+fn pick(numbers: &mut Numbers, below: usize) -> usize {
+    usize::try_from(numbers.next(below as u64)).unwrap()
+}
+
+impl State {
+    /// Counts an operation. Why it fails, if it does.
+    fn failure(&mut self, operation: Operation) -> Option<Reason> {
+        let failed = self.failed;
+        let fault = self.fault.as_mut()?;
+        if failed {
+            return fault.forever.then_some(fault.reason);
+        }
+        if !fault.operation.covers(operation) {
+            return None;
+        }
+        if fault.after > 0 {
+            fault.after -= 1;
+            return None;
+        }
+        self.failed = true;
+        Some(fault.reason)
+    }
+
+    fn check(&mut self, operation: Operation) -> io::Result<()> {
+        self.changes += usize::from(operation != Operation::Read);
+        self.failure(operation).map_or(Ok(()), |reason| Err(reason.error()))
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.bytes);
+        self.since.push(change);
+    }
+}
+
+impl Disk for TestDisk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state.lock().unwrap().bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.check(Operation::Read)?;
+        let start = usize::try_from(offset).unwrap();
+        let found = state.bytes.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.check(Operation::SetLen)?;
+        state.change(Change::SetLen(usize::try_from(len).unwrap()));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if let Some((held, released)) = self.gate.shut.lock().unwrap().take() {
+            held.send(()).unwrap();
+            released.recv().unwrap();
+        }
+        let mut state = self.state.lock().unwrap();
+        state.check(Operation::Sync)?;
+        let State { synced, since, .. } = &mut *state;
+        since.drain(..).for_each(|change| change.apply(synced));
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        let was_dead = state.failed && state.fault.is_some_and(|fault| fault.forever);
+        let checked = state.check(Operation::Write);
+        let torn = state.fault.map_or(Torn::Nothing, |fault| fault.torn);
+        let arrives = match (&checked, torn) {
+            (Ok(()), _) => data.len(),
+            (Err(_), Torn::Half) => data.len() / 2,
+            (Err(_), Torn::Underway) if !was_dead => data.len(),
+            (Err(_), _) => 0,
+        };
+        if arrives > 0 {
+            state.change(Change::Write(usize::try_from(offset).unwrap(), data[..arrives].to_vec()));
+        }
+        checked
+    }
+}
