@@ -106,6 +106,9 @@ impl Change {
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
 
+/// How long the disk can be.
+const LARGEST: u64 = 1 << 30;
+
 /// A disk in memory that does what tests tell it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TestDisk {
@@ -261,6 +264,9 @@ impl Disk for TestDisk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
         state.check(Operation::SetLen)?;
+        if len > LARGEST {
+            return Err(Reason::Full.error());
+        }
         state.change(Change::SetLen(usize::try_from(len).unwrap()));
         Ok(())
     }

@@ -3,7 +3,7 @@
 //!
 //! The other process is this test binary, started again for one test, with the path of a store in its environment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
@@ -25,6 +25,8 @@ use crate::support::{self, ORDERS};
 const STORE: &str = "DATAPOOL_TEST_STORE";
 /// How many threads of it write.
 const WRITERS: &str = "DATAPOOL_TEST_WRITERS";
+/// Present if the child keeps its store so that it can be recovered instantly.
+const INSTANT: &str = "DATAPOOL_TEST_INSTANT";
 /// Present if the child flushes instead of committing durably.
 const RELAXED: &str = "DATAPOOL_TEST_RELAXED";
 
@@ -69,7 +71,9 @@ fn child_process_tracks_values() {
     let Some(path) = std::env::var_os(STORE) else { return };
     let relaxed_wanted = std::env::var_os(RELAXED).is_some();
     let options = if relaxed_wanted { relaxed() } else { support::options() };
-    let store = open(path.as_ref(), &options);
+    let is_instant = std::env::var_os(INSTANT).is_some();
+    let recovery = if is_instant { Recovery::Instant } else { Recovery::Rebuild };
+    let store = open(path.as_ref(), &options.recovery(recovery));
     let pool = store.get_or_create_pool("orders").unwrap();
     let before = pool.count(&RecordFilter::new()).unwrap();
     let writers: u64 = std::env::var(WRITERS).unwrap().parse().unwrap();
@@ -166,6 +170,31 @@ fn what_callers_of_one_commit_were_told_is_found() {
 #[test]
 fn what_a_killed_process_had_flushed_is_found() {
     kill_again_and_again(&[(WRITERS, "2"), (RELAXED, "yes")]);
+}
+
+/// Each process recovers what the one before left, and is killed by then, too, or after up to 40 acknowledgements.
+/// `DATAPOOL_KILLS` says how many (8).
+#[test]
+fn one_file_outlives_any_number_of_killed_processes() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    drop(open(&path, &support::options()).get_or_create_pool("orders").unwrap());
+    let seed = support::from_environment("DATAPOOL_KILLS_SEED").unwrap_or(1);
+    let _seed = support::Seed("DATAPOOL_KILLS_SEED", seed);
+    let mut numbers = support::Numbers::seeded(seed);
+    let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
+    for _ in 0..support::from_environment("DATAPOOL_KILLS").unwrap_or(8) {
+        let mut environment = vec![(WRITERS, if numbers.next(2) == 0 { "1" } else { "4" })];
+        environment.extend((numbers.next(2) == 0).then_some((RELAXED, "yes")));
+        environment.extend((numbers.next(2) == 0).then_some((INSTANT, "yes")));
+        let count = usize::try_from(numbers.next(5) * numbers.next(11)).unwrap();
+        acknowledged.extend(killed_after(count, &path, &environment));
+        let store = open(&path, &support::options());
+        let last: Vec<(String, u64)> = acknowledged.clone().into_iter().collect();
+        has_what_was_acknowledged(&store.pool_named("orders").unwrap(), &last);
+        assert_eq!(store.verify().unwrap().findings, []);
+    }
+    println!("{} writers acknowledged, {} bytes", acknowledged.len(), fs::metadata(&path).unwrap().len());
 }
 
 /// Not a test of its own: claims, confirms one item, writes the claim's token to a file, and works until it is killed.

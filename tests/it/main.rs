@@ -24,12 +24,14 @@ mod bad_input;
 mod claims;
 mod concurrency;
 mod csv;
+mod damage;
 mod dedupe;
 mod disk;
 mod durability;
 mod engine_cases;
 #[cfg(feature = "log")]
 mod events;
+mod every_fault;
 mod explain;
 mod faults;
 mod format;

@@ -137,7 +137,7 @@ impl Where {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Done,
-    /// Records deleted, added or set free.
+    /// Records deleted, added or set free; or a new pool's id.
     Count(u64),
     Verdicts(Vec<Verdict>),
     Outcomes(Vec<Outcome>),
@@ -196,7 +196,68 @@ pub(crate) struct Driver {
     survivors: Vec<Model>,
 }
 
+/// A store that nobody has open, and what it holds.
+pub(crate) struct Resting {
+    pub(crate) bytes: Vec<u8>,
+    model: Model,
+    /// The states that it was in before.
+    past: Vec<Model>,
+    tokens: Claims,
+    now: Timestamp,
+    next_claim: u64,
+    options: StoreOptions,
+    sizes: Sizes,
+}
+
+impl Resting {
+    /// Opens it on this disk.
+    pub(crate) fn wake(&self, disk: TestDisk) -> Result<Driver> {
+        let clock = ManualClock::starting_at(self.now);
+        let options = self.options.clone().clock(clock.clone());
+        let store = testing::on_disk(disk.clone(), &options, self.sizes)?;
+        let held = self.tokens.iter().map(|(which, token)| (*which, Held::Token(*token)));
+        Ok(Driver {
+            disk,
+            store: Some(store),
+            options,
+            sizes: self.sizes,
+            clock,
+            durability: Durability::Immediate,
+            held: held.collect(),
+            next_claim: self.next_claim,
+            current: vec![self.model.clone()],
+            survivors: self.past.clone(),
+        })
+    }
+}
+
 impl Driver {
+    /// What lies on the disk now: of a store that is closed in order first, or as a killed process leaves it.
+    pub(crate) fn rest(self, closed: bool) -> Resting {
+        self.rest_after(closed, vec![])
+    }
+
+    pub(crate) fn rest_after(mut self, closed: bool, past: Vec<Model>) -> Resting {
+        let tokens = self.tokens();
+        let killed = self.disk.bytes();
+        self.store = None;
+        Resting {
+            bytes: if closed { self.disk.bytes() } else { killed },
+            model: self.current.remove(0),
+            past,
+            tokens,
+            now: self.clock.now(),
+            next_claim: self.next_claim,
+            options: self.options,
+            sizes: self.sizes,
+        }
+    }
+
+    /// The claims that can be settled, with their pools.
+    pub(crate) fn claims(&self) -> Vec<(u64, u64)> {
+        self.held.keys().copied().collect()
+    }
+
     /// Makes a store.
     pub(crate) fn new(durability: Durability, options: StoreOptions, sizes: Sizes) -> Self {
         let (disk, clock) = (TestDisk::default(), support::clock());
@@ -226,8 +287,7 @@ impl Driver {
     }
 
     pub(crate) fn any_op(&self, numbers: &mut support::Numbers) -> Op {
-        let held: Vec<(u64, u64)> = self.held.keys().copied().collect();
-        random::any_op(numbers, self.model(), &held, self.next_claim)
+        random::any_op(numbers, self.model(), &self.claims(), self.next_claim)
     }
 
     /// Does it on a disk that works.
@@ -306,7 +366,7 @@ impl Driver {
             Op::Create { name, retention, capacity } => {
                 let new = set(NewPool::new(name.clone()), *retention, NewPool::retention);
                 let new = set(new, *capacity, NewPool::capacity);
-                done(store.create_pool(new).map(drop))
+                store.create_pool(new).map(|pool| Answer::Count(pool.id()))
             }
             Op::Update { pool, name, description, retention, capacity } => {
                 let mut update = PoolUpdate::new();
@@ -469,15 +529,40 @@ impl Driver {
         agreeing
     }
 
-    /// Whether what can be read, if not everything, is what was acknowledged.
-    pub(crate) fn is_current_or_an_error(&mut self) -> bool {
+    /// Reads what can be read after an operation failed that may have been done in part. Whether that was everything.
+    pub(crate) fn is_current_or_a_part(&mut self, op: &Op) -> bool {
         let (now, tokens) = (self.clock.now(), self.tokens());
         let Ok(seen) = Seen::of(self.store(), &tokens) else { return false };
-        let mut models = self.current.clone();
+        let parts = self.current.iter().flat_map(|model| model.apply(op, now).0);
+        let mut models: Vec<Model> = self.current.iter().cloned().chain(parts).collect();
         models.iter_mut().for_each(|model| model.expire(now));
         let expected: Vec<Seen> = models.iter().map(|model| Seen::expected(model, now, &tokens)).collect();
         assert!(expected.contains(&seen), "found is {}, not {}", seen.summary(), summaries(&expected, &seen));
         true
+    }
+
+    /// Reads everything that a store shows which may be damaged. Whether it is in the state it was left in, and not in
+    /// one of the past.
+    ///
+    /// Panics if it is in neither.
+    pub(crate) fn is_as_it_was_left(&mut self) -> Result<bool> {
+        let (now, tokens) = (self.clock.now(), self.tokens());
+        let seen = Seen::of(self.store(), &tokens)?;
+        let mut past = std::mem::take(&mut self.survivors);
+        let expected = Seen::expected(self.model(), now, &tokens);
+        if seen == expected {
+            return Ok(true);
+        }
+        past.iter_mut().for_each(|model| model.expire(now));
+        past.retain(|model| Seen::expected(model, now, &tokens) == seen);
+        assert!(!past.is_empty(), "found is {}, not {}", seen.summary(), expected.difference(&seen));
+        Ok(false)
+    }
+
+    /// Reads everything, whatever it says.
+    pub(crate) fn reads(&mut self) -> Result<()> {
+        let tokens = self.tokens();
+        Seen::of(self.store(), &tokens).map(drop)
     }
 
     /// Asks in ways that go through indexes.

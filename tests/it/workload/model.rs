@@ -129,7 +129,7 @@ impl Model {
         };
         self.pools.insert(self.next_pool, Arc::new(pool));
         self.next_pool += 1;
-        Answer::Done
+        Answer::Count(self.next_pool - 1)
     }
 
     fn import(

@@ -1,0 +1,151 @@
+//! Proves that any single read, write, sync or change of length may fail, in any operation, with EIO or ENOSPC: the error
+//! is of the storage's kinds, reads go on as before, and opening the store again finds the operation done or not.
+//!
+//! Each operation runs on a copy of the same store, once for each call that it makes on the disk.
+
+use std::time::Duration;
+
+use datapool_store::testing::Sizes;
+use datapool_store::{Durability, ErrorKind, Mode, OnDuplicate, Origin};
+
+use crate::disk::{Fault, Operation, Reason, TestDisk, Torn};
+use crate::support;
+use crate::workload::random::item;
+use crate::workload::{Driver, How, Op, Resting, Where};
+
+/// A store with folds, seals and deletions behind it, and a claim; and its pool and claim.
+fn store(cache: usize) -> (Resting, u64, u64) {
+    let options = support::options().cache_size(cache);
+    let mut driver = Driver::new(Durability::Immediate, options, Sizes::SMALL);
+    let pool = 1;
+    driver.run(&Op::Create { name: "orders".into(), retention: None, capacity: None });
+    driver.run(&Op::PutFlow { id: "flow 1".into(), name: "one".into() });
+    let origin = || Origin::new(1_u64, 2_u64, 0_u64);
+    for start in [0, 30, 60, 90] {
+        let items = (start..start + 30).map(item).collect();
+        driver.run(&Op::Dedupe { pool, mode: Mode::Track, items, origin: origin() });
+    }
+    driver.run(&Op::DeleteKeys { pool, items: (3..20).map(item).collect() });
+    let claimed = (200..210).map(item).collect();
+    driver.run(&Op::Claim { pool, id: 1, items: claimed, origin: origin(), lease: Duration::from_mins(1) });
+    (driver.rest(true), pool, 1)
+}
+
+fn operations(pool: u64, claim: u64) -> Vec<Op> {
+    let items = |from, to| (from..to).map(item).collect::<Vec<_>>();
+    let origin = Origin::new(2_u64, 3_u64, 1_u64);
+    let dedupe = |mode| Op::Dedupe { pool, mode, items: items(100, 160), origin: origin.clone() };
+    let settle = |how| Op::Settle { pool, claim, how };
+    let update = |retention, capacity| {
+        let (name, description) = (Some("renamed".to_owned()), Some(Some("text".to_owned())));
+        Op::Update { pool, name, description, retention, capacity }
+    };
+    let import = |policy, every| Op::Import { pool, items: items(110, 240), policy, every };
+    vec![
+        Op::Create { name: "another".into(), retention: None, capacity: Some(9) },
+        update(Some(Some(Duration::from_mins(1))), None),
+        update(None, Some(Some(20))),
+        Op::Delete { pool },
+        dedupe(Mode::Filter),
+        dedupe(Mode::Track),
+        dedupe(Mode::FilterAndTrack),
+        Op::Claim {
+            pool,
+            id: 2,
+            items: items(110, 150),
+            origin: origin.clone(),
+            lease: Duration::from_mins(1),
+        },
+        settle(How::Confirm),
+        settle(How::ConfirmSome(vec![0, 3])),
+        settle(How::Release),
+        settle(How::ReleaseSome(vec![1, 2])),
+        settle(How::Drop),
+        settle(How::Extend(Duration::from_mins(2))),
+        settle(How::HandOver),
+        Op::DeleteRecords { pool, ids: vec![30, 31, 70] },
+        Op::DeleteKeys { pool, items: items(50, 90) },
+        Op::DeleteWhere { pool, wanted: Where::Run(2) },
+        Op::Clear { pool },
+        import(OnDuplicate::Add, None),
+        import(OnDuplicate::Skip, Some(40)),
+        Op::PutFlow { id: "flow 2".into(), name: "two".into() },
+        Op::DeleteFlow { id: "flow 1".into() },
+        Op::Prune { pool: Some(pool) },
+        Op::Rebuild,
+        Op::Compact,
+        Op::Verify,
+        Op::Reopen,
+    ]
+}
+
+/// Whether reading goes on as before when it failed.
+fn leaves_reads_alone(op: &Op) -> bool {
+    // Reopening closes; verifying, rebuilding and compacting push it out of the cache; parts of an import stay.
+    !matches!(op, Op::Reopen | Op::Verify | Op::Rebuild | Op::Compact | Op::Import { every: Some(_), .. })
+}
+
+/// Runs an operation that meets a fault. Whether it got that far.
+fn run(resting: &Resting, op: &Op, fault: Fault) -> bool {
+    let mut driver = resting.wake(TestDisk::holding(resting.bytes.clone())).unwrap();
+    driver.is_current();
+    driver.disk.fail(fault);
+    let answer = driver.attempt(op);
+    let failed = driver.disk.failed();
+    driver.disk.heal();
+    let is_silent = matches!(op, Op::Settle { how: How::Drop, .. });
+    match answer {
+        Ok(_) if failed && is_silent => driver.unacknowledged(op),
+        Ok(answer) => driver.acknowledged(op, &answer),
+        Err(error) => {
+            assert!(failed, "{op:?}: {error}");
+            let kinds = [ErrorKind::Storage, ErrorKind::OutcomeUnknown];
+            assert!(kinds.contains(&error.kind()), "{op:?}, {fault:?}: {error:?}");
+            if fault.operation != Operation::Read && leaves_reads_alone(op) {
+                // The cache holds all of it.
+                assert!(driver.is_current_or_a_part(op), "reading fails after {op:?}, {fault:?}");
+            } else {
+                let _ = driver.is_current_or_a_part(op);
+            }
+            driver.unacknowledged(op);
+        }
+    }
+    driver.store().reopen().unwrap();
+    driver.is_a_survivor();
+    driver.answers_agree();
+    driver.run(&Op::Verify);
+    failed
+}
+
+fn fail_each(operation: Operation) {
+    let (resting, pool, claim) = store(if operation == Operation::Read { 0 } else { 16 << 20 });
+    let mut met = 0;
+    for op in operations(pool, claim) {
+        for reason in [Reason::Broken, Reason::Full] {
+            let fault = |after| Fault { operation, after, forever: false, torn: Torn::Half, reason };
+            met += (0..).take_while(|after| run(&resting, &op, fault(*after))).count();
+        }
+    }
+    println!("{operation:?}: {met} faults");
+    assert!(met > 0);
+}
+
+#[test]
+fn any_read_of_any_operation_may_fail() {
+    fail_each(Operation::Read);
+}
+
+#[test]
+fn any_write_of_any_operation_may_fail() {
+    fail_each(Operation::Write);
+}
+
+#[test]
+fn any_sync_of_any_operation_may_fail() {
+    fail_each(Operation::Sync);
+}
+
+#[test]
+fn any_change_of_the_length_may_fail() {
+    fail_each(Operation::SetLen);
+}
