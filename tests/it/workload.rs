@@ -226,7 +226,7 @@ impl Resting {
             held: held.collect(),
             next_claim: self.next_claim,
             current: vec![self.model.clone()],
-            survivors: self.past.clone(),
+            survivors: self.past.iter().chain([&self.model]).cloned().collect(),
         })
     }
 }
