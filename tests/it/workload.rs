@@ -199,6 +199,8 @@ pub(crate) struct Driver {
 /// A store that nobody has open, and what it holds.
 pub(crate) struct Resting {
     pub(crate) bytes: Vec<u8>,
+    /// Whether it was closed in order.
+    pub(crate) closed: bool,
     model: Model,
     /// The states that it was in before.
     past: Vec<Model>,
@@ -242,6 +244,7 @@ impl Driver {
         let killed = self.disk.bytes();
         self.store = None;
         Resting {
+            closed,
             bytes: if closed { self.disk.bytes() } else { killed },
             model: self.current.remove(0),
             past,
