@@ -59,6 +59,8 @@ fn whole(seed: u64) -> Resting {
     for _ in 0..60 {
         past.push(driver.model().clone());
         let op = driver.any_op(&mut numbers);
+        // The parts of an import are commits of their own.
+        past.extend(driver.states_of(&op));
         driver.run(&op);
     }
     driver.rest_after(numbers.next(2) == 0, past)

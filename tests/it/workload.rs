@@ -293,6 +293,11 @@ impl Driver {
         random::any_op(numbers, self.model(), &self.claims(), self.next_claim)
     }
 
+    /// The states through which an operation will lead.
+    pub(crate) fn states_of(&self, op: &Op) -> Vec<Model> {
+        self.model().apply(op, self.clock.now()).0
+    }
+
     /// Does it on a disk that works.
     pub(crate) fn run(&mut self, op: &Op) {
         let answer = self.attempt(op).unwrap_or_else(|error| panic!("{op:?}: {error}"));
