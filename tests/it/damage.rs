@@ -114,9 +114,11 @@ fn use_damaged(resting: &Resting, numbers: &mut Numbers, tally: &mut Tally) {
 
 /// Verifying found nothing: answers are right.
 fn use_sound(driver: &mut Driver, must_be_newest: bool, numbers: &mut Numbers, tally: &mut Tally) {
+    if must_be_newest {
+        driver.forget_the_past();
+    }
     let mut used = driver.is_as_it_was_left();
     if matches!(used, Ok(false)) {
-        assert!(!must_be_newest, "an older state of a closed file, though its header is whole");
         tally.older += 1;
         return;
     }

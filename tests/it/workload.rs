@@ -549,22 +549,26 @@ impl Driver {
         true
     }
 
-    /// Reads everything that a store shows which may be damaged. Whether it is in the state it was left in, and not in
-    /// one of the past.
+    /// No state but the one that it was left in is right.
+    pub(crate) fn forget_the_past(&mut self) {
+        self.survivors.clear();
+    }
+
+    /// Reads everything that a store shows which may be damaged. Whether it is as it was left, and not in a state of the
+    /// past. One of the past may look the same.
     ///
     /// Panics if it is in neither.
     pub(crate) fn is_as_it_was_left(&mut self) -> Result<bool> {
         let (now, tokens) = (self.clock.now(), self.tokens());
         let seen = Seen::of(self.store(), &tokens)?;
-        let mut past = std::mem::take(&mut self.survivors);
-        let expected = Seen::expected(self.model(), now, &tokens);
-        if seen == expected {
-            return Ok(true);
-        }
-        past.iter_mut().for_each(|model| model.expire(now));
-        past.retain(|model| Seen::expected(model, now, &tokens) == seen);
-        assert!(!past.is_empty(), "found is {}, not {}", seen.summary(), expected.difference(&seen));
-        Ok(false)
+        let left = Seen::expected(self.model(), now, &tokens);
+        let mut models = std::mem::take(&mut self.current);
+        models.append(&mut self.survivors);
+        models.iter_mut().for_each(|model| model.expire(now));
+        models.retain(|model| Seen::expected(model, now, &tokens) == seen);
+        assert!(!models.is_empty(), "found is {}, not {}", seen.summary(), left.difference(&seen));
+        self.current = models;
+        Ok(seen == left)
     }
 
     /// Reads everything, whatever it says.
