@@ -41,11 +41,18 @@ impl Tally {
             UnsupportedFormat,
         };
         // A damaged id makes tokens those of another store; a failed opening leaves the store closed.
-        let is_of_damage = match error.kind() {
-            Corrupt | NotAStore | NotFound | OutcomeUnknown | Storage | UnsupportedFormat { .. } => true,
-            Closed | InvalidArgument | LeaseLost => true,
-            _ => false,
-        };
+        let is_of_damage = matches!(
+            error.kind(),
+            Closed
+                | Corrupt
+                | InvalidArgument
+                | LeaseLost
+                | NotAStore
+                | NotFound
+                | OutcomeUnknown
+                | Storage
+                | UnsupportedFormat { .. }
+        );
         assert!(is_of_damage, "{error:?}");
         self.contained += u64::from(error.to_string().contains("panicked"));
     }

@@ -123,7 +123,11 @@ fn fail_each(operation: Operation) {
     for op in operations(pool, claim) {
         for reason in [Reason::Broken, Reason::Full] {
             let fault = |after| Fault { operation, after, forever: false, torn: Torn::Half, reason };
-            met += (0..).take_while(|after| run(&resting, &op, fault(*after))).count();
+            let mut after = 0;
+            while run(&resting, &op, fault(after)) {
+                after += 1;
+            }
+            met += after;
         }
     }
     println!("{operation:?}: {met} faults");

@@ -379,10 +379,20 @@ impl Driver {
             Op::Update { pool, name, description, retention, capacity } => {
                 let mut update = PoolUpdate::new();
                 update = set(update, name.clone(), PoolUpdate::name);
+                update = set_or_clear(
+                    update,
+                    description.as_ref(),
+                    PoolUpdate::description,
+                    PoolUpdate::clear_description,
+                );
+                update = set_or_clear(
+                    update,
+                    retention.as_ref(),
+                    PoolUpdate::retention,
+                    PoolUpdate::clear_retention,
+                );
                 update =
-                    set_or_clear(update, description, PoolUpdate::description, PoolUpdate::clear_description);
-                update = set_or_clear(update, retention, PoolUpdate::retention, PoolUpdate::clear_retention);
-                update = set_or_clear(update, capacity, PoolUpdate::capacity, PoolUpdate::clear_capacity);
+                    set_or_clear(update, capacity.as_ref(), PoolUpdate::capacity, PoolUpdate::clear_capacity);
                 done(store.update_pool(*pool, update).map(drop))
             }
             Op::Delete { pool } => done(store.delete_pool(*pool)),
@@ -394,7 +404,7 @@ impl Driver {
             Op::Compact => done(store.compact().map(drop)),
             Op::Verify => done(store.verify().map(|report| assert_eq!(report.findings, []))),
             Op::Reopen => {
-                self.into_tokens();
+                self.hand_over();
                 done(store.reopen())
             }
             Op::Pass { time } => {
@@ -468,7 +478,7 @@ impl Driver {
     }
 
     /// Lets go of all guards without releasing anything.
-    fn into_tokens(&mut self) {
+    fn hand_over(&mut self) {
         for (which, held) in std::mem::take(&mut self.held) {
             let token = match held {
                 Held::Guard(guard, _) => guard.into_token(),
@@ -479,7 +489,7 @@ impl Driver {
     }
 
     fn tokens(&mut self) -> Claims {
-        self.into_tokens();
+        self.hand_over();
         let token = |held: &Held| match held {
             Held::Guard(..) => None,
             Held::Token(token) => Some(*token),
@@ -489,7 +499,7 @@ impl Driver {
 
     /// The process is gone: nothing is closed in order, since the disk is dead.
     pub(crate) fn crash(&mut self) {
-        self.into_tokens();
+        self.hand_over();
         self.store = None;
     }
 
@@ -529,7 +539,9 @@ impl Driver {
     fn those_that_agree(&mut self, mut models: Vec<Model>, what: &str) -> Vec<Model> {
         let (now, tokens) = (self.clock.now(), self.tokens());
         let seen = Seen::of(self.store(), &tokens).unwrap();
-        models.iter_mut().for_each(|model| model.expire(now));
+        for model in &mut models {
+            model.expire(now);
+        }
         let expected: Vec<Seen> = models.iter().map(|model| Seen::expected(model, now, &tokens)).collect();
         let agree = |(model, expected)| (seen == expected).then_some(model);
         let agreeing: Vec<Model> = models.into_iter().zip(expected.clone()).filter_map(agree).collect();
@@ -543,7 +555,9 @@ impl Driver {
         let Ok(seen) = Seen::of(self.store(), &tokens) else { return false };
         let parts = self.current.iter().flat_map(|model| model.apply(op, now).0);
         let mut models: Vec<Model> = self.current.iter().cloned().chain(parts).collect();
-        models.iter_mut().for_each(|model| model.expire(now));
+        for model in &mut models {
+            model.expire(now);
+        }
         let expected: Vec<Seen> = models.iter().map(|model| Seen::expected(model, now, &tokens)).collect();
         assert!(expected.contains(&seen), "found is {}, not {}", seen.summary(), summaries(&expected, &seen));
         true
@@ -564,7 +578,9 @@ impl Driver {
         let left = Seen::expected(self.model(), now, &tokens);
         let mut models = std::mem::take(&mut self.current);
         models.append(&mut self.survivors);
-        models.iter_mut().for_each(|model| model.expire(now));
+        for model in &mut models {
+            model.expire(now);
+        }
         models.retain(|model| Seen::expected(model, now, &tokens) == seen);
         assert!(!models.is_empty(), "found is {}, not {}", seen.summary(), left.difference(&seen));
         self.current = models;
@@ -598,12 +614,12 @@ fn set<T, V>(value: T, field: Option<V>, set: impl FnOnce(T, V) -> T) -> T {
 
 fn set_or_clear<T, V: Clone>(
     value: T,
-    field: &Option<Option<V>>,
+    field: Option<&Option<V>>,
     set: impl FnOnce(T, V) -> T,
     clear: impl FnOnce(T) -> T,
 ) -> T {
-    match field.clone() {
-        Some(Some(field)) => set(value, field),
+    match field {
+        Some(Some(field)) => set(value, field.clone()),
         Some(None) => clear(value),
         None => value,
     }

@@ -301,7 +301,9 @@ impl PoolModel {
             self.evict();
         }
         let settled = self.claims.get_mut(&id).unwrap();
-        places.iter().for_each(|place| settled.open[*place] = false);
+        for place in places {
+            settled.open[*place] = false;
+        }
         if settled.open_places().is_empty() {
             self.claims.remove(&id);
         }

@@ -1,6 +1,6 @@
 //! Random operations that fit what a store holds.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use datapool_store::{EntityTypeId, Mode, OnDuplicate, Origin};
@@ -129,7 +129,7 @@ fn delete(numbers: &mut Numbers, pool: u64, model: &PoolModel) -> Op {
     }
     match numbers.next(9) {
         0..3 => {
-            let ids = (0..1 + numbers.next(12)).map(|_| live[index(numbers, live.len())].id).collect();
+            let ids = (0..=numbers.next(12)).map(|_| live[index(numbers, live.len())].id).collect();
             Op::DeleteRecords { pool, ids }
         }
         3..6 => Op::DeleteKeys { pool, items: items(numbers, 16) },
@@ -150,9 +150,9 @@ fn settle(numbers: &mut Numbers, model: &Model, held: &[(u64, u64)]) -> Op {
     let (pool, claim) = one_of(numbers, held);
     let open = model.pools[&pool].claims[&claim].open_places();
     let mut some = || {
-        let picks: BTreeMap<usize, ()> =
-            (0..1 + numbers.next(4)).map(|_| (open[index(numbers, open.len())], ())).collect();
-        picks.into_keys().collect::<Vec<_>>()
+        let picks: BTreeSet<usize> =
+            (0..=numbers.next(4)).map(|_| open[index(numbers, open.len())]).collect();
+        picks.into_iter().collect::<Vec<_>>()
     };
     let picks = some();
     let how = match numbers.next(11) {

@@ -1,6 +1,7 @@
 //! Everything that a store shows, comparable with what it must show.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use datapool_store::{
     ClaimVerdict, DataPoolStore, ErrorKind, Key, Mode, Origin, Pool, PoolQuery, RecordFilter, RecordQuery,
@@ -92,14 +93,14 @@ impl Seen {
         for (id, pool) in &self.pools {
             let Some(other) = other.pools.get(id).filter(|other| *other != pool) else { continue };
             let ids = |rows: &[Row]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
-            text += &format!("; pool {id}, records {:?} found {:?}", ids(&pool.live), ids(&other.live));
-            text += &format!("; claims {:?} found {:?}", pool.claims, other.claims);
+            write!(text, "; pool {id}, records {:?} found {:?}", ids(&pool.live), ids(&other.live)).unwrap();
+            write!(text, "; claims {:?} found {:?}", pool.claims, other.claims).unwrap();
             let verdicts = pool.verdicts.iter().zip(&other.verdicts).enumerate();
             let differing: Vec<_> = verdicts.filter(|(_, (expected, found))| expected != found).collect();
-            text += &format!("; verdicts {differing:?}");
+            write!(text, "; verdicts {differing:?}").unwrap();
         }
         if self.claims != other.claims {
-            text += &format!("; claims {:?} found {:?}", self.claims, other.claims);
+            write!(text, "; claims {:?} found {:?}", self.claims, other.claims).unwrap();
         }
         text
     }
