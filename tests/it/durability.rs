@@ -173,13 +173,13 @@ fn what_a_killed_process_had_flushed_is_found() {
 }
 
 /// Each process recovers what the one before left, and is killed by then, too, or after up to 40 acknowledgements.
-/// `DATAPOOL_KILLS` says how many (8).
+/// `DATAPOOL_KILLS` says how many (8), `DATAPOOL_KILLS_SEED` which.
 #[test]
 fn one_file_outlives_any_number_of_killed_processes() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store.redb");
     drop(open(&path, &support::options()).get_or_create_pool("orders").unwrap());
-    let seed = support::from_environment("DATAPOOL_KILLS_SEED").unwrap_or(1);
+    let seed = support::from_environment("DATAPOOL_KILLS_SEED").unwrap_or(3);
     let _seed = support::Seed("DATAPOOL_KILLS_SEED", seed);
     let mut numbers = support::Numbers::seeded(seed);
     let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
