@@ -1,22 +1,5 @@
-//! Any text as a query string: it is a query or an `InvalidQuery`, never a panic, and what is a query prints to a text
-//! that parses to the same query.
+//! Any text as a query string. See `tests/it/fuzzing/query_string.rs`.
 
 #![no_main]
 
-use std::fmt::{Debug, Display};
-use std::str::FromStr;
-
-use datapool_store::{Error, ErrorKind, PoolQuery, RecordQuery};
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|text: &str| {
-    check::<RecordQuery>(text);
-    check::<PoolQuery>(text);
-});
-
-fn check<Query: FromStr<Err = Error> + Display + Debug + PartialEq>(text: &str) {
-    match text.parse::<Query>() {
-        Ok(query) => assert_eq!(query.to_string().parse::<Query>().unwrap(), query),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidQuery, "{error}"),
-    }
-}
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| datapool_store_fuzz::run("query_string", bytes));

@@ -6,7 +6,7 @@
 //! alike. A file of a format that is not known is refused: see the tests of `engine::open`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use datapool_store::testing::{self, Sizes};
@@ -17,15 +17,15 @@ use datapool_store::{
 
 use crate::support::{self, CUSTOMERS, ORDERS};
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/format-1.redb")
+pub(crate) fn fixture() -> PathBuf {
+    support::data("format-1.redb")
 }
 
-fn token_file() -> PathBuf {
+pub(crate) fn token_file() -> PathBuf {
     fixture().with_extension("token.json")
 }
 
-fn options(clock: &ManualClock) -> StoreOptions {
+pub(crate) fn options(clock: &ManualClock) -> StoreOptions {
     support::options().clock(clock.clone())
 }
 
@@ -77,7 +77,7 @@ fn fill(store: &DataPoolStore, clock: &ManualClock) -> ClaimToken {
 }
 
 /// What a store answers, in every way that looks at something else of the file.
-fn answers(store: &DataPoolStore) -> Vec<String> {
+pub(crate) fn answers(store: &DataPoolStore) -> Vec<String> {
     let mut answers = vec![format!("{:?}", store.pools(&PoolQuery::new()).unwrap().data)];
     for row in store.pools(&PoolQuery::new()).unwrap().data {
         let pool = store.pool(row.id).unwrap();

@@ -35,6 +35,7 @@ mod every_fault;
 mod explain;
 mod faults;
 mod format;
+mod fuzzing;
 mod house;
 mod lifecycle;
 mod listing;

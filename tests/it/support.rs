@@ -1,7 +1,7 @@
 //! What many tests need: stores to test, keys, clocks.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,13 @@ use datapool_store::{
 
 pub(crate) const ORDERS: EntityTypeId = EntityTypeId::new(37);
 pub(crate) const CUSTOMERS: EntityTypeId = EntityTypeId::new(47);
+
+/// A file or folder of the tests' data, for a crate in the root or in a folder of it.
+pub(crate) fn data(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = root.ancestors().map(|folder| folder.join("tests/data"));
+    folders.find(|folder| folder.is_dir()).unwrap().join(name)
+}
 
 /// A clock that stands at the first second of 2013.
 pub(crate) fn clock() -> ManualClock {

@@ -1,0 +1,5 @@
+//! A file whose bytes were changed. See `tests/it/fuzzing/damaged_file.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: datapool_store_fuzz::let_contained_panics_pass(), |bytes: &[u8]| datapool_store_fuzz::run("damaged_file", bytes));

@@ -1,0 +1,28 @@
+//! What the fuzz targets do with an input: bodies that the store's tests replay seeds through on stable.
+
+#![allow(dead_code, unused_imports, reason = "of the tests' rooms, only what the bodies use")]
+
+#[path = "../../tests/it/disk.rs"]
+mod disk;
+#[path = "../../tests/it/format.rs"]
+mod format;
+#[path = "../../tests/it/fuzzing/mod.rs"]
+mod fuzzing;
+#[path = "../../tests/it/support.rs"]
+mod support;
+
+/// Runs a target's body on an input.
+///
+/// # Panics
+///
+/// Where the store is wrong, and for a target that is not there.
+pub fn run(target: &str, bytes: &[u8]) {
+    let (_, body) = fuzzing::TARGETS.iter().find(|(name, _)| *name == target).expect("a target of that name");
+    body(bytes);
+}
+
+/// libFuzzer aborts at every panic, also at those of the storage that the store contains. With this, only a panic that
+/// reaches the target's body is a finding.
+pub fn let_contained_panics_pass() {
+    std::panic::set_hook(Box::new(|_| ()));
+}
