@@ -28,7 +28,7 @@ mod failure;
 mod fingerprint;
 mod flusher;
 mod fold;
-mod growing;
+mod hot;
 mod lifecycle;
 mod liveness;
 mod load;
@@ -75,6 +75,7 @@ use self::aging::Aging;
 use self::database::closed;
 use self::events::Event;
 use self::flusher::FlushSignal;
+use self::hot::HotBudget;
 use self::open::Opener;
 use self::queue::Queue;
 use self::refusal::Refusal;
@@ -93,6 +94,7 @@ use crate::time::{Clock, Reading};
 pub(crate) struct Engine {
     geometry: Geometry,
     tuning: Tuning,
+    hot_budget: Arc<HotBudget>,
     store_id: u128,
     hash_key: HashKey,
     clock: Clock,
@@ -217,7 +219,7 @@ impl Engine {
 
     /// A pool's state as a snapshot has it; none if there is no such pool.
     fn read_pool(&self, id: PoolId, snapshot: &Arc<Snapshot>, now: Reading) -> Result<Option<PoolState>> {
-        load::load(snapshot, self.geometry, &self.tuning, &self.hash_key, id, now)
+        load::load(snapshot, self.geometry, &self.tuning, (&self.hash_key, &self.hot_budget), id, now)
     }
 
     /// Reads a pool's state from a snapshot and remembers it, unless another thread was faster.

@@ -160,7 +160,7 @@ impl<'a> Import<'a> {
         present: Present,
     ) -> Result<Self> {
         let mut state = PoolState::clone(&base.state);
-        state.forget_growing_filters();
+        state.forget_hot_indexes();
         state.skip_deleted_head();
         state.start_over_if_dead();
         let owned = if state.claims.is_empty() {

@@ -109,9 +109,9 @@ impl Fold {
         self.segment
     }
 
-    /// The fingerprints that the last call of [`write`](Self::write) wrote.
-    pub(crate) fn last_slice(&self) -> impl Iterator<Item = Fingerprint> {
-        self.fingerprints.get(self.last.clone()).into_iter().flatten().map(|(fingerprint, _)| *fingerprint)
+    /// The fingerprints that the last call of [`write`](Self::write) wrote, with their slots.
+    pub(crate) fn last_slice(&self) -> &[(Fingerprint, Slot)] {
+        self.fingerprints.get(self.last.clone()).unwrap_or_default()
     }
 
     pub(crate) fn is_done(&self) -> bool {

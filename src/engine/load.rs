@@ -9,6 +9,7 @@ use super::claims;
 use super::codec::{self, HeadRow, SegmentRow};
 use super::failure::StorageResult;
 use super::fingerprint::HashKey;
+use super::hot::{HotBudget, HotIndex};
 use super::liveness::Deleted;
 use super::membership::FilterCell;
 use super::postings;
@@ -28,7 +29,7 @@ pub(super) fn load(
     snapshot: &Arc<Snapshot>,
     geometry: Geometry,
     tuning: &Tuning,
-    hash_key: &HashKey,
+    (hash_key, hot_budget): (&HashKey, &Arc<HotBudget>),
     id: PoolId,
     now: Reading,
 ) -> Result<Option<PoolState>> {
@@ -76,6 +77,7 @@ pub(super) fn load(
         active: TailView::empty(head.folded_to),
         next_claim: claims.next_id(),
         claims,
+        hot_budget: Arc::clone(hot_budget),
     };
     state.evict();
     // What is dead needs no index, and may be cut off already.
@@ -163,6 +165,7 @@ fn load_segment(
         base_time: Timestamp::from_micros(base_time.unwrap_or(head_time)),
         deleted: Arc::new(Deleted::from_chunks(chunks)),
         filter: if is_filtered { FilterCell::stored() } else { FilterCell::default() },
+        hot: HotIndex::default(),
         folds: 0,
     };
     Ok((segment, base_time.is_some()))

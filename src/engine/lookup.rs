@@ -7,6 +7,7 @@
 use std::ops::RangeInclusive;
 
 use super::failure::StorageResult;
+use super::hot::InMemory;
 use super::schema::{Fingerprint, HAS_REPEATS, Slot};
 use super::state::PoolState;
 use super::view::View;
@@ -20,7 +21,19 @@ impl View {
             return Ok(Some(id));
         }
         for index in (0..self.state.segments.len()).rev() {
-            if let Some(id) = self.find_in_segment(state, index, fingerprint)? {
+            if self.state.end_of(index) <= state.watermark {
+                // So are those before it.
+                break;
+            }
+            let found = match self.ask_memory(index, fingerprint)? {
+                InMemory::Absent => continue,
+                InMemory::At(slot) => self.state.segments.get(index).map(|segment| segment.id(slot)),
+                InMemory::Unknown => None,
+            };
+            if let Some(id) = found.filter(|id| state.is_live(*id)) {
+                return Ok(Some(id));
+            }
+            if let Some(id) = self.find_in_table(state, index, fingerprint)? {
                 return Ok(Some(id));
             }
         }
@@ -30,7 +43,10 @@ impl View {
     /// The live record of the fingerprint that was first.
     pub(crate) fn find_first(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
         for index in 0..self.state.segments.len() {
-            if let Some(id) = self.find_in_segment(state, index, fingerprint)? {
+            if self.state.end_of(index) <= state.watermark || !self.may_contain(index, fingerprint)? {
+                continue;
+            }
+            if let Some(id) = self.find_in_table(state, index, fingerprint)? {
                 // A slice of a running fold may have indexed a record while an older one waits in the same tail.
                 return Ok(self.find_all_in_tails(state, fingerprint).into_iter().chain([id]).min());
             }
@@ -71,16 +87,13 @@ impl View {
     }
 
     /// The lowest live record of the fingerprint that the segment's index knows.
-    fn find_in_segment(
+    fn find_in_table(
         &self,
         state: &PoolState,
         index: usize,
         fingerprint: Fingerprint,
     ) -> Result<Option<RecordId>> {
         let Some(segment) = self.state.segments.get(index) else { return Ok(None) };
-        if self.state.end_of(index) <= state.watermark || !self.may_contain(index, fingerprint)? {
-            return Ok(None);
-        }
         let Some(table) = self.fingerprints(index)? else { return Ok(None) };
         let Some(entry) = table.get(fingerprint).storage()? else { return Ok(None) };
         let entry = entry.value();

@@ -15,12 +15,11 @@ use std::sync::{Arc, OnceLock};
 use fastbloom::BloomFilter;
 
 use super::fingerprint::low_half;
-use super::growing::GrowingFilter;
 use super::schema::{BLOCK_MAX_BYTES, Fingerprint, Slot};
 use crate::error::Result;
 
-pub(super) const BITS_PER_FINGERPRINT: usize = 12;
-pub(super) const PROBES: u32 = 4;
+const BITS_PER_FINGERPRINT: usize = 12;
+const PROBES: u32 = 4;
 /// After so many questions to a segment its filter is loaded: 3 ms for 2^20 fingerprints, as much as some hundred
 /// questions to the table. Without this the first check of a pool of ten segments took 30 ms for their filters.
 const LOAD_AFTER_QUESTIONS: u32 = 32;
@@ -90,8 +89,6 @@ pub(crate) struct FilterCell {
     filter: Arc<OnceLock<Option<Filter>>>,
     /// How often the segment was asked before its filter was loaded.
     asked: Arc<AtomicU32>,
-    /// What answers as long as no filter is stored.
-    growing: Arc<GrowingFilter>,
 }
 
 impl FilterCell {
@@ -117,13 +114,7 @@ impl FilterCell {
 
     /// How many bytes of memory it takes, once it is loaded.
     pub(crate) fn memory(&self) -> usize {
-        let loaded = self.filter.get().and_then(Option::as_ref).map_or(0, |filter| filter.0.num_bits() / 8);
-        loaded + self.growing.memory()
-    }
-
-    /// The filter in memory of a segment that has none on disk.
-    pub(crate) fn growing(&self) -> &GrowingFilter {
-        &self.growing
+        self.filter.get().and_then(Option::as_ref).map_or(0, |filter| filter.0.num_bits() / 8)
     }
 
     /// The filter; none if the segment has none that can be used.

@@ -21,6 +21,7 @@ use super::database::{Handle, OpenDatabase};
 use super::events::{Event, tell};
 use super::failure::{self, StorageResult, contained};
 use super::fingerprint::HashKey;
+use super::hot::HotBudget;
 use super::queue::Queue;
 use super::refusal::Refusal;
 use super::schema::{self, FORMAT_VERSION, Geometry, Tuning};
@@ -78,6 +79,7 @@ impl Engine {
         Ok(Self {
             geometry: meta.geometry,
             tuning,
+            hot_budget: HotBudget::of(opener.hot_bytes()),
             store_id: meta.store_id,
             hash_key: HashKey::new(meta.hash_key),
             clock: Clock::new(options.clock.clone()),
@@ -99,8 +101,14 @@ impl Engine {
 }
 
 impl Opener {
-    pub(super) fn cache_size(&self) -> u64 {
-        self.options.cache_size as u64
+    /// How much of the cache pages get.
+    pub(super) fn page_bytes(&self) -> usize {
+        self.options.cache_size - self.hot_bytes()
+    }
+
+    /// How much of the cache hot indexes get.
+    fn hot_bytes(&self) -> usize {
+        self.options.cache_size / 2
     }
 
     /// Opens the store, or makes it, if no `expected` one must be there.
@@ -139,7 +147,7 @@ impl Opener {
 
     fn open_database(&self, backend: Counted) -> Result<OpenDatabase> {
         let mut builder = Builder::new();
-        builder.set_cache_size(self.options.cache_size);
+        builder.set_cache_size(self.page_bytes());
         if let Some(RepairObserver(observer)) = self.options.on_repair.clone() {
             builder.set_repair_callback(move |session| {
                 if observer(session.progress()).is_break() {

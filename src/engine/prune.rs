@@ -53,7 +53,7 @@ impl Engine {
             return Ok(None);
         }
         let pruned = written.pruned;
-        written.tell_filters();
+        written.tell_hot_indexes();
         self.commit(txn, |published| self.publish(published, core, written))?;
         core.tell_events();
         Ok(Some(pruned))

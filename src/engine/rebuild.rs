@@ -13,6 +13,7 @@ use super::claims;
 use super::codec;
 use super::failure::{StorageResult, contained};
 use super::fold::{Entries, Fold, Share};
+use super::hot::HotIndex;
 use super::membership::{Filter, FilterCell};
 use super::prune::{drop_shared_rows, remove_rows};
 use super::schema::{self, SegmentNumber, SegmentTables};
@@ -203,7 +204,7 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
         FilterCell::default()
     };
     if let Some(segment) = std::sync::Arc::make_mut(&mut state.segments).get_mut(index) {
-        (segment.filter, segment.folds) = (filter, 0);
+        (segment.filter, segment.hot, segment.folds) = (filter, HotIndex::default(), 0);
     }
     Ok(records)
 }

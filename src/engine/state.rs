@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::claims::{ClaimId, Claims};
 use super::codec::{HeadRow, SegmentRow};
+use super::hot::{HotBudget, HotIndex};
 use super::liveness::Deleted;
 use super::membership::FilterCell;
 use super::schema::{Geometry, SegmentNumber, Slot};
@@ -28,20 +29,21 @@ pub(crate) struct SegmentState {
     pub(crate) base_time: Timestamp,
     pub(crate) deleted: Arc<Deleted>,
     pub(crate) filter: FilterCell,
-    /// How many folds have written to its table since its filter began to grow.
+    pub(crate) hot: HotIndex,
+    /// How many folds have written to its table since its hot index was new.
     pub(crate) folds: u64,
 }
 
 impl SegmentState {
     pub(crate) fn open(number: SegmentNumber, first_id: RecordId, base_time: Timestamp) -> Self {
-        let (deleted, filter) = (Arc::default(), FilterCell::default());
-        Self { number, first_id, sealed_len: 0, base_time, deleted, filter, folds: 0 }
+        let (deleted, filter, hot) = (Arc::default(), FilterCell::default(), HotIndex::default());
+        Self { number, first_id, sealed_len: 0, base_time, deleted, filter, hot, folds: 0 }
     }
 
-    /// Its table is written to at once: the filter in memory, if there is one, begins anew.
-    pub(crate) fn forget_growing_filter(&mut self) {
+    /// Its table is written to at once: its hot index begins anew.
+    pub(crate) fn forget_hot_index(&mut self) {
         if !self.filter.is_stored() {
-            (self.filter, self.folds) = (FilterCell::default(), 0);
+            (self.hot, self.folds) = (HotIndex::default(), 0);
         }
     }
 
@@ -84,6 +86,8 @@ pub(crate) struct PoolState {
     pub(crate) claims: Claims,
     /// The id that the next claim gets.
     pub(crate) next_claim: ClaimId,
+    /// What the hot indexes of the store share.
+    pub(crate) hot_budget: Arc<HotBudget>,
 }
 
 impl PoolState {
@@ -167,9 +171,9 @@ impl PoolState {
         self.active.len() + self.frozen.as_ref().map_or(0, TailView::len)
     }
 
-    /// Tables are written to at once: filters in memory begin anew.
-    pub(crate) fn forget_growing_filters(&mut self) {
-        Arc::make_mut(&mut self.segments).iter_mut().for_each(SegmentState::forget_growing_filter);
+    /// Tables of segments without a filter are written to at once.
+    pub(crate) fn forget_hot_indexes(&mut self) {
+        Arc::make_mut(&mut self.segments).iter_mut().for_each(SegmentState::forget_hot_index);
     }
 
     /// What of this is stored in the pool's head.

@@ -54,7 +54,9 @@ impl Engine {
             pools,
             file_size,
             // Every page that is in the cache was read or written.
-            cache_memory: (traffic.read() + traffic.written()).min(self.opener.cache_size()).min(file_size),
+            cache_memory: (traffic.read() + traffic.written())
+                .min(self.opener.page_bytes() as u64)
+                .min(file_size),
             index_memory,
             oldest_snapshot: holding.longest,
             snapshots: holding.readers,
@@ -70,8 +72,9 @@ impl PoolState {
     /// About how many bytes of memory its indexes take.
     fn memory(&self) -> usize {
         let tails = self.active.memory() + self.frozen.as_ref().map_or(0, super::tail::TailView::memory);
-        let of_segment =
-            |segment: &super::state::SegmentState| segment.deleted.memory() + segment.filter.memory();
+        let of_segment = |segment: &super::state::SegmentState| {
+            segment.deleted.memory() + segment.filter.memory() + segment.hot.memory()
+        };
         tails + self.segments.iter().map(of_segment).sum::<usize>()
     }
 }

@@ -17,9 +17,10 @@ use super::any_table::AnyTable;
 use super::codec;
 use super::failure::StorageResult;
 use super::fingerprint::HashKey;
+use super::hot::{InMemory, Size};
 use super::membership::Filter;
 use super::record;
-use super::schema::{self, SegmentTables, Slot};
+use super::schema::{self, Fingerprint, HAS_REPEATS, SegmentTables, Slot};
 use super::session::{LiveSnapshot, Session};
 use super::state::{PoolState, SegmentState};
 use crate::error::{Error, Result};
@@ -212,41 +213,49 @@ impl View {
         opened(&self.tables.claimed, || self.snapshot.table(schema::CLAIMED))
     }
 
-    /// Whether a segment may hold a fingerprint: its membership filter says no, or the table must be asked.
-    pub(super) fn may_contain(&self, index: usize, fingerprint: u128) -> Result<bool> {
-        let Some(segment) = self.state.segments.get(index) else { return Ok(false) };
-        if !segment.filter.is_stored() {
-            let growing = segment.filter.growing();
-            if let Some(answer) = growing.may_contain(fingerprint) {
-                return Ok(answer);
-            }
-            if growing.is_wanted() {
-                self.grow_filter(index, segment)?;
-            }
-            return Ok(true);
-        }
-        if !segment.filter.is_worth_loading() {
-            return Ok(true);
-        }
-        let filter = segment.filter.get_or_load(|| self.load_filter(index, segment))?;
-        Ok(filter.is_none_or(|filter| filter.may_contain(fingerprint)))
+    /// Whether a segment may hold a fingerprint; if not, nothing needs to be read.
+    pub(super) fn may_contain(&self, index: usize, fingerprint: Fingerprint) -> Result<bool> {
+        Ok(!matches!(self.ask_memory(index, fingerprint)?, InMemory::Absent))
     }
 
-    /// Adds a slice of a segment's table to its filter in memory, if it is this view's turn.
-    fn grow_filter(&self, index: usize, segment: &SegmentState) -> Result<()> {
-        let Some(table) = self.fingerprints(index)? else { return Ok(()) };
-        let (growing, geometry) = (segment.filter.growing(), self.state.geometry);
-        let Some(mut turn) = growing.turn(geometry, table.len().storage()?, segment.folds) else {
-            return Ok(());
+    /// What memory knows of a fingerprint in a segment: by its membership filter, or its hot index.
+    pub(super) fn ask_memory(&self, index: usize, fingerprint: Fingerprint) -> Result<InMemory> {
+        let Some(segment) = self.state.segments.get(index) else { return Ok(InMemory::Absent) };
+        if segment.filter.is_stored() && segment.filter.is_worth_loading() {
+            let filter = segment.filter.get_or_load(|| self.load_filter(index, segment))?;
+            if filter.is_some_and(|filter| !filter.may_contain(fingerprint)) {
+                return Ok(InMemory::Absent);
+            }
+        }
+        let answer = segment.hot.ask(fingerprint);
+        if matches!(answer, InMemory::Unknown) {
+            self.grow_hot_index(index, segment)?;
+        }
+        Ok(answer)
+    }
+
+    /// Copies a slice of a segment's table into its hot index, if it was asked often enough and it is this view's turn.
+    fn grow_hot_index(&self, index: usize, segment: &SegmentState) -> Result<()> {
+        let table = || {
+            let missing =
+                || Error::corrupt(format!("the fingerprints of segment {} are missing", segment.number));
+            self.fingerprints(index)?.ok_or_else(missing)
         };
-        let mut rows = table.range(turn.start()..).storage()?;
-        for row in rows.by_ref().take(turn.rows) {
-            turn.add(row.storage()?.0.value());
-        }
-        if rows.next().is_none() {
-            turn.finish();
-        }
-        Ok(())
+        let size = || {
+            let Some(table) = self.fingerprints(index)? else { return Ok(None) };
+            let rows = table.len().storage()?;
+            Ok(Some(Size { rows, is_sealed: segment.sealed_len > 0 }))
+        };
+        let read = |start, wanted| {
+            let rows = table()?.range(start..).storage()?.take(wanted);
+            let row = |row: redb::Result<_>| {
+                let (fingerprint, entry): (redb::AccessGuard<'_, u128>, redb::AccessGuard<'_, u32>) =
+                    row.storage()?;
+                Ok((fingerprint.value(), entry.value() & !HAS_REPEATS))
+            };
+            rows.map(row).collect()
+        };
+        segment.hot.grow(&self.state.hot_budget, self.state.geometry, segment.folds, size, read)
     }
 
     fn load_filter(&self, index: usize, segment: &SegmentState) -> Result<Option<Filter>> {

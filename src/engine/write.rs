@@ -19,7 +19,7 @@ use super::fold::{Entries, Fold, Share, fold_now};
 use super::membership::{Filter, FilterCell};
 use super::postings;
 use super::prune;
-use super::schema::{self, Fingerprint, SegmentNumber, Tuning};
+use super::schema::{self, Fingerprint, SegmentNumber, Slot, Tuning};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use crate::error::{Error, Result};
@@ -72,7 +72,7 @@ pub(crate) struct Written {
 #[derive(Debug)]
 struct Folded {
     segment: SegmentNumber,
-    fingerprints: Vec<Fingerprint>,
+    rows: Vec<(Fingerprint, Slot)>,
 }
 
 impl Written {
@@ -80,13 +80,13 @@ impl Written {
         self.draft.state.id
     }
 
-    /// Tells the filters in memory what is about to be committed. What is not committed then does no harm there.
-    pub(super) fn tell_filters(&self) {
+    /// Tells the hot indexes what is about to be committed.
+    pub(super) fn tell_hot_indexes(&self) {
         let Some(folded) = &self.folded else { return };
         if let Some(segment) =
             self.draft.state.segments.iter().find(|segment| segment.number == folded.segment)
         {
-            segment.filter.growing().fold(segment.folds, &folded.fingerprints);
+            segment.hot.fold(segment.folds, &folded.rows);
         }
     }
 
@@ -251,7 +251,7 @@ fn fold_share(
         let tails = base.frozen.iter().chain([&base.active]).flat_map(TailView::entries);
         fold_now(txn, &draft.state, tails.chain(new_entries(draft)))?;
         pool.fold = None;
-        draft.state.forget_growing_filters();
+        draft.state.forget_hot_indexes();
         draft.state.folded_to = draft.state.next_id;
         draft.head_changed = true;
         return Ok((TailChange::Reset, None));
@@ -286,7 +286,7 @@ fn continue_fold(
         None => pool.fold.insert(fold_of(&draft.state, frozen)?),
     };
     let is_done = fold.write(txn, &draft.state, share)?;
-    let folded = Folded { segment: fold.segment(), fingerprints: fold.last_slice().collect() };
+    let folded = Folded { segment: fold.segment(), rows: fold.last_slice().to_vec() };
     let segments = Arc::make_mut(&mut draft.state.segments);
     if let Some(segment) = segments.iter_mut().find(|segment| segment.number == folded.segment) {
         segment.folds += 1;

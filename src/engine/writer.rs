@@ -148,7 +148,7 @@ impl Engine {
                 incoming,
             )?);
         }
-        written.iter().for_each(Written::tell_filters);
+        written.iter().for_each(Written::tell_hot_indexes);
         self.commit(txn, |published| {
             for written in written {
                 self.publish(published, core, written);

@@ -83,10 +83,11 @@ pub struct StoreStats {
     pub pools: u64,
     /// How many bytes the file has.
     pub file_size: u64,
-    /// At most so many bytes of the file are in the cache; its limit is [`cache_size`](crate::StoreOptions::cache_size).
+    /// At most so many bytes of the file are in the cache; its limit is half of
+    /// [`cache_size`](crate::StoreOptions::cache_size).
     pub cache_memory: u64,
-    /// About how many bytes of memory the indexes of pools in use take, beyond the cache: tails, membership filters,
-    /// deletions.
+    /// About how many bytes of memory the indexes of pools in use take: those of values that are asked often, which share
+    /// the [`cache_size`](crate::StoreOptions::cache_size), and beyond it tails, membership filters, deletions.
     pub index_memory: u64,
     /// For how long the oldest open snapshot, backup or verification has been open, in seconds.
     #[serde(serialize_with = "as_seconds")]

@@ -5,7 +5,6 @@
 //! records 1 to 64 fill the first segment, fewer than 16 at the end are still in the tail.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use datapool_store::testing::{self, Sizes};
@@ -526,48 +525,5 @@ fn a_cleared_pool_gives_its_space_back_to_the_others_even_beside_a_bulk_loaded_o
     });
     for bytes in [beside_an_import, beside_a_batch] {
         assert!(bytes <= alone + alone / 4, "space was not reused: {alone} bytes became {bytes}");
-    }
-}
-
-/// Readers build the filter of the open segment, a slice each, while folds add to its table. Whoever has been told that a
-/// value is tracked must find it ever after.
-#[test]
-fn a_filter_that_grows_beside_folds_misses_nothing() {
-    let sizes = Sizes { segment_slots: 4_096, chunk_slots: 256, fold_entries: 64, ..Sizes::SMALL };
-    for round in 0..4 {
-        let store = testing::in_memory(&support::options(), sizes).unwrap();
-        let pool = store.get_or_create_pool("orders").unwrap();
-        let acknowledged = &AtomicU64::new(0);
-        let value = |number: u64| format!("{round}-{number}");
-        let last = 10_500;
-        std::thread::scope(|scope| {
-            for reader in 0..3 {
-                let pool = pool.clone();
-                scope.spawn(move || {
-                    let mut numbers = support::Numbers::seeded(reader);
-                    loop {
-                        let known = acknowledged.load(Ordering::SeqCst);
-                        let asked = numbers.next(known.max(1));
-                        assert!(known == 0 || support::has(&pool, &value(asked)), "{asked} of {known}");
-                        assert!(!support::has(&pool, &value(1_000_000 + asked)));
-                        if known >= last {
-                            break;
-                        }
-                    }
-                });
-            }
-            let mut number = 0;
-            while number < last {
-                let batch: Vec<String> = (number..number + 7).map(value).collect();
-                support::track(&pool, &batch);
-                number += 7;
-                acknowledged.store(number, Ordering::SeqCst);
-            }
-        });
-        for number in 0..last {
-            assert!(support::has(&pool, &value(number)), "{number}");
-        }
-        // 12 bits for each slot of the open segment, and as much for the sealed ones.
-        assert!(store.stats().unwrap().index_memory >= 3 * 4_096 * 12 / 8);
     }
 }

@@ -36,6 +36,7 @@ mod explain;
 mod faults;
 mod format;
 mod fuzzing;
+mod hot_index;
 mod house;
 mod lifecycle;
 mod listing;

@@ -1,0 +1,218 @@
+//! A hash table of fingerprints and slots that is read without a lock.
+//!
+//! Owns: the layout in memory. Open addressing in groups of eight places: a word of eight tags, a byte each, says which of
+//! them may hold a fingerprint, so that a look-up reads one word of tags and, of what is there, one place. A fingerprint's
+//! home follows from its highest bits, so look-ups in fingerprint order walk the memory forwards; the lower 96 bits are
+//! compared. Always holds: a place is written before its tag and never given to another fingerprint; one thread writes at a
+//! time.
+//!
+//! The tags are those of Google's Swiss tables, and eight of them are compared in one word by the bit trick of Hacker's
+//! Delight (H. S. Warren, 6-1, "find first 0-byte").
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::engine::fingerprint::low_half;
+use crate::engine::schema::{Fingerprint, Slot};
+
+/// Places of a group.
+const GROUP: usize = 8;
+/// How many places of a group are used on average when a table is full.
+const USED: usize = 6;
+/// How many groups from its home on a fingerprint may lie. Random ones fill so many in a row in one table of 10^11: as
+/// often as Poisson's distribution has 1,024 where 768 are expected, for each group.
+const REACH: usize = 128;
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// Why a fingerprint cannot be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There are as many as it is made for.
+    Full,
+    /// Too many have nearly the same home: a value within more than a thousand entity types.
+    Crowded,
+}
+
+pub(super) struct HotTable {
+    /// A group's tags: 0 for a free place, else the high bit and seven bits of the fingerprint.
+    tags: Box<[AtomicU64]>,
+    /// A place: the low 64 bits of the fingerprint; its next 32 bits, and the slot.
+    places: Box<[[[AtomicU64; 2]; GROUP]]>,
+    capacity: usize,
+}
+
+impl HotTable {
+    /// How many bytes a table for so many fingerprints takes: 23 for each.
+    pub(super) fn bytes(capacity: usize) -> usize {
+        Self::groups(capacity) * (size_of::<AtomicU64>() + size_of::<[[AtomicU64; 2]; GROUP]>())
+    }
+
+    /// Nothing that overflows wraps around.
+    fn groups(capacity: usize) -> usize {
+        capacity.div_ceil(USED) + REACH
+    }
+
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        let groups = Self::groups(capacity);
+        Self {
+            tags: (0..groups).map(|_| AtomicU64::new(0)).collect(),
+            places: (0..groups).map(|_| <[[AtomicU64; 2]; GROUP]>::default()).collect(),
+            capacity,
+        }
+    }
+
+    /// The groups in which a fingerprint may be.
+    fn probe(
+        &self,
+        fingerprint: Fingerprint,
+    ) -> impl Iterator<Item = (&AtomicU64, &[[AtomicU64; 2]; GROUP])> {
+        let homes = (self.tags.len() - REACH) as u128;
+        let home = usize::try_from(((fingerprint >> 64) * homes) >> 64).unwrap_or(0);
+        self.tags.iter().zip(&self.places).skip(home).take(REACH)
+    }
+
+    /// The slot of a fingerprint.
+    pub(super) fn get(&self, fingerprint: Fingerprint) -> Option<Slot> {
+        let (low, high) = key_of(fingerprint);
+        for (tags, places) in self.probe(fingerprint) {
+            let tags = tags.load(Ordering::Acquire);
+            for place in matching(tags, tag_of(fingerprint)) {
+                let Some([first, second]) = places.get(place) else { continue };
+                let second = second.load(Ordering::Relaxed);
+                if first.load(Ordering::Relaxed) == low && second >> 32 == high {
+                    return Some(slot_in(second));
+                }
+            }
+            if tags & HIGH_BITS != HIGH_BITS {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Adds a fingerprint, or gives it the lower one of two slots. Only one thread at a time may write; `len` is how many
+    /// fingerprints there are.
+    pub(super) fn insert(
+        &self,
+        len: &mut usize,
+        fingerprint: Fingerprint,
+        slot: Slot,
+    ) -> Result<(), Refused> {
+        let (low, high) = key_of(fingerprint);
+        let tag = tag_of(fingerprint);
+        for (tags, places) in self.probe(fingerprint) {
+            let known = tags.load(Ordering::Relaxed);
+            for place in matching(known, tag) {
+                let Some([first, second]) = places.get(place) else { continue };
+                let packed = second.load(Ordering::Relaxed);
+                if first.load(Ordering::Relaxed) == low && packed >> 32 == high {
+                    let slot = slot.min(slot_in(packed));
+                    second.store(high << 32 | u64::from(slot), Ordering::Relaxed);
+                    return Ok(());
+                }
+            }
+            // Places of a group are taken in order: the first free one is behind those that are taken.
+            let free = (!known & HIGH_BITS).trailing_zeros() as usize / GROUP;
+            let Some([first, second]) = places.get(free) else { continue };
+            if *len >= self.capacity {
+                return Err(Refused::Full);
+            }
+            *len += 1;
+            first.store(low, Ordering::Relaxed);
+            second.store(high << 32 | u64::from(slot), Ordering::Relaxed);
+            tags.store(known | tag << (free * GROUP), Ordering::Release);
+            return Ok(());
+        }
+        Err(Refused::Crowded)
+    }
+}
+
+/// The bits that are compared: the low 64, and the 32 above them.
+#[allow(clippy::cast_possible_truncation, reason = "those bits are meant")]
+fn key_of(fingerprint: Fingerprint) -> (u64, u64) {
+    (low_half(fingerprint), (fingerprint >> 64) as u64 & u64::from(u32::MAX))
+}
+
+fn tag_of(fingerprint: Fingerprint) -> u64 {
+    (low_half(fingerprint) & 0x7f) | 0x80
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the low half is the slot")]
+fn slot_in(packed: u64) -> Slot {
+    packed as u32
+}
+
+/// The places of a group that may have the tag; one behind a place that has it may be wrong.
+fn matching(tags: u64, tag: u64) -> impl Iterator<Item = usize> {
+    let differences = tags ^ (tag * LOW_BITS);
+    let mut equal = differences.wrapping_sub(LOW_BITS) & !differences & HIGH_BITS;
+    std::iter::from_fn(move || {
+        let place = (equal != 0).then(|| equal.trailing_zeros() as usize / GROUP);
+        equal &= equal.wrapping_sub(1);
+        place
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// Few distinct bits, so that homes and tags are shared; the lower 96 bits differ, as those of fingerprints do.
+        #[test]
+        fn it_answers_as_a_map_that_keeps_the_lower_slot(
+            entries in proptest::collection::vec((0_u128..8, 0_u128..8, 0_u128..4, 0_u32..1_000), 0..200),
+        ) {
+            let fingerprint = |(home, high, low, _): (u128, u128, u128, u32)| home << 125 | high << 64 | home << 16 | low;
+            let table = HotTable::with_capacity(entries.len());
+            let (mut model, mut len) = (BTreeMap::new(), 0);
+            for entry in &entries {
+                let slot = model.entry(fingerprint(*entry)).or_insert(entry.3);
+                *slot = entry.3.min(*slot);
+                prop_assert_eq!(table.insert(&mut len, fingerprint(*entry), entry.3), Ok(()));
+            }
+            prop_assert_eq!(len, model.len());
+            for (home, high, low) in (0..8).flat_map(|a| (0..8).flat_map(move |b| (0..4).map(move |c| (a, b, c)))) {
+                let asked = fingerprint((home, high, low, 0));
+                prop_assert_eq!(table.get(asked), model.get(&asked).copied());
+            }
+        }
+    }
+
+    /// In the order in which folds bring them: many sorted ones, then more, each time sorted again.
+    #[test]
+    fn random_fingerprints_never_crowd() {
+        let key = crate::engine::HashKey::new(*b"0123456789abcdef");
+        let fingerprint = |number: u32| key.fingerprint(1.into(), &number.to_string());
+        let mut all: Vec<(Fingerprint, Slot)> =
+            (0..1 << 20).map(|number| (fingerprint(number), number)).collect();
+        let (table, mut len) = (HotTable::with_capacity(all.len()), 0);
+        for fold in all.chunks_mut(1 << 16) {
+            fold.sort_unstable();
+            assert!(fold.iter().all(|(asked, slot)| table.insert(&mut len, *asked, *slot).is_ok()));
+        }
+        assert!(all.iter().all(|(asked, slot)| table.get(*asked) == Some(*slot)));
+        assert!((1 << 20..1 << 21).all(|number| table.get(fingerprint(number)).is_none()));
+    }
+
+    #[test]
+    fn it_is_full_at_its_capacity_and_crowded_where_too_many_share_a_home() {
+        let mut len = 0;
+        let table = HotTable::with_capacity(1_000);
+        let spread =
+            |number: u64| u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(number);
+        for number in 0..1_000 {
+            assert_eq!(table.insert(&mut len, spread(number), 7), Ok(()), "{number}");
+        }
+        assert_eq!(table.insert(&mut len, spread(1_000), 7), Err(Refused::Full));
+        assert_eq!(table.insert(&mut len, spread(999), 3), Ok(()));
+        assert_eq!((table.get(spread(999)), table.get(spread(1_000))), (Some(3), None));
+
+        let (table, mut len) = (HotTable::with_capacity(2_000), 0);
+        let crowd: Vec<_> = (0..2_000).map(|low| table.insert(&mut len, low, 0)).collect();
+        assert_eq!(crowd.iter().position(Result::is_err), Some(REACH * GROUP));
+        assert_eq!(crowd.last(), Some(&Err(Refused::Crowded)));
+    }
+}
