@@ -1,19 +1,16 @@
 //! Proves that an import adds what its policies say, all or as far as it reports, that it holds up nobody, and
 //! that an export can be imported back to the same records.
 //!
-//! Malformed files are in [`crate::bad_input`].
+//! Malformed files are in [`crate::bad_input`]; what an export writes, and how, in [`crate::export`].
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::{self};
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
 use datapool_store::{
-    CellQuoting, EntityTypeId, Error, ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportProgress,
-    ImportReport, Key, Mode, OnBadRow, OnDuplicate, Origin, Pool, RecordFilter, limits,
+    Error, ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportProgress, ImportReport, Key, Mode,
+    OnBadRow, OnDuplicate, Pool, RecordFilter, limits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -27,11 +24,11 @@ fn items(pool: &Pool) -> Vec<(u32, String)> {
     records.into_iter().map(|record| (record.entity_type_id.get(), record.value)).collect()
 }
 
-fn import(pool: &Pool, file: &str) -> ImportReport {
+pub(crate) fn import(pool: &Pool, file: &str) -> ImportReport {
     pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap()
 }
 
-fn export(pool: &Pool, options: &ExportOptions) -> String {
+pub(crate) fn export(pool: &Pool, options: &ExportOptions) -> String {
     let mut file = Vec::new();
     let report = pool.export_csv(&mut file, options).unwrap();
     assert_eq!(report.rows, pool.count(&RecordFilter::new()).unwrap());
@@ -39,7 +36,7 @@ fn export(pool: &Pool, options: &ExportOptions) -> String {
 }
 
 /// A file of orders, a row for each value.
-fn orders(values: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+pub(crate) fn orders(values: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
     let rows: String = values.into_iter().map(|value| format!("{value},37\n")).collect();
     format!("value,entity_type_id\n{rows}")
 }
@@ -640,237 +637,4 @@ fn an_import_larger_than_its_buffer_goes_through_a_temporary_file_that_leaves_no
     assert_eq!(error.kind(), ErrorKind::Csv { line: ROWS + 2, column: Some(1) });
     assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 190_000);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-}
-
-/// A pool with two records from somewhere and one from nowhere, at known times.
-fn known_pool() -> Pool {
-    let clock = support::clock();
-    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
-    let pool = store.get_or_create_pool("orders").unwrap();
-    support::track(&pool, &["A-1", "a, \"b\"\nc"]);
-    clock.advance(Duration::from_micros(1_500_001));
-    let origin = Origin::none().with_run("=run");
-    let _ = pool.dedupe(Mode::Track, &["-1"], |value| Key::new(CUSTOMERS, *value), &origin).unwrap();
-    import(&pool, "value,entity_type_id\n@home,4294967295\n");
-    pool
-}
-
-#[test]
-fn an_export_has_the_values_and_their_types_oldest_first() {
-    let file = export(&known_pool(), &ExportOptions::new());
-    assert_eq!(file, "value,entity_type_id\nA-1,37\n\"a, \"\"b\"\"\nc\",37\n-1,47\n@home,4294967295\n");
-}
-
-#[test]
-fn a_full_export_says_where_each_record_came_from_and_when() {
-    let file = export(&known_pool(), &ExportOptions::new().columns(ExportColumns::Full));
-    let expected = "value,entity_type_id,id,flow_id,flow_run_id,step_id,created_at\n\
-        A-1,37,1,shop,run 1,read orders,2013-01-01T00:00:00.000000Z\n\
-        \"a, \"\"b\"\"\nc\",37,2,shop,run 1,read orders,2013-01-01T00:00:00.000000Z\n\
-        -1,47,3,,=run,,2013-01-01T00:00:01.500001Z\n\
-        @home,4294967295,4,,,,2013-01-01T00:00:01.500001Z\n";
-    assert_eq!(file, expected);
-}
-
-#[test]
-fn an_export_of_an_empty_pool_is_its_header_and_imports() {
-    let pool = support::small_pool();
-    let file = export(&pool, &ExportOptions::new());
-    assert_eq!(file, "value,entity_type_id\n");
-    assert_eq!(import(&pool, &file).rows, 0);
-}
-
-#[test]
-fn a_spreadsheet_safe_export_has_no_cell_that_begins_like_a_formula() {
-    let options = ExportOptions::new().columns(ExportColumns::Full).quoting(CellQuoting::SpreadsheetSafe);
-    let file = export(&known_pool(), &options);
-    assert!(file.contains("\n'-1,47,3,,'=run,,"), "{file}");
-    assert!(file.contains("\n'@home,"), "{file}");
-    assert!(file.contains("\nA-1,37,1,shop,"), "{file}");
-    let pool = support::small_pool();
-    let values = ["=1+1", "+1", "-1", "@a", "\ta", "\ra", "a=1", "'=1", "=a,\"b\""];
-    support::track(&pool, &values);
-    let file = export(&pool, &ExportOptions::new().quoting(CellQuoting::SpreadsheetSafe));
-    import(&pool, &file);
-    let written = &support::values(&pool)[values.len()..];
-    assert_eq!(written, ["'=1+1", "'+1", "'-1", "'@a", "'\ta", "'\ra", "a=1", "'=1", "'=a,\"b\""]);
-}
-
-#[test]
-fn an_export_takes_a_filter() {
-    let pool = known_pool();
-    let mut file = Vec::new();
-    let filter = RecordFilter::new().entity_type_id(CUSTOMERS).entity_type_id(EntityTypeId::new(u32::MAX));
-    let report = pool.export_csv(&mut file, &ExportOptions::new().filter(filter)).unwrap();
-    assert_eq!(
-        (report.rows, file.as_slice()),
-        (2, b"value,entity_type_id\n-1,47\n@home,4294967295\n".as_slice())
-    );
-    let bad = ExportOptions::new().filter(RecordFilter::new().value(""));
-    assert_eq!(pool.export_csv(Vec::new(), &bad).unwrap_err().kind(), ErrorKind::InvalidQuery);
-}
-
-#[test]
-fn a_writer_that_fails_fails_the_export() {
-    struct Full(usize);
-    impl Write for Full {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let taken = bytes.len().min(self.0);
-            self.0 -= taken;
-            if taken == 0 { Err(io::Error::other("no space")) } else { Ok(taken) }
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let pool = support::small_pool();
-    import(&pool, &orders(0..20_000));
-    for room in [0, 10, 100_000] {
-        let error = pool.export_csv(Full(room), &ExportOptions::new()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Io);
-        assert!(error.to_string().contains("no space"), "{error}");
-    }
-    pool.export_csv(Full(1_000_000), &ExportOptions::new()).unwrap();
-}
-
-#[test]
-fn an_export_to_a_path_replaces_the_file_as_a_whole() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("out.csv");
-    let pool = support::small_pool();
-    support::track(&pool, &["A-1"]);
-    pool.export_csv_path(&path, &ExportOptions::new()).unwrap();
-    let mut reader = File::open(&path).unwrap();
-    support::track(&pool, &["A-2"]);
-    assert_eq!(pool.export_csv_path(&path, &ExportOptions::new()).unwrap().rows, 2);
-    let mut old = String::new();
-    reader.read_to_string(&mut old).unwrap();
-    assert_eq!(old, orders(["A-1"]), "who reads the old file keeps the old file");
-    assert_eq!(fs::read_to_string(&path).unwrap(), orders(["A-1", "A-2"]));
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-}
-
-#[test]
-fn an_export_that_fails_leaves_the_old_file_and_nothing_else() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("out.csv");
-    fs::write(&path, "old").unwrap();
-    let store = support::small_store();
-    let pool = store.get_or_create_pool("orders").unwrap();
-    store.delete_pool(pool.id()).unwrap();
-    let error = pool.export_csv_path(&path, &ExportOptions::new()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-    let pool = support::small_pool();
-    for path in [directory.path().join("none/out.csv"), directory.path().to_owned()] {
-        let error = pool.export_csv_path(&path, &ExportOptions::new()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-    }
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-}
-
-#[test]
-fn an_export_onto_the_stores_own_file_is_refused() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("store.redb");
-    let pool = support::options().open(&path).unwrap().get_or_create_pool("orders").unwrap();
-    support::track(&pool, &["A-1"]);
-    let before = fs::read(&path).unwrap();
-    let mut paths = vec![path.clone(), directory.path().join("./store.redb")];
-    #[cfg(unix)]
-    {
-        let link = directory.path().join("link");
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        paths.push(link);
-    }
-    for target in paths {
-        let error = pool.export_csv_path(&target, &ExportOptions::new()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
-        assert!(fs::read(&path).unwrap() == before, "the store's file changed");
-    }
-    support::track(&pool, &["A-2"]);
-    drop(pool);
-    let pool = support::options().open(&path).unwrap().pool_named("orders").unwrap();
-    assert_eq!(support::values(&pool), ["A-1", "A-2"]);
-}
-
-#[test]
-fn an_export_while_others_write_has_what_was_there_throughout_and_nothing_newer() {
-    struct Writing<'a>(&'a Pool, Vec<u8>);
-    impl Write for Writing<'_> {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            support::track(self.0, &[format!("new {}", self.1.len())]);
-            let last = self.0.count(&RecordFilter::new()).unwrap();
-            self.0.delete_records(&[last / 2]).unwrap();
-            self.1.extend(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let pool = support::small_pool();
-    import(&pool, &orders((0..40_000).map(|number| format!("A-{number}"))));
-    let before: BTreeSet<String> = support::values(&pool).into_iter().collect();
-    let mut writer = Writing(&pool, Vec::new());
-    let report = pool.export_csv(&mut writer, &ExportOptions::new()).unwrap();
-    let copy = support::small_pool();
-    import(&copy, std::str::from_utf8(&writer.1).unwrap());
-    let exported = support::values(&copy);
-    assert_eq!(exported.len() as u64, report.rows);
-    let exported: BTreeSet<String> = exported.into_iter().collect();
-    assert_eq!(exported.len() as u64, report.rows, "a record was exported twice");
-    assert!(exported.is_subset(&before), "what is newer than the export is in it");
-    let throughout = |value: &String| before.contains(value);
-    assert!(
-        support::values(&pool).iter().filter(|value| throughout(value)).all(|value| exported.contains(value))
-    );
-}
-
-#[cfg(unix)]
-#[test]
-fn an_export_through_a_link_replaces_what_it_leads_to_and_a_device_stays_a_device() {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-    let directory = TempDir::new().unwrap();
-    let (target, link) = (directory.path().join("target.csv"), directory.path().join("link.csv"));
-    fs::write(&target, "old").unwrap();
-    fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
-    symlink(&target, &link).unwrap();
-    let pool = known_pool();
-    pool.export_csv_path(&link, &ExportOptions::new()).unwrap();
-    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert!(fs::read_to_string(&target).unwrap().starts_with("value,entity_type_id"));
-    assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
-    let device = directory.path().join("device");
-    symlink("/dev/null", &device).unwrap();
-    pool.export_csv_path(&device, &ExportOptions::new()).unwrap();
-    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
-    assert_eq!(
-        pool.export_csv_path(directory.path(), &ExportOptions::new()).unwrap_err().kind(),
-        ErrorKind::Io
-    );
-}
-
-#[test]
-fn an_exports_observer_hears_how_far_it_is_may_call_the_store_and_can_stop_it() {
-    let pool = support::small_pool();
-    let values: Vec<String> = (0..9_000).map(|number| format!("A-{number}")).collect();
-    support::track(&pool, &values);
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let (list, seen) = (Arc::clone(&heard), pool.clone());
-    let options = ExportOptions::new().on_progress(move |progress| {
-        support::track(&seen, &[format!("meanwhile {}", progress.done)]);
-        list.lock().unwrap().push((progress.done, progress.total));
-        ControlFlow::Continue(())
-    });
-    let mut file = Vec::new();
-    pool.export_csv(&mut file, &options).unwrap();
-    assert_eq!(*heard.lock().unwrap(), [(4_096, 9_000), (8_192, 9_000), (9_000, 9_000)]);
-    assert_eq!(String::from_utf8(file).unwrap().lines().count(), 9_001);
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("out.csv");
-    let stopping = ExportOptions::new().on_progress(|_| ControlFlow::Break(()));
-    let error = pool.export_csv_path(&path, &stopping).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
 }

@@ -33,6 +33,7 @@ mod engine_cases;
 mod events;
 mod every_fault;
 mod explain;
+mod export;
 mod faults;
 mod format;
 mod fuzzing;
