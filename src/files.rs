@@ -1,8 +1,9 @@
 //! Files beside the store: made with a new file's usual permissions, and named durably.
 
 use std::fs::{File, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
+use std::thread::{self, JoinHandle};
 
 /// The directory that a path's file lies in.
 pub(crate) fn directory_of(path: &Path) -> &Path {
@@ -19,6 +20,50 @@ pub(crate) fn new_file_in(directory: &Path, prefix: &str) -> io::Result<tempfile
         Some(code) => io::Error::from_raw_os_error(code),
         None => error.kind().into(),
     })
+}
+
+/// So many bytes are brought to disk at a time while a file is written.
+const SYNC_AHEAD_BYTES: usize = 8 << 20;
+
+/// Writes a file that another thread brings to disk meanwhile, so that publishing it finds little left to sync.
+#[derive(Debug)]
+pub(crate) struct SyncingWriter<'f> {
+    file: &'f File,
+    unsynced: usize,
+    syncing: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl<'f> SyncingWriter<'f> {
+    pub(crate) fn new(file: &'f File) -> Self {
+        Self { file, unsynced: 0, syncing: None }
+    }
+
+    /// Waits for the other thread. A failure to write back is told once: here or where the file is synced next.
+    fn join(&mut self) -> io::Result<()> {
+        let outcome = self.syncing.take().map(JoinHandle::join);
+        outcome
+            .map_or(Ok(()), |outcome| outcome.unwrap_or_else(|_| Err(io::Error::other("syncing panicked"))))
+    }
+}
+
+impl Write for SyncingWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= SYNC_AHEAD_BYTES && self.syncing.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.join()?;
+            let file = self.file.try_clone()?;
+            self.unsynced = 0;
+            let sync = move || file.sync_data();
+            // Without a thread it is synced at the end.
+            self.syncing = thread::Builder::new().name("datapool-sync".to_owned()).spawn(sync).ok();
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.join()
+    }
 }
 
 /// What publishing does with a file that has the name already.

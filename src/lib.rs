@@ -144,6 +144,7 @@ pub mod limits;
 mod model;
 mod operations;
 mod options;
+mod parallel;
 mod pool;
 mod query;
 mod registry;

@@ -7,7 +7,7 @@ use super::failure::contained;
 use super::plan::Plan;
 use super::view::View;
 use crate::error::Result;
-use crate::ids::RecordId;
+use crate::ids::{EntityTypeId, RecordId};
 use crate::model::{Key, Record};
 use crate::query::{Cursor, Explanation, Page, RecordFilter, RecordQuery, RecordSort};
 
@@ -107,6 +107,21 @@ impl View {
                 Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             self.fetch_ordered(&found, sort)
+        })
+    }
+
+    /// Shows the entity type and the value of each record of an id range that the filter takes, oldest first.
+    pub(crate) fn each_value(
+        &self,
+        filter: &RecordFilter,
+        ids: Range<RecordId>,
+        mut show: impl FnMut(EntityTypeId, &str),
+    ) -> Result<()> {
+        contained("scanning", || {
+            Plan::new(self, filter)?.within(ids).visit(RecordSort::Ascending, |block| {
+                self.each_stored(&block.ids(), |stored| show(stored.entity_type, stored.value))?;
+                Ok(ControlFlow::Continue(()))
+            })
         })
     }
 

@@ -19,7 +19,7 @@ use super::failure::StorageResult;
 use super::fingerprint::HashKey;
 use super::hot::{InMemory, Size};
 use super::membership::Filter;
-use super::record;
+use super::record::{self, StoredRecord};
 use super::schema::{self, Fingerprint, HAS_REPEATS, SegmentTables, Slot};
 use super::session::{LiveSnapshot, Session};
 use super::state::{PoolState, SegmentState};
@@ -275,18 +275,18 @@ impl View {
     }
 
     /// Reads a record of a segment.
-    fn stored(&self, index: usize, slot: Slot) -> Result<redb::AccessGuard<'static, &'static [u8]>> {
+    fn stored(&self, index: usize, slot: Slot) -> Result<Row> {
         self.count_record();
         let row = match self.records(index)? {
             Some(table) => table.get(slot).storage()?,
             None => None,
         };
-        row.ok_or_else(|| {
-            Error::corrupt(format!(
-                "pool {}: the record in slot {slot} of segment {index} is missing",
-                self.state.id
-            ))
-        })
+        row.ok_or_else(|| self.missing(index, slot))
+    }
+
+    fn missing(&self, index: usize, slot: Slot) -> Error {
+        let pool = self.state.id;
+        Error::corrupt(format!("pool {pool}: the record in slot {slot} of segment {index} is missing"))
     }
 
     /// The pool time of a record, dead or alive.
@@ -315,6 +315,23 @@ impl View {
     pub(crate) fn fetch(&self, ids: &[RecordId]) -> Result<Vec<Record>> {
         let mut reader = RecordReader { view: self, origins: HashMap::new(), run: None };
         ids.iter().map(|id| reader.read(*id)).collect()
+    }
+
+    /// Shows records, dead or alive, as they lie in their segment: without their origins. The ids ascend, and are close.
+    pub(super) fn each_stored(&self, ids: &[RecordId], mut show: impl FnMut(StoredRecord<'_>)) -> Result<()> {
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(()) };
+        let (index, segment) = self.segment_of(*first)?;
+        let mut wanted = ids.iter().map(|id| segment.slot(*id)).peekable();
+        if let Some(table) = self.records(index)? {
+            for row in table.range(segment.slot(*first)..=segment.slot(*last)).storage()? {
+                let (slot, row) = row.storage()?;
+                if let Some(slot) = wanted.next_if_eq(&slot.value()) {
+                    show(record::decode(slot, segment.base_time, row.value())?);
+                }
+            }
+        }
+        self.records_read.fetch_add(ids.len() as u64, Ordering::Relaxed);
+        wanted.next().map_or(Ok(()), |missing| Err(self.missing(index, missing)))
     }
 
     /// The origin of a segment's origin code.
@@ -352,6 +369,9 @@ struct RecordReader<'a> {
     run: Option<Run>,
 }
 
+/// A record's row.
+type Row = redb::AccessGuard<'static, &'static [u8]>;
+
 /// How many origins a reader keeps before it starts over.
 const ORIGINS_KEPT: usize = 4_096;
 
@@ -384,11 +404,7 @@ impl RecordReader<'_> {
     }
 
     /// The row, if it follows the last one read. A second neighbour starts a walk.
-    fn walk(
-        &mut self,
-        index: usize,
-        slot: Slot,
-    ) -> Result<Option<redb::AccessGuard<'static, &'static [u8]>>> {
+    fn walk(&mut self, index: usize, slot: Slot) -> Result<Option<Row>> {
         let follows = self.run.as_ref().is_some_and(|run| run.index == index && run.next == slot);
         if !follows {
             let Some(table) = self.view.records(index)? else { return Ok(None) };

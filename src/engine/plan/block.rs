@@ -76,6 +76,9 @@ impl Block<'_> {
 
     /// The ids, ascending.
     pub(crate) fn ids(&self) -> Vec<RecordId> {
+        if let Matches::AllBut { positions, deleted: None } = &self.matches {
+            return (self.base + u64::from(positions.start)..self.base + u64::from(positions.end)).collect();
+        }
         self.positions().iter().map(|position| self.base + u64::from(position)).collect()
     }
 

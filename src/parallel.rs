@@ -1,0 +1,70 @@
+//! Work in several threads whose results are taken in order.
+
+use std::sync::mpsc;
+use std::thread;
+
+use crate::error::{Error, Result};
+
+/// More would wait for whoever takes the results.
+const THREADS_MAX: usize = 4;
+
+/// Does pieces of work in threads, and hands the results over on the calling thread, in the order of the pieces. Ends with the
+/// first error, of the work or of who takes; at most two results for each thread wait meanwhile. A single piece is done by the
+/// calling thread.
+///
+/// # Errors
+///
+/// The work's; `take`'s; `Storage` if the system gives no thread.
+pub(crate) fn in_order<P, T: Send>(
+    pieces: impl Iterator<Item = P> + Clone + Send,
+    work: impl Fn(P) -> Result<T> + Sync,
+    mut take: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    if pieces.clone().nth(1).is_none() {
+        return pieces.map(work).try_for_each(|result| take(result?));
+    }
+    let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(THREADS_MAX));
+    thread::scope(|scope| {
+        let mut results = Vec::with_capacity(threads);
+        for number in 0..threads {
+            let (sender, receiver) = mpsc::sync_channel(1);
+            let (own, work) = (pieces.clone().skip(number).step_by(threads), &work);
+            thread::Builder::new()
+                .name("datapool-worker".to_owned())
+                // The receiver hangs up when nobody wants more.
+                .spawn_scoped(scope, move || own.map(work).try_for_each(|result| sender.send(result)))
+                .map_err(|error| Error::storage(format!("starting a thread: {error}")).with_source(error))?;
+            results.push(receiver);
+        }
+        // NOTE: a thread that panicked ends its results early; the scope then panics, too.
+        results.iter().cycle().map_while(|receiver| receiver.recv().ok()).try_for_each(|result| take(result?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_and_end_with_the_first_error() {
+        for pieces in [0, 1, 2, 3, 100] {
+            let mut taken = Vec::new();
+            let take = |piece| {
+                taken.push(piece);
+                Ok(())
+            };
+            in_order(0..pieces, Ok, take).unwrap();
+            assert_eq!(taken, (0..pieces).collect::<Vec<_>>());
+        }
+        let mut taken = Vec::new();
+        let work = |piece| if piece == 40 { Err(Error::storage("40")) } else { Ok(piece) };
+        let take = |piece| {
+            taken.push(piece);
+            Ok(())
+        };
+        assert!(in_order(0..100, work, take).unwrap_err().to_string().contains("40"));
+        assert_eq!(taken, (0..40).collect::<Vec<_>>());
+        let take = |piece| if piece == 7 { Err(Error::storage("full")) } else { Ok(()) };
+        assert!(in_order(0..1_000_000, Ok, take).unwrap_err().to_string().contains("full"));
+    }
+}
