@@ -4,65 +4,23 @@
 //! Always holds: writing a slice twice changes nothing; for every fingerprint with a live folded record, the
 //! entry's slot and its repeats together hold all its live slots, and the entry is the lowest of them or dead.
 
-use std::collections::{BTreeMap, HashMap};
+mod entries;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 use roaring::RoaringBitmap;
 
+pub(crate) use self::entries::Entries;
+use self::entries::PostingLists;
 use super::failure::StorageResult;
 use super::postings;
-use super::record::{PostingKey, origin_posting_keys};
 use super::schema::{self, Fingerprint, Geometry, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
 use super::state::PoolState;
 use super::tail::TailEntry;
 use crate::error::{Error, Result};
-use crate::ids::{EntityTypeId, PoolId, RecordId};
-use crate::model::Origin;
-
-/// The index entries of records of one segment, before they are sorted.
-#[derive(Debug, Default)]
-pub(crate) struct Entries {
-    fingerprints: Vec<(Fingerprint, Slot)>,
-    entity_types: HashMap<EntityTypeId, Vec<Slot>>,
-    /// By address: equal origins at two addresses merge when their keys are made.
-    origins: HashMap<usize, (Arc<Origin>, Vec<Slot>)>,
-}
-
-impl Entries {
-    pub(crate) fn push(&mut self, slot: Slot, entry: TailEntry) {
-        self.fingerprints.push((entry.fingerprint, slot));
-        self.entity_types.entry(entry.entity_type).or_default().push(slot);
-        if let Some(origin) = entry.origin {
-            let address = Arc::as_ptr(&origin).addr();
-            self.origins.entry(address).or_insert_with(|| (origin, Vec::new())).1.push(slot);
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.fingerprints.len()
-    }
-
-    /// The rows of posting lists that the entries make, in key order.
-    pub(crate) fn into_posting_rows(self, geometry: Geometry) -> Vec<(Vec<u8>, RoaringBitmap)> {
-        by_chunk(geometry, self.posting_lists())
-    }
-
-    /// **The one rule** that turns records into posting lists. Their slots are in no order.
-    fn posting_lists(&self) -> BTreeMap<PostingKey, Vec<Slot>> {
-        let mut lists: BTreeMap<PostingKey, Vec<Slot>> = BTreeMap::new();
-        for (entity_type, slots) in &self.entity_types {
-            lists.entry(PostingKey::of_entity_type(*entity_type)).or_default().extend(slots);
-        }
-        for (origin, slots) in self.origins.values() {
-            for key in origin_posting_keys(origin) {
-                lists.entry(key).or_default().extend(slots);
-            }
-        }
-        lists
-    }
-}
+use crate::ids::{PoolId, RecordId};
 
 /// Sorted index entries on their way into one segment's tables.
 #[derive(Debug)]
@@ -72,10 +30,10 @@ pub(crate) struct Fold {
     first_id: RecordId,
     geometry: Geometry,
     fingerprints: Vec<(Fingerprint, Slot)>,
-    postings: Vec<(Vec<u8>, RoaringBitmap)>,
-    /// How many of `fingerprints` and of `postings` are written.
-    written: (usize, usize),
-    /// Which of `fingerprints` were written last.
+    postings: PostingLists,
+    /// How many of `fingerprints` are written.
+    written: usize,
+    /// Which of them were written last.
     last: Range<usize>,
 }
 
@@ -95,10 +53,9 @@ impl Fold {
         first_id: RecordId,
         entries: Entries,
     ) -> Self {
-        let postings = by_chunk(geometry, entries.posting_lists());
-        let mut fingerprints = entries.fingerprints;
+        let (mut fingerprints, postings) = entries.into_parts();
         fingerprints.sort_unstable();
-        Self { pool, segment, first_id, geometry, fingerprints, postings, written: (0, 0), last: 0..0 }
+        Self { pool, segment, first_id, geometry, fingerprints, postings, written: 0, last: 0..0 }
     }
 
     pub(crate) fn fingerprints(&self) -> &[(Fingerprint, Slot)] {
@@ -115,7 +72,7 @@ impl Fold {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.written == (self.fingerprints.len(), self.postings.len())
+        self.written == self.fingerprints.len() && self.postings.is_empty()
     }
 
     /// Writes the next rows. Whether the fold is done.
@@ -124,19 +81,17 @@ impl Fold {
             Share::Rows(rows) => rows,
             Share::All => usize::MAX,
         };
-        let start = self.written.0;
+        let start = self.written;
         let end = self.end_of_slice(start, left);
         if let Some(slice) = self.fingerprints.get(start..end).filter(|slice| !slice.is_empty()) {
             self.write_fingerprints(txn, state, slice)?;
             left -= left.min(end - start);
-            self.written.0 = end;
+            self.written = end;
         }
         self.last = start..end;
-        let start = self.written.1;
-        let end = self.postings.len().min(start.saturating_add(left));
-        if let Some(slice) = self.postings.get(start..end).filter(|slice| !slice.is_empty()) {
-            self.write_postings(txn, slice)?;
-            self.written.1 = end;
+        let rows = self.postings.take(left, self.geometry);
+        if !rows.is_empty() {
+            self.write_postings(txn, &rows)?;
         }
         Ok(self.is_done())
     }
@@ -261,24 +216,6 @@ impl Fold {
 }
 
 type RepeatsTable<'txn> = Table<'txn, (u64, u32, u128, u32), ()>;
-
-/// Posting lists over a segment, cut into rows by chunk, in key order.
-fn by_chunk(geometry: Geometry, lists: BTreeMap<PostingKey, Vec<Slot>>) -> Vec<(Vec<u8>, RoaringBitmap)> {
-    let mut rows = Vec::with_capacity(lists.len());
-    for (key, mut slots) in lists {
-        slots.sort_unstable();
-        slots.dedup();
-        for within in slots.chunk_by(|a, b| geometry.chunk_of(*a).0 == geometry.chunk_of(*b).0) {
-            let Some(first) = within.first() else { continue };
-            let (chunk, _) = geometry.chunk_of(*first);
-            let base = chunk * geometry.chunk_slots;
-            // They are sorted: nothing can be refused.
-            let positions = RoaringBitmap::from_sorted_iter(within.iter().map(|slot| slot - base));
-            rows.push((key.at_chunk(chunk), positions.unwrap_or_default()));
-        }
-    }
-    rows
-}
 
 /// Folds records of any segments of a pool at once: those of tails, and new ones.
 pub(crate) fn fold_now(

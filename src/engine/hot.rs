@@ -27,6 +27,8 @@ use crate::error::Result;
 const BEGIN_AFTER_QUESTIONS: u32 = 256;
 /// After so many, tables that nobody asked meanwhile give way. Copying a table costs as much as some 80,000 questions.
 const MAKE_ROOM_AFTER_QUESTIONS: u32 = 65_536;
+/// Every so many, a slice is copied: a batch of a thousand values waits for a tenth of a segment at most.
+const COPY_EVERY_QUESTIONS: u32 = 8;
 /// Smaller tables are asked nearly as fast.
 const MIN_ROWS: u64 = 8_192;
 /// How many rows of the table a reader copies at most: some 0.1 ms.
@@ -114,7 +116,7 @@ impl HotIndex {
     ) -> Result<()> {
         let asked = self.0.asked.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let copy = match self.0.copy.load_full() {
-            Some(copy) => copy,
+            Some(copy) if asked.is_multiple_of(COPY_EVERY_QUESTIONS) => copy,
             None if asked.is_multiple_of(BEGIN_AFTER_QUESTIONS) => {
                 let Some(size) = size()? else { return Ok(()) };
                 if size.rows < MIN_ROWS.min(u64::from(geometry.segment_slots) / 4)
@@ -128,7 +130,7 @@ impl HotIndex {
                 };
                 copy
             }
-            None => return Ok(()),
+            _ => return Ok(()),
         };
         let since = *copy.since.get_or_init(|| {
             fence(Ordering::SeqCst);
@@ -379,7 +381,7 @@ mod tests {
             segment.fold(0..4_000);
         }
         let [first, second, third] = &segments;
-        assert!(first.ask(&budget, 1_000) && second.ask(&budget, 1_000));
+        assert!(first.ask(&budget, 6_000) && second.ask(&budget, 6_000));
         assert!(!third.ask(&budget, 10_000));
         assert_eq!(budget.used.load(Ordering::Relaxed), bytes * 2);
         // All are asked in turn: nothing is gained by changing places.

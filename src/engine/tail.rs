@@ -226,13 +226,19 @@ impl TailView {
 
     /// The entries, oldest first.
     pub(crate) fn entries(&self) -> Vec<(RecordId, TailEntry)> {
+        self.entries_from(0, self.len())
+    }
+
+    /// So many entries from a position on.
+    pub(crate) fn entries_from(&self, start: usize, count: usize) -> Vec<(RecordId, TailEntry)> {
         let columns = self.tail.columns.read();
         let rows = columns.fingerprints.iter().zip(&columns.entity_types).zip(&columns.origins);
+        let rows = rows.skip(start).take(count);
         let entry = |(id, ((fingerprint, entity_type), origin)): (_, ((&u128, &EntityTypeId), &u32))| {
             let origin = columns.origin_table.get(*origin as usize).cloned();
             (id, TailEntry { fingerprint: *fingerprint, entity_type: *entity_type, origin })
         };
-        self.ids().zip(rows).map(entry).collect()
+        self.ids().skip(start).zip(rows).map(entry).collect()
     }
 
     /// The positions of the entries that a filter takes, dead ones included, within an id range. Of values, it looks

@@ -29,10 +29,21 @@ use crate::model::PruneReport;
 /// What the writer remembers of a pool. All of it can be forgotten at any time: it is made again.
 #[derive(Debug, Default)]
 pub(crate) struct WriterPool {
-    fold: Option<Fold>,
+    fold: Option<Folding>,
     filter: Option<FilterBuild>,
     codes: OriginCodes,
 }
+
+/// The fold of a frozen tail.
+#[derive(Debug)]
+enum Folding {
+    /// Its entries are being gathered.
+    Gathering(Entries),
+    Writing(Fold),
+}
+
+/// So many entries are gathered by a commit for each row that it would write: that costs as much.
+const GATHERED_PER_ROW: usize = 16;
 
 /// The membership filter of a sealed segment, being built a slice per commit.
 #[derive(Debug)]
@@ -256,9 +267,10 @@ fn fold_share(
         draft.head_changed = true;
         return Ok((TailChange::Reset, None));
     }
-    // Work keeps pace with what comes in: a fold is through before the next tail is full.
+    // Work keeps pace with what comes in: a fold is through before the next tail is full, for it has a fingerprint and at
+    // most four pieces of posting lists for each record.
     let slice = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
-    let share = if opened > 0 { Share::All } else { Share::Rows(slice + 2 * incoming) };
+    let share = if opened > 0 { Share::All } else { Share::Rows(slice + 6 * incoming) };
     let folded = match &base.frozen {
         // Nobody will look for what is dead: it needs no index.
         Some(frozen) if frozen.ids().end <= draft.state.watermark => {
@@ -281,10 +293,7 @@ fn continue_fold(
     frozen: &TailView,
     share: Share,
 ) -> Result<Option<Folded>> {
-    let fold = match &mut pool.fold {
-        Some(fold) => fold,
-        None => pool.fold.insert(fold_of(&draft.state, frozen)?),
-    };
+    let Some(fold) = gather(&draft.state, pool, frozen, share)? else { return Ok(None) };
     let is_done = fold.write(txn, &draft.state, share)?;
     let folded = Folded { segment: fold.segment(), rows: fold.last_slice().to_vec() };
     let segments = Arc::make_mut(&mut draft.state.segments);
@@ -304,15 +313,37 @@ fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool, frozen: &TailView) {
     draft.head_changed = true;
 }
 
-fn fold_of(state: &PoolState, frozen: &TailView) -> Result<Fold> {
-    let start = frozen.ids().start;
-    let (_, segment) =
-        state.segment_of(start).ok_or_else(|| Error::corrupt(format!("no segment holds record {start}")))?;
-    let mut entries = Entries::default();
-    for (id, entry) in frozen.entries() {
-        entries.push(segment.slot(id), entry);
+/// The fold of a frozen tail, once its entries are gathered: that goes by slices, too.
+fn gather<'p>(
+    state: &PoolState,
+    pool: &'p mut WriterPool,
+    frozen: &TailView,
+    share: Share,
+) -> Result<Option<&'p mut Fold>> {
+    let folding = pool.fold.get_or_insert_with(|| Folding::Gathering(Entries::default()));
+    if let Folding::Gathering(entries) = folding {
+        let start = frozen.ids().start;
+        let (_, segment) = state
+            .segment_of(start)
+            .ok_or_else(|| Error::corrupt(format!("no segment holds record {start}")))?;
+        let count = match share {
+            Share::Rows(rows) => rows.saturating_mul(GATHERED_PER_ROW),
+            Share::All => usize::MAX,
+        };
+        for (id, entry) in frozen.entries_from(entries.len(), count) {
+            entries.push(segment.slot(id), entry);
+        }
+        if entries.len() < frozen.len() {
+            return Ok(None);
+        }
+        let entries = std::mem::take(entries);
+        *folding =
+            Folding::Writing(Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries));
     }
-    Ok(Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries))
+    match folding {
+        Folding::Writing(fold) => Ok(Some(fold)),
+        Folding::Gathering(_) => Ok(None),
+    }
 }
 
 /// One slice of the membership filter of the oldest sealed segment that has none; the filter, when it is whole.
