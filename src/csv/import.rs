@@ -281,7 +281,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    fn apply(&mut self, source: &mut dyn RowSource) -> Result<()> {
+    fn apply(&mut self, source: &mut (dyn RowSource + Send)) -> Result<()> {
         let present = match self.options.on_duplicate {
             OnDuplicate::Add => Present::Add,
             OnDuplicate::Skip => Present::Skip,

@@ -69,7 +69,7 @@ impl<'a> Spool<'a> {
 
     /// The rows, from the first.
     pub(super) fn into_rows(self) -> Result<SpoolRows> {
-        let source: Box<dyn Read> = match self.store {
+        let source: Box<dyn Read + Send> = match self.store {
             Store::Memory(bytes) => Box::new(Cursor::new(bytes)),
             Store::File(file) => {
                 let mut file = file.into_inner().map_err(|error| spool_error(error.into_error()))?;
@@ -100,7 +100,7 @@ fn spool_error(error: io::Error) -> Error {
 
 /// Rows being read back.
 pub(super) struct SpoolRows {
-    source: Box<dyn Read>,
+    source: Box<dyn Read + Send>,
     left: u64,
     value: Vec<u8>,
 }

@@ -59,17 +59,8 @@ impl Batch {
         self.items.push(Item { fingerprint, entity_type, end: self.text.len() });
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.text.clear();
-        self.items.clear();
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.items.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
     }
 
     /// How many bytes of values it holds.

@@ -1,14 +1,14 @@
 //! Bulk import: many rows in one transaction, indexed as they come.
 //!
-//! Owns: the pipeline of an import's transaction. The tail is folded first; then rows are appended by this thread
-//! while another one sorts and writes the index entries of the segments that are full. Always holds: an import
-//! that fails leaves no trace; readers see all of its rows or none.
+//! Owns: the pipeline of an import's transaction. The tail is folded first; then one thread reads and hashes rows, this one
+//! appends them, and another sorts their index entries and writes those of the segments that are full. Always holds: an
+//! import that fails leaves no trace; readers see all of its rows or none.
 
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Instant;
 
 use redb::WriteTransaction;
@@ -24,12 +24,12 @@ use super::fold::{Entries, Fold, Share, fold_now};
 use super::membership::{Filter, FilterCell};
 use super::prune::prune_at_once;
 use super::record::StoredRecord;
-use super::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables};
+use super::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
 use super::state::{PoolState, SegmentState};
-use super::tail::TailView;
+use super::tail::{TailEntry, TailView};
 use super::view::View;
 use super::write::{store_filter, write_head};
-use super::{Engine, WriterCore};
+use super::{Engine, HashKey, WriterCore};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::time::Timestamp;
@@ -72,7 +72,7 @@ impl Engine {
     pub(crate) fn import(
         &self,
         pool: PoolId,
-        source: &mut dyn RowSource,
+        source: &mut (dyn RowSource + Send),
         present: Present,
     ) -> Result<BulkReport> {
         self.exclusive(|core| {
@@ -138,15 +138,27 @@ struct Import<'a> {
     owned: HashSet<Fingerprint, BuildFingerprintHasher>,
     /// Those of them that this import tracked.
     voided: Vec<Fingerprint>,
+    /// How many records of the open segment were not handed over for indexing.
+    unindexed: usize,
 }
 
-/// A segment's share of the index, on its way to the indexing thread.
+/// What the indexing thread is told, in order.
+enum ForIndex {
+    /// Entries of the open segment, from a slot on.
+    Entries(Slot, Vec<TailEntry>),
+    /// The segment has no more of them.
+    End(Box<Portion>),
+}
+
+/// How many buffers' entries may wait for the indexing thread: those of the segment after the one that it writes.
+const WAITING_MAX: usize = 16;
+
+/// A segment's share of the index.
 struct Portion {
-    entries: Entries,
     segment: SegmentState,
     state: PoolState,
-    /// Whether the entries are those of every record of the segment, and the segment is full.
-    whole: bool,
+    /// Whether the segment is full.
+    full: bool,
 }
 
 type Filters = Vec<(SegmentNumber, Filter)>;
@@ -182,6 +194,7 @@ impl<'a> Import<'a> {
             filled: open..open,
             owned,
             voided: Vec::new(),
+            unindexed: 0,
         })
     }
 
@@ -198,24 +211,35 @@ impl<'a> Import<'a> {
     }
 
     /// Appends and indexes every row. The report, the state to publish, and the values taken from claims.
-    fn run(mut self, source: &mut dyn RowSource) -> Result<(BulkReport, PoolState, Vec<Fingerprint>)> {
-        let txn = self.txn;
-        let filters = thread::scope(|scope| {
-            // NOTE: one portion may wait while another is being written; more would only cost memory.
-            let (sender, receiver) = mpsc::sync_channel::<Portion>(0);
-            let indexing = thread::Builder::new()
-                .name("datapool-import".to_owned())
-                .spawn_scoped(scope, move || index(txn, &receiver))
-                .map_err(|error| {
-                    Error::storage(format!("starting the indexing thread: {error}")).with_source(error)
+    fn run(
+        mut self,
+        source: &mut (dyn RowSource + Send),
+    ) -> Result<(BulkReport, PoolState, Vec<Fingerprint>)> {
+        let (txn, hash_key) = (self.txn, &self.engine.hash_key);
+        let filters = if self.present == Present::Add {
+            thread::scope(|scope| {
+                let (sender, receiver) = mpsc::sync_channel(WAITING_MAX);
+                let indexing = spawn(scope, "datapool-index", move || {
+                    let mut indexer = Indexer::new(txn);
+                    receiver.into_iter().try_for_each(|what| indexer.take(what))?;
+                    Ok(indexer.filters)
                 })?;
-            let appended = self.append_all(source, &sender);
-            drop(sender);
-            let filters =
-                indexing.join().unwrap_or_else(|_| Err(Error::corrupt("the indexing thread panicked")));
-            // The indexing thread's own failure ends the appending: it is the cause.
-            filters.and_then(|filters| appended.map(|()| filters))
-        })?;
+                // The receiver hangs up only when it failed; its own error is reported.
+                let stopped = |_| Error::storage("the indexing thread stopped");
+                let appended =
+                    self.append_all(scope, hash_key, source, |what| sender.send(what).map_err(stopped));
+                drop(sender);
+                let filters =
+                    indexing.join().unwrap_or_else(|_| Err(Error::corrupt("the indexing thread panicked")));
+                // The indexing thread's own failure ends the appending: it is the cause.
+                filters.and_then(|filters| appended.map(|()| filters))
+            })?
+        } else {
+            // What is indexed is looked up again: by the thread that writes it.
+            let mut indexer = Indexer::new(txn);
+            thread::scope(|scope| self.append_all(scope, hash_key, source, |what| indexer.take(what)))?;
+            Vec::new()
+        };
         let segments = Arc::make_mut(&mut self.state.segments);
         for (number, filter) in filters {
             if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
@@ -226,23 +250,58 @@ impl<'a> Import<'a> {
         Ok((self.report, self.state, self.voided))
     }
 
-    fn append_all(&mut self, source: &mut dyn RowSource, sender: &mpsc::SyncSender<Portion>) -> Result<()> {
-        let mut buffer = Batch::default();
-        let mut lines = Vec::new();
-        let mut entries = Entries::default();
-        while fill(&self.engine.hash_key, source, &mut buffer, &mut lines)? {
-            let rows = self.wanted_rows(&buffer, &lines)?;
-            let mut rest = rows.as_slice();
-            while !rest.is_empty() {
-                let taken = self.append_to_segment(&buffer, rest, &mut entries)?;
-                rest = rest.get(taken..).unwrap_or_default();
-                if self.open_segment_is_full() {
-                    self.hand_over(std::mem::take(&mut entries), sender)?;
-                    self.remember(&buffer, rest);
+    /// Appends every row, and hands on what is to be indexed.
+    fn append_all<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        hash_key: &'scope HashKey,
+        source: &'scope mut (dyn RowSource + Send),
+        mut index: impl FnMut(ForIndex) -> Result<()>,
+    ) -> Result<()> {
+        let first = Buffer::filled(hash_key, source)?;
+        if !first.is_full() {
+            return self.append_last(&first, index);
+        }
+        // One buffer may wait while another is being filled.
+        let (sender, buffers) = mpsc::sync_channel(1);
+        let reading = spawn(scope, "datapool-read", move || {
+            loop {
+                let buffer = Buffer::filled(hash_key, source)?;
+                let is_last = !buffer.is_full();
+                if sender.send(buffer).is_err() || is_last {
+                    return Ok(());
                 }
             }
+        })?;
+        self.append(&first, &mut index)?;
+        for buffer in buffers {
+            self.append(&buffer, &mut index)?;
         }
-        if entries.len() > 0 { self.hand_over(entries, sender) } else { Ok(()) }
+        reading.join().unwrap_or_else(|_| Err(Error::corrupt("the reading thread panicked")))?;
+        self.hand_over(&mut index)
+    }
+
+    fn append_last(&mut self, buffer: &Buffer, mut index: impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
+        self.append(buffer, &mut index)?;
+        self.hand_over(&mut index)
+    }
+
+    /// Appends a buffer's rows.
+    fn append(&mut self, buffer: &Buffer, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
+        let Buffer { rows: buffer, lines } = buffer;
+        let rows = self.wanted_rows(buffer, lines)?;
+        let mut rest = rows.as_slice();
+        while !rest.is_empty() {
+            let (first, entries) = self.append_to_segment(buffer, rest)?;
+            rest = rest.get(entries.len()..).unwrap_or_default();
+            self.unindexed += entries.len();
+            index(ForIndex::Entries(first, entries))?;
+            if self.open_segment_is_full() {
+                self.hand_over(index)?;
+                self.remember(buffer, rest);
+            }
+        }
+        Ok(())
     }
 
     /// The rows of the buffer that are to be added.
@@ -298,8 +357,8 @@ impl<'a> Import<'a> {
         Ok(false)
     }
 
-    /// Appends rows to the open segment until it is full. How many.
-    fn append_to_segment(&mut self, buffer: &Batch, rows: &[usize], entries: &mut Entries) -> Result<usize> {
+    /// Appends rows to the open segment until it is full. Their index entries, and the slot of the first.
+    fn append_to_segment(&mut self, buffer: &Batch, rows: &[usize]) -> Result<(Slot, Vec<TailEntry>)> {
         // The first id opens the next segment, if the last one is full.
         let first = self.state.assign_id(self.time);
         let Some(segment) = self.state.open_segment().cloned() else {
@@ -310,12 +369,12 @@ impl<'a> Import<'a> {
         let taken = rows.len().min(room);
         let (slot, created_at) = (segment.slot(first), self.time);
         let now = rows.get(..taken).unwrap_or_default();
-        for (slot, row) in (slot..).zip(now) {
-            if let Some(entry) = buffer.tail_entry(*row) {
+        let entries: Vec<TailEntry> = now.iter().filter_map(|row| buffer.tail_entry(*row)).collect();
+        if !self.owned.is_empty() {
+            for entry in &entries {
                 if self.owned.remove(&entry.fingerprint) {
                     self.voided.push(entry.fingerprint);
                 }
-                entries.push(slot, entry);
             }
         }
         let stored = now.iter().filter_map(|row| {
@@ -325,7 +384,7 @@ impl<'a> Import<'a> {
         append_to_segment(self.txn, self.state.id, &segment, slot, stored)?;
         self.state.next_id = first + taken as u64;
         self.report.added += taken as u64;
-        Ok(taken)
+        Ok((slot, entries))
     }
 
     fn open_segment_is_full(&self) -> bool {
@@ -335,65 +394,96 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Has the open segment's new entries indexed, by the other thread.
-    fn hand_over(&mut self, entries: Entries, sender: &mpsc::SyncSender<Portion>) -> Result<()> {
-        let Some(segment) = self.state.open_segment().cloned() else { return Ok(()) };
+    /// Has the open segment's new entries indexed, if there are any.
+    fn hand_over(&mut self, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
+        let Some(segment) = self.state.open_segment().cloned().filter(|_| self.unindexed > 0) else {
+            return Ok(());
+        };
+        self.unindexed = 0;
         let full = self.open_segment_is_full();
-        let whole = full && entries.len() as u64 == self.state.next_id - segment.first_id;
-        let portion = Portion { entries, segment, state: self.state.clone(), whole };
+        let portion = Portion { segment, state: self.state.clone(), full };
         let filled_end = self.state.segments.len();
         if full {
             self.state.seal_open_segment(self.time);
+            if self.present != Present::Add {
+                self.filled.end = filled_end;
+                self.added_here.clear();
+            }
         }
-        if self.present == Present::Add {
-            // The receiver hangs up only when it failed; its own error is reported.
-            return sender.send(portion).map_err(|_| Error::storage("the indexing thread stopped"));
-        }
-        if full {
-            self.filled.end = filled_end;
-            self.added_here.clear();
-        }
-        index_portion(self.txn, portion, &mut Vec::new())
+        index(ForIndex::End(Box::new(portion)))
     }
 }
 
-/// Fills the buffer. Whether there was anything left.
-fn fill(
-    hash_key: &super::HashKey,
-    source: &mut dyn RowSource,
-    buffer: &mut Batch,
-    lines: &mut Vec<u64>,
-) -> Result<bool> {
-    buffer.clear();
-    lines.clear();
-    while buffer.len() < BUFFER_ROWS && buffer.bytes() < BUFFER_BYTES {
-        match source.next(&mut |entity_type, value| buffer.push(hash_key, entity_type, value))? {
-            Some(line) => lines.push(line),
-            None => break,
+/// Rows of the source, hashed.
+#[derive(Default)]
+struct Buffer {
+    rows: Batch,
+    /// The line of each.
+    lines: Vec<u64>,
+}
+
+impl Buffer {
+    fn filled(hash_key: &HashKey, source: &mut dyn RowSource) -> Result<Self> {
+        let mut buffer = Self::default();
+        while !buffer.is_full() {
+            match source.next(&mut |entity_type, value| buffer.rows.push(hash_key, entity_type, value))? {
+                Some(line) => buffer.lines.push(line),
+                None => break,
+            }
+        }
+        Ok(buffer)
+    }
+
+    /// If not, there are no more rows.
+    fn is_full(&self) -> bool {
+        self.rows.len() >= BUFFER_ROWS || self.rows.bytes() >= BUFFER_BYTES
+    }
+}
+
+/// Sorts and writes index entries, segment after segment.
+struct Indexer<'a> {
+    txn: &'a WriteTransaction,
+    entries: Entries,
+    /// The filters of the segments that it saw whole.
+    filters: Filters,
+}
+
+impl<'a> Indexer<'a> {
+    fn new(txn: &'a WriteTransaction) -> Self {
+        Self { txn, entries: Entries::default(), filters: Filters::new() }
+    }
+
+    fn take(&mut self, what: ForIndex) -> Result<()> {
+        match what {
+            ForIndex::Entries(first, entries) => {
+                self.entries.push_sorted((first..).zip(entries));
+                Ok(())
+            }
+            ForIndex::End(portion) => self.write(*portion),
         }
     }
-    Ok(!buffer.is_empty())
+
+    fn write(&mut self, Portion { segment, state, full }: Portion) -> Result<()> {
+        let entries = std::mem::take(&mut self.entries);
+        let whole = full && entries.len() as u64 == state.next_id - segment.first_id;
+        let mut fold = Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries);
+        fold.write(self.txn, &state, Share::All)?;
+        if whole {
+            let fingerprints = fold.fingerprints();
+            let slots = u32::try_from(fingerprints.len()).unwrap_or(u32::MAX);
+            let filter = Filter::of(slots, fingerprints);
+            store_filter(self.txn, state.id, segment.number, &filter)?;
+            self.filters.push((segment.number, filter));
+        }
+        Ok(())
+    }
 }
 
-/// Indexes segment after segment. The filters of those that it saw whole.
-fn index(txn: &WriteTransaction, portions: &mpsc::Receiver<Portion>) -> Result<Filters> {
-    let mut filters = Vec::new();
-    for portion in portions {
-        index_portion(txn, portion, &mut filters)?;
-    }
-    Ok(filters)
-}
-
-fn index_portion(txn: &WriteTransaction, portion: Portion, filters: &mut Filters) -> Result<()> {
-    let Portion { entries, segment, state, whole } = portion;
-    let mut fold = Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries);
-    fold.write(txn, &state, Share::All)?;
-    if whole {
-        let fingerprints = fold.fingerprints();
-        let slots = u32::try_from(fingerprints.len()).unwrap_or(u32::MAX);
-        let filter = Filter::of(slots, fingerprints);
-        store_filter(txn, state.id, segment.number, &filter)?;
-        filters.push((segment.number, filter));
-    }
-    Ok(())
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, Result<T>>> {
+    let failed = |error| Error::storage(format!("starting the thread {name}: {error}")).with_source(error);
+    thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).map_err(failed)
 }

@@ -54,7 +54,11 @@ impl Fold {
         entries: Entries,
     ) -> Self {
         let (mut fingerprints, postings) = entries.into_parts();
-        fingerprints.sort_unstable();
+        #[allow(
+            clippy::stable_sort_primitive,
+            reason = "this sort finds runs that are sorted, the unstable one none"
+        )]
+        fingerprints.sort();
         Self { pool, segment, first_id, geometry, fingerprints, postings, written: 0, last: 0..0 }
     }
 

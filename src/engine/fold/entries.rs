@@ -49,6 +49,17 @@ impl Entries {
         }
     }
 
+    /// Takes many entries. Their fingerprints are sorted, so that later all are sorted faster.
+    pub(crate) fn push_sorted(&mut self, entries: impl Iterator<Item = (Slot, TailEntry)>) {
+        let start = self.fingerprints.len();
+        for (slot, entry) in entries {
+            self.push(slot, entry);
+        }
+        if let Some(run) = self.fingerprints.get_mut(start..) {
+            run.sort_unstable();
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.fingerprints.len()
     }
