@@ -31,6 +31,8 @@ pub(crate) struct Fold {
     geometry: Geometry,
     fingerprints: Vec<(Fingerprint, Slot)>,
     postings: PostingLists,
+    /// How many fingerprints and pieces of posting lists there were.
+    rows: usize,
     /// How many of `fingerprints` are written.
     written: usize,
     /// Which of them were written last.
@@ -59,7 +61,13 @@ impl Fold {
             reason = "this sort finds runs that are sorted, the unstable one none"
         )]
         fingerprints.sort();
-        Self { pool, segment, first_id, geometry, fingerprints, postings, written: 0, last: 0..0 }
+        let rows = fingerprints.len() + postings.len();
+        Self { pool, segment, first_id, geometry, fingerprints, postings, rows, written: 0, last: 0..0 }
+    }
+
+    /// How much there is to write in all.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
     }
 
     pub(crate) fn fingerprints(&self) -> &[(Fingerprint, Slot)] {
@@ -76,7 +84,7 @@ impl Fold {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.written == self.fingerprints.len() && self.postings.is_empty()
+        self.written == self.fingerprints.len() && self.postings.len() == 0
     }
 
     /// Writes the next rows. Whether the fold is done.

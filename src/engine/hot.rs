@@ -208,13 +208,14 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// How many rows a hot table is made for: while a segment fills, it is made anew two or three times.
+    /// How many rows a hot table is made for: while a segment fills, it is made anew once. The rows that it has now do not
+    /// tell, since a fold that is under way has written the lowest fingerprints only.
     fn capacity(&self, geometry: Geometry) -> usize {
         let full = u64::from(geometry.segment_slots);
         let capacity = match self.rows {
             rows if self.is_sealed => rows,
             rows if rows >= full / 8 => full,
-            rows => rows * 4,
+            _ => full / 8,
         };
         usize::try_from(capacity).unwrap_or(usize::MAX)
     }
@@ -304,8 +305,12 @@ mod tests {
             self.table.extend(rows);
         }
 
-        /// Asks for each slot so many times; whether memory answered the last time, always rightly.
+        /// Asks for slots so many times; whether memory answered the last time, always rightly.
         fn ask(&self, budget: &Arc<HotBudget>, times: u32) -> bool {
+            self.ask_of(GEOMETRY, budget, times)
+        }
+
+        fn ask_of(&self, geometry: Geometry, budget: &Arc<HotBudget>, times: u32) -> bool {
             let mut is_known = false;
             for number in (0..6_000).cycle().take(times as usize) {
                 let expected = self.table.get(&fingerprint(number)).copied();
@@ -319,7 +324,7 @@ mod tests {
                             let rows = self.table.range(start..).take(wanted);
                             Ok(rows.map(|(fingerprint, slot)| (*fingerprint, *slot)).collect())
                         };
-                        self.index.grow(budget, GEOMETRY, self.folds, size, read).unwrap();
+                        self.index.grow(budget, geometry, self.folds, size, read).unwrap();
                         continue;
                     }
                 }
@@ -347,7 +352,7 @@ mod tests {
     fn a_table_that_is_outgrown_makes_room_for_a_larger_one() {
         let budget = HotBudget::of(1 << 20);
         let capacity = |rows, is_sealed| Size { rows, is_sealed }.capacity(GEOMETRY);
-        assert_eq!([capacity(511, false), capacity(512, false), capacity(600, true)], [2_044, 4_096, 600]);
+        assert_eq!([capacity(511, false), capacity(512, false), capacity(600, true)], [512, 4_096, 600]);
         let mut segment = Segment::default();
         segment.fold(0..2_000);
         assert!(segment.ask(&budget, 6_000));
@@ -357,6 +362,21 @@ mod tests {
         assert_eq!(segment.index.memory(), full);
         segment.fold(4_096..5_000);
         assert_eq!(segment.index.memory(), 0);
+    }
+
+    /// The slices of a fold ascend: those of its first half lie in half of the table.
+    #[test]
+    fn a_table_that_is_begun_in_the_middle_of_a_fold_takes_the_rest_of_it() {
+        let budget = HotBudget::of(1 << 25);
+        let mut segment = Segment::default();
+        let mut rows: Vec<_> = (0..1 << 16).map(|slot| (fingerprint(slot), slot)).collect();
+        rows.sort_unstable();
+        for (slice, number) in rows.chunks(4_096).zip(1..) {
+            segment.folds += 1;
+            segment.index.fold(segment.folds, slice);
+            segment.table.extend(slice.iter().copied());
+            assert_eq!(segment.ask_of(Geometry::DEFAULT, &budget, 2_000), number > 1, "{number}");
+        }
     }
 
     #[test]

@@ -162,5 +162,5 @@ pub(crate) struct Tuning {
 
 impl Tuning {
     pub(crate) const DEFAULT: Self =
-        Self { fold_entries: 65_536, fold_slices: 256, tails_max_entries: 262_144, early_seal_slots: 4_096 };
+        Self { fold_entries: 65_536, fold_slices: 64, tails_max_entries: 262_144, early_seal_slots: 4_096 };
 }

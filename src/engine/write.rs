@@ -42,8 +42,42 @@ enum Folding {
     Writing(Fold),
 }
 
-/// So many entries are gathered by a commit for each row that it would write: that costs as much.
-const GATHERED_PER_ROW: usize = 16;
+/// How much of a fold a commit does.
+#[derive(Debug, Clone, Copy)]
+enum Pace<'t> {
+    /// A slice, and more for each record that comes in, so that the fold is through when half of the next tail is full.
+    With {
+        tuning: &'t Tuning,
+        incoming: usize,
+    },
+    All,
+}
+
+impl Pace<'_> {
+    fn rows(self, for_each_record: usize) -> usize {
+        match self {
+            Self::With { tuning, incoming } => {
+                let slice = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
+                incoming.saturating_mul(for_each_record).saturating_add(slice)
+            }
+            Self::All => usize::MAX,
+        }
+    }
+
+    /// How many entries to gather: a row takes as long as sixteen.
+    fn entries(self) -> usize {
+        self.rows(2).saturating_mul(16)
+    }
+
+    fn share_of(self, fold: &Fold) -> Share {
+        match self {
+            Self::With { tuning, .. } => {
+                Share::Rows(self.rows((2 * fold.rows()).div_ceil(tuning.fold_entries.max(1))))
+            }
+            Self::All => Share::All,
+        }
+    }
+}
 
 /// The membership filter of a sealed segment, being built a slice per commit.
 #[derive(Debug)]
@@ -267,17 +301,14 @@ fn fold_share(
         draft.head_changed = true;
         return Ok((TailChange::Reset, None));
     }
-    // Work keeps pace with what comes in: a fold is through before the next tail is full, for it has a fingerprint and at
-    // most four pieces of posting lists for each record.
-    let slice = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
-    let share = if opened > 0 { Share::All } else { Share::Rows(slice + 6 * incoming) };
+    let pace = if opened > 0 { Pace::All } else { Pace::With { tuning, incoming } };
     let folded = match &base.frozen {
         // Nobody will look for what is dead: it needs no index.
         Some(frozen) if frozen.ids().end <= draft.state.watermark => {
             end_fold(draft, pool, frozen);
             None
         }
-        Some(frozen) => continue_fold(txn, draft, pool, frozen, share)?,
+        Some(frozen) => continue_fold(txn, draft, pool, frozen, pace)?,
         None => None,
     };
     match draft.state.open_segment() {
@@ -291,10 +322,10 @@ fn continue_fold(
     draft: &mut PoolDraft,
     pool: &mut WriterPool,
     frozen: &TailView,
-    share: Share,
+    pace: Pace<'_>,
 ) -> Result<Option<Folded>> {
-    let Some(fold) = gather(&draft.state, pool, frozen, share)? else { return Ok(None) };
-    let is_done = fold.write(txn, &draft.state, share)?;
+    let Some(fold) = gather(&draft.state, pool, frozen, pace)? else { return Ok(None) };
+    let is_done = fold.write(txn, &draft.state, pace.share_of(fold))?;
     let folded = Folded { segment: fold.segment(), rows: fold.last_slice().to_vec() };
     let segments = Arc::make_mut(&mut draft.state.segments);
     if let Some(segment) = segments.iter_mut().find(|segment| segment.number == folded.segment) {
@@ -313,12 +344,12 @@ fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool, frozen: &TailView) {
     draft.head_changed = true;
 }
 
-/// The fold of a frozen tail, once its entries are gathered: that goes by slices, too.
+/// The fold of a frozen tail, once its entries are gathered by the commits before: that goes by slices, too.
 fn gather<'p>(
     state: &PoolState,
     pool: &'p mut WriterPool,
     frozen: &TailView,
-    share: Share,
+    pace: Pace<'_>,
 ) -> Result<Option<&'p mut Fold>> {
     let folding = pool.fold.get_or_insert_with(|| Folding::Gathering(Entries::default()));
     if let Folding::Gathering(entries) = folding {
@@ -326,19 +357,16 @@ fn gather<'p>(
         let (_, segment) = state
             .segment_of(start)
             .ok_or_else(|| Error::corrupt(format!("no segment holds record {start}")))?;
-        let count = match share {
-            Share::Rows(rows) => rows.saturating_mul(GATHERED_PER_ROW),
-            Share::All => usize::MAX,
-        };
-        for (id, entry) in frozen.entries_from(entries.len(), count) {
+        for (id, entry) in frozen.entries_from(entries.len(), pace.entries()) {
             entries.push(segment.slot(id), entry);
         }
-        if entries.len() < frozen.len() {
+        if entries.len() == frozen.len() {
+            let (number, first_id, entries) = (segment.number, segment.first_id, std::mem::take(entries));
+            *folding = Folding::Writing(Fold::new(state.id, state.geometry, number, first_id, entries));
+        }
+        if !matches!(pace, Pace::All) {
             return Ok(None);
         }
-        let entries = std::mem::take(entries);
-        *folding =
-            Folding::Writing(Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries));
     }
     match folding {
         Folding::Writing(fold) => Ok(Some(fold)),

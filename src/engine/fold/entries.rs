@@ -102,8 +102,9 @@ impl PostingLists {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && self.sorted.is_empty()
+    /// How many pieces are left.
+    pub(super) fn len(&self) -> usize {
+        self.pieces.len() + self.sorted.len()
     }
 
     /// Takes the rows of so many pieces, in key order: no row that is left has a lower key, though the last list may go on.
@@ -183,7 +184,7 @@ mod tests {
             let mut found: BTreeMap<Vec<u8>, RoaringBitmap> = BTreeMap::new();
             let mut last = Vec::new();
             for share in shares.into_iter().cycle() {
-                if lists.is_empty() {
+                if lists.len() == 0 {
                     break;
                 }
                 for (key, slots) in lists.take(share, GEOMETRY) {
