@@ -23,12 +23,15 @@ use self::table::{HotTable, Refused};
 use super::schema::{Fingerprint, Geometry, Slot};
 use crate::error::Result;
 
-/// After so many questions that its table answered, a segment's hot table is begun, and if there was no room, again.
-const BEGIN_AFTER_QUESTIONS: u32 = 256;
+/// Each time a segment's table had to answer so many questions, it is looked whether its hot table should be begun.
+const BEGIN_EVERY_QUESTIONS: u32 = 256;
+/// It should once there was a question for so many of its rows. A sealed segment's filter is wrong for one in 160 absent
+/// values: what only these ask is not worth copying before a million more.
+const ROWS_FOR_A_QUESTION: u64 = 128;
 /// After so many, tables that nobody asked meanwhile give way. Copying a table costs as much as some 80,000 questions.
 const MAKE_ROOM_AFTER_QUESTIONS: u32 = 65_536;
-/// Every so many, a slice is copied: a batch of a thousand values waits for a tenth of a segment at most.
-const COPY_EVERY_QUESTIONS: u32 = 8;
+/// Every so many, a slice is copied: a batch of a thousand values waits for 10 ms of that at most.
+const COPY_EVERY_QUESTIONS: u32 = 16;
 /// Smaller tables are asked nearly as fast.
 const MIN_ROWS: u64 = 8_192;
 /// How many rows of the table a reader copies at most: some 0.1 ms.
@@ -117,9 +120,10 @@ impl HotIndex {
         let asked = self.0.asked.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let copy = match self.0.copy.load_full() {
             Some(copy) if asked.is_multiple_of(COPY_EVERY_QUESTIONS) => copy,
-            None if asked.is_multiple_of(BEGIN_AFTER_QUESTIONS) => {
+            None if asked.is_multiple_of(BEGIN_EVERY_QUESTIONS) => {
                 let Some(size) = size()? else { return Ok(()) };
                 if size.rows < MIN_ROWS.min(u64::from(geometry.segment_slots) / 4)
+                    || u64::from(asked) < size.rows / ROWS_FOR_A_QUESTION
                     || self.0.is_hopeless.load(Ordering::Relaxed)
                 {
                     return Ok(());
@@ -401,7 +405,7 @@ mod tests {
             segment.fold(0..4_000);
         }
         let [first, second, third] = &segments;
-        assert!(first.ask(&budget, 6_000) && second.ask(&budget, 6_000));
+        assert!(first.ask(&budget, 12_000) && second.ask(&budget, 12_000));
         assert!(!third.ask(&budget, 10_000));
         assert_eq!(budget.used.load(Ordering::Relaxed), bytes * 2);
         // All are asked in turn: nothing is gained by changing places.
