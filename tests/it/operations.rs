@@ -4,7 +4,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datapool_store::testing::{self, Disk, Sizes};
@@ -14,7 +14,7 @@ use datapool_store::{
 };
 use redb::{ReadableTable, TableDefinition};
 
-use crate::support::{self, ORDERS, Place, is_walked, numbered};
+use crate::support::{self, ORDERS, Place, is_walked, numbered, returns};
 
 type Bytes = &'static [u8];
 const META: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("meta");
@@ -53,16 +53,6 @@ impl Disk for Failing {
         self.check()?;
         self.memory.write(offset, data)
     }
-}
-
-/// Runs work on another thread; false if it does not come back.
-fn returns(work: impl FnOnce() + Send + 'static) -> bool {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        work();
-        let _ = sender.send(());
-    });
-    receiver.recv_timeout(Duration::from_secs(20)).is_ok()
 }
 
 /// Times of blocks whose first record is cut off cannot be made again: they stay.

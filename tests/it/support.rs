@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use datapool_store::testing::{self, Disk, Sizes};
 use datapool_store::{
@@ -235,4 +236,14 @@ impl Drop for Seed {
             eprintln!("failed with {}={}", self.0, self.1);
         }
     }
+}
+
+/// Runs work on another thread; false if it does not come back, or panics.
+pub(crate) fn returns(work: impl FnOnce() + Send + 'static) -> bool {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        work();
+        let _ = sender.send(());
+    });
+    receiver.recv_timeout(Duration::from_mins(1)).is_ok()
 }

@@ -1,0 +1,181 @@
+//! Proves that whatever a caller hands in may call the store, drop a claim, or panic: nothing hangs, nothing is half done,
+//! and the store goes on.
+
+use std::io::{self, Cursor, Read, Write};
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use datapool_store::{
+    Claim, DataPoolStore, ExportOptions, ImportOptions, Key, Mode, Origin, Pool, RecordFilter, RecordQuery,
+};
+use tempfile::TempDir;
+
+use crate::support::{self, ORDERS, returns};
+
+const LEASE: Duration = Duration::from_mins(1);
+
+/// A value's key, once something else was done.
+fn key_after<'a>(value: &'a str, first: &dyn Fn()) -> Key<'a> {
+    first();
+    Key::new(ORDERS, value)
+}
+
+/// What reads and writes a pool in every way, and leaves it as it was, but for ids.
+fn use_everything(store: &DataPoolStore, pool: &Pool) {
+    let before = support::values(pool);
+    assert_eq!(support::track(pool, &["inner"]), 1);
+    assert!(support::has(pool, "inner"));
+    let mut claim =
+        pool.claim(&["inner claimed"], |value| Key::new(ORDERS, *value), &Origin::none(), LEASE).unwrap();
+    assert_eq!(claim.confirm().unwrap().confirmed_count(), 1);
+    pool.import_csv("value,entity_type_id\ninner imported,37\n".as_bytes(), &ImportOptions::new()).unwrap();
+    let mut file = Vec::new();
+    pool.export_csv(&mut file, &ExportOptions::new()).unwrap();
+    assert_eq!(pool.records(&RecordQuery::new()).unwrap().meta.total, before.len() as u64 + 3);
+    let inner = pool.scan(&RecordFilter::new()).unwrap().map(|record| record.unwrap());
+    let inner: Vec<u64> =
+        inner.filter(|record| record.value.starts_with("inner")).map(|record| record.id).collect();
+    assert_eq!(pool.delete_records(&inner).unwrap(), 3);
+    store.flush().unwrap();
+    pool.prune().unwrap();
+    assert_eq!(support::values(pool), before);
+}
+
+fn store_with_pool() -> (DataPoolStore, Pool) {
+    let store = support::small_store();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    support::track(&pool, &(0..40).map(|number| format!("A-{number}")).collect::<Vec<_>>());
+    (store, pool)
+}
+
+fn held_claim(pool: &Pool, value: &str) -> Claim {
+    let claim = pool.claim(&[value], |value| Key::new(ORDERS, *value), &Origin::none(), LEASE).unwrap();
+    assert_eq!(claim.held_count(), 1);
+    claim
+}
+
+/// Reads slices of a file, and does something before each.
+struct Reading<'a, F>(Cursor<&'a [u8]>, F);
+
+impl<F: FnMut()> Read for Reading<'_, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (self.1)();
+        let length = buffer.len().min(64);
+        self.0.read(&mut buffer[..length])
+    }
+}
+
+/// Does something before it takes anything.
+struct Writing<F>(F);
+
+impl<F: FnMut()> Write for Writing<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (self.0)();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (self.0)();
+        Ok(())
+    }
+}
+
+/// What a caller can hand in, each called with something that is done within.
+type Within = fn(&DataPoolStore, &Pool, &(dyn Fn() + Sync));
+
+const FILE: &str = "value,entity_type_id\nB-1,37\nB-2,37\n";
+
+fn observer(action: &(dyn Fn() + Sync)) -> impl FnMut(datapool_store::Progress) -> ControlFlow<()> {
+    move |_| {
+        action();
+        ControlFlow::Continue(())
+    }
+}
+
+const CLOSURES: [(&str, Within); 6] = [
+    ("the key of a dedupe", |_, pool, action| {
+        let key = |value: &'static &str| key_after(value, action);
+        let verdicts = pool.dedupe(Mode::FilterAndTrack, &["B-1", "B-2"], key, &Origin::none()).unwrap();
+        assert_eq!(verdicts.new_count(), 2);
+    }),
+    ("the key of a claim", |_, pool, action| {
+        let key = |value: &'static &str| key_after(value, action);
+        let mut claim = pool.claim(&["B-1", "B-2"], key, &Origin::none(), LEASE).unwrap();
+        assert_eq!(claim.confirm().unwrap().confirmed_count(), 2);
+    }),
+    ("an import's reader", |_, pool, action| {
+        let report =
+            pool.import_csv(Reading(Cursor::new(FILE.as_bytes()), action), &ImportOptions::new()).unwrap();
+        assert_eq!(report.added, 2);
+    }),
+    ("an export's writer", |_, pool, action| {
+        pool.export_csv(Writing(action), &ExportOptions::new()).unwrap();
+        support::track(pool, &["B-1", "B-2"]);
+    }),
+    ("a scan", |_, pool, action| {
+        for record in pool.scan(&RecordFilter::new()).unwrap() {
+            record.unwrap();
+            action();
+        }
+        support::track(pool, &["B-1", "B-2"]);
+    }),
+    ("a backup's observer", |store, pool, action| {
+        let directory = TempDir::new().unwrap();
+        store.backup_with_progress(directory.path().join("copy.redb"), observer(action)).unwrap();
+        support::track(pool, &["B-1", "B-2"]);
+    }),
+];
+
+#[test]
+fn whatever_is_handed_in_may_use_the_whole_store() {
+    for (name, within) in CLOSURES {
+        assert!(
+            returns(move || {
+                let (store, pool) = store_with_pool();
+                within(&store, &pool, &|| use_everything(&store, &pool));
+                assert!(support::has(&pool, "B-1") && support::has(&pool, "B-2"), "{name}");
+                assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 42, "{name}");
+                assert_eq!(store.verify().unwrap().findings, [], "{name}");
+            }),
+            "{name} hangs, or fails"
+        );
+    }
+}
+
+#[test]
+fn a_claim_may_be_dropped_in_whatever_is_handed_in() {
+    for (name, within) in CLOSURES {
+        assert!(
+            returns(move || {
+                let (store, pool) = store_with_pool();
+                let claim = Mutex::new(Some(held_claim(&pool, "B-3")));
+                within(&store, &pool, &|| drop(claim.lock().unwrap().take()));
+                assert!(pool.claims().unwrap().is_empty(), "{name}");
+                assert_eq!(support::track(&pool, &["B-3"]), 1, "{name}");
+            }),
+            "{name} hangs, or fails"
+        );
+    }
+}
+
+#[test]
+fn a_panic_in_whatever_is_handed_in_leaves_the_store_as_it_was() {
+    for (name, within) in CLOSURES {
+        assert!(
+            returns(move || {
+                let (store, pool) = store_with_pool();
+                let before = support::values(&pool);
+                let outcome =
+                    catch_unwind(AssertUnwindSafe(|| within(&store, &pool, &|| panic!("the caller's"))));
+                assert!(outcome.is_err(), "{name} was not called");
+                assert_eq!(support::values(&pool), before, "{name}");
+                assert!(pool.claims().unwrap().is_empty(), "{name}");
+                use_everything(&store, &pool);
+                assert_eq!(store.verify().unwrap().findings, [], "{name}");
+            }),
+            "{name} hangs, or fails"
+        );
+    }
+}
