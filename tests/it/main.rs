@@ -52,6 +52,7 @@ mod query_strings;
 mod reentrancy;
 mod registry;
 mod retention;
+mod soak;
 mod stats;
 mod support;
 mod under_load;
