@@ -238,7 +238,7 @@ impl<'a> Import<'a> {
             // What is indexed is looked up again: by the thread that writes it.
             let mut indexer = Indexer::new(txn);
             thread::scope(|scope| self.append_all(scope, hash_key, source, |what| indexer.take(what)))?;
-            Vec::new()
+            indexer.filters
         };
         let segments = Arc::make_mut(&mut self.state.segments);
         for (number, filter) in filters {
