@@ -47,8 +47,12 @@ type Observer = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
 /// The observer hears of an export's progress each time so many rows are written.
 const TICK_ROWS: u64 = 4_096;
+/// How many records a thread reads and writes as text at once. With values of 4 KiB that is 4 MiB.
+const SLICE_RECORDS: u64 = 1_024;
 /// What so many rows take, about.
-const SLICE_BYTES: usize = 160 << 10;
+const SLICE_BYTES: usize = 40 << 10;
+/// The writer gets no more at once: it may keep what it gets for who reads slowly.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// What to export, and how.
 #[derive(Clone, Default)]
@@ -131,7 +135,7 @@ impl Pool {
     /// Writes the pool's records as CSV, oldest first.
     ///
     /// It reads like [`scan`](Self::scan): others write meanwhile, and what they add is not in the file. Up to four threads
-    /// read ahead; the writer is written to by the calling thread, some 100 KB at a time, and flushed at the end.
+    /// read ahead; the writer is written to by the calling thread, up to 64 KiB at a time, and flushed at the end.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, ExportOptions, ImportOptions};
@@ -158,8 +162,8 @@ impl Pool {
         let slices = {
             let state = &self.view()?.state;
             let (start, end) = (state.watermark, state.next_id);
-            let step = usize::try_from(TICK_ROWS).unwrap_or(usize::MAX);
-            (start..end).step_by(step).map(move |first| first..end.min(first + TICK_ROWS))
+            let step = usize::try_from(SLICE_RECORDS).unwrap_or(usize::MAX);
+            (start..end).step_by(step).map(move |first| first..end.min(first + SLICE_RECORDS))
         };
         let failed = |error| Error::io("writing CSV", error);
         writer.write_all(options.header().as_bytes()).map_err(failed)?;
@@ -169,7 +173,7 @@ impl Pool {
             options.slice(&*self.view()?, ids)
         };
         let write = |Slice { text, rows }| {
-            writer.write_all(&text).map_err(failed)?;
+            text.chunks(WRITE_BYTES).try_for_each(|bytes| writer.write_all(bytes)).map_err(failed)?;
             let ticks = report.rows / TICK_ROWS;
             report.rows += rows;
             if report.rows / TICK_ROWS > ticks {

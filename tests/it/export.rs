@@ -299,3 +299,23 @@ fn an_export_of_many_slices_is_what_a_scan_has() {
         }
     }
 }
+
+/// Who reads slowly has the writer keep what it was given: that must not be much, however long the values are.
+#[test]
+fn a_writer_gets_no_more_than_64_kib_at_once() {
+    struct Longest(usize);
+    impl Write for Longest {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.max(bytes.len());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let pool = support::small_pool();
+    support::track(&pool, &(0..300).map(|number| format!("{number:04000}")).collect::<Vec<_>>());
+    let mut longest = Longest(0);
+    pool.export_csv(&mut longest, &ExportOptions::new()).unwrap();
+    assert_eq!(longest.0, 64 << 10);
+}
