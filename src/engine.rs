@@ -219,7 +219,7 @@ impl Engine {
 
     /// A pool's state as a snapshot has it; none if there is no such pool.
     fn read_pool(&self, id: PoolId, snapshot: &Arc<Snapshot>, now: Reading) -> Result<Option<PoolState>> {
-        load::load(snapshot, self.geometry, &self.tuning, (&self.hash_key, &self.hot_budget), id, now)
+        load::load(self, snapshot, id, now)
     }
 
     /// Reads a pool's state from a snapshot and remembers it, unless another thread was faster.

@@ -259,46 +259,29 @@ impl<'a> Import<'a> {
         mut index: impl FnMut(ForIndex) -> Result<()>,
     ) -> Result<()> {
         let first = Buffer::filled(hash_key, source)?;
-        if !first.is_full() {
-            return self.append_last(&first, index);
-        }
-        // One buffer may wait while another is being filled.
-        let (sender, buffers) = mpsc::sync_channel(1);
-        let reading = spawn(scope, "datapool-read", move || {
-            loop {
-                let buffer = Buffer::filled(hash_key, source)?;
-                let is_last = !buffer.is_full();
-                if sender.send(buffer).is_err() || is_last {
-                    return Ok(());
-                }
-            }
-        })?;
+        let rest = first.is_full().then(|| read_ahead(scope, hash_key, source)).transpose()?;
         self.append(&first, &mut index)?;
-        for buffer in buffers {
-            self.append(&buffer, &mut index)?;
+        if let Some((buffers, reading)) = rest {
+            for buffer in buffers {
+                self.append(&buffer, &mut index)?;
+            }
+            reading.join().unwrap_or_else(|_| Err(Error::corrupt("the reading thread panicked")))?;
         }
-        reading.join().unwrap_or_else(|_| Err(Error::corrupt("the reading thread panicked")))?;
-        self.hand_over(&mut index)
-    }
-
-    fn append_last(&mut self, buffer: &Buffer, mut index: impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
-        self.append(buffer, &mut index)?;
         self.hand_over(&mut index)
     }
 
     /// Appends a buffer's rows.
     fn append(&mut self, buffer: &Buffer, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
-        let Buffer { rows: buffer, lines } = buffer;
-        let rows = self.wanted_rows(buffer, lines)?;
-        let mut rest = rows.as_slice();
+        let wanted = self.wanted_rows(&buffer.rows, &buffer.lines)?;
+        let mut rest = wanted.as_slice();
         while !rest.is_empty() {
-            let (first, entries) = self.append_to_segment(buffer, rest)?;
+            let (first, entries) = self.append_to_segment(&buffer.rows, rest)?;
             rest = rest.get(entries.len()..).unwrap_or_default();
             self.unindexed += entries.len();
             index(ForIndex::Entries(first, entries))?;
             if self.open_segment_is_full() {
                 self.hand_over(index)?;
-                self.remember(buffer, rest);
+                self.remember(&buffer.rows, rest);
             }
         }
         Ok(())
@@ -405,10 +388,8 @@ impl<'a> Import<'a> {
         let filled_end = self.state.segments.len();
         if full {
             self.state.seal_open_segment(self.time);
-            if self.present != Present::Add {
-                self.filled.end = filled_end;
-                self.added_here.clear();
-            }
+            self.filled.end = filled_end;
+            self.added_here.clear();
         }
         index(ForIndex::End(Box::new(portion)))
     }
@@ -438,6 +419,26 @@ impl Buffer {
     fn is_full(&self) -> bool {
         self.rows.len() >= BUFFER_ROWS || self.rows.bytes() >= BUFFER_BYTES
     }
+}
+
+/// Has a thread read what follows a full buffer: one may wait while the next is being filled.
+fn read_ahead<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    hash_key: &'scope HashKey,
+    source: &'scope mut (dyn RowSource + Send),
+) -> Result<(mpsc::Receiver<Buffer>, ScopedJoinHandle<'scope, Result<()>>)> {
+    let (sender, buffers) = mpsc::sync_channel(1);
+    let reading = spawn(scope, "datapool-read", move || {
+        loop {
+            let buffer = Buffer::filled(hash_key, source)?;
+            let is_last = !buffer.is_full();
+            // Who takes them hangs up when the import failed.
+            if sender.send(buffer).is_err() || is_last {
+                return Ok(());
+            }
+        }
+    })?;
+    Ok((buffers, reading))
 }
 
 /// Sorts and writes index entries, segment after segment.

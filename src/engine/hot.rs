@@ -24,7 +24,7 @@ use super::schema::{Fingerprint, Geometry, Slot};
 use crate::error::Result;
 
 /// Each time a segment's table had to answer so many questions, it is looked whether its hot table should be begun.
-const BEGIN_EVERY_QUESTIONS: u32 = 256;
+const BEGIN_EVERY_QUESTIONS: u32 = 16 * COPY_EVERY_QUESTIONS;
 /// It should once there was a question for so many of its rows. A sealed segment's filter is wrong for one in 160 absent
 /// values: what only these ask is not worth copying before a million more.
 const ROWS_FOR_A_QUESTION: u64 = 128;
@@ -114,14 +114,17 @@ impl HotIndex {
         budget: &Arc<HotBudget>,
         geometry: Geometry,
         version: u64,
-        size: impl FnOnce() -> Result<Option<Size>>,
+        size: impl FnOnce() -> Result<Size>,
         read: impl FnOnce(Fingerprint, usize) -> Result<Vec<(Fingerprint, Slot)>>,
     ) -> Result<()> {
         let asked = self.0.asked.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if !asked.is_multiple_of(COPY_EVERY_QUESTIONS) {
+            return Ok(());
+        }
         let copy = match self.0.copy.load_full() {
-            Some(copy) if asked.is_multiple_of(COPY_EVERY_QUESTIONS) => copy,
+            Some(copy) => copy,
             None if asked.is_multiple_of(BEGIN_EVERY_QUESTIONS) => {
-                let Some(size) = size()? else { return Ok(()) };
+                let size = size()?;
                 if size.rows < MIN_ROWS.min(u64::from(geometry.segment_slots) / 4)
                     || u64::from(asked) < size.rows / ROWS_FOR_A_QUESTION
                     || self.0.is_hopeless.load(Ordering::Relaxed)
@@ -134,7 +137,7 @@ impl HotIndex {
                 };
                 copy
             }
-            _ => return Ok(()),
+            None => return Ok(()),
         };
         let since = *copy.since.get_or_init(|| {
             fence(Ordering::SeqCst);
@@ -145,7 +148,7 @@ impl HotIndex {
             return Ok(());
         }
         copy.was_asked.store(true, Ordering::Relaxed);
-        let wanted = (geometry.segment_slots / 512).clamp(4, SLICE_ROWS) as usize;
+        let wanted = (geometry.segment_slots / 128).clamp(4, SLICE_ROWS) as usize;
         let rows = read(*next, wanted)?;
         if !self.add(&copy, &rows) {
             return Ok(());
@@ -323,7 +326,7 @@ mod tests {
                     InMemory::Absent => assert_eq!(None, expected, "{number}"),
                     InMemory::Unknown => {
                         is_known = false;
-                        let size = || Ok(Some(Size { rows: self.table.len() as u64, is_sealed: false }));
+                        let size = || Ok(Size { rows: self.table.len() as u64, is_sealed: false });
                         let read = |start, wanted| {
                             let rows = self.table.range(start..).take(wanted);
                             Ok(rows.map(|(fingerprint, slot)| (*fingerprint, *slot)).collect())
@@ -432,7 +435,7 @@ mod tests {
         let begun = std::cell::Cell::new(0);
         for _ in 0..20_000 {
             assert!(matches!(index.ask(7), InMemory::Unknown));
-            let size = || Ok(Some(Size { rows, is_sealed: true }));
+            let size = || Ok(Size { rows, is_sealed: true });
             let read = |start, wanted: usize| {
                 begun.set(begun.get() + u32::from(start == 0));
                 Ok((start..).take(wanted).map(|low| (low, 0)).collect())

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::Engine;
 use super::claims;
 use super::codec::{self, HeadRow, SegmentRow};
 use super::failure::StorageResult;
-use super::fingerprint::HashKey;
-use super::hot::{HotBudget, HotIndex};
+use super::hot::HotIndex;
 use super::liveness::Deleted;
 use super::membership::FilterCell;
 use super::postings;
 use super::record;
-use super::schema::{self, Geometry, SegmentTables, Slot, Tuning};
+use super::schema::{self, Geometry, SegmentTables, Slot};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use super::view::{Snapshot, View};
@@ -26,13 +26,12 @@ use crate::time::{Reading, Timestamp};
 
 /// Loads a pool; none if there is no such pool.
 pub(super) fn load(
+    engine: &Engine,
     snapshot: &Arc<Snapshot>,
-    geometry: Geometry,
-    tuning: &Tuning,
-    (hash_key, hot_budget): (&HashKey, &Arc<HotBudget>),
     id: PoolId,
     now: Reading,
 ) -> Result<Option<PoolState>> {
+    let geometry = engine.geometry;
     let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(None) };
     let Some(row) = pools.get(id).storage()? else { return Ok(None) };
     let row = codec::decode_pool(id, row.value())?;
@@ -65,7 +64,7 @@ pub(super) fn load(
         id,
         geometry,
         policy: row.policy(),
-        early_seal_slots: tuning.early_seal_slots,
+        early_seal_slots: engine.tuning.early_seal_slots,
         watermark: head.watermark,
         stored_watermark: head.watermark,
         folded_to: head.folded_to,
@@ -77,13 +76,13 @@ pub(super) fn load(
         active: TailView::empty(head.folded_to),
         next_claim: claims.next_id(),
         claims,
-        hot_budget: Arc::clone(hot_budget),
+        hot_budget: Arc::clone(&engine.hot_budget),
     };
     state.evict();
     // What is dead needs no index, and may be cut off already.
     state.folded_to = state.folded_to.max(state.watermark);
     state.active = TailView::empty(state.folded_to);
-    let view = View::new(Arc::clone(snapshot), Arc::new(state.clone()), hash_key.clone());
+    let view = View::new(Arc::clone(snapshot), Arc::new(state.clone()), engine.hash_key.clone());
     let last_time = match view.last_record_time()? {
         Some(time) => time.max(state.last_time),
         None => state.last_time,

@@ -236,18 +236,10 @@ impl View {
 
     /// Copies a slice of a segment's table into its hot index, if it was asked often enough and it is this view's turn.
     fn grow_hot_index(&self, index: usize, segment: &SegmentState) -> Result<()> {
-        let table = || {
-            let missing =
-                || Error::corrupt(format!("the fingerprints of segment {} are missing", segment.number));
-            self.fingerprints(index)?.ok_or_else(missing)
-        };
-        let size = || {
-            let Some(table) = self.fingerprints(index)? else { return Ok(None) };
-            let rows = table.len().storage()?;
-            Ok(Some(Size { rows, is_sealed: segment.sealed_len > 0 }))
-        };
+        let Some(table) = self.fingerprints(index)? else { return Ok(()) };
+        let size = || Ok(Size { rows: table.len().storage()?, is_sealed: segment.sealed_len > 0 });
         let read = |start, wanted| {
-            let rows = table()?.range(start..).storage()?.take(wanted);
+            let rows = table.range::<Fingerprint>(start..).storage()?.take(wanted);
             let row = |row: redb::Result<_>| {
                 let (fingerprint, entry): (redb::AccessGuard<'_, u128>, redb::AccessGuard<'_, u32>) =
                     row.storage()?;

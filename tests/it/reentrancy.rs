@@ -128,54 +128,46 @@ const CLOSURES: [(&str, Within); 6] = [
     }),
 ];
 
+/// Tries each in a thread of its own, on a store of its own.
+fn in_each(attempt: fn(&str, Within, &DataPoolStore, &Pool)) {
+    for (name, within) in CLOSURES {
+        let comes_back = returns(move || {
+            let (store, pool) = store_with_pool();
+            attempt(name, within, &store, &pool);
+        });
+        assert!(comes_back, "{name} hangs, or fails");
+    }
+}
+
 #[test]
 fn whatever_is_handed_in_may_use_the_whole_store() {
-    for (name, within) in CLOSURES {
-        assert!(
-            returns(move || {
-                let (store, pool) = store_with_pool();
-                within(&store, &pool, &|| use_everything(&store, &pool));
-                assert!(support::has(&pool, "B-1") && support::has(&pool, "B-2"), "{name}");
-                assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 42, "{name}");
-                assert_eq!(store.verify().unwrap().findings, [], "{name}");
-            }),
-            "{name} hangs, or fails"
-        );
-    }
+    in_each(|name, within, store, pool| {
+        within(store, pool, &|| use_everything(store, pool));
+        assert!(support::has(pool, "B-1") && support::has(pool, "B-2"), "{name}");
+        assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 42, "{name}");
+        assert_eq!(store.verify().unwrap().findings, [], "{name}");
+    });
 }
 
 #[test]
 fn a_claim_may_be_dropped_in_whatever_is_handed_in() {
-    for (name, within) in CLOSURES {
-        assert!(
-            returns(move || {
-                let (store, pool) = store_with_pool();
-                let claim = Mutex::new(Some(held_claim(&pool, "B-3")));
-                within(&store, &pool, &|| drop(claim.lock().unwrap().take()));
-                assert!(pool.claims().unwrap().is_empty(), "{name}");
-                assert_eq!(support::track(&pool, &["B-3"]), 1, "{name}");
-            }),
-            "{name} hangs, or fails"
-        );
-    }
+    in_each(|name, within, store, pool| {
+        let claim = Mutex::new(Some(held_claim(pool, "B-3")));
+        within(store, pool, &|| drop(claim.lock().unwrap().take()));
+        assert!(pool.claims().unwrap().is_empty(), "{name}");
+        assert_eq!(support::track(pool, &["B-3"]), 1, "{name}");
+    });
 }
 
 #[test]
 fn a_panic_in_whatever_is_handed_in_leaves_the_store_as_it_was() {
-    for (name, within) in CLOSURES {
-        assert!(
-            returns(move || {
-                let (store, pool) = store_with_pool();
-                let before = support::values(&pool);
-                let outcome =
-                    catch_unwind(AssertUnwindSafe(|| within(&store, &pool, &|| panic!("the caller's"))));
-                assert!(outcome.is_err(), "{name} was not called");
-                assert_eq!(support::values(&pool), before, "{name}");
-                assert!(pool.claims().unwrap().is_empty(), "{name}");
-                use_everything(&store, &pool);
-                assert_eq!(store.verify().unwrap().findings, [], "{name}");
-            }),
-            "{name} hangs, or fails"
-        );
-    }
+    in_each(|name, within, store, pool| {
+        let before = support::values(pool);
+        let outcome = catch_unwind(AssertUnwindSafe(|| within(store, pool, &|| panic!("the caller's"))));
+        assert!(outcome.is_err(), "{name} was not called");
+        assert_eq!(support::values(pool), before, "{name}");
+        assert!(pool.claims().unwrap().is_empty(), "{name}");
+        use_everything(store, pool);
+        assert_eq!(store.verify().unwrap().findings, [], "{name}");
+    });
 }
