@@ -166,7 +166,9 @@ impl Pool {
             (start..end).step_by(step).map(move |first| first..end.min(first + SLICE_RECORDS))
         };
         let failed = |error| Error::io("writing CSV", error);
-        writer.write_all(options.header().as_bytes()).map_err(failed)?;
+        let mut header = csv_writer();
+        header.write_record(options.columns.names()).map_err(write_error)?;
+        writer.write_all(&text_of(header)?).map_err(failed)?;
         let mut report = ExportReport::default();
         let read = |ids| {
             reader.check_open()?;
@@ -237,71 +239,52 @@ struct Slice {
 }
 
 impl ExportOptions {
-    fn header(&self) -> String {
-        self.columns.names().join(",") + "\n"
-    }
-
     /// The rows of an id range.
     fn slice(&self, view: &View, ids: Range<RecordId>) -> Result<Slice> {
-        let (mut text, mut rows) = (Vec::with_capacity(SLICE_BYTES), 0);
+        let mut csv = csv_writer();
+        let mut rows = 0;
         match self.columns {
             ExportColumns::Importable => view.each_value(&self.filter, ids, |entity_type, value| {
                 rows += 1;
-                push_cell(&self.quoting.cell(value), &mut text);
-                text.push(b',');
-                push_number(entity_type.get().into(), &mut text);
-                text.push(b'\n');
+                let entity_type = entity_type.to_string();
+                csv.write_record([self.quoting.cell(value).as_ref(), &entity_type]).map_err(write_error)
             })?,
             ExportColumns::Full => {
                 for record in view.slice(&self.filter, ids, RecordSort::Ascending, usize::MAX)? {
                     rows += 1;
-                    self.push_full(&record, &mut text);
+                    self.write_full(&mut csv, &record).map_err(write_error)?;
                 }
             }
         }
-        Ok(Slice { text, rows })
+        Ok(Slice { text: text_of(csv)?, rows })
     }
 
-    fn push_full(&self, record: &Record, text: &mut Vec<u8>) {
+    fn write_full(&self, csv: &mut csv::Writer<Vec<u8>>, record: &Record) -> csv::Result<()> {
         let id = |id: Option<&str>| self.quoting.cell(id.unwrap_or_default()).into_owned();
-        let cells = [
-            self.quoting.cell(&record.value).into_owned(),
-            record.entity_type_id.to_string(),
-            record.id.to_string(),
-            id(record.flow_id.as_ref().map(AsRef::as_ref)),
-            id(record.flow_run_id.as_ref().map(AsRef::as_ref)),
-            id(record.step_id.as_ref().map(AsRef::as_ref)),
-            record.created_at.to_string(),
-        ];
-        for (number, cell) in cells.iter().enumerate() {
-            if number > 0 {
-                text.push(b',');
-            }
-            push_cell(cell, text);
-        }
-        text.push(b'\n');
+        csv.write_field(self.quoting.cell(&record.value).as_ref())?;
+        csv.write_field(record.entity_type_id.to_string())?;
+        csv.write_field(record.id.to_string())?;
+        csv.write_field(id(record.flow_id.as_ref().map(AsRef::as_ref)))?;
+        csv.write_field(id(record.flow_run_id.as_ref().map(AsRef::as_ref)))?;
+        csv.write_field(id(record.step_id.as_ref().map(AsRef::as_ref)))?;
+        csv.write_field(record.created_at.to_string())?;
+        csv.write_record(None::<&[u8]>)
     }
 }
 
-/// Writes a cell, in quotes if it has a character of the format.
-fn push_cell(cell: &str, text: &mut Vec<u8>) {
-    // To the end in any case: so it is done many bytes at a time.
-    let is_special = |byte: u8| matches!(byte, b',' | b'"' | b'\r' | b'\n');
-    if !cell.bytes().fold(false, |any, byte| any | is_special(byte)) {
-        text.extend_from_slice(cell.as_bytes());
-        return;
-    }
-    text.push(b'"');
-    text.extend_from_slice(cell.replace('"', "\"\"").as_bytes());
-    text.push(b'"');
+fn csv_writer() -> csv::Writer<Vec<u8>> {
+    csv::WriterBuilder::new().buffer_capacity(WRITE_BYTES).from_writer(Vec::with_capacity(SLICE_BYTES))
 }
 
-/// Writes a number in digits: what formatting would, without its machinery for each row.
-fn push_number(number: u64, text: &mut Vec<u8>) {
-    if number >= 10 {
-        push_number(number / 10, text);
+fn text_of(csv: csv::Writer<Vec<u8>>) -> Result<Vec<u8>> {
+    csv.into_inner().map_err(|error| Error::io("writing CSV", error.into_error()))
+}
+
+fn write_error(error: csv::Error) -> Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => Error::io("writing CSV", error),
+        other => Error::io("writing CSV", std::io::Error::other(format!("{other:?}"))),
     }
-    text.push(b'0' + (number % 10) as u8);
 }
 
 impl CellQuoting {

@@ -115,7 +115,7 @@ impl View {
         &self,
         filter: &RecordFilter,
         ids: Range<RecordId>,
-        mut show: impl FnMut(EntityTypeId, &str),
+        mut show: impl FnMut(EntityTypeId, &str) -> Result<()>,
     ) -> Result<()> {
         contained("scanning", || {
             Plan::new(self, filter)?.within(ids).visit(RecordSort::Ascending, |block| {

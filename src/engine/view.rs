@@ -310,7 +310,11 @@ impl View {
     }
 
     /// Shows records, dead or alive, as they lie in their segment: without their origins. The ids ascend, and are close.
-    pub(super) fn each_stored(&self, ids: &[RecordId], mut show: impl FnMut(StoredRecord<'_>)) -> Result<()> {
+    pub(super) fn each_stored(
+        &self,
+        ids: &[RecordId],
+        mut show: impl FnMut(StoredRecord<'_>) -> Result<()>,
+    ) -> Result<()> {
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(()) };
         let (index, segment) = self.segment_of(*first)?;
         let mut wanted = ids.iter().map(|id| segment.slot(*id)).peekable();
@@ -318,7 +322,7 @@ impl View {
             for row in table.range(segment.slot(*first)..=segment.slot(*last)).storage()? {
                 let (slot, row) = row.storage()?;
                 if let Some(slot) = wanted.next_if_eq(&slot.value()) {
-                    show(record::decode(slot, segment.base_time, row.value())?);
+                    show(record::decode(slot, segment.base_time, row.value())?)?;
                 }
             }
         }
