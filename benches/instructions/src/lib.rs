@@ -46,17 +46,23 @@ pub fn key(value: &String) -> Key<'_> {
 }
 
 /// A pool of [`RECORDS`] records by 20 runs of four flows.
+#[must_use]
+pub fn pool() -> Pool {
+    pool_of(RECORDS)
+}
+
+/// A pool of so many records, by runs of [`ITEMS`].
 ///
 /// # Panics
 ///
 /// If the store fails: there is nothing to count then.
 #[must_use]
-pub fn pool() -> Pool {
+pub fn pool_of(records: u64) -> Pool {
     let clock = ManualClock::starting_at("2013-01-01".parse().expect("a time"));
     let options = StoreOptions::new().hash_key([7; 16]).clock(clock);
     let store = testing::in_memory(&options, SIZES).expect("a store in memory");
     let pool = store.get_or_create_pool("orders").expect("a pool");
-    for run in 0..RECORDS / ITEMS {
+    for run in 0..records / ITEMS {
         let origin = Origin::new(
             format!("flow {}", run % 4).as_str(),
             format!("run {run}").as_str(),
@@ -66,10 +72,10 @@ pub fn pool() -> Pool {
         let verdicts = pool.dedupe(Mode::Track, &batch, key, &origin).expect("a batch");
         assert_eq!(verdicts.new_count(), batch.len());
     }
-    // What is left to fold and to filter is done; filters are loaded by the questions.
+    // What is left to fold and to filter is done. Filters are loaded by questions, and hot indexes made.
     pool.prune().expect("pruned");
-    let asked: Vec<String> = (0..4).flat_map(|_| values(RECORDS)).collect();
-    assert!(asked.iter().all(|value| !pool.contains(key(value)).expect("an answer")));
+    assert!(values(RECORDS).iter().all(|value| !pool.contains(key(value)).expect("an answer")));
+    assert!((0..records).all(|number| pool.contains(key(&value(number))).expect("an answer")));
     pool
 }
 
