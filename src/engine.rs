@@ -34,6 +34,7 @@ mod liveness;
 mod load;
 mod lookup;
 mod membership;
+mod memory;
 mod observer;
 mod open;
 pub(crate) mod plan;
