@@ -156,8 +156,9 @@ impl StoreOptions {
         self
     }
 
-    /// How many bytes of the file to keep in memory: half for pages, those waiting to be written included; half for the
-    /// indexes of values that are asked often, 23 bytes a record. A check that is answered there takes a third of the time.
+    /// How many bytes of the file to keep in memory: three eighths for pages, those waiting to be written included; five for
+    /// the indexes of values that are asked often, 15 bytes a record. A check that is answered there takes a third of the
+    /// time.
     ///
     /// Indexes of records that are not folded yet, and the membership filters of the segments that were asked,
     /// come on top: see the memory section of [the design](crate::design).

@@ -431,9 +431,9 @@ mod tests {
     #[test]
     fn a_segment_whose_fingerprints_crowd_is_not_copied_again_and_again() {
         let budget = HotBudget::of(1 << 20);
-        let (index, rows) = (HotIndex::default(), 4_000);
+        let (index, rows) = (HotIndex::default(), 8_000);
         let begun = std::cell::Cell::new(0);
-        for _ in 0..20_000 {
+        for _ in 0..40_000 {
             assert!(matches!(index.ask(7), InMemory::Unknown));
             let size = || Ok(Size { rows, is_sealed: true });
             let read = |start, wanted: usize| {

@@ -108,7 +108,7 @@ impl Opener {
 
     /// How much of the cache hot indexes get.
     fn hot_bytes(&self) -> usize {
-        self.options.cache_size / 2
+        self.options.cache_size / 8 * 5
     }
 
     /// Opens the store, or makes it, if no `expected` one must be there.

@@ -120,6 +120,9 @@ pub(crate) const HAS_REPEATS: u32 = 1 << 31;
 /// How many slots share a row of [`TIMES`].
 pub(crate) const TIME_BLOCK_SLOTS: u32 = 4_096;
 
+/// How many bits a slot has at most.
+pub(crate) const SLOT_BITS: u32 = 20;
+
 /// The largest value that is stored in one row of its own page: redb gives a larger one several pages.
 pub(crate) const BLOCK_MAX_BYTES: usize = 4_080;
 
@@ -133,12 +136,12 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    pub(crate) const DEFAULT: Self = Self { segment_slots: 1 << 20, chunk_slots: 1 << 14 };
+    pub(crate) const DEFAULT: Self = Self { segment_slots: 1 << SLOT_BITS, chunk_slots: 1 << 14 };
 
     /// Whether the sizes are such that this code can work with them.
     pub(crate) fn is_sound(self) -> bool {
         let chunk_fits = (1..=1 << 14).contains(&self.chunk_slots);
-        let segment_fits = (1..=1 << 20).contains(&self.segment_slots);
+        let segment_fits = (1..=1 << SLOT_BITS).contains(&self.segment_slots);
         chunk_fits && segment_fits && self.segment_slots.is_multiple_of(self.chunk_slots)
     }
 

@@ -125,9 +125,9 @@ fn import(pool: &Pool, values: &[String]) {
     pool.import_csv(file.as_bytes(), &datapool_store::ImportOptions::new()).unwrap();
 }
 
-/// Half of the cache is theirs, whatever is asked.
+/// Five eighths of the cache are theirs, whatever is asked.
 #[test]
-fn hot_indexes_stay_within_half_of_the_cache() {
+fn hot_indexes_stay_within_their_share_of_the_cache() {
     let cache = 400_000;
     let sizes = Sizes { segment_slots: 2_048, chunk_slots: 256, fold_entries: 32, ..Sizes::SMALL };
     let store = testing::in_memory(&support::options().cache_size(cache), sizes).unwrap();
@@ -145,7 +145,7 @@ fn hot_indexes_stay_within_half_of_the_cache() {
             assert!(there.iter().zip(0..).all(|(there, number)| *there == (number < 1_500)), "{round}");
         }
         let memory = store.stats().unwrap().index_memory;
-        assert!(memory <= cache as u64 / 2 + 6 * 2_048, "{memory}");
+        assert!(memory <= cache as u64 / 8 * 5 + 6 * 2_048, "{memory}");
     }
     assert!(is_hot(&store, 2_048));
 }

@@ -1,26 +1,25 @@
 //! A hash table of fingerprints and slots that is read without a lock.
 //!
 //! Owns: the layout in memory. Open addressing in groups of eight places: a word of eight tags, a byte each, says which of
-//! them may hold a fingerprint, so that a look-up reads one word of tags and, of what is there, one place. A fingerprint's
-//! home follows from its highest bits, so look-ups in fingerprint order walk the memory forwards; the lower 96 bits are
-//! compared. Always holds: a place is written before its tag and never given to another fingerprint; one thread writes at a
-//! time.
+//! them may hold a fingerprint, so that a look-up reads one word of tags and, of what is there, one place. A fingerprint's home follows from its highest bits, so look-ups in fingerprint order walk the memory forwards; the lower 76
+//! bits are compared. Always holds: a place is written before its tag and never given to another fingerprint; one thread
+//! writes at a time.
 //!
 //! The tags are those of Google's Swiss tables, and eight of them are compared in one word by the bit trick of Hacker's
 //! Delight (H. S. Warren, 6-1, "find first 0-byte").
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::engine::fingerprint::low_half;
-use crate::engine::schema::{Fingerprint, Slot};
+use crate::engine::schema::{Fingerprint, SLOT_BITS, Slot};
 
 /// Places of a group.
 const GROUP: usize = 8;
 /// How many places of a group are used on average when a table is full.
-const USED: usize = 6;
+const USED: usize = 7;
 /// How many groups from its home on a fingerprint may lie. Random ones fill so many in a row in one table of 10^11: as
-/// often as Poisson's distribution has 1,024 where 768 are expected, for each group.
-const REACH: usize = 128;
+/// often as Poisson's distribution has 4,096 where 3,584 are expected, for each group.
+const REACH: usize = 512;
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
@@ -29,22 +28,44 @@ const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 pub(super) enum Refused {
     /// There are as many as it is made for.
     Full,
-    /// Too many have nearly the same home: a value within more than a thousand entity types.
+    /// Too many have nearly the same home: a value within some thousand entity types.
     Crowded,
 }
 
 pub(super) struct HotTable {
-    /// A group's tags: 0 for a free place, else the high bit and seven bits of the fingerprint.
+    /// A group's tags: 0 for a free place, else the high bit and seven bits of the fingerprint. Apart from the places: so
+    /// small, they often are in the processor's caches, and mostly they rule out what is absent.
     tags: Box<[AtomicU64]>,
-    /// A place: the low 64 bits of the fingerprint; its next 32 bits, and the slot.
-    places: Box<[[[AtomicU64; 2]; GROUP]]>,
+    places: Box<[Places]>,
     capacity: usize,
 }
 
+/// The places of a group.
+#[derive(Default)]
+struct Places {
+    /// The low 64 bits of the fingerprint.
+    lows: [AtomicU64; GROUP],
+    /// Its next 12 bits, and the slot.
+    rests: [AtomicU32; GROUP],
+}
+
+impl Places {
+    /// Where a fingerprint is, if it is one of those with its tag.
+    fn find(&self, tags: u64, fingerprint: Fingerprint) -> Option<&AtomicU32> {
+        let (low, high) = key_of(fingerprint);
+        matching(tags, tag_of(fingerprint)).find_map(|place| {
+            let rest = self.rests.get(place)?;
+            let is_it = self.lows.get(place)?.load(Ordering::Relaxed) == low
+                && rest.load(Ordering::Relaxed) >> SLOT_BITS == high;
+            is_it.then_some(rest)
+        })
+    }
+}
+
 impl HotTable {
-    /// How many bytes a table for so many fingerprints takes: 23 for each.
+    /// How many bytes a table for so many fingerprints takes: 15 for each.
     pub(super) fn bytes(capacity: usize) -> usize {
-        Self::groups(capacity) * (size_of::<AtomicU64>() + size_of::<[[AtomicU64; 2]; GROUP]>())
+        Self::groups(capacity) * (size_of::<AtomicU64>() + size_of::<Places>())
     }
 
     /// Nothing that overflows wraps around.
@@ -56,16 +77,13 @@ impl HotTable {
         let groups = Self::groups(capacity);
         Self {
             tags: (0..groups).map(|_| AtomicU64::new(0)).collect(),
-            places: (0..groups).map(|_| <[[AtomicU64; 2]; GROUP]>::default()).collect(),
+            places: (0..groups).map(|_| Places::default()).collect(),
             capacity,
         }
     }
 
     /// The groups in which a fingerprint may be.
-    fn probe(
-        &self,
-        fingerprint: Fingerprint,
-    ) -> impl Iterator<Item = (&AtomicU64, &[[AtomicU64; 2]; GROUP])> {
+    fn probe(&self, fingerprint: Fingerprint) -> impl Iterator<Item = (&AtomicU64, &Places)> {
         let homes = (self.tags.len() - REACH) as u128;
         let home = usize::try_from(((fingerprint >> 64) * homes) >> 64).unwrap_or(0);
         self.tags.iter().zip(&self.places).skip(home).take(REACH)
@@ -73,15 +91,10 @@ impl HotTable {
 
     /// The slot of a fingerprint.
     pub(super) fn get(&self, fingerprint: Fingerprint) -> Option<Slot> {
-        let (low, high) = key_of(fingerprint);
         for (tags, places) in self.probe(fingerprint) {
             let tags = tags.load(Ordering::Acquire);
-            for place in matching(tags, tag_of(fingerprint)) {
-                let Some([first, second]) = places.get(place) else { continue };
-                let second = second.load(Ordering::Relaxed);
-                if first.load(Ordering::Relaxed) == low && second >> 32 == high {
-                    return Some(slot_in(second));
-                }
+            if let Some(rest) = places.find(tags, fingerprint) {
+                return Some(slot_in(rest.load(Ordering::Relaxed)));
             }
             if tags & HIGH_BITS != HIGH_BITS {
                 return None;
@@ -99,47 +112,42 @@ impl HotTable {
         slot: Slot,
     ) -> Result<(), Refused> {
         let (low, high) = key_of(fingerprint);
-        let tag = tag_of(fingerprint);
+        let packed = |slot| high << SLOT_BITS | slot;
         for (tags, places) in self.probe(fingerprint) {
             let known = tags.load(Ordering::Relaxed);
-            for place in matching(known, tag) {
-                let Some([first, second]) = places.get(place) else { continue };
-                let packed = second.load(Ordering::Relaxed);
-                if first.load(Ordering::Relaxed) == low && packed >> 32 == high {
-                    let slot = slot.min(slot_in(packed));
-                    second.store(high << 32 | u64::from(slot), Ordering::Relaxed);
-                    return Ok(());
-                }
+            if let Some(rest) = places.find(known, fingerprint) {
+                let slot = slot.min(slot_in(rest.load(Ordering::Relaxed)));
+                rest.store(packed(slot), Ordering::Relaxed);
+                return Ok(());
             }
             // Places of a group are taken in order: the first free one is behind those that are taken.
             let free = (!known & HIGH_BITS).trailing_zeros() as usize / GROUP;
-            let Some([first, second]) = places.get(free) else { continue };
+            let (Some(lower), Some(rest)) = (places.lows.get(free), places.rests.get(free)) else { continue };
             if *len >= self.capacity {
                 return Err(Refused::Full);
             }
             *len += 1;
-            first.store(low, Ordering::Relaxed);
-            second.store(high << 32 | u64::from(slot), Ordering::Relaxed);
-            tags.store(known | tag << (free * GROUP), Ordering::Release);
+            lower.store(low, Ordering::Relaxed);
+            rest.store(packed(slot), Ordering::Relaxed);
+            tags.store(known | tag_of(fingerprint) << (free * GROUP), Ordering::Release);
             return Ok(());
         }
         Err(Refused::Crowded)
     }
 }
 
-/// The bits that are compared: the low 64, and the 32 above them.
+/// The bits that are compared: the low 64, and those above them for which a slot leaves room.
 #[allow(clippy::cast_possible_truncation, reason = "those bits are meant")]
-fn key_of(fingerprint: Fingerprint) -> (u64, u64) {
-    (low_half(fingerprint), (fingerprint >> 64) as u64 & u64::from(u32::MAX))
+fn key_of(fingerprint: Fingerprint) -> (u64, u32) {
+    (low_half(fingerprint), (fingerprint >> 64) as u32 & (u32::MAX >> SLOT_BITS))
 }
 
 fn tag_of(fingerprint: Fingerprint) -> u64 {
     (low_half(fingerprint) & 0x7f) | 0x80
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "the low half is the slot")]
-fn slot_in(packed: u64) -> Slot {
-    packed as u32
+fn slot_in(packed: u32) -> Slot {
+    packed & ((1 << SLOT_BITS) - 1)
 }
 
 /// The places of a group that may have the tag; one behind a place that has it may be wrong.
@@ -160,10 +168,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
-        /// Few distinct bits, so that homes and tags are shared; the lower 96 bits differ, as those of fingerprints do.
+        /// Few distinct bits, so that homes and tags are shared; the lower 76 bits differ, as those of fingerprints do.
         #[test]
         fn it_answers_as_a_map_that_keeps_the_lower_slot(
-            entries in proptest::collection::vec((0_u128..8, 0_u128..8, 0_u128..4, 0_u32..1_000), 0..200),
+            entries in proptest::collection::vec((0_u128..8, 0_u128..8, 0_u128..4, 0_u32..1 << SLOT_BITS), 0..200),
         ) {
             let fingerprint = |(home, high, low, _): (u128, u128, u128, u32)| home << 125 | high << 64 | home << 16 | low;
             let table = HotTable::with_capacity(entries.len());
@@ -210,8 +218,8 @@ mod tests {
         assert_eq!(table.insert(&mut len, spread(999), 3), Ok(()));
         assert_eq!((table.get(spread(999)), table.get(spread(1_000))), (Some(3), None));
 
-        let (table, mut len) = (HotTable::with_capacity(2_000), 0);
-        let crowd: Vec<_> = (0..2_000).map(|low| table.insert(&mut len, low, 0)).collect();
+        let (table, mut len) = (HotTable::with_capacity(5_000), 0);
+        let crowd: Vec<_> = (0..5_000).map(|low| table.insert(&mut len, low, 0)).collect();
         assert_eq!(crowd.iter().position(Result::is_err), Some(REACH * GROUP));
         assert_eq!(crowd.last(), Some(&Err(Refused::Crowded)));
     }
