@@ -466,13 +466,12 @@ impl<'a> Indexer<'a> {
 
     fn write(&mut self, Portion { segment, state, full }: Portion) -> Result<()> {
         let entries = std::mem::take(&mut self.entries);
-        let whole = full && entries.len() as u64 == state.next_id - segment.first_id;
+        let records = state.next_id - segment.first_id;
+        let whole = full && entries.len() as u64 == records;
         let mut fold = Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries);
         fold.write(self.txn, &state, Share::All)?;
         if whole {
-            let fingerprints = fold.fingerprints();
-            let slots = u32::try_from(fingerprints.len()).unwrap_or(u32::MAX);
-            let filter = Filter::of(slots, fingerprints);
+            let filter = Filter::of(u32::try_from(records).unwrap_or(u32::MAX), fold.fingerprints());
             store_filter(self.txn, state.id, segment.number, &filter)?;
             self.filters.push((segment.number, filter));
         }

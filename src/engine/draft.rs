@@ -288,7 +288,7 @@ impl PoolState {
         let numbers = self.segments.iter().map(|segment| segment.number);
         let next_number = numbers.clone().max().map_or(0, |number| number + 1);
         Arc::make_mut(&mut self.doomed).extend(numbers);
-        self.segments = Arc::new(vec![SegmentState::open(next_number, self.next_id, self.last_time)]);
+        self.segments = Arc::new(vec![SegmentState::open(next_number, None, self.next_id, self.last_time)]);
         self.reset_tails();
     }
 
@@ -297,7 +297,8 @@ impl PoolState {
         if let Some(full) = segments.last_mut() {
             full.sealed_len = len;
         }
-        segments.push(SegmentState::open(number + 1, self.next_id, time));
+        let open = SegmentState::open(number + 1, segments.last(), self.next_id, time);
+        segments.push(open);
     }
 
     /// Seals the open segment with what it holds.

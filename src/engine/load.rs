@@ -37,9 +37,12 @@ pub(super) fn load(
     let row = codec::decode_pool(id, row.value())?;
     let head = read_head(snapshot, id)?.unwrap_or_else(|| first_head(row.created_at));
     check_head(id, &head)?;
-    let segments = head.segments.iter().map(|row| load_segment(snapshot, geometry, id, row, head.last_time));
-    let (segments, has_base): (Vec<SegmentState>, Vec<bool>) =
-        segments.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let (mut segments, mut has_base) = (Vec::<SegmentState>::new(), Vec::new());
+    for row in &head.segments {
+        let (segment, has) = load_segment(snapshot, geometry, id, row, segments.last(), head.last_time)?;
+        segments.push(segment);
+        has_base.push(has);
+    }
     let open = segments.last().ok_or_else(|| Error::corrupt(format!("pool {id} has no segment")))?;
     let open_len = match snapshot.table(SegmentTables::new(id, open.number).records())? {
         Some(records) => record_count(&records)?,
@@ -132,12 +135,13 @@ fn check_lengths(id: PoolId, geometry: Geometry, segments: &[SegmentState], open
     )))
 }
 
-/// A segment, and whether it says what the times of its records count from.
+/// A segment behind the one before it, and whether it says what the times of its records count from.
 fn load_segment(
     snapshot: &Snapshot,
     geometry: Geometry,
     pool: PoolId,
     row: &SegmentRow,
+    before: Option<&SegmentState>,
     head_time: i64,
 ) -> Result<(SegmentState, bool)> {
     let key = |number| (pool, row.number, number);
@@ -164,6 +168,7 @@ fn load_segment(
         base_time: Timestamp::from_micros(base_time.unwrap_or(head_time)),
         deleted: Arc::new(Deleted::from_chunks(chunks)),
         filter: if is_filtered { FilterCell::stored() } else { FilterCell::default() },
+        sliced: SegmentState::sliced_behind(before, row.number),
         hot: HotIndex::default(),
         folds: 0,
     };

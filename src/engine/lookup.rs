@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 
 use super::failure::StorageResult;
 use super::hot::InMemory;
+use super::memory::Question;
 use super::schema::{Fingerprint, HAS_REPEATS, Slot};
 use super::state::PoolState;
 use super::view::View;
@@ -20,12 +21,13 @@ impl View {
         if let Some(id) = self.find_in_tails(state, fingerprint) {
             return Ok(Some(id));
         }
+        let mut question = Question::of(fingerprint);
         for index in (0..self.state.segments.len()).rev() {
             if self.state.end_of(index) <= state.watermark {
                 // So are those before it.
                 break;
             }
-            let found = match self.ask_memory(index, fingerprint)? {
+            let found = match self.ask_memory(index, &mut question)? {
                 InMemory::Absent => continue,
                 InMemory::At(slot) => self.state.segments.get(index).map(|segment| segment.id(slot)),
                 InMemory::Unknown => None,
@@ -42,8 +44,9 @@ impl View {
 
     /// The live record of the fingerprint that was first.
     pub(crate) fn find_first(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
+        let mut question = Question::of(fingerprint);
         for index in 0..self.state.segments.len() {
-            if self.state.end_of(index) <= state.watermark || !self.may_contain(index, fingerprint)? {
+            if self.state.end_of(index) <= state.watermark || !self.may_contain(index, &mut question)? {
                 continue;
             }
             if let Some(id) = self.find_in_table(state, index, fingerprint)? {
@@ -57,8 +60,9 @@ impl View {
     /// Every live record of the fingerprint, ascending.
     pub(crate) fn find_all(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Vec<RecordId>> {
         let mut ids = self.find_all_in_tails(state, fingerprint);
+        let mut question = Question::of(fingerprint);
         for index in 0..self.state.segments.len() {
-            if self.may_contain(index, fingerprint)? {
+            if self.may_contain(index, &mut question)? {
                 let slots = self.live_slots_of(index, fingerprint..=fingerprint)?;
                 let segment = self.state.segments.get(index);
                 ids.extend(slots.iter().filter_map(|(_, slot)| Some(segment?.id(*slot))));

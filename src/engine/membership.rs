@@ -9,6 +9,8 @@
 //! 510 words, little-endian. Always holds: a filter that does not know a fingerprint of its own segment is not
 //! used (see [`Filter::knows_all`]): its crate then probes other bits than the one that wrote it.
 
+pub(crate) mod sliced;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -31,9 +33,8 @@ pub(crate) struct Filter(BloomFilter);
 
 impl Filter {
     pub(crate) fn for_segment_of(slots: u32) -> Self {
-        let bits = (slots as usize).max(64) * BITS_PER_FINGERPRINT;
         // The seed plays no part: only hashes are inserted, never values to be hashed.
-        Self(BloomFilter::with_num_bits(bits).seed(&0).hashes(PROBES))
+        Self(BloomFilter::with_num_bits(words_for(slots) * 64).seed(&0).hashes(PROBES))
     }
 
     /// The filter of a segment of so many slots and these fingerprints.
@@ -71,7 +72,7 @@ impl Filter {
     /// The filter from its blocks; none if they are not whole.
     pub(crate) fn from_blocks(blocks: &[Vec<u8>]) -> Option<Self> {
         let (head, body) = blocks.split_first()?;
-        let count = u32::from_le_bytes(head.as_slice().try_into().ok()?) as usize;
+        let count = words_of(head)?;
         let words: Vec<u64> = body
             .iter()
             .flat_map(|block| block.as_chunks::<8>().0)
@@ -80,6 +81,32 @@ impl Filter {
         (words.len() == count && count > 0)
             .then(|| Self(BloomFilter::from_vec(words).seed(&0).hashes(PROBES)))
     }
+}
+
+/// How many words a filter of so many fingerprints has.
+pub(crate) fn words_for(slots: u32) -> usize {
+    ((slots as usize).max(64) * BITS_PER_FINGERPRINT).div_ceil(64)
+}
+
+/// How many words block 0 says that follow; none if it is no block 0.
+fn words_of(head: &[u8]) -> Option<usize> {
+    Some(u32::from_le_bytes(head.try_into().ok()?) as usize)
+}
+
+/// The bits that a filter of so many bits probes for a hash: what fastbloom does.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the high half of the product is below the number of bits"
+)]
+fn probes(hash: u64, bits: usize) -> [usize; PROBES as usize] {
+    let step = hash.wrapping_mul(0x517c_c1b7_2722_0a95);
+    let mut hash = hash;
+    std::array::from_fn(|probe| {
+        if probe > 0 {
+            hash = hash.rotate_left(5).wrapping_add(step);
+        }
+        ((u128::from(hash) * bits as u128) >> 64) as usize
+    })
 }
 
 /// Where a segment's filter is kept once it is loaded or built; shared by the states of many commits.
@@ -105,6 +132,11 @@ impl FilterCell {
     /// Whether the segment's filter is on disk.
     pub(crate) fn is_stored(&self) -> bool {
         self.is_stored
+    }
+
+    /// Whether the filter takes memory of its own.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.filter.get().is_some()
     }
 
     /// Whether the filter is loaded, or asked for often enough to be.

@@ -3,36 +3,99 @@
 //! Owns: the order in which a segment's membership filter and its hot index are asked, and their filling by those who ask.
 //! Always holds: memory says "absent" only of fingerprints that the segment's table does not have.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use redb::ReadableTableMetadata;
 
 use super::failure::StorageResult;
 use super::hot::{InMemory, Size};
-use super::membership::Filter;
-use super::schema::{self, Fingerprint, HAS_REPEATS};
-use super::state::SegmentState;
+use super::membership::sliced::{self, Answer, Block, Group};
+use super::membership::{Filter, FilterCell, words_for};
+use super::schema::{self, Fingerprint, HAS_REPEATS, SegmentNumber};
+use super::state::{PoolState, SegmentState};
 use super::view::View;
 use crate::error::Result;
 
+/// How many fingerprints of a segment's table its filter must know before it is used.
+const SAMPLE: usize = 16;
+
+/// A fingerprint that is asked of one segment after another.
+pub(super) struct Question {
+    fingerprint: Fingerprint,
+    /// What the group of the segment that was asked last knows.
+    group: Option<(Group, Option<Answer>)>,
+}
+
+impl Question {
+    pub(super) fn of(fingerprint: Fingerprint) -> Self {
+        Self { fingerprint, group: None }
+    }
+
+    /// Whether the segment may have it, as its group knows; none if there is no such group.
+    fn ask_group(&mut self, segment: &SegmentState) -> Option<bool> {
+        let group = Group::of(segment.number);
+        let answer = match self.group {
+            Some((asked, answer)) if asked == group => answer,
+            _ => {
+                let answer = segment.sliced.ask(self.fingerprint);
+                self.group = Some((group, answer));
+                answer
+            }
+        };
+        answer?.of(segment.number)
+    }
+}
+
 impl View {
     /// Whether a segment may hold a fingerprint; if not, nothing needs to be read.
-    pub(super) fn may_contain(&self, index: usize, fingerprint: Fingerprint) -> Result<bool> {
-        Ok(!matches!(self.ask_memory(index, fingerprint)?, InMemory::Absent))
+    pub(super) fn may_contain(&self, index: usize, question: &mut Question) -> Result<bool> {
+        Ok(!matches!(self.ask_memory(index, question)?, InMemory::Absent))
     }
 
     /// What memory knows of a fingerprint in a segment: by its membership filter, or its hot index.
-    pub(super) fn ask_memory(&self, index: usize, fingerprint: Fingerprint) -> Result<InMemory> {
+    pub(super) fn ask_memory(&self, index: usize, question: &mut Question) -> Result<InMemory> {
         let Some(segment) = self.state.segments.get(index) else { return Ok(InMemory::Absent) };
-        if segment.filter.is_stored() && segment.filter.is_worth_loading() {
-            let filter = segment.filter.get_or_load(|| self.load_filter(index, segment))?;
-            if filter.is_some_and(|filter| !filter.may_contain(fingerprint)) {
-                return Ok(InMemory::Absent);
-            }
+        if segment.filter.is_stored() && !self.ask_filters(index, segment, question)? {
+            return Ok(InMemory::Absent);
         }
-        let answer = segment.hot.ask(fingerprint);
+        let answer = segment.hot.ask(question.fingerprint);
         if matches!(answer, InMemory::Unknown) {
             self.grow_hot_index(index, segment)?;
         }
         Ok(answer)
+    }
+
+    /// Whether a segment may have a fingerprint, by the filters of its group or its own. Loads them once they were asked
+    /// often enough.
+    fn ask_filters(&self, index: usize, segment: &SegmentState, question: &mut Question) -> Result<bool> {
+        if let Some(may_contain) = question.ask_group(segment) {
+            return Ok(may_contain);
+        }
+        let is_copied = self.copy_filters(segment)?;
+        let filter = if segment.filter.is_loaded() || !is_copied && segment.filter.is_worth_loading() {
+            segment.filter.get_or_load(|| self.load_filter(index, segment))?
+        } else {
+            None
+        };
+        Ok(filter.is_none_or(|filter| filter.may_contain(question.fingerprint)))
+    }
+
+    /// Copies a block of each filter of the segment's group, if these get no more and it is this view's turn. Whether the group
+    /// will soon answer.
+    fn copy_filters(&self, segment: &SegmentState) -> Result<bool> {
+        let Some(members) = self.state.whole_group(segment.number) else { return Ok(false) };
+        let member = |index| self.state.segments.get(index).map_or(0, |member: &SegmentState| member.number);
+        let read = |block| members.clone().map(|index| self.filter_block(member(index), block)).collect();
+        let is_right = |knows: &dyn Fn(SegmentNumber, Fingerprint) -> bool| {
+            for index in members.clone() {
+                if !self.fingerprint_sample(index)?.iter().all(|sample| knows(member(index), *sample)) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        segment.sliced.grow(words_for(self.state.geometry.segment_slots), read, is_right)
     }
 
     /// Copies a slice of a segment's table into its hot index, if it was asked often enough and it is this view's turn.
@@ -59,11 +122,48 @@ impl View {
             blocks.push(row.storage()?.1.value().to_vec());
         }
         let Some(filter) = Filter::from_blocks(&blocks) else { return Ok(None) };
-        let Some(fingerprints) = self.fingerprints(index)? else { return Ok(None) };
-        let mut sample = Vec::new();
-        for row in fingerprints.range::<u128>(..).storage()?.take(16) {
-            sample.push(row.storage()?.0.value());
+        Ok(filter.knows_all(&self.fingerprint_sample(index)?).then_some(filter))
+    }
+
+    fn filter_block(&self, segment: SegmentNumber, number: u32) -> Result<Block> {
+        let row = match self.snapshot.table(schema::MEMBERSHIP)? {
+            Some(table) => table.get((self.state.id, segment, number)).storage()?,
+            None => None,
+        };
+        Ok(Block { segment, bytes: row.map(|row| row.value().to_vec()).unwrap_or_default() })
+    }
+
+    /// Some fingerprints that the segment's table has.
+    fn fingerprint_sample(&self, index: usize) -> Result<Vec<Fingerprint>> {
+        let Some(table) = self.fingerprints(index)? else { return Ok(Vec::new()) };
+        let rows = table.range::<u128>(..).storage()?.take(SAMPLE);
+        rows.map(|row| Ok(row.storage()?.0.value())).collect()
+    }
+}
+
+impl PoolState {
+    /// Where the segments of a segment's group are, if each has its filter and they are enough to be asked together. No more will
+    /// come: the open segment has no filter.
+    fn whole_group(&self, number: SegmentNumber) -> Option<Range<usize>> {
+        let group = Group::of(number);
+        let start = self.segments.partition_point(|segment| Group::of(segment.number) < group);
+        let end = self.segments.partition_point(|segment| Group::of(segment.number) <= group);
+        let members = self.segments.get(start..end)?;
+        let is_whole =
+            members.len() >= sliced::MEMBERS_MIN && members.iter().all(|member| member.filter.is_stored());
+        is_whole.then_some(start..end)
+    }
+
+    /// The filters that their group made needless give their memory back.
+    pub(super) fn drop_sliced_filters(&mut self) {
+        let is_needless = |segment: &SegmentState| {
+            segment.filter.is_loaded() && segment.sliced.memory_of(segment.number) > 0
+        };
+        if self.segments.iter().any(is_needless) {
+            let segments = Arc::make_mut(&mut self.segments).iter_mut();
+            segments
+                .filter(|segment| is_needless(segment))
+                .for_each(|segment| segment.filter = FilterCell::stored());
         }
-        Ok(filter.knows_all(&sample).then_some(filter))
     }
 }

@@ -14,6 +14,7 @@ use super::codec;
 use super::failure::{StorageResult, contained};
 use super::fold::{Entries, Fold, Share};
 use super::hot::HotIndex;
+use super::membership::sliced::{Group, SlicedFilters};
 use super::membership::{Filter, FilterCell};
 use super::prune::{drop_shared_rows, remove_rows};
 use super::schema::{self, SegmentNumber, SegmentTables};
@@ -203,7 +204,13 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
     } else {
         FilterCell::default()
     };
-    if let Some(segment) = std::sync::Arc::make_mut(&mut state.segments).get_mut(index) {
+    let segments = std::sync::Arc::make_mut(&mut state.segments);
+    // What its group has copied is not what is there now.
+    let sliced = SlicedFilters::default();
+    for relative in segments.iter_mut().filter(|segment| Group::of(segment.number) == Group::of(number)) {
+        relative.sliced = sliced.clone();
+    }
+    if let Some(segment) = segments.get_mut(index) {
         (segment.filter, segment.hot, segment.folds) = (filter, HotIndex::default(), 0);
     }
     Ok(records)

@@ -12,6 +12,7 @@ use super::codec::{HeadRow, SegmentRow};
 use super::hot::{HotBudget, HotIndex};
 use super::liveness::Deleted;
 use super::membership::FilterCell;
+use super::membership::sliced::{Group, SlicedFilters};
 use super::schema::{Geometry, SegmentNumber, Slot};
 use super::tail::TailView;
 use crate::ids::{PoolId, RecordId};
@@ -29,15 +30,30 @@ pub(crate) struct SegmentState {
     pub(crate) base_time: Timestamp,
     pub(crate) deleted: Arc<Deleted>,
     pub(crate) filter: FilterCell,
+    /// The filters of its group.
+    pub(crate) sliced: SlicedFilters,
     pub(crate) hot: HotIndex,
     /// How many folds have written to its table since its hot index was new.
     pub(crate) folds: u64,
 }
 
 impl SegmentState {
-    pub(crate) fn open(number: SegmentNumber, first_id: RecordId, base_time: Timestamp) -> Self {
+    /// An empty segment behind those before it, if there are any.
+    pub(crate) fn open(
+        number: SegmentNumber,
+        before: Option<&Self>,
+        first_id: RecordId,
+        base_time: Timestamp,
+    ) -> Self {
         let (deleted, filter, hot) = (Arc::default(), FilterCell::default(), HotIndex::default());
-        Self { number, first_id, sealed_len: 0, base_time, deleted, filter, hot, folds: 0 }
+        let sliced = Self::sliced_behind(before, number);
+        Self { number, first_id, sealed_len: 0, base_time, deleted, filter, sliced, hot, folds: 0 }
+    }
+
+    /// What a segment shares with the one before it, if they are of one group.
+    pub(crate) fn sliced_behind(before: Option<&Self>, number: SegmentNumber) -> SlicedFilters {
+        let relative = before.filter(|before| Group::of(before.number) == Group::of(number));
+        relative.map(|relative| relative.sliced.clone()).unwrap_or_default()
     }
 
     /// Its table is written to at once: its hot index begins anew.

@@ -73,7 +73,8 @@ impl PoolState {
     fn memory(&self) -> usize {
         let tails = self.active.memory() + self.frozen.as_ref().map_or(0, super::tail::TailView::memory);
         let of_segment = |segment: &super::state::SegmentState| {
-            segment.deleted.memory() + segment.filter.memory() + segment.hot.memory()
+            let filters = segment.filter.memory() + segment.sliced.memory_of(segment.number);
+            segment.deleted.memory() + filters + segment.hot.memory()
         };
         tails + self.segments.iter().map(of_segment).sum::<usize>()
     }

@@ -176,6 +176,7 @@ impl Written {
                 segment.filter = FilterCell::ready(filter);
             }
         }
+        state.drop_sliced_filters();
         state
     }
 }

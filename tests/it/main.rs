@@ -35,6 +35,7 @@ mod every_fault;
 mod explain;
 mod export;
 mod faults;
+mod filters;
 mod format;
 mod fuzzing;
 mod histories;

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::distinct;
 use super::tally::{Tally, count};
+use crate::engine::memory::Question;
 use crate::engine::schema::{Fingerprint, Slot};
 use crate::engine::view::View;
 use crate::error::Result;
@@ -54,7 +55,7 @@ impl<'a> Values<'a> {
     pub(super) fn slots(&self, view: &View, index: usize, tally: &Tally) -> Result<Vec<Slot>> {
         let mut slots = Vec::new();
         for (range, value) in &self.ranges {
-            if self.exact && !view.may_contain(index, *range.start())? {
+            if self.exact && !view.may_contain(index, &mut Question::of(*range.start()))? {
                 count(&tally.values_ruled_out);
                 continue;
             }
