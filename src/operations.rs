@@ -135,8 +135,10 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// As [`StoreOptions::open`](crate::StoreOptions::open), and `NotFound` if the file is gone or another store lies
-    /// there; the store is closed then, and this can be called again.
+    /// `OutcomeUnknown` or `Storage` if the disk refuses what a [`Relaxed`](crate::Durability::Relaxed) store has not flushed:
+    /// the file stays open then, and the next call goes on without it. As
+    /// [`StoreOptions::open`](crate::StoreOptions::open), and `NotFound` if the file is gone or another store lies there; the
+    /// store is closed then, and this can be called again.
     pub fn reopen(&self) -> Result<()> {
         self.shared().engine.reopen()
     }

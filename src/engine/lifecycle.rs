@@ -60,12 +60,20 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// As opening; the store is closed then.
+    /// `OutcomeUnknown` or `Storage` if what was not flushed cannot be: the file stays open. Else as opening; the store is
+    /// closed then.
     pub(crate) fn reopen(&self) -> Result<()> {
-        // NOTE: whatever of this fails is what opening again is for: what is on disk is found out then.
+        // NOTE: what else of this fails is what opening again is for: what is on disk is found out then.
+        let was_refusing = self.refusal.reason().is_some();
         let _ = self.store_expiry();
         self.exclusive(|core| {
-            let _ = self.flush_now();
+            if let Err(error) = self.flush_now()
+                && !was_refusing
+            {
+                // Nobody has been told yet that what was acknowledged may be lost. Whoever calls again knows it.
+                self.refusal.raise(Reason::OutcomeUnknown);
+                return Err(error);
+            }
             if let Some(mut session) = self.detach(core) {
                 let _ = session.database.close();
             }

@@ -556,6 +556,49 @@ fn a_failing_flush_is_heard_of_and_reads_answer_as_before() {
     }
 }
 
+/// Whether anything was lost is known from the answer, whatever of closing and opening fails.
+#[test]
+fn opening_again_says_so_if_it_may_lose_what_was_not_flushed() {
+    let both = ["A-1", "A-2"];
+    let (mut told, mut lost) = (0, 0);
+    for operation in [Operation::Read, Operation::Write, Operation::Sync] {
+        for after in 0.. {
+            let disk = TestDisk::default();
+            let store = disk.open(&relaxed()).unwrap();
+            let pool = store.get_or_create_pool("orders").unwrap();
+            store.flush().unwrap();
+            support::track(&pool, &both);
+            let (torn, reason) = (Torn::Nothing, Reason::Full);
+            disk.fail(Fault { operation, after, forever: false, torn, reason });
+            let reopened = store.reopen();
+            let failed = disk.failed();
+            disk.heal();
+            let is_open = store.stats().is_ok();
+            match reopened {
+                Ok(()) => assert_eq!(support::values(&pool), both, "{operation:?} {after}"),
+                Err(error) if is_open => {
+                    assert!(
+                        matches!(error.kind(), ErrorKind::Storage | ErrorKind::OutcomeUnknown),
+                        "{error}"
+                    );
+                    assert_eq!(support::values(&pool), both, "{operation:?} {after}");
+                    told += 1;
+                    store.reopen().unwrap();
+                    lost += usize::from(support::values(&pool).is_empty());
+                }
+                Err(_) => {
+                    store.reopen().unwrap();
+                    assert_eq!(support::values(&pool), both, "{operation:?} {after}");
+                }
+            }
+            if !failed {
+                break;
+            }
+        }
+    }
+    assert!(told > 0 && lost > 0, "{told} told, {lost} lost");
+}
+
 #[test]
 fn a_flush_waits_for_one_that_is_under_way() {
     let disk = TestDisk::default();
