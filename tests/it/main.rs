@@ -28,6 +28,7 @@ mod damage;
 mod dedupe;
 mod disk;
 mod durability;
+mod endurance;
 mod engine_cases;
 #[cfg(feature = "log")]
 mod events;

@@ -544,7 +544,12 @@ impl Driver {
         }
         let expected: Vec<Seen> = models.iter().map(|model| Seen::expected(model, now, &tokens)).collect();
         let agree = |(model, expected)| (seen == expected).then_some(model);
-        let agreeing: Vec<Model> = models.into_iter().zip(expected.clone()).filter_map(agree).collect();
+        let mut agreeing: Vec<Model> = Vec::new();
+        for model in models.into_iter().zip(expected.clone()).filter_map(agree) {
+            if !agreeing.contains(&model) {
+                agreeing.push(model);
+            }
+        }
         assert!(!agreeing.is_empty(), "found is {}, {what} {}", seen.summary(), summaries(&expected, &seen));
         agreeing
     }

@@ -13,14 +13,14 @@ use crate::planner::{Item, Row};
 const KEPT: Duration = Duration::from_hours(1);
 
 /// A store as lists. Cheap to copy: pools that an operation does not touch are shared.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Model {
     pub(crate) pools: BTreeMap<u64, Arc<PoolModel>>,
     pub(crate) flows: BTreeMap<String, String>,
     next_pool: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PoolModel {
     pub(crate) name: String,
     pub(crate) description: Option<String>,
