@@ -4,7 +4,7 @@
 use std::io::{self, Cursor, Read, Write};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use datapool_store::{
@@ -82,36 +82,47 @@ impl<F: FnMut()> Write for Writing<F> {
     }
 }
 
+/// What is done within.
+type Action = Arc<dyn Fn() + Send + Sync>;
+
 /// What a caller can hand in, each called with something that is done within.
-type Within = fn(&DataPoolStore, &Pool, &(dyn Fn() + Sync));
+type Within = fn(&DataPoolStore, &Pool, &Action);
 
 const FILE: &str = "value,entity_type_id\nB-1,37\nB-2,37\n";
 
-fn observer(action: &(dyn Fn() + Sync)) -> impl FnMut(datapool_store::Progress) -> ControlFlow<()> {
+fn observer<P>(action: &Action) -> impl Fn(P) -> ControlFlow<()> + Send + Sync + use<P> {
+    let action = Arc::clone(action);
     move |_| {
         action();
         ControlFlow::Continue(())
     }
 }
 
-const CLOSURES: [(&str, Within); 6] = [
+const CLOSURES: [(&str, Within); 9] = [
     ("the key of a dedupe", |_, pool, action| {
-        let key = |value: &'static &str| key_after(value, action);
+        let key = |value: &'static &str| key_after(value, &**action);
         let verdicts = pool.dedupe(Mode::FilterAndTrack, &["B-1", "B-2"], key, &Origin::none()).unwrap();
         assert_eq!(verdicts.new_count(), 2);
     }),
     ("the key of a claim", |_, pool, action| {
-        let key = |value: &'static &str| key_after(value, action);
+        let key = |value: &'static &str| key_after(value, &**action);
         let mut claim = pool.claim(&["B-1", "B-2"], key, &Origin::none(), LEASE).unwrap();
         assert_eq!(claim.confirm().unwrap().confirmed_count(), 2);
     }),
     ("an import's reader", |_, pool, action| {
-        let report =
-            pool.import_csv(Reading(Cursor::new(FILE.as_bytes()), action), &ImportOptions::new()).unwrap();
-        assert_eq!(report.added, 2);
+        let reader = Reading(Cursor::new(FILE.as_bytes()), &**action);
+        assert_eq!(pool.import_csv(reader, &ImportOptions::new()).unwrap().added, 2);
+    }),
+    ("an import's observer", |_, pool, action| {
+        let options = ImportOptions::new().on_progress(observer(action));
+        assert_eq!(pool.import_csv(FILE.as_bytes(), &options).unwrap().added, 2);
     }),
     ("an export's writer", |_, pool, action| {
-        pool.export_csv(Writing(action), &ExportOptions::new()).unwrap();
+        pool.export_csv(Writing(&**action), &ExportOptions::new()).unwrap();
+        support::track(pool, &["B-1", "B-2"]);
+    }),
+    ("an export's observer", |_, pool, action| {
+        pool.export_csv(io::sink(), &ExportOptions::new().on_progress(observer(action))).unwrap();
         support::track(pool, &["B-1", "B-2"]);
     }),
     ("a scan", |_, pool, action| {
@@ -124,6 +135,10 @@ const CLOSURES: [(&str, Within); 6] = [
     ("a backup's observer", |store, pool, action| {
         let directory = TempDir::new().unwrap();
         store.backup_with_progress(directory.path().join("copy.redb"), observer(action)).unwrap();
+        support::track(pool, &["B-1", "B-2"]);
+    }),
+    ("a verification's observer", |store, pool, action| {
+        assert_eq!(store.verify_with_progress(observer(action)).unwrap().findings, []);
         support::track(pool, &["B-1", "B-2"]);
     }),
 ];
@@ -142,7 +157,9 @@ fn in_each(attempt: fn(&str, Within, &DataPoolStore, &Pool)) {
 #[test]
 fn whatever_is_handed_in_may_use_the_whole_store() {
     in_each(|name, within, store, pool| {
-        within(store, pool, &|| use_everything(store, pool));
+        let (inner, its_pool) = (store.clone(), pool.clone());
+        let action: Action = Arc::new(move || use_everything(&inner, &its_pool));
+        within(store, pool, &action);
         assert!(support::has(pool, "B-1") && support::has(pool, "B-2"), "{name}");
         assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 42, "{name}");
         assert_eq!(store.verify().unwrap().findings, [], "{name}");
@@ -153,7 +170,8 @@ fn whatever_is_handed_in_may_use_the_whole_store() {
 fn a_claim_may_be_dropped_in_whatever_is_handed_in() {
     in_each(|name, within, store, pool| {
         let claim = Mutex::new(Some(held_claim(pool, "B-3")));
-        within(store, pool, &|| drop(claim.lock().unwrap().take()));
+        let action: Action = Arc::new(move || drop(claim.lock().unwrap().take()));
+        within(store, pool, &action);
         assert!(pool.claims().unwrap().is_empty(), "{name}");
         assert_eq!(support::track(pool, &["B-3"]), 1, "{name}");
     });
@@ -163,7 +181,8 @@ fn a_claim_may_be_dropped_in_whatever_is_handed_in() {
 fn a_panic_in_whatever_is_handed_in_leaves_the_store_as_it_was() {
     in_each(|name, within, store, pool| {
         let before = support::values(pool);
-        let outcome = catch_unwind(AssertUnwindSafe(|| within(store, pool, &|| panic!("the caller's"))));
+        let action: Action = Arc::new(|| panic!("the caller's"));
+        let outcome = catch_unwind(AssertUnwindSafe(|| within(store, pool, &action)));
         assert!(outcome.is_err(), "{name} was not called");
         assert_eq!(support::values(pool), before, "{name}");
         assert!(pool.claims().unwrap().is_empty(), "{name}");
