@@ -93,6 +93,8 @@ pub(crate) enum EngineKind {
     StoreSkipping,
     /// The store when it is told to wait for the disk once for many calls.
     StoreFlushed,
+    /// Its records are in a hundred segments.
+    StoreSegmented,
     Sqlite,
     /// Its indexes are made after the rows.
     SqliteIndexedLater,
@@ -108,10 +110,11 @@ pub(crate) enum EngineKind {
 }
 
 impl EngineKind {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Store,
         Self::StoreSkipping,
         Self::StoreFlushed,
+        Self::StoreSegmented,
         Self::Sqlite,
         Self::SqliteIndexedLater,
         Self::SqliteShared,
@@ -126,7 +129,7 @@ impl EngineKind {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Store | Self::StoreFlushed => "store",
+            Self::Store | Self::StoreFlushed | Self::StoreSegmented => "store",
             Self::StoreSkipping => "store, skipping",
             Self::Sqlite => "SQLite",
             Self::SqliteIndexedLater => "SQLite, indexes later",
@@ -143,6 +146,7 @@ impl EngineKind {
     pub(crate) fn directory_name(self) -> &'static str {
         match self {
             Self::Store | Self::StoreSkipping | Self::StoreFlushed => "store",
+            Self::StoreSegmented => "store-segmented",
             Self::Sqlite | Self::SqliteIndexedLater | Self::SqliteShared | Self::SqliteJoining => "sqlite",
             Self::Lmdb => "lmdb",
             Self::Fjall => "fjall",
@@ -154,7 +158,7 @@ impl EngineKind {
     /// Opens the database in a directory, or makes it.
     pub(crate) fn open(self, directory: &Path) -> Result<Box<dyn Engine>> {
         Ok(match self {
-            Self::Store => Box::new(Store::open(directory, store::Form::Plain)?),
+            Self::Store | Self::StoreSegmented => Box::new(Store::open(directory, store::Form::Plain)?),
             Self::StoreSkipping => Box::new(Store::open(directory, store::Form::Skipping)?),
             Self::StoreFlushed => Box::new(Store::open(directory, store::Form::Flushed)?),
             Self::Sqlite => Box::new(Sqlite::open(directory, sqlite::Form::Plain)?),
@@ -173,6 +177,7 @@ impl EngineKind {
         match self {
             // Loading is of another form than measuring: relaxed, or without a journal.
             Self::Store | Self::StoreSkipping | Self::StoreFlushed => store::build(directory, set),
+            Self::StoreSegmented => store::build_in_segments(directory, set),
             Self::Sqlite | Self::SqliteIndexedLater | Self::SqliteShared | Self::SqliteJoining => {
                 let form = match past {
                     Past::Loaded => sqlite::Form::IndexedLater,
@@ -187,7 +192,11 @@ impl EngineKind {
     /// The past that its databases have when one of that kind is wanted: to some it makes no difference.
     pub(crate) fn past(self, wanted: Past) -> Past {
         match self {
-            Self::Store | Self::StoreSkipping | Self::StoreFlushed | Self::RedbAppend => Past::Loaded,
+            Self::Store
+            | Self::StoreSkipping
+            | Self::StoreFlushed
+            | Self::StoreSegmented
+            | Self::RedbAppend => Past::Loaded,
             _ => wanted,
         }
     }
