@@ -148,10 +148,13 @@ fn rows(file: &str) -> (&str, BTreeSet<&str>) {
     (header, rows.lines().collect())
 }
 
-/// A file of more bytes than the buffers between a server and a client that does not read.
+const LARGE_FILE_ROWS: u32 = 100_000;
+
+/// A file of more bytes than what lies between a store and a client that does not read: the slices that an export reads
+/// ahead, 1.2 MB each, and the buffers of the connection.
 fn large_file() -> String {
-    let row = |number: u32| format!("{number:02000},37\n");
-    format!("value,entity_type_id\n{}", (0..15_000).map(row).collect::<String>())
+    let row = |number: u32| format!("{number:0300},37\n");
+    format!("value,entity_type_id\n{}", (0..LARGE_FILE_ROWS).map(row).collect::<String>())
 }
 
 /// Runs a test whose server has one thread for calls of the store: while one is kept, no other is answered.
@@ -628,7 +631,7 @@ fn a_client_that_goes_away_frees_its_thread_and_adds_nothing() {
 
         assert_eq!(api.import(pool, &large_file()).await.0, 200);
         drop(api.begin_download(pool).await);
-        assert_eq!(api.total(pool).await, 15_000);
+        assert_eq!(api.total(pool).await, LARGE_FILE_ROWS);
     });
 }
 
@@ -645,7 +648,7 @@ fn a_client_that_stands_still_frees_its_thread_after_a_while() {
         assert!(refusal.starts_with("HTTP/1.1 422"), "{refusal}");
 
         let mut downloader = api.begin_download(pool).await;
-        assert_eq!(while_hours_pass(api.total(pool)).await, 15_000);
+        assert_eq!(while_hours_pass(api.total(pool)).await, LARGE_FILE_ROWS);
         downloader.read_to_string(&mut download).await.unwrap();
         assert!(!download.ends_with("\r\n0\r\n\r\n"), "the download looks complete");
     });
