@@ -23,27 +23,23 @@ const SAMPLE: usize = 16;
 /// A fingerprint that is asked of one segment after another.
 pub(super) struct Question {
     fingerprint: Fingerprint,
-    /// What the group of the segment that was asked last knows.
-    group: Option<(Group, Option<Answer>)>,
+    /// The group of the segment that was asked last: its other segments need not ask it again.
+    group: Option<(Group, Known)>,
+}
+
+/// What the filters of a group know of a fingerprint.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    Answer(Answer),
+    /// They are being copied.
+    Soon,
+    /// They are asked one by one.
+    Nothing,
 }
 
 impl Question {
     pub(super) fn of(fingerprint: Fingerprint) -> Self {
         Self { fingerprint, group: None }
-    }
-
-    /// Whether the segment may have it, as its group knows; none if there is no such group.
-    fn ask_group(&mut self, segment: &SegmentState) -> Option<bool> {
-        let group = Group::of(segment.number);
-        let answer = match self.group {
-            Some((asked, answer)) if asked == group => answer,
-            _ => {
-                let answer = segment.sliced.ask(self.fingerprint);
-                self.group = Some((group, answer));
-                answer
-            }
-        };
-        answer?.of(segment.number)
     }
 }
 
@@ -69,16 +65,36 @@ impl View {
     /// Whether a segment may have a fingerprint, by the filters of its group or its own. Loads them once they were asked
     /// often enough.
     fn ask_filters(&self, index: usize, segment: &SegmentState, question: &mut Question) -> Result<bool> {
-        if let Some(may_contain) = question.ask_group(segment) {
+        let known = self.ask_group(segment, question)?;
+        if let Known::Answer(answer) = known
+            && let Some(may_contain) = answer.of(segment.number)
+        {
             return Ok(may_contain);
         }
-        let is_copied = self.copy_filters(segment)?;
-        let filter = if segment.filter.is_loaded() || !is_copied && segment.filter.is_worth_loading() {
+        let is_coming = matches!(known, Known::Soon);
+        let filter = if segment.filter.is_loaded() || !is_coming && segment.filter.is_worth_loading() {
             segment.filter.get_or_load(|| self.load_filter(index, segment))?
         } else {
             None
         };
         Ok(filter.is_none_or(|filter| filter.may_contain(question.fingerprint)))
+    }
+
+    /// What the filters of a segment's group know.
+    fn ask_group(&self, segment: &SegmentState, question: &mut Question) -> Result<Known> {
+        let group = Group::of(segment.number);
+        if let Some((asked, known)) = question.group
+            && asked == group
+        {
+            return Ok(known);
+        }
+        let known = match segment.sliced.ask(question.fingerprint) {
+            Some(answer) => Known::Answer(answer),
+            None if self.copy_filters(segment)? => Known::Soon,
+            None => Known::Nothing,
+        };
+        question.group = Some((group, known));
+        Ok(known)
     }
 
     /// Copies a block of each filter of the segment's group, if these get no more and it is this view's turn. Whether the group
@@ -142,10 +158,13 @@ impl View {
 }
 
 impl PoolState {
-    /// Where the segments of a segment's group are, if each has its filter and they are enough to be asked together. No more will
-    /// come: the open segment has no filter.
+    /// Where the segments of a segment's group are, if no more will come, each has its filter, and they are enough to be asked
+    /// together.
     fn whole_group(&self, number: SegmentNumber) -> Option<Range<usize>> {
         let group = Group::of(number);
+        if self.open_segment().is_none_or(|open| Group::of(open.number) == group) {
+            return None;
+        }
         let start = self.segments.partition_point(|segment| Group::of(segment.number) < group);
         let end = self.segments.partition_point(|segment| Group::of(segment.number) <= group);
         let members = self.segments.get(start..end)?;
