@@ -555,6 +555,23 @@ fn pruning_sweeps_too_and_says_so_and_leaves_what_was_taken_over() {
 }
 
 #[test]
+fn sweeping_a_claim_leaves_a_value_to_whoever_took_it_over_and_holds_it() {
+    let (store, clock, pool) = ticking_store();
+    let late = claim(&pool, "run 1", &["a", "b"]);
+    clock.advance(2 * MINUTE);
+    let key = |value: &'static &str| Key::new(ORDERS, *value);
+    let day = Duration::from_hours(24);
+    let mut taken = pool.claim(&["a"], key, &Origin::none(), day).unwrap();
+    assert_eq!(taken.held_count(), 1);
+    clock.advance(limits::CLAIM_KEPT_AFTER_LEASE);
+    assert_eq!(pool.prune().unwrap().claims, 1);
+    assert_eq!(pool.claim(&["a", "b"], key, &Origin::none(), day).unwrap().held_count(), 1, "b is free");
+    assert_eq!(store.verify().unwrap().findings, []);
+    assert_eq!(taken.confirm().unwrap().confirmed_count(), 1);
+    drop(late);
+}
+
+#[test]
 fn pruning_sweeps_large_claims_to_the_end() {
     let (_store, clock, pool) = ticking_store();
     let many: Vec<String> = (0..10_000).map(|number| format!("v{number}")).collect();
