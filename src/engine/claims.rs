@@ -438,6 +438,9 @@ mod tests {
                 prop_assert!(block.len() <= BLOCK_MAX_BYTES);
                 decode_block(block, &key, &mut read).unwrap();
             }
+            for pair in blocks.windows(2) {
+                prop_assert!(pair[0].len() + pair[1].len() > BLOCK_MAX_BYTES, "one would do");
+            }
             prop_assert_eq!(read.len(), items.len());
             for (index, (entity_type, value)) in items.iter().enumerate() {
                 prop_assert_eq!(read.value(index), value);

@@ -307,6 +307,19 @@ fn damaged_membership_filters_are_found_and_mended() {
     });
 }
 
+/// No index, but a claim about records: there is nothing to make it from again.
+#[test]
+fn deletions_of_records_that_there_are_not_are_found() {
+    let case = Case::new(SIZES);
+    case.place.damage(|txn| {
+        // A list of one slot.
+        txn.open_table(DELETED).unwrap().insert((1, 0, 99), [1, 0, 0].as_slice()).unwrap();
+    });
+    let report = case.verify();
+    let tables: Vec<&str> = report.findings.iter().map(|finding| finding.table.as_str()).collect();
+    assert_eq!(tables, ["deleted"]);
+}
+
 #[test]
 fn pool_names_that_lead_astray_are_found_and_mended() {
     assert_found_and_mended("pool names", |txn| {
