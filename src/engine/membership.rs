@@ -139,9 +139,9 @@ impl FilterCell {
         self.filter.get().is_some()
     }
 
-    /// Whether the filter is loaded, or asked for often enough to be.
+    /// Counts a question to a filter that is not loaded. Whether there were enough of them to load it.
     pub(crate) fn is_worth_loading(&self) -> bool {
-        self.filter.get().is_some() || self.asked.fetch_add(1, Ordering::Relaxed) >= LOAD_AFTER_QUESTIONS
+        self.asked.fetch_add(1, Ordering::Relaxed) >= LOAD_AFTER_QUESTIONS
     }
 
     /// How many bytes of memory it takes, once it is loaded.

@@ -3,7 +3,6 @@
 //! Owns: the order in which a segment's membership filter and its hot index are asked, and their filling by those who ask.
 //! Always holds: memory says "absent" only of fingerprints that the segment's table does not have.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use redb::ReadableTableMetadata;
@@ -100,12 +99,11 @@ impl View {
     /// Copies a block of each filter of the segment's group, if these get no more and it is this view's turn. Whether the group
     /// will soon answer.
     fn copy_filters(&self, segment: &SegmentState) -> Result<bool> {
-        let Some(members) = self.state.whole_group(segment.number) else { return Ok(false) };
-        let member = |index| self.state.segments.get(index).map_or(0, |member: &SegmentState| member.number);
-        let read = |block| members.clone().map(|index| self.filter_block(member(index), block)).collect();
+        let Some((first, members)) = self.state.whole_group(segment.number) else { return Ok(false) };
+        let read = |block| members.iter().map(|member| self.filter_block(member.number, block)).collect();
         let is_right = |knows: &dyn Fn(SegmentNumber, Fingerprint) -> bool| {
-            for index in members.clone() {
-                if !self.fingerprint_sample(index)?.iter().all(|sample| knows(member(index), *sample)) {
+            for (index, member) in (first..).zip(members) {
+                if !self.fingerprint_sample(index)?.iter().all(|sample| knows(member.number, *sample)) {
                     return Ok(false);
                 }
             }
@@ -158,9 +156,9 @@ impl View {
 }
 
 impl PoolState {
-    /// Where the segments of a segment's group are, if no more will come, each has its filter, and they are enough to be asked
-    /// together.
-    fn whole_group(&self, number: SegmentNumber) -> Option<Range<usize>> {
+    /// The segments of a segment's group, and where they begin, if no more will come, each has its filter, and they are enough to
+    /// be asked together.
+    fn whole_group(&self, number: SegmentNumber) -> Option<(usize, &[SegmentState])> {
         let group = Group::of(number);
         if self.open_segment().is_none_or(|open| Group::of(open.number) == group) {
             return None;
@@ -170,7 +168,7 @@ impl PoolState {
         let members = self.segments.get(start..end)?;
         let is_whole =
             members.len() >= sliced::MEMBERS_MIN && members.iter().all(|member| member.filter.is_stored());
-        is_whole.then_some(start..end)
+        is_whole.then_some((start, members))
     }
 
     /// The filters that their group made needless give their memory back.

@@ -8,16 +8,14 @@
 //! `DATAPOOL_TRANSITIONS` says how many for each durability and recovery (1,500), `DATAPOOL_ENDURANCE_SEED` with which seed.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, ErrorKind, Recovery, StoreStats};
 
 use crate::disk::{Fault, Operation, Reason, Torn};
 use crate::support::{self, Numbers, Seed, from_environment};
-use crate::workload::{Driver, How, Op};
-
-const RELAXED: Durability = Durability::Relaxed { flush_every: Duration::from_hours(1) };
+use crate::workload::random::{index, one_of};
+use crate::workload::{Driver, How, Op, RELAXED};
 
 /// How many of the last events are told if it fails.
 const RECENT: usize = 60;
@@ -63,14 +61,6 @@ impl Drop for Life {
 }
 
 impl Life {
-    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
-        of[usize::try_from(self.numbers.next(of.len() as u64)).unwrap()]
-    }
-
-    fn below(&mut self, limit: u64) -> usize {
-        usize::try_from(self.numbers.next(limit)).unwrap()
-    }
-
     fn note(&mut self, event: String) {
         self.recent.push_back(event);
         self.recent.drain(..self.recent.len().saturating_sub(RECENT));
@@ -112,7 +102,7 @@ impl Life {
     /// The process dies while it changes the disk; if the power goes too, what was not synced arrives in part.
     fn crash(&mut self, loses_power: bool) {
         self.tally.add(&self.driver.store().stats().unwrap());
-        let after = self.below(60);
+        let after = index(&mut self.numbers, 60);
         self.note(format!("a crash at change {after}; loses power: {loses_power}"));
         self.driver.disk.fail(Fault::power(after));
         if let Some((op, _)) = self.until_it_fails() {
@@ -133,17 +123,14 @@ impl Life {
     fn meet_a_fault(&mut self) {
         self.tally.add(&self.driver.store().stats().unwrap());
         let fault = Fault {
-            operation: self.one_of(&[
-                Operation::Read,
-                Operation::Write,
-                Operation::Sync,
-                Operation::SetLen,
-                Operation::Change,
-            ]),
-            after: self.below(40),
+            operation: one_of(
+                &mut self.numbers,
+                &[Operation::Read, Operation::Write, Operation::Sync, Operation::SetLen, Operation::Change],
+            ),
+            after: index(&mut self.numbers, 40),
             forever: self.numbers.next(2) == 0,
-            torn: self.one_of(&[Torn::Nothing, Torn::Half]),
-            reason: self.one_of(&[Reason::Broken, Reason::Full]),
+            torn: one_of(&mut self.numbers, &[Torn::Nothing, Torn::Half]),
+            reason: one_of(&mut self.numbers, &[Reason::Broken, Reason::Full]),
         };
         self.note(format!("{fault:?}"));
         self.driver.disk.fail(fault);

@@ -9,16 +9,12 @@
 //!
 //! `DATAPOOL_POWER_RUNS` says how many runs (2,000), `DATAPOOL_POWER_SEED` the first one's seed; a failing run prints its own.
 
-use std::time::Duration;
-
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, Recovery, StoreStats};
 
 use crate::disk::{Fault, TestDisk};
 use crate::support::{self, Numbers, Seed, from_environment};
-use crate::workload::{Driver, Op};
-
-const RELAXED: Durability = Durability::Relaxed { flush_every: Duration::from_hours(1) };
+use crate::workload::{Driver, Op, RELAXED};
 
 /// What so many runs came to.
 #[derive(Debug, Default)]

@@ -23,6 +23,9 @@ use crate::disk::TestDisk;
 use crate::planner::{Item, csv_of};
 use crate::support;
 
+/// Flushed when an operation says so: the interval is longer than any test.
+pub(crate) const RELAXED: Durability = Durability::Relaxed { flush_every: Duration::from_hours(1) };
+
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     Create {

@@ -24,11 +24,11 @@ pub(crate) fn all_items() -> Vec<Item> {
     (0..2 * VALUES).map(item).collect()
 }
 
-fn index(numbers: &mut Numbers, below: usize) -> usize {
+pub(crate) fn index(numbers: &mut Numbers, below: usize) -> usize {
     usize::try_from(numbers.next(below as u64)).unwrap()
 }
 
-fn one_of<T: Clone>(numbers: &mut Numbers, of: &[T]) -> T {
+pub(crate) fn one_of<T: Clone>(numbers: &mut Numbers, of: &[T]) -> T {
     of[index(numbers, of.len())].clone()
 }
 
