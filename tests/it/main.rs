@@ -30,8 +30,6 @@ mod disk;
 mod durability;
 mod endurance;
 mod engine_cases;
-#[cfg(feature = "log")]
-mod events;
 mod every_fault;
 mod explain;
 mod export;

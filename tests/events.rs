@@ -1,12 +1,16 @@
 //! Proves what the store tells to a program that listens: commits, imports, folds, seals, prunes, and runs over the store.
 
+#![allow(missing_docs, reason = "tests are named as sentences")]
+#![allow(clippy::unwrap_used, reason = "a test fails so")]
+
 use std::cell::RefCell;
 use std::sync::Mutex;
 
-use datapool_store::{DataPoolStore, ErrorKind, ImportOptions, NewPool, RecordFilter};
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{
+    DataPoolStore, ErrorKind, ImportOptions, Key, Mode, NewPool, Origin, Pool, RecordFilter, StoreOptions,
+};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-
-use crate::support;
 
 /// Keeps what is told on the threads that ask for it.
 struct Listener;
@@ -42,6 +46,19 @@ impl Log for Listener {
     fn flush(&self) {}
 }
 
+/// A pool of a store in memory with tiny segments, so that a few records reach every path.
+fn small_pool() -> (DataPoolStore, Pool) {
+    let store = testing::in_memory(&StoreOptions::new(), Sizes::SMALL).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    (store, pool)
+}
+
+fn track(pool: &Pool, value: &str) {
+    let origin = Origin::new("shop", "run 1", "read orders");
+    let verdicts = pool.dedupe(Mode::Track, &[value], |value| Key::new(37, *value), &origin).unwrap();
+    assert_eq!(verdicts.new_count(), 1);
+}
+
 /// What is told meanwhile on this thread.
 fn heard(work: impl FnOnce()) -> Vec<(Level, String)> {
     // Another test may have installed it.
@@ -60,10 +77,9 @@ fn assert_told(heard: &[(Level, String)], level: Level, parts: &[&str]) {
 #[test]
 fn commits_folds_seals_imports_and_prunes_are_told_with_their_durations() {
     let told = heard(|| {
-        let store = support::small_store();
-        let pool = store.get_or_create_pool("orders").unwrap();
+        let (store, pool) = small_pool();
         for number in 0..100 {
-            support::track(&pool, &[format!("A-{number}")]);
+            track(&pool, &format!("A-{number}"));
         }
         pool.import_csv(&b"value,entity_type_id\nB-1,37\nB-2,37\n"[..], &ImportOptions::new()).unwrap();
         pool.delete_where(&RecordFilter::new().created_after("2000-01-01".parse().unwrap())).unwrap();
@@ -85,8 +101,8 @@ fn commits_folds_seals_imports_and_prunes_are_told_with_their_durations() {
 fn runs_over_the_store_are_told_and_findings_are_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     let told = heard(|| {
-        let store = support::small_store();
-        support::track(&store.get_or_create_pool("orders").unwrap(), &["A-1"]);
+        let (store, pool) = small_pool();
+        track(&pool, "A-1");
         store.backup_to(directory.path().join("copy")).unwrap();
         store.compact().unwrap();
         store.verify().unwrap();
@@ -100,14 +116,13 @@ fn runs_over_the_store_are_told_and_findings_are_a_warning() {
 #[test]
 fn a_listener_that_calls_the_store_hangs_nobody() {
     let told = heard(|| {
-        let store = support::small_store();
-        let pool = store.get_or_create_pool("orders").unwrap();
+        let (store, pool) = small_pool();
         ASKED.with(|asked| *asked.borrow_mut() = Some(store.clone()));
         for number in 0..100 {
-            support::track(&pool, &[format!("A-{number}")]);
+            track(&pool, &format!("A-{number}"));
         }
         ASKED.with(|asked| *asked.borrow_mut() = None);
-        support::track(&pool, &["B-1"]);
+        track(&pool, "B-1");
     });
     assert_told(&told, Level::Debug, &["work pool=1 folds=1"]);
 }
