@@ -372,6 +372,7 @@ fn claims_are_listed_oldest_first_and_counted() {
     assert_eq!(listed.len(), 2);
     assert_eq!((listed[0].id, &listed[0].origin, listed[0].items), (1, &runner("run 1"), 2));
     assert_eq!((listed[1].id, listed[1].until, listed[1].items), (2, second.until(), 1));
+    assert_eq!(pool.stats().unwrap().claims, 2);
     clock.advance(MINUTE / 2);
     let lapsed: Vec<bool> = pool.claims().unwrap().iter().map(|claim| claim.is_lapsed).collect();
     assert_eq!(lapsed, [true, false]);
@@ -383,6 +384,7 @@ fn claims_are_listed_oldest_first_and_counted() {
     assert_eq!(json, expected);
     drop((first, second));
     assert!(pool.claims().unwrap().is_empty());
+    assert_eq!(pool.stats().unwrap().claims, 0);
 }
 
 // ---- Tokens ---------------------------------------------------------------------------------------------------
@@ -569,6 +571,23 @@ fn sweeping_a_claim_leaves_a_value_to_whoever_took_it_over_and_holds_it() {
     assert_eq!(store.verify().unwrap().findings, []);
     assert_eq!(taken.confirm().unwrap().confirmed_count(), 1);
     drop(late);
+}
+
+/// Some 4,096 items with each commit: nobody who writes waits for all of a large one.
+#[test]
+fn a_small_claim_is_swept_by_one_commit_and_a_large_one_by_several() {
+    for (items, commits) in [(1, 1), (300, 1), (5_000, 2), (10_000, 3)] {
+        let (_store, clock, pool) = ticking_store();
+        let many: Vec<String> = (0..items).map(|number| format!("v{number}")).collect();
+        let late = pool.claim(&many, |v| Key::new(ORDERS, v.as_str()), &runner("run 1"), MINUTE).unwrap();
+        clock.advance(MINUTE + limits::CLAIM_KEPT_AFTER_LEASE);
+        let left = |number: i32| {
+            track(&pool, &[format!("late {number}")]);
+            pool.stats().unwrap().claims
+        };
+        assert_eq!((1..10).find(|number| left(*number) == 0), Some(commits), "{items}");
+        drop(late);
+    }
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
-    EntityType, Flow, FlowRun, FlowStep, Key, ManualClock, Mode, Origin, Pool, RecordFilter, RecordInclude,
-    RecordQuery, RecordSort,
+    EntityType, Flow, FlowRun, FlowStep, ImportOptions, Key, ManualClock, Mode, Origin, Pool, RecordFilter,
+    RecordInclude, RecordQuery, RecordSort,
 };
 
-use crate::support::{clock, options, track};
+use crate::support::{self, clock, options, track};
 
 /// The slots of a segment and of a chunk in [`Sizes::SMALL`].
 const SEGMENT: u64 = 64;
@@ -69,6 +69,42 @@ fn three_filters_touch_only_the_chunks_that_can_match() {
     assert_eq!(explanation.records_read, 4, "{explanation}");
     let nothing = pool.explain(&RecordQuery::new().flow_run_id("none").flow_id("common")).unwrap();
     assert_eq!((nothing.chunks.read, nothing.segments.read, nothing.records_read), (0, 0, 0), "{nothing}");
+}
+
+/// The first part of a fingerprint is the value's alone: a record is read to see that it has the value, one for each entity
+/// type. Where the filter names entity types, the whole fingerprint says it.
+#[test]
+fn records_are_compared_once_for_each_entity_type_of_a_value() {
+    let pool = support::small_pool();
+    let rows = (0..12).map(|row| format!("A-1,{}\n", row % 3)).collect::<String>();
+    pool.import_csv(format!("value,entity_type_id\n{rows}").as_bytes(), &ImportOptions::new()).unwrap();
+    let explain = |query: RecordQuery| {
+        let explanation = pool.explain(&query.value("A-1")).unwrap();
+        (explanation.unindexed, explanation.total, explanation.records_compared)
+    };
+    assert_eq!(explain(RecordQuery::new()), (0, 12, 3));
+    assert_eq!(explain(RecordQuery::new().entity_type_id(0).entity_type_id(2)), (0, 8, 0));
+    for entity_type in [7, 8] {
+        let key = |value: &&'static str| Key::new(entity_type, *value);
+        let _ = pool.dedupe(Mode::Track, &["A-1", "A-2"], key, &Origin::none()).unwrap();
+    }
+    assert_eq!(explain(RecordQuery::new()), (4, 14, 5));
+    assert_eq!(explain(RecordQuery::new().entity_type_id(2).entity_type_id(7)), (4, 5, 0));
+}
+
+/// Those of a tail that is being folded, too.
+#[test]
+fn records_that_no_index_has_yet_are_counted() {
+    let pool = support::small_pool();
+    let query = RecordQuery::new().flow_id("shop");
+    let mut seen = BTreeSet::new();
+    for number in 0..60 {
+        support::track(&pool, &[format!("A-{number}"), format!("B-{number}")]);
+        let unindexed = pool.explain(&query).unwrap().unindexed;
+        assert_eq!(unindexed, pool.stats().unwrap().unfolded, "{number}");
+        seen.insert(unindexed);
+    }
+    assert!(seen.last() > Some(&16), "two tails at once: {seen:?}");
 }
 
 #[test]
