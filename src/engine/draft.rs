@@ -13,6 +13,7 @@ use self::claims::ClaimChanges;
 
 use super::batch::Batch;
 use super::fingerprint::BuildFingerprintHasher;
+use super::membership::union::UnionFilter;
 use super::plan::Plan;
 use super::schema::{ChunkNumber, Fingerprint, SegmentNumber};
 use super::state::{PoolState, SegmentState};
@@ -289,6 +290,7 @@ impl PoolState {
         let next_number = numbers.clone().max().map_or(0, |number| number + 1);
         Arc::make_mut(&mut self.doomed).extend(numbers);
         self.segments = Arc::new(vec![SegmentState::open(next_number, None, self.next_id, self.last_time)]);
+        self.union = UnionFilter::default();
         self.reset_tails();
     }
 

@@ -148,7 +148,7 @@ impl HotIndex {
             return Ok(());
         }
         copy.was_asked.store(true, Ordering::Relaxed);
-        let wanted = (geometry.segment_slots / 128).clamp(4, SLICE_ROWS) as usize;
+        let wanted = slice_rows(geometry);
         let rows = read(*next, wanted)?;
         if !self.add(&copy, &rows) {
             return Ok(());
@@ -205,6 +205,11 @@ impl HotIndex {
     pub(crate) fn memory(&self) -> usize {
         self.0.copy.load().as_ref().map_or(0, |copy| copy.room.bytes)
     }
+}
+
+/// How many rows of a table a reader copies at once.
+pub(crate) fn slice_rows(geometry: Geometry) -> usize {
+    (geometry.segment_slots / 128).clamp(4, SLICE_ROWS) as usize
 }
 
 /// How large a segment's table is.

@@ -12,6 +12,7 @@ use super::failure::StorageResult;
 use super::hot::HotIndex;
 use super::liveness::Deleted;
 use super::membership::FilterCell;
+use super::membership::union::UnionFilter;
 use super::postings;
 use super::record;
 use super::schema::{self, Geometry, SegmentTables, Slot};
@@ -74,6 +75,7 @@ pub(super) fn load(
         next_id,
         last_time: Timestamp::from_micros(head.last_time),
         segments: Arc::new(segments),
+        union: UnionFilter::default(),
         doomed: Arc::new(head.doomed),
         frozen: None,
         active: TailView::empty(head.folded_to),

@@ -22,7 +22,7 @@ impl View {
             return Ok(Some(id));
         }
         let mut question = Question::of(fingerprint);
-        for index in (0..self.state.segments.len()).rev() {
+        for index in self.worth_asking(fingerprint).rev() {
             if self.state.end_of(index) <= state.watermark {
                 // So are those before it.
                 break;
@@ -45,7 +45,7 @@ impl View {
     /// The live record of the fingerprint that was first.
     pub(crate) fn find_first(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
         let mut question = Question::of(fingerprint);
-        for index in 0..self.state.segments.len() {
+        for index in self.worth_asking(fingerprint) {
             if self.state.end_of(index) <= state.watermark || !self.may_contain(index, &mut question)? {
                 continue;
             }
@@ -61,7 +61,7 @@ impl View {
     pub(crate) fn find_all(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Vec<RecordId>> {
         let mut ids = self.find_all_in_tails(state, fingerprint);
         let mut question = Question::of(fingerprint);
-        for index in 0..self.state.segments.len() {
+        for index in self.worth_asking(fingerprint) {
             if self.may_contain(index, &mut question)? {
                 let slots = self.live_slots_of(index, fingerprint..=fingerprint)?;
                 let segment = self.state.segments.get(index);

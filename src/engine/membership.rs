@@ -9,7 +9,9 @@
 //! 510 words, little-endian. Always holds: a filter that does not know a fingerprint of its own segment is not
 //! used (see [`Filter::knows_all`]): its crate then probes other bits than the one that wrote it.
 
+mod blocked;
 pub(crate) mod sliced;
+pub(crate) mod union;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};

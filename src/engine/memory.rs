@@ -8,8 +8,9 @@ use std::sync::Arc;
 use redb::ReadableTableMetadata;
 
 use super::failure::StorageResult;
-use super::hot::{InMemory, Size};
+use super::hot::{self, InMemory, Size};
 use super::membership::sliced::{self, Answer, Block, Group};
+use super::membership::union::{self, Members, Slice};
 use super::membership::{Filter, FilterCell, words_for};
 use super::schema::{self, Fingerprint, HAS_REPEATS, SegmentNumber};
 use super::state::{PoolState, SegmentState};
@@ -43,6 +44,44 @@ impl Question {
 }
 
 impl View {
+    /// The segments, by index, that the filter of their union does not rule out; those beyond it are among them.
+    pub(super) fn worth_asking(
+        &self,
+        fingerprint: Fingerprint,
+    ) -> impl DoubleEndedIterator<Item = usize> + use<> {
+        let segments = &self.state.segments;
+        let open = self.state.open_number();
+        let (absent, is_outgrown) = if segments.len() > union::SEGMENTS_MIN as usize {
+            self.state.union.ask(fingerprint, open)
+        } else {
+            (0..0, false)
+        };
+        if is_outgrown {
+            self.grow_union();
+        }
+        let place = |number| segments.partition_point(|segment| segment.number < number);
+        let ruled_out = if absent.is_empty() { 0..0 } else { place(absent.start)..place(absent.end) };
+        (0..ruled_out.start).chain(ruled_out.end..segments.len())
+    }
+
+    /// Copies a slice of a segment's fingerprints into the filter of the union, if it was asked often enough and it is this
+    /// view's turn.
+    fn grow_union(&self) {
+        let wanted = hot::slice_rows(self.state.geometry);
+        let read = |number, start: Fingerprint| {
+            let segments = &self.state.segments;
+            let index = match segments.binary_search_by_key(&number, |segment| segment.number) {
+                Ok(index) if segments.get(index).is_some_and(|segment| segment.filter.is_stored()) => index,
+                Err(_) if number < self.state.open_number() => return Ok(Slice::Gone),
+                _ => return Ok(Slice::Later),
+            };
+            let Some(table) = self.fingerprints(index)? else { return Ok(Slice::Fingerprints(Vec::new())) };
+            let rows = table.range::<Fingerprint>(start..).storage()?.take(wanted);
+            rows.map(|row| Ok(row.storage()?.0.value())).collect::<Result<_>>().map(Slice::Fingerprints)
+        };
+        self.state.union.grow(wanted, || self.state.largest_union(), read);
+    }
+
     /// Whether a segment may hold a fingerprint; if not, nothing needs to be read.
     pub(super) fn may_contain(&self, index: usize, question: &mut Question) -> Result<bool> {
         Ok(!matches!(self.ask_memory(index, question)?, InMemory::Absent))
@@ -156,6 +195,20 @@ impl View {
 }
 
 impl PoolState {
+    /// The most segments that have all that they will have, and whose numbers follow each other.
+    fn largest_union(&self) -> Members {
+        let runs = self
+            .segments
+            .chunk_by(|a, b| a.number + 1 == b.number && a.filter.is_stored() && b.filter.is_stored());
+        let longest = runs.max_by_key(|run| run.len()).unwrap_or_default();
+        let start = longest.first().map_or(0, |first| first.number);
+        let end = longest.last().map_or(0, |last| last.number + 1);
+        Members {
+            segments: start..end,
+            records: longest.iter().map(|segment| u64::from(segment.sealed_len)).sum(),
+        }
+    }
+
     /// The segments of a segment's group, and where they begin, if no more will come, each has its filter, and they are enough to
     /// be asked together.
     fn whole_group(&self, number: SegmentNumber) -> Option<(usize, &[SegmentState])> {

@@ -15,6 +15,7 @@ use super::failure::{StorageResult, contained};
 use super::fold::{Entries, Fold, Share};
 use super::hot::HotIndex;
 use super::membership::sliced::{Group, SlicedFilters};
+use super::membership::union::UnionFilter;
 use super::membership::{Filter, FilterCell};
 use super::prune::{drop_shared_rows, remove_rows};
 use super::schema::{self, SegmentNumber, SegmentTables};
@@ -204,8 +205,9 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
     } else {
         FilterCell::default()
     };
+    // What the union and its group have copied is not what is there now.
+    state.union = UnionFilter::default();
     let segments = std::sync::Arc::make_mut(&mut state.segments);
-    // What its group has copied is not what is there now.
     let sliced = SlicedFilters::default();
     for relative in segments.iter_mut().filter(|segment| Group::of(segment.number) == Group::of(number)) {
         relative.sliced = sliced.clone();

@@ -13,6 +13,7 @@ use super::hot::{HotBudget, HotIndex};
 use super::liveness::Deleted;
 use super::membership::FilterCell;
 use super::membership::sliced::{Group, SlicedFilters};
+use super::membership::union::UnionFilter;
 use super::schema::{Geometry, SegmentNumber, Slot};
 use super::tail::TailView;
 use crate::ids::{PoolId, RecordId};
@@ -93,6 +94,8 @@ pub(crate) struct PoolState {
     pub(crate) last_time: Timestamp,
     /// Oldest first; the last one is open. Never empty.
     pub(crate) segments: Arc<Vec<SegmentState>>,
+    /// The filter of many of them together.
+    pub(crate) union: UnionFilter,
     /// Dropped segments whose rows in shared tables are still to be removed.
     pub(crate) doomed: Arc<Vec<SegmentNumber>>,
     /// The tail that is being folded, in slices.

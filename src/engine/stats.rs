@@ -76,7 +76,7 @@ impl PoolState {
             let filters = segment.filter.memory() + segment.sliced.memory_of(segment.number);
             segment.deleted.memory() + filters + segment.hot.memory()
         };
-        tails + self.segments.iter().map(of_segment).sum::<usize>()
+        tails + self.union.memory() + self.segments.iter().map(of_segment).sum::<usize>()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Membership filters that are asked in groups answer as each would by itself, to every view.
+//! Membership filters that are asked in groups, or all as one, answer as each would by itself, to every view.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,8 @@ use redb::{ReadableTable, TableDefinition};
 
 use crate::support::{self, Numbers, ORDERS, Place};
 
-/// Each is asked so often that its filters are loaded and laid side by side: 32 questions and some blocks.
+/// Each is asked so often that its filters are loaded and laid side by side, and the one of all is copied: 32 questions and
+/// some blocks, and sixteen questions for each four records.
 const ROUNDS: u32 = 50;
 
 fn values(numbers: std::ops::Range<u64>) -> Vec<String> {
@@ -46,17 +47,41 @@ fn a_snapshot_finds_what_was_in_segments_that_its_groups_were_copied_without() {
     }
 }
 
+/// The same, where so many segments are there that there is a filter of all; some of them, in the middle, are dropped.
+#[test]
+fn a_snapshot_finds_what_was_in_segments_that_the_filter_of_all_was_copied_without() {
+    for gone in [0..300, 300..600, 1_700..1_900] {
+        let store = support::small_store();
+        let pool = store.create_pool(NewPool::new("orders")).unwrap();
+        support::track(&pool, &values(0..2_000));
+        pool.prune().unwrap();
+        let (snapshot, before) = (pool.snapshot().unwrap(), pool.stats().unwrap().segments);
+        pool.delete_keys(&keys(&values(gone.clone()))).unwrap();
+        pool.prune().unwrap();
+        assert!(pool.stats().unwrap().segments < before);
+        let left = || (0..2_000).filter(|number| !gone.contains(number)).collect();
+        for _ in 0..ROUNDS {
+            assert!(found(&pool, 2_100) == left());
+        }
+        for _ in 0..ROUNDS {
+            assert!(
+                numbers(&snapshot.contains_many(&keys(&values(0..2_100))).unwrap()) == (0..2_000).collect()
+            );
+        }
+    }
+}
+
 /// Values in some forty segments, of which the oldest are dropped and others deleted; snapshots of any moment.
 #[test]
 fn every_snapshot_is_answered_as_of_its_own_moment() {
     for seed in 0..4 {
         let mut random = Numbers::seeded(seed);
         let store = testing::in_memory(&support::options(), Sizes::SMALL).unwrap();
-        let capacity = 1_000;
+        let capacity = 1_600;
         let pool = store.create_pool(NewPool::new("orders").capacity(capacity)).unwrap();
         let (mut order, mut next): (Vec<u64>, u64) = (Vec::new(), 0);
         let mut snapshots: Vec<(PoolSnapshot, BTreeSet<u64>)> = Vec::new();
-        for round in 0..90 {
+        for round in 0..100 {
             let count = 1 + random.next(60);
             support::track(&pool, &values(next..next + count));
             order.extend(next..next + count);
@@ -151,4 +176,21 @@ fn a_filter_that_was_mended_is_copied_anew() {
         }
     }
     assert!(mistaken > 0, "no group had copied the damage");
+}
+
+const FINGERPRINTS: TableDefinition<'_, u128, u32> = TableDefinition::new("fingerprints/1/2");
+
+/// What the filter of all segments has copied of a segment must not outlive its rebuilding.
+#[test]
+fn a_segment_that_was_mended_is_asked_anew() {
+    let place = Place::with_orders(2_000);
+    place.open().pool(1).unwrap().prune().unwrap();
+    place.damage(|txn| txn.open_table(FINGERPRINTS).unwrap().retain(|_, _| false).unwrap());
+    let store = place.open();
+    let pool = store.pool(1).unwrap();
+    let orders = support::numbered("A", 2_000);
+    let there = || pool.contains_many(&keys(&orders)).unwrap().iter().filter(|there| **there).count();
+    (0..ROUNDS).for_each(|_| assert_eq!(there(), 2_000 - 64));
+    store.rebuild_indexes().unwrap();
+    (0..ROUNDS).for_each(|_| assert_eq!(there(), 2_000));
 }
