@@ -82,6 +82,20 @@ fn deleting_the_first_of_several_repeats_makes_the_next_one_first_within_a_segme
     delete_first_by_first(&pool, "twice", vec![1, 3, 4]);
 }
 
+/// What is folded onto an entry that is dead takes over the repeats that it had.
+#[test]
+fn what_is_imported_after_the_first_was_deleted_joins_the_repeats_that_are_left() {
+    for before in [0, 1, 5] {
+        let pool = small_pool();
+        import(&pool, &values(0..before));
+        import(&pool, &["twice", "twice", "twice"]);
+        let first = u64::from(before) + 1;
+        assert_eq!(pool.delete_records(&[first]).unwrap(), 1);
+        import(&pool, &["other", "twice"]);
+        delete_first_by_first(&pool, "twice", vec![first + 1, first + 2, first + 4]);
+    }
+}
+
 #[test]
 fn deleting_the_first_of_several_repeats_makes_the_next_one_first_across_segments() {
     let pool = small_pool();
@@ -122,6 +136,31 @@ fn a_value_deleted_from_the_tail_is_new_again_and_stays_found_through_the_fold()
         assert!(!has(&pool, "again"));
     }
     assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 100);
+}
+
+/// The tails hold what one fold takes, and half of that again, however the records come: one or several with a call, each
+/// of a run of its own, or some of them deleted and tracked again and again, whose entries are written as one.
+#[test]
+fn folds_keep_pace_with_what_comes_in() {
+    let fold_entries = Sizes::SMALL.fold_entries as u64;
+    for (fresh, again) in [(1, 0), (2, 0), (4, 0), (8, 0), (1, 3), (1, 7)] {
+        let pool = small_pool();
+        let repeated = values(1_000_000..1_000_000 + again);
+        let mut most = 0;
+        for call in 0..100 {
+            let numbers = call * fresh..(call + 1) * fresh;
+            let items: Vec<String> = values(numbers).into_iter().chain(repeated.clone()).collect();
+            let origin = Origin::new("shop", format!("run {call}"), "read orders");
+            let key = |value: &String| Key::new(ORDERS, value.clone());
+            let verdicts = pool.dedupe(Mode::Track, &items, key, &origin).unwrap();
+            assert_eq!(verdicts.new_count(), items.len());
+            most = most.max(pool.stats().unwrap().unfolded);
+            let keys: Vec<Key<'_>> = repeated.iter().map(|value| Key::new(ORDERS, value.as_str())).collect();
+            assert_eq!(pool.delete_keys(&keys).unwrap(), u64::from(again));
+        }
+        let most_allowed = fold_entries * 3 / 2 + u64::from(fresh + again);
+        assert!((fold_entries..=most_allowed).contains(&most), "{fresh} {again}: {most}");
+    }
 }
 
 #[test]
