@@ -36,7 +36,9 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     ));
     report
         .note("One run per record: in the store a call has one run, so these are 1,000 calls and one flush.");
-    report.note(format!("The store's 99.9 % and slowest of calls are of {MORE_CALLS}, each with a flush of its own."));
+    report.note(format!(
+        "The store's 99.9 % and slowest of calls are of {MORE_CALLS}, each with a flush of its own."
+    ));
     Ok(report)
 }
 
@@ -57,19 +59,19 @@ fn rows(setting: Setting<'_>, set: DataSet, report: &mut Report) -> Result<()> {
     let mut slowest = cells(&|all| Spread::exactly(Spread::of(all.iter().copied()).most));
     let own = writers.first_mut().ok_or("the store comes first")?;
     if set.kind == Kind::RunPerRecord {
-        let calls = (0..MORE_CALLS).map(|_| own.write(1)).collect::<Result<Vec<f64>>>()?;
-        let [nearly_all, all] = tail_of(calls);
+        let taken = (0..MORE_CALLS).map(|_| own.write(1)).collect::<Result<Vec<f64>>>()?;
+        let [nearly_all, every] = tail_of(taken);
         report.row(format!("{name}, 99.9 % of calls"), Unit::Time, [(OWN, nearly_all)]);
-        report.row(format!("{name}, slowest call"), Unit::Time, [(OWN, all)]);
+        report.row(format!("{name}, slowest call"), Unit::Time, [(OWN, every)]);
     } else {
         let mut taken = batches.first().map(|(_, seconds)| seconds.clone()).unwrap_or_default();
         for _ in 0..MORE_BATCHES {
             taken.push(own.write(RUN_RECORDS)?);
         }
-        let [nearly_all, all] = tail_of(taken);
+        let [nearly_all, every] = tail_of(taken);
         report.row(format!("{name}, 99.9 % of batches"), Unit::Time, [(OWN, nearly_all)]);
         if let Some((_, own)) = slowest.first_mut() {
-            *own = all;
+            *own = every;
         }
     }
     report.row(format!("{name}, slowest batch"), Unit::Time, slowest);
