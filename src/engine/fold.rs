@@ -251,3 +251,28 @@ pub(crate) fn fold_now(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fingerprints with so many slots each.
+    fn fold(slots: &[u128]) -> Fold {
+        let mut entries = Entries::default();
+        let fingerprints =
+            (0..).zip(slots).flat_map(|(fingerprint, count)| (0..*count).map(move |_| fingerprint));
+        for (slot, fingerprint) in (0..).zip(fingerprints) {
+            entries.push(slot, TailEntry { fingerprint, entity_type: 1.into(), origin: None });
+        }
+        Fold::new(1, Geometry::DEFAULT, 0, 1, entries)
+    }
+
+    #[test]
+    fn a_slice_has_as_many_rows_as_are_asked_for_and_those_of_its_last_fingerprint() {
+        let fold = fold(&[1, 1, 3, 1, 2]);
+        let ends: Vec<usize> = (0..=9).map(|rows| fold.end_of_slice(0, rows)).collect();
+        assert_eq!(ends, [0, 1, 2, 5, 5, 5, 6, 8, 8, 8]);
+        let ends: Vec<usize> = (0..=4).map(|rows| fold.end_of_slice(5, rows)).collect();
+        assert_eq!(ends, [5, 6, 8, 8, 8]);
+    }
+}

@@ -101,4 +101,16 @@ mod tests {
             prop_assert_eq!(deleted.count_in(GEOMETRY, start..end), expected);
         }
     }
+    #[test]
+    fn memory_is_that_of_the_bits_and_of_a_map_of_chunks() {
+        let mut deleted = Deleted::default();
+        assert_eq!(deleted.memory(), 0);
+        for slot in (0..64).step_by(8) {
+            deleted.insert(GEOMETRY, slot);
+        }
+        let in_eight_chunks = deleted.memory();
+        assert!((8 * 64..8 * 128).contains(&in_eight_chunks), "{in_eight_chunks}");
+        (0..8).for_each(|slot| assert_eq!(deleted.insert(GEOMETRY, slot), slot > 0));
+        assert!((1..32).contains(&(deleted.memory() - in_eight_chunks)));
+    }
 }

@@ -459,6 +459,18 @@ fn a_claim_goes_when_two_guards_have_settled_all_of_it_between_them() {
 }
 
 #[test]
+fn what_two_guards_of_a_claim_settle_twice_stays_settled() {
+    let (store, _clock, pool) = ticking_store();
+    let token = claim(&pool, "run 1", &["a", "b", "c"]).into_token().unwrap();
+    let (mut one, mut other) = (store.resume_claim(&token).unwrap(), store.resume_claim(&token).unwrap());
+    one.confirm_items(&[0]).unwrap().all_confirmed().unwrap();
+    assert_eq!(outcomes(&other.confirm_items(&[0]).unwrap()), [(0, "already tracked")]);
+    one.confirm_items(&[1]).unwrap().all_confirmed().unwrap();
+    other.confirm_items(&[2]).unwrap().all_confirmed().unwrap();
+    assert!(pool.claims().unwrap().is_empty());
+}
+
+#[test]
 fn a_dropped_claim_that_was_taken_up_releases_and_a_second_token_finds_nothing() {
     let (store, _clock, pool) = ticking_store();
     let token = claim(&pool, "run 1", &["a"]).into_token().unwrap();
@@ -577,12 +589,14 @@ fn sweeping_a_claim_leaves_a_value_to_whoever_took_it_over_and_holds_it() {
 #[test]
 fn a_small_claim_is_swept_by_one_commit_and_a_large_one_by_several() {
     for (items, commits) in [(1, 1), (300, 1), (5_000, 2), (10_000, 3)] {
-        let (_store, clock, pool) = ticking_store();
+        let (store, clock, pool) = ticking_store();
         let many: Vec<String> = (0..items).map(|number| format!("v{number}")).collect();
         let late = pool.claim(&many, |v| Key::new(ORDERS, v.as_str()), &runner("run 1"), MINUTE).unwrap();
         clock.advance(MINUTE + limits::CLAIM_KEPT_AFTER_LEASE);
         let left = |number: i32| {
             track(&pool, &[format!("late {number}")]);
+            // Not of a claim that is swept in part, either.
+            assert_eq!(store.verify().unwrap().findings, []);
             pool.stats().unwrap().claims
         };
         assert_eq!((1..10).find(|number| left(*number) == 0), Some(commits), "{items}");

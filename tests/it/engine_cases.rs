@@ -13,7 +13,7 @@ use datapool_store::{
     RecordFilter, RecordQuery, RecordSort, Timestamp,
 };
 
-use crate::support::{self, ORDERS, has, small_pool, track};
+use crate::support::{self, ORDERS, Place, has, small_pool, track};
 
 /// Values that no other range of numbers has.
 fn values(numbers: Range<u32>) -> Vec<String> {
@@ -160,6 +160,29 @@ fn folds_keep_pace_with_what_comes_in() {
         }
         let most_allowed = fold_entries * 3 / 2 + u64::from(fresh + again);
         assert!((fold_entries..=most_allowed).contains(&most), "{fresh} {again}: {most}");
+    }
+}
+
+/// What it wrote already is written again then, onto itself. Each record has a run of its own: so its slices have lists.
+#[test]
+fn a_fold_that_is_cut_off_by_closing_the_store_is_done_anew() {
+    let track = |pool: &Pool, numbers: Range<u32>| {
+        for number in numbers {
+            let origin = Origin::new("shop", format!("run {number}"), "read orders");
+            let key = |number: &u32| Key::new(ORDERS, number.to_string());
+            assert_eq!(pool.dedupe(Mode::Track, &[number], key, &origin).unwrap().new_count(), 1);
+        }
+    };
+    let fold = u32::try_from(Sizes::SMALL.fold_entries).unwrap();
+    for cut_at in fold - 2..2 * fold {
+        let place = Place::new();
+        track(&place.open().get_or_create_pool("orders").unwrap(), 0..cut_at);
+        let store = place.open();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        track(&pool, cut_at..3 * fold);
+        let all: Vec<u64> = (1..=u64::from(3 * fold)).collect();
+        assert_eq!(ids(&pool, &RecordFilter::new().flow_id("shop")), all, "{cut_at}");
+        assert_eq!(store.verify().unwrap().findings, [], "{cut_at}");
     }
 }
 
