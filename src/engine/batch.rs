@@ -94,8 +94,7 @@ impl Batch {
         &self,
         ask: impl FnMut(Fingerprint) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let order = self.items.iter().map(|item| item.fingerprint).zip(0..).collect();
-        Self::ask_in_order(order, ask)
+        self.ask_together(|fingerprints| fingerprints.iter().copied().map(ask).collect())
     }
 
     /// As [`ask_each`](Self::ask_each), for some of the items.
@@ -105,22 +104,33 @@ impl Batch {
         ask: impl FnMut(Fingerprint) -> Result<T>,
     ) -> Result<Vec<T>> {
         let fingerprint = |index: &usize| self.items.get(*index).map_or(0, |item| item.fingerprint);
-        Self::ask_in_order(indexes.iter().map(fingerprint).zip(0..).collect(), ask)
+        let order = indexes.iter().map(fingerprint).zip(0..).collect();
+        Self::ask_in_order(order, |fingerprints| fingerprints.iter().copied().map(ask).collect())
+    }
+
+    /// As [`ask_each`](Self::ask_each), with one question for all fingerprints: `ask` answers them in order.
+    pub(crate) fn ask_together<T: Clone + Default>(
+        &self,
+        ask: impl FnOnce(&[Fingerprint]) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        let order = self.items.iter().map(|item| item.fingerprint).zip(0..).collect();
+        Self::ask_in_order(order, ask)
     }
 
     fn ask_in_order<T: Clone + Default>(
         mut order: Vec<(Fingerprint, usize)>,
-        mut ask: impl FnMut(Fingerprint) -> Result<T>,
+        ask: impl FnOnce(&[Fingerprint]) -> Result<Vec<T>>,
     ) -> Result<Vec<T>> {
         order.sort_unstable();
+        let mut distinct: Vec<_> = order.iter().map(|(fingerprint, _)| *fingerprint).collect();
+        distinct.dedup();
+        let found = ask(&distinct)?;
+        let mut found = distinct.iter().zip(&found).peekable();
         let mut answers = vec![T::default(); order.len()];
-        for group in order.chunk_by(|a, b| a.0 == b.0) {
-            let Some((fingerprint, _)) = group.first() else { continue };
-            let answer = ask(*fingerprint)?;
-            for (_, index) in group {
-                if let Some(slot) = answers.get_mut(*index) {
-                    slot.clone_from(&answer);
-                }
+        for (fingerprint, index) in &order {
+            while found.next_if(|(asked, _)| *asked != fingerprint).is_some() {}
+            if let (Some((_, answer)), Some(slot)) = (found.peek(), answers.get_mut(*index)) {
+                slot.clone_from(answer);
             }
         }
         Ok(answers)

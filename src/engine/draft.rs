@@ -83,11 +83,19 @@ impl PoolDraft {
 
     /// Decides a batch. With `firsts`, duplicates say which record was first.
     pub(crate) fn dedupe(&mut self, mode: Mode, batch: &Arc<Batch>, firsts: Firsts) -> Result<Verdicts> {
-        let present = batch.ask_each(|fingerprint| match (firsts, self.find_new(fingerprint)) {
-            (_, Some(id)) => Ok(Some(id)),
-            (Firsts::Ignored, None) => self.base.find_any(&self.state, fingerprint),
-            (Firsts::Wanted, None) => self.base.find_first(&self.state, fingerprint),
-        })?;
+        let present = match firsts {
+            Firsts::Ignored => batch.ask_together(|fingerprints| {
+                let mut found = self.base.find_any_of(&self.state, fingerprints)?;
+                for (found, fingerprint) in found.iter_mut().zip(fingerprints) {
+                    *found = self.find_new(*fingerprint).or(*found);
+                }
+                Ok(found)
+            })?,
+            Firsts::Wanted => batch.ask_each(|fingerprint| match self.find_new(fingerprint) {
+                Some(id) => Ok(Some(id)),
+                None => self.base.find_first(&self.state, fingerprint),
+            })?,
+        };
         let owners = self.owners_of(batch, &present)?;
         let known = match firsts {
             Firsts::Ignored => HashMap::new(),

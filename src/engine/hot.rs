@@ -96,6 +96,13 @@ impl HotIndex {
         copy.table.get(fingerprint).map_or(InMemory::Absent, InMemory::At)
     }
 
+    /// Reads the memory that [`ask`](Self::ask) will read for these fingerprints, so that they wait for it together.
+    pub(crate) fn touch(&self, fingerprints: impl Iterator<Item = Fingerprint> + Clone) {
+        if let Some(copy) = self.0.copy.load().as_ref() {
+            copy.table.touch(fingerprints);
+        }
+    }
+
     /// A fold is about to commit these rows; the segment has the version once it is. What is not committed then does no
     /// harm: the records are there, whatever their index.
     pub(crate) fn fold(&self, version: u64, rows: &[(Fingerprint, Slot)]) {

@@ -4,7 +4,7 @@
 //! entry that is found counts only if the liveness rule of the state that is passed in says so; the writer passes
 //! its draft's state, readers the view's own.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::failure::StorageResult;
 use super::hot::InMemory;
@@ -14,6 +14,17 @@ use super::state::PoolState;
 use super::view::View;
 use crate::error::Result;
 use crate::ids::RecordId;
+
+/// So many fingerprints are asked together: what is noted of them stays in the processor's caches.
+const ASKED_TOGETHER: usize = 1_024;
+
+/// One of many fingerprints that are asked together.
+struct Sought<'f> {
+    question: Question,
+    /// The segments that do not have it.
+    ruled_out: Range<usize>,
+    found: &'f mut Option<RecordId>,
+}
 
 impl View {
     /// A live record of the fingerprint; which one, if an import made several, is not said.
@@ -27,19 +38,86 @@ impl View {
                 // So are those before it.
                 break;
             }
-            let found = match self.ask_memory(index, &mut question)? {
-                InMemory::Absent => continue,
-                InMemory::At(slot) => self.state.segments.get(index).map(|segment| segment.id(slot)),
-                InMemory::Unknown => None,
-            };
-            if let Some(id) = found.filter(|id| state.is_live(*id)) {
-                return Ok(Some(id));
-            }
-            if let Some(id) = self.find_in_table(state, index, fingerprint)? {
+            if self.passes_filters(index, &mut question)?
+                && let Some(id) = self.find_behind_filters(state, index, &question)?
+            {
                 return Ok(Some(id));
             }
         }
         Ok(None)
+    }
+
+    /// As [`find_any`](Self::find_any), for each of many fingerprints, best in ascending order. All are asked of one segment
+    /// before the next: what memory does not have in the processor's caches is waited for together.
+    pub(crate) fn find_any_of(
+        &self,
+        state: &PoolState,
+        fingerprints: &[Fingerprint],
+    ) -> Result<Vec<Option<RecordId>>> {
+        let mut found = Vec::with_capacity(fingerprints.len());
+        for block in fingerprints.chunks(ASKED_TOGETHER) {
+            found.append(&mut self.find_any_of_block(state, block)?);
+        }
+        Ok(found)
+    }
+
+    fn find_any_of_block(&self, state: &PoolState, block: &[Fingerprint]) -> Result<Vec<Option<RecordId>>> {
+        let mut found: Vec<_> = block.iter().map(|asked| self.find_in_tails(state, *asked)).collect();
+        let mut open: Vec<Sought<'_>> = Vec::with_capacity(block.len());
+        for (fingerprint, found) in block.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+            let ruled_out = self.ruled_out(*fingerprint);
+            open.push(Sought { question: Question::of(*fingerprint), ruled_out, found });
+        }
+        let ruled_out = open.iter().map(|sought| &sought.ruled_out).find(|range| !range.is_empty());
+        let inside = ruled_out.cloned().unwrap_or_default();
+        let outside = (inside.end..self.state.segments.len()).rev().chain((0..inside.start).rev());
+        self.ask_segments(state, outside, &mut open)?;
+        open.retain(|sought| sought.ruled_out != inside);
+        self.ask_segments(state, inside.rev(), &mut open)?;
+        Ok(found)
+    }
+
+    /// Asks segments for what was not found yet.
+    fn ask_segments(
+        &self,
+        state: &PoolState,
+        indexes: impl Iterator<Item = usize>,
+        open: &mut Vec<Sought<'_>>,
+    ) -> Result<()> {
+        for index in indexes.filter(|index| self.state.end_of(*index) > state.watermark) {
+            let mut behind_filters = Vec::new();
+            for sought in &mut *open {
+                if self.passes_filters(index, &mut sought.question)? {
+                    behind_filters.push(sought);
+                }
+            }
+            if let Some(segment) = self.state.segments.get(index) {
+                segment.hot.touch(behind_filters.iter().map(|sought| sought.question.fingerprint()));
+            }
+            for sought in behind_filters {
+                *sought.found = self.find_behind_filters(state, index, &sought.question)?;
+            }
+            open.retain(|sought| sought.found.is_none());
+        }
+        Ok(())
+    }
+
+    /// A live record of the fingerprint in a segment whose filters it passes.
+    fn find_behind_filters(
+        &self,
+        state: &PoolState,
+        index: usize,
+        question: &Question,
+    ) -> Result<Option<RecordId>> {
+        let found = match self.ask_hot_index(index, question)? {
+            InMemory::Absent => return Ok(None),
+            InMemory::At(slot) => self.state.segments.get(index).map(|segment| segment.id(slot)),
+            InMemory::Unknown => None,
+        };
+        match found.filter(|id| state.is_live(*id)) {
+            Some(id) => Ok(Some(id)),
+            None => self.find_in_table(state, index, question.fingerprint()),
+        }
     }
 
     /// The live record of the fingerprint that was first.

@@ -3,6 +3,7 @@
 //! Owns: the order in which a segment's membership filter and its hot index are asked, and their filling by those who ask.
 //! Always holds: memory says "absent" only of fingerprints that the segment's table does not have.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use redb::ReadableTableMetadata;
@@ -41,6 +42,10 @@ impl Question {
     pub(super) fn of(fingerprint: Fingerprint) -> Self {
         Self { fingerprint, group: None }
     }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
 }
 
 impl View {
@@ -49,6 +54,12 @@ impl View {
         &self,
         fingerprint: Fingerprint,
     ) -> impl DoubleEndedIterator<Item = usize> + use<> {
+        let ruled_out = self.ruled_out(fingerprint);
+        (0..ruled_out.start).chain(ruled_out.end..self.state.segments.len())
+    }
+
+    /// The segments, by index, that the filter of their union rules out.
+    pub(super) fn ruled_out(&self, fingerprint: Fingerprint) -> Range<usize> {
         let segments = &self.state.segments;
         let open = self.state.open_number();
         let (absent, is_outgrown) = if segments.len() > union::SEGMENTS_MIN as usize {
@@ -60,8 +71,7 @@ impl View {
             self.grow_union();
         }
         let place = |number| segments.partition_point(|segment| segment.number < number);
-        let ruled_out = if absent.is_empty() { 0..0 } else { place(absent.start)..place(absent.end) };
-        (0..ruled_out.start).chain(ruled_out.end..segments.len())
+        if absent.is_empty() { 0..0 } else { place(absent.start)..place(absent.end) }
     }
 
     /// Copies a slice of a segment's fingerprints into the filter of the union, if it was asked often enough and it is this
@@ -89,10 +99,24 @@ impl View {
 
     /// What memory knows of a fingerprint in a segment: by its membership filter, or its hot index.
     pub(super) fn ask_memory(&self, index: usize, question: &mut Question) -> Result<InMemory> {
-        let Some(segment) = self.state.segments.get(index) else { return Ok(InMemory::Absent) };
-        if segment.filter.is_stored() && !self.ask_filters(index, segment, question)? {
-            return Ok(InMemory::Absent);
+        if self.passes_filters(index, question)? {
+            self.ask_hot_index(index, question)
+        } else {
+            Ok(InMemory::Absent)
         }
+    }
+
+    /// Whether a segment may have a fingerprint, by its membership filter.
+    pub(super) fn passes_filters(&self, index: usize, question: &mut Question) -> Result<bool> {
+        match self.state.segments.get(index) {
+            Some(segment) if segment.filter.is_stored() => self.ask_filters(index, segment, question),
+            segment => Ok(segment.is_some()),
+        }
+    }
+
+    /// What a segment's hot index knows of a fingerprint that passes its filter.
+    pub(super) fn ask_hot_index(&self, index: usize, question: &Question) -> Result<InMemory> {
+        let Some(segment) = self.state.segments.get(index) else { return Ok(InMemory::Absent) };
         let answer = segment.hot.ask(question.fingerprint);
         if matches!(answer, InMemory::Unknown) {
             self.grow_hot_index(index, segment)?;

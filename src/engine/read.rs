@@ -23,7 +23,8 @@ impl View {
     pub(crate) fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
         let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
         contained("checking values", || {
-            batch.ask_each(|fingerprint| Ok(self.find_any(&self.state, fingerprint)?.is_some()))
+            let found = batch.ask_together(|fingerprints| self.find_any_of(&self.state, fingerprints))?;
+            Ok(found.iter().map(Option::is_some).collect())
         })
     }
 

@@ -458,6 +458,24 @@ fn a_claim_goes_when_two_guards_have_settled_all_of_it_between_them() {
     assert_eq!(values(&pool), ["a", "c"]);
 }
 
+/// How long a lease is says how much of it can be left, whatever the clock was set to meanwhile.
+#[test]
+fn a_lease_that_was_extended_is_as_long_after_reopening() {
+    let file = StoreFile::new();
+    let (pool, store) = file.open_orders();
+    let mut held = claim(&pool, "run 1", &["a"]);
+    let until = held.extend(10 * MINUTE).unwrap();
+    let token = held.into_token().unwrap();
+    drop((pool, store));
+    file.clock.advance(5 * MINUTE);
+    let (pool, store) = file.open_orders();
+    assert_eq!(pool.claims().unwrap()[0].until, until);
+    assert!(is_in_flight(&pool, "a"));
+    file.clock.advance(4 * MINUTE);
+    assert!(is_in_flight(&pool, "a"));
+    store.resume_claim(&token).unwrap().confirm().unwrap().all_confirmed().unwrap();
+}
+
 #[test]
 fn what_two_guards_of_a_claim_settle_twice_stays_settled() {
     let (store, _clock, pool) = ticking_store();

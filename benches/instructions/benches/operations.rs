@@ -52,21 +52,21 @@ fn with_file() -> (Pool, String) {
     (pool(), file())
 }
 
-#[library_benchmark(config = counted(1_890_000))]
+#[library_benchmark(config = counted(2_012_000))]
 #[bench::of_1000(setup = with_present)]
 fn contains_present((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let found = values.iter().filter(|value| pool.contains(key(value)).unwrap_or_default()).count();
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(1_792_000))]
+#[library_benchmark(config = counted(1_885_000))]
 #[bench::of_1000(setup = with_new)]
 fn contains_absent((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let found = values.iter().filter(|value| pool.contains(key(value)).unwrap_or_default()).count();
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(2_042_000))]
+#[library_benchmark(config = counted(2_268_000))]
 #[bench::of_1000(setup = with_present)]
 fn contains_many((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let keys: Vec<_> = values.iter().map(key).collect();
@@ -74,7 +74,7 @@ fn contains_many((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(7_617_000))]
+#[library_benchmark(config = counted(7_797_000))]
 #[bench::of_1000(setup = with_present)]
 fn lookup((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let keys: Vec<_> = values.iter().map(key).collect();
@@ -82,7 +82,7 @@ fn lookup((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(4_206_000))]
+#[library_benchmark(config = counted(4_298_000))]
 #[bench::of_1000_new(setup = with_new)]
 fn filter_and_track((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let verdicts =

@@ -8,6 +8,7 @@
 //! The tags are those of Google's Swiss tables, and eight of them are compared in one word by the bit trick of Hacker's
 //! Delight (H. S. Warren, 6-1, "find first 0-byte").
 
+use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::engine::fingerprint::low_half;
@@ -82,11 +83,33 @@ impl HotTable {
         }
     }
 
+    /// The first group in which a fingerprint may be.
+    fn home(&self, fingerprint: Fingerprint) -> usize {
+        let homes = (self.tags.len() - REACH) as u128;
+        usize::try_from(((fingerprint >> 64) * homes) >> 64).unwrap_or(0)
+    }
+
     /// The groups in which a fingerprint may be.
     fn probe(&self, fingerprint: Fingerprint) -> impl Iterator<Item = (&AtomicU64, &Places)> {
-        let homes = (self.tags.len() - REACH) as u128;
-        let home = usize::try_from(((fingerprint >> 64) * homes) >> 64).unwrap_or(0);
-        self.tags.iter().zip(&self.places).skip(home).take(REACH)
+        self.tags.iter().zip(&self.places).skip(self.home(fingerprint)).take(REACH)
+    }
+
+    /// Reads what [`get`](Self::get) will most likely read for these fingerprints. Between two of these misses the processor
+    /// has so little to do that it waits for several at once.
+    pub(super) fn touch(&self, fingerprints: impl Iterator<Item = Fingerprint> + Clone) {
+        let tags = |home: usize| self.tags.get(home).map_or(0, |tags| tags.load(Ordering::Relaxed));
+        let place = |fingerprint| {
+            let home = self.home(fingerprint);
+            let place = matching(tags(home), tag_of(fingerprint)).next()?;
+            let Places { lows, rests } = self.places.get(home)?;
+            Some(
+                lows.get(place)?.load(Ordering::Relaxed)
+                    | u64::from(rests.get(place)?.load(Ordering::Relaxed)),
+            )
+        };
+        let homes = fingerprints.clone().map(|fingerprint| self.home(fingerprint));
+        black_box(homes.fold(0, |all, home| all | tags(home)));
+        black_box(fingerprints.filter_map(place).fold(0, |all, place| all | place));
     }
 
     /// The slot of a fingerprint.
