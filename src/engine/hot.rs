@@ -222,8 +222,8 @@ pub(crate) fn slice_rows(geometry: Geometry) -> usize {
 /// How large a segment's table is.
 pub(crate) struct Size {
     pub(crate) rows: u64,
-    /// It gets no more.
-    pub(crate) is_sealed: bool,
+    /// How many rows it will have at most, once the segment gets no more records. A fold may still be writing them.
+    pub(crate) most: Option<u64>,
 }
 
 impl Size {
@@ -231,10 +231,10 @@ impl Size {
     /// tell, since a fold that is under way has written the lowest fingerprints only.
     fn capacity(&self, geometry: Geometry) -> usize {
         let full = u64::from(geometry.segment_slots);
-        let capacity = match self.rows {
-            rows if self.is_sealed => rows,
-            rows if rows >= full / 8 => full,
-            _ => full / 8,
+        let capacity = match self.most {
+            Some(most) => most,
+            None if self.rows >= full / 8 => full,
+            None => full / 8,
         };
         usize::try_from(capacity).unwrap_or(usize::MAX)
     }
@@ -313,6 +313,7 @@ mod tests {
         index: HotIndex,
         table: BTreeMap<Fingerprint, Slot>,
         folds: u64,
+        most: Option<u64>,
     }
 
     impl Segment {
@@ -338,7 +339,7 @@ mod tests {
                     InMemory::Absent => assert_eq!(None, expected, "{number}"),
                     InMemory::Unknown => {
                         is_known = false;
-                        let size = || Ok(Size { rows: self.table.len() as u64, is_sealed: false });
+                        let size = || Ok(Size { rows: self.table.len() as u64, most: self.most });
                         let read = |start, wanted| {
                             let rows = self.table.range(start..).take(wanted);
                             Ok(rows.map(|(fingerprint, slot)| (*fingerprint, *slot)).collect())
@@ -370,8 +371,8 @@ mod tests {
     #[test]
     fn a_table_that_is_outgrown_makes_room_for_a_larger_one() {
         let budget = HotBudget::of(1 << 20);
-        let capacity = |rows, is_sealed| Size { rows, is_sealed }.capacity(GEOMETRY);
-        assert_eq!([capacity(511, false), capacity(512, false), capacity(600, true)], [512, 4_096, 600]);
+        let capacity = |rows, most| Size { rows, most }.capacity(GEOMETRY);
+        assert_eq!([capacity(511, None), capacity(512, None), capacity(600, Some(700))], [512, 4_096, 700]);
         let mut segment = Segment::default();
         segment.fold(0..2_000);
         assert!(segment.ask(&budget, 6_000));
@@ -387,14 +388,21 @@ mod tests {
     #[test]
     fn a_table_that_is_begun_in_the_middle_of_a_fold_takes_the_rest_of_it() {
         let budget = HotBudget::of(1 << 25);
-        let mut segment = Segment::default();
         let mut rows: Vec<_> = (0..1 << 16).map(|slot| (fingerprint(slot), slot)).collect();
         rows.sort_unstable();
-        for (slice, number) in rows.chunks(4_096).zip(1..) {
-            segment.folds += 1;
-            segment.index.fold(segment.folds, slice);
-            segment.table.extend(slice.iter().copied());
-            assert_eq!(segment.ask_of(Geometry::DEFAULT, &budget, 2_000), number > 1, "{number}");
+        // A segment that fills, and one that is sealed before it is full.
+        for most in [None, Some(1 << 16)] {
+            let mut segment = Segment { most, ..Segment::default() };
+            for (slice, number) in rows.chunks(4_096).zip(1..) {
+                segment.folds += 1;
+                segment.index.fold(segment.folds, slice);
+                segment.table.extend(slice.iter().copied());
+                assert_eq!(
+                    segment.ask_of(Geometry::DEFAULT, &budget, 2_000),
+                    number > 1,
+                    "{most:?} {number}"
+                );
+            }
         }
     }
 
@@ -447,7 +455,7 @@ mod tests {
         let begun = std::cell::Cell::new(0);
         for _ in 0..40_000 {
             assert!(matches!(index.ask(7), InMemory::Unknown));
-            let size = || Ok(Size { rows, is_sealed: true });
+            let size = || Ok(Size { rows, most: Some(rows) });
             let read = |start, wanted: usize| {
                 begun.set(begun.get() + u32::from(start == 0));
                 Ok((start..).take(wanted).map(|low| (low, 0)).collect())

@@ -178,7 +178,12 @@ impl View {
     /// Copies a slice of a segment's table into its hot index, if it was asked often enough and it is this view's turn.
     fn grow_hot_index(&self, index: usize, segment: &SegmentState) -> Result<()> {
         let Some(table) = self.fingerprints(index)? else { return Ok(()) };
-        let size = || Ok(Size { rows: table.len().storage()?, is_sealed: segment.sealed_len > 0 });
+        let size = || {
+            let rows = table.len().storage()?;
+            let sealed_len = (segment.sealed_len > 0).then_some(u64::from(segment.sealed_len));
+            let most = if self.state.is_folded(index) { Some(rows) } else { sealed_len };
+            Ok(Size { rows, most })
+        };
         let read = |start, wanted| {
             let rows = table.range::<Fingerprint>(start..).storage()?.take(wanted);
             let row = |row: redb::Result<_>| {

@@ -127,6 +127,12 @@ impl PoolState {
         }
     }
 
+    /// Whether a segment's tables have all that they will have.
+    pub(crate) fn is_folded(&self, index: usize) -> bool {
+        self.segments.get(index).is_some_and(|segment| segment.sealed_len > 0)
+            && self.end_of(index) <= self.folded_to
+    }
+
     /// The slots of a segment whose ids are in the range.
     pub(crate) fn slots_in(&self, index: usize, ids: &Range<RecordId>) -> Range<Slot> {
         let Some(segment) = self.segments.get(index) else { return 0..0 };

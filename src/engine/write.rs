@@ -197,10 +197,7 @@ impl PoolState {
     }
 
     fn segment_without_filter(&self) -> Option<(usize, &SegmentState)> {
-        let folded = |(index, segment): &(usize, &SegmentState)| {
-            segment.sealed_len > 0 && self.end_of(*index) <= self.folded_to
-        };
-        let mut sealed = self.segments.iter().enumerate().filter(folded);
+        let mut sealed = self.segments.iter().enumerate().filter(|(index, _)| self.is_folded(*index));
         sealed.find(|(_, segment)| !segment.filter.is_stored())
     }
 }

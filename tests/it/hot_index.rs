@@ -150,6 +150,36 @@ fn hot_indexes_stay_within_their_share_of_the_cache() {
     assert!(is_hot(&store, 2_048));
 }
 
+/// What is there then are its lowest fingerprints. In a table that is made for no more they crowd, and a look-up of what
+/// is absent walks over all of them.
+#[test]
+fn a_hot_index_that_is_begun_while_a_sealed_segment_is_folded_has_room_for_all_of_it() {
+    const SEGMENT: usize = 4_096;
+    let sizes = Sizes {
+        segment_slots: 4_096,
+        chunk_slots: 256,
+        fold_entries: 65_536,
+        fold_slices: 64,
+        tails_max_entries: 1 << 20,
+        ..Sizes::SMALL
+    };
+    let store = testing::in_memory(&support::options(), sizes).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    for batch in support::numbered("A", SEGMENT + 1_400).chunks(500) {
+        support::track(&pool, batch);
+    }
+    let unfolded = pool.stats().unwrap().unfolded;
+    assert!(unfolded > SEGMENT as u64, "the fold is done: {unfolded}");
+    let memory = || store.stats().unwrap().index_memory;
+    let before = memory();
+    for number in 0..20_000 {
+        assert!(!support::has(&pool, &format!("B-{number}")));
+    }
+    let bytes = memory() - before;
+    // Behind the last place there is room for those that crowd: some 50 KB.
+    assert!(bytes > 15 * SEGMENT as u64 + 48_000, "{bytes}");
+}
+
 /// Readers copy the table of the open segment, a slice each, while folds add to it. Whoever has been told that a
 /// value is tracked must find it ever after.
 #[test]
