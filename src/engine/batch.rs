@@ -124,13 +124,12 @@ impl Batch {
         order.sort_unstable();
         let mut distinct: Vec<_> = order.iter().map(|(fingerprint, _)| *fingerprint).collect();
         distinct.dedup();
-        let found = ask(&distinct)?;
-        let mut found = distinct.iter().zip(&found).peekable();
         let mut answers = vec![T::default(); order.len()];
-        for (fingerprint, index) in &order {
-            while found.next_if(|(asked, _)| *asked != fingerprint).is_some() {}
-            if let (Some((_, answer)), Some(slot)) = (found.peek(), answers.get_mut(*index)) {
-                slot.clone_from(answer);
+        for (items, answer) in order.chunk_by(|a, b| a.0 == b.0).zip(ask(&distinct)?) {
+            for (_, index) in items {
+                if let Some(slot) = answers.get_mut(*index) {
+                    slot.clone_from(&answer);
+                }
             }
         }
         Ok(answers)

@@ -84,13 +84,10 @@ impl PoolDraft {
     /// Decides a batch. With `firsts`, duplicates say which record was first.
     pub(crate) fn dedupe(&mut self, mode: Mode, batch: &Arc<Batch>, firsts: Firsts) -> Result<Verdicts> {
         let present = match firsts {
-            Firsts::Ignored => batch.ask_together(|fingerprints| {
-                let mut found = self.base.find_any_of(&self.state, fingerprints)?;
-                for (found, fingerprint) in found.iter_mut().zip(fingerprints) {
-                    *found = self.find_new(*fingerprint).or(*found);
-                }
-                Ok(found)
-            })?,
+            // What this group adds is looked for below.
+            Firsts::Ignored => {
+                batch.ask_together(|fingerprints| self.base.find_any_of(&self.state, fingerprints))?
+            }
             Firsts::Wanted => batch.ask_each(|fingerprint| match self.find_new(fingerprint) {
                 Some(id) => Ok(Some(id)),
                 None => self.base.find_first(&self.state, fingerprint),

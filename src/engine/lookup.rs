@@ -72,6 +72,7 @@ impl View {
         let inside = ruled_out.cloned().unwrap_or_default();
         let outside = (inside.end..self.state.segments.len()).rev().chain((0..inside.start).rev());
         self.ask_segments(state, outside, &mut open)?;
+        // If the union was made anew meanwhile, some have another range: asking them in vain does no harm.
         open.retain(|sought| sought.ruled_out != inside);
         self.ask_segments(state, inside.rev(), &mut open)?;
         Ok(found)

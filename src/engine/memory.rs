@@ -92,18 +92,10 @@ impl View {
         self.state.union.grow(wanted, || self.state.largest_union(), read);
     }
 
-    /// Whether a segment may hold a fingerprint; if not, nothing needs to be read.
+    /// Whether a segment may hold a fingerprint, by its membership filter and its hot index; if not, nothing needs to be read.
     pub(super) fn may_contain(&self, index: usize, question: &mut Question) -> Result<bool> {
-        Ok(!matches!(self.ask_memory(index, question)?, InMemory::Absent))
-    }
-
-    /// What memory knows of a fingerprint in a segment: by its membership filter, or its hot index.
-    pub(super) fn ask_memory(&self, index: usize, question: &mut Question) -> Result<InMemory> {
-        if self.passes_filters(index, question)? {
-            self.ask_hot_index(index, question)
-        } else {
-            Ok(InMemory::Absent)
-        }
+        Ok(self.passes_filters(index, question)?
+            && !matches!(self.ask_hot_index(index, question)?, InMemory::Absent))
     }
 
     /// Whether a segment may have a fingerprint, by its membership filter.
@@ -180,9 +172,8 @@ impl View {
         let Some(table) = self.fingerprints(index)? else { return Ok(()) };
         let size = || {
             let rows = table.len().storage()?;
-            let sealed_len = (segment.sealed_len > 0).then_some(u64::from(segment.sealed_len));
-            let most = if self.state.is_folded(index) { Some(rows) } else { sealed_len };
-            Ok(Size { rows, most })
+            let most = || if self.state.is_folded(index) { rows } else { segment.sealed_len.into() };
+            Ok(Size { rows, most: (segment.sealed_len > 0).then(most) })
         };
         let read = |start, wanted| {
             let rows = table.range::<Fingerprint>(start..).storage()?.take(wanted);

@@ -168,8 +168,7 @@ impl PoolState {
 /// A sealed and folded segment without a live record leaves the pool. Whether there was one.
 fn doom_dead_segments(state: &mut PoolState) -> bool {
     let is_dead = |(index, segment): &(usize, &SegmentState)| {
-        let end = state.end_of(*index);
-        segment.sealed_len > 0 && end <= state.folded_to && state.live_in(&(segment.first_id..end)) == 0
+        state.is_folded(*index) && state.live_in(&(segment.first_id..state.end_of(*index))) == 0
     };
     let dead: Vec<SegmentNumber> =
         state.segments.iter().enumerate().filter(is_dead).map(|(_, segment)| segment.number).collect();
