@@ -130,11 +130,11 @@ impl<J> Queue<J> {
         let group = self.take_group();
         let jobs = group.iter().filter_map(|ticket| ticket.job.lock().take()).collect();
         let result = lead(jobs);
-        // The next group starts before this one's callers wake: the disk waits for nobody.
-        self.hand_over();
+        // This group's callers wake before the next one starts: what they bring next goes with it, in half as many commits.
         for ticket in group {
             ticket.set(Turn::Done(result.clone()));
         }
+        self.hand_over();
         result
     }
 

@@ -50,6 +50,12 @@ impl Row {
         let ratio = self.of(rival)?.median / self.of(OWN)?.median;
         (comparable && ratio.is_finite()).then_some(ratio)
     }
+
+    /// For who watches, or will not wait for the end.
+    fn line(&self) -> String {
+        let cells = self.cells.iter().map(|(engine, spread)| format!("{engine} {}", cell(*spread, self.unit)));
+        format!("{}: {}", self.work, cells.collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl Report {
@@ -63,7 +69,9 @@ impl Report {
         unit: Unit,
         cells: impl IntoIterator<Item = (&'static str, Spread)>,
     ) {
-        self.rows.push(Row { work: work.into(), unit, cells: cells.into_iter().collect() });
+        let row = Row { work: work.into(), unit, cells: cells.into_iter().collect() };
+        eprintln!("  {}", row.line());
+        self.rows.push(row);
     }
 
     /// A line below the tables.
