@@ -35,6 +35,7 @@ mod load;
 mod lookup;
 mod membership;
 mod memory;
+mod numbered;
 mod observer;
 mod open;
 pub(crate) mod plan;

@@ -71,7 +71,7 @@ pub(crate) fn low_half(fingerprint: Fingerprint) -> u64 {
     fingerprint as u64
 }
 
-/// A hasher for maps whose keys are fingerprints: they are random already.
+/// A hasher for maps whose keys are fingerprints or hashes: they are random already.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct FingerprintHasher(u64);
 
@@ -84,6 +84,10 @@ impl Hasher for FingerprintHasher {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 
     fn write_u128(&mut self, fingerprint: u128) {

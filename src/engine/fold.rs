@@ -31,7 +31,7 @@ pub(crate) struct Fold {
     geometry: Geometry,
     fingerprints: Vec<(Fingerprint, Slot)>,
     postings: PostingLists,
-    /// How many fingerprints and pieces of posting lists there were.
+    /// How many fingerprints and posting lists there were.
     rows: usize,
     /// How many of `fingerprints` are written.
     written: usize,

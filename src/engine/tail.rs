@@ -4,18 +4,20 @@
 //! view sees no entry at or past its length; entries are appended only after the commit that wrote their records.
 //! Entry `n` belongs to record `first_id + n`. A tail belongs to one segment.
 
+mod origins;
+
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
+use self::origins::{NONE, Origins};
 use super::fingerprint::BuildFingerprintHasher;
 use super::schema::Fingerprint;
 use crate::error::Result;
-use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, RecordId};
+use crate::ids::{EntityTypeId, RecordId};
 use crate::model::Origin;
 use crate::query::RecordFilter;
 
@@ -27,41 +29,16 @@ pub(crate) struct TailEntry {
     pub(crate) origin: Option<Arc<Origin>>,
 }
 
-/// No earlier entry of the fingerprint.
-const NONE: u32 = u32::MAX;
-
 #[derive(Debug, Default)]
 struct Columns {
     fingerprints: Vec<Fingerprint>,
     entity_types: Vec<EntityTypeId>,
-    /// Into `origin_table`; [`NONE`] where there is none.
+    /// Their numbers; [`NONE`] where there is none.
     origins: Vec<u32>,
-    /// The previous entry of the same fingerprint: the map holds lists.
+    /// The previous entry of the same fingerprint, or [`NONE`]: the map holds lists.
     previous: Vec<u32>,
     latest: HashMap<Fingerprint, u32, BuildFingerprintHasher>,
-    origin_table: Vec<Arc<Origin>>,
-    origin_index: HashMap<Arc<Origin>, u32>,
-    /// For each origin its flow, run and step as numbers, so that a filter compares no texts.
-    origin_parts: Vec<[u32; 3]>,
-    flows: HashMap<FlowId, u32>,
-    runs: HashMap<FlowRunId, u32>,
-    steps: HashMap<FlowStepId, u32>,
-}
-
-/// The number of an id: [`NONE`] for no id, the next free one for a new id.
-fn number_of<T: Clone + Eq + Hash>(numbers: &mut HashMap<T, u32>, id: Option<&T>) -> u32 {
-    let Some(id) = id else { return NONE };
-    if let Some(number) = numbers.get(id) {
-        return *number;
-    }
-    let number = u32::try_from(numbers.len()).unwrap_or(NONE);
-    numbers.insert(id.clone(), number);
-    number
-}
-
-/// The numbers of the ids that a filter lists; none if it lists none.
-fn wanted_numbers<T: Eq + Hash>(numbers: &HashMap<T, u32>, ids: &[T]) -> Option<Vec<u32>> {
-    (!ids.is_empty()).then(|| ids.iter().filter_map(|id| numbers.get(id).copied()).collect())
+    numbered: Origins,
 }
 
 impl Columns {
@@ -78,49 +55,12 @@ impl Columns {
 
     fn push(&mut self, entry: TailEntry) {
         let position = u32::try_from(self.fingerprints.len()).unwrap_or(NONE);
-        let origin = entry.origin.map_or(NONE, |origin| self.intern(origin));
+        let origin = entry.origin.map_or(NONE, |origin| self.numbered.number(origin));
         let previous = self.latest.insert(entry.fingerprint, position).unwrap_or(NONE);
         self.fingerprints.push(entry.fingerprint);
         self.entity_types.push(entry.entity_type);
         self.origins.push(origin);
         self.previous.push(previous);
-    }
-
-    fn intern(&mut self, origin: Arc<Origin>) -> u32 {
-        let last = u32::try_from(self.origin_table.len()).unwrap_or(NONE);
-        if self.origin_table.last().is_some_and(|newest| Arc::ptr_eq(newest, &origin)) {
-            return last - 1;
-        }
-        if let Some(number) = self.origin_index.get(&origin) {
-            return *number;
-        }
-        self.origin_parts.push([
-            number_of(&mut self.flows, origin.flow()),
-            number_of(&mut self.runs, origin.run()),
-            number_of(&mut self.steps, origin.step()),
-        ]);
-        self.origin_table.push(Arc::clone(&origin));
-        self.origin_index.insert(origin, last);
-        last
-    }
-
-    /// For each origin whether it passes the filter; none if the filter does not look at origins.
-    fn passing_origins(&self, filter: &RecordFilter) -> Option<Vec<bool>> {
-        let wanted = [
-            wanted_numbers(&self.flows, &filter.flows),
-            wanted_numbers(&self.runs, &filter.runs),
-            wanted_numbers(&self.steps, &filter.steps),
-        ];
-        if wanted.iter().all(Option::is_none) {
-            return None;
-        }
-        let passes = |parts: &[u32; 3]| {
-            let takes = |(wanted, part): (&Option<Vec<u32>>, &u32)| {
-                wanted.as_ref().is_none_or(|any| any.contains(part))
-            };
-            wanted.iter().zip(parts).all(takes)
-        };
-        Some(self.origin_parts.iter().map(passes).collect())
     }
 
     /// The positions of a fingerprint below `len`, newest first.
@@ -190,9 +130,10 @@ impl TailView {
     pub(crate) fn memory(&self) -> usize {
         // A fingerprint, its type, origin and predecessor, and an entry of a hash map that is half to nearly full.
         const ENTRY_BYTES: usize = 16 + 3 * 4 + 56;
-        const ORIGIN_BYTES: usize = 400;
+        // Its run's text, two numbers for each of both, and their maps.
+        const ORIGIN_BYTES: usize = 200;
         let columns = self.tail.columns.read();
-        self.len() * ENTRY_BYTES + columns.origin_table.len() * ORIGIN_BYTES
+        self.len() * ENTRY_BYTES + columns.numbered.len() * ORIGIN_BYTES
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -234,8 +175,10 @@ impl TailView {
         let columns = self.tail.columns.read();
         let rows = columns.fingerprints.iter().zip(&columns.entity_types).zip(&columns.origins);
         let rows = rows.skip(start).take(count);
+        let mut shared: HashMap<u32, Option<Arc<Origin>>> = HashMap::new();
         let entry = |(id, ((fingerprint, entity_type), origin)): (_, ((&u128, &EntityTypeId), &u32))| {
-            let origin = columns.origin_table.get(*origin as usize).cloned();
+            let make = |number: &u32| columns.numbered.get(*number).map(Arc::new);
+            let origin = shared.entry(*origin).or_insert_with_key(make).clone();
             (id, TailEntry { fingerprint: *fingerprint, entity_type: *entity_type, origin })
         };
         self.ids().skip(start).zip(rows).map(entry).collect()
@@ -269,7 +212,7 @@ impl TailView {
                     .is_some_and(|range| fingerprint <= range.end())
             }),
         }
-        if let Some(passing) = columns.passing_origins(filter) {
+        if let Some(passing) = columns.numbered.passing(filter) {
             found.by(&columns.origins, |origin| passing.get(*origin as usize).copied().unwrap_or(false));
         }
         let types = &filter.entity_types;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use crate::engine::numbered::Numbered;
 use crate::engine::record::{PostingKey, origin_posting_keys};
 use crate::engine::schema::{Fingerprint, Geometry, Slot};
 use crate::engine::tail::TailEntry;
@@ -18,12 +19,13 @@ use crate::model::Origin;
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
     fingerprints: Vec<(Fingerprint, Slot)>,
-    lists: PostingLists,
-    /// Which of the lists' slots are those of an entity type.
-    entity_types: HashMap<EntityTypeId, usize>,
-    /// The same of an origin, by address: those of equal origins at two addresses merge when their rows are made. The
-    /// origin is kept, lest its address be used again.
-    origins: HashMap<usize, (Arc<Origin>, usize)>,
+    keys: Numbered<PostingKey>,
+    /// By the number of the list's key.
+    lists: Vec<Vec<Slot>>,
+    /// The list of an entity type.
+    entity_types: HashMap<EntityTypeId, u32>,
+    /// The lists of an origin, by address. The origin is kept, lest its address be used again.
+    origins: HashMap<usize, (Arc<Origin>, Vec<u32>)>,
 }
 
 /// A row of a posting list: its key, and slots relative to its chunk.
@@ -33,28 +35,46 @@ impl Entries {
     /// **The one rule** that turns records into posting lists.
     pub(crate) fn push(&mut self, slot: Slot, entry: TailEntry) {
         self.fingerprints.push((entry.fingerprint, slot));
-        let lists = &mut self.lists;
-        let of_type = *self.entity_types.entry(entry.entity_type).or_insert_with(|| {
-            let key = PostingKey::of_entity_type(entry.entity_type);
-            lists.begin(std::iter::once(key))
-        });
-        lists.push(of_type, slot);
-        if let Some(origin) = entry.origin {
-            let address = Arc::as_ptr(&origin).addr();
-            let (_, of_origin) = self.origins.entry(address).or_insert_with(|| {
-                let place = lists.begin(origin_posting_keys(&origin));
-                (origin, place)
+        let (keys, lists) = (&mut self.keys, &mut self.lists);
+        let mut list_of = |key: PostingKey| {
+            let list = keys.number(&key);
+            if list as usize == lists.len() {
+                lists.push(Vec::new());
+            }
+            list
+        };
+        let of_type = *self
+            .entity_types
+            .entry(entry.entity_type)
+            .or_insert_with(|| list_of(PostingKey::of_entity_type(entry.entity_type)));
+        let of_origin = entry.origin.map(|origin| {
+            let known = self.origins.entry(Arc::as_ptr(&origin).addr());
+            let lists = known.or_insert_with(|| {
+                let lists = origin_posting_keys(&origin).map(list_of).collect();
+                (origin, lists)
             });
-            lists.push(*of_origin, slot);
+            &lists.1
+        });
+        for list in std::iter::once(&of_type).chain(of_origin.into_iter().flatten()) {
+            if let Some(slots) = self.lists.get_mut(*list as usize) {
+                slots.push(slot);
+            }
         }
     }
 
-    /// Takes many entries. Their fingerprints are sorted, so that later all are sorted faster.
-    pub(crate) fn push_sorted(&mut self, entries: impl Iterator<Item = (Slot, TailEntry)>) {
-        let start = self.fingerprints.len();
+    /// Takes many entries.
+    pub(crate) fn extend(&mut self, entries: impl Iterator<Item = (Slot, TailEntry)>) {
         for (slot, entry) in entries {
             self.push(slot, entry);
         }
+        // Nobody is to wait until those of all are freed.
+        self.origins.clear();
+    }
+
+    /// As [`extend`](Self::extend), and sorts their fingerprints, so that later all are sorted faster.
+    pub(crate) fn extend_sorted(&mut self, entries: impl Iterator<Item = (Slot, TailEntry)>) {
+        let start = self.fingerprints.len();
+        self.extend(entries);
         if let Some(run) = self.fingerprints.get_mut(start..) {
             run.sort_unstable();
         }
@@ -65,67 +85,47 @@ impl Entries {
     }
 
     /// The rows of posting lists that the entries make, in key order.
-    pub(crate) fn into_posting_rows(mut self, geometry: Geometry) -> Vec<PostingRow> {
-        self.lists.take(usize::MAX, geometry)
+    pub(crate) fn into_posting_rows(self, geometry: Geometry) -> Vec<PostingRow> {
+        self.into_parts().1.take(usize::MAX, geometry)
     }
 
     pub(super) fn into_parts(self) -> (Vec<(Fingerprint, Slot)>, PostingLists) {
-        (self.fingerprints, self.lists)
+        let unsorted = self.keys.into_things().into_iter().zip(self.lists).collect();
+        (self.fingerprints, PostingLists { unsorted, sorted: Vec::new() })
     }
 }
 
-/// So many pieces are sorted at a time, at least.
-const SORTED_PIECES: usize = 8_192;
+/// So many lists are sorted at a time, at least.
+const SORTED_LISTS: usize = 8_192;
 
 /// Posting lists, of which the first ones by key can be taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PostingLists {
-    slots: Vec<Vec<Slot>>,
-    /// Pieces of lists: the list's key, and which of `slots` the piece is. Several may have one key.
-    pieces: Vec<(PostingKey, usize)>,
+    unsorted: Vec<(PostingKey, Vec<Slot>)>,
     /// Those that come before, in descending order.
-    sorted: Vec<(PostingKey, usize)>,
+    sorted: Vec<(PostingKey, Vec<Slot>)>,
 }
 
 impl PostingLists {
-    /// Begins a piece of each list; where its slots go.
-    fn begin(&mut self, keys: impl Iterator<Item = PostingKey>) -> usize {
-        let place = self.slots.len();
-        self.pieces.extend(keys.map(|key| (key, place)));
-        self.slots.push(Vec::new());
-        place
-    }
-
-    fn push(&mut self, place: usize, slot: Slot) {
-        if let Some(slots) = self.slots.get_mut(place) {
-            slots.push(slot);
-        }
-    }
-
-    /// How many pieces are left.
+    /// How many lists are left.
     pub(super) fn len(&self) -> usize {
-        self.pieces.len() + self.sorted.len()
+        self.unsorted.len() + self.sorted.len()
     }
 
-    /// Takes the rows of so many pieces, in key order: no row that is left has a lower key, though the last list may go on.
-    pub(super) fn take(&mut self, pieces: usize, geometry: Geometry) -> Vec<PostingRow> {
-        if self.sorted.len() < pieces {
-            self.sort(pieces.max(SORTED_PIECES));
+    /// Takes the rows of so many lists, in key order: no list that is left has a lower key.
+    pub(super) fn take(&mut self, lists: usize, geometry: Geometry) -> Vec<PostingRow> {
+        if self.sorted.len() < lists {
+            self.sort(lists.max(SORTED_LISTS));
         }
-        let taken = self.sorted.split_off(self.sorted.len().saturating_sub(pieces));
+        let taken = self.sorted.split_off(self.sorted.len().saturating_sub(lists));
         let mut rows = Vec::with_capacity(taken.len());
-        for list in taken.chunk_by(|a, b| a.0 == b.0).rev() {
-            let Some((key, _)) = list.first() else { continue };
-            let of_piece =
-                |(_, piece): &(PostingKey, usize)| self.slots.get(*piece).into_iter().flatten().copied();
-            let mut slots: Vec<Slot> = list.iter().flat_map(of_piece).collect();
+        for (key, mut slots) in taken.into_iter().rev() {
             slots.sort_unstable();
-            slots.dedup();
             for within in slots.chunk_by(|a, b| geometry.chunk_of(*a).0 == geometry.chunk_of(*b).0) {
                 let Some(first) = within.first() else { continue };
                 let (chunk, _) = geometry.chunk_of(*first);
                 let base = chunk * geometry.chunk_slots;
-                // They are sorted: nothing can be refused.
+                // They are sorted, and a record comes once: nothing can be refused.
                 let positions = RoaringBitmap::from_sorted_iter(within.iter().map(|slot| slot - base));
                 rows.push((key.at_chunk(chunk), positions.unwrap_or_default()));
             }
@@ -134,15 +134,15 @@ impl PostingLists {
     }
 
     /// Has so many sorted, if there are. Finding the lowest ones takes a walk over all: that is why it is done for many.
-    fn sort(&mut self, pieces: usize) {
-        let more = pieces.saturating_sub(self.sorted.len()).min(self.pieces.len());
-        let kept = self.pieces.len() - more;
+    fn sort(&mut self, lists: usize) {
+        let more = lists.saturating_sub(self.sorted.len()).min(self.unsorted.len());
+        let kept = self.unsorted.len() - more;
         if kept > 0 && more > 0 {
             // The lowest go to the end, where they can be cut off.
-            self.pieces.select_nth_unstable_by(kept, |a, b| b.cmp(a));
+            self.unsorted.select_nth_unstable_by(kept, |a, b| b.0.cmp(&a.0));
         }
-        let mut lowest = self.pieces.split_off(kept);
-        lowest.sort_unstable_by(|a, b| b.cmp(a));
+        let mut lowest = self.unsorted.split_off(kept);
+        lowest.sort_unstable_by(|a, b| b.0.cmp(&a.0));
         lowest.append(&mut self.sorted);
         self.sorted = lowest;
     }
@@ -179,7 +179,8 @@ mod tests {
                     expected.entry(key.at_chunk(slot / 8)).or_default().insert(slot % 8);
                 }
                 let entity_type = (*entity_type).into();
-                entries.push(slot, TailEntry { fingerprint: 0, entity_type, origin: Some(origin) });
+                let entry = TailEntry { fingerprint: 0, entity_type, origin: Some(origin) };
+                entries.extend(std::iter::once((slot, entry)));
             }
             let (_, mut lists) = entries.into_parts();
             let mut found: BTreeMap<Vec<u8>, RoaringBitmap> = BTreeMap::new();
@@ -190,11 +191,9 @@ mod tests {
                 }
                 lists.sort(share.max(sorted));
                 for (key, slots) in lists.take(share, GEOMETRY) {
-                    // A share may end within a list, whose chunks then come again.
-                    let list = key[..key.len() - 4].to_vec();
-                    prop_assert!(last <= list);
-                    last = list;
-                    *found.entry(key).or_default() |= slots;
+                    prop_assert!(last < key);
+                    last.clone_from(&key);
+                    found.insert(key, slots);
                 }
             }
             prop_assert_eq!(found, expected);
