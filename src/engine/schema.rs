@@ -155,7 +155,7 @@ impl Geometry {
 pub(crate) struct Tuning {
     /// How many unfolded records a pool gathers before they are folded.
     pub(crate) fold_entries: usize,
-    /// In how many commits a fold of that size is spread.
+    /// A commit of many records folds this part of it, besides what keeps pace with them; one of few records less.
     pub(crate) fold_slices: usize,
     /// How many unfolded records all pools together may have.
     pub(crate) tails_max_entries: usize,

@@ -42,7 +42,7 @@ enum Folding {
     Writing(Fold),
 }
 
-/// How much of a fold a commit does.
+/// How much of the work that commits do besides a commit does.
 #[derive(Debug, Clone, Copy)]
 enum Pace<'t> {
     /// A slice, and more for each record that comes in, so that the fold is through when half of the next tail is full.
@@ -53,20 +53,35 @@ enum Pace<'t> {
     All,
 }
 
+/// The least slice, in rows: a commit of few records is to stay a short one.
+const SLICE_MIN: usize = 64;
+/// How many entries are gathered in the time that a row takes, and how many fingerprints a filter takes in.
+const ENTRIES_A_ROW: usize = 8;
+const FILTERED_A_ROW: usize = 32;
+
 impl Pace<'_> {
     fn rows(self, for_each_record: usize) -> usize {
         match self {
             Self::With { tuning, incoming } => {
-                let slice = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
+                let most = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
+                let slice = incoming.saturating_mul(2).max(SLICE_MIN).min(most);
                 incoming.saturating_mul(for_each_record).saturating_add(slice)
             }
             Self::All => usize::MAX,
         }
     }
 
-    /// How many entries to gather: a row takes as long as sixteen.
+    /// How many entries to gather.
     fn entries(self) -> usize {
-        self.rows(2).saturating_mul(16)
+        self.rows(2).saturating_mul(ENTRIES_A_ROW)
+    }
+
+    /// How many fingerprints a membership filter that is being built takes in.
+    fn filtered(self) -> usize {
+        match self {
+            Self::With { tuning, .. } => self.rows(2).saturating_mul(FILTERED_A_ROW).min(tuning.fold_entries),
+            Self::All => usize::MAX,
+        }
     }
 
     fn share_of(self, fold: &Fold) -> Share {
@@ -226,7 +241,8 @@ pub(crate) fn write(
     let (tails, folded) = fold_share(txn, &mut draft, pool, tuning, incoming)?;
     let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
     let builds_filter = !is_busy && draft.base.state.segment_without_filter().is_some();
-    let filter = if builds_filter { build_filter(txn, &draft, pool, tuning)? } else { None };
+    let filter =
+        if builds_filter { build_filter(txn, &draft, pool, Pace::With { tuning, incoming })? } else { None };
     let mut pruned = prune::prune_share(txn, &mut draft)?;
     let swept = claims::sweep(txn, &mut draft)?;
     pruned.claims = u64::from(swept == Swept::Claim);
@@ -355,9 +371,8 @@ fn gather<'p>(
         let (_, segment) = state
             .segment_of(start)
             .ok_or_else(|| Error::corrupt(format!("no segment holds record {start}")))?;
-        for (id, entry) in frozen.entries_from(entries.len(), pace.entries()) {
-            entries.push(segment.slot(id), entry);
-        }
+        let some = frozen.entries_from(entries.len(), pace.entries());
+        entries.extend_sorted(some.into_iter().map(|(id, entry)| (segment.slot(id), entry)));
         if entries.len() == frozen.len() {
             let (number, first_id, entries) = (segment.number, segment.first_id, std::mem::take(entries));
             *folding = Folding::Writing(Fold::new(state.id, state.geometry, number, first_id, entries));
@@ -377,7 +392,7 @@ fn build_filter(
     txn: &WriteTransaction,
     draft: &PoolDraft,
     pool: &mut WriterPool,
-    tuning: &Tuning,
+    pace: Pace<'_>,
 ) -> Result<Option<(SegmentNumber, Filter)>> {
     let state = &draft.base.state;
     let Some((index, segment)) = state.segment_without_filter() else { return Ok(None) };
@@ -391,7 +406,7 @@ fn build_filter(
     // A segment of which nothing was live when it was folded has no such table: its filter is empty.
     if let Some(table) = draft.base.fingerprints(index)? {
         let mut rows = table.range(build.next..).storage()?;
-        for row in rows.by_ref().take(tuning.fold_entries) {
+        for row in rows.by_ref().take(pace.filtered()) {
             let fingerprint = row.storage()?.0.value();
             build.filter.insert(fingerprint);
             build.next = fingerprint.saturating_add(1);
@@ -421,4 +436,25 @@ pub(crate) fn store_filter(
 /// The number of records in a segment's table: the last slot and one.
 pub(crate) fn record_count(table: &impl ReadableTable<u32, &'static [u8]>) -> Result<u32> {
     Ok(table.last().storage()?.map_or(0, |(slot, _)| slot.value() + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of records that each have a run of their own, and so a list.
+    #[test]
+    fn a_fold_goes_by_slices_that_suit_the_commit_and_is_through_when_half_of_the_next_tail_is_full() {
+        let tuning = Tuning::DEFAULT;
+        let tail = tuning.fold_entries;
+        for incoming in [1, 2, 7, 50, 300, 1_000, 4_000, 16_384] {
+            let pace = Pace::With { tuning: &tuning, incoming };
+            let lists = pace.rows((2 * 2 * tail).div_ceil(tail));
+            let commits = tail.div_ceil(pace.entries()) + (2 * tail).div_ceil(lists);
+            // Gathering ends with a commit, and so does writing.
+            assert!((commits - 2) * incoming <= tail / 2, "{incoming} at a time: {commits} commits");
+            assert!(lists <= 64 + 6 * incoming, "{incoming} at a time: {lists} rows");
+            assert!(pace.filtered() <= 160 * incoming.max(16), "{incoming} at a time");
+        }
+    }
 }
