@@ -8,6 +8,7 @@ use std::ops::{Range, RangeInclusive};
 
 use super::failure::StorageResult;
 use super::hot::InMemory;
+use super::membership::sliced::Group;
 use super::memory::Question;
 use super::schema::{Fingerprint, HAS_REPEATS, Slot};
 use super::state::PoolState;
@@ -85,16 +86,21 @@ impl View {
         indexes: impl Iterator<Item = usize>,
         open: &mut Vec<Sought<'_>>,
     ) -> Result<()> {
+        let mut touched = None;
         for index in indexes.filter(|index| self.state.end_of(*index) > state.watermark) {
+            let Some(segment) = self.state.segments.get(index) else { continue };
+            let group = Some(Group::of(segment.number));
+            if touched != group {
+                segment.sliced.touch(open.iter().map(|sought| sought.question.fingerprint()));
+                touched = group;
+            }
             let mut behind_filters = Vec::new();
             for sought in &mut *open {
                 if self.passes_filters(index, &mut sought.question)? {
                     behind_filters.push(sought);
                 }
             }
-            if let Some(segment) = self.state.segments.get(index) {
-                segment.hot.touch(behind_filters.iter().map(|sought| sought.question.fingerprint()));
-            }
+            segment.hot.touch(behind_filters.iter().map(|sought| sought.question.fingerprint()));
             for sought in behind_filters {
                 *sought.found = self.find_behind_filters(state, index, &sought.question)?;
             }

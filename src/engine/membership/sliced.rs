@@ -10,6 +10,7 @@
 //! its members a group answers what their own filters would. A sealed segment's filter never changes; a segment that is
 //! rebuilt gets another group.
 
+use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -104,6 +105,13 @@ impl SlicedFilters {
     pub(crate) fn ask(&self, fingerprint: Fingerprint) -> Option<Answer> {
         let sliced = self.0.whole.get()?;
         Some(Answer { members: sliced.members, may_contain: sliced.ask(fingerprint) })
+    }
+
+    /// Reads the memory that [`ask`](Self::ask) will read for these fingerprints, so that they wait for it together.
+    pub(crate) fn touch(&self, fingerprints: impl Iterator<Item = Fingerprint>) {
+        if let Some(sliced) = self.0.whole.get() {
+            black_box(fingerprints.fold(0, |all, fingerprint| all | sliced.ask(fingerprint)));
+        }
     }
 
     /// Counts a question to the group, and after enough of them copies a block of each filter: `read` reads it. Whether that
