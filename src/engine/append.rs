@@ -1,6 +1,6 @@
 //! Appending records to segments.
 //!
-//! Owns: how a record's row, its origin's row and the sparse time index are written. Always holds: slots are written
+//! Owns: how a record's row, its origin and the sparse time index are written. Always holds: slots are written
 //! in order, without gaps. One table is open at a time: redb panics on some damaged files while it opens a table, and
 //! a table that is open then cannot be dropped without aborting the process.
 
@@ -13,41 +13,57 @@ use redb::WriteTransaction;
 use super::codec;
 use super::draft::{NewRecord, PoolDraft};
 use super::failure::StorageResult;
-use super::record::StoredRecord;
+use super::record::{StoredOrigin, StoredRecord};
 use super::schema::{self, SegmentNumber, SegmentTables, Slot};
 use super::state::SegmentState;
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::model::Origin;
 
-/// The codes of the origins that the open segment got lately.
+/// Where the origins are that the open segment got lately.
 #[derive(Debug, Default)]
-pub(crate) struct OriginCodes {
+pub(crate) struct KnownOrigins {
     segment: SegmentNumber,
-    codes: HashMap<Arc<Origin>, Slot>,
-    /// The origin of the record before: most records come in batches of one origin.
+    places: HashMap<Arc<Origin>, Place>,
+    /// The origin of the record before, and its code: most records come in batches of one origin.
     last: Option<(Arc<Origin>, Slot)>,
 }
 
-/// How many origins are remembered for each pool; one that is forgotten gets a second row, which does no harm.
-const ORIGIN_CODES_MAX: usize = 1_024;
+/// How many origins are remembered for each pool; one that is forgotten is written again, which does no harm.
+const KNOWN_ORIGINS_MAX: usize = 1_024;
 
-impl OriginCodes {
-    /// The origin's code in a segment, and whether it must be written: then it is `slot`.
-    fn code(&mut self, segment: SegmentNumber, origin: &Arc<Origin>, slot: Slot) -> (Slot, bool) {
-        if self.segment != segment || self.codes.len() >= ORIGIN_CODES_MAX {
+/// Where an origin is, or is to be, for a record that has it.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// In the record of this slot, for no other.
+    Record(Slot),
+    /// In the table of origins, under this code.
+    Row(Slot),
+    /// As that, but not yet.
+    NewRow(Slot),
+}
+
+impl KnownOrigins {
+    /// Where a record of the segment has its origin. `is_alone` says that the record after it is none of its batch: then it has
+    /// a new origin in itself, and a commit of one record writes one table.
+    fn place(&mut self, segment: SegmentNumber, origin: &Arc<Origin>, slot: Slot, is_alone: bool) -> Place {
+        if self.segment != segment || self.places.len() >= KNOWN_ORIGINS_MAX {
             *self = Self { segment, ..Self::default() };
         }
         if let Some((_, code)) = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, origin)) {
-            return (*code, false);
+            return Place::Row(*code);
         }
-        let known = self.codes.get(origin).copied();
-        let code = known.unwrap_or(slot);
-        if known.is_none() {
-            self.codes.insert(Arc::clone(origin), slot);
+        let place = match self.places.get(origin) {
+            Some(Place::Row(code) | Place::NewRow(code)) => Place::Row(*code),
+            Some(Place::Record(first)) => Place::NewRow(*first),
+            None if is_alone => Place::Record(slot),
+            None => Place::NewRow(slot),
+        };
+        self.places.insert(Arc::clone(origin), place);
+        if let Place::Row(code) | Place::NewRow(code) = place {
+            self.last = Some((Arc::clone(origin), code));
         }
-        self.last = Some((Arc::clone(origin), code));
-        (code, known.is_none())
+        place
     }
 }
 
@@ -55,7 +71,7 @@ impl OriginCodes {
 pub(crate) fn append_records(
     txn: &WriteTransaction,
     draft: &PoolDraft,
-    codes: &mut OriginCodes,
+    known: &mut KnownOrigins,
 ) -> Result<()> {
     let state = &draft.state;
     let mut id = draft.base.state.next_id;
@@ -66,7 +82,7 @@ pub(crate) fn append_records(
         let room = usize::try_from(state.end_of(index) - id).unwrap_or(usize::MAX);
         let (now, later) = rest.split_at(room.min(rest.len()));
         let first = segment.slot(id);
-        let rows = with_origin_codes(txn, draft, segment, (first..).zip(now), codes)?;
+        let rows = with_origins(txn, draft, segment, (first..).zip(now), known)?;
         append_to_segment(txn, state.id, segment, first, rows.into_iter())?;
         id += now.len() as u64;
         rest = later;
@@ -74,41 +90,39 @@ pub(crate) fn append_records(
     Ok(())
 }
 
-/// The rows of new records of one segment. Writes the origins that the segment does not have yet.
-fn with_origin_codes<'d>(
+/// The rows of new records of one segment. Writes the rows of origins that they need.
+fn with_origins<'d>(
     txn: &WriteTransaction,
     draft: &'d PoolDraft,
     segment: &SegmentState,
     records: impl Iterator<Item = (Slot, &'d NewRecord)>,
-    codes: &mut OriginCodes,
+    known: &mut KnownOrigins,
 ) -> Result<Vec<StoredRecord<'d>>> {
     let mut rows = Vec::with_capacity(records.size_hint().0);
     let mut origins = None;
-    for (slot, NewRecord { batch, item }) in records {
+    let mut records = records.peekable();
+    while let Some((slot, NewRecord { batch: number, item })) = records.next() {
         let no_item = || Error::storage("a draft's record has no item");
-        let batch = draft.batches.get(*batch).ok_or_else(no_item)?;
+        let batch = draft.batches.get(*number).ok_or_else(no_item)?;
         let entity_type = batch.items().get(*item).ok_or_else(no_item)?.entity_type;
-        let origin_code = match batch.origin() {
-            None => None,
-            Some(origin) => {
-                let (code, is_new) = codes.code(segment.number, origin, slot);
-                if is_new {
+        let is_alone = records.peek().is_none_or(|(_, next)| next.batch != *number);
+        let origin = match batch.origin() {
+            None => StoredOrigin::None,
+            Some(origin) => match known.place(segment.number, origin, slot, is_alone) {
+                Place::Record(_) => StoredOrigin::Here(codec::encode_origin(origin)?.into()),
+                Place::Row(code) => StoredOrigin::Code(code),
+                Place::NewRow(code) => {
                     let origins = match &mut origins {
                         Some(origins) => origins,
                         None => origins.insert(txn.open_table(schema::ORIGINS).storage()?),
                     };
                     let row = codec::encode_origin(origin)?;
                     origins.insert((draft.state.id, segment.number, code), row.as_slice()).storage()?;
+                    StoredOrigin::Code(code)
                 }
-                Some(code)
-            }
+            },
         };
-        rows.push(StoredRecord {
-            origin_code,
-            entity_type,
-            created_at: draft.time,
-            value: batch.value(*item),
-        });
+        rows.push(StoredRecord { origin, entity_type, created_at: draft.time, value: batch.value(*item) });
     }
     Ok(rows)
 }

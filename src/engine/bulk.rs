@@ -23,7 +23,7 @@ use super::fingerprint::BuildFingerprintHasher;
 use super::fold::{Entries, Fold, Share, fold_now};
 use super::membership::{Filter, FilterCell};
 use super::prune::prune_at_once;
-use super::record::StoredRecord;
+use super::record::{StoredOrigin, StoredRecord};
 use super::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
@@ -362,7 +362,8 @@ impl<'a> Import<'a> {
         }
         let stored = now.iter().filter_map(|row| {
             let entity_type = buffer.items().get(*row)?.entity_type;
-            Some(StoredRecord { origin_code: None, entity_type, created_at, value: buffer.value(*row) })
+            let value = buffer.value(*row);
+            Some(StoredRecord { origin: StoredOrigin::None, entity_type, created_at, value })
         });
         append_to_segment(self.txn, self.state.id, &segment, slot, stored)?;
         self.state.next_id = first + taken as u64;

@@ -14,7 +14,7 @@ use super::liveness::Deleted;
 use super::membership::FilterCell;
 use super::membership::union::UnionFilter;
 use super::postings;
-use super::record;
+use super::record::{self, StoredOrigin};
 use super::schema::{self, Geometry, SegmentTables, Slot};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
@@ -221,9 +221,10 @@ impl View {
                 }
                 expected += 1;
                 let stored = record::decode(slot, segment.base_time, row.value())?;
-                let origin = match stored.origin_code {
-                    None => None,
-                    Some(code) => {
+                let origin = match stored.origin {
+                    StoredOrigin::None => None,
+                    StoredOrigin::Here(row) => Some(Arc::new(codec::decode_origin(&row)?)),
+                    StoredOrigin::Code(code) => {
                         let origin = match &last {
                             Some((known, origin)) if *known == code => Arc::clone(origin),
                             _ => match origins.entry(code) {

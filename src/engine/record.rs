@@ -1,10 +1,13 @@
 //! A record's row: the byte layout, and the index entries that follow from a record.
 //!
-//! Layout (format 1): tag byte; if the tag's bit 0 is set, the origin code as `slot - code` in LEB128; the entity
-//! type in LEB128; `created_at` minus the segment's base time, in microseconds, LEB128; the value's bytes to the
-//! end. An origin's code is the slot of the first record that carries it.
+//! Layout (format 1): tag byte; if the tag's bit 0 is set, the origin code as `slot - code` in LEB128; if its bit 2 is,
+//! the length of the origin's row in LEB128, and that row; the entity type in LEB128; `created_at` minus the segment's
+//! base time, in microseconds, LEB128; the value's bytes to the end. An origin's code is the slot of the first record
+//! that carries it.
 //!
 //! Always holds: [`PostingKey`] is how an attribute becomes a posting list's key, for writing and for asking.
+
+use std::borrow::Cow;
 
 use super::schema::Slot;
 use crate::error::{Error, Result};
@@ -12,13 +15,24 @@ use crate::ids::EntityTypeId;
 use crate::model::Origin;
 use crate::time::Timestamp;
 
-const TAG_PLAIN: u8 = 0b10;
-const HAS_ORIGIN: u8 = 0b01;
+const TAG_PLAIN: u8 = 0b010;
+const HAS_ORIGIN_CODE: u8 = 0b001;
+const HAS_ORIGIN: u8 = 0b100;
+
+/// A record's origin, as it lies in a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoredOrigin<'a> {
+    None,
+    /// The origin's row is in the table of origins, under this code.
+    Code(Slot),
+    /// This is the origin's row.
+    Here(Cow<'a, [u8]>),
+}
 
 /// A record as it lies in a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredRecord<'a> {
-    pub(crate) origin_code: Option<Slot>,
+    pub(crate) origin: StoredOrigin<'a>,
     pub(crate) entity_type: EntityTypeId,
     pub(crate) created_at: Timestamp,
     pub(crate) value: &'a str,
@@ -27,12 +41,17 @@ pub(crate) struct StoredRecord<'a> {
 impl StoredRecord<'_> {
     pub(crate) fn encode(&self, slot: Slot, base_time: Timestamp, out: &mut Vec<u8>) {
         out.clear();
-        match self.origin_code {
-            Some(code) => {
-                out.push(TAG_PLAIN | HAS_ORIGIN);
+        match &self.origin {
+            StoredOrigin::None => out.push(TAG_PLAIN),
+            StoredOrigin::Code(code) => {
+                out.push(TAG_PLAIN | HAS_ORIGIN_CODE);
                 push_leb128(u64::from(slot - code), out);
             }
-            None => out.push(TAG_PLAIN),
+            StoredOrigin::Here(row) => {
+                out.push(TAG_PLAIN | HAS_ORIGIN);
+                push_leb128(row.len() as u64, out);
+                out.extend_from_slice(row);
+            }
         }
         push_leb128(u64::from(self.entity_type.get()), out);
         let delta = self.created_at.as_micros().wrapping_sub(base_time.as_micros());
@@ -49,16 +68,24 @@ pub(crate) fn decode(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Result<S
 
 fn parse(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Option<StoredRecord<'_>> {
     let (tag, mut rest) = bytes.split_first()?;
-    let origin_code = match tag ^ TAG_PLAIN {
-        0 => None,
-        HAS_ORIGIN => Some(slot.checked_sub(u32::try_from(take_leb128(&mut rest)?).ok()?)?),
+    let origin = match tag ^ TAG_PLAIN {
+        0 => StoredOrigin::None,
+        HAS_ORIGIN_CODE => {
+            StoredOrigin::Code(slot.checked_sub(u32::try_from(take_leb128(&mut rest)?).ok()?)?)
+        }
+        HAS_ORIGIN => {
+            let length = usize::try_from(take_leb128(&mut rest)?).ok()?;
+            let (row, behind) = rest.split_at_checked(length)?;
+            rest = behind;
+            StoredOrigin::Here(row.into())
+        }
         _ => return None,
     };
     let entity_type = EntityTypeId::new(u32::try_from(take_leb128(&mut rest)?).ok()?);
     let delta = take_leb128(&mut rest)?;
     let created_at = Timestamp::from_micros(base_time.as_micros().wrapping_add(delta.cast_signed()));
     let value = std::str::from_utf8(rest).ok()?;
-    Some(StoredRecord { origin_code, entity_type, created_at, value })
+    Some(StoredRecord { origin, entity_type, created_at, value })
 }
 
 pub(super) fn push_leb128(mut number: u64, out: &mut Vec<u8>) {
@@ -184,14 +211,41 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Of each kind; a code is how far it lies back.
+    fn origins() -> impl Strategy<Value = StoredOrigin<'static>> {
+        prop_oneof![
+            Just(StoredOrigin::None),
+            (0_u32..1 << 20).prop_map(StoredOrigin::Code),
+            proptest::collection::vec(any::<u8>(), 0..300).prop_map(|row| StoredOrigin::Here(row.into())),
+        ]
+    }
+
+    /// Stored rows must be read by every later version.
+    #[test]
+    fn the_layout_is_frozen() {
+        let row = |origin| {
+            let (entity_type, created_at) = (EntityTypeId::new(300), Timestamp::from_micros(1_129));
+            let mut bytes = Vec::new();
+            let record = StoredRecord { origin, entity_type, created_at, value: "A-1" };
+            record.encode(7, Timestamp::from_micros(1_000), &mut bytes);
+            bytes
+        };
+        assert_eq!(row(StoredOrigin::None), b"\x02\xac\x02\x81\x01A-1");
+        assert_eq!(row(StoredOrigin::Code(5)), b"\x03\x02\xac\x02\x81\x01A-1");
+        assert_eq!(row(StoredOrigin::Here(b"origin".into())), b"\x06\x06origin\xac\x02\x81\x01A-1");
+    }
+
     proptest! {
         #[test]
         fn a_row_reads_back_as_it_was_written(
-            slot in 0_u32..1 << 20, back in proptest::option::of(0_u32..1 << 20), entity_type: u32,
-            base: i64, time: i64, value in "\\PC{1,40}",
+            slot in 0_u32..1 << 20, origin in origins(), entity_type: u32, base: i64, time: i64, value in "\\PC{1,40}",
         ) {
+            let origin = match origin {
+                StoredOrigin::Code(back) => StoredOrigin::Code(slot.saturating_sub(back)),
+                other => other,
+            };
             let record = StoredRecord {
-                origin_code: back.map(|back| slot.saturating_sub(back)),
+                origin,
                 entity_type: EntityTypeId::new(entity_type),
                 created_at: Timestamp::from_micros(time),
                 value: &value,

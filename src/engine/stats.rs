@@ -10,7 +10,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use super::Engine;
 use super::database::closed;
 use super::failure::{StorageResult, contained};
-use super::record::{self, Attribute, PostingKey};
+use super::record::{self, Attribute, PostingKey, StoredOrigin};
 use super::schema;
 use super::state::PoolState;
 use super::view::View;
@@ -161,8 +161,8 @@ impl View {
                 let Some(row) = table.get(slot).storage()? else { continue };
                 let stored = record::decode(slot, segment.base_time, row.value())?;
                 mean.add(row.value().len());
-                // The first record of an origin brings a row of its own.
-                origins.add(if stored.origin_code == Some(slot) { ORIGIN_ROW_BYTES } else { 0 });
+                // The first record of several of one origin brings a row.
+                origins.add(if stored.origin == StoredOrigin::Code(slot) { ORIGIN_ROW_BYTES } else { 0 });
             }
             bytes += records * (mean.value() + 4.0 + ROW_OVERHEAD_BYTES) / FILL_APPENDED;
             bytes += records * origins.value();

@@ -14,7 +14,7 @@ use super::any_table::AnyTable;
 use super::codec;
 use super::failure::StorageResult;
 use super::fingerprint::HashKey;
-use super::record::{self, StoredRecord};
+use super::record::{self, StoredOrigin, StoredRecord};
 use super::schema::{self, SegmentTables, Slot};
 use super::session::{LiveSnapshot, Session};
 use super::state::{PoolState, SegmentState};
@@ -323,9 +323,10 @@ impl RecordReader<'_> {
             None => view.stored(index, slot)?,
         };
         let stored = record::decode(slot, segment.base_time, row.value())?;
-        let origin = match stored.origin_code {
-            Some(code) => Some(self.origin(index, segment, code)?),
-            None => None,
+        let origin = match &stored.origin {
+            StoredOrigin::None => None,
+            StoredOrigin::Code(code) => Some(self.origin(index, segment, *code)?),
+            StoredOrigin::Here(row) => Some(Arc::new(codec::decode_origin(row)?)),
         };
         let origin = origin.as_deref();
         Ok(Record {

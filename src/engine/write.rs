@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use redb::{ReadableTable, WriteTransaction};
 
-use super::append::{OriginCodes, append_records};
+use super::append::{KnownOrigins, append_records};
 use super::claims::{self, Swept};
 use super::codec;
 use super::counters::Work;
@@ -31,7 +31,7 @@ use crate::model::PruneReport;
 pub(crate) struct WriterPool {
     fold: Option<Folding>,
     filter: Option<FilterBuild>,
-    codes: OriginCodes,
+    origins: KnownOrigins,
 }
 
 /// The fold of a frozen tail.
@@ -233,7 +233,7 @@ pub(crate) fn write(
     incoming: usize,
 ) -> Result<Written> {
     let started = Instant::now();
-    append_records(txn, &draft, &mut pool.codes)?;
+    append_records(txn, &draft, &mut pool.origins)?;
     write_deletions(txn, &draft)?;
     claims::write(txn, &draft)?;
     draft.state.skip_deleted_head();

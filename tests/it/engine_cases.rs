@@ -589,3 +589,57 @@ fn a_cleared_pool_gives_its_space_back_to_the_others_even_beside_a_bulk_loaded_o
         assert!(bytes <= alone + alone / 4, "space was not reused: {alone} bytes became {bytes}");
     }
 }
+
+/// The codes of the rows that a file has in its table of origins.
+fn origin_codes(place: &Place) -> Vec<u32> {
+    let origins: redb::TableDefinition<'_, (u64, u32, u32), &[u8]> = redb::TableDefinition::new("origins");
+    let mut codes = Vec::new();
+    place.damage(|txn| {
+        for row in redb::ReadableTable::iter(&txn.open_table(origins).unwrap()).unwrap() {
+            codes.push(row.unwrap().0.value().2);
+        }
+    });
+    codes
+}
+
+/// A record that is alone with its origin has it in itself; what several have is a row.
+#[test]
+fn an_origin_is_in_its_record_until_a_second_one_has_it() {
+    let place = Place::new();
+    let of_run = |run: &str| Origin::new("shop", run, "read");
+    let expected = ["a", "b", "a", "a", "c", "c", "a", "d"];
+    let mut store = place.open();
+    let mut tracked = 0;
+    for (calls, codes) in [
+        (&["a", "b"][..], &[][..]),
+        // After opening nothing is known: "a" is in its record again, in slot 2. Then a second one has it.
+        (&["a", "a", "c c"], &[2, 4]),
+        (&["a", "d"], &[2, 4]),
+    ] {
+        let pool = store.get_or_create_pool("orders").unwrap();
+        for call in calls {
+            let runs: Vec<&str> = call.split(' ').collect();
+            let batch = values(tracked..tracked + runs.len() as u32);
+            tracked += runs.len() as u32;
+            let key = |value: &String| Key::new(ORDERS, value.clone());
+            let _ = pool.dedupe(Mode::Track, &batch, key, &of_run(runs[0])).unwrap();
+        }
+        store.close().unwrap();
+        assert_eq!(origin_codes(&place), codes);
+        store = place.open();
+    }
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let runs = |pool: &Pool| {
+        let records = support::records(pool);
+        records.iter().map(|record| record.flow_run_id.as_ref().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(runs(&pool), expected);
+    assert_eq!(ids(&pool, &RecordFilter::new().flow_run_id("a")), [1, 3, 4, 7]);
+    // Once folded, posting lists say the same; and once the first of them is gone, so do the others.
+    track_singly(&pool, 100..164);
+    pool.delete_records(&[1]).unwrap();
+    pool.prune().unwrap();
+    assert_eq!(ids(&pool, &RecordFilter::new().flow_run_id("a")), [3, 4, 7]);
+    assert_eq!(runs(&pool)[..7], expected[1..]);
+    assert_eq!(store.verify().unwrap().findings, []);
+}

@@ -380,9 +380,12 @@ fn a_missing_or_unreadable_record_is_found_and_not_made_up() {
     assert_found_and_left("records/1/0", |txn| {
         txn.open_table(RECORDS).unwrap().remove(40).unwrap();
     });
-    assert_found_and_left("records/1/0", |txn| {
-        txn.open_table(RECORDS).unwrap().insert(40, [0, 0].as_slice()).unwrap();
-    });
+    // The second has an origin that ends behind it, the third one that cannot be read.
+    for row in [&[0, 0][..], &[6, 9, 1, 0, 0, 0, 37, 0, b'x'], &[6, 4, 9, 0, 0, 0, 37, 0, b'x']] {
+        assert_found_and_left("records/1/0", |txn| {
+            txn.open_table(RECORDS).unwrap().insert(40, row).unwrap();
+        });
+    }
 }
 
 #[test]

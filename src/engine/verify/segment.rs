@@ -11,11 +11,12 @@ use redb::ReadableTable;
 use roaring::RoaringBitmap;
 
 use super::Verification;
+use crate::engine::codec;
 use crate::engine::failure::StorageResult;
 use crate::engine::fold::Entries;
 use crate::engine::membership::Filter;
 use crate::engine::postings;
-use crate::engine::record::{self, PostingKey};
+use crate::engine::record::{self, PostingKey, StoredOrigin};
 use crate::engine::schema::{self, Fingerprint, HAS_REPEATS, SegmentTables, Slot};
 use crate::engine::state::SegmentState;
 use crate::engine::tail::TailEntry;
@@ -127,9 +128,21 @@ impl Verification<'_, '_, '_> {
                 self.findings.add(Some(pool), &column.names.records, slot.to_string(), text);
             }
             last_time = Some(stored.created_at);
-            let origin = match stored.origin_code {
-                None => None,
-                Some(code) => self.origin_of(view, segment, code, &mut origins)?,
+            let origin = match &stored.origin {
+                StoredOrigin::None => None,
+                StoredOrigin::Code(code) => self.origin_of(view, segment, *code, &mut origins)?,
+                StoredOrigin::Here(row) => match codec::decode_origin(row) {
+                    Ok(origin) => Some(Arc::new(origin)),
+                    Err(error) => {
+                        self.findings.add(
+                            Some(pool),
+                            &column.names.records,
+                            slot.to_string(),
+                            error.to_string(),
+                        );
+                        None
+                    }
+                },
             };
             let fingerprint = self.engine.hash_key.fingerprint(stored.entity_type, stored.value);
             column.fingerprints.push(Some(fingerprint));
