@@ -66,7 +66,7 @@ fn contains_absent((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(2_268_000))]
+#[library_benchmark(config = counted(2_343_000))]
 #[bench::of_1000(setup = with_present)]
 fn contains_many((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let keys: Vec<_> = values.iter().map(key).collect();
@@ -82,7 +82,7 @@ fn lookup((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(4_298_000))]
+#[library_benchmark(config = counted(4_386_000))]
 #[bench::of_1000_new(setup = with_new)]
 fn filter_and_track((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let verdicts =
@@ -97,7 +97,7 @@ fn track_one((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(verdicts.map_or(0, |verdicts| verdicts.new_count())))
 }
 
-#[library_benchmark(config = counted(16_962_000))]
+#[library_benchmark(config = counted(17_483_000))]
 #[bench::of_1000(setup = with_new)]
 fn claim_and_confirm((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let confirmed = pool
