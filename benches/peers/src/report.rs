@@ -53,7 +53,8 @@ impl Row {
 
     /// For who watches, or will not wait for the end.
     fn line(&self) -> String {
-        let cells = self.cells.iter().map(|(engine, spread)| format!("{engine} {}", cell(*spread, self.unit)));
+        let cells =
+            self.cells.iter().map(|(engine, spread)| format!("{engine} {}", cell(*spread, self.unit)));
         format!("{}: {}", self.work, cells.collect::<Vec<_>>().join(", "))
     }
 }

@@ -4,7 +4,7 @@
 //! command, where there is one, has as many lines.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -16,6 +16,9 @@ use crate::report::{Report, Unit};
 
 /// What SQLite's own command is called among the engines.
 pub(crate) const SQLITE_COMMAND: &str = "sqlite3, the command";
+
+/// No engine: the limit that the disk sets.
+const FLOOR: &str = "the bytes alone";
 
 const QUERY: &str = "SELECT value, entity_type AS entity_type_id FROM record ORDER BY id";
 
@@ -36,7 +39,11 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
         turns.push(Turn::new(move || Ok(timed(|| engine.export(&file))?.0)));
         names.push(kind.name());
     }
-    drop(expected);
+    let bytes = expected.unwrap_or_default();
+    let copy = file.clone();
+    turns.push(Turn::new(move || Ok(timed(|| write_synced(&copy, &bytes))?.0)));
+    names.push(FLOOR);
+    report.note(format!("{FLOOR:?}: the same file, written from memory and synced."));
     match command_version() {
         Some(version) => {
             export_by_command(&database, &file)?;
@@ -53,6 +60,12 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     let spreads = taken.iter().map(|turns| Spread::of(turns.iter().map(|seconds| seconds / rows)));
     report.row("rows", Unit::Rate("rows"), names.into_iter().zip(spreads));
     Ok(report)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    Ok(file.sync_all()?)
 }
 
 /// The version of SQLite's own command, if there is one.
