@@ -59,6 +59,7 @@ fn points_at(setting: Setting<'_>) -> Result<Vec<Point>> {
     let mut points = Vec::new();
     for (operation, seconds) in OPERATIONS.into_iter().zip(costs) {
         for (kind, seconds) in KINDS.into_iter().zip(seconds) {
+            eprintln!("  {operation}, {}, {}: {:.3} µs", setting.size.name(), kind.name(), seconds * 1e6);
             points.push(Point { operation, engine: kind.name(), size: setting.size, seconds });
         }
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use datapool_store::Timestamp;
 
 use crate::Result;
-use crate::common::Row;
+use crate::common::{RUN_RECORDS, Row};
 use crate::data::{Kind, time_of};
 use crate::engines::{Engine, EngineKind, Past, Runs};
 use crate::files::{Copy, Setting};
@@ -29,6 +29,10 @@ const KINDS: [EngineKind; 7] = [
 /// Short turns: when the disk is busy with others, it is so for several engines.
 const ALONE_ROUNDS: usize = 55;
 const ALONE_CALLS: usize = 10;
+
+/// Batches that each database gets before: the store is opened in the midst of a fold, of which a commit of one value does so
+/// little that all that are measured had some. In the long run one of fifty has.
+const BATCHES_BEFORE: usize = 32;
 
 const THREADS: [usize; 2] = [16, 64];
 /// Calls of a thread in a round.
@@ -95,6 +99,10 @@ fn open(setting: Setting<'_>, kind: EngineKind) -> Result<Copy> {
     if kind != EngineKind::RedbAppend {
         super::check_contents(kind.name(), copy.engine.as_mut(), setting.size.random())?;
     }
+    let mut fresh = Fresh::new(setting, Fresh::THREADS);
+    for _ in 0..BATCHES_BEFORE {
+        fresh.track_many(copy.engine.as_mut(), RUN_RECORDS)?;
+    }
     Ok(copy)
 }
 
@@ -136,6 +144,8 @@ struct Fresh {
 impl Fresh {
     /// How far apart the values of threads are: no thread writes so many.
     const APART: usize = 2_000;
+    /// More threads than there are.
+    const THREADS: usize = 100;
 
     fn new(setting: Setting<'_>, thread: usize) -> Self {
         let rows = Box::new(Kind::Random.fresh_rows().skip(thread * Self::APART));
@@ -145,10 +155,15 @@ impl Fresh {
 
     /// Writes one new value. How long that takes.
     fn track(&mut self, engine: &mut dyn Engine) -> Result<f64> {
-        let rows: Vec<Row> = self.rows.by_ref().take(1).collect();
+        self.track_many(engine, 1)
+    }
+
+    /// Writes so many, of one run.
+    fn track_many(&mut self, engine: &mut dyn Engine, records: usize) -> Result<f64> {
+        let rows: Vec<Row> = self.rows.by_ref().take(records).collect();
         self.next_run += 1;
         let (seconds, new) = timed(|| engine.track(&rows, Runs::One(self.next_run), self.time))?;
-        assert_eq!(new, 1);
+        assert_eq!(new, rows.len());
         Ok(seconds)
     }
 }
