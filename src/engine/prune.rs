@@ -48,7 +48,7 @@ impl Engine {
         let now = self.clock.read();
         let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
         let txn = self.begin()?;
-        let written = write::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning, 0)?;
+        let written = write::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning, None)?;
         if !written.worked {
             return Ok(None);
         }

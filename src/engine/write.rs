@@ -48,7 +48,8 @@ enum Pace<'t> {
     /// A slice, and more for each record that comes in, so that the fold is through when half of the next tail is full.
     With {
         tuning: &'t Tuning,
-        incoming: usize,
+        /// None in a commit for this work alone.
+        incoming: Option<usize>,
     },
     All,
 }
@@ -64,6 +65,7 @@ impl Pace<'_> {
         match self {
             Self::With { tuning, incoming } => {
                 let most = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
+                let Some(incoming) = incoming else { return most };
                 let slice = incoming.saturating_mul(2).max(SLICE_MIN).min(most);
                 incoming.saturating_mul(for_each_record).saturating_add(slice)
             }
@@ -224,13 +226,13 @@ fn new_entries(draft: &PoolDraft) -> impl Iterator<Item = (RecordId, TailEntry)>
 }
 
 /// Writes a draft, and the pool's share of the work that commits do besides. `incoming` is how many records the whole
-/// commit adds, to this pool and others: folding keeps pace with that.
+/// commit adds, to this pool and others: folding keeps pace with that. None in a commit for that work alone.
 pub(crate) fn write(
     txn: &WriteTransaction,
     mut draft: PoolDraft,
     pool: &mut WriterPool,
     tuning: &Tuning,
-    incoming: usize,
+    incoming: Option<usize>,
 ) -> Result<Written> {
     let started = Instant::now();
     append_records(txn, &draft, &mut pool.origins)?;
@@ -297,7 +299,7 @@ fn fold_share(
     draft: &mut PoolDraft,
     pool: &mut WriterPool,
     tuning: &Tuning,
-    incoming: usize,
+    incoming: Option<usize>,
 ) -> Result<(TailChange, Option<Folded>)> {
     let base = Arc::clone(&draft.base.state);
     if draft.state.folded_to == draft.state.next_id {
@@ -448,7 +450,7 @@ mod tests {
         let tuning = Tuning::DEFAULT;
         let tail = tuning.fold_entries;
         for incoming in [1, 2, 7, 50, 300, 1_000, 4_000, 16_384] {
-            let pace = Pace::With { tuning: &tuning, incoming };
+            let pace = Pace::With { tuning: &tuning, incoming: Some(incoming) };
             let lists = pace.rows((2 * 2 * tail).div_ceil(tail));
             let commits = tail.div_ceil(pace.entries()) + (2 * tail).div_ceil(lists);
             // Gathering ends with a commit, and so does writing.
@@ -456,5 +458,8 @@ mod tests {
             assert!(lists <= 64 + 6 * incoming, "{incoming} at a time: {lists} rows");
             assert!(pace.filtered() <= 160 * incoming.max(16), "{incoming} at a time");
         }
+        // Nobody's call is kept short by a commit for this work alone.
+        let alone = Pace::With { tuning: &tuning, incoming: None };
+        assert_eq!((alone.rows(4), alone.filtered()), (1_024, 32_768));
     }
 }

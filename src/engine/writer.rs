@@ -123,8 +123,8 @@ impl Engine {
         let has_claims = group.drafts.values().any(|draft| !draft.claims.is_empty());
         let begin = || if has_claims { self.begin_durable() } else { self.begin() };
         let mut txn = begin()?;
-        let (pools, incoming) =
-            (group.drafts.len(), group.drafts.values().map(|draft| draft.new.len()).sum());
+        let (pools, records) = (group.drafts.len(), group.drafts.values().map(|draft| draft.new.len()).sum());
+        let incoming = Some(records);
         let mut written = Vec::with_capacity(group.drafts.len() + 1);
         if let Some(draft) = due {
             let id = draft.state.id;
@@ -157,7 +157,7 @@ impl Engine {
         })?;
         core.tell_events();
         self.counters.group(calls);
-        tell(&Event::Commit { calls, pools, records: incoming, took: started.elapsed() });
+        tell(&Event::Commit { calls, pools, records, took: started.elapsed() });
         Ok(())
     }
 

@@ -128,22 +128,8 @@ impl Verification<'_, '_, '_> {
                 self.findings.add(Some(pool), &column.names.records, slot.to_string(), text);
             }
             last_time = Some(stored.created_at);
-            let origin = match &stored.origin {
-                StoredOrigin::None => None,
-                StoredOrigin::Code(code) => self.origin_of(view, segment, *code, &mut origins)?,
-                StoredOrigin::Here(row) => match codec::decode_origin(row) {
-                    Ok(origin) => Some(Arc::new(origin)),
-                    Err(error) => {
-                        self.findings.add(
-                            Some(pool),
-                            &column.names.records,
-                            slot.to_string(),
-                            error.to_string(),
-                        );
-                        None
-                    }
-                },
-            };
+            let origin =
+                self.origin_of(view, segment, &column.names.records, slot, &stored.origin, &mut origins)?;
             let fingerprint = self.engine.hash_key.fingerprint(stored.entity_type, stored.value);
             column.fingerprints.push(Some(fingerprint));
             column.entries.push(slot, TailEntry { fingerprint, entity_type: stored.entity_type, origin });
@@ -174,26 +160,40 @@ impl Verification<'_, '_, '_> {
         }
     }
 
+    /// The origin of a record; none if it has none that can be read.
     fn origin_of(
         &mut self,
         view: &View,
         segment: &SegmentState,
-        code: Slot,
+        records: &str,
+        slot: Slot,
+        stored: &StoredOrigin<'_>,
         known: &mut BTreeMap<Slot, Option<Arc<Origin>>>,
     ) -> Result<Option<Arc<Origin>>> {
-        if let Some(origin) = known.get(&code) {
-            return Ok(origin.clone());
-        }
-        let origin = match view.origin(segment, code) {
+        let read = match stored {
+            StoredOrigin::None => return Ok(None),
+            StoredOrigin::Here(row) => codec::decode_origin(row).map(Arc::new),
+            StoredOrigin::Code(code) => match known.get(code) {
+                Some(origin) => return Ok(origin.clone()),
+                None => view.origin(segment, *code),
+            },
+        };
+        let pool = view.state.id;
+        let origin = match read {
             Ok(origin) => Some(origin),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                let key = key_of(view.state.id, segment, code);
-                self.findings.add(Some(view.state.id), "origins", key, error.to_string());
+                let (table, key) = match stored {
+                    StoredOrigin::Code(code) => ("origins", key_of(pool, segment, *code)),
+                    _ => (records, slot.to_string()),
+                };
+                self.findings.add(Some(pool), table, key, error.to_string());
                 None
             }
             Err(error) => return Err(error),
         };
-        known.insert(code, origin.clone());
+        if let StoredOrigin::Code(code) = stored {
+            known.insert(*code, origin.clone());
+        }
         Ok(origin)
     }
 
