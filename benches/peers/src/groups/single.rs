@@ -148,7 +148,9 @@ impl Fresh {
     const THREADS: usize = 100;
 
     fn new(setting: Setting<'_>, thread: usize) -> Self {
-        let rows = Box::new(Kind::Random.fresh_rows().skip(thread * Self::APART));
+        let mut rows = Box::new(Kind::Random.fresh_rows());
+        // Now, and not when the first is asked for, among the calls of other threads.
+        rows.by_ref().take(thread * Self::APART).for_each(drop);
         let next_run = setting.size.run_count() + thread * Self::APART;
         Self { rows, next_run, time: time_of(setting.size.run_count()) }
     }
