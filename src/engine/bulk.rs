@@ -458,7 +458,7 @@ impl<'a> Indexer<'a> {
     fn take(&mut self, what: ForIndex) -> Result<()> {
         match what {
             ForIndex::Entries(first, entries) => {
-                self.entries.extend_sorted((first..).zip(entries));
+                self.entries.extend((first..).zip(entries));
                 Ok(())
             }
             ForIndex::End(portion) => self.write(*portion),

@@ -8,8 +8,7 @@ use std::ops::{Range, RangeInclusive};
 
 use super::failure::StorageResult;
 use super::hot::InMemory;
-use super::membership::sliced::Group;
-use super::memory::Question;
+use super::memory::{Question, touch_filters};
 use super::schema::{Fingerprint, HAS_REPEATS, Slot};
 use super::state::PoolState;
 use super::view::View;
@@ -89,11 +88,7 @@ impl View {
         let mut touched = None;
         for index in indexes.filter(|index| self.state.end_of(*index) > state.watermark) {
             let Some(segment) = self.state.segments.get(index) else { continue };
-            let group = Some(Group::of(segment.number));
-            if touched != group {
-                segment.sliced.touch(open.iter().map(|sought| sought.question.fingerprint()));
-                touched = group;
-            }
+            touch_filters(segment, &mut touched, open.iter().map(|sought| sought.question.fingerprint()));
             let mut behind_filters = Vec::new();
             for sought in &mut *open {
                 if self.passes_filters(index, &mut sought.question)? {

@@ -48,6 +48,19 @@ impl Question {
     }
 }
 
+/// Reads the memory in which the filters of a segment's group will be asked for these fingerprints, so that they wait for it
+/// together; not if that group was `touched` last.
+pub(super) fn touch_filters(
+    segment: &SegmentState,
+    touched: &mut Option<Group>,
+    fingerprints: impl Iterator<Item = Fingerprint>,
+) {
+    let group = Group::of(segment.number);
+    if touched.replace(group) != Some(group) {
+        segment.sliced.touch(fingerprints);
+    }
+}
+
 impl View {
     /// The segments, by index, that the filter of their union does not rule out; those beyond it are among them.
     pub(super) fn worth_asking(

@@ -374,7 +374,7 @@ fn gather<'p>(
             .segment_of(start)
             .ok_or_else(|| Error::corrupt(format!("no segment holds record {start}")))?;
         let some = frozen.entries_from(entries.len(), pace.entries());
-        entries.extend_sorted(some.into_iter().map(|(id, entry)| (segment.slot(id), entry)));
+        entries.extend(some.into_iter().map(|(id, entry)| (segment.slot(id), entry)));
         if entries.len() == frozen.len() {
             let (number, first_id, entries) = (segment.number, segment.first_id, std::mem::take(entries));
             *folding = Folding::Writing(Fold::new(state.id, state.geometry, number, first_id, entries));

@@ -62,19 +62,14 @@ impl Entries {
         }
     }
 
-    /// Takes many entries.
+    /// Takes many entries. Their fingerprints are sorted, so that later all are sorted faster.
     pub(crate) fn extend(&mut self, entries: impl Iterator<Item = (Slot, TailEntry)>) {
+        let start = self.fingerprints.len();
         for (slot, entry) in entries {
             self.push(slot, entry);
         }
         // Nobody is to wait until those of all are freed.
         self.origins.clear();
-    }
-
-    /// As [`extend`](Self::extend), and sorts their fingerprints, so that later all are sorted faster.
-    pub(crate) fn extend_sorted(&mut self, entries: impl Iterator<Item = (Slot, TailEntry)>) {
-        let start = self.fingerprints.len();
-        self.extend(entries);
         if let Some(run) = self.fingerprints.get_mut(start..) {
             run.sort_unstable();
         }
