@@ -4,6 +4,7 @@
 //! or without a byte order mark, LF or CRLF. Owns: what is read and written, and the policies. Must not know: how
 //! rows are indexed; that is [`crate::engine`]'s.
 
+mod check;
 mod export;
 mod import;
 mod rows;

@@ -1,12 +1,17 @@
 //! Work in several threads whose results are taken in order.
 
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crate::error::{Error, Result};
 
 /// More would wait for whoever takes the results.
 const THREADS_MAX: usize = 4;
+
+/// How many threads [`in_order`] has for many pieces.
+pub(crate) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, |threads| threads.get().min(THREADS_MAX))
+}
 
 /// Does pieces of work in threads, and hands the results over on the calling thread, in the order of the pieces. Ends with the
 /// first error, of the work or of who takes; at most two results for each thread wait meanwhile. A single piece is done by the
@@ -23,22 +28,35 @@ pub(crate) fn in_order<P, T: Send>(
     if pieces.clone().nth(1).is_none() {
         return pieces.map(work).try_for_each(|result| take(result?));
     }
-    let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(THREADS_MAX));
+    let threads = threads();
     thread::scope(|scope| {
         let mut results = Vec::with_capacity(threads);
         for number in 0..threads {
             let (sender, receiver) = mpsc::sync_channel(1);
             let (own, work) = (pieces.clone().skip(number).step_by(threads), &work);
-            thread::Builder::new()
-                .name("datapool-worker".to_owned())
-                // The receiver hangs up when nobody wants more.
-                .spawn_scoped(scope, move || own.map(work).try_for_each(|result| sender.send(result)))
-                .map_err(|error| Error::storage(format!("starting a thread: {error}")).with_source(error))?;
+            // The receiver hangs up when nobody wants more.
+            spawn(scope, "datapool-worker", move || {
+                own.map(work).try_for_each(|result| sender.send(result))
+            })?;
             results.push(receiver);
         }
         // NOTE: a thread that panicked ends its results early; the scope then panics, too.
         results.iter().cycle().map_while(|receiver| receiver.recv().ok()).try_for_each(|result| take(result?))
     })
+}
+
+/// Starts a thread.
+///
+/// # Errors
+///
+/// `Storage` if the system gives none.
+pub(crate) fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    let failed = |error| Error::storage(format!("starting the thread {name}: {error}")).with_source(error);
+    thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).map_err(failed)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::check::count_good_rows;
 use super::rows::{BadRow, Row, RowReader};
 use super::spool::Spool;
 use crate::engine::{Present, RowSource};
@@ -186,9 +187,15 @@ impl Pool {
         }
         self.view()?;
         let mut import = Import::new(self, options);
-        let mut checked = RowReader::new(open()?)?;
-        while import.read(&mut checked, |_| Ok(()))? {}
-        import.observe(checked.bytes())?;
+        let is_observed = options.on_progress.is_some();
+        let counted = if is_observed { None } else { count_good_rows(path) };
+        if let Some(rows) = counted {
+            import.report.rows = rows;
+        } else {
+            let mut checked = RowReader::new(open()?)?;
+            while import.read(&mut checked, |_| Ok(()))? {}
+            import.observe(checked.bytes())?;
+        }
         let expected = import.report.rows - import.report.bad_rows;
         let rows = RowReader::new(open()?)?;
         import.apply(&mut SecondReading { rows, on_bad_row: options.on_bad_row, expected })?;

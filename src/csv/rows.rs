@@ -122,13 +122,21 @@ impl<R: Read> Read for Metered<R> {
     }
 }
 
+/// What a header says.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Columns {
+    /// How many fields a row has.
+    count: usize,
+    /// Where these are, from 0.
+    value: usize,
+    entity_type: usize,
+}
+
 /// Reads a CSV file with `value` and `entity_type_id` columns, row by row.
 pub(super) struct RowReader<R> {
     csv: csv::Reader<Metered<R>>,
     record: ByteRecord,
-    fields: usize,
-    value: usize,
-    entity_type: usize,
+    columns: Columns,
 }
 
 impl<R: Read> RowReader<R> {
@@ -138,20 +146,31 @@ impl<R: Read> RowReader<R> {
     ///
     /// `Csv` if the file is empty or the header lacks a column or has it twice; `Io`.
     pub(super) fn new(inner: R) -> Result<Self> {
+        let mut reader = Self::of_part(inner, Columns::default());
+        let Some(line) = reader.read_record()? else {
+            let reason = "the file is empty; its first line must name the columns value and entity_type_id";
+            return Err(bad(1, None, reason).into_error());
+        };
+        reader.columns = Columns {
+            count: reader.record.len(),
+            value: reader.find_column(line, "value")?,
+            entity_type: reader.find_column(line, "entity_type_id")?,
+        };
+        Ok(reader)
+    }
+
+    /// Reads a part of a file that does not begin with the header; lines count from the part's first.
+    pub(super) fn of_part(inner: R, columns: Columns) -> Self {
         let csv = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
             .buffer_capacity(READ_AHEAD)
             .from_reader(Metered::new(inner));
-        let mut reader = Self { csv, record: ByteRecord::new(), fields: 0, value: 0, entity_type: 0 };
-        let Some(line) = reader.read_record()? else {
-            let reason = "the file is empty; its first line must name the columns value and entity_type_id";
-            return Err(bad(1, None, reason).into_error());
-        };
-        reader.fields = reader.record.len();
-        reader.value = reader.find_column(line, "value")?;
-        reader.entity_type = reader.find_column(line, "entity_type_id")?;
-        Ok(reader)
+        Self { csv, record: ByteRecord::new(), columns }
+    }
+
+    pub(super) fn columns(&self) -> Columns {
+        self.columns
     }
 
     fn find_column(&self, line: u64, name: &str) -> Result<usize> {
@@ -190,15 +209,16 @@ impl<R: Read> RowReader<R> {
     }
 
     fn row(&self, line: u64) -> std::result::Result<Row<'_>, BadRow> {
-        if self.record.len() != self.fields {
-            let reason = format!("the row has {} fields; the header has {}", self.record.len(), self.fields);
+        if self.record.len() != self.columns.count {
+            let reason =
+                format!("the row has {} fields; the header has {}", self.record.len(), self.columns.count);
             return Err(bad(line, None, reason));
         }
-        let value = self.text(line, self.value)?;
-        check_value(value).map_err(|error| bad(line, Some(self.value), error.to_string()))?;
-        let number = self.text(line, self.entity_type)?;
+        let value = self.text(line, self.columns.value)?;
+        check_value(value).map_err(|error| bad(line, Some(self.columns.value), error.to_string()))?;
+        let number = self.text(line, self.columns.entity_type)?;
         let entity_type =
-            parse_entity_type(number).map_err(|reason| bad(line, Some(self.entity_type), reason))?;
+            parse_entity_type(number).map_err(|reason| bad(line, Some(self.columns.entity_type), reason))?;
         Ok(Row { line, entity_type, value })
     }
 

@@ -1,0 +1,152 @@
+//! Checking a file's rows before anybody waits for them: by several threads, if the file is large.
+//!
+//! Owns: where a file is cut. Always holds: a part begins after a line break and counts only if it and all parts before it
+//! have nothing but good rows and end outside of quotes; then the parts' rows are the file's. If one is not so, one thread
+//! is to read the file from its beginning: it knows what is wrong, and on which line.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::Path;
+
+use super::rows::{BadRow, RowReader};
+use crate::error::{Error, Result};
+use crate::{limits, parallel};
+
+/// A smaller part is not worth a thread.
+const PART_MIN_BYTES: u64 = 1 << 20;
+/// A part that begins with this is read as if it did not.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// How many rows the file has, if it can be cut and has good ones only.
+pub(super) fn count_good_rows(path: &Path) -> Option<u64> {
+    count_in_parts(path, (parallel::threads() as u64, PART_MIN_BYTES))
+}
+
+fn count_in_parts(path: &Path, sizes: (u64, u64)) -> Option<u64> {
+    let parts = cut(path, sizes).ok().flatten()?;
+    let columns = RowReader::new(File::open(path).ok()?).ok()?.columns();
+    let mut rows = 0;
+    let count = |part: Range<u64>| {
+        let mut file = File::open(path).map_err(reading)?;
+        file.seek(SeekFrom::Start(part.start)).map_err(reading)?;
+        let bytes = file.take(part.end - part.start);
+        count_rows(if part.start == 0 { RowReader::new(bytes)? } else { RowReader::of_part(bytes, columns) })
+    };
+    let sum = |counted: u64| {
+        rows += counted;
+        Ok(())
+    };
+    parallel::in_order(parts.into_iter(), count, sum).ok()?;
+    Some(rows)
+}
+
+fn count_rows(mut rows: RowReader<impl Read>) -> Result<u64> {
+    let mut count = 0;
+    while let Some(row) = rows.next_row()? {
+        row.map_err(BadRow::into_error)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Up to so many about equal parts of the file, of so many bytes at least; none if that is one, or it should not be cut.
+fn cut(path: &Path, (parts_max, part_min_bytes): (u64, u64)) -> io::Result<Option<Vec<Range<u64>>>> {
+    let metadata = fs::metadata(path)?;
+    let parts = parts_max.min(metadata.len() / part_min_bytes);
+    if !metadata.is_file() || parts < 2 {
+        return Ok(None);
+    }
+    let mut file = BufReader::new(File::open(path)?);
+    let mut cuts = vec![0];
+    for part in 1..parts {
+        let about = metadata.len() / parts * part;
+        file.seek(SeekFrom::Start(about))?;
+        let mut rest_of_line = file.by_ref().take(limits::CSV_RECORD_MAX_BYTES);
+        let cut = about + rest_of_line.skip_until(b'\n')? as u64;
+        let is_line = rest_of_line.limit() > 0 && cut < metadata.len() && cuts.last() < Some(&cut);
+        if !is_line || file.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+            return Ok(None);
+        }
+        cuts.push(cut);
+    }
+    cuts.push(metadata.len());
+    Ok(Some(cuts.windows(2).filter_map(|cuts| Some(*cuts.first()?..*cuts.last()?)).collect()))
+}
+
+fn reading(error: io::Error) -> Error {
+    Error::io("reading a part of the file", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    /// The rows of a file that is read by one thread, if they are good.
+    fn rows_of(path: &Path) -> Option<u64> {
+        count_rows(RowReader::new(File::open(path).unwrap()).ok()?).ok()
+    }
+
+    fn file_of(content: &str) -> (TempDir, std::path::PathBuf) {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("in.csv");
+        fs::write(&path, content).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn a_large_file_of_good_rows_is_counted_in_parts_and_no_other() {
+        let good = format!("value,entity_type_id\r\n{}", "a,1\r\n\"b \"\"\",2\n".repeat(1_000));
+        let (_directory, path) = file_of(&good);
+        assert_eq!(count_in_parts(&path, (2, 100)), Some(2_000));
+        assert_eq!(count_in_parts(&path, (2, good.len() as u64)), None);
+        for bad in ["b,x\n", ",1\n", "b\n", "\"b,1\n"] {
+            let (_directory, path) = file_of(&format!("{good}{bad}"));
+            assert_eq!(count_in_parts(&path, (2, 100)), None, "{bad:?}");
+        }
+        // Whatever the second part begins with, it is inside of a quote.
+        let (_directory, path) = file_of(&format!("value,entity_type_id\n\"{}\",1\n", "a,1\n".repeat(100)));
+        assert_eq!((count_in_parts(&path, (2, 100)), rows_of(&path)), (None, Some(1)));
+    }
+
+    #[test]
+    fn a_part_that_would_begin_with_a_byte_order_mark_is_not_cut_off() {
+        let rows = |count: usize| "1,aaaa\n".repeat(count);
+        let header = "entity_type_id,value\n";
+        let (_directory, path) = file_of(&format!("{header}{}", rows(1_000)));
+        assert_eq!(count_in_parts(&path, (2, 100)), Some(1_000));
+        let cuts = cut(&path, (2, 100)).unwrap().unwrap();
+        let before = (usize::try_from(cuts[1].start).unwrap() - header.len()) / 7;
+        let (_directory, path) =
+            file_of(&format!("{header}{}\u{feff}1,a\n{}", rows(before), rows(999 - before)));
+        assert_eq!((count_in_parts(&path, (2, 100)), rows_of(&path)), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_counted_in_parts_is_what_one_thread_counts(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    20 => prop::sample::select(vec!["a,1\n", "a,1\r\n", "\"a\n\",1\n", "\"a\r\n\"\"\n\",1\n", "\n", "\r"]),
+                    1 => prop::sample::select(vec![
+                        "\"a,1\n", "a,x\n", "\u{feff}a,1\n", "\u{feff},1\n", "\"", "\"\"\n", ",1\n",
+                        "\u{1}datapool end of file\u{1}\n",
+                    ]),
+                ],
+                0..40,
+            ),
+            typed_first: bool,
+            parts_max in 2_u64..6,
+            part_min_bytes in 1_u64..40,
+        ) {
+            let header = if typed_first { "entity_type_id,value\n" } else { "value,entity_type_id\n" };
+            let swapped = |piece: &&str| if typed_first { piece.replace("a,1", "1,a") } else { (*piece).to_owned() };
+            let (_directory, path) = file_of(&format!("{header}{}", pieces.iter().map(swapped).collect::<String>()));
+            if let Some(rows) = count_in_parts(&path, (parts_max, part_min_bytes)) {
+                prop_assert_eq!(Some(rows), rows_of(&path));
+            }
+        }
+    }
+}
