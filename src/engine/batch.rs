@@ -59,6 +59,12 @@ impl Batch {
         self.items.push(Item { fingerprint, entity_type, end: self.text.len() });
     }
 
+    /// Makes room for others.
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+        self.items.clear();
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.items.len()
     }

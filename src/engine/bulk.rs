@@ -20,7 +20,7 @@ use super::counters::Work;
 use super::events::{Event, tell};
 use super::failure::StorageResult;
 use super::fingerprint::BuildFingerprintHasher;
-use super::fold::{Entries, Fold, Share, fold_now};
+use super::fold::{WholeFold, fold_now};
 use super::membership::{Filter, FilterCell};
 use super::prune::prune_at_once;
 use super::record::{StoredOrigin, StoredRecord};
@@ -32,6 +32,7 @@ use super::write::{store_filter, write_head};
 use super::{Engine, HashKey, WriterCore};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
+use crate::parallel::spawn;
 use crate::time::Timestamp;
 
 /// How many rows are looked up, sorted and appended together.
@@ -122,6 +123,9 @@ impl Engine {
     }
 }
 
+/// The filter of a segment.
+type Filtered = (SegmentNumber, Filter);
+
 struct Import<'a> {
     engine: &'a Engine,
     txn: &'a WriteTransaction,
@@ -134,6 +138,8 @@ struct Import<'a> {
     added_here: HashSet<Fingerprint, BuildFingerprintHasher>,
     /// The segments that this import filled.
     filled: Range<usize>,
+    /// Where their filters go to, and come from.
+    filters: (mpsc::Sender<Filtered>, mpsc::Receiver<Filtered>),
     /// The values that claims own.
     owned: HashSet<Fingerprint, BuildFingerprintHasher>,
     /// Those of them that this import tracked.
@@ -160,8 +166,6 @@ struct Portion {
     /// Whether the segment is full.
     full: bool,
 }
-
-type Filters = Vec<(SegmentNumber, Filter)>;
 
 impl<'a> Import<'a> {
     fn new(
@@ -192,6 +196,7 @@ impl<'a> Import<'a> {
             report: BulkReport::default(),
             added_here: HashSet::default(),
             filled: open..open,
+            filters: mpsc::channel(),
             owned,
             voided: Vec::new(),
             unindexed: 0,
@@ -216,36 +221,28 @@ impl<'a> Import<'a> {
         source: &mut (dyn RowSource + Send),
     ) -> Result<(BulkReport, PoolState, Vec<Fingerprint>)> {
         let (txn, hash_key) = (self.txn, &self.engine.hash_key);
-        let filters = if self.present == Present::Add {
+        let mut indexer = Indexer { txn, fold: WholeFold::default(), filters: self.filters.0.clone() };
+        if self.present == Present::Add {
             thread::scope(|scope| {
                 let (sender, receiver) = mpsc::sync_channel(WAITING_MAX);
                 let indexing = spawn(scope, "datapool-index", move || {
-                    let mut indexer = Indexer::new(txn);
-                    receiver.into_iter().try_for_each(|what| indexer.take(what))?;
-                    Ok(indexer.filters)
+                    receiver.into_iter().try_for_each(|what| indexer.take(what))
                 })?;
                 // The receiver hangs up only when it failed; its own error is reported.
                 let stopped = |_| Error::storage("the indexing thread stopped");
                 let appended =
                     self.append_all(scope, hash_key, source, |what| sender.send(what).map_err(stopped));
                 drop(sender);
-                let filters =
+                let done =
                     indexing.join().unwrap_or_else(|_| Err(Error::corrupt("the indexing thread panicked")));
                 // The indexing thread's own failure ends the appending: it is the cause.
-                filters.and_then(|filters| appended.map(|()| filters))
-            })?
+                done.and(appended)
+            })?;
         } else {
             // What is indexed is looked up again: by the thread that writes it.
-            let mut indexer = Indexer::new(txn);
             thread::scope(|scope| self.append_all(scope, hash_key, source, |what| indexer.take(what)))?;
-            indexer.filters
-        };
-        let segments = Arc::make_mut(&mut self.state.segments);
-        for (number, filter) in filters {
-            if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
-                segment.filter = FilterCell::ready(filter);
-            }
         }
+        self.keep_filters();
         self.state.reset_tails();
         Ok((self.report, self.state, self.voided))
     }
@@ -258,14 +255,18 @@ impl<'a> Import<'a> {
         source: &'scope mut (dyn RowSource + Send),
         mut index: impl FnMut(ForIndex) -> Result<()>,
     ) -> Result<()> {
-        let first = Buffer::filled(hash_key, source)?;
+        let mut first = Buffer::default();
+        first.fill(hash_key, source)?;
         let rest = first.is_full().then(|| read_ahead(scope, hash_key, source)).transpose()?;
         self.append(&first, &mut index)?;
-        if let Some((buffers, reading)) = rest {
+        if let Some(ReadAhead { buffers, used, thread }) = rest {
+            let _ = used.send(first);
             for buffer in buffers {
                 self.append(&buffer, &mut index)?;
+                // Nobody takes it if there is nothing more to read.
+                let _ = used.send(buffer);
             }
-            reading.join().unwrap_or_else(|_| Err(Error::corrupt("the reading thread panicked")))?;
+            thread.join().unwrap_or_else(|_| Err(Error::corrupt("the reading thread panicked")))?;
         }
         self.hand_over(&mut index)
     }
@@ -292,7 +293,7 @@ impl<'a> Import<'a> {
         if self.present == Present::Add {
             return Ok((0..buffer.len()).collect());
         }
-        let present = buffer.ask_each(|fingerprint| self.is_present(fingerprint))?;
+        let present = buffer.ask_together(|fingerprints| self.are_present(fingerprints))?;
         let mut wanted = Vec::with_capacity(buffer.len());
         for (index, (item, present)) in buffer.items().iter().zip(present).enumerate() {
             // Of equal rows within a buffer the first is wanted.
@@ -320,24 +321,31 @@ impl<'a> Import<'a> {
         }
     }
 
-    fn is_present(&self, fingerprint: Fingerprint) -> Result<bool> {
-        if self.added_here.contains(&fingerprint)
-            || self.base.find_any(&self.base.state, fingerprint)?.is_some()
-        {
-            return Ok(true);
+    /// Which fingerprints, best in ascending order, are live or were added by this import.
+    fn are_present(&self, fingerprints: &[Fingerprint]) -> Result<Vec<bool>> {
+        let found = self.base.find_any_of(&self.base.state, fingerprints)?;
+        let mut present: Vec<bool> = found.iter().map(Option::is_some).collect();
+        for (fingerprint, present) in fingerprints.iter().zip(&mut present) {
+            *present |= self.added_here.contains(fingerprint);
         }
         for index in self.filled.clone() {
             let Some(segment) = self.state.segments.get(index) else { continue };
+            let asked = fingerprints.iter().zip(&mut present);
+            let asked: Vec<_> =
+                asked.filter(|(asked, present)| !**present && !segment.filter.rules_out(**asked)).collect();
+            if asked.is_empty() {
+                continue;
+            }
             let names = SegmentTables::new(self.state.id, segment.number);
             let table = self.txn.open_table(names.fingerprints()).storage()?;
-            let entry = redb::ReadableTable::get(&table, fingerprint).storage()?;
-            // What this import added is live; what was there before is the base's to judge.
-            let slot = entry.map(|entry| entry.value() & !HAS_REPEATS);
-            if slot.is_some_and(|slot| segment.id(slot) >= self.base.state.next_id) {
-                return Ok(true);
+            for (fingerprint, present) in asked {
+                let entry = redb::ReadableTable::get(&table, *fingerprint).storage()?;
+                // What this import added is live; what was there before is the base's to judge.
+                let slot = entry.map(|entry| entry.value() & !HAS_REPEATS);
+                *present = slot.is_some_and(|slot| segment.id(slot) >= self.base.state.next_id);
             }
         }
-        Ok(false)
+        Ok(present)
     }
 
     /// Appends rows to the open segment until it is full. Their index entries, and the slot of the first.
@@ -392,7 +400,19 @@ impl<'a> Import<'a> {
             self.filled.end = filled_end;
             self.added_here.clear();
         }
-        index(ForIndex::End(Box::new(portion)))
+        index(ForIndex::End(Box::new(portion)))?;
+        self.keep_filters();
+        Ok(())
+    }
+
+    /// Keeps the filters that were made meanwhile with their segments.
+    fn keep_filters(&mut self) {
+        let segments = Arc::make_mut(&mut self.state.segments);
+        for (number, filter) in self.filters.1.try_iter() {
+            if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
+                segment.filter = FilterCell::ready(filter);
+            }
+        }
     }
 }
 
@@ -405,15 +425,17 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn filled(hash_key: &HashKey, source: &mut dyn RowSource) -> Result<Self> {
-        let mut buffer = Self::default();
-        while !buffer.is_full() {
-            match source.next(&mut |entity_type, value| buffer.rows.push(hash_key, entity_type, value))? {
-                Some(line) => buffer.lines.push(line),
+    /// Takes other rows into its memory.
+    fn fill(&mut self, hash_key: &HashKey, source: &mut dyn RowSource) -> Result<()> {
+        self.rows.clear();
+        self.lines.clear();
+        while !self.is_full() {
+            match source.next(&mut |entity_type, value| self.rows.push(hash_key, entity_type, value))? {
+                Some(line) => self.lines.push(line),
                 None => break,
             }
         }
-        Ok(buffer)
+        Ok(())
     }
 
     /// If not, there are no more rows.
@@ -422,16 +444,26 @@ impl Buffer {
     }
 }
 
-/// Has a thread read what follows a full buffer: one may wait while the next is being filled.
+/// A thread that reads what follows a full buffer.
+struct ReadAhead<'scope> {
+    /// One may wait while the next is being filled.
+    buffers: mpsc::Receiver<Buffer>,
+    /// Where buffers go to be filled again: memory that was just got is slow to write to.
+    used: mpsc::Sender<Buffer>,
+    thread: ScopedJoinHandle<'scope, Result<()>>,
+}
+
 fn read_ahead<'scope>(
     scope: &'scope Scope<'scope, '_>,
     hash_key: &'scope HashKey,
     source: &'scope mut (dyn RowSource + Send),
-) -> Result<(mpsc::Receiver<Buffer>, ScopedJoinHandle<'scope, Result<()>>)> {
+) -> Result<ReadAhead<'scope>> {
     let (sender, buffers) = mpsc::sync_channel(1);
-    let reading = spawn(scope, "datapool-read", move || {
+    let (used, to_fill) = mpsc::channel::<Buffer>();
+    let thread = spawn(scope, "datapool-read", move || {
         loop {
-            let buffer = Buffer::filled(hash_key, source)?;
+            let mut buffer = to_fill.try_recv().unwrap_or_default();
+            buffer.fill(hash_key, source)?;
             let is_last = !buffer.is_full();
             // Who takes them hangs up when the import failed.
             if sender.send(buffer).is_err() || is_last {
@@ -439,26 +471,22 @@ fn read_ahead<'scope>(
             }
         }
     })?;
-    Ok((buffers, reading))
+    Ok(ReadAhead { buffers, used, thread })
 }
 
-/// Sorts and writes index entries, segment after segment.
+/// Gathers and writes index entries, segment after segment.
 struct Indexer<'a> {
     txn: &'a WriteTransaction,
-    entries: Entries,
-    /// The filters of the segments that it saw whole.
-    filters: Filters,
+    fold: WholeFold,
+    /// Where the filters of the segments go that it saw whole.
+    filters: mpsc::Sender<Filtered>,
 }
 
-impl<'a> Indexer<'a> {
-    fn new(txn: &'a WriteTransaction) -> Self {
-        Self { txn, entries: Entries::default(), filters: Filters::new() }
-    }
-
+impl Indexer<'_> {
     fn take(&mut self, what: ForIndex) -> Result<()> {
         match what {
             ForIndex::Entries(first, entries) => {
-                self.entries.extend((first..).zip(entries));
+                (first..).zip(entries).for_each(|(slot, entry)| self.fold.push(slot, entry));
                 Ok(())
             }
             ForIndex::End(portion) => self.write(*portion),
@@ -466,25 +494,16 @@ impl<'a> Indexer<'a> {
     }
 
     fn write(&mut self, Portion { segment, state, full }: Portion) -> Result<()> {
-        let entries = std::mem::take(&mut self.entries);
+        let fold = std::mem::take(&mut self.fold);
         let records = state.next_id - segment.first_id;
-        let whole = full && entries.len() as u64 == records;
-        let mut fold = Fold::new(state.id, state.geometry, segment.number, segment.first_id, entries);
-        fold.write(self.txn, &state, Share::All)?;
-        if whole {
-            let filter = Filter::of(u32::try_from(records).unwrap_or(u32::MAX), fold.fingerprints());
+        let whole = full && fold.records() == records;
+        let mut filter = whole.then(|| Filter::for_segment_of(u32::try_from(records).unwrap_or(u32::MAX)));
+        fold.write(self.txn, &state, &segment, filter.as_mut())?;
+        if let Some(filter) = filter {
             store_filter(self.txn, state.id, segment.number, &filter)?;
-            self.filters.push((segment.number, filter));
+            // Who made the import waits for it.
+            let _ = self.filters.send((segment.number, filter));
         }
         Ok(())
     }
-}
-
-fn spawn<'scope, T: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    name: &str,
-    work: impl FnOnce() -> Result<T> + Send + 'scope,
-) -> Result<ScopedJoinHandle<'scope, Result<T>>> {
-    let failed = |error| Error::storage(format!("starting the thread {name}: {error}")).with_source(error);
-    thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).map_err(failed)
 }

@@ -5,6 +5,7 @@
 //! entry's slot and its repeats together hold all its live slots, and the entry is the lowest of them or dead.
 
 mod entries;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,6 +15,7 @@ use roaring::RoaringBitmap;
 
 pub(crate) use self::entries::Entries;
 use self::entries::PostingLists;
+pub(crate) use self::whole::WholeFold;
 use super::failure::StorageResult;
 use super::postings;
 use super::schema::{self, Fingerprint, Geometry, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
@@ -61,6 +63,17 @@ impl Fold {
             reason = "this sort finds runs that are sorted, the unstable one none"
         )]
         fingerprints.sort();
+        Self::of_sorted(pool, geometry, segment, first_id, fingerprints, postings)
+    }
+
+    fn of_sorted(
+        pool: PoolId,
+        geometry: Geometry,
+        segment: SegmentNumber,
+        first_id: RecordId,
+        fingerprints: Vec<(Fingerprint, Slot)>,
+        postings: PostingLists,
+    ) -> Self {
         let rows = fingerprints.len() + postings.len();
         Self { pool, segment, first_id, geometry, fingerprints, postings, rows, written: 0, last: 0..0 }
     }
@@ -68,10 +81,6 @@ impl Fold {
     /// How much there is to write in all.
     pub(crate) fn rows(&self) -> usize {
         self.rows
-    }
-
-    pub(crate) fn fingerprints(&self) -> &[(Fingerprint, Slot)] {
-        &self.fingerprints
     }
 
     pub(crate) fn segment(&self) -> SegmentNumber {
@@ -138,7 +147,8 @@ impl Fold {
         drop(txn.open_table(schema::REPEATS).storage()?);
         let mut table = txn.open_table(names.fingerprints()).storage()?;
         let mut repeats = txn.open_table(schema::REPEATS).storage()?;
-        if table.last().storage()?.is_none() {
+        let last = table.last().storage()?.map(|(fingerprint, _)| fingerprint.value());
+        if last < slice.first().map(|(fingerprint, _)| *fingerprint) {
             return self.append_fingerprints(&mut table, &mut repeats, state, slice);
         }
         for group in slice.chunk_by(|a, b| a.0 == b.0) {
@@ -154,7 +164,7 @@ impl Fold {
         Ok(())
     }
 
-    /// Into an empty table: ascending through a cursor, which is several times faster.
+    /// Behind all that is in the table: ascending through a cursor, which is several times faster.
     fn append_fingerprints(
         &self,
         table: &mut Table<'_, u128, u32>,
@@ -185,6 +195,10 @@ impl Fold {
     ) -> Result<Option<u32>> {
         let Some((fingerprint, _)) = group.first() else { return Ok(None) };
         let is_live = |slot: &Slot| state.is_live(self.first_id + u64::from(*slot));
+        if let ([(_, slot)], None) = (group, existing) {
+            // Almost all are so.
+            return Ok(Some(*slot).filter(is_live));
+        }
         let mut slots: Vec<Slot> = group.iter().map(|(_, slot)| *slot).filter(is_live).collect();
         let key = |slot| (self.pool, self.segment, *fingerprint, slot);
         if let Some(entry) = existing {

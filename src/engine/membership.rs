@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use fastbloom::BloomFilter;
 
 use super::fingerprint::low_half;
-use super::schema::{BLOCK_MAX_BYTES, Fingerprint, Slot};
+use super::schema::{BLOCK_MAX_BYTES, Fingerprint};
 use crate::error::Result;
 
 const BITS_PER_FINGERPRINT: usize = 12;
@@ -37,15 +37,6 @@ impl Filter {
     pub(crate) fn for_segment_of(slots: u32) -> Self {
         // The seed plays no part: only hashes are inserted, never values to be hashed.
         Self(BloomFilter::with_num_bits(words_for(slots) * 64).seed(&0).hashes(PROBES))
-    }
-
-    /// The filter of a segment of so many slots and these fingerprints.
-    pub(crate) fn of(slots: u32, fingerprints: &[(Fingerprint, Slot)]) -> Self {
-        let mut filter = Self::for_segment_of(slots);
-        for (fingerprint, _) in fingerprints {
-            filter.insert(*fingerprint);
-        }
-        filter
     }
 
     pub(crate) fn insert(&mut self, fingerprint: Fingerprint) {
@@ -149,6 +140,12 @@ impl FilterCell {
     /// How many bytes of memory it takes, once it is loaded.
     pub(crate) fn memory(&self) -> usize {
         self.filter.get().and_then(Option::as_ref).map_or(0, |filter| filter.0.num_bits() / 8)
+    }
+
+    /// Whether the filter, if it is in memory, says that the segment has no such fingerprint.
+    pub(crate) fn rules_out(&self, fingerprint: Fingerprint) -> bool {
+        let filter = self.filter.get().and_then(Option::as_ref);
+        filter.is_some_and(|filter| !filter.may_contain(fingerprint))
     }
 
     /// The filter; none if the segment has none that can be used.

@@ -12,7 +12,7 @@ use super::catalog::raise_next_pool_id;
 use super::claims;
 use super::codec;
 use super::failure::{StorageResult, contained};
-use super::fold::{Entries, Fold, Share};
+use super::fold::WholeFold;
 use super::hot::HotIndex;
 use super::membership::sliced::{Group, SlicedFilters};
 use super::membership::union::UnionFilter;
@@ -169,7 +169,7 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
     let names = SegmentTables::new(pool, number);
     txn.delete_table(names.fingerprints()).storage()?;
     txn.delete_table(names.postings()).storage()?;
-    let mut entries = Entries::default();
+    let mut fold = WholeFold::default();
     let mut times = Vec::new();
     let first = view.first_stored(index)?.min(state.watermark.max(segment.first_id));
     let slots = segment.slot(first)..segment.slot(state.end_of(index));
@@ -181,10 +181,10 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
             if slot > 0 && slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
                 times.push((slot / schema::TIME_BLOCK_SLOTS, created_at));
             }
-            entries.push(slot, entry);
+            fold.push(slot, entry);
         })
     })?;
-    let records = entries.len() as u64;
+    let records = fold.records();
     let repeats = (pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX);
     remove_rows(&mut txn.open_table(schema::REPEATS).storage()?, repeats, None)?;
     let blocks = |from| (pool, number, from)..=(pool, number, u32::MAX);
@@ -196,14 +196,14 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
             table.insert((pool, number, block), time.as_micros()).storage()?;
         }
     }
-    let mut fold = Fold::new(pool, state.geometry, number, segment.first_id, entries);
-    fold.write(txn, state, Share::All)?;
-    let filter = if segment.sealed_len > 0 {
-        let filter = Filter::of(segment.sealed_len, fold.fingerprints());
-        store_filter(txn, pool, number, &filter)?;
-        FilterCell::ready(filter)
-    } else {
-        FilterCell::default()
+    let mut filter = (segment.sealed_len > 0).then(|| Filter::for_segment_of(segment.sealed_len));
+    fold.write(txn, state, &segment, filter.as_mut())?;
+    let filter = match filter {
+        Some(filter) => {
+            store_filter(txn, pool, number, &filter)?;
+            FilterCell::ready(filter)
+        }
+        None => FilterCell::default(),
     };
     // What the union and its group have copied is not what is there now.
     state.union = UnionFilter::default();

@@ -19,9 +19,15 @@ use crate::model::Origin;
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
     fingerprints: Vec<(Fingerprint, Slot)>,
+    lists: Lists,
+}
+
+/// The posting lists of records of one segment, before they are sorted.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
     keys: Numbered<PostingKey>,
-    /// By the number of the list's key.
-    lists: Vec<Vec<Slot>>,
+    /// Of each list, by the number of its key.
+    slots: Vec<Vec<Slot>>,
     /// The list of an entity type.
     entity_types: HashMap<EntityTypeId, u32>,
     /// The lists of an origin, by address. The origin is kept, lest its address be used again.
@@ -31,15 +37,14 @@ pub(crate) struct Entries {
 /// A row of a posting list: its key, and slots relative to its chunk.
 pub(super) type PostingRow = (Vec<u8>, RoaringBitmap);
 
-impl Entries {
+impl Lists {
     /// **The one rule** that turns records into posting lists.
-    pub(crate) fn push(&mut self, slot: Slot, entry: TailEntry) {
-        self.fingerprints.push((entry.fingerprint, slot));
-        let (keys, lists) = (&mut self.keys, &mut self.lists);
+    pub(super) fn push(&mut self, slot: Slot, entry: TailEntry) {
+        let (keys, slots) = (&mut self.keys, &mut self.slots);
         let mut list_of = |key: PostingKey| {
             let list = keys.number(&key);
-            if list as usize == lists.len() {
-                lists.push(Vec::new());
+            if list as usize == slots.len() {
+                slots.push(Vec::new());
             }
             list
         };
@@ -56,10 +61,22 @@ impl Entries {
             &lists.1
         });
         for list in std::iter::once(&of_type).chain(of_origin.into_iter().flatten()) {
-            if let Some(slots) = self.lists.get_mut(*list as usize) {
+            if let Some(slots) = self.slots.get_mut(*list as usize) {
                 slots.push(slot);
             }
         }
+    }
+
+    pub(super) fn into_posting_lists(self) -> PostingLists {
+        let unsorted = self.keys.into_things().into_iter().zip(self.slots).collect();
+        PostingLists { unsorted, sorted: Vec::new() }
+    }
+}
+
+impl Entries {
+    pub(crate) fn push(&mut self, slot: Slot, entry: TailEntry) {
+        self.fingerprints.push((entry.fingerprint, slot));
+        self.lists.push(slot, entry);
     }
 
     /// Takes many entries. Their fingerprints are sorted, so that later all are sorted faster.
@@ -69,7 +86,7 @@ impl Entries {
             self.push(slot, entry);
         }
         // Nobody is to wait until those of all are freed.
-        self.origins.clear();
+        self.lists.origins.clear();
         if let Some(run) = self.fingerprints.get_mut(start..) {
             run.sort_unstable();
         }
@@ -85,8 +102,7 @@ impl Entries {
     }
 
     pub(super) fn into_parts(self) -> (Vec<(Fingerprint, Slot)>, PostingLists) {
-        let unsorted = self.keys.into_things().into_iter().zip(self.lists).collect();
-        (self.fingerprints, PostingLists { unsorted, sorted: Vec::new() })
+        (self.fingerprints, self.lists.into_posting_lists())
     }
 }
 
@@ -94,7 +110,7 @@ impl Entries {
 const SORTED_LISTS: usize = 8_192;
 
 /// Posting lists, of which the first ones by key can be taken.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct PostingLists {
     unsorted: Vec<(PostingKey, Vec<Slot>)>,
     /// Those that come before, in descending order.
