@@ -1,7 +1,7 @@
 //! Claims: their rows on disk and in memory, who owns a value, and sweeping.
 //!
 //! Owns: the tables of claims. Layout of a block of items (format 1): for each item its entity type and the length of
-//! its value in LEB128, and the value; blocks are filled up to 4,080 bytes. Always holds: a value's owner is what the
+//! its value in LEB128, and the value; blocks are filled up to 4,064 bytes. Always holds: a value's owner is what the
 //! owners' table says, if that claim exists; a claim never gets back a value that it lost; a claim that can be swept does
 //! not exist for anybody, whether it is swept yet or not. Deadlines are of the monotonic clock: they are made from the
 //! grant in the process that granted, and from the wall clock when a pool is loaded.

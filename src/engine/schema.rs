@@ -123,8 +123,8 @@ pub(crate) const TIME_BLOCK_SLOTS: u32 = 4_096;
 /// How many bits a slot has at most.
 pub(crate) const SLOT_BITS: u32 = 20;
 
-/// The largest value that is stored in one row of its own page: redb gives a larger one several pages.
-pub(crate) const BLOCK_MAX_BYTES: usize = 4_080;
+/// The largest value that is stored in one row of its own page, with a key of 20 bytes: redb gives a larger one several pages.
+pub(crate) const BLOCK_MAX_BYTES: usize = 4_064;
 
 /// The sizes that shape the file. They are stored in it, so that it is always read as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,4 +166,26 @@ pub(crate) struct Tuning {
 impl Tuning {
     pub(crate) const DEFAULT: Self =
         Self { fold_entries: 65_536, fold_slices: 64, tails_max_entries: 262_144, early_seal_slots: 4_096 };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redb::backends::InMemoryBackend;
+    use redb::{Database, ReadableTableMetadata};
+
+    #[test]
+    fn a_block_of_the_largest_size_takes_one_page() {
+        const PAGE: u64 = 4_096;
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let txn = database.begin_write().unwrap();
+        let mut table = txn.open_table(CLAIM_ITEMS).unwrap();
+        for block in 0..16 {
+            table.insert((1, 1, block), [0; BLOCK_MAX_BYTES].as_slice()).unwrap();
+        }
+        let stats = table.stats().unwrap();
+        let allocated = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+        assert_eq!(allocated, (stats.leaf_pages() + stats.branch_pages()) * PAGE);
+        assert_eq!(stats.leaf_pages(), 16);
+    }
 }

@@ -27,8 +27,8 @@ const FILL_APPENDED: f64 = 0.98;
 const FILL_INSERTED: f64 = 0.8;
 /// A row of an origin with its key, about.
 const ORIGIN_ROW_BYTES: usize = 70;
-/// A membership filter has 12 bits a fingerprint, and its blocks fill half of their pages.
-const FILTER_BYTES: f64 = 3.0;
+/// A membership filter has 16 bits a fingerprint.
+const FILTER_BYTES: f64 = 2.0;
 
 impl Engine {
     /// The store's figures.

@@ -136,7 +136,7 @@ fn store_of_ten_segments() -> (DataPoolStore, Pool) {
 fn filters_are_in_memory_once() {
     let (store, pool) = store_of_ten_segments();
     let memory = || store.stats().unwrap().index_memory;
-    let filters = 2_048 * 12 / 8;
+    let filters = 2_048 * 16 / 8;
     let before = memory();
     for _ in 0..ROUNDS {
         assert!(found(&pool, 1_000).len() == 1_000 && !support::has(&pool, "nothing"));
@@ -155,7 +155,7 @@ const MEMBERSHIP: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition:
 #[test]
 fn a_filter_that_was_mended_is_copied_anew() {
     let mut mistaken = 0;
-    for bit in (0..12 * 64_usize).step_by(31) {
+    for bit in (0..16 * 64_usize).step_by(31) {
         let place = Place::with_orders(700);
         place.open().pool(1).unwrap().prune().unwrap();
         place.damage(|txn| {

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use super::{LOAD_AFTER_QUESTIONS, WORDS_PER_BLOCK, probes, words_of};
+use super::{LOAD_AFTER_QUESTIONS, probes, words_of};
 use crate::engine::fingerprint::low_half;
 use crate::engine::schema::{Fingerprint, SegmentNumber};
 use crate::error::Result;
@@ -185,7 +185,11 @@ impl Copying {
 
     /// Lays the next blocks of all members side by side; if they are not what they should be, it does nothing.
     fn copy(&mut self, blocks: &[Block]) -> bool {
-        let wanted = (self.words - self.copied.bytes.len() / WORD_BITS).min(WORDS_PER_BLOCK);
+        let left = self.words - self.copied.bytes.len() / WORD_BITS;
+        let wanted = blocks.first().map_or(0, |block| block.bytes.len() / 8);
+        if wanted == 0 || wanted > left {
+            return false;
+        }
         let mut members = 0;
         let mut words = vec![[0; LANES]; wanted];
         for Block { segment, bytes } in blocks {
@@ -307,6 +311,21 @@ mod tests {
             let memory: usize = segments.iter().map(|segment| sliced.memory_of(*segment)).sum();
             assert_eq!(memory, filters.first().unwrap().1.to_blocks().concat()[4..].len() * LANES);
         }
+    }
+
+    #[test]
+    fn blocks_may_have_another_length_than_those_that_are_written_now() {
+        let mut blocks = blocks_of(&[0, 1, 2, 3]);
+        for (_, blocks) in &mut blocks {
+            let body = blocks.split_off(1).concat();
+            blocks.extend(body.chunks(510 * 8).map(<[u8]>::to_vec));
+        }
+        let sliced = grown(&blocks).unwrap();
+        let answer = sliced.ask(fingerprint(2 * SLOTS)).unwrap();
+        assert_eq!((answer.of(2), answer.of(3), answer.of(4)), (Some(true), Some(false), None));
+        // One of them alone has another length.
+        blocks[1].1 = filter(1).to_blocks();
+        assert!(grown(&blocks).is_none());
     }
 
     #[test]
