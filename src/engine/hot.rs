@@ -25,9 +25,9 @@ use crate::error::Result;
 
 /// Each time a segment's table had to answer so many questions, it is looked whether its hot table should be begun.
 const BEGIN_EVERY_QUESTIONS: u32 = 16 * COPY_EVERY_QUESTIONS;
-/// It should once there was a question for so many of its rows. A sealed segment's filter is wrong for one in 160 absent
-/// values: what only these ask is not worth copying before a million more.
-const ROWS_FOR_A_QUESTION: u64 = 128;
+/// It should once there was a question for so many of its rows. A sealed segment's filter is wrong for one in 400 absent
+/// values: what only these ask is not worth copying before 1.6 million of them.
+const ROWS_FOR_A_QUESTION: u64 = 256;
 /// After so many, tables that nobody asked meanwhile give way. Copying a table costs as much as some 80,000 questions.
 const MAKE_ROOM_AFTER_QUESTIONS: u32 = 65_536;
 /// Every so many, a slice is copied: a batch of a thousand values waits for 15 ms of that at most, where pages are cold.
