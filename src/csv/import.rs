@@ -187,9 +187,9 @@ impl Pool {
         }
         self.view()?;
         let mut import = Import::new(self, options);
-        let is_observed = options.on_progress.is_some();
-        let counted = if is_observed { None } else { count_good_rows(path) };
-        if let Some(rows) = counted {
+        if options.on_progress.is_none()
+            && let Some(rows) = count_good_rows(path)
+        {
             import.report.rows = rows;
         } else {
             let mut checked = RowReader::new(open()?)?;

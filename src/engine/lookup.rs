@@ -28,7 +28,8 @@ struct Sought<'f> {
 
 impl View {
     /// A live record of the fingerprint; which one, if an import made several, is not said.
-    pub(crate) fn find_any(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
+    pub(crate) fn find_any(&self, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
+        let state = &*self.state;
         if let Some(id) = self.find_in_tails(state, fingerprint) {
             return Ok(Some(id));
         }

@@ -16,7 +16,7 @@ impl View {
     pub(crate) fn contains(&self, key: &Key<'_>) -> Result<bool> {
         key.check()?;
         let fingerprint = self.hash_key.fingerprint(key.entity_type(), key.value());
-        contained("checking a value", || Ok(self.find_any(&self.state, fingerprint)?.is_some()))
+        contained("checking a value", || Ok(self.find_any(fingerprint)?.is_some()))
     }
 
     /// For each key whether its value is in the pool, in order.

@@ -22,6 +22,8 @@ use crate::parallel;
 
 const SHARE_BITS: u32 = 4;
 const SHARES: usize = 1 << SHARE_BITS;
+/// Smaller shares are written with those after them: each write opens its tables anew.
+const WRITTEN_MIN: usize = 4_096;
 
 /// The index entries of a segment's records, on their way into its tables in one commit.
 #[derive(Debug)]
@@ -29,11 +31,17 @@ pub(crate) struct WholeFold {
     shares: [Vec<(Fingerprint, Slot)>; SHARES],
     lists: Lists,
     records: u64,
+    written_min: usize,
 }
 
 impl Default for WholeFold {
     fn default() -> Self {
-        Self { shares: array::from_fn(|_| Vec::new()), lists: Lists::default(), records: 0 }
+        Self {
+            shares: array::from_fn(|_| Vec::new()),
+            lists: Lists::default(),
+            records: 0,
+            written_min: WRITTEN_MIN,
+        }
     }
 }
 
@@ -73,16 +81,21 @@ impl WholeFold {
         // Alone first: redb panics on some damaged files while it opens a table, and a table that is open then, here by
         // the other thread, cannot be dropped without aborting the process.
         drop(txn.open_table(SegmentTables::new(state.id, segment.number).postings()).storage()?);
-        let Self { shares, lists, .. } = self;
+        let Self { shares, lists, written_min, .. } = self;
         thread::scope(|scope| {
             let (sender, sorted) = mpsc::channel();
             let helper = parallel::spawn(scope, "datapool-sort", move || {
-                for mut share in shares.into_iter().filter(|share| !share.is_empty()) {
+                let mut ready = Vec::new();
+                for mut share in shares {
                     share.sort_unstable();
+                    ready.append(&mut share);
                     // The receiver hangs up when writing failed.
-                    if sender.send(share).is_err() {
+                    if ready.len() >= written_min && sender.send(std::mem::take(&mut ready)).is_err() {
                         return Ok(());
                     }
+                }
+                if sender.send(ready).is_err() {
+                    return Ok(());
                 }
                 drop(sender);
                 fold(Vec::new(), lists.into_posting_lists()).write(txn, state, Share::All).map(drop)
@@ -176,6 +189,7 @@ mod tests {
         fn what_it_writes_is_what_a_fold_writes(
             parts in proptest::collection::vec(any_records(), 1..4),
             dead in 0_u64..50,
+            written_min in 1_usize..40,
         ) {
             let store = DataPoolStore::in_memory().unwrap();
             let pool = store.get_or_create_pool("orders").unwrap();
@@ -193,7 +207,7 @@ mod tests {
                 assert!(fold.write(txn, &state, Share::All).unwrap());
             });
             let of_wholes = folded(&state, &parts, |txn, entries| {
-                let mut whole = WholeFold::default();
+                let mut whole = WholeFold { written_min, ..WholeFold::default() };
                 for (slot, entry) in entries {
                     whole.push(*slot, entry.clone());
                 }
