@@ -8,7 +8,7 @@ use super::failure::StorageResult;
 use super::schema::{
     CLAIM_ITEMS, CLAIMED, CLAIMS, DELETED, ENTITY_TYPES, FLOW_RUNS, FLOW_STEPS, FLOWS,
     FingerprintsDefinition, MEMBERSHIP, META, ORIGINS, POOL_HEADS, POOL_NAMES, POOLS, PostingsDefinition,
-    REPEATS, RecordsDefinition, SegmentTables, TIMES,
+    REPEATS, RecordsDefinition, RunsDefinition, SegmentTables, TIMES,
 };
 use super::view::Snapshot;
 use crate::error::Result;
@@ -35,6 +35,7 @@ pub(crate) enum AnyTable {
     /// Of one segment, by its whole name.
     Records(String),
     Fingerprints(String),
+    Runs(String),
     Postings(String),
 }
 
@@ -73,6 +74,7 @@ impl AnyTable {
         let own = [
             (names.records, Self::Records as fn(String) -> Self),
             (names.fingerprints, Self::Fingerprints),
+            (names.runs, Self::Runs),
             (names.postings, Self::Postings),
         ];
         own.into_iter().find(|(own, _)| own == name).map(|(own, table)| table(own))
@@ -98,6 +100,7 @@ impl AnyTable {
             Self::Claimed => visitor.visit(CLAIMED),
             Self::Records(name) => visitor.visit(RecordsDefinition::new(name)),
             Self::Fingerprints(name) => visitor.visit(FingerprintsDefinition::new(name)),
+            Self::Runs(name) => visitor.visit(RunsDefinition::new(name)),
             Self::Postings(name) => visitor.visit(PostingsDefinition::new(name)),
         }
     }

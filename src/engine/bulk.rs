@@ -21,14 +21,14 @@ use super::events::{Event, tell};
 use super::failure::StorageResult;
 use super::fingerprint::BuildFingerprintHasher;
 use super::fold::{WholeFold, fold_now};
-use super::membership::{Filter, FilterCell};
+use super::membership::{Filter, FilterCell, store_filter};
 use super::prune::prune_at_once;
 use super::record::{StoredOrigin, StoredRecord};
 use super::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use super::view::View;
-use super::write::{store_filter, write_head};
+use super::write::write_head;
 use super::{Engine, HashKey, WriterCore};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
@@ -500,7 +500,7 @@ impl Indexer<'_> {
         let mut filter = whole.then(|| Filter::for_segment_of(u32::try_from(records).unwrap_or(u32::MAX)));
         fold.write(self.txn, &state, &segment, filter.as_mut())?;
         if let Some(filter) = filter {
-            store_filter(self.txn, state.id, segment.number, &filter)?;
+            store_filter(self.txn, state.id, segment.number, None, &filter)?;
             // Who made the import waits for it.
             let _ = self.filters.send((segment.number, filter));
         }

@@ -5,20 +5,25 @@
 //! entry's slot and its repeats together hold all its live slots, and the entry is the lowest of them or dead.
 
 mod entries;
+mod fingerprints;
+mod runs;
 mod whole;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 use roaring::RoaringBitmap;
 
 pub(crate) use self::entries::Entries;
 use self::entries::PostingLists;
+use self::fingerprints::Fingerprints;
+pub(crate) use self::runs::RunMerge;
 pub(crate) use self::whole::WholeFold;
 use super::failure::StorageResult;
+use super::membership::{Filter, store_filter};
 use super::postings;
-use super::schema::{self, Fingerprint, Geometry, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
+use super::schema::{Fingerprint, Geometry, SegmentNumber, SegmentTables, Slot};
 use super::state::PoolState;
 use super::tail::TailEntry;
 use crate::error::{Error, Result};
@@ -31,6 +36,8 @@ pub(crate) struct Fold {
     segment: SegmentNumber,
     first_id: RecordId,
     geometry: Geometry,
+    /// The run that its fingerprints become; none if they are merged into the segment's table.
+    run: Option<Run>,
     fingerprints: Vec<(Fingerprint, Slot)>,
     postings: PostingLists,
     /// How many fingerprints and posting lists there were.
@@ -39,6 +46,13 @@ pub(crate) struct Fold {
     written: usize,
     /// Which of them were written last.
     last: Range<usize>,
+}
+
+/// A run on its way into the file.
+#[derive(Debug)]
+struct Run {
+    number: u32,
+    filter: Filter,
 }
 
 /// How much of a fold one commit writes.
@@ -75,7 +89,30 @@ impl Fold {
         postings: PostingLists,
     ) -> Self {
         let rows = fingerprints.len() + postings.len();
-        Self { pool, segment, first_id, geometry, fingerprints, postings, rows, written: 0, last: 0..0 }
+        Self {
+            pool,
+            segment,
+            first_id,
+            geometry,
+            run: None,
+            fingerprints,
+            postings,
+            rows,
+            written: 0,
+            last: 0..0,
+        }
+    }
+
+    /// Its fingerprints become a run of that number.
+    pub(crate) fn into_run(self, number: u32) -> Self {
+        let slots = u32::try_from(self.fingerprints.len()).unwrap_or(u32::MAX);
+        let filter = Filter::for_segment_of(slots);
+        Self { run: Some(Run { number, filter }), ..self }
+    }
+
+    /// The filter of the run that its fingerprints became, which is stored with its last slice.
+    pub(crate) fn into_run_filter(self) -> Option<Filter> {
+        self.run.map(|run| run.filter)
     }
 
     /// How much there is to write in all.
@@ -105,7 +142,20 @@ impl Fold {
         let start = self.written;
         let end = self.end_of_slice(start, left);
         if let Some(slice) = self.fingerprints.get(start..end).filter(|slice| !slice.is_empty()) {
-            self.write_fingerprints(txn, state, slice)?;
+            let (segment, first_id) = (self.segment, self.first_id);
+            let fingerprints = Fingerprints { txn, state, segment, first_id };
+            match &mut self.run {
+                Some(Run { number, filter }) => {
+                    if start == 0 {
+                        fingerprints.clear_run(*number)?;
+                    }
+                    fingerprints.append_to_run(*number, slice)?;
+                    for (fingerprint, _) in slice {
+                        filter.insert(*fingerprint);
+                    }
+                }
+                None => fingerprints.merge_into_table(slice)?,
+            }
             left -= left.min(end - start);
             self.written = end;
         }
@@ -113,6 +163,9 @@ impl Fold {
         let rows = self.postings.take(left, self.geometry);
         if !rows.is_empty() {
             self.write_postings(txn, &rows)?;
+        }
+        if let Some(Run { number, filter }) = self.run.as_ref().filter(|_| self.is_done()) {
+            store_filter(txn, self.pool, self.segment, Some(*number), filter)?;
         }
         Ok(self.is_done())
     }
@@ -135,93 +188,6 @@ impl Fold {
         SegmentTables::new(self.pool, self.segment)
     }
 
-    fn write_fingerprints(
-        &self,
-        txn: &WriteTransaction,
-        state: &PoolState,
-        slice: &[(Fingerprint, Slot)],
-    ) -> Result<()> {
-        let names = self.tables();
-        // Each alone first: redb panics on some damaged files while it opens a table, and a table that is open then
-        // cannot be dropped without aborting the process.
-        drop(txn.open_table(schema::REPEATS).storage()?);
-        let mut table = txn.open_table(names.fingerprints()).storage()?;
-        let mut repeats = txn.open_table(schema::REPEATS).storage()?;
-        let last = table.last().storage()?.map(|(fingerprint, _)| fingerprint.value());
-        if last < slice.first().map(|(fingerprint, _)| *fingerprint) {
-            return self.append_fingerprints(&mut table, &mut repeats, state, slice);
-        }
-        for group in slice.chunk_by(|a, b| a.0 == b.0) {
-            let Some((fingerprint, _)) = group.first() else { continue };
-            let Some(entry) = self.merge(&mut repeats, state, None, group)? else { continue };
-            // Almost every fingerprint is new: one descent writes it and tells if it was not.
-            let existing = table.insert(*fingerprint, entry).storage()?.map(|entry| entry.value());
-            if existing.is_some_and(|existing| existing != entry) {
-                let merged = self.merge(&mut repeats, state, existing, group)?.or(existing).unwrap_or(entry);
-                table.insert(*fingerprint, merged).storage()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Behind all that is in the table: ascending through a cursor, which is several times faster.
-    fn append_fingerprints(
-        &self,
-        table: &mut Table<'_, u128, u32>,
-        repeats: &mut RepeatsTable<'_>,
-        state: &PoolState,
-        slice: &[(Fingerprint, Slot)],
-    ) -> Result<()> {
-        let mut cursor = table.upper_bound_mut(std::ops::Bound::<u128>::Unbounded).storage()?;
-        for group in slice.chunk_by(|a, b| a.0 == b.0) {
-            let Some((fingerprint, _)) = group.first() else { continue };
-            if let Some(entry) = self.merge(repeats, state, None, group)? {
-                cursor.insert_before(*fingerprint, entry).storage()?;
-            }
-        }
-        cursor.close().storage()
-    }
-
-    /// The entry that a fingerprint gets, and its repeats; none if the one that is there stays.
-    ///
-    /// A live entry keeps its place and gets the new slots as repeats. A dead one gives its place to the lowest
-    /// live slot among its repeats and the new ones.
-    fn merge(
-        &self,
-        repeats: &mut RepeatsTable<'_>,
-        state: &PoolState,
-        existing: Option<u32>,
-        group: &[(Fingerprint, Slot)],
-    ) -> Result<Option<u32>> {
-        let Some((fingerprint, _)) = group.first() else { return Ok(None) };
-        let is_live = |slot: &Slot| state.is_live(self.first_id + u64::from(*slot));
-        if let ([(_, slot)], None) = (group, existing) {
-            // Almost all are so.
-            return Ok(Some(*slot).filter(is_live));
-        }
-        let mut slots: Vec<Slot> = group.iter().map(|(_, slot)| *slot).filter(is_live).collect();
-        let key = |slot| (self.pool, self.segment, *fingerprint, slot);
-        if let Some(entry) = existing {
-            let slot = entry & !HAS_REPEATS;
-            if is_live(&slot) {
-                slots.push(slot);
-            }
-            if entry & HAS_REPEATS != 0 {
-                for row in repeats.range(key(0)..=key(u32::MAX)).storage()? {
-                    slots.extend(Some(row.storage()?.0.value().3).filter(is_live));
-                }
-            }
-        }
-        slots.sort_unstable();
-        slots.dedup();
-        let Some((lowest, others)) = slots.split_first() else { return Ok(None) };
-        for other in others {
-            repeats.insert(key(*other), ()).storage()?;
-        }
-        let entry = if others.is_empty() { *lowest } else { lowest | HAS_REPEATS };
-        Ok((existing != Some(entry)).then_some(entry))
-    }
-
     fn write_postings(&self, txn: &WriteTransaction, slice: &[(Vec<u8>, RoaringBitmap)]) -> Result<()> {
         let names = self.tables();
         let mut table = txn.open_table(names.postings()).storage()?;
@@ -240,8 +206,6 @@ impl Fold {
         Ok(())
     }
 }
-
-type RepeatsTable<'txn> = Table<'txn, (u64, u32, u128, u32), ()>;
 
 /// Folds records of any segments of a pool at once: those of tails, and new ones.
 pub(crate) fn fold_now(

@@ -69,12 +69,26 @@ struct HotCopy {
     /// Whether anybody asked since room was last made.
     was_asked: AtomicBool,
     /// Where the next slice begins; readers take turns.
-    next: Mutex<Fingerprint>,
+    next: Mutex<Place>,
     /// How many fingerprints it has; whoever writes holds this.
     len: Mutex<usize>,
     /// Views of fewer folds do not have what was not added; none until it is known.
     since: OnceLock<u64>,
     room: Room,
+}
+
+/// A place among a segment's fingerprints: those of its table come before those of its runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// None in the segment's table.
+    pub(crate) run: Option<u32>,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// Some of a segment's fingerprints with their slots, and where those that follow begin; none at the end.
+pub(crate) struct Slice {
+    pub(crate) rows: Vec<(Fingerprint, Slot)>,
+    pub(crate) next: Option<Place>,
 }
 
 impl std::fmt::Debug for HotIndex {
@@ -113,16 +127,20 @@ impl HotIndex {
         }
     }
 
+    /// Whether it answers.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.0.copy.load().as_ref().is_some_and(|copy| copy.is_whole.load(Ordering::Acquire))
+    }
+
     /// Counts a question that the segment's table must answer, and copies a slice of that table now and then: `read` reads
-    /// rows from a fingerprint on, fewer than asked for at the end. `version` is that of the view that is read, `size` what it
-    /// has.
+    /// so many rows from a place on. `version` is that of the view that is read, `size` what it has.
     pub(crate) fn grow(
         &self,
         budget: &Arc<HotBudget>,
         geometry: Geometry,
         version: u64,
         size: impl FnOnce() -> Result<Size>,
-        read: impl FnOnce(Fingerprint, usize) -> Result<Vec<(Fingerprint, Slot)>>,
+        read: impl FnOnce(Place, usize) -> Result<Slice>,
     ) -> Result<()> {
         let asked = self.0.asked.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if !asked.is_multiple_of(COPY_EVERY_QUESTIONS) {
@@ -155,14 +173,13 @@ impl HotIndex {
             return Ok(());
         }
         copy.was_asked.store(true, Ordering::Relaxed);
-        let wanted = slice_rows(geometry);
-        let rows = read(*next, wanted)?;
-        if !self.add(&copy, &rows) {
+        let slice = read(*next, slice_rows(geometry))?;
+        if !self.add(&copy, &slice.rows) {
             return Ok(());
         }
-        match rows.last() {
-            Some((last, _)) if rows.len() >= wanted => *next = last.saturating_add(1),
-            _ => copy.is_whole.store(true, Ordering::Release),
+        match slice.next {
+            Some(place) => *next = place,
+            None => copy.is_whole.store(true, Ordering::Release),
         }
         Ok(())
     }
@@ -307,6 +324,13 @@ mod tests {
         crate::engine::HashKey::new(*b"0123456789abcdef").fingerprint(1.into(), &number.to_string())
     }
 
+    fn slice(rows: impl Iterator<Item = (Fingerprint, Slot)>, wanted: usize) -> Slice {
+        let rows: Vec<_> = rows.collect();
+        let last = rows.last().filter(|_| rows.len() == wanted);
+        let next = last.map(|(last, _)| Place { run: None, fingerprint: last + 1 });
+        Slice { rows, next }
+    }
+
     /// A segment's table, as of each fold.
     #[derive(Default)]
     struct Segment {
@@ -340,9 +364,9 @@ mod tests {
                     InMemory::Unknown => {
                         is_known = false;
                         let size = || Ok(Size { rows: self.table.len() as u64, most: self.most });
-                        let read = |start, wanted| {
-                            let rows = self.table.range(start..).take(wanted);
-                            Ok(rows.map(|(fingerprint, slot)| (*fingerprint, *slot)).collect())
+                        let read = |start: Place, wanted| {
+                            let rows = self.table.range(start.fingerprint..).take(wanted);
+                            Ok(slice(rows.map(|(fingerprint, slot)| (*fingerprint, *slot)), wanted))
                         };
                         self.index.grow(budget, geometry, self.folds, size, read).unwrap();
                         continue;
@@ -456,9 +480,9 @@ mod tests {
         for _ in 0..40_000 {
             assert!(matches!(index.ask(7), InMemory::Unknown));
             let size = || Ok(Size { rows, most: Some(rows) });
-            let read = |start, wanted: usize| {
-                begun.set(begun.get() + u32::from(start == 0));
-                Ok((start..).take(wanted).map(|low| (low, 0)).collect())
+            let read = |start: Place, wanted: usize| {
+                begun.set(begun.get() + u32::from(start == Place::default()));
+                Ok(slice((start.fingerprint..).take(wanted).map(|low| (low, 0)), wanted))
             };
             index.grow(&budget, GEOMETRY, 0, size, read).unwrap();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use super::Engine;
@@ -15,7 +15,7 @@ use super::membership::FilterCell;
 use super::membership::union::UnionFilter;
 use super::postings;
 use super::record::{self, StoredOrigin};
-use super::schema::{self, Geometry, SegmentTables, Slot};
+use super::schema::{self, Geometry, RUNS_MAX, SegmentTables, Slot};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use super::view::{Snapshot, View};
@@ -159,10 +159,20 @@ fn load_segment(
             chunks.insert(key.value().2, Arc::new(bitmap));
         }
     }
-    let is_filtered = match snapshot.table(schema::MEMBERSHIP)? {
-        Some(membership) => membership.get(key(0)).storage()?.is_some(),
-        None => false,
-    };
+    let (mut is_filtered, mut runs) = (false, Vec::new());
+    if let Some(membership) = snapshot.table(schema::MEMBERSHIP)? {
+        let is_there = |blocks: RangeInclusive<u32>| {
+            Ok::<_, Error>(membership.get(key(*blocks.start())).storage()?.is_some())
+        };
+        is_filtered = is_there(schema::filter_blocks(None))?;
+        // Before a segment gets its filter, they are merged into its table.
+        for run in (0..RUNS_MAX).take_while(|_| !is_filtered) {
+            if !is_there(schema::filter_blocks(Some(run)))? {
+                break;
+            }
+            runs.push(FilterCell::stored());
+        }
+    }
     let segment = SegmentState {
         number: row.number,
         first_id: row.first_id,
@@ -173,6 +183,7 @@ fn load_segment(
         sliced: SegmentState::sliced_behind(before, row.number),
         hot: HotIndex::default(),
         folds: 0,
+        runs: Arc::new(runs),
     };
     Ok((segment, base_time.is_some()))
 }

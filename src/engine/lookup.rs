@@ -119,7 +119,7 @@ impl View {
         };
         match found.filter(|id| state.is_live(*id)) {
             Some(id) => Ok(Some(id)),
-            None => self.find_in_table(state, index, question.fingerprint()),
+            None => self.find_any_in_segment(state, index, question.fingerprint()),
         }
     }
 
@@ -130,7 +130,7 @@ impl View {
             if self.state.end_of(index) <= state.watermark || !self.may_contain(index, &mut question)? {
                 continue;
             }
-            if let Some(id) = self.find_in_table(state, index, fingerprint)? {
+            if let Some(id) = self.find_first_in_segment(state, index, fingerprint)? {
                 // A slice of a running fold may have indexed a record while an older one waits in the same tail.
                 return Ok(self.find_all_in_tails(state, fingerprint).into_iter().chain([id]).min());
             }
@@ -171,17 +171,68 @@ impl View {
         ids
     }
 
-    /// The lowest live record of the fingerprint that the segment's index knows.
-    fn find_in_table(
+    /// What the segment's table and its runs have of a fingerprint, the newest run first.
+    fn entries_of(
+        &self,
+        index: usize,
+        fingerprint: Fingerprint,
+    ) -> Result<impl Iterator<Item = Result<u32>>> {
+        let (table, runs) = (self.fingerprints(index)?, self.runs(index)?);
+        let in_runs = runs.into_iter().flat_map(move |runs| {
+            let asked = move |run| {
+                if self.run_may_contain(index, run, fingerprint)? {
+                    runs.get((run, fingerprint)).storage()
+                } else {
+                    Ok(None)
+                }
+            };
+            self.run_numbers(index).rev().map(asked)
+        });
+        let in_table = table.into_iter().map(move |table| table.get(fingerprint).storage());
+        Ok(in_runs.chain(in_table).filter_map(|entry| Some(entry.transpose()?.map(|entry| entry.value()))))
+    }
+
+    /// A live record of the fingerprint that the segment's index knows. Apart from those that memory answers, which are most:
+    /// they took a twentieth more instructions with it.
+    #[inline(never)]
+    fn find_any_in_segment(
         &self,
         state: &PoolState,
         index: usize,
         fingerprint: Fingerprint,
     ) -> Result<Option<RecordId>> {
+        for entry in self.entries_of(index, fingerprint)? {
+            if let Some(id) = self.live_of_entry(state, index, fingerprint, entry?)? {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The lowest live record of the fingerprint that the segment's index knows.
+    fn find_first_in_segment(
+        &self,
+        state: &PoolState,
+        index: usize,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<RecordId>> {
+        let mut first: Option<RecordId> = None;
+        for entry in self.entries_of(index, fingerprint)? {
+            let id = self.live_of_entry(state, index, fingerprint, entry?)?;
+            first = first.into_iter().chain(id).min();
+        }
+        Ok(first)
+    }
+
+    /// The lowest live record of an entry and its repeats.
+    fn live_of_entry(
+        &self,
+        state: &PoolState,
+        index: usize,
+        fingerprint: Fingerprint,
+        entry: u32,
+    ) -> Result<Option<RecordId>> {
         let Some(segment) = self.state.segments.get(index) else { return Ok(None) };
-        let Some(table) = self.fingerprints(index)? else { return Ok(None) };
-        let Some(entry) = table.get(fingerprint).storage()? else { return Ok(None) };
-        let entry = entry.value();
         let id = segment.id(entry & !HAS_REPEATS);
         if state.is_live(id) {
             return Ok(Some(id));
@@ -200,7 +251,7 @@ impl View {
         Ok(None)
     }
 
-    /// Every live slot that a segment's index has for a range of fingerprints.
+    /// Every live slot that a segment's index has for a range of fingerprints, in their order.
     pub(super) fn live_slots_of(
         &self,
         index: usize,
@@ -208,10 +259,27 @@ impl View {
     ) -> Result<Vec<(Fingerprint, Slot)>> {
         let mut slots = Vec::new();
         let Some(segment) = self.state.segments.get(index) else { return Ok(slots) };
-        let Some(table) = self.fingerprints(index)? else { return Ok(slots) };
-        for row in table.range(fingerprints).storage()? {
-            let (fingerprint, entry) = row.storage()?;
-            let (fingerprint, entry) = (fingerprint.value(), entry.value());
+        let mut entries = Vec::new();
+        if let Some(table) = self.fingerprints(index)? {
+            for row in table.range(fingerprints.clone()).storage()? {
+                let (fingerprint, entry) = row.storage()?;
+                entries.push((fingerprint.value(), entry.value()));
+            }
+        }
+        if let Some(runs) = self.runs(index)? {
+            let (start, end) = fingerprints.into_inner();
+            for run in self.run_numbers(index) {
+                if start == end && !self.run_may_contain(index, run, start)? {
+                    continue;
+                }
+                for row in runs.range((run, start)..=(run, end)).storage()? {
+                    let (key, entry) = row.storage()?;
+                    entries.push((key.value().1, entry.value()));
+                }
+            }
+            entries.sort_unstable();
+        }
+        for (fingerprint, entry) in entries {
             slots.push((fingerprint, entry & !HAS_REPEATS));
             if entry & HAS_REPEATS == 0 {
                 continue;
@@ -223,6 +291,11 @@ impl View {
             }
         }
         slots.retain(|(_, slot)| self.state.is_live(segment.id(*slot)));
+        if !segment.runs.is_empty() {
+            // A record that is being merged is found twice, and so are the repeats of two entries.
+            slots.sort_unstable();
+            slots.dedup();
+        }
         Ok(slots)
     }
 }

@@ -18,10 +18,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use fastbloom::BloomFilter;
+use redb::WriteTransaction;
 
+use super::failure::StorageResult;
 use super::fingerprint::low_half;
-use super::schema::{BLOCK_MAX_BYTES, Fingerprint};
+use super::schema::{self, BLOCK_MAX_BYTES, Fingerprint, SegmentNumber};
 use crate::error::Result;
+use crate::ids::PoolId;
 
 const BITS_PER_FINGERPRINT: usize = 16;
 const PROBES: u32 = 4;
@@ -75,6 +78,21 @@ impl Filter {
         (words.len() == count && count > 0)
             .then(|| Self(BloomFilter::from_vec(words).seed(&0).hashes(PROBES)))
     }
+}
+
+/// Stores the filter of a segment, or of one of its runs.
+pub(crate) fn store_filter(
+    txn: &WriteTransaction,
+    pool: PoolId,
+    segment: SegmentNumber,
+    run: Option<u32>,
+    filter: &Filter,
+) -> Result<()> {
+    let mut table = txn.open_table(schema::MEMBERSHIP).storage()?;
+    for (number, block) in schema::filter_blocks(run).zip(filter.to_blocks()) {
+        table.insert((pool, segment, number), block.as_slice()).storage()?;
+    }
+    Ok(())
 }
 
 /// How many words a filter of so many fingerprints has.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use redb::ReadableTableMetadata;
 
 use super::failure::StorageResult;
-use super::hot::{self, InMemory, Size};
+use super::hot::{self, InMemory, Place, Size, Slice};
 use super::membership::sliced::{self, Answer, Block, Group};
-use super::membership::union::{self, Members, Slice};
+use super::membership::union::{self, Members};
 use super::membership::{Filter, FilterCell, words_for};
 use super::schema::{self, Fingerprint, HAS_REPEATS, SegmentNumber};
 use super::state::{PoolState, SegmentState};
@@ -95,12 +95,16 @@ impl View {
             let segments = &self.state.segments;
             let index = match segments.binary_search_by_key(&number, |segment| segment.number) {
                 Ok(index) if segments.get(index).is_some_and(|segment| segment.filter.is_stored()) => index,
-                Err(_) if number < self.state.open_number() => return Ok(Slice::Gone),
-                _ => return Ok(Slice::Later),
+                Err(_) if number < self.state.open_number() => return Ok(union::Slice::Gone),
+                _ => return Ok(union::Slice::Later),
             };
-            let Some(table) = self.fingerprints(index)? else { return Ok(Slice::Fingerprints(Vec::new())) };
+            let Some(table) = self.fingerprints(index)? else {
+                return Ok(union::Slice::Fingerprints(Vec::new()));
+            };
             let rows = table.range::<Fingerprint>(start..).storage()?.take(wanted);
-            rows.map(|row| Ok(row.storage()?.0.value())).collect::<Result<_>>().map(Slice::Fingerprints)
+            rows.map(|row| Ok(row.storage()?.0.value()))
+                .collect::<Result<_>>()
+                .map(union::Slice::Fingerprints)
         };
         self.state.union.grow(wanted, || self.state.largest_union(), read);
     }
@@ -140,7 +144,7 @@ impl View {
         }
         let is_coming = matches!(known, Known::Soon);
         let filter = if segment.filter.is_loaded() || !is_coming && segment.filter.is_worth_loading() {
-            segment.filter.get_or_load(|| self.load_filter(index, segment))?
+            segment.filter.get_or_load(|| self.load_filter(index, segment, None))?
         } else {
             None
         };
@@ -180,35 +184,75 @@ impl View {
         segment.sliced.grow(words_for(self.state.geometry.segment_slots), read, is_right)
     }
 
-    /// Copies a slice of a segment's table into its hot index, if it was asked often enough and it is this view's turn.
+    /// Copies a slice of a segment's fingerprints into its hot index, if it was asked often enough and it is this view's turn.
     fn grow_hot_index(&self, index: usize, segment: &SegmentState) -> Result<()> {
-        let Some(table) = self.fingerprints(index)? else { return Ok(()) };
+        let (table, runs) = (self.fingerprints(index)?, self.runs(index)?);
+        if table.is_none() && runs.is_none() {
+            return Ok(());
+        }
         let size = || {
-            let rows = table.len().storage()?;
-            let most = || if self.state.is_folded(index) { rows } else { segment.sealed_len.into() };
+            let in_table = table.map_or(Ok(0), ReadableTableMetadata::len).storage()?;
+            let rows = in_table + runs.map_or(Ok(0), ReadableTableMetadata::len).storage()?;
+            let most = || match runs {
+                None if self.state.is_folded(index) => rows,
+                _ => segment.sealed_len.into(),
+            };
             Ok(Size { rows, most: (segment.sealed_len > 0).then(most) })
         };
-        let read = |start, wanted| {
-            let rows = table.range::<Fingerprint>(start..).storage()?.take(wanted);
-            let row = |row: redb::Result<_>| {
-                let (fingerprint, entry): (redb::AccessGuard<'_, u128>, redb::AccessGuard<'_, u32>) =
-                    row.storage()?;
-                Ok((fingerprint.value(), entry.value() & !HAS_REPEATS))
-            };
-            rows.map(row).collect()
+        let read = |start: Place, wanted| {
+            let mut slice = Slice { rows: Vec::with_capacity(wanted), next: None };
+            if start.run.is_none() {
+                if let Some(table) = table {
+                    for row in table.range(start.fingerprint..).storage()?.take(wanted) {
+                        let (fingerprint, entry) = row.storage()?;
+                        slice.rows.push((fingerprint.value(), entry.value() & !HAS_REPEATS));
+                    }
+                }
+                let last = slice.rows.last().filter(|_| slice.rows.len() == wanted);
+                slice.next = match last {
+                    Some((last, _)) => Some(Place { run: None, fingerprint: last.saturating_add(1) }),
+                    None => runs.map(|_| Place { run: Some(0), fingerprint: 0 }),
+                };
+            } else if let (Some(runs), Some(run)) = (runs, start.run) {
+                for row in runs.range((run, start.fingerprint)..).storage()?.take(wanted) {
+                    let (key, entry) = row.storage()?;
+                    let (run, fingerprint) = key.value();
+                    slice.rows.push((fingerprint, entry.value() & !HAS_REPEATS));
+                    slice.next = Some(Place { run: Some(run), fingerprint: fingerprint.saturating_add(1) });
+                }
+                slice.next = slice.next.filter(|_| slice.rows.len() == wanted);
+            }
+            Ok(slice)
         };
         segment.hot.grow(&self.state.hot_budget, self.state.geometry, segment.folds, size, read)
     }
 
-    fn load_filter(&self, index: usize, segment: &SegmentState) -> Result<Option<Filter>> {
+    /// Whether a run of a segment may have a fingerprint, by its filter.
+    pub(super) fn run_may_contain(&self, index: usize, run: u32, fingerprint: Fingerprint) -> Result<bool> {
+        let Some(segment) = self.state.segments.get(index) else { return Ok(false) };
+        let Some(filter) = segment.runs.get(run as usize) else { return Ok(false) };
+        if !filter.is_loaded() && !filter.is_worth_loading() {
+            return Ok(true);
+        }
+        let filter = filter.get_or_load(|| self.load_filter(index, segment, Some(run)))?;
+        Ok(filter.is_none_or(|filter| filter.may_contain(fingerprint)))
+    }
+
+    /// The filter of a segment or of one of its runs.
+    fn load_filter(&self, index: usize, segment: &SegmentState, run: Option<u32>) -> Result<Option<Filter>> {
         let Some(table) = self.snapshot.table(schema::MEMBERSHIP)? else { return Ok(None) };
         let mut blocks = Vec::new();
         let key = |block| (self.state.id, segment.number, block);
-        for row in table.range(key(0)..=key(u32::MAX)).storage()? {
+        let (first, last) = schema::filter_blocks(run).into_inner();
+        for row in table.range(key(first)..=key(last)).storage()? {
             blocks.push(row.storage()?.1.value().to_vec());
         }
         let Some(filter) = Filter::from_blocks(&blocks) else { return Ok(None) };
-        Ok(filter.knows_all(&self.fingerprint_sample(index)?).then_some(filter))
+        let sample = match run {
+            None => self.fingerprint_sample(index)?,
+            Some(run) => self.run_sample(index, run)?,
+        };
+        Ok(filter.knows_all(&sample).then_some(filter))
     }
 
     fn filter_block(&self, segment: SegmentNumber, number: u32) -> Result<Block> {
@@ -224,6 +268,13 @@ impl View {
         let Some(table) = self.fingerprints(index)? else { return Ok(Vec::new()) };
         let rows = table.range::<u128>(..).storage()?.take(SAMPLE);
         rows.map(|row| Ok(row.storage()?.0.value())).collect()
+    }
+
+    /// Some fingerprints that a run of the segment has.
+    fn run_sample(&self, index: usize, run: u32) -> Result<Vec<Fingerprint>> {
+        let Some(runs) = self.runs(index)? else { return Ok(Vec::new()) };
+        let rows = runs.range((run, 0)..=(run, Fingerprint::MAX)).storage()?.take(SAMPLE);
+        rows.map(|row| Ok(row.storage()?.0.value().1)).collect()
     }
 }
 

@@ -202,7 +202,9 @@ fn drop_share(
         return Ok(false);
     }
     rows += txn.open_table(names.fingerprints()).storage()?.len().storage()?;
+    rows += txn.open_table(names.runs()).storage()?.len().storage()?;
     txn.delete_table(names.fingerprints()).storage()?;
+    txn.delete_table(names.runs()).storage()?;
     if rows >= DROP_MAX_ROWS {
         return Ok(false);
     }
@@ -217,6 +219,7 @@ pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: Segment
     let names = SegmentTables::new(pool, number);
     txn.delete_table(names.records()).storage()?;
     txn.delete_table(names.fingerprints()).storage()?;
+    txn.delete_table(names.runs()).storage()?;
     txn.delete_table(names.postings()).storage()?;
     drop_shared_rows(txn, pool, number, None).map(drop)
 }

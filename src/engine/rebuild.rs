@@ -16,13 +16,13 @@ use super::fold::WholeFold;
 use super::hot::HotIndex;
 use super::membership::sliced::{Group, SlicedFilters};
 use super::membership::union::UnionFilter;
-use super::membership::{Filter, FilterCell};
+use super::membership::{Filter, FilterCell, store_filter};
 use super::prune::{drop_shared_rows, remove_rows};
 use super::schema::{self, SegmentNumber, SegmentTables};
 use super::state::PoolState;
 use super::verify::strays::{Segments, Stray, find_strays};
 use super::view::View;
-use super::write::{store_filter, write_head};
+use super::write::write_head;
 use super::{Engine, WriterCore};
 use crate::error::{ErrorKind, Result};
 use crate::ids::PoolId;
@@ -168,6 +168,7 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
     let (pool, number) = (state.id, segment.number);
     let names = SegmentTables::new(pool, number);
     txn.delete_table(names.fingerprints()).storage()?;
+    txn.delete_table(names.runs()).storage()?;
     txn.delete_table(names.postings()).storage()?;
     let mut fold = WholeFold::default();
     let mut times = Vec::new();
@@ -200,7 +201,7 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
     fold.write(txn, state, &segment, filter.as_mut())?;
     let filter = match filter {
         Some(filter) => {
-            store_filter(txn, pool, number, &filter)?;
+            store_filter(txn, pool, number, None, &filter)?;
             FilterCell::ready(filter)
         }
         None => FilterCell::default(),
@@ -214,6 +215,7 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
     }
     if let Some(segment) = segments.get_mut(index) {
         (segment.filter, segment.hot, segment.folds) = (filter, HotIndex::default(), 0);
+        segment.runs = std::sync::Arc::default();
     }
     Ok(records)
 }

@@ -4,6 +4,8 @@
 //! sees byte slices, integers and tuples of integers only. The byte layouts of the values are in
 //! [`super::codec`], [`super::record`] and [`super::postings`].
 
+use std::ops::RangeInclusive;
+
 use redb::TableDefinition;
 
 use crate::ids::PoolId;
@@ -59,7 +61,7 @@ pub(crate) const ORIGINS: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDef
 pub(crate) const TIMES: TableDefinition<'_, (u64, u32, u32), i64> = TableDefinition::new("times");
 /// (pool, segment, chunk) -> bitmap of deleted slots.
 pub(crate) const DELETED: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("deleted");
-/// (pool, segment, block) -> a piece of the segment's membership filter.
+/// (pool, segment, block) -> a piece of the segment's membership filter, or of a run's: see [`filter_blocks`].
 pub(crate) const MEMBERSHIP: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("membership");
 
 /// (pool, claim) -> claim row.
@@ -74,6 +76,8 @@ pub(crate) const CLAIMED: TableDefinition<'_, (u64, u128), u64> = TableDefinitio
 pub(crate) type RecordsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
 /// fingerprint -> lowest slot, top bit set where there are repeats. One table per segment.
 pub(crate) type FingerprintsDefinition<'a> = TableDefinition<'a, u128, u32>;
+/// (run, fingerprint) -> as above. One table per segment: what folds wrote since its fingerprints were merged last.
+pub(crate) type RunsDefinition<'a> = TableDefinition<'a, (u32, u128), u32>;
 /// posting key -> bitmap of slots. One table per segment.
 pub(crate) type PostingsDefinition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
@@ -82,6 +86,7 @@ pub(crate) type PostingsDefinition<'a> = TableDefinition<'a, &'static [u8], &'st
 pub(crate) struct SegmentTables {
     pub(super) records: String,
     pub(super) fingerprints: String,
+    pub(super) runs: String,
     pub(super) postings: String,
 }
 
@@ -90,6 +95,7 @@ impl SegmentTables {
         Self {
             records: format!("records/{pool}/{segment}"),
             fingerprints: format!("fingerprints/{pool}/{segment}"),
+            runs: format!("runs/{pool}/{segment}"),
             postings: format!("postings/{pool}/{segment}"),
         }
     }
@@ -109,13 +115,27 @@ impl SegmentTables {
         TableDefinition::new(&self.fingerprints)
     }
 
+    pub(crate) fn runs(&self) -> RunsDefinition<'_> {
+        TableDefinition::new(&self.runs)
+    }
+
     pub(crate) fn postings(&self) -> PostingsDefinition<'_> {
         TableDefinition::new(&self.postings)
     }
 }
 
+/// A segment with so many runs gets no more: each is a look-up more for who asks it. Full tails make sixteen.
+pub(crate) const RUNS_MAX: u32 = 24;
+
 /// The top bit of a fingerprint's value: [`REPEATS`] has more slots of it.
 pub(crate) const HAS_REPEATS: u32 = 1 << 31;
+
+/// The numbers of the blocks that a run's membership filter has in [`MEMBERSHIP`], or the segment's own.
+pub(crate) fn filter_blocks(run: Option<u32>) -> RangeInclusive<u32> {
+    const BITS: u32 = 24;
+    let first = run.map_or(0, |run| (run + 1) << BITS);
+    first..=first | ((1 << BITS) - 1)
+}
 
 /// How many slots share a row of [`TIMES`].
 pub(crate) const TIME_BLOCK_SLOTS: u32 = 4_096;

@@ -34,8 +34,10 @@ pub(crate) struct SegmentState {
     /// The filters of its group.
     pub(crate) sliced: SlicedFilters,
     pub(crate) hot: HotIndex,
-    /// How many folds have written to its table since its hot index was new.
+    /// How many folds have written to its tables since its hot index was new.
     pub(crate) folds: u64,
+    /// The filters of the runs of fingerprints that there are beside its table.
+    pub(crate) runs: Arc<Vec<FilterCell>>,
 }
 
 impl SegmentState {
@@ -48,7 +50,8 @@ impl SegmentState {
     ) -> Self {
         let (deleted, filter, hot) = (Arc::default(), FilterCell::default(), HotIndex::default());
         let sliced = Self::sliced_behind(before, number);
-        Self { number, first_id, sealed_len: 0, base_time, deleted, filter, sliced, hot, folds: 0 }
+        let runs = Arc::default();
+        Self { number, first_id, sealed_len: 0, base_time, deleted, filter, sliced, hot, folds: 0, runs }
     }
 
     /// What a segment shares with the one before it, if they are of one group.
@@ -61,6 +64,14 @@ impl SegmentState {
     pub(crate) fn forget_hot_index(&mut self) {
         if !self.filter.is_stored() {
             (self.hot, self.folds) = (HotIndex::default(), 0);
+        }
+    }
+
+    /// Its runs are in its table now: who copies them for its hot index begins anew.
+    pub(crate) fn runs_are_merged(&mut self) {
+        self.runs = Arc::default();
+        if !self.hot.is_whole() {
+            self.forget_hot_index();
         }
     }
 

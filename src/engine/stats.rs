@@ -73,7 +73,8 @@ impl PoolState {
     fn memory(&self) -> usize {
         let tails = self.active.memory() + self.frozen.as_ref().map_or(0, super::tail::TailView::memory);
         let of_segment = |segment: &super::state::SegmentState| {
-            let filters = segment.filter.memory() + segment.sliced.memory_of(segment.number);
+            let runs: usize = segment.runs.iter().map(super::membership::FilterCell::memory).sum();
+            let filters = segment.filter.memory() + segment.sliced.memory_of(segment.number) + runs;
             segment.deleted.memory() + filters + segment.hot.memory()
         };
         tails + self.union.memory() + self.segments.iter().map(of_segment).sum::<usize>()
@@ -172,6 +173,9 @@ impl View {
             if segment.sealed_len > 0 {
                 bytes += records * FILTER_BYTES;
             }
+        }
+        if let Some(runs) = self.runs(index)? {
+            bytes += runs.len().storage()? as f64 * 24.0 / FILL_APPENDED;
         }
         if let Some(table) = self.postings(index)? {
             let mut mean = Mean::default();

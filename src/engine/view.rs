@@ -83,8 +83,12 @@ type Lazy<K, V> = OnceLock<Option<ReadOnlyTable<K, V>>>;
 struct SegmentView {
     records: Lazy<u32, &'static [u8]>,
     fingerprints: Lazy<u128, u32>,
+    runs: Lazy<(u32, u128), u32>,
     postings: Lazy<&'static [u8], &'static [u8]>,
 }
+
+/// What folds wrote beside a segment's table.
+pub(super) type RunsTable = ReadOnlyTable<(u32, u128), u32>;
 
 /// One pool's tables as of one commit, each opened when first needed.
 #[derive(Default)]
@@ -190,6 +194,20 @@ impl View {
 
     pub(super) fn fingerprints(&self, index: usize) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
         opened(&self.segment(index)?.fingerprints, || self.snapshot.table(self.names(index)?.fingerprints()))
+    }
+
+    /// The fingerprints that are not merged into the segment's table yet, if there are any.
+    pub(super) fn runs(&self, index: usize) -> Result<Option<&RunsTable>> {
+        if self.state.segments.get(index).is_some_and(|segment| segment.runs.is_empty()) {
+            return Ok(None);
+        }
+        opened(&self.segment(index)?.runs, || self.snapshot.table(self.names(index)?.runs()))
+    }
+
+    /// The numbers of the segment's runs, the oldest first.
+    pub(super) fn run_numbers(&self, index: usize) -> Range<u32> {
+        let count = self.state.segments.get(index).map_or(0, |segment| segment.runs.len());
+        0..u32::try_from(count).unwrap_or(0)
     }
 
     pub(super) fn postings(

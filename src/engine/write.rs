@@ -15,11 +15,11 @@ use super::codec;
 use super::counters::Work;
 use super::draft::{NewRecord, PoolDraft};
 use super::failure::StorageResult;
-use super::fold::{Entries, Fold, Share, fold_now};
-use super::membership::{Filter, FilterCell};
+use super::fold::{Entries, Fold, RunMerge, Share, fold_now};
+use super::membership::{Filter, FilterCell, store_filter};
 use super::postings;
 use super::prune;
-use super::schema::{self, Fingerprint, SegmentNumber, Slot, Tuning};
+use super::schema::{self, Fingerprint, RUNS_MAX, SegmentNumber, SegmentTables, Slot, Tuning};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use crate::error::{Error, Result};
@@ -30,6 +30,7 @@ use crate::model::PruneReport;
 #[derive(Debug, Default)]
 pub(crate) struct WriterPool {
     fold: Option<Folding>,
+    merge: Option<RunMerge>,
     filter: Option<FilterBuild>,
     origins: KnownOrigins,
 }
@@ -40,6 +41,15 @@ enum Folding {
     /// Its entries are being gathered.
     Gathering(Entries),
     Writing(Fold),
+}
+
+impl Folding {
+    fn into_run_filter(self) -> Option<Filter> {
+        match self {
+            Self::Writing(fold) => fold.into_run_filter(),
+            Self::Gathering(_) => None,
+        }
+    }
 }
 
 /// How much of the work that commits do besides a commit does.
@@ -59,6 +69,8 @@ const SLICE_MIN: usize = 64;
 /// How many entries are gathered in the time that a row takes, and how many fingerprints a filter takes in.
 const ENTRIES_A_ROW: usize = 8;
 const FILTERED_A_ROW: usize = 32;
+/// How many rows of a sealed segment's runs are merged for each record that comes in.
+const MERGED_FOR_EACH_RECORD: usize = 4;
 
 impl Pace<'_> {
     fn rows(self, for_each_record: usize) -> usize {
@@ -210,12 +222,21 @@ impl PoolState {
         self.frozen.is_some()
             || !self.doomed.is_empty()
             || self.first_segment_is_dead()
+            || self.segment_with_runs().is_some()
             || self.segment_without_filter().is_some()
     }
 
+    fn folded_segments(&self) -> impl Iterator<Item = (usize, &SegmentState)> {
+        self.segments.iter().enumerate().filter(|(index, _)| self.is_folded(*index))
+    }
+
+    /// One whose runs are to be merged: there will be no more of them.
+    fn segment_with_runs(&self) -> Option<(usize, &SegmentState)> {
+        self.folded_segments().find(|(_, segment)| !segment.runs.is_empty())
+    }
+
     fn segment_without_filter(&self) -> Option<(usize, &SegmentState)> {
-        let mut sealed = self.segments.iter().enumerate().filter(|(index, _)| self.is_folded(*index));
-        sealed.find(|(_, segment)| !segment.filter.is_stored())
+        self.folded_segments().find(|(_, segment)| segment.runs.is_empty() && !segment.filter.is_stored())
     }
 }
 
@@ -242,14 +263,19 @@ pub(crate) fn write(
     draft.head_changed |= draft.state.start_over_if_dead();
     let (tails, folded) = fold_share(txn, &mut draft, pool, tuning, incoming)?;
     let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
-    let builds_filter = !is_busy && draft.base.state.segment_without_filter().is_some();
-    let filter =
-        if builds_filter { build_filter(txn, &draft, pool, Pace::With { tuning, incoming })? } else { None };
+    let pace = Pace::With { tuning, incoming };
+    let merges = !is_busy && draft.base.state.segment_with_runs().is_some();
+    if merges {
+        merge_runs(txn, &mut draft, pool, pace)?;
+    }
+    let builds_filter = !is_busy && !merges && draft.base.state.segment_without_filter().is_some();
+    let filter = if builds_filter { build_filter(txn, &draft, pool, pace)? } else { None };
     let mut pruned = prune::prune_share(txn, &mut draft)?;
     let swept = claims::sweep(txn, &mut draft)?;
     pruned.claims = u64::from(swept == Swept::Claim);
     let segments_changed = draft.state.segments.len() != draft.base.state.segments.len();
     let worked = draft.base.state.frozen.is_some()
+        || merges
         || builds_filter
         || draft.head_changed
         || !pruned.is_nothing()
@@ -324,7 +350,7 @@ fn fold_share(
             end_fold(draft, pool, frozen);
             None
         }
-        Some(frozen) => continue_fold(txn, draft, pool, frozen, pace)?,
+        Some(frozen) => continue_fold(txn, draft, pool, frozen, pace, tuning)?,
         None => None,
     };
     match draft.state.open_segment() {
@@ -339,15 +365,21 @@ fn continue_fold(
     pool: &mut WriterPool,
     frozen: &TailView,
     pace: Pace<'_>,
+    tuning: &Tuning,
 ) -> Result<Option<Folded>> {
-    let Some(fold) = gather(&draft.state, pool, frozen, pace)? else { return Ok(None) };
+    let Some(fold) = gather(&draft.state, pool, frozen, pace, tuning)? else { return Ok(None) };
     let is_done = fold.write(txn, &draft.state, pace.share_of(fold))?;
     let folded = Folded { segment: fold.segment(), rows: fold.last_slice().to_vec() };
     let segments = Arc::make_mut(&mut draft.state.segments);
-    if let Some(segment) = segments.iter_mut().find(|segment| segment.number == folded.segment) {
+    let mut segment = segments.iter_mut().find(|segment| segment.number == folded.segment);
+    if let Some(segment) = &mut segment {
         segment.folds += 1;
     }
     if is_done {
+        let filter = pool.fold.take().and_then(Folding::into_run_filter);
+        if let (Some(segment), Some(filter)) = (segment, filter) {
+            Arc::make_mut(&mut segment.runs).push(FilterCell::ready(filter));
+        }
         end_fold(draft, pool, frozen);
     }
     Ok(Some(folded))
@@ -366,6 +398,7 @@ fn gather<'p>(
     pool: &'p mut WriterPool,
     frozen: &TailView,
     pace: Pace<'_>,
+    tuning: &Tuning,
 ) -> Result<Option<&'p mut Fold>> {
     let folding = pool.fold.get_or_insert_with(|| Folding::Gathering(Entries::default()));
     if let Folding::Gathering(entries) = folding {
@@ -377,7 +410,11 @@ fn gather<'p>(
         entries.extend(some.into_iter().map(|(id, entry)| (segment.slot(id), entry)));
         if entries.len() == frozen.len() {
             let (number, first_id, entries) = (segment.number, segment.first_id, std::mem::take(entries));
-            *folding = Folding::Writing(Fold::new(state.id, state.geometry, number, first_id, entries));
+            let fold = Fold::new(state.id, state.geometry, number, first_id, entries);
+            *folding = Folding::Writing(match run_for(segment, frozen.len(), tuning) {
+                Some(run) => fold.into_run(run),
+                None => fold,
+            });
         }
         if !matches!(pace, Pace::All) {
             return Ok(None);
@@ -387,6 +424,41 @@ fn gather<'p>(
         Folding::Writing(fold) => Ok(Some(fold)),
         Folding::Gathering(_) => Ok(None),
     }
+}
+
+/// The number of the run that a fold of so many records becomes; none if they are few, and soon merged into the table.
+fn run_for(segment: &SegmentState, records: usize, tuning: &Tuning) -> Option<u32> {
+    let is_worth_it =
+        records >= tuning.fold_entries / 2 || (segment.sealed_len > 0 && !segment.runs.is_empty());
+    let number = u32::try_from(segment.runs.len()).ok()?;
+    (is_worth_it && number < RUNS_MAX).then_some(number)
+}
+
+/// Merges one slice of the runs of the oldest sealed segment that has some.
+fn merge_runs(
+    txn: &WriteTransaction,
+    draft: &mut PoolDraft,
+    pool: &mut WriterPool,
+    pace: Pace<'_>,
+) -> Result<()> {
+    let Some((index, segment)) = draft.base.state.segment_with_runs() else { return Ok(()) };
+    let number = segment.number;
+    if !draft.state.segments.iter().any(|kept| kept.number == number) {
+        // The draft clears the pool.
+        return Ok(());
+    }
+    let mut merge =
+        pool.merge.take().filter(|merge| merge.segment() == number).unwrap_or_else(|| RunMerge::of(number));
+    let rows = pace.rows(MERGED_FOR_EACH_RECORD);
+    if !merge.write(txn, &draft.base, index, &draft.state, segment, rows)? {
+        pool.merge = Some(merge);
+        return Ok(());
+    }
+    let segments = Arc::make_mut(&mut draft.state.segments);
+    if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
+        segment.runs_are_merged();
+    }
+    Ok(())
 }
 
 /// One slice of the membership filter of the oldest sealed segment that has none; the filter, when it is whole.
@@ -418,21 +490,10 @@ fn build_filter(
             return Ok(None);
         }
     }
-    store_filter(txn, state.id, segment.number, &build.filter)?;
+    store_filter(txn, state.id, segment.number, None, &build.filter)?;
+    // Of a fold that was begun as one, and ended all at once.
+    txn.delete_table(SegmentTables::new(state.id, segment.number).runs()).storage()?;
     Ok(Some((segment.number, build.filter)))
-}
-
-pub(crate) fn store_filter(
-    txn: &WriteTransaction,
-    pool: PoolId,
-    segment: SegmentNumber,
-    filter: &Filter,
-) -> Result<()> {
-    let mut table = txn.open_table(schema::MEMBERSHIP).storage()?;
-    for (number, block) in (0_u32..).zip(filter.to_blocks()) {
-        table.insert((pool, segment, number), block.as_slice()).storage()?;
-    }
-    Ok(())
 }
 
 /// The number of records in a segment's table: the last slot and one.

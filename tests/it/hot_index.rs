@@ -221,3 +221,35 @@ fn a_hot_index_that_grows_beside_folds_misses_nothing() {
         assert!(is_hot(&store, 3 * 4_096));
     }
 }
+
+/// Half of a segment's runs are copied when they are merged into its table: what was not copied yet is there now.
+#[test]
+fn what_is_copied_while_runs_are_merged_has_all_of_them() {
+    let sizes = Sizes {
+        segment_slots: 4_096,
+        chunk_slots: 256,
+        fold_entries: 256,
+        tails_max_entries: 1_024,
+        ..Sizes::SMALL
+    };
+    let values: Vec<String> = (0..4_150).map(value).collect();
+    for questions in (0..3_000).step_by(500) {
+        let place = support::Place::new();
+        let open = || testing::open(&place.path, &support::options(), sizes).unwrap();
+        let pool = open().get_or_create_pool("orders").unwrap();
+        for batch in values.chunks(50) {
+            support::track(&pool, batch);
+        }
+        drop(pool);
+        // Nothing is in memory now.
+        let store = open();
+        let pool = store.pool_named("orders").unwrap();
+        for value in &values[..questions] {
+            assert!(support::has(&pool, value), "{value}");
+        }
+        pool.prune().unwrap();
+        for value in values.iter().chain(&values) {
+            assert!(support::has(&pool, value), "{value}, after {questions}");
+        }
+    }
+}

@@ -52,6 +52,7 @@ mod query_strings;
 mod reentrancy;
 mod registry;
 mod retention;
+mod runs;
 mod soak;
 mod stats;
 mod support;

@@ -6,7 +6,7 @@
 //!
 //! Only the calling thread's are counted, so what would go to others is kept on it: an import that skips duplicates indexes
 //! by itself, an export of a single slice reads by itself. The hot indexes are whole before; an import folds what is left of
-//! the tail.
+//! the tail, and, since it fills a segment, merges that one's runs.
 //!
 //! `benches/instructions/run` runs them.
 
@@ -59,7 +59,7 @@ fn contains_present((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(1_885_000))]
+#[library_benchmark(config = counted(1_954_000))]
 #[bench::of_1000(setup = with_new)]
 fn contains_absent((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let found = values.iter().filter(|value| pool.contains(key(value)).unwrap_or_default()).count();
@@ -74,7 +74,7 @@ fn contains_many((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(7_797_000))]
+#[library_benchmark(config = counted(8_234_000))]
 #[bench::of_1000(setup = with_present)]
 fn lookup((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let keys: Vec<_> = values.iter().map(key).collect();
@@ -114,7 +114,7 @@ fn page((pool, query): (Pool, RecordQuery)) -> (Pool, u64) {
     (pool, black_box(total))
 }
 
-#[library_benchmark(config = counted(17_600_000))]
+#[library_benchmark(config = counted(29_550_000))]
 #[bench::of_1000_rows(setup = with_file)]
 fn import((pool, file): (Pool, String)) -> (Pool, u64) {
     let options = ImportOptions::new().on_duplicate(OnDuplicate::Skip);

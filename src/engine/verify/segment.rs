@@ -65,7 +65,7 @@ impl Verification<'_, '_, '_> {
         let (column, last_time) = self.read_column(view, index, segment, before)?;
         self.check_fingerprints(view, index, segment, &column)?;
         self.check_times(segment, &column)?;
-        self.check_filter(view, segment, &column)?;
+        self.check_filters(view, index, segment, &column)?;
         self.check_deleted(view, segment, &column);
         self.check_postings(view, index, column)?;
         Ok(last_time)
@@ -218,26 +218,38 @@ impl Verification<'_, '_, '_> {
         }
         let is_live = |slot: &Slot| view.state.is_live(segment.id(*slot));
         let mut found = RoaringBitmap::new();
+        let mut check = |table: &str, fingerprint, entry| {
+            let slot = entry & !HAS_REPEATS;
+            if self.check_entry(table, fingerprint, slot, column) {
+                found.insert(slot);
+            }
+            if entry & HAS_REPEATS == 0 {
+                return;
+            }
+            let others = repeats.get(&fingerprint).map(Vec::as_slice).unwrap_or_default();
+            found.extend(others);
+            let lowest = others.iter().copied().filter(is_live).min();
+            // While there are runs, those of an entry there are among them.
+            let is_older = |lowest| segment.runs.is_empty() && is_live(&slot) && lowest < slot;
+            let reason = match lowest {
+                _ if others.is_empty() => "it should have repeats, and has none",
+                Some(lowest) if is_older(lowest) => "a repeat of it is older",
+                _ => return,
+            };
+            self.findings.add(Some(pool), table, hex(fingerprint), reason);
+        };
         if let Some(table) = view.fingerprints(index)? {
             for row in ReadableTable::iter(table).storage()? {
                 let (fingerprint, entry) = row.storage()?;
-                let (fingerprint, entry) = (fingerprint.value(), entry.value());
-                let slot = entry & !HAS_REPEATS;
-                if self.check_entry(&column.names.fingerprints, fingerprint, slot, column) {
-                    found.insert(slot);
-                }
-                if entry & HAS_REPEATS == 0 {
-                    continue;
-                }
-                let others = repeats.get(&fingerprint).map(Vec::as_slice).unwrap_or_default();
-                found.extend(others);
-                let lowest = others.iter().copied().filter(is_live).min();
-                let reason = match lowest {
-                    _ if others.is_empty() => "it should have repeats, and has none",
-                    Some(lowest) if is_live(&slot) && lowest < slot => "a repeat of it is older",
-                    _ => continue,
-                };
-                self.findings.add(Some(pool), &column.names.fingerprints, hex(fingerprint), reason);
+                check(&column.names.fingerprints, fingerprint.value(), entry.value());
+            }
+        }
+        if let Some(runs) = view.runs(index)? {
+            // A run that a fold is writing is not read yet.
+            let end = view.run_numbers(index).end;
+            for row in runs.range(..(end, 0)).storage()? {
+                let (key, entry) = row.storage()?;
+                check(&column.names.runs, key.value().1, entry.value());
             }
         }
         for slot in &column.required - &found {
@@ -297,33 +309,55 @@ impl Verification<'_, '_, '_> {
         Ok(())
     }
 
-    /// A membership filter is whole and knows every fingerprint that can be found.
-    fn check_filter(&mut self, view: &View, segment: &SegmentState, column: &Column) -> Result<()> {
+    /// Membership filters are whole. The segment's knows every fingerprint that can be found, a run's those of the run.
+    fn check_filters(
+        &mut self,
+        view: &View,
+        index: usize,
+        segment: &SegmentState,
+        column: &Column,
+    ) -> Result<()> {
         let pool = column.pool;
         let Some(table) = self.snapshot.table(schema::MEMBERSHIP)? else { return Ok(()) };
         let key = |block| (pool, segment.number, block);
-        let mut blocks = Vec::new();
+        let mut blocks = BTreeMap::new();
         for row in table.range(key(0)..=key(u32::MAX)).storage()? {
             let (key, block) = row.storage()?;
-            blocks.push((key.value().2, block.value().to_vec()));
+            blocks.insert(key.value().2, block.value().to_vec());
         }
-        if blocks.is_empty() {
-            return Ok(());
-        }
-        let in_row = blocks.iter().zip(0..).all(|((number, _), expected)| *number == expected);
-        let blocks: Vec<Vec<u8>> = blocks.into_iter().map(|(_, block)| block).collect();
-        let reason = match Filter::from_blocks(&blocks).filter(|_| in_row) {
-            None => "the filter's blocks are not whole".to_owned(),
-            Some(_) if segment.sealed_len == 0 => "an open segment has a filter".to_owned(),
-            Some(filter) => {
-                let unknown = |slot: &u32| {
-                    column.fingerprint(*slot).is_some_and(|fingerprint| !filter.may_contain(fingerprint))
-                };
-                let Some(slot) = column.required.iter().find(unknown) else { return Ok(()) };
-                format!("the filter does not know record {}", segment.id(slot))
+        let runs = view.run_numbers(index).map(Some);
+        for run in std::iter::once(None).chain(runs) {
+            let numbers = schema::filter_blocks(run);
+            let mut behind = blocks.split_off(numbers.start());
+            let others = numbers.end().checked_add(1).map(|end| behind.split_off(&end)).unwrap_or_default();
+            blocks.extend(others);
+            if behind.is_empty() && run.is_none() {
+                continue;
             }
-        };
-        self.findings.add(Some(view.state.id), "membership", key_of(pool, segment, 0), reason);
+            let in_row = behind.keys().zip(numbers.clone()).all(|(number, expected)| *number == expected);
+            let filter = Filter::from_blocks(&behind.into_values().collect::<Vec<_>>()).filter(|_| in_row);
+            let reason = match (filter, run) {
+                (None, _) => Some("the filter's blocks are not whole".to_owned()),
+                (Some(_), None) if segment.sealed_len == 0 => Some("an open segment has a filter".to_owned()),
+                (Some(filter), None) => {
+                    let unknown = |slot: &u32| {
+                        column.fingerprint(*slot).is_some_and(|fingerprint| !filter.may_contain(fingerprint))
+                    };
+                    let slot = column.required.iter().find(unknown);
+                    slot.map(|slot| format!("the filter does not know record {}", segment.id(slot)))
+                }
+                (Some(filter), Some(run)) => {
+                    let unknown = first_unknown(view, index, run, &filter)?;
+                    unknown.map(|fingerprint| format!("the filter does not know {}", hex(fingerprint)))
+                }
+            };
+            if let Some(reason) = reason {
+                self.findings.add(Some(pool), "membership", key_of(pool, segment, *numbers.start()), reason);
+            }
+        }
+        if let Some(number) = blocks.keys().next() {
+            self.findings.add(Some(pool), "membership", key_of(pool, segment, *number), "it is of no filter");
+        }
         Ok(())
     }
 
@@ -400,6 +434,18 @@ impl Verification<'_, '_, '_> {
         }
         Ok(())
     }
+}
+
+/// A fingerprint of a run that a filter does not know.
+fn first_unknown(view: &View, index: usize, run: u32, filter: &Filter) -> Result<Option<Fingerprint>> {
+    let Some(runs) = view.runs(index)? else { return Ok(None) };
+    for row in runs.range((run, 0)..=(run, Fingerprint::MAX)).storage()? {
+        let fingerprint = row.storage()?.0.value().1;
+        if !filter.may_contain(fingerprint) {
+            return Ok(Some(fingerprint));
+        }
+    }
+    Ok(None)
 }
 
 fn hex(fingerprint: Fingerprint) -> String {
