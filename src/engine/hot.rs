@@ -9,7 +9,8 @@
 //! That needs an order. A fold counts up the version, then looks for a table to add to; a reader puts the table there, then
 //! looks at the version, and reads only from views that have seen it. So what a fold did not add, those views have.
 //!
-//! All tables of a store share a [`HotBudget`]. When it is spent, those of segments that nobody asked lately give way.
+//! All tables of a store share a [`HotBudget`]. When it is spent, those of segments that nobody asked lately give way; and any
+//! of a segment with a membership filter to one of a segment without, which every absent value asks.
 
 mod table;
 
@@ -60,6 +61,8 @@ struct Cell {
     copy: ArcSwapOption<HotCopy>,
     /// Its fingerprints crowd: it is not worth another try.
     is_hopeless: AtomicBool,
+    /// Few questions get past the segment's membership filter.
+    is_filtered: AtomicBool,
 }
 
 /// A hot table, whole or on its way.
@@ -117,6 +120,11 @@ impl HotIndex {
         }
     }
 
+    /// The segment has a membership filter from now on.
+    pub(crate) fn is_filtered_now(&self) {
+        self.0.is_filtered.store(true, Ordering::Relaxed);
+    }
+
     /// A fold is about to commit these rows; the segment has the version once it is. What is not committed then does no
     /// harm: the records are there, whatever their index.
     pub(crate) fn fold(&self, version: u64, rows: &[(Fingerprint, Slot)]) {
@@ -156,7 +164,8 @@ impl HotIndex {
                 {
                     return Ok(());
                 }
-                let makes_room = asked.is_multiple_of(MAKE_ROOM_AFTER_QUESTIONS);
+                self.0.is_filtered.store(size.is_filtered, Ordering::Relaxed);
+                let makes_room = !size.is_filtered || asked.is_multiple_of(MAKE_ROOM_AFTER_QUESTIONS);
                 let Some(copy) = self.begin(budget, size.capacity(geometry), makes_room) else {
                     return Ok(());
                 };
@@ -189,7 +198,7 @@ impl HotIndex {
         let mut others = budget.holders.try_lock()?;
         let bytes = HotTable::bytes(capacity);
         if makes_room && !budget.has_room(bytes) {
-            budget.make_room(&mut others, bytes);
+            budget.make_room(&mut others, bytes, self.0.is_filtered.load(Ordering::Relaxed));
         }
         if self.0.copy.load().is_some() {
             return None;
@@ -241,6 +250,8 @@ pub(crate) struct Size {
     pub(crate) rows: u64,
     /// How many rows it will have at most, once the segment gets no more records. A fold may still be writing them.
     pub(crate) most: Option<u64>,
+    /// Whether the segment has a membership filter.
+    pub(crate) is_filtered: bool,
 }
 
 impl Size {
@@ -287,13 +298,18 @@ impl HotBudget {
         Some(Room { budget: Arc::clone(self), bytes })
     }
 
-    /// Takes tables away that nobody asked since this was last called, until there is room, and forgets who asked.
-    fn make_room(&self, holders: &mut Vec<Weak<Cell>>, bytes: usize) {
+    /// Takes tables away until there is room: for a segment with a filter those that nobody asked since this was last called
+    /// for one, and forgets who asked; for one without a filter those of segments with one, the oldest first.
+    fn make_room(&self, holders: &mut Vec<Weak<Cell>>, bytes: usize, is_filtered: bool) {
         holders.retain(|holder| {
             let Some(cell) = holder.upgrade() else { return false };
-            let was_asked =
-                cell.copy.load().as_ref().is_some_and(|copy| copy.was_asked.swap(false, Ordering::Relaxed));
-            if !was_asked && !self.has_room(bytes) {
+            let gives_way = if is_filtered {
+                let copy = cell.copy.load();
+                !copy.as_ref().is_some_and(|copy| copy.was_asked.swap(false, Ordering::Relaxed))
+            } else {
+                cell.is_filtered.load(Ordering::Relaxed)
+            };
+            if gives_way && !self.has_room(bytes) {
                 cell.copy.store(None);
             }
             cell.copy.load().is_some()
@@ -338,6 +354,7 @@ mod tests {
         table: BTreeMap<Fingerprint, Slot>,
         folds: u64,
         most: Option<u64>,
+        is_open: bool,
     }
 
     impl Segment {
@@ -363,7 +380,13 @@ mod tests {
                     InMemory::Absent => assert_eq!(None, expected, "{number}"),
                     InMemory::Unknown => {
                         is_known = false;
-                        let size = || Ok(Size { rows: self.table.len() as u64, most: self.most });
+                        let size = || {
+                            Ok(Size {
+                                rows: self.table.len() as u64,
+                                most: self.most,
+                                is_filtered: !self.is_open,
+                            })
+                        };
                         let read = |start: Place, wanted| {
                             let rows = self.table.range(start.fingerprint..).take(wanted);
                             Ok(slice(rows.map(|(fingerprint, slot)| (*fingerprint, *slot)), wanted))
@@ -395,7 +418,7 @@ mod tests {
     #[test]
     fn a_table_that_is_outgrown_makes_room_for_a_larger_one() {
         let budget = HotBudget::of(1 << 20);
-        let capacity = |rows, most| Size { rows, most }.capacity(GEOMETRY);
+        let capacity = |rows, most| Size { rows, most, is_filtered: false }.capacity(GEOMETRY);
         assert_eq!([capacity(511, None), capacity(512, None), capacity(600, Some(700))], [512, 4_096, 700]);
         let mut segment = Segment::default();
         segment.fold(0..2_000);
@@ -473,13 +496,37 @@ mod tests {
     }
 
     #[test]
+    fn those_of_segments_with_a_filter_give_way_to_one_without() {
+        let bytes = HotTable::bytes(4_096);
+        let budget = HotBudget::of(bytes * 2);
+        let mut segments: [Segment; 4] = Default::default();
+        for segment in &mut segments {
+            segment.fold(0..4_000);
+        }
+        segments[2].is_open = true;
+        segments[3].is_open = true;
+        let ask = |segment: &Segment| segment.ask(&budget, 10_000);
+        assert_eq!(segments[..3].iter().map(ask).collect::<Vec<_>>(), [true, true, true]);
+        assert_eq!(segments.each_ref().map(ask), [false, true, true, true]);
+        // None is left that has a filter.
+        assert_eq!(segments.each_ref().map(ask), [false, false, true, true]);
+        segments[2].index.is_filtered_now();
+        assert_eq!(segments.each_ref().map(ask), [false, false, true, true]);
+        let mut fifth = Segment { is_open: true, ..Segment::default() };
+        fifth.fold(0..4_000);
+        assert!(ask(&fifth));
+        assert_eq!(segments.each_ref().map(ask), [false, false, false, true]);
+        assert_eq!(budget.used.load(Ordering::Relaxed), bytes * 2);
+    }
+
+    #[test]
     fn a_segment_whose_fingerprints_crowd_is_not_copied_again_and_again() {
         let budget = HotBudget::of(1 << 20);
         let (index, rows) = (HotIndex::default(), 8_000);
         let begun = std::cell::Cell::new(0);
         for _ in 0..40_000 {
             assert!(matches!(index.ask(7), InMemory::Unknown));
-            let size = || Ok(Size { rows, most: Some(rows) });
+            let size = || Ok(Size { rows, most: Some(rows), is_filtered: true });
             let read = |start: Place, wanted: usize| {
                 begun.set(begun.get() + u32::from(start == Place::default()));
                 Ok(slice((start.fingerprint..).take(wanted).map(|low| (low, 0)), wanted))

@@ -197,7 +197,8 @@ impl View {
                 None if self.state.is_folded(index) => rows,
                 _ => segment.sealed_len.into(),
             };
-            Ok(Size { rows, most: (segment.sealed_len > 0).then(most) })
+            let is_filtered = segment.filter.is_stored();
+            Ok(Size { rows, most: (segment.sealed_len > 0).then(most), is_filtered })
         };
         let read = |start: Place, wanted| {
             let mut slice = Slice { rows: Vec::with_capacity(wanted), next: None };

@@ -68,7 +68,7 @@ enum Pace<'t> {
 const SLICE_MIN: usize = 64;
 /// How many entries are gathered in the time that a row takes, and how many fingerprints a filter takes in.
 const ENTRIES_A_ROW: usize = 8;
-const FILTERED_A_ROW: usize = 32;
+const FILTERED_A_ROW: usize = 8;
 /// How many rows of a sealed segment's runs are merged for each record that comes in.
 const MERGED_FOR_EACH_RECORD: usize = 4;
 
@@ -203,6 +203,7 @@ impl Written {
             let segments = Arc::make_mut(&mut state.segments);
             if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
                 segment.filter = FilterCell::ready(filter);
+                segment.hot.is_filtered_now();
             }
         }
         state.drop_sliced_filters();
@@ -521,6 +522,6 @@ mod tests {
         }
         // Nobody's call is kept short by a commit for this work alone.
         let alone = Pace::With { tuning: &tuning, incoming: None };
-        assert_eq!((alone.rows(4), alone.filtered()), (1_024, 32_768));
+        assert_eq!((alone.rows(4), alone.filtered()), (1_024, 8_192));
     }
 }
