@@ -8,7 +8,7 @@ use super::failure::StorageResult;
 use super::schema::{
     CLAIM_ITEMS, CLAIMED, CLAIMS, DELETED, ENTITY_TYPES, FLOW_RUNS, FLOW_STEPS, FLOWS,
     FingerprintsDefinition, MEMBERSHIP, META, ORIGINS, POOL_HEADS, POOL_NAMES, POOLS, PostingsDefinition,
-    REPEATS, RecordsDefinition, RunsDefinition, SegmentTables, TIMES,
+    REPEATS, RecordsDefinition, SegmentTables, TIMES,
 };
 use super::view::Snapshot;
 use crate::error::Result;
@@ -34,8 +34,8 @@ pub(crate) enum AnyTable {
     Claimed,
     /// Of one segment, by its whole name.
     Records(String),
+    /// Of a segment or of a run.
     Fingerprints(String),
-    Runs(String),
     Postings(String),
 }
 
@@ -74,10 +74,10 @@ impl AnyTable {
         let own = [
             (names.records, Self::Records as fn(String) -> Self),
             (names.fingerprints, Self::Fingerprints),
-            (names.runs, Self::Runs),
             (names.postings, Self::Postings),
         ];
-        own.into_iter().find(|(own, _)| own == name).map(|(own, table)| table(own))
+        let own = own.into_iter().find(|(own, _)| own == name).map(|(own, table)| table(own));
+        own.or_else(|| SegmentTables::is_run(name).then(|| Self::Fingerprints(name.to_owned())))
     }
 
     pub(crate) fn visit(&self, visitor: &mut impl TableVisitor) -> Result<()> {
@@ -100,7 +100,6 @@ impl AnyTable {
             Self::Claimed => visitor.visit(CLAIMED),
             Self::Records(name) => visitor.visit(RecordsDefinition::new(name)),
             Self::Fingerprints(name) => visitor.visit(FingerprintsDefinition::new(name)),
-            Self::Runs(name) => visitor.visit(RunsDefinition::new(name)),
             Self::Postings(name) => visitor.visit(PostingsDefinition::new(name)),
         }
     }

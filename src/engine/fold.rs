@@ -146,10 +146,7 @@ impl Fold {
             let fingerprints = Fingerprints { txn, state, segment, first_id };
             match &mut self.run {
                 Some(Run { number, filter }) => {
-                    if start == 0 {
-                        fingerprints.clear_run(*number)?;
-                    }
-                    fingerprints.append_to_run(*number, slice)?;
+                    fingerprints.append_to_run(*number, slice, start == 0)?;
                     for (fingerprint, _) in slice {
                         filter.insert(*fingerprint);
                     }

@@ -31,7 +31,7 @@ const BEGIN_EVERY_QUESTIONS: u32 = 16 * COPY_EVERY_QUESTIONS;
 const ROWS_FOR_A_QUESTION: u64 = 256;
 /// After so many, tables that nobody asked meanwhile give way. Copying a table costs as much as some 80,000 questions.
 const MAKE_ROOM_AFTER_QUESTIONS: u32 = 65_536;
-/// Every so many, a slice is copied: a batch of a thousand values waits for 15 ms of that at most, where pages are cold.
+/// Every so many, a slice is copied: a batch of a thousand values waits for 8 ms of that at most, where pages are cold.
 const COPY_EVERY_QUESTIONS: u32 = 16;
 /// Smaller tables are asked nearly as fast.
 const MIN_ROWS: u64 = 8_192;

@@ -6,6 +6,8 @@
 
 use std::ops::{Range, RangeInclusive};
 
+use redb::ReadOnlyTable;
+
 use super::failure::StorageResult;
 use super::hot::InMemory;
 use super::memory::{Question, touch_filters};
@@ -40,7 +42,7 @@ impl View {
                 break;
             }
             if self.passes_filters(index, &mut question)?
-                && let Some(id) = self.find_behind_filters(state, index, &question)?
+                && let Some(id) = self.find_behind_filters(state, index, &question, true)?
             {
                 return Ok(Some(id));
             }
@@ -97,8 +99,10 @@ impl View {
                 }
             }
             segment.hot.touch(behind_filters.iter().map(|sought| sought.question.fingerprint()));
-            for sought in behind_filters {
-                *sought.found = self.find_behind_filters(state, index, &sought.question)?;
+            for (number, sought) in behind_filters.into_iter().enumerate() {
+                // All of them wait for what any of them copies.
+                let copies = number.is_multiple_of(2);
+                *sought.found = self.find_behind_filters(state, index, &sought.question, copies)?;
             }
             open.retain(|sought| sought.found.is_none());
         }
@@ -111,8 +115,9 @@ impl View {
         state: &PoolState,
         index: usize,
         question: &Question,
+        copies: bool,
     ) -> Result<Option<RecordId>> {
-        let found = match self.ask_hot_index(index, question)? {
+        let found = match self.ask_hot_index(index, question, copies)? {
             InMemory::Absent => return Ok(None),
             InMemory::At(slot) => self.state.segments.get(index).map(|segment| segment.id(slot)),
             InMemory::Unknown => None,
@@ -177,17 +182,15 @@ impl View {
         index: usize,
         fingerprint: Fingerprint,
     ) -> Result<impl Iterator<Item = Result<u32>>> {
-        let (table, runs) = (self.fingerprints(index)?, self.runs(index)?);
-        let in_runs = runs.into_iter().flat_map(move |runs| {
-            let asked = move |run| {
-                if self.run_may_contain(index, run, fingerprint)? {
-                    runs.get((run, fingerprint)).storage()
-                } else {
-                    Ok(None)
-                }
-            };
-            self.run_numbers(index).rev().map(asked)
-        });
+        let table = self.fingerprints(index)?;
+        let asked = move |run| {
+            if self.run_may_contain(index, run, fingerprint)? {
+                self.run(index, run)?.map_or(Ok(None), |table| table.get(fingerprint)).storage()
+            } else {
+                Ok(None)
+            }
+        };
+        let in_runs = self.run_numbers(index).rev().map(asked);
         let in_table = table.into_iter().map(move |table| table.get(fingerprint).storage());
         Ok(in_runs.chain(in_table).filter_map(|entry| Some(entry.transpose()?.map(|entry| entry.value()))))
     }
@@ -260,25 +263,21 @@ impl View {
         let mut slots = Vec::new();
         let Some(segment) = self.state.segments.get(index) else { return Ok(slots) };
         let mut entries = Vec::new();
-        if let Some(table) = self.fingerprints(index)? {
+        let mut add_those_of = |table: &ReadOnlyTable<u128, u32>| {
             for row in table.range(fingerprints.clone()).storage()? {
                 let (fingerprint, entry) = row.storage()?;
                 entries.push((fingerprint.value(), entry.value()));
             }
-        }
-        if let Some(runs) = self.runs(index)? {
-            let (start, end) = fingerprints.into_inner();
-            for run in self.run_numbers(index) {
-                if start == end && !self.run_may_contain(index, run, start)? {
-                    continue;
-                }
-                for row in runs.range((run, start)..=(run, end)).storage()? {
-                    let (key, entry) = row.storage()?;
-                    entries.push((key.value().1, entry.value()));
-                }
+            Ok(())
+        };
+        self.fingerprints(index)?.map_or(Ok(()), &mut add_those_of)?;
+        let (start, end) = (*fingerprints.start(), *fingerprints.end());
+        for run in self.run_numbers(index) {
+            if start < end || self.run_may_contain(index, run, start)? {
+                self.run(index, run)?.map_or(Ok(()), &mut add_those_of)?;
             }
-            entries.sort_unstable();
         }
+        entries.sort_unstable();
         for (fingerprint, entry) in entries {
             slots.push((fingerprint, entry & !HAS_REPEATS));
             if entry & HAS_REPEATS == 0 {

@@ -3,6 +3,7 @@
 //! Owns: the order in which a segment's membership filter and its hot index are asked, and their filling by those who ask.
 //! Always holds: memory says "absent" only of fingerprints that the segment's table does not have.
 
+use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -112,7 +113,7 @@ impl View {
     /// Whether a segment may hold a fingerprint, by its membership filter and its hot index; if not, nothing needs to be read.
     pub(super) fn may_contain(&self, index: usize, question: &mut Question) -> Result<bool> {
         Ok(self.passes_filters(index, question)?
-            && !matches!(self.ask_hot_index(index, question)?, InMemory::Absent))
+            && !matches!(self.ask_hot_index(index, question, true)?, InMemory::Absent))
     }
 
     /// Whether a segment may have a fingerprint, by its membership filter.
@@ -123,11 +124,11 @@ impl View {
         }
     }
 
-    /// What a segment's hot index knows of a fingerprint that passes its filter.
-    pub(super) fn ask_hot_index(&self, index: usize, question: &Question) -> Result<InMemory> {
+    /// What a segment's hot index knows of a fingerprint that passes its filter; if nothing, and `copies`, it may know more later.
+    pub(super) fn ask_hot_index(&self, index: usize, question: &Question, copies: bool) -> Result<InMemory> {
         let Some(segment) = self.state.segments.get(index) else { return Ok(InMemory::Absent) };
         let answer = segment.hot.ask(question.fingerprint);
-        if matches!(answer, InMemory::Unknown) {
+        if copies && matches!(answer, InMemory::Unknown) {
             self.grow_hot_index(index, segment)?;
         }
         Ok(answer)
@@ -175,7 +176,7 @@ impl View {
         let read = |block| members.iter().map(|member| self.filter_block(member.number, block)).collect();
         let is_right = |knows: &dyn Fn(SegmentNumber, Fingerprint) -> bool| {
             for (index, member) in (first..).zip(members) {
-                if !self.fingerprint_sample(index)?.iter().all(|sample| knows(member.number, *sample)) {
+                if !self.fingerprint_sample(index, None)?.iter().all(|sample| knows(member.number, *sample)) {
                     return Ok(false);
                 }
             }
@@ -186,44 +187,36 @@ impl View {
 
     /// Copies a slice of a segment's fingerprints into its hot index, if it was asked often enough and it is this view's turn.
     fn grow_hot_index(&self, index: usize, segment: &SegmentState) -> Result<()> {
-        let (table, runs) = (self.fingerprints(index)?, self.runs(index)?);
-        if table.is_none() && runs.is_none() {
-            return Ok(());
-        }
+        let runs = self.run_numbers(index);
+        let table_of = |run: Option<u32>| match run {
+            None => self.fingerprints(index),
+            Some(run) => self.run(index, run),
+        };
         let size = || {
-            let in_table = table.map_or(Ok(0), ReadableTableMetadata::len).storage()?;
-            let rows = in_table + runs.map_or(Ok(0), ReadableTableMetadata::len).storage()?;
-            let most = || match runs {
-                None if self.state.is_folded(index) => rows,
-                _ => segment.sealed_len.into(),
-            };
+            let mut rows = 0;
+            for run in iter::once(None).chain(runs.clone().map(Some)) {
+                rows += table_of(run)?.map_or(Ok(0), ReadableTableMetadata::len).storage()?;
+            }
+            let is_merged = runs.is_empty() && self.state.is_folded(index);
+            let most = || if is_merged { rows } else { segment.sealed_len.into() };
             let is_filtered = segment.filter.is_stored();
             Ok(Size { rows, most: (segment.sealed_len > 0).then(most), is_filtered })
         };
         let read = |start: Place, wanted| {
-            let mut slice = Slice { rows: Vec::with_capacity(wanted), next: None };
-            if start.run.is_none() {
-                if let Some(table) = table {
-                    for row in table.range(start.fingerprint..).storage()?.take(wanted) {
-                        let (fingerprint, entry) = row.storage()?;
-                        slice.rows.push((fingerprint.value(), entry.value() & !HAS_REPEATS));
-                    }
+            let mut rows = Vec::with_capacity(wanted);
+            if let Some(table) = table_of(start.run)? {
+                for row in table.range(start.fingerprint..).storage()?.take(wanted) {
+                    let (fingerprint, entry) = row.storage()?;
+                    rows.push((fingerprint.value(), entry.value() & !HAS_REPEATS));
                 }
-                let last = slice.rows.last().filter(|_| slice.rows.len() == wanted);
-                slice.next = match last {
-                    Some((last, _)) => Some(Place { run: None, fingerprint: last.saturating_add(1) }),
-                    None => runs.map(|_| Place { run: Some(0), fingerprint: 0 }),
-                };
-            } else if let (Some(runs), Some(run)) = (runs, start.run) {
-                for row in runs.range((run, start.fingerprint)..).storage()?.take(wanted) {
-                    let (key, entry) = row.storage()?;
-                    let (run, fingerprint) = key.value();
-                    slice.rows.push((fingerprint, entry.value() & !HAS_REPEATS));
-                    slice.next = Some(Place { run: Some(run), fingerprint: fingerprint.saturating_add(1) });
-                }
-                slice.next = slice.next.filter(|_| slice.rows.len() == wanted);
             }
-            Ok(slice)
+            let next = if let Some((last, _)) = rows.last().filter(|_| rows.len() == wanted) {
+                Some(Place { fingerprint: last.saturating_add(1), ..start })
+            } else {
+                let run = start.run.map_or(0, |run| run + 1);
+                runs.contains(&run).then_some(Place { run: Some(run), fingerprint: 0 })
+            };
+            Ok(Slice { rows, next })
         };
         segment.hot.grow(&self.state.hot_budget, self.state.geometry, segment.folds, size, read)
     }
@@ -249,10 +242,7 @@ impl View {
             blocks.push(row.storage()?.1.value().to_vec());
         }
         let Some(filter) = Filter::from_blocks(&blocks) else { return Ok(None) };
-        let sample = match run {
-            None => self.fingerprint_sample(index)?,
-            Some(run) => self.run_sample(index, run)?,
-        };
+        let sample = self.fingerprint_sample(index, run)?;
         Ok(filter.knows_all(&sample).then_some(filter))
     }
 
@@ -264,18 +254,15 @@ impl View {
         Ok(Block { segment, bytes: row.map(|row| row.value().to_vec()).unwrap_or_default() })
     }
 
-    /// Some fingerprints that the segment's table has.
-    fn fingerprint_sample(&self, index: usize) -> Result<Vec<Fingerprint>> {
-        let Some(table) = self.fingerprints(index)? else { return Ok(Vec::new()) };
+    /// Some fingerprints that the table of the segment, or of a run, has.
+    fn fingerprint_sample(&self, index: usize, run: Option<u32>) -> Result<Vec<Fingerprint>> {
+        let table = match run {
+            None => self.fingerprints(index)?,
+            Some(run) => self.run(index, run)?,
+        };
+        let Some(table) = table else { return Ok(Vec::new()) };
         let rows = table.range::<u128>(..).storage()?.take(SAMPLE);
         rows.map(|row| Ok(row.storage()?.0.value())).collect()
-    }
-
-    /// Some fingerprints that a run of the segment has.
-    fn run_sample(&self, index: usize, run: u32) -> Result<Vec<Fingerprint>> {
-        let Some(runs) = self.runs(index)? else { return Ok(Vec::new()) };
-        let rows = runs.range((run, 0)..=(run, Fingerprint::MAX)).storage()?.take(SAMPLE);
-        rows.map(|row| Ok(row.storage()?.0.value().1)).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use super::Engine;
 use super::WriterCore;
 use super::draft::PoolDraft;
 use super::failure::StorageResult;
-use super::schema::{self, SegmentNumber, SegmentTables};
+use super::schema::{self, FingerprintsDefinition, RUNS_MAX, SegmentNumber, SegmentTables};
 use super::state::{PoolState, SegmentState};
 use super::write::{self, write_head};
 use crate::error::Result;
@@ -188,6 +188,9 @@ fn drop_share(
     number: SegmentNumber,
     pruned: &mut PruneReport,
 ) -> Result<bool> {
+    if drop_run(txn, pool, number)? {
+        return Ok(false);
+    }
     let names = SegmentTables::new(pool, number);
     let mut rows = {
         // A table that is not there is made here, and dropped with the others.
@@ -202,9 +205,7 @@ fn drop_share(
         return Ok(false);
     }
     rows += txn.open_table(names.fingerprints()).storage()?.len().storage()?;
-    rows += txn.open_table(names.runs()).storage()?.len().storage()?;
     txn.delete_table(names.fingerprints()).storage()?;
-    txn.delete_table(names.runs()).storage()?;
     if rows >= DROP_MAX_ROWS {
         return Ok(false);
     }
@@ -214,12 +215,23 @@ fn drop_share(
     Ok(is_gone)
 }
 
+/// Drops the table of one of a segment's runs. Whether there was one.
+pub(super) fn drop_run(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<bool> {
+    for run in 0..RUNS_MAX {
+        let name = SegmentTables::run(pool, number, run);
+        if txn.delete_table(FingerprintsDefinition::new(&name)).storage()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Removes every row of a segment.
 pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<()> {
     let names = SegmentTables::new(pool, number);
     txn.delete_table(names.records()).storage()?;
     txn.delete_table(names.fingerprints()).storage()?;
-    txn.delete_table(names.runs()).storage()?;
+    while drop_run(txn, pool, number)? {}
     txn.delete_table(names.postings()).storage()?;
     drop_shared_rows(txn, pool, number, None).map(drop)
 }

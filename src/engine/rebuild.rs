@@ -17,7 +17,7 @@ use super::hot::HotIndex;
 use super::membership::sliced::{Group, SlicedFilters};
 use super::membership::union::UnionFilter;
 use super::membership::{Filter, FilterCell, store_filter};
-use super::prune::{drop_shared_rows, remove_rows};
+use super::prune::{drop_run, drop_shared_rows, remove_rows};
 use super::schema::{self, SegmentNumber, SegmentTables};
 use super::state::PoolState;
 use super::verify::strays::{Segments, Stray, find_strays};
@@ -168,7 +168,7 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
     let (pool, number) = (state.id, segment.number);
     let names = SegmentTables::new(pool, number);
     txn.delete_table(names.fingerprints()).storage()?;
-    txn.delete_table(names.runs()).storage()?;
+    while drop_run(txn, pool, number)? {}
     txn.delete_table(names.postings()).storage()?;
     let mut fold = WholeFold::default();
     let mut times = Vec::new();

@@ -74,19 +74,19 @@ pub(crate) const CLAIMED: TableDefinition<'_, (u64, u128), u64> = TableDefinitio
 
 /// slot -> record. One table per segment.
 pub(crate) type RecordsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
-/// fingerprint -> lowest slot, top bit set where there are repeats. One table per segment.
+/// fingerprint -> lowest slot, top bit set where there are repeats. One table per segment, and one per run of a segment.
 pub(crate) type FingerprintsDefinition<'a> = TableDefinition<'a, u128, u32>;
-/// (run, fingerprint) -> as above. One table per segment: what folds wrote since its fingerprints were merged last.
-pub(crate) type RunsDefinition<'a> = TableDefinition<'a, (u32, u128), u32>;
 /// posting key -> bitmap of slots. One table per segment.
 pub(crate) type PostingsDefinition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+
+/// What the names of the tables of runs begin with.
+const RUNS: &str = "runs";
 
 /// The names of one segment's own tables.
 #[derive(Debug)]
 pub(crate) struct SegmentTables {
     pub(super) records: String,
     pub(super) fingerprints: String,
-    pub(super) runs: String,
     pub(super) postings: String,
 }
 
@@ -95,16 +95,27 @@ impl SegmentTables {
         Self {
             records: format!("records/{pool}/{segment}"),
             fingerprints: format!("fingerprints/{pool}/{segment}"),
-            runs: format!("runs/{pool}/{segment}"),
             postings: format!("postings/{pool}/{segment}"),
         }
     }
 
+    /// The name of the table of a run.
+    pub(crate) fn run(pool: PoolId, segment: SegmentNumber, run: u32) -> String {
+        format!("{RUNS}/{pool}/{segment}/{run}")
+    }
+
+    /// Whether this name, which has an owner, is that of a run's table.
+    pub(crate) fn is_run(table: &str) -> bool {
+        table.split('/').next() == Some(RUNS)
+    }
+
     /// The pool and the segment that a table's name says it belongs to.
     pub(crate) fn owner(table: &str) -> Option<(PoolId, SegmentNumber)> {
-        let mut parts = table.split('/').skip(1);
+        let mut parts = table.split('/');
+        let is_run = Self::is_run(parts.next()?);
         let (pool, segment) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        parts.next().is_none().then_some((pool, segment))
+        let is_named = !is_run || Self::run(pool, segment, parts.next()?.parse().ok()?) == table;
+        (is_named && parts.next().is_none()).then_some((pool, segment))
     }
 
     pub(crate) fn records(&self) -> RecordsDefinition<'_> {
@@ -113,10 +124,6 @@ impl SegmentTables {
 
     pub(crate) fn fingerprints(&self) -> FingerprintsDefinition<'_> {
         TableDefinition::new(&self.fingerprints)
-    }
-
-    pub(crate) fn runs(&self) -> RunsDefinition<'_> {
-        TableDefinition::new(&self.runs)
     }
 
     pub(crate) fn postings(&self) -> PostingsDefinition<'_> {

@@ -174,8 +174,9 @@ impl View {
                 bytes += records * FILTER_BYTES;
             }
         }
-        if let Some(runs) = self.runs(index)? {
-            bytes += runs.len().storage()? as f64 * 24.0 / FILL_APPENDED;
+        for run in self.run_numbers(index) {
+            let rows = self.run(index, run)?.map_or(Ok(0), ReadableTableMetadata::len).storage()?;
+            bytes += rows as f64 * 20.0 / FILL_APPENDED;
         }
         if let Some(table) = self.postings(index)? {
             let mut mean = Mean::default();

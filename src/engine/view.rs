@@ -15,7 +15,7 @@ use super::codec;
 use super::failure::StorageResult;
 use super::fingerprint::HashKey;
 use super::record::{self, StoredOrigin, StoredRecord};
-use super::schema::{self, SegmentTables, Slot};
+use super::schema::{self, FingerprintsDefinition, SegmentTables, Slot};
 use super::session::{LiveSnapshot, Session};
 use super::state::{PoolState, SegmentState};
 use crate::error::{Error, Result};
@@ -83,12 +83,15 @@ type Lazy<K, V> = OnceLock<Option<ReadOnlyTable<K, V>>>;
 struct SegmentView {
     records: Lazy<u32, &'static [u8]>,
     fingerprints: Lazy<u128, u32>,
-    runs: Lazy<(u32, u128), u32>,
+    runs: Box<[Lazy<u128, u32>]>,
     postings: Lazy<&'static [u8], &'static [u8]>,
 }
 
-/// What folds wrote beside a segment's table.
-pub(super) type RunsTable = ReadOnlyTable<(u32, u128), u32>;
+impl SegmentView {
+    fn of(segment: &SegmentState) -> Self {
+        Self { runs: segment.runs.iter().map(|_| Lazy::default()).collect(), ..Self::default() }
+    }
+}
 
 /// One pool's tables as of one commit, each opened when first needed.
 #[derive(Default)]
@@ -132,7 +135,7 @@ fn opened<K: Key + 'static, V: Value + 'static>(
 
 impl View {
     pub(super) fn new(snapshot: Arc<Snapshot>, state: Arc<PoolState>, hash_key: HashKey) -> Self {
-        let segments = state.segments.iter().map(|_| SegmentView::default()).collect();
+        let segments = state.segments.iter().map(SegmentView::of).collect();
         let tables = Arc::new(PoolTables { segments, ..PoolTables::default() });
         let (oldest_time, records_read) = (OnceLock::new(), AtomicU64::new(0));
         Self { snapshot, state, hash_key, tables, oldest_time, records_read }
@@ -196,12 +199,15 @@ impl View {
         opened(&self.segment(index)?.fingerprints, || self.snapshot.table(self.names(index)?.fingerprints()))
     }
 
-    /// The fingerprints that are not merged into the segment's table yet, if there are any.
-    pub(super) fn runs(&self, index: usize) -> Result<Option<&RunsTable>> {
-        if self.state.segments.get(index).is_some_and(|segment| segment.runs.is_empty()) {
-            return Ok(None);
-        }
-        opened(&self.segment(index)?.runs, || self.snapshot.table(self.names(index)?.runs()))
+    /// The fingerprints of a run, which are not merged into the segment's table yet.
+    pub(super) fn run(&self, index: usize, run: u32) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
+        let Some(cell) = self.segment(index)?.runs.get(run as usize) else { return Ok(None) };
+        let segment = self.state.segments.get(index).ok_or_else(|| no_segment(index))?;
+        let open = || {
+            let name = SegmentTables::run(self.state.id, segment.number, run);
+            self.snapshot.table(FingerprintsDefinition::new(&name))
+        };
+        opened(cell, open)
     }
 
     /// The numbers of the segment's runs, the oldest first.

@@ -19,7 +19,7 @@ use super::fold::{Entries, Fold, RunMerge, Share, fold_now};
 use super::membership::{Filter, FilterCell, store_filter};
 use super::postings;
 use super::prune;
-use super::schema::{self, Fingerprint, RUNS_MAX, SegmentNumber, SegmentTables, Slot, Tuning};
+use super::schema::{self, Fingerprint, RUNS_MAX, SegmentNumber, Slot, Tuning};
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use crate::error::{Error, Result};
@@ -478,6 +478,10 @@ fn build_filter(
     let mut build = pool.filter.take().filter(|build| build.segment == segment.number).unwrap_or_else(|| {
         FilterBuild { segment: segment.number, filter: Filter::for_segment_of(segment.sealed_len), next: 0 }
     });
+    // Those that were merged, and of a fold that was begun as one and ended all at once.
+    if build.next == 0 && prune::drop_run(txn, state.id, segment.number)? {
+        return Ok(None);
+    }
     // A segment of which nothing was live when it was folded has no such table: its filter is empty.
     if let Some(table) = draft.base.fingerprints(index)? {
         let mut rows = table.range(build.next..).storage()?;
@@ -492,8 +496,6 @@ fn build_filter(
         }
     }
     store_filter(txn, state.id, segment.number, None, &build.filter)?;
-    // Of a fold that was begun as one, and ended all at once.
-    txn.delete_table(SegmentTables::new(state.id, segment.number).runs()).storage()?;
     Ok(Some((segment.number, build.filter)))
 }
 

@@ -8,7 +8,8 @@ use redb::{ReadableTable, TableDefinition, TableHandle};
 
 use crate::support::{self, Numbers, ORDERS, Place, Seed};
 
-const RUNS: TableDefinition<'_, (u32, u128), u32> = TableDefinition::new("runs/1/0");
+/// The first run of the first segment.
+const RUN: TableDefinition<'_, u128, u32> = TableDefinition::new("runs/1/0/0");
 const MEMBERSHIP: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("membership");
 /// Where the blocks of the first run's filter begin.
 const FILTER_BLOCKS: u32 = 1 << 24;
@@ -99,14 +100,17 @@ impl Rows {
     fn of(place: &Place) -> Self {
         let mut rows = Self { whole: 0, is_partial: false, is_merging: false };
         place.damage(|txn| {
+            let names = txn.list_tables().unwrap().map(|table| table.name().to_owned());
+            let names: BTreeSet<String> = names.filter(|name| name.starts_with("runs/1/0/")).collect();
             let table = txn.open_table(TableDefinition::<u128, u32>::new("fingerprints/1/0")).unwrap();
-            let runs = txn.open_table(RUNS).unwrap();
             let membership = txn.open_table(MEMBERSHIP).unwrap();
             let has_filter = |run: u32| membership.get((1, 0, (run + 1) * FILTER_BLOCKS)).unwrap().is_some();
             rows.whole = (0..30).take_while(|run| has_filter(*run)).count() as u32;
-            let keys: Vec<(u32, u128)> = runs.iter().unwrap().map(|row| row.unwrap().0.value()).collect();
-            rows.is_partial = keys.iter().any(|(run, _)| *run >= rows.whole);
-            rows.is_merging = keys.iter().any(|(_, key)| table.get(*key).unwrap().is_some());
+            rows.is_partial = names.len() > rows.whole as usize;
+            rows.is_merging = names.iter().any(|name| {
+                let run = txn.open_table(TableDefinition::<u128, u32>::new(name)).unwrap();
+                run.iter().unwrap().any(|row| table.get(row.unwrap().0.value()).unwrap().is_some())
+            });
         });
         rows
     }
@@ -138,7 +142,7 @@ fn once_a_segment_is_sealed_its_runs_are_merged_and_gone() {
     drop((pool, store));
     place.damage(|txn| {
         let tables: Vec<String> = txn.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
-        assert!(!tables.iter().any(|name| name == "runs/1/0"), "{tables:?}");
+        assert!(!tables.iter().any(|name| name.starts_with("runs/1/0/")), "{tables:?}");
         let membership = txn.open_table(MEMBERSHIP).unwrap();
         let blocks = membership.range((1, 0, 0)..(1, 1, 0)).unwrap();
         let blocks: Vec<u32> = blocks.map(|row| row.unwrap().0.value().2).collect();
@@ -188,25 +192,25 @@ fn assert_found_and_mended(tables: &[&str], change: impl FnOnce(&redb::WriteTran
     assert!(!support::has(&pool, "value 190"));
 }
 
-fn first_entry(txn: &redb::WriteTransaction) -> ((u32, u128), u32) {
-    let (key, slot) =
-        txn.open_table(RUNS).unwrap().first().unwrap().map(|(k, v)| (k.value(), v.value())).unwrap();
-    (key, slot)
+fn first_entry(txn: &redb::WriteTransaction) -> (u128, u32) {
+    let table = txn.open_table(RUN).unwrap();
+    let first = table.first().unwrap().unwrap();
+    (first.0.value(), first.1.value())
 }
 
 #[test]
 fn missing_altered_and_added_entries_of_runs_are_found_and_mended() {
     // What is missing is so in the segment's fingerprints, wherever they are.
-    assert_found_and_mended(&["fingerprints/1/0", "runs/1/0"], |txn| {
+    assert_found_and_mended(&["fingerprints/1/0", "runs/1/0/0"], |txn| {
         let (key, slot) = first_entry(txn);
-        txn.open_table(RUNS).unwrap().insert(key, slot ^ 1).unwrap();
+        txn.open_table(RUN).unwrap().insert(key, slot ^ 1).unwrap();
     });
-    assert_found_and_mended(&["membership", "runs/1/0"], |txn| {
-        txn.open_table(RUNS).unwrap().insert((0, 77), 900).unwrap();
+    assert_found_and_mended(&["membership", "runs/1/0/0"], |txn| {
+        txn.open_table(RUN).unwrap().insert(77, 900).unwrap();
     });
     assert_found_and_mended(&["fingerprints/1/0"], |txn| {
         let (key, _) = first_entry(txn);
-        txn.open_table(RUNS).unwrap().remove(key).unwrap();
+        txn.open_table(RUN).unwrap().remove(key).unwrap();
     });
 }
 

@@ -9,8 +9,9 @@ use std::ops::Bound;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::engine::failure::StorageResult;
-use crate::engine::prune::remove_rows;
-use crate::engine::schema::{self, Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
+use crate::engine::schema::{
+    self, Fingerprint, FingerprintsDefinition, HAS_REPEATS, SegmentNumber, SegmentTables, Slot,
+};
 use crate::engine::state::{PoolState, SegmentState};
 use crate::error::Result;
 use crate::ids::{PoolId, RecordId};
@@ -48,12 +49,7 @@ impl<'a> Fingerprints<'a> {
         let mut repeats = self.txn.open_table(schema::REPEATS).storage()?;
         let last = table.last().storage()?.map(|(fingerprint, _)| fingerprint.value());
         if last < entries.first().map(|(fingerprint, _)| *fingerprint) {
-            // Behind all that is in the table: ascending through a cursor, which is several times faster.
-            let mut cursor = table.upper_bound_mut(Bound::<u128>::Unbounded).storage()?;
-            self.each_new(&mut repeats, entries, |fingerprint, entry| {
-                cursor.insert_before(fingerprint, entry).storage()
-            })?;
-            return cursor.close().storage();
+            return self.append(&mut table, &mut repeats, entries);
         }
         for group in entries.chunk_by(|a, b| a.0 == b.0) {
             let Some((fingerprint, _)) = group.first() else { continue };
@@ -68,39 +64,40 @@ impl<'a> Fingerprints<'a> {
         Ok(())
     }
 
-    /// Removes what there is of a run: of a fold that was not ended.
-    pub(super) fn clear_run(&self, run: u32) -> Result<()> {
-        let rows = (run, 0)..=(run, Fingerprint::MAX);
-        remove_rows(&mut self.txn.open_table(self.names().runs()).storage()?, rows, None).map(drop)
-    }
-
-    /// Goes on with the segment's last run, or begins it. Entries ascend from slice to slice, too.
-    pub(super) fn append_to_run(&self, run: u32, entries: &[(Fingerprint, u32)]) -> Result<()> {
-        let names = self.names();
-        drop(self.txn.open_table(schema::REPEATS).storage()?);
-        let mut runs = self.txn.open_table(names.runs()).storage()?;
-        let mut repeats = self.txn.open_table(schema::REPEATS).storage()?;
-        let mut cursor = runs.upper_bound_mut(Bound::<(u32, u128)>::Unbounded).storage()?;
-        self.each_new(&mut repeats, entries, |fingerprint, entry| {
-            cursor.insert_before((run, fingerprint), entry).storage()
-        })?;
-        cursor.close().storage()
-    }
-
-    /// Shows the entry that each fingerprint gets where it is new.
-    fn each_new(
+    /// Goes on with a run. Entries ascend from slice to slice, too; with the first, what there is of a fold that was not ended
+    /// is removed.
+    pub(super) fn append_to_run(
         &self,
+        run: u32,
+        entries: &[(Fingerprint, u32)],
+        is_first: bool,
+    ) -> Result<()> {
+        let name = SegmentTables::run(self.pool(), self.segment, run);
+        let definition = FingerprintsDefinition::new(&name);
+        if is_first {
+            self.txn.delete_table(definition).storage()?;
+        }
+        drop(self.txn.open_table(schema::REPEATS).storage()?);
+        let mut table = self.txn.open_table(definition).storage()?;
+        let mut repeats = self.txn.open_table(schema::REPEATS).storage()?;
+        self.append(&mut table, &mut repeats, entries)
+    }
+
+    /// Behind all that is in the table: ascending through a cursor, which is several times faster.
+    fn append(
+        &self,
+        table: &mut Table<'_, u128, u32>,
         repeats: &mut RepeatsTable<'_>,
         entries: &[(Fingerprint, u32)],
-        mut show: impl FnMut(Fingerprint, u32) -> Result<()>,
     ) -> Result<()> {
+        let mut cursor = table.upper_bound_mut(Bound::<u128>::Unbounded).storage()?;
         for group in entries.chunk_by(|a, b| a.0 == b.0) {
             let Some((fingerprint, _)) = group.first() else { continue };
             if let Some(entry) = self.merged(repeats, None, group)? {
-                show(*fingerprint, entry)?;
+                cursor.insert_before(*fingerprint, entry).storage()?;
             }
         }
-        Ok(())
+        cursor.close().storage()
     }
 
     /// The entry that a fingerprint gets, and its repeats; none if the one that is there stays.

@@ -244,12 +244,12 @@ impl Verification<'_, '_, '_> {
                 check(&column.names.fingerprints, fingerprint.value(), entry.value());
             }
         }
-        if let Some(runs) = view.runs(index)? {
-            // A run that a fold is writing is not read yet.
-            let end = view.run_numbers(index).end;
-            for row in runs.range(..(end, 0)).storage()? {
-                let (key, entry) = row.storage()?;
-                check(&column.names.runs, key.value().1, entry.value());
+        for run in view.run_numbers(index) {
+            let Some(table) = view.run(index, run)? else { continue };
+            let name = SegmentTables::run(pool, segment.number, run);
+            for row in ReadableTable::iter(table).storage()? {
+                let (fingerprint, entry) = row.storage()?;
+                check(&name, fingerprint.value(), entry.value());
             }
         }
         for slot in &column.required - &found {
@@ -438,9 +438,9 @@ impl Verification<'_, '_, '_> {
 
 /// A fingerprint of a run that a filter does not know.
 fn first_unknown(view: &View, index: usize, run: u32, filter: &Filter) -> Result<Option<Fingerprint>> {
-    let Some(runs) = view.runs(index)? else { return Ok(None) };
-    for row in runs.range((run, 0)..=(run, Fingerprint::MAX)).storage()? {
-        let fingerprint = row.storage()?.0.value().1;
+    let Some(table) = view.run(index, run)? else { return Ok(None) };
+    for row in ReadableTable::iter(table).storage()? {
+        let fingerprint = row.storage()?.0.value();
         if !filter.may_contain(fingerprint) {
             return Ok(Some(fingerprint));
         }
