@@ -6,8 +6,6 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use redb::ReadOnlyTable;
-
 use super::failure::StorageResult;
 use super::hot::InMemory;
 use super::memory::{Question, touch_filters};
@@ -263,18 +261,17 @@ impl View {
         let mut slots = Vec::new();
         let Some(segment) = self.state.segments.get(index) else { return Ok(slots) };
         let mut entries = Vec::new();
-        let mut add_those_of = |table: &ReadOnlyTable<u128, u32>| {
+        let one = Some(*fingerprints.start()).filter(|start| start == fingerprints.end());
+        for run in self.fingerprint_parts(index) {
+            if let (Some(run), Some(one)) = (run, one)
+                && !self.run_may_contain(index, run, one)?
+            {
+                continue;
+            }
+            let Some(table) = self.fingerprints_in(index, run)? else { continue };
             for row in table.range(fingerprints.clone()).storage()? {
                 let (fingerprint, entry) = row.storage()?;
                 entries.push((fingerprint.value(), entry.value()));
-            }
-            Ok(())
-        };
-        self.fingerprints(index)?.map_or(Ok(()), &mut add_those_of)?;
-        let (start, end) = (*fingerprints.start(), *fingerprints.end());
-        for run in self.run_numbers(index) {
-            if start < end || self.run_may_contain(index, run, start)? {
-                self.run(index, run)?.map_or(Ok(()), &mut add_those_of)?;
             }
         }
         entries.sort_unstable();

@@ -3,7 +3,6 @@
 //! Owns: the order in which a segment's membership filter and its hot index are asked, and their filling by those who ask.
 //! Always holds: memory says "absent" only of fingerprints that the segment's table does not have.
 
-use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -188,14 +187,11 @@ impl View {
     /// Copies a slice of a segment's fingerprints into its hot index, if it was asked often enough and it is this view's turn.
     fn grow_hot_index(&self, index: usize, segment: &SegmentState) -> Result<()> {
         let runs = self.run_numbers(index);
-        let table_of = |run: Option<u32>| match run {
-            None => self.fingerprints(index),
-            Some(run) => self.run(index, run),
-        };
         let size = || {
             let mut rows = 0;
-            for run in iter::once(None).chain(runs.clone().map(Some)) {
-                rows += table_of(run)?.map_or(Ok(0), ReadableTableMetadata::len).storage()?;
+            for run in self.fingerprint_parts(index) {
+                rows +=
+                    self.fingerprints_in(index, run)?.map_or(Ok(0), ReadableTableMetadata::len).storage()?;
             }
             let is_merged = runs.is_empty() && self.state.is_folded(index);
             let most = || if is_merged { rows } else { segment.sealed_len.into() };
@@ -204,7 +200,7 @@ impl View {
         };
         let read = |start: Place, wanted| {
             let mut rows = Vec::with_capacity(wanted);
-            if let Some(table) = table_of(start.run)? {
+            if let Some(table) = self.fingerprints_in(index, start.run)? {
                 for row in table.range(start.fingerprint..).storage()?.take(wanted) {
                     let (fingerprint, entry) = row.storage()?;
                     rows.push((fingerprint.value(), entry.value() & !HAS_REPEATS));
@@ -214,7 +210,8 @@ impl View {
                 Some(Place { fingerprint: last.saturating_add(1), ..start })
             } else {
                 let run = start.run.map_or(0, |run| run + 1);
-                runs.contains(&run).then_some(Place { run: Some(run), fingerprint: 0 })
+                // The first slices of the run that is being written are in no hot index that is begun after them.
+                (run <= runs.end).then_some(Place { run: Some(run), fingerprint: 0 })
             };
             Ok(Slice { rows, next })
         };
@@ -256,11 +253,7 @@ impl View {
 
     /// Some fingerprints that the table of the segment, or of a run, has.
     fn fingerprint_sample(&self, index: usize, run: Option<u32>) -> Result<Vec<Fingerprint>> {
-        let table = match run {
-            None => self.fingerprints(index)?,
-            Some(run) => self.run(index, run)?,
-        };
-        let Some(table) = table else { return Ok(Vec::new()) };
+        let Some(table) = self.fingerprints_in(index, run)? else { return Ok(Vec::new()) };
         let rows = table.range::<u128>(..).storage()?.take(SAMPLE);
         rows.map(|row| Ok(row.storage()?.0.value())).collect()
     }

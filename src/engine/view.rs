@@ -4,6 +4,7 @@
 //! keeps every page that its commit could see from being reused: hold it briefly.
 
 use std::collections::HashMap;
+use std::iter;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -89,7 +90,9 @@ struct SegmentView {
 
 impl SegmentView {
     fn of(segment: &SegmentState) -> Self {
-        Self { runs: segment.runs.iter().map(|_| Lazy::default()).collect(), ..Self::default() }
+        // One more: that of the run that a fold may be writing.
+        let runs = if segment.filter.is_stored() { 0 } else { segment.runs.len() + 1 };
+        Self { runs: (0..runs).map(|_| Lazy::default()).collect(), ..Self::default() }
     }
 }
 
@@ -208,6 +211,23 @@ impl View {
             self.snapshot.table(FingerprintsDefinition::new(&name))
         };
         opened(cell, open)
+    }
+
+    /// The fingerprints of a run, or those in the segment's table.
+    pub(super) fn fingerprints_in(
+        &self,
+        index: usize,
+        run: Option<u32>,
+    ) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
+        match run {
+            None => self.fingerprints(index),
+            Some(run) => self.run(index, run),
+        }
+    }
+
+    /// Where the segment's fingerprints are: in its table, and in its runs.
+    pub(super) fn fingerprint_parts(&self, index: usize) -> impl Iterator<Item = Option<u32>> + use<> {
+        iter::once(None).chain(self.run_numbers(index).map(Some))
     }
 
     /// The numbers of the segment's runs, the oldest first.

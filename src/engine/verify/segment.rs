@@ -238,18 +238,15 @@ impl Verification<'_, '_, '_> {
             };
             self.findings.add(Some(pool), table, hex(fingerprint), reason);
         };
-        if let Some(table) = view.fingerprints(index)? {
+        for run in view.fingerprint_parts(index) {
+            let Some(table) = view.fingerprints_in(index, run)? else { continue };
+            let name = match run {
+                None => &column.names.fingerprints,
+                Some(run) => &SegmentTables::run(pool, segment.number, run),
+            };
             for row in ReadableTable::iter(table).storage()? {
                 let (fingerprint, entry) = row.storage()?;
-                check(&column.names.fingerprints, fingerprint.value(), entry.value());
-            }
-        }
-        for run in view.run_numbers(index) {
-            let Some(table) = view.run(index, run)? else { continue };
-            let name = SegmentTables::run(pool, segment.number, run);
-            for row in ReadableTable::iter(table).storage()? {
-                let (fingerprint, entry) = row.storage()?;
-                check(&name, fingerprint.value(), entry.value());
+                check(name, fingerprint.value(), entry.value());
             }
         }
         for slot in &column.required - &found {
@@ -325,8 +322,7 @@ impl Verification<'_, '_, '_> {
             let (key, block) = row.storage()?;
             blocks.insert(key.value().2, block.value().to_vec());
         }
-        let runs = view.run_numbers(index).map(Some);
-        for run in std::iter::once(None).chain(runs) {
+        for run in view.fingerprint_parts(index) {
             let numbers = schema::filter_blocks(run);
             let mut behind = blocks.split_off(numbers.start());
             let others = numbers.end().checked_add(1).map(|end| behind.split_off(&end)).unwrap_or_default();
