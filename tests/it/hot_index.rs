@@ -222,6 +222,54 @@ fn a_hot_index_that_grows_beside_folds_misses_nothing() {
     }
 }
 
+/// What the fold had written of its run before, no fold adds to the hot index any more.
+#[test]
+fn a_hot_index_that_is_copied_within_one_fold_has_all_that_this_fold_wrote() {
+    const FOLD: usize = 1_024;
+    let sizes = Sizes {
+        segment_slots: 8_192,
+        chunk_slots: 256,
+        fold_entries: FOLD,
+        fold_slices: 16,
+        tails_max_entries: 4 * FOLD,
+        ..Sizes::SMALL
+    };
+    let values = support::numbered("A", 6 * FOLD);
+    let track = |pool: &Pool, values: &[String]| {
+        for batch in values.chunks(16) {
+            support::track(pool, batch);
+        }
+    };
+    let ask_absent = |pool: &Pool| {
+        for number in 0..9_000 {
+            assert!(!support::has(pool, &format!("B-{number}")));
+        }
+    };
+    let mut copied_within = 0;
+    for moment in 0..16 {
+        // Room for one.
+        let store = testing::in_memory(&support::options().cache_size(400_000), sizes).unwrap();
+        let other = store.get_or_create_pool("other").unwrap();
+        track(&other, &values[..4 * FOLD]);
+        ask_absent(&other);
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let (before, behind) = values.split_at(4 * FOLD + 16 * moment);
+        track(&pool, before);
+        store.delete_pool(other.id()).unwrap();
+        let memory = || store.stats().unwrap().index_memory;
+        let without = memory();
+        let unfolded = pool.stats().unwrap().unfolded;
+        ask_absent(&pool);
+        assert!(memory() > without + 15 * u64::from(sizes.segment_slots));
+        copied_within += u32::from(unfolded > FOLD as u64);
+        track(&pool, behind);
+        for value in &values {
+            assert!(support::has(&pool, value), "{moment}: {value}");
+        }
+    }
+    assert!(copied_within > 4, "{copied_within}");
+}
+
 /// Half of a segment's runs are copied when they are merged into its table: what was not copied yet is there now.
 #[test]
 fn what_is_copied_while_runs_are_merged_has_all_of_them() {
