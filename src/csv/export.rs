@@ -246,8 +246,9 @@ impl ExportOptions {
         match self.columns {
             ExportColumns::Importable => view.each_value(&self.filter, ids, |entity_type, value| {
                 rows += 1;
-                let entity_type = entity_type.to_string();
-                csv.write_record([self.quoting.cell(value).as_ref(), &entity_type]).map_err(write_error)
+                let mut digits = itoa::Buffer::new();
+                let value = self.quoting.cell(value);
+                csv.write_record([value.as_ref(), digits.format(entity_type.get())]).map_err(write_error)
             })?,
             ExportColumns::Full => {
                 for record in view.slice(&self.filter, ids, RecordSort::Ascending, usize::MAX)? {
