@@ -7,14 +7,17 @@
 mod origins;
 
 use std::collections::HashMap;
+use std::mem;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
 use self::origins::{NONE, Origins};
-use super::fingerprint::BuildFingerprintHasher;
+use super::fingerprint::low_half;
 use super::schema::Fingerprint;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, RecordId};
@@ -35,9 +38,11 @@ struct Columns {
     entity_types: Vec<EntityTypeId>,
     /// Their numbers; [`NONE`] where there is none.
     origins: Vec<u32>,
-    /// The previous entry of the same fingerprint, or [`NONE`]: the map holds lists.
+    /// The previous entry of the same fingerprint, or [`NONE`].
     previous: Vec<u32>,
-    latest: HashMap<Fingerprint, u32, BuildFingerprintHasher>,
+    /// The latest entry of each fingerprint. By position: with the fingerprints in it, it would not fit into the processor's
+    /// caches.
+    latest: HashTable<u32>,
     numbered: Origins,
 }
 
@@ -48,7 +53,7 @@ impl Columns {
             entity_types: Vec::with_capacity(len),
             origins: Vec::with_capacity(len),
             previous: Vec::with_capacity(len),
-            latest: HashMap::with_capacity_and_hasher(len, BuildFingerprintHasher::default()),
+            latest: HashTable::with_capacity(len),
             ..Self::default()
         }
     }
@@ -56,7 +61,15 @@ impl Columns {
     fn push(&mut self, entry: TailEntry) {
         let position = u32::try_from(self.fingerprints.len()).unwrap_or(NONE);
         let origin = entry.origin.map_or(NONE, |origin| self.numbered.number(origin));
-        let previous = self.latest.insert(entry.fingerprint, position).unwrap_or(NONE);
+        let is_same = |latest: &u32| self.fingerprints.get(*latest as usize) == Some(&entry.fingerprint);
+        let hash = |latest: &u32| self.fingerprints.get(*latest as usize).copied().map_or(0, low_half);
+        let previous = match self.latest.entry(low_half(entry.fingerprint), is_same, hash) {
+            Entry::Occupied(mut latest) => mem::replace(latest.get_mut(), position),
+            Entry::Vacant(free) => {
+                free.insert(position);
+                NONE
+            }
+        };
         self.fingerprints.push(entry.fingerprint);
         self.entity_types.push(entry.entity_type);
         self.origins.push(origin);
@@ -65,7 +78,8 @@ impl Columns {
 
     /// The positions of a fingerprint below `len`, newest first.
     fn positions(&self, fingerprint: Fingerprint, len: usize) -> impl Iterator<Item = u32> {
-        let mut next = self.latest.get(&fingerprint).copied().unwrap_or(NONE);
+        let is_same = |latest: &u32| self.fingerprints.get(*latest as usize) == Some(&fingerprint);
+        let mut next = self.latest.find(low_half(fingerprint), is_same).copied().unwrap_or(NONE);
         std::iter::from_fn(move || {
             let position = next;
             next = *self.previous.get(position as usize)?;
@@ -128,8 +142,8 @@ impl TailView {
 
     /// About how many bytes of memory it takes.
     pub(crate) fn memory(&self) -> usize {
-        // A fingerprint, its type, origin and predecessor, and an entry of a hash map that is half to nearly full.
-        const ENTRY_BYTES: usize = 16 + 3 * 4 + 56;
+        // A fingerprint, its type, origin and predecessor, and an entry of a hash table that is half to nearly full.
+        const ENTRY_BYTES: usize = 16 + 3 * 4 + 8;
         // Its run's text, two numbers for each of both, and their maps.
         const ORIGIN_BYTES: usize = 200;
         let columns = self.tail.columns.read();

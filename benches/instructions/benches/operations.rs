@@ -59,7 +59,7 @@ fn contains_present((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(1_954_000))]
+#[library_benchmark(config = counted(1_840_000))]
 #[bench::of_1000(setup = with_new)]
 fn contains_absent((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let found = values.iter().filter(|value| pool.contains(key(value)).unwrap_or_default()).count();
@@ -74,7 +74,7 @@ fn contains_many((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(8_234_000))]
+#[library_benchmark(config = counted(8_030_000))]
 #[bench::of_1000(setup = with_present)]
 fn lookup((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let keys: Vec<_> = values.iter().map(key).collect();
@@ -122,7 +122,7 @@ fn import((pool, file): (Pool, String)) -> (Pool, u64) {
     (pool, black_box(added))
 }
 
-#[library_benchmark(config = counted(6_841_000))]
+#[library_benchmark(config = counted(5_381_000))]
 #[bench::of_4000_rows(setup = with_a_slice)]
 fn export(pool: Pool) -> (Pool, u64) {
     let rows = pool.export_csv(std::io::sink(), &ExportOptions::new()).map_or(0, |report| report.rows);
