@@ -254,7 +254,7 @@ mod tests {
         assert_eq!((pool.ruled_out(), pool.union.memory()), (0..0, 0));
         pool.ask(1);
         assert_eq!((pool.ruled_out(), pool.slices.get()), (5..25, 60));
-        assert_eq!(pool.union.memory(), 320);
+        assert_eq!(pool.union.memory(), 1_024);
         pool.ask(20_000);
         assert_eq!(pool.slices.get(), 60);
     }
