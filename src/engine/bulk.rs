@@ -21,7 +21,7 @@ use super::events::{Event, tell};
 use super::failure::StorageResult;
 use super::fingerprint::BuildFingerprintHasher;
 use super::fold::{WholeFold, fold_now};
-use super::membership::{Filter, FilterCell, store_filter};
+use super::membership::{Filter, FilterCell};
 use super::prune::prune_at_once;
 use super::record::{StoredOrigin, StoredRecord};
 use super::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
@@ -496,11 +496,8 @@ impl Indexer<'_> {
     fn write(&mut self, Portion { segment, state, full }: Portion) -> Result<()> {
         let fold = std::mem::take(&mut self.fold);
         let records = state.next_id - segment.first_id;
-        let whole = full && fold.records() == records;
-        let mut filter = whole.then(|| Filter::for_segment_of(u32::try_from(records).unwrap_or(u32::MAX)));
-        fold.write(self.txn, &state, &segment, filter.as_mut())?;
-        if let Some(filter) = filter {
-            store_filter(self.txn, state.id, segment.number, None, &filter)?;
+        let whole = u32::try_from(records).ok().filter(|_| full && fold.records() == records);
+        if let Some(filter) = fold.write(self.txn, &state, &segment, whole)? {
             // Who made the import waits for it.
             let _ = self.filters.send((segment.number, filter));
         }

@@ -14,9 +14,9 @@ use super::codec;
 use super::failure::{StorageResult, contained};
 use super::fold::WholeFold;
 use super::hot::HotIndex;
+use super::membership::FilterCell;
 use super::membership::sliced::{Group, SlicedFilters};
 use super::membership::union::UnionFilter;
-use super::membership::{Filter, FilterCell, store_filter};
 use super::prune::{drop_run, drop_shared_rows, remove_rows};
 use super::schema::{self, SegmentNumber, SegmentTables};
 use super::state::PoolState;
@@ -197,15 +197,8 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
             table.insert((pool, number, block), time.as_micros()).storage()?;
         }
     }
-    let mut filter = (segment.sealed_len > 0).then(|| Filter::for_segment_of(segment.sealed_len));
-    fold.write(txn, state, &segment, filter.as_mut())?;
-    let filter = match filter {
-        Some(filter) => {
-            store_filter(txn, pool, number, None, &filter)?;
-            FilterCell::ready(filter)
-        }
-        None => FilterCell::default(),
-    };
+    let whole = Some(segment.sealed_len).filter(|len| *len > 0);
+    let filter = fold.write(txn, state, &segment, whole)?.map(FilterCell::ready).unwrap_or_default();
     // What the union and its group have copied is not what is there now.
     state.union = UnionFilter::default();
     let segments = std::sync::Arc::make_mut(&mut state.segments);

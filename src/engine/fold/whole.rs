@@ -13,7 +13,7 @@ use redb::WriteTransaction;
 use super::entries::Lists;
 use super::{Fold, PostingLists, Share};
 use crate::engine::failure::StorageResult;
-use crate::engine::membership::Filter;
+use crate::engine::membership::{Filter, store_filter};
 use crate::engine::schema::{Fingerprint, SegmentTables, Slot};
 use crate::engine::state::{PoolState, SegmentState};
 use crate::engine::tail::TailEntry;
@@ -60,14 +60,15 @@ impl WholeFold {
         self.records
     }
 
-    /// Writes everything. Each fingerprint goes into the filter, too, if one is given.
+    /// Writes everything; of a segment that gets no more than `whole` records also its filter, which it returns.
     pub(crate) fn write(
         self,
         txn: &WriteTransaction,
         state: &PoolState,
         segment: &SegmentState,
-        mut filter: Option<&mut Filter>,
-    ) -> Result<()> {
+        whole: Option<u32>,
+    ) -> Result<Option<Filter>> {
+        let mut filter = whole.map(Filter::for_segment_of);
         let fold = |fingerprints, postings| {
             Fold::of_sorted(
                 state.id,
@@ -111,7 +112,11 @@ impl WholeFold {
             let sorting =
                 helper.join().unwrap_or_else(|_| Err(Error::corrupt("the sorting thread panicked")));
             written.and(sorting)
-        })
+        })?;
+        if let Some(filter) = &filter {
+            store_filter(txn, state.id, segment.number, None, filter)?;
+        }
+        Ok(filter)
     }
 }
 
@@ -197,7 +202,7 @@ mod tests {
             state.next_id += 1_000;
             state.watermark += dead;
             let segment = state.segments[0].clone();
-            let filter = RefCell::new(Filter::for_segment_of(1_000));
+            let filters = RefCell::new(Vec::new());
             let of_parts = folded(&state, &parts, |txn, entries| {
                 let mut all = Entries::default();
                 for (slot, entry) in entries {
@@ -212,11 +217,12 @@ mod tests {
                     whole.push(*slot, entry.clone());
                 }
                 assert_eq!(whole.records(), entries.len() as u64);
-                whole.write(txn, &state, &segment, Some(&mut filter.borrow_mut())).unwrap();
+                filters.borrow_mut().extend(whole.write(txn, &state, &segment, Some(1_000)).unwrap());
             });
             prop_assert_eq!(of_parts, of_wholes);
-            for (fingerprint, ..) in parts.iter().flatten() {
-                prop_assert!(filter.borrow().may_contain(*fingerprint));
+            prop_assert_eq!(filters.borrow().len(), parts.len());
+            for (filter, part) in filters.borrow().iter().zip(&parts) {
+                prop_assert!(part.iter().all(|(fingerprint, ..)| filter.may_contain(*fingerprint)));
             }
         }
     }
