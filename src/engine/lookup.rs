@@ -17,6 +17,9 @@ use crate::ids::RecordId;
 
 /// So many fingerprints are asked together: what is noted of them stays in the processor's caches.
 const ASKED_TOGETHER: usize = 1_024;
+/// Of so many questions asked together one may copy a slice of a hot index: all of them wait for it. Of more than a block, any:
+/// they take long, and what is copied is asked by many.
+const COPYING_EVERY: usize = 2;
 
 /// One of many fingerprints that are asked together.
 struct Sought<'f> {
@@ -56,13 +59,19 @@ impl View {
         fingerprints: &[Fingerprint],
     ) -> Result<Vec<Option<RecordId>>> {
         let mut found = Vec::with_capacity(fingerprints.len());
+        let copying_every = if fingerprints.len() > ASKED_TOGETHER { 1 } else { COPYING_EVERY };
         for block in fingerprints.chunks(ASKED_TOGETHER) {
-            found.append(&mut self.find_any_of_block(state, block)?);
+            found.append(&mut self.find_any_of_block(state, block, copying_every)?);
         }
         Ok(found)
     }
 
-    fn find_any_of_block(&self, state: &PoolState, block: &[Fingerprint]) -> Result<Vec<Option<RecordId>>> {
+    fn find_any_of_block(
+        &self,
+        state: &PoolState,
+        block: &[Fingerprint],
+        copying_every: usize,
+    ) -> Result<Vec<Option<RecordId>>> {
         let mut found: Vec<_> = block.iter().map(|asked| self.find_in_tails(state, *asked)).collect();
         let mut open: Vec<Sought<'_>> = Vec::with_capacity(block.len());
         for (fingerprint, found) in block.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
@@ -72,19 +81,20 @@ impl View {
         let ruled_out = open.iter().map(|sought| &sought.ruled_out).find(|range| !range.is_empty());
         let inside = ruled_out.cloned().unwrap_or_default();
         let outside = (inside.end..self.state.segments.len()).rev().chain((0..inside.start).rev());
-        self.ask_segments(state, outside, &mut open)?;
+        self.ask_segments(state, outside, &mut open, copying_every)?;
         // If the union was made anew meanwhile, some have another range: asking them in vain does no harm.
         open.retain(|sought| sought.ruled_out != inside);
-        self.ask_segments(state, inside.rev(), &mut open)?;
+        self.ask_segments(state, inside.rev(), &mut open, copying_every)?;
         Ok(found)
     }
 
-    /// Asks segments for what was not found yet.
+    /// Asks segments for what was not found yet; of so many questions one may copy a slice of a hot index.
     fn ask_segments(
         &self,
         state: &PoolState,
         indexes: impl Iterator<Item = usize>,
         open: &mut Vec<Sought<'_>>,
+        copying_every: usize,
     ) -> Result<()> {
         let mut touched = None;
         for index in indexes.filter(|index| self.state.end_of(*index) > state.watermark) {
@@ -98,8 +108,7 @@ impl View {
             }
             segment.hot.touch(behind_filters.iter().map(|sought| sought.question.fingerprint()));
             for (number, sought) in behind_filters.into_iter().enumerate() {
-                // All of them wait for what any of them copies.
-                let copies = number.is_multiple_of(2);
+                let copies = number.is_multiple_of(copying_every);
                 *sought.found = self.find_behind_filters(state, index, &sought.question, copies)?;
             }
             open.retain(|sought| sought.found.is_none());
