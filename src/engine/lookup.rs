@@ -304,3 +304,35 @@ impl View {
         Ok(slots)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::options::StoreOptions;
+    use crate::testing::{self, Sizes};
+    use crate::{EntityTypeId, ImportOptions, Key};
+
+    /// A call of more than a block copies hot indexes with each question, as calls of single values do.
+    #[test]
+    fn many_values_at_once_fill_a_hot_index_as_fast_as_single_ones() {
+        let sizes = Sizes { segment_slots: 4_096, chunk_slots: 256, ..Sizes::SMALL };
+        let values: Vec<String> = (0..4_096).map(|number| format!("value {number}")).collect();
+        let file = format!("value,entity_type_id\n{},37\n", values.join(",37\n"));
+        let is_hot_after = |calls: usize, together: usize| {
+            let store = testing::in_memory(&StoreOptions::new(), sizes).unwrap();
+            let pool = store.get_or_create_pool("orders").unwrap();
+            pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap();
+            let keys: Vec<Key<'_>> =
+                values.iter().map(|value| Key::new(EntityTypeId::new(37), value.as_str())).collect();
+            for keys in keys.chunks(together).take(calls) {
+                assert!(pool.contains_many(keys).unwrap().iter().all(|there| *there));
+            }
+            let view = store.shared().engine.view(pool.id()).unwrap();
+            view.state.segments[0].hot.is_whole()
+        };
+        // A slice has 32 rows, and one is copied with every sixteenth question.
+        assert!(is_hot_after(2, 2_048));
+        assert!(is_hot_after(4_096, 1));
+        assert!(!is_hot_after(4, 1_024));
+        assert!(!is_hot_after(1, 2_048));
+    }
+}
