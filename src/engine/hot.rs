@@ -3,7 +3,8 @@
 //! A check of a value asks a segment's table, a look-up in a tree of pages that costs most of a microsecond, unless memory
 //! can answer. Once a segment was asked often enough, its readers copy its table into a [`HotTable`], each a slice; from its
 //! beginning on, the folds add what they write. Always holds: a table that is whole knows every fingerprint of the segment's
-//! table, in every view that has it. The slot that it names is one that the fingerprint had in some view: it answers for
+//! table, in every view that shares this index. Folds only add fingerprints; a merge leaves dead ones out, so the segment has
+//! another index after it ([`HotIndex::after_merge`]). The slot that it names is one that the fingerprint had in some view: it answers for
 //! a state in which it is live; otherwise the segment's table must be asked.
 //!
 //! That needs an order. A fold counts up the version, then looks for a table to add to; a reader puts the table there, then
@@ -29,8 +30,9 @@ const BEGIN_EVERY_QUESTIONS: u32 = 16 * COPY_EVERY_QUESTIONS;
 /// It should once there was a question for so many of its rows. A sealed segment's filter is wrong for one in 400 absent
 /// values: what only these ask is not worth copying before 1.6 million of them.
 const ROWS_FOR_A_QUESTION: u64 = 256;
-/// After so many, tables that nobody asked meanwhile give way. Copying a table costs as much as some 80,000 questions.
-const MAKE_ROOM_AFTER_QUESTIONS: u32 = 65_536;
+/// After one question for so many slots of a segment, tables that nobody asked meanwhile give way. Copying the table of a
+/// segment of 2^20 costs as much as some 80,000 questions.
+const SLOTS_FOR_A_QUESTION_TO_MAKE_ROOM: u32 = 16;
 /// Every so many, a slice is copied: a batch of a thousand values waits for 8 ms of that at most, where pages are cold.
 const COPY_EVERY_QUESTIONS: u32 = 16;
 /// Smaller tables are asked nearly as fast.
@@ -135,9 +137,16 @@ impl HotIndex {
         }
     }
 
-    /// Whether it answers.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.0.copy.load().as_ref().is_some_and(|copy| copy.is_whole.load(Ordering::Acquire))
+    /// The index of the same segment once its runs are merged into its table, in which dead entries are gone. A whole copy
+    /// goes on, since it has them still. What is copied later is of the merged table, and answers only views that have it:
+    /// older ones keep the index that they have.
+    pub(crate) fn after_merge(&self) -> Self {
+        let next = Self::default();
+        if let Some(copy) = self.0.copy.load_full().filter(|copy| copy.is_whole.load(Ordering::Acquire)) {
+            copy.room.budget.holders.lock().push(Arc::downgrade(&next.0));
+            next.0.copy.store(Some(copy));
+        }
+        next
     }
 
     /// Counts a question that the segment's table must answer, and copies a slice of that table now and then: `read` reads
@@ -165,7 +174,7 @@ impl HotIndex {
                     return Ok(());
                 }
                 self.0.is_filtered.store(size.is_filtered, Ordering::Relaxed);
-                let makes_room = !size.is_filtered || asked.is_multiple_of(MAKE_ROOM_AFTER_QUESTIONS);
+                let makes_room = !size.is_filtered || asked.is_multiple_of(make_room_after(geometry));
                 let Some(copy) = self.begin(budget, size.capacity(geometry), makes_room) else {
                     return Ok(());
                 };
@@ -243,6 +252,11 @@ impl HotIndex {
 /// How many rows of a table a reader copies at once.
 pub(crate) fn slice_rows(geometry: Geometry) -> usize {
     (geometry.segment_slots / 128).clamp(4, SLICE_ROWS) as usize
+}
+
+/// The number of questions after which tables that nobody asked give way to that of a segment with a filter.
+fn make_room_after(geometry: Geometry) -> u32 {
+    (geometry.segment_slots / SLOTS_FOR_A_QUESTION_TO_MAKE_ROOM).max(BEGIN_EVERY_QUESTIONS)
 }
 
 /// How large a segment's table is.
@@ -335,6 +349,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     const GEOMETRY: Geometry = Geometry { segment_slots: 4_096, chunk_slots: 256 };
+    /// Room is made after 16,384 questions.
+    const LARGE: Geometry = Geometry { segment_slots: 1 << 18, chunk_slots: 256 };
 
     fn fingerprint(number: u32) -> Fingerprint {
         crate::engine::HashKey::new(*b"0123456789abcdef").fingerprint(1.into(), &number.to_string())
@@ -468,27 +484,27 @@ mod tests {
 
     #[test]
     fn tables_that_nobody_asks_give_way_and_the_others_stay() {
-        let bytes = HotTable::bytes(4_096);
+        let bytes = HotTable::bytes(1 << 15);
         let budget = HotBudget::of(bytes * 2);
         let mut segments: [Segment; 3] = Default::default();
         for segment in &mut segments {
-            segment.fold(0..4_000);
+            segment.fold(0..9_000);
         }
         let [first, second, third] = &segments;
-        assert!(first.ask(&budget, 12_000) && second.ask(&budget, 12_000));
-        assert!(!third.ask(&budget, 10_000));
+        assert!(first.ask_of(LARGE, &budget, 12_000) && second.ask_of(LARGE, &budget, 12_000));
+        assert!(!third.ask_of(LARGE, &budget, 10_000));
         assert_eq!(budget.used.load(Ordering::Relaxed), bytes * 2);
         // All are asked in turn: nothing is gained by changing places.
         for _ in 0..20 {
-            assert!(first.ask(&budget, 100) && second.ask(&budget, 100));
-            assert!(!third.ask(&budget, 10_000));
+            assert!(first.ask_of(LARGE, &budget, 100) && second.ask_of(LARGE, &budget, 100));
+            assert!(!third.ask_of(LARGE, &budget, 10_000));
         }
         // The first is asked no more.
         for _ in 0..20 {
-            assert!(second.ask(&budget, 100));
-            third.ask(&budget, 10_000);
+            assert!(second.ask_of(LARGE, &budget, 100));
+            third.ask_of(LARGE, &budget, 10_000);
         }
-        assert!(third.ask(&budget, 100) && second.ask(&budget, 100));
+        assert!(third.ask_of(LARGE, &budget, 100) && second.ask_of(LARGE, &budget, 100));
         assert_eq!(first.index.memory(), 0);
         assert_eq!(budget.used.load(Ordering::Relaxed), bytes * 2);
         drop(segments);
@@ -497,15 +513,15 @@ mod tests {
 
     #[test]
     fn those_of_segments_with_a_filter_give_way_to_one_without() {
-        let bytes = HotTable::bytes(4_096);
+        let bytes = HotTable::bytes(1 << 15);
         let budget = HotBudget::of(bytes * 2);
         let mut segments: [Segment; 4] = Default::default();
         for segment in &mut segments {
-            segment.fold(0..4_000);
+            segment.fold(0..9_000);
         }
         segments[2].is_open = true;
         segments[3].is_open = true;
-        let ask = |segment: &Segment| segment.ask(&budget, 10_000);
+        let ask = |segment: &Segment| segment.ask_of(LARGE, &budget, 10_000);
         assert_eq!(segments[..3].iter().map(ask).collect::<Vec<_>>(), [true, true, true]);
         assert_eq!(segments.each_ref().map(ask), [false, true, true, true]);
         // None is left that has a filter.
@@ -513,7 +529,7 @@ mod tests {
         segments[2].index.is_filtered_now();
         assert_eq!(segments.each_ref().map(ask), [false, false, true, true]);
         let mut fifth = Segment { is_open: true, ..Segment::default() };
-        fifth.fold(0..4_000);
+        fifth.fold(0..9_000);
         assert!(ask(&fifth));
         assert_eq!(segments.each_ref().map(ask), [false, false, false, true]);
         assert_eq!(budget.used.load(Ordering::Relaxed), bytes * 2);

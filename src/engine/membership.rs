@@ -47,6 +47,7 @@ impl Filter {
         self.0.insert_hash(low_half(fingerprint));
     }
 
+    #[inline]
     pub(crate) fn may_contain(&self, fingerprint: Fingerprint) -> bool {
         self.0.contains_hash(low_half(fingerprint))
     }

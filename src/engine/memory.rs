@@ -73,16 +73,24 @@ impl View {
 
     /// The segments, by index, that the filter of their union rules out.
     pub(super) fn ruled_out(&self, fingerprint: Fingerprint) -> Range<usize> {
-        let segments = &self.state.segments;
-        let open = self.state.open_number();
-        let (absent, is_outgrown) = if segments.len() > union::SEGMENTS_MIN as usize {
-            self.state.union.ask(fingerprint, open)
+        if self.state.segments.len() > union::SEGMENTS_MIN as usize {
+            self.ruled_out_by_union(fingerprint)
         } else {
-            (0..0, false)
-        };
+            0..0
+        }
+    }
+
+    /// Kept out of line: smaller pools do not ask the union, and each instruction counts for them.
+    #[inline(never)]
+    fn ruled_out_by_union(&self, fingerprint: Fingerprint) -> Range<usize> {
+        let segments = &self.state.segments;
+        let (absent, is_outgrown) = self.state.union.ask(fingerprint, self.state.open_number());
         if is_outgrown {
             self.grow_union();
         }
+        // The union was copied from later views, too: of a segment that is not merged in this one, it may lack what has died
+        // since.
+        let absent = absent.start..absent.end.min(self.first_unfiltered());
         let place = |number| segments.partition_point(|segment| segment.number < number);
         if absent.is_empty() { 0..0 } else { place(absent.start)..place(absent.end) }
     }

@@ -67,12 +67,10 @@ impl SegmentState {
         }
     }
 
-    /// Its runs are in its table now: who copies them for its hot index begins anew.
+    /// Its runs are in its table now.
     pub(crate) fn runs_are_merged(&mut self) {
         self.runs = Arc::default();
-        if !self.hot.is_whole() {
-            self.forget_hot_index();
-        }
+        (self.hot, self.folds) = (self.hot.after_merge(), 0);
     }
 
     /// The slot of a record of this segment.
@@ -195,6 +193,12 @@ impl PoolState {
     /// The segment that new records go to.
     pub(crate) fn open_segment(&self) -> Option<&SegmentState> {
         self.segments.last()
+    }
+
+    /// The number of the first segment without a membership filter. No table of a segment below it changes any more.
+    pub(crate) fn first_unfiltered_number(&self) -> SegmentNumber {
+        let unfiltered = self.segments.iter().find(|segment| !segment.filter.is_stored());
+        unfiltered.map_or_else(|| self.open_number(), |segment| segment.number)
     }
 
     /// The number of the segment that new records go to.

@@ -16,7 +16,7 @@ use super::codec;
 use super::failure::StorageResult;
 use super::fingerprint::HashKey;
 use super::record::{self, StoredOrigin, StoredRecord};
-use super::schema::{self, FingerprintsDefinition, SegmentTables, Slot};
+use super::schema::{self, FingerprintsDefinition, SegmentNumber, SegmentTables, Slot};
 use super::session::{LiveSnapshot, Session};
 use super::state::{PoolState, SegmentState};
 use crate::error::{Error, Result};
@@ -114,6 +114,8 @@ pub(crate) struct View {
     tables: Arc<PoolTables>,
     /// The time of the first record that is not below the watermark, if there is one.
     oldest_time: OnceLock<Option<Timestamp>>,
+    /// See [`PoolState::first_unfiltered_number`].
+    first_unfiltered: OnceLock<SegmentNumber>,
     /// How many records were read through this view: for `explain`, which takes a view of its own.
     records_read: AtomicU64,
 }
@@ -140,8 +142,9 @@ impl View {
     pub(super) fn new(snapshot: Arc<Snapshot>, state: Arc<PoolState>, hash_key: HashKey) -> Self {
         let segments = state.segments.iter().map(SegmentView::of).collect();
         let tables = Arc::new(PoolTables { segments, ..PoolTables::default() });
-        let (oldest_time, records_read) = (OnceLock::new(), AtomicU64::new(0));
-        Self { snapshot, state, hash_key, tables, oldest_time, records_read }
+        let (oldest_time, first_unfiltered, records_read) =
+            (OnceLock::new(), OnceLock::new(), AtomicU64::new(0));
+        Self { snapshot, state, hash_key, tables, oldest_time, first_unfiltered, records_read }
     }
 
     /// Another view of the same moment, which nobody else uses.
@@ -157,6 +160,7 @@ impl View {
             hash_key: self.hash_key.clone(),
             tables: Arc::clone(&self.tables),
             oldest_time: OnceLock::new(),
+            first_unfiltered: self.first_unfiltered.clone(),
             records_read: AtomicU64::new(0),
         }
     }
@@ -175,6 +179,11 @@ impl View {
         };
         let time = first.map(|id| self.created_at(id)).transpose()?;
         Ok(*self.oldest_time.get_or_init(|| time))
+    }
+
+    /// The number of the first segment without a membership filter, looked for once.
+    pub(super) fn first_unfiltered(&self) -> SegmentNumber {
+        *self.first_unfiltered.get_or_init(|| self.state.first_unfiltered_number())
     }
 
     pub(super) fn records_read(&self) -> u64 {

@@ -8,7 +8,7 @@
 //!
 //! `DATAPOOL_HISTORIES` says how many times as many rounds are made.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use datapool_store::{
     Claim, ClaimOutcome, ClaimVerdict, DataPoolStore, ErrorKind, ImportOptions, Key, Mode, OnDuplicate,
-    Origin, Pool, PoolUpdate, RecordFilter, RecordQuery, RecordSort, Verdict,
+    Origin, Pool, PoolSnapshot, PoolUpdate, RecordFilter, RecordQuery, RecordSort, Verdict,
 };
 
 use crate::support::{self, Numbers, ORDERS};
@@ -48,6 +48,10 @@ enum Call {
     Release(Set),
     /// Releases, and tells nothing.
     Drop(Set),
+    /// Takes a snapshot in place of the one that the thread holds.
+    Freeze,
+    /// Asks the thread's snapshot, if it holds one.
+    ContainsFrozen(Set),
 }
 
 /// What it was answered: sets, a number, or the newest values.
@@ -68,6 +72,8 @@ struct World {
     /// Which thread's claim owns each value; 0 is none. A thread has one claim at a time.
     owners: [u8; VALUES as usize],
     capacity: u8,
+    /// The values in the snapshot that each thread holds.
+    frozen: BTreeMap<u8, Set>,
 }
 
 fn members(set: Set) -> impl Iterator<Item = u8> + Clone {
@@ -191,6 +197,14 @@ impl World {
                     Answer::Number(owned.len() as u64)
                 }
             }
+            Call::Freeze => {
+                self.frozen.insert(thread, set_of(self.records.iter().copied()));
+                Answer::Nothing
+            }
+            Call::ContainsFrozen(set) => match self.frozen.get(&thread) {
+                Some(frozen) => Answer::Sets(set & frozen, 0),
+                None => Answer::Nothing,
+            },
         }
     }
 }
@@ -200,7 +214,9 @@ fn any(held: Option<Set>, numbers: &mut Numbers) -> Call {
     let set = 1 + numbers.next(63) as Set;
     let modes = [Mode::Track, Mode::FilterAndTrack, Mode::FilterAndTrack, Mode::Filter];
     let policies = [OnDuplicate::Skip, OnDuplicate::Fail, OnDuplicate::Add];
-    match (numbers.next(16), held) {
+    match (numbers.next(19), held) {
+        (16, _) => Call::Freeze,
+        (17.., _) => Call::ContainsFrozen(set),
         (0..5, _) => Call::Dedupe(modes[numbers.next(4) as usize], set),
         (5, _) => Call::Contains(set),
         (6, _) => Call::Count,
@@ -237,9 +253,14 @@ struct Caller<'a> {
     store: &'a DataPoolStore,
     pool: &'a Pool,
     claim: Option<(Claim, Set)>,
+    snapshot: Option<PoolSnapshot>,
 }
 
-impl Caller<'_> {
+impl<'a> Caller<'a> {
+    fn new(store: &'a DataPoolStore, pool: &'a Pool) -> Self {
+        Self { store, pool, claim: None, snapshot: None }
+    }
+
     fn make(&mut self, call: Call) -> Answer {
         let pool = self.pool;
         match call {
@@ -331,6 +352,18 @@ impl Caller<'_> {
                 self.claim = None;
                 Answer::Nothing
             }
+            Call::Freeze => {
+                self.snapshot = Some(pool.snapshot().unwrap());
+                Answer::Nothing
+            }
+            Call::ContainsFrozen(set) => match &self.snapshot {
+                Some(snapshot) => {
+                    let found = snapshot.contains_many(&keys(&texts(set))).unwrap();
+                    let found = members(set).zip(found).filter(|(_, found)| *found);
+                    Answer::Sets(set_of(found.map(|(value, _)| value)), 0)
+                }
+                None => Answer::Nothing,
+            },
         }
     }
 }
@@ -349,7 +382,14 @@ impl Observed {
     /// Whether its answer says so, whatever was there.
     fn changed_nothing(&self) -> bool {
         match (self.call, &self.answer) {
-            (Call::Contains(_) | Call::Count | Call::List | Call::Dedupe(Mode::Filter, _), _) => true,
+            (
+                Call::Contains(_)
+                | Call::Count
+                | Call::List
+                | Call::Dedupe(Mode::Filter, _)
+                | Call::ContainsFrozen(_),
+                _,
+            ) => true,
             (Call::Dedupe(..) | Call::Claim(_) | Call::Confirm(_), answer) => {
                 matches!(answer, Answer::Sets(0, _))
             }
@@ -357,7 +397,7 @@ impl Observed {
                 *answer == Answer::Number(0)
             }
             (Call::Import(..), answer) => matches!(answer, Answer::Number(0) | Answer::Refused),
-            (Call::Capacity(_) | Call::Drop(_), _) => false,
+            (Call::Capacity(_) | Call::Drop(_) | Call::Freeze, _) => false,
         }
     }
 }
@@ -422,6 +462,16 @@ fn the_search_accepts_possible_histories_and_refuses_impossible_ones() {
         (2, Call::List, &Answer::Values(vec![1, 0]), 4, 5),
     ];
     assert!(!is_possible(&evicted), "more than the capacity");
+    let frozen = |found: &'static Answer| {
+        [
+            (1, track, &Answer::Sets(1, 0), 0, 1),
+            (2, Call::Freeze, &Answer::Nothing, 2, 3),
+            (1, Call::Delete(1), &Answer::Number(1), 4, 5),
+            (2, Call::ContainsFrozen(1), found, 6, 7),
+        ]
+    };
+    assert!(is_possible(&frozen(&Answer::Sets(1, 0))));
+    assert!(!is_possible(&frozen(&Answer::Sets(0, 0))), "a snapshot that loses a record");
 }
 
 /// Has threads call a pool at once, each so often.
@@ -438,7 +488,7 @@ fn record(
             let (clock, barrier) = (&clock, &barrier);
             move || {
                 let mut numbers = Numbers::seeded(1_000 * seed + u64::from(number));
-                let mut caller = Caller { store, pool, claim: None };
+                let mut caller = Caller::new(store, pool);
                 barrier.wait();
                 let mut observed = Vec::new();
                 for step in 0..=calls {
@@ -462,7 +512,7 @@ fn record(
     });
     // What is left at the end is part of the story.
     let end = clock.into_inner();
-    let mut caller = Caller { store, pool, claim: None };
+    let mut caller = Caller::new(store, pool);
     for (call, begun) in [(Call::List, end), (Call::Dedupe(Mode::Filter, 63), end + 2)] {
         let answer = caller.make(call);
         history.push(Observed { thread: 0, call, answer, begun, answered: begun + 1 });

@@ -37,6 +37,7 @@ mod faults;
 mod filters;
 mod format;
 mod fuzzing;
+mod held_snapshots;
 mod histories;
 mod hot_index;
 mod house;

@@ -277,6 +277,7 @@ const TICKER: &str = "the ticker";
 struct World {
     _directory: tempfile::TempDir,
     path: PathBuf,
+    cache_size: usize,
     /// None only while it is being reopened.
     store: Option<DataPoolStore>,
     clocks: Clocks,
@@ -288,16 +289,17 @@ struct World {
 }
 
 impl World {
-    fn new(sizes: Sizes) -> Self {
+    fn new(sizes: Sizes, cache_size: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pools.redb");
         let clock = support::clock();
-        let store = Self::open(&path, &clock, sizes);
+        let store = Self::open(&path, &clock, sizes, cache_size);
         let ticker = store.create_pool(NewPool::new(TICKER).retention(Duration::from_hours(1))).unwrap();
         let clocks = Clocks { latest: clock.now(), clock, passed: 0 };
         let mut world = Self {
             _directory: directory,
             path,
+            cache_size,
             store: Some(store),
             clocks,
             ticker: Some(ticker),
@@ -310,8 +312,8 @@ impl World {
         world
     }
 
-    fn open(path: &std::path::Path, clock: &ManualClock, sizes: Sizes) -> DataPoolStore {
-        testing::open(path, &support::options().clock(clock.clone()), sizes).unwrap()
+    fn open(path: &std::path::Path, clock: &ManualClock, sizes: Sizes, cache_size: usize) -> DataPoolStore {
+        testing::open(path, &support::options().clock(clock.clone()).cache_size(cache_size), sizes).unwrap()
     }
 
     fn store(&self) -> &DataPoolStore {
@@ -487,7 +489,7 @@ impl World {
         self.deleted.clear();
         self.pools.iter_mut().for_each(PoolModel::close);
         (self.ticker, self.store) = (None, None);
-        let store = Self::open(&self.path, &self.clocks.clock, sizes);
+        let store = Self::open(&self.path, &self.clocks.clock, sizes, self.cache_size);
         self.ticker = Some(store.pool_named(TICKER).unwrap());
         // A new process has answered by no time yet.
         self.clocks.latest = self.clocks.clock.now();
@@ -552,7 +554,7 @@ impl World {
         let path = self.path.with_extension("copy");
         self.store().backup_to(&path).unwrap();
         {
-            let copy = Self::open(&path, &self.clocks.clock, Sizes::SMALL);
+            let copy = Self::open(&path, &self.clocks.clock, Sizes::SMALL, self.cache_size);
             for pool in &self.pools {
                 pool.check_copy(&copy);
             }
@@ -582,8 +584,12 @@ proptest! {
     #![proptest_config(cases(96))]
 
     #[test]
-    fn the_store_answers_as_a_list_of_records_would(sizes in any_sizes(), ops in vec(any_op(), 1..80)) {
-        let mut world = World::new(sizes);
+    fn the_store_answers_as_a_list_of_records_would(
+        sizes in any_sizes(),
+        cache_size in select(support::CACHE_SIZES.to_vec()),
+        ops in vec(any_op(), 1..80),
+    ) {
+        let mut world = World::new(sizes, cache_size);
         for op in &ops {
             world.run(op);
         }

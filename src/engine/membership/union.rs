@@ -6,8 +6,8 @@
 //! a question now and then, by those who ask.
 //!
 //! Owns: which segments it speaks for, and the copying. Always holds: it knows every fingerprint that the tables of its
-//! segments have, in every view that has them, since the table of a sealed segment never changes. When segments are rebuilt,
-//! their pool gets another one.
+//! segments have in views in which they are merged: from then on a segment's table never changes. It must not be asked for
+//! segments that are not merged in the view that asks. When segments are rebuilt, their pool gets another one.
 
 use std::ops::Range;
 use std::sync::Arc;
