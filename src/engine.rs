@@ -52,6 +52,7 @@ mod session;
 mod state;
 mod stats;
 mod tail;
+mod unfolded;
 mod verify;
 pub(crate) mod view;
 mod write;
@@ -59,7 +60,7 @@ mod writer;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -84,6 +85,7 @@ use self::refusal::Refusal;
 use self::schema::{Geometry, Tuning};
 use self::session::Session;
 use self::state::PoolState;
+use self::unfolded::Unfolded;
 use self::view::{Snapshot, View};
 use self::write::WriterPool;
 use self::writer::Job;
@@ -106,8 +108,6 @@ pub(crate) struct Engine {
     queue: Queue<Job>,
     writer: Mutex<WriterCore>,
     aging: Mutex<Aging>,
-    /// How many unfolded records the loaded pools have together.
-    unfolded: AtomicUsize,
     refusal: Refusal,
     /// A relaxed commit is not on disk yet.
     unflushed: AtomicBool,
@@ -125,8 +125,22 @@ struct Published {
     snapshot: Option<Arc<Snapshot>>,
     /// The pools that were used so far; none for one that was deleted.
     pools: HashMap<PoolId, Option<Arc<PoolState>>>,
-    /// Views of the snapshot.
+    unfolded: Unfolded,
+    /// Views of the snapshot, at most [`VIEWS_MAX`].
     views: HashMap<PoolId, Arc<View>>,
+}
+
+/// Each commit drops all views: with more of them, a commit after reads of many pools would take long.
+const VIEWS_MAX: usize = 1_024;
+
+impl Published {
+    /// Makes a state the pool's current one; `None` if the pool was deleted. Returns the state before.
+    fn replace(&mut self, id: PoolId, state: Option<Arc<PoolState>>) -> Option<Arc<PoolState>> {
+        let after = state.clone();
+        let before = self.pools.insert(id, state).flatten();
+        self.unfolded.replace(before.as_deref(), after.as_deref());
+        before
+    }
 }
 
 /// What only the caller that leads a group touches.
@@ -198,6 +212,9 @@ impl Engine {
                     Some(Some(state)) => {
                         let snapshot = self.snapshot_of(&mut published)?;
                         let view = Arc::new(View::new(snapshot, state, self.hash_key.clone()));
+                        if published.views.len() >= VIEWS_MAX {
+                            published.views.clear();
+                        }
                         published.views.insert(id, Arc::clone(&view));
                         return Ok(view);
                     }
@@ -228,17 +245,15 @@ impl Engine {
     fn load_pool(&self, id: PoolId, snapshot: &Arc<Snapshot>) -> Result<()> {
         let state = contained("loading a pool", || self.read_pool(id, snapshot, self.clock.read()))?;
         let Some(state) = state else { return Err(no_pool(id)) };
-        let unfolded = state.unfolded();
         let mut published = self.published.write();
         if snapshot.is_closed() {
             return Err(closed());
         }
         // NOTE: a commit to a pool loads it first, so while there is no entry the pool has not changed since the
         // snapshot was taken; and a deleted pool leaves an entry.
-        if let std::collections::hash_map::Entry::Vacant(entry) = published.pools.entry(id) {
+        if !published.pools.contains_key(&id) {
             self.aging.lock().set(&state);
-            entry.insert(Some(Arc::new(state)));
-            self.unfolded.fetch_add(unfolded, Ordering::Relaxed);
+            published.replace(id, Some(Arc::new(state)));
         }
         Ok(())
     }

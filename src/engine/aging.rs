@@ -14,6 +14,9 @@ use super::state::PoolState;
 use crate::error::Result;
 use crate::ids::PoolId;
 
+/// The number of pools of the file that one commit looks at: some microseconds each.
+const LOOKED_AT_TOGETHER: u32 = 64;
+
 /// Loaded pools that age, and the turns.
 #[derive(Debug)]
 pub(super) struct Aging {
@@ -53,24 +56,26 @@ impl Aging {
 }
 
 impl Engine {
-    /// Loads the next aging pool of the file, until there is none.
+    /// Looks at the next pools of the file, until all were looked at, and loads the first of them that ages.
     pub(super) fn visit_next_pool(&self) {
         let Some(visited) = self.aging.lock().visited else { return };
         // A failure to look is no failure of the commit: whoever uses the pool hears of it.
-        let next = self.next_aging_on_disk(visited).ok().flatten();
-        if let Some(id) = next {
+        let (aging, visited) = self.look_behind(visited).unwrap_or_default();
+        if let Some(id) = aging {
             let _ = self.view(id);
         }
-        self.aging.lock().visited = next;
+        self.aging.lock().visited = visited;
     }
 
-    /// The first pool of the file behind this one that has a retention or claims.
-    fn next_aging_on_disk(&self, visited: PoolId) -> Result<Option<PoolId>> {
+    /// Returns the first of the next pools of the file that has a retention or claims, if one does, and the last pool that
+    /// was looked at; `None` at the end of the file.
+    fn look_behind(&self, visited: PoolId) -> Result<(Option<PoolId>, Option<PoolId>)> {
         contained("looking at a pool", || {
             let snapshot = self.snapshot()?;
-            let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(None) };
+            let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok((None, None)) };
             let claims = snapshot.table(schema::CLAIMS)?;
-            for row in pools.range((Bound::Excluded(visited), Bound::Unbounded)).storage()? {
+            let behind = (Bound::Excluded(visited), Bound::Unbounded);
+            for (row, looked_at) in pools.range(behind).storage()?.zip(1..) {
                 let (id, row) = row.storage()?;
                 let id = id.value();
                 let has_claims = match &claims {
@@ -81,10 +86,13 @@ impl Engine {
                 let ages =
                     |row: &[u8]| codec::decode_pool(id, row).is_ok_and(|pool| pool.retention.is_some());
                 if has_claims || ages(row.value()) {
-                    return Ok(Some(id));
+                    return Ok((Some(id), Some(id)));
+                }
+                if looked_at == LOOKED_AT_TOGETHER {
+                    return Ok((None, Some(id)));
                 }
             }
-            Ok(None)
+            Ok((None, None))
         })
     }
 }

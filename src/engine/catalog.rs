@@ -148,12 +148,9 @@ impl Engine {
             txn.open_table(schema::POOL_NAMES).storage()?.remove(pool.name.as_bytes()).storage()?;
             txn.open_table(schema::POOL_HEADS).storage()?.remove(id).storage()?;
             claims::remove_all(&txn, id, &view.state.claims)?;
-            let (unfolded, segments_dropped) = (view.state.unfolded(), view.state.segments.len() as u64);
+            let segments_dropped = view.state.segments.len() as u64;
             drop(view);
-            self.commit(txn, |published| {
-                published.pools.insert(id, None);
-                self.unfolded.fetch_sub(unfolded, std::sync::atomic::Ordering::Relaxed);
-            })?;
+            self.commit(txn, |published| drop(published.replace(id, None)))?;
             self.forget_work(core, id);
             self.counters.work(Work { segments_dropped, ..Work::default() });
             self.note_drop();

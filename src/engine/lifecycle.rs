@@ -148,7 +148,6 @@ impl Engine {
         *published = Published::default();
         *core = WriterCore::default();
         *self.aging.lock() = super::Aging::default();
-        self.unfolded.store(0, Ordering::Relaxed);
         self.unflushed.store(false, Ordering::Release);
         self.refusal.lift();
         Some(session)

@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
@@ -89,7 +89,6 @@ impl Engine {
             queue: Queue::default(),
             writer: Mutex::default(),
             aging: Mutex::default(),
-            unfolded: AtomicUsize::default(),
             refusal: Refusal::default(),
             unflushed: AtomicBool::default(),
             flush_signal: Arc::default(),

@@ -417,7 +417,8 @@ fn gather<'p>(
                 None => fold,
             });
         }
-        if !matches!(pace, Pace::All) {
+        // A short tail's fold is as small as gathering a slice of a long one.
+        if !matches!(pace, Pace::All) && frozen.len() > SLICE_MIN.min(tuning.fold_entries / 2) {
             return Ok(None);
         }
     }

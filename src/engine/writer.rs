@@ -29,6 +29,11 @@ use crate::ids::PoolId;
 use crate::options::{Durability, Recovery};
 use crate::time::Reading;
 
+/// The number of tails that a commit of few records freezes at most.
+const FREEZE_MIN_POOLS: usize = 8;
+/// The least that a pool's turn counts for, in records of a fold.
+const TURN_MIN_RECORDS: usize = 16;
+
 /// What a caller wants done: decides against the group's drafts; keeps its own answer. None for a caller that runs
 /// alone, on its own thread.
 pub(crate) type Job = Option<Box<dyn FnOnce(&mut Group<'_>) + Send>>;
@@ -118,15 +123,16 @@ impl Engine {
         if group.drafts.is_empty() {
             return Ok(());
         }
-        let due = self.due_work(core, &group);
+        let records = group.drafts.values().map(|draft| draft.new.len()).sum();
+        let due = self.due_work(core, &group, records);
         // Whoever was promised a value must find it promised after a crash, too.
         let has_claims = group.drafts.values().any(|draft| !draft.claims.is_empty());
         let begin = || if has_claims { self.begin_durable() } else { self.begin() };
         let mut txn = begin()?;
-        let (pools, records) = (group.drafts.len(), group.drafts.values().map(|draft| draft.new.len()).sum());
+        let pools = group.drafts.len();
         let incoming = Some(records);
-        let mut written = Vec::with_capacity(group.drafts.len() + 1);
-        if let Some(draft) = due {
+        let mut written = Vec::with_capacity(group.drafts.len() + due.len());
+        for draft in due {
             let id = draft.state.id;
             let pool = core.pools.entry(id).or_default();
             let done = contained("writing", || write::write(&txn, draft, pool, &self.tuning, incoming));
@@ -135,8 +141,11 @@ impl Engine {
             } else {
                 // The group must not suffer from another pool's damage. Whoever uses that pool hears of it.
                 self.forget_work(core, id);
+                core.forget();
+                written.clear();
                 drop(txn);
                 txn = begin()?;
+                break;
             }
         }
         for (id, draft) in group.drafts {
@@ -153,7 +162,7 @@ impl Engine {
             for written in written {
                 self.publish(published, core, written);
             }
-            self.freeze_largest_tail(published, core);
+            self.freeze_longest_tails(published, core, records);
         })?;
         core.tell_events();
         self.counters.group(calls);
@@ -227,27 +236,25 @@ impl Engine {
 
     /// Makes a state the pool's current one.
     pub(super) fn put_state(&self, published: &mut Published, core: &mut WriterCore, state: PoolState) {
-        let unfolded = state.unfolded();
         if state.has_work() {
             core.work.insert(state.id);
         } else {
             core.work.remove(&state.id);
         }
         self.aging.lock().set(&state);
-        let before = published.pools.insert(state.id, Some(Arc::new(state))).flatten();
-        self.unfolded.fetch_add(unfolded, Ordering::Relaxed);
-        self.unfolded.fetch_sub(before.map_or(0, |state| state.unfolded()), Ordering::Relaxed);
+        published.replace(state.id, Some(Arc::new(state)));
     }
 
-    /// When all tails together hold too much, the largest one starts to be folded.
-    fn freeze_largest_tail(&self, published: &mut Published, core: &mut WriterCore) {
-        if self.unfolded.load(Ordering::Relaxed) <= self.tuning.tails_max_entries {
-            return;
-        }
-        let loaded = published.pools.values().flatten();
-        let largest = loaded.filter(|state| state.frozen.is_none()).max_by_key(|state| state.active.len());
-        if let Some(state) = largest.filter(|state| !state.active.is_empty()) {
-            let mut state = PoolState::clone(state);
+    /// When the active tails together hold too much, the longest ones start to be folded: after a commit of so many records as
+    /// many as keep pace with it.
+    fn freeze_longest_tails(&self, published: &mut Published, core: &mut WriterCore, records: usize) {
+        for _ in 0..FREEZE_MIN_POOLS.max(records / TURN_MIN_RECORDS) {
+            if published.unfolded.records() <= self.tuning.tails_max_entries {
+                return;
+            }
+            let longest = published.unfolded.longest().and_then(|id| published.pools.get(&id)?.clone());
+            let Some(longest) = longest else { return };
+            let mut state = PoolState::clone(&longest);
             state.freeze();
             self.put_state(published, core, state);
         }
@@ -311,16 +318,32 @@ impl Engine {
 
 /// Work that commits do besides what their callers ask for.
 impl Engine {
-    /// A pool outside the group that has work left from earlier commits, or in which time made some, gets its turn.
-    fn due_work(&self, core: &mut WriterCore, group: &Group<'_>) -> Option<PoolDraft> {
+    /// Pools outside the group that have work left from earlier commits, or in which time made some, get their turn: one of
+    /// them, or as many with short frozen tails as keep pace with a commit of so many records.
+    fn due_work(&self, core: &mut WriterCore, group: &Group<'_>, records: usize) -> Vec<PoolDraft> {
         let waits = |id: &PoolId| !group.drafts.contains_key(id);
-        let due =
-            core.work.iter().copied().find(waits).or_else(|| self.next_aged(group.now).filter(waits))?;
-        let Ok(view) = self.view_at(due, group.now.time) else {
-            self.forget_work(core, due);
-            return None;
-        };
-        Some(PoolDraft::new(view, group.now))
+        let (mut due, mut left) = (Vec::new(), records.saturating_mul(2).max(1));
+        for id in core.work.iter().copied().filter(waits) {
+            due.push(id);
+            // NOTE: only readers and this thread lock it, and readers not for long.
+            let state = self.published.read().pools.get(&id).cloned().flatten();
+            let frozen = state.and_then(|state| Some(state.frozen.as_ref()?.len()));
+            left = left.saturating_sub(frozen.map_or(left, |len| len.max(TURN_MIN_RECORDS)));
+            if left == 0 {
+                break;
+            }
+        }
+        if due.is_empty() {
+            due.extend(self.next_aged(group.now).filter(waits));
+        }
+        let mut drafts = Vec::with_capacity(due.len());
+        for id in due {
+            match self.view_at(id, group.now.time) {
+                Ok(view) => drafts.push(PoolDraft::new(view, group.now)),
+                Err(_) => self.forget_work(core, id),
+            }
+        }
+        drafts
     }
 
     /// A pool with work that is due.

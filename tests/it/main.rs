@@ -43,6 +43,7 @@ mod hot_index;
 mod house;
 mod lifecycle;
 mod listing;
+mod many_pools;
 mod model;
 mod operations;
 mod pages;
