@@ -18,18 +18,27 @@ use crate::error::{Error, Result};
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z, UTC.
 ///
-/// Prints as RFC 3339 with six decimals and `Z`. Parses RFC 3339, `YYYY-MM-DD HH:MM:SS` and `YYYY-MM-DD` (the
-/// latter two UTC), and no other form; a space where an offset's `+` belongs, as a decoded query string has it, is
-/// accepted. A leap second (`:60`) is read as the second before it, and a point
-/// between two microseconds as the earlier one. Points
-/// outside the years 0 to 9999, which have no such form, print and parse as microseconds (`9223372036854775807us`).
+/// Prints as RFC 3339 with six decimals and `Z`. Parses what Python, Java, C#, PHP, MySQL and PostgreSQL print by
+/// default, and no other form:
+///
+/// | part | forms |
+/// | --- | --- |
+/// | date | `2013-01-31` |
+/// | date and time | the date, then `T` or a space, then `10:00`, `10:00:00` or `10:00:00.5` (any number of decimals) |
+/// | offset, after a time | `Z`, `+02:00`, `+0200`, `+02`; UTC without one. A space may stand for `+`: query strings decode it so |
+///
+/// A leap second (`:60`) is read as the second before it, and a point between two microseconds as the earlier one.
+/// Points outside the years 0 to 9999 have no such form. They print and parse as microseconds
+/// (`9223372036854775807us`).
 ///
 /// ```
 /// use datapool_store::Timestamp;
 ///
 /// let time: Timestamp = "2013-01-01T02:00:00+02:00".parse()?;
 /// assert_eq!(time.to_string(), "2013-01-01T00:00:00.000000Z");
-/// assert_eq!(time, "2013-01-01".parse()?);
+/// for text in ["2013-01-01", "2013-01-01T00:00", "2013-01-01 00:00:00", "2013-01-01 00:00:00.000+00"] {
+///     assert_eq!(time, text.parse()?);
+/// }
 /// # Ok::<(), datapool_store::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,8 +134,8 @@ impl Timestamp {
     pub(crate) fn parse(text: &str, rounding: Rounding) -> Result<Self> {
         parse(text, rounding).ok_or_else(|| {
             Error::invalid_argument(format!(
-                "{text:?} is not a timestamp; allowed are RFC 3339 (2013-01-31T10:00:00Z), \
-                 YYYY-MM-DD HH:MM:SS and YYYY-MM-DD"
+                "{text:?} is not a timestamp; allowed are a date (2013-01-31), or a date and a time (2013-01-31T10:00, \
+                 2013-01-31 10:00:00.5), with an offset (Z, +02:00, +0200, +02) or without (UTC)"
             ))
         })
     }
@@ -139,28 +148,34 @@ fn parse(text: &str, rounding: Rounding) -> Option<Timestamp> {
         // Each point has one form: what can be written as a date is.
         return (time.to_string() == text).then_some(time);
     }
-    let (date, rest) = text.split_at_checked(10)?;
-    if !has_shape(date, "0000-00-00") {
-        return None;
-    }
+    let (date, rest) = split_shape(text, "0000-00-00")?;
     let date: Date = date.parse().ok()?;
     if rest.is_empty() {
         return micros_of(date.at(0, 0, 0, 0)).map(Timestamp);
     }
-    let (separator, rest) = rest.split_at_checked(1)?;
-    let (clock, rest) = rest.split_at_checked(8)?;
-    if !has_shape(clock, "00:00:00") || !["T", "t", " "].contains(&separator) {
-        return None;
-    }
+    let (clock, fraction, offset) = split_time(rest.strip_prefix(['T', 't', ' '])?)?;
     let seconds = micros_of(date.to_datetime(clock.parse().ok()?))?;
-    if separator == " " && rest.is_empty() {
-        return Some(Timestamp(seconds));
-    }
-    let (fraction, offset) = split_fraction(rest, rounding)?;
-    Some(Timestamp(seconds + fraction - offset_micros(offset)?))
+    Some(Timestamp(seconds + fraction_micros(fraction, rounding)? - offset_micros(offset)?))
 }
 
-/// Whether a text has digits where the shape has zeros, and is like the shape otherwise.
+/// A time to the minute or the second, its fraction with the point, and its offset; either may be empty.
+fn split_time(text: &str) -> Option<(&str, &str, &str)> {
+    let Some((clock, rest)) = split_shape(text, "00:00:00") else {
+        let (clock, offset) = split_shape(text, "00:00")?;
+        return Some((clock, "", offset));
+    };
+    let Some(decimals) = rest.strip_prefix('.') else { return Some((clock, "", rest)) };
+    let digits = decimals.bytes().take_while(u8::is_ascii_digit).count();
+    let (fraction, offset) = rest.split_at_checked(1 + digits)?;
+    Some((clock, fraction, offset))
+}
+
+/// The start of a text that has a shape, and the rest.
+fn split_shape<'a>(text: &'a str, shape: &str) -> Option<(&'a str, &'a str)> {
+    text.split_at_checked(shape.len()).filter(|(start, _)| has_shape(start, shape))
+}
+
+/// Returns true if a text has digits where the shape has zeros, and is like the shape otherwise.
 fn has_shape(text: &str, shape: &str) -> bool {
     let alike = |(byte, shape): (u8, u8)| if shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
     text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(alike)
@@ -170,25 +185,28 @@ fn micros_of(civil: DateTime) -> Option<i64> {
     i64::try_from(civil.duration_since(EPOCH).as_micros()).ok()
 }
 
-/// The microseconds of `.123456789`, and what follows; 0 and all of it if there is no fraction.
-fn split_fraction(text: &str, rounding: Rounding) -> Option<(i64, &str)> {
-    let Some(rest) = text.strip_prefix('.') else { return Some((0, text)) };
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let (digits, rest) = rest.split_at_checked(digits)?;
+/// The microseconds of `.123456789`; 0 without a fraction.
+fn fraction_micros(text: &str, rounding: Rounding) -> Option<i64> {
+    let Some(digits) = text.strip_prefix('.') else { return Some(0) };
     let whole: String = digits.chars().chain("00000".chars()).take(6).collect();
     let is_between = digits.bytes().skip(6).any(|digit| digit != b'0');
     let up = i64::from(is_between && rounding == Rounding::Up);
-    (!digits.is_empty()).then_some((whole.parse::<i64>().ok()? + up, rest))
+    (!digits.is_empty()).then_some(whole.parse::<i64>().ok()? + up)
 }
 
-/// The offset that RFC 3339 ends in, in microseconds. Its `+` may have become a space, as a query string decodes it.
+/// An offset from UTC in microseconds. Its `+` may have become a space, as a query string decodes it.
 fn offset_micros(text: &str) -> Option<i64> {
-    if ["Z", "z"].contains(&text) {
+    if ["", "Z", "z"].contains(&text) {
         return Some(0);
     }
     let (sign, clock) = text.split_at_checked(1)?;
-    let (hours, minutes) = clock.split_once(':').filter(|_| has_shape(clock, "00:00"))?;
-    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    if !["00:00", "0000", "00"].iter().any(|shape| has_shape(clock, shape)) {
+        return None;
+    }
+    let (hours, minutes) = clock.split_at_checked(2)?;
+    let minutes = minutes.trim_start_matches(':');
+    let minutes: i64 = if minutes.is_empty() { 0 } else { minutes.parse().ok()? };
+    let hours: i64 = hours.parse().ok()?;
     let micros = (hours < 24 && minutes < 60).then_some((hours * 60 + minutes) * 60_000_000)?;
     match sign {
         "+" | " " => Some(micros),

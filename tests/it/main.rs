@@ -58,6 +58,7 @@ mod runs;
 mod soak;
 mod stats;
 mod support;
+mod timestamps;
 mod under_load;
 mod verify;
 mod workload;
