@@ -1,7 +1,7 @@
 //! The identifiers everybody uses.
 //!
-//! Owns: ids of pools, records, entity types, flows, flow runs and flow steps. Always holds: text ids are
-//! checked against [`limits::ID_MAX_BYTES`] when they reach the store, not when they are built.
+//! Owns: ids of pools, records, entity types, flows, flow runs and flow steps. Always holds: text ids are checked by the
+//! calls that write or filter by them, not when they are built: ids in files of earlier versions stay readable.
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,10 +49,11 @@ impl fmt::Display for EntityTypeId {
 
 macro_rules! text_id {
     ($name:ident, $noun:literal) => {
-        #[doc = concat!("The id of a ", $noun, ": short opaque text of 1 to 64 bytes, without commas.")]
+        #[doc = concat!("The id of a ", $noun, ": short opaque text of 1 to 64 bytes.")]
         ///
-        /// Numbers, UUIDs and ULIDs all fit. Checked by the call that stores or filters by it; a comma would make the
-        /// lists of ids in query strings ambiguous.
+        /// Numbers, UUIDs and ULIDs all fit. It has no commas, and neither begins nor ends with a blank (any whitespace):
+        /// query strings list ids with commas and blanks between them. The call that stores the id or filters by it
+        /// checks that.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
@@ -137,10 +138,15 @@ fn check_text_id(noun: &str, text: &str) -> Result<()> {
             "a {noun} id has {length} bytes; the limit is {} (ID_MAX_BYTES)",
             limits::ID_MAX_BYTES
         ))),
-        _ if text.contains(',') => Err(Error::invalid_argument(format!(
-            "the {noun} id {text:?} has a comma; allowed is any other text of 1 to {} bytes",
-            limits::ID_MAX_BYTES
-        ))),
+        _ if text.contains(',') => Err(bad_text_id(noun, text, "has a comma")),
+        _ if text.trim() != text => Err(bad_text_id(noun, text, "begins or ends with a blank")),
         _ => Ok(()),
     }
+}
+
+fn bad_text_id(noun: &str, text: &str, what: &str) -> Error {
+    Error::invalid_argument(format!(
+        "the {noun} id {text:?} {what}; allowed is text of 1 to {} bytes without commas, and without blanks at its ends",
+        limits::ID_MAX_BYTES
+    ))
 }

@@ -309,3 +309,36 @@ impl Pool {
         self.shared.engine.prune(self.id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Group;
+    use crate::store::DataPoolStore;
+
+    /// Earlier versions let ids begin and end with blanks.
+    #[test]
+    fn ids_that_are_no_longer_written_stay_readable() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pools.redb");
+        let origin = Origin::new(" flow", "run\n", " ");
+        {
+            let pool = DataPoolStore::open(&path).unwrap().get_or_create_pool("orders").unwrap();
+            let engine = &pool.shared.engine;
+            let keys = ["A-1", "A-2"].map(|value| Key::new(37, value));
+            let batch = Batch::from_keys(engine.hash_key(), keys.into_iter()).unwrap().with_origin(&origin);
+            let (id, weight, batch) = (pool.id, Weight::of(&batch), Arc::new(batch));
+            let track =
+                move |group: &mut Group<'_>| group.pool(id)?.dedupe(Mode::Track, &batch, Firsts::Ignored);
+            let _ = engine.submit(weight, track).unwrap();
+        }
+        let store = DataPoolStore::open(&path).unwrap();
+        let pool = store.pool_named("orders").unwrap();
+        let record = pool.records(&RecordQuery::new()).unwrap().data.remove(1);
+        assert_eq!((record.flow_id.as_ref(), record.flow_run_id.as_ref()), (origin.flow(), origin.run()));
+        assert_eq!(record.step_id.as_ref(), origin.step());
+        assert_eq!(pool.flow_counts().unwrap(), [(" flow".into(), 2)]);
+        assert_eq!(pool.scan(&RecordFilter::new().value("A-2")).unwrap().next().unwrap().unwrap(), record);
+        assert!(store.verify().unwrap().ok);
+    }
+}

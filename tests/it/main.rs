@@ -41,6 +41,7 @@ mod held_snapshots;
 mod histories;
 mod hot_index;
 mod house;
+mod ids;
 mod lifecycle;
 mod listing;
 mod many_pools;
