@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::text::{self, Printer};
+use super::text::{self, Parameter, Printer};
 use crate::error::{Error, Result};
 use crate::ids::RecordId;
 use crate::limits;
@@ -139,11 +139,13 @@ impl Default for PageRequest {
 }
 
 impl PageRequest {
-    /// Takes `page` or `per_page` from a query string. Whether it was one of them.
-    pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool> {
-        match name {
-            "page" => self.page = text::number("page", value, "whole numbers from 1")?,
-            "per_page" => self.per_page = text::number("per_page", value, "1 to 100 (PER_PAGE_MAX)")?,
+    /// Takes `page` or `per_page` from a query string. Returns true if it was one of them.
+    pub(super) fn take(&mut self, parameter: &Parameter) -> Result<bool> {
+        match parameter.name() {
+            "page" => self.page = text::number("page", parameter.one()?, "whole numbers from 1")?,
+            "per_page" => {
+                self.per_page = text::number("per_page", parameter.one()?, "1 to 100 (PER_PAGE_MAX)")?;
+            }
             _ => return Ok(false),
         }
         Ok(true)

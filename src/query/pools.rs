@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use super::text::{self, Printer};
+use super::text::{self, Parameter, Printer};
 use super::{Page, PageLinks, PageRequest, PoolInclude, check_terms};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
@@ -52,7 +52,7 @@ impl PoolFilter {
     }
 }
 
-/// Whether one of the terms holds, or there are none.
+/// Returns true if one of the terms holds, or there are none.
 fn any_of<T>(terms: &[T], holds: impl Fn(&T) -> bool) -> bool {
     terms.is_empty() || terms.iter().any(holds)
 }
@@ -89,8 +89,9 @@ fn single(mut items: impl Iterator<Item = char>) -> Option<char> {
 /// | `page=2` | [`page`](Self::page) |
 /// | `per_page=50` | [`per_page`](Self::per_page) |
 ///
-/// Several names, or terms that hold commas, print as `filter[name][]=a&filter[name][]=b` (`filter[,][]`). That form
-/// is this crate's own, for queries that the API has no words for, and parses too.
+/// Blanks around a term of a list are dropped. The filters and `include` may also be arrays, as clients' libraries write
+/// them: `filter[id][]=1&filter[id][]=2` or `filter[id][0]=1&filter[id][1]=2`. Elements of `filter[name][]` and
+/// `filter[,][]` are whole: that is how several names, and terms with a comma, are written and printed.
 ///
 /// ```
 /// use datapool_store::{PoolQuery, PoolSort};
@@ -192,33 +193,31 @@ impl PoolQuery {
         let (mut printer, filter) = (Printer::default(), &self.filter);
         printer.push_list("filter[id]", &filter.ids);
         printer.push_texts("filter[name]", &filter.names);
-        if filter.terms.iter().any(|term| term.contains(',')) {
-            filter.terms.iter().for_each(|term| printer.push("filter[,][]", term));
-        } else {
+        if text::are_list_terms(&filter.terms) {
             printer.push_list("filter[,]", &filter.terms);
+        } else {
+            filter.terms.iter().for_each(|term| printer.push("filter[,][]", term));
         }
         printer.push_list("include", self.include.iter().map(|include| include.as_str()));
         printer.push_some("sort", sort_name(self.sort));
         printer
     }
 
-    fn take(&mut self, name: &str, value: &str) -> Result<()> {
+    fn take(&mut self, parameter: &Parameter) -> Result<()> {
         let filter = &mut self.filter;
-        match name {
+        let owned = |terms: Vec<&str>| terms.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        match parameter.name() {
             "filter[id]" => {
-                for term in text::list("filter[id]", value)? {
+                for term in parameter.terms()? {
                     filter.ids.push(text::id("filter[id]", term, "ids in digits, with commas between them")?);
                 }
             }
-            "filter[name]" | "filter[name][]" => filter.names.push(value.to_owned()),
-            "filter[,]" => filter.terms.extend(text::list("filter[,]", value)?.map(str::to_owned)),
-            "filter[,][]" => filter.terms.push(value.to_owned()),
-            "include" => {
-                self.include = text::choices("include", value, &PoolInclude::ALL, PoolInclude::as_str)?;
-            }
-            "sort" => self.sort = sort_named(value)?,
-            _ if self.page.take(name, value)? => {}
-            _ => return Err(text::unknown(name, &PARAMETERS)),
+            "filter[name]" => filter.names = owned(parameter.texts()),
+            "filter[,]" => filter.terms = owned(parameter.terms_or_elements()?),
+            "include" => self.include = parameter.choices(&PoolInclude::ALL, PoolInclude::as_str)?,
+            "sort" => self.sort = sort_named(parameter.one()?)?,
+            _ if self.page.take(parameter)? => {}
+            name => return Err(text::unknown(name, &PARAMETERS)),
         }
         Ok(())
     }
@@ -261,8 +260,8 @@ impl FromStr for PoolQuery {
     /// Reads the API's query string, with or without its `?`.
     fn from_str(text: &str) -> Result<Self> {
         let mut query = Self::new();
-        for (name, value) in text::parameters(text)? {
-            query.take(&name, &value)?;
+        for parameter in text::parameters(text, &PARAMETERS)? {
+            query.take(&parameter)?;
         }
         query.check()?;
         Ok(query)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use super::text::{self, Printer};
+use super::text::{self, Parameter, Printer};
 use super::{Cursor, Page, PageLinks, PageRequest, RecordInclude, check_terms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
@@ -132,38 +132,38 @@ impl RecordFilter {
         printer.push_some("filter[created_before]", self.created_before);
     }
 
-    /// Takes a filter from a query string. Whether it was one.
-    fn take(&mut self, name: &str, value: &str) -> Result<bool> {
-        match name {
-            "filter[flow_id]" => self.flows.extend(text::list("filter[flow_id]", value)?.map(FlowId::from)),
-            "filter[flow_run_id]" => {
-                self.runs.extend(text::list("filter[flow_run_id]", value)?.map(FlowRunId::from));
-            }
-            "filter[step_id]" => {
-                self.steps.extend(text::list("filter[step_id]", value)?.map(FlowStepId::from));
-            }
+    /// Takes a filter from a query string. Returns true if it was one.
+    fn take(&mut self, parameter: &Parameter) -> Result<bool> {
+        match parameter.name() {
+            "filter[flow_id]" => self.flows = ids_of(parameter)?,
+            "filter[flow_run_id]" => self.runs = ids_of(parameter)?,
+            "filter[step_id]" => self.steps = ids_of(parameter)?,
             "filter[entity_type_id]" => {
-                for term in text::list("filter[entity_type_id]", value)? {
+                for term in parameter.terms()? {
                     let allowed = "whole numbers up to 4294967295, with commas between them";
                     let id: u32 = text::id("filter[entity_type_id]", term, allowed)?;
                     self.entity_types.push(id.into());
                 }
             }
-            "filter[value]" | "filter[value][]" => self.values.push(value.to_owned()),
+            "filter[value]" => self.values = parameter.texts().into_iter().map(str::to_owned).collect(),
             // Records are of whole microseconds: what is after (before) a point between two is after the earlier
             // (before the later) of them.
             "filter[created_after]" => {
-                let time = Timestamp::parse(value, Rounding::Down);
+                let time = Timestamp::parse(parameter.one()?, Rounding::Down);
                 self.created_after = Some(named("filter[created_after]", time)?);
             }
             "filter[created_before]" => {
-                let time = Timestamp::parse(value, Rounding::Up);
+                let time = Timestamp::parse(parameter.one()?, Rounding::Up);
                 self.created_before = Some(named("filter[created_before]", time)?);
             }
             _ => return Ok(false),
         }
         Ok(true)
     }
+}
+
+fn ids_of<'a, Id: From<&'a str>>(parameter: &'a Parameter) -> Result<Vec<Id>> {
+    Ok(parameter.terms()?.into_iter().map(Id::from).collect())
 }
 
 /// What to list of a pool's records: filter, order, includes, page. Built in code, or parsed from the HTTP API's query
@@ -183,11 +183,15 @@ impl RecordFilter {
 /// | `page=2` | [`page`](Self::page) |
 /// | `per_page=50` | [`per_page`](Self::per_page) |
 ///
-/// Times are exact in a filter, though records are of whole microseconds: what is before `...00.0000015Z` is also what was
-/// created in the microsecond that this point is in.
+/// Blanks around a term of a list are dropped. The filters that take several terms and `include` may also be arrays, as
+/// clients' libraries write them: `filter[flow_id][]=12&filter[flow_id][]=13` or
+/// `filter[flow_id][0]=12&filter[flow_id][1]=13`. Elements of `filter[value][]` are whole, and are how several values are
+/// written and printed; an element of another array may be a list in turn.
 ///
-/// Two forms are this crate's own, for what the API has no words for: `cursor=...` ([`cursor`](Self::cursor)), and
-/// several values as `filter[value][]=a&filter[value][]=b`.
+/// Times are in any form that [`Timestamp`] parses. They are exact in a filter, though records are of whole microseconds:
+/// what is before `...00.0000015Z` is also what was created in the microsecond that this point is in.
+///
+/// `cursor=...` ([`cursor`](Self::cursor)) is this crate's own.
 ///
 /// ```
 /// use datapool_store::{RecordInclude, RecordQuery, RecordSort};
@@ -318,15 +322,13 @@ impl RecordQuery {
         printer
     }
 
-    fn take(&mut self, name: &str, value: &str) -> Result<()> {
-        match name {
-            "include" => {
-                self.include = text::choices("include", value, &RecordInclude::ALL, RecordInclude::as_str)?;
-            }
-            "sort" => self.sort = sort_named(value)?,
-            "cursor" => self.cursor = Some(value.parse()?),
-            _ if self.filter.take(name, value)? || self.page.take(name, value)? => {}
-            _ => return Err(text::unknown(name, &PARAMETERS)),
+    fn take(&mut self, parameter: &Parameter) -> Result<()> {
+        match parameter.name() {
+            "include" => self.include = parameter.choices(&RecordInclude::ALL, RecordInclude::as_str)?,
+            "sort" => self.sort = sort_named(parameter.one()?)?,
+            "cursor" => self.cursor = Some(parameter.one()?.parse()?),
+            _ if self.filter.take(parameter)? || self.page.take(parameter)? => {}
+            name => return Err(text::unknown(name, &PARAMETERS)),
         }
         Ok(())
     }
@@ -373,8 +375,8 @@ impl FromStr for RecordQuery {
     /// Reads the API's query string, with or without its `?`.
     fn from_str(text: &str) -> Result<Self> {
         let mut query = Self::new();
-        for (name, value) in text::parameters(text)? {
-            query.take(&name, &value)?;
+        for parameter in text::parameters(text, &PARAMETERS)? {
+            query.take(&parameter)?;
         }
         query.check()?;
         Ok(query)

@@ -2,9 +2,10 @@
 //!
 //! Owns: splitting, decoding and printing them. The format is the URL standard's
 //! `application/x-www-form-urlencoded` (a `+` is a space), with two things stricter: a `%` that is not followed by
-//! two hexadecimal digits, and bytes that are not UTF-8, are errors. Must not know: which parameters there are.
+//! two hexadecimal digits, and bytes that are not UTF-8, are errors. Arrays are written as PHP reads them: `name[]=value`
+//! or `name[0]=value`, once per element. Must not know: what a parameter means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 use std::str::FromStr;
 
@@ -23,7 +24,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b'/');
 
-/// How much of an offending text a message repeats.
+/// The most characters of an offending text that a message repeats.
 const SHOWN_CHARS: usize = 100;
 
 /// A text as messages show it: quoted, and cut if it is long.
@@ -34,28 +35,180 @@ pub(super) fn shown(text: &str) -> String {
     }
 }
 
-/// The names and values of a query string, decoded, in order. A leading `?` is taken as the link's it came from.
+/// A parameter of a query string, decoded.
+#[derive(Debug)]
+pub(super) struct Parameter {
+    name: &'static str,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    /// `name=value`
+    One(String),
+    /// `name[]=value` or `name[0]=value`, by index.
+    Array(BTreeMap<u64, String>),
+}
+
+/// Where a value belongs in its parameter.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// It is the only value.
+    Only,
+    /// After the last element of the array so far.
+    Next,
+    /// At this index of the array.
+    At(u64),
+}
+
+/// The parameters of a query string. A leading `?` is ignored: links begin with it.
 ///
-/// A name that comes twice is an error, unless it ends in `[]`.
-pub(super) fn parameters(text: &str) -> Result<Vec<(String, String)>> {
+/// # Errors
+///
+/// `InvalidQuery` for a parameter that is not in `allowed`, for a value or an index that is given twice, and for a parameter
+/// in both forms.
+pub(super) fn parameters(text: &str, allowed: &[&'static str]) -> Result<Vec<Parameter>> {
     let text = text.strip_prefix('?').unwrap_or(text);
-    let mut seen = BTreeSet::new();
-    let mut parameters = Vec::new();
+    let mut parameters: Vec<Parameter> = Vec::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decoded(name)?;
-        let value = decoded(value).map_err(|error| error.with_parameter(name.clone()))?;
-        if !name.ends_with("[]") && !seen.insert(name.clone()) {
-            return Err(Error::invalid_query(format!(
-                "{} is given twice, the second time as {}; each parameter is allowed once",
-                shown(&name),
-                shown(&value)
-            ))
-            .with_parameter(name));
+        let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let written = decoded(written)?;
+        let (name, place) = split_place(&written);
+        let name = allowed.iter().find(|known| **known == name).ok_or_else(|| unknown(&written, allowed))?;
+        let value = decoded(value).map_err(|error| error.with_parameter(*name))?;
+        match parameters.iter_mut().find(|parameter| parameter.name == *name) {
+            Some(parameter) => parameter.push(place, value)?,
+            None => parameters.push(Parameter::new(name, place, value)),
         }
-        parameters.push((name, value));
     }
     Ok(parameters)
+}
+
+/// A parameter's name, and the place of its value: `filter[id][0]` is index 0 of `filter[id]`.
+fn split_place(written: &str) -> (&str, Place) {
+    let in_array = || {
+        let (name, index) = written.strip_suffix(']')?.rsplit_once('[')?;
+        if index.is_empty() {
+            return Some((name, Place::Next));
+        }
+        let is_number = index.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| index.parse().ok()).flatten().map(|index| (name, Place::At(index)))
+    };
+    in_array().unwrap_or((written, Place::Only))
+}
+
+impl Parameter {
+    fn new(name: &'static str, place: Place, value: String) -> Self {
+        let values = match place {
+            Place::Only => Values::One(value),
+            Place::Next => Values::Array(BTreeMap::from([(0, value)])),
+            Place::At(index) => Values::Array(BTreeMap::from([(index, value)])),
+        };
+        Self { name, values }
+    }
+
+    fn push(&mut self, place: Place, value: String) -> Result<()> {
+        let name = self.name;
+        let index = match (&self.values, place) {
+            (Values::One(_), Place::Only) => {
+                let twice = format!(
+                    "is given twice, the second time as {}; each parameter is allowed once",
+                    shown(&value)
+                );
+                return Err(Error::bad_parameter(name, twice));
+            }
+            (Values::One(_), _) | (_, Place::Only) => {
+                let both = "is given as a value and as an array; each parameter is allowed in one form";
+                return Err(Error::bad_parameter(name, both));
+            }
+            (Values::Array(_), Place::At(index)) => index,
+            (Values::Array(values), Place::Next) => {
+                values.last_key_value().map_or(0, |(last, _)| last.saturating_add(1))
+            }
+        };
+        if let Values::Array(values) = &mut self.values
+            && let Some(before) = values.insert(index, value)
+        {
+            let twice = format!(
+                "has index {index} twice, the first time as {}; each index is allowed once",
+                shown(&before)
+            );
+            return Err(Error::bad_parameter(name, twice));
+        }
+        Ok(())
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The only value, of a parameter that takes one.
+    pub(super) fn one(&self) -> Result<&str> {
+        let name = self.name;
+        match &self.values {
+            Values::One(value) => Ok(value),
+            Values::Array(_) => Err(Error::bad_parameter(
+                name,
+                format!("is given as an array; allowed is one value, as {name}=..."),
+            )),
+        }
+    }
+
+    /// Every value, whole.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        match &self.values {
+            Values::One(value) => vec![value],
+            Values::Array(values) => values.values().map(String::as_str).collect(),
+        }
+    }
+
+    /// The terms of every value: each value is split at its commas, and the blanks around a term are dropped.
+    pub(super) fn terms(&self) -> Result<Vec<&str>> {
+        let mut all = Vec::new();
+        for text in self.texts() {
+            let before = all.len();
+            all.extend(terms_of(text));
+            if all.iter().skip(before).any(|term: &&str| term.is_empty()) {
+                let allowed = "allowed is a term, or several with commas between them";
+                return Err(Error::bad_parameter(self.name, format!("is {}; {allowed}", shown(text))));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The terms of a value, or the elements of an array, which are whole: a term with a comma is written so.
+    pub(super) fn terms_or_elements(&self) -> Result<Vec<&str>> {
+        match &self.values {
+            Values::One(_) => self.terms(),
+            Values::Array(_) => Ok(self.texts()),
+        }
+    }
+
+    /// The choices that the terms name, in any order. A name given twice is one.
+    pub(super) fn choices<T: Copy + Ord>(
+        &self,
+        all: &[T],
+        name: impl Fn(T) -> &'static str,
+    ) -> Result<BTreeSet<T>> {
+        let one = |term: &str| {
+            all.iter().copied().find(|choice| name(*choice) == term).ok_or_else(|| {
+                let allowed: Vec<&str> = all.iter().map(|choice| name(*choice)).collect();
+                let text = format!("names {}; allowed are {}", shown(term), allowed.join(", "));
+                Error::bad_parameter(self.name, text)
+            })
+        };
+        self.texts().into_iter().flat_map(terms_of).map(one).collect()
+    }
+}
+
+/// The terms of `a, b,c`. Any of them may be empty.
+fn terms_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim)
+}
+
+/// Returns true if [`Parameter::terms`] reads these terms back from a list of them.
+pub(super) fn are_list_terms(terms: &[String]) -> bool {
+    terms.iter().all(|term| !term.contains(',') && term.trim() == term)
 }
 
 fn decoded(text: &str) -> Result<String> {
@@ -135,39 +288,8 @@ pub(super) fn id<T: FromStr + Display>(parameter: &'static str, text: &str, allo
     Err(Error::bad_parameter(parameter, format!("is {}; allowed are {allowed}", shown(text))))
 }
 
-/// The items of `a,b,c`. None of them may be empty.
-pub(super) fn list<'a>(parameter: &'static str, text: &'a str) -> Result<impl Iterator<Item = &'a str>> {
-    if text.split(',').any(str::is_empty) {
-        return Err(Error::bad_parameter(
-            parameter,
-            format!("is {}; allowed is a term, or several with commas between them", shown(text)),
-        ));
-    }
-    Ok(text.split(','))
-}
-
-/// The choices named by `a,b,c`, in any order. A name given twice is one.
-pub(super) fn choices<T: Copy + Ord>(
-    parameter: &'static str,
-    text: &str,
-    all: &[T],
-    name: impl Fn(T) -> &'static str,
-) -> Result<BTreeSet<T>> {
-    let one = |term: &str| {
-        all.iter().copied().find(|choice| name(*choice) == term).ok_or_else(|| {
-            let allowed: Vec<&str> = all.iter().map(|choice| name(*choice)).collect();
-            Error::bad_parameter(
-                parameter,
-                format!("names {}; allowed are {}", shown(term), allowed.join(", ")),
-            )
-        })
-    };
-    text.split(',').map(one).collect()
-}
-
 /// No listing has this parameter, or this listing does not.
 pub(super) fn unknown(name: &str, allowed: &[&str]) -> Error {
-    let (shown, allowed) = (shown(name), allowed.join(", "));
-    Error::invalid_query(format!("{shown} is no parameter of this listing; allowed are {allowed}"))
+    Error::invalid_query(format!("unknown parameter {}; allowed are {}", shown(name), allowed.join(", ")))
         .with_parameter(name.to_owned())
 }

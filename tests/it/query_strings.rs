@@ -2,13 +2,14 @@
 //! reads as the API documents it, and everything else is an `InvalidQuery` that says what is allowed.
 
 use datapool_store::{
-    DataPoolStore, ErrorKind, PoolInclude, PoolQuery, PoolSort, RecordInclude, RecordQuery, RecordSort,
-    Timestamp,
+    DataPoolStore, ErrorKind, Key, Mode, Origin, PoolInclude, PoolQuery, PoolSort, RecordInclude,
+    RecordQuery, RecordSort, Timestamp,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
+use crate::fuzzing::query_string::spellings;
 use crate::support::{small_pool, time, track};
 
 /// Texts that are hard to put into a query string.
@@ -24,7 +25,9 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn id() -> impl Strategy<Value = String> {
-    text().prop_map(|text| text.replace(',', ".")).prop_filter("fits an id", |id| id.len() <= 64)
+    text()
+        .prop_map(|text| text.replace(',', ".").trim().to_owned())
+        .prop_filter("fits an id", |id| (1..=64).contains(&id.len()))
 }
 
 fn timestamp() -> impl Strategy<Value = Timestamp> {
@@ -98,10 +101,25 @@ fn almost_a_query() -> impl Strategy<Value = String> {
         "",
         "%",
         "filter[value][]",
+        "filter[value][0]",
+        "filter[flow_id][]",
+        "filter%5Bflow_id%5D%5B0%5D",
+        "filter[flow_id][1]",
+        "filter[id][]",
+        "filter[,][]",
+        "filter[name][7]",
+        "filter[created_after][]",
+        "include[]",
+        "include[0]",
+        "sort[]",
+        "[]",
+        "[0]",
     ];
     let values = [
         "1",
         "a,b",
+        "1, 2",
+        "+a+,+b+",
         "",
         ",",
         "%zz",
@@ -126,6 +144,20 @@ proptest! {
     #[test]
     fn a_printed_record_query_parses_to_the_same_query(query in record_query()) {
         prop_assert_eq!(query.to_string().parse::<RecordQuery>().unwrap(), query);
+    }
+
+    #[test]
+    fn a_record_query_is_the_same_with_arrays_and_blanks(query in record_query()) {
+        for text in spellings(&query.to_string()) {
+            prop_assert_eq!(text.parse::<RecordQuery>().unwrap(), query.clone(), "{}", text);
+        }
+    }
+
+    #[test]
+    fn a_pool_query_is_the_same_with_arrays_and_blanks(query in pool_query()) {
+        for text in spellings(&query.to_string()) {
+            prop_assert_eq!(text.parse::<PoolQuery>().unwrap(), query.clone(), "{}", text);
+        }
     }
 
     #[test]
@@ -212,28 +244,141 @@ fn encodings_that_clients_use_all_read_the_same() {
 }
 
 #[test]
-fn what_the_api_has_no_words_for_is_listed_with_brackets() {
+fn arrays_are_read_as_clients_write_them() {
+    let built = RecordQuery::new();
+    let both = built.clone().flow_id(12).flow_id(13);
+    let all = built.clone().flow_id(12).flow_id(13).flow_id(14);
+    for (text, expected) in [
+        // PHP and Rails, axios and qs; encoded as `http_build_query` and URLSearchParams do.
+        ("filter[flow_id][]=12&filter[flow_id][]=13", both.clone()),
+        ("filter[flow_id][0]=12&filter[flow_id][1]=13", both.clone()),
+        ("filter%5Bflow_id%5D%5B0%5D=12&filter%5Bflow_id%5D%5B1%5D=13", both.clone()),
+        ("filter[flow_id]%5B%5D=12&filter%5Bflow_id%5D[]=13", both.clone()),
+        ("filter[flow_id][1]=13&filter[flow_id][0]=12", both.clone()),
+        ("filter[flow_id][7]=12&page=1&filter[flow_id][9]=13", both.clone()),
+        ("filter[flow_id][3]=12&filter[flow_id][]=13", both),
+        ("filter[flow_id][]=12,13&filter[flow_id][]=14", all.clone()),
+        ("filter[flow_id][]=+12+,+13&filter[flow_id][]=+14", all),
+        ("filter[flow_run_id][]=a&filter[step_id][0]=b", built.clone().flow_run_id("a").step_id("b")),
+        (
+            "filter[entity_type_id][]=37&filter[entity_type_id][]=47",
+            built.clone().entity_type_id(37).entity_type_id(47),
+        ),
+        ("filter[value][]=a,b&filter[value][]=+c+", built.clone().value("a,b").value(" c ")),
+        ("filter[value][1]=b&filter[value][0]=a", built.clone().value("a").value("b")),
+        (
+            "include[]=flow&include[]=dataPool&include[]=flow",
+            built.clone().include([RecordInclude::Flow, RecordInclude::DataPool]),
+        ),
+        ("include[0]=flow,dataPool", built.clone().include([RecordInclude::Flow, RecordInclude::DataPool])),
+    ] {
+        assert_eq!(records(text), expected, "{text}");
+    }
+    let built = PoolQuery::new();
+    for (text, expected) in [
+        ("filter[id][]=1&filter[id][]=2", built.clone().id(1).id(2)),
+        ("filter[id][0]=1,2", built.clone().id(1).id(2)),
+        ("filter[name][]=a,b&filter[name][]=+c", built.clone().name("a,b").name(" c")),
+        (
+            "filter[,][]=a,b&filter[,][]=+c&filter[,][]=2",
+            built.clone().id_or_name("a,b").id_or_name(" c").id_or_name("2"),
+        ),
+        ("filter%5B%2C%5D%5B0%5D=orders", built.clone().id_or_name("orders")),
+        ("include[]=name&include[]=description", built.include(PoolInclude::ALL)),
+    ] {
+        assert_eq!(pools(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn blanks_around_the_terms_of_a_list_are_dropped() {
+    let built = RecordQuery::new();
+    for (text, expected) in [
+        ("filter[flow_id]=12, 13", built.clone().flow_id(12).flow_id(13)),
+        ("filter[flow_id]=+12+,%09read orders%0a", built.clone().flow_id(12).flow_id("read orders")),
+        ("filter[flow_run_id]=a ,\u{3000}b\u{a0}", built.clone().flow_run_id("a").flow_run_id("b")),
+        ("filter[step_id]= a", built.clone().step_id("a")),
+        ("filter[entity_type_id]=37 , 47", built.clone().entity_type_id(37).entity_type_id(47)),
+        ("include=flow, dataPool", built.clone().include([RecordInclude::Flow, RecordInclude::DataPool])),
+        ("filter[value]= a, b ", built.value(" a, b ")),
+    ] {
+        assert_eq!(records(text), expected, "{text}");
+    }
+    let built = PoolQuery::new();
+    for (text, expected) in [
+        ("filter[id]=1, 2", built.clone().id(1).id(2)),
+        ("filter[,]=Shop orders , 2", built.clone().id_or_name("Shop orders").id_or_name("2")),
+        ("filter[name]= a, b", built.clone().name(" a, b")),
+        ("include= name ,description", built.include(PoolInclude::ALL)),
+    ] {
+        assert_eq!(pools(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn terms_that_no_list_can_hold_print_as_an_array() {
     let values = RecordQuery::new().value("a").value("b");
     assert_eq!(values.to_string(), "filter%5Bvalue%5D%5B%5D=a&filter%5Bvalue%5D%5B%5D=b");
-    assert_eq!(records("filter[value][]=a&filter[value][]=b"), values);
     let terms = PoolQuery::new().id_or_name("a, b").id_or_name("c");
     assert_eq!(terms.to_string(), "filter%5B,%5D%5B%5D=a,%20b&filter%5B,%5D%5B%5D=c");
+    let blank = PoolQuery::new().id_or_name(" orders");
+    assert_eq!(blank.to_string(), "filter%5B,%5D%5B%5D=%20orders");
 }
 
 /// The messages of record queries, then of pool queries.
-const REFUSED: [(&str, Option<&str>, &str); 25] = [
+const REFUSED: [(&str, Option<&str>, &str); 43] = [
+    ("flow_id=1", Some("flow_id"), "unknown parameter \"flow_id\"; allowed are filter[flow_id],"),
+    ("filter[name]=x", Some("filter[name]"), "unknown parameter \"filter[name]\"; allowed are"),
+    ("filter[name][]=x", Some("filter[name][]"), "unknown parameter \"filter[name][]\"; allowed are"),
+    ("filter[]=x", Some("filter[]"), "unknown parameter \"filter[]\"; allowed are"),
+    ("filter[flow_id][a]=x", Some("filter[flow_id][a]"), "unknown parameter \"filter[flow_id][a]\""),
+    ("filter[flow_id][-1]=x", Some("filter[flow_id][-1]"), "unknown parameter \"filter[flow_id][-1]\""),
+    ("filter[flow_id][][]=x", Some("filter[flow_id][][]"), "unknown parameter \"filter[flow_id][][]\""),
     (
-        "flow_id=1",
-        Some("flow_id"),
-        "\"flow_id\" is no parameter of this listing; allowed are filter[flow_id],",
+        "filter[flow_id][99999999999999999999]=x",
+        Some("filter[flow_id][99999999999999999999]"),
+        "unknown parameter \"filter[flow_id][99999999999999999999]\"",
     ),
-    ("filter[name]=x", Some("filter[name]"), "\"filter[name]\" is no parameter of this listing"),
     (
-        "filter[flow_id][]=x",
-        Some("filter[flow_id][]"),
-        "\"filter[flow_id][]\" is no parameter of this listing",
+        "filter[flow_id]=1&filter[flow_id][]=2",
+        Some("filter[flow_id]"),
+        "filter[flow_id] is given as a value and as an array; each parameter is allowed in one form",
     ),
-    ("page=1&page=2", Some("page"), "\"page\" is given twice, the second time as \"2\""),
+    (
+        "include[0]=flow&include=flow",
+        Some("include"),
+        "include is given as a value and as an array; each parameter is allowed in one form",
+    ),
+    (
+        "filter[value][0]=a&filter[value][0]=b",
+        Some("filter[value]"),
+        "filter[value] has index 0 twice, the first time as \"a\"; each index is allowed once",
+    ),
+    (
+        "filter[step_id][]=a&filter[step_id][0]=b",
+        Some("filter[step_id]"),
+        "filter[step_id] has index 0 twice",
+    ),
+    (
+        "page=1&page[]=1",
+        Some("page"),
+        "page is given as a value and as an array; each parameter is allowed in one",
+    ),
+    ("page[]=1", Some("page"), "page is given as an array; allowed is one value, as page=..."),
+    ("per_page[0]=1", Some("per_page"), "per_page is given as an array; allowed is one value"),
+    ("sort[]=id", Some("sort"), "sort is given as an array; allowed is one value"),
+    ("cursor[]=5", Some("cursor"), "cursor is given as an array; allowed is one value"),
+    (
+        "filter[created_before][]=2013-01-31",
+        Some("filter[created_before]"),
+        "filter[created_before] is given as an array; allowed is one value, as filter[created_before]=...",
+    ),
+    (
+        "filter[created_after][0]=2013-01-31",
+        Some("filter[created_after]"),
+        "filter[created_after] is given as an array; allowed is one value",
+    ),
+    ("page=1&page=2", Some("page"), "page is given twice, the second time as \"2\""),
     ("page=0", Some("page"), "page is 0; pages count from 1"),
     ("page=", Some("page"), "page is \"\"; allowed are whole numbers from 1"),
     ("page=+1", Some("page"), "page is \" 1\"; allowed are whole numbers from 1"),
@@ -254,6 +399,16 @@ const REFUSED: [(&str, Option<&str>, &str); 25] = [
         "filter[flow_id]=a,,b",
         Some("filter[flow_id]"),
         "filter[flow_id] is \"a,,b\"; allowed is a term, or several",
+    ),
+    (
+        "filter[flow_id]=a, ,b",
+        Some("filter[flow_id]"),
+        "filter[flow_id] is \"a, ,b\"; allowed is a term, or several",
+    ),
+    (
+        "filter[flow_id][]=a&filter[flow_id][]=",
+        Some("filter[flow_id]"),
+        "filter[flow_id] is \"\"; allowed is a term, or several",
     ),
     (
         "filter[entity_type_id]=-1",
@@ -302,6 +457,14 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ("filter[id]=1,%2B7", Some("filter[id]")),
         ("filter[,]=a,", Some("filter[,]")),
         ("filter[,]=", Some("filter[,]")),
+        ("filter[,]=a, ,b", Some("filter[,]")),
+        ("filter[,][]=", Some("filter[,]")),
+        ("filter[,]=a&filter[,][]=b", Some("filter[,]")),
+        ("filter[id][0]=1&filter[id][0]=1", Some("filter[id]")),
+        ("filter[name][]=a&filter[name]=b", Some("filter[name]")),
+        ("sort[]=created_at", Some("sort")),
+        ("page[0]=1", Some("page")),
+        ("filter[flow_id][]=1", Some("filter[flow_id][]")),
     ] {
         let error = text.parse::<PoolQuery>().unwrap_err();
         assert_eq!(
@@ -317,10 +480,24 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
 }
 
 #[test]
-fn ids_with_commas_are_refused_wherever_they_come_from() {
-    let error = small_pool().count(&datapool_store::RecordFilter::new().flow_id("a,b")).unwrap_err();
-    assert_eq!((error.kind(), error.parameter()), (ErrorKind::InvalidQuery, Some("filter[flow_id]")));
-    assert!(error.to_string().contains("has a comma"), "{error}");
+fn both_flows_of_a_list_with_a_blank_are_found() {
+    let pool = small_pool();
+    for flow in ["12", "13", "14"] {
+        let origin = Origin::new(flow, "run", "step");
+        let values = [format!("A-{flow}")];
+        let _ = pool.dedupe(Mode::Track, &values, |value| Key::new(37, value), &origin).unwrap();
+    }
+    for query in [
+        "filter[flow_id]=12, 13",
+        "filter[flow_id]=12%20,+13",
+        "filter[flow_id][]=12&filter[flow_id][]=13",
+        "filter%5Bflow_id%5D%5B0%5D=12&filter%5Bflow_id%5D%5B1%5D=13",
+    ] {
+        let page = pool.records(&records(query)).unwrap();
+        let values: Vec<&str> = page.data.iter().map(|record| record.value.as_str()).collect();
+        assert_eq!(values, ["A-12", "A-13"], "{query}");
+        assert_eq!(pool.records(&records(&page.links.first)).unwrap(), page);
+    }
 }
 
 #[test]

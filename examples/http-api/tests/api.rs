@@ -410,7 +410,9 @@ async fn a_bad_query_names_its_parameter() {
     }
     for (query, parameter) in [
         ("filter[name]=x", "filter[name]"),
-        ("filter%5Bflow_id%5D[]=x", "filter[flow_id][]"),
+        ("filter%5Bflow_id%5D[a]=x", "filter[flow_id][a]"),
+        ("filter%5Bflow_id%5D[]=x&filter[flow_id]=y", "filter[flow_id]"),
+        ("sort[]=id", "sort"),
         ("page=1&page=2", "page"),
         ("page=%zz", "page"),
         ("%zz=1", "query"),

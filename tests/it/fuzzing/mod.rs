@@ -8,7 +8,7 @@ mod claim_token;
 mod damaged_file;
 mod import_csv;
 mod operations;
-mod query_string;
+pub(crate) mod query_string;
 mod rows;
 
 /// What a target does with one input. It panics where the store is wrong.
