@@ -53,14 +53,15 @@ impl fmt::Debug for RepairObserver {
     }
 }
 
-/// What opening does when the file does not exist.
+/// What opening does when the file does not exist, or is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum IfMissing {
     /// Makes a new store. The default.
     #[default]
     Create,
-    /// Fails with [`NotFound`](crate::ErrorKind::NotFound).
+    /// Fails with [`NotFound`](crate::ErrorKind::NotFound); with [`NotAStore`](crate::ErrorKind::NotAStore) if the file is
+    /// empty, which stays as it is.
     Fail,
 }
 
@@ -168,7 +169,7 @@ impl StoreOptions {
         self
     }
 
-    /// What to do when the file does not exist. Default: [`IfMissing::Create`].
+    /// What to do when the file does not exist, or is empty. Default: [`IfMissing::Create`].
     #[must_use]
     pub fn if_missing(mut self, if_missing: IfMissing) -> Self {
         self.if_missing = if_missing;

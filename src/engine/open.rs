@@ -112,13 +112,14 @@ impl Opener {
 
     /// Opens the store, or makes it, if no `expected` one must be there.
     pub(super) fn open(&self, expected: Option<u128>) -> Result<(Session, Meta)> {
+        let if_empty = self.if_empty(expected);
         // The file may be new: its name must survive a loss of power as well as its bytes.
         let new_in = match &self.medium {
             Medium::Path(path) if !path.exists() => Some(directory_of(path)),
             _ => None,
         };
         let backend = Counted::new(match &self.medium {
-            Medium::Path(path) => self.open_file(path, expected)?,
+            Medium::Path(path) => self.open_file(path, if_empty)?,
             Medium::Kept(backend) => Arc::clone(backend),
         });
         let database = contained("opening the store", || self.open_database(backend.clone()))?;
@@ -127,13 +128,25 @@ impl Opener {
                 Err(Error::not_found("another store lies where this one was"))
             }
             (Some(meta), _) => Ok(meta),
-            (None, None) => make_store(&database, &self.options, self.geometry),
-            (None, Some(_)) => Err(Error::not_found("the store is gone: an empty file lies where it was")),
+            (None, _) => {
+                if_empty.check(empty_database)?;
+                make_store(&database, &self.options, self.geometry)
+            }
         })?;
         if let Some(directory) = new_in {
             sync_directory(directory);
         }
         Ok((Session::new(database, backend), meta))
+    }
+
+    fn if_empty(&self, expected: Option<u128>) -> IfEmpty {
+        // What is not a file is made with its store.
+        let may_make = self.options.if_missing == IfMissing::Create || matches!(self.medium, Medium::Kept(_));
+        match (expected, self.options.access) {
+            (Some(_), _) => IfEmpty::Gone,
+            (None, Access::ReadWrite) if may_make => IfEmpty::Make,
+            (None, _) => IfEmpty::Refuse,
+        }
     }
 
     /// Who may read and write the store's file, if it is one.
@@ -173,32 +186,59 @@ impl Opener {
     }
 
     /// The file, once it is known that it is a store or may become one.
-    fn open_file(&self, path: &Path, expected: Option<u128>) -> Result<Arc<dyn StorageBackend>> {
+    fn open_file(&self, path: &Path, if_empty: IfEmpty) -> Result<Arc<dyn StorageBackend>> {
         let name = path.display();
-        let is_read_only = self.options.access == Access::ReadOnly;
-        match fs::metadata(path) {
-            Ok(meta) if meta.is_dir() => {
-                return Err(Error::new(ErrorKind::NotAStore, format!("{name} is a directory, not a store")));
-            }
-            Ok(meta) if meta.len() > 0 => check_file(path)?,
-            Ok(_) if is_read_only => {
-                return Err(Error::new(ErrorKind::NotAStore, format!("{name} is empty, not a store")));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.options.if_missing == IfMissing::Fail || is_read_only || expected.is_some() {
-                    return Err(Error::not_found(format!("there is no store at {name}")).with_source(error));
-                }
-            }
-            Err(error) => return Err(Error::io(format_args!("opening {name}"), error)),
-        }
+        check_path(path, if_empty)?;
         let mut open = OpenOptions::new();
         open.read(true);
-        if !is_read_only {
-            open.write(true).create(true).truncate(false);
+        if self.options.access == Access::ReadWrite {
+            open.write(true).create(if_empty == IfEmpty::Make).truncate(false);
         }
         let file = open.open(path).map_err(|error| Error::io(format_args!("opening {name}"), error))?;
         Ok(Arc::new(FileBackend::new(file).map_err(|error| cannot_open(path, error))?))
+    }
+}
+
+/// What opening does where there is nothing: no file, an empty one, or a database without tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IfEmpty {
+    /// Makes a store.
+    Make,
+    /// Leaves it as it is: it is not a store.
+    Refuse,
+    /// Leaves it as it is: a store was here before.
+    Gone,
+}
+
+impl IfEmpty {
+    /// Fails unless a store may be made.
+    fn check(self, refusal: impl FnOnce() -> Error) -> Result<()> {
+        match self {
+            Self::Make => Ok(()),
+            Self::Refuse => Err(refusal()),
+            Self::Gone => Err(Error::not_found("the store is gone: an empty file lies where it was")),
+        }
+    }
+}
+
+fn empty_database() -> Error {
+    not_a_store("it is empty")
+}
+
+/// Refuses a path that holds something else than a store that this code reads, by looking only.
+fn check_path(path: &Path, if_empty: IfEmpty) -> Result<()> {
+    let name = path.display();
+    let refusal = |what: &str| Error::new(ErrorKind::NotAStore, format!("{name} is {what}, not a store"));
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(refusal("a directory")),
+        Ok(meta) if !meta.is_file() => Err(refusal("a device, pipe or socket")),
+        Ok(meta) if meta.len() > 0 => check_file(path, if_empty),
+        Ok(_) => if_empty.check(|| refusal("empty")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && if_empty == IfEmpty::Make => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Error::not_found(format!("there is no store at {name}")).with_source(error))
+        }
+        Err(error) => Err(Error::io(format_args!("opening {name}"), error)),
     }
 }
 
@@ -230,7 +270,7 @@ fn already_open(path: &Path) -> Error {
 }
 
 /// Refuses a file that is not a store, or not one that this code reads, by looking only.
-fn check_file(path: &Path) -> Result<()> {
+fn check_file(path: &Path, if_empty: IfEmpty) -> Result<()> {
     let name = path.display();
     let mut magic = [0; REDB_MAGIC.len()];
     let mut file = OpenOptions::new()
@@ -246,7 +286,10 @@ fn check_file(path: &Path) -> Result<()> {
     }
     drop(file);
     contained("reading the file", || match Builder::new().set_cache_size(0).open_read_only(path) {
-        Ok(database) => read_meta(&OpenDatabase::new(Handle::ReadOnly(database))).map(|_| ()),
+        Ok(database) => match read_meta(&OpenDatabase::new(Handle::ReadOnly(database)))? {
+            Some(_) => Ok(()),
+            None => if_empty.check(empty_database),
+        },
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
         // It was not closed; only a writable open can tell more, after its repair.
         Err(DatabaseError::RepairAborted) => Ok(()),
@@ -397,10 +440,19 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_was_being_made_when_the_power_went_is_made_now() {
+    fn a_store_that_was_being_made_when_the_power_went_is_made_now_unless_it_must_be_there() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("empty.redb");
         drop(Database::create(&path).unwrap());
+        for options in
+            [StoreOptions::new().if_missing(IfMissing::Fail), StoreOptions::new().access(Access::ReadOnly)]
+        {
+            let before = fs::read(&path).unwrap();
+            let place = Place::Path(&path);
+            let error = Engine::open(place, &options, Geometry::DEFAULT, Tuning::DEFAULT).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotAStore, "{error}");
+            assert!(fs::read(&path).unwrap() == before, "the refused file was changed");
+        }
         assert!(open(&path).is_ok());
     }
 }

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
-    DataPool, DataPoolStore, Error, ErrorKind, ExportOptions, IfMissing, ImportOptions, Key, Mode, NewPool,
-    OnBadRow, OnDuplicate, Origin, Pool, PoolQuery, PoolUpdate, Record, RecordFilter, RecordQuery, Result,
-    Timestamp, limits,
+    Access, DataPool, DataPoolStore, Error, ErrorKind, ExportOptions, IfMissing, ImportOptions, Key, Mode,
+    NewPool, OnBadRow, OnDuplicate, Origin, Pool, PoolQuery, PoolUpdate, Record, RecordFilter, RecordQuery,
+    Result, StoreOptions, Timestamp, limits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -696,12 +696,22 @@ fn store_file(directory: &TempDir) -> PathBuf {
     path
 }
 
+fn every_way_to_open() -> Vec<StoreOptions> {
+    let with = |access, if_missing| support::options().access(access).if_missing(if_missing);
+    vec![
+        with(Access::ReadWrite, IfMissing::Create),
+        with(Access::ReadWrite, IfMissing::Fail),
+        with(Access::ReadOnly, IfMissing::Create),
+        with(Access::ReadOnly, IfMissing::Fail),
+    ]
+}
+
 /// Opens a file that is no store; it must be left as it was, and nothing be left beside it.
 fn refuses_file(path: &Path) -> Error {
     let before = fs::read(path).unwrap();
     let beside = fs::read_dir(path.parent().unwrap()).unwrap().count();
-    for if_missing in [IfMissing::Create, IfMissing::Fail] {
-        let error = support::options().if_missing(if_missing).open(path).unwrap_err();
+    for options in every_way_to_open() {
+        let error = options.open(path).unwrap_err();
         assert!(fs::read(path).unwrap() == before, "the file changed, after: {error}");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), beside);
         assert!(error.to_string().contains("store"), "{error}");
@@ -746,9 +756,44 @@ fn a_file_that_is_not_a_store_is_refused_and_left_as_it_was() {
 #[test]
 fn a_directory_is_not_a_store() {
     let directory = TempDir::new().unwrap();
-    let error = DataPoolStore::open(directory.path()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotAStore);
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    for options in every_way_to_open() {
+        let error = options.open(directory.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotAStore);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn an_empty_file_becomes_a_store_only_if_one_may_be_made() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("empty.redb");
+    fs::write(&path, b"").unwrap();
+    for options in every_way_to_open().into_iter().skip(1) {
+        let error = options.open(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotAStore, "{options:?}: {error}");
+        assert!(error.to_string().contains("empty.redb is empty, not a store"), "{error}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0, "{options:?}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+    support::track(&support::options().open(&path).unwrap().get_or_create_pool("orders").unwrap(), &["A-1"]);
+    for options in every_way_to_open() {
+        assert!(support::has(&options.open(&path).unwrap().pool_named("orders").unwrap(), "A-1"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_or_socket_is_not_a_store() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for path in [Path::new("/dev/null"), &socket] {
+        for options in every_way_to_open() {
+            let error = options.open(path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotAStore, "{error}");
+            assert!(error.to_string().contains("is a device, pipe or socket, not a store"), "{error}");
+        }
+    }
 }
 
 #[test]
@@ -804,9 +849,10 @@ fn an_open_store_cannot_be_opened_again_until_it_is_dropped() {
 fn a_missing_file_is_not_made_when_that_was_not_asked_for() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("none.redb");
-    let error = support::options().if_missing(IfMissing::Fail).open(&path).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(!path.exists());
+    for options in every_way_to_open().into_iter().skip(1) {
+        assert_eq!(options.open(&path).unwrap_err().kind(), ErrorKind::NotFound, "{options:?}");
+        assert!(!path.exists());
+    }
     let error = support::options().open(directory.path().join("no directory/none.redb")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
 }

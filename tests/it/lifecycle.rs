@@ -197,6 +197,7 @@ fn reopening_refuses_another_store_or_an_empty_file_in_its_place_and_can_be_trie
     assert!(!place.path.exists(), "a new file was made");
     fs::write(&place.path, b"").unwrap();
     assert_eq!(store.reopen().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(fs::metadata(&place.path).unwrap().len(), 0, "the empty file was changed");
     fs::remove_file(&place.path).unwrap();
     drop(place.open());
     assert_eq!(store.reopen().unwrap_err().kind(), ErrorKind::NotFound);
