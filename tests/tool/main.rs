@@ -12,6 +12,7 @@
 
 mod csv;
 mod dedupe;
+mod input;
 mod opening;
 mod pools;
 mod records;

@@ -83,7 +83,8 @@ Examples:
     /// Print those values of standard input that are new, and track them
     #[command(after_help = "\
 Values come one a line, which ends in LF or CRLF, up to 1,048,576 of them, and are one batch: one atomic
-step. With --json there is an object for every line, in order: {\"value\", \"verdict\": \"new\" | \"duplicate\" |
+step. A byte order mark at the start and blank lines are skipped. All is read before the store is opened.
+With --json there is an object for every value, in order: {\"value\", \"verdict\": \"new\" | \"duplicate\" |
 \"in_flight\", \"first\": the record that was first, or null}. In flight is what another runner has claimed: it is
 not passed on.
 
@@ -221,7 +222,7 @@ Example:
 pub(crate) struct Import {
     /// The pool's id or name
     pub(crate) pool: String,
-    /// The CSV file; - is standard input
+    /// The CSV file; - is standard input, which is read to its end before the store is opened
     #[arg(value_name = "IN.csv")]
     pub(crate) input: PathBuf,
     /// What to do with a value that is in the pool or came before in the file

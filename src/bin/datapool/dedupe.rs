@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::Dedupe;
 use crate::failure::Failure;
+use crate::input;
 use crate::open;
 use crate::output::{self, Format};
 
@@ -21,7 +22,7 @@ struct Answer<'a> {
 }
 
 pub(crate) fn run(file: &Path, arguments: &Dedupe, format: Format) -> Result<(), Failure> {
-    // Read first: nobody else shall wait for the store while this waits for its input.
+    // Read first: others can use the store while this waits for its input.
     let values = read_values(io::stdin().lock())?;
     let (mode, origin) = (Mode::from(arguments.mode), origin_of(arguments));
     let entity_type = arguments.entity_type;
@@ -92,46 +93,50 @@ fn tell_in_flight(verdicts: &Verdicts, mode: Mode) {
     }
 }
 
-/// Reads values, one a line. A line ends in LF or CRLF; the last one may end without.
-fn read_values(mut input: impl BufRead) -> Result<Vec<String>, Failure> {
+/// Reads values, one a line. A line ends in LF or CRLF; the last one may end without. A byte order mark at the start, and
+/// lines that are empty or hold only spaces and tabs, are skipped.
+fn read_values(input: impl BufRead) -> Result<Vec<String>, Failure> {
+    let failed = |number, error| bad_line(number, format_args!("standard input: {error}"));
+    let mut input = input::without_mark(input).map_err(|error| failed(1, error))?;
     let mut values = Vec::new();
     let mut line = Vec::new();
-    loop {
-        let number = values.len() + 1;
+    for number in 1.. {
         line.clear();
         // A little more than the longest value and its line break: what is longer is not read to its end.
         let most = VALUE_MAX_BYTES as u64 + 3;
-        let read = input.by_ref().take(most).read_until(b'\n', &mut line);
-        read.map_err(|error| bad_line(number, format_args!("standard input: {error}")))?;
+        input.by_ref().take(most).read_until(b'\n', &mut line).map_err(|error| failed(number, error))?;
         if line.is_empty() {
-            return Ok(values);
+            break;
         }
-        if number > BATCH_MAX_ITEMS {
+        let Some(value) = value_of(&line, number)? else { continue };
+        if values.len() == BATCH_MAX_ITEMS {
             return Err(bad_line(
                 number,
                 format_args!("a batch has at most {BATCH_MAX_ITEMS} values (BATCH_MAX_ITEMS)"),
             ));
         }
-        values.push(value_of(&line, number)?);
+        values.push(value);
     }
+    Ok(values)
 }
 
-fn value_of(line: &[u8], number: usize) -> Result<String, Failure> {
+/// The value of a line; `None` if the line is blank.
+fn value_of(line: &[u8], number: usize) -> Result<Option<String>, Failure> {
     let value = match line.strip_suffix(b"\n") {
         Some(ended) => ended.strip_suffix(b"\r").unwrap_or(ended),
         None => line,
     };
-    if value.is_empty() {
-        return Err(bad_line(number, format_args!("it is empty; a value has 1 to {VALUE_MAX_BYTES} bytes")));
-    }
     if value.len() > VALUE_MAX_BYTES {
         return Err(bad_line(
             number,
             format_args!("it is longer than {VALUE_MAX_BYTES} bytes (VALUE_MAX_BYTES)"),
         ));
     }
+    if value.iter().all(|byte| b" \t".contains(byte)) {
+        return Ok(None);
+    }
     match std::str::from_utf8(value) {
-        Ok(value) => Ok(value.to_owned()),
+        Ok(value) => Ok(Some(value.to_owned())),
         Err(error) => Err(bad_line(number, format_args!("it is not UTF-8: {error}"))),
     }
 }
@@ -158,10 +163,22 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_value_is_named() {
-        assert!(read(b"a\n\nb\n").unwrap_err().contains("line 2: it is empty"));
-        assert!(read(b"a\n\r\n").unwrap_err().contains("line 2: it is empty"));
+    fn blank_lines_and_one_byte_order_mark_are_skipped() {
+        assert_eq!(read(b"\na\n\n\r\n \t \nb\n\t\r\n\n").unwrap(), ["a", "b"]);
+        assert_eq!(read(b"\xef\xbb\xbfA-1\r\n").unwrap(), ["A-1"]);
+        assert_eq!(read(b"\xef\xbb\xbf\n\xef\xbb\xbfa\n").unwrap(), ["\u{feff}a"]);
+        assert_eq!(read(b"\xef\xbb\xbf\xef\xbb\xbfa").unwrap(), ["\u{feff}a"]);
+        assert_eq!(read("\u{a0}\n\u{3000}".as_bytes()).unwrap(), ["\u{a0}", "\u{3000}"]);
+        for nothing in [b"".as_slice(), b"\n", b" ", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n\n"] {
+            assert!(read(nothing).unwrap().is_empty(), "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_value_is_named_by_its_number_in_the_file() {
         assert!(read(b"a\nb\n\xff\n").unwrap_err().contains("line 3: it is not UTF-8"));
+        assert!(read(b"a\n\n \n\xff\n").unwrap_err().contains("line 4: it is not UTF-8"));
+        assert!(read(&b" ".repeat(4_097)).unwrap_err().contains("line 1: it is longer"));
     }
 
     #[test]
@@ -169,6 +186,7 @@ mod tests {
         let longest = "x".repeat(VALUE_MAX_BYTES);
         for end in ["\n", "\r\n", ""] {
             assert_eq!(read(format!("{longest}{end}").as_bytes()).unwrap(), [longest.as_str()]);
+            assert_eq!(read(format!("\u{feff}{longest}{end}").as_bytes()).unwrap(), [longest.as_str()]);
             assert!(
                 read(format!("{longest}x{end}").as_bytes()).unwrap_err().contains("line 1: it is longer")
             );

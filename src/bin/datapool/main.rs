@@ -7,6 +7,7 @@ mod args;
 mod bars;
 mod dedupe;
 mod failure;
+mod input;
 mod open;
 mod output;
 mod pools;

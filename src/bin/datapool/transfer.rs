@@ -1,7 +1,7 @@
 //! CSV files into a pool and out of it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use datapool_store::{ErrorKind, ExportColumns, ExportOptions, ImportOptions, Imp
 use crate::args::{Export, Import};
 use crate::bars::{self, Bar, Handle, follow};
 use crate::failure::Failure;
+use crate::input::{self, Whole};
 use crate::open;
 use crate::output::{self, Column, Format, Grid, or_dash};
 
@@ -17,9 +18,14 @@ use crate::output::{self, Column, Format, Grid, or_dash};
 const STANDARD: &str = "-";
 
 pub(crate) fn import(file: &Path, arguments: &Import, format: Format) -> Result<(), Failure> {
+    // Read first: others can use the store while this waits for its input.
+    let source = Source::of(&arguments.input, file)?;
+    let options = ImportOptions::new()
+        .on_duplicate(arguments.on_duplicate.into())
+        .on_bad_row(arguments.on_bad_row.into());
     let report = open::to_write(file, |store| {
         let pool = open::pool(store, file, &arguments.pool)?;
-        import_into(&pool, arguments)
+        source.import_into(&pool, options)
     })?;
     match format {
         Format::Json => output::json(&report),
@@ -27,41 +33,56 @@ pub(crate) fn import(file: &Path, arguments: &Import, format: Format) -> Result<
     }
 }
 
-fn import_into(pool: &Pool, arguments: &Import) -> Result<ImportReport, Failure> {
-    let input = arguments.input.as_path();
-    let options = ImportOptions::new()
-        .on_duplicate(arguments.on_duplicate.into())
-        .on_bad_row(arguments.on_bad_row.into());
-    if input == Path::new(STANDARD) {
-        let bar = Bar::bytes("importing", None);
-        let imported = pool.import_csv(io::stdin().lock(), &observed(options, bar.handle(), None));
-        return imported.map_err(|error| Failure::about("standard input", error));
-    }
-    let failed = |error: datapool_store::Error| match error.kind() {
-        ErrorKind::Csv { .. } | ErrorKind::AlreadyExists | ErrorKind::Io => {
-            Failure::about(input.display(), error)
+/// Where an import's rows come from.
+enum Source<'a> {
+    /// A file, which the library reads as often as it likes.
+    File(&'a Path, u64),
+    /// What could be read only once, by its name.
+    Read(String, Whole),
+}
+
+impl<'a> Source<'a> {
+    /// What the argument names; whatever is not a file is read to its end. `store` is the file that will be opened.
+    fn of(input: &'a Path, store: &Path) -> Result<Self, Failure> {
+        let read = |name: String, reader: &mut dyn Read| {
+            let _bar = Bar::spinner("reading");
+            input::read_whole(reader, &name, store).map(|whole| Self::Read(name, whole))
+        };
+        if input == Path::new(STANDARD) {
+            return read("standard input".to_owned(), &mut io::stdin().lock());
         }
-        _ => error.into(),
-    };
-    let cannot_open = |error| Failure::new(format!("opening {}: {error}", input.display()));
-    let found = std::fs::metadata(input).map_err(cannot_open)?;
-    let bytes = found.is_file().then_some(found.len());
-    let bar = Bar::bytes("importing", bytes);
-    let options = observed(options, bar.handle(), bytes);
-    if bytes.is_some() {
-        return pool.import_csv_path(input, &options).map_err(failed);
+        let cannot_open = |error| Failure::new(format!("opening {}: {error}", input.display()));
+        let found = std::fs::metadata(input).map_err(cannot_open)?;
+        if found.is_file() {
+            return Ok(Self::File(input, found.len()));
+        }
+        read(input.display().to_string(), &mut File::open(input).map_err(cannot_open)?)
     }
-    // A pipe can be read once.
-    let opened = File::open(input).map_err(cannot_open)?;
-    pool.import_csv(opened, &options).map_err(failed)
+
+    fn import_into(self, pool: &Pool, options: ImportOptions) -> Result<ImportReport, Failure> {
+        let (name, bytes) = match &self {
+            Self::File(path, bytes) => (path.display().to_string(), *bytes),
+            Self::Read(name, whole) => (name.clone(), whole.bytes),
+        };
+        let bar = Bar::bytes("importing", Some(bytes));
+        let options = observed(options, bar.handle(), bytes);
+        let imported = match self {
+            Self::File(path, _) => pool.import_csv_path(path, &options),
+            Self::Read(_, whole) => pool.import_csv(whole.reader, &options),
+        };
+        imported.map_err(|error| match error.kind() {
+            ErrorKind::Csv { .. } | ErrorKind::AlreadyExists | ErrorKind::Io => Failure::about(name, error),
+            _ => error.into(),
+        })
+    }
 }
 
 /// Has the import move a bar. What is read is then added in one step, of which nothing is heard.
-fn observed(options: ImportOptions, bar: Handle, total: Option<u64>) -> ImportOptions {
+fn observed(options: ImportOptions, bar: Handle, total: u64) -> ImportOptions {
     options.on_progress(move |progress| {
         bar.set(progress.bytes);
         bar.say_rows(progress.rows);
-        if total.is_some_and(|total| progress.bytes >= total) {
+        if progress.bytes >= total {
             bar.turn();
         }
         ControlFlow::Continue(())
