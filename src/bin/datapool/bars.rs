@@ -34,12 +34,9 @@ impl Bar {
         Self(Handle(ProgressBar::hidden()))
     }
 
-    /// A bar over so many bytes; without their number it turns and counts.
-    pub(crate) fn bytes(prefix: &'static str, total: Option<u64>) -> Self {
-        match total {
-            Some(total) => Self::new(prefix, Some(total), OF_BYTES),
-            None => Self::spinner(prefix),
-        }
+    /// A bar over so many bytes.
+    pub(crate) fn bytes(prefix: &'static str, total: u64) -> Self {
+        Self::new(prefix, Some(total), OF_BYTES)
     }
 
     /// A bar over a whole that is told in shares of it.

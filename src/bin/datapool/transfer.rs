@@ -64,7 +64,7 @@ impl<'a> Source<'a> {
             Self::File(path, bytes) => (path.display().to_string(), *bytes),
             Self::Read(name, whole) => (name.clone(), whole.bytes),
         };
-        let bar = Bar::bytes("importing", Some(bytes));
+        let bar = Bar::bytes("importing", bytes);
         let options = observed(options, bar.handle(), bytes);
         let imported = match self {
             Self::File(path, _) => pool.import_csv_path(path, &options),
