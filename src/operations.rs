@@ -56,8 +56,8 @@ impl DataPoolStore {
     /// Makes every index again, from the records.
     ///
     /// That mends what [`verify`](Self::verify) finds in indexes: the tables of fingerprints, repeats, postings, times,
-    /// membership filters and pool names, rows of segments and pools that are not there, and owners of claimed values
-    /// that no claim has. What is no index cannot be made again: records, origins, deletions, pools, and a segment's first
+    /// membership filters and pool names, rows of segments and pools that are not there, and owners of values that
+    /// are tracked, or that no claim has. What is no index cannot be made again: records, origins, deletions, pools, and a segment's first
     /// time. What of these cannot be read is in the report, and their pool stays as it is. What can be read and is wrong,
     /// and damage to registered names and to the items of claims, only `verify` finds.
     ///

@@ -179,11 +179,8 @@ impl<'a> Import<'a> {
         state.forget_hot_indexes();
         state.skip_deleted_head();
         state.start_over_if_dead();
-        let owned = if state.claims.is_empty() {
-            HashSet::default()
-        } else {
-            base.owners()?.into_iter().map(|(fingerprint, _)| fingerprint).collect()
-        };
+        let owned =
+            if state.claims.is_empty() { HashSet::default() } else { base.owners()?.into_keys().collect() };
         let time = now.max(state.last_time);
         let open = state.segments.len() - 1;
         Ok(Self {

@@ -1,10 +1,10 @@
 //! Claims: their rows on disk and in memory, who owns a value, and sweeping.
 //!
-//! Owns: the tables of claims. Layout of a block of items (format 1): for each item its entity type and the length of
-//! its value in LEB128, and the value; blocks are filled up to 4,064 bytes. Always holds: a value's owner is what the
-//! owners' table says, if that claim exists; a claim never gets back a value that it lost; a claim that can be swept does
-//! not exist for anybody, whether it is swept yet or not. Deadlines are of the monotonic clock: they are made from the
-//! grant in the process that granted, and from the wall clock when a pool is loaded.
+//! Owns: the tables of claims. Always holds: a value's owner is what the owners' table says, if that claim exists; every
+//! owner row is of a claim that has a row, and of a value that no live record has; a claim never gets back a value that it
+//! lost; a claim that can be swept does not exist for anybody, whether it is swept yet or not. Deadlines are of the
+//! monotonic clock: they are made from the grant in the process that granted, and from the wall clock when a pool is
+//! loaded. A claim that can be swept may exist again then, so nothing may depend on its end before it is swept.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::batch::Batch;
 use super::codec::{self, ClaimRow};
 use super::draft::PoolDraft;
 use super::failure::{StorageResult, contained};
-use super::fingerprint::HashKey;
+use super::fingerprint::{BuildFingerprintHasher, HashKey};
 use super::record::{push_leb128, take_leb128};
 use super::schema::{self, BLOCK_MAX_BYTES, Fingerprint};
 use super::view::{Snapshot, View};
@@ -29,6 +29,9 @@ use crate::model::{ClaimInfo, Origin};
 use crate::time::{Moment, Reading, Timestamp};
 
 pub(crate) type ClaimId = u64;
+
+/// Owner rows: which claim has which value.
+pub(super) type Owners = HashMap<Fingerprint, ClaimId, BuildFingerprintHasher>;
 
 /// How many items one commit sweeps.
 const SWEEP_ITEMS: usize = 4_096;
@@ -159,16 +162,16 @@ fn deadline_of(until: Timestamp, lease: Duration, now: Reading) -> Moment {
 }
 
 impl View {
-    /// Which claim owns a value, dead claims included: see [`PoolDraft::owner`].
+    /// The claim in a value's owner row, whether it exists or not.
     pub(super) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
         let Some(table) = self.claimed()? else { return Ok(None) };
         Ok(table.get((self.state.id, fingerprint)).storage()?.map(|owner| owner.value()))
     }
 
-    /// Every value that a claim owns, and which claim.
-    pub(super) fn owners(&self) -> Result<Vec<(Fingerprint, ClaimId)>> {
+    /// Every owner row: the value and the claim.
+    pub(super) fn owners(&self) -> Result<Owners> {
         let pool = self.state.id;
-        let Some(table) = self.claimed()? else { return Ok(Vec::new()) };
+        let Some(table) = self.claimed()? else { return Ok(Owners::default()) };
         let rows = table.range((pool, 0)..=(pool, Fingerprint::MAX)).storage()?;
         let owner = |row: redb::Result<_, _>| {
             let (key, owner): (redb::AccessGuard<'_, (u64, u128)>, redb::AccessGuard<'_, u64>) =
@@ -333,21 +336,6 @@ pub(super) fn remove_all(txn: &WriteTransaction, pool: PoolId, claims: &Claims) 
         return Ok(());
     }
     remove_rows_of_pool(txn, pool)
-}
-
-/// Takes from claims what they own and `is_kept` does not let them have.
-pub(super) fn disown(
-    txn: &WriteTransaction,
-    view: &View,
-    is_kept: impl Fn(Fingerprint, ClaimId) -> bool,
-) -> Result<()> {
-    let owners = view.owners()?;
-    let lost: Vec<Fingerprint> = owners
-        .into_iter()
-        .filter(|(fingerprint, owner)| !is_kept(*fingerprint, *owner))
-        .map(|(fingerprint, _)| fingerprint)
-        .collect();
-    void(txn, view.state.id, &lost)
 }
 
 /// Removes all rows of a pool's claims.

@@ -254,11 +254,12 @@ impl PoolDraft {
     }
 }
 
-/// Whether a claim owns a value, and whether its lease runs.
+/// Who owns a value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Owner {
     #[default]
     None,
+    /// A claim whose lease does not run. It may not exist for anybody any more, but its row is still there.
     Lapsed,
     Running,
 }

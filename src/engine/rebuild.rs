@@ -9,7 +9,7 @@ use redb::{Key, ReadableTable, TableDefinition, Value, WriteTransaction};
 
 use super::any_table::{AnyTable, TableVisitor};
 use super::catalog::raise_next_pool_id;
-use super::claims;
+use super::claims::{self, ClaimId};
 use super::codec;
 use super::failure::{StorageResult, contained};
 use super::fold::WholeFold;
@@ -18,14 +18,14 @@ use super::membership::FilterCell;
 use super::membership::sliced::{Group, SlicedFilters};
 use super::membership::union::UnionFilter;
 use super::prune::{drop_run, drop_shared_rows, remove_rows};
-use super::schema::{self, SegmentNumber, SegmentTables};
+use super::schema::{self, Fingerprint, SegmentNumber, SegmentTables};
 use super::state::PoolState;
 use super::verify::strays::{Segments, Stray, find_strays};
 use super::view::View;
 use super::write::write_head;
 use super::{Engine, WriterCore};
 use crate::error::{ErrorKind, Result};
-use crate::ids::PoolId;
+use crate::ids::{PoolId, RecordId};
 use crate::model::{Finding, RebuildReport};
 
 impl Engine {
@@ -89,17 +89,23 @@ impl Engine {
         let view = self.view_at(id, self.clock.now())?;
         let mut state = PoolState::clone(&view.state);
         let txn = self.begin()?;
-        let mut records = 0;
+        let (mut records, mut owners, mut lost) = (0, view.owners()?, Vec::new());
         for index in 0..state.segments.len() {
-            records += rebuild_segment(&txn, &view, &mut state, index)?;
+            records += rebuild_segment(&txn, &view, &mut state, index, |id, fingerprint| {
+                if !owners.is_empty() && view.state.is_live(id) && owners.remove(&fingerprint).is_some() {
+                    lost.push(fingerprint);
+                }
+            })?;
         }
         state.reset_tails();
         let items = view.items_by_claim()?;
-        claims::disown(&txn, &view, |fingerprint, owner| match items.get(&owner) {
-            Some(Ok(items)) => items.contains(&fingerprint),
+        let is_lost = |(fingerprint, owner): &(Fingerprint, ClaimId)| match items.get(owner) {
+            Some(Ok(items)) => !items.contains(fingerprint),
             // Nobody can say, or it is being swept.
-            Some(Err(_)) | None => view.state.claims.contains(owner),
-        })?;
+            Some(Err(_)) | None => !view.state.claims.contains(*owner),
+        };
+        lost.extend(owners.into_iter().filter(is_lost).map(|(fingerprint, _)| fingerprint));
+        claims::void(&txn, id, &lost)?;
         write_head(&txn, &mut state)?;
         drop(view);
         self.commit(txn, |published| self.put_state(published, core, state))?;
@@ -162,8 +168,14 @@ impl PoolState {
     }
 }
 
-/// Makes a segment's indexes again. How many records they have.
-fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, index: usize) -> Result<u64> {
+/// Rebuilds a segment's indexes, and hands on the value of each record. Returns the number of records that the indexes have.
+fn rebuild_segment(
+    txn: &WriteTransaction,
+    view: &View,
+    state: &mut PoolState,
+    index: usize,
+    mut each: impl FnMut(RecordId, Fingerprint),
+) -> Result<u64> {
     let Some(segment) = state.segments.get(index).cloned() else { return Ok(0) };
     let (pool, number) = (state.id, segment.number);
     let names = SegmentTables::new(pool, number);
@@ -182,6 +194,7 @@ fn rebuild_segment(txn: &WriteTransaction, view: &View, state: &mut PoolState, i
             if slot > 0 && slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
                 times.push((slot / schema::TIME_BLOCK_SLOTS, created_at));
             }
+            each(segment.id(slot), entry.fingerprint);
             fold.push(slot, entry);
         })
     })?;

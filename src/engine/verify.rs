@@ -263,11 +263,12 @@ impl Verification<'_, '_, '_> {
         let state = Arc::new(state.ok_or_else(|| Error::corrupt(format!("pool {id} is gone")))?);
         let hash_key = self.engine.hash_key.clone();
         let view = View::new(Arc::clone(&self.snapshot), Arc::clone(&state), hash_key);
+        let mut owners = self.read_owners(&view)?;
         let mut last_time = None;
         for index in 0..state.segments.len() {
-            last_time = self.check_segment(&view, index, last_time)?;
+            last_time = self.check_segment(&view, index, last_time, &mut owners)?;
         }
-        self.check_claims(&view)?;
+        self.check_claims(&view, &owners)?;
         Ok(state.segment_numbers())
     }
 

@@ -100,7 +100,10 @@ fn answers(pool: &Pool) -> Vec<String> {
 
 /// Damages a store; expects a finding in that table, and that rebuilding mends it.
 fn assert_found_and_mended(table: &str, change: impl FnOnce(&redb::WriteTransaction)) {
-    let case = Case::new(SIZES);
+    assert_damage_of(&Case::new(SIZES), table, change);
+}
+
+fn assert_damage_of(case: &Case, table: &str, change: impl FnOnce(&redb::WriteTransaction)) {
     let expected = answers(&case.open().pool(1).unwrap());
     case.place.damage(change);
     let report = case.verify();
@@ -343,6 +346,60 @@ fn owners_of_values_that_no_claim_has_are_found_and_mended() {
     });
     assert_found_and_mended("claimed", |txn| {
         txn.open_table(CLAIMED).unwrap().insert((9, 5), 1).unwrap();
+    });
+}
+
+/// The claim has the item. The record is in the tail, or in the indexes of its segment.
+#[test]
+fn an_owner_of_a_value_that_is_tracked_is_found_and_mended() {
+    for is_folded in [false, true] {
+        let case = Case::new(SIZES);
+        let mut owner = None;
+        case.place.damage(|txn| {
+            let claimed = txn.open_table(CLAIMED).unwrap();
+            let (key, claim) = claimed.iter().unwrap().next().unwrap().unwrap();
+            owner = Some((key.value(), claim.value()));
+        });
+        let store = case.open();
+        let pool = store.pool(1).unwrap();
+        assert_eq!(support::track(&pool, &["C-1", "C-2"]), 2);
+        if is_folded {
+            pool.import_csv("value,entity_type_id\nimported,37\n".as_bytes(), &ImportOptions::new()).unwrap();
+        }
+        drop((pool, store));
+        assert_eq!(case.verify().findings, []);
+        assert_damage_of(&case, "claimed", |txn| {
+            let mut claimed = txn.open_table(CLAIMED).unwrap();
+            assert_eq!(claimed.iter().unwrap().count(), 0);
+            let (key, claim) = owner.unwrap();
+            claimed.insert(key, claim).unwrap();
+        });
+    }
+}
+
+#[test]
+fn an_owner_of_a_deleted_value_that_is_tracked_again_is_found_and_mended() {
+    let case = Case::new(SIZES);
+    let store = case.open();
+    let pool = store.pool(1).unwrap();
+    pool.delete_keys(&[Key::new(ORDERS, "A-0")]).unwrap();
+    support::track(&pool, &["A-0"]);
+    drop((pool, store));
+    assert_damage_of(&case, "claimed", |txn| {
+        // The deleted record is slot 0: the value is not live by it.
+        let table = txn.open_table(FINGERPRINTS).unwrap();
+        let rows = table.iter().unwrap().map(Result::unwrap);
+        let mut rows = rows.filter(|(_, entry)| entry.value() & !HAS_REPEATS == 0);
+        let fingerprint = rows.next().unwrap().0.value();
+        txn.open_table(CLAIMED).unwrap().insert((1, fingerprint), 1).unwrap();
+    });
+}
+
+/// Nothing is looked up in a pool without a claim: the row would wait for the claim that gets that number.
+#[test]
+fn an_owner_in_a_pool_without_claims_is_found_and_mended() {
+    assert_found_and_mended("claimed", |txn| {
+        txn.open_table(CLAIMED).unwrap().insert((2, 5), 1).unwrap();
     });
 }
 

@@ -1,7 +1,8 @@
 //! Deciding claims: taking values, confirming, releasing and extending.
 //!
 //! Always holds: as for the whole draft, everything is looked up before anything is changed. A value has one owner; a
-//! record that is added takes it from its owner, so no live value is both tracked and owned.
+//! record that is added removes the value's owner row, so no live value is both tracked and owned. That includes rows of
+//! claims that count as not existing: until they are swept, a clock that is set back brings them to life.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -74,16 +75,16 @@ enum Standing {
 }
 
 impl PoolDraft {
-    /// The claim that owns a value, if that claim exists.
+    /// The claim in a value's owner row. It may be past its hour, and not swept yet: see [`runs`](Self::runs).
     pub(super) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
+        // Every owner row is of a claim that the state has, also while that claim is being swept.
         if self.state.claims.is_empty() {
             return Ok(None);
         }
-        let owner = match self.claims.owners.get(&fingerprint) {
-            Some(owner) => *owner,
-            None => self.base.owner(fingerprint)?,
-        };
-        Ok(owner.filter(|id| self.existing(*id).is_some()))
+        match self.claims.owners.get(&fingerprint) {
+            Some(owner) => Ok(*owner),
+            None => self.base.owner(fingerprint),
+        }
     }
 
     fn existing(&self, id: ClaimId) -> Option<&ClaimState> {

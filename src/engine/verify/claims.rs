@@ -1,17 +1,35 @@
-//! Claims: their items can be read, and only they own values.
+//! Claims: their items can be read, and only they own values, none of which is tracked.
 
 use std::collections::HashSet;
 
 use super::Verification;
-use crate::engine::claims::ClaimId;
+use crate::engine::claims::{ClaimId, Owners};
 use crate::engine::failure::StorageResult;
-use crate::engine::schema;
+use crate::engine::schema::{self, Fingerprint};
 use crate::engine::view::View;
 use crate::error::{ErrorKind, Result};
+use crate::ids::PoolId;
 
 impl Verification<'_, '_, '_> {
-    /// Checks a pool's claims.
-    pub(super) fn check_claims(&mut self, view: &View) -> Result<()> {
+    /// Every owner row of a pool; none if they cannot be read, which is a finding.
+    pub(super) fn read_owners(&mut self, view: &View) -> Result<Owners> {
+        match view.owners() {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let pool = view.state.id;
+                self.findings.add(Some(pool), "claimed", pool.to_string(), error.to_string());
+                Ok(Owners::default())
+            }
+            owners => owners,
+        }
+    }
+
+    /// Reports an owner row.
+    pub(super) fn add_owner(&mut self, pool: PoolId, fingerprint: Fingerprint, reason: String) {
+        self.findings.add(Some(pool), "claimed", format!("{pool}, {fingerprint:032x}"), reason);
+    }
+
+    /// Checks a pool's claims, and that those that own values have them as items.
+    pub(super) fn check_claims(&mut self, view: &View, owners: &Owners) -> Result<()> {
         let pool = view.state.id;
         let items = view.items_by_claim()?;
         for (id, error) in items.iter().filter_map(|(id, items)| Some((id, items.as_ref().err()?))) {
@@ -20,17 +38,17 @@ impl Verification<'_, '_, '_> {
             }
             self.findings.add(Some(pool), "claim items", format!("{pool}, {id}"), error.to_string());
         }
-        for (fingerprint, owner) in view.owners()? {
-            let reason = match items.get(&owner) {
-                Some(Ok(items)) if !items.contains(&fingerprint) => {
+        for (fingerprint, owner) in owners {
+            let reason = match items.get(owner) {
+                Some(Ok(items)) if !items.contains(fingerprint) => {
                     format!("claim {owner} owns it, and has no such item")
                 }
-                None if !view.state.claims.contains(owner) => {
+                None if !view.state.claims.contains(*owner) => {
                     format!("claim {owner} owns it, and there is no such claim")
                 }
                 _ => continue,
             };
-            self.findings.add(Some(pool), "claimed", format!("{pool}, {fingerprint:032x}"), reason);
+            self.add_owner(pool, *fingerprint, reason);
         }
         let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? else { return Ok(()) };
         let mut lost = HashSet::new();

@@ -11,6 +11,7 @@ use redb::ReadableTable;
 use roaring::RoaringBitmap;
 
 use super::Verification;
+use crate::engine::claims::Owners;
 use crate::engine::codec;
 use crate::engine::failure::StorageResult;
 use crate::engine::fold::Entries;
@@ -59,6 +60,7 @@ impl Verification<'_, '_, '_> {
         view: &View,
         index: usize,
         before: Option<Timestamp>,
+        owners: &mut Owners,
     ) -> Result<Option<Timestamp>> {
         let state = &view.state;
         let Some(segment) = state.segments.get(index) else { return Ok(before) };
@@ -67,6 +69,7 @@ impl Verification<'_, '_, '_> {
         self.check_times(segment, &column)?;
         self.check_filters(view, index, segment, &column)?;
         self.check_deleted(view, segment, &column);
+        self.check_owned(view, segment, &column, owners);
         self.check_postings(view, index, column)?;
         Ok(last_time)
     }
@@ -366,6 +369,21 @@ impl Verification<'_, '_, '_> {
             if last.is_some_and(|last| last >= column.stored.end) {
                 let text = format!("it deletes slots behind the segment's {} records", column.stored.end);
                 self.findings.add(Some(column.pool), "deleted", key_of(column.pool, segment, chunk), text);
+            }
+        }
+    }
+
+    /// No claim owns the value of a live record. Rows that are reported leave `owners`.
+    fn check_owned(&mut self, view: &View, segment: &SegmentState, column: &Column, owners: &mut Owners) {
+        if owners.is_empty() {
+            return;
+        }
+        for (slot, fingerprint) in column.stored.clone().zip(&column.fingerprints) {
+            let id = segment.id(slot);
+            let Some(fingerprint) = fingerprint.filter(|_| view.state.is_live(id)) else { continue };
+            if let Some(owner) = owners.remove(&fingerprint) {
+                let reason = format!("claim {owner} owns it, and it is tracked: record {id} has it");
+                self.add_owner(column.pool, fingerprint, reason);
             }
         }
     }
