@@ -5,10 +5,9 @@
 //! of the size) because it can be built piece by piece, a slice per commit, where the other one takes
 //! 63 ms at once for 2^20 fingerprints.
 //!
-//! Layout (format 1): block 0 is a u32, little-endian, the number of 64-bit words; each further block is up to
-//! 508 words, little-endian (before there were filters of 16 bits, up to 510). Always holds: a filter that does not know a
-//! fingerprint of its own segment is not used (see [`Filter::knows_all`]): its crate then probes other bits than the one that
-//! wrote it.
+//! Layout: block 0 is a u32, little-endian, the number of 64-bit words; each further block is 508 words, little-endian, the
+//! last one what is left. Always holds: a filter that does not know a fingerprint of its own segment is not used (see
+//! [`Filter::knows_all`]): its crate then probes other bits than the one that wrote it.
 
 mod blocked;
 pub(crate) mod sliced;
@@ -71,6 +70,10 @@ impl Filter {
     pub(crate) fn from_blocks(blocks: &[Vec<u8>]) -> Option<Self> {
         let (head, body) = blocks.split_first()?;
         let count = words_of(head)?;
+        let (_, full) = body.split_last()?;
+        if full.iter().any(|block| block.len() != WORDS_PER_BLOCK * 8) {
+            return None;
+        }
         let words: Vec<u64> = body
             .iter()
             .flat_map(|block| block.as_chunks::<8>().0)
@@ -210,7 +213,7 @@ mod tests {
         assert!(wrong < 20_000 / 200, "{wrong} false positives of 20,000");
     }
 
-    /// A stored filter must answer the same in every later version. This one has the 12 bits that were enough once.
+    /// A stored filter must answer the same in every later version. This one is small: 12 bits a fingerprint.
     #[test]
     fn the_probing_is_frozen() {
         let mut filter = Filter(BloomFilter::with_num_bits(12 * 64).seed(&0).hashes(PROBES));
