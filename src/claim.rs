@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dedupe::Split;
-use crate::engine::batch::Batch;
-use crate::engine::claims::Standing;
+use crate::engine::batch::{Batch, Positions};
+use crate::engine::claims::{ClaimItems, Standing};
 use crate::engine::draft::claims::{Held, Settled};
 use crate::engine::{Group, Weight, random_bytes};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +30,12 @@ use crate::time::Timestamp;
 ///
 /// Everything that a claim's methods change is on disk when they return, whatever the store's durability.
 ///
+/// # Items
+///
+/// An item is named by its index in the batch that was claimed, for as long as the claim lives: through tokens, restarts
+/// and taking the claim up. Where only values are at hand, [`confirm_keys`](Self::confirm_keys) and
+/// [`release_keys`](Self::release_keys) name items by key.
+///
 /// # Leases
 ///
 /// A lease that ran out frees the items for the next claimer, not before: confirming late succeeds as long as nobody
@@ -43,9 +49,13 @@ pub struct Claim {
     /// None once nothing is held any more.
     held: Option<Held>,
     until: Timestamp,
+    /// What it was made for: the whole batch, or, of a claim that was taken up, the items that were claimed.
     batch: Arc<Batch>,
-    verdicts: Vec<ClaimVerdict>,
+    /// Of each item of the batch, in its order: the index in the batch that was claimed, and what the claim said.
+    verdicts: Vec<(usize, ClaimVerdict)>,
     standings: Vec<Standing>,
+    /// Where in the batch each open item's value is, once it was asked for.
+    by_value: Option<Positions>,
 }
 
 impl Pool {
@@ -68,7 +78,7 @@ impl Pool {
     ///
     /// // Another run asks for the same order, and leaves it alone.
     /// let other = pool.claim(&["A-1"], |o| Key::new(ORDERS, *o), &Origin::none(), Duration::from_secs(60))?;
-    /// assert!(matches!(other.verdicts()[0], ClaimVerdict::InFlight { .. }));
+    /// assert!(matches!(other.verdict(0), Some(ClaimVerdict::InFlight { .. })));
     ///
     /// for order in claim.partition(&orders).fresh {
     ///     if deliver(order).is_err() {
@@ -101,15 +111,15 @@ impl Pool {
         let nonce = u128::from_le_bytes(random_bytes()?);
         let grant = engine.submit(weight, move |group| group.pool(id)?.claim(&asked, lease, nonce))?;
         let (held, until, verdicts) = (grant.held, grant.until, grant.verdicts);
-        let duplicates =
-            verdicts.iter().filter(|verdict| matches!(verdict, ClaimVerdict::Duplicate { .. })).count();
-        engine.counters().claim(verdicts.len(), duplicates);
-        let standing = |verdict: &ClaimVerdict| match verdict {
+        let is_duplicate =
+            |(_, verdict): &&(usize, ClaimVerdict)| matches!(verdict, ClaimVerdict::Duplicate(_));
+        engine.counters().claim(verdicts.len(), verdicts.iter().filter(is_duplicate).count());
+        let standing = |(_, verdict): &(usize, ClaimVerdict)| match verdict {
             ClaimVerdict::Claimed => Standing::Held,
             _ => Standing::Settled,
         };
         let standings = verdicts.iter().map(standing).collect();
-        Ok(Claim { pool: self.clone(), held, until, batch, verdicts, standings })
+        Ok(Claim { pool: self.clone(), held, until, batch, verdicts, standings, by_value: None })
     }
 
     /// The claims on this pool that are neither settled nor swept, oldest first, lapsed ones included.
@@ -125,10 +135,33 @@ impl Pool {
 impl DataPoolStore {
     /// Takes up the claim that a token stands for, in this process or another one than made it.
     ///
-    /// The items are those that the claim was made for, in their order, from index 0 on: [`keys`](Claim::keys) has those
-    /// that it holds. Those that were confirmed or released are [`Settled`](ClaimVerdict::Settled); those that it does
-    /// not hold any more are [`Lost`](ClaimVerdict::Lost), and confirming says what became of them. Taking up extends
-    /// nothing: [`extend`](Claim::extend) does.
+    /// Its items are those that were [`Claimed`](ClaimVerdict::Claimed), and each keeps its index in the batch that was
+    /// claimed. [`keys`](Claim::keys) has those that the claim holds. Those that were confirmed or released are
+    /// [`Settled`](ClaimVerdict::Settled). Those that it lost are [`Lost`](ClaimVerdict::Lost), and confirming says
+    /// what became of them. Taking up a claim does not extend its lease: [`extend`](Claim::extend) does.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
+    /// # const ORDERS: EntityTypeId = EntityTypeId::new(37);
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let store = DataPoolStore::in_memory()?;
+    /// # let pool = store.get_or_create_pool("orders")?;
+    /// let key = |order: &&'static str| Key::new(ORDERS, *order);
+    /// let _ = pool.dedupe(Mode::Track, &["A-1"], key, &Origin::none())?;
+    ///
+    /// let batch = ["A-1", "A-2", "A-3"]; // A-1 is a duplicate.
+    /// let claim = pool.claim(&batch, key, &Origin::none(), Duration::from_secs(60))?;
+    /// let token = claim.into_token().expect("something was claimed");
+    ///
+    /// let mut claim = store.resume_claim(&token)?;
+    /// let split = claim.partition(batch);
+    /// assert_eq!((split.fresh, split.unmatched), (vec!["A-2", "A-3"], vec!["A-1"]));
+    /// claim.confirm_items(&[1])?.all_confirmed()?;
+    /// assert!(pool.contains(Key::new(ORDERS, "A-2"))?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// A token can be taken up again, as long as the claim exists. Then there are two guards of one claim: who confirms an
     /// item first, wins, and dropping one of them releases the items for both.
@@ -152,30 +185,41 @@ impl DataPoolStore {
             );
             Error::new(ErrorKind::LeaseLost, text)
         })?;
-        let (batch, standings) = view.items_of_claim(token.claim, claim)?;
+        let ClaimItems { batch, indexes, standings } = view.items_of_claim(token.claim, claim)?;
         let verdict = |standing: &Standing| match standing {
             Standing::Held => ClaimVerdict::Claimed,
             Standing::Lost => ClaimVerdict::Lost,
             Standing::Settled => ClaimVerdict::Settled,
         };
-        let verdicts = standings.iter().map(verdict).collect();
+        let indexes = indexes.into_iter().map(|index| index as usize);
+        let verdicts = indexes.zip(standings.iter().map(verdict)).collect();
         let (until, held) = (claim.until, Some(Held { id: token.claim, nonce: token.nonce }));
-        Ok(Claim { pool, held, until, batch: Arc::new(batch), verdicts, standings })
+        Ok(Claim { pool, held, until, batch: Arc::new(batch), verdicts, standings, by_value: None })
     }
 }
 
 impl Claim {
-    /// What the claim said of each item when it was made or taken up, in their order.
-    pub fn verdicts(&self) -> &[ClaimVerdict] {
+    /// The verdict of each item when the claim was made or taken up, with the item's index, ascending.
+    ///
+    /// A claim that was just made has one for each item of the batch. One that was taken up has one for each item that
+    /// was claimed then: it does not know the others.
+    pub fn verdicts(&self) -> &[(usize, ClaimVerdict)] {
         &self.verdicts
     }
 
-    /// Splits the caller's items: claimed ones are fresh; those that another runner holds or took over are in flight; those
-    /// that were settled before the claim was taken up are duplicates.
+    /// The verdict of the item with this index; `None` if [`verdicts`](Self::verdicts) has none.
+    pub fn verdict(&self, index: usize) -> Option<&ClaimVerdict> {
+        self.verdicts.get(self.position(index)?).map(|(_, verdict)| verdict)
+    }
+
+    /// Splits the batch that was claimed. Claimed items are fresh. Items that another runner holds or took over are in
+    /// flight. Items that were settled before the claim was taken up are duplicates. Items without a verdict are
+    /// unmatched: all but the claimed ones, if the claim was taken up.
     pub fn partition<T>(&self, items: impl IntoIterator<Item = T>) -> Split<T> {
         let mut split = Split::default();
+        let mut verdicts = self.verdicts.iter().peekable();
         for (index, item) in items.into_iter().enumerate() {
-            match self.verdicts.get(index) {
+            match verdicts.next_if(|(of, _)| *of == index).map(|(_, verdict)| verdict) {
                 Some(ClaimVerdict::Claimed) => split.fresh.push(item),
                 Some(ClaimVerdict::Duplicate(_) | ClaimVerdict::Settled) => split.duplicates.push(item),
                 Some(ClaimVerdict::InFlight { .. } | ClaimVerdict::Lost) => split.in_flight.push(item),
@@ -187,9 +231,11 @@ impl Claim {
 
     /// The items that are claimed and neither confirmed nor released yet: each index, and what was compared.
     pub fn keys(&self) -> impl Iterator<Item = (usize, Key<'_>)> {
-        let items = self.batch.items().iter().zip(&self.standings).enumerate();
+        let items = self.batch.items().iter().zip(&self.verdicts).zip(&self.standings).enumerate();
         let held = items.filter(|(_, (_, standing))| **standing == Standing::Held);
-        held.map(|(index, (item, _))| (index, Key::new(item.entity_type, self.batch.value(index))))
+        held.map(|(position, ((item, (index, _)), _))| {
+            (*index, Key::new(item.entity_type, self.batch.value(position)))
+        })
     }
 
     /// How many items are claimed and neither confirmed nor released yet.
@@ -212,8 +258,8 @@ impl Claim {
     ///
     /// `NotFound` if the pool was deleted; `OutcomeUnknown` or `Storage` if the disk refuses.
     pub fn confirm(&mut self) -> Result<Confirmation> {
-        let items = self.open_items();
-        self.confirm_checked(items)
+        let positions = self.open_positions();
+        self.confirm_at(positions)
     }
 
     /// Tracks some of the items, by index; the claim goes on holding the others.
@@ -223,19 +269,33 @@ impl Claim {
     /// `InvalidArgument` for an index that the claim does not hold, with that [index](Error::item), and nothing
     /// is confirmed; else as [`confirm`](Self::confirm).
     pub fn confirm_items(&mut self, indexes: &[usize]) -> Result<Confirmation> {
-        let items = self.checked(indexes)?;
-        self.confirm_checked(items)
+        let positions = self.positions_of(indexes)?;
+        self.confirm_at(positions)
     }
 
-    /// Frees every item that is still held: they are new again. How many the claim owned until now; not counted are
-    /// those that somebody else took over or tracked.
+    /// Tracks some of the items, by key; the claim goes on holding the others.
+    ///
+    /// The outcomes have the items' indexes in the batch that was claimed, ascending.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a key that the claim does not hold, with its [index](Error::item) in `keys`, and nothing is
+    /// confirmed. `InvalidArgument` or `LimitExceeded` for a bad key, or for more than 1,048,576 keys. Else as
+    /// [`confirm`](Self::confirm).
+    pub fn confirm_keys(&mut self, keys: &[Key<'_>]) -> Result<Confirmation> {
+        let positions = self.positions_of_keys(keys)?;
+        self.confirm_at(positions)
+    }
+
+    /// Frees every item that is still held: they are new again. Returns the number of items that the claim owned until
+    /// now: those that somebody else took over or tracked do not count.
     ///
     /// # Errors
     ///
     /// As [`confirm`](Self::confirm).
     pub fn release(&mut self) -> Result<u64> {
-        let items = self.open_items();
-        self.release_checked(items)
+        let positions = self.open_positions();
+        self.release_at(positions)
     }
 
     /// Frees some of the items, by index; the claim goes on holding the others.
@@ -244,8 +304,18 @@ impl Claim {
     ///
     /// As [`confirm_items`](Self::confirm_items).
     pub fn release_items(&mut self, indexes: &[usize]) -> Result<u64> {
-        let items = self.checked(indexes)?;
-        self.release_checked(items)
+        let positions = self.positions_of(indexes)?;
+        self.release_at(positions)
+    }
+
+    /// Frees some of the items, by key; the claim goes on holding the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`confirm_keys`](Self::confirm_keys).
+    pub fn release_keys(&mut self, keys: &[Key<'_>]) -> Result<u64> {
+        let positions = self.positions_of_keys(keys)?;
+        self.release_at(positions)
     }
 
     /// Has the lease begin anew, and last so long from now. When it runs out then.
@@ -259,7 +329,7 @@ impl Claim {
         let Some(held) = self.held else {
             return Err(Error::new(ErrorKind::LeaseLost, "the claim holds nothing (any more)"));
         };
-        let (pool, batch, items) = (self.pool.id(), Arc::clone(&self.batch), self.open_items());
+        let (pool, batch, items) = (self.pool.id(), Arc::clone(&self.batch), self.open_positions());
         let extend = move |group: &mut Group<'_>| group.pool(pool)?.extend(held, &batch, &items, lease);
         self.until = self.pool.shared().engine.submit(Weight { items: 1, bytes: 0 }, extend)?;
         Ok(self.until)
@@ -269,50 +339,77 @@ impl Claim {
     /// None if the claim holds nothing.
     pub fn into_token(mut self) -> Option<ClaimToken> {
         let store = self.pool.shared().engine.store_id();
-        let Held { id, nonce } = self.held.take().filter(|_| !self.open_items().is_empty())?;
+        let Held { id, nonce } = self.held.take().filter(|_| !self.open_positions().is_empty())?;
         Some(ClaimToken { store, pool: self.pool.id(), claim: id, nonce })
     }
 
-    fn is_open(&self, index: usize) -> bool {
-        self.standings.get(index).is_some_and(|standing| *standing != Standing::Settled)
+    fn position(&self, index: usize) -> Option<usize> {
+        self.verdicts.binary_search_by_key(&index, |(index, _)| *index).ok()
     }
 
-    /// What is neither confirmed nor released, though some of it may be lost.
-    fn open_items(&self) -> Vec<usize> {
-        (0..self.standings.len()).filter(|index| self.is_open(*index)).collect()
+    fn is_open(&self, position: usize) -> bool {
+        self.standings.get(position).is_some_and(|standing| *standing != Standing::Settled)
     }
 
-    /// Indexes of open items, ascending, each once.
-    fn checked(&self, indexes: &[usize]) -> Result<Vec<usize>> {
-        if let Some(index) = indexes.iter().find(|index| !self.is_open(**index)) {
-            let text = "the claim does not hold it: it was not claimed, or is confirmed or released already";
-            return Err(Error::invalid_argument(text).with_item(*index));
-        }
-        let mut items = indexes.to_vec();
-        items.sort_unstable();
-        items.dedup();
-        Ok(items)
+    /// Where what is neither confirmed nor released is in the batch, though some of it may be lost.
+    fn open_positions(&self) -> Vec<usize> {
+        (0..self.standings.len()).filter(|position| self.is_open(*position)).collect()
     }
 
-    /// The places of items, ascending, among those that the claim was made for.
-    fn places(&self, items: &[usize]) -> Vec<u32> {
-        let is_claimed = |verdict: &ClaimVerdict| {
-            !matches!(verdict, ClaimVerdict::InFlight { .. } | ClaimVerdict::Duplicate(_))
+    /// Where open items are in the batch, by their indexes: ascending, each once.
+    fn positions_of(&self, indexes: &[usize]) -> Result<Vec<usize>> {
+        let open = |index: &usize| {
+            let position = self.position(*index).filter(|position| self.is_open(*position));
+            position.ok_or_else(|| {
+                let text =
+                    "the claim does not hold it: it was not claimed, or is confirmed or released already";
+                Error::invalid_argument(text).with_item(*index)
+            })
         };
-        let claimed = self.verdicts.iter().enumerate().filter(|(_, verdict)| is_claimed(verdict));
-        let places = (0_u32..).zip(claimed.map(|(index, _)| index));
-        places.filter(|(_, index)| items.binary_search(index).is_ok()).map(|(place, _)| place).collect()
+        Ok(in_order(indexes.iter().map(open).collect::<Result<_>>()?))
     }
 
-    fn confirm_checked(&mut self, items: Vec<usize>) -> Result<Confirmation> {
-        let outcomes = self.settle(&items, |held, batch, settled, group, pool| {
+    /// Where open items are in the batch, by their keys: ascending, each once.
+    fn positions_of_keys(&mut self, keys: &[Key<'_>]) -> Result<Vec<usize>> {
+        let asked = Batch::from_keys(self.pool.shared().engine.hash_key(), keys.iter().cloned())?;
+        let by_value = self.by_value.get_or_insert_with(|| {
+            let items = self.batch.items().iter().zip(&self.standings).enumerate();
+            let open = items.filter(|(_, (_, standing))| **standing != Standing::Settled);
+            open.map(|(position, (item, _))| (item.fingerprint, position)).collect()
+        });
+        let mut positions = Vec::with_capacity(keys.len());
+        for (number, (item, key)) in asked.items().iter().zip(keys).enumerate() {
+            let position = by_value.get(&item.fingerprint);
+            let is_open =
+                |position: &&usize| self.standings.get(**position).is_some_and(|of| *of != Standing::Settled);
+            let Some(position) = position.filter(is_open) else {
+                let text = format!(
+                    "the claim does not hold {:?} of entity type {}: it was not claimed, or is confirmed or released \
+                     already",
+                    key.value(),
+                    key.entity_type()
+                );
+                return Err(Error::invalid_argument(text).with_item(number));
+            };
+            positions.push(*position);
+        }
+        Ok(in_order(positions))
+    }
+
+    fn index_at(&self, position: usize) -> usize {
+        self.verdicts.get(position).map_or(position, |(index, _)| *index)
+    }
+
+    fn confirm_at(&mut self, positions: Vec<usize>) -> Result<Confirmation> {
+        let outcomes = self.settle(&positions, |held, batch, settled, group, pool| {
             group.pool(pool)?.confirm(held, batch, settled)
         })?;
-        Ok(Confirmation::new(items.into_iter().zip(outcomes.unwrap_or_default()).collect()))
+        let indexes = positions.iter().map(|position| self.index_at(*position));
+        Ok(Confirmation::new(indexes.zip(outcomes.unwrap_or_default()).collect()))
     }
 
-    fn release_checked(&mut self, items: Vec<usize>) -> Result<u64> {
-        let released = self.settle(&items, |held, batch, settled, group, pool| {
+    fn release_at(&mut self, positions: Vec<usize>) -> Result<u64> {
+        let released = self.settle(&positions, |held, batch, settled, group, pool| {
             group.pool(pool)?.release(held, batch, settled)
         })?;
         Ok(released.unwrap_or_default())
@@ -321,20 +418,21 @@ impl Claim {
     /// Has items settled, and remembers it once that is on disk. Nothing if there are none.
     fn settle<R: Send + 'static>(
         &mut self,
-        items: &[usize],
+        positions: &[usize],
         operation: fn(Held, &Arc<Batch>, &Settled, &mut Group<'_>, PoolId) -> Result<R>,
     ) -> Result<Option<R>> {
-        let Some(held) = self.held.filter(|_| !items.is_empty()) else { return Ok(None) };
-        let all = items.len() == self.open_items().len();
-        let places = if all { None } else { Some(self.places(items)) };
-        let settled = Settled { items: items.to_vec(), places };
-        let bytes = items.iter().map(|index| self.batch.value(*index).len()).sum();
+        let Some(held) = self.held.filter(|_| !positions.is_empty()) else { return Ok(None) };
+        let all = positions.len() == self.open_positions().len();
+        // Below BATCH_MAX_ITEMS.
+        let indexes = positions.iter().filter_map(|position| u32::try_from(self.index_at(*position)).ok());
+        let settled = Settled { positions: positions.to_vec(), indexes: indexes.collect() };
+        let bytes = positions.iter().map(|position| self.batch.value(*position).len()).sum();
         let (weight, pool, batch) =
-            (Weight { items: items.len(), bytes }, self.pool.id(), Arc::clone(&self.batch));
+            (Weight { items: positions.len(), bytes }, self.pool.id(), Arc::clone(&self.batch));
         let engine = &self.pool.shared().engine;
         let answer = engine.submit(weight, move |group| operation(held, &batch, &settled, group, pool))?;
-        for index in items {
-            if let Some(standing) = self.standings.get_mut(*index) {
+        for position in positions {
+            if let Some(standing) = self.standings.get_mut(*position) {
                 *standing = Standing::Settled;
             }
         }
@@ -350,6 +448,13 @@ impl Drop for Claim {
         // Nobody is left to hear of a failure: the lease ends the claim.
         let _ = self.release();
     }
+}
+
+/// Ascending, each once.
+fn in_order(mut positions: Vec<usize>) -> Vec<usize> {
+    positions.sort_unstable();
+    positions.dedup();
+    positions
 }
 
 fn check_lease(lease: Duration) -> Result<()> {

@@ -3,9 +3,10 @@
 //! Owns: the texts and fingerprints of a call's items in one buffer each. Always holds: every item passed the
 //! checks of its fields.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::fingerprint::HashKey;
+use super::fingerprint::{BuildFingerprintHasher, HashKey};
 use super::schema::Fingerprint;
 use super::tail::TailEntry;
 use crate::error::{Error, Result};
@@ -19,6 +20,9 @@ pub(crate) struct Item {
     pub(crate) entity_type: EntityTypeId,
     end: usize,
 }
+
+/// Where values are in a batch.
+pub(crate) type Positions = HashMap<Fingerprint, usize, BuildFingerprintHasher>;
 
 /// A call's items.
 #[derive(Debug, Default)]

@@ -1,6 +1,8 @@
 //! Claims: their rows on disk and in memory, who owns a value, and sweeping.
 //!
-//! Owns: the tables of claims. Always holds: a value's owner is what the owners' table says, if that claim exists; every
+//! Owns: the tables of claims. Layout of a block of items: for each item its index in the claimed batch, less that of the
+//! item before it in the block, its entity type and the length of its value, in LEB128, and the value. Items are in the
+//! batch's order; blocks are filled up to 4,064 bytes, and each can be read by itself. Always holds: a value's owner is what the owners' table says, if that claim exists; every
 //! owner row is of a claim that has a row, and of a value that no live record has; a claim never gets back a value that it
 //! lost; a claim that can be swept does not exist for anybody, whether it is swept yet or not. Deadlines are of the
 //! monotonic clock: they are made from the grant in the process that granted, and from the wall clock when a pool is
@@ -18,7 +20,7 @@ use super::batch::Batch;
 use super::codec::{self, ClaimRow};
 use super::draft::PoolDraft;
 use super::failure::{StorageResult, contained};
-use super::fingerprint::{BuildFingerprintHasher, HashKey};
+use super::fingerprint::BuildFingerprintHasher;
 use super::record::{push_leb128, take_leb128};
 use super::schema::{self, BLOCK_MAX_BYTES, Fingerprint};
 use super::view::{Snapshot, View};
@@ -47,7 +49,7 @@ pub(crate) struct ClaimState {
     pub(crate) deadline: Moment,
     pub(crate) nonce: u128,
     pub(crate) items: u32,
-    /// Which of them, by their place, were confirmed or released while others were not.
+    /// The indexes in the batch of those that were confirmed or released while others were not.
     pub(crate) settled: RoaringBitmap,
 }
 
@@ -193,7 +195,7 @@ impl View {
         for (id, claim) in self.state.claims.iter() {
             if self.has_first_block(id)? {
                 let read = self.items_of_claim(id, claim);
-                let of = |(batch, _): (Batch, _)| batch.items().iter().map(|item| item.fingerprint).collect();
+                let of = |read: ClaimItems| read.batch.items().iter().map(|item| item.fingerprint).collect();
                 items.insert(id, read.map(of));
             }
         }
@@ -201,27 +203,27 @@ impl View {
     }
 
     /// The items that a claim was made for, and how each stands.
-    pub(crate) fn items_of_claim(&self, id: ClaimId, claim: &ClaimState) -> Result<(Batch, Vec<Standing>)> {
+    pub(crate) fn items_of_claim(&self, id: ClaimId, claim: &ClaimState) -> Result<ClaimItems> {
         contained("reading a claim", || {
-            let mut batch = Batch::default();
+            let (mut batch, mut indexes) = (Batch::default(), Vec::new());
             if let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? {
                 for row in table.range(blocks_of(self.state.id, id)).storage()? {
-                    decode_block(row.storage()?.1.value(), &self.hash_key, &mut batch)?;
+                    decode_block(row.storage()?.1.value(), |index, entity_type, value| {
+                        indexes.push(index);
+                        batch.push(&self.hash_key, entity_type, value);
+                    })?;
                 }
             }
-            if batch.len() != claim.items as usize {
-                let (pool, items) = (self.state.id, claim.items);
-                let text = format!("pool {pool}: claim {id} has {} items instead of {items}", batch.len());
-                return Err(Error::corrupt(text));
-            }
+            check_items(claim, &indexes)
+                .map_err(|reason| Error::corrupt(format!("pool {}: claim {id} {reason}", self.state.id)))?;
             let owned = batch.ask_each(|fingerprint| Ok(self.owner(fingerprint)? == Some(id)))?;
-            let standing = |(place, is_own): (u32, bool)| match (claim.settled.contains(place), is_own) {
+            let standing = |(index, is_own): (&u32, bool)| match (claim.settled.contains(*index), is_own) {
                 (true, _) => Standing::Settled,
                 (false, true) => Standing::Held,
                 (false, false) => Standing::Lost,
             };
-            let standings = (0..).zip(owned).map(standing).collect();
-            Ok((batch.with_origin(&claim.origin), standings))
+            let standings = indexes.iter().zip(owned).map(standing).collect();
+            Ok(ClaimItems { batch: batch.with_origin(&claim.origin), indexes, standings })
         })
     }
 
@@ -236,6 +238,28 @@ impl View {
         };
         let claims = self.state.claims.by_id.iter();
         claims.filter(|(_, claim)| !claim.is_sweepable(moment)).map(info).collect()
+    }
+}
+
+/// The items of a claim that is taken up.
+pub(crate) struct ClaimItems {
+    pub(crate) batch: Batch,
+    /// The index of each in the claimed batch, ascending.
+    pub(crate) indexes: Vec<u32>,
+    pub(crate) standings: Vec<Standing>,
+}
+
+/// What is wrong with a claim's items as a whole: they must be as many as its row says, and have those that are settled.
+fn check_items(claim: &ClaimState, indexes: &[u32]) -> std::result::Result<(), String> {
+    if indexes.len() != claim.items as usize {
+        return Err(format!("has {} items instead of {}", indexes.len(), claim.items));
+    }
+    if !indexes.is_sorted_by(|a, b| a < b) {
+        return Err("has items whose indexes are out of order".to_owned());
+    }
+    match claim.settled.iter().find(|index| indexes.binary_search(index).is_err()) {
+        Some(index) => Err(format!("has settled the item with index {index}, which it does not have")),
+        None => Ok(()),
     }
 }
 
@@ -254,8 +278,10 @@ fn blocks_of(pool: PoolId, claim: ClaimId) -> std::ops::RangeInclusive<(u64, u64
     (pool, claim, 0)..=(pool, claim, u32::MAX)
 }
 
+/// The blocks of some items of a batch, whose indexes ascend.
 fn encode_blocks(batch: &Batch, items: &[usize]) -> Vec<Vec<u8>> {
-    let (mut blocks, mut entry) = (vec![Vec::new()], Vec::new());
+    let (mut blocks, mut block, mut before) = (Vec::new(), Vec::new(), 0);
+    let mut entry = Vec::new();
     for index in items {
         let Some(item) = batch.items().get(*index) else { continue };
         let value = batch.value(*index);
@@ -263,32 +289,42 @@ fn encode_blocks(batch: &Batch, items: &[usize]) -> Vec<Vec<u8>> {
         push_leb128(item.entity_type.get().into(), &mut entry);
         push_leb128(value.len() as u64, &mut entry);
         entry.extend_from_slice(value.as_bytes());
-        match blocks.last_mut() {
-            Some(block) if block.is_empty() || block.len() + entry.len() <= BLOCK_MAX_BYTES => {
-                block.extend_from_slice(&entry);
-            }
-            _ => blocks.push(entry.clone()),
+        let mut difference = Vec::new();
+        push_leb128((index - before) as u64, &mut difference);
+        if !block.is_empty() && block.len() + difference.len() + entry.len() > BLOCK_MAX_BYTES {
+            blocks.push(std::mem::take(&mut block));
+            difference.clear();
+            push_leb128(*index as u64, &mut difference);
         }
+        block.extend_from_slice(&difference);
+        block.extend_from_slice(&entry);
+        before = *index;
     }
+    blocks.push(block);
     blocks
 }
 
-fn decode_block(bytes: &[u8], hash_key: &HashKey, batch: &mut Batch) -> Result<()> {
-    let mut rest = bytes;
+/// Hands on the items of a block, each with its index in the batch.
+fn decode_block(bytes: &[u8], mut each: impl FnMut(u32, EntityTypeId, &str)) -> Result<()> {
+    let (mut rest, mut before) = (bytes, 0);
     while !rest.is_empty() {
-        let (entity_type, value) =
-            take_item(&mut rest).ok_or_else(|| Error::corrupt("a claim's block of items is damaged"))?;
-        batch.push(hash_key, entity_type, value);
+        let (index, entity_type, value) = take_item(&mut rest, before)
+            .ok_or_else(|| Error::corrupt("a claim's block of items is damaged"))?;
+        each(index, entity_type, value);
+        before = index;
     }
     Ok(())
 }
 
-fn take_item<'b>(rest: &mut &'b [u8]) -> Option<(EntityTypeId, &'b str)> {
+/// An item whose index is so much behind `before` as it says.
+fn take_item<'b>(rest: &mut &'b [u8], before: u32) -> Option<(u32, EntityTypeId, &'b str)> {
+    let index = u64::from(before).checked_add(take_leb128(rest)?)?;
+    let index = u32::try_from(index).ok().filter(|index| (*index as usize) < limits::BATCH_MAX_ITEMS)?;
     let entity_type = u32::try_from(take_leb128(rest)?).ok()?;
     let length = usize::try_from(take_leb128(rest)?).ok()?;
     let (value, behind) = rest.split_at_checked(length)?;
     *rest = behind;
-    Some((EntityTypeId::new(entity_type), std::str::from_utf8(value).ok()?))
+    Some((index, EntityTypeId::new(entity_type), std::str::from_utf8(value).ok()?))
 }
 
 /// Writes what a draft changes of its pool's claims.
@@ -381,7 +417,9 @@ pub(super) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swe
         let mut items = txn.open_table(schema::CLAIM_ITEMS).storage()?;
         let mut blocks = items.extract_from_if(blocks_of(pool, id), |_, _| true).storage()?;
         while let Some(block) = blocks.next().transpose().storage()? {
-            decode_block(block.1.value(), &draft.base.hash_key, &mut batch)?;
+            decode_block(block.1.value(), |_, entity_type, value| {
+                batch.push(&draft.base.hash_key, entity_type, value);
+            })?;
             if batch.len() >= SWEEP_ITEMS {
                 is_rest = false;
                 break;
@@ -409,37 +447,40 @@ pub(super) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::fingerprint::HashKey;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn blocks_of_items_read_back(items in proptest::collection::vec((any::<u32>(), "\\PC{1,700}"), 1..40)) {
+        fn blocks_of_items_read_back(
+            items in proptest::collection::vec((any::<u32>(), "\\PC{1,700}", 0..4_usize), 1..40),
+        ) {
             let key = HashKey::new(*b"0123456789abcdef");
-            let mut batch = Batch::default();
-            for (entity_type, value) in &items {
+            let (mut batch, mut claimed) = (Batch::default(), Vec::new());
+            // Some items lie between that are not claimed, also before the first one.
+            for (entity_type, value, between) in &items {
+                (0..*between).for_each(|_| batch.push(&key, 1.into(), "not claimed"));
+                claimed.push(batch.len());
                 batch.push(&key, EntityTypeId::new(*entity_type), value);
             }
-            let all: Vec<usize> = (0..items.len()).collect();
-            let blocks = encode_blocks(&batch, &all);
-            let mut read = Batch::default();
+            let blocks = encode_blocks(&batch, &claimed);
+            let mut read = Vec::new();
             for block in &blocks {
                 prop_assert!(block.len() <= BLOCK_MAX_BYTES);
-                decode_block(block, &key, &mut read).unwrap();
+                let push = |index, of: EntityTypeId, value: &str| read.push((index, of.get(), value.to_owned()));
+                decode_block(block, push).unwrap();
             }
             for pair in blocks.windows(2) {
                 prop_assert!(pair[0].len() + pair[1].len() > BLOCK_MAX_BYTES, "one would do");
             }
-            prop_assert_eq!(read.len(), items.len());
-            for (index, (entity_type, value)) in items.iter().enumerate() {
-                prop_assert_eq!(read.value(index), value);
-                prop_assert_eq!(read.items()[index].entity_type.get(), *entity_type);
-                prop_assert_eq!(read.items()[index].fingerprint, batch.items()[index].fingerprint);
-            }
+            let written = claimed.iter().zip(items);
+            let written = written.map(|(index, (of, value, _))| (u32::try_from(*index).unwrap(), of, value));
+            prop_assert_eq!(read, written.collect::<Vec<_>>());
         }
 
         #[test]
         fn damaged_blocks_never_panic(bytes: Vec<u8>) {
-            let _ = decode_block(&bytes, &HashKey::new([0; 16]), &mut Batch::default());
+            let _ = decode_block(&bytes, |_, _, _| {});
         }
     }
 

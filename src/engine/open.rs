@@ -338,12 +338,7 @@ fn read_meta(database: &OpenDatabase) -> Result<Option<Meta>> {
         .map(u32::from_le_bytes)
         .map_err(|_| not_a_store("its format is no number"))?;
     if format != FORMAT_VERSION {
-        let kind = ErrorKind::UnsupportedFormat { found: format, supported: FORMAT_VERSION };
-        let text = format!(
-            "the store has format {format}; this version of the crate reads format {FORMAT_VERSION}: use one that \
-             reads format {format}"
-        );
-        return Err(Error::new(kind, text));
+        return Err(unsupported(format));
     }
     let damaged = |what: &str| Error::corrupt(format!("the store's {what} is missing or damaged"));
     let hash_key = table.get(schema::META_HASH_KEY).storage()?.ok_or_else(|| damaged("hash key"))?;
@@ -353,6 +348,21 @@ fn read_meta(database: &OpenDatabase) -> Result<Option<Meta>> {
     let store_id = table.get(schema::META_STORE_ID).storage()?.ok_or_else(|| damaged("id"))?;
     let store_id = store_id.value().try_into().map(u128::from_le_bytes).map_err(|_| damaged("id"))?;
     Ok(Some(Meta { store_id, hash_key, geometry }))
+}
+
+fn unsupported(format: u32) -> Error {
+    let remedy = match format {
+        schema::UNRELEASED_FORMAT => {
+            "was never released: export its pools with the version of the crate that wrote it, and import them into a new \
+             store"
+        }
+        _ => "is of another version of the crate: open the store with that one",
+    };
+    let text = format!(
+        "the store has format {format}, and this version of the crate reads format {FORMAT_VERSION}. Format {format} \
+         {remedy}"
+    );
+    Error::new(ErrorKind::UnsupportedFormat { found: format, supported: FORMAT_VERSION }, text)
 }
 
 fn not_a_store(reason: &str) -> Error {
@@ -403,27 +413,46 @@ mod tests {
         Engine::open(Place::Path(path), &StoreOptions::new(), Geometry::DEFAULT, Tuning::DEFAULT)
     }
 
-    fn assert_refused(path: &Path, kind: ErrorKind) {
+    fn assert_refused(path: &Path, kind: ErrorKind) -> String {
         let before = fs::read(path).unwrap();
-        assert_eq!(open(path).unwrap_err().kind(), kind);
+        let error = open(path).unwrap_err();
+        assert_eq!(error.kind(), kind);
         assert!(fs::read(path).unwrap() == before, "the refused file was changed");
+        error.to_string()
+    }
+
+    /// Opens a store whose file says that it has this format, and returns the message.
+    fn refused_format(found: u32) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("other.redb");
+        drop(open(&path).unwrap());
+        let db = Database::create(&path).unwrap();
+        let txn = db.begin_write().unwrap();
+        txn.open_table(schema::META)
+            .unwrap()
+            .insert(schema::META_FORMAT, found.to_le_bytes().as_slice())
+            .unwrap();
+        txn.commit().unwrap();
+        drop(db);
+        assert_refused(&path, ErrorKind::UnsupportedFormat { found, supported: FORMAT_VERSION })
     }
 
     #[test]
     fn a_store_of_a_newer_format_is_refused_and_left_as_it_is() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("newer.redb");
-        drop(open(&path).unwrap());
-        let db = Database::create(&path).unwrap();
-        let txn = db.begin_write().unwrap();
-        let newer = FORMAT_VERSION + 1;
-        txn.open_table(schema::META)
-            .unwrap()
-            .insert(schema::META_FORMAT, newer.to_le_bytes().as_slice())
-            .unwrap();
-        txn.commit().unwrap();
-        drop(db);
-        assert_refused(&path, ErrorKind::UnsupportedFormat { found: newer, supported: FORMAT_VERSION });
+        let text = refused_format(FORMAT_VERSION + 1);
+        assert!(
+            text.contains(&format!("format {}", FORMAT_VERSION + 1)) && text.contains("another version"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_store_of_the_unreleased_format_1_is_refused_with_the_way_out_and_left_as_it_is() {
+        let text = refused_format(1);
+        assert!(
+            text.contains("never released") && text.contains("export") && text.contains("import"),
+            "{text}"
+        );
     }
 
     #[test]

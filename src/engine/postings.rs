@@ -1,6 +1,6 @@
 //! Bitmaps of slots within a chunk: posting lists and deletions.
 //!
-//! Layout (format 1): a tag byte, then
+//! Layout: a tag byte, then
 //! - 1: the set slots as ascending u16, little-endian;
 //! - 2: a bit for each slot of the chunk, least significant first (2 KiB at 2^14 slots);
 //! - 3: runs, each two u16, little-endian: the first slot, and the number of further slots.

@@ -1,6 +1,6 @@
 //! A record's row: the byte layout, and the index entries that follow from a record.
 //!
-//! Layout (format 1): tag byte; if the tag's bit 0 is set, the origin code as `slot - code` in LEB128; if its bit 2 is,
+//! Layout: tag byte; if the tag's bit 0 is set, the origin code as `slot - code` in LEB128; if its bit 2 is,
 //! the length of the origin's row in LEB128, and that row; the entity type in LEB128; `created_at` minus the segment's
 //! base time, in microseconds, LEB128; the value's bytes to the end. An origin's code is the slot of the first record
 //! that carries it.

@@ -10,8 +10,10 @@ use redb::TableDefinition;
 
 use crate::ids::PoolId;
 
-/// The version of everything below. A store of a newer version is refused.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The version of everything below. A store of another version is refused.
+pub(crate) const FORMAT_VERSION: u32 = 2;
+/// The version that was written before the first release, and is not read.
+pub(crate) const UNRELEASED_FORMAT: u32 = 1;
 
 /// The number of a segment within its pool: from 0, never reused.
 pub(crate) type SegmentNumber = u32;

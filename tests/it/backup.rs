@@ -120,7 +120,7 @@ fn a_backup_has_everything_and_is_a_store_of_its_own() {
     assert_eq!(copied.records(&RecordQuery::new().filter(filter)).unwrap().meta.total, 1);
     let other =
         copied.claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), std::time::Duration::from_secs(9));
-    assert!(matches!(other.unwrap().verdicts()[0], ClaimVerdict::InFlight { .. }));
+    assert!(matches!(other.unwrap().verdict(0), Some(ClaimVerdict::InFlight { .. })));
     copy.resume_claim(&token).unwrap().confirm().unwrap().all_confirmed().unwrap();
     assert!(support::has(&copied, "C-1") && !support::has(&pool, "C-1"));
     assert_eq!(copied.records(&RecordQuery::new()).unwrap().data.len(), 15);

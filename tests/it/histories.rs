@@ -326,7 +326,7 @@ impl<'a> Caller<'a> {
                     set_of(
                         members(set)
                             .zip(claim.verdicts())
-                            .filter(|(_, is)| wanted(is))
+                            .filter(|(_, (_, is))| wanted(is))
                             .map(|(value, _)| value),
                     )
                 };

@@ -151,7 +151,7 @@ fn a_claim_outlives_reopening_and_its_guard_goes_on_with_it() {
     let mut claim = pool.claim(&["C-1", "C-2"], |v| Key::new(ORDERS, *v), &Origin::none(), LEASE).unwrap();
     store.reopen().unwrap();
     let other = pool.claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), LEASE).unwrap();
-    assert!(matches!(other.verdicts()[0], ClaimVerdict::InFlight { .. }));
+    assert!(matches!(other.verdict(0), Some(ClaimVerdict::InFlight { .. })));
     claim.confirm().unwrap().all_confirmed().unwrap();
     assert!(support::has(&pool, "C-1") && support::has(&pool, "C-2"));
 }

@@ -433,7 +433,7 @@ impl Driver {
     ) -> Result<Answer> {
         self.next_claim += 1;
         let claim = pool.claim(items, Item::key, origin, lease)?;
-        let verdict = |verdict: &ClaimVerdict| match verdict {
+        let verdict = |(_, verdict): &(usize, ClaimVerdict)| match verdict {
             ClaimVerdict::Claimed => Verdict::New,
             ClaimVerdict::InFlight { .. } => Verdict::InFlight,
             ClaimVerdict::Duplicate(_) => Verdict::Duplicate,
@@ -454,7 +454,7 @@ impl Driver {
                 // Whatever fails, the claim may be taken up later.
                 self.held.insert(which, Held::Token(token));
                 let guard = self.store().resume_claim(&token)?;
-                let indexes = (0..guard.verdicts().len()).collect();
+                let indexes = guard.verdicts().iter().map(|(index, _)| *index).collect();
                 (guard, indexes)
             }
         };

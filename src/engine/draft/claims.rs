@@ -52,16 +52,17 @@ pub(crate) struct Grant {
     /// None if there was nothing to claim.
     pub(crate) held: Option<Held>,
     pub(crate) until: Timestamp,
-    pub(crate) verdicts: Vec<ClaimVerdict>,
+    /// One for each item of the batch, with its index.
+    pub(crate) verdicts: Vec<(usize, ClaimVerdict)>,
 }
 
-/// Which items of a claim an operation settles.
+/// The items of a claim that an operation settles.
 #[derive(Debug)]
 pub(crate) struct Settled {
-    /// Their indexes in the batch.
-    pub(crate) items: Vec<usize>,
-    /// Their places among the claim's items; none if they are all that the claim still holds.
-    pub(crate) places: Option<Vec<u32>>,
+    /// Where they are in the batch of the claim's holder, ascending.
+    pub(crate) positions: Vec<usize>,
+    /// Their indexes in the batch that was claimed.
+    pub(crate) indexes: RoaringBitmap,
 }
 
 /// How a value stands.
@@ -127,7 +128,7 @@ impl PoolDraft {
         let mut seen: HashSet<Fingerprint, BuildFingerprintHasher> = HashSet::default();
         let mut verdicts = Vec::with_capacity(batch.len());
         for (index, (item, standing)) in batch.items().iter().zip(standings).enumerate() {
-            verdicts.push(match standing {
+            let verdict = match standing {
                 Standing::Tracked(id) => {
                     let first = known.get(&id).cloned().or_else(|| self.new_record(id));
                     ClaimVerdict::Duplicate(first.map(Box::new))
@@ -139,7 +140,8 @@ impl PoolDraft {
                     ClaimVerdict::Claimed
                 }
                 Standing::Free => ClaimVerdict::Duplicate(None),
-            });
+            };
+            verdicts.push((index, verdict));
         }
         let until = self.time.saturating_add(lease);
         if claimed.is_empty() {
@@ -188,11 +190,11 @@ impl PoolDraft {
         batch: &Arc<Batch>,
         settled: &Settled,
     ) -> Result<Vec<ClaimOutcome>> {
-        let owned = self.ownership(held, batch, &settled.items)?;
-        let fingerprint = |index: usize| batch.items().get(index).map(|item| item.fingerprint);
+        let owned = self.ownership(held, batch, &settled.positions)?;
+        let fingerprint = |position: usize| batch.items().get(position).map(|item| item.fingerprint);
         let mut firsts = Vec::with_capacity(owned.len());
-        for (index, is_own) in settled.items.iter().zip(&owned) {
-            firsts.push(match fingerprint(*index).filter(|_| !is_own) {
+        for (position, is_own) in settled.positions.iter().zip(&owned) {
+            firsts.push(match fingerprint(*position).filter(|_| !is_own) {
                 Some(fingerprint) => self.first_of(fingerprint)?,
                 None => None,
             });
@@ -202,7 +204,7 @@ impl PoolDraft {
         let number = self.batches.len();
         self.batches.push(Arc::clone(batch));
         let mut outcomes = Vec::with_capacity(owned.len());
-        for ((item, is_own), first) in settled.items.iter().zip(owned).zip(firsts) {
+        for ((item, is_own), first) in settled.positions.iter().zip(owned).zip(firsts) {
             outcomes.push(match (fingerprint(*item), first) {
                 (Some(fingerprint), _) if is_own => {
                     self.claims.owners.insert(fingerprint, None);
@@ -224,10 +226,10 @@ impl PoolDraft {
 
     /// Frees items that a claim owns. How many it owned.
     pub(crate) fn release(&mut self, held: Held, batch: &Batch, settled: &Settled) -> Result<u64> {
-        let owned = self.ownership(held, batch, &settled.items)?;
+        let owned = self.ownership(held, batch, &settled.positions)?;
         let mut released = 0;
-        for (index, _) in settled.items.iter().zip(owned).filter(|(_, is_own)| *is_own) {
-            if let Some(item) = batch.items().get(*index) {
+        for (position, _) in settled.positions.iter().zip(owned).filter(|(_, is_own)| *is_own) {
+            if let Some(item) = batch.items().get(*position) {
                 self.claims.owners.insert(item.fingerprint, None);
                 released += 1;
             }
@@ -239,9 +241,8 @@ impl PoolDraft {
     /// The claim goes with its last item; until then it knows which of them are settled.
     fn settle(&mut self, held: Held, settled: &Settled) {
         let Some(claim) = self.claim_of(held) else { return };
-        let places = settled.places.as_ref().map(|places| &claim.settled | RoaringBitmap::from_iter(places));
-        // Two guards of one claim may each settle a part.
-        if let Some(settled) = places.filter(|places| places.len() < u64::from(claim.items)) {
+        let settled = &claim.settled | &settled.indexes;
+        if settled.len() < u64::from(claim.items) {
             let claim = ClaimState { settled, ..ClaimState::clone(claim) };
             self.state.claims.insert(held.id, claim);
             self.claims.changed.insert(held.id);

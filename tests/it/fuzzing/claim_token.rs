@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use datapool_store::{Claim, ClaimToken, DataPoolStore, ErrorKind, Key, Origin};
+use datapool_store::{Claim, ClaimToken, ClaimVerdict, DataPoolStore, ErrorKind, Key, Origin};
 
 use crate::support::{self, ORDERS};
 
@@ -23,7 +23,9 @@ fn claimed() -> &'static Claimed {
         let store = options.open_in_memory().unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         let lease = Duration::from_hours(1);
-        let claim = pool.claim(&["A-1"], |v| Key::new(ORDERS, *v), &Origin::none(), lease).unwrap();
+        support::track(&pool, &["tracked"]);
+        let batch = ["tracked", "A-1"];
+        let claim = pool.claim(&batch, |v| Key::new(ORDERS, *v), &Origin::none(), lease).unwrap();
         let token = claim.into_token().unwrap().to_string();
         Claimed { store, token }
     })
@@ -49,7 +51,7 @@ pub(super) fn run(bytes: &[u8]) {
     match store.resume_claim(&token) {
         Ok(claim) => {
             assert_eq!(&text, good, "a claim was taken up by another token");
-            assert_eq!(claim.held_count(), 1);
+            assert_eq!(claim.verdicts(), [(1, ClaimVerdict::Claimed)]);
             // Whoever drops a guard releases its items: the next input needs them.
             assert_eq!(Claim::into_token(claim), Some(token));
         }

@@ -2,7 +2,7 @@
 //! error. What verifies without a finding answers as the file did before, or as some commit before if the header was
 //! changed: redb takes the newest for one that never came to its end.
 //!
-//! The file is that of format 1: see [`crate::format`]. An input is a row of changes to it.
+//! The file is the fixture: see [`crate::format`]. An input is a row of changes to it.
 
 use std::sync::OnceLock;
 

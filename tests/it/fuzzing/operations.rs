@@ -403,7 +403,7 @@ impl World {
 
     fn claim(&mut self, values: &[u8], run: u8) -> Result<Answer> {
         let guard = self.pool.claim(values, key_of, &origin(run), LEASE)?;
-        let verdict = |verdict: &ClaimVerdict| match verdict {
+        let verdict = |(_, verdict): &(usize, ClaimVerdict)| match verdict {
             ClaimVerdict::Claimed => Verdict::New,
             ClaimVerdict::InFlight { .. } => Verdict::InFlight,
             ClaimVerdict::Duplicate(_) => Verdict::Duplicate,

@@ -2,7 +2,7 @@
 //! registered names hold what the input says. Whatever is decoded ends with an answer or an error, and indexes that were
 //! made anew, with nothing left that could not be, are right.
 //!
-//! The file is that of format 1: see [`crate::format`]. An input is a row of changes: of which table, of which row, how.
+//! The file is the fixture: see [`crate::format`]. An input is a row of changes: of which table, of which row, how.
 
 use redb::{Key, TableDefinition, TableHandle, Value, WriteTransaction};
 

@@ -61,7 +61,7 @@ impl Seen {
         for (which, token) in tokens {
             let verdicts = match store.resume_claim(token) {
                 Ok(claim) => {
-                    let verdicts = claim.verdicts().to_vec();
+                    let verdicts = claim.verdicts().iter().map(|(_, verdict)| verdict.clone()).collect();
                     // Nothing is released.
                     claim.into_token();
                     Some(verdicts)
