@@ -25,7 +25,7 @@ use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use self::claims::{Settle, any_settle};
+use self::claims::{PAST_THE_HOUR, Settle, any_claims_op, any_settle};
 use self::pool::{Held, PoolModel, items_of};
 use crate::planner::{Filter, Item, Row, any_filter, any_item, any_origin, any_sizes, any_sort, cases, rows};
 use crate::support;
@@ -226,7 +226,12 @@ fn any_pool_op() -> impl Strategy<Value = PoolOp> {
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
-    let turn = prop_oneof![4 => 0..3_i64, 1 => -5_000_000..0_i64, 1 => 0..5_000_000_i64];
+    let turn = prop_oneof![
+        8 => 0..3_i64,
+        2 => -5_000_000..0_i64,
+        2 => 0..5_000_000_i64,
+        1 => -20_000_000_000..0_i64
+    ];
     let description = weighted(0.5, weighted(0.5, 0..9_u8));
     prop_oneof![
         1 => (0..4_u8).prop_map(|name| Op::Create { name }),
@@ -238,7 +243,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => Just(Op::List),
         80 => (any::<Index>(), any_pool_op()).prop_map(|(pool, op)| Op::In(pool, op)),
         4 => turn.prop_map(|micros| Op::Turn { micros }),
-        8 => prop_oneof![2 => 0..3_u64, 2 => 0..1_000_000_u64, 1 => 0..5_000_000_u64]
+        8 => prop_oneof![4 => 0..3_u64, 4 => 0..1_000_000_u64, 2 => 0..5_000_000_u64, 1 => PAST_THE_HOUR]
             .prop_map(|micros| Op::Pass { micros }),
         4 => any_sizes().prop_map(|sizes| Op::Reopen { sizes }),
         2 => Just(Op::ReopenInPlace),
@@ -556,7 +561,7 @@ impl World {
         {
             let copy = Self::open(&path, &self.clocks.clock, Sizes::SMALL, self.cache_size);
             for pool in &self.pools {
-                pool.check_copy(&copy);
+                pool.check_copy(&copy, &self.clocks);
             }
             let report = copy.verify().unwrap();
             assert_eq!(report.findings, []);
@@ -590,6 +595,18 @@ proptest! {
         ops in vec(any_op(), 1..80),
     ) {
         let mut world = World::new(sizes, cache_size);
+        for op in &ops {
+            world.run(op);
+        }
+        world.finish();
+    }
+
+    #[test]
+    fn claims_past_their_hour_take_no_value_back_when_the_clock_is_set_back(
+        sizes in any_sizes(),
+        ops in vec(any_claims_op(), 1..60),
+    ) {
+        let mut world = World::new(sizes, support::CACHE_SIZES[3]);
         for op in &ops {
             world.run(op);
         }

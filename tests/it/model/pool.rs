@@ -186,14 +186,11 @@ impl PoolModel {
     }
 
     /// Holds a copy of the pool against the list.
-    pub(super) fn check_copy(&self, copy: &DataPoolStore) {
+    pub(super) fn check_copy(&self, copy: &DataPoolStore, clocks: &Clocks) {
         let pool = copy.pool(self.id).unwrap();
         assert_eq!(pool.info().unwrap(), self.handle().info().unwrap());
         assert_eq!(read(pool.scan(&RecordFilter::new()).unwrap()), self.live);
-        let held = |pool: &Pool| {
-            pool.claims().unwrap().into_iter().map(|claim| (claim.id, claim.items)).collect::<Vec<_>>()
-        };
-        assert_eq!(held(&pool), held(self.handle()));
+        self.check_claims_of_copy(&pool, clocks);
     }
 
     fn check_items(&self, items: &[Item]) {
