@@ -43,10 +43,25 @@ enum Place {
     NewRow(Slot),
 }
 
+/// What the record after one has to do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Follower {
+    /// It is of the same batch, and so of the same origin.
+    OfSameBatch,
+    /// It is of another batch, or there is none.
+    OfAnother,
+}
+
 impl KnownOrigins {
-    /// Where a record of the segment has its origin. `is_alone` says that the record after it is none of its batch: then it has
-    /// a new origin in itself, and a commit of one record writes one table.
-    fn place(&mut self, segment: SegmentNumber, origin: &Arc<Origin>, slot: Slot, is_alone: bool) -> Place {
+    /// Where a record of the segment has its origin. If it is alone in its batch, it has a new origin in itself: a commit of
+    /// one record then writes one table.
+    fn place(
+        &mut self,
+        segment: SegmentNumber,
+        origin: &Arc<Origin>,
+        slot: Slot,
+        follower: Follower,
+    ) -> Place {
         if self.segment != segment || self.places.len() >= KNOWN_ORIGINS_MAX {
             *self = Self { segment, ..Self::default() };
         }
@@ -56,7 +71,7 @@ impl KnownOrigins {
         let place = match self.places.get(origin) {
             Some(Place::Row(code) | Place::NewRow(code)) => Place::Row(*code),
             Some(Place::Record(first)) => Place::NewRow(*first),
-            None if is_alone => Place::Record(slot),
+            None if follower == Follower::OfAnother => Place::Record(slot),
             None => Place::NewRow(slot),
         };
         self.places.insert(Arc::clone(origin), place);
@@ -64,6 +79,51 @@ impl KnownOrigins {
             self.last = Some((Arc::clone(origin), code));
         }
         place
+    }
+}
+
+/// Writes the rows of origins that new records of a segment need. The table of origins is open from the first such row on.
+pub(crate) struct OriginWriter<'t> {
+    txn: &'t WriteTransaction,
+    pool: PoolId,
+    segment: SegmentNumber,
+    known: &'t mut KnownOrigins,
+    table: Option<OriginsTable<'t>>,
+}
+
+type OriginsTable<'t> = redb::Table<'t, (PoolId, SegmentNumber, Slot), &'static [u8]>;
+
+impl<'t> OriginWriter<'t> {
+    pub(crate) fn new(
+        txn: &'t WriteTransaction,
+        pool: PoolId,
+        segment: SegmentNumber,
+        known: &'t mut KnownOrigins,
+    ) -> Self {
+        Self { txn, pool, segment, known, table: None }
+    }
+
+    /// How the next record has its origin.
+    pub(crate) fn store(
+        &mut self,
+        origin: Option<&Arc<Origin>>,
+        slot: Slot,
+        follower: Follower,
+    ) -> Result<StoredOrigin<'static>> {
+        let Some(origin) = origin else { return Ok(StoredOrigin::None) };
+        Ok(match self.known.place(self.segment, origin, slot, follower) {
+            Place::Record(_) => StoredOrigin::Here(codec::encode_origin(origin)?.into()),
+            Place::Row(code) => StoredOrigin::Code(code),
+            Place::NewRow(code) => {
+                let table = match &mut self.table {
+                    Some(table) => table,
+                    None => self.table.insert(self.txn.open_table(schema::ORIGINS).storage()?),
+                };
+                let row = codec::encode_origin(origin)?;
+                table.insert((self.pool, self.segment, code), row.as_slice()).storage()?;
+                StoredOrigin::Code(code)
+            }
+        })
     }
 }
 
@@ -99,29 +159,17 @@ fn with_origins<'d>(
     known: &mut KnownOrigins,
 ) -> Result<Vec<StoredRecord<'d>>> {
     let mut rows = Vec::with_capacity(records.size_hint().0);
-    let mut origins = None;
+    let mut origins = OriginWriter::new(txn, draft.state.id, segment.number, known);
     let mut records = records.peekable();
     while let Some((slot, NewRecord { batch: number, item })) = records.next() {
         let no_item = || Error::storage("a draft's record has no item");
         let batch = draft.batches.get(*number).ok_or_else(no_item)?;
         let entity_type = batch.items().get(*item).ok_or_else(no_item)?.entity_type;
-        let is_alone = records.peek().is_none_or(|(_, next)| next.batch != *number);
-        let origin = match batch.origin() {
-            None => StoredOrigin::None,
-            Some(origin) => match known.place(segment.number, origin, slot, is_alone) {
-                Place::Record(_) => StoredOrigin::Here(codec::encode_origin(origin)?.into()),
-                Place::Row(code) => StoredOrigin::Code(code),
-                Place::NewRow(code) => {
-                    let origins = match &mut origins {
-                        Some(origins) => origins,
-                        None => origins.insert(txn.open_table(schema::ORIGINS).storage()?),
-                    };
-                    let row = codec::encode_origin(origin)?;
-                    origins.insert((draft.state.id, segment.number, code), row.as_slice()).storage()?;
-                    StoredOrigin::Code(code)
-                }
-            },
+        let follower = match records.peek() {
+            Some((_, next)) if next.batch == *number => Follower::OfSameBatch,
+            _ => Follower::OfAnother,
         };
+        let origin = origins.store(batch.origin(), slot, follower)?;
         rows.push(StoredRecord { origin, entity_type, created_at: draft.time, value: batch.value(*item) });
     }
     Ok(rows)
