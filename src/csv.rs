@@ -3,10 +3,15 @@
 //! The format: a header line, then one record a row, fields quoted with `"` where needed (RFC 4180), UTF-8 with
 //! or without a byte order mark, LF or CRLF. Owns: what is read and written, and the policies. Must not know: how
 //! rows are indexed; that is [`crate::engine`]'s.
+//!
+//! On its way in, a file passes `records` (bytes into fields), `rows` (fields into rows) and `import` (rows into the pool, by
+//! way of `spool`).
 
 mod check;
 mod export;
+mod foreign;
 mod import;
+mod records;
 mod rows;
 mod spool;
 

@@ -64,7 +64,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
-pub(crate) use bulk::{Present, RowSource};
+pub(crate) use bulk::{ImportRow, Present, RowSource};
 pub(crate) use counters::Counters;
 use failure::contained;
 pub(crate) use fingerprint::HashKey;

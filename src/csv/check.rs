@@ -9,45 +9,60 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
+use super::import::ImportOptions;
 use super::rows::{BadRow, RowReader};
 use crate::error::{Error, Result};
+use crate::time::Timestamp;
 use crate::{limits, parallel};
 
 /// A smaller part is not worth a thread.
 const PART_MIN_BYTES: u64 = 1 << 20;
-/// A part that begins with this is read as if it did not.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// How many rows the file has, if it can be cut and has good ones only.
-pub(super) fn count_good_rows(path: &Path) -> Option<u64> {
-    count_in_parts(path, (parallel::threads() as u64, PART_MIN_BYTES))
+/// How many rows a file has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) good: u64,
+    pub(super) blank: u64,
 }
 
-fn count_in_parts(path: &Path, sizes: (u64, u64)) -> Option<u64> {
+/// How many rows the file has, if it can be cut and has good and blank ones only.
+pub(super) fn count_good_rows(path: &Path, options: &ImportOptions) -> Option<Count> {
+    // Times ascend from row to row, also over a cut.
+    let can_be_cut = options.created_at_column.is_none();
+    can_be_cut.then(|| count_in_parts(path, options, (parallel::threads() as u64, PART_MIN_BYTES))).flatten()
+}
+
+fn count_in_parts(path: &Path, options: &ImportOptions, sizes: (u64, u64)) -> Option<Count> {
     let parts = cut(path, sizes).ok().flatten()?;
-    let columns = RowReader::new(File::open(path).ok()?).ok()?.columns();
-    let mut rows = 0;
+    let without_times = Timestamp::from_micros(0);
+    let columns = RowReader::new(File::open(path).ok()?, options, without_times).ok()?.columns();
+    let mut sum = Count::default();
     let count = |part: Range<u64>| {
         let mut file = File::open(path).map_err(reading)?;
         file.seek(SeekFrom::Start(part.start)).map_err(reading)?;
         let bytes = file.take(part.end - part.start);
-        count_rows(if part.start == 0 { RowReader::new(bytes)? } else { RowReader::of_part(bytes, columns) })
+        count_rows(if part.start == 0 {
+            RowReader::new(bytes, options, without_times)?
+        } else {
+            RowReader::of_part(bytes, options, columns)?
+        })
     };
-    let sum = |counted: u64| {
-        rows += counted;
+    let add = |counted: Count| {
+        sum.good += counted.good;
+        sum.blank += counted.blank;
         Ok(())
     };
-    parallel::in_order(parts.into_iter(), count, sum).ok()?;
-    Some(rows)
+    parallel::in_order(parts.into_iter(), count, add).ok()?;
+    Some(sum)
 }
 
-fn count_rows(mut rows: RowReader<impl Read>) -> Result<u64> {
-    let mut count = 0;
+fn count_rows(mut rows: RowReader<impl Read>) -> Result<Count> {
+    let mut good = 0;
     while let Some(row) = rows.next_row()? {
         row.map_err(BadRow::into_error)?;
-        count += 1;
+        good += 1;
     }
-    Ok(count)
+    Ok(Count { good, blank: rows.blank_rows() })
 }
 
 /// Up to so many about equal parts of the file, of so many bytes at least; none if that is one, or it should not be cut.
@@ -65,7 +80,7 @@ fn cut(path: &Path, (parts_max, part_min_bytes): (u64, u64)) -> io::Result<Optio
         let mut rest_of_line = file.by_ref().take(limits::CSV_RECORD_MAX_BYTES);
         let cut = about + rest_of_line.skip_until(b'\n')? as u64;
         let is_line = rest_of_line.limit() > 0 && cut < metadata.len() && cuts.last() < Some(&cut);
-        if !is_line || file.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+        if !is_line {
             return Ok(None);
         }
         cuts.push(cut);
@@ -85,8 +100,8 @@ mod tests {
     use tempfile::TempDir;
 
     /// The rows of a file that is read by one thread, if they are good.
-    fn rows_of(path: &Path) -> Option<u64> {
-        count_rows(RowReader::new(File::open(path).unwrap()).ok()?).ok()
+    fn rows_of(path: &Path, options: &ImportOptions) -> Option<Count> {
+        count_rows(RowReader::new(File::open(path).unwrap(), options, Timestamp::from_micros(0)).ok()?).ok()
     }
 
     fn file_of(content: &str) -> (TempDir, std::path::PathBuf) {
@@ -98,30 +113,19 @@ mod tests {
 
     #[test]
     fn a_large_file_of_good_rows_is_counted_in_parts_and_no_other() {
-        let good = format!("value,entity_type_id\r\n{}", "a,1\r\n\"b \"\"\",2\n".repeat(1_000));
+        let options = ImportOptions::new();
+        let good = format!("value,entity_type_id\r\n{}", "a,1\r\n\"b \"\"\",2\n , \n".repeat(1_000));
         let (_directory, path) = file_of(&good);
-        assert_eq!(count_in_parts(&path, (2, 100)), Some(2_000));
-        assert_eq!(count_in_parts(&path, (2, good.len() as u64)), None);
-        for bad in ["b,x\n", ",1\n", "b\n", "\"b,1\n"] {
+        assert_eq!(count_in_parts(&path, &options, (2, 100)), Some(Count { good: 2_000, blank: 1_000 }));
+        assert_eq!(count_in_parts(&path, &options, (2, good.len() as u64)), None);
+        for bad in ["b,x\n", ",1\n", "b\n", "\"b,1\n", "\"b\" ,1\n"] {
             let (_directory, path) = file_of(&format!("{good}{bad}"));
-            assert_eq!(count_in_parts(&path, (2, 100)), None, "{bad:?}");
+            assert_eq!(count_in_parts(&path, &options, (2, 100)), None, "{bad:?}");
         }
         // Whatever the second part begins with, it is inside of a quote.
         let (_directory, path) = file_of(&format!("value,entity_type_id\n\"{}\",1\n", "a,1\n".repeat(100)));
-        assert_eq!((count_in_parts(&path, (2, 100)), rows_of(&path)), (None, Some(1)));
-    }
-
-    #[test]
-    fn a_part_that_would_begin_with_a_byte_order_mark_is_not_cut_off() {
-        let rows = |count: usize| "1,aaaa\n".repeat(count);
-        let header = "entity_type_id,value\n";
-        let (_directory, path) = file_of(&format!("{header}{}", rows(1_000)));
-        assert_eq!(count_in_parts(&path, (2, 100)), Some(1_000));
-        let cuts = cut(&path, (2, 100)).unwrap().unwrap();
-        let before = (usize::try_from(cuts[1].start).unwrap() - header.len()) / 7;
-        let (_directory, path) =
-            file_of(&format!("{header}{}\u{feff}1,a\n{}", rows(before), rows(999 - before)));
-        assert_eq!((count_in_parts(&path, (2, 100)), rows_of(&path)), (None, None));
+        let one = Count { good: 1, blank: 0 };
+        assert_eq!((count_in_parts(&path, &options, (2, 100)), rows_of(&path, &options)), (None, Some(one)));
     }
 
     proptest! {
@@ -129,23 +133,27 @@ mod tests {
         fn what_is_counted_in_parts_is_what_one_thread_counts(
             pieces in proptest::collection::vec(
                 prop_oneof![
-                    20 => prop::sample::select(vec!["a,1\n", "a,1\r\n", "\"a\n\",1\n", "\"a\r\n\"\"\n\",1\n", "\n", "\r"]),
+                    20 => prop::sample::select(vec![
+                        "a,1\n", "a,1\r\n", "\"a\n\",1\n", "\"a\r\n\"\"\n\",1\n", "\n", "\r", " ,\t\n", ",\r\n", "a\"\",1\n",
+                    ]),
                     1 => prop::sample::select(vec![
-                        "\"a,1\n", "a,x\n", "\u{feff}a,1\n", "\u{feff},1\n", "\"", "\"\"\n", ",1\n",
-                        "\u{1}datapool end of file\u{1}\n",
+                        "\"a,1\n", "a,x\n", "\u{feff}a,1\n", "\u{feff},1\n", "\"", "\"\"\n", ",1\n", "\"a\"x,1\n",
                     ]),
                 ],
                 0..40,
             ),
             typed_first: bool,
+            delimiter in prop::sample::select(vec![',', ';', '\t', '|']),
             parts_max in 2_u64..6,
             part_min_bytes in 1_u64..40,
         ) {
             let header = if typed_first { "entity_type_id,value\n" } else { "value,entity_type_id\n" };
             let swapped = |piece: &&str| if typed_first { piece.replace("a,1", "1,a") } else { (*piece).to_owned() };
-            let (_directory, path) = file_of(&format!("{header}{}", pieces.iter().map(swapped).collect::<String>()));
-            if let Some(rows) = count_in_parts(&path, (parts_max, part_min_bytes)) {
-                prop_assert_eq!(Some(rows), rows_of(&path));
+            let file = format!("{header}{}", pieces.iter().map(swapped).collect::<String>());
+            let (_directory, path) = file_of(&file.replace(',', &delimiter.to_string()));
+            let options = ImportOptions::new().delimiter(delimiter);
+            if let Some(rows) = count_in_parts(&path, &options, (parts_max, part_min_bytes)) {
+                prop_assert_eq!(Some(rows), rows_of(&path, &options));
             }
         }
     }

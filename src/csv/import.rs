@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::check::count_good_rows;
-use super::rows::{BadRow, Row, RowReader};
+use super::check::{Count, count_good_rows};
+use super::rows::{BadRow, RowReader};
 use super::spool::Spool;
-use crate::engine::{Present, RowSource};
+use crate::engine::{ImportRow, Present, RowSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::EntityTypeId;
 use crate::limits;
+use crate::model::Origin;
 use crate::pool::Pool;
+use crate::time::Timestamp;
 
 /// What an import does with a row whose value is live in the pool when the import's turn to write comes, or came
 /// earlier in the file.
@@ -33,7 +35,11 @@ pub enum OnDuplicate {
 }
 
 /// What an import does with a bad row: a missing or non-numeric entity type, an empty or over-long value, a wrong
-/// number of fields, bad UTF-8.
+/// number of fields, bad UTF-8, anything but a delimiter or a line end after a closing quote; and, where the file has such
+/// columns, a bad flow, run or step id, or a time that is malformed, later than now, or earlier than that of a row before it.
+///
+/// A row with a bad quote reaches from its first line to the end of the line with the offending byte; nothing of it is
+/// imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnBadRow {
@@ -48,7 +54,7 @@ pub enum OnBadRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportProgress {
-    /// Rows read, bad ones included.
+    /// Rows read, bad ones included, blank ones not.
     pub rows: u64,
     /// Bytes of the file read.
     pub bytes: u64,
@@ -58,13 +64,64 @@ pub struct ImportProgress {
 
 type Observer = Arc<dyn Fn(ImportProgress) -> ControlFlow<()> + Send + Sync>;
 
+/// Where an import takes the entity types of its rows from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum EntityTypeFrom {
+    Column(String),
+    /// All rows are of this one.
+    Given(EntityTypeId),
+}
+
 /// How a CSV file is imported.
-#[derive(Clone, Default)]
+///
+/// ```
+/// use datapool_store::{DataPoolStore, ImportOptions, Origin, RecordQuery};
+///
+/// # fn main() -> datapool_store::Result<()> {
+/// // A spreadsheet's export, with columns of its own.
+/// let file = "Order;Customer\nA-1;Ann\nA-2;\"Bob \"\"Jr\"\"\"\n";
+/// let options = ImportOptions::new()
+///     .delimiter(';')
+///     .value_column("Order")
+///     .entity_type(37)
+///     .origin(&Origin::none().with_flow("orders of 2013"));
+/// let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+/// assert_eq!(pool.import_csv(file.as_bytes(), &options)?.added, 2);
+/// let query: RecordQuery = "filter[flow_id]=orders of 2013".parse()?;
+/// assert_eq!(pool.records(&query)?.data.len(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
 pub struct ImportOptions {
     pub(super) on_duplicate: OnDuplicate,
     pub(super) on_bad_row: OnBadRow,
     pub(super) commit_every: Option<u64>,
     pub(super) on_progress: Option<Observer>,
+    pub(super) delimiter: char,
+    pub(super) value_column: String,
+    pub(super) entity_type: EntityTypeFrom,
+    pub(super) origin: Origin,
+    /// Of flow, run and step.
+    pub(super) origin_columns: [Option<String>; 3],
+    pub(super) created_at_column: Option<String>,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self {
+            on_duplicate: OnDuplicate::default(),
+            on_bad_row: OnBadRow::default(),
+            commit_every: None,
+            on_progress: None,
+            delimiter: ',',
+            value_column: "value".to_owned(),
+            entity_type: EntityTypeFrom::Column("entity_type_id".to_owned()),
+            origin: Origin::none(),
+            origin_columns: [None, None, None],
+            created_at_column: None,
+        }
+    }
 }
 
 impl fmt::Debug for ImportOptions {
@@ -74,14 +131,46 @@ impl fmt::Debug for ImportOptions {
             .field("on_bad_row", &self.on_bad_row)
             .field("commit_every", &self.commit_every)
             .field("on_progress", &self.on_progress.is_some())
+            .field("delimiter", &self.delimiter)
+            .field("value_column", &self.value_column)
+            .field("entity_type", &self.entity_type)
+            .field("origin", &self.origin)
+            .field("origin_columns", &self.origin_columns)
+            .field("created_at_column", &self.created_at_column)
             .finish()
     }
 }
 
 impl ImportOptions {
-    /// All rows or none, each a new record, stopping at the first bad row.
+    /// All rows or none, each a new record, stopping at the first bad row. The file has the columns `value` and
+    /// `entity_type_id`, delimited by commas.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// As [`new`](Self::new), for a file that was exported with [`ExportColumns::Full`](crate::ExportColumns::Full): its
+    /// records come back with their origins and times, and with new ids.
+    ///
+    /// ```
+    /// use datapool_store::{DataPoolStore, ExportColumns, ExportOptions, ImportOptions, Key, Mode, Origin};
+    ///
+    /// # fn main() -> datapool_store::Result<()> {
+    /// let store = DataPoolStore::in_memory()?;
+    /// let (orders, copy) = (store.get_or_create_pool("orders")?, store.get_or_create_pool("copy")?);
+    /// let _ = orders.dedupe(Mode::Track, &["A-1"], |o| Key::new(37, *o), &Origin::new("shop", "run 7", "read"))?;
+    /// let mut file = Vec::new();
+    /// orders.export_csv(&mut file, &ExportOptions::new().columns(ExportColumns::Full))?;
+    /// copy.import_csv(file.as_slice(), &ImportOptions::full_export())?;
+    /// let (first, again) = (orders.lookup(&[Key::new(37, "A-1")])?, copy.lookup(&[Key::new(37, "A-1")])?);
+    /// let (first, again) = (first[0].as_ref().unwrap(), again[0].as_ref().unwrap());
+    /// assert_eq!((&first.flow_run_id, first.created_at), (&again.flow_run_id, again.created_at));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn full_export() -> Self {
+        Self::new()
+            .origin_columns(Some("flow_id"), Some("flow_run_id"), Some("step_id"))
+            .created_at_column("created_at")
     }
 
     /// What to do with values that are there already. Default: [`OnDuplicate::Add`].
@@ -95,6 +184,63 @@ impl ImportOptions {
     #[must_use]
     pub fn on_bad_row(mut self, policy: OnBadRow) -> Self {
         self.on_bad_row = policy;
+        self
+    }
+
+    /// What delimits fields: any ASCII character but a quote and the line breaks. Default: `,`.
+    #[must_use]
+    pub fn delimiter(mut self, delimiter: impl Into<char>) -> Self {
+        self.delimiter = delimiter.into();
+        self
+    }
+
+    /// The name of the column with the values. Default: `value`.
+    #[must_use]
+    pub fn value_column(mut self, name: impl Into<String>) -> Self {
+        self.value_column = name.into();
+        self
+    }
+
+    /// The name of the column with the entity types. Default: `entity_type_id`.
+    #[must_use]
+    pub fn entity_type_column(mut self, name: impl Into<String>) -> Self {
+        self.entity_type = EntityTypeFrom::Column(name.into());
+        self
+    }
+
+    /// The entity type of all rows, for a file that has no column for it. Replaces
+    /// [`entity_type_column`](Self::entity_type_column), and is replaced by it.
+    #[must_use]
+    pub fn entity_type(mut self, entity_type: impl Into<EntityTypeId>) -> Self {
+        self.entity_type = EntityTypeFrom::Given(entity_type.into());
+        self
+    }
+
+    /// The origin of all rows. Default: none.
+    #[must_use]
+    pub fn origin(mut self, origin: &Origin) -> Self {
+        self.origin = origin.clone();
+        self
+    }
+
+    /// The names of the columns with the ids of flow, flow run and flow step. An empty cell means that the row has no such
+    /// id. What has no column is that of [`origin`](Self::origin).
+    #[must_use]
+    pub fn origin_columns(mut self, flow: Option<&str>, run: Option<&str>, step: Option<&str>) -> Self {
+        self.origin_columns = [flow, run, step].map(|name| name.map(str::to_owned));
+        self
+    }
+
+    /// The name of the column with the times at which the rows were created, in any form that a [`Timestamp`] parses.
+    /// Default: there is none, and all rows are created when they are imported.
+    ///
+    /// A pool's ids are in the order of time, so the times must ascend from row to row (equal ones are fine), and none may be
+    /// later than now: other rows are bad rows. The import fails with [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if
+    /// a live record of the pool is newer than the first row, or with [`commit_every`](Self::commit_every). Rows that are older
+    /// than the pool's retention are added, and are expired at once.
+    #[must_use]
+    pub fn created_at_column(mut self, name: impl Into<String>) -> Self {
+        self.created_at_column = Some(name.into());
         self
     }
 
@@ -118,13 +264,53 @@ impl ImportOptions {
         self.on_progress = Some(Arc::new(observer));
         self
     }
+
+    pub(super) fn has_origin_columns(&self) -> bool {
+        self.origin_columns.iter().any(Option::is_some)
+    }
+
+    pub(super) fn delimiter_byte(&self) -> Result<u8> {
+        match u8::try_from(self.delimiter) {
+            Ok(byte) if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(byte),
+            _ => Err(Error::invalid_argument(format!(
+                "the delimiter is {:?}; allowed is any ASCII character but a quote and the line breaks",
+                self.delimiter
+            ))),
+        }
+    }
+
+    /// The columns that a file must have.
+    pub(super) fn required_columns(&self) -> Vec<&str> {
+        let entity_type = match &self.entity_type {
+            EntityTypeFrom::Column(name) => Some(name),
+            EntityTypeFrom::Given(_) => None,
+        };
+        let names = [Some(&self.value_column), entity_type].into_iter().flatten();
+        names
+            .chain(self.origin_columns.iter().flatten())
+            .chain(&self.created_at_column)
+            .map(String::as_str)
+            .collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.delimiter_byte()?;
+        self.origin.check()?;
+        if self.created_at_column.is_some() && self.commit_every.is_some() {
+            return Err(Error::invalid_argument(
+                "an import with created_at_column is one commit: its times must follow those that the pool has; \
+                 leave out commit_every",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// What an import did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ImportReport {
-    /// Rows in the file, the header not counted.
+    /// Rows in the file, the header and blank rows not counted.
     pub rows: u64,
     /// Records added.
     pub added: u64,
@@ -132,8 +318,16 @@ pub struct ImportReport {
     pub skipped: u64,
     /// Bad rows left out ([`OnBadRow::Skip`]).
     pub bad_rows: u64,
+    /// Rows left out because they are empty, or have nothing but delimiters, spaces and tabs. Serialized if there are any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub blank_rows: u64,
     /// The first 100 bad rows.
     pub errors: Vec<BadRow>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How many rows are read between two calls of the observer.
@@ -143,7 +337,8 @@ impl Pool {
     /// Imports a CSV file from a reader: a header with `value` and `entity_type_id`, then one record a row.
     ///
     /// All rows are added in one commit or none is, unless [`commit_every`](ImportOptions::commit_every) says
-    /// otherwise. Imported records have no origin. There is no limit on the file's size, and memory does not grow
+    /// otherwise. Imported records have no origin and the time of the import, unless the options say otherwise. There is no
+    /// limit on the file's size, and memory does not grow
     /// with it: rows are read and checked first, into 16 MiB of memory and then a temporary file beside the store,
     /// so that other writers never wait for the reader. Each row becomes a new record, as in the API: importing a
     /// file twice doubles it, unless [`OnDuplicate::Skip`] is asked for.
@@ -163,41 +358,43 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `Csv` for a bad header, a bad row (with [`OnBadRow::Fail`]), a record over 1 MiB or a quote that is not
-    /// closed; `AlreadyExists` with [`OnDuplicate::Fail`]; `Cancelled`; `Io` if reading fails; `NotFound`;
+    /// `Csv` for a file that is not CSV in UTF-8 or has a bad header, for a bad row (with [`OnBadRow::Fail`]), a record over
+    /// 1 MiB or a quote that is not closed; `InvalidArgument` or `LimitExceeded` for bad options; `AlreadyExists` with
+    /// [`OnDuplicate::Fail`]; `Cancelled`; `Io` if reading fails; `NotFound`;
     /// `OutcomeUnknown` or `Storage`. Nothing was added, but for the parts that
     /// [`committed_rows`](crate::Error::committed_rows) tells of.
     pub fn import_csv(&self, reader: impl Read, options: &ImportOptions) -> Result<ImportReport> {
         self.view()?;
-        Import::new(self, options).run(reader)
+        Import::new(self, options)?.run(reader)
     }
 
     /// Imports a CSV file from a path. It is read twice, so that nothing is spooled: to check every row, then to add
-    /// them. What can be read only once (a pipe) goes through [`import_csv`](Self::import_csv).
+    /// them. What is no file and can be read only once (a pipe) is imported as by [`import_csv`](Self::import_csv).
     ///
     /// # Errors
     ///
     /// As [`import_csv`](Self::import_csv); `Io` also if the file changes between the two readings.
     pub fn import_csv_path(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<ImportReport> {
         let path = path.as_ref();
-        let open =
-            || File::open(path).map_err(|error| Error::io(format_args!("opening {}", path.display()), error));
-        if options.commit_every.is_some() {
-            return self.import_csv(open()?, options);
+        let failed = |error| Error::io(format_args!("opening {}", path.display()), error);
+        let open = || File::open(path).map_err(failed);
+        let file = open()?;
+        if options.commit_every.is_some() || !file.metadata().map_err(failed)?.is_file() {
+            return self.import_csv(file, options);
         }
         self.view()?;
-        let mut import = Import::new(self, options);
+        let mut import = Import::new(self, options)?;
         if options.on_progress.is_none()
-            && let Some(rows) = count_good_rows(path)
+            && let Some(Count { good, blank }) = count_good_rows(path, options)
         {
-            import.report.rows = rows;
+            (import.report.rows, import.report.blank_rows) = (good, blank);
         } else {
-            let mut checked = RowReader::new(open()?)?;
+            let mut checked = RowReader::new(file, options, import.now)?;
             while import.read(&mut checked, |_| Ok(()))? {}
             import.observe(checked.bytes())?;
         }
         let expected = import.report.rows - import.report.bad_rows;
-        let rows = RowReader::new(open()?)?;
+        let rows = RowReader::new(open()?, options, import.now)?;
         import.apply(&mut SecondReading { rows, on_bad_row: options.on_bad_row, expected })?;
         Ok(import.report)
     }
@@ -207,17 +404,21 @@ impl Pool {
 struct Import<'a> {
     pool: &'a Pool,
     options: &'a ImportOptions,
+    /// No row may be of a later time.
+    now: Timestamp,
     report: ImportReport,
     committed_rows: u64,
 }
 
 impl<'a> Import<'a> {
-    fn new(pool: &'a Pool, options: &'a ImportOptions) -> Self {
-        Self { pool, options, report: ImportReport::default(), committed_rows: 0 }
+    fn new(pool: &'a Pool, options: &'a ImportOptions) -> Result<Self> {
+        options.check()?;
+        let now = pool.shared().engine.clock().now();
+        Ok(Self { pool, options, now, report: ImportReport::default(), committed_rows: 0 })
     }
 
     fn run(mut self, reader: impl Read) -> Result<ImportReport> {
-        let done = RowReader::new(reader).and_then(|rows| self.apply_parts(rows));
+        let done = RowReader::new(reader, self.options, self.now).and_then(|rows| self.apply_parts(rows));
         match (done, self.options.commit_every) {
             (Ok(()), _) => Ok(self.report),
             (Err(error), None) => Err(error),
@@ -229,7 +430,7 @@ impl<'a> Import<'a> {
     fn apply_parts(&mut self, mut rows: RowReader<impl Read>) -> Result<()> {
         let part_rows = self.options.commit_every.unwrap_or(u64::MAX);
         loop {
-            let mut spool = Spool::new(self.pool.shared().directory());
+            let mut spool = Spool::new(self.pool.shared().directory(), self.options);
             let mut more = true;
             while more && spool.rows() < part_rows {
                 more = self.read(&mut rows, |row| spool.push(&row))?;
@@ -252,11 +453,14 @@ impl<'a> Import<'a> {
     fn read<R: Read>(
         &mut self,
         rows: &mut RowReader<R>,
-        keep: impl FnOnce(Row<'_>) -> Result<()>,
+        keep: impl FnOnce(ImportRow<'_>) -> Result<()>,
     ) -> Result<bool> {
         let bytes = rows.bytes();
         match rows.next_row()? {
-            None => return Ok(false),
+            None => {
+                self.report.blank_rows = rows.blank_rows();
+                return Ok(false);
+            }
             Some(Ok(row)) => keep(row)?,
             Some(Err(bad)) if self.options.on_bad_row == OnBadRow::Fail => return Err(bad.into_error()),
             Some(Err(bad)) => {
@@ -310,16 +514,16 @@ struct SecondReading {
 }
 
 impl RowSource for SecondReading {
-    fn next(&mut self, push: &mut dyn FnMut(EntityTypeId, &str)) -> Result<Option<u64>> {
+    fn next(&mut self, push: &mut dyn FnMut(ImportRow<'_>)) -> Result<bool> {
         let changed =
             || Error::new(ErrorKind::Io, "the file changed while it was imported; nothing was added");
         loop {
             match self.rows.next_row()? {
-                None if self.expected == 0 => return Ok(None),
+                None if self.expected == 0 => return Ok(false),
                 Some(Ok(row)) => {
                     self.expected = self.expected.checked_sub(1).ok_or_else(changed)?;
-                    push(row.entity_type, row.value);
-                    return Ok(Some(row.line));
+                    push(row);
+                    return Ok(true);
                 }
                 Some(Err(_)) if self.on_bad_row == OnBadRow::Skip => {}
                 None | Some(Err(_)) => return Err(changed()),

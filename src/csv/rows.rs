@@ -1,18 +1,23 @@
-//! Rows: parsing and validating CSV records, one at a time, in bounded memory.
+//! Rows: what a file's records say, checked one at a time.
 //!
-//! Owns: [`RowReader`]. Always holds: a record over [`limits::CSV_RECORD_MAX_BYTES`] ends the reading, whether it
-//! is one long row or a quote that nobody closed; so does a quote that is open at the end of the file.
+//! Owns: [`RowReader`]. Always holds: the rows that it yields, good and bad, and the blank ones that it counts are all of the
+//! file's records after the header; the times of good rows ascend.
 
-use std::cell::Cell;
-use std::io::{self, Read};
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::io::Read;
+use std::sync::Arc;
 
-use csv::ByteRecord;
 use serde::Serialize;
 
+use super::foreign;
+use super::import::{EntityTypeFrom, ImportOptions};
+use super::records::{End, Records};
+use crate::engine::ImportRow;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::EntityTypeId;
-use crate::limits;
-use crate::model::check_value;
+use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
+use crate::model::{Origin, check_value};
+use crate::time::Timestamp;
 
 /// A row that cannot be imported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,6 +32,11 @@ pub struct BadRow {
 }
 
 impl BadRow {
+    /// A complaint about a field, counted from 0, or about the whole row.
+    pub(super) fn new(line: u64, field: Option<usize>, reason: impl Into<String>) -> Self {
+        Self { line, column: field.map(|field| field as u64 + 1), reason: reason.into() }
+    }
+
     pub(super) fn into_error(self) -> Error {
         let Self { line, column, reason } = self;
         let place =
@@ -35,167 +45,78 @@ impl BadRow {
     }
 }
 
-/// A row that can be imported.
-#[derive(Debug)]
-pub(super) struct Row<'a> {
-    pub(super) line: u64,
-    pub(super) entity_type: EntityTypeId,
-    pub(super) value: &'a str,
-}
-
-/// Follows the file's last byte: a line break and one more record. When the file's end comes with another record, a
-/// quote that is still open has swallowed it.
-const END_MARK: &[u8] = b"\n\x01datapool end of file\x01\n";
-const END_RECORD: &[u8] = b"\x01datapool end of file\x01";
-
-/// How much the csv crate reads ahead.
-const READ_AHEAD: usize = 64 << 10;
-
-/// The marker of the error that [`Metered`] raises.
-#[derive(Debug, thiserror::Error)]
-#[error("the record is too long")]
-struct RecordTooLong;
-
-/// A reader that stops when one record takes too much, and ends with [`END_MARK`].
-struct Metered<R> {
-    inner: R,
-    /// How many bytes the current record may still read.
-    allowance: Cell<u64>,
-    bytes: u64,
-    /// What is left of the end mark, once the file's end was seen.
-    mark: Option<&'static [u8]>,
-    /// The bytes handed out last, and how many were handed out before them.
-    chunk: Vec<u8>,
-    chunk_start: u64,
-}
-
-impl<R> Metered<R> {
-    fn new(inner: R) -> Self {
-        Self { inner, allowance: Cell::new(0), bytes: 0, mark: None, chunk: Vec::new(), chunk_start: 0 }
-    }
-
-    /// How many bytes there are with the end mark, once the file's end was seen.
-    fn total(&self) -> Option<u64> {
-        self.mark.map(|_| self.bytes + END_MARK.len() as u64)
-    }
-
-    /// The byte at an offset, if it was handed out last.
-    fn byte_at(&self, offset: u64) -> Option<u8> {
-        let index = usize::try_from(offset.checked_sub(self.chunk_start)?).ok()?;
-        self.chunk.get(index).copied()
-    }
-
-    fn handed_out(&mut self, bytes: &[u8]) {
-        self.chunk_start += self.chunk.len() as u64;
-        self.chunk.clear();
-        self.chunk.extend_from_slice(bytes);
-    }
-}
-
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(mark) = &mut self.mark {
-            let count = mark.read(buffer)?;
-            self.handed_out(buffer.get(..count).unwrap_or_default());
-            return Ok(count);
-        }
-        let allowance = usize::try_from(self.allowance.get()).unwrap_or(usize::MAX);
-        if allowance == 0 {
-            return Err(io::Error::other(RecordTooLong));
-        }
-        let length = buffer.len().min(allowance);
-        let Some(buffer) = buffer.get_mut(..length).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
-        let count = loop {
-            match self.inner.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read?,
-            }
-        };
-        self.bytes += count as u64;
-        self.allowance.set((allowance - count) as u64);
-        if count == 0 {
-            self.mark = Some(END_MARK);
-            return self.read(buffer);
-        }
-        self.handed_out(buffer.get(..count).unwrap_or_default());
-        Ok(count)
-    }
-}
-
-/// What a header says.
-#[derive(Debug, Clone, Copy, Default)]
+/// Where a row's parts are; fields are counted from 0.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Columns {
-    /// How many fields a row has.
+    /// The number of fields that a row has.
     count: usize,
-    /// Where these are, from 0.
     value: usize,
-    entity_type: usize,
+    entity_type: EntityTypeAt,
+    /// Of flow, run and step.
+    origin: [Option<usize>; 3],
+    created_at: Option<usize>,
 }
 
-/// Reads a CSV file with `value` and `entity_type_id` columns, row by row.
+#[derive(Debug, Clone, Copy)]
+enum EntityTypeAt {
+    Field(usize),
+    /// All rows are of this one.
+    Given(EntityTypeId),
+}
+
+/// Reads a CSV file row by row.
 pub(super) struct RowReader<R> {
-    csv: csv::Reader<Metered<R>>,
-    record: ByteRecord,
+    records: Records<R>,
     columns: Columns,
+    /// Of all rows, where no column says otherwise.
+    origin: Origin,
+    origins: Origins,
+    times: Times,
+    blank_rows: u64,
 }
 
 impl<R: Read> RowReader<R> {
-    /// Reads the header.
+    /// Reads the header. No row may be of a later time than `now`.
     ///
     /// # Errors
     ///
-    /// `Csv` if the file is empty or the header lacks a column or has it twice; `Io`.
-    pub(super) fn new(inner: R) -> Result<Self> {
-        let mut reader = Self::of_part(inner, Columns::default());
-        let Some(line) = reader.read_record()? else {
-            let reason = "the file is empty; its first line must name the columns value and entity_type_id";
-            return Err(bad(1, None, reason).into_error());
-        };
-        reader.columns = Columns {
-            count: reader.record.len(),
-            value: reader.find_column(line, "value")?,
-            entity_type: reader.find_column(line, "entity_type_id")?,
-        };
-        Ok(reader)
+    /// `InvalidArgument` for bad options; `Csv` if the file is empty, is not CSV, or its header lacks a column or has it twice;
+    /// `Io`.
+    pub(super) fn new(inner: R, options: &ImportOptions, now: Timestamp) -> Result<Self> {
+        let delimiter = options.delimiter_byte()?;
+        let mut records = Records::new(inner, delimiter);
+        if let Some(reason) = foreign::of_signature(records.signature()?) {
+            return Err(BadRow::new(1, None, reason).into_error());
+        }
+        records.skip_byte_order_mark();
+        let blank_rows = read_header(&mut records, options)?;
+        let columns = find_columns(&records, options, delimiter).map_err(BadRow::into_error)?;
+        Ok(Self { blank_rows, ..Self::of_records(records, options, columns, now) })
     }
 
     /// Reads a part of a file that does not begin with the header; lines count from the part's first.
-    pub(super) fn of_part(inner: R, columns: Columns) -> Self {
-        let csv = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .buffer_capacity(READ_AHEAD)
-            .from_reader(Metered::new(inner));
-        Self { csv, record: ByteRecord::new(), columns }
+    pub(super) fn of_part(inner: R, options: &ImportOptions, columns: Columns) -> Result<Self> {
+        let records = Records::new(inner, options.delimiter_byte()?);
+        Ok(Self::of_records(records, options, columns, Timestamp::from_micros(i64::MAX)))
+    }
+
+    fn of_records(records: Records<R>, options: &ImportOptions, columns: Columns, now: Timestamp) -> Self {
+        let (origin, origins) = (options.origin.clone(), Origins::default());
+        Self { records, columns, origin, origins, times: Times { last: None, now }, blank_rows: 0 }
     }
 
     pub(super) fn columns(&self) -> Columns {
         self.columns
     }
 
-    fn find_column(&self, line: u64, name: &str) -> Result<usize> {
-        let mut matching = self.record.iter().enumerate().filter(|(_, field)| *field == name.as_bytes());
-        let Some((index, _)) = matching.next() else {
-            let fields: Vec<_> = self.record.iter().take(20).map(String::from_utf8_lossy).collect();
-            let header: String = fields.join(",").chars().take(200).collect();
-            let reason = format!(
-                "the header has no column {name:?}; required are value and entity_type_id, spelled exactly so \
-                 (the header begins: {header:?})"
-            );
-            return Err(bad(line, None, reason).into_error());
-        };
-        match matching.next() {
-            None => Ok(index),
-            Some((again, _)) => {
-                let reason = format!("the header has the column {name:?} twice; once is allowed");
-                Err(bad(line, Some(again), reason).into_error())
-            }
-        }
-    }
-
     /// How many bytes of the file were read.
     pub(super) fn bytes(&self) -> u64 {
-        self.csv.get_ref().bytes
+        self.records.bytes()
+    }
+
+    /// How many blank rows were skipped so far.
+    pub(super) fn blank_rows(&self) -> u64 {
+        self.blank_rows
     }
 
     /// The next row, or what is wrong with it; nothing at the end of the file.
@@ -203,66 +124,160 @@ impl<R: Read> RowReader<R> {
     /// # Errors
     ///
     /// `Csv` for what no row can be skipped after: an over-long record, an open quote; `Io`.
-    pub(super) fn next_row(&mut self) -> Result<Option<std::result::Result<Row<'_>, BadRow>>> {
-        let Some(line) = self.read_record()? else { return Ok(None) };
-        Ok(Some(self.row(line)))
+    pub(super) fn next_row(&mut self) -> Result<Option<std::result::Result<ImportRow<'_>, BadRow>>> {
+        loop {
+            match self.records.next()? {
+                None => return Ok(None),
+                Some(End::BadQuote { field, byte }) => {
+                    return Ok(Some(Err(bad_quote(&self.records, field, byte))));
+                }
+                Some(End::Whole) if self.records.is_blank() => self.blank_rows += 1,
+                Some(End::Whole) => break,
+            }
+        }
+        Ok(Some(self.row()))
     }
 
-    fn row(&self, line: u64) -> std::result::Result<Row<'_>, BadRow> {
-        if self.record.len() != self.columns.count {
+    fn row(&mut self) -> std::result::Result<ImportRow<'_>, BadRow> {
+        let Self { records, columns, .. } = self;
+        let line = records.first_line();
+        if records.field_count() != columns.count {
             let reason =
-                format!("the row has {} fields; the header has {}", self.record.len(), self.columns.count);
-            return Err(bad(line, None, reason));
+                format!("the row has {} fields; the header has {}", records.field_count(), columns.count);
+            return Err(BadRow::new(line, None, reason));
         }
-        let value = self.text(line, self.columns.value)?;
-        check_value(value).map_err(|error| bad(line, Some(self.columns.value), error.to_string()))?;
-        let number = self.text(line, self.columns.entity_type)?;
-        let entity_type =
-            parse_entity_type(number).map_err(|reason| bad(line, Some(self.columns.entity_type), reason))?;
-        Ok(Row { line, entity_type, value })
+        let bad = |field: usize, reason: &dyn Display| BadRow::new(line, Some(field), reason.to_string());
+        let text = |field: usize| {
+            let bytes = records.field(field);
+            std::str::from_utf8(bytes).map_err(|error| bad(field, &not_utf8(bytes, error)))
+        };
+        let value = text(columns.value)?;
+        check_value(value).map_err(|error| bad(columns.value, &error))?;
+        let entity_type = match columns.entity_type {
+            EntityTypeAt::Given(entity_type) => entity_type,
+            EntityTypeAt::Field(field) => {
+                parse_entity_type(text(field)?).map_err(|reason| bad(field, &reason))?
+            }
+        };
+        let mut parts = parts_of(&self.origin);
+        for (part, field) in parts.iter_mut().zip(columns.origin) {
+            if let Some(field) = field {
+                *part = Some(text(field)?).filter(|id| !id.is_empty());
+            }
+        }
+        let origin = self.origins.get(parts).map_err(|BadPart { part, error }| {
+            BadRow::new(line, columns.origin.get(part).copied().flatten(), error.to_string())
+        })?;
+        let created_at = match columns.created_at {
+            None => None,
+            Some(field) => Some(self.times.next(text(field)?).map_err(|reason| bad(field, &reason))?),
+        };
+        Ok(ImportRow { line, entity_type, value, origin, created_at })
     }
+}
 
-    fn text(&self, line: u64, field: usize) -> std::result::Result<&str, BadRow> {
-        let bytes = self.record.get(field).unwrap_or_default();
-        std::str::from_utf8(bytes).map_err(|error| {
-            let reason =
-                format!("the field is not UTF-8: {} bytes in, there is a bad one", error.valid_up_to());
-            bad(line, Some(field), reason)
-        })
+/// Reads up to the header: the first row that is not blank. Returns the number of blank ones.
+fn read_header(records: &mut Records<impl Read>, options: &ImportOptions) -> Result<u64> {
+    let mut blank_rows = 0;
+    loop {
+        match records.next()? {
+            None => {
+                let names = in_words(&options.required_columns());
+                let reason = format!("the file is empty; its first line must name the columns {names}");
+                return Err(BadRow::new(1, None, reason).into_error());
+            }
+            Some(End::BadQuote { field, byte }) => return Err(bad_quote(records, field, byte).into_error()),
+            Some(End::Whole) if records.is_blank() => blank_rows += 1,
+            Some(End::Whole) => return Ok(blank_rows),
+        }
     }
+}
 
-    /// Reads a record; the line it begins on.
-    fn read_record(&mut self) -> Result<Option<u64>> {
-        self.csv.get_ref().allowance.set(limits::CSV_RECORD_MAX_BYTES + 2 * READ_AHEAD as u64);
-        let start = self.csv.position().clone();
-        let after_cr = self.csv.get_ref().byte_at(start.byte().wrapping_sub(1)) == Some(b'\r');
-        match self.csv.read_byte_record(&mut self.record) {
-            Ok(true) => {}
-            // Behind the end mark.
-            Ok(false) => return Ok(None),
-            Err(error) => return Err(read_error(start.line() + u64::from(after_cr), error)),
+fn find_columns<R>(
+    header: &Records<R>,
+    options: &ImportOptions,
+    delimiter: u8,
+) -> std::result::Result<Columns, BadRow> {
+    for field in 0..header.field_count() {
+        let bytes = header.field(field);
+        if let Err(error) = std::str::from_utf8(bytes) {
+            return Err(BadRow::new(header.first_line(), Some(field), not_utf8(bytes, error)));
         }
-        let line = self.first_line();
-        if self.csv.get_ref().total() == Some(self.csv.position().byte()) {
-            let is_mark = self.record.len() == 1 && self.record.get(0) == Some(END_RECORD);
-            return if is_mark { Ok(None) } else { Err(open_quote(line)) };
-        }
-        if self.csv.position().byte() - start.byte() > limits::CSV_RECORD_MAX_BYTES {
-            return Err(too_long(line));
-        }
-        Ok(Some(line))
     }
+    let find = |name: &str| find_column(header, name, options, delimiter);
+    let value = find(&options.value_column)?;
+    let entity_type = match &options.entity_type {
+        EntityTypeFrom::Column(name) => EntityTypeAt::Field(find(name)?),
+        EntityTypeFrom::Given(entity_type) => EntityTypeAt::Given(*entity_type),
+    };
+    let mut origin = [None; 3];
+    for (place, name) in origin.iter_mut().zip(&options.origin_columns) {
+        *place = name.as_deref().map(find).transpose()?;
+    }
+    let created_at = options.created_at_column.as_deref().map(find).transpose()?;
+    Ok(Columns { count: header.field_count(), value, entity_type, origin, created_at })
+}
 
-    /// The line the record begins on: the one it ends on, less the line breaks in its fields.
-    ///
-    /// The csv crate's own count begins at the blank lines that it skips before a record.
-    fn first_line(&self) -> u64 {
-        let breaks = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
-        let end = self.csv.position();
-        // A record ends at the first byte of a CRLF; its line break is then counted with the next record.
-        let ended_by_lf = self.csv.get_ref().byte_at(end.byte().saturating_sub(1)) == Some(b'\n');
-        end.line().saturating_sub(breaks + u64::from(ended_by_lf))
+fn find_column<R>(
+    header: &Records<R>,
+    name: &str,
+    options: &ImportOptions,
+    delimiter: u8,
+) -> std::result::Result<usize, BadRow> {
+    let line = header.first_line();
+    let mut matching = (0..header.field_count()).filter(|field| header.field(*field) == name.as_bytes());
+    let Some(index) = matching.next() else {
+        if let Some(reason) = foreign::of_header(header.record(), delimiter, name) {
+            return Err(BadRow::new(line, None, reason));
+        }
+        let fields: Vec<_> = (0..header.field_count().min(20))
+            .map(|field| String::from_utf8_lossy(header.field(field)))
+            .collect();
+        let shown: String = fields.join(&char::from(delimiter).to_string()).chars().take(200).collect();
+        let names = in_words(&options.required_columns());
+        let reason = format!(
+            "the header has no column {name:?}; required are {names}, spelled exactly so (the header begins: {shown:?})"
+        );
+        return Err(BadRow::new(line, None, reason));
+    };
+    match matching.next() {
+        None => Ok(index),
+        Some(again) => {
+            let reason = format!("the header has the column {name:?} twice; once is allowed");
+            Err(BadRow::new(line, Some(again), reason))
+        }
     }
+}
+
+/// Names in a row: `a`, `a and b`, `a, b and c`.
+fn in_words(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn not_utf8(bytes: &[u8], error: std::str::Utf8Error) -> String {
+    let (at, hint) = (error.valid_up_to(), foreign::of_bytes(bytes));
+    format!("the field is not UTF-8: {at} bytes in, there is a bad one{hint}")
+}
+
+fn bad_quote<R>(records: &Records<R>, field: usize, byte: u8) -> BadRow {
+    let (first, last) = (records.first_line(), records.last_line());
+    let shown = if byte.is_ascii_graphic() || byte == b' ' {
+        format!("{:?}", char::from(byte))
+    } else {
+        format!("the byte 0x{byte:02x}")
+    };
+    let mut reason = format!(
+        "on line {last}, {shown} follows a closing quote; allowed are a delimiter and a line end, and a quote within a quoted \
+         field is doubled"
+    );
+    if first < last {
+        reason += &format!(" (the row reaches from line {first} to line {last})");
+    }
+    BadRow::new(first, Some(field), reason)
 }
 
 fn parse_entity_type(text: &str) -> std::result::Result<EntityTypeId, String> {
@@ -280,42 +295,109 @@ fn parse_entity_type(text: &str) -> std::result::Result<EntityTypeId, String> {
     }
 }
 
-/// A complaint about a field, counted from 0.
-fn bad(line: u64, field: Option<usize>, reason: impl Into<String>) -> BadRow {
-    BadRow { line, column: field.map(|field| field as u64 + 1), reason: reason.into() }
+/// The times of rows: they ascend, up to now.
+#[derive(Debug)]
+struct Times {
+    /// Of the last good row.
+    last: Option<Timestamp>,
+    now: Timestamp,
 }
 
-fn too_long(line: u64) -> Error {
-    let limit = limits::CSV_RECORD_MAX_BYTES;
-    let reason = format!(
-        "the record that begins here has more than {limit} bytes, the limit (CSV_RECORD_MAX_BYTES); \
-         is a quote not closed?"
-    );
-    bad(line, None, reason).into_error()
-}
-
-fn open_quote(line: u64) -> Error {
-    bad(line, None, "the record that begins here has a quote that is not closed").into_error()
-}
-
-fn read_error(line: u64, error: csv::Error) -> Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error)
-            if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<RecordTooLong>) =>
-        {
-            too_long(line)
+impl Times {
+    fn next(&mut self, text: &str) -> std::result::Result<Timestamp, String> {
+        if text.is_empty() {
+            return Err("the time is missing; allowed is RFC 3339 (2013-01-31T10:00:00Z)".to_owned());
         }
-        csv::ErrorKind::Io(error) => Error::io(format_args!("reading CSV from line {line} on"), error),
-        other => bad(line, None, format!("{other:?}")).into_error(),
+        let time: Timestamp = text.parse().map_err(|error: Error| error.to_string())?;
+        if time > self.now {
+            return Err(format!("the time {time} is later than now, {}", self.now));
+        }
+        if let Some(last) = self.last.filter(|last| time < *last) {
+            return Err(format!("the time {time} is earlier than {last}, that of a row before it"));
+        }
+        self.last = Some(time);
+        Ok(time)
     }
+}
+
+/// Origins of rows, each made once: most rows have that of the row before, and equal ones are to be one in memory.
+#[derive(Debug, Default)]
+pub(super) struct Origins {
+    last: Option<Arc<Origin>>,
+    known: HashSet<Arc<Origin>>,
+}
+
+/// How many origins are remembered; one that is forgotten is made again.
+const KNOWN_ORIGINS_MAX: usize = 1_024;
+
+/// An id of an origin that cannot be stored.
+#[derive(Debug)]
+pub(super) struct BadPart {
+    /// 0 is the flow, 1 the run, 2 the step.
+    part: usize,
+    pub(super) error: Error,
+}
+
+impl Origins {
+    /// The origin of these flow, run and step; none if there are none.
+    pub(super) fn get(
+        &mut self,
+        parts: [Option<&str>; 3],
+    ) -> std::result::Result<Option<&Arc<Origin>>, BadPart> {
+        if self.last.as_deref().map_or([None; 3], parts_of) != parts {
+            self.last = self.find(parts)?;
+        }
+        Ok(self.last.as_ref())
+    }
+
+    fn find(&mut self, parts: [Option<&str>; 3]) -> std::result::Result<Option<Arc<Origin>>, BadPart> {
+        let [flow, run, step] = parts;
+        let origin = Origin {
+            flow: flow.map(FlowId::from),
+            run: run.map(FlowRunId::from),
+            step: step.map(FlowStepId::from),
+        };
+        if origin.is_none() {
+            return Ok(None);
+        }
+        if let Some(known) = self.known.get(&origin) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let bad = |part| move |error| BadPart { part, error };
+        origin.flow.as_ref().map_or(Ok(()), FlowId::check).map_err(bad(0))?;
+        origin.run.as_ref().map_or(Ok(()), FlowRunId::check).map_err(bad(1))?;
+        origin.step.as_ref().map_or(Ok(()), FlowStepId::check).map_err(bad(2))?;
+        if self.known.len() >= KNOWN_ORIGINS_MAX {
+            self.known.clear();
+        }
+        let origin = Arc::new(origin);
+        self.known.insert(Arc::clone(&origin));
+        Ok(Some(origin))
+    }
+}
+
+/// The flow, run and step of an origin.
+pub(super) fn parts_of(origin: &Origin) -> [Option<&str>; 3] {
+    let Origin { flow, run, step } = origin;
+    [
+        flow.as_ref().map(FlowId::as_str),
+        run.as_ref().map(FlowRunId::as_str),
+        step.as_ref().map(FlowStepId::as_str),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
+    use std::io;
+
+    fn reader<R: Read>(inner: R) -> Result<RowReader<R>> {
+        RowReader::new(inner, &ImportOptions::new(), Timestamp::from_micros(0))
+    }
 
     fn lines_and_values(file: &str) -> Vec<(u64, String)> {
-        let mut rows = RowReader::new(file.as_bytes()).unwrap();
+        let mut rows = reader(file.as_bytes()).unwrap();
         let mut found = Vec::new();
         while let Some(row) = rows.next_row().unwrap() {
             match row {
@@ -338,7 +420,7 @@ mod tests {
 
     #[test]
     fn nothing_follows_the_end() {
-        let mut rows = RowReader::new("value,entity_type_id\na,1\n".as_bytes()).unwrap();
+        let mut rows = reader("value,entity_type_id\na,1\n".as_bytes()).unwrap();
         assert!(rows.next_row().unwrap().is_some());
         assert!(rows.next_row().unwrap().is_none());
         assert!(rows.next_row().unwrap().is_none());
@@ -346,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_quote_that_is_open_at_the_end_is_an_error_on_its_records_first_line() {
-        let mut rows = RowReader::new("value,entity_type_id\na,1\n\"b,1\nc,1\n".as_bytes()).unwrap();
+        let mut rows = reader("value,entity_type_id\na,1\n\"b,1\nc,1\n".as_bytes()).unwrap();
         assert!(rows.next_row().unwrap().unwrap().is_ok());
         let error = rows.next_row().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Csv { line: 3, column: None });
@@ -362,7 +444,7 @@ mod tests {
             }
         }
         let head = "value,entity_type_id\na,1\n\"";
-        let mut rows = RowReader::new(head.as_bytes().chain(Endless)).unwrap();
+        let mut rows = reader(head.as_bytes().chain(Endless)).unwrap();
         assert!(rows.next_row().unwrap().unwrap().is_ok());
         let error = rows.next_row().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Csv { line: 3, column: None });

@@ -2,16 +2,19 @@
 //!
 //! Other writers never wait for a caller's reader: rows are parsed into a buffer of bounded size, then into a
 //! temporary file beside the store, and applied from there. Layout of a row: line u64, entity type u32, length
-//! u16, all little-endian, then the value.
+//! u16, all little-endian, then the value. If the file has columns for the origin, flow, run and step follow, each as a byte of
+//! length (0 if there is none) and its text; if it has one for the time, the time as i64.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, Write};
 use std::path::Path;
 
-use super::rows::Row;
-use crate::engine::RowSource;
+use super::import::ImportOptions;
+use super::rows::{Origins, parts_of};
+use crate::engine::{ImportRow, RowSource};
 use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
+use crate::time::Timestamp;
 
 /// How many bytes of rows stay in memory.
 const MEMORY_BYTES: usize = 16 << 20;
@@ -27,19 +30,20 @@ pub(super) struct Spool<'a> {
     store: Store,
     /// Where the temporary file goes: beside the store, or the system's place if it is in memory.
     directory: Option<&'a Path>,
+    options: &'a ImportOptions,
     rows: u64,
 }
 
 impl<'a> Spool<'a> {
-    pub(super) fn new(directory: Option<&'a Path>) -> Self {
-        Self { store: Store::Memory(Vec::new()), directory, rows: 0 }
+    pub(super) fn new(directory: Option<&'a Path>, options: &'a ImportOptions) -> Self {
+        Self { store: Store::Memory(Vec::new()), directory, options, rows: 0 }
     }
 
     pub(super) fn rows(&self) -> u64 {
         self.rows
     }
 
-    pub(super) fn push(&mut self, row: &Row<'_>) -> Result<()> {
+    pub(super) fn push(&mut self, row: &ImportRow<'_>) -> Result<()> {
         self.rows += 1;
         if let Store::Memory(bytes) = &self.store
             && bytes.len() >= MEMORY_BYTES
@@ -47,8 +51,8 @@ impl<'a> Spool<'a> {
             self.spill()?;
         }
         match &mut self.store {
-            Store::Memory(bytes) => write_row(bytes, row),
-            Store::File(file) => write_row(file, row),
+            Store::Memory(bytes) => write_row(bytes, row, self.options),
+            Store::File(file) => write_row(file, row, self.options),
         }
         .map_err(spool_error)
     }
@@ -68,7 +72,7 @@ impl<'a> Spool<'a> {
     }
 
     /// The rows, from the first.
-    pub(super) fn into_rows(self) -> Result<SpoolRows> {
+    pub(super) fn into_rows(self) -> Result<SpoolRows<'a>> {
         let source: Box<dyn Read + Send> = match self.store {
             Store::Memory(bytes) => Box::new(Cursor::new(bytes)),
             Store::File(file) => {
@@ -77,21 +81,30 @@ impl<'a> Spool<'a> {
                 Box::new(BufReader::with_capacity(1 << 20, file))
             }
         };
-        Ok(SpoolRows { source, left: self.rows, value: Vec::new() })
+        let (options, origins) = (self.options, Origins::default());
+        Ok(SpoolRows { source, left: self.rows, options, origins, text: Vec::new() })
     }
 }
 
-fn write_row(out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
+fn write_row(out: &mut impl Write, row: &ImportRow<'_>, options: &ImportOptions) -> io::Result<()> {
+    let not_validated = |_| io::Error::other("the row was not validated");
     let mut head = [0; HEAD_BYTES];
-    let length =
-        u16::try_from(row.value.len()).map_err(|_| io::Error::other("the value was not validated"))?;
+    let length = u16::try_from(row.value.len()).map_err(not_validated)?;
     let (line, rest) = head.split_at_mut(8);
     let (entity_type, size) = rest.split_at_mut(4);
     line.copy_from_slice(&row.line.to_le_bytes());
     entity_type.copy_from_slice(&row.entity_type.get().to_le_bytes());
     size.copy_from_slice(&length.to_le_bytes());
     out.write_all(&head)?;
-    out.write_all(row.value.as_bytes())
+    out.write_all(row.value.as_bytes())?;
+    if options.has_origin_columns() {
+        for part in row.origin.map_or([None; 3], |origin| parts_of(origin)) {
+            let id = part.unwrap_or_default();
+            out.write_all(&[u8::try_from(id.len()).map_err(not_validated)?])?;
+            out.write_all(id.as_bytes())?;
+        }
+    }
+    row.created_at.map_or(Ok(()), |time| out.write_all(&time.as_micros().to_le_bytes()))
 }
 
 fn spool_error(error: io::Error) -> Error {
@@ -99,28 +112,64 @@ fn spool_error(error: io::Error) -> Error {
 }
 
 /// Rows being read back.
-pub(super) struct SpoolRows {
+pub(super) struct SpoolRows<'a> {
     source: Box<dyn Read + Send>,
     left: u64,
-    value: Vec<u8>,
+    options: &'a ImportOptions,
+    origins: Origins,
+    /// The value, then what else the row has of text.
+    text: Vec<u8>,
 }
 
-impl RowSource for SpoolRows {
-    fn next(&mut self, push: &mut dyn FnMut(EntityTypeId, &str)) -> Result<Option<u64>> {
+impl SpoolRows<'_> {
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.source.read_exact(&mut bytes).map_err(spool_error)?;
+        Ok(bytes)
+    }
+
+    /// Appends so many bytes to the row's text.
+    fn more_text(&mut self, length: usize) -> Result<()> {
+        let start = self.text.len();
+        self.text.resize(start + length, 0);
+        let place = self.text.get_mut(start..).unwrap_or_default();
+        self.source.read_exact(place).map_err(spool_error)
+    }
+}
+
+impl RowSource for SpoolRows<'_> {
+    fn next(&mut self, push: &mut dyn FnMut(ImportRow<'_>)) -> Result<bool> {
         if self.left == 0 {
-            return Ok(None);
+            return Ok(false);
         }
         self.left -= 1;
-        let mut line = [0; 8];
-        let mut entity_type = [0; 4];
-        let mut length = [0; 2];
-        for part in [line.as_mut_slice(), &mut entity_type, &mut length] {
-            self.source.read_exact(part).map_err(spool_error)?;
+        let line = u64::from_le_bytes(self.bytes()?);
+        let entity_type = EntityTypeId::new(u32::from_le_bytes(self.bytes()?));
+        let length = usize::from(u16::from_le_bytes(self.bytes()?));
+        self.text.clear();
+        self.more_text(length)?;
+        let mut ids = [0..0, 0..0, 0..0];
+        if self.options.has_origin_columns() {
+            for id in &mut ids {
+                let [length] = self.bytes()?;
+                let start = self.text.len();
+                self.more_text(length.into())?;
+                *id = start..self.text.len();
+            }
         }
-        self.value.resize(u16::from_le_bytes(length).into(), 0);
-        self.source.read_exact(&mut self.value).map_err(spool_error)?;
-        let value = std::str::from_utf8(&self.value).map_err(|error| spool_error(io::Error::other(error)))?;
-        push(EntityTypeId::new(u32::from_le_bytes(entity_type)), value);
-        Ok(Some(u64::from_le_bytes(line)))
+        let created_at = match self.options.created_at_column {
+            Some(_) => Some(Timestamp::from_micros(i64::from_le_bytes(self.bytes()?))),
+            None => None,
+        };
+        let text = std::str::from_utf8(&self.text).map_err(|error| spool_error(io::Error::other(error)))?;
+        let value = text.get(..length).unwrap_or_default();
+        let parts = if self.options.has_origin_columns() {
+            ids.map(|id| text.get(id).filter(|id| !id.is_empty()))
+        } else {
+            parts_of(&self.options.origin)
+        };
+        let origin = self.origins.get(parts).map_err(|bad| bad.error)?;
+        push(ImportRow { line, entity_type, value, origin, created_at });
+        Ok(true)
     }
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use redb::WriteTransaction;
 
-use super::append::append_to_segment;
+use super::append::{Follower, KnownOrigins, OriginWriter, append_to_segment};
 use super::batch::Batch;
 use super::claims;
 use super::counters::Work;
@@ -22,7 +22,7 @@ use super::failure::StorageResult;
 use super::fingerprint::BuildFingerprintHasher;
 use super::fold::{WholeFold, fold_now};
 use super::membership::{Filter, FilterCell};
-use super::prune::prune_at_once;
+use super::prune::{doom_dead_segments, prune_at_once};
 use super::record::{StoredOrigin, StoredRecord};
 use super::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
 use super::state::{PoolState, SegmentState};
@@ -31,7 +31,8 @@ use super::view::View;
 use super::write::write_head;
 use super::{Engine, HashKey, WriterCore};
 use crate::error::{Error, Result};
-use crate::ids::PoolId;
+use crate::ids::{EntityTypeId, PoolId, RecordId};
+use crate::model::Origin;
 use crate::parallel::spawn;
 use crate::time::Timestamp;
 
@@ -43,10 +44,22 @@ const BUFFER_BYTES: usize = 16 << 20;
 /// How many commits of other work an import makes: it may be the only one who writes.
 const WORK_OFF_COMMITS: usize = 16;
 
+/// A row that is imported.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ImportRow<'r> {
+    /// Its line in the file.
+    pub(crate) line: u64,
+    pub(crate) entity_type: EntityTypeId,
+    pub(crate) value: &'r str,
+    pub(crate) origin: Option<&'r Arc<Origin>>,
+    /// If not the time of the import. Either all rows of an import have one or none has; they ascend, up to now.
+    pub(crate) created_at: Option<Timestamp>,
+}
+
 /// Where an import's rows come from: validated, in file order.
 pub(crate) trait RowSource {
-    /// Reads the next row; its line in the file, or nothing at the end. The row goes to `push`.
-    fn next(&mut self, push: &mut dyn FnMut(crate::ids::EntityTypeId, &str)) -> Result<Option<u64>>;
+    /// Hands the next row to `push`. Returns false at the end.
+    fn next(&mut self, push: &mut dyn FnMut(ImportRow<'_>)) -> Result<bool>;
 }
 
 /// What an import does with a row whose value is in the pool, or came earlier in the file.
@@ -69,7 +82,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `AlreadyExists` with [`Present::Fail`]; the source's; the commit's.
+    /// `NotFound`; `AlreadyExists` with [`Present::Fail`]; `InvalidArgument` if a live record is newer than the first row; the
+    /// source's; the commit's.
     pub(crate) fn import(
         &self,
         pool: PoolId,
@@ -131,7 +145,11 @@ struct Import<'a> {
     txn: &'a WriteTransaction,
     base: &'a View,
     state: PoolState,
+    /// The time of the rows that are appended next.
     time: Timestamp,
+    /// Rows of this time and before are expired when they are added.
+    horizon: Option<Timestamp>,
+    origins: KnownOrigins,
     present: Present,
     report: BulkReport,
     /// The fingerprints this import added to the open segment; kept only to look rows up.
@@ -146,6 +164,8 @@ struct Import<'a> {
     voided: Vec<Fingerprint>,
     /// How many records of the open segment were not handed over for indexing.
     unindexed: usize,
+    /// The id behind the last row that was expired when it was added.
+    expired_to: RecordId,
 }
 
 /// What the indexing thread is told, in order.
@@ -181,7 +201,7 @@ impl<'a> Import<'a> {
         state.start_over_if_dead();
         let owned =
             if state.claims.is_empty() { HashSet::default() } else { base.owners()?.into_keys().collect() };
-        let time = now.max(state.last_time);
+        let (time, horizon) = (now.max(state.last_time), state.horizon(now));
         let open = state.segments.len() - 1;
         Ok(Self {
             engine,
@@ -189,6 +209,8 @@ impl<'a> Import<'a> {
             base,
             state,
             time,
+            horizon,
+            origins: KnownOrigins::default(),
             present,
             report: BulkReport::default(),
             added_here: HashSet::default(),
@@ -197,6 +219,7 @@ impl<'a> Import<'a> {
             owned,
             voided: Vec::new(),
             unindexed: 0,
+            expired_to: 0,
         })
     }
 
@@ -241,6 +264,7 @@ impl<'a> Import<'a> {
         }
         self.keep_filters();
         self.state.reset_tails();
+        self.state.watermark = self.state.watermark.max(self.expired_to);
         Ok((self.report, self.state, self.voided))
     }
 
@@ -254,6 +278,9 @@ impl<'a> Import<'a> {
     ) -> Result<()> {
         let mut first = Buffer::default();
         first.fill(hash_key, source)?;
+        if let Some(time) = first.times.first() {
+            self.begin_at(*time)?;
+        }
         let rest = first.is_full().then(|| read_ahead(scope, hash_key, source)).transpose()?;
         self.append(&first, &mut index)?;
         if let Some(ReadAhead { buffers, used, thread }) = rest {
@@ -268,12 +295,47 @@ impl<'a> Import<'a> {
         self.hand_over(&mut index)
     }
 
+    /// Makes the pool ready for rows whose first is of a time in the past.
+    ///
+    /// Ids are in time order: among live records, and among all of one segment. So the open segment is sealed if its last record
+    /// is newer, though dead, and a segment without a live record leaves the pool.
+    fn begin_at(&mut self, time: Timestamp) -> Result<()> {
+        let live = self.state.live();
+        if live > 0 {
+            let newest = self.state.after_oldest(live) - 1;
+            let created_at = self.base.created_at(newest)?;
+            if created_at > time {
+                return Err(Error::invalid_argument(format!(
+                    "the first row's time is {time}, but record {newest} of the pool is newer: {created_at}; rows with times \
+                     can be imported only into a pool whose live records are not newer"
+                )));
+            }
+        }
+        let last = self.state.next_id - 1;
+        let is_open = self.state.open_segment().is_some_and(|open| open.first_id <= last);
+        if is_open && self.base.created_at(last)? > time {
+            self.state.seal_open_segment(time);
+        }
+        doom_dead_segments(&mut self.state);
+        let open = self.state.segments.len() - 1;
+        self.filled = open..open;
+        Ok(())
+    }
+
     /// Appends a buffer's rows.
     fn append(&mut self, buffer: &Buffer, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
         let wanted = self.wanted_rows(&buffer.rows, &buffer.lines)?;
         let mut rest = wanted.as_slice();
-        while !rest.is_empty() {
-            let (first, entries) = self.append_to_segment(&buffer.rows, rest)?;
+        while let Some(row) = rest.first() {
+            if let Some(time) = buffer.times.get(*row) {
+                self.time = *time;
+                // A segment that began long before is full now.
+                if self.open_segment_is_full() {
+                    self.hand_over(index)?;
+                    self.remember(&buffer.rows, rest);
+                }
+            }
+            let (first, entries) = self.append_to_segment(buffer, rest)?;
             rest = rest.get(entries.len()..).unwrap_or_default();
             self.unindexed += entries.len();
             index(ForIndex::Entries(first, entries))?;
@@ -346,7 +408,8 @@ impl<'a> Import<'a> {
     }
 
     /// Appends rows to the open segment until it is full. Their index entries, and the slot of the first.
-    fn append_to_segment(&mut self, buffer: &Batch, rows: &[usize]) -> Result<(Slot, Vec<TailEntry>)> {
+    fn append_to_segment(&mut self, buffer: &Buffer, rows: &[usize]) -> Result<(Slot, Vec<TailEntry>)> {
+        let last_time = self.state.last_time;
         // The first id opens the next segment, if the last one is full.
         let first = self.state.assign_id(self.time);
         let Some(segment) = self.state.open_segment().cloned() else {
@@ -355,7 +418,7 @@ impl<'a> Import<'a> {
         let used = usize::try_from(first - segment.first_id).unwrap_or(usize::MAX);
         let room = (self.state.open_segment_slots(self.time) as usize).saturating_sub(used);
         let taken = rows.len().min(room);
-        let (slot, created_at) = (segment.slot(first), self.time);
+        let slot = segment.slot(first);
         let now = rows.get(..taken).unwrap_or_default();
         let entries: Vec<TailEntry> = now.iter().filter_map(|row| buffer.tail_entry(*row)).collect();
         if !self.owned.is_empty() {
@@ -365,15 +428,47 @@ impl<'a> Import<'a> {
                 }
             }
         }
+        let mut origins = self.store_origins(segment.number, (slot..).zip(&entries))?.into_iter();
+        let time_of = |row: &usize| buffer.times.get(*row).copied().unwrap_or(self.time);
         let stored = now.iter().filter_map(|row| {
-            let entity_type = buffer.items().get(*row)?.entity_type;
-            let value = buffer.value(*row);
-            Some(StoredRecord { origin: StoredOrigin::None, entity_type, created_at, value })
+            let entity_type = buffer.rows.items().get(*row)?.entity_type;
+            let (value, created_at) = (buffer.rows.value(*row), time_of(row));
+            let origin = origins.next().unwrap_or(StoredOrigin::None);
+            Some(StoredRecord { origin, entity_type, created_at, value })
         });
         append_to_segment(self.txn, self.state.id, &segment, slot, stored)?;
         self.state.next_id = first + taken as u64;
+        self.state.last_time = now.last().map_or(last_time, |row| last_time.max(time_of(row)));
         self.report.added += taken as u64;
+        if let Some(horizon) = self.horizon {
+            let expired = now.partition_point(|row| time_of(row) <= horizon);
+            if expired > 0 {
+                self.expired_to = first + expired as RecordId;
+            }
+        }
         Ok((slot, entries))
+    }
+
+    /// How records have their origins, if any of them has one.
+    fn store_origins<'e>(
+        &mut self,
+        segment: SegmentNumber,
+        records: impl Iterator<Item = (Slot, &'e TailEntry)> + Clone,
+    ) -> Result<Vec<StoredOrigin<'static>>> {
+        if records.clone().all(|(_, entry)| entry.origin.is_none()) {
+            return Ok(Vec::new());
+        }
+        let mut writer = OriginWriter::new(self.txn, self.state.id, segment, &mut self.origins);
+        let mut records = records.peekable();
+        let mut stored = Vec::with_capacity(records.size_hint().0);
+        while let Some((slot, entry)) = records.next() {
+            let follower = match (&entry.origin, records.peek().map(|(_, next)| &next.origin)) {
+                (Some(origin), Some(Some(next))) if Arc::ptr_eq(origin, next) => Follower::OfSameBatch,
+                _ => Follower::OfAnother,
+            };
+            stored.push(writer.store(entry.origin.as_ref(), slot, follower)?);
+        }
+        Ok(stored)
     }
 
     fn open_segment_is_full(&self) -> bool {
@@ -419,6 +514,10 @@ struct Buffer {
     rows: Batch,
     /// The line of each.
     lines: Vec<u64>,
+    /// The origin of each, up to the last one that has one.
+    origins: Vec<Option<Arc<Origin>>>,
+    /// The time of each, if they have any.
+    times: Vec<Timestamp>,
 }
 
 impl Buffer {
@@ -426,13 +525,25 @@ impl Buffer {
     fn fill(&mut self, hash_key: &HashKey, source: &mut dyn RowSource) -> Result<()> {
         self.rows.clear();
         self.lines.clear();
-        while !self.is_full() {
-            match source.next(&mut |entity_type, value| self.rows.push(hash_key, entity_type, value))? {
-                Some(line) => self.lines.push(line),
-                None => break,
-            }
-        }
+        self.origins.clear();
+        self.times.clear();
+        while !self.is_full() && source.next(&mut |row| self.push(hash_key, row))? {}
         Ok(())
+    }
+
+    fn push(&mut self, hash_key: &HashKey, row: ImportRow<'_>) {
+        if let Some(origin) = row.origin {
+            self.origins.resize(self.rows.len(), None);
+            self.origins.push(Some(Arc::clone(origin)));
+        }
+        self.times.extend(row.created_at);
+        self.lines.push(row.line);
+        self.rows.push(hash_key, row.entity_type, row.value);
+    }
+
+    fn tail_entry(&self, row: usize) -> Option<TailEntry> {
+        let origin = self.origins.get(row).cloned().flatten();
+        self.rows.tail_entry(row).map(|entry| TailEntry { origin, ..entry })
     }
 
     /// If not, there are no more rows.

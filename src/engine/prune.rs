@@ -166,7 +166,7 @@ impl PoolState {
 }
 
 /// A sealed and folded segment without a live record leaves the pool. Whether there was one.
-fn doom_dead_segments(state: &mut PoolState) -> bool {
+pub(super) fn doom_dead_segments(state: &mut PoolState) -> bool {
     let is_dead = |(index, segment): &(usize, &SegmentState)| {
         state.is_folded(*index) && state.live_in(&(segment.first_id..state.end_of(*index))) == 0
     };

@@ -54,7 +54,7 @@ impl Column {
 }
 
 impl Verification<'_, '_, '_> {
-    /// Checks a segment, whose records come after those of `before`. The time of its last record, or that.
+    /// Checks a segment, no live record of which may be older than `before`. Returns the time of its last live record, or that.
     pub(super) fn check_segment(
         &mut self,
         view: &View,
@@ -64,14 +64,14 @@ impl Verification<'_, '_, '_> {
     ) -> Result<Option<Timestamp>> {
         let state = &view.state;
         let Some(segment) = state.segments.get(index) else { return Ok(before) };
-        let (column, last_time) = self.read_column(view, index, segment, before)?;
+        let (column, live_time) = self.read_column(view, index, segment, before)?;
         self.check_fingerprints(view, index, segment, &column)?;
         self.check_times(segment, &column)?;
         self.check_filters(view, index, segment, &column)?;
         self.check_deleted(view, segment, &column);
         self.check_owned(view, segment, &column, owners);
         self.check_postings(view, index, column)?;
-        Ok(last_time)
+        Ok(live_time)
     }
 
     /// Reads a segment's records, and checks what holds for them alone.
@@ -80,7 +80,7 @@ impl Verification<'_, '_, '_> {
         view: &View,
         index: usize,
         segment: &SegmentState,
-        mut last_time: Option<Timestamp>,
+        before: Option<Timestamp>,
     ) -> Result<(Column, Option<Timestamp>)> {
         let state = &view.state;
         let pool = state.id;
@@ -99,7 +99,7 @@ impl Verification<'_, '_, '_> {
             if len > segment.slot(state.watermark) {
                 self.findings.add(Some(pool), &column.names.records, "", "the segment's records are missing");
             }
-            return Ok((column, last_time));
+            return Ok((column, before));
         };
         // Below the watermark records may be gone; from there on none.
         let first = table.first().storage()?.map_or(len, |(slot, _)| slot.value());
@@ -107,6 +107,8 @@ impl Verification<'_, '_, '_> {
         let mut origins: BTreeMap<Slot, Option<Arc<Origin>>> = BTreeMap::new();
         let mut expected = column.stored.start;
         let mut untold = 0;
+        // An import with times may begin before dead records of the segments before it.
+        let (mut last_time, mut live_time) = (before, before);
         for row in table.range::<u32>(..).storage()? {
             let (slot, row) = row.storage()?;
             let slot = slot.value();
@@ -137,8 +139,11 @@ impl Verification<'_, '_, '_> {
             column.fingerprints.push(Some(fingerprint));
             column.entries.push(slot, TailEntry { fingerprint, entity_type: stored.entity_type, origin });
             let id = segment.id(slot);
-            if id < state.folded_to && state.is_live(id) {
-                column.required.insert(slot);
+            if state.is_live(id) {
+                live_time = Some(stored.created_at);
+                if id < state.folded_to {
+                    column.required.insert(slot);
+                }
             }
             if slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
                 column.block_times.insert(slot / schema::TIME_BLOCK_SLOTS, stored.created_at);
@@ -151,7 +156,7 @@ impl Verification<'_, '_, '_> {
         self.report_gap(&column, expected..len, segment, view);
         column.fingerprints.resize(column.stored.len(), None);
         self.tick(untold)?;
-        Ok((column, last_time))
+        Ok((column, live_time))
     }
 
     /// Records that should be stored are not: those below the watermark may be gone.

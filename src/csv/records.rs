@@ -1,0 +1,388 @@
+//! Records: cutting a file's bytes into CSV records and their fields.
+//!
+//! Owns: [`Records`], and what quotes mean. A field that begins with a quote ends with one; after that only a delimiter or a
+//! line end may come. A quote elsewhere stands for itself. A line ends with LF, CRLF or CR.
+//!
+//! Always holds: each byte of the file belongs to exactly one record or to the line end after it, so that nothing is lost
+//! between two records. A record over [`limits::CSV_RECORD_MAX_BYTES`] ends the reading, and so does a quote that is open at the
+//! end of the file.
+
+use std::io::{self, Read};
+use std::mem;
+
+use super::rows::BadRow;
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// The least that is read at once, if the file has it.
+const READ_BYTES: usize = 64 << 10;
+
+const QUOTE: u8 = b'"';
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// How much of a file is looked at to see what it is.
+const SIGNATURE_BYTES: usize = 4;
+
+/// How a record ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// All its fields are whole.
+    Whole,
+    /// Something else than a delimiter or a line end follows a closing quote. The record ends where that line does.
+    BadQuote {
+        /// From 0.
+        field: usize,
+        /// What follows the quote.
+        byte: u8,
+    },
+}
+
+/// A field's place in its record, without the quotes around it.
+#[derive(Debug, Clone, Copy)]
+struct Field {
+    start: usize,
+    end: usize,
+    quotes: Quotes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    AsTheyAre,
+    /// Two stand for one.
+    Doubled,
+}
+
+/// Where a scan stands within a record.
+#[derive(Debug, Clone, Copy, Default)]
+enum State {
+    #[default]
+    FieldStart,
+    Unquoted,
+    Quoted,
+    /// After a quote in a quoted field: the closing one, or the first of two.
+    AfterQuote,
+    /// After a bad quote: only the end of the line counts.
+    Spoiled(End),
+}
+
+/// Finds the fields of one record, and its end, in the bytes that there are so far. It goes on where it stopped.
+#[derive(Debug)]
+struct Scan {
+    delimiter: u8,
+    state: State,
+    /// How many bytes of the record were looked at.
+    at: usize,
+    fields: Vec<Field>,
+    /// Where the field at hand begins.
+    field_start: usize,
+    quotes: Quotes,
+    has_quoted_fields: bool,
+}
+
+impl Scan {
+    fn new(delimiter: u8) -> Self {
+        Self {
+            delimiter,
+            state: State::FieldStart,
+            at: 0,
+            fields: Vec::new(),
+            field_start: 0,
+            quotes: Quotes::AsTheyAre,
+            has_quoted_fields: false,
+        }
+    }
+
+    fn begin(&mut self) {
+        (self.state, self.at, self.has_quoted_fields) = (State::FieldStart, 0, false);
+        self.fields.clear();
+    }
+
+    fn end_field(&mut self, end: usize) {
+        self.fields.push(Field { start: self.field_start, end, quotes: self.quotes });
+        self.quotes = Quotes::AsTheyAre;
+        self.state = State::FieldStart;
+    }
+
+    /// The end of the record, at [`Scan::at`], if the bytes have it.
+    fn run(&mut self, bytes: &[u8]) -> Option<End> {
+        while let Some(byte) = bytes.get(self.at).copied() {
+            let rest = bytes.get(self.at..).unwrap_or_default();
+            match self.state {
+                State::FieldStart if byte == QUOTE => {
+                    self.at += 1;
+                    (self.state, self.field_start, self.has_quoted_fields) = (State::Quoted, self.at, true);
+                }
+                State::FieldStart | State::Unquoted => {
+                    if matches!(self.state, State::FieldStart) {
+                        (self.state, self.field_start) = (State::Unquoted, self.at);
+                    }
+                    let delimiter = self.delimiter;
+                    let Some(length) = rest.iter().position(|byte| *byte == delimiter || is_line_end(*byte))
+                    else {
+                        self.at = bytes.len();
+                        return None;
+                    };
+                    self.at += length;
+                    self.end_field(self.at);
+                    if rest.get(length) != Some(&delimiter) {
+                        return Some(End::Whole);
+                    }
+                    self.at += 1;
+                }
+                State::Quoted => match rest.iter().position(|byte| *byte == QUOTE) {
+                    None => self.at = bytes.len(),
+                    Some(length) => (self.at, self.state) = (self.at + length + 1, State::AfterQuote),
+                },
+                State::AfterQuote if byte == QUOTE => {
+                    self.at += 1;
+                    (self.state, self.quotes) = (State::Quoted, Quotes::Doubled);
+                }
+                State::AfterQuote if byte == self.delimiter => {
+                    self.end_field(self.at - 1);
+                    self.at += 1;
+                }
+                State::AfterQuote if is_line_end(byte) => {
+                    self.end_field(self.at - 1);
+                    return Some(End::Whole);
+                }
+                State::AfterQuote => {
+                    self.state = State::Spoiled(End::BadQuote { field: self.fields.len(), byte });
+                    self.quotes = Quotes::AsTheyAre;
+                }
+                State::Spoiled(end) => match rest.iter().position(|byte| is_line_end(*byte)) {
+                    None => self.at = bytes.len(),
+                    Some(length) => {
+                        self.at += length;
+                        return Some(end);
+                    }
+                },
+            }
+        }
+        None
+    }
+
+    /// The end of a record that the file's end follows; none if a quote is open.
+    fn finish(&mut self) -> Option<End> {
+        match self.state {
+            State::FieldStart => {
+                self.field_start = self.at;
+                self.end_field(self.at);
+            }
+            State::Unquoted => self.end_field(self.at),
+            State::AfterQuote => self.end_field(self.at - 1),
+            State::Quoted => return None,
+            State::Spoiled(end) => return Some(end),
+        }
+        Some(End::Whole)
+    }
+}
+
+fn is_line_end(byte: u8) -> bool {
+    byte == b'\n' || byte == b'\r'
+}
+
+/// Reads a file record by record. What it reads lies in one buffer, which is as long as the longest record.
+#[derive(Debug)]
+pub(super) struct Records<R> {
+    inner: R,
+    buffer: Vec<u8>,
+    /// Where the record at hand begins in the buffer, and where what was read ends.
+    start: usize,
+    end: usize,
+    /// How many bytes of the file were read.
+    bytes: u64,
+    is_at_end: bool,
+    scan: Scan,
+    /// What the record at hand is followed by; it is not part of it.
+    line_end: Option<u8>,
+    /// The lines on which the record at hand begins and ends.
+    first_line: u64,
+    last_line: u64,
+}
+
+impl<R: Read> Records<R> {
+    pub(super) fn new(inner: R, delimiter: u8) -> Self {
+        Self {
+            inner,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            bytes: 0,
+            is_at_end: false,
+            scan: Scan::new(delimiter),
+            line_end: None,
+            first_line: 1,
+            last_line: 0,
+        }
+    }
+
+    /// The first bytes of the file; fewer only if it has no more. To be called before any record is read.
+    pub(super) fn signature(&mut self) -> Result<&[u8]> {
+        self.first_line = 1;
+        while self.end < SIGNATURE_BYTES && self.fill()? {}
+        Ok(self.buffer.get(..self.end.min(SIGNATURE_BYTES)).unwrap_or_default())
+    }
+
+    /// Drops a byte order mark that the file begins with.
+    pub(super) fn skip_byte_order_mark(&mut self) {
+        if self.buffer.get(..self.end).is_some_and(|bytes| bytes.starts_with(BYTE_ORDER_MARK)) {
+            self.start = BYTE_ORDER_MARK.len();
+        }
+    }
+
+    /// How many bytes of the file were read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Reads the next record; nothing at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// `Csv` for an over-long record or an open quote; `Io`.
+    pub(super) fn next(&mut self) -> Result<Option<End>> {
+        self.first_line = self.last_line + 1;
+        self.skip_line_end()?;
+        self.scan.begin();
+        loop {
+            let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
+            let end = self.scan.run(bytes);
+            if self.scan.at as u64 > limits::CSV_RECORD_MAX_BYTES {
+                return Err(too_long(self.first_line));
+            }
+            if let Some(end) = end {
+                self.line_end = self.buffer.get(self.start + self.scan.at).copied();
+                return Ok(Some(self.finish(end)));
+            }
+            if !self.fill()? {
+                if self.scan.at == 0 {
+                    return Ok(None);
+                }
+                let Some(end) = self.scan.finish() else { return Err(open_quote(self.first_line)) };
+                return Ok(Some(self.finish(end)));
+            }
+        }
+    }
+
+    /// Moves from the end of a record to the next one.
+    fn skip_line_end(&mut self) -> Result<()> {
+        self.start += mem::take(&mut self.scan.at);
+        let Some(byte) = self.line_end.take() else { return Ok(()) };
+        self.start += 1;
+        if byte == b'\r' {
+            while self.start == self.end && self.fill()? {}
+            self.start +=
+                usize::from(self.buffer.get(self.start..self.end).is_some_and(|b| b.first() == Some(&b'\n')));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, end: End) -> End {
+        let length = self.scan.at;
+        self.last_line = self.first_line;
+        let Some(record) = self.buffer.get_mut(self.start..self.start + length) else { return end };
+        if self.scan.has_quoted_fields {
+            self.last_line += line_breaks(record);
+            for field in self.scan.fields.iter_mut().filter(|field| field.quotes == Quotes::Doubled) {
+                halve_quotes(record, field);
+            }
+        }
+        end
+    }
+
+    /// Reads more. Whether there was more.
+    fn fill(&mut self) -> Result<bool> {
+        if self.is_at_end {
+            return Ok(false);
+        }
+        if self.start > 0 && self.buffer.len() - self.end < READ_BYTES {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.buffer.len() - self.end < READ_BYTES {
+            self.buffer.resize((self.end + READ_BYTES).max(2 * READ_BYTES), 0);
+        }
+        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let count = loop {
+            match self.inner.read(room) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let doing = format!("reading CSV from line {} on", self.first_line);
+                    return Err(Error::io(doing, error));
+                }
+                // A reader that claims to have read more than it was given room for is not believed.
+                Ok(count) => break count.min(room.len()),
+            }
+        };
+        self.end += count;
+        self.bytes += count as u64;
+        self.is_at_end = count == 0;
+        Ok(count > 0)
+    }
+}
+
+impl<R> Records<R> {
+    /// The line on which the record at hand begins, from 1.
+    pub(super) fn first_line(&self) -> u64 {
+        self.first_line
+    }
+
+    /// The line on which it ends.
+    pub(super) fn last_line(&self) -> u64 {
+        self.last_line
+    }
+
+    /// Its number of fields.
+    pub(super) fn field_count(&self) -> usize {
+        self.scan.fields.len()
+    }
+
+    /// One of its fields, without quotes around it or doubled in it. Empty if it has no such field.
+    pub(super) fn field(&self, index: usize) -> &[u8] {
+        let Some(field) = self.scan.fields.get(index) else { return &[] };
+        self.record().get(field.start..field.end).unwrap_or_default()
+    }
+
+    /// All its bytes. Once doubled quotes are halved, what is behind them in their field is moved.
+    pub(super) fn record(&self) -> &[u8] {
+        self.buffer.get(self.start..self.start + self.scan.at).unwrap_or_default()
+    }
+
+    /// True if the record at hand has nothing but delimiters and blanks.
+    pub(super) fn is_blank(&self) -> bool {
+        let delimiter = self.scan.delimiter;
+        self.record().iter().all(|byte| *byte == delimiter || matches!(byte, b' ' | b'\t'))
+    }
+}
+
+fn line_breaks(bytes: &[u8]) -> u64 {
+    let of = |wanted: u8| bytes.iter().filter(|byte| **byte == wanted).count();
+    let pairs = bytes.windows(2).filter(|pair| *pair == b"\r\n").count();
+    (of(b'\n') + of(b'\r') - pairs) as u64
+}
+
+/// Makes one quote of two, within the field's place.
+fn halve_quotes(record: &mut [u8], field: &mut Field) {
+    let Some(bytes) = record.get_mut(field.start..field.end) else { return };
+    let (mut from, mut to) = (0, 0);
+    while let Some(byte) = bytes.get(from).copied() {
+        if let Some(place) = bytes.get_mut(to) {
+            *place = byte;
+        }
+        from += if byte == QUOTE { 2 } else { 1 };
+        to += 1;
+    }
+    field.end = field.start + to;
+}
+
+fn too_long(line: u64) -> Error {
+    let limit = limits::CSV_RECORD_MAX_BYTES;
+    let reason = format!(
+        "the record that begins here has more than {limit} bytes, the limit (CSV_RECORD_MAX_BYTES); \
+         is a quote not closed?"
+    );
+    BadRow::new(line, None, reason).into_error()
+}
+
+fn open_quote(line: u64) -> Error {
+    BadRow::new(line, None, "the record that begins here has a quote that is not closed").into_error()
+}
