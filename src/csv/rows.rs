@@ -4,7 +4,7 @@
 //! file's records after the header; the times of good rows ascend.
 
 use std::collections::HashSet;
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl<R: Read> RowReader<R> {
             return Err(BadRow::new(1, None, reason).into_error());
         }
         records.skip_byte_order_mark();
-        let blank_rows = read_header(&mut records, options)?;
+        let blank_rows = read_header(&mut records, options, delimiter)?;
         let columns = find_columns(&records, options, delimiter).map_err(BadRow::into_error)?;
         Ok(Self { blank_rows, ..Self::of_records(records, options, columns, now) })
     }
@@ -177,7 +177,7 @@ impl<R: Read> RowReader<R> {
 }
 
 /// Reads up to the header: the first row that is not blank. Returns the number of blank ones.
-fn read_header(records: &mut Records<impl Read>, options: &ImportOptions) -> Result<u64> {
+fn read_header(records: &mut Records<impl Read>, options: &ImportOptions, delimiter: u8) -> Result<u64> {
     let mut blank_rows = 0;
     loop {
         match records.next()? {
@@ -186,7 +186,15 @@ fn read_header(records: &mut Records<impl Read>, options: &ImportOptions) -> Res
                 let reason = format!("the file is empty; its first line must name the columns {names}");
                 return Err(BadRow::new(1, None, reason).into_error());
             }
-            Some(End::BadQuote { field, byte }) => return Err(bad_quote(records, field, byte).into_error()),
+            Some(End::BadQuote { field, byte }) => {
+                // Quoted names with another delimiter look so.
+                let delimited = foreign::of_header(records.record(), delimiter, &options.value_column);
+                let bad = match delimited {
+                    Some(reason) => BadRow::new(records.first_line(), None, reason),
+                    None => bad_quote(records, field, byte),
+                };
+                return Err(bad.into_error());
+            }
             Some(End::Whole) if records.is_blank() => blank_rows += 1,
             Some(End::Whole) => return Ok(blank_rows),
         }
@@ -275,7 +283,7 @@ fn bad_quote<R>(records: &Records<R>, field: usize, byte: u8) -> BadRow {
          field is doubled"
     );
     if first < last {
-        reason += &format!(" (the row reaches from line {first} to line {last})");
+        let _ = write!(reason, " (the row reaches from line {first} to line {last})");
     }
     BadRow::new(first, Some(field), reason)
 }

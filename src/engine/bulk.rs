@@ -438,7 +438,8 @@ impl<'a> Import<'a> {
         });
         append_to_segment(self.txn, self.state.id, &segment, slot, stored)?;
         self.state.next_id = first + taken as u64;
-        self.state.last_time = now.last().map_or(last_time, |row| last_time.max(time_of(row)));
+        let appended_time = now.last().map_or(self.time, time_of);
+        self.state.last_time = last_time.max(appended_time);
         self.report.added += taken as u64;
         if let Some(horizon) = self.horizon {
             let expired = now.partition_point(|row| time_of(row) <= horizon);
@@ -446,6 +447,8 @@ impl<'a> Import<'a> {
                 self.expired_to = first + expired as RecordId;
             }
         }
+        // The segment that is opened next begins no earlier than this one ends.
+        self.time = appended_time;
         Ok((slot, entries))
     }
 

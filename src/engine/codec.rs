@@ -197,7 +197,7 @@ pub(crate) struct HeadRow {
     pub(crate) watermark: RecordId,
     /// Records below this id are in their segments' indexes.
     pub(crate) folded_to: RecordId,
-    /// No record is older than this: the `created_at` of the newest record dropped so far.
+    /// The highest `created_at` that was stored, of dropped records, too. An empty segment counts its times from it.
     pub(crate) last_time: i64,
     /// The segments that hold records, oldest first. The last is the open one.
     pub(crate) segments: Vec<SegmentRow>,

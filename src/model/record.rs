@@ -12,7 +12,7 @@ use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
 use crate::time::Timestamp;
 
 /// Where a record came from: the flow, its run and its step that tracked it. Each part may be absent; imported
-/// records have none.
+/// records have none unless the import says otherwise.
 ///
 /// ```
 /// use datapool_store::Origin;
@@ -39,7 +39,7 @@ impl Origin {
         Self { flow: Some(flow.into()), run: Some(run.into()), step: Some(step.into()) }
     }
 
-    /// No origin, as imported records have it. Parts can be added with the `with_` methods.
+    /// No origin, as imported records have it by default. Parts can be added with the `with_` methods.
     pub fn none() -> Self {
         Self::default()
     }

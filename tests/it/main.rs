@@ -24,6 +24,8 @@ mod bad_input;
 mod claims;
 mod concurrency;
 mod csv;
+mod csv_files;
+mod csv_times;
 mod damage;
 mod dedupe;
 mod disk;

@@ -161,3 +161,37 @@ fn a_pipe_is_imported_though_it_can_be_read_only_once() {
     let command = place.command([FILE, "import", "orders", "/dev/stdin"]);
     assert_eq!(finish(command, GOOD.as_bytes()).ok(), "3 rows: 3 added, 0 skipped, 0 bad\n");
 }
+
+#[test]
+fn other_peoples_files_are_imported_by_their_own_names() {
+    let place = Place::new();
+    place.write("in.csv", "Order;Type\nA-1;37\n\n\"A;2\";47\n");
+    let error = place.run(["import", "orders", "in.csv"]).error(1);
+    assert!(error.contains("in.csv: line 1") && error.contains("\";\""), "{error}");
+    let columns = ["--delimiter", ";", "--value-column", "Order"];
+    let import = |more: &[&str]| {
+        let arguments = ["import", "orders", "in.csv"].into_iter().chain(columns).chain(more.iter().copied());
+        place.run(arguments.collect::<Vec<_>>())
+    };
+    assert_eq!(
+        import(&["--entity-type-column", "Type"]).ok(),
+        "2 rows: 2 added, 0 skipped, 0 bad; 1 blank\n"
+    );
+    import(&["--entity-type", "54", "--flow", "shop", "--run", "r 1"]).ok();
+    let found = place.json(["records", "orders", "filter[flow_id]=shop&filter[entity_type_id]=54"]);
+    assert_eq!((&found["meta"]["total"], &found["data"][1]["value"]), (&2.into(), &"A;2".into()));
+    place.write("in.tsv", "value\tentity_type_id\nB-1\t37\n");
+    place.run(["import", "orders", "in.tsv", "--delimiter", "tab"]).ok();
+    import(&["--entity-type", "54", "--entity-type-column", "Type"]).error(2);
+    import(&["--entity-type", "54", "--full", "--flow", "shop"]).error(2);
+}
+
+#[test]
+fn a_full_export_imports_back_with_origins_and_times() {
+    let place = Place::new();
+    place.run_with("A-1\nA-2\n", ["dedupe", "orders", "--entity-type", "37", "--flow", "shop"]).ok();
+    place.run(["export", "orders", "full.csv", "--full"]).ok();
+    place.run(["pool", "create", "again"]).ok();
+    place.run(["import", "again", "full.csv", "--full"]).ok();
+    assert_eq!(place.run(["export", "again", "--full"]).ok(), place.read("full.csv"));
+}

@@ -231,6 +231,40 @@ pub(crate) struct Import {
     /// What to do with a bad row; those left out are reported
     #[arg(long, value_enum, default_value_t)]
     pub(crate) on_bad_row: BadRowPolicy,
+    /// What delimits the fields: one character, or tab
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter, default_value = ",")]
+    pub(crate) delimiter: char,
+    /// The column with the values
+    #[arg(long, value_name = "NAME", default_value = "value")]
+    pub(crate) value_column: String,
+    /// The column with the entity types
+    #[arg(long, value_name = "NAME", default_value = "entity_type_id")]
+    pub(crate) entity_type_column: String,
+    /// The entity type of all rows, for a file without a column for it
+    #[arg(long, value_name = "N", allow_hyphen_values = true, conflicts_with = "entity_type_column")]
+    pub(crate) entity_type: Option<u32>,
+    /// The file is a full export: also take origin and time of each record from it
+    #[arg(long, conflicts_with_all = ["flow", "run", "step"])]
+    pub(crate) full: bool,
+    /// The flow of all rows
+    #[arg(long, value_name = "F")]
+    pub(crate) flow: Option<String>,
+    /// The flow run of all rows
+    #[arg(long, value_name = "R")]
+    pub(crate) run: Option<String>,
+    /// The flow step of all rows
+    #[arg(long, value_name = "S")]
+    pub(crate) step: Option<String>,
+}
+
+/// Reads one character, or the name of one that is hard to type.
+fn delimiter(text: &str) -> Result<char, String> {
+    let mut characters = text.chars();
+    match (text, characters.next(), characters.next()) {
+        ("tab" | "\\t", ..) => Ok('\t'),
+        (_, Some(only), None) => Ok(only),
+        _ => Err("allowed are one character, and tab".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

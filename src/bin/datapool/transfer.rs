@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use datapool_store::{ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportReport, Pool};
+use datapool_store::{ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportReport, Origin, Pool};
 
 use crate::args::{Export, Import};
 use crate::bars::{self, Bar, Handle, follow};
@@ -20,9 +20,7 @@ const STANDARD: &str = "-";
 pub(crate) fn import(file: &Path, arguments: &Import, format: Format) -> Result<(), Failure> {
     // Read first: others can use the store while this waits for its input.
     let source = Source::of(&arguments.input, file)?;
-    let options = ImportOptions::new()
-        .on_duplicate(arguments.on_duplicate.into())
-        .on_bad_row(arguments.on_bad_row.into());
+    let options = options_of(arguments);
     let report = open::to_write(file, |store| {
         let pool = open::pool(store, file, &arguments.pool)?;
         source.import_into(&pool, options)
@@ -77,6 +75,31 @@ impl<'a> Source<'a> {
     }
 }
 
+fn options_of(arguments: &Import) -> ImportOptions {
+    let mut origin = Origin::none();
+    if let Some(flow) = &arguments.flow {
+        origin = origin.with_flow(flow);
+    }
+    if let Some(run) = &arguments.run {
+        origin = origin.with_run(run);
+    }
+    if let Some(step) = &arguments.step {
+        origin = origin.with_step(step);
+    }
+    let of_form = if arguments.full { ImportOptions::full_export() } else { ImportOptions::new() };
+    let options = of_form
+        .on_duplicate(arguments.on_duplicate.into())
+        .on_bad_row(arguments.on_bad_row.into())
+        .delimiter(arguments.delimiter)
+        .value_column(&arguments.value_column)
+        .entity_type_column(&arguments.entity_type_column)
+        .origin(&origin);
+    match arguments.entity_type {
+        Some(entity_type) => options.entity_type(entity_type),
+        None => options,
+    }
+}
+
 /// Has the import move a bar. What is read is then added in one step, of which nothing is heard.
 fn observed(options: ImportOptions, bar: Handle, total: u64) -> ImportOptions {
     options.on_progress(move |progress| {
@@ -90,8 +113,12 @@ fn observed(options: ImportOptions, bar: Handle, total: u64) -> ImportOptions {
 }
 
 fn print_report(report: &ImportReport) -> Result<(), Failure> {
+    let blank = match report.blank_rows {
+        0 => String::new(),
+        rows => format!("; {} blank", output::count(rows)),
+    };
     let sums = format!(
-        "{}: {} added, {} skipped, {} bad",
+        "{}: {} added, {} skipped, {} bad{blank}",
         output::number_of(report.rows, "row"),
         output::count(report.added),
         output::count(report.skipped),

@@ -5,8 +5,9 @@
 //! `DATAPOOL_FUZZ_INPUTS=DIRECTORY` replays another directory (`fuzz/corpus`, say) of the same layout as well.
 
 mod claim_token;
+pub(crate) mod csv_model;
 mod damaged_file;
-mod import_csv;
+pub(crate) mod import_csv;
 mod operations;
 pub(crate) mod query_string;
 mod rows;
