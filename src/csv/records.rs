@@ -75,7 +75,9 @@ struct Scan {
     /// Where the field at hand begins.
     field_start: usize,
     quotes: Quotes,
-    has_quoted_fields: bool,
+    /// How many lines end within its quotes so far.
+    line_ends: u64,
+    has_doubled_quotes: bool,
 }
 
 impl Scan {
@@ -87,12 +89,14 @@ impl Scan {
             fields: Vec::new(),
             field_start: 0,
             quotes: Quotes::AsTheyAre,
-            has_quoted_fields: false,
+            line_ends: 0,
+            has_doubled_quotes: false,
         }
     }
 
     fn begin(&mut self) {
-        (self.state, self.at, self.has_quoted_fields) = (State::FieldStart, 0, false);
+        (self.state, self.at) = (State::FieldStart, 0);
+        (self.line_ends, self.has_doubled_quotes) = (0, false);
         self.fields.clear();
     }
 
@@ -109,7 +113,7 @@ impl Scan {
             match self.state {
                 State::FieldStart if byte == QUOTE => {
                     self.at += 1;
-                    (self.state, self.field_start, self.has_quoted_fields) = (State::Quoted, self.at, true);
+                    (self.state, self.field_start) = (State::Quoted, self.at);
                 }
                 State::FieldStart | State::Unquoted => {
                     if matches!(self.state, State::FieldStart) {
@@ -128,13 +132,24 @@ impl Scan {
                     }
                     self.at += 1;
                 }
-                State::Quoted => match rest.iter().position(|byte| *byte == QUOTE) {
-                    None => self.at = bytes.len(),
-                    Some(length) => (self.at, self.state) = (self.at + length + 1, State::AfterQuote),
-                },
+                State::Quoted => {
+                    let of_note = |byte: &u8| *byte == QUOTE || is_line_end(*byte);
+                    let Some(length) = rest.iter().position(of_note) else {
+                        self.at = bytes.len();
+                        return None;
+                    };
+                    self.at += length + 1;
+                    match rest.get(length) {
+                        Some(&QUOTE) => self.state = State::AfterQuote,
+                        // A CRLF is counted with its CR.
+                        Some(b'\n') if bytes.get(self.at.wrapping_sub(2)) == Some(&b'\r') => {}
+                        _ => self.line_ends += 1,
+                    }
+                }
                 State::AfterQuote if byte == QUOTE => {
                     self.at += 1;
-                    (self.state, self.quotes) = (State::Quoted, Quotes::Doubled);
+                    (self.state, self.quotes, self.has_doubled_quotes) =
+                        (State::Quoted, Quotes::Doubled, true);
                 }
                 State::AfterQuote if byte == self.delimiter => {
                     self.end_field(self.at - 1);
@@ -278,10 +293,9 @@ impl<R: Read> Records<R> {
 
     fn finish(&mut self, end: End) -> End {
         let length = self.scan.at;
-        self.last_line = self.first_line;
+        self.last_line = self.first_line + self.scan.line_ends;
         let Some(record) = self.buffer.get_mut(self.start..self.start + length) else { return end };
-        if self.scan.has_quoted_fields {
-            self.last_line += line_breaks(record);
+        if self.scan.has_doubled_quotes {
             for field in self.scan.fields.iter_mut().filter(|field| field.quotes == Quotes::Doubled) {
                 halve_quotes(record, field);
             }
@@ -354,22 +368,24 @@ impl<R> Records<R> {
     }
 }
 
-fn line_breaks(bytes: &[u8]) -> u64 {
-    let of = |wanted: u8| bytes.iter().filter(|byte| **byte == wanted).count();
-    let pairs = bytes.windows(2).filter(|pair| *pair == b"\r\n").count();
-    (of(b'\n') + of(b'\r') - pairs) as u64
-}
-
 /// Makes one quote of two, within the field's place.
 fn halve_quotes(record: &mut [u8], field: &mut Field) {
     let Some(bytes) = record.get_mut(field.start..field.end) else { return };
-    let (mut from, mut to) = (0, 0);
-    while let Some(byte) = bytes.get(from).copied() {
-        if let Some(place) = bytes.get_mut(to) {
-            *place = byte;
-        }
-        from += if byte == QUOTE { 2 } else { 1 };
-        to += 1;
+    let quote_after = |bytes: &[u8], from: usize| {
+        bytes
+            .get(from..)
+            .and_then(|rest| rest.iter().position(|byte| *byte == QUOTE))
+            .map(|length| from + length)
+    };
+    let Some(first) = quote_after(bytes, 0) else { return };
+    // The second quote of each pair is left out: what follows it, up to the next one, moves up.
+    let (mut from, mut to) = (first + 2, first + 1);
+    while from < bytes.len() {
+        let next = quote_after(bytes, from);
+        let end = next.map_or(bytes.len(), |quote| quote + 1);
+        bytes.copy_within(from..end, to);
+        to += end - from;
+        from = end + 1;
     }
     field.end = field.start + to;
 }

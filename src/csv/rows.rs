@@ -188,8 +188,8 @@ fn read_header(records: &mut Records<impl Read>, options: &ImportOptions, delimi
             }
             Some(End::BadQuote { field, byte }) => {
                 // Quoted names with another delimiter look so.
-                let delimited = foreign::of_header(records.record(), delimiter, &options.value_column);
-                let bad = match delimited {
+                let foreign = foreign::of_header(records.record(), delimiter, &options.value_column);
+                let bad = match foreign {
                     Some(reason) => BadRow::new(records.first_line(), None, reason),
                     None => bad_quote(records, field, byte),
                 };

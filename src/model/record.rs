@@ -111,7 +111,8 @@ pub struct Record {
     pub flow_run_id: Option<FlowRunId>,
     /// The flow step that tracked it.
     pub step_id: Option<FlowStepId>,
-    /// The pool time of the commit that wrote it.
+    /// The pool time of the commit that wrote it, or the time that
+    /// [the import's file](crate::ImportOptions::created_at_column) says.
     pub created_at: Timestamp,
     /// What the query's [`include`](crate::RecordQuery::include) brought along.
     pub included: Included,

@@ -44,8 +44,11 @@ fn import(pool: &Pool, file: &[u8], options: &ImportOptions, way: Way) -> Result
     }
 }
 
+/// A bad row's line, column and reason.
+type Bad = (u64, Option<u64>, String);
+
 /// Imports the file in every way, leaving bad rows out. The values, and for each bad row line, column and reason.
-fn skipping(file: &[u8], options: ImportOptions) -> (Vec<String>, Vec<(u64, Option<u64>, String)>, u64) {
+fn skipping(file: &[u8], options: ImportOptions) -> (Vec<String>, Vec<Bad>, u64) {
     let options = options.on_bad_row(OnBadRow::Skip);
     let mut results = WAYS.map(|way| {
         let pool = support::small_pool();

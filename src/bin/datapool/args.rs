@@ -49,11 +49,14 @@ pub(crate) enum Command {
     /// Add the rows of a CSV file, all or none, each as a new record
     #[command(after_help = "\
 The file has a header with `value` and `entity_type_id`, in any order; other columns are ignored. What is
-not UTF-8, empty or too long is a bad row. Importing a file twice doubles it, unless duplicates are skipped.
+not UTF-8, empty or too long is a bad row, and so is one with a stray quote. Blank rows are skipped. Importing a
+file twice doubles it, unless duplicates are skipped.
 
 Examples:
   datapool pools.redb import orders seen.csv --on-duplicate skip
-  zcat seen.csv.gz | datapool pools.redb import orders - --on-bad-row skip --json")]
+  zcat seen.csv.gz | datapool pools.redb import orders - --on-bad-row skip --json
+  datapool pools.redb import orders sheet.csv --delimiter ';' --value-column Order --entity-type 37
+  datapool pools.redb import copy full.csv --full")]
     Import(Import),
     /// Write a pool's records as CSV, oldest first
     #[command(after_help = "\

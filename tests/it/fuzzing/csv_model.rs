@@ -62,7 +62,9 @@ fn records(file: &[u8], delimiter: u8) -> Result<Vec<Record>, Broken> {
                     at += 1;
                 }
             }
-            fields.iter_mut().for_each(|fields| fields.push(field.clone()));
+            if let Some(fields) = &mut fields {
+                fields.push(field.clone());
+            }
             if is_end(at) {
                 break;
             }
