@@ -10,13 +10,15 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use datapool_store::{DataPoolStore, Key, Mode, Origin, Pool};
 
-const RECORDS: u64 = 10;
-const SIZES: [(u64, &str); 3] = [(1, "1 pool"), (30_000, "30,000 pools"), (100_000, "100,000 pools")];
+const RECORDS: usize = 10;
+const SIZES: [(usize, &str); 3] = [(1, "1 pool"), (30_000, "30,000 pools"), (100_000, "100,000 pools")];
+/// A prime: steps of it visit the pools in no order of theirs.
+const STRIDE: usize = 7_919;
 
-fn track(pool: &Pool, number: u64) {
-    let value = [format!("value {number}")];
-    let verdicts = pool.dedupe(Mode::Track, &value, |value| Key::new(37, value.as_str()), &Origin::none());
-    assert_eq!(verdicts.unwrap().new_count(), 1);
+fn track(pool: &Pool, numbers: std::ops::Range<usize>) {
+    let values: Vec<String> = numbers.map(|number| format!("value {number}")).collect();
+    let verdicts = pool.dedupe(Mode::Track, &values, |value| Key::new(37, value.as_str()), &Origin::none());
+    assert_eq!(verdicts.unwrap().new_count(), values.len());
 }
 
 fn pools(criterion: &mut Criterion) {
@@ -26,21 +28,20 @@ fn pools(criterion: &mut Criterion) {
         let pools: Vec<Pool> =
             (0..count).map(|number| store.get_or_create_pool(&format!("pool {number}")).unwrap()).collect();
         for pool in &pools {
-            let values: Vec<String> = (0..RECORDS).map(|number| format!("value {number}")).collect();
-            let key = |value: &'_ String| Key::new(37, value.to_owned());
-            pool.dedupe(Mode::Track, &values, key, &Origin::none()).unwrap();
+            track(pool, 0..RECORDS);
         }
-        // A stride that is prime visits the pools in no order of theirs.
-        let mut next = (0..).map(|step: u64| (step, &pools[(step * 7_919 % count) as usize]));
+        let mut steps = 0..;
         group.bench_function(BenchmarkId::new("commit", name), |bencher| {
             bencher.iter(|| {
-                let (step, pool) = next.next().unwrap();
-                track(pool, RECORDS + step);
+                let step = steps.next().unwrap();
+                track(&pools[step * STRIDE % count], RECORDS + step..RECORDS + step + 1);
             });
         });
-        let mut next = (0..).map(|step: u64| &pools[(step * 7_919 % count) as usize]);
         group.bench_function(BenchmarkId::new("check", name), |bencher| {
-            bencher.iter(|| next.next().unwrap().contains(Key::new(37, "value 3")).unwrap());
+            bencher.iter(|| {
+                let step = steps.next().unwrap();
+                pools[step * STRIDE % count].contains(Key::new(37, "value 3")).unwrap()
+            });
         });
     }
     group.finish();

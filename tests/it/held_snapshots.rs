@@ -129,7 +129,7 @@ impl World {
         let pool = store.get_or_create_pool("orders").unwrap();
         let other = store.get_or_create_pool("other").unwrap();
         track_one_by_one(&other, 0..60);
-        let next_value = if seed % 2 == 0 { 0 } else { 64 * 20 };
+        let next_value = if seed.is_multiple_of(2) { 0 } else { 64 * 20 };
         support::track(&pool, &values(0..next_value));
         let live = (0..next_value).map(|number| (number, number + 1)).collect();
         let (held, random) = (Vec::new(), Numbers::seeded(seed));
@@ -185,9 +185,9 @@ impl World {
         if self.below(2) == 0 {
             assert_eq!(support::track(&self.pool, &values(numbers.clone())), numbers.len());
         } else {
-            values(numbers.clone())
-                .iter()
-                .for_each(|value| assert_eq!(support::track(&self.pool, &[value]), 1));
+            for value in values(numbers.clone()) {
+                assert_eq!(support::track(&self.pool, &[value]), 1);
+            }
         }
         self.add(&numbers);
     }

@@ -92,6 +92,11 @@ fn texts(set: Set) -> Vec<String> {
     members(set).map(text).collect()
 }
 
+/// The values of a set that were found.
+fn found_of(set: Set, found: &[bool]) -> Answer {
+    Answer::Sets(set_of(members(set).zip(found).filter(|(_, found)| **found).map(|(value, _)| value)), 0)
+}
+
 fn value_of(text: &str) -> u8 {
     text.strip_prefix("value ").unwrap().parse().unwrap()
 }
@@ -279,13 +284,7 @@ impl<'a> Caller<'a> {
                 };
                 Answer::Sets(of(Verdict::New), of(Verdict::InFlight))
             }
-            Call::Contains(set) => {
-                let found = pool.contains_many(&keys(&texts(set))).unwrap();
-                Answer::Sets(
-                    set_of(members(set).zip(found).filter(|(_, found)| *found).map(|(value, _)| value)),
-                    0,
-                )
-            }
+            Call::Contains(set) => found_of(set, &pool.contains_many(&keys(&texts(set))).unwrap()),
             Call::Count => Answer::Number(pool.count(&RecordFilter::new()).unwrap()),
             Call::List => {
                 let page =
@@ -357,11 +356,7 @@ impl<'a> Caller<'a> {
                 Answer::Nothing
             }
             Call::ContainsFrozen(set) => match &self.snapshot {
-                Some(snapshot) => {
-                    let found = snapshot.contains_many(&keys(&texts(set))).unwrap();
-                    let found = members(set).zip(found).filter(|(_, found)| *found);
-                    Answer::Sets(set_of(found.map(|(value, _)| value)), 0)
-                }
+                Some(snapshot) => found_of(set, &snapshot.contains_many(&keys(&texts(set))).unwrap()),
                 None => Answer::Nothing,
             },
         }
