@@ -352,24 +352,25 @@ impl Origins {
         &mut self,
         parts: [Option<&str>; 3],
     ) -> std::result::Result<Option<&Arc<Origin>>, BadPart> {
+        // As the rows of most files.
+        if matches!(parts, [None, None, None]) {
+            return Ok(None);
+        }
         if self.last.as_deref().map_or([None; 3], parts_of) != parts {
-            self.last = self.find(parts)?;
+            self.last = Some(self.find(parts)?);
         }
         Ok(self.last.as_ref())
     }
 
-    fn find(&mut self, parts: [Option<&str>; 3]) -> std::result::Result<Option<Arc<Origin>>, BadPart> {
+    fn find(&mut self, parts: [Option<&str>; 3]) -> std::result::Result<Arc<Origin>, BadPart> {
         let [flow, run, step] = parts;
         let origin = Origin {
             flow: flow.map(FlowId::from),
             run: run.map(FlowRunId::from),
             step: step.map(FlowStepId::from),
         };
-        if origin.is_none() {
-            return Ok(None);
-        }
         if let Some(known) = self.known.get(&origin) {
-            return Ok(Some(Arc::clone(known)));
+            return Ok(Arc::clone(known));
         }
         let bad = |part| move |error| BadPart { part, error };
         origin.flow.as_ref().map_or(Ok(()), FlowId::check).map_err(bad(0))?;
@@ -380,7 +381,7 @@ impl Origins {
         }
         let origin = Arc::new(origin);
         self.known.insert(Arc::clone(&origin));
-        Ok(Some(origin))
+        Ok(origin)
     }
 }
 

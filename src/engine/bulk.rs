@@ -4,15 +4,19 @@
 //! appends them, and another sorts their index entries and writes those of the segments that are full. Always holds: an
 //! import that fails leaves no trace; readers see all of its rows or none.
 
+mod rows;
+
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread::{self, Scope, ScopedJoinHandle};
+use std::thread::{self, Scope};
 use std::time::Instant;
 
 use redb::WriteTransaction;
 
+use self::rows::{Buffer, ReadAhead, read_ahead};
+pub(crate) use self::rows::{ImportRow, RowSource};
 use super::append::{Follower, KnownOrigins, OriginWriter, append_to_segment};
 use super::batch::Batch;
 use super::claims;
@@ -31,36 +35,12 @@ use super::view::View;
 use super::write::write_head;
 use super::{Engine, HashKey, WriterCore};
 use crate::error::{Error, Result};
-use crate::ids::{EntityTypeId, PoolId, RecordId};
-use crate::model::Origin;
+use crate::ids::{PoolId, RecordId};
 use crate::parallel::spawn;
 use crate::time::Timestamp;
 
-/// How many rows are looked up, sorted and appended together.
-const BUFFER_ROWS: usize = 65_536;
-/// How many bytes of values a buffer holds.
-const BUFFER_BYTES: usize = 16 << 20;
-
 /// How many commits of other work an import makes: it may be the only one who writes.
 const WORK_OFF_COMMITS: usize = 16;
-
-/// A row that is imported.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ImportRow<'r> {
-    /// Its line in the file.
-    pub(crate) line: u64,
-    pub(crate) entity_type: EntityTypeId,
-    pub(crate) value: &'r str,
-    pub(crate) origin: Option<&'r Arc<Origin>>,
-    /// If not the time of the import. Either all rows of an import have one or none has; they ascend, up to now.
-    pub(crate) created_at: Option<Timestamp>,
-}
-
-/// Where an import's rows come from: validated, in file order.
-pub(crate) trait RowSource {
-    /// Hands the next row to `push`. Returns false at the end.
-    fn next(&mut self, push: &mut dyn FnMut(ImportRow<'_>)) -> Result<bool>;
-}
 
 /// What an import does with a row whose value is in the pool, or came earlier in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -509,80 +489,6 @@ impl<'a> Import<'a> {
             }
         }
     }
-}
-
-/// Rows of the source, hashed.
-#[derive(Default)]
-struct Buffer {
-    rows: Batch,
-    /// The line of each.
-    lines: Vec<u64>,
-    /// The origin of each, up to the last one that has one.
-    origins: Vec<Option<Arc<Origin>>>,
-    /// The time of each, if they have any.
-    times: Vec<Timestamp>,
-}
-
-impl Buffer {
-    /// Takes other rows into its memory.
-    fn fill(&mut self, hash_key: &HashKey, source: &mut dyn RowSource) -> Result<()> {
-        self.rows.clear();
-        self.lines.clear();
-        self.origins.clear();
-        self.times.clear();
-        while !self.is_full() && source.next(&mut |row| self.push(hash_key, row))? {}
-        Ok(())
-    }
-
-    fn push(&mut self, hash_key: &HashKey, row: ImportRow<'_>) {
-        if let Some(origin) = row.origin {
-            self.origins.resize(self.rows.len(), None);
-            self.origins.push(Some(Arc::clone(origin)));
-        }
-        self.times.extend(row.created_at);
-        self.lines.push(row.line);
-        self.rows.push(hash_key, row.entity_type, row.value);
-    }
-
-    fn tail_entry(&self, row: usize) -> Option<TailEntry> {
-        let origin = self.origins.get(row).cloned().flatten();
-        self.rows.tail_entry(row).map(|entry| TailEntry { origin, ..entry })
-    }
-
-    /// If not, there are no more rows.
-    fn is_full(&self) -> bool {
-        self.rows.len() >= BUFFER_ROWS || self.rows.bytes() >= BUFFER_BYTES
-    }
-}
-
-/// A thread that reads what follows a full buffer.
-struct ReadAhead<'scope> {
-    /// One may wait while the next is being filled.
-    buffers: mpsc::Receiver<Buffer>,
-    /// Where buffers go to be filled again: memory that was just got is slow to write to.
-    used: mpsc::Sender<Buffer>,
-    thread: ScopedJoinHandle<'scope, Result<()>>,
-}
-
-fn read_ahead<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    hash_key: &'scope HashKey,
-    source: &'scope mut (dyn RowSource + Send),
-) -> Result<ReadAhead<'scope>> {
-    let (sender, buffers) = mpsc::sync_channel(1);
-    let (used, to_fill) = mpsc::channel::<Buffer>();
-    let thread = spawn(scope, "datapool-read", move || {
-        loop {
-            let mut buffer = to_fill.try_recv().unwrap_or_default();
-            buffer.fill(hash_key, source)?;
-            let is_last = !buffer.is_full();
-            // Who takes them hangs up when the import failed.
-            if sender.send(buffer).is_err() || is_last {
-                return Ok(());
-            }
-        }
-    })?;
-    Ok(ReadAhead { buffers, used, thread })
 }
 
 /// Gathers and writes index entries, segment after segment.
