@@ -373,7 +373,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`import_csv`](Self::import_csv); `Io` also if the file changes between the two readings.
+    /// As [`import_csv`](Self::import_csv); `Io` also if the second reading finds another number of good rows. A file that is changed
+    /// between the two in another way is imported as the second reading finds it.
     pub fn import_csv_path(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<ImportReport> {
         let path = path.as_ref();
         let failed = |error| Error::io(format_args!("opening {}", path.display()), error);

@@ -18,7 +18,6 @@ use redb::WriteTransaction;
 use self::rows::{Buffer, ReadAhead, read_ahead};
 pub(crate) use self::rows::{ImportRow, RowSource};
 use super::append::{Follower, KnownOrigins, OriginWriter, append_to_segment};
-use super::batch::Batch;
 use super::claims;
 use super::counters::Work;
 use super::events::{Event, tell};
@@ -144,8 +143,6 @@ struct Import<'a> {
     voided: Vec<Fingerprint>,
     /// How many records of the open segment were not handed over for indexing.
     unindexed: usize,
-    /// The id behind the last row that was expired when it was added.
-    expired_to: RecordId,
 }
 
 /// What the indexing thread is told, in order.
@@ -199,7 +196,6 @@ impl<'a> Import<'a> {
             owned,
             voided: Vec::new(),
             unindexed: 0,
-            expired_to: 0,
         })
     }
 
@@ -244,7 +240,6 @@ impl<'a> Import<'a> {
         }
         self.keep_filters();
         self.state.reset_tails();
-        self.state.watermark = self.state.watermark.max(self.expired_to);
         Ok((self.report, self.state, self.voided))
     }
 
@@ -304,7 +299,7 @@ impl<'a> Import<'a> {
 
     /// Appends a buffer's rows.
     fn append(&mut self, buffer: &Buffer, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
-        let wanted = self.wanted_rows(&buffer.rows, &buffer.lines)?;
+        let wanted = self.wanted_rows(buffer)?;
         let mut rest = wanted.as_slice();
         while let Some(row) = rest.first() {
             if let Some(time) = buffer.times.get(*row) {
@@ -312,7 +307,7 @@ impl<'a> Import<'a> {
                 // A segment that began long before is full now.
                 if self.open_segment_is_full() {
                     self.hand_over(index)?;
-                    self.remember(&buffer.rows, rest);
+                    self.remember(buffer, rest);
                 }
             }
             let (first, entries) = self.append_to_segment(buffer, rest)?;
@@ -321,30 +316,31 @@ impl<'a> Import<'a> {
             index(ForIndex::Entries(first, entries))?;
             if self.open_segment_is_full() {
                 self.hand_over(index)?;
-                self.remember(&buffer.rows, rest);
+                self.remember(buffer, rest);
             }
         }
         Ok(())
     }
 
     /// The rows of the buffer that are to be added.
-    fn wanted_rows(&mut self, buffer: &Batch, lines: &[u64]) -> Result<Vec<usize>> {
+    fn wanted_rows(&mut self, buffer: &Buffer) -> Result<Vec<usize>> {
+        let rows = &buffer.rows;
         if self.present == Present::Add {
-            return Ok((0..buffer.len()).collect());
+            return Ok((0..rows.len()).collect());
         }
-        let present = buffer.ask_together(|fingerprints| self.are_present(fingerprints))?;
-        let mut wanted = Vec::with_capacity(buffer.len());
-        for (index, (item, present)) in buffer.items().iter().zip(present).enumerate() {
-            // Of equal rows within a buffer the first is wanted.
-            if !present && self.added_here.insert(item.fingerprint) {
+        let present = rows.ask_together(|fingerprints| self.are_present(fingerprints))?;
+        let mut wanted = Vec::with_capacity(rows.len());
+        for (index, (item, present)) in rows.items().iter().zip(present).enumerate() {
+            // A row that is expired already hides no later one. Of equal rows within a buffer the first is wanted.
+            if !present && (self.is_expired(buffer, index) || self.added_here.insert(item.fingerprint)) {
                 wanted.push(index);
             } else if self.present == Present::Skip {
                 self.report.skipped += 1;
             } else {
                 return Err(Error::already_exists(format!(
                     "line {}: the value {:?} of entity type {} is in the pool already, or earlier in the file",
-                    lines.get(index).copied().unwrap_or_default(),
-                    buffer.value(index),
+                    buffer.lines.get(index).copied().unwrap_or_default(),
+                    rows.value(index),
                     item.entity_type
                 )));
             }
@@ -353,11 +349,18 @@ impl<'a> Import<'a> {
     }
 
     /// The rest of a buffer goes to the next segment: it must be found there.
-    fn remember(&mut self, buffer: &Batch, rows: &[usize]) {
+    fn remember(&mut self, buffer: &Buffer, rows: &[usize]) {
         if self.present != Present::Add {
-            let items = rows.iter().filter_map(|row| buffer.items().get(*row));
-            self.added_here.extend(items.map(|item| item.fingerprint));
+            let rows = rows.iter().filter(|row| !self.is_expired(buffer, **row));
+            let items = rows.filter_map(|row| buffer.rows.items().get(*row));
+            let fingerprints: Vec<Fingerprint> = items.map(|item| item.fingerprint).collect();
+            self.added_here.extend(fingerprints);
         }
+    }
+
+    /// True for a row that is older than the pool's retention.
+    fn is_expired(&self, buffer: &Buffer, row: usize) -> bool {
+        buffer.times.get(row).is_some_and(|time| Some(*time) <= self.horizon)
     }
 
     /// Which fingerprints, best in ascending order, are live or were added by this import.
@@ -379,9 +382,10 @@ impl<'a> Import<'a> {
             let table = self.txn.open_table(names.fingerprints()).storage()?;
             for (fingerprint, present) in asked {
                 let entry = redb::ReadableTable::get(&table, *fingerprint).storage()?;
-                // What this import added is live; what was there before is the base's to judge.
+                // What was there before this import is the base's to judge.
+                let added_from = self.base.state.next_id.max(self.state.watermark);
                 let slot = entry.map(|entry| entry.value() & !HAS_REPEATS);
-                *present = slot.is_some_and(|slot| segment.id(slot) >= self.base.state.next_id);
+                *present = slot.is_some_and(|slot| segment.id(slot) >= added_from);
             }
         }
         Ok(present)
@@ -424,7 +428,7 @@ impl<'a> Import<'a> {
         if let Some(horizon) = self.horizon {
             let expired = now.partition_point(|row| time_of(row) <= horizon);
             if expired > 0 {
-                self.expired_to = first + expired as RecordId;
+                self.state.watermark = self.state.watermark.max(first + expired as RecordId);
             }
         }
         // The segment that is opened next begins no earlier than this one ends.

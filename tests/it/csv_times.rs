@@ -141,6 +141,33 @@ fn rows_beyond_the_retention_are_added_and_dead_for_good() {
     assert_eq!(store.verify().unwrap().findings, []);
 }
 
+/// In one buffer, and with a segment's end between the two.
+#[test]
+fn a_row_beyond_the_retention_hides_no_later_one_of_its_value() {
+    for between in [0, 200] {
+        for policy in [OnDuplicate::Skip, OnDuplicate::Fail, OnDuplicate::Add] {
+            let (store, _, _) = pool();
+            let pool = store.create_pool(NewPool::new("kept").retention(60 * MINUTE)).unwrap();
+            let others: Vec<String> = (0..between).map(|number| format!("B-{number}")).collect();
+            let rows = [("A", "2012-01-01"), ("A", "2012-12-31T23:30:00Z")].into_iter();
+            let others = others.iter().map(|value| (value.as_str(), "2012-12-31T23:40:00Z"));
+            let rows: Vec<_> = rows.chain(others).collect();
+            let report =
+                pool.import_csv(file(rows.clone()).as_bytes(), &options().on_duplicate(policy)).unwrap();
+            assert_eq!((report.added, report.skipped), (rows.len() as u64, 0), "{policy:?}");
+            assert!(support::has(&pool, "A"), "{policy:?} with {between} rows between");
+            assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 1 + between, "{policy:?}");
+            // The live one is present for what follows.
+            let again = pool.import_csv(
+                file([("A", "2013-01-01")]).as_bytes(),
+                &options().on_duplicate(OnDuplicate::Skip),
+            );
+            assert_eq!(again.unwrap().skipped, 1, "{policy:?}");
+            assert_eq!(store.verify().unwrap().findings, []);
+        }
+    }
+}
+
 #[test]
 fn a_capacity_holds_after_an_import_with_times() {
     let clock = support::clock();
