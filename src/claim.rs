@@ -122,7 +122,8 @@ impl Pool {
         Ok(Claim { pool: self.clone(), held, until, batch, verdicts, standings, by_value: None })
     }
 
-    /// The claims on this pool that are neither settled nor swept, oldest first, lapsed ones included.
+    /// The claims on this pool, oldest first, lapsed ones included. Those that are settled, or whose lease ended over an hour ago, do
+    /// not exist any more.
     ///
     /// # Errors
     ///
@@ -336,7 +337,8 @@ impl Claim {
     }
 
     /// Gives the guard up and keeps the claim: whoever has the token can [take it up](DataPoolStore::resume_claim).
-    /// None if the claim holds nothing.
+    /// `None` if every item is confirmed or released. Items that the claim has [lost](ClaimVerdict::Lost) count as open:
+    /// confirming says what became of them.
     pub fn into_token(mut self) -> Option<ClaimToken> {
         let store = self.pool.shared().engine.store_id();
         let Held { id, nonce } = self.held.take().filter(|_| !self.open_positions().is_empty())?;

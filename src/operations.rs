@@ -151,6 +151,6 @@ impl Pool {
     ///
     /// `NotFound`; `Corrupt` or `Storage` if reading fails.
     pub fn stats(&self) -> Result<PoolStats> {
-        self.view()?.stats()
+        self.view()?.stats(self.shared().engine.clock().moment())
     }
 }

@@ -83,9 +83,17 @@ impl Claims {
         self.by_id.is_empty()
     }
 
-    /// How many claims are neither settled nor swept.
-    pub(crate) fn len(&self) -> u64 {
-        self.by_id.size() as u64
+    /// Returns the number of claims that exist.
+    pub(crate) fn count(&self, moment: Moment) -> u64 {
+        if !self.may_sweep(moment) {
+            return self.by_id.size() as u64;
+        }
+        self.by_id.values().filter(|claim| !claim.is_sweepable(moment)).count() as u64
+    }
+
+    /// A claim, even if it can be swept: until it is, its rows are there, and a clock that is set back brings it to life.
+    pub(crate) fn stored(&self, id: ClaimId) -> Option<&ClaimState> {
+        self.by_id.get(&id).map(|claim| &**claim)
     }
 
     /// Every claim, those that can be swept included.

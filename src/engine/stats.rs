@@ -17,6 +17,7 @@ use super::view::View;
 use crate::error::Result;
 use crate::ids::RecordId;
 use crate::model::{PoolStats, SegmentFill, StoreStats};
+use crate::time::Moment;
 
 /// How many rows of a pool are looked at to estimate their length.
 const SAMPLES: usize = 64;
@@ -87,10 +88,11 @@ impl View {
     /// # Errors
     ///
     /// `Corrupt` or `Storage`.
-    pub(crate) fn stats(&self) -> Result<PoolStats> {
+    pub(crate) fn stats(&self, moment: Moment) -> Result<PoolStats> {
         contained("gathering figures", || {
             let state = &self.state;
-            let mut figures = PoolStats::new(state.live(), state.claims.len(), state.unfolded() as u64);
+            let mut figures =
+                PoolStats::new(state.live(), state.claims.count(moment), state.unfolded() as u64);
             let samples = SAMPLES.div_ceil(state.segments.len().max(1));
             for (index, segment) in state.segments.iter().enumerate() {
                 let (first, end) = (self.first_stored(index)?, state.end_of(index));

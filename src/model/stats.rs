@@ -26,7 +26,8 @@ pub struct PoolStats {
     pub oldest: Option<Timestamp>,
     /// When the newest live record was tracked.
     pub newest: Option<Timestamp>,
-    /// Claims that are neither settled nor swept, lapsed ones included.
+    /// The claims that [`Pool::claims`](crate::Pool::claims) lists: neither settled nor over for more than an hour, lapsed ones
+    /// included.
     pub claims: u64,
     /// Records that wait in memory to be indexed in bulk.
     pub unfolded: u64,

@@ -175,12 +175,25 @@ impl PoolDraft {
         self.existing(held.id).filter(|claim| claim.nonce == held.nonce)
     }
 
-    /// For each item whether the claim owns its value.
-    fn ownership(&self, held: Held, batch: &Batch, items: &[usize]) -> Result<Vec<bool>> {
-        if self.claim_of(held).is_none() {
+    /// As [`claim_of`](Self::claim_of), for a claim that may be past its hour, and not swept yet.
+    fn stored_claim_of(&self, held: Held) -> Option<&ClaimState> {
+        self.state.claims.stored(held.id).filter(|claim| claim.nonce == held.nonce)
+    }
+
+    /// For each item whether its value's owner row names the claim.
+    fn owner_rows(&self, held: Held, batch: &Batch, items: &[usize]) -> Result<Vec<bool>> {
+        if self.stored_claim_of(held).is_none() {
             return Ok(vec![false; items.len()]);
         }
         batch.ask_some(items, |fingerprint| Ok(self.owner(fingerprint)? == Some(held.id)))
+    }
+
+    /// Removes the owner rows of items. What a claim past its hour owned is given up for good: a clock that is set back does not
+    /// bring it back.
+    fn free(&mut self, batch: &Batch, positions: &[usize], owned: &[bool]) {
+        let owned = positions.iter().zip(owned).filter(|(_, is_own)| **is_own);
+        let items = owned.filter_map(|(position, _)| batch.items().get(*position));
+        self.claims.owners.extend(items.map(|item| (item.fingerprint, None)));
     }
 
     /// Tracks items that a claim owns. What became of each, in their order.
@@ -190,7 +203,9 @@ impl PoolDraft {
         batch: &Arc<Batch>,
         settled: &Settled,
     ) -> Result<Vec<ClaimOutcome>> {
-        let owned = self.ownership(held, batch, &settled.positions)?;
+        let rows = self.owner_rows(held, batch, &settled.positions)?;
+        let exists = self.claim_of(held).is_some();
+        let owned: Vec<bool> = rows.iter().map(|is_own| *is_own && exists).collect();
         let fingerprint = |position: usize| batch.items().get(position).map(|item| item.fingerprint);
         let mut firsts = Vec::with_capacity(owned.len());
         for (position, is_own) in settled.positions.iter().zip(&owned) {
@@ -201,16 +216,15 @@ impl PoolDraft {
         }
         let known = self.fetch(firsts.iter().copied().flatten())?;
         // From here on nothing fails.
+        self.free(batch, &settled.positions, &rows);
         let number = self.batches.len();
         self.batches.push(Arc::clone(batch));
         let mut outcomes = Vec::with_capacity(owned.len());
         for ((item, is_own), first) in settled.positions.iter().zip(owned).zip(firsts) {
             outcomes.push(match (fingerprint(*item), first) {
                 (Some(fingerprint), _) if is_own => {
-                    self.claims.owners.insert(fingerprint, None);
-                    ClaimOutcome::Confirmed(
-                        self.append(fingerprint, NewRecord { batch: number, item: *item }),
-                    )
+                    let record = NewRecord { batch: number, item: *item };
+                    ClaimOutcome::Confirmed(self.append(fingerprint, record))
                 }
                 (_, Some(id)) => {
                     let first = known.get(&id).cloned().or_else(|| self.new_record(id));
@@ -224,23 +238,18 @@ impl PoolDraft {
         Ok(outcomes)
     }
 
-    /// Frees items that a claim owns. How many it owned.
+    /// Frees items that a claim owns. Returns the number of items that it owned.
     pub(crate) fn release(&mut self, held: Held, batch: &Batch, settled: &Settled) -> Result<u64> {
-        let owned = self.ownership(held, batch, &settled.positions)?;
-        let mut released = 0;
-        for (position, _) in settled.positions.iter().zip(owned).filter(|(_, is_own)| *is_own) {
-            if let Some(item) = batch.items().get(*position) {
-                self.claims.owners.insert(item.fingerprint, None);
-                released += 1;
-            }
-        }
+        let rows = self.owner_rows(held, batch, &settled.positions)?;
+        let owned = rows.iter().filter(|is_own| **is_own && self.claim_of(held).is_some()).count();
+        self.free(batch, &settled.positions, &rows);
         self.settle(held, settled);
-        Ok(released)
+        Ok(owned as u64)
     }
 
     /// The claim goes with its last item; until then it knows which of them are settled.
     fn settle(&mut self, held: Held, settled: &Settled) {
-        let Some(claim) = self.claim_of(held) else { return };
+        let Some(claim) = self.stored_claim_of(held) else { return };
         let settled = &claim.settled | &settled.indexes;
         if settled.len() < u64::from(claim.items) {
             let claim = ClaimState { settled, ..ClaimState::clone(claim) };
@@ -272,7 +281,8 @@ impl PoolDraft {
             }
         }
         let Some(claim) = self.claim_of(held).filter(|_| owns_any) else {
-            let text = "the claim holds none of its items any more: its lease ran out and somebody else took them over";
+            let text = "the claim holds none of its items any more: its lease ran out over an hour ago, or somebody else took \
+                        them over or tracked them";
             return Err(Error::new(ErrorKind::LeaseLost, text));
         };
         let until = self.time.saturating_add(lease);

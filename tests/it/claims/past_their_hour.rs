@@ -166,3 +166,44 @@ fn values_tracked_while_a_large_claim_is_swept_in_part_are_tracked_once() {
     assert_eq!(store.verify().unwrap().findings, []);
     assert_eq!(values(&pool), ["x", "v1", "v5000", "v9999", "v0", "v9998"]);
 }
+
+/// Who gave a claim up past its hour, or was told that it is lost, does not get it back when the clock is set back.
+#[test]
+fn a_claim_that_was_given_up_past_its_hour_stays_given_up_when_the_clock_is_set_back() {
+    type GiveUp = fn(datapool_store::Claim);
+    let ways: [(&str, GiveUp); 5] = [
+        ("released", |mut claim| assert_eq!(claim.release().unwrap(), 0)),
+        ("dropped", drop),
+        ("confirmed", |mut claim| {
+            assert_eq!(outcomes(&claim.confirm().unwrap()), [(0, "lost"), (1, "lost")]);
+        }),
+        ("released by index", |mut claim| assert_eq!(claim.release_items(&[0, 1]).unwrap(), 0)),
+        ("confirmed by key", |mut claim| {
+            let keys = ["a", "b"].map(|value| Key::new(ORDERS, value));
+            assert_eq!(outcomes(&claim.confirm_keys(&keys).unwrap()), [(0, "lost"), (1, "lost")]);
+        }),
+    ];
+    for (way, give_up) in ways {
+        let file = StoreFile::new();
+        let start = file.clock.now();
+        let (pool, store) = file.open_orders();
+        // Commits sweep these first.
+        let others: Vec<_> = (0..4)
+            .map(|number| claim(&pool, "run 1", &[format!("other {number}").as_str()]).into_token())
+            .collect();
+        let token = claim(&pool, "run 2", &["a", "b"]).into_token().unwrap();
+        let guard = store.resume_claim(&token).unwrap();
+        file.clock.advance(HOUR_AND_MORE);
+        assert_eq!((pool.stats().unwrap().claims, pool.claims().unwrap().len()), (0, 0), "{way}");
+        give_up(guard);
+        assert_eq!(store.verify().unwrap().findings, [], "{way}");
+        drop((pool, store, others));
+
+        file.clock.set(start);
+        let (pool, store) = file.open_orders();
+        assert_eq!(store.resume_claim(&token).unwrap_err().kind(), ErrorKind::LeaseLost, "{way}");
+        assert!(!is_in_flight(&pool, "a") && !is_in_flight(&pool, "b"), "{way}");
+        assert_eq!(pool.stats().unwrap().claims, pool.claims().unwrap().len() as u64, "{way}");
+        assert_eq!(store.verify().unwrap().findings, [], "{way}");
+    }
+}

@@ -341,7 +341,8 @@ impl PoolModel {
         self.forget_settled(place);
     }
 
-    /// The claim is past its hour: nothing is its own. If it is not swept, it may come back to life.
+    /// The claim is past its hour: nothing is its own. It goes with what its guard gives up; else, if it is not swept, it may
+    /// come back to life.
     fn settle_in_vain(&mut self, place: usize, mut guard: Claim, how: &Settle) {
         let claim = &self.claims.list[place];
         match how {
@@ -364,18 +365,23 @@ impl PoolModel {
                 }
             }
             Settle::Release | Settle::ReleaseSome(..) => assert_eq!(guard.release().unwrap(), 0),
-            Settle::Drop => drop(guard),
+            Settle::Drop => {}
             Settle::Extend { lease_ms } => {
                 let extended = guard.extend(Duration::from_millis(*lease_ms));
                 assert_eq!(extended.unwrap_err().kind(), ErrorKind::LeaseLost);
                 self.claims.list[place].guard = Some(guard);
+                return;
             }
             Settle::HandOver => {
                 let token = guard.into_token().unwrap();
                 assert_eq!(self.store().resume_claim(&token).unwrap_err().kind(), ErrorKind::LeaseLost);
                 self.claims.list[place].token = Some(token);
+                return;
             }
         }
+        drop(guard);
+        let gone = self.claims.list.remove(place);
+        self.claims.owners.retain(|_, owner| *owner != gone.id);
     }
 
     /// A claim goes with its last item.
