@@ -36,6 +36,9 @@ pub(super) fn of_signature(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// Of a header in which a CR stands alone.
+pub(super) const CR_LINE_ENDS: &str = "the name of a column has a CR in it: lines end with LF or CRLF, not with CR alone; convert the file (tr '\\r' '\\n')";
+
 /// What else delimits fields, and its name.
 const DELIMITERS: [(u8, &str); 4] = [(b',', "\",\""), (b';', "\";\""), (b'\t', "a tab"), (b'|', "\"|\"")];
 

@@ -1,14 +1,13 @@
 //! Records: cutting a file's bytes into CSV records and their fields.
 //!
 //! Owns: [`Records`], and what quotes mean. A field that begins with a quote ends with one; after that only a delimiter or a
-//! line end may come. A quote elsewhere stands for itself. A line ends with LF, CRLF or CR.
+//! line end may come. A quote elsewhere stands for itself. A line ends with LF or CRLF; a CR elsewhere stands for itself.
 //!
 //! Always holds: each byte of the file belongs to exactly one record or to the line end after it, so that nothing is lost
 //! between two records. A record over [`limits::CSV_RECORD_MAX_BYTES`] ends the reading, and so does a quote that is open at the
 //! end of the file.
 
 use std::io::{self, Read};
-use std::mem;
 
 use super::rows::BadRow;
 use crate::error::{Error, Result};
@@ -18,6 +17,8 @@ use crate::limits;
 const READ_BYTES: usize = 64 << 10;
 
 const QUOTE: u8 = b'"';
+/// A CR before it belongs to the line end.
+const LINE_END: u8 = b'\n';
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// How much of a file is looked at to see what it is.
 const SIGNATURE_BYTES: usize = 4;
@@ -69,8 +70,10 @@ enum State {
 struct Scan {
     delimiter: u8,
     state: State,
-    /// How many bytes of the record were looked at.
+    /// The number of bytes of the record that were looked at; once its end is found, its length without the line end.
     at: usize,
+    /// The length of the line end after the record.
+    line_end: usize,
     fields: Vec<Field>,
     /// Where the field at hand begins.
     field_start: usize,
@@ -86,6 +89,7 @@ impl Scan {
             delimiter,
             state: State::FieldStart,
             at: 0,
+            line_end: 0,
             fields: Vec::new(),
             field_start: 0,
             quotes: Quotes::AsTheyAre,
@@ -95,7 +99,7 @@ impl Scan {
     }
 
     fn begin(&mut self) {
-        (self.state, self.at) = (State::FieldStart, 0);
+        (self.state, self.at, self.line_end) = (State::FieldStart, 0, 0);
         (self.line_ends, self.has_doubled_quotes) = (0, false);
         self.fields.clear();
     }
@@ -104,6 +108,14 @@ impl Scan {
         self.fields.push(Field { start: self.field_start, end, quotes: self.quotes });
         self.quotes = Quotes::AsTheyAre;
         self.state = State::FieldStart;
+    }
+
+    /// Steps back from an LF over the CR of a CRLF, but no further than to `least`.
+    fn end_line(&mut self, bytes: &[u8], least: usize) {
+        let before = self.at.checked_sub(1).filter(|before| *before >= least);
+        let is_crlf = before.is_some_and(|before| bytes.get(before) == Some(&b'\r'));
+        self.line_end = 1 + usize::from(is_crlf);
+        self.at -= usize::from(is_crlf);
     }
 
     /// The end of the record, at [`Scan::at`], if the bytes have it.
@@ -120,20 +132,22 @@ impl Scan {
                         (self.state, self.field_start) = (State::Unquoted, self.at);
                     }
                     let delimiter = self.delimiter;
-                    let Some(length) = rest.iter().position(|byte| *byte == delimiter || is_line_end(*byte))
+                    let Some(length) = rest.iter().position(|byte| *byte == delimiter || *byte == LINE_END)
                     else {
                         self.at = bytes.len();
                         return None;
                     };
                     self.at += length;
-                    self.end_field(self.at);
                     if rest.get(length) != Some(&delimiter) {
+                        self.end_line(bytes, self.field_start);
+                        self.end_field(self.at);
                         return Some(End::Whole);
                     }
+                    self.end_field(self.at);
                     self.at += 1;
                 }
                 State::Quoted => {
-                    let of_note = |byte: &u8| *byte == QUOTE || is_line_end(*byte);
+                    let of_note = |byte: &u8| *byte == QUOTE || *byte == LINE_END;
                     let Some(length) = rest.iter().position(of_note) else {
                         self.at = bytes.len();
                         return None;
@@ -141,8 +155,6 @@ impl Scan {
                     self.at += length + 1;
                     match rest.get(length) {
                         Some(&QUOTE) => self.state = State::AfterQuote,
-                        // A CRLF is counted with its CR.
-                        Some(b'\n') if bytes.get(self.at.wrapping_sub(2)) == Some(&b'\r') => {}
                         _ => self.line_ends += 1,
                     }
                 }
@@ -155,7 +167,10 @@ impl Scan {
                     self.end_field(self.at - 1);
                     self.at += 1;
                 }
-                State::AfterQuote if is_line_end(byte) => {
+                // The next byte tells whether the CR belongs to a line end.
+                State::AfterQuote if byte == b'\r' && rest.len() == 1 => return None,
+                State::AfterQuote if rest.starts_with(b"\n") || rest.starts_with(b"\r\n") => {
+                    self.line_end = if byte == LINE_END { 1 } else { 2 };
                     self.end_field(self.at - 1);
                     return Some(End::Whole);
                 }
@@ -163,10 +178,11 @@ impl Scan {
                     self.state = State::Spoiled(End::BadQuote { field: self.fields.len(), byte });
                     self.quotes = Quotes::AsTheyAre;
                 }
-                State::Spoiled(end) => match rest.iter().position(|byte| is_line_end(*byte)) {
+                State::Spoiled(end) => match rest.iter().position(|byte| *byte == LINE_END) {
                     None => self.at = bytes.len(),
                     Some(length) => {
                         self.at += length;
+                        self.end_line(bytes, 0);
                         return Some(end);
                     }
                 },
@@ -175,9 +191,13 @@ impl Scan {
         None
     }
 
-    /// The end of a record that the file's end follows; none if a quote is open.
-    fn finish(&mut self) -> Option<End> {
+    /// The end of a record of this length that the file's end follows; none if a quote is open.
+    fn finish(&mut self, length: usize) -> Option<End> {
         match self.state {
+            State::AfterQuote if self.at < length => {
+                self.at = length;
+                return Some(End::BadQuote { field: self.fields.len(), byte: b'\r' });
+            }
             State::FieldStart => {
                 self.field_start = self.at;
                 self.end_field(self.at);
@@ -189,10 +209,6 @@ impl Scan {
         }
         Some(End::Whole)
     }
-}
-
-fn is_line_end(byte: u8) -> bool {
-    byte == b'\n' || byte == b'\r'
 }
 
 /// Reads a file record by record. What it reads lies in one buffer, which is as long as the longest record.
@@ -207,8 +223,6 @@ pub(super) struct Records<R> {
     bytes: u64,
     is_at_end: bool,
     scan: Scan,
-    /// What the record at hand is followed by; it is not part of it.
-    line_end: Option<u8>,
     /// The lines on which the record at hand begins and ends.
     first_line: u64,
     last_line: u64,
@@ -224,7 +238,6 @@ impl<R: Read> Records<R> {
             bytes: 0,
             is_at_end: false,
             scan: Scan::new(delimiter),
-            line_end: None,
             first_line: 1,
             last_line: 0,
         }
@@ -256,39 +269,30 @@ impl<R: Read> Records<R> {
     /// `Csv` for an over-long record or an open quote; `Io`.
     pub(super) fn next(&mut self) -> Result<Option<End>> {
         self.first_line = self.last_line + 1;
-        self.skip_line_end()?;
+        self.start += self.scan.at + self.scan.line_end;
         self.scan.begin();
         loop {
             let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
             let end = self.scan.run(bytes);
-            if self.scan.at as u64 > limits::CSV_RECORD_MAX_BYTES {
+            // The last byte of a record whose end is not there yet may be the CR of its line end.
+            if self.scan.at as u64 > limits::CSV_RECORD_MAX_BYTES + u64::from(end.is_none()) {
                 return Err(too_long(self.first_line));
             }
             if let Some(end) = end {
-                self.line_end = self.buffer.get(self.start + self.scan.at).copied();
                 return Ok(Some(self.finish(end)));
             }
             if !self.fill()? {
-                if self.scan.at == 0 {
+                let length = self.end - self.start;
+                if length == 0 {
                     return Ok(None);
                 }
-                let Some(end) = self.scan.finish() else { return Err(open_quote(self.first_line)) };
+                let Some(end) = self.scan.finish(length) else { return Err(open_quote(self.first_line)) };
+                if self.scan.at as u64 > limits::CSV_RECORD_MAX_BYTES {
+                    return Err(too_long(self.first_line));
+                }
                 return Ok(Some(self.finish(end)));
             }
         }
-    }
-
-    /// Moves from the end of a record to the next one.
-    fn skip_line_end(&mut self) -> Result<()> {
-        self.start += mem::take(&mut self.scan.at);
-        let Some(byte) = self.line_end.take() else { return Ok(()) };
-        self.start += 1;
-        if byte == b'\r' {
-            while self.start == self.end && self.fill()? {}
-            self.start +=
-                usize::from(self.buffer.get(self.start..self.end).is_some_and(|b| b.first() == Some(&b'\n')));
-        }
-        Ok(())
     }
 
     fn finish(&mut self, end: End) -> End {

@@ -211,6 +211,9 @@ fn find_columns<R>(
         if let Err(error) = std::str::from_utf8(bytes) {
             return Err(BadRow::new(header.first_line(), Some(field), not_utf8(bytes, error)));
         }
+        if bytes.contains(&b'\r') {
+            return Err(BadRow::new(header.first_line(), Some(field), foreign::CR_LINE_ENDS));
+        }
     }
     let find = |name: &str| find_column(header, name, options, delimiter);
     let value = find(&options.value_column)?;

@@ -210,6 +210,30 @@ fn a_quote_inside_an_unquoted_field_stands_for_itself() {
 }
 
 #[test]
+fn a_cr_ends_a_line_only_before_an_lf() {
+    let head = "value,entity_type_id,note\n";
+    // In an unquoted field, in a quoted one, at a field's end, and before a CRLF.
+    let rows = "A\rB,37,x\r\n\"C\rD\",37,\"y\r\"\r\nE,37,z\r\r\nF,37,\r\n";
+    let (values, bad, _) = skipping(format!("{head}{rows}").as_bytes(), ImportOptions::new());
+    assert_eq!((values, bad), (["A\rB", "C\rD", "E", "F"].map(str::to_owned).into(), vec![]));
+    // One row of five fields, a closing quote that a CR follows, and one at the file's end; lines are counted by LF.
+    let rows = "A,37,x\ry,37,z\n\"B\"\rC,37,z\n\"D\r\nE\"\r,37,x\nF,37,x\n\"G\"\r";
+    let (values, bad, blank) = skipping(format!("{head}{rows}").as_bytes(), ImportOptions::new());
+    assert_eq!(values, ["F"]);
+    let places: Vec<_> = bad.iter().map(|bad| (bad.0, bad.1)).collect();
+    assert_eq!((places, blank), (vec![(2, None), (3, Some(1)), (4, Some(1)), (7, Some(1))], 0));
+    // A file of an old Mac is one line.
+    for file in ["value,entity_type_id\rA,37\r", "value\rA\r"] {
+        for way in WAYS {
+            let pool = support::small_pool();
+            let error = import(&pool, file.as_bytes(), &ImportOptions::new(), way).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Csv { line: 1, .. }), "{error}");
+            assert!(error.to_string().contains("CR alone"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn rows_without_content_are_skipped_and_counted() {
     let file = "\n \nvalue,entity_type_id\nA-1,37\n\n,\n \t , \r\n\r\n,,,,\n\"\",\nA-2,37\n\n";
     let (values, bad, blank) = skipping(file.as_bytes(), ImportOptions::new());

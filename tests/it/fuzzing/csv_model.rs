@@ -32,7 +32,7 @@ fn records(file: &[u8], delimiter: u8) -> Result<Vec<Record>, Broken> {
         let mut fields = Some(Vec::new());
         loop {
             let mut field = Vec::new();
-            let is_end = |at: usize| at >= file.len() || file[at] == b'\n' || file[at] == b'\r';
+            let is_end = |at: usize| at >= file.len() || file[at] == b'\n' || file[at..].starts_with(b"\r\n");
             if file.get(at) == Some(&b'"') {
                 at += 1;
                 loop {
@@ -72,8 +72,7 @@ fn records(file: &[u8], delimiter: u8) -> Result<Vec<Record>, Broken> {
         }
         let raw = file[start..at].to_vec();
         at += if file[at..].starts_with(b"\r\n") { 2 } else { 1 };
-        let lines =
-            String::from_utf8_lossy(&raw).replace("\r\n", "\n").replace('\r', "\n").matches('\n').count();
+        let lines = raw.iter().filter(|byte| **byte == b'\n').count();
         records.push(Record { line, fields, raw });
         line += lines as u64 + 1;
     }
@@ -126,7 +125,7 @@ pub(crate) fn rows(file: &[u8], delimiter: u8) -> Result<Vec<Row>, Broken> {
         places.next().filter(|_| places.next().is_none()).ok_or(Broken::Header)
     };
     let columns = (header.len(), place("value")?, place("entity_type_id")?);
-    if header.iter().any(|name| std::str::from_utf8(name).is_err()) {
+    if header.iter().any(|name| std::str::from_utf8(name).is_err() || name.contains(&b'\r')) {
         return Err(Broken::Header);
     }
     if let Some(broken) = broken {
@@ -138,7 +137,7 @@ pub(crate) fn rows(file: &[u8], delimiter: u8) -> Result<Vec<Row>, Broken> {
 
 /// The records before the one whose quote is open at the end.
 fn complete_records(file: &[u8], delimiter: u8) -> Vec<Record> {
-    let is_line_end = |at: &usize| *at == 0 || file[at - 1] == b'\n' || file[at - 1] == b'\r';
+    let is_line_end = |at: &usize| *at == 0 || file[at - 1] == b'\n';
     let mut ends = (0..file.len()).rev().filter(is_line_end);
     ends.find_map(|end| records(&file[..end], delimiter).ok()).unwrap_or_default()
 }
