@@ -18,14 +18,14 @@ use crate::{limits, parallel};
 /// A smaller part is not worth a thread.
 const PART_MIN_BYTES: u64 = 1 << 20;
 
-/// How many rows a file has.
+/// The numbers of a file's rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) good: u64,
     pub(super) blank: u64,
 }
 
-/// How many rows the file has, if it can be cut and has good and blank ones only.
+/// Counts the rows of a file. `None` if it cannot be cut, or has other rows than good and blank ones.
 pub(super) fn count_good_rows(path: &Path, options: &ImportOptions) -> Option<Count> {
     // Times ascend from row to row, also over a cut.
     let can_be_cut = options.created_at_column.is_none();

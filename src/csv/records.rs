@@ -78,7 +78,7 @@ struct Scan {
     /// Where the field at hand begins.
     field_start: usize,
     quotes: Quotes,
-    /// How many lines end within its quotes so far.
+    /// The number of lines that end within its quotes so far.
     line_ends: u64,
     has_doubled_quotes: bool,
 }
@@ -219,7 +219,7 @@ pub(super) struct Records<R> {
     /// Where the record at hand begins in the buffer, and where what was read ends.
     start: usize,
     end: usize,
-    /// How many bytes of the file were read.
+    /// The number of bytes of the file that were read.
     bytes: u64,
     is_at_end: bool,
     scan: Scan,
@@ -257,7 +257,7 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// How many bytes of the file were read.
+    /// The number of bytes of the file that were read.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

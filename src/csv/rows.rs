@@ -109,12 +109,12 @@ impl<R: Read> RowReader<R> {
         self.columns
     }
 
-    /// How many bytes of the file were read.
+    /// The number of bytes of the file that were read.
     pub(super) fn bytes(&self) -> u64 {
         self.records.bytes()
     }
 
-    /// How many blank rows were skipped so far.
+    /// The number of blank rows that were skipped so far.
     pub(super) fn blank_rows(&self) -> u64 {
         self.blank_rows
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use datapool_store::{Mode, OnBadRow, OnDuplicate, PoolQuery, RecordId, RecordQuery};
+use datapool_store::{Mode, OnBadRow, OnDuplicate, Origin, PoolQuery, RecordId, RecordQuery};
 
 use crate::output::Format;
 use crate::settings::{Setting, capacity_or_none, duration, duration_or_none};
@@ -249,15 +249,38 @@ pub(crate) struct Import {
     /// The file is a full export: also take origin and time of each record from it
     #[arg(long, conflicts_with_all = ["flow", "run", "step"])]
     pub(crate) full: bool,
-    /// The flow of all rows
+    #[command(flatten)]
+    pub(crate) origin: OriginArguments,
+}
+
+/// Where records come from.
+#[derive(Debug, Args)]
+pub(crate) struct OriginArguments {
+    /// The flow of all records
     #[arg(long, value_name = "F")]
-    pub(crate) flow: Option<String>,
-    /// The flow run of all rows
+    flow: Option<String>,
+    /// The flow run of all records
     #[arg(long, value_name = "R")]
-    pub(crate) run: Option<String>,
-    /// The flow step of all rows
+    run: Option<String>,
+    /// The flow step of all records
     #[arg(long, value_name = "S")]
-    pub(crate) step: Option<String>,
+    step: Option<String>,
+}
+
+impl OriginArguments {
+    pub(crate) fn origin(&self) -> Origin {
+        let mut origin = Origin::none();
+        if let Some(flow) = &self.flow {
+            origin = origin.with_flow(flow);
+        }
+        if let Some(run) = &self.run {
+            origin = origin.with_run(run);
+        }
+        if let Some(step) = &self.step {
+            origin = origin.with_step(step);
+        }
+        origin
+    }
 }
 
 /// Reads one character, or the name of one that is hard to type.
@@ -292,15 +315,8 @@ pub(crate) struct Dedupe {
     /// Which values are passed on, and which are tracked
     #[arg(long, value_enum, default_value_t)]
     pub(crate) mode: DedupeMode,
-    /// The flow that tracks them
-    #[arg(long, value_name = "F")]
-    pub(crate) flow: Option<String>,
-    /// The flow run that tracks them
-    #[arg(long, value_name = "R")]
-    pub(crate) run: Option<String>,
-    /// The flow step that tracks them
-    #[arg(long, value_name = "S")]
-    pub(crate) step: Option<String>,
+    #[command(flatten)]
+    pub(crate) origin: OriginArguments,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
 use datapool_store::limits::{BATCH_MAX_ITEMS, VALUE_MAX_BYTES};
-use datapool_store::{Key, Mode, Origin, Record, Verdict, Verdicts};
+use datapool_store::{Key, Mode, Record, Verdict, Verdicts};
 use serde::Serialize;
 
 use crate::args::Dedupe;
@@ -24,7 +24,7 @@ struct Answer<'a> {
 pub(crate) fn run(file: &Path, arguments: &Dedupe, format: Format) -> Result<(), Failure> {
     // Read first: others can use the store while this waits for its input.
     let values = read_values(io::stdin().lock())?;
-    let (mode, origin) = (Mode::from(arguments.mode), origin_of(arguments));
+    let (mode, origin) = (Mode::from(arguments.mode), arguments.origin.origin());
     let entity_type = arguments.entity_type;
     let decide = |store: &_| {
         let pool = open::pool(store, file, &arguments.pool)?;
@@ -54,20 +54,6 @@ pub(crate) fn run(file: &Path, arguments: &Dedupe, format: Format) -> Result<(),
             writeln!(io::stderr(), "note: tracked all the same, though not all of it was read here: {text}");
     }
     printed
-}
-
-fn origin_of(arguments: &Dedupe) -> Origin {
-    let mut origin = Origin::none();
-    if let Some(flow) = &arguments.flow {
-        origin = origin.with_flow(flow);
-    }
-    if let Some(run) = &arguments.run {
-        origin = origin.with_run(run);
-    }
-    if let Some(step) = &arguments.step {
-        origin = origin.with_step(step);
-    }
-    origin
 }
 
 fn answers<'a>(values: &'a [String], verdicts: &'a Verdicts) -> impl Iterator<Item = Answer<'a>> {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use datapool_store::{ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportReport, Origin, Pool};
+use datapool_store::{ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportReport, Pool};
 
 use crate::args::{Export, Import};
 use crate::bars::{self, Bar, Handle, follow};
@@ -76,16 +76,6 @@ impl<'a> Source<'a> {
 }
 
 fn options_of(arguments: &Import) -> ImportOptions {
-    let mut origin = Origin::none();
-    if let Some(flow) = &arguments.flow {
-        origin = origin.with_flow(flow);
-    }
-    if let Some(run) = &arguments.run {
-        origin = origin.with_run(run);
-    }
-    if let Some(step) = &arguments.step {
-        origin = origin.with_step(step);
-    }
     let of_form = if arguments.full { ImportOptions::full_export() } else { ImportOptions::new() };
     let options = of_form
         .on_duplicate(arguments.on_duplicate.into())
@@ -93,7 +83,7 @@ fn options_of(arguments: &Import) -> ImportOptions {
         .delimiter(arguments.delimiter)
         .value_column(&arguments.value_column)
         .entity_type_column(&arguments.entity_type_column)
-        .origin(&origin);
+        .origin(&arguments.origin.origin());
     match arguments.entity_type {
         Some(entity_type) => options.entity_type(entity_type),
         None => options,
