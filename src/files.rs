@@ -1,13 +1,26 @@
 //! Files beside the store: made with a new file's usual permissions, and named durably.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 /// The directory that a path's file lies in.
 pub(crate) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The most links that are followed, one after another: as many as Linux follows.
+const LINKS_MAX: usize = 40;
+
+/// Where a path leads, if it is a link, also to a file that is not there yet.
+pub(crate) fn follow_links(path: &Path) -> PathBuf {
+    let mut target = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(next) = fs::read_link(&target) else { break };
+        target = directory_of(&target).join(next);
+    }
+    target
 }
 
 /// A temporary file in a directory, with the permissions that a new file gets.

@@ -15,6 +15,10 @@ use crate::options::{Durability, StoreOptions};
 use crate::pool::Pool;
 use crate::query::{Page, PoolQuery, PoolSort};
 
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| Error::io(format_args!("opening {:?}", path.display()), error))
+}
+
 /// What all handles of an open file share. Dropping the last one flushes and closes the file.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -107,10 +111,12 @@ impl DataPoolStore {
         geometry: Geometry,
         tuning: Tuning,
     ) -> Result<Self> {
+        // A change of the working directory must not lead to another file.
         let path = match &place {
-            Place::Path(path) => Some(path.to_path_buf()),
+            Place::Path(path) => Some(absolute(path)?),
             _ => None,
         };
+        let place = path.as_deref().map_or(place, Place::Path);
         let engine = Arc::new(Engine::open(place, options, geometry, tuning)?);
         let flusher = match options.durability {
             Durability::Relaxed { flush_every } => Some(Flusher::start(&engine, flush_every)?),

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::engine::ReaderKind;
 use crate::engine::view::View;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{Existing, SyncingWriter, directory_of, new_file_in, publish};
+use crate::files::{Existing, SyncingWriter, directory_of, follow_links, new_file_in, publish};
 use crate::ids::RecordId;
 use crate::model::{Progress, Record};
 use crate::parallel::in_order;
@@ -206,7 +206,8 @@ impl Pool {
             return Err(Error::invalid_argument(format!("{} is the store itself", path.display())));
         }
         // A link stays a link: what it leads to is replaced.
-        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let led_to = || if path.exists() { path.to_owned() } else { follow_links(path) };
+        let target = path.canonicalize().unwrap_or_else(|_| led_to());
         let existing = std::fs::metadata(&target).ok();
         if existing.as_ref().is_some_and(|existing| !existing.is_file()) {
             // A pipe or a device is written to, not replaced; a directory is refused by the system.

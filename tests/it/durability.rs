@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
-    DataPoolStore, Durability, ErrorKind, Key, Mode, NewPool, Pool, PoolQuery, RecordFilter, Recovery,
-    StoreOptions, Verdict,
+    DataPoolStore, Durability, ErrorKind, ExportOptions, Key, Mode, NewPool, Pool, PoolQuery, RecordFilter,
+    Recovery, StoreOptions, Verdict,
 };
 use tempfile::TempDir;
 
@@ -224,6 +224,30 @@ fn child_process_takes_a_claim_up() {
     tell(&format!("took up {}", open.join(", ")));
     claim.confirm().unwrap().all_confirmed().unwrap();
     tell("confirmed");
+}
+
+/// Not a test of its own: opens a store by a relative path, goes to another directory, and opens it again.
+#[test]
+fn child_process_changes_its_directory() {
+    let Some(directory) = std::env::var_os(STORE) else { return };
+    std::env::set_current_dir(&directory).unwrap();
+    let store = support::options().open("pools.redb").unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    support::track(&pool, &["A-1"]);
+    std::env::set_current_dir("/").unwrap();
+    store.reopen().unwrap();
+    assert!(support::has(&pool, "A-1"));
+    let own = pool.export_csv_path(Path::new(&directory).join("pools.redb"), &ExportOptions::new());
+    assert_eq!(own.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    tell("found");
+}
+
+#[test]
+fn a_change_of_the_working_directory_changes_nothing_for_an_open_store() {
+    let directory = TempDir::new().unwrap();
+    let output =
+        child("child_process_changes_its_directory", directory.path(), &[]).wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "found"), "{output:?}");
 }
 
 #[test]

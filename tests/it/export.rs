@@ -215,6 +215,14 @@ fn an_export_through_a_link_replaces_what_it_leads_to_and_a_device_stays_a_devic
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::read_to_string(&target).unwrap().starts_with("value,entity_type_id"));
     assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+    // A link whose target is not there yet, and one that leads there over another link, relative to its own place.
+    let (later, first) = (directory.path().join("later.csv"), directory.path().join("first.csv"));
+    symlink("later.csv", &first).unwrap();
+    let latest = directory.path().join("latest.csv");
+    symlink(&first, &latest).unwrap();
+    pool.export_csv_path(&latest, &ExportOptions::new()).unwrap();
+    assert!([&first, &latest].iter().all(|link| fs::symlink_metadata(link).unwrap().is_symlink()));
+    assert!(fs::symlink_metadata(&later).unwrap().is_file());
     let device = directory.path().join("device");
     symlink("/dev/null", &device).unwrap();
     pool.export_csv_path(&device, &ExportOptions::new()).unwrap();
