@@ -339,6 +339,7 @@ impl Claim {
     /// Gives the guard up and keeps the claim: whoever has the token can [take it up](DataPoolStore::resume_claim).
     /// `None` if every item is confirmed or released. Items that the claim has [lost](ClaimVerdict::Lost) count as open:
     /// confirming says what became of them.
+    #[must_use = "without its token nobody can take the claim up before its lease ends"]
     pub fn into_token(mut self) -> Option<ClaimToken> {
         let store = self.pool.shared().engine.store_id();
         let Held { id, nonce } = self.held.take().filter(|_| !self.open_positions().is_empty())?;

@@ -86,6 +86,7 @@ impl fmt::Display for Finding {
 /// What [`DataPoolStore::verify`](crate::DataPoolStore::verify) found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
+#[must_use = "the report says whether the file is damaged: see `ok`"]
 pub struct VerifyReport {
     /// Whether nothing was found.
     pub ok: bool,

@@ -24,7 +24,7 @@ pub enum RecordSort {
 /// Which records are meant, in listings, counts, scans, exports and deletions.
 ///
 /// Filters that are set must all hold; several terms given to one filter mean any of these. An empty filter means
-/// every record. Texts match exactly.
+/// every record, but deletes none: see [`RecordFilter::new`] and [`RecordFilter::all`]. Texts match exactly.
 ///
 /// ```
 /// use datapool_store::RecordFilter;
@@ -44,12 +44,37 @@ pub struct RecordFilter {
     pub(crate) values: Vec<String>,
     pub(crate) created_after: Option<Timestamp>,
     pub(crate) created_before: Option<Timestamp>,
+    /// Said in so many words: see [`RecordFilter::all`].
+    is_all: bool,
 }
 
 impl RecordFilter {
-    /// Every record.
+    /// A filter that names nothing yet. Listings, counts, scans and exports take it for every record. A deletion deletes
+    /// nothing by it, so that a filter whose terms were lost on the way does not empty a pool.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Every record, also for [deletion](crate::Pool::delete_where).
+    ///
+    /// ```
+    /// use datapool_store::{DataPoolStore, Key, Mode, Origin, RecordFilter, RecordQuery};
+    ///
+    /// # fn main() -> datapool_store::Result<()> {
+    /// let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// let _ = pool.dedupe(Mode::Track, &["A-1", "A-2"], |o| Key::new(37, *o), &Origin::none())?;
+    /// assert_eq!(pool.delete_where(&"".parse::<RecordQuery>()?.into_filter())?, 0);
+    /// assert_eq!(pool.delete_where(&RecordFilter::all())?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn all() -> Self {
+        Self { is_all: true, ..Self::default() }
+    }
+
+    /// True if the filter has no term, and is not [`all`](Self::all).
+    pub(crate) fn names_nothing(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Tracked by this flow, or by any flow given so far.

@@ -483,7 +483,18 @@ fn deleting_by_a_filter_deletes_what_listing_by_it_shows() {
     assert_eq!(pool.delete_where(&run).unwrap(), 20);
     assert_eq!((pool.count(&run).unwrap(), pool.delete_where(&run).unwrap()), (0, 0));
     assert_eq!(ids(&support::records(&pool)), (1..=150).collect::<Vec<_>>());
-    assert_eq!(pool.delete_where(&RecordFilter::new()).unwrap(), 150);
+    // What names nothing deletes nothing, however it was made.
+    for empty in
+        [RecordFilter::new(), RecordFilter::default(), "".parse::<RecordQuery>().unwrap().into_filter()]
+    {
+        assert_eq!((pool.delete_where(&empty).unwrap(), pool.count(&empty).unwrap()), (0, 150));
+    }
+    let paged = "page=2&sort=-id&include=flow".parse::<RecordQuery>().unwrap().into_filter();
+    assert_eq!(pool.delete_where(&paged).unwrap(), 0);
+    assert_eq!(pool.count(&RecordFilter::all()).unwrap(), 150);
+    // Terms narrow what `all` says.
+    assert_eq!(pool.delete_where(&RecordFilter::all().flow_run_id("run 2")).unwrap(), 0);
+    assert_eq!(pool.delete_where(&RecordFilter::all()).unwrap(), 150);
     assert_eq!(support::records(&pool), []);
 }
 

@@ -238,7 +238,7 @@ fn deletions_count_no_expired_record() {
     track(&pool, &["v3"]);
     assert_eq!(pool.delete_keys(&[Key::new(ORDERS, "v0"), Key::new(ORDERS, "v3")]).unwrap(), 1);
     track(&pool, &["v4"]);
-    assert_eq!(pool.delete_where(&RecordFilter::new()).unwrap(), 1);
+    assert_eq!(pool.delete_where(&RecordFilter::all()).unwrap(), 1);
     track(&pool, &["v5"]);
     clock.advance(DAY);
     assert_eq!(pool.clear().unwrap(), 0);
@@ -555,7 +555,7 @@ fn prune_gives_back_deleted_records_that_nothing_live_comes_before() {
     assert_eq!(values(&pool), numbered(64..80));
     let segments = |pool: &Pool| pool.explain(&RecordQuery::new().value("v70")).unwrap().segments.considered;
     assert_eq!((pool.prune().unwrap().records, segments(&pool)), (0, 1), "the deletion did it");
-    assert_eq!(pool.delete_where(&RecordFilter::new()).unwrap(), 16);
+    assert_eq!(pool.delete_where(&RecordFilter::all()).unwrap(), 16);
     assert_eq!(pool.prune().unwrap().records, 0, "the deletion did it");
     assert_eq!(segments(&pool), 1);
     assert_eq!(track(&pool, &numbered(0..80)), 80);

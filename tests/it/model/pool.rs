@@ -234,7 +234,7 @@ impl PoolModel {
             }
             PoolOp::DeleteWhere { filter } => {
                 let chosen = filter.select(&self.live, &self.times);
-                let deleted = self.handle().delete_where(&filter.build(&self.times)).unwrap();
+                let deleted = self.handle().delete_where(&filter.build_to_delete(&self.times)).unwrap();
                 assert_eq!(deleted, self.forget(|row| chosen.contains(row)));
             }
             PoolOp::Clear => {

@@ -63,7 +63,7 @@ impl Seen {
                 Ok(claim) => {
                     let verdicts = claim.verdicts().iter().map(|(_, verdict)| verdict.clone()).collect();
                     // Nothing is released.
-                    claim.into_token();
+                    let _ = claim.into_token();
                     Some(verdicts)
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::NotFound) => None,
