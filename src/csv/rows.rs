@@ -338,7 +338,7 @@ pub(super) struct Origins {
     known: HashSet<Arc<Origin>>,
 }
 
-/// How many origins are remembered; one that is forgotten is made again.
+/// The number of origins that are remembered; one that is forgotten is made again.
 const KNOWN_ORIGINS_MAX: usize = 1_024;
 
 /// An id of an origin that cannot be stored.

@@ -254,7 +254,7 @@ impl PoolDraft {
     }
 }
 
-/// Who owns a value.
+/// The owner of a value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Owner {
     #[default]

@@ -15,9 +15,9 @@ use crate::model::Origin;
 use crate::parallel::spawn;
 use crate::time::Timestamp;
 
-/// How many rows are looked up, sorted and appended together.
+/// The number of rows that are looked up, sorted and appended together.
 const BUFFER_ROWS: usize = 65_536;
-/// How many bytes of values a buffer holds.
+/// The number of bytes of values that a buffer holds.
 const BUFFER_BYTES: usize = 16 << 20;
 
 /// A row that is imported.
