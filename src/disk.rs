@@ -40,6 +40,16 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Whatever the disk answers.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
+    /// Keeps room for these bytes, which may lie beyond the disk's length.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the disk answers: `Unsupported` if room is had by writing only, as here by default.
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Whether the disk holds nothing.
     ///
     /// # Errors

@@ -49,6 +49,7 @@ mod refusal;
 mod registry;
 pub(crate) mod schema;
 mod session;
+mod space;
 mod state;
 mod stats;
 mod tail;

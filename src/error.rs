@@ -61,7 +61,11 @@ pub enum ErrorKind {
     /// A commit failed so late that it may or may not be on disk. The store refuses writes until it is opened again
     /// ([`reopen`](crate::DataPoolStore::reopen)); reads answer as before the failed operation.
     OutcomeUnknown,
-    /// The storage failed before anything was written.
+    /// The disk has no room for what a call would add, or a quota or limit of the system forbids it. Nothing was changed.
+    /// Reading, deleting and clearing go on meanwhile; once there is room, so does everything else.
+    StorageFull,
+    /// Reading or writing the store's file failed, and nothing was committed. What the store has in memory it still answers;
+    /// the rest fails with this kind until the file is opened again ([`reopen`](crate::DataPoolStore::reopen)).
     Storage,
     /// Reading or writing a file that is not the store's own failed.
     Io,

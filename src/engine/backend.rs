@@ -1,15 +1,19 @@
-//! What redb reads and writes: a file, memory, or a test's disk; and how many bytes went each way.
+//! What redb reads and writes: a file, memory, or a test's disk; how many bytes went each way, and how much room there is.
 //!
-//! Always holds: closing is redb's; a backend that outlives its opening (memory, a test's disk) can be opened again.
+//! Always holds: closing is redb's; a backend that outlives its opening (memory, a test's disk) can be opened again. What the
+//! disk has no room for fails no call of redb's, which would take nothing more after it: see [`space`](super::space).
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use redb::backends::InMemoryBackend;
 use redb::{BackendError, StorageBackend};
 
+use super::space::{Allocate, Need, Space};
 use crate::disk::Disk;
 
 /// How many bytes an opening of the file has moved.
@@ -29,20 +33,77 @@ impl Traffic {
     }
 }
 
-/// A backend whose traffic is counted. Clones are the same backend.
+/// What a store lies on, as redb wants it and as room is had on it. Clones are the same.
 #[derive(Debug, Clone)]
-pub(super) struct Counted {
-    inner: Arc<dyn StorageBackend>,
-    traffic: Arc<Traffic>,
+pub(super) struct Medium {
+    bytes: Arc<dyn StorageBackend>,
+    room: Arc<dyn Allocate>,
 }
 
-impl Counted {
-    pub(super) fn new(inner: Arc<dyn StorageBackend>) -> Self {
-        Self { inner, traffic: Arc::default() }
+impl Medium {
+    pub(super) fn new(bytes: impl StorageBackend, room: impl Allocate + 'static) -> Self {
+        Self { bytes: Arc::new(bytes), room: Arc::new(room) }
+    }
+
+    pub(super) fn memory() -> Self {
+        Self::new(InMemoryBackend::new(), Unlimited)
+    }
+
+    pub(super) fn disk(disk: Box<dyn Disk>) -> Self {
+        let disk: Arc<dyn Disk> = disk.into();
+        Self::new(DiskBackend(Arc::clone(&disk)), disk)
+    }
+}
+
+/// One opening of a medium. Clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Backend {
+    inner: Arc<dyn StorageBackend>,
+    traffic: Arc<Traffic>,
+    space: Arc<Space>,
+}
+
+impl Backend {
+    pub(super) fn new(medium: &Medium) -> Self {
+        let inner = Arc::clone(&medium.bytes);
+        let space = Arc::new(Space::new(Arc::clone(&medium.room)));
+        Self { inner, traffic: Arc::default(), space }
     }
 
     pub(super) fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
+    }
+
+    pub(super) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// Has the disk keep room for all of the file, once it is opened for writing, if it can.
+    pub(super) fn keep_all(&self) -> io::Result<()> {
+        self.space.keep_all(&*self.inner)
+    }
+
+    /// Has the disk keep room for what a full one must still allow, if it can.
+    pub(super) fn keep_reserve(&self) -> io::Result<()> {
+        self.space.keep_reserve(&*self.inner)
+    }
+
+    /// Whether the disk has room for what a commit may write.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(super) fn check_room(&self, need: Need) -> io::Result<()> {
+        self.space.check(need, &*self.inner)
+    }
+
+    /// As [`check_room`](Self::check_room), right before the commit, which then has the reserve, too.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(super) fn make_room(&self, need: Need) -> io::Result<()> {
+        self.space.make_room(need, &*self.inner)
     }
 }
 
@@ -50,30 +111,32 @@ fn bytes(buffer: &[u8]) -> u64 {
     buffer.len() as u64
 }
 
-impl StorageBackend for Counted {
+impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.inner.len()
+        self.space.len(&*self.inner)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.traffic.read.fetch_add(bytes(out), Ordering::Relaxed);
-        self.inner.read(offset, out)
+        self.space.read(offset, out, &*self.inner)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
+        self.space.set_len(len, &*self.inner)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.inner.sync_data()
+        self.space.sync(&*self.inner)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.traffic.written.fetch_add(bytes(data), Ordering::Relaxed);
-        self.inner.write(offset, data)
+        self.space.write(offset, data, &*self.inner)
     }
 
     fn close(&self) -> io::Result<()> {
+        // It comes back with the next opening; if it cannot be let go of, it is lost to others until then.
+        let _ = self.space.release(&*self.inner);
         self.inner.close()
     }
 
@@ -102,9 +165,47 @@ impl StorageBackend for Counted {
     }
 }
 
+/// Memory gives room as it is written.
+#[derive(Debug)]
+struct Unlimited;
+
+impl Allocate for Unlimited {
+    fn allocate(&self, _from: u64, _to: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Allocate for File {
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(self, FallocateFlags::KEEP_SIZE, from, to - from) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            Err(Errno::INTR) => self.allocate(from, to),
+            done => done.map_err(io::Error::from),
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Allocate for File {
+    fn allocate(&self, _from: u64, _to: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl Allocate for Arc<dyn Disk> {
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        Disk::allocate(&**self, from, to)
+    }
+}
+
 /// A [`Disk`], as redb wants it.
 #[derive(Debug)]
-pub(super) struct DiskBackend(pub(super) Box<dyn Disk>);
+struct DiskBackend(Arc<dyn Disk>);
 
 impl StorageBackend for DiskBackend {
     fn len(&self) -> io::Result<u64> {

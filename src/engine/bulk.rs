@@ -28,6 +28,7 @@ use super::membership::{Filter, FilterCell};
 use super::prune::{doom_dead_segments, prune_at_once};
 use super::record::{StoredOrigin, StoredRecord};
 use super::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
+use super::space::Need;
 use super::state::{PoolState, SegmentState};
 use super::tail::{TailEntry, TailView};
 use super::view::View;
@@ -88,7 +89,7 @@ impl Engine {
             // Segments are numbered in the order in which they are opened, each when the one before is sealed.
             let seals = u64::from(state.open_number().saturating_sub(seals_from));
             let folds = u64::from(import_folds);
-            self.commit(txn, |published| self.put_state(published, core, state))?;
+            self.commit(txn, Need::Adding, |published| self.put_state(published, core, state))?;
             self.counters.work(Work { folds, seals, segments_dropped });
             if segments_dropped > 0 {
                 self.note_drop();
@@ -299,6 +300,8 @@ impl<'a> Import<'a> {
 
     /// Appends a buffer's rows.
     fn append(&mut self, buffer: &Buffer, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
+        // Rows that cannot be committed would pile up in memory.
+        self.engine.check_room(Need::Adding)?;
         let wanted = self.wanted_rows(buffer)?;
         let mut rest = wanted.as_slice();
         while let Some(row) = rest.first() {

@@ -8,6 +8,7 @@ use super::counters::Work;
 use super::failure::{StorageResult, contained};
 use super::prune::drop_segment;
 use super::schema;
+use super::space::Need;
 use super::state::PoolState;
 use super::view::View;
 use super::write::write_head;
@@ -75,7 +76,7 @@ impl Engine {
                 capacity: new.capacity,
             };
             write_pool(&txn, &pool)?;
-            self.commit(txn, |_| {})?;
+            self.commit(txn, Need::Adding, |_| {})?;
             Ok(pool)
         })
     }
@@ -108,7 +109,7 @@ impl Engine {
             if let Some(state) = &mut state {
                 write_head(&txn, state)?;
             }
-            self.commit(txn, |published| {
+            self.commit(txn, Need::Adding, |published| {
                 if let Some(state) = state {
                     self.put_state(published, core, state);
                 }
@@ -150,7 +151,7 @@ impl Engine {
             claims::remove_all(&txn, id, &view.state.claims)?;
             let segments_dropped = view.state.segments.len() as u64;
             drop(view);
-            self.commit(txn, |published| drop(published.replace(id, None)))?;
+            self.commit(txn, Need::Reserve, |published| drop(published.replace(id, None)))?;
             self.forget_work(core, id);
             self.counters.work(Work { segments_dropped, ..Work::default() });
             self.note_drop();

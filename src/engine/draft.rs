@@ -76,6 +76,11 @@ impl PoolDraft {
             || !self.claims.is_empty()
     }
 
+    /// Whether it takes room, rather than giving some back.
+    pub(crate) fn adds(&self) -> bool {
+        !self.new.is_empty() || !self.claims.made.is_empty()
+    }
+
     /// A live record of the fingerprint that this group adds.
     fn find_new(&self, fingerprint: Fingerprint) -> Option<RecordId> {
         self.newest.get(&fingerprint).copied().filter(|id| self.state.is_live(*id))

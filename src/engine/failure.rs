@@ -28,6 +28,10 @@ pub(super) fn translate(error: redb::Error) -> Error {
     if matches!(error, redb::Error::RepairAborted) {
         return Error::new(ErrorKind::Cancelled, REPAIR_STOPPED);
     }
+    if matches!(error, redb::Error::PreviousIo) {
+        let text = "an earlier read or write of the store's file failed; open the store again to go on (`reopen`)";
+        return Error::storage(text).with_source(error);
+    }
     let kind = match &error {
         redb::Error::Corrupted(_)
         | redb::Error::TableTypeMismatch { .. }
@@ -38,6 +42,22 @@ pub(super) fn translate(error: redb::Error) -> Error {
         _ => ErrorKind::Storage,
     };
     Error::new(kind, format!("the storage answers: {error}")).with_source(error)
+}
+
+/// The disk gives no room for the file of a store.
+pub(super) fn no_room(location: impl std::fmt::Display, error: std::io::Error) -> Error {
+    use std::io::ErrorKind as Io;
+    match error.kind() {
+        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => Error::new(
+            ErrorKind::StorageFull,
+            format!(
+                "the disk has no room for more in {location} ({error}); nothing was changed. Make room and call again; reading, \
+                 deleting and clearing go on meanwhile"
+            ),
+        ),
+        _ => Error::storage(format!("making {location} longer failed ({error}); nothing was changed")),
+    }
+    .with_source(error)
 }
 
 /// Runs code that calls into the storage; a panic in there, which only a damaged file can cause, becomes an

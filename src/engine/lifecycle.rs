@@ -12,6 +12,7 @@ use super::database::closed;
 use super::events::{Event, tell};
 use super::refusal::Reason;
 use super::session::{Reader, ReaderKind, Session};
+use super::space::Need;
 use super::{Engine, Published, WriterCore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::CompactReport;
@@ -74,11 +75,16 @@ impl Engine {
                 self.refusal.raise(Reason::OutcomeUnknown);
                 return Err(error);
             }
-            if let Some(mut session) = self.detach(core) {
-                let _ = session.database.close();
-            }
-            self.attach()
+            self.reattach(core)
         })
+    }
+
+    /// Closes the file, whatever comes of it, and opens it again: what is on disk is found out then.
+    pub(super) fn reattach(&self, core: &mut WriterCore) -> Result<()> {
+        if let Some(mut session) = self.detach(core) {
+            let _ = session.database.close();
+        }
+        self.attach()
     }
 
     /// Opens the store's file again. Call it from within [`exclusive`](Self::exclusive), after [`detach`](Self::detach).
@@ -99,17 +105,20 @@ impl Engine {
         self.exclusive(|_| {
             self.check_writable()?;
             self.flush_now()?;
+            self.make_room(Need::Reserve)?;
             let (started, before) = (Instant::now(), self.file_size()?);
             let compacted = self.alone("compacting", |database| match database.compact() {
-                Ok(_) => Ok(Alone::Done(())),
+                Ok(_) => Ok(Alone::Done(Ok(()))),
                 Err(CompactionError::TransactionInProgress) => Ok(Alone::NotYet),
-                Err(error) => {
-                    self.refusal.raise(Reason::OutcomeUnknown);
+                Err(error) => Ok(Alone::Done(Err(error))),
+            })?;
+            self.keep_reserve();
+            compacted.map_err(|error| {
+                self.failed(error.into(), Reason::OutcomeUnknown, |error| {
                     let text = format!("compacting failed; open the store again to go on: {error}");
-                    Err(Error::new(ErrorKind::OutcomeUnknown, text).with_source(redb::Error::from(error)))
-                }
-            });
-            compacted?;
+                    Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
+                })
+            })?;
             self.keep_recovery_instant()?;
             let after = self.file_size()?;
             tell(&Event::Compacted { before, after, took: started.elapsed() });
@@ -121,7 +130,7 @@ impl Engine {
     /// store promises that.
     pub(super) fn keep_recovery_instant(&self) -> Result<()> {
         match self.recovery {
-            Recovery::Instant => self.commit(self.begin_durable()?, |_| {}),
+            Recovery::Instant => self.commit(self.begin_durable()?, Need::Reserve, |_| {}),
             Recovery::Rebuild => Ok(()),
         }
     }

@@ -11,11 +11,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
-use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Builder, DatabaseError, StorageBackend, TableError, TableHandle};
+use redb::backends::FileBackend;
+use redb::{Builder, DatabaseError, TableError, TableHandle};
 
 use super::Engine;
-use super::backend::{Counted, DiskBackend};
+use super::backend::{Backend, Medium};
 use super::counters::Counters;
 use super::database::{Handle, OpenDatabase};
 use super::events::{Event, tell};
@@ -45,16 +45,16 @@ const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
 /// What is kept to open the store again.
 pub(super) struct Opener {
-    medium: Medium,
+    location: Location,
     options: StoreOptions,
     /// Of a store that is made now.
     geometry: Geometry,
 }
 
-enum Medium {
+enum Location {
     Path(PathBuf),
     /// Outlives each opening.
-    Kept(Arc<dyn StorageBackend>),
+    Kept(Medium),
 }
 
 impl Engine {
@@ -67,12 +67,12 @@ impl Engine {
         if !geometry.is_sound() {
             return Err(Error::invalid_argument(format!("{geometry:?} is no geometry of a store")));
         }
-        let medium = match place {
-            Place::Path(path) => Medium::Path(path.to_owned()),
-            Place::Memory => Medium::Kept(Arc::new(InMemoryBackend::new())),
-            Place::Disk(disk) => Medium::Kept(Arc::new(DiskBackend(disk))),
+        let location = match place {
+            Place::Path(path) => Location::Path(path.to_owned()),
+            Place::Memory => Location::Kept(Medium::memory()),
+            Place::Disk(disk) => Location::Kept(Medium::disk(disk)),
         };
-        let opener = Opener { medium, options: options.clone(), geometry };
+        let opener = Opener { location, options: options.clone(), geometry };
         let started = Instant::now();
         let (session, meta) = opener.open(None)?;
         tell(&Event::Opened { took: started.elapsed() });
@@ -100,6 +100,14 @@ impl Engine {
 }
 
 impl Opener {
+    /// Where the store lies, for messages.
+    pub(super) fn location(&self) -> impl std::fmt::Display {
+        match &self.location {
+            Location::Path(path) => path.display().to_string(),
+            Location::Kept(_) => "the store".to_owned(),
+        }
+    }
+
     /// How much of the cache pages get.
     pub(super) fn page_bytes(&self) -> usize {
         self.options.cache_size - self.hot_bytes()
@@ -114,15 +122,20 @@ impl Opener {
     pub(super) fn open(&self, expected: Option<u128>) -> Result<(Session, Meta)> {
         let if_empty = self.if_empty(expected);
         // The file may be new: its name must survive a loss of power as well as its bytes.
-        let new_in = match &self.medium {
-            Medium::Path(path) if !path.exists() => Some(directory_of(path)),
+        let new_in = match &self.location {
+            Location::Path(path) if !path.exists() => Some(directory_of(path)),
             _ => None,
         };
-        let backend = Counted::new(match &self.medium {
-            Medium::Path(path) => self.open_file(path, if_empty)?,
-            Medium::Kept(backend) => Arc::clone(backend),
-        });
-        let database = contained("opening the store", || self.open_database(backend.clone()))?;
+        let was_closed = match &self.location {
+            Location::Path(path) => check_path(path, if_empty)?,
+            Location::Kept(medium) => check_medium(medium),
+        };
+        let (mut backend, mut database) = self.open_once(if_empty)?;
+        if was_closed == WasClosed::No {
+            // Closing cuts what the file had grown by for commits that never were.
+            let _ = database.close();
+            (backend, database) = self.open_once(if_empty)?;
+        }
         let meta = contained("reading the store's format", || match (read_meta(&database)?, expected) {
             (Some(meta), Some(expected)) if meta.store_id != expected => {
                 Err(Error::not_found("another store lies where this one was"))
@@ -136,12 +149,25 @@ impl Opener {
         if let Some(directory) = new_in {
             sync_directory(directory);
         }
+        if self.options.access == Access::ReadWrite {
+            // What cannot be had now is asked for when it is needed.
+            let _ = backend.keep_all();
+        }
         Ok((Session::new(database, backend), meta))
+    }
+
+    fn open_once(&self, if_empty: IfEmpty) -> Result<(Backend, OpenDatabase)> {
+        let backend = Backend::new(&match &self.location {
+            Location::Path(path) => self.open_file(path, if_empty)?,
+            Location::Kept(medium) => medium.clone(),
+        });
+        let database = contained("opening the store", || self.open_database(backend.clone()))?;
+        Ok((backend, database))
     }
 
     fn if_empty(&self, expected: Option<u128>) -> IfEmpty {
         // What is not a file is made with its store.
-        let may_make = self.options.if_missing == IfMissing::Create || matches!(self.medium, Medium::Kept(_));
+        let may_make = self.options.if_missing == IfMissing::Create || matches!(self.location, Location::Kept(_));
         match (expected, self.options.access) {
             (Some(_), _) => IfEmpty::Gone,
             (None, Access::ReadWrite) if may_make => IfEmpty::Make,
@@ -151,13 +177,13 @@ impl Opener {
 
     /// Who may read and write the store's file, if it is one.
     pub(super) fn permissions(&self) -> Option<fs::Permissions> {
-        match &self.medium {
-            Medium::Path(path) => fs::metadata(path).ok().map(|meta| meta.permissions()),
-            Medium::Kept(_) => None,
+        match &self.location {
+            Location::Path(path) => fs::metadata(path).ok().map(|meta| meta.permissions()),
+            Location::Kept(_) => None,
         }
     }
 
-    fn open_database(&self, backend: Counted) -> Result<OpenDatabase> {
+    fn open_database(&self, backend: Backend) -> Result<OpenDatabase> {
         let mut builder = Builder::new();
         builder.set_cache_size(self.page_bytes());
         if let Some(RepairObserver(observer)) = self.options.on_repair.clone() {
@@ -167,9 +193,9 @@ impl Opener {
                 }
             });
         }
-        let failed = |error| match &self.medium {
-            Medium::Path(path) => cannot_open(path, error),
-            Medium::Kept(_) => failure::translate(error.into()),
+        let failed = |error| match &self.location {
+            Location::Path(path) => cannot_open(path, error),
+            Location::Kept(_) => failure::translate(error.into()),
         };
         let handle = match self.options.access {
             Access::ReadWrite => builder.create_with_backend(backend).map(Handle::Writable).map_err(failed),
@@ -186,16 +212,16 @@ impl Opener {
     }
 
     /// The file, once it is known that it is a store or may become one.
-    fn open_file(&self, path: &Path, if_empty: IfEmpty) -> Result<Arc<dyn StorageBackend>> {
+    fn open_file(&self, path: &Path, if_empty: IfEmpty) -> Result<Medium> {
         let name = path.display();
-        check_path(path, if_empty)?;
         let mut open = OpenOptions::new();
         open.read(true);
         if self.options.access == Access::ReadWrite {
             open.write(true).create(if_empty == IfEmpty::Make).truncate(false);
         }
-        let file = open.open(path).map_err(|error| Error::io(format_args!("opening {name}"), error))?;
-        Ok(Arc::new(FileBackend::new(file).map_err(|error| cannot_open(path, error))?))
+        let opened = open.open(path).and_then(|file| Ok((file.try_clone()?, file)));
+        let (file, room) = opened.map_err(|error| Error::io(format_args!("opening {name}"), error))?;
+        Ok(Medium::new(FileBackend::new(file).map_err(|error| cannot_open(path, error))?, room))
     }
 }
 
@@ -225,16 +251,39 @@ fn empty_database() -> Error {
     not_a_store("it is empty")
 }
 
+/// Whether whoever wrote to a store closed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WasClosed {
+    Yes,
+    /// It is recovered when it is opened for writing.
+    No,
+}
+
+/// Whether a store that is no file was closed.
+fn check_medium(medium: &Medium) -> WasClosed {
+    let mut builder = Builder::new();
+    let opened = contained("opening the store", || {
+        Ok(builder.set_cache_size(0).open_read_only_with_backend(Backend::new(medium)))
+    });
+    match opened {
+        Ok(Err(DatabaseError::RepairAborted)) => WasClosed::No,
+        // Whatever else is wrong with it is found by opening it.
+        _ => WasClosed::Yes,
+    }
+}
+
 /// Refuses a path that holds something else than a store that this code reads, by looking only.
-fn check_path(path: &Path, if_empty: IfEmpty) -> Result<()> {
+fn check_path(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
     let name = path.display();
     let refusal = |what: &str| Error::new(ErrorKind::NotAStore, format!("{name} is {what}, not a store"));
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => Err(refusal("a directory")),
         Ok(meta) if !meta.is_file() => Err(refusal("a device, pipe or socket")),
         Ok(meta) if meta.len() > 0 => check_file(path, if_empty),
-        Ok(_) => if_empty.check(|| refusal("empty")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && if_empty == IfEmpty::Make => Ok(()),
+        Ok(_) => if_empty.check(|| refusal("empty")).map(|()| WasClosed::Yes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && if_empty == IfEmpty::Make => {
+            Ok(WasClosed::Yes)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(Error::not_found(format!("there is no store at {name}")).with_source(error))
         }
@@ -270,7 +319,7 @@ fn already_open(path: &Path) -> Error {
 }
 
 /// Refuses a file that is not a store, or not one that this code reads, by looking only.
-fn check_file(path: &Path, if_empty: IfEmpty) -> Result<()> {
+fn check_file(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
     let name = path.display();
     let mut magic = [0; REDB_MAGIC.len()];
     let mut file = OpenOptions::new()
@@ -287,12 +336,12 @@ fn check_file(path: &Path, if_empty: IfEmpty) -> Result<()> {
     drop(file);
     contained("reading the file", || match Builder::new().set_cache_size(0).open_read_only(path) {
         Ok(database) => match read_meta(&OpenDatabase::new(Handle::ReadOnly(database)))? {
-            Some(_) => Ok(()),
-            None => if_empty.check(empty_database),
+            Some(_) => Ok(WasClosed::Yes),
+            None => if_empty.check(empty_database).map(|()| WasClosed::Yes),
         },
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
         // It was not closed; only a writable open can tell more, after its repair.
-        Err(DatabaseError::RepairAborted) => Ok(()),
+        Err(DatabaseError::RepairAborted) => Ok(WasClosed::No),
         Err(error) => Err(cannot_open(path, error)),
     })
 }

@@ -15,6 +15,7 @@ use super::draft::PoolDraft;
 use super::failure::StorageResult;
 use super::schema::{self, FingerprintsDefinition, RUNS_MAX, SegmentNumber, SegmentTables};
 use super::state::{PoolState, SegmentState};
+use super::space::Need;
 use super::write::{self, write_head};
 use crate::error::Result;
 use crate::ids::{PoolId, RecordId};
@@ -53,8 +54,9 @@ impl Engine {
             return Ok(None);
         }
         let pruned = written.pruned;
+        self.check_room(Need::Reserve)?;
         written.tell_hot_indexes();
-        self.commit(txn, |published| self.publish(published, core, written))?;
+        self.commit(txn, Need::Reserve, |published| self.publish(published, core, written))?;
         core.tell_events();
         Ok(Some(pruned))
     }
@@ -89,7 +91,7 @@ impl Engine {
             for state in &mut states {
                 write_head(&txn, state)?;
             }
-            self.commit(txn, |published| {
+            self.commit(txn, Need::Reserve, |published| {
                 for state in states {
                     self.put_state(published, core, state);
                 }

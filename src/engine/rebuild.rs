@@ -19,6 +19,7 @@ use super::membership::sliced::{Group, SlicedFilters};
 use super::membership::union::UnionFilter;
 use super::prune::{drop_run, drop_shared_rows, remove_rows};
 use super::schema::{self, Fingerprint, SegmentNumber, SegmentTables};
+use super::space::Need;
 use super::state::PoolState;
 use super::verify::strays::{Segments, Stray, find_strays};
 use super::view::View;
@@ -80,7 +81,7 @@ impl Engine {
             }
         }
         raise_next_pool_id(&txn, ids.last().copied().unwrap_or(0))?;
-        self.commit(txn, |_| {})?;
+        self.commit(txn, Need::Adding, |_| {})?;
         Ok(ids)
     }
 
@@ -91,6 +92,7 @@ impl Engine {
         let txn = self.begin()?;
         let (mut records, mut owners, mut lost) = (0, view.owners()?, Vec::new());
         for index in 0..state.segments.len() {
+            self.check_room(Need::Adding)?;
             records += rebuild_segment(&txn, &view, &mut state, index, |id, fingerprint| {
                 if !owners.is_empty() && view.state.is_live(id) && owners.remove(&fingerprint).is_some() {
                     lost.push(fingerprint);
@@ -108,7 +110,7 @@ impl Engine {
         claims::void(&txn, id, &lost)?;
         write_head(&txn, &mut state)?;
         drop(view);
-        self.commit(txn, |published| self.put_state(published, core, state))?;
+        self.commit(txn, Need::Adding, |published| self.put_state(published, core, state))?;
         core.pools.remove(&id);
         self.note_drop();
         Ok(records)
@@ -145,7 +147,7 @@ impl Engine {
                 }
             }
         }
-        self.commit(txn, |_| {})
+        self.commit(txn, Need::Adding, |_| {})
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) enum Reason {
     OutcomeUnknown = 1,
     /// The storage's own check found the file damaged, or could not be brought to its end.
     CheckFailed = 2,
+    /// The disk had no room for a commit, which is not on disk: the file is opened again before the call returns.
+    NoRoom = 3,
 }
 
 /// The reason, if there is one. Asked before each commit.
@@ -28,7 +30,7 @@ impl Refusal {
     }
 
     pub(super) fn reason(&self) -> Option<Reason> {
-        let reasons = [Reason::OutcomeUnknown, Reason::CheckFailed];
+        let reasons = [Reason::OutcomeUnknown, Reason::CheckFailed, Reason::NoRoom];
         let raised = self.0.load(Ordering::Acquire);
         reasons.into_iter().find(|reason| *reason as u8 == raised)
     }
@@ -42,6 +44,10 @@ impl Refusal {
             Some(Reason::OutcomeUnknown) => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
                 "an earlier write failed, and may or may not be on disk: open the store again (`reopen`) to find out",
+            )),
+            Some(Reason::NoRoom) => Err(Error::new(
+                ErrorKind::StorageFull,
+                "the disk had no room for an earlier commit; open the store again (`reopen`)",
             )),
             Some(Reason::CheckFailed) => Err(Error::corrupt(
                 "verifying found the file damaged, or could not be brought to its end: open the store again (`reopen`) \

@@ -16,6 +16,7 @@ use super::batch::check_batch_len;
 use super::codec;
 use super::failure::{StorageResult, contained};
 use super::schema::{self, RegistryTable};
+use super::space::Need;
 use super::view::{Snapshot, View};
 use super::{Engine, no_pool};
 use crate::error::{Error, Result};
@@ -49,7 +50,7 @@ impl Engine {
                 table.insert(key.as_slice(), row.as_slice()).storage()?;
             }
             drop(table);
-            self.commit(txn, |_| {})
+            self.commit(txn, Need::Adding, |_| {})
         })
     }
 
@@ -61,7 +62,7 @@ impl Engine {
             }
             let txn = self.begin()?;
             txn.open_table(definition(Id::KIND)).storage()?.remove(id.to_key().as_slice()).storage()?;
-            self.commit(txn, |_| {})?;
+            self.commit(txn, Need::Reserve, |_| {})?;
             Ok(true)
         })
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::backend::{Counted, Traffic};
+use super::backend::{Backend, Traffic};
 use super::database::{OpenDatabase, closed};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -19,12 +19,12 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct Session {
     pub(super) database: OpenDatabase,
     /// Its length is the file's.
-    pub(super) backend: Counted,
+    pub(super) backend: Backend,
     pub(super) readers: Arc<Readers>,
 }
 
 impl Session {
-    pub(super) fn new(database: OpenDatabase, backend: Counted) -> Self {
+    pub(super) fn new(database: OpenDatabase, backend: Backend) -> Self {
         let readers = Arc::new(Readers { traffic: Arc::clone(backend.traffic()), ..Readers::default() });
         Self { database, backend, readers }
     }

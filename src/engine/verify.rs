@@ -25,6 +25,7 @@ use super::observer::{Observer, Watch};
 use super::refusal::Reason;
 use super::schema::{self, SegmentNumber};
 use super::session::{Reader, ReaderKind};
+use super::space::Need;
 use super::view::{Snapshot, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
@@ -105,20 +106,21 @@ impl Engine {
             }
             self.check_writable()?;
             self.flush_now()?;
+            self.make_room(Need::Reserve)?;
             let checked = self.alone("verifying", |database| {
                 contained("verifying", || match database.check_integrity() {
-                    Ok(is_sound) => Ok(Alone::Done(is_sound)),
+                    Ok(is_sound) => Ok(Alone::Done(Ok(is_sound))),
                     Err(DatabaseError::TransactionInProgress) => Ok(Alone::NotYet),
                     Err(DatabaseError::Storage(StorageError::Corrupted(reason))) => {
                         Err(Error::corrupt(format!("the file is damaged: {reason}")))
                     }
-                    Err(error) => {
-                        // Which pages are in use is not known any more.
-                        self.refusal.raise(Reason::CheckFailed);
-                        Err(translate(error.into()))
-                    }
+                    Err(error) => Ok(Alone::Done(Err(error))),
                 })
             });
+            self.keep_reserve();
+            // Which pages are in use is not known any more.
+            let failed = |error: DatabaseError| self.failed(error.into(), Reason::CheckFailed, translate);
+            let checked = checked.and_then(|checked| checked.map_err(failed));
             match checked {
                 Ok(true) => self.keep_recovery_instant(),
                 Ok(false) => {

@@ -12,14 +12,16 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use redb::{CommitError, WriteTransaction};
 
+use super::backend::Backend;
 use super::batch::Batch;
 use super::counters::Work;
 use super::database::closed;
 use super::draft::{Firsts, PoolDraft};
 use super::events::{Event, tell};
-use super::failure::{StorageResult, contained};
+use super::failure::{StorageResult, contained, no_room};
 use super::queue::Weight;
 use super::refusal::Reason;
+use super::space::{Need, Space};
 use super::state::PoolState;
 use super::write::{self, Written};
 use super::{Engine, Published, WriterCore};
@@ -74,6 +76,8 @@ impl Engine {
         weight: Weight,
         operation: impl FnOnce(&mut Group<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        // A call that takes away must not fail because others of its group add.
+        let weight = if self.asks_disk(Space::is_full) { Weight::ALONE } else { weight };
         let answer = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&answer);
         let job: Job = Some(Box::new(move |group| *slot.lock() = Some(operation(group))));
@@ -93,10 +97,7 @@ impl Engine {
         self.queue.submit(None, Weight::ALONE, |_| {
             let mut core = self.writer.lock();
             let result = contained("writing", || work(&mut core));
-            if result.is_err() {
-                core.forget();
-            }
-            answer = Some(result);
+            answer = Some(self.recover(&mut core, result));
             Ok(())
         })?;
         answer.unwrap_or_else(|| Err(Error::storage("the operation was not run")))
@@ -111,10 +112,33 @@ impl Engine {
             jobs.into_iter().flatten().for_each(|job| job(&mut group));
             self.commit_group(&mut core, group, calls)
         });
+        self.recover(&mut core, result)
+    }
+
+    /// Brings the writer in order after a failure.
+    fn recover<T>(&self, core: &mut WriterCore, result: Result<T>) -> Result<T> {
         if result.is_err() {
             core.forget();
         }
+        if self.refusal.reason() == Some(Reason::NoRoom) {
+            // redb takes nothing more from a file once a write of it has failed.
+            self.reattach(core)?;
+        }
+        if result.is_ok() && self.asks_disk(Space::is_full) {
+            // The call's work is done.
+            let _ = self.give_back();
+        }
         result
+    }
+
+    /// What a call has deleted becomes room on the disk: with each commit redb cuts some of the free pages at the file's end.
+    fn give_back(&self) -> Result<()> {
+        let mut before = u64::MAX;
+        while self.file_size()? < before {
+            before = self.file_size()?;
+            self.commit(self.begin_durable()?, Need::Reserve, |_| {})?;
+        }
+        Ok(())
     }
 
     fn commit_group(&self, core: &mut WriterCore, mut group: Group<'_>, calls: usize) -> Result<()> {
@@ -124,7 +148,9 @@ impl Engine {
             return Ok(());
         }
         let records = group.drafts.values().map(|draft| draft.new.len()).sum();
-        let due = self.due_work(core, &group, records);
+        let need = if group.drafts.values().any(PoolDraft::adds) { Need::Adding } else { Need::Reserve };
+        let gives_room = need == Need::Reserve && self.asks_disk(Space::is_tight);
+        let due = if gives_room { Vec::new() } else { self.due_work(core, &group, records) };
         // Whoever was promised a value must find it promised after a crash, too.
         let has_claims = group.drafts.values().any(|draft| !draft.claims.is_empty());
         let begin = || if has_claims { self.begin_durable() } else { self.begin() };
@@ -157,8 +183,9 @@ impl Engine {
                 incoming,
             )?);
         }
+        self.check_room(need)?;
         written.iter().for_each(Written::tell_hot_indexes);
-        self.commit(txn, |published| {
+        self.commit(txn, need, |published| {
             for written in written {
                 self.publish(published, core, written);
             }
@@ -185,14 +212,81 @@ impl Engine {
     /// Begins a transaction of the store's durability.
     pub(super) fn begin(&self) -> Result<WriteTransaction> {
         let mut txn = self.begin_durable()?;
-        if matches!(self.durability, Durability::Relaxed { .. }) {
+        // With little room on the disk each commit is to find out whether it has enough.
+        if matches!(self.durability, Durability::Relaxed { .. }) && !self.asks_disk(Space::is_tight) {
             txn.set_durability(redb::Durability::None).storage()?;
         }
         Ok(txn)
     }
 
+    /// Whether something holds of the room on the disk.
+    fn asks_disk(&self, question: impl FnOnce(&Space) -> bool) -> bool {
+        self.session.read().as_ref().is_some_and(|session| question(session.backend.space()))
+    }
+
+    /// Refuses to go on with a transaction that the disk has no room for.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, or `Storage` if the system refuses for another reason.
+    pub(super) fn check_room(&self, need: Need) -> Result<()> {
+        self.ask_for_room(|backend| backend.check_room(need))
+    }
+
+    /// As [`check_room`](Self::check_room), right before redb commits.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, or `Storage` if the system refuses for another reason.
+    pub(super) fn make_room(&self, need: Need) -> Result<()> {
+        self.ask_for_room(|backend| backend.make_room(need))
+    }
+
+    /// After redb committed, if it had the reserve for that.
+    pub(super) fn keep_reserve(&self) {
+        if self.asks_disk(Space::is_tight)
+            && let Some(session) = &*self.session.read()
+        {
+            // What cannot be had now is asked for when it is needed.
+            let _ = session.backend.keep_reserve();
+        }
+    }
+
+    fn ask_for_room(&self, ask: impl FnOnce(&Backend) -> std::io::Result<()>) -> Result<()> {
+        let session = self.session.read();
+        let room = ask(&session.as_ref().ok_or_else(closed)?.backend);
+        room.map_err(|error| no_room(self.opener.location(), error))
+    }
+
+    /// redb failed as it wrote, and takes nothing more. For want of room what it wrote is not committed, and the file is opened
+    /// again before the call returns; else the store refuses to write, for a reason.
+    pub(super) fn failed(
+        &self,
+        error: redb::Error,
+        reason: Reason,
+        otherwise: impl FnOnce(redb::Error) -> Error,
+    ) -> Error {
+        // What was acknowledged and not flushed would be lost with it: whoever wrote it must hear of that.
+        if !self.asks_disk(Space::has_homeless) || self.unflushed.load(Ordering::Acquire) {
+            self.refusal.raise(reason);
+            return otherwise(error);
+        }
+        self.refusal.raise(Reason::NoRoom);
+        let cause = match error {
+            redb::Error::Io(cause) => cause,
+            _ => std::io::ErrorKind::StorageFull.into(),
+        };
+        no_room(self.opener.location(), cause)
+    }
+
     /// Commits, and lets readers see it.
-    pub(super) fn commit(&self, txn: WriteTransaction, publish: impl FnOnce(&mut Published)) -> Result<()> {
+    pub(super) fn commit(
+        &self,
+        txn: WriteTransaction,
+        need: Need,
+        publish: impl FnOnce(&mut Published),
+    ) -> Result<()> {
+        self.make_room(need)?;
         // NOTE: readers who come while redb commits must still find the snapshot that fits the published states.
         let before = self.snapshot()?;
         match txn.commit() {
@@ -201,13 +295,15 @@ impl Engine {
                 return Err(Error::storage("the storage failed while writing; nothing was changed"));
             }
             Err(error) => {
-                self.refusal.raise(Reason::OutcomeUnknown);
-                tell(&Event::OutcomeUnknown);
-                let text = format!("the commit failed and may or may not be on disk: {error}");
-                return Err(Error::new(ErrorKind::OutcomeUnknown, text).with_source(redb::Error::from(error)));
+                return Err(self.failed(error.into(), Reason::OutcomeUnknown, |error| {
+                    tell(&Event::OutcomeUnknown);
+                    let text = format!("the commit failed and may or may not be on disk: {error}");
+                    Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
+                }));
             }
         }
         self.counters.commit();
+        self.keep_reserve();
         if matches!(self.durability, Durability::Relaxed { .. }) {
             self.unflushed.store(true, Ordering::Release);
             self.flush_signal.raise();
@@ -278,7 +374,7 @@ impl Engine {
             return Ok(());
         }
         let txn = self.begin_durable()?;
-        self.commit(txn, |_| {})?;
+        self.commit(txn, Need::Reserve, |_| {})?;
         // NOTE: not before the disk has answered: whoever finds it false returns at once.
         self.unflushed.store(false, Ordering::Release);
         Ok(())

@@ -1,6 +1,6 @@
 //! A disk in memory that does what tests tell it: fails, tears writes, holds up, loses power.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -80,6 +80,45 @@ struct State {
     failed: bool,
     /// How many changes were asked for.
     changes: usize,
+    room: Room,
+}
+
+/// A disk of limited room, however long the file is: a page takes room once it is written to or kept.
+#[derive(Debug)]
+struct Room {
+    /// So many there are.
+    pages: usize,
+    taken: BTreeSet<u64>,
+    keeps: Keeping,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { pages: usize::MAX, taken: BTreeSet::new(), keeps: Keeping::Yes }
+    }
+}
+
+/// Whether a disk can keep room for what is written later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    Yes,
+    /// Room is had by writing.
+    No,
+}
+
+const PAGE: u64 = 4_096;
+
+impl Room {
+    /// Takes room for some bytes; all of it or none.
+    fn take(&mut self, from: u64, to: u64) -> io::Result<()> {
+        let pages: Vec<u64> =
+            (from / PAGE..to.div_ceil(PAGE)).filter(|page| !self.taken.contains(page)).collect();
+        if self.taken.len() + pages.len() > self.pages {
+            return Err(Reason::Full.error());
+        }
+        self.taken.extend(pages);
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -124,7 +163,8 @@ pub(crate) struct Gate {
 
 impl TestDisk {
     pub(crate) fn holding(bytes: Vec<u8>) -> Self {
-        let state = State { synced: bytes.clone(), bytes, ..State::default() };
+        let mut state = State { synced: bytes.clone(), bytes, ..State::default() };
+        state.room.taken.extend(0..(state.bytes.len() as u64).div_ceil(PAGE));
         Self { state: Arc::new(Mutex::new(state)), ..Self::default() }
     }
 
@@ -139,6 +179,18 @@ impl TestDisk {
     pub(crate) fn heal(&self) {
         let mut state = self.state.lock().unwrap();
         (state.fault, state.failed) = (None, false);
+    }
+
+    /// Leaves room for so many bytes more than what is on the disk now.
+    pub(crate) fn leave_room(&self, bytes: u64, keeps: Keeping) {
+        let mut state = self.state.lock().unwrap();
+        state.room.pages = state.room.taken.len() + usize::try_from(bytes / PAGE).unwrap();
+        state.room.keeps = keeps;
+    }
+
+    /// How much room the file takes.
+    pub(crate) fn taken(&self) -> u64 {
+        self.state.lock().unwrap().room.taken.len() as u64 * PAGE
     }
 
     pub(crate) fn failed(&self) -> bool {
@@ -267,8 +319,18 @@ impl Disk for TestDisk {
         if len > LARGEST {
             return Err(Reason::Full.error());
         }
+        // What was kept beyond the end is lost, too.
+        state.room.taken.split_off(&len.div_ceil(PAGE));
         state.change(Change::SetLen(usize::try_from(len).unwrap()));
         Ok(())
+    }
+
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        let room = &mut self.state.lock().unwrap().room;
+        match room.keeps {
+            Keeping::No => Err(io::ErrorKind::Unsupported.into()),
+            Keeping::Yes => room.take(from, to),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -286,7 +348,8 @@ impl Disk for TestDisk {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
         let was_dead = state.failed && state.fault.is_some_and(|fault| fault.forever);
-        let checked = state.check(Operation::Write);
+        let end = offset + data.len() as u64;
+        let checked = state.check(Operation::Write).and_then(|()| state.room.take(offset, end));
         let torn = state.fault.map_or(Torn::Nothing, |fault| fault.torn);
         let arrives = match (&checked, torn) {
             (Ok(()), _) => data.len(),

@@ -38,6 +38,7 @@ mod export;
 mod faults;
 mod filters;
 mod format;
+mod full_disk;
 mod fuzzing;
 mod held_snapshots;
 mod histories;

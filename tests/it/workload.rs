@@ -338,10 +338,7 @@ impl Driver {
         }
         self.survivors.extend(next.iter().cloned());
         self.current = next;
-        let model = &self.current[0];
-        self.held.retain(|(pool, claim), _| {
-            model.pools.get(pool).is_some_and(|pool| pool.claims.contains_key(claim))
-        });
+        self.forget_claims_that_ended();
     }
 
     /// Whether what an answer says is on disk, and so is all before it.
@@ -527,10 +524,7 @@ impl Driver {
         self.current = self.those_that_agree(survivors, "the survivors are");
         // It was found on disk, so it stays there.
         self.survivors.clone_from(&self.current);
-        let model = self.current[0].clone();
-        self.held.retain(|(pool, claim), _| {
-            model.pools.get(pool).is_some_and(|pool| pool.claims.contains_key(claim))
-        });
+        self.forget_claims_that_ended();
     }
 
     /// Reads everything. It must be what was acknowledged.
@@ -555,6 +549,23 @@ impl Driver {
         }
         assert!(!agreeing.is_empty(), "found is {}, {what} {}", seen.summary(), summaries(&expected, &seen));
         agreeing
+    }
+
+    /// An operation was refused for want of room: it must have been done in those of its parts that are commits, or not.
+    pub(crate) fn refused(&mut self, op: &Op) {
+        let now = self.clock.now();
+        let parts = self.current.iter().flat_map(|model| model.apply(op, now).0);
+        let models = self.current.iter().cloned().chain(parts).collect();
+        self.current = self.those_that_agree(models, "the states are");
+        self.survivors.extend(self.current.iter().cloned());
+        self.forget_claims_that_ended();
+    }
+
+    fn forget_claims_that_ended(&mut self) {
+        let model = &self.current[0];
+        self.held.retain(|(pool, claim), _| {
+            model.pools.get(pool).is_some_and(|pool| pool.claims.contains_key(claim))
+        });
     }
 
     /// Reads what can be read after an operation failed that may have been done in part. Whether that was everything.

@@ -1,0 +1,207 @@
+//! Proves that a disk that stays full costs nobody more than room: what would add is refused and changes nothing, reading, deleting
+//! and clearing go on, the file keeps nothing of what was refused, and once there is room everything goes on, without the store
+//! being opened again.
+
+use datapool_store::testing::Sizes;
+use datapool_store::{Durability, ErrorKind, ExportOptions, ImportOptions, Mode, RecordFilter, StoreOptions};
+
+use crate::disk::{Fault, Keeping, TestDisk};
+use crate::support::{self, Numbers};
+use crate::workload::{Driver, How, Op, RELAXED};
+
+const KB: u64 = 1_024;
+
+/// Whether an operation adds nothing, and so must be done on a full disk, too.
+fn takes_away(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Delete { .. }
+            | Op::DeleteRecords { .. }
+            | Op::DeleteKeys { .. }
+            | Op::DeleteWhere { .. }
+            | Op::Clear { .. }
+            | Op::DeleteFlow { .. }
+            | Op::Verify
+            | Op::Flush
+            | Op::Reopen
+            | Op::Pass { .. }
+            | Op::Dedupe { mode: Mode::Filter, .. }
+            | Op::Settle { how: How::Release | How::ReleaseSome(_) | How::Drop | How::HandOver, .. }
+    )
+}
+
+/// Random operations on a disk that is full most of the time. How many were refused.
+fn live_on_a_full_disk(durability: Durability, cache: usize, keeps: Keeping, seed: u64) -> usize {
+    let mut numbers = Numbers::seeded(seed);
+    let mut driver = Driver::new(durability, support::options().cache_size(cache), Sizes::SMALL);
+    for _ in 0..60 {
+        let op = driver.any_op(&mut numbers);
+        driver.run(&op);
+    }
+    let mut refused = 0;
+    for _ in 0..12 {
+        let room = [0, 0, 20, 150, 600][usize::try_from(numbers.next(5)).unwrap()] * KB;
+        driver.disk.leave_room(room, keeps);
+        let mut last = None;
+        for _ in 0..12 {
+            let op = driver.any_op(&mut numbers);
+            match driver.attempt(&op) {
+                // Dropping a claim's guard says nothing of what went wrong.
+                Ok(_) if matches!(op, Op::Settle { how: How::Drop, .. }) => driver.refused(&op),
+                Ok(answer) => driver.acknowledged(&op, &answer),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::StorageFull, "seed {seed}, {op:?}: {error}");
+                    assert!(keeps == Keeping::No || !takes_away(&op), "seed {seed}, {op:?}: {error}");
+                    driver.refused(&op);
+                    refused += 1;
+                    last = Some(op);
+                }
+            }
+        }
+        driver.is_current();
+        driver.answers_agree();
+        driver.disk.leave_room(64 << 20, keeps);
+        // It gets its reserve back.
+        driver.run(&Op::PutFlow { id: "flow".into(), name: "a flow".into() });
+        let is_there = |op: &Op| op.pool().is_none_or(|pool| driver.model().pools.contains_key(&pool));
+        if let Some(op) = last.filter(|op| is_there(op) && !matches!(op, Op::Settle { .. } | Op::Claim { .. })) {
+            driver.run(&op);
+        }
+    }
+    driver.run(&Op::Verify);
+    refused
+}
+
+#[test]
+fn on_a_full_disk_reading_and_taking_away_go_on_and_with_room_everything_does() {
+    let mut refused = 0;
+    for seed in 1..=30 {
+        for keeps in [Keeping::Yes, Keeping::No] {
+            refused += live_on_a_full_disk(Durability::Immediate, 16 << 20, keeps, seed);
+            refused += live_on_a_full_disk(Durability::Immediate, 64 << 10, keeps, seed);
+        }
+        refused += live_on_a_full_disk(RELAXED, 16 << 20, Keeping::Yes, seed);
+    }
+    println!("{refused} refused");
+    assert!(refused > 100);
+}
+
+fn csv(rows: u32) -> String {
+    let rows: String = (0..rows).map(|row| format!("value number {row},37\n")).collect();
+    format!("value,entity_type_id\n{rows}")
+}
+
+#[test]
+fn the_file_keeps_nothing_of_an_import_that_found_no_room() {
+    for keeps in [Keeping::Yes, Keeping::No] {
+        for cache in [16 << 20, 64 << 10] {
+            let disk = TestDisk::default();
+            let store = disk.open(&support::options().cache_size(cache)).unwrap();
+            let pool = store.get_or_create_pool("orders").unwrap();
+            support::track(&pool, &["A-1"]);
+            disk.leave_room(2 << 20, keeps);
+            let (taken, length) = (disk.taken(), disk.bytes().len());
+            for _ in 0..3 {
+                let error = pool.import_csv(csv(100_000).as_bytes(), &ImportOptions::new()).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::StorageFull, "{keeps:?}: {error}");
+                assert!(disk.taken() <= taken + 64 * KB, "{keeps:?}: {taken} and then {}", disk.taken());
+                assert!(disk.bytes().len() <= length * 2, "{keeps:?}: {length} and then {}", disk.bytes().len());
+                assert_eq!(support::values(&pool), ["A-1"]);
+                support::track(&pool, &["A-1"]);
+            }
+            store.compact().unwrap();
+            assert_eq!(store.verify().unwrap().findings, []);
+            pool.clear().unwrap();
+            assert_eq!(support::track(&pool, &["A-1"]), 1);
+        }
+    }
+}
+
+#[test]
+fn the_file_of_a_killed_import_is_cut_when_it_is_opened() {
+    let disk = TestDisk::default();
+    let options = support::options().cache_size(64 << 10);
+    let store = disk.open(&options).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    support::track(&pool, &["A-1"]);
+    let length = disk.bytes().len();
+    disk.fail(Fault::power(1_500));
+    pool.import_csv(csv(50_000).as_bytes(), &ImportOptions::new()).unwrap_err();
+    let killed = disk.bytes();
+    assert!(killed.len() > 4 * length, "{} of {length}", killed.len());
+    let disk = TestDisk::holding(killed);
+    let pool = disk.open(&options).unwrap().pool_named("orders").unwrap();
+    assert!(disk.bytes().len() <= length, "{} of {length}", disk.bytes().len());
+    assert_eq!(support::values(&pool), ["A-1"]);
+}
+
+/// Where a small file system can be mounted: this process runs the test again in a space of its own for mounts.
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_real_file_system_that_is_full() {
+    use std::process::Command;
+    const INSIDE: &str = "DATAPOOL_SMALL_FILE_SYSTEM";
+    if let Ok(directory) = std::env::var(INSIDE) {
+        return fill_a_file_system(std::path::Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mount = r#"mount -t tmpfs -o size=1m datapool "$1" || exit 77; shift; exec "$@""#;
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]).arg(directory.path());
+    unshare.arg(std::env::current_exe().unwrap());
+    unshare.args(["--exact", "full_disk::on_a_real_file_system_that_is_full", "--nocapture"]);
+    let Ok(run) = unshare.env(INSIDE, directory.path()).output() else {
+        return println!("not tested: there is no `unshare`");
+    };
+    let text = String::from_utf8_lossy(&run.stderr).into_owned();
+    if run.status.code() == Some(77) || text.starts_with("unshare:") {
+        return println!("not tested: nothing can be mounted here: {text}");
+    }
+    assert!(run.status.success(), "{}{text}", String::from_utf8_lossy(&run.stdout));
+}
+
+/// In a file system of 1 MiB.
+#[cfg(target_os = "linux")]
+fn fill_a_file_system(directory: &std::path::Path) {
+    let path = directory.join("full.redb");
+    let store = StoreOptions::new().open(&path).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    support::track(&pool, &["A-1"]);
+    let snapshot = pool.snapshot().unwrap();
+    let error = pool.import_csv(csv(200_000).as_bytes(), &ImportOptions::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    let mut tracked = 0;
+    let full = loop {
+        let values: Vec<String> = (tracked..tracked + 100).map(|number| format!("B-{number}")).collect();
+        let key = |value: &'_ String| datapool_store::Key::new(37, value.clone());
+        match pool.dedupe(Mode::Track, &values, key, &support::origin()) {
+            Ok(_) => tracked += 100,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+    assert!(full.to_string().contains("No space left on device"), "{full}");
+    assert_eq!(support::values(&pool).len(), tracked + 1);
+    assert_eq!(snapshot.count(&RecordFilter::new()).unwrap(), 1);
+    drop(snapshot);
+    assert_eq!(store.verify().unwrap().findings, []);
+    // What a program wrote of its own takes the rest.
+    let ballast = directory.join("ballast");
+    let _ = std::fs::write(&ballast, vec![1; 1 << 20]);
+    let backup = store.backup_to(directory.join("copy.redb")).unwrap_err();
+    assert_eq!(backup.kind(), ErrorKind::Io, "{backup}");
+    let export = pool.export_csv_path(directory.join("all.csv"), &ExportOptions::new()).unwrap_err();
+    assert_eq!(export.kind(), ErrorKind::Io, "{export}");
+    assert!(backup.to_string().contains("No space left") && export.to_string().contains("No space left"));
+    let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<std::collections::BTreeSet<_>>(), ["ballast".into(), "full.redb".into()].into());
+    assert_eq!(pool.delete_where(&RecordFilter::new().value("B-7")).unwrap(), 1);
+    assert_eq!(support::values(&pool).len(), tracked);
+    std::fs::remove_file(&ballast).unwrap();
+    pool.clear().unwrap();
+    assert_eq!(support::track(&pool, &["A-2"]), 1);
+    store.compact().unwrap();
+    drop((pool, store));
+    let pool = StoreOptions::new().open(&path).unwrap().pool_named("orders").unwrap();
+    assert_eq!(support::values(&pool), ["A-2"]);
+}
