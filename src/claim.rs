@@ -94,7 +94,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more than
-    /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `OutcomeUnknown` or `Storage` if the disk
+    /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk
     /// refuses. In all cases but `OutcomeUnknown` nothing was claimed.
     pub fn claim<'a, T>(
         &self,
@@ -257,7 +257,7 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `NotFound` if the pool was deleted; `OutcomeUnknown` or `Storage` if the disk refuses.
+    /// `NotFound` if the pool was deleted; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
     pub fn confirm(&mut self) -> Result<Confirmation> {
         let positions = self.open_positions();
         self.confirm_at(positions)

@@ -28,6 +28,7 @@ mod failure;
 mod fingerprint;
 mod flusher;
 mod fold;
+mod holder;
 mod hot;
 mod lifecycle;
 mod liveness;
@@ -93,7 +94,7 @@ use self::writer::Job;
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::options::{Durability, Recovery};
-use crate::time::{Clock, Reading};
+use crate::time::{Clock, LatestTime, Reading};
 
 /// One open file.
 pub(crate) struct Engine {
@@ -103,6 +104,8 @@ pub(crate) struct Engine {
     store_id: u128,
     hash_key: HashKey,
     clock: Clock,
+    /// Those of the pools that were loaded before the file was opened again.
+    latest_times: Mutex<HashMap<PoolId, LatestTime>>,
     durability: Durability,
     recovery: Recovery,
     published: RwLock<Published>,

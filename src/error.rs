@@ -45,7 +45,8 @@ pub enum ErrorKind {
     Closed,
     /// The store was opened [for reading only](crate::Access::ReadOnly).
     ReadOnly,
-    /// Another handle, in this process or another one, has the file open.
+    /// Another handle, in this process or another one, has the file open; handles that [only read](crate::Access::ReadOnly) may be
+    /// many. [`open_timeout`](crate::StoreOptions::open_timeout) waits for it.
     AlreadyOpen,
     /// The file is not a data pool store.
     NotAStore,

@@ -1,6 +1,6 @@
 //! Files beside the store: made with a new file's usual permissions, and named durably.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -23,16 +23,54 @@ pub(crate) fn follow_links(path: &Path) -> PathBuf {
     target
 }
 
-/// A temporary file in a directory, with the permissions that a new file gets.
+/// A temporary file in a directory, with the permissions that a new file gets, locked as long as it is open. Those of the same
+/// prefix that nobody has locked any more are removed: whoever wrote them was killed.
 pub(crate) fn new_file_in(directory: &Path, prefix: &str) -> io::Result<tempfile::NamedTempFile> {
+    remove_left_over(directory, prefix);
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    // The system's reason is enough: nobody asked for a file of that name.
-    builder.prefix(prefix).tempfile_in(directory).map_err(|error| match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error.kind().into(),
-    })
+    builder.prefix(prefix);
+    loop {
+        let file = builder.tempfile_in(directory).map_err(|error| reason_of(&error, directory))?;
+        // Where files cannot be locked, none is removed either.
+        let is_taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
+        // Another process may have taken it for one that was left, before it was locked.
+        if !is_taken && file.path().exists() {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes the temporary files of a prefix whose writers were killed. What cannot be removed stays.
+fn remove_left_over(directory: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let has_prefix = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix));
+        if has_prefix
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+            && let Ok(file) = File::options().write(true).open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The system's own reason why a temporary file could not be made, with the directory if that is at fault. Nobody asked for a file
+/// of the temporary name.
+fn reason_of(error: &io::Error, directory: &Path) -> io::Error {
+    let inner = error.get_ref().and_then(|wrapped| wrapped.source()?.downcast_ref::<io::Error>());
+    let system = inner.unwrap_or(error);
+    let code = system.raw_os_error();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => {
+            let text = system.to_string();
+            let reason = text.split(" (os error").next().unwrap_or(&text);
+            io::Error::new(error.kind(), format!("{reason}: {}", directory.display()))
+        }
+        kind => code.map_or_else(|| kind.into(), io::Error::from_raw_os_error),
+    }
 }
 
 /// So many bytes are brought to disk at a time while a file is written.

@@ -65,12 +65,15 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `ReadOnly`; `OutcomeUnknown` or `Storage`: the pools that were done before stay so.
+    /// `ReadOnly`; `StorageFull`, `OutcomeUnknown` or `Storage`: the pools that were done before stay so.
     pub fn rebuild_indexes(&self) -> Result<RebuildReport> {
         self.shared().engine.rebuild_indexes()
     }
 
-    /// Writes a compact copy of the store, as of this moment, to a new file. Restoring is opening it.
+    /// Writes a copy of the store, as of this moment, to a new file. Restoring is opening it.
+    ///
+    /// The copy has no free space. Records that are dead, but whose space was not given back yet, are copied, too:
+    /// [prune](Self::prune) before, to keep them out.
     ///
     /// It copies what it reads: [verify](Self::verify) first, if the file may be damaged.
     ///
@@ -108,7 +111,7 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `OutcomeUnknown` or `Storage` if the disk refuses.
+    /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
     pub fn compact(&self) -> Result<CompactReport> {
         self.shared().engine.compact()
     }
@@ -120,14 +123,14 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `OutcomeUnknown` or `Storage` if the disk refuses: the file is closed all the same, and recovered when it is opened
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses: the file is closed all the same, and recovered when it is opened
     /// again. A store that answered `OutcomeUnknown` before is closed without a further error.
     pub fn close(&self) -> Result<()> {
         self.shared().engine.close()
     }
 
-    /// Closes the file and opens it again with the same options: that is how a store goes on after `OutcomeUnknown`. All
-    /// handles go on with it; open scans and snapshots end with `Closed`. A store that was closed is opened.
+    /// Closes the file and opens it again with the same options: that is how a store goes on after `OutcomeUnknown`,
+    /// and after a `Storage` that keeps coming. All handles go on with it; open scans and snapshots end with `Closed`. A store that was closed is opened.
     ///
     /// After a failed commit this finds out whether it is on disk: all of it or nothing. With
     /// [`Durability::Relaxed`](crate::Durability::Relaxed) calls that were not flushed before the failure may be lost. A
@@ -135,7 +138,7 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `OutcomeUnknown` or `Storage` if the disk refuses what a [`Relaxed`](crate::Durability::Relaxed) store has not flushed:
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses what a [`Relaxed`](crate::Durability::Relaxed) store has not flushed:
     /// the file stays open then, and the next call goes on without it. As
     /// [`StoreOptions::open`](crate::StoreOptions::open), and `NotFound` if the file is gone or another store lies there; the
     /// store is closed then, and this can be called again.
@@ -151,6 +154,6 @@ impl Pool {
     ///
     /// `NotFound`; `Corrupt` or `Storage` if reading fails.
     pub fn stats(&self) -> Result<PoolStats> {
-        self.view()?.stats(self.shared().engine.clock().moment())
+        self.view()?.stats(self.shared().engine.clock().read())
     }
 }

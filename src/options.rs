@@ -102,6 +102,7 @@ pub struct StoreOptions {
     pub(crate) on_repair: Option<RepairObserver>,
     pub(crate) cache_size: usize,
     pub(crate) if_missing: IfMissing,
+    pub(crate) open_timeout: Duration,
     pub(crate) clock: Option<ManualClock>,
     pub(crate) hash_key: Option<[u8; 16]>,
 }
@@ -119,6 +120,7 @@ impl StoreOptions {
             on_repair: None,
             cache_size: Self::DEFAULT_CACHE_SIZE,
             if_missing: IfMissing::Create,
+            open_timeout: Duration::ZERO,
             clock: None,
             hash_key: None,
         }
@@ -176,6 +178,15 @@ impl StoreOptions {
         self
     }
 
+    /// How long opening waits for a file that another handle has open, in this process or another one, before it fails with
+    /// [`AlreadyOpen`](crate::ErrorKind::AlreadyOpen). Default: not at all. It looks every 50 ms or more often; nobody is woken in
+    /// the order they came. [`reopen`](crate::DataPoolStore::reopen) waits as long.
+    #[must_use]
+    pub fn open_timeout(mut self, timeout: Duration) -> Self {
+        self.open_timeout = timeout;
+        self
+    }
+
     /// Takes the time from `clock` instead of the system, for tests and benchmarks.
     #[must_use]
     pub fn clock(mut self, clock: ManualClock) -> Self {
@@ -197,7 +208,8 @@ impl StoreOptions {
     ///
     /// # Errors
     ///
-    /// `AlreadyOpen` if any handle has the file open; `NotAStore`, `UnsupportedFormat` or `Corrupt` if the file
+    /// `AlreadyOpen` if another handle has the file open, unless both only read, and still has it after
+    /// [`open_timeout`](Self::open_timeout); `NotAStore`, `UnsupportedFormat` or `Corrupt` if the file
     /// is something else, newer or damaged (it is left as it was); `NotFound` with [`IfMissing::Fail`] or
     /// [`Access::ReadOnly`]; `ReadOnly` if opening would have to recover the file and may not; `Cancelled` by the
     /// observer of a recovery; `Io` or `Storage` if the system refuses.

@@ -111,7 +111,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](crate::Error::item)) or origin, or for
-    /// more than 1,048,576 items; `NotFound`; `OutcomeUnknown` or `Storage` if the disk refuses. In all cases but
+    /// more than 1,048,576 items; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. In all cases but
     /// `OutcomeUnknown` nothing was tracked.
     pub fn dedupe<'a, T>(
         &self,
@@ -148,8 +148,11 @@ impl Pool {
         origin: &Origin,
         firsts: Firsts,
     ) -> Result<Verdicts> {
-        origin.check()?;
         let engine = &self.shared.engine;
+        if mode.tracks() {
+            engine.check_may_write()?;
+        }
+        origin.check()?;
         let batch = Batch::from_keys(engine.hash_key(), items.iter().map(key))?.with_origin(origin);
         let (id, weight) = (self.id, Weight::of(&batch));
         let verdicts = if mode.tracks() {
@@ -250,7 +253,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `OutcomeUnknown` or `Storage`.
+    /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `StorageFull`, `OutcomeUnknown` or `Storage`.
     pub fn delete_records(&self, ids: &[RecordId]) -> Result<u64> {
         check_batch_len(ids.len()).map_err(|error| error.with_parameter("ids"))?;
         let (pool, ids) = (self.id, ids.to_vec());
@@ -264,7 +267,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`contains_many`](Self::contains_many); `OutcomeUnknown` or `Storage`.
+    /// As [`contains_many`](Self::contains_many); `StorageFull`, `OutcomeUnknown` or `Storage`.
     pub fn delete_keys(&self, keys: &[Key<'_>]) -> Result<u64> {
         let engine = &self.shared.engine;
         let batch = Batch::from_keys(engine.hash_key(), keys.iter().cloned())?;
@@ -278,8 +281,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidQuery` for a filter's bad term; `NotFound`; `OutcomeUnknown` or `Storage`.
+    /// `InvalidQuery` for a filter's bad term; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`.
     pub fn delete_where(&self, filter: &RecordFilter) -> Result<u64> {
+        self.shared.engine.check_may_write()?;
         filter.check()?;
         if filter.names_nothing() {
             return self.view().map(|_| 0);
@@ -292,7 +296,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `OutcomeUnknown` or `Storage`.
+    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`.
     pub fn clear(&self) -> Result<u64> {
         let pool = self.id;
         self.shared.engine.submit(Weight::ALONE, move |group| Ok(group.pool(pool)?.clear()))
@@ -307,7 +311,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `OutcomeUnknown` or `Storage`: what was given back before stays so.
+    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`: what was given back before stays so.
     pub fn prune(&self) -> Result<PruneReport> {
         self.shared.engine.prune(self.id)
     }

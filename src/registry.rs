@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{EntityType, Flow, FlowRun, FlowStep, Registered, RegisteredId};
 use crate::store::{DataPoolStore, Shared};
+use crate::time::Timestamp;
 
 /// How many entries an iteration reads at once.
 const SLICE_ENTRIES: usize = 256;
@@ -57,16 +58,17 @@ impl<T: Clone> Iterator for Registrations<T> {
 impl<T: Clone> std::iter::FusedIterator for Registrations<T> {}
 
 macro_rules! registry {
-    ($noun:literal, $type:ident, $id:ident, $put:ident, $put_all:ident, $get:ident, $list:ident, $delete:ident) => {
+    ($noun:literal, $type:ident, $id:ident, $put:ident, $put_all:ident, $get:ident, $list:ident, $delete:ident, $delete_before:ident) => {
         impl DataPoolStore {
             #[doc = concat!("Registers a ", $noun, ", or replaces what was registered of its id, in a commit of its own.")]
             ///
-            /// Listings [include](crate::RecordQuery::include) it from then on, also with records tracked before.
+            /// Listings [include](crate::RecordQuery::include) it from then on, also with records tracked before. It stays until it
+            /// is deleted, whatever becomes of the records.
             ///
             /// # Errors
             ///
             /// `LimitExceeded` or `InvalidArgument` for a bad id, a name of more than 255 characters, or attributes of
-            /// more than 65,536 bytes or 64 levels; `OutcomeUnknown` or `Storage`.
+            /// more than 65,536 bytes or 64 levels; `StorageFull`, `OutcomeUnknown` or `Storage`.
             pub fn $put(&self, entry: $type) -> Result<()> {
                 self.shared().engine.put_registered(&[entry])
             }
@@ -100,9 +102,19 @@ macro_rules! registry {
             ///
             /// # Errors
             ///
-            /// `OutcomeUnknown` or `Storage`.
+            /// `StorageFull`, `OutcomeUnknown` or `Storage`.
             pub fn $delete(&self, id: impl Into<$id>) -> Result<bool> {
                 self.shared().engine.delete_registered(&id.into())
+            }
+
+            #[doc = concat!("Forgets every ", $noun, " that was registered, or replaced, before a point in time, in one commit; ")]
+            /// records stay. How many there were.
+            ///
+            /// # Errors
+            ///
+            /// `Corrupt` if one cannot be read: then none is forgotten; `StorageFull`, `OutcomeUnknown` or `Storage`.
+            pub fn $delete_before(&self, time: Timestamp) -> Result<u64> {
+                self.shared().engine.delete_registered_before::<$id>(time)
             }
         }
     };
@@ -116,10 +128,21 @@ registry!(
     put_entity_types,
     entity_type,
     entity_types,
-    delete_entity_type
+    delete_entity_type,
+    delete_entity_types_before
 );
-registry!("flow", Flow, FlowId, put_flow, put_flows, flow, flows, delete_flow);
-registry!("flow run", FlowRun, FlowRunId, put_flow_run, put_flow_runs, flow_run, flow_runs, delete_flow_run);
+registry!("flow", Flow, FlowId, put_flow, put_flows, flow, flows, delete_flow, delete_flows_before);
+registry!(
+    "flow run",
+    FlowRun,
+    FlowRunId,
+    put_flow_run,
+    put_flow_runs,
+    flow_run,
+    flow_runs,
+    delete_flow_run,
+    delete_flow_runs_before
+);
 registry!(
     "flow step",
     FlowStep,
@@ -128,5 +151,6 @@ registry!(
     put_flow_steps,
     flow_step,
     flow_steps,
-    delete_flow_step
+    delete_flow_step,
+    delete_flow_steps_before
 );

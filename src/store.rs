@@ -248,8 +248,9 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `OutcomeUnknown` or `Storage`: what was given back before stays so.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage`: what was given back before stays so.
     pub fn prune(&self) -> Result<PruneReport> {
+        self.engine().check_may_write()?;
         let mut total = PruneReport::default();
         for pool in self.engine().pool_rows()? {
             match self.engine().prune(pool.id) {
@@ -266,7 +267,7 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `OutcomeUnknown` or `Storage` if the disk refuses.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
     pub fn flush(&self) -> Result<()> {
         self.engine().flush()
     }

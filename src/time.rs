@@ -1,7 +1,7 @@
 //! Timestamps and the clock.
 //!
 //! Owns: [`Timestamp`], [`ManualClock`], and the only place that reads the system's clock. Always holds: a
-//! store's clock never runs backwards within a process. jiff is used for text only and never shows.
+//! pool's time never runs backwards within a process. jiff is used for text only and never shows.
 
 use std::fmt;
 use std::ops::Range;
@@ -314,27 +314,42 @@ pub(crate) struct Reading {
     pub(crate) moment: Moment,
 }
 
-/// A store's clock: the system's or a manual one, and never earlier than it has answered before.
+/// The latest time by which a pool was answered for in this process. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct LatestTime(Arc<AtomicI64>);
+
+impl Default for LatestTime {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(i64::MIN)))
+    }
+}
+
+impl LatestTime {
+    /// Moves on to a time, and returns the latest one.
+    pub(crate) fn reach(&self, time: Timestamp) -> Timestamp {
+        let before = self.0.fetch_max(time.0, Ordering::SeqCst);
+        Timestamp(before.max(time.0))
+    }
+}
+
+/// A store's clock: the system's or a manual one. It may be set back: see [`LatestTime`].
 #[derive(Debug)]
 pub(crate) struct Clock {
     manual: Option<ManualClock>,
-    latest: AtomicI64,
     made: Instant,
 }
 
 impl Clock {
     pub(crate) fn new(manual: Option<ManualClock>) -> Self {
-        Self { manual, latest: AtomicI64::new(i64::MIN), made: Instant::now() }
+        Self { manual, made: Instant::now() }
     }
 
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     pub(crate) fn now(&self) -> Timestamp {
-        let shown = match &self.manual {
+        match &self.manual {
             Some(clock) => clock.now(),
             None => SystemTime::now().into(),
-        };
-        let before = self.latest.fetch_max(shown.0, Ordering::SeqCst);
-        Timestamp(before.max(shown.0))
+        }
     }
 
     pub(crate) fn read(&self) -> Reading {

@@ -361,9 +361,10 @@ impl Pool {
     /// `Csv` for a file that is not CSV in UTF-8 or has a bad header, for a bad row (with [`OnBadRow::Fail`]), a record over
     /// 1 MiB or a quote that is not closed; `InvalidArgument` or `LimitExceeded` for bad options; `AlreadyExists` with
     /// [`OnDuplicate::Fail`]; `Cancelled`; `Io` if reading fails; `NotFound`;
-    /// `OutcomeUnknown` or `Storage`. Nothing was added, but for the parts that
+    /// `StorageFull`, `OutcomeUnknown` or `Storage`. Nothing was added, but for the parts that
     /// [`committed_rows`](crate::Error::committed_rows) tells of.
     pub fn import_csv(&self, reader: impl Read, options: &ImportOptions) -> Result<ImportReport> {
+        self.shared().engine.check_may_write()?;
         self.view()?;
         Import::new(self, options)?.run(reader)
     }
@@ -376,6 +377,7 @@ impl Pool {
     /// As [`import_csv`](Self::import_csv); `Io` also if the second reading finds another number of good rows. A file that is changed
     /// between the two in another way is imported as the second reading finds it.
     pub fn import_csv_path(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<ImportReport> {
+        self.shared().engine.check_may_write()?;
         let path = path.as_ref();
         let failed = |error| Error::io(format_args!("opening {}", path.display()), error);
         let open = || File::open(path).map_err(failed);

@@ -180,6 +180,11 @@ impl Allocate for File {
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
+        use rustix::process::{Resource, getrlimit};
+        if getrlimit(Resource::Fsize).current.is_some() {
+            // NOTE: on some file systems asking beyond the limit brings a signal that ends the process.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         match fallocate(self, FallocateFlags::KEEP_SIZE, from, to - from) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => {
                 Err(io::ErrorKind::Unsupported.into())

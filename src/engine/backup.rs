@@ -1,9 +1,9 @@
-//! Backup: a compact copy of the store as of one commit, table by table.
+//! Backup: a copy of the store without free space, as of one commit, table by table.
 //!
 //! Always holds: the copy has every table of the snapshot and nothing else; there is never a file under its final name
 //! that is not whole and on disk.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
@@ -12,7 +12,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redb::{Builder, Key, TableDefinition, Value, WriteTransaction};
+use redb::backends::FileBackend;
+use redb::{Builder, Key, StorageBackend, TableDefinition, Value, WriteTransaction};
 
 use super::Engine;
 use super::any_table::{AnyTable, TableVisitor, count_rows};
@@ -55,7 +56,8 @@ impl Engine {
         let snapshot = contained("copying the store", || self.snapshot())?;
         let file = new_file_in(directory_of(path), ".datapool-backup-").map_err(failed)?;
         let source = Source { snapshot, reader };
-        let (records, rows) = Watch::over(observer, |watch| copy(&source, file.path(), watch))?;
+        let copied = file.as_file().try_clone().map_err(failed)?;
+        let (records, rows) = Watch::over(observer, |watch| copy(&source, copied, watch))?;
         let bytes = file.as_file().metadata().map_err(failed)?.len();
         // Who may not read the store may not read its copy. Only now: a store that may not be written has a copy, too.
         publish(file, path, self.opener.permissions(), Existing::Kept).map_err(|error| {
@@ -81,13 +83,44 @@ struct Source {
 
 /// The copy cannot be written.
 fn not_written(error: impl Into<redb::Error>) -> Error {
-    let error = error.into();
-    Error::new(ErrorKind::Io, format!("writing the copy: {error}")).with_source(error)
+    match error.into() {
+        redb::Error::Io(error) => Error::io("writing the copy", error),
+        error => Error::new(ErrorKind::Io, format!("writing the copy: {error}")).with_source(error),
+    }
+}
+
+/// The copy's file. Its lock is ours, from its making until it has its name: redb takes and frees none.
+#[derive(Debug)]
+struct CopyBackend(FileBackend);
+
+impl StorageBackend for CopyBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
 }
 
 /// Copies every table. How many records and how many rows there were.
-fn copy(source: &Source, path: &Path, watch: &mut Watch<'_>) -> Result<(u64, u64)> {
-    let mut copy = Builder::new().set_cache_size(COPY_CACHE_BYTES).create(path).map_err(not_written)?;
+fn copy(source: &Source, file: File, watch: &mut Watch<'_>) -> Result<(u64, u64)> {
+    let length = file.try_clone().map_err(|error| Error::io("writing the copy", error))?;
+    let backend = CopyBackend(FileBackend::new(file).map_err(not_written)?);
+    let mut copy =
+        Builder::new().set_cache_size(COPY_CACHE_BYTES).create_with_backend(backend).map_err(not_written)?;
     let txn = copy.begin_write().map_err(not_written)?;
     let (records, others, record_rows, total) = contained("copying the store", || {
         let (records, others): (Vec<AnyTable>, Vec<AnyTable>) =
@@ -134,7 +167,7 @@ fn copy(source: &Source, path: &Path, watch: &mut Watch<'_>) -> Result<(u64, u64
     })?;
     watch.tell(Progress::new(total, total), &source.reader)?;
     txn.commit().map_err(not_written)?;
-    if fs::metadata(path).is_ok_and(|file| file.len() < COMPACT_BELOW_BYTES) {
+    if length.metadata().is_ok_and(|file| file.len() < COMPACT_BELOW_BYTES) {
         copy.compact().map_err(not_written)?;
     }
     copy.close().map_err(not_written)?;

@@ -176,10 +176,10 @@ impl<'a> Import<'a> {
         let mut state = PoolState::clone(&base.state);
         state.forget_hot_indexes();
         state.skip_deleted_head();
-        state.start_over_if_dead();
+        state.start_over_if_dead(now);
         let owned =
             if state.claims.is_empty() { HashSet::default() } else { base.owners()?.into_keys().collect() };
-        let (time, horizon) = (now.max(state.last_time), state.horizon(now));
+        let (time, horizon) = (state.pool_time(now), state.horizon(now));
         let open = state.segments.len() - 1;
         Ok(Self {
             engine,

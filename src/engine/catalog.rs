@@ -62,6 +62,7 @@ impl Engine {
     ///
     /// `AlreadyExists` if the name is taken.
     pub(crate) fn create_pool(&self, new: &NewPool) -> Result<DataPool> {
+        self.check_may_write()?;
         self.exclusive(|_| {
             self.check_name_is_free(&new.name)?;
             let txn = self.begin()?;
@@ -87,6 +88,7 @@ impl Engine {
     ///
     /// `NotFound`; `AlreadyExists` if the new name is another pool's.
     pub(crate) fn update_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool> {
+        self.check_may_write()?;
         self.exclusive(|core| {
             let mut pool = self.pool_row(id)?;
             let (old_name, old_policy) = (pool.name.clone(), pool.policy());
@@ -136,6 +138,7 @@ impl Engine {
     ///
     /// `NotFound`.
     pub(crate) fn delete_pool(&self, id: PoolId) -> Result<()> {
+        self.check_may_write()?;
         self.exclusive(|core| {
             let view = self.view(id)?;
             let pool = self.pool_row(id)?;

@@ -175,10 +175,18 @@ struct RegisteredRow {
     name: String,
     /// JSON text: bincode cannot read values that describe themselves.
     attributes: String,
+    /// Microseconds since 1970: when it was registered, or replaced.
+    registered_at: i64,
 }
 
-pub(crate) fn encode_registered(name: &str, attributes: String) -> Result<Vec<u8>> {
-    encode(&RegisteredRow { name: name.to_owned(), attributes })
+pub(crate) fn encode_registered(name: &str, attributes: String, now: Timestamp) -> Result<Vec<u8>> {
+    encode(&RegisteredRow { name: name.to_owned(), attributes, registered_at: now.as_micros() })
+}
+
+/// When a row was registered, or replaced.
+pub(crate) fn registered_at(bytes: &[u8]) -> Result<Timestamp> {
+    let row: RegisteredRow = decode("a registered row", bytes)?;
+    Ok(Timestamp::from_micros(row.registered_at))
 }
 
 pub(crate) fn decode_registered<Id: RegisteredId>(id: Id, bytes: &[u8]) -> Result<Registered<Id>> {

@@ -68,6 +68,7 @@ pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store is closed; `reopen` opens it again")
 }
 
-fn read_only() -> Error {
-    Error::new(ErrorKind::ReadOnly, "the store was opened for reading only (Access::ReadOnly)")
+pub(super) fn read_only() -> Error {
+    let text = "the store is open for reading only: open it with `Access::ReadWrite` to write to it";
+    Error::new(ErrorKind::ReadOnly, text)
 }

@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::ids::RecordId;
 use crate::model::{Included, Origin, Record};
 use crate::query::{RecordFilter, RecordSort};
-use crate::time::{Reading, Timestamp};
+use crate::time::{LatestTime, Reading, Timestamp};
 
 /// A record that the group adds: an item of one of the group's batches.
 #[derive(Debug, Clone, Copy)]
@@ -49,15 +49,21 @@ pub(crate) struct PoolDraft {
     /// Chunks of segments (by index) whose deletions changed.
     pub(crate) dirty_deletions: BTreeSet<(usize, ChunkNumber)>,
     pub(crate) head_changed: bool,
+    /// The base is not what is stored: whatever is written, the head is, too.
+    pub(crate) starts_over: bool,
     pub(crate) claims: ClaimChanges,
 }
 
 impl PoolDraft {
+    /// A pool without a live record starts over.
     pub(crate) fn new(base: Arc<View>, now: Reading) -> Self {
-        let state = PoolState::clone(&base.state);
+        let mut state = PoolState::clone(&base.state);
+        let starts_over = state.start_over_if_dead(now.time);
+        let base = if starts_over { Arc::new(base.of_state(Arc::new(state.clone()))) } else { base };
         Self {
+            starts_over,
             now,
-            time: now.time.max(state.last_time),
+            time: state.pool_time(now.time),
             state,
             base,
             batches: Vec::new(),
@@ -253,7 +259,8 @@ impl PoolDraft {
     pub(crate) fn clear(&mut self) -> u64 {
         let live = self.state.live();
         self.state.watermark = self.state.next_id;
-        self.state.start_over();
+        self.state.start_over(self.now.time);
+        self.time = self.now.time;
         self.head_changed = true;
         live
     }
@@ -295,8 +302,10 @@ impl PoolState {
         id
     }
 
-    /// Once every record is dead, all segments go, and a new one begins.
-    pub(crate) fn start_over(&mut self) {
+    /// Once every record is dead, all segments go, and a new one begins. So does the pool's time, by what the clock shows:
+    /// nothing is left that a clock which was ahead has dated.
+    pub(crate) fn start_over(&mut self, shown: Timestamp) {
+        (self.last_time, self.latest) = (shown, LatestTime::default());
         let numbers = self.segments.iter().map(|segment| segment.number);
         let next_number = numbers.clone().max().map_or(0, |number| number + 1);
         Arc::make_mut(&mut self.doomed).extend(numbers);

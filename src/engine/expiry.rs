@@ -92,8 +92,8 @@ impl View {
 impl PoolState {
     /// Records of this time and before are expired; none if the pool has no retention.
     pub(super) fn horizon(&self, now: Timestamp) -> Option<Timestamp> {
-        // Pool time is never behind the newest record.
-        now.max(self.last_time).checked_sub(self.policy.retention?)
+        let retention = self.policy.retention?;
+        self.pool_time(now).checked_sub(retention)
     }
 
     /// Has the oldest records beyond the capacity leave.

@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::space::is_want_of_room;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Turns redb's results into the crate's.
@@ -29,7 +30,8 @@ pub(super) fn translate(error: redb::Error) -> Error {
         return Error::new(ErrorKind::Cancelled, REPAIR_STOPPED);
     }
     if matches!(error, redb::Error::PreviousIo) {
-        let text = "an earlier read or write of the store's file failed; open the store again to go on (`reopen`)";
+        let text =
+            "an earlier read or write of the store's file failed; open the store again to go on (`reopen`)";
         return Error::storage(text).with_source(error);
     }
     let kind = match &error {
@@ -41,23 +43,26 @@ pub(super) fn translate(error: redb::Error) -> Error {
         redb::Error::DatabaseClosed => ErrorKind::Closed,
         _ => ErrorKind::Storage,
     };
-    Error::new(kind, format!("the storage answers: {error}")).with_source(error)
+    let text = match &error {
+        redb::Error::Io(reason) => format!("reading or writing the store's file: {reason}"),
+        redb::Error::Corrupted(reason) => format!("the store's file is damaged: {reason}"),
+        other => format!("the store's file: {other}"),
+    };
+    Error::new(kind, text).with_source(error)
 }
 
 /// The disk gives no room for the file of a store.
 pub(super) fn no_room(location: impl std::fmt::Display, error: std::io::Error) -> Error {
-    use std::io::ErrorKind as Io;
-    match error.kind() {
-        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => Error::new(
-            ErrorKind::StorageFull,
-            format!(
-                "the disk has no room for more in {location} ({error}); nothing was changed. Make room and call again; reading, \
-                 deleting and clearing go on meanwhile"
-            ),
-        ),
-        _ => Error::storage(format!("making {location} longer failed ({error}); nothing was changed")),
-    }
-    .with_source(error)
+    let made = if is_want_of_room(&error) {
+        let text = format!(
+            "the disk has no room for more in {location} ({error}); nothing was changed. Make room and call again; reading, \
+             deleting and clearing go on meanwhile"
+        );
+        Error::new(ErrorKind::StorageFull, text)
+    } else {
+        Error::storage(format!("making {location} longer failed ({error}); nothing was changed"))
+    };
+    made.with_source(error)
 }
 
 /// Runs code that calls into the storage; a panic in there, which only a damaged file can cause, becomes an

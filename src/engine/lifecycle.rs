@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use redb::{CompactionError, Database, StorageBackend};
 
-use super::database::closed;
+use super::database::{closed, read_only};
 use super::events::{Event, tell};
 use super::refusal::Reason;
 use super::session::{Reader, ReaderKind, Session};
@@ -39,11 +39,20 @@ impl Engine {
         self.session.read().as_ref().is_some_and(|session| session.database.is_read_only())
     }
 
+    /// Refuses calls that write, whatever they would write, in a store that was opened for reading only.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`.
+    pub(crate) fn check_may_write(&self) -> Result<()> {
+        if self.is_read_only() { Err(read_only()) } else { Ok(()) }
+    }
+
     /// Brings everything to disk and closes the file. Nothing happens if it is closed.
     ///
     /// # Errors
     ///
-    /// `OutcomeUnknown` or `Storage` if the disk refuses; the file is closed all the same.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses; the file is closed all the same.
     pub(crate) fn close(&self) -> Result<()> {
         let expired = if self.is_read_only() { Ok(()) } else { self.store_expiry() };
         self.exclusive(|core| {
@@ -61,7 +70,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `OutcomeUnknown` or `Storage` if what was not flushed cannot be: the file stays open. Else as opening; the store is
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if what was not flushed cannot be: the file stays open. Else as opening; the store is
     /// closed then.
     pub(crate) fn reopen(&self) -> Result<()> {
         // NOTE: what else of this fails is what opening again is for: what is on disk is found out then.
@@ -102,6 +111,7 @@ impl Engine {
     ///
     /// `Busy`; `ReadOnly`; the commit's.
     pub(crate) fn compact(&self) -> Result<CompactReport> {
+        self.check_may_write()?;
         self.exclusive(|_| {
             self.check_writable()?;
             self.flush_now()?;
@@ -139,7 +149,10 @@ impl Engine {
     pub(super) fn file_size(&self) -> Result<u64> {
         let session = self.session.read();
         let session = session.as_ref().ok_or_else(closed)?;
-        session.backend.len().map_err(|error| Error::storage(format!("the file's length: {error}")))
+        session
+            .backend
+            .len()
+            .map_err(|error| Error::storage(format!("asking for the length of the store's file: {error}")))
     }
 
     /// What a commit dropped is held by whoever reads what was before.
@@ -154,6 +167,8 @@ impl Engine {
         let mut published = self.published.write();
         let session = self.session.write().take()?;
         session.readers.close();
+        let times = published.pools.values().flatten().map(|state| (state.id, state.latest.clone()));
+        self.latest_times.lock().extend(times);
         *published = Published::default();
         *core = WriterCore::default();
         *self.aging.lock() = super::Aging::default();
@@ -192,7 +207,10 @@ impl Engine {
                 Alone::NotYet => std::thread::sleep(Duration::from_millis(1)),
             }
         }
-        let text = format!("{wanted} must be alone with the file, and calls that read it do not return");
+        let text = format!(
+            "{wanted} must be alone with the file, and some call has been reading it for {} s: try again",
+            PATIENCE.as_secs()
+        );
         Err(Error::new(ErrorKind::Busy, text))
     }
 }

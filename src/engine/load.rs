@@ -36,7 +36,7 @@ pub(super) fn load(
     let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(None) };
     let Some(row) = pools.get(id).storage()? else { return Ok(None) };
     let row = codec::decode_pool(id, row.value())?;
-    let head = read_head(snapshot, id)?.unwrap_or_else(|| first_head(row.created_at));
+    let head = read_head(snapshot, id)?.unwrap_or_else(first_head);
     check_head(id, &head)?;
     let (mut segments, mut has_base) = (Vec::<SegmentState>::new(), Vec::new());
     for row in &head.segments {
@@ -74,6 +74,7 @@ pub(super) fn load(
         folded_to: head.folded_to,
         next_id,
         last_time: Timestamp::from_micros(head.last_time),
+        latest: engine.latest_times.lock().get(&id).cloned().unwrap_or_default(),
         segments: Arc::new(segments),
         union: UnionFilter::default(),
         doomed: Arc::new(head.doomed),
@@ -102,9 +103,9 @@ fn read_head(snapshot: &Snapshot, id: PoolId) -> Result<Option<HeadRow>> {
 }
 
 /// The head of a pool that never needed one.
-fn first_head(created_at: Timestamp) -> HeadRow {
+fn first_head() -> HeadRow {
     let segment = SegmentRow { number: 0, first_id: 1, sealed_len: 0 };
-    let last_time = created_at.as_micros();
+    let last_time = i64::MIN;
     HeadRow { watermark: 1, folded_to: 1, last_time, segments: vec![segment], doomed: Vec::new() }
 }
 

@@ -8,7 +8,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use redb::backends::FileBackend;
@@ -21,6 +22,7 @@ use super::database::{Handle, OpenDatabase};
 use super::events::{Event, tell};
 use super::failure::{self, StorageResult, contained};
 use super::fingerprint::HashKey;
+use super::holder::holder_of;
 use super::hot::HotBudget;
 use super::queue::Queue;
 use super::refusal::Refusal;
@@ -39,6 +41,11 @@ pub(crate) enum Place<'a> {
     /// A disk that a test made.
     Disk(Box<dyn Disk>),
 }
+
+/// Who waits for a file looks again after this long, then after twice as long, ...
+const FIRST_LOOK_AFTER: Duration = Duration::from_millis(1);
+/// ... up to this.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The first bytes of every redb file.
 const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -83,6 +90,7 @@ impl Engine {
             store_id: meta.store_id,
             hash_key: HashKey::new(meta.hash_key),
             clock: Clock::new(options.clock.clone()),
+            latest_times: Mutex::default(),
             durability: options.durability,
             recovery: options.recovery,
             published: RwLock::default(),
@@ -118,8 +126,22 @@ impl Opener {
         self.options.cache_size / 8 * 5
     }
 
-    /// Opens the store, or makes it, if no `expected` one must be there.
+    /// Opens the store, or makes it, if no `expected` one must be there. Waits for whoever has it open, as long as the options say.
     pub(super) fn open(&self, expected: Option<u128>) -> Result<(Session, Meta)> {
+        let (started, mut pause) = (Instant::now(), FIRST_LOOK_AFTER);
+        loop {
+            let opened = self.try_open(expected);
+            let left = self.options.open_timeout.saturating_sub(started.elapsed());
+            let is_held = opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyOpen);
+            if !is_held || left.is_zero() {
+                return opened;
+            }
+            thread::sleep(pause.min(left));
+            pause = LOOK_EVERY.min(pause * 2);
+        }
+    }
+
+    fn try_open(&self, expected: Option<u128>) -> Result<(Session, Meta)> {
         let if_empty = self.if_empty(expected);
         // The file may be new: its name must survive a loss of power as well as its bytes.
         let new_in = match &self.location {
@@ -167,7 +189,8 @@ impl Opener {
 
     fn if_empty(&self, expected: Option<u128>) -> IfEmpty {
         // What is not a file is made with its store.
-        let may_make = self.options.if_missing == IfMissing::Create || matches!(self.location, Location::Kept(_));
+        let may_make =
+            self.options.if_missing == IfMissing::Create || matches!(self.location, Location::Kept(_));
         match (expected, self.options.access) {
             (Some(_), _) => IfEmpty::Gone,
             (None, Access::ReadWrite) if may_make => IfEmpty::Make,
@@ -203,7 +226,8 @@ impl Opener {
                 Ok(database) => Ok(Handle::ReadOnly(database)),
                 Err(DatabaseError::RepairAborted) => Err(Error::new(
                     ErrorKind::ReadOnly,
-                    "the store was not closed and must be recovered, which writes; open it for writing once",
+                    "the program that wrote to the store last did not close it. The file must be recovered, which writes to it: open it \
+                     once with `Access::ReadWrite`, with the right to write to it",
                 )),
                 Err(error) => Err(failed(error)),
             },
@@ -309,10 +333,12 @@ fn is_refusal(error: &io::Error) -> bool {
 }
 
 fn already_open(path: &Path) -> Error {
+    let holder = holder_of(path).unwrap_or_else(|| "in this process or another one".to_owned());
     Error::new(
         ErrorKind::AlreadyOpen,
         format!(
-            "{} is open already, in this process or another one; a store has one handle at a time",
+            "{} is open already, {holder}: one handle at a time may write, and none beside it may read. \
+             `StoreOptions::open_timeout` waits for it",
             path.display()
         ),
     )
@@ -330,7 +356,7 @@ fn check_file(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
     if !is_redb {
         return Err(Error::new(
             ErrorKind::NotAStore,
-            format!("{name} is not a data pool store: it does not begin like one"),
+            format!("{name} is not a data pool store: its first bytes are those of something else"),
         ));
     }
     drop(file);

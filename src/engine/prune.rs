@@ -14,12 +14,13 @@ use super::WriterCore;
 use super::draft::PoolDraft;
 use super::failure::StorageResult;
 use super::schema::{self, FingerprintsDefinition, RUNS_MAX, SegmentNumber, SegmentTables};
-use super::state::{PoolState, SegmentState};
 use super::space::Need;
+use super::state::{PoolState, SegmentState};
 use super::write::{self, write_head};
 use crate::error::Result;
 use crate::ids::{PoolId, RecordId};
 use crate::model::PruneReport;
+use crate::time::{LatestTime, Timestamp};
 
 /// A dead head is cut off when it has at least so many records, and more than are live in the pool.
 const CUT_MIN_RECORDS: u32 = 1_024;
@@ -37,6 +38,7 @@ impl Engine {
     ///
     /// `NotFound`; the commit's.
     pub(crate) fn prune(&self, id: PoolId) -> Result<PruneReport> {
+        self.check_may_write()?;
         let mut total = PruneReport::default();
         while let Some(step) = self.exclusive(|core| self.work_step(core, id))? {
             total += step;
@@ -136,7 +138,12 @@ impl PoolState {
     /// Whether the watermark has passed all records that there are.
     pub(super) fn is_dead(&self) -> bool {
         let holds_records = self.segments.first().is_some_and(|first| first.first_id < self.next_id);
-        holds_records && self.watermark >= self.next_id
+        holds_records && self.is_empty()
+    }
+
+    /// Whether no record is at or above the watermark.
+    pub(super) fn is_empty(&self) -> bool {
+        self.watermark >= self.next_id
     }
 
     /// Whether the watermark has passed a whole segment.
@@ -157,13 +164,18 @@ impl PoolState {
         }
     }
 
-    /// When the last record of a pool has died, all its segments go, and a new one begins. Whether that was so.
-    pub(super) fn start_over_if_dead(&mut self) -> bool {
-        let is_dead = self.is_dead();
-        if is_dead {
-            self.start_over();
+    /// When the last record of a pool has died, all its segments go, and a new one begins; the time of a pool that holds none goes by
+    /// the clock again. Whether that changes what is stored.
+    pub(super) fn start_over_if_dead(&mut self, shown: Timestamp) -> bool {
+        if self.is_dead() {
+            self.start_over(shown);
+            return true;
         }
-        is_dead
+        let is_ahead = self.is_empty() && self.last_time > shown;
+        if self.is_empty() {
+            (self.last_time, self.latest) = (self.last_time.min(shown), LatestTime::default());
+        }
+        is_ahead
     }
 }
 

@@ -36,6 +36,7 @@ impl Engine {
     ///
     /// `ReadOnly`; the commits'.
     pub(crate) fn rebuild_indexes(&self) -> Result<RebuildReport> {
+        self.check_may_write()?;
         let mut report = RebuildReport::default();
         let ids = self.exclusive(|_| self.rebuild_names())?;
         for id in ids {

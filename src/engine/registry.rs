@@ -22,6 +22,7 @@ use super::{Engine, no_pool};
 use crate::error::{Error, Result};
 use crate::model::{Included, Record, Registered, RegisteredId, RegisteredKind, attributes_of};
 use crate::query::RecordInclude;
+use crate::time::Timestamp;
 
 fn definition(kind: RegisteredKind) -> RegistryTable {
     match kind {
@@ -35,10 +36,15 @@ fn definition(kind: RegisteredKind) -> RegistryTable {
 impl Engine {
     /// Registers, or replaces what was registered, in one commit.
     pub(crate) fn put_registered<Id: RegisteredId>(&self, entries: &[Registered<Id>]) -> Result<()> {
+        self.check_may_write()?;
         check_batch_len(entries.len())?;
+        let now = self.clock.now();
         let mut rows = Vec::with_capacity(entries.len());
         for entry in entries {
-            rows.push((entry.id.to_key(), codec::encode_registered(&entry.name, attributes_of(entry)?)?));
+            rows.push((
+                entry.id.to_key(),
+                codec::encode_registered(&entry.name, attributes_of(entry)?, now)?,
+            ));
         }
         if rows.is_empty() {
             return Ok(());
@@ -56,6 +62,7 @@ impl Engine {
 
     /// Forgets what was registered. Whether there was anything.
     pub(crate) fn delete_registered<Id: RegisteredId>(&self, id: &Id) -> Result<bool> {
+        self.check_may_write()?;
         self.exclusive(|_| {
             if self.registered(id)?.is_none() {
                 return Ok(false);
@@ -64,6 +71,34 @@ impl Engine {
             txn.open_table(definition(Id::KIND)).storage()?.remove(id.to_key().as_slice()).storage()?;
             self.commit(txn, Need::Reserve, |_| {})?;
             Ok(true)
+        })
+    }
+
+    /// Forgets what was registered before a point in time, in one commit. How much there was.
+    pub(crate) fn delete_registered_before<Id: RegisteredId>(&self, time: Timestamp) -> Result<u64> {
+        self.check_may_write()?;
+        self.exclusive(|_| {
+            let txn = self.begin()?;
+            let (mut deleted, mut damaged) = (0, Ok(()));
+            txn.open_table(definition(Id::KIND))
+                .storage()?
+                .retain(|_, row| match codec::registered_at(row) {
+                    Ok(at) if at < time => {
+                        deleted += 1;
+                        false
+                    }
+                    Ok(_) => true,
+                    Err(error) => {
+                        damaged = Err(error);
+                        true
+                    }
+                })
+                .storage()?;
+            damaged?;
+            if deleted > 0 {
+                self.commit(txn, Need::Reserve, |_| {})?;
+            }
+            Ok(deleted)
         })
     }
 

@@ -4,7 +4,8 @@
 //! growth is allocated when redb asks for it. What the disk refuses is not told to redb: before each commit [`Space::check`]
 //! finds out whether the disk has room, the transaction is given up if not, and redb cuts the file to what it was. A reserve is
 //! kept far beyond the file's end, and let go of for commits that take away.
-//! Always holds: as long as a page has no place on the disk, no header that was written is brought to disk, and so nothing commits.
+//! Always holds: as long as a page has no place on the disk, or the file is shorter than redb believes, no header that was written is
+//! brought to disk, and so nothing commits.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -55,7 +56,7 @@ pub(super) struct Space {
     /// As the extent says.
     is_tight: AtomicBool,
     is_full: AtomicBool,
-    has_homeless: AtomicBool,
+    is_incomplete: AtomicBool,
     header: Mutex<Header>,
 }
 
@@ -94,7 +95,7 @@ impl Space {
             extent: Mutex::default(),
             is_tight: AtomicBool::default(),
             is_full: AtomicBool::default(),
-            has_homeless: AtomicBool::default(),
+            is_incomplete: AtomicBool::default(),
             header: Mutex::default(),
         }
     }
@@ -109,9 +110,9 @@ impl Space {
         self.is_full.load(Ordering::Acquire)
     }
 
-    /// Some page has no place: what redb wrote since it was last known to be on disk is not committed.
-    pub(super) fn has_homeless(&self) -> bool {
-        self.has_homeless.load(Ordering::Acquire)
+    /// Some page has no place, or the file is shorter than redb believes: what redb wrote since the last sync is not committed.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.is_incomplete.load(Ordering::Acquire)
     }
 
     /// Does something with the extent, which is looked up first.
@@ -126,7 +127,7 @@ impl Space {
             none => none.insert(Extent::new(file.len()?)),
         };
         let done = work(extent);
-        self.has_homeless.store(!extent.homeless.is_empty(), Ordering::Release);
+        self.is_incomplete.store(extent.is_incomplete(), Ordering::Release);
         self.is_tight.store(extent.is_tight(), Ordering::Release);
         self.is_full.store(extent.is_full, Ordering::Release);
         done
@@ -137,7 +138,7 @@ impl Space {
     }
 
     pub(super) fn read(&self, offset: u64, out: &mut [u8], file: &dyn StorageBackend) -> io::Result<()> {
-        if !self.has_homeless() {
+        if !self.is_incomplete() {
             return file.read(offset, out);
         }
         self.with(file, |extent| {
@@ -156,17 +157,25 @@ impl Space {
             self.remember_header(data, file);
         }
         let pages = || (offset..).step_by(PAGE_BYTES).zip(data.chunks(PAGE_BYTES));
-        match file.write(offset, data) {
+        let end = offset.saturating_add(data.len() as u64);
+        let has_place = !self.is_incomplete() || self.with(file, |extent| Ok(end <= extent.real_len))?;
+        let written =
+            if has_place { file.write(offset, data) } else { Err(io::ErrorKind::StorageFull.into()) };
+        match written {
             Err(error) if offset > 0 && is_want_of_room(&error) => self.with(file, |extent| {
                 // A commit makes the file longer, too, after it was found to have room: it has the reserve for that.
-                if extent.has_reserve && extent.release(file).and_then(|()| file.write(offset, data)).is_ok() {
+                if extent.has_reserve && extent.release(file).and_then(|()| file.write(offset, data)).is_ok()
+                {
                     return Ok(());
                 }
                 extent.homeless.extend(pages().map(|(at, page)| (at, page.to_vec())));
-                extent.refusal = Some(error);
+                // Of a file that did not become longer the reason is known.
+                if has_place {
+                    extent.refusal = Some(error);
+                }
                 Ok(())
             }),
-            Ok(()) if self.has_homeless() => self.with(file, |extent| {
+            Ok(()) if self.is_incomplete() => self.with(file, |extent| {
                 pages().for_each(|(at, _)| drop(extent.homeless.remove(&at)));
                 Ok(())
             }),
@@ -188,10 +197,11 @@ impl Space {
     pub(super) fn sync(&self, file: &dyn StorageBackend) -> io::Result<()> {
         let mut header = self.header.lock();
         // NOTE: redb also syncs when it makes the file longer; that is no commit.
-        if self.has_homeless() && header.written.is_some() {
+        if self.is_incomplete() && header.written.is_some() {
             if let Some(synced) = &header.synced {
                 file.write(0, synced)?;
             }
+            // The file is opened again: it may have grown for this commit alone.
             return self.with(file, |extent| Err(extent.refused()));
         }
         file.sync_data()?;
@@ -204,7 +214,7 @@ impl Space {
     pub(super) fn set_len(&self, len: u64, file: &dyn StorageBackend) -> io::Result<()> {
         self.with(file, |extent| {
             if len < extent.len {
-                extent.cut(len, file)?;
+                extent.cut(len, file);
             } else {
                 extent.grow(len, file, &*self.room);
             }
@@ -272,8 +282,12 @@ impl Space {
     }
 }
 
-fn is_want_of_room(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+/// Whether the system refuses for want of room: on the disk, in a quota, or by a limit of a file's size.
+pub(super) fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 impl Extent {
@@ -290,14 +304,20 @@ impl Extent {
         }
     }
 
+    fn is_incomplete(&self) -> bool {
+        !self.homeless.is_empty() || self.real_len < self.len
+    }
+
     fn is_tight(&self) -> bool {
-        self.tight_from.is_some() || !self.homeless.is_empty() || (self.is_supported && !self.has_reserve)
+        self.tight_from.is_some() || self.is_incomplete() || (self.is_supported && !self.has_reserve)
     }
 
     /// Why there is no room.
     fn refused(&self) -> io::Error {
         match &self.refusal {
-            Some(error) => error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),
+            Some(error) => {
+                error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+            }
             None => io::ErrorKind::StorageFull.into(),
         }
     }
@@ -345,16 +365,15 @@ impl Extent {
         Ok(())
     }
 
-    fn cut(&mut self, len: u64, file: &dyn StorageBackend) -> io::Result<()> {
-        if len < self.real_len {
-            file.set_len(len)?;
+    /// A file that cannot be cut stays longer than redb believes, which harms nobody.
+    fn cut(&mut self, len: u64, file: &dyn StorageBackend) {
+        if len < self.real_len && file.set_len(len).is_ok() {
             self.real_len = len;
             self.has_reserve = false;
         }
         self.len = len;
         self.tight_from = self.tight_from.filter(|from| *from < len);
         self.homeless.split_off(&len);
-        Ok(())
     }
 
     fn grow(&mut self, len: u64, file: &dyn StorageBackend, room: &dyn Allocate) {
@@ -384,7 +403,7 @@ impl Extent {
                 }
             }
         }
-        self.real_len == self.len
+        self.real_len >= self.len
     }
 
     fn check(&mut self, need: Need, file: &dyn StorageBackend, room: &dyn Allocate) -> io::Result<()> {

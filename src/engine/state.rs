@@ -18,7 +18,7 @@ use super::schema::{Geometry, SegmentNumber, Slot};
 use super::tail::TailView;
 use crate::ids::{PoolId, RecordId};
 use crate::model::Policy;
-use crate::time::Timestamp;
+use crate::time::{LatestTime, Timestamp};
 
 /// A segment as of one commit.
 #[derive(Debug, Clone)]
@@ -101,6 +101,8 @@ pub(crate) struct PoolState {
     pub(crate) next_id: RecordId,
     /// The `created_at` of the newest record, dropped ones included.
     pub(crate) last_time: Timestamp,
+    /// See [`pool_time`](Self::pool_time).
+    pub(crate) latest: LatestTime,
     /// Oldest first; the last one is open. Never empty.
     pub(crate) segments: Arc<Vec<SegmentState>>,
     /// The filter of many of them together.
@@ -214,6 +216,11 @@ impl PoolState {
     /// Tables of segments without a filter are written to at once.
     pub(crate) fn forget_hot_indexes(&mut self) {
         Arc::make_mut(&mut self.segments).iter_mut().for_each(SegmentState::forget_hot_index);
+    }
+
+    /// The pool's time when the clock shows this: never behind its newest record, nor behind what it was answered for before.
+    pub(crate) fn pool_time(&self, shown: Timestamp) -> Timestamp {
+        self.latest.reach(shown.max(self.last_time))
     }
 
     /// What of this is stored in the pool's head.

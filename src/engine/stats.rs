@@ -17,7 +17,7 @@ use super::view::View;
 use crate::error::Result;
 use crate::ids::RecordId;
 use crate::model::{PoolStats, SegmentFill, StoreStats};
-use crate::time::Moment;
+use crate::time::Reading;
 
 /// How many rows of a pool are looked at to estimate their length.
 const SAMPLES: usize = 64;
@@ -88,11 +88,11 @@ impl View {
     /// # Errors
     ///
     /// `Corrupt` or `Storage`.
-    pub(crate) fn stats(&self, moment: Moment) -> Result<PoolStats> {
+    pub(crate) fn stats(&self, now: Reading) -> Result<PoolStats> {
         contained("gathering figures", || {
             let state = &self.state;
             let mut figures =
-                PoolStats::new(state.live(), state.claims.count(moment), state.unfolded() as u64);
+                PoolStats::new(state.live(), state.claims.count(now.moment), state.unfolded() as u64);
             let samples = SAMPLES.div_ceil(state.segments.len().max(1));
             for (index, segment) in state.segments.iter().enumerate() {
                 let (first, end) = (self.first_stored(index)?, state.end_of(index));
@@ -112,6 +112,9 @@ impl View {
                     slots,
                 ));
                 figures.bytes += self.bytes_of(index, first..end, samples)?;
+            }
+            if figures.live > 0 {
+                figures.time_ahead = state.pool_time(now.time).since(now.time);
             }
             figures.oldest = self.nth_live_time(0)?;
             figures.newest = match figures.live.checked_sub(1) {

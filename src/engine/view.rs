@@ -149,7 +149,12 @@ impl View {
 
     /// Another view of the same moment, which nobody else uses.
     pub(super) fn own(&self) -> Self {
-        Self::new(Arc::clone(&self.snapshot), Arc::clone(&self.state), self.hash_key.clone())
+        self.of_state(Arc::clone(&self.state))
+    }
+
+    /// A view of the same snapshot with another state.
+    pub(super) fn of_state(&self, state: Arc<PoolState>) -> Self {
+        Self::new(Arc::clone(&self.snapshot), state, self.hash_key.clone())
     }
 
     /// A view of the same commit in which more records are dead.

@@ -257,11 +257,15 @@ pub(crate) fn write(
     incoming: Option<usize>,
 ) -> Result<Written> {
     let started = Instant::now();
+    if draft.starts_over {
+        // What was remembered is of segments that are gone: a fold that was under way, above all.
+        *pool = WriterPool::default();
+    }
     append_records(txn, &draft, &mut pool.origins)?;
     write_deletions(txn, &draft)?;
     claims::write(txn, &draft)?;
     draft.state.skip_deleted_head();
-    draft.head_changed |= draft.state.start_over_if_dead();
+    draft.head_changed |= draft.state.start_over_if_dead(draft.now.time) || draft.starts_over;
     let (tails, folded) = fold_share(txn, &mut draft, pool, tuning, incoming)?;
     let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
     let pace = Pace::With { tuning, incoming };

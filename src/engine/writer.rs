@@ -21,7 +21,7 @@ use super::events::{Event, tell};
 use super::failure::{StorageResult, contained, no_room};
 use super::queue::Weight;
 use super::refusal::Reason;
-use super::space::{Need, Space};
+use super::space::{Need, Space, is_want_of_room};
 use super::state::PoolState;
 use super::write::{self, Written};
 use super::{Engine, Published, WriterCore};
@@ -76,6 +76,7 @@ impl Engine {
         weight: Weight,
         operation: impl FnOnce(&mut Group<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.check_may_write()?;
         // A call that takes away must not fail because others of its group add.
         let weight = if self.asks_disk(Space::is_full) { Weight::ALONE } else { weight };
         let answer = Arc::new(Mutex::new(None));
@@ -266,17 +267,21 @@ impl Engine {
         reason: Reason,
         otherwise: impl FnOnce(redb::Error) -> Error,
     ) -> Error {
-        // What was acknowledged and not flushed would be lost with it: whoever wrote it must hear of that.
-        if !self.asks_disk(Space::has_homeless) || self.unflushed.load(Ordering::Acquire) {
-            self.refusal.raise(reason);
-            return otherwise(error);
+        match error {
+            // What was acknowledged and not flushed would be lost with it: whoever wrote it must hear of that.
+            redb::Error::Io(cause)
+                if is_want_of_room(&cause)
+                    && self.asks_disk(Space::is_incomplete)
+                    && !self.unflushed.load(Ordering::Acquire) =>
+            {
+                self.refusal.raise(Reason::NoRoom);
+                no_room(self.opener.location(), cause)
+            }
+            error => {
+                self.refusal.raise(reason);
+                otherwise(error)
+            }
         }
-        self.refusal.raise(Reason::NoRoom);
-        let cause = match error {
-            redb::Error::Io(cause) => cause,
-            _ => std::io::ErrorKind::StorageFull.into(),
-        };
-        no_room(self.opener.location(), cause)
     }
 
     /// Commits, and lets readers see it.
@@ -360,7 +365,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `OutcomeUnknown` or `Storage` if the disk refuses.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
     pub(crate) fn flush(&self) -> Result<()> {
         if !self.unflushed.load(Ordering::Acquire) {
             return Ok(());

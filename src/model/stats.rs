@@ -26,6 +26,10 @@ pub struct PoolStats {
     pub oldest: Option<Timestamp>,
     /// When the newest live record was tracked.
     pub newest: Option<Timestamp>,
+    /// How far the pool's time is ahead of the clock, in seconds: 0, unless a clock was once ahead. Records get that time, and expire
+    /// by it, until the clock has caught up, or the pool holds no live record ([`clear`](crate::Pool::clear)).
+    #[serde(serialize_with = "in_seconds")]
+    pub time_ahead: Duration,
     /// The claims that [`Pool::claims`](crate::Pool::claims) lists: neither settled nor over for more than an hour, lapsed ones
     /// included.
     pub claims: u64,
@@ -45,6 +49,7 @@ impl PoolStats {
             bytes: 0,
             oldest: None,
             newest: None,
+            time_ahead: Duration::ZERO,
             claims,
             unfolded,
             fill: Vec::new(),
@@ -84,7 +89,7 @@ pub struct StoreStats {
     pub pools: u64,
     /// How many bytes the file has.
     pub file_size: u64,
-    /// At most so many bytes of the file are in the cache; its limit is half of
+    /// At most so many bytes of the file are in the cache; its limit is three eighths of
     /// [`cache_size`](crate::StoreOptions::cache_size).
     pub cache_memory: u64,
     /// About how many bytes of memory the indexes of pools in use take: those of values that are asked often, which share
@@ -141,6 +146,11 @@ impl GroupSizes {
 }
 
 /// A duration as a number of seconds.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn in_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.as_secs_f64().serialize(serializer)
+}
+
 #[allow(clippy::ref_option, reason = "serde's signature")]
 fn as_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     duration.map(|duration| duration.as_secs_f64()).serialize(serializer)

@@ -140,7 +140,7 @@ impl Life {
         self.tally.faults += 1;
         // Dropping a claim's guard says nothing of what went wrong.
         let is_silent = matches!(op, Op::Settle { how: How::Drop, .. });
-        let kinds = [ErrorKind::Storage, ErrorKind::OutcomeUnknown];
+        let kinds = [ErrorKind::Storage, ErrorKind::StorageFull, ErrorKind::OutcomeUnknown];
         match answer {
             Ok(answer) if !is_silent => self.driver.acknowledged(&op, &answer),
             Ok(_) => self.driver.unacknowledged(&op),

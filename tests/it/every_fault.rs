@@ -99,7 +99,7 @@ fn run(resting: &Resting, op: &Op, fault: Fault) -> bool {
         Ok(answer) => driver.acknowledged(op, &answer),
         Err(error) => {
             assert!(failed, "{op:?}: {error}");
-            let kinds = [ErrorKind::Storage, ErrorKind::OutcomeUnknown];
+            let kinds = [ErrorKind::Storage, ErrorKind::StorageFull, ErrorKind::OutcomeUnknown];
             assert!(kinds.contains(&error.kind()), "{op:?}, {fault:?}: {error:?}");
             if fault.operation != Operation::Read && leaves_reads_alone(op) {
                 // The cache holds all of it.

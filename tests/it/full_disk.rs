@@ -64,7 +64,9 @@ fn live_on_a_full_disk(durability: Durability, cache: usize, keeps: Keeping, see
         // It gets its reserve back.
         driver.run(&Op::PutFlow { id: "flow".into(), name: "a flow".into() });
         let is_there = |op: &Op| op.pool().is_none_or(|pool| driver.model().pools.contains_key(&pool));
-        if let Some(op) = last.filter(|op| is_there(op) && !matches!(op, Op::Settle { .. } | Op::Claim { .. })) {
+        if let Some(op) =
+            last.filter(|op| is_there(op) && !matches!(op, Op::Settle { .. } | Op::Claim { .. }))
+        {
             driver.run(&op);
         }
     }
@@ -105,7 +107,11 @@ fn the_file_keeps_nothing_of_an_import_that_found_no_room() {
                 let error = pool.import_csv(csv(100_000).as_bytes(), &ImportOptions::new()).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::StorageFull, "{keeps:?}: {error}");
                 assert!(disk.taken() <= taken + 64 * KB, "{keeps:?}: {taken} and then {}", disk.taken());
-                assert!(disk.bytes().len() <= length * 2, "{keeps:?}: {length} and then {}", disk.bytes().len());
+                assert!(
+                    disk.bytes().len() <= length * 2,
+                    "{keeps:?}: {length} and then {}",
+                    disk.bytes().len()
+                );
                 assert_eq!(support::values(&pool), ["A-1"]);
                 support::track(&pool, &["A-1"]);
             }
@@ -194,7 +200,10 @@ fn fill_a_file_system(directory: &std::path::Path) {
     assert_eq!(export.kind(), ErrorKind::Io, "{export}");
     assert!(backup.to_string().contains("No space left") && export.to_string().contains("No space left"));
     let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(names.collect::<std::collections::BTreeSet<_>>(), ["ballast".into(), "full.redb".into()].into());
+    assert_eq!(
+        names.collect::<std::collections::BTreeSet<_>>(),
+        ["ballast".into(), "full.redb".into()].into()
+    );
     assert_eq!(pool.delete_where(&RecordFilter::new().value("B-7")).unwrap(), 1);
     assert_eq!(support::values(&pool).len(), tracked);
     std::fs::remove_file(&ballast).unwrap();

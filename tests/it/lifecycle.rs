@@ -376,7 +376,7 @@ fn opening_for_reading_makes_no_file_and_recovers_none() {
     let left = disk.copy();
     let error = testing::on_disk(left.clone(), &read_only(), Sizes::SMALL).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
-    assert!(error.to_string().contains("open it for writing once"), "{error}");
+    assert!(error.to_string().contains("must be recovered"), "{error}");
     drop(testing::on_disk(left.clone(), &support::options(), Sizes::SMALL).unwrap());
     let store = testing::on_disk(left, &read_only(), Sizes::SMALL).unwrap();
     assert_eq!(support::values(&store.pool_named("orders").unwrap()), ["A-1"]);

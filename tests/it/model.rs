@@ -256,28 +256,17 @@ fn any_op() -> impl Strategy<Value = Op> {
 
 /// The two clocks, as the store must read them.
 ///
-/// Pool time is the latest of the clock, of what the pool has stored, and of what this process has answered by. So that
-/// it is known exactly, a pool of its own is read after each turn of the clock: see [`World::tick`].
+/// A pool's time is the latest of the clock, of what the pool has stored, and of what this process has answered by in that pool. So
+/// that it is known exactly, every pool is read after each turn of the clock: see [`World::tick`].
 struct Clocks {
     clock: ManualClock,
-    /// The latest time that this process answered by.
-    latest: Timestamp,
     /// How much time has passed, in microseconds.
     passed: i64,
-}
-
-impl Clocks {
-    /// The pool time of a pool whose newest record has this time.
-    fn pool_time(&self, stored: Timestamp) -> Timestamp {
-        self.latest.max(stored)
-    }
 }
 
 fn pool_name(number: u8) -> String {
     format!("Pool {number}")
 }
-
-const TICKER: &str = "the ticker";
 
 struct World {
     _directory: tempfile::TempDir,
@@ -286,8 +275,6 @@ struct World {
     /// None only while it is being reopened.
     store: Option<DataPoolStore>,
     clocks: Clocks,
-    /// Reading a pool with a retention reads the clock.
-    ticker: Option<Pool>,
     pools: Vec<PoolModel>,
     deleted: Vec<Pool>,
     next_pool: u64,
@@ -299,18 +286,16 @@ impl World {
         let path = directory.path().join("pools.redb");
         let clock = support::clock();
         let store = Self::open(&path, &clock, sizes, cache_size);
-        let ticker = store.create_pool(NewPool::new(TICKER).retention(Duration::from_hours(1))).unwrap();
-        let clocks = Clocks { latest: clock.now(), clock, passed: 0 };
+        let clocks = Clocks { clock, passed: 0 };
         let mut world = Self {
             _directory: directory,
             path,
             cache_size,
             store: Some(store),
             clocks,
-            ticker: Some(ticker),
             pools: vec![],
             deleted: vec![],
-            next_pool: 2,
+            next_pool: 1,
         };
         world.create(0);
         world.create(1);
@@ -361,11 +346,9 @@ impl World {
         self.pools.iter().flat_map(|pool| &pool.snapshots).for_each(Held::check);
     }
 
-    /// Has the store read the clock, and what is too old expire.
+    /// Has the store read the clock in each pool, and what is too old expire.
     fn tick(&mut self) {
-        assert_eq!(self.ticker.as_ref().unwrap().count(&RecordFilter::new()).unwrap(), 0);
-        self.clocks.latest = self.clocks.latest.max(self.clocks.clock.now());
-        self.pools.iter_mut().for_each(|pool| pool.expire(&self.clocks));
+        self.pools.iter_mut().for_each(|pool| pool.tick(&self.clocks));
     }
 
     fn create(&mut self, name: u8) {
@@ -379,7 +362,7 @@ impl World {
         let row = handle.info().unwrap();
         assert_eq!(row.id, self.next_pool, "ids of pools are never reused");
         self.next_pool += 1;
-        assert_eq!(row.created_at, self.clocks.latest);
+        assert_eq!(row.created_at, self.clocks.clock.now());
         self.pools.push(PoolModel::new(handle, self.store().clone(), &row));
     }
 
@@ -412,7 +395,7 @@ impl World {
         if let Some(description) = description {
             pool.description = description.map(|text| text.to_string());
         }
-        pool.updated_at = self.clocks.pool_time(pool.updated_at);
+        pool.updated_at = self.clocks.clock.now().max(pool.updated_at);
         assert_eq!(row.updated_at, pool.updated_at);
         pool.check_row();
     }
@@ -459,8 +442,7 @@ impl World {
 
     fn list(&self) {
         let page = self.store().pools(&PoolQuery::new().per_page(100)).unwrap();
-        let names: Vec<&str> =
-            page.data.iter().map(|pool| pool.name.as_str()).filter(|name| *name != TICKER).collect();
+        let names: Vec<&str> = page.data.iter().map(|pool| pool.name.as_str()).collect();
         let mut expected: Vec<(u64, &str)> =
             self.pools.iter().map(|pool| (pool.id, pool.name.as_str())).collect();
         expected.sort_unstable();
@@ -493,13 +475,14 @@ impl World {
         // Every handle keeps the file open.
         self.deleted.clear();
         self.pools.iter_mut().for_each(PoolModel::close);
-        (self.ticker, self.store) = (None, None);
+        self.store = None;
         let store = Self::open(&self.path, &self.clocks.clock, sizes, self.cache_size);
-        self.ticker = Some(store.pool_named(TICKER).unwrap());
-        // A new process has answered by no time yet.
-        self.clocks.latest = self.clocks.clock.now();
+        self.pools.iter_mut().for_each(|pool| {
+            // A new process has answered by no time yet.
+            pool.latest = None;
+            pool.reopen(&store, &self.clocks);
+        });
         self.tick();
-        self.pools.iter_mut().for_each(|pool| pool.reopen(&store, &self.clocks));
         self.store = Some(store);
         self.pools.iter().for_each(|pool| pool.check(&self.clocks));
     }
@@ -514,8 +497,8 @@ impl World {
         let store = self.store().clone();
         store.reopen().unwrap();
         self.pools.iter_mut().flat_map(|pool| pool.snapshots.drain(..)).for_each(|held| held.check_ended());
-        self.tick();
         self.pools.iter_mut().for_each(|pool| pool.reopen(&store, &self.clocks));
+        self.tick();
         self.pools.iter().for_each(|pool| pool.check(&self.clocks));
     }
 
@@ -531,14 +514,14 @@ impl World {
         }
         let report = verified.unwrap();
         assert_eq!((report.findings.as_slice(), report.ok), (&[][..], true));
-        assert_eq!(report.pools, self.pools.len() as u64 + 1);
+        assert_eq!(report.pools, self.pools.len() as u64);
         assert!(report.records >= self.pools.iter().map(|pool| pool.live.len() as u64).sum());
     }
 
     fn rebuild(&self) {
         let report = self.store().rebuild_indexes().unwrap();
         assert_eq!(report.left, []);
-        assert_eq!(report.pools, self.pools.len() as u64 + 1);
+        assert_eq!(report.pools, self.pools.len() as u64);
         self.pools.iter().for_each(|pool| pool.check(&self.clocks));
         self.verify();
     }

@@ -143,7 +143,7 @@ impl PoolDraft {
             };
             verdicts.push((index, verdict));
         }
-        let until = self.time.saturating_add(lease);
+        let until = self.now.time.saturating_add(lease);
         if claimed.is_empty() {
             return Ok(Grant { held: None, until, verdicts });
         }
@@ -285,7 +285,7 @@ impl PoolDraft {
                         them over or tracked them";
             return Err(Error::new(ErrorKind::LeaseLost, text));
         };
-        let until = self.time.saturating_add(lease);
+        let until = self.now.time.saturating_add(lease);
         let deadline = self.now.moment.after(lease);
         let extended = ClaimState { until, lease, deadline, ..ClaimState::clone(claim) };
         self.state.claims.insert(held.id, extended);

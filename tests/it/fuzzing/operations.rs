@@ -459,7 +459,10 @@ impl World {
     /// After a call that failed: the store is opened again, and has one of these states.
     fn recover(&mut self, error: &Error, states: Vec<Model>, input: &mut Input<'_>) {
         assert!(self.disk.failed(), "no failure of the disk, but: {error}");
-        assert!(matches!(error.kind(), ErrorKind::Storage | ErrorKind::OutcomeUnknown), "{error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Storage | ErrorKind::StorageFull | ErrorKind::OutcomeUnknown),
+            "{error:?}"
+        );
         let loses_power = input.below(2) == 1;
         if loses_power {
             self.lose_power_now(input);

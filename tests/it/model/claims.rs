@@ -196,7 +196,7 @@ impl Claims {
 impl PoolModel {
     pub(super) fn claim(&mut self, items: &[Item], origin: &Origin, lease: Duration, clocks: &Clocks) {
         let claim = self.handle().claim(items, Item::key, origin, lease).unwrap();
-        let until = clocks.pool_time(self.last_time).saturating_add(lease);
+        let until = clocks.clock.now().saturating_add(lease);
         let mut indexes = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let expected = if let Some(first) = first_of(&self.live, item) {
@@ -456,7 +456,7 @@ impl PoolModel {
             assert_eq!(extended.unwrap_err().kind(), ErrorKind::LeaseLost);
             return;
         }
-        let until = clocks.pool_time(self.last_time).saturating_add(lease);
+        let until = clocks.clock.now().saturating_add(lease);
         assert_eq!((extended.unwrap(), guard.until()), (until, until));
         let claim = &mut self.claims.list[place];
         (claim.until, claim.lease, claim.deadline) = (until, lease, clocks.passed + micros(lease));
@@ -475,7 +475,7 @@ impl PoolModel {
     pub(super) fn take_claims_up(&mut self, clocks: &Clocks) {
         for claim in &mut self.claims.list {
             claim.may_be_swept |= claim.is_over(clocks);
-            claim.deadline = clocks.passed + claim.left(clocks.latest);
+            claim.deadline = clocks.passed + claim.left(clocks.clock.now());
         }
         // What is not past its hour by this clock is listed, unless it was swept when it was.
         let listed: Vec<u64> = self.handle().claims().unwrap().iter().map(|claim| claim.id).collect();

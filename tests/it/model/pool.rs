@@ -27,7 +27,10 @@ pub(super) struct PoolModel {
     /// The live records, oldest first.
     pub(super) live: Vec<Row>,
     pub(super) next_id: u64,
-    pub(super) last_time: Timestamp,
+    /// The time of the newest record, while there is a live one.
+    last_time: Option<Timestamp>,
+    /// The latest time that this process answered by.
+    pub(super) latest: Option<Timestamp>,
     /// The times of records past and present, for filters to hit.
     pub(super) times: Vec<Timestamp>,
     pub(super) snapshots: Vec<Held>,
@@ -110,7 +113,8 @@ impl PoolModel {
             updated_at: row.created_at,
             live: vec![],
             next_id: 1,
-            last_time: row.created_at,
+            last_time: None,
+            latest: None,
             times: vec![],
             snapshots: vec![],
             claims: Claims::default(),
@@ -138,10 +142,32 @@ impl PoolModel {
         self.take_claims_up(clocks);
     }
 
+    /// The pool's time. It goes by the clock alone where nothing is live.
+    fn time(&mut self, clocks: &Clocks) -> Timestamp {
+        if self.live.is_empty() {
+            (self.last_time, self.latest) = (None, None);
+        }
+        let now = clocks.clock.now();
+        let latest = self.latest.into_iter().chain(self.last_time).fold(now, Timestamp::max);
+        self.latest = Some(latest);
+        latest
+    }
+
+    /// Has the store read the clock.
+    pub(super) fn tick(&mut self, clocks: &Clocks) {
+        let before = self.handle().stats().unwrap();
+        let is_live = !self.live.is_empty();
+        let ahead = self.time(clocks).as_micros() - clocks.clock.now().as_micros();
+        self.expire(clocks);
+        if is_live && !self.live.is_empty() {
+            assert_eq!(before.time_ahead, Duration::from_micros(u64::try_from(ahead).unwrap()));
+        }
+    }
+
     /// What is too old by now is gone.
     pub(super) fn expire(&mut self, clocks: &Clocks) {
         let Some(retention) = self.retention else { return };
-        let now = clocks.pool_time(self.last_time);
+        let now = self.time(clocks);
         self.live.retain(|row| row.created_at.saturating_add(retention) > now);
     }
 
@@ -290,8 +316,8 @@ impl PoolModel {
         if items.is_empty() {
             return;
         }
-        let created_at = clocks.pool_time(self.last_time);
-        self.last_time = created_at;
+        let created_at = self.time(clocks);
+        self.last_time = Some(created_at);
         self.times.push(created_at);
         for item in items {
             // A record voids whatever claim owns its value.

@@ -1,0 +1,129 @@
+//! Proves that each pool has a time of its own: one clock that was once ahead moves the pools that it was used in, and no other, and
+//! `clear` is the way back.
+
+use std::time::Duration;
+
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{ManualClock, NewPool, Pool, StoreOptions};
+
+use crate::support::{self, records, time, track};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// A store whose clock shows the first day of 2013.
+fn store() -> (datapool_store::DataPoolStore, ManualClock) {
+    let clock = support::clock();
+    (StoreOptions::new().clock(clock.clone()).open_in_memory().unwrap(), clock)
+}
+
+fn newest(pool: &Pool) -> datapool_store::Timestamp {
+    records(pool).last().unwrap().created_at
+}
+
+#[test]
+fn a_clock_that_was_ahead_moves_only_the_pools_that_it_was_used_in() {
+    let (store, clock) = store();
+    let new = |name: &str| store.create_pool(NewPool::new(name).retention(DAY * 30)).unwrap();
+    let (used, unused) = (new("used"), new("unused"));
+    track(&used, &["A-1"]);
+    track(&unused, &["A-1"]);
+    let now = clock.now();
+    clock.set(now.saturating_add(DAY * 10));
+    track(&used, &["A-2"]);
+    clock.set(now);
+    track(&used, &["A-3"]);
+    track(&unused, &["A-3"]);
+    assert_eq!(newest(&used), now.saturating_add(DAY * 10));
+    assert_eq!(newest(&unused), now);
+    let later = new("later");
+    track(&later, &["A-3"]);
+    assert_eq!(newest(&later), now);
+    assert_eq!(used.stats().unwrap().time_ahead, DAY * 10);
+    assert_eq!(unused.stats().unwrap().time_ahead, Duration::ZERO);
+    clock.advance(DAY * 11);
+    assert_eq!(used.stats().unwrap().time_ahead, Duration::ZERO);
+}
+
+/// Every way to leave a pool without a live record.
+#[test]
+fn the_commit_that_leaves_no_live_record_sets_the_time_back() {
+    type Empty = fn(&Pool);
+    let ways: [(&str, Empty); 4] = [
+        ("clear", |pool| assert!(pool.clear().unwrap() > 0)),
+        ("delete records", |pool| {
+            let ids: Vec<u64> = records(pool).iter().map(|record| record.id).collect();
+            pool.delete_records(&ids).unwrap();
+        }),
+        ("delete keys", |pool| {
+            let values = support::values(pool);
+            let keys: Vec<_> = values
+                .iter()
+                .map(|value| datapool_store::Key::new(support::ORDERS, value.as_str()))
+                .collect();
+            pool.delete_keys(&keys).unwrap();
+        }),
+        ("delete where", |pool| {
+            assert!(pool.delete_where(&datapool_store::RecordFilter::all()).unwrap() > 0);
+        }),
+    ];
+    for (way, empty) in ways {
+        for retention in [None, Some(DAY * 30)] {
+            let (store, clock) = store();
+            let new = retention.map_or(NewPool::new("orders"), |keep| NewPool::new("orders").retention(keep));
+            let pool = store.create_pool(new).unwrap();
+            let now = clock.now();
+            clock.set(now.saturating_add(DAY * 400));
+            track(&pool, &["A-1", "A-2"]);
+            clock.set(now);
+            track(&pool, &["A-3"]);
+            assert_eq!(newest(&pool), now.saturating_add(DAY * 400), "{way}");
+            empty(&pool);
+            assert_eq!(pool.stats().unwrap().time_ahead, Duration::ZERO, "{way}");
+            assert_eq!(track(&pool, &["A-1"]), 1);
+            assert_eq!(newest(&pool), now, "{way}");
+            assert_eq!(store.verify().unwrap().findings, [], "{way}");
+            store.reopen().unwrap();
+            assert_eq!(newest(&pool), now, "{way}");
+            track(&pool, &["A-9"]);
+            assert_eq!(newest(&pool), now, "{way}");
+        }
+    }
+}
+
+#[test]
+fn what_had_expired_stays_gone_when_the_clock_is_set_back() {
+    let (store, clock) = store();
+    let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
+    track(&pool, &["A-1"]);
+    let now = clock.now();
+    clock.set(now.saturating_add(DAY * 2));
+    assert!(!support::has(&pool, "A-1"));
+    clock.set(now);
+    assert!(!support::has(&pool, "A-1"));
+    store.reopen().unwrap();
+    assert!(!support::has(&pool, "A-1"));
+    // It holds no live record: it goes by the clock again.
+    assert_eq!(pool.stats().unwrap().time_ahead, Duration::ZERO);
+    assert_eq!(track(&pool, &["A-1"]), 1);
+    assert_eq!(newest(&pool), now);
+    assert_eq!(newest(&pool), time("2013-01-01"));
+}
+
+/// The fold of its tail may be under way, in slices with commits.
+#[test]
+fn a_pool_that_dies_at_any_moment_starts_over_without_a_trace() {
+    for records in 1..90 {
+        let clock = support::clock();
+        let options = support::options().clock(clock.clone());
+        let store = testing::in_memory(&options, Sizes::SMALL).unwrap();
+        let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
+        (0..records).for_each(|number| assert_eq!(track(&pool, &[format!("A-{number}")]), 1));
+        clock.advance(DAY);
+        let later: Vec<String> = (0..70).map(|number| format!("B-{number}")).collect();
+        later.iter().for_each(|value| assert_eq!(track(&pool, &[value]), 1));
+        assert_eq!(support::values(&pool), later, "{records}");
+        assert_eq!(store.verify().unwrap().findings, [], "{records}");
+        store.prune().unwrap();
+        assert_eq!(store.verify().unwrap().findings, [], "{records}, pruned");
+    }
+}
