@@ -21,7 +21,7 @@ const READING: [&[&str]; 12] = [
     &["stats", "orders", "--json"],
 ];
 
-const WRITING: [&[&str]; 8] = [
+const WRITING: [&[&str]; 9] = [
     &["pool", "create", "customers"],
     &["pool", "update", "orders", "--capacity", "9"],
     &["import", "orders", "-"],
@@ -29,7 +29,8 @@ const WRITING: [&[&str]; 8] = [
     &["delete", "orders", "1"],
     &["verify"],
     &["compact"],
-    &["pool", "delete", "orders"],
+    &["clear", "orders", "--yes"],
+    &["pool", "delete", "orders", "--yes"],
 ];
 
 fn with_input(place: &Place, arguments: &[&str]) -> crate::support::Answer {
@@ -58,8 +59,9 @@ fn commands_that_read_run_beside_another_reader_and_those_that_write_do_not() {
         with_input(&place, arguments).ok();
     }
     for arguments in WRITING {
-        let error = with_input(&place, arguments).error(1);
+        let error = with_input(&place, arguments).error(75);
         assert!(error.contains(FILE) && error.contains("open already"), "{error}");
+        assert!(!error.contains("StoreOptions") && error.contains("--wait"), "{error}");
     }
     reader.close().unwrap();
     for arguments in WRITING {
@@ -72,8 +74,9 @@ fn a_store_that_another_process_writes_to_is_an_error() {
     let place = Place::new();
     let _writer = place.open();
     for arguments in READING.into_iter().chain(WRITING) {
-        let error = with_input(&place, arguments).error(1);
+        let error = with_input(&place, arguments).error(75);
         assert!(error.contains(FILE) && error.contains("open already"), "{error}");
+        assert!(!error.contains("StoreOptions") && error.contains("--wait"), "{error}");
     }
 }
 
@@ -105,6 +108,24 @@ fn a_file_that_is_no_store_is_named_and_left_as_it_is() {
     assert_eq!(place.read("notes.txt"), "not a store, but long enough to be looked at");
     let error = finish(place.command([".", "pool", "list"]), b"").error(1);
     assert!(error.contains("is a directory"), "{error}");
+}
+
+#[test]
+fn a_command_waits_for_a_store_that_another_process_has_open() {
+    let place = Place::new();
+    let store = place.open();
+    let error = place.run(["--wait", "20ms", "stats"]).error(75);
+    #[cfg(target_os = "linux")]
+    assert!(error.contains(&format!("in process {}", std::process::id())), "{error}");
+    let closing = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        store.close().unwrap();
+    });
+    place.run(["pool", "show", "orders", "--wait", "60s"]).ok();
+    closing.join().unwrap();
+    assert!(error.contains(FILE), "{error}");
+    let usage = place.run(["--wait", "soon", "stats"]);
+    assert!(usage.code == 2 && usage.err.contains("45s"), "{usage:?}");
 }
 
 #[test]

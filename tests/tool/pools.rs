@@ -118,10 +118,36 @@ fn an_update_changes_what_it_names_and_nothing_else() {
 fn a_pool_is_deleted_with_its_records() {
     let place = Place::new();
     place.track(&["A-1"]);
-    assert_eq!(place.run(["pool", "delete", "orders"]).ok(), "deleted data pool 1, \"orders\"\n");
+    assert_eq!(place.run(["pool", "delete", "orders", "--yes"]).ok(), "deleted data pool 1, \"orders\"\n");
     place.run(["pool", "show", "orders"]).error(1);
     place.run(["pool", "create", "orders"]).ok();
     assert_eq!(place.json(["records", "orders"])["meta"]["total"], 0);
-    assert_eq!(place.json(["pool", "delete", "2"]), serde_json::json!({"deleted": 2}));
+    assert_eq!(place.json(["pool", "delete", "2", "-y"]), serde_json::json!({"deleted": 2}));
     assert_eq!(place.json(["pool", "list"])["meta"]["total"], 0);
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_not_done_without_consent() {
+    let place = Place::new();
+    place.track(&["A-1", "A-2"]);
+    for arguments in [["pool", "delete", "orders"].as_slice(), &["clear", "orders"]] {
+        let error = place.run_with("y\n", arguments.iter().copied()).error(1);
+        for part in ["data pool 1, \"orders\"", "2 records", "0 claims", "--yes"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+    assert_eq!(place.json(["stats", "orders"])["live"], 2);
+    assert_eq!(place.run(["clear", "orders", "--yes"]).ok(), "deleted 2 records\n");
+    assert_eq!(place.json(["clear", "orders", "--yes"]), serde_json::json!({"deleted": 0}));
+    let error = place.run(["clear", "nobody's"]).error(1);
+    assert!(error.contains("nobody's"), "{error}");
+}
+
+#[test]
+fn the_usage_of_pool_commands_names_the_file() {
+    for command in ["create", "list", "show", "update", "delete"] {
+        let place = Place::empty();
+        let help = place.run(["pool", command, "--help"]).ok();
+        assert!(help.contains(&format!("datapool <FILE> pool {command} ")), "{help}");
+    }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use datapool_store::{Mode, OnBadRow, OnDuplicate, Origin, PoolQuery, RecordId, RecordQuery};
 
+use crate::consent::Consent;
+use crate::open::StoreFile;
 use crate::output::Format;
 use crate::settings::{Setting, capacity_or_none, duration, duration_or_none};
 
@@ -20,14 +22,17 @@ Examples:
 POOL is a pool's id or name: digits are an id if there is a pool of that id, and a name otherwise.
 Commands that only read may run beside each other, but not while another program has the store open for writing.
 
-Exit code: 0, 1 with the error on standard error, 2 for wrong usage.";
+Exit code: 0, or 1 with the error on standard error; 2 for wrong usage, 75 if another program has the store open.";
 
 /// Looks into a store of data pools, and works on it: what is in it, what of a list is new, import and export, upkeep.
 #[derive(Debug, Parser)]
 #[command(name = "datapool", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
     /// The store's file; only `pool create` makes a new one
-    pub(crate) file: PathBuf,
+    file: PathBuf,
+    /// How long to wait for a store that another program has open: 30s, 5m
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "0s", hide_default_value = true)]
+    wait: Duration,
     /// Print JSON for programs instead of tables for people
     #[arg(long, global = true)]
     json: bool,
@@ -36,6 +41,10 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    pub(crate) fn store_file(&self) -> StoreFile {
+        StoreFile { path: self.file.clone(), wait: self.wait }
+    }
+
     pub(crate) fn format(&self) -> Format {
         if self.json { Format::Json } else { Format::Human }
     }
@@ -109,6 +118,18 @@ Example:
         #[arg(value_name = "ID", required = true)]
         ids: Vec<RecordId>,
     },
+    /// Delete all records of a pool
+    #[command(after_help = "\
+It asks first, unless --yes is given. Ids go on where they were, and the pool's time begins anew.
+
+Example:
+  datapool pools.redb clear orders")]
+    Clear {
+        /// The pool's id or name
+        pool: String,
+        #[command(flatten)]
+        consent: Consent,
+    },
     /// Show figures of the store and its pools: sizes, records a day, shares, segments
     #[command(after_help = "\
 Without POOL it shows the store and every pool, of more than 20 pools the ten largest. With --json it has every
@@ -136,7 +157,7 @@ No other program may have the store open. A file that goes on growing is better 
 Example:
   datapool pools.redb compact")]
     Compact,
-    /// Write a compact copy of the store to a new file
+    /// Write a copy of the store, without free space, to a new file
     #[command(after_help = "\
 Nothing at DEST is replaced. Restoring is using the copy. What is damaged is copied as it is: verify first.
 
@@ -152,9 +173,12 @@ Example:
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolCommand {
     /// Make a pool, and the store's file if there is none
-    #[command(after_help = "\
+    #[command(
+        override_usage = "datapool <FILE> pool create [OPTIONS] <NAME>",
+        after_help = "\
 Example:
-  datapool pools.redb pool create orders --description 'Orders of the shop' --retention 90d --capacity 1000000")]
+  datapool pools.redb pool create orders --description 'Orders of the shop' --retention 90d --capacity 1000000"
+    )]
     Create {
         /// Its name: 3 to 100 characters, unique in the store
         name: String,
@@ -169,32 +193,41 @@ Example:
         capacity: Option<u64>,
     },
     /// List a page of the pools
-    #[command(after_help = "\
+    #[command(
+        override_usage = "datapool <FILE> pool list [OPTIONS] [QUERY]",
+        after_help = "\
 QUERY is the HTTP API's query string: filter[id], filter[name], filter[,], include, sort, page and per_page
 (up to 100).
 
 Examples:
   datapool pools.redb pool list
-  datapool pools.redb pool list 'filter[name]=shop&sort=-created_at&per_page=50' --json")]
+  datapool pools.redb pool list 'filter[name]=shop&sort=-created_at&per_page=50' --json"
+    )]
     List {
         /// The HTTP API's query string
         query: Option<PoolQuery>,
     },
     /// Show a pool
-    #[command(after_help = "\
+    #[command(
+        override_usage = "datapool <FILE> pool show [OPTIONS] <POOL>",
+        after_help = "\
 Example:
-  datapool pools.redb pool show orders")]
+  datapool pools.redb pool show orders"
+    )]
     Show {
         /// The pool's id or name
         pool: String,
     },
     /// Change a pool; what is not named stays as it is
-    #[command(after_help = "\
+    #[command(
+        override_usage = "datapool <FILE> pool update [OPTIONS] <POOL>",
+        after_help = "\
 What a new retention or capacity ends is gone at once, and does not return with a longer or larger one.
 
 Examples:
   datapool pools.redb pool update orders --name 'shop orders' --retention 30d
-  datapool pools.redb pool update orders --description '' --capacity none")]
+  datapool pools.redb pool update orders --description '' --capacity none"
+    )]
     Update {
         /// The pool's id or name
         pool: String,
@@ -212,12 +245,19 @@ Examples:
         capacity: Option<Setting<u64>>,
     },
     /// Delete a pool with all its records and claims
-    #[command(after_help = "\
+    #[command(
+        override_usage = "datapool <FILE> pool delete [OPTIONS] <POOL>",
+        after_help = "\
+It asks first, unless --yes is given.
+
 Example:
-  datapool pools.redb pool delete orders")]
+  datapool pools.redb pool delete orders"
+    )]
     Delete {
         /// The pool's id or name
         pool: String,
+        #[command(flatten)]
+        consent: Consent,
     },
 }
 

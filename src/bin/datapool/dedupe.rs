@@ -1,7 +1,6 @@
 //! Deduplicating the lines of standard input, as one batch.
 
 use std::io::{self, BufRead, Read, Write};
-use std::path::Path;
 
 use datapool_store::limits::{BATCH_MAX_ITEMS, VALUE_MAX_BYTES};
 use datapool_store::{Key, Mode, Record, Verdict, Verdicts};
@@ -10,7 +9,7 @@ use serde::Serialize;
 use crate::args::Dedupe;
 use crate::failure::Failure;
 use crate::input;
-use crate::open;
+use crate::open::{self, StoreFile};
 use crate::output::{self, Format};
 
 /// What is said of a line.
@@ -21,7 +20,7 @@ struct Answer<'a> {
     first: Option<&'a Record>,
 }
 
-pub(crate) fn run(file: &Path, arguments: &Dedupe, format: Format) -> Result<(), Failure> {
+pub(crate) fn run(file: &StoreFile, arguments: &Dedupe, format: Format) -> Result<(), Failure> {
     // Read first: others can use the store while this waits for its input.
     let values = read_values(io::stdin().lock())?;
     let (mode, origin) = (Mode::from(arguments.mode), arguments.origin.origin());

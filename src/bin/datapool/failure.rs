@@ -3,12 +3,15 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use datapool_store::{Error, ErrorKind};
 
+use crate::open::StoreFile;
 use crate::output;
+
+/// The exit code of a command that may succeed later: `EX_TEMPFAIL` of sysexits.h.
+const TRY_AGAIN: u8 = 75;
 
 /// Why a command ends early, or with bad news.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(crate) enum Failure {
     Message(String),
     /// The store's file is damaged, as this tells.
     Damage(String),
+    /// Another program has the store open.
+    Held(String),
     /// It was done, and what it found is printed already: not everything is as it must be.
     Findings,
     /// Nobody reads what is printed any more: `datapool ... | head`. No failure.
@@ -38,11 +43,15 @@ impl Failure {
     }
 
     /// Says why on standard error; the exit code of it.
-    pub(crate) fn report(self, file: &Path) -> ExitCode {
+    pub(crate) fn report(self, file: &StoreFile) -> ExitCode {
         match self {
             Self::Message(message) => tell(&message),
             Self::Damage(message) => {
                 tell(&format!("{}: {message}; `datapool FILE verify` tells more", file.display()))
+            }
+            Self::Held(message) => {
+                tell(&message);
+                ExitCode::from(TRY_AGAIN)
             }
             Self::Findings => ExitCode::FAILURE,
             Self::ClosedPipe => ExitCode::SUCCESS,

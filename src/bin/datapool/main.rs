@@ -5,6 +5,7 @@
 
 mod args;
 mod bars;
+mod consent;
 mod dedupe;
 mod failure;
 mod input;
@@ -23,18 +24,20 @@ use clap::Parser;
 
 use crate::args::{Arguments, Command};
 use crate::failure::Failure;
+use crate::open::StoreFile;
 
 fn main() -> ExitCode {
     failure::keep_contained_panics_quiet();
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    let file = arguments.store_file();
+    match run(&arguments, &file) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(&arguments.file),
+        Err(failure) => failure.report(&file),
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (file, format) = (arguments.file.as_path(), arguments.format());
+fn run(arguments: &Arguments, file: &StoreFile) -> Result<(), Failure> {
+    let format = arguments.format();
     match &arguments.command {
         Command::Pool(command) => pools::run(file, command, format),
         Command::Import(import) => transfer::import(file, import, format),
@@ -42,6 +45,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Records { pool, query } => records::list(file, pool, query.as_ref(), format),
         Command::Dedupe(dedupe) => dedupe::run(file, dedupe, format),
         Command::Delete { pool, ids } => records::delete(file, pool, ids, format),
+        Command::Clear { pool, consent } => records::clear(file, pool, *consent, format),
         Command::Stats { pool: None } => stats::of_store(file, format),
         Command::Stats { pool: Some(pool) } => stats::of_pool(file, pool, format),
         Command::Verify => upkeep::verify(file, format),

@@ -4,24 +4,49 @@
 //! before its answer is printed, but for what streams and what `verify` finds, and a failure to close it is the command's.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use datapool_store::{Access, DataPoolStore, ErrorKind, IfMissing, Pool, PoolId, StoreOptions};
 
 use crate::bars::Bar;
 use crate::failure::Failure;
 
+/// The store's file, and how long a command waits for it.
+#[derive(Debug)]
+pub(crate) struct StoreFile {
+    pub(crate) path: PathBuf,
+    pub(crate) wait: Duration,
+}
+
+impl StoreFile {
+    pub(crate) fn display(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+
+    fn options(&self) -> StoreOptions {
+        StoreOptions::new().open_timeout(self.wait)
+    }
+}
+
 /// The cache of a command that reads a page or streams: it is a short one.
 const READING_CACHE_BYTES: usize = 64 << 20;
 
 /// Runs a command that only reads. A file that its last user did not close is recovered first, which writes.
 pub(crate) fn to_read<T>(
-    file: &Path,
+    file: &StoreFile,
     command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let options = StoreOptions::new().cache_size(READING_CACHE_BYTES).if_missing(IfMissing::Fail);
-    let store = match options.clone().access(Access::ReadOnly).open(file) {
-        Err(error) if error.kind() == ErrorKind::ReadOnly => open(file, options)?,
+    let options = file.options().cache_size(READING_CACHE_BYTES).if_missing(IfMissing::Fail);
+    let store = match options.clone().access(Access::ReadOnly).open(&file.path) {
+        Err(error) if error.kind() == ErrorKind::ReadOnly => open(file, options).map_err(|failure| {
+            let Failure::Message(reason) = failure else { return failure };
+            Failure::new(format!(
+                "{} was not closed by the program that wrote to it last, and must be recovered, which writes to it: run the \
+                 command once as a user who may ({reason})",
+                file.display()
+            ))
+        })?,
         opened => opened.map_err(|error| hint(file, error))?,
     };
     let done = command(&store);
@@ -32,22 +57,22 @@ pub(crate) fn to_read<T>(
 
 /// Runs a command that writes to a store that is there.
 pub(crate) fn to_write<T>(
-    file: &Path,
+    file: &StoreFile,
     command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    run(open(file, StoreOptions::new().if_missing(IfMissing::Fail))?, command)
+    run(open(file, file.options().if_missing(IfMissing::Fail))?, command)
 }
 
 /// Runs a command that makes the store if there is none.
 pub(crate) fn to_create<T>(
-    file: &Path,
+    file: &StoreFile,
     command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    run(open(file, StoreOptions::new().if_missing(IfMissing::Create))?, command)
+    run(open(file, file.options().if_missing(IfMissing::Create))?, command)
 }
 
 /// The pool of that id or name.
-pub(crate) fn pool(store: &DataPoolStore, file: &Path, term: &str) -> Result<Pool, Failure> {
+pub(crate) fn pool(store: &DataPoolStore, file: &StoreFile, term: &str) -> Result<Pool, Failure> {
     let id = term.parse::<PoolId>().ok().filter(|id| id.to_string() == term);
     let by_id = id.map(|id| store.pool(id));
     let found = match by_id {
@@ -65,21 +90,26 @@ pub(crate) fn pool(store: &DataPoolStore, file: &Path, term: &str) -> Result<Poo
 }
 
 /// Opens the file for writing, and shows how far its recovery is if it needs one.
-fn open(file: &Path, options: StoreOptions) -> Result<DataPoolStore, Failure> {
+fn open(file: &StoreFile, options: StoreOptions) -> Result<DataPoolStore, Failure> {
     let bar = Bar::parts("recovering");
     let shown = bar.handle();
     let options = options.on_repair_progress(move |share| {
         shown.set_share(share);
         ControlFlow::Continue(())
     });
-    options.open(file).map_err(|error| hint(file, error))
+    options.open(&file.path).map_err(|error| hint(file, error))
 }
 
 /// The failure to open a file, with what can be done about it.
-fn hint(file: &Path, error: datapool_store::Error) -> Failure {
+fn hint(file: &StoreFile, error: datapool_store::Error) -> Failure {
     match error.kind() {
         ErrorKind::NotFound => {
             Failure::new(format!("{error}; `datapool {} pool create NAME` makes one", file.display()))
+        }
+        ErrorKind::AlreadyOpen => {
+            let message = error.to_string();
+            let (what, _) = message.split_once(" `StoreOptions").unwrap_or((&message, ""));
+            Failure::Held(format!("{what} `--wait 30s` waits for it"))
         }
         _ => error.into(),
     }

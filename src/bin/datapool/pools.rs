@@ -1,17 +1,17 @@
 //! Pools: making, listing, showing, changing and deleting them.
 
-use std::path::Path;
 use std::time::Duration;
 
 use datapool_store::{DataPool, DataPoolStore, NewPool, PoolQuery, PoolUpdate};
 
 use crate::args::PoolCommand;
+use crate::consent::{self, Consent};
 use crate::failure::Failure;
-use crate::open;
+use crate::open::{self, StoreFile};
 use crate::output::{self, Column, Deleted, Format, Grid, or_dash};
 use crate::settings::{self, Setting};
 
-pub(crate) fn run(file: &Path, command: &PoolCommand, format: Format) -> Result<(), Failure> {
+pub(crate) fn run(file: &StoreFile, command: &PoolCommand, format: Format) -> Result<(), Failure> {
     match command {
         PoolCommand::Create { name, description, retention, capacity } => {
             print(&create(file, new_pool(name, description.as_deref(), *retention, *capacity))?, format)
@@ -29,7 +29,7 @@ pub(crate) fn run(file: &Path, command: &PoolCommand, format: Format) -> Result<
             })?;
             print(&row, format)
         }
-        PoolCommand::Delete { pool } => delete(file, pool, format),
+        PoolCommand::Delete { pool, consent } => delete(file, pool, *consent, format),
     }
 }
 
@@ -52,8 +52,8 @@ fn new_pool(
     new
 }
 
-fn create(file: &Path, new: NewPool) -> Result<DataPool, Failure> {
-    if !file.exists() {
+fn create(file: &StoreFile, new: NewPool) -> Result<DataPool, Failure> {
+    if !file.path.exists() {
         // A pool that cannot be made shall not leave an empty store behind.
         DataPoolStore::in_memory()?.create_pool(new.clone())?;
     }
@@ -87,7 +87,7 @@ fn update_of(
     }
 }
 
-fn list(file: &Path, query: Option<&PoolQuery>, format: Format) -> Result<(), Failure> {
+fn list(file: &StoreFile, query: Option<&PoolQuery>, format: Format) -> Result<(), Failure> {
     let query = query.cloned().unwrap_or_default();
     let page = open::to_read(file, |store| Ok(store.pools(&query)?))?;
     if format == Format::Json {
@@ -129,7 +129,8 @@ fn print(pool: &DataPool, format: Format) -> Result<(), Failure> {
     ])])
 }
 
-fn delete(file: &Path, pool: &str, format: Format) -> Result<(), Failure> {
+fn delete(file: &StoreFile, pool: &str, consent: Consent, format: Format) -> Result<(), Failure> {
+    consent::ask(consent, file, pool, "delete")?;
     let row = open::to_write(file, |store| {
         let row = open::pool(store, file, pool)?.info()?;
         store.delete_pool(row.id)?;

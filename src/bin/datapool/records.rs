@@ -1,15 +1,14 @@
 //! Records: listing and deleting them.
 
-use std::path::Path;
-
 use datapool_store::{Record, RecordId, RecordQuery, Registered};
 
+use crate::consent::{self, Consent};
 use crate::failure::Failure;
-use crate::open;
+use crate::open::{self, StoreFile};
 use crate::output::{self, Column, Deleted, Format, Grid, or_dash};
 
 pub(crate) fn list(
-    file: &Path,
+    file: &StoreFile,
     pool: &str,
     query: Option<&RecordQuery>,
     format: Format,
@@ -52,8 +51,18 @@ fn named<Id>(id: String, registered: Option<&Registered<Id>>) -> String {
     output::named(id, registered.map(|registered| registered.name.as_str()))
 }
 
-pub(crate) fn delete(file: &Path, pool: &str, ids: &[RecordId], format: Format) -> Result<(), Failure> {
+pub(crate) fn clear(file: &StoreFile, pool: &str, consent: Consent, format: Format) -> Result<(), Failure> {
+    consent::ask(consent, file, pool, "empty")?;
+    let deleted = open::to_write(file, |store| Ok(open::pool(store, file, pool)?.clear()?))?;
+    print_deleted(deleted, format)
+}
+
+pub(crate) fn delete(file: &StoreFile, pool: &str, ids: &[RecordId], format: Format) -> Result<(), Failure> {
     let deleted = open::to_write(file, |store| Ok(open::pool(store, file, pool)?.delete_records(ids)?))?;
+    print_deleted(deleted, format)
+}
+
+fn print_deleted(deleted: u64, format: Format) -> Result<(), Failure> {
     match format {
         Format::Json => output::json(&Deleted { deleted }),
         Format::Human => output::lines([format!("deleted {}", output::number_of(deleted, "record"))]),

@@ -4,15 +4,13 @@ mod calendar;
 mod chart;
 mod figures;
 
-use std::path::Path;
-
 use datapool_store::{DataPoolStore, PoolStats, SegmentFill};
 
 use self::calendar::Scale;
 use self::chart::{Chart, Row};
 use self::figures::{PoolFigures, PoolSums, StoreFigures};
 use crate::failure::Failure;
-use crate::open;
+use crate::open::{self, StoreFile};
 use crate::output::{self, Column, Format, Grid};
 
 /// Up to so many pools each is shown in detail.
@@ -26,7 +24,7 @@ const SHARES_MAX: usize = 10;
 /// The most segments with a bar.
 const SEGMENTS_MAX: usize = 20;
 
-pub(crate) fn of_store(file: &Path, format: Format) -> Result<(), Failure> {
+pub(crate) fn of_store(file: &StoreFile, format: Format) -> Result<(), Failure> {
     match format {
         Format::Json => {
             let figures = open::to_read(file, StoreFigures::gather)?;
@@ -39,7 +37,7 @@ pub(crate) fn of_store(file: &Path, format: Format) -> Result<(), Failure> {
     }
 }
 
-pub(crate) fn of_pool(file: &Path, pool: &str, format: Format) -> Result<(), Failure> {
+pub(crate) fn of_pool(file: &StoreFile, pool: &str, format: Format) -> Result<(), Failure> {
     let figures = open::to_read(file, |store| PoolFigures::gather(store, &open::pool(store, file, pool)?))?;
     match format {
         Format::Json => output::json(&figures),
@@ -47,7 +45,7 @@ pub(crate) fn of_pool(file: &Path, pool: &str, format: Format) -> Result<(), Fai
     }
 }
 
-fn describe_store(store: &DataPoolStore, file: &Path) -> Result<String, Failure> {
+fn describe_store(store: &DataPoolStore, file: &StoreFile) -> Result<String, Failure> {
     let mut pools = figures::all_pools(store)?;
     // The largest first; of equals the older one.
     pools.sort_by_key(|pool| (std::cmp::Reverse(pool.stats.live), pool.id));
@@ -68,7 +66,7 @@ fn describe_store(store: &DataPoolStore, file: &Path) -> Result<String, Failure>
     Ok(parts.join("\n\n"))
 }
 
-fn store_table(store: &DataPoolStore, file: &Path, pools: &[PoolSums]) -> Result<String, Failure> {
+fn store_table(store: &DataPoolStore, file: &StoreFile, pools: &[PoolSums]) -> Result<String, Failure> {
     let stats = store.stats()?;
     let sum =
         |figure: fn(&PoolStats) -> u64| output::count(pools.iter().map(|pool| figure(&pool.stats)).sum());

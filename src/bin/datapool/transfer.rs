@@ -11,15 +11,15 @@ use crate::args::{Export, Import};
 use crate::bars::{self, Bar, Handle, follow};
 use crate::failure::Failure;
 use crate::input::{self, Whole};
-use crate::open;
+use crate::open::{self, StoreFile};
 use crate::output::{self, Column, Format, Grid, or_dash};
 
 /// Stands for standard input or output.
 const STANDARD: &str = "-";
 
-pub(crate) fn import(file: &Path, arguments: &Import, format: Format) -> Result<(), Failure> {
+pub(crate) fn import(file: &StoreFile, arguments: &Import, format: Format) -> Result<(), Failure> {
     // Read first: others can use the store while this waits for its input.
-    let source = Source::of(&arguments.input, file)?;
+    let source = Source::of(&arguments.input, &file.path)?;
     let options = options_of(arguments);
     let report = open::to_write(file, |store| {
         let pool = open::pool(store, file, &arguments.pool)?;
@@ -127,7 +127,7 @@ fn print_report(report: &ImportReport) -> Result<(), Failure> {
     output::lines([sums, grid.to_string()].into_iter().chain(left))
 }
 
-pub(crate) fn export(file: &Path, arguments: &Export, format: Format) -> Result<(), Failure> {
+pub(crate) fn export(file: &StoreFile, arguments: &Export, format: Format) -> Result<(), Failure> {
     let columns = if arguments.full { ExportColumns::Full } else { ExportColumns::Importable };
     let options = ExportOptions::new().columns(columns);
     let output: Option<&PathBuf> =

@@ -6,10 +6,10 @@ use datapool_store::VerifyReport;
 
 use crate::bars::{Bar, follow};
 use crate::failure::Failure;
-use crate::open;
+use crate::open::{self, StoreFile};
 use crate::output::{self, Column, Format, Grid, or_dash};
 
-pub(crate) fn verify(file: &Path, format: Format) -> Result<(), Failure> {
+pub(crate) fn verify(file: &StoreFile, format: Format) -> Result<(), Failure> {
     let mut report = VerifyReport::default();
     let mut answer = Ok(());
     let done = open::to_write(file, |store| {
@@ -57,13 +57,13 @@ fn print_findings(report: &VerifyReport) -> Result<(), Failure> {
     output::lines([format!("{checked}: {found}"), grid.to_string()].into_iter().chain(left))
 }
 
-pub(crate) fn compact(file: &Path, format: Format) -> Result<(), Failure> {
+pub(crate) fn compact(file: &StoreFile, format: Format) -> Result<(), Failure> {
     let mut report = open::to_write(file, |store| {
         let _bar = Bar::spinner("compacting");
         Ok(store.compact()?)
     })?;
     // Closing writes a little more. What counts is the file that is there now.
-    if let Ok(closed) = std::fs::metadata(file) {
+    if let Ok(closed) = std::fs::metadata(&file.path) {
         report.bytes_after = closed.len();
     }
     match format {
@@ -75,7 +75,7 @@ pub(crate) fn compact(file: &Path, format: Format) -> Result<(), Failure> {
     }
 }
 
-pub(crate) fn backup(file: &Path, destination: &Path, format: Format) -> Result<(), Failure> {
+pub(crate) fn backup(file: &StoreFile, destination: &Path, format: Format) -> Result<(), Failure> {
     let report = open::to_read(file, |store| {
         let bar = Bar::spinner("copying");
         Ok(store.backup_with_progress(destination, follow(bar.handle()))?)

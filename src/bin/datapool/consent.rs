@@ -1,0 +1,49 @@
+//! Asking before what cannot be taken back.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::Args;
+
+use crate::failure::Failure;
+use crate::open::{self, StoreFile};
+use crate::output;
+
+/// Whether somebody must still be asked.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Consent {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Asks whether to do something to a pool, unless that was said already. The store is not open meanwhile.
+///
+/// Fails if the answer is not yes, or nobody can be asked.
+pub(crate) fn ask(consent: Consent, file: &StoreFile, pool: &str, verb: &str) -> Result<(), Failure> {
+    if consent.yes {
+        return Ok(());
+    }
+    let (row, stats) = open::to_read(file, |store| {
+        let pool = open::pool(store, file, pool)?;
+        Ok((pool.info()?, pool.stats()?))
+    })?;
+    let what = format!(
+        "{verb} data pool {}, {:?}, with {} and {}",
+        row.id,
+        row.name,
+        output::number_of(stats.live, "record"),
+        output::number_of(stats.claims, "claim")
+    );
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new(format!(
+            "this would {what}, and nobody can be asked here: `--yes` does it"
+        )));
+    }
+    let mut answer = String::new();
+    let question = write!(io::stderr(), "{}? [y/N] ", output::plain(&what));
+    match question.and_then(|()| io::stdin().read_line(&mut answer)) {
+        Ok(_) if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) => Ok(()),
+        Ok(_) => Err(Failure::new("nothing was done")),
+        Err(error) => Err(Failure::new(format!("asking whether to {what}: {error}"))),
+    }
+}
