@@ -117,10 +117,14 @@ fn a_pool_that_dies_at_any_moment_starts_over_without_a_trace() {
         let options = support::options().clock(clock.clone());
         let store = testing::in_memory(&options, Sizes::SMALL).unwrap();
         let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
-        (0..records).for_each(|number| assert_eq!(track(&pool, &[format!("A-{number}")]), 1));
+        for number in 0..records {
+            assert_eq!(track(&pool, &[format!("A-{number}")]), 1);
+        }
         clock.advance(DAY);
         let later: Vec<String> = (0..70).map(|number| format!("B-{number}")).collect();
-        later.iter().for_each(|value| assert_eq!(track(&pool, &[value]), 1));
+        for value in &later {
+            assert_eq!(track(&pool, &[value]), 1);
+        }
         assert_eq!(support::values(&pool), later, "{records}");
         assert_eq!(store.verify().unwrap().findings, [], "{records}");
         store.prune().unwrap();
