@@ -12,8 +12,8 @@ use crate::time::Timestamp;
 
 /// A pool's row: its name, what it keeps, and when it was made and changed.
 ///
-/// Serializes as the HTTP API has it, with `retention` (in seconds) and `capacity` where they are set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Serializes as the HTTP API has it, with `retention` (in seconds) and `capacity` where they are set, and deserializes from that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DataPool {
     /// From 1, never reused.
@@ -27,10 +27,15 @@ pub struct DataPool {
     /// When any of this was last set.
     pub updated_at: Timestamp,
     /// A record is live for so long after its `created_at`; none: until it is deleted.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "policy::to_seconds")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "policy::to_seconds",
+        deserialize_with = "policy::seconds"
+    )]
     pub retention: Option<Duration>,
     /// The most live records: beyond it the oldest leave; none: any number.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u64>,
 }
 

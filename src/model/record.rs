@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{DataPool, EntityType, Flow, FlowRun, FlowStep};
 
@@ -22,8 +22,8 @@ use crate::time::Timestamp;
 /// assert!(Origin::none().flow().is_none());
 /// ```
 ///
-/// Serializes as a record has it: `{"flow_id", "flow_run_id", "step_id"}`, null where absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+/// Serializes as a record has it: `{"flow_id", "flow_run_id", "step_id"}`, null where absent; and deserializes from that.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin {
     #[serde(rename = "flow_id")]
     pub(crate) flow: Option<FlowId>,
@@ -93,7 +93,7 @@ impl Origin {
 
 /// One tracked value.
 ///
-/// Serializes as the HTTP API has it, with the fields that the query's includes asked for at the end.
+/// Serializes as the HTTP API has it, with the fields that the query's includes asked for at the end, and deserializes from that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
@@ -135,6 +135,45 @@ impl Serialize for Record {
         self.included.serialize_into(&mut fields)?;
         fields.end()
     }
+}
+
+/// What a record is deserialized from.
+#[derive(Deserialize)]
+struct RecordFields {
+    id: RecordId,
+    data_pool_id: PoolId,
+    entity_type_id: EntityTypeId,
+    value: String,
+    flow_id: Option<FlowId>,
+    flow_run_id: Option<FlowRunId>,
+    step_id: Option<FlowStepId>,
+    created_at: Timestamp,
+    #[serde(flatten)]
+    included: IncludedFields,
+}
+
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = RecordFields::deserialize(deserializer)?;
+        Ok(Self {
+            id: fields.id,
+            data_pool_id: fields.data_pool_id,
+            entity_type_id: fields.entity_type_id,
+            value: fields.value,
+            flow_id: fields.flow_id,
+            flow_run_id: fields.flow_run_id,
+            step_id: fields.step_id,
+            created_at: fields.created_at,
+            included: fields.included.into(),
+        })
+    }
+}
+
+/// A field that is there, though it may be null: it was asked for.
+fn asked_for<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// What a listing brought along with a record. Empty unless the query's [`include`](crate::RecordQuery::include) asked
@@ -180,6 +219,23 @@ impl<T> Include<T> {
 
 macro_rules! includes {
     ($($(#[$doc:meta])* $field:ident: $type:ident, $set:ident;)*) => {
+        /// What of a record's fields was brought along: none for what was not asked for.
+        #[derive(Deserialize)]
+        struct IncludedFields {
+            $(#[serde(default, deserialize_with = "asked_for")]
+            $field: Option<Option<$type>>,)*
+        }
+
+        impl From<IncludedFields> for Included {
+            fn from(fields: IncludedFields) -> Self {
+                let mut included = Self::default();
+                $(if let Some(found) = fields.$field {
+                    included.$set(found.map(Arc::new));
+                })*
+                included
+            }
+        }
+
         impl Included {
             $($(#[$doc])*
             pub fn $field(&self) -> Option<&$type> {

@@ -1,6 +1,6 @@
 //! What a program registers so that listings can include it: entity types, flows, flow runs, flow steps.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -10,7 +10,8 @@ use crate::limits;
 /// What is known of an id: its name, and whatever else the program keeps of it.
 ///
 /// Registered with [`DataPoolStore::put_flow`](crate::DataPoolStore::put_flow) and its like, and brought along by the
-/// query's [`include`](crate::RecordQuery::include). Serializes as `{"id", "name", "attributes"}`.
+/// query's [`include`](crate::RecordQuery::include). Serializes as `{"id", "name", "attributes"}`, and
+/// deserializes from that.
 ///
 /// ```
 /// use datapool_store::{DataPoolStore, Flow};
@@ -23,7 +24,7 @@ use crate::limits;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Registered<Id> {
     /// The id that records carry.

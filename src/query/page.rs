@@ -12,8 +12,8 @@ use crate::limits;
 
 /// One page of a listing, with the exact total.
 ///
-/// Serializes as the HTTP API answers: `{"data": [...], "meta": {...}, "links": {...}}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Serializes as the HTTP API answers: `{"data": [...], "meta": {...}, "links": {...}}`, and deserializes from that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Page<T> {
     /// The page's items.
@@ -30,8 +30,32 @@ pub struct Page<T> {
     pub next_cursor: Option<Cursor>,
 }
 
+impl<T> Page<T> {
+    /// Makes the links absolute, as the HTTP API's are, and sets [`PageMeta::path`]. `url` is the listing's own, without a query.
+    ///
+    /// ```
+    /// use datapool_store::{DataPoolStore, PoolQuery};
+    ///
+    /// # fn main() -> datapool_store::Result<()> {
+    /// let page = DataPoolStore::in_memory()?.pools(&PoolQuery::new())?;
+    /// let page = page.with_base_url("https://example.com/api/v1/data-pool");
+    /// assert_eq!(page.links.first, "https://example.com/api/v1/data-pool?page=1");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_base_url(mut self, url: &str) -> Self {
+        let PageLinks { first, last, prev, next } = &mut self.links;
+        for link in [Some(first), Some(last), prev.as_mut(), next.as_mut()].into_iter().flatten() {
+            link.insert_str(0, url);
+        }
+        self.meta.path = Some(url.to_owned());
+        self
+    }
+}
+
 /// Where a page stands in its listing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PageMeta {
     /// The page's number, from 1.
@@ -40,6 +64,9 @@ pub struct PageMeta {
     pub from: Option<u64>,
     /// The number of the last page; 1 when nothing was found.
     pub last_page: u64,
+    /// The listing's URL, once the page was [given it](Page::with_base_url).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// How many items a page has.
     pub per_page: u32,
     /// The position of its last item in the whole listing, from 1; none on an empty page.
@@ -63,7 +90,7 @@ pub struct PageMeta {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PageLinks {
     /// The first page.
@@ -184,6 +211,7 @@ impl PageRequest {
             current_page: if skipped == self.skip() { self.page } else { skipped / per_page + 1 },
             from: shown.map(|skipped| skipped + 1),
             last_page: total.div_ceil(per_page).max(1),
+            path: None,
             per_page: self.per_page,
             to: shown.map(|skipped| skipped + count as u64),
             total,

@@ -34,13 +34,21 @@ fn store() -> (DataPoolStore, Pool) {
     (store, pool)
 }
 
-fn assert_golden<T: Serialize>(name: &str, page: &Page<T>) {
+fn assert_golden<T>(name: &str, page: &Page<T>)
+where
+    T: Serialize + serde::de::DeserializeOwned + Clone + PartialEq + std::fmt::Debug,
+{
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/pages/{name}.json"));
     let text = serde_json::to_string_pretty(page).unwrap() + "\n";
     if std::env::var_os("DATAPOOL_BLESS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
     assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{}", path.display());
+    // Whoever asks over HTTP reads what the store had answered, but for what is not sent.
+    let read: Page<T> = serde_json::from_str(&text).unwrap();
+    let mut sent = page.clone();
+    sent.next_cursor = None;
+    assert_eq!(read, sent, "{}", path.display());
 }
 
 #[test]
@@ -79,4 +87,23 @@ fn the_cursor_is_not_part_of_the_page() {
     let json = serde_json::to_value(&page).unwrap();
     let fields: Vec<&String> = json.as_object().unwrap().keys().collect();
     assert_eq!(fields, ["data", "links", "meta"]);
+}
+
+#[test]
+fn the_links_of_a_page_are_absolute_once_it_has_its_url() {
+    let (store, _pool) = store();
+    let url = "https://example.com/api/v1/data-pool";
+    let page = store.pools(&"page=2&per_page=1&sort=-created_at".parse::<PoolQuery>().unwrap()).unwrap();
+    let absolute = page.clone().with_base_url(url);
+    assert_eq!((page.meta.path, absolute.meta.path), (None, Some(url.to_owned())));
+    for (link, absolute) in [
+        (Some(page.links.first), Some(absolute.links.first)),
+        (Some(page.links.last), Some(absolute.links.last)),
+        (page.links.prev, absolute.links.prev),
+        (page.links.next, absolute.links.next),
+    ] {
+        assert_eq!(absolute.unwrap(), format!("{url}{}", link.unwrap()));
+    }
+    let only = store.pools(&PoolQuery::new()).unwrap().with_base_url(url);
+    assert_eq!((only.links.prev, only.links.next), (None, None));
 }
