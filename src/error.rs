@@ -103,6 +103,7 @@ struct Inner {
     item: Option<usize>,
     parameter: Option<Cow<'static, str>>,
     committed_rows: Option<u64>,
+    further: Vec<Error>,
     /// Shared: a failed commit is reported to every caller of its group.
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -128,6 +129,7 @@ impl Error {
             item: None,
             parameter: None,
             committed_rows: None,
+            further: Vec::new(),
             cause: None,
         }))
     }
@@ -180,11 +182,29 @@ impl Error {
         self.0.parameter.as_deref()
     }
 
+    /// What else was wrong of the same input, in the order in which it was given: of a query string its other bad parameters, of a
+    /// pool that is made or changed its other bad fields. Each has a message and a [`parameter`](Self::parameter) of its own.
+    pub fn further(&self) -> &[Error] {
+        &self.0.further
+    }
+
     /// How many rows an import with [`commit_every`](crate::ImportOptions::commit_every) had committed when it
     /// failed: they stay. None for every other operation, which changes nothing when it fails.
     pub fn committed_rows(&self) -> Option<u64> {
         self.0.committed_rows
     }
+}
+
+/// Checks of one input: the first failure, with the [further](Error::further) ones.
+pub(crate) fn all(checks: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let mut failures = checks.into_iter().filter_map(Result::err);
+    let Some(mut first) = failures.next() else { return Ok(()) };
+    for mut failure in failures {
+        let further = std::mem::take(&mut failure.0.further);
+        first.0.further.push(failure);
+        first.0.further.extend(further);
+    }
+    Err(first)
 }
 
 /// Shorthands of the crate: one constructor per kind that many places raise.

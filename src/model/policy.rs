@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::Serializer;
 
 use super::Change;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, all};
 use crate::limits;
 
 /// What a pool keeps. Without either, everything until it is deleted.
@@ -22,8 +22,7 @@ pub(crate) struct Policy {
 
 impl Policy {
     pub(crate) fn check(self) -> Result<()> {
-        self.retention.map_or(Ok(()), check_retention)?;
-        self.capacity.map_or(Ok(()), check_capacity)
+        all([self.retention.map_or(Ok(()), check_retention), self.capacity.map_or(Ok(()), check_capacity)])
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::policy::{self, Policy};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, all};
 use crate::ids::PoolId;
 use crate::limits;
 use crate::time::Timestamp;
@@ -90,9 +90,11 @@ impl NewPool {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        check_pool_name(&self.name)?;
-        self.description.as_deref().map_or(Ok(()), check_description)?;
-        Policy { retention: self.retention, capacity: self.capacity }.check()
+        all([
+            check_pool_name(&self.name),
+            self.description.as_deref().map_or(Ok(()), check_description),
+            Policy { retention: self.retention, capacity: self.capacity }.check(),
+        ])
     }
 }
 
@@ -203,14 +205,14 @@ impl PoolUpdate {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        self.name.as_deref().map_or(Ok(()), check_pool_name)?;
-        if let Change::Set(text) = &self.description {
-            check_description(text)?;
-        }
+        let description = match &self.description {
+            Change::Set(text) => check_description(text),
+            Change::Keep | Change::Clear => Ok(()),
+        };
         let mut policy = Policy::default();
         self.retention.apply_to(&mut policy.retention);
         self.capacity.apply_to(&mut policy.capacity);
-        policy.check()
+        all([self.name.as_deref().map_or(Ok(()), check_pool_name), description, policy.check()])
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::text::{self, Parameter, Printer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, all};
 use crate::ids::RecordId;
 use crate::limits;
 
@@ -186,14 +186,21 @@ impl PageRequest {
     }
 
     pub(crate) fn check(self) -> Result<()> {
-        if self.page == 0 {
-            return Err(Error::bad_parameter("page", "is 0; pages count from 1"));
-        }
-        if (1..=limits::PER_PAGE_MAX).contains(&self.per_page) {
-            return Ok(());
-        }
         let (count, limit) = (self.per_page, limits::PER_PAGE_MAX);
-        Err(Error::bad_parameter("per_page", format!("is {count}; allowed are 1 to {limit} (PER_PAGE_MAX)")))
+        let page = if self.page == 0 {
+            Err(Error::bad_parameter("page", "is 0; pages count from 1"))
+        } else {
+            Ok(())
+        };
+        let per_page = if (1..=limit).contains(&count) {
+            Ok(())
+        } else {
+            Err(Error::bad_parameter(
+                "per_page",
+                format!("is {count}; allowed are 1 to {limit} (PER_PAGE_MAX)"),
+            ))
+        };
+        all([page, per_page])
     }
 
     /// How many items stand before the page.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::text::{self, Parameter, Printer};
 use super::{Page, PageLinks, PageRequest, PoolInclude, check_terms};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, all};
 use crate::ids::PoolId;
 use crate::model::DataPool;
 
@@ -33,13 +33,13 @@ pub struct PoolFilter {
 
 impl PoolFilter {
     pub(crate) fn check(&self) -> Result<()> {
-        check_terms("filter[id]", self.ids.len())?;
-        check_terms("filter[name]", self.names.len())?;
-        check_terms("filter[,]", self.terms.len())?;
-        if self.terms.iter().any(String::is_empty) {
-            return Err(Error::bad_parameter("filter[,]", "has an empty term; allowed are ids and names"));
-        }
-        Ok(())
+        let empty = || Error::bad_parameter("filter[,]", "has an empty term; allowed are ids and names");
+        all([
+            check_terms("filter[id]", self.ids.len()),
+            check_terms("filter[name]", self.names.len()),
+            check_terms("filter[,]", self.terms.len()),
+            if self.terms.iter().any(String::is_empty) { Err(empty()) } else { Ok(()) },
+        ])
     }
 
     pub(crate) fn matches(&self, pool: &DataPool) -> bool {
@@ -178,8 +178,7 @@ impl PoolQuery {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        self.filter.check()?;
-        self.page.check()
+        all([self.filter.check(), self.page.check()])
     }
 
     /// The page that this query asked for.
@@ -260,10 +259,9 @@ impl FromStr for PoolQuery {
     /// Reads the API's query string, with or without its `?`.
     fn from_str(text: &str) -> Result<Self> {
         let mut query = Self::new();
-        for parameter in text::parameters(text, &PARAMETERS)? {
-            query.take(&parameter)?;
-        }
-        query.check()?;
+        let (parameters, given) = text::parameters(text, &PARAMETERS);
+        let taken = all(parameters.iter().map(|parameter| query.take(parameter)));
+        all([given, taken, query.check()])?;
         Ok(query)
     }
 }

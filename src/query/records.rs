@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::text::{self, Parameter, Printer};
 use super::{Cursor, Page, PageLinks, PageRequest, RecordInclude, check_terms};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, all};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{Record, check_value};
 use crate::time::{Rounding, Timestamp};
@@ -127,15 +127,17 @@ impl RecordFilter {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        check_terms("filter[flow_id]", self.flows.len())?;
-        check_terms("filter[flow_run_id]", self.runs.len())?;
-        check_terms("filter[step_id]", self.steps.len())?;
-        check_terms("filter[entity_type_id]", self.entity_types.len())?;
-        check_terms("filter[value]", self.values.len())?;
-        self.flows.iter().try_for_each(|id| named("filter[flow_id]", id.check()))?;
-        self.runs.iter().try_for_each(|id| named("filter[flow_run_id]", id.check()))?;
-        self.steps.iter().try_for_each(|id| named("filter[step_id]", id.check()))?;
-        self.values.iter().try_for_each(|value| named("filter[value]", check_value(value)))
+        all([
+            check_terms("filter[flow_id]", self.flows.len()),
+            check_terms("filter[flow_run_id]", self.runs.len()),
+            check_terms("filter[step_id]", self.steps.len()),
+            check_terms("filter[entity_type_id]", self.entity_types.len()),
+            check_terms("filter[value]", self.values.len()),
+            self.flows.iter().try_for_each(|id| named("filter[flow_id]", id.check())),
+            self.runs.iter().try_for_each(|id| named("filter[flow_run_id]", id.check())),
+            self.steps.iter().try_for_each(|id| named("filter[step_id]", id.check())),
+            self.values.iter().try_for_each(|value| named("filter[value]", check_value(value))),
+        ])
     }
 }
 
@@ -316,13 +318,14 @@ impl RecordQuery {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        self.page.check()?;
-        if self.cursor.is_some() && self.page.page != 1 {
+        let page = if self.cursor.is_some() && self.page.page != 1 {
             let beside =
                 format!("is {} beside a cursor; allowed is 1: the cursor is the position", self.page.page);
-            return Err(Error::bad_parameter("page", beside));
-        }
-        self.filter.check()
+            Err(Error::bad_parameter("page", beside))
+        } else {
+            self.page.check()
+        };
+        all([page, self.filter.check()])
     }
 
     /// The page that this query asked for: what follows `skipped` records of `total`.
@@ -400,10 +403,9 @@ impl FromStr for RecordQuery {
     /// Reads the API's query string, with or without its `?`.
     fn from_str(text: &str) -> Result<Self> {
         let mut query = Self::new();
-        for parameter in text::parameters(text, &PARAMETERS)? {
-            query.take(&parameter)?;
-        }
-        query.check()?;
+        let (parameters, given) = text::parameters(text, &PARAMETERS);
+        let taken = all(parameters.iter().map(|parameter| query.take(parameter)));
+        all([given, taken, query.check()])?;
         Ok(query)
     }
 }

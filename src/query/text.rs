@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, all};
 
 /// What is percent-encoded in names and values. The rest may stand in any query (RFC 3986, section 3.4).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -61,27 +61,32 @@ enum Place {
     At(u64),
 }
 
-/// The parameters of a query string. A leading `?` is ignored: links begin with it.
+/// The parameters of a query string, those that are well given, and what is wrong of the others. A leading `?` is ignored: links
+/// begin with it.
 ///
 /// # Errors
 ///
 /// `InvalidQuery` for a parameter that is not in `allowed`, for a value or an index that is given twice, and for a parameter
 /// in both forms.
-pub(super) fn parameters(text: &str, allowed: &[&'static str]) -> Result<Vec<Parameter>> {
+pub(super) fn parameters(text: &str, allowed: &[&'static str]) -> (Vec<Parameter>, Result<()>) {
     let text = text.strip_prefix('?').unwrap_or(text);
     let mut parameters: Vec<Parameter> = Vec::new();
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+    let take = |pair: &str| {
         let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
         let written = decoded(written)?;
         let (name, place) = split_place(&written);
         let name = allowed.iter().find(|known| **known == name).ok_or_else(|| unknown(&written, allowed))?;
         let value = decoded(value).map_err(|error| error.with_parameter(*name))?;
         match parameters.iter_mut().find(|parameter| parameter.name == *name) {
-            Some(parameter) => parameter.push(place, value)?,
-            None => parameters.push(Parameter::new(name, place, value)),
+            Some(parameter) => parameter.push(place, value),
+            None => {
+                parameters.push(Parameter::new(name, place, value));
+                Ok(())
+            }
         }
-    }
-    Ok(parameters)
+    };
+    let taken = all(text.split('&').filter(|pair| !pair.is_empty()).map(take));
+    (parameters, taken)
 }
 
 /// A parameter's name, and the place of its value: `filter[id][0]` is index 0 of `filter[id]`.

@@ -594,3 +594,35 @@ fn several_names_mean_any_of_them() {
     let names: Vec<&str> = page.data.iter().map(|pool| pool.name.as_str()).collect();
     assert_eq!(names, ["Shop orders", "products"]);
 }
+
+#[test]
+fn every_bad_parameter_of_a_query_is_told() {
+    let text = "filter[flow_id]=%20a&sort=name&include=flow,step&page=0&per_page=500&colour=red&filter[entity_type_id]=x";
+    let error = text.parse::<RecordQuery>().unwrap_err();
+    let all: Vec<&str> =
+        std::iter::once(&error).chain(error.further()).map(|error| error.parameter().unwrap()).collect();
+    let mut sorted = all.clone();
+    sorted.sort_unstable();
+    assert_eq!(
+        sorted,
+        ["colour", "filter[entity_type_id]", "include", "page", "per_page", "sort"],
+        "{error}"
+    );
+    assert!(error.further().iter().all(|error| error.further().is_empty()));
+    let error = "page=0&filter[id]=x".parse::<PoolQuery>().unwrap_err();
+    assert_eq!(error.further().len(), 1);
+    assert!("page=0".parse::<PoolQuery>().unwrap_err().further().is_empty());
+}
+
+#[test]
+fn every_bad_field_of_a_pool_is_told() {
+    let store = datapool_store::DataPoolStore::in_memory().unwrap();
+    let new = datapool_store::NewPool::new("ab").description("x".repeat(256)).capacity(0);
+    let error = store.create_pool(new).unwrap_err();
+    let all: Vec<_> = std::iter::once(&error).chain(error.further()).map(|error| error.parameter()).collect();
+    assert_eq!(all, [Some("name"), Some("description"), Some("capacity")]);
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let update = datapool_store::PoolUpdate::new().name("ab").retention(std::time::Duration::ZERO);
+    let error = store.update_pool(pool.id(), update).unwrap_err();
+    assert_eq!((error.parameter(), error.further()[0].parameter()), (Some("name"), Some("retention")));
+}
