@@ -172,7 +172,7 @@ fn list(store: &DataPoolStore, days: &Days<'_>) -> Outcome<Page<Record>> {
     let run = busiest_run_of_first_day(days)?;
     let (page, time) = timed(|| pool.records(&run.listing()))?;
 
-    let meta = page.meta;
+    let meta = &page.meta;
     let found = format!("{} records, page {} of {}", grouped(meta.total), meta.current_page, meta.last_page);
     say("list", format_args!("flow {}, run {}: {found}", run.flow, run.day), milliseconds(time));
     page.data.iter().for_each(print_record);

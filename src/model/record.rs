@@ -149,7 +149,7 @@ struct RecordFields {
     step_id: Option<FlowStepId>,
     created_at: Timestamp,
     #[serde(flatten)]
-    included: IncludedFields,
+    included: Includes,
 }
 
 impl<'de> Deserialize<'de> for Record {
@@ -164,16 +164,9 @@ impl<'de> Deserialize<'de> for Record {
             flow_run_id: fields.flow_run_id,
             step_id: fields.step_id,
             created_at: fields.created_at,
-            included: fields.included.into(),
+            included: Included::from_fields(fields.included),
         })
     }
-}
-
-/// A field that is there, though it may be null: it was asked for.
-fn asked_for<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// What a listing brought along with a record. Empty unless the query's [`include`](crate::RecordQuery::include) asked
@@ -182,13 +175,26 @@ fn asked_for<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 pub struct Included(Option<Box<Includes>>);
 
 /// For each include whether it was asked for, and then what was found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 struct Includes {
+    #[serde(deserialize_with = "asked_for")]
     flow: Include<Flow>,
+    #[serde(deserialize_with = "asked_for")]
     flow_run: Include<FlowRun>,
+    #[serde(deserialize_with = "asked_for")]
     flow_step: Include<FlowStep>,
+    #[serde(deserialize_with = "asked_for")]
     entity_type: Include<EntityType>,
+    #[serde(deserialize_with = "asked_for")]
     data_pool: Include<DataPool>,
+}
+
+/// A field that is there, though it may be null.
+fn asked_for<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Include<T>, D::Error> {
+    Option::deserialize(deserializer).map(|found: Option<T>| Include::asked_for(found.map(Arc::new)))
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -219,23 +225,6 @@ impl<T> Include<T> {
 
 macro_rules! includes {
     ($($(#[$doc:meta])* $field:ident: $type:ident, $set:ident;)*) => {
-        /// What of a record's fields was brought along: none for what was not asked for.
-        #[derive(Deserialize)]
-        struct IncludedFields {
-            $(#[serde(default, deserialize_with = "asked_for")]
-            $field: Option<Option<$type>>,)*
-        }
-
-        impl From<IncludedFields> for Included {
-            fn from(fields: IncludedFields) -> Self {
-                let mut included = Self::default();
-                $(if let Some(found) = fields.$field {
-                    included.$set(found.map(Arc::new));
-                })*
-                included
-            }
-        }
-
         impl Included {
             $($(#[$doc])*
             pub fn $field(&self) -> Option<&$type> {
@@ -245,6 +234,11 @@ macro_rules! includes {
             pub(crate) fn $set(&mut self, found: Option<Arc<$type>>) {
                 self.0.get_or_insert_default().$field = Include::asked_for(found);
             })*
+
+            fn from_fields(includes: Includes) -> Self {
+                let is_any = [$(includes.$field.was_asked()),*].contains(&true);
+                Self(is_any.then(|| Box::new(includes)))
+            }
 
             /// How many includes were asked for.
             fn asked(&self) -> usize {

@@ -77,13 +77,11 @@ pub(super) fn parameters(text: &str, allowed: &[&'static str]) -> (Vec<Parameter
         let (name, place) = split_place(&written);
         let name = allowed.iter().find(|known| **known == name).ok_or_else(|| unknown(&written, allowed))?;
         let value = decoded(value).map_err(|error| error.with_parameter(*name))?;
-        match parameters.iter_mut().find(|parameter| parameter.name == *name) {
-            Some(parameter) => parameter.push(place, value),
-            None => {
-                parameters.push(Parameter::new(name, place, value));
-                Ok(())
-            }
+        if let Some(parameter) = parameters.iter_mut().find(|parameter| parameter.name == *name) {
+            return parameter.push(place, value);
         }
+        parameters.push(Parameter::new(name, place, value));
+        Ok(())
     };
     let taken = all(text.split('&').filter(|pair| !pair.is_empty()).map(take));
     (parameters, taken)

@@ -33,7 +33,7 @@ fn ids<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<u64> {
 
 /// The numbers in a page's meta block: `current_page`, `from`, `last_page`, `to`, `total`.
 fn meta(page: &Page<Record>) -> (u64, Option<u64>, u64, Option<u64>, u64) {
-    let meta = page.meta;
+    let meta = &page.meta;
     (meta.current_page, meta.from, meta.last_page, meta.to, meta.total)
 }
 
