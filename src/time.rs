@@ -325,6 +325,10 @@ impl Default for LatestTime {
 }
 
 impl LatestTime {
+    pub(crate) fn get(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
     /// Moves on to a time, and returns the latest one.
     pub(crate) fn reach(&self, time: Timestamp) -> Timestamp {
         let before = self.0.fetch_max(time.0, Ordering::SeqCst);

@@ -62,7 +62,7 @@ impl Engine {
         // A failure to look is no failure of the commit: whoever uses the pool hears of it.
         let (aging, visited) = self.look_behind(visited).unwrap_or_default();
         if let Some(id) = aging {
-            let _ = self.view(id);
+            let _ = self.committed_view(id);
         }
         self.aging.lock().visited = visited;
     }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::backends::InMemoryBackend;
 use redb::{BackendError, StorageBackend};
@@ -61,13 +61,15 @@ pub(super) struct Backend {
     inner: Arc<dyn StorageBackend>,
     traffic: Arc<Traffic>,
     space: Arc<Space>,
+    /// It was opened for writing, and has the disk keep room.
+    is_kept: Arc<AtomicBool>,
 }
 
 impl Backend {
     pub(super) fn new(medium: &Medium) -> Self {
         let inner = Arc::clone(&medium.bytes);
         let space = Arc::new(Space::new(Arc::clone(&medium.room)));
-        Self { inner, traffic: Arc::default(), space }
+        Self { inner, traffic: Arc::default(), space, is_kept: Arc::default() }
     }
 
     pub(super) fn traffic(&self) -> &Arc<Traffic> {
@@ -80,6 +82,7 @@ impl Backend {
 
     /// Has the disk keep room for all of the file, once it is opened for writing, if it can.
     pub(super) fn keep_all(&self) -> io::Result<()> {
+        self.is_kept.store(true, Ordering::Release);
         self.space.keep_all(&*self.inner)
     }
 
@@ -135,8 +138,10 @@ impl StorageBackend for Backend {
     }
 
     fn close(&self) -> io::Result<()> {
-        // It comes back with the next opening; if it cannot be let go of, it is lost to others until then.
-        let _ = self.space.release(&*self.inner);
+        if self.is_kept.load(Ordering::Acquire) {
+            // Who opens the file next may find the disk full. What cannot be had now is asked for then.
+            let _ = self.keep_reserve();
+        }
         self.inner.close()
     }
 

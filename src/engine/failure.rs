@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::space::is_want_of_room;
+use super::space::{Need, is_want_of_room};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Turns redb's results into the crate's.
@@ -52,12 +52,18 @@ pub(super) fn translate(error: redb::Error) -> Error {
 }
 
 /// The disk gives no room for the file of a store.
-pub(super) fn no_room(location: impl std::fmt::Display, error: std::io::Error) -> Error {
+pub(super) fn no_room(location: impl std::fmt::Display, need: Need, error: std::io::Error) -> Error {
     let made = if is_want_of_room(&error) {
-        let text = format!(
-            "the disk has no room for more in {location} ({error}); nothing was changed. Make room and call again; reading, \
-             deleting and clearing go on meanwhile"
-        );
+        let text = match need {
+            Need::Adding => format!(
+                "the disk has no room for more in {location} ({error}); nothing was changed. Make room and call again; reading, \
+                 deleting and clearing go on meanwhile"
+            ),
+            Need::Reserve => format!(
+                "the disk has no room for {location} ({error}), and the reserve for calls that take away is used up; nothing was \
+                 changed. Make room on the disk and call again; reading goes on meanwhile"
+            ),
+        };
         Error::new(ErrorKind::StorageFull, text)
     } else {
         Error::storage(format!("making {location} longer failed ({error}); nothing was changed"))

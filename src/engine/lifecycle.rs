@@ -124,7 +124,7 @@ impl Engine {
             })?;
             self.keep_reserve();
             compacted.map_err(|error| {
-                self.failed(error.into(), Reason::OutcomeUnknown, |error| {
+                self.failed(error.into(), Need::Reserve, Reason::OutcomeUnknown, |error| {
                     let text = format!("compacting failed; open the store again to go on: {error}");
                     Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
                 })

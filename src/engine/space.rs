@@ -23,6 +23,8 @@ const PAGE_BYTES: usize = 4_096;
 const RESERVE_PART: u64 = 4;
 /// ... but no less, and no more than this.
 const RESERVE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
+/// Less of the reserve is not asked for.
+const STEP_MIN_BYTES: u64 = 16 << 10;
 /// A file that grew without room gets it by so many reserves at a time.
 const FILL_RESERVES: u64 = 16;
 /// The reserve lies at this offset, or farther: where no file ends.
@@ -81,8 +83,8 @@ struct Extent {
     is_full: bool,
     /// Pages that the disk had no room for, by their offset.
     homeless: BTreeMap<u64, Vec<u8>>,
-    /// The reserve is kept.
-    has_reserve: bool,
+    /// So many bytes of the reserve are kept.
+    kept: u64,
     /// Room can be had otherwise than by writing.
     is_supported: bool,
     refusal: Option<io::Error>,
@@ -164,8 +166,7 @@ impl Space {
         match written {
             Err(error) if offset > 0 && is_want_of_room(&error) => self.with(file, |extent| {
                 // A commit makes the file longer, too, after it was found to have room: it has the reserve for that.
-                if extent.has_reserve && extent.release(file).and_then(|()| file.write(offset, data)).is_ok()
-                {
+                if extent.kept > 0 && extent.release(file).and_then(|()| file.write(offset, data)).is_ok() {
                     return Ok(());
                 }
                 extent.homeless.extend(pages().map(|(at, page)| (at, page.to_vec())));
@@ -242,11 +243,6 @@ impl Space {
         })
     }
 
-    /// Lets go of the reserve.
-    pub(super) fn release(&self, file: &dyn StorageBackend) -> io::Result<()> {
-        self.with(file, |extent| extent.release(file))
-    }
-
     /// Whether the disk has room for a commit.
     ///
     /// # Errors
@@ -298,7 +294,7 @@ impl Extent {
             tight_from: None,
             is_full: false,
             homeless: BTreeMap::new(),
-            has_reserve: false,
+            kept: 0,
             is_supported: true,
             refusal: None,
         }
@@ -309,7 +305,7 @@ impl Extent {
     }
 
     fn is_tight(&self) -> bool {
-        self.tight_from.is_some() || self.is_incomplete() || (self.is_supported && !self.has_reserve)
+        self.tight_from.is_some() || self.is_incomplete() || (self.is_supported && self.kept < self.reserve())
     }
 
     /// Why there is no room.
@@ -350,16 +346,23 @@ impl Extent {
         (from, from.saturating_add(self.reserve() * times))
     }
 
+    /// All of it, or as much as the disk has.
     fn keep_reserve(&mut self, room: &dyn Allocate) {
-        if !self.has_reserve {
-            let (from, to) = self.reserve_range(1);
-            self.has_reserve = self.allocate(from, to, room);
+        let (from, to) = self.reserve_range(1);
+        let mut step = (to - from).saturating_sub(self.kept);
+        while self.kept < to - from && step >= STEP_MIN_BYTES.min(to - from - self.kept) {
+            let wanted = (self.kept + step).min(to - from);
+            if self.allocate(from, from + wanted, room) {
+                self.kept = wanted;
+            } else {
+                step /= 2;
+            }
         }
     }
 
     /// Whatever is kept beyond the end goes when the length is set.
     fn release(&mut self, file: &dyn StorageBackend) -> io::Result<()> {
-        if std::mem::take(&mut self.has_reserve) && self.is_supported {
+        if std::mem::take(&mut self.kept) > 0 && self.is_supported {
             file.set_len(self.real_len)?;
         }
         Ok(())
@@ -369,7 +372,7 @@ impl Extent {
     fn cut(&mut self, len: u64, file: &dyn StorageBackend) {
         if len < self.real_len && file.set_len(len).is_ok() {
             self.real_len = len;
-            self.has_reserve = false;
+            self.kept = 0;
         }
         self.len = len;
         self.tight_from = self.tight_from.filter(|from| *from < len);
@@ -380,7 +383,7 @@ impl Extent {
         let before = std::mem::replace(&mut self.len, len);
         if self.tight_from.is_none() && !self.allocate(before, len, room) {
             // A disk may have given some of it.
-            self.has_reserve = true;
+            self.kept = self.kept.max(1);
             self.tight_from = Some(before);
             if let Err(error) = self.release(file) {
                 self.refusal = Some(error);
@@ -395,7 +398,7 @@ impl Extent {
             match file.set_len(self.len) {
                 Ok(()) => {
                     self.real_len = self.len;
-                    self.has_reserve = false;
+                    self.kept = 0;
                 }
                 Err(error) => {
                     self.refusal = Some(error);
@@ -416,7 +419,7 @@ impl Extent {
             let (from, to) = self.reserve_range(2);
             self.is_full = !self.allocate(from, to, room);
             // It may have got some of it.
-            self.has_reserve = true;
+            self.kept = self.kept.max(1);
             if self.is_full {
                 self.release(file)?;
                 self.keep_reserve(room);
@@ -434,7 +437,7 @@ impl Extent {
         // NOTE: beyond the end first: what a disk gives of it before it is full is given back there.
         let (from, to) = self.reserve_range(2);
         let has_room = self.allocate(from, to + (end - tight_from), room);
-        self.has_reserve = true;
+        self.kept = self.kept.max(1);
         self.release(file)?;
         if has_room && self.allocate(tight_from, end, room) {
             self.tight_from = Some(end).filter(|end| *end < self.len);

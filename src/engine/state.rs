@@ -223,6 +223,11 @@ impl PoolState {
         self.latest.reach(shown.max(self.last_time))
     }
 
+    /// The pool's time, as far as it has come: the clock may show a later one.
+    pub(crate) fn time_so_far(&self) -> Timestamp {
+        self.latest.get().max(self.last_time)
+    }
+
     /// What of this is stored in the pool's head.
     pub(crate) fn head(&self) -> HeadRow {
         let row = |segment: &SegmentState| SegmentRow {

@@ -119,7 +119,9 @@ impl Engine {
             });
             self.keep_reserve();
             // Which pages are in use is not known any more.
-            let failed = |error: DatabaseError| self.failed(error.into(), Reason::CheckFailed, translate);
+            let failed = |error: DatabaseError| {
+                self.failed(error.into(), Need::Reserve, Reason::CheckFailed, translate)
+            };
             let checked = checked.and_then(|checked| checked.map_err(failed));
             match checked {
                 Ok(true) => self.keep_recovery_instant(),

@@ -231,7 +231,7 @@ impl Engine {
     ///
     /// `StorageFull`, or `Storage` if the system refuses for another reason.
     pub(super) fn check_room(&self, need: Need) -> Result<()> {
-        self.ask_for_room(|backend| backend.check_room(need))
+        self.ask_for_room(need, |backend| backend.check_room(need))
     }
 
     /// As [`check_room`](Self::check_room), right before redb commits.
@@ -240,7 +240,7 @@ impl Engine {
     ///
     /// `StorageFull`, or `Storage` if the system refuses for another reason.
     pub(super) fn make_room(&self, need: Need) -> Result<()> {
-        self.ask_for_room(|backend| backend.make_room(need))
+        self.ask_for_room(need, |backend| backend.make_room(need))
     }
 
     /// After redb committed, if it had the reserve for that.
@@ -253,10 +253,10 @@ impl Engine {
         }
     }
 
-    fn ask_for_room(&self, ask: impl FnOnce(&Backend) -> std::io::Result<()>) -> Result<()> {
+    fn ask_for_room(&self, need: Need, ask: impl FnOnce(&Backend) -> std::io::Result<()>) -> Result<()> {
         let session = self.session.read();
         let room = ask(&session.as_ref().ok_or_else(closed)?.backend);
-        room.map_err(|error| no_room(self.opener.location(), error))
+        room.map_err(|error| no_room(self.opener.location(), need, error))
     }
 
     /// redb failed as it wrote, and takes nothing more. For want of room what it wrote is not committed, and the file is opened
@@ -264,6 +264,7 @@ impl Engine {
     pub(super) fn failed(
         &self,
         error: redb::Error,
+        need: Need,
         reason: Reason,
         otherwise: impl FnOnce(redb::Error) -> Error,
     ) -> Error {
@@ -275,7 +276,7 @@ impl Engine {
                     && !self.unflushed.load(Ordering::Acquire) =>
             {
                 self.refusal.raise(Reason::NoRoom);
-                no_room(self.opener.location(), cause)
+                no_room(self.opener.location(), need, cause)
             }
             error => {
                 self.refusal.raise(reason);
@@ -300,7 +301,7 @@ impl Engine {
                 return Err(Error::storage("the storage failed while writing; nothing was changed"));
             }
             Err(error) => {
-                return Err(self.failed(error.into(), Reason::OutcomeUnknown, |error| {
+                return Err(self.failed(error.into(), need, Reason::OutcomeUnknown, |error| {
                     tell(&Event::OutcomeUnknown);
                     let text = format!("the commit failed and may or may not be on disk: {error}");
                     Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
@@ -434,13 +435,18 @@ impl Engine {
                 break;
             }
         }
-        if due.is_empty() {
+        let is_aged = due.is_empty();
+        if is_aged {
             due.extend(self.next_aged(group.now).filter(waits));
         }
         let mut drafts = Vec::with_capacity(due.len());
         for id in due {
-            match self.view_at(id, group.now.time) {
-                Ok(view) => drafts.push(PoolDraft::new(view, group.now)),
+            let state = self.published.read().pools.get(&id).cloned().flatten();
+            // A clock that is ahead must not move pools that nobody uses.
+            let time = state.filter(|_| !is_aged).map_or(group.now.time, |state| state.time_so_far());
+            let now = Reading { time, ..group.now };
+            match self.view_at(id, now.time) {
+                Ok(view) => drafts.push(PoolDraft::new(view, now)),
                 Err(_) => self.forget_work(core, id),
             }
         }
@@ -470,8 +476,11 @@ impl Engine {
 
     /// Whether all records of some segment have expired.
     fn has_expired_segment(&self, state: &PoolState, now: Reading) -> bool {
-        let may_have = |horizon| state.segments.first().is_some_and(|first| first.base_time <= horizon);
-        if !state.horizon(now.time).is_some_and(may_have) {
+        // NOTE: looking must not move the pool's time.
+        let time = state.time_so_far().max(now.time);
+        let horizon = state.policy.retention.and_then(|retention| time.checked_sub(retention));
+        let first = state.segments.first();
+        if horizon.is_none_or(|horizon| first.is_none_or(|first| first.base_time > horizon)) {
             return false;
         }
         // A failure to look is no failure of the commit: whoever uses the pool hears of it.

@@ -214,3 +214,27 @@ fn fill_a_file_system(directory: &std::path::Path) {
     let pool = StoreOptions::new().open(&path).unwrap().pool_named("orders").unwrap();
     assert_eq!(support::values(&pool), ["A-2"]);
 }
+
+/// A store that is closed has its reserve, too; and another program may take whatever comes free.
+#[test]
+fn deleting_goes_on_in_a_store_that_is_opened_on_a_full_disk_and_while_the_disk_is_filled_again() {
+    for records in [100, 1_000, 5_000] {
+        let disk = TestDisk::default();
+        let store = disk.open(&support::options()).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        support::track(&pool, &support::numbered("A", records));
+        drop((pool, store));
+        disk.leave_room(0, Keeping::Yes);
+        let store = disk.open(&support::options()).unwrap();
+        let pool = store.pool_named("orders").unwrap();
+        for id in 1..=20 {
+            disk.leave_room(0, Keeping::Yes);
+            assert_eq!(pool.delete_records(&[id]).unwrap(), 1, "{records} records");
+        }
+        disk.leave_room(0, Keeping::Yes);
+        assert_eq!(pool.clear().unwrap(), records as u64 - 20);
+        disk.leave_room(0, Keeping::Yes);
+        store.delete_pool(pool.id()).unwrap();
+        assert_eq!(store.verify().unwrap().findings, []);
+    }
+}

@@ -131,3 +131,30 @@ fn a_pool_that_dies_at_any_moment_starts_over_without_a_trace() {
         assert_eq!(store.verify().unwrap().findings, [], "{records}, pruned");
     }
 }
+
+/// Each commit looks at the next pool that ages, and works on those that have work left.
+#[test]
+fn commits_to_one_pool_under_a_clock_that_is_ahead_leave_the_time_of_others_alone() {
+    let clock = support::clock();
+    let options = support::options().clock(clock.clone());
+    let store = testing::in_memory(&options, Sizes::SMALL).unwrap();
+    let new = |name: &str| store.create_pool(NewPool::new(name).retention(DAY * 30)).unwrap();
+    let (used, others) = (new("used"), [new("one"), new("two"), new("three")]);
+    for (pool, records) in others.iter().zip([3, 17, 70]) {
+        for number in 0..records {
+            track(pool, &[format!("A-{number}")]);
+        }
+    }
+    let now = clock.now();
+    clock.set(now.saturating_add(DAY * 10));
+    for number in 0..100 {
+        track(&used, &[format!("A-{number}")]);
+    }
+    clock.set(now);
+    for pool in &others {
+        assert_eq!(pool.stats().unwrap().time_ahead, Duration::ZERO);
+        track(pool, &["later"]);
+        assert_eq!(newest(pool), now);
+    }
+    assert_eq!(store.verify().unwrap().findings, []);
+}
