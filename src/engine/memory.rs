@@ -123,11 +123,12 @@ impl View {
             && !matches!(self.ask_hot_index(index, question, true)?, InMemory::Absent))
     }
 
-    /// Whether a segment may have a fingerprint, by its membership filter.
+    /// Whether a segment's tables may have a fingerprint, by its membership filter, or since it has some.
     pub(super) fn passes_filters(&self, index: usize, question: &mut Question) -> Result<bool> {
         match self.state.segments.get(index) {
             Some(segment) if segment.filter.is_stored() => self.ask_filters(index, segment, question),
-            segment => Ok(segment.is_some()),
+            // What is not folded is in the tails alone.
+            segment => Ok(segment.is_some_and(|segment| segment.first_id < self.state.folded_to)),
         }
     }
 
