@@ -59,7 +59,7 @@ fn contains_present((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(1_840_000))]
+#[library_benchmark(config = counted(1_870_000))]
 #[bench::of_1000(setup = with_new)]
 fn contains_absent((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let found = values.iter().filter(|value| pool.contains(key(value)).unwrap_or_default()).count();
