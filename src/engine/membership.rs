@@ -172,6 +172,7 @@ impl FilterCell {
     }
 
     /// The filter; none if the segment has none that can be used.
+    #[inline]
     pub(crate) fn get_or_load(
         &self,
         load: impl FnOnce() -> Result<Option<Filter>>,

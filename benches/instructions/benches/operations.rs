@@ -52,21 +52,21 @@ fn with_file() -> (Pool, String) {
     (pool(), file())
 }
 
-#[library_benchmark(config = counted(2_012_000))]
+#[library_benchmark(config = counted(1_940_000))]
 #[bench::of_1000(setup = with_present)]
 fn contains_present((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let found = values.iter().filter(|value| pool.contains(key(value)).unwrap_or_default()).count();
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(1_870_000))]
+#[library_benchmark(config = counted(1_807_000))]
 #[bench::of_1000(setup = with_new)]
 fn contains_absent((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let found = values.iter().filter(|value| pool.contains(key(value)).unwrap_or_default()).count();
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(2_343_000))]
+#[library_benchmark(config = counted(2_301_000))]
 #[bench::of_1000(setup = with_present)]
 fn contains_many((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let keys: Vec<_> = values.iter().map(key).collect();

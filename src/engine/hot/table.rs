@@ -113,6 +113,7 @@ impl HotTable {
     }
 
     /// The slot of a fingerprint.
+    #[inline]
     pub(super) fn get(&self, fingerprint: Fingerprint) -> Option<Slot> {
         for (tags, places) in self.probe(fingerprint) {
             let tags = tags.load(Ordering::Acquire);
