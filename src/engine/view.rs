@@ -110,8 +110,9 @@ pub(crate) struct View {
     pub(super) snapshot: Arc<Snapshot>,
     pub(crate) state: Arc<PoolState>,
     pub(super) hash_key: HashKey,
-    /// Shared by the views of one commit, between which records only expire.
-    tables: Arc<PoolTables>,
+    /// Made when the first table is needed: most checks of absent values need none. Shared by the views of one commit, between
+    /// which records only expire.
+    tables: OnceLock<Arc<PoolTables>>,
     /// The time of the first record that is not below the watermark, if there is one.
     oldest_time: OnceLock<Option<Timestamp>>,
     /// See [`PoolState::first_unfiltered_number`].
@@ -140,11 +141,15 @@ fn opened<K: Key + 'static, V: Value + 'static>(
 
 impl View {
     pub(super) fn new(snapshot: Arc<Snapshot>, state: Arc<PoolState>, hash_key: HashKey) -> Self {
-        let segments = state.segments.iter().map(SegmentView::of).collect();
-        let tables = Arc::new(PoolTables { segments, ..PoolTables::default() });
-        let (oldest_time, first_unfiltered, records_read) =
-            (OnceLock::new(), OnceLock::new(), AtomicU64::new(0));
-        Self { snapshot, state, hash_key, tables, oldest_time, first_unfiltered, records_read }
+        Self {
+            snapshot,
+            state,
+            hash_key,
+            tables: OnceLock::new(),
+            oldest_time: OnceLock::new(),
+            first_unfiltered: OnceLock::new(),
+            records_read: AtomicU64::new(0),
+        }
     }
 
     /// Another view of the same moment, which nobody else uses.
@@ -163,7 +168,7 @@ impl View {
             snapshot: Arc::clone(&self.snapshot),
             state: Arc::new(PoolState { watermark, ..PoolState::clone(&self.state) }),
             hash_key: self.hash_key.clone(),
-            tables: Arc::clone(&self.tables),
+            tables: self.tables.clone(),
             oldest_time: OnceLock::new(),
             first_unfiltered: self.first_unfiltered.clone(),
             records_read: AtomicU64::new(0),
@@ -199,13 +204,20 @@ impl View {
         self.records_read.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn tables(&self) -> &PoolTables {
+        self.tables.get_or_init(|| {
+            let segments = self.state.segments.iter().map(SegmentView::of).collect();
+            Arc::new(PoolTables { segments, ..PoolTables::default() })
+        })
+    }
+
     fn names(&self, index: usize) -> Result<SegmentTables> {
         let segment = self.state.segments.get(index).ok_or_else(|| no_segment(index))?;
         Ok(SegmentTables::new(self.state.id, segment.number))
     }
 
     fn segment(&self, index: usize) -> Result<&SegmentView> {
-        self.tables.segments.get(index).ok_or_else(|| no_segment(index))
+        self.tables().segments.get(index).ok_or_else(|| no_segment(index))
     }
 
     pub(super) fn records(&self, index: usize) -> Result<Option<&ReadOnlyTable<u32, &'static [u8]>>> {
@@ -258,12 +270,12 @@ impl View {
     }
 
     pub(super) fn repeats(&self) -> Result<Option<&RepeatsTable>> {
-        opened(&self.tables.repeats, || self.snapshot.table(schema::REPEATS))
+        opened(&self.tables().repeats, || self.snapshot.table(schema::REPEATS))
     }
 
     /// The owners of claimed values, store-wide.
     pub(super) fn claimed(&self) -> Result<Option<&ReadOnlyTable<(u64, u128), u64>>> {
-        opened(&self.tables.claimed, || self.snapshot.table(schema::CLAIMED))
+        opened(&self.tables().claimed, || self.snapshot.table(schema::CLAIMED))
     }
 
     /// Reads a record of a segment.
@@ -332,7 +344,7 @@ impl View {
 
     /// The origin of a segment's origin code.
     pub(super) fn origin(&self, segment: &SegmentState, code: Slot) -> Result<Arc<Origin>> {
-        let table = opened(&self.tables.origins, || self.snapshot.table(schema::ORIGINS))?;
+        let table = opened(&self.tables().origins, || self.snapshot.table(schema::ORIGINS))?;
         let row = match table {
             Some(table) => table.get((self.state.id, segment.number, code)).storage()?,
             None => None,
