@@ -328,7 +328,10 @@ impl Claim {
     pub fn extend(&mut self, lease: Duration) -> Result<Timestamp> {
         check_lease(lease)?;
         let Some(held) = self.held else {
-            return Err(Error::new(ErrorKind::LeaseLost, "the claim holds nothing (any more)"));
+            return Err(Error::new(
+                ErrorKind::LeaseLost,
+                "every item of the claim was confirmed, released or lost: it has no lease to extend",
+            ));
         };
         let (pool, batch, items) = (self.pool.id(), Arc::clone(&self.batch), self.open_positions());
         let extend = move |group: &mut Group<'_>| group.pool(pool)?.extend(held, &batch, &items, lease);

@@ -57,7 +57,8 @@ pub enum ErrorKind {
         /// The newest version that this crate reads.
         supported: u32,
     },
-    /// The file is damaged.
+    /// The file is damaged. [`verify`](crate::DataPoolStore::verify) tells where, and
+    /// [`rebuild_indexes`](crate::DataPoolStore::rebuild_indexes) mends all that follows from the records.
     Corrupt,
     /// A commit failed so late that it may or may not be on disk. The store refuses writes until it is opened again
     /// ([`reopen`](crate::DataPoolStore::reopen)); reads answer as before the failed operation.

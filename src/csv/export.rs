@@ -116,7 +116,7 @@ impl ExportOptions {
     fn tell(&self, progress: Progress) -> Result<()> {
         match &self.on_progress {
             Some(observer) if observer(progress).is_break() => {
-                Err(Error::new(ErrorKind::Cancelled, "the export was stopped by its observer"))
+                Err(Error::new(ErrorKind::Cancelled, "the export was stopped by its progress callback"))
             }
             _ => Ok(()),
         }

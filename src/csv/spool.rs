@@ -54,7 +54,7 @@ impl<'a> Spool<'a> {
             Store::Memory(bytes) => write_row(bytes, row, self.options),
             Store::File(file) => write_row(file, row, self.options),
         }
-        .map_err(spool_error)
+        .map_err(|error| spool_error(self.directory, error))
     }
 
     fn spill(&mut self) -> Result<()> {
@@ -62,27 +62,29 @@ impl<'a> Spool<'a> {
             Some(directory) => tempfile::tempfile_in(directory),
             None => tempfile::tempfile(),
         };
-        let file = BufWriter::with_capacity(1 << 20, file.map_err(spool_error)?);
+        let failed = |error| spool_error(self.directory, error);
+        let file = BufWriter::with_capacity(1 << 20, file.map_err(failed)?);
         if let Store::Memory(bytes) = std::mem::replace(&mut self.store, Store::File(file))
             && let Store::File(file) = &mut self.store
         {
-            file.write_all(&bytes).map_err(spool_error)?;
+            file.write_all(&bytes).map_err(failed)?;
         }
         Ok(())
     }
 
     /// The rows, from the first.
     pub(super) fn into_rows(self) -> Result<SpoolRows<'a>> {
+        let failed = |error| spool_error(self.directory, error);
         let source: Box<dyn Read + Send> = match self.store {
             Store::Memory(bytes) => Box::new(Cursor::new(bytes)),
             Store::File(file) => {
-                let mut file = file.into_inner().map_err(|error| spool_error(error.into_error()))?;
-                file.rewind().map_err(spool_error)?;
+                let mut file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+                file.rewind().map_err(failed)?;
                 Box::new(BufReader::with_capacity(1 << 20, file))
             }
         };
-        let (options, origins) = (self.options, Origins::default());
-        Ok(SpoolRows { source, left: self.rows, options, origins, text: Vec::new() })
+        let Self { directory, options, rows: left, .. } = self;
+        Ok(SpoolRows { source, directory, left, options, origins: Origins::default(), text: Vec::new() })
     }
 }
 
@@ -107,13 +109,15 @@ fn write_row(out: &mut impl Write, row: &ImportRow<'_>, options: &ImportOptions)
     row.created_at.map_or(Ok(()), |time| out.write_all(&time.as_micros().to_le_bytes()))
 }
 
-fn spool_error(error: io::Error) -> Error {
-    Error::io("spooling rows to a temporary file", error)
+fn spool_error(directory: Option<&Path>, error: io::Error) -> Error {
+    let directory = directory.map_or_else(std::env::temp_dir, Path::to_path_buf);
+    Error::io(format_args!("keeping rows in a temporary file in {}", directory.display()), error)
 }
 
 /// Rows being read back.
 pub(super) struct SpoolRows<'a> {
     source: Box<dyn Read + Send>,
+    directory: Option<&'a Path>,
     left: u64,
     options: &'a ImportOptions,
     origins: Origins,
@@ -124,7 +128,7 @@ pub(super) struct SpoolRows<'a> {
 impl SpoolRows<'_> {
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
-        self.source.read_exact(&mut bytes).map_err(spool_error)?;
+        self.source.read_exact(&mut bytes).map_err(|error| spool_error(self.directory, error))?;
         Ok(bytes)
     }
 
@@ -133,7 +137,7 @@ impl SpoolRows<'_> {
         let start = self.text.len();
         self.text.resize(start + length, 0);
         let place = self.text.get_mut(start..).unwrap_or_default();
-        self.source.read_exact(place).map_err(spool_error)
+        self.source.read_exact(place).map_err(|error| spool_error(self.directory, error))
     }
 }
 
@@ -161,7 +165,8 @@ impl RowSource for SpoolRows<'_> {
             Some(_) => Some(Timestamp::from_micros(i64::from_le_bytes(self.bytes()?))),
             None => None,
         };
-        let text = std::str::from_utf8(&self.text).map_err(|error| spool_error(io::Error::other(error)))?;
+        let text = std::str::from_utf8(&self.text)
+            .map_err(|error| spool_error(self.directory, io::Error::other(error)))?;
         let value = text.get(..length).unwrap_or_default();
         let parts = if self.options.has_origin_columns() {
             ids.map(|id| text.get(id).filter(|id| !id.is_empty()))

@@ -57,7 +57,15 @@ impl Engine {
         let file = new_file_in(directory_of(path), ".datapool-backup-").map_err(failed)?;
         let source = Source { snapshot, reader };
         let copied = file.as_file().try_clone().map_err(failed)?;
-        let (records, rows) = Watch::over(observer, |watch| copy(&source, copied, watch))?;
+        let (records, rows) =
+            Watch::over(observer, |watch| copy(&source, copied, watch)).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::Io => {
+                        Error::new(ErrorKind::Io, format!("{}: {error}", path.display())).with_source(error)
+                    }
+                    _ => error,
+                }
+            })?;
         let bytes = file.as_file().metadata().map_err(failed)?.len();
         // Who may not read the store may not read its copy. Only now: a store that may not be written has a copy, too.
         publish(file, path, self.opener.permissions(), Existing::Kept).map_err(|error| {

@@ -22,7 +22,7 @@ impl<T, E: Into<redb::Error>> StorageResult<T> for Result<T, E> {
 
 /// What is said when the observer of a recovery stopped it.
 pub(super) const REPAIR_STOPPED: &str =
-    "opening was stopped by the observer of the recovery; the store can be opened again";
+    "opening was stopped by the callback that watches the recovery; the store can be opened again";
 
 /// A storage error, as the crate's own.
 pub(super) fn translate(error: redb::Error) -> Error {

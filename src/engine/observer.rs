@@ -45,6 +45,6 @@ impl<'o> Watch<'o> {
             Ok(ControlFlow::Break(())) => {}
             Err(panic) => self.panic = Some(panic),
         }
-        Err(Error::new(ErrorKind::Cancelled, "the run was stopped by its observer"))
+        Err(Error::new(ErrorKind::Cancelled, "the call was stopped by its progress callback"))
     }
 }

@@ -159,9 +159,9 @@ impl Opener {
             (backend, database) = self.open_once(if_empty)?;
         }
         let meta = contained("reading the store's format", || match (read_meta(&database)?, expected) {
-            (Some(meta), Some(expected)) if meta.store_id != expected => {
-                Err(Error::not_found("another store lies where this one was"))
-            }
+            (Some(meta), Some(expected)) if meta.store_id != expected => Err(Error::not_found(
+                "this store is gone: its file was replaced by that of another store. Open that one anew, as its own",
+            )),
             (Some(meta), _) => Ok(meta),
             (None, _) => {
                 if_empty.check(empty_database)?;

@@ -298,12 +298,14 @@ impl Engine {
         match txn.commit() {
             Ok(()) => {}
             Err(CommitError::TransactionPoisoned) => {
-                return Err(Error::storage("the storage failed while writing; nothing was changed"));
+                return Err(Error::storage(
+                    "reading or writing the store's file failed during the call; nothing was changed. Open the store again (`reopen`) and call again",
+                ));
             }
             Err(error) => {
                 return Err(self.failed(error.into(), need, Reason::OutcomeUnknown, |error| {
                     tell(&Event::OutcomeUnknown);
-                    let text = format!("the commit failed and may or may not be on disk: {error}");
+                    let text = format!("the commit failed and may or may not be on disk; open the store again (`reopen`) to find out: {error}");
                     Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
                 }));
             }

@@ -22,7 +22,9 @@ pub(crate) struct Whole {
 
 /// Reads input to its end. `name` is what messages call it, `store` is the file that will be opened.
 pub(crate) fn read_whole(mut input: impl Read, name: &dyn Display, store: &Path) -> Result<Whole, Failure> {
-    let spooling = |error: io::Error| Failure::new(format!("spooling {name} to a temporary file: {error}"));
+    let spooling = |error: io::Error| {
+        Failure::new(format!("keeping {name} in a temporary file beside {}: {error}", store.display()))
+    };
     let mut chunk = Vec::new();
     read_chunk(&mut input, &mut chunk, name)?;
     if chunk.len() < CHUNK_BYTES {
