@@ -183,8 +183,8 @@ impl Error {
         self.0.parameter.as_deref()
     }
 
-    /// What else was wrong of the same input, in the order in which it was given: of a query string its other bad parameters, of a
-    /// pool that is made or changed its other bad fields. Each has a message and a [`parameter`](Self::parameter) of its own.
+    /// What else was wrong of the same input: of a query string its other bad parameters, of a pool that is made or changed its
+    /// other bad fields. Each has a message and a [`parameter`](Self::parameter) of its own. They are in no particular order.
     pub fn further(&self) -> &[Error] {
         &self.0.further
     }

@@ -68,6 +68,16 @@ fn pages_of_records_are_what_the_golden_files_hold() {
 }
 
 #[test]
+fn pages_over_http_are_what_the_golden_files_hold() {
+    let (store, pool) = store();
+    let page = pool.records(&"sort=-id&page=2&per_page=1".parse().unwrap()).unwrap();
+    let url = format!("https://example.com/api/v1/data-pool/{}/deduped-data", pool.id());
+    assert_golden("records-over-http", &page.with_base_url(&url));
+    let page = store.pools(&"filter[name]=shop".parse().unwrap()).unwrap();
+    assert_golden("pools-over-http", &page.with_base_url("https://example.com/api/v1/data-pool"));
+}
+
+#[test]
 fn pages_of_pools_are_what_the_golden_files_hold() {
     let (store, _) = store();
     for (name, query) in [

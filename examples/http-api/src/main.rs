@@ -16,8 +16,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let store = DataPoolStore::open(&file)?;
     let listener = TcpListener::bind(&address).await?;
-    println!("{file} is served on http://{}/data-pool", listener.local_addr()?);
-    let stopped = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-    axum::serve(listener, http_api::router(store, key)).with_graceful_shutdown(stopped).await?;
+    println!("{file} is served on http://{}/api/v1/data-pool", listener.local_addr()?);
+    axum::serve(listener, http_api::router(store, key)).with_graceful_shutdown(stop()?).await?;
     Ok(())
+}
+
+/// Ends with Ctrl-C, and with the SIGTERM of a service manager: requests under way are answered.
+fn stop() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    #[cfg(unix)]
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let terminated = async move {
+        #[cfg(unix)]
+        terminate.recv().await;
+        #[cfg(not(unix))]
+        std::future::pending::<()>().await;
+    };
+    Ok(async {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = terminated => {}
+        }
+    })
 }

@@ -1,0 +1,285 @@
+//! What clients send: the pool in the path, parameters, and fields of a body, as JSON or as a form.
+
+use std::ops::RangeInclusive;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, header};
+use datapool_store::{DataPoolStore, Error, Pool, PoolId, PoolQuery, RecordId, RecordQuery, limits};
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+
+use crate::answer::{Failure, Outcome, words};
+use crate::blocking;
+
+/// The field of an import that has the file.
+pub(crate) const FILE: &str = "deduped_data_file";
+
+/// The pool that the path names, in digits as the API prints them. What else is wrong of a request counts after it.
+pub(crate) struct Named(pub(crate) Pool);
+
+impl FromRequestParts<DataPoolStore> for Named {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, store: &DataPoolStore) -> Outcome<Self> {
+        let store = store.clone();
+        let text = Path::<String>::from_request_parts(parts, &()).await.map_or(String::new(), |path| path.0);
+        let id = text.parse().ok().filter(|id: &PoolId| id.to_string() == text);
+        let id = id.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, "no such data pool"))?;
+        blocking(move || Ok(Self(store.pool(id)?))).await
+    }
+}
+
+/// The request's own URL, without a query and without a slash at its end: what a page's links begin with.
+pub(crate) struct Url(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for Url {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let uri = &parts.uri;
+        let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let path = uri.path().trim_end_matches('/');
+        // A proxy that ends TLS says so.
+        let scheme = header("x-forwarded-proto").filter(|scheme| *scheme == "https").unwrap_or("http");
+        let host = uri.host().and(uri.authority().map(Authority::as_str));
+        let host = host.or_else(|| header(header::HOST.as_str()));
+        Ok(Self(host.map_or_else(|| path.to_owned(), |host| format!("{scheme}://{host}{path}"))))
+    }
+}
+
+/// A listing's parameters.
+pub(crate) struct Listing(String);
+
+impl<S: Sync> FromRequestParts<S> for Listing {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.uri.query().unwrap_or_default().to_owned()))
+    }
+}
+
+impl Listing {
+    pub(crate) fn pools(&self) -> Outcome<PoolQuery> {
+        self.0.parse().map_err(|error| self.refusal(&error))
+    }
+
+    pub(crate) fn records(&self) -> Outcome<RecordQuery> {
+        self.0.parse().map_err(|error| self.refusal(&error))
+    }
+
+    fn refusal(&self, error: &Error) -> Failure {
+        let given = form_fields(&self.0).unwrap_or_default();
+        Failure::of_parameters(error, |parameter| {
+            let max = match parameter {
+                "page" => i64::MAX,
+                "per_page" => limits::PER_PAGE_MAX.into(),
+                _ => return None,
+            };
+            let rule = match given.get(parameter)?.as_str()?.parse::<i64>() {
+                Err(_) => "must be an integer".to_owned(),
+                Ok(..=0) => "must be at least 1".to_owned(),
+                Ok(number) if number > max => format!("must not be greater than {max}"),
+                Ok(_) => return None,
+            };
+            Some(format!("The {} field {rule}.", words(parameter)))
+        })
+    }
+}
+
+/// Whether JSON is what the client would rather have, as Laravel decides it: by the first kind that it accepts.
+pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepted.split(',').next().is_some_and(is_json)
+}
+
+fn is_json(media_type: &str) -> bool {
+    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media_type.ends_with("/json") || media_type.ends_with("+json")
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Json,
+    Form,
+    /// A form in parts, which may be files.
+    Multipart,
+}
+
+impl Encoding {
+    /// By the content type; a body without one is JSON.
+    pub(crate) fn of(headers: &HeaderMap) -> Outcome<Self> {
+        let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::Json) };
+        let kind = kind.to_str().unwrap_or_default();
+        match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+            "application/x-www-form-urlencoded" => Ok(Self::Form),
+            "multipart/form-data" => Ok(Self::Multipart),
+            _ if is_json(kind) => Ok(Self::Json),
+            _ => Err(Failure::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                format_args!("a body is application/json or a form, not {kind:?}"),
+            )),
+        }
+    }
+}
+
+/// The fields of a body, and what is wrong of those that were asked for. Other fields are ignored, as Laravel does.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    values: Map<String, Value>,
+    failures: Vec<(String, String)>,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Fields {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Outcome<Self> {
+        let encoding = Encoding::of(request.headers())?;
+        let body = Bytes::from_request(request, state).await.map_err(|refusal| {
+            let status = refusal.status();
+            Failure::new(status, status.canonical_reason().unwrap_or_default())
+        })?;
+        Self::read(encoding, &body)
+    }
+}
+
+impl Fields {
+    /// # Errors
+    ///
+    /// 400 if the body is not what it says; 415 for a form in parts, which only an import takes.
+    pub(crate) fn read(encoding: Encoding, body: &[u8]) -> Outcome<Self> {
+        let malformed = |error: &dyn std::fmt::Display| {
+            Failure::new(StatusCode::BAD_REQUEST, format_args!("the body is malformed: {error}"))
+        };
+        let values = match encoding {
+            _ if body.is_empty() => Map::new(),
+            Encoding::Json => serde_json::from_slice(body).map_err(|error| malformed(&error))?,
+            Encoding::Form => {
+                let text = std::str::from_utf8(body).map_err(|error| malformed(&error))?;
+                form_fields(text).map_err(|error| malformed(&error))?
+            }
+            Encoding::Multipart => {
+                let text = "only an import takes multipart/form-data";
+                return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+            }
+        };
+        Ok(Self { values, failures: Vec::new() })
+    }
+
+    /// Adds the fields of a query string that the body does not have.
+    pub(crate) fn or_else(&mut self, Listing(query): Listing) {
+        for (field, value) in form_fields(&query).unwrap_or_default() {
+            self.values.entry(field).or_insert(value);
+        }
+    }
+
+    pub(crate) fn name(&mut self, is_required: bool) -> Option<String> {
+        let chars = limits::POOL_NAME_MIN_CHARS..=limits::POOL_NAME_MAX_CHARS;
+        match self.values.remove("name") {
+            None if !is_required => None,
+            None | Some(Value::Null) => self.required("name"),
+            Some(Value::String(text)) if text.is_empty() => self.required("name"),
+            Some(value) => self.text("name", value, chars),
+        }
+    }
+
+    /// The description; empty for null, which forms do not have: both clear it.
+    pub(crate) fn description(&mut self) -> Option<String> {
+        match self.values.remove("description")? {
+            Value::Null => Some(String::new()),
+            value => self.text("description", value, 0..=limits::DESCRIPTION_MAX_CHARS),
+        }
+    }
+
+    /// The file of an import that is sent as text.
+    pub(crate) fn file(&mut self) -> Option<String> {
+        match self.values.remove(FILE) {
+            None | Some(Value::Null) => self.required(FILE),
+            Some(value) => self.text(FILE, value, 0..=usize::MAX),
+        }
+    }
+
+    /// Ids of records: numbers or digits, in a list or with commas between them.
+    pub(crate) fn ids(&mut self) -> Vec<RecordId> {
+        let list = match self.values.remove("ids") {
+            Some(Value::Array(list)) => list,
+            // PHP's JSON of a list with gaps.
+            Some(Value::Object(list)) => list.into_iter().map(|(_, id)| id).collect(),
+            Some(Value::String(text)) if !text.is_empty() => {
+                text.split(',').map(|id| id.trim().into()).collect()
+            }
+            Some(id @ Value::Number(_)) => vec![id],
+            Some(Value::Bool(_)) => return self.wrong("ids", "must be an array"),
+            None | Some(Value::Null | Value::String(_)) => Vec::new(),
+        };
+        if list.is_empty() {
+            self.required::<()>("ids");
+        }
+        if list.len() > limits::BATCH_MAX_ITEMS {
+            let rule = format!("must not have more than {} items", limits::BATCH_MAX_ITEMS);
+            return self.wrong("ids", &rule);
+        }
+        let ids = list.iter().enumerate().filter_map(|(place, id)| {
+            let number = match id {
+                Value::Number(id) => id.as_u64(),
+                Value::String(id) => id.parse().ok(),
+                _ => None,
+            };
+            number.or_else(|| self.wrong(&format!("ids.{place}"), "must be an integer, at least 0"))
+        });
+        ids.collect()
+    }
+
+    /// # Errors
+    ///
+    /// 422 with all that is wrong of the fields that were asked for.
+    pub(crate) fn check(self) -> Outcome<()> {
+        if self.failures.is_empty() { Ok(()) } else { Err(Failure::invalid(self.failures)) }
+    }
+
+    fn text(&mut self, field: &str, value: Value, chars: RangeInclusive<usize>) -> Option<String> {
+        let Value::String(text) = value else { return self.wrong(field, "must be a string") };
+        let length = text.chars().count();
+        if length < *chars.start() {
+            return self.wrong(field, &format!("must be at least {} characters", chars.start()));
+        }
+        if length > *chars.end() {
+            return self.wrong(field, &format!("must not be greater than {} characters", chars.end()));
+        }
+        Some(text)
+    }
+
+    fn required<T: Default>(&mut self, field: &str) -> T {
+        self.wrong(field, "is required")
+    }
+
+    fn wrong<T: Default>(&mut self, field: &str, rule: &str) -> T {
+        self.failures.push((field.to_owned(), format!("The {} field {rule}.", words(field))));
+        T::default()
+    }
+}
+
+/// The fields of a form or a query string. As in PHP, `name[]=` and `name[0]=` make a list, and of a field that is given twice
+/// the last counts.
+fn form_fields(text: &str) -> Result<Map<String, Value>, std::str::Utf8Error> {
+    let decode = |text: &str| {
+        let text = text.replace('+', " ");
+        percent_decode_str(&text).decode_utf8().map(String::from)
+    };
+    let mut fields = Map::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = (decode(name)?, Value::String(decode(value)?));
+        match name.split_once('[') {
+            Some((name, _)) => match fields.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
+                Value::Array(list) => list.push(value),
+                other => *other = Value::Array(vec![value]),
+            },
+            None => drop(fields.insert(name, value)),
+        }
+    }
+    Ok(fields)
+}

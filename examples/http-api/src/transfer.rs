@@ -1,0 +1,128 @@
+//! Files in and out, in bounded memory: an import reads what the client sends, a download sends what an export writes.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::multipart::{Multipart, MultipartError};
+use axum::extract::{FromRequest, Request};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use datapool_store::{ExportOptions, ImportOptions, ImportReport, Pool};
+use futures_util::stream;
+use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking, time::timeout};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use crate::answer::{Failure, Outcome};
+use crate::blocking;
+use crate::request::{Encoding, FILE, Fields, Listing, Named};
+
+/// How long a transfer may stand still: a client that is gone without a word must not keep a thread.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How many chunks wait for the client of a download, where an export writes 64 KiB at a time, or for an import.
+const WAITING_CHUNKS: usize = 4;
+/// A file that is sent as a form's file has no limit; one that is sent as text is in memory as a whole.
+const TEXT_MAX_BYTES: usize = 64 << 20;
+
+/// The records that the listing's parameters take, as a CSV file.
+pub(crate) async fn download(Named(pool): Named, query: Listing) -> Outcome<Response> {
+    let options = ExportOptions::new().filter(query.records()?.into_filter());
+    let name = format!("attachment; filename=\"data-pool-{}.csv\"", pool.id());
+    let (sender, chunks) = mpsc::channel(WAITING_CHUNKS);
+    let export = spawn_blocking(move || pool.export_csv(Download(sender), &options));
+    // The export's outcome ends the body: a failure breaks the response off, lest it be taken for the whole.
+    let body = stream::try_unfold((chunks, export), |(mut chunks, export)| async move {
+        match chunks.recv().await {
+            Some(chunk) => Ok(Some((chunk, (chunks, export)))),
+            None => export.await?.map(|_| None).map_err(BoxError::from),
+        }
+    });
+    let headers =
+        [(header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), (header::CONTENT_DISPOSITION, name)];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+/// Imports the file of a form, or one that is the text of a field.
+pub(crate) async fn import(pool: Pool, request: Request) -> Outcome<ImportReport> {
+    let encoding = Encoding::of(request.headers())?;
+    if encoding == Encoding::Multipart {
+        let form = Multipart::from_request(request, &()).await;
+        return import_form(pool, form.map_err(|error| malformed(error.body_text()))?).await;
+    }
+    let too_large = || {
+        let text = format!(
+            "a file in a field has at most {TEXT_MAX_BYTES} bytes; one in a form's part may be larger"
+        );
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+    };
+    let body = to_bytes(request.into_body(), TEXT_MAX_BYTES).await.map_err(|_| too_large())?;
+    let mut fields = Fields::read(encoding, &body)?;
+    let file = fields.file();
+    fields.check()?;
+    blocking(move || Ok(pool.import_csv(file.unwrap_or_default().as_bytes(), &ImportOptions::new())?)).await
+}
+
+async fn import_form(pool: Pool, form: Multipart) -> Outcome<ImportReport> {
+    let (sender, chunks) = mpsc::channel(WAITING_CHUNKS);
+    let file = stream::try_unfold(chunks, async |mut chunks: mpsc::Receiver<Option<Bytes>>| {
+        let next = chunks.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+        io::Result::Ok(next.map(|chunk| (chunk, chunks)))
+    });
+    let mut file = SyncIoBridge::new(StreamReader::new(Box::pin(file)));
+    let import = spawn_blocking(move || pool.import_csv(&mut file, &ImportOptions::new()));
+    let (sent, imported) = (send_file(form, sender).await, import.await.map_err(Failure::internal)?);
+    sent?;
+    Ok(imported?)
+}
+
+/// Sends an import the form's file, then `None` if the whole form is in order: without that an import adds nothing.
+/// Reads to the end in any case: many clients read no answer before, and lose one that comes with a reset connection.
+async fn send_file(mut form: Multipart, import: mpsc::Sender<Option<Bytes>>) -> Outcome<()> {
+    let mut files = 0;
+    while let Some(mut field) = part_of(form.next_field()).await? {
+        let is_file = field.name() == Some(FILE);
+        files += usize::from(is_file);
+        while let Some(chunk) = part_of(field.chunk()).await? {
+            if is_file {
+                let _ = import.send(Some(chunk)).await;
+            }
+        }
+    }
+    match files {
+        0 => Err(Failure::of(FILE, "The deduped data file field is required.")),
+        1 => import.send(None).await.or(Ok(())),
+        _ => Err(Failure::of(
+            FILE,
+            format_args!("The deduped data file field must be given once, not {files} times."),
+        )),
+    }
+}
+
+/// What the client sends next, unless it stands still.
+async fn part_of<T>(part: impl Future<Output = Result<T, MultipartError>>) -> Outcome<T> {
+    timeout(PATIENCE, part).await.map_err(|_| stood_still())?.map_err(|error| malformed(error.body_text()))
+}
+
+fn malformed(reason: String) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, format_args!("the form is malformed: {reason}"))
+}
+
+fn stood_still() -> Failure {
+    Failure::new(StatusCode::REQUEST_TIMEOUT, format_args!("nothing came for {PATIENCE:?}"))
+}
+
+/// A download as an export writes it. It fails when the client is gone or stands still.
+struct Download(mpsc::Sender<Bytes>);
+
+impl Write for Download {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.send_timeout(Bytes::copy_from_slice(bytes), PATIENCE);
+        Handle::current().block_on(sent).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
