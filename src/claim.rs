@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dedupe::Split;
-use crate::engine::batch::{Batch, Positions};
-use crate::engine::claims::{ClaimItems, Standing};
-use crate::engine::draft::claims::{Held, Settled};
-use crate::engine::{Group, Weight, random_bytes};
+use crate::engine::Group;
+use crate::engine::Weight;
+use crate::engine::pool::batch::{Batch, Positions};
+use crate::engine::random_bytes;
+use crate::engine::read::claims::{ClaimItems, Standing};
+use crate::engine::write::draft::claims::{Held, Settled};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::limits::{LEASE_MAX, LEASE_MIN};

@@ -1,64 +1,27 @@
 //! The machine: everything that knows redb and the layout of the file.
 //!
-//! Owns: [`Engine`], one open file. Reading is in [`view`], [`lookup`] and [`plan`]; writing goes through
-//! [`queue`] (who), [`draft`] (what), [`write`] and [`fold`] (how). Always holds: what readers see changes only
-//! in [`Engine::publish`], after redb's commit returned Ok; the snapshot that is handed out and the states of the
-//! pools are of the same commit.
+//! Owns: [`Engine`], one open file. Its folders, from the top down; each uses only those below it:
+//!
+//! - [`maintain`]: opening, closing, checking, mending, copying, compacting, figures.
+//! - [`write`]: who is next, what changes, how it gets on disk, and what is done behind it.
+//! - [`read`]: a pool as of one commit, and what is asked of it.
+//! - [`pool`]: a pool in memory.
+//! - [`probe`]: what memory knows about a fingerprint.
+//! - [`format`]: what is on disk.
+//! - [`storage`]: redb's handle.
+//!
+//! Always holds: what readers see changes only in [`Engine::publish`], after redb's commit returned Ok; the snapshot that is
+//! handed out and the states of the pools are of the same commit.
 //!
 //! Must not know: the public face, the CSV format.
 
-mod aging;
-mod any_table;
-mod append;
-mod backend;
-mod backup;
-pub(crate) mod batch;
-mod breakdown;
-mod bulk;
-mod catalog;
-mod chunk_set;
-pub(crate) mod claims;
-mod codec;
-mod counters;
-mod database;
-pub(crate) mod draft;
-mod events;
-mod expiry;
-mod failure;
-mod fingerprint;
-mod flusher;
-mod fold;
-mod holder;
-mod hot;
-mod lifecycle;
-mod liveness;
-mod load;
-mod lookup;
-mod membership;
-mod memory;
-mod numbered;
-mod observer;
-mod open;
-pub(crate) mod plan;
-mod postings;
-mod prune;
-mod queue;
-mod read;
-mod rebuild;
-mod record;
-mod refusal;
-mod registry;
-pub(crate) mod schema;
-mod session;
-mod space;
-mod state;
-mod stats;
-mod tail;
-mod unfolded;
-mod verify;
-pub(crate) mod view;
-mod write;
-mod writer;
+pub(crate) mod format;
+pub(crate) mod maintain;
+pub(crate) mod pool;
+pub(crate) mod probe;
+pub(crate) mod read;
+pub(crate) mod storage;
+pub(crate) mod write;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -66,31 +29,31 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
-pub(crate) use bulk::{ImportRow, Present, RowSource};
-pub(crate) use counters::Counters;
-use failure::contained;
-pub(crate) use fingerprint::HashKey;
-pub(crate) use flusher::Flusher;
-pub(crate) use open::{Place, random_bytes};
-pub(crate) use queue::Weight;
-pub(crate) use session::{Reader, ReaderKind};
-pub(crate) use writer::Group;
+pub(crate) use format::fingerprint::HashKey;
+pub(crate) use maintain::open::{Place, random_bytes};
+pub(crate) use storage::session::{Reader, ReaderKind};
+pub(crate) use write::commit::Group;
+pub(crate) use write::counters::Counters;
+pub(crate) use write::flusher::Flusher;
+pub(crate) use write::import::{ImportRow, Present, RowSource};
+pub(crate) use write::queue::Weight;
 
-use self::aging::Aging;
-use self::database::closed;
-use self::events::Event;
-use self::flusher::FlushSignal;
-use self::hot::HotBudget;
-use self::open::Opener;
-use self::queue::Queue;
-use self::refusal::Refusal;
-use self::schema::{Geometry, Tuning};
-use self::session::Session;
-use self::state::PoolState;
-use self::unfolded::Unfolded;
-use self::view::{Snapshot, View};
-use self::write::WriterPool;
-use self::writer::Job;
+use self::format::schema::{Geometry, Tuning};
+use self::maintain::open::Opener;
+use self::pool::state::PoolState;
+use self::pool::unfolded::Unfolded;
+use self::probe::hot::HotBudget;
+use self::read::view::{Snapshot, View};
+use self::storage::database::closed;
+use self::storage::failure::contained;
+use self::storage::poison::Refusal;
+use self::storage::session::Session;
+use self::write::aging::Aging;
+use self::write::apply::WriterPool;
+use self::write::commit::Job;
+use self::write::flusher::FlushSignal;
+use self::write::log::Event;
+use self::write::queue::Queue;
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::options::{Durability, Recovery};
@@ -124,7 +87,7 @@ pub(crate) struct Engine {
 
 /// What readers see: all of one commit.
 #[derive(Default)]
-struct Published {
+pub(crate) struct Published {
     /// The snapshot of the last commit, once a reader needed it.
     snapshot: Option<Arc<Snapshot>>,
     /// The pools that were used so far; none for one that was deleted.
@@ -149,7 +112,7 @@ impl Published {
 
 /// What only the caller that leads a group touches.
 #[derive(Default)]
-struct WriterCore {
+pub(crate) struct WriterCore {
     pools: HashMap<PoolId, WriterPool>,
     /// Pools with folds to finish, filters to build, segments to drop.
     work: BTreeSet<PoolId>,
@@ -242,7 +205,7 @@ impl Engine {
 
     /// A pool's state as a snapshot has it; none if there is no such pool.
     fn read_pool(&self, id: PoolId, snapshot: &Arc<Snapshot>, now: Reading) -> Result<Option<PoolState>> {
-        load::load(self, snapshot, id, now)
+        self::read::load::load(self, snapshot, id, now)
     }
 
     /// Reads a pool's state from a snapshot and remembers it, unless another thread was faster.

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use crate::dedupe::{Mode, Verdicts};
-use crate::engine::batch::{Batch, check_batch_len};
-use crate::engine::draft::Firsts;
-use crate::engine::view::View;
-use crate::engine::{Counters, Weight};
+use crate::engine::Counters;
+use crate::engine::Weight;
+use crate::engine::pool::batch::{Batch, check_batch_len};
+use crate::engine::read::view::View;
+use crate::engine::write::draft::Firsts;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, PoolId, RecordId};
 use crate::model::{DataPool, Key, Origin, PruneReport, Record};

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::engine::view::View;
-use crate::engine::{Reader, ReaderKind};
+use crate::engine::Reader;
+use crate::engine::ReaderKind;
+use crate::engine::read::view::View;
 use crate::error::Result;
 use crate::ids::RecordId;
 use crate::model::Record;

@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
-use crate::engine::view::View;
-use crate::engine::{Counters, Reader, ReaderKind};
+use crate::engine::Counters;
+use crate::engine::Reader;
+use crate::engine::ReaderKind;
+use crate::engine::read::view::View;
 use crate::error::Result;
 use crate::model::{Key, Record};
 use crate::pool::Pool;

@@ -5,8 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::engine::schema::{Geometry, Tuning};
-use crate::engine::{Engine, Flusher, Place};
+use crate::engine::Engine;
+use crate::engine::Flusher;
+use crate::engine::Place;
+use crate::engine::format::schema::{Geometry, Tuning};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::directory_of;
 use crate::ids::PoolId;

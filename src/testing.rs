@@ -5,7 +5,7 @@ use std::path::Path;
 
 pub use crate::disk::Disk;
 use crate::engine::Place;
-use crate::engine::schema::{Geometry, Tuning};
+use crate::engine::format::schema::{Geometry, Tuning};
 use crate::error::Result;
 use crate::options::StoreOptions;
 use crate::store::DataPoolStore;

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use super::import::ImportOptions;
 use super::rows::{Origins, parts_of};
-use crate::engine::{ImportRow, RowSource};
+use crate::engine::ImportRow;
+use crate::engine::RowSource;
 use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::time::Timestamp;

@@ -1,0 +1,9 @@
+//! What is on disk: tables, rows, records, posting lists, fingerprints.
+
+pub(crate) mod chunk_set;
+pub(crate) mod codec;
+pub(crate) mod fingerprint;
+pub(crate) mod postings;
+pub(crate) mod record;
+pub(crate) mod schema;
+pub(crate) mod tables;

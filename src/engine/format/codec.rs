@@ -1,0 +1,251 @@
+//! Rows of models, as bytes: the only module that knows bincode.
+//!
+//! Layout of every row: one tag byte, then bincode 2's standard configuration. The tag is 1, but for a pool's row with
+//! a policy, which is 2; it lets another codec replace this one. Always holds: decoding is limited in bytes, consumes every byte, and answers damage with an
+//! error, never with a panic or a huge allocation.
+
+use std::time::Duration;
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::format::schema::SegmentNumber;
+use crate::engine::read::claims::ClaimState;
+use crate::error::{Error, Result};
+use crate::ids::{PoolId, RecordId};
+use crate::model::{DataPool, Origin, Policy, Registered, RegisteredId};
+use crate::time::Timestamp;
+
+const TAG_BINCODE: u8 = 1;
+/// A pool's row that goes on with its retention and capacity.
+const TAG_POOL_WITH_POLICY: u8 = 2;
+
+/// No row may claim to hold more than this. The largest is the head of a pool with 2^20 segments.
+const ROW_MAX_BYTES: usize = 64 << 20;
+
+fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>> {
+    encode_tagged(TAG_BINCODE, row)
+}
+
+fn encode_tagged<T: Serialize>(tag: u8, row: &T) -> Result<Vec<u8>> {
+    let mut bytes = bincode::serde::encode_to_vec(row, bincode::config::standard())
+        .map_err(|error| Error::storage(format!("a row cannot be encoded: {error}")).with_source(error))?;
+    bytes.insert(0, tag);
+    Ok(bytes)
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(what: &str, bytes: &[u8]) -> Result<T> {
+    match bytes.split_first() {
+        Some((&TAG_BINCODE, body)) => decode_body(what, body),
+        Some((tag, _)) => Err(Error::corrupt(format!("{what}: unknown row tag {tag}"))),
+        None => Err(Error::corrupt(format!("{what}: the row is empty"))),
+    }
+}
+
+fn decode_body<T: for<'de> Deserialize<'de>>(what: &str, body: &[u8]) -> Result<T> {
+    let config = bincode::config::standard().with_limit::<ROW_MAX_BYTES>();
+    let (row, used) = bincode::serde::decode_from_slice(body, config)
+        .map_err(|error| Error::corrupt(format!("{what}: {error}")).with_source(error))?;
+    if used != body.len() {
+        return Err(Error::corrupt(format!("{what}: {} bytes too many", body.len() - used)));
+    }
+    Ok(row)
+}
+
+#[derive(Serialize, Deserialize)]
+struct PoolRow {
+    name: String,
+    description: Option<String>,
+    created_at: i64,
+    updated_at: i64,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct PolicyRow {
+    retention_micros: Option<u64>,
+    capacity: Option<u64>,
+}
+
+pub(crate) fn encode_pool(pool: &DataPool) -> Result<Vec<u8>> {
+    let row = PoolRow {
+        name: pool.name.clone(),
+        description: pool.description.clone(),
+        created_at: pool.created_at.as_micros(),
+        updated_at: pool.updated_at.as_micros(),
+    };
+    if pool.policy() == Policy::default() {
+        return encode(&row);
+    }
+    let micros = |retention: Duration| u64::try_from(retention.as_micros()).unwrap_or(u64::MAX);
+    let policy = PolicyRow { retention_micros: pool.retention.map(micros), capacity: pool.capacity };
+    encode_tagged(TAG_POOL_WITH_POLICY, &(row, policy))
+}
+
+pub(crate) fn decode_pool(id: PoolId, bytes: &[u8]) -> Result<DataPool> {
+    const WHAT: &str = "a pool's row";
+    let (row, policy): (PoolRow, PolicyRow) = match bytes.split_first() {
+        Some((&TAG_POOL_WITH_POLICY, body)) => decode_body(WHAT, body)?,
+        _ => (decode(WHAT, bytes)?, PolicyRow::default()),
+    };
+    Ok(DataPool {
+        id,
+        name: row.name,
+        description: row.description,
+        created_at: Timestamp::from_micros(row.created_at),
+        updated_at: Timestamp::from_micros(row.updated_at),
+        retention: policy.retention_micros.map(Duration::from_micros),
+        capacity: policy.capacity,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct OriginRow {
+    flow: Option<String>,
+    run: Option<String>,
+    step: Option<String>,
+}
+
+pub(crate) fn encode_origin(origin: &Origin) -> Result<Vec<u8>> {
+    encode(&origin_row(origin))
+}
+
+fn origin_row(origin: &Origin) -> OriginRow {
+    OriginRow {
+        flow: origin.flow().map(ToString::to_string),
+        run: origin.run().map(ToString::to_string),
+        step: origin.step().map(ToString::to_string),
+    }
+}
+
+pub(crate) fn decode_origin(bytes: &[u8]) -> Result<Origin> {
+    decode("an origin", bytes).map(origin_of)
+}
+
+fn origin_of(row: OriginRow) -> Origin {
+    Origin { flow: row.flow.map(Into::into), run: row.run.map(Into::into), step: row.step.map(Into::into) }
+}
+
+/// A claim, as it lies on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClaimRow {
+    pub(crate) origin: Origin,
+    pub(crate) until: Timestamp,
+    pub(crate) lease: Duration,
+    pub(crate) nonce: u128,
+    pub(crate) items: u32,
+    pub(crate) settled: RoaringBitmap,
+}
+
+/// Origin, end of the lease, its length in microseconds, nonce, number of items, settled ones as a bitmap in roaring's
+/// portable format (empty for none).
+type ClaimFields = (OriginRow, i64, u64, u128, u32, Vec<u8>);
+
+pub(crate) fn encode_claim(claim: &ClaimState) -> Result<Vec<u8>> {
+    let lease = u64::try_from(claim.lease.as_micros()).unwrap_or(u64::MAX);
+    let mut settled = Vec::new();
+    if !claim.settled.is_empty() {
+        claim.settled.serialize_into(&mut settled).map_err(|error| {
+            Error::storage(format!("a claim cannot be encoded: {error}")).with_source(error)
+        })?;
+    }
+    let fields: ClaimFields =
+        (origin_row(&claim.origin), claim.until.as_micros(), lease, claim.nonce, claim.items, settled);
+    encode(&fields)
+}
+
+pub(crate) fn decode_claim(bytes: &[u8]) -> Result<ClaimRow> {
+    let (origin, until, lease, nonce, items, settled): ClaimFields = decode("a claim", bytes)?;
+    let settled = match settled.as_slice() {
+        [] => RoaringBitmap::new(),
+        bytes => RoaringBitmap::deserialize_from(bytes)
+            .map_err(|error| Error::corrupt(format!("a claim: {error}")).with_source(error))?,
+    };
+    Ok(ClaimRow {
+        origin: origin_of(origin),
+        until: Timestamp::from_micros(until),
+        lease: Duration::from_micros(lease),
+        nonce,
+        items,
+        settled,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct RegisteredRow {
+    name: String,
+    /// JSON text: bincode cannot read values that describe themselves.
+    attributes: String,
+    /// Microseconds since 1970: when it was registered, or replaced.
+    registered_at: i64,
+}
+
+pub(crate) fn encode_registered(name: &str, attributes: String, now: Timestamp) -> Result<Vec<u8>> {
+    encode(&RegisteredRow { name: name.to_owned(), attributes, registered_at: now.as_micros() })
+}
+
+/// When a row was registered, or replaced.
+pub(crate) fn registered_at(bytes: &[u8]) -> Result<Timestamp> {
+    let row: RegisteredRow = decode("a registered row", bytes)?;
+    Ok(Timestamp::from_micros(row.registered_at))
+}
+
+pub(crate) fn decode_registered<Id: RegisteredId>(id: Id, bytes: &[u8]) -> Result<Registered<Id>> {
+    let row: RegisteredRow = decode("a registered row", bytes)?;
+    let attributes: serde_json::Value = serde_json::from_str(&row.attributes).map_err(|error| {
+        Error::corrupt(format!("the attributes of a registered {}: {error}", Id::KIND.noun()))
+            .with_source(error)
+    })?;
+    Ok(Registered::new(id, row.name).attributes(attributes))
+}
+
+/// A pool's head: what changes at folds, seals and limit changes only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeadRow {
+    /// Records below this id are dead.
+    pub(crate) watermark: RecordId,
+    /// Records below this id are in their segments' indexes.
+    pub(crate) folded_to: RecordId,
+    /// The highest `created_at` that was stored, of dropped records, too. An empty segment counts its times from it.
+    pub(crate) last_time: i64,
+    /// The segments that hold records, oldest first. The last is the open one.
+    pub(crate) segments: Vec<SegmentRow>,
+    /// Dropped segments whose rows in shared tables are still to be removed.
+    pub(crate) doomed: Vec<SegmentNumber>,
+}
+
+/// A segment of a head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentRow {
+    pub(crate) number: SegmentNumber,
+    pub(crate) first_id: RecordId,
+    /// How many records a sealed segment holds; 0 for the open one, whose last record tells.
+    pub(crate) sealed_len: u32,
+}
+
+pub(crate) fn encode_head(head: &HeadRow) -> Result<Vec<u8>> {
+    encode(head)
+}
+
+pub(crate) fn decode_head(bytes: &[u8]) -> Result<HeadRow> {
+    decode("a pool's head", bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_rows_are_errors_and_never_panic_or_allocate_without_bound() {
+        let good = encode_origin(&Origin::new("flow", "run", "step")).unwrap();
+        assert_eq!(decode_origin(&good).unwrap(), Origin::new("flow", "run", "step"));
+        for end in 0..good.len() {
+            assert!(decode_origin(&good[..end]).is_err());
+        }
+        let mut long = good.clone();
+        long.push(0);
+        assert!(decode_origin(&long).is_err());
+        // A length of 2^63: refused before anything is allocated.
+        assert!(decode_origin(&[1, 1, 253, 0, 0, 0, 0, 0, 0, 0, 128]).is_err());
+        assert!(decode_origin(&[2, 0, 0, 0]).is_err());
+    }
+}

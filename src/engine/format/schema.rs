@@ -1,0 +1,220 @@
+//! What is on disk: every table, its key and its value.
+//!
+//! Owns: table names and types, the format version, the geometry of segments and chunks. Always holds: redb
+//! sees byte slices, integers and tuples of integers only. The byte layouts of the values are in
+//! [`crate::engine::format::codec`], [`crate::engine::format::record`] and [`crate::engine::format::postings`].
+
+use std::ops::RangeInclusive;
+
+use redb::TableDefinition;
+
+use crate::ids::PoolId;
+
+/// The version of everything below. A store of another version is refused.
+pub(crate) const FORMAT_VERSION: u32 = 2;
+/// The version that was written before the first release, and is not read.
+pub(crate) const UNRELEASED_FORMAT: u32 = 1;
+
+/// The number of a segment within its pool: from 0, never reused.
+pub(crate) type SegmentNumber = u32;
+/// The position of a record within its segment.
+pub(crate) type Slot = u32;
+/// The position of a run of `chunk_slots` slots within a segment.
+pub(crate) type ChunkNumber = u32;
+/// The hash that stands for an entity type and a value: see [`crate::engine::format::fingerprint`].
+pub(crate) type Fingerprint = u128;
+
+/// name -> bytes. See the `META_*` names.
+pub(crate) const META: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("meta");
+/// u32, little-endian: the format version.
+pub(crate) const META_FORMAT: &[u8] = b"format";
+/// 16 random bytes that tell this store from every other.
+pub(crate) const META_STORE_ID: &[u8] = b"store id";
+/// 16 secret bytes: the key of every fingerprint.
+pub(crate) const META_HASH_KEY: &[u8] = b"hash key";
+/// Two u32, little-endian: slots of a segment, slots of a chunk.
+pub(crate) const META_GEOMETRY: &[u8] = b"geometry";
+/// u64, little-endian: the id that the next pool gets.
+pub(crate) const META_NEXT_POOL: &[u8] = b"next pool id";
+
+/// pool id -> pool row.
+pub(crate) const POOLS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pools");
+/// name -> pool id.
+pub(crate) const POOL_NAMES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("pool names");
+/// pool id -> head row: folded-up-to, watermark, segment list.
+pub(crate) const POOL_HEADS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pool heads");
+
+/// id -> name and attributes. A text id is its own key; an entity type's is its number, big-endian.
+pub(crate) type RegistryTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
+/// Registered entity types.
+pub(crate) const ENTITY_TYPES: RegistryTable = TableDefinition::new("entity types");
+/// Registered flows.
+pub(crate) const FLOWS: RegistryTable = TableDefinition::new("flows");
+/// Registered flow runs.
+pub(crate) const FLOW_RUNS: RegistryTable = TableDefinition::new("flow runs");
+/// Registered flow steps.
+pub(crate) const FLOW_STEPS: RegistryTable = TableDefinition::new("flow steps");
+
+/// (pool, segment, fingerprint, slot): further records of a value in that segment.
+pub(crate) const REPEATS: TableDefinition<'_, (u64, u32, u128, u32), ()> = TableDefinition::new("repeats");
+/// (pool, segment, code) -> origin row.
+pub(crate) const ORIGINS: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("origins");
+/// (pool, segment, block of [`TIME_BLOCK_SLOTS`] slots) -> `created_at` of the block's first record.
+pub(crate) const TIMES: TableDefinition<'_, (u64, u32, u32), i64> = TableDefinition::new("times");
+/// (pool, segment, chunk) -> bitmap of deleted slots.
+pub(crate) const DELETED: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("deleted");
+/// (pool, segment, block) -> a piece of the segment's membership filter, or of a run's: see [`filter_blocks`].
+pub(crate) const MEMBERSHIP: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("membership");
+
+/// (pool, claim) -> claim row.
+pub(crate) const CLAIMS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("claims");
+/// (pool, claim, block) -> the claim's items: see [`crate::engine::read::claims`].
+pub(crate) const CLAIM_ITEMS: TableDefinition<'_, (u64, u64, u32), &[u8]> =
+    TableDefinition::new("claim items");
+/// (pool, fingerprint) -> the claim that owns the value.
+pub(crate) const CLAIMED: TableDefinition<'_, (u64, u128), u64> = TableDefinition::new("claimed");
+
+/// slot -> record. One table per segment.
+pub(crate) type RecordsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
+/// fingerprint -> lowest slot, top bit set where there are repeats. One table per segment, and one per run of a segment.
+pub(crate) type FingerprintsDefinition<'a> = TableDefinition<'a, u128, u32>;
+/// posting key -> bitmap of slots. One table per segment.
+pub(crate) type PostingsDefinition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+
+/// What the names of the tables of runs begin with.
+const RUNS: &str = "runs";
+
+/// The names of one segment's own tables.
+#[derive(Debug)]
+pub(crate) struct SegmentTables {
+    pub(crate) records: String,
+    pub(crate) fingerprints: String,
+    pub(crate) postings: String,
+}
+
+impl SegmentTables {
+    pub(crate) fn new(pool: PoolId, segment: SegmentNumber) -> Self {
+        Self {
+            records: format!("records/{pool}/{segment}"),
+            fingerprints: format!("fingerprints/{pool}/{segment}"),
+            postings: format!("postings/{pool}/{segment}"),
+        }
+    }
+
+    /// The name of the table of a run.
+    pub(crate) fn run(pool: PoolId, segment: SegmentNumber, run: u32) -> String {
+        format!("{RUNS}/{pool}/{segment}/{run}")
+    }
+
+    /// Whether this name, which has an owner, is that of a run's table.
+    pub(crate) fn is_run(table: &str) -> bool {
+        table.split('/').next() == Some(RUNS)
+    }
+
+    /// The pool and the segment that a table's name says it belongs to.
+    pub(crate) fn owner(table: &str) -> Option<(PoolId, SegmentNumber)> {
+        let mut parts = table.split('/');
+        let is_run = Self::is_run(parts.next()?);
+        let (pool, segment) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let is_named = !is_run || Self::run(pool, segment, parts.next()?.parse().ok()?) == table;
+        (is_named && parts.next().is_none()).then_some((pool, segment))
+    }
+
+    pub(crate) fn records(&self) -> RecordsDefinition<'_> {
+        TableDefinition::new(&self.records)
+    }
+
+    pub(crate) fn fingerprints(&self) -> FingerprintsDefinition<'_> {
+        TableDefinition::new(&self.fingerprints)
+    }
+
+    pub(crate) fn postings(&self) -> PostingsDefinition<'_> {
+        TableDefinition::new(&self.postings)
+    }
+}
+
+/// A segment with so many runs gets no more: each is a look-up more for who asks it. Full tails make sixteen.
+pub(crate) const RUNS_MAX: u32 = 24;
+
+/// The top bit of a fingerprint's value: [`REPEATS`] has more slots of it.
+pub(crate) const HAS_REPEATS: u32 = 1 << 31;
+
+/// The numbers of the blocks that a run's membership filter has in [`MEMBERSHIP`], or the segment's own.
+pub(crate) fn filter_blocks(run: Option<u32>) -> RangeInclusive<u32> {
+    const BITS: u32 = 24;
+    let first = run.map_or(0, |run| (run + 1) << BITS);
+    first..=first | ((1 << BITS) - 1)
+}
+
+/// How many slots share a row of [`TIMES`].
+pub(crate) const TIME_BLOCK_SLOTS: u32 = 4_096;
+
+/// How many bits a slot has at most.
+pub(crate) const SLOT_BITS: u32 = 20;
+
+/// The largest value that is stored in one row of its own page, with a key of 20 bytes: redb gives a larger one several pages.
+pub(crate) const BLOCK_MAX_BYTES: usize = 4_064;
+
+/// The sizes that shape the file. They are stored in it, so that it is always read as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// The most records of a segment. A multiple of `chunk_slots`, at most 2^20.
+    pub(crate) segment_slots: u32,
+    /// The slots of one posting bitmap. At most 2^14, so that a dense one is 2 KiB.
+    pub(crate) chunk_slots: u32,
+}
+
+impl Geometry {
+    pub(crate) const DEFAULT: Self = Self { segment_slots: 1 << SLOT_BITS, chunk_slots: 1 << 14 };
+
+    /// Whether the sizes are such that this code can work with them.
+    pub(crate) fn is_sound(self) -> bool {
+        let chunk_fits = (1..=1 << 14).contains(&self.chunk_slots);
+        let segment_fits = (1..=1 << SLOT_BITS).contains(&self.segment_slots);
+        chunk_fits && segment_fits && self.segment_slots.is_multiple_of(self.chunk_slots)
+    }
+
+    pub(crate) fn chunk_of(self, slot: Slot) -> (ChunkNumber, u32) {
+        (slot / self.chunk_slots, slot % self.chunk_slots)
+    }
+}
+
+/// The sizes that shape the work, not the file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tuning {
+    /// How many unfolded records a pool gathers before they are folded.
+    pub(crate) fold_entries: usize,
+    /// A commit of many records folds this part of it, besides what keeps pace with them; one of few records less.
+    pub(crate) fold_slices: usize,
+    /// How many unfolded records all pools together may have.
+    pub(crate) tails_max_entries: usize,
+    /// How many records a segment has at least when a pool's policy seals it early.
+    pub(crate) early_seal_slots: u32,
+}
+
+impl Tuning {
+    pub(crate) const DEFAULT: Self =
+        Self { fold_entries: 65_536, fold_slices: 64, tails_max_entries: 262_144, early_seal_slots: 4_096 };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redb::backends::InMemoryBackend;
+    use redb::{Database, ReadableTableMetadata};
+
+    #[test]
+    fn a_block_of_the_largest_size_takes_one_page() {
+        const PAGE: u64 = 4_096;
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let txn = database.begin_write().unwrap();
+        let mut table = txn.open_table(CLAIM_ITEMS).unwrap();
+        for block in 0..16 {
+            table.insert((1, 1, block), [0; BLOCK_MAX_BYTES].as_slice()).unwrap();
+        }
+        let stats = table.stats().unwrap();
+        let allocated = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+        assert_eq!(allocated, (stats.leaf_pages() + stats.branch_pages()) * PAGE);
+        assert_eq!(stats.leaf_pages(), 16);
+    }
+}

@@ -1,0 +1,130 @@
+//! Any table of the file, for what runs over all of them.
+//!
+//! Always holds: a table that [`AnyTable::named`] does not know is no store's.
+
+use redb::{Key, ReadableTableMetadata, TableDefinition, TableHandle, Value};
+
+use crate::engine::format::schema::{
+    CLAIM_ITEMS, CLAIMED, CLAIMS, DELETED, ENTITY_TYPES, FLOW_RUNS, FLOW_STEPS, FLOWS,
+    FingerprintsDefinition, MEMBERSHIP, META, ORIGINS, POOL_HEADS, POOL_NAMES, POOLS, PostingsDefinition,
+    REPEATS, RecordsDefinition, SegmentTables, TIMES,
+};
+use crate::engine::read::view::Snapshot;
+use crate::engine::storage::failure::StorageResult;
+use crate::error::Result;
+
+/// Any table of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AnyTable {
+    Meta,
+    Pools,
+    PoolNames,
+    PoolHeads,
+    EntityTypes,
+    Flows,
+    FlowRuns,
+    FlowSteps,
+    Repeats,
+    Origins,
+    Times,
+    Deleted,
+    Membership,
+    Claims,
+    ClaimItems,
+    Claimed,
+    /// Of one segment, by its whole name.
+    Records(String),
+    /// Of a segment or of a run.
+    Fingerprints(String),
+    Postings(String),
+}
+
+/// Does something with a table, whatever its rows.
+pub(crate) trait TableVisitor {
+    fn visit<K: Key + 'static, V: Value + 'static>(&mut self, table: TableDefinition<'_, K, V>)
+    -> Result<()>;
+}
+
+impl AnyTable {
+    /// The table of that name; none if a store has no such table.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let shared = [
+            (META.name(), Self::Meta),
+            (POOLS.name(), Self::Pools),
+            (POOL_NAMES.name(), Self::PoolNames),
+            (POOL_HEADS.name(), Self::PoolHeads),
+            (ENTITY_TYPES.name(), Self::EntityTypes),
+            (FLOWS.name(), Self::Flows),
+            (FLOW_RUNS.name(), Self::FlowRuns),
+            (FLOW_STEPS.name(), Self::FlowSteps),
+            (REPEATS.name(), Self::Repeats),
+            (ORIGINS.name(), Self::Origins),
+            (TIMES.name(), Self::Times),
+            (DELETED.name(), Self::Deleted),
+            (MEMBERSHIP.name(), Self::Membership),
+            (CLAIMS.name(), Self::Claims),
+            (CLAIM_ITEMS.name(), Self::ClaimItems),
+            (CLAIMED.name(), Self::Claimed),
+        ];
+        if let Some((_, table)) = shared.into_iter().find(|(shared, _)| *shared == name) {
+            return Some(table);
+        }
+        let (pool, segment) = SegmentTables::owner(name)?;
+        let names = SegmentTables::new(pool, segment);
+        let own = [
+            (names.records, Self::Records as fn(String) -> Self),
+            (names.fingerprints, Self::Fingerprints),
+            (names.postings, Self::Postings),
+        ];
+        let own = own.into_iter().find(|(own, _)| own == name).map(|(own, table)| table(own));
+        own.or_else(|| SegmentTables::is_run(name).then(|| Self::Fingerprints(name.to_owned())))
+    }
+
+    pub(crate) fn visit(&self, visitor: &mut impl TableVisitor) -> Result<()> {
+        match self {
+            Self::Meta => visitor.visit(META),
+            Self::Pools => visitor.visit(POOLS),
+            Self::PoolNames => visitor.visit(POOL_NAMES),
+            Self::PoolHeads => visitor.visit(POOL_HEADS),
+            Self::EntityTypes => visitor.visit(ENTITY_TYPES),
+            Self::Flows => visitor.visit(FLOWS),
+            Self::FlowRuns => visitor.visit(FLOW_RUNS),
+            Self::FlowSteps => visitor.visit(FLOW_STEPS),
+            Self::Repeats => visitor.visit(REPEATS),
+            Self::Origins => visitor.visit(ORIGINS),
+            Self::Times => visitor.visit(TIMES),
+            Self::Deleted => visitor.visit(DELETED),
+            Self::Membership => visitor.visit(MEMBERSHIP),
+            Self::Claims => visitor.visit(CLAIMS),
+            Self::ClaimItems => visitor.visit(CLAIM_ITEMS),
+            Self::Claimed => visitor.visit(CLAIMED),
+            Self::Records(name) => visitor.visit(RecordsDefinition::new(name)),
+            Self::Fingerprints(name) => visitor.visit(FingerprintsDefinition::new(name)),
+            Self::Postings(name) => visitor.visit(PostingsDefinition::new(name)),
+        }
+    }
+}
+
+/// How many rows some tables have together.
+pub(crate) fn count_rows(snapshot: &Snapshot, tables: &[AnyTable]) -> Result<u64> {
+    let mut count = CountRows { snapshot, rows: 0 };
+    tables.iter().try_for_each(|table| table.visit(&mut count))?;
+    Ok(count.rows)
+}
+
+struct CountRows<'a> {
+    snapshot: &'a Snapshot,
+    rows: u64,
+}
+
+impl TableVisitor for CountRows<'_> {
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<()> {
+        if let Some(table) = self.snapshot.table(table)? {
+            self.rows += table.len().storage()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Running a file: opening, closing, checking, mending, copying, compacting, figures.
+
+pub(crate) mod backup;
+pub(crate) mod lifecycle;
+pub(crate) mod observer;
+pub(crate) mod open;
+pub(crate) mod rebuild;
+pub(crate) mod stats;
+pub(crate) mod verify;

@@ -1,0 +1,225 @@
+//! Closing, opening again, and what must be alone with the file.
+//!
+//! Always holds: all of it is done by whoever leads the writer's queue, so that no commit is under way; what readers were
+//! handed is taken back under the same lock under which they are handed it.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use redb::{CompactionError, Database, StorageBackend};
+
+use crate::engine::Engine;
+use crate::engine::Published;
+use crate::engine::WriterCore;
+use crate::engine::storage::database::{closed, read_only};
+use crate::engine::storage::poison::Reason;
+use crate::engine::storage::session::{Reader, ReaderKind, Session};
+use crate::engine::storage::space::Need;
+use crate::engine::write::log::{Event, tell};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::CompactReport;
+use crate::options::Recovery;
+
+/// How long what must be alone waits for calls that read to return.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it keeps others from reading meanwhile, at a time.
+const GATE_CLOSED_FOR: Duration = Duration::from_millis(20);
+
+impl Engine {
+    /// Registers somebody who reads for longer than a call.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub(crate) fn reader(&self, kind: ReaderKind) -> Result<Reader> {
+        let session = self.session.read();
+        session.as_ref().map(|session| session.readers.register(kind)).ok_or_else(closed)
+    }
+
+    /// Whether the store was opened for reading only.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.session.read().as_ref().is_some_and(|session| session.database.is_read_only())
+    }
+
+    /// Refuses calls that write, whatever they would write, in a store that was opened for reading only.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`.
+    pub(crate) fn check_may_write(&self) -> Result<()> {
+        if self.is_read_only() { Err(read_only()) } else { Ok(()) }
+    }
+
+    /// Brings everything to disk and closes the file. Nothing happens if it is closed.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses; the file is closed all the same.
+    pub(crate) fn close(&self) -> Result<()> {
+        let expired = if self.is_read_only() { Ok(()) } else { self.store_expiry() };
+        self.exclusive(|core| {
+            let is_refusing = self.refusal.reason().is_some();
+            let flushed = self.flush_now();
+            let Some(mut session) = self.detach(core) else { return Ok(()) };
+            let closed = session.database.close();
+            tell(&Event::Closed);
+            // Whoever asks was told already that opening again must find out what is on disk.
+            if is_refusing { Ok(()) } else { expired.and(flushed).and(closed) }
+        })
+    }
+
+    /// Closes the file, if it is open, and opens it again.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if what was not flushed cannot be: the file stays open. Else as opening; the store is
+    /// closed then.
+    pub(crate) fn reopen(&self) -> Result<()> {
+        // NOTE: what else of this fails is what opening again is for: what is on disk is found out then.
+        let was_refusing = self.refusal.reason().is_some();
+        let _ = self.store_expiry();
+        self.exclusive(|core| {
+            if let Err(error) = self.flush_now()
+                && !was_refusing
+            {
+                // Nobody has been told yet that what was acknowledged may be lost. Whoever calls again knows it.
+                self.refusal.raise(Reason::OutcomeUnknown);
+                return Err(error);
+            }
+            self.reattach(core)
+        })
+    }
+
+    /// Closes the file, whatever comes of it, and opens it again: what is on disk is found out then.
+    pub(crate) fn reattach(&self, core: &mut WriterCore) -> Result<()> {
+        if let Some(mut session) = self.detach(core) {
+            let _ = session.database.close();
+        }
+        self.attach()
+    }
+
+    /// Opens the store's file again. Call it from within [`exclusive`](Self::exclusive), after [`detach`](Self::detach).
+    pub(crate) fn attach(&self) -> Result<()> {
+        let started = Instant::now();
+        let (session, _) = self.opener.open(Some(self.store_id))?;
+        tell(&Event::Opened { took: started.elapsed() });
+        *self.session.write() = Some(session);
+        Ok(())
+    }
+
+    /// Makes the file as short as it can be.
+    ///
+    /// # Errors
+    ///
+    /// `Busy`; `ReadOnly`; the commit's.
+    pub(crate) fn compact(&self) -> Result<CompactReport> {
+        self.check_may_write()?;
+        self.exclusive(|_| {
+            self.check_writable()?;
+            self.flush_now()?;
+            self.make_room(Need::Reserve)?;
+            let (started, before) = (Instant::now(), self.file_size()?);
+            let compacted = self.alone("compacting", |database| match database.compact() {
+                Ok(_) => Ok(Alone::Done(Ok(()))),
+                Err(CompactionError::TransactionInProgress) => Ok(Alone::NotYet),
+                Err(error) => Ok(Alone::Done(Err(error))),
+            })?;
+            self.keep_reserve();
+            compacted.map_err(|error| {
+                self.failed(error.into(), Need::Reserve, Reason::OutcomeUnknown, |error| {
+                    let text = format!("compacting failed; open the store again to go on: {error}");
+                    Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
+                })
+            })?;
+            self.keep_recovery_instant()?;
+            let after = self.file_size()?;
+            tell(&Event::Compacted { before, after, took: started.elapsed() });
+            Ok(CompactReport::new(before, after))
+        })
+    }
+
+    /// After redb has committed by itself: what was committed last must be so that it can be recovered instantly, if the
+    /// store promises that.
+    pub(crate) fn keep_recovery_instant(&self) -> Result<()> {
+        match self.recovery {
+            Recovery::Instant => self.commit(self.begin_durable()?, Need::Reserve, |_| {}),
+            Recovery::Rebuild => Ok(()),
+        }
+    }
+
+    /// How many bytes the file has.
+    pub(crate) fn file_size(&self) -> Result<u64> {
+        let session = self.session.read();
+        let session = session.as_ref().ok_or_else(closed)?;
+        session
+            .backend
+            .len()
+            .map_err(|error| Error::storage(format!("asking for the length of the store's file: {error}")))
+    }
+
+    /// What a commit dropped is held by whoever reads what was before.
+    pub(crate) fn note_drop(&self) {
+        if let Some(session) = &*self.session.read() {
+            session.readers.note_drop();
+        }
+    }
+
+    /// Takes the session, and everything that readers and the writer remember of it.
+    pub(crate) fn detach(&self, core: &mut WriterCore) -> Option<Session> {
+        let mut published = self.published.write();
+        let session = self.session.write().take()?;
+        session.readers.close();
+        let times = published.pools.values().flatten().map(|state| (state.id, state.latest.clone()));
+        self.latest_times.lock().extend(times);
+        *published = Published::default();
+        *core = WriterCore::default();
+        *self.aging.lock() = crate::engine::Aging::default();
+        self.unflushed.store(false, Ordering::Release);
+        self.refusal.lift();
+        Some(session)
+    }
+
+    /// Does what redb does only without readers. Others who read or write wait meanwhile. Call it from within
+    /// [`exclusive`](Self::exclusive).
+    ///
+    /// # Errors
+    ///
+    /// `Busy` while a scan, snapshot or backup is open, or if calls that read do not return; the work's own.
+    pub(crate) fn alone<T>(
+        &self,
+        wanted: &str,
+        mut work: impl FnMut(&mut Database) -> Result<Alone<T>>,
+    ) -> Result<T> {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            let handed_out = {
+                let mut published = self.published.write();
+                (published.snapshot.take(), std::mem::take(&mut published.views))
+            };
+            drop(handed_out);
+            let mut session = self.session.write();
+            let session = session.as_mut().ok_or_else(closed)?;
+            session.readers.check_none(wanted)?;
+            // NOTE: only for so long: who reads may wait for what we hold before it lets go of its snapshot.
+            if !session.readers.wait_for_snapshots(GATE_CLOSED_FOR) {
+                continue;
+            }
+            match work(session.database.writable()?)? {
+                Alone::Done(value) => return Ok(value),
+                Alone::NotYet => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        let text = format!(
+            "{wanted} must be alone with the file, and some call has been reading it for {} s: try again",
+            PATIENCE.as_secs()
+        );
+        Err(Error::new(ErrorKind::Busy, text))
+    }
+}
+
+/// What became of work that must be alone with the file.
+pub(crate) enum Alone<T> {
+    Done(T),
+    /// Somebody still holds a table: tried again.
+    NotYet,
+}

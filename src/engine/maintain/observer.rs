@@ -1,0 +1,50 @@
+//! The caller's observer of a run over the store.
+//!
+//! Always holds: the observer's own panic is no damage of the store; it goes on where the run ends, with everything of the
+//! run undone.
+
+use std::any::Any;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::engine::storage::session::Reader;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Progress;
+
+/// Hears how far a run is, and may stop it.
+pub(crate) type Observer<'o> = &'o mut dyn FnMut(Progress) -> ControlFlow<()>;
+
+/// An observer, and the panic that it ended in.
+pub(crate) struct Watch<'o> {
+    observer: Observer<'o>,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+impl<'o> Watch<'o> {
+    /// Does a run that an observer watches.
+    pub(crate) fn over<T>(observer: Observer<'o>, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let mut watch = Self { observer, panic: None };
+        let done = run(&mut watch);
+        match watch.panic {
+            Some(panic) => resume_unwind(panic),
+            None => done,
+        }
+    }
+
+    /// Tells the observer, and finds out whether to go on.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Cancelled` by the observer.
+    pub(crate) fn tell(&mut self, progress: Progress, reader: &Reader) -> Result<()> {
+        reader.check_open()?;
+        let told = catch_unwind(AssertUnwindSafe(|| (self.observer)(progress)));
+        match told {
+            // It may have closed the store.
+            Ok(ControlFlow::Continue(())) => return reader.check_open(),
+            Ok(ControlFlow::Break(())) => {}
+            Err(panic) => self.panic = Some(panic),
+        }
+        Err(Error::new(ErrorKind::Cancelled, "the call was stopped by its progress callback"))
+    }
+}

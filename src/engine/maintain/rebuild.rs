@@ -1,0 +1,231 @@
+//! Making every index again, from the records.
+//!
+//! Always holds: a pool's indexes are made in one commit, by the rules by which they are made at first ([`crate::engine::write::fold`],
+//! [`crate::engine::write::append`]); what does not follow from the records is left as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::{Key, ReadableTable, TableDefinition, Value, WriteTransaction};
+
+use crate::engine::Engine;
+use crate::engine::WriterCore;
+use crate::engine::format::codec;
+use crate::engine::format::schema::{self, Fingerprint, SegmentNumber, SegmentTables};
+use crate::engine::format::tables::{AnyTable, TableVisitor};
+use crate::engine::maintain::verify::strays::{Segments, Stray, find_strays};
+use crate::engine::pool::state::PoolState;
+use crate::engine::probe::hot::HotIndex;
+use crate::engine::probe::membership::FilterCell;
+use crate::engine::probe::membership::sliced::{Group, SlicedFilters};
+use crate::engine::probe::membership::union::UnionFilter;
+use crate::engine::read::claims::{self, ClaimId};
+use crate::engine::read::view::View;
+use crate::engine::storage::failure::{StorageResult, contained};
+use crate::engine::storage::space::Need;
+use crate::engine::write::apply::write_head;
+use crate::engine::write::catalog::raise_next_pool_id;
+use crate::engine::write::fold::WholeFold;
+use crate::engine::write::reclaim::{drop_run, drop_shared_rows, remove_rows};
+use crate::error::{ErrorKind, Result};
+use crate::ids::{PoolId, RecordId};
+use crate::model::{Finding, RebuildReport};
+
+impl Engine {
+    /// Makes every index again.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`; the commits'.
+    pub(crate) fn rebuild_indexes(&self) -> Result<RebuildReport> {
+        self.check_may_write()?;
+        let mut report = RebuildReport::default();
+        let ids = self.exclusive(|_| self.rebuild_names())?;
+        for id in ids {
+            match self.exclusive(|core| self.rebuild_pool(core, id)) {
+                Ok(records) => {
+                    report.pools += 1;
+                    report.records += records;
+                }
+                // It was deleted meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    report.left.push(Finding::new(Some(id), "pools", id.to_string(), error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.exclusive(|_| self.remove_strays(&mut report))?;
+        Ok(report)
+    }
+
+    /// Makes the index of names again, and the id that the next pool gets. The ids of all pools, readable or not.
+    fn rebuild_names(&self) -> Result<Vec<PoolId>> {
+        let txn = self.begin()?;
+        let mut ids = Vec::new();
+        let (mut unreadable, mut names) = (BTreeSet::new(), BTreeMap::new());
+        {
+            let pools = txn.open_table(schema::POOLS).storage()?;
+            for row in pools.iter().storage()? {
+                let (id, row) = row.storage()?;
+                ids.push(id.value());
+                match codec::decode_pool(id.value(), row.value()) {
+                    Ok(pool) => drop(names.insert(pool.name.into_bytes(), id.value())),
+                    Err(_) => drop(unreadable.insert(id.value())),
+                }
+            }
+        }
+        {
+            let mut table = txn.open_table(schema::POOL_NAMES).storage()?;
+            // The name of a pool whose row cannot be read must not become free: nobody else knows it.
+            table.retain(|name, id| unreadable.contains(&id) || names.get(name) == Some(&id)).storage()?;
+            for (name, id) in names {
+                table.insert(name.as_slice(), id).storage()?;
+            }
+        }
+        raise_next_pool_id(&txn, ids.last().copied().unwrap_or(0))?;
+        self.commit(txn, Need::Adding, |_| {})?;
+        Ok(ids)
+    }
+
+    /// Makes a pool's indexes again. How many records they have.
+    fn rebuild_pool(&self, core: &mut WriterCore, id: PoolId) -> Result<u64> {
+        let view = self.view_at(id, self.clock.now())?;
+        let mut state = PoolState::clone(&view.state);
+        let txn = self.begin()?;
+        let (mut records, mut owners, mut lost) = (0, view.owners()?, Vec::new());
+        for index in 0..state.segments.len() {
+            self.check_room(Need::Adding)?;
+            records += rebuild_segment(&txn, &view, &mut state, index, |id, fingerprint| {
+                if !owners.is_empty() && view.state.is_live(id) && owners.remove(&fingerprint).is_some() {
+                    lost.push(fingerprint);
+                }
+            })?;
+        }
+        state.reset_tails();
+        let items = view.items_by_claim()?;
+        let is_lost = |(fingerprint, owner): &(Fingerprint, ClaimId)| match items.get(owner) {
+            Some(Ok(items)) => !items.contains(fingerprint),
+            // Nobody can say, or it is being swept.
+            Some(Err(_)) | None => !view.state.claims.contains(*owner),
+        };
+        lost.extend(owners.into_iter().filter(is_lost).map(|(fingerprint, _)| fingerprint));
+        claims::void(&txn, id, &lost)?;
+        write_head(&txn, &mut state)?;
+        drop(view);
+        self.commit(txn, Need::Adding, |published| self.put_state(published, core, state))?;
+        core.pools.remove(&id);
+        self.note_drop();
+        Ok(records)
+    }
+
+    /// Removes what belongs to no pool.
+    fn remove_strays(&self, report: &mut RebuildReport) -> Result<()> {
+        let snapshot = self.snapshot()?;
+        let mut segments = Segments::new();
+        if let Some(pools) = snapshot.table(schema::POOLS)? {
+            for row in pools.range::<u64>(..).storage()? {
+                let id = row.storage()?.0.value();
+                let numbers = self.view(id).map(|view| view.state.segment_numbers());
+                // Of a pool that cannot be loaded nobody knows what belongs to it.
+                segments.insert(id, numbers.ok());
+            }
+        }
+        let strays = find_strays(&snapshot, &segments)?;
+        drop(snapshot);
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let txn = self.begin()?;
+        for stray in strays {
+            match stray {
+                Stray::Table(name) => match AnyTable::named(&name) {
+                    Some(table) => table.visit(&mut DeleteTable(&txn))?,
+                    None => report.left.push(Finding::new(None, name, "", "no store has such a table")),
+                },
+                Stray::Rows { pool, segment, .. } => drop_shared_rows(&txn, pool, segment, None).map(drop)?,
+                Stray::PoolRows { pool, .. } => {
+                    txn.open_table(schema::POOL_HEADS).storage()?.remove(pool).storage()?;
+                    claims::remove_rows_of_pool(&txn, pool)?;
+                }
+            }
+        }
+        self.commit(txn, Need::Adding, |_| {})
+    }
+}
+
+struct DeleteTable<'a>(&'a WriteTransaction);
+
+impl TableVisitor for DeleteTable<'_> {
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<()> {
+        self.0.delete_table(table).storage().map(drop)
+    }
+}
+
+impl PoolState {
+    /// The numbers of its segments, those included whose space is being given back.
+    pub(crate) fn segment_numbers(&self) -> Vec<SegmentNumber> {
+        let numbers = self.segments.iter().map(|segment| segment.number);
+        numbers.chain(self.doomed.iter().copied()).collect()
+    }
+}
+
+/// Rebuilds a segment's indexes, and hands on the value of each record. Returns the number of records that the indexes have.
+fn rebuild_segment(
+    txn: &WriteTransaction,
+    view: &View,
+    state: &mut PoolState,
+    index: usize,
+    mut each: impl FnMut(RecordId, Fingerprint),
+) -> Result<u64> {
+    let Some(segment) = state.segments.get(index).cloned() else { return Ok(0) };
+    let (pool, number) = (state.id, segment.number);
+    let names = SegmentTables::new(pool, number);
+    txn.delete_table(names.fingerprints()).storage()?;
+    while drop_run(txn, pool, number)? {}
+    txn.delete_table(names.postings()).storage()?;
+    let mut fold = WholeFold::default();
+    let mut times = Vec::new();
+    let first = view.first_stored(index)?.min(state.watermark.max(segment.first_id));
+    let slots = segment.slot(first)..segment.slot(state.end_of(index));
+    // Times of blocks whose first record is cut off cannot be made again. The first time of all is no index: the
+    // records' times count from it.
+    let first_block = slots.start.div_ceil(schema::TIME_BLOCK_SLOTS).max(1);
+    contained("reading a segment", || {
+        view.each_record(index, slots, |slot, created_at, entry| {
+            if slot > 0 && slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
+                times.push((slot / schema::TIME_BLOCK_SLOTS, created_at));
+            }
+            each(segment.id(slot), entry.fingerprint);
+            fold.push(slot, entry);
+        })
+    })?;
+    let records = fold.records();
+    let repeats = (pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX);
+    remove_rows(&mut txn.open_table(schema::REPEATS).storage()?, repeats, None)?;
+    let blocks = |from| (pool, number, from)..=(pool, number, u32::MAX);
+    remove_rows(&mut txn.open_table(schema::MEMBERSHIP).storage()?, blocks(0), None)?;
+    {
+        let mut table = txn.open_table(schema::TIMES).storage()?;
+        remove_rows(&mut table, blocks(first_block), None)?;
+        for (block, time) in times {
+            table.insert((pool, number, block), time.as_micros()).storage()?;
+        }
+    }
+    let whole = Some(segment.sealed_len).filter(|len| *len > 0);
+    let filter = fold.write(txn, state, &segment, whole)?.map(FilterCell::ready).unwrap_or_default();
+    // What the union and its group have copied is not what is there now.
+    state.union = UnionFilter::default();
+    let segments = std::sync::Arc::make_mut(&mut state.segments);
+    let sliced = SlicedFilters::default();
+    for relative in segments.iter_mut().filter(|segment| Group::of(segment.number) == Group::of(number)) {
+        relative.sliced = sliced.clone();
+    }
+    if let Some(segment) = segments.get_mut(index) {
+        (segment.filter, segment.hot, segment.folds) = (filter, HotIndex::default(), 0);
+        segment.runs = std::sync::Arc::default();
+    }
+    Ok(records)
+}

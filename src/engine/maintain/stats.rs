@@ -1,0 +1,225 @@
+//! Figures of the store and of a pool, cheap enough to be asked for every second.
+//!
+//! Always holds: nothing here walks a table. The bytes of a pool are estimated, from the number of rows (which redb
+//! keeps) and the length of some of them.
+
+use std::ops::Range;
+
+use redb::{ReadableTable, ReadableTableMetadata};
+
+use crate::engine::Engine;
+use crate::engine::format::record::{self, Attribute, PostingKey, StoredOrigin};
+use crate::engine::format::schema;
+use crate::engine::pool::state::PoolState;
+use crate::engine::read::view::View;
+use crate::engine::storage::database::closed;
+use crate::engine::storage::failure::{StorageResult, contained};
+use crate::error::Result;
+use crate::ids::RecordId;
+use crate::model::{PoolStats, SegmentFill, StoreStats};
+use crate::time::Reading;
+
+/// How many rows of a pool are looked at to estimate their length.
+const SAMPLES: usize = 64;
+/// What redb keeps of a row beside its key and value, where their length varies: where each ends.
+const ROW_OVERHEAD_BYTES: f64 = 4.0;
+/// How full redb's pages are when rows are appended; and when some are, and some inserted anywhere (0.68 to 0.98).
+const FILL_APPENDED: f64 = 0.98;
+const FILL_INSERTED: f64 = 0.8;
+/// A row of an origin with its key, about.
+const ORIGIN_ROW_BYTES: usize = 70;
+/// A membership filter has 16 bits a fingerprint.
+const FILTER_BYTES: f64 = 2.0;
+
+impl Engine {
+    /// The store's figures.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Storage`.
+    pub(crate) fn stats(&self) -> Result<StoreStats> {
+        let pools = contained("counting the pools", || match self.snapshot()?.table(schema::POOLS)? {
+            Some(pools) => pools.len().storage(),
+            None => Ok(0),
+        })?;
+        let index_memory = {
+            let published = self.published.read();
+            published.pools.values().flatten().map(|state| state.memory()).sum::<usize>() as u64
+        };
+        let file_size = self.file_size()?;
+        let session = self.session.read();
+        let session = session.as_ref().ok_or_else(closed)?;
+        let traffic = session.backend.traffic();
+        let holding = session.readers.holding();
+        Ok(StoreStats {
+            pools,
+            file_size,
+            // Every page that is in the cache was read or written.
+            cache_memory: (traffic.read() + traffic.written())
+                .min(self.opener.page_bytes() as u64)
+                .min(file_size),
+            index_memory,
+            oldest_snapshot: holding.longest,
+            snapshots: holding.readers,
+            held_by_readers: holding.bytes.min(file_size),
+            bytes_read: traffic.read(),
+            bytes_written: traffic.written(),
+            ..self.counters.read()
+        })
+    }
+}
+
+impl PoolState {
+    /// About how many bytes of memory its indexes take.
+    fn memory(&self) -> usize {
+        let tails = self.active.memory()
+            + self.frozen.as_ref().map_or(0, crate::engine::pool::tail::TailView::memory);
+        let of_segment = |segment: &crate::engine::pool::state::SegmentState| {
+            let runs: usize =
+                segment.runs.iter().map(crate::engine::probe::membership::FilterCell::memory).sum();
+            let filters = segment.filter.memory() + segment.sliced.memory_of(segment.number) + runs;
+            segment.deleted.memory() + filters + segment.hot.memory()
+        };
+        tails + self.union.memory() + self.segments.iter().map(of_segment).sum::<usize>()
+    }
+}
+
+impl View {
+    /// The pool's figures.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` or `Storage`.
+    pub(crate) fn stats(&self, now: Reading) -> Result<PoolStats> {
+        contained("gathering figures", || {
+            let state = &self.state;
+            let mut figures =
+                PoolStats::new(state.live(), state.claims.count(now.moment), state.unfolded() as u64);
+            let samples = SAMPLES.div_ceil(state.segments.len().max(1));
+            for (index, segment) in state.segments.iter().enumerate() {
+                let (first, end) = (self.first_stored(index)?, state.end_of(index));
+                let records = end.saturating_sub(first);
+                let live = state.live_in(&(first..end));
+                let slots = segment.slot(first)..segment.slot(end);
+                let deleted = segment.deleted.count_in(state.geometry, slots);
+                figures.deleted += deleted;
+                figures.expired += records.saturating_sub(live + deleted);
+                figures.segments += 1;
+                let slots = u64::from(state.geometry.segment_slots);
+                figures.fill.push(SegmentFill::new(
+                    segment.number,
+                    segment.sealed_len > 0,
+                    records,
+                    live,
+                    slots,
+                ));
+                figures.bytes += self.bytes_of(index, first..end, samples)?;
+            }
+            if figures.live > 0 {
+                figures.time_ahead = state.pool_time(now.time).since(now.time);
+            }
+            figures.oldest = self.nth_live_time(0)?;
+            figures.newest = match figures.live.checked_sub(1) {
+                Some(last) => self.nth_live_time(last)?,
+                None => None,
+            };
+            Ok(figures)
+        })
+    }
+
+    /// The first record of a segment that is stored: its dead head may be cut off.
+    pub(crate) fn first_stored(&self, index: usize) -> Result<RecordId> {
+        let state = &self.state;
+        let Some(segment) = state.segments.get(index) else { return Ok(state.next_id) };
+        if segment.first_id >= state.watermark {
+            return Ok(segment.first_id);
+        }
+        let first = match self.records(index)? {
+            Some(table) => table.first().storage()?.map(|(slot, _)| slot.value()),
+            None => None,
+        };
+        Ok(first.map_or(state.end_of(index), |slot| segment.id(slot)))
+    }
+
+    /// The time of the live record with so many live ones before it.
+    fn nth_live_time(&self, before: u64) -> Result<Option<crate::time::Timestamp>> {
+        if before >= self.state.live() {
+            return Ok(None);
+        }
+        let behind = self.state.after_oldest(before + 1);
+        self.created_at(behind - 1).map(Some)
+    }
+
+    /// About how many bytes of the file a segment takes.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate"
+    )]
+    fn bytes_of(&self, index: usize, ids: Range<RecordId>, samples: usize) -> Result<u64> {
+        let Some(segment) = self.state.segments.get(index) else { return Ok(0) };
+        let records = ids.end.saturating_sub(ids.start) as f64;
+        let mut bytes = 0.0;
+        if let Some(table) = self.records(index)? {
+            let slots = segment.slot(ids.start)..segment.slot(ids.end);
+            let step = (slots.len() / samples).max(1);
+            let (mut mean, mut origins) = (Mean::default(), Mean::default());
+            for slot in slots.step_by(step).take(samples) {
+                let Some(row) = table.get(slot).storage()? else { continue };
+                let stored = record::decode(slot, segment.base_time, row.value())?;
+                mean.add(row.value().len());
+                // The first record of several of one origin brings a row.
+                origins.add(if stored.origin == StoredOrigin::Code(slot) { ORIGIN_ROW_BYTES } else { 0 });
+            }
+            bytes += records * (mean.value() + 4.0 + ROW_OVERHEAD_BYTES) / FILL_APPENDED;
+            bytes += records * origins.value();
+        }
+        if let Some(table) = self.fingerprints(index)? {
+            bytes += table.len().storage()? as f64 * 20.0 / FILL_INSERTED;
+            if segment.sealed_len > 0 {
+                bytes += records * FILTER_BYTES;
+            }
+        }
+        for run in self.run_numbers(index) {
+            let rows = self.run(index, run)?.map_or(Ok(0), ReadableTableMetadata::len).storage()?;
+            bytes += rows as f64 * 20.0 / FILL_APPENDED;
+        }
+        if let Some(table) = self.postings(index)? {
+            let mut mean = Mean::default();
+            // Lists of few values are long, those of many short: some of each attribute.
+            for attribute in Attribute::ALL {
+                let (first, behind) = PostingKey::range_of(attribute);
+                for row in table
+                    .range::<&[u8]>(first.as_slice()..behind.as_slice())
+                    .storage()?
+                    .take(samples.div_ceil(Attribute::ALL.len()))
+                {
+                    let (key, list) = row.storage()?;
+                    mean.add(key.value().len() + list.value().len());
+                }
+            }
+            bytes +=
+                table.len().storage()? as f64 * (mean.value() + 2.0 * ROW_OVERHEAD_BYTES) / FILL_INSERTED;
+        }
+        Ok(bytes as u64)
+    }
+}
+
+#[derive(Default)]
+struct Mean {
+    sum: usize,
+    count: usize,
+}
+
+impl Mean {
+    fn add(&mut self, value: usize) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a mean of small numbers")]
+    fn value(&self) -> f64 {
+        self.sum as f64 / self.count.max(1) as f64
+    }
+}

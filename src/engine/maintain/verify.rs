@@ -1,0 +1,285 @@
+//! Verifying: the file's checksums, and every index against the records.
+//!
+//! Owns: the run over the store, and what it finds. The indexes of a segment are checked in [`segment`], rows that belong to
+//! nothing in [`strays`], claims in [`claims`]. Always holds: what is checked is what is on disk as of one commit, read
+//! afresh; what the rules of [`crate::engine::write::fold`], [`crate::engine::write::append`] and [`crate::engine::pool::liveness`] allow is no finding.
+
+mod claims;
+mod segment;
+pub(crate) mod strays;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use redb::{DatabaseError, ReadableTable, StorageError};
+
+use crate::engine::Engine;
+use crate::engine::format::codec;
+use crate::engine::format::schema::{self, SegmentNumber};
+use crate::engine::format::tables::{AnyTable, count_rows};
+use crate::engine::maintain::lifecycle::Alone;
+use crate::engine::maintain::observer::{Observer, Watch};
+use crate::engine::read::view::{Snapshot, View};
+use crate::engine::storage::failure::{StorageResult, contained, translate};
+use crate::engine::storage::poison::Reason;
+use crate::engine::storage::session::{Reader, ReaderKind};
+use crate::engine::storage::space::Need;
+use crate::engine::write::catalog::next_pool_id;
+use crate::engine::write::log::{Event, tell};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::model::{Finding, Progress, VerifyReport};
+use crate::time::Reading;
+
+/// How many findings are told one by one.
+const FINDINGS_MAX: usize = 1_000;
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    list: Vec<Finding>,
+    count: u64,
+}
+
+impl Findings {
+    fn add(&mut self, pool: Option<PoolId>, table: &str, key: impl Into<String>, reason: impl Into<String>) {
+        self.count += 1;
+        if self.list.len() < FINDINGS_MAX {
+            self.list.push(Finding::new(pool, table, key, reason));
+        }
+    }
+}
+
+impl Engine {
+    /// Checks everything.
+    ///
+    /// # Errors
+    ///
+    /// `Busy`; `ReadOnly`; `Cancelled`; `Closed`; `Storage`. Damage is a finding.
+    pub(crate) fn verify(&self, observer: Observer<'_>) -> Result<VerifyReport> {
+        Watch::over(observer, |watch| self.verify_watched(watch))
+    }
+
+    fn verify_watched(&self, watch: &mut Watch<'_>) -> Result<VerifyReport> {
+        let started = Instant::now();
+        let mut findings = Findings::default();
+        self.check_file(&mut findings)?;
+        let reader = self.reader(ReaderKind::Verification)?;
+        let snapshot = contained("verifying", || self.snapshot())?;
+        let mut run = Verification {
+            engine: self,
+            snapshot,
+            reader,
+            now: self.clock.read(),
+            findings,
+            watch,
+            progress: Progress::new(0, 0),
+            checked: 0,
+        };
+        let pools = run.check_all()?;
+        // Of segments whose space is being given back nothing is checked.
+        run.progress.done = run.progress.total;
+        run.tick(0)?;
+        let Findings { list, count } = run.findings;
+        tell(&Event::Verified { findings: count, took: started.elapsed() });
+        Ok(VerifyReport {
+            ok: count == 0,
+            findings: list,
+            findings_count: count,
+            pools,
+            records: run.checked,
+        })
+    }
+
+    /// Has redb check its checksums, and which of its pages are in use.
+    fn check_file(&self, findings: &mut Findings) -> Result<()> {
+        self.exclusive(|core| {
+            if self.refusal.reason() == Some(Reason::CheckFailed) {
+                findings.add(
+                    None,
+                    "file",
+                    "",
+                    "an earlier verification found it damaged; open the store again",
+                );
+                return Ok(());
+            }
+            self.check_writable()?;
+            self.flush_now()?;
+            self.make_room(Need::Reserve)?;
+            let checked = self.alone("verifying", |database| {
+                contained("verifying", || match database.check_integrity() {
+                    Ok(is_sound) => Ok(Alone::Done(Ok(is_sound))),
+                    Err(DatabaseError::TransactionInProgress) => Ok(Alone::NotYet),
+                    Err(DatabaseError::Storage(StorageError::Corrupted(reason))) => {
+                        Err(Error::corrupt(format!("the file is damaged: {reason}")))
+                    }
+                    Err(error) => Ok(Alone::Done(Err(error))),
+                })
+            });
+            self.keep_reserve();
+            // Which pages are in use is not known any more.
+            let failed = |error: DatabaseError| {
+                self.failed(error.into(), Need::Reserve, Reason::CheckFailed, translate)
+            };
+            let checked = checked.and_then(|checked| checked.map_err(failed));
+            match checked {
+                Ok(true) => self.keep_recovery_instant(),
+                Ok(false) => {
+                    findings.add(None, "file", "", "it was not in order; the storage has put it in order");
+                    // It may have gone back to an earlier commit: everything is read again.
+                    if let Some(mut session) = self.detach(core) {
+                        session.database.close()?;
+                    }
+                    self.attach()
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.refusal.raise(Reason::CheckFailed);
+                    findings.add(None, "file", "", error.to_string());
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        })
+    }
+}
+
+/// One run over the store.
+struct Verification<'e, 'w, 'o> {
+    engine: &'e Engine,
+    snapshot: Arc<Snapshot>,
+    reader: Reader,
+    now: Reading,
+    findings: Findings,
+    watch: &'w mut Watch<'o>,
+    progress: Progress,
+    /// How many records were read.
+    checked: u64,
+}
+
+impl Verification<'_, '_, '_> {
+    /// Checks pool after pool, and what belongs to none. How many pools there were.
+    fn check_all(&mut self) -> Result<u64> {
+        let (pools, records) =
+            match contained("verifying", || Ok((self.check_catalog()?, self.count_records()?))) {
+                // Without its list of pools there is nothing more to check a store against.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.note("pools", Err(error))?;
+                    return Ok(0);
+                }
+                other => other?,
+            };
+        self.progress.total = records;
+        let mut segments: BTreeMap<PoolId, Option<Vec<SegmentNumber>>> = BTreeMap::new();
+        for id in &pools {
+            // Damage that cannot be read past is one finding; the other pools are checked all the same.
+            let checked = contained("verifying", || self.check_pool(*id));
+            let numbers = match checked {
+                Ok(numbers) => Some(numbers),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.findings.add(Some(*id), "pool heads", id.to_string(), error.to_string());
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            segments.insert(*id, numbers);
+        }
+        let strays = contained("verifying", || self.check_strays(&segments));
+        self.note("file", strays)?;
+        let registered = contained("verifying", || self.check_registered());
+        self.note("file", registered)?;
+        Ok(pools.len() as u64)
+    }
+
+    /// Makes a finding of damage that ended a check.
+    fn note(&mut self, table: &str, checked: Result<()>) -> Result<()> {
+        match checked {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.findings.add(None, table, "", error.to_string());
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Checks the pools' rows, and that names lead to them. Their ids.
+    fn check_catalog(&mut self) -> Result<Vec<PoolId>> {
+        let mut ids = Vec::new();
+        let mut names = BTreeMap::new();
+        if let Some(table) = self.snapshot.table(schema::POOL_NAMES)? {
+            for row in ReadableTable::iter(&table).storage()? {
+                let (name, id) = row.storage()?;
+                names.insert(name.value().to_vec(), id.value());
+            }
+        }
+        if let Some(table) = self.snapshot.table(schema::POOLS)? {
+            for row in ReadableTable::iter(&table).storage()? {
+                let (id, row) = row.storage()?;
+                let id = id.value();
+                ids.push(id);
+                match codec::decode_pool(id, row.value()) {
+                    Err(error) => {
+                        self.findings.add(Some(id), "pools", id.to_string(), error.to_string());
+                    }
+                    Ok(pool) => {
+                        let reason = match names.remove(pool.name.as_bytes()) {
+                            Some(found) if found == id => continue,
+                            Some(other) => format!("it leads to pool {other}; pool {id} has that name"),
+                            None => "the pool's name is missing".to_owned(),
+                        };
+                        self.findings.add(Some(id), "pool names", &pool.name, reason);
+                    }
+                }
+            }
+        }
+        self.check_next_id(ids.last().copied().unwrap_or(0))?;
+        for (name, id) in names {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            self.findings.add(Some(id), "pool names", name, format!("pool {id} has no such name"));
+        }
+        Ok(ids)
+    }
+
+    /// No later pool may get the id of one that there is.
+    fn check_next_id(&mut self, last: PoolId) -> Result<()> {
+        let next = match self.snapshot.table(schema::META)? {
+            Some(meta) => next_pool_id(&meta)?,
+            None => None,
+        };
+        if next.is_none_or(|next| next <= last) {
+            let text = format!("it is {}; there is a pool {last}", next.unwrap_or(0));
+            self.findings.add(None, "meta", "next pool id", text);
+        }
+        Ok(())
+    }
+
+    fn count_records(&self) -> Result<u64> {
+        let names = self.snapshot.table_names()?;
+        let is_records = |table: &AnyTable| matches!(table, AnyTable::Records(_));
+        let records: Vec<AnyTable> =
+            names.iter().filter_map(|name| AnyTable::named(name)).filter(is_records).collect();
+        count_rows(&self.snapshot, &records)
+    }
+
+    /// Checks one pool. The numbers of its segments, those included whose space is being given back.
+    fn check_pool(&mut self, id: PoolId) -> Result<Vec<SegmentNumber>> {
+        let state = self.engine.read_pool(id, &self.snapshot, self.now)?;
+        let state = Arc::new(state.ok_or_else(|| Error::corrupt(format!("pool {id} is gone")))?);
+        let hash_key = self.engine.hash_key.clone();
+        let view = View::new(Arc::clone(&self.snapshot), Arc::clone(&state), hash_key);
+        let mut owners = self.read_owners(&view)?;
+        let mut last_time = None;
+        for index in 0..state.segments.len() {
+            last_time = self.check_segment(&view, index, last_time, &mut owners)?;
+        }
+        self.check_claims(&view, &owners)?;
+        Ok(state.segment_numbers())
+    }
+
+    /// Counts checked records, and finds out whether to go on.
+    fn tick(&mut self, records: u64) -> Result<()> {
+        self.checked += records;
+        self.progress.done = (self.progress.done + records).min(self.progress.total);
+        self.watch.tell(self.progress, &self.reader)
+    }
+}

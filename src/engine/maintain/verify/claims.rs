@@ -1,0 +1,68 @@
+//! Claims: their items can be read, and only they own values, none of which is tracked.
+
+use std::collections::HashSet;
+
+use super::Verification;
+use crate::engine::format::schema::{self, Fingerprint};
+use crate::engine::read::claims::{ClaimId, Owners};
+use crate::engine::read::view::View;
+use crate::engine::storage::failure::StorageResult;
+use crate::error::{ErrorKind, Result};
+use crate::ids::PoolId;
+
+impl Verification<'_, '_, '_> {
+    /// Every owner row of a pool; none if they cannot be read, which is a finding.
+    pub(super) fn read_owners(&mut self, view: &View) -> Result<Owners> {
+        match view.owners() {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let pool = view.state.id;
+                self.findings.add(Some(pool), "claimed", pool.to_string(), error.to_string());
+                Ok(Owners::default())
+            }
+            owners => owners,
+        }
+    }
+
+    /// Reports an owner row.
+    pub(super) fn add_owner(&mut self, pool: PoolId, fingerprint: Fingerprint, reason: String) {
+        self.findings.add(Some(pool), "claimed", format!("{pool}, {fingerprint:032x}"), reason);
+    }
+
+    /// Checks a pool's claims, and that those that own values have them as items.
+    pub(super) fn check_claims(&mut self, view: &View, owners: &Owners) -> Result<()> {
+        let pool = view.state.id;
+        let items = view.items_by_claim()?;
+        for (id, error) in items.iter().filter_map(|(id, items)| Some((id, items.as_ref().err()?))) {
+            if error.kind() != ErrorKind::Corrupt {
+                return Err(error.clone());
+            }
+            self.findings.add(Some(pool), "claim items", format!("{pool}, {id}"), error.to_string());
+        }
+        for (fingerprint, owner) in owners {
+            let reason = match items.get(owner) {
+                Some(Ok(items)) if !items.contains(fingerprint) => {
+                    format!("claim {owner} owns it, and has no such item")
+                }
+                None if !view.state.claims.contains(*owner) => {
+                    format!("claim {owner} owns it, and there is no such claim")
+                }
+                _ => continue,
+            };
+            self.add_owner(pool, *fingerprint, reason);
+        }
+        let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? else { return Ok(()) };
+        let mut lost = HashSet::new();
+        for row in table.range((pool, 0, 0)..=(pool, ClaimId::MAX, u32::MAX)).storage()? {
+            let id = row.storage()?.0.value().1;
+            if !view.state.claims.contains(id) && lost.insert(id) {
+                self.findings.add(
+                    Some(pool),
+                    "claim items",
+                    format!("{pool}, {id}"),
+                    "there is no such claim",
+                );
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,477 @@
+//! One segment: its records, and every index entry that follows from them.
+//!
+//! Always holds: whatever is live and folded must be in every index; whatever is in an index must be true of the record it
+//! leads to, dead ones included, as long as that record is stored.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use redb::ReadableTable;
+use roaring::RoaringBitmap;
+
+use super::Verification;
+use crate::engine::format::codec;
+use crate::engine::format::postings;
+use crate::engine::format::record::{self, PostingKey, StoredOrigin};
+use crate::engine::format::schema::{self, Fingerprint, HAS_REPEATS, SegmentTables, Slot};
+use crate::engine::pool::state::SegmentState;
+use crate::engine::pool::tail::TailEntry;
+use crate::engine::probe::membership::Filter;
+use crate::engine::read::claims::Owners;
+use crate::engine::read::view::View;
+use crate::engine::storage::failure::StorageResult;
+use crate::engine::write::fold::Entries;
+use crate::error::{ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::model::Origin;
+use crate::time::Timestamp;
+
+/// How many records are read between two looks at the observer.
+const TICK_RECORDS: u64 = 65_536;
+
+/// The records of a segment, as far as indexes follow from them.
+struct Column {
+    pool: PoolId,
+    names: SegmentTables,
+    /// The slots that should be stored: a dead head may be cut off.
+    stored: Range<Slot>,
+    /// Of each of them; none for one that is missing or damaged.
+    fingerprints: Vec<Option<Fingerprint>>,
+    /// Those of them that are live and folded: every index must have them.
+    required: RoaringBitmap,
+    /// What the posting lists follow from.
+    entries: Entries,
+    block_times: BTreeMap<u32, Timestamp>,
+}
+
+impl Column {
+    /// The fingerprint of a slot; none if nothing is stored there.
+    fn fingerprint(&self, slot: Slot) -> Option<Fingerprint> {
+        let at = slot.checked_sub(self.stored.start)?;
+        self.fingerprints.get(at as usize).copied().flatten()
+    }
+}
+
+impl Verification<'_, '_, '_> {
+    /// Checks a segment, no live record of which may be older than `before`. Returns the time of its last live record, or that.
+    pub(super) fn check_segment(
+        &mut self,
+        view: &View,
+        index: usize,
+        before: Option<Timestamp>,
+        owners: &mut Owners,
+    ) -> Result<Option<Timestamp>> {
+        let state = &view.state;
+        let Some(segment) = state.segments.get(index) else { return Ok(before) };
+        let (column, live_time) = self.read_column(view, index, segment, before)?;
+        self.check_fingerprints(view, index, segment, &column)?;
+        self.check_times(segment, &column)?;
+        self.check_filters(view, index, segment, &column)?;
+        self.check_deleted(view, segment, &column);
+        self.check_owned(view, segment, &column, owners);
+        self.check_postings(view, index, column)?;
+        Ok(live_time)
+    }
+
+    /// Reads a segment's records, and checks what holds for them alone.
+    fn read_column(
+        &mut self,
+        view: &View,
+        index: usize,
+        segment: &SegmentState,
+        before: Option<Timestamp>,
+    ) -> Result<(Column, Option<Timestamp>)> {
+        let state = &view.state;
+        let pool = state.id;
+        let names = SegmentTables::new(pool, segment.number);
+        let len = segment.slot(state.end_of(index));
+        let mut column = Column {
+            pool,
+            names,
+            stored: len..len,
+            fingerprints: Vec::new(),
+            required: RoaringBitmap::new(),
+            entries: Entries::default(),
+            block_times: BTreeMap::new(),
+        };
+        let Some(table) = view.records(index)? else {
+            if len > segment.slot(state.watermark) {
+                self.findings.add(Some(pool), &column.names.records, "", "the segment's records are missing");
+            }
+            return Ok((column, before));
+        };
+        // Below the watermark records may be gone; from there on none.
+        let first = table.first().storage()?.map_or(len, |(slot, _)| slot.value());
+        column.stored = first.min(segment.slot(state.watermark)).min(len)..len;
+        let mut origins: BTreeMap<Slot, Option<Arc<Origin>>> = BTreeMap::new();
+        let mut expected = column.stored.start;
+        let mut untold = 0;
+        // An import with times may begin before dead records of the segments before it.
+        let (mut last_time, mut live_time) = (before, before);
+        for row in table.range::<u32>(..).storage()? {
+            let (slot, row) = row.storage()?;
+            let slot = slot.value();
+            if slot >= len {
+                let text = format!("the segment has {len} records");
+                self.findings.add(Some(pool), &column.names.records, slot.to_string(), text);
+                break;
+            }
+            self.report_gap(&column, expected..slot, segment, view);
+            column.fingerprints.resize((slot - column.stored.start) as usize, None);
+            expected = slot + 1;
+            let stored = match record::decode(slot, segment.base_time, row.value()) {
+                Ok(stored) => stored,
+                Err(error) => {
+                    self.findings.add(Some(pool), &column.names.records, slot.to_string(), error.to_string());
+                    column.fingerprints.push(None);
+                    continue;
+                }
+            };
+            if last_time.is_some_and(|last| stored.created_at < last) {
+                let text = "it is older than the record before it";
+                self.findings.add(Some(pool), &column.names.records, slot.to_string(), text);
+            }
+            last_time = Some(stored.created_at);
+            let origin =
+                self.origin_of(view, segment, &column.names.records, slot, &stored.origin, &mut origins)?;
+            let fingerprint = self.engine.hash_key.fingerprint(stored.entity_type, stored.value);
+            column.fingerprints.push(Some(fingerprint));
+            column.entries.push(slot, TailEntry { fingerprint, entity_type: stored.entity_type, origin });
+            let id = segment.id(slot);
+            if state.is_live(id) {
+                live_time = Some(stored.created_at);
+                if id < state.folded_to {
+                    column.required.insert(slot);
+                }
+            }
+            if slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
+                column.block_times.insert(slot / schema::TIME_BLOCK_SLOTS, stored.created_at);
+            }
+            untold += 1;
+            if untold == TICK_RECORDS {
+                self.tick(std::mem::take(&mut untold))?;
+            }
+        }
+        self.report_gap(&column, expected..len, segment, view);
+        column.fingerprints.resize(column.stored.len(), None);
+        self.tick(untold)?;
+        Ok((column, live_time))
+    }
+
+    /// Records that should be stored are not: those below the watermark may be gone.
+    fn report_gap(&mut self, column: &Column, slots: Range<Slot>, segment: &SegmentState, view: &View) {
+        let gone = slots.start.max(segment.slot(view.state.watermark))..slots.end;
+        if !gone.is_empty() {
+            let key = format!("{} to {}", gone.start, gone.end - 1);
+            self.findings.add(Some(column.pool), &column.names.records, key, "the records are missing");
+        }
+    }
+
+    /// The origin of a record; none if it has none that can be read.
+    fn origin_of(
+        &mut self,
+        view: &View,
+        segment: &SegmentState,
+        records: &str,
+        slot: Slot,
+        stored: &StoredOrigin<'_>,
+        known: &mut BTreeMap<Slot, Option<Arc<Origin>>>,
+    ) -> Result<Option<Arc<Origin>>> {
+        let read = match stored {
+            StoredOrigin::None => return Ok(None),
+            StoredOrigin::Here(row) => codec::decode_origin(row).map(Arc::new),
+            StoredOrigin::Code(code) => match known.get(code) {
+                Some(origin) => return Ok(origin.clone()),
+                None => view.origin(segment, *code),
+            },
+        };
+        let pool = view.state.id;
+        let origin = match read {
+            Ok(origin) => Some(origin),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let (table, key) = match stored {
+                    StoredOrigin::Code(code) => ("origins", key_of(pool, segment, *code)),
+                    _ => (records, slot.to_string()),
+                };
+                self.findings.add(Some(pool), table, key, error.to_string());
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        if let StoredOrigin::Code(code) = stored {
+            known.insert(*code, origin.clone());
+        }
+        Ok(origin)
+    }
+
+    /// Each entry and each repeat must lead to a record of its fingerprint; each record must be found.
+    fn check_fingerprints(
+        &mut self,
+        view: &View,
+        index: usize,
+        segment: &SegmentState,
+        column: &Column,
+    ) -> Result<()> {
+        let pool = column.pool;
+        let mut repeats: BTreeMap<Fingerprint, Vec<Slot>> = BTreeMap::new();
+        if let Some(table) = view.repeats()? {
+            let key = |fingerprint, slot| (pool, segment.number, fingerprint, slot);
+            for row in table.range(key(0, 0)..=key(Fingerprint::MAX, u32::MAX)).storage()? {
+                let (_, _, fingerprint, slot) = row.storage()?.0.value();
+                if self.check_entry("repeats", fingerprint, slot, column) {
+                    repeats.entry(fingerprint).or_default().push(slot);
+                }
+            }
+        }
+        let is_live = |slot: &Slot| view.state.is_live(segment.id(*slot));
+        let mut found = RoaringBitmap::new();
+        let mut check = |table: &str, fingerprint, entry| {
+            let slot = entry & !HAS_REPEATS;
+            if self.check_entry(table, fingerprint, slot, column) {
+                found.insert(slot);
+            }
+            if entry & HAS_REPEATS == 0 {
+                return;
+            }
+            let others = repeats.get(&fingerprint).map(Vec::as_slice).unwrap_or_default();
+            found.extend(others);
+            let lowest = others.iter().copied().filter(is_live).min();
+            // While there are runs, those of an entry there are among them.
+            let is_older = |lowest| segment.runs.is_empty() && is_live(&slot) && lowest < slot;
+            let reason = match lowest {
+                _ if others.is_empty() => "it should have repeats, and has none",
+                Some(lowest) if is_older(lowest) => "a repeat of it is older",
+                _ => return,
+            };
+            self.findings.add(Some(pool), table, hex(fingerprint), reason);
+        };
+        for run in view.fingerprint_parts(index) {
+            let Some(table) = view.fingerprints_in(index, run)? else { continue };
+            let name = match run {
+                None => &column.names.fingerprints,
+                Some(run) => &SegmentTables::run(pool, segment.number, run),
+            };
+            for row in ReadableTable::iter(table).storage()? {
+                let (fingerprint, entry) = row.storage()?;
+                check(name, fingerprint.value(), entry.value());
+            }
+        }
+        for slot in &column.required - &found {
+            if let Some(fingerprint) = column.fingerprint(slot) {
+                let text = format!("record {} is not in it", segment.id(slot));
+                self.findings.add(Some(pool), &column.names.fingerprints, hex(fingerprint), text);
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry must lead to a record of its fingerprint, unless that record is cut off. Whether it does.
+    fn check_entry(&mut self, table: &str, fingerprint: Fingerprint, slot: Slot, column: &Column) -> bool {
+        let reason = match column.fingerprint(slot) {
+            Some(found) if found == fingerprint => return true,
+            Some(_) => format!("it leads to slot {slot}, whose record has another fingerprint"),
+            None if slot < column.stored.start => return true,
+            None => format!("it leads to slot {slot}, where no record is"),
+        };
+        self.findings.add(Some(column.pool), table, hex(fingerprint), reason);
+        false
+    }
+
+    /// The sparse time index has the first time of each block.
+    fn check_times(&mut self, segment: &SegmentState, column: &Column) -> Result<()> {
+        let pool = column.pool;
+        let key = |block| (pool, segment.number, block);
+        let mut times = BTreeMap::new();
+        if let Some(table) = self.snapshot.table(schema::TIMES)? {
+            for row in table.range(key(0)..=key(u32::MAX)).storage()? {
+                let (key, time) = row.storage()?;
+                times.insert(key.value().2, Timestamp::from_micros(time.value()));
+            }
+        }
+        if column.stored.end > 0 && !times.contains_key(&0) {
+            let text = "the segment's first time is missing: the times of its records count from it";
+            self.findings.add(Some(pool), "times", key_of(pool, segment, 0), text);
+            return Ok(());
+        }
+        for (block, time) in &column.block_times {
+            let reason = match times.get(block) {
+                Some(found) if found == time => continue,
+                Some(found) => format!("it says {found}; the block's first record is of {time}"),
+                None => format!("it is missing; the block's first record is of {time}"),
+            };
+            self.findings.add(Some(pool), "times", key_of(pool, segment, *block), reason);
+        }
+        let blocks = column.stored.end.div_ceil(schema::TIME_BLOCK_SLOTS);
+        let in_order = times.values().is_sorted();
+        if !in_order {
+            self.findings.add(Some(pool), "times", key_of(pool, segment, 0), "the times are out of order");
+        }
+        for block in times.keys().filter(|block| **block >= blocks) {
+            let text = format!("the segment has {blocks} blocks");
+            self.findings.add(Some(pool), "times", key_of(pool, segment, *block), text);
+        }
+        Ok(())
+    }
+
+    /// Membership filters are whole. The segment's knows every fingerprint that can be found, a run's those of the run.
+    fn check_filters(
+        &mut self,
+        view: &View,
+        index: usize,
+        segment: &SegmentState,
+        column: &Column,
+    ) -> Result<()> {
+        let pool = column.pool;
+        let Some(table) = self.snapshot.table(schema::MEMBERSHIP)? else { return Ok(()) };
+        let key = |block| (pool, segment.number, block);
+        let mut blocks = BTreeMap::new();
+        for row in table.range(key(0)..=key(u32::MAX)).storage()? {
+            let (key, block) = row.storage()?;
+            blocks.insert(key.value().2, block.value().to_vec());
+        }
+        for run in view.fingerprint_parts(index) {
+            let numbers = schema::filter_blocks(run);
+            let mut behind = blocks.split_off(numbers.start());
+            let others = numbers.end().checked_add(1).map(|end| behind.split_off(&end)).unwrap_or_default();
+            blocks.extend(others);
+            if behind.is_empty() && run.is_none() {
+                continue;
+            }
+            let in_row = behind.keys().zip(numbers.clone()).all(|(number, expected)| *number == expected);
+            let filter = Filter::from_blocks(&behind.into_values().collect::<Vec<_>>()).filter(|_| in_row);
+            let reason = match (filter, run) {
+                (None, _) => Some("the filter's blocks are not whole".to_owned()),
+                (Some(_), None) if segment.sealed_len == 0 => Some("an open segment has a filter".to_owned()),
+                (Some(filter), None) => {
+                    let unknown = |slot: &u32| {
+                        column.fingerprint(*slot).is_some_and(|fingerprint| !filter.may_contain(fingerprint))
+                    };
+                    let slot = column.required.iter().find(unknown);
+                    slot.map(|slot| format!("the filter does not know record {}", segment.id(slot)))
+                }
+                (Some(filter), Some(run)) => {
+                    let unknown = first_unknown(view, index, run, &filter)?;
+                    unknown.map(|fingerprint| format!("the filter does not know {}", hex(fingerprint)))
+                }
+            };
+            if let Some(reason) = reason {
+                self.findings.add(Some(pool), "membership", key_of(pool, segment, *numbers.start()), reason);
+            }
+        }
+        if let Some(number) = blocks.keys().next() {
+            self.findings.add(Some(pool), "membership", key_of(pool, segment, *number), "it is of no filter");
+        }
+        Ok(())
+    }
+
+    /// Only records that there are can be deleted.
+    fn check_deleted(&mut self, view: &View, segment: &SegmentState, column: &Column) {
+        let geometry = view.state.geometry;
+        for (chunk, positions) in segment.deleted.chunks() {
+            let base = chunk.saturating_mul(geometry.chunk_slots);
+            let last = positions.max().map(|position| base.saturating_add(position));
+            if last.is_some_and(|last| last >= column.stored.end) {
+                let text = format!("it deletes slots behind the segment's {} records", column.stored.end);
+                self.findings.add(Some(column.pool), "deleted", key_of(column.pool, segment, chunk), text);
+            }
+        }
+    }
+
+    /// No claim owns the value of a live record. Rows that are reported leave `owners`.
+    fn check_owned(&mut self, view: &View, segment: &SegmentState, column: &Column, owners: &mut Owners) {
+        if owners.is_empty() {
+            return;
+        }
+        for (slot, fingerprint) in column.stored.clone().zip(&column.fingerprints) {
+            let id = segment.id(slot);
+            let Some(fingerprint) = fingerprint.filter(|_| view.state.is_live(id)) else { continue };
+            if let Some(owner) = owners.remove(&fingerprint) {
+                let reason = format!("claim {owner} owns it, and it is tracked: record {id} has it");
+                self.add_owner(column.pool, fingerprint, reason);
+            }
+        }
+    }
+
+    /// Each posting list has the records that its attribute's value has, and no others.
+    fn check_postings(&mut self, view: &View, index: usize, column: Column) -> Result<()> {
+        let size = view.state.geometry.chunk_slots;
+        let Column { pool, names, stored, required, entries, .. } = column;
+        let mut expected: BTreeMap<Vec<u8>, RoaringBitmap> =
+            entries.into_posting_rows(view.state.geometry).into_iter().collect();
+        let required_in = |chunk: u32, positions: &RoaringBitmap| {
+            let slots = positions.iter().map(|position| chunk * size + position);
+            slots.filter(|slot| required.contains(*slot)).count()
+        };
+        if let Some(table) = view.postings(index)? {
+            for row in ReadableTable::iter(table).storage()? {
+                let (key, list) = row.storage()?;
+                let Some((_, _, chunk)) = PostingKey::parse(key.value()) else {
+                    self.findings.add(
+                        Some(pool),
+                        &names.postings,
+                        PostingKey::describe(key.value()),
+                        "the key is damaged",
+                    );
+                    continue;
+                };
+                let positions = match postings::decode(list.value(), size) {
+                    Ok(positions) => positions,
+                    Err(error) => {
+                        self.findings.add(
+                            Some(pool),
+                            &names.postings,
+                            PostingKey::describe(key.value()),
+                            error.to_string(),
+                        );
+                        expected.remove(key.value());
+                        continue;
+                    }
+                };
+                let wanted = expected.remove(key.value()).unwrap_or_default();
+                let missing = required_in(chunk, &(&wanted - &positions));
+                let mut extra = &positions - &wanted;
+                // Nobody knows what records had that are cut off.
+                extra.remove_range(..stored.start.saturating_sub(chunk.saturating_mul(size)).min(size));
+                if missing > 0 {
+                    let text = format!("{missing} records are not in it");
+                    self.findings.add(Some(pool), &names.postings, PostingKey::describe(key.value()), text);
+                }
+                if !extra.is_empty() {
+                    let text = format!("{} slots do not belong in it", extra.len());
+                    self.findings.add(Some(pool), &names.postings, PostingKey::describe(key.value()), text);
+                }
+            }
+        }
+        for (key, wanted) in expected {
+            let Some((_, _, chunk)) = PostingKey::parse(&key) else { continue };
+            let missing = required_in(chunk, &wanted);
+            if missing > 0 {
+                let text = format!("the list is missing; {missing} records belong in it");
+                self.findings.add(Some(pool), &names.postings, PostingKey::describe(&key), text);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A fingerprint of a run that a filter does not know.
+fn first_unknown(view: &View, index: usize, run: u32, filter: &Filter) -> Result<Option<Fingerprint>> {
+    let Some(table) = view.run(index, run)? else { return Ok(None) };
+    for row in ReadableTable::iter(table).storage()? {
+        let fingerprint = row.storage()?.0.value();
+        if !filter.may_contain(fingerprint) {
+            return Ok(Some(fingerprint));
+        }
+    }
+    Ok(None)
+}
+
+fn hex(fingerprint: Fingerprint) -> String {
+    format!("{fingerprint:032x}")
+}
+
+/// The key of a row that segments share.
+fn key_of(pool: PoolId, segment: &SegmentState, last: u32) -> String {
+    format!("{pool}, {}, {last}", segment.number)
+}

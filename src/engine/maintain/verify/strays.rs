@@ -1,0 +1,153 @@
+//! Rows and tables that belong to no segment, no pool or nothing at all; and rows of what is registered.
+
+use std::collections::BTreeMap;
+
+use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value};
+
+use super::Verification;
+use crate::engine::format::codec;
+use crate::engine::format::schema::{self, RegistryTable, SegmentNumber, SegmentTables};
+use crate::engine::format::tables::AnyTable;
+use crate::engine::read::view::Snapshot;
+use crate::engine::storage::failure::StorageResult;
+use crate::error::{Error, Result};
+use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId};
+use crate::model::RegisteredId;
+
+/// The segments of each pool; none for a pool whose list of segments cannot be read.
+pub(crate) type Segments = BTreeMap<PoolId, Option<Vec<SegmentNumber>>>;
+
+/// Something that belongs to no segment of any pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stray {
+    /// A whole table.
+    Table(String),
+    /// The rows of one segment in a table that segments share.
+    Rows { table: &'static str, pool: PoolId, segment: SegmentNumber },
+    /// The rows of one pool in a table that pools share.
+    PoolRows { table: &'static str, pool: PoolId },
+}
+
+/// Everything that belongs to no segment of any pool.
+pub(crate) fn find_strays(snapshot: &Snapshot, segments: &Segments) -> Result<Vec<Stray>> {
+    let belongs = |pool: PoolId, segment: SegmentNumber| match segments.get(&pool) {
+        None => false,
+        Some(None) => true,
+        Some(Some(numbers)) => numbers.contains(&segment),
+    };
+    let mut strays = Vec::new();
+    for name in snapshot.table_names()? {
+        let is_known = match SegmentTables::owner(&name) {
+            Some((pool, segment)) => belongs(pool, segment),
+            None => true,
+        };
+        if !is_known || AnyTable::named(&name).is_none() {
+            strays.push(Stray::Table(name));
+        }
+    }
+    let mut rows = |table, owners: Vec<(PoolId, SegmentNumber)>| {
+        let lost = owners.into_iter().filter(|(pool, segment)| !belongs(*pool, *segment));
+        strays.extend(lost.map(|(pool, segment)| Stray::Rows { table, pool, segment }));
+    };
+    let first = |key: (u64, u32, u32)| (key.0, key.1);
+    let behind = |(pool, segment)| (pool, segment, u32::MAX);
+    rows("origins", owners(snapshot, schema::ORIGINS, (0, 0, 0), first, behind)?);
+    rows("times", owners(snapshot, schema::TIMES, (0, 0, 0), first, behind)?);
+    rows("deleted", owners(snapshot, schema::DELETED, (0, 0, 0), first, behind)?);
+    rows("membership", owners(snapshot, schema::MEMBERSHIP, (0, 0, 0), first, behind)?);
+    let first = |key: (u64, u32, u128, u32)| (key.0, key.1);
+    let behind = |(pool, segment)| (pool, segment, u128::MAX, u32::MAX);
+    rows("repeats", owners(snapshot, schema::REPEATS, (0, 0, 0, 0), first, behind)?);
+    let mut rows = |table, owners: Vec<(PoolId, ())>| {
+        let lost = owners.into_iter().filter(|(pool, ())| !segments.contains_key(pool));
+        strays.extend(lost.map(|(pool, ())| Stray::PoolRows { table, pool }));
+    };
+    rows("pool heads", owners(snapshot, schema::POOL_HEADS, 0, |pool| (pool, ()), |(pool, ())| pool)?);
+    rows(
+        "claims",
+        owners(snapshot, schema::CLAIMS, (0, 0), |key| (key.0, ()), |(pool, ())| (pool, u64::MAX))?,
+    );
+    let behind = |(pool, ())| (pool, u64::MAX, u32::MAX);
+    rows("claim items", owners(snapshot, schema::CLAIM_ITEMS, (0, 0, 0), |key| (key.0, ()), behind)?);
+    let behind = |(pool, ())| (pool, u128::MAX);
+    rows("claimed", owners(snapshot, schema::CLAIMED, (0, 0), |key| (key.0, ()), behind)?);
+    Ok(strays)
+}
+
+/// To whom the rows of a table belong, one look-up for each.
+fn owners<K, V, O>(
+    snapshot: &Snapshot,
+    table: TableDefinition<'_, K, V>,
+    start: K,
+    owner_of: impl Fn(K) -> O,
+    behind: impl Fn(O) -> K,
+) -> Result<Vec<O>>
+where
+    K: Key + for<'k> Value<SelfType<'k> = K> + Copy + 'static,
+    V: Value + 'static,
+    O: Copy + PartialOrd,
+{
+    let mut owners: Vec<O> = Vec::new();
+    let name = table.name().to_owned();
+    let Some(table) = snapshot.table(table)? else { return Ok(owners) };
+    let mut rest = (std::ops::Bound::Included(start), std::ops::Bound::Unbounded);
+    loop {
+        let Some(row) = table.range::<K>(rest).storage()?.next() else { return Ok(owners) };
+        let owner = owner_of(row.storage()?.0.value());
+        // In a damaged table rows may be out of order: it must not be walked for ever.
+        if owners.last().is_some_and(|last| *last >= owner) {
+            return Err(Error::corrupt(format!("the rows of table {name:?} are out of order")));
+        }
+        owners.push(owner);
+        rest.0 = std::ops::Bound::Excluded(behind(owner));
+    }
+}
+
+impl Verification<'_, '_, '_> {
+    pub(super) fn check_strays(&mut self, segments: &Segments) -> Result<()> {
+        for stray in find_strays(&self.snapshot, segments)? {
+            match stray {
+                Stray::Table(name) if AnyTable::named(&name).is_none() => {
+                    self.findings.add(None, &name, "", "no store has such a table");
+                }
+                Stray::Table(name) => {
+                    let pool = SegmentTables::owner(&name).map(|(pool, _)| pool);
+                    self.findings.add(pool, &name, "", "no pool has such a segment");
+                }
+                Stray::Rows { table, pool, segment } => {
+                    let key = format!("{pool}, {segment}");
+                    self.findings.add(Some(pool), table, key, "no pool has such a segment");
+                }
+                Stray::PoolRows { table, pool } => {
+                    self.findings.add(Some(pool), table, pool.to_string(), "there is no such pool");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of what is registered must be readable.
+    pub(super) fn check_registered(&mut self) -> Result<()> {
+        self.check_registry::<EntityTypeId>(schema::ENTITY_TYPES, "entity types")?;
+        self.check_registry::<FlowId>(schema::FLOWS, "flows")?;
+        self.check_registry::<FlowRunId>(schema::FLOW_RUNS, "flow runs")?;
+        self.check_registry::<FlowStepId>(schema::FLOW_STEPS, "flow steps")
+    }
+
+    fn check_registry<Id: RegisteredId>(&mut self, table: RegistryTable, name: &str) -> Result<()> {
+        let Some(table) = self.snapshot.table(table)? else { return Ok(()) };
+        for row in ReadableTable::iter(&table).storage()? {
+            let (key, row) = row.storage()?;
+            let text = String::from_utf8_lossy(key.value()).into_owned();
+            match Id::from_key(key.value()) {
+                None => self.findings.add(None, name, text, "the key is damaged"),
+                Some(id) => {
+                    if let Err(error) = codec::decode_registered(id, row.value()) {
+                        self.findings.add(None, name, text, error.to_string());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! Things, numbered as they come.
+//!
+//! Owns: [`Numbered`]. Always holds: a thing is hashed once and kept once. What has to be moved when there are many, and what
+//! is freed beside the things themselves, are plain numbers, so that neither takes long.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
+
+use crate::engine::format::fingerprint::BuildFingerprintHasher;
+
+/// Distinct things and their numbers, from 0 on.
+#[derive(Debug)]
+pub(crate) struct Numbered<T> {
+    things: Vec<T>,
+    /// By hash; of several things with one hash, all but the first stand under the next hashes that are free.
+    numbers: HashMap<u64, u32, BuildFingerprintHasher>,
+    hasher: RandomState,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Self { things: Vec::new(), numbers: HashMap::default(), hasher: RandomState::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Numbered<T> {
+    /// The number of a thing; the next one, if it is new.
+    pub(crate) fn number(&mut self, thing: &T) -> u32 {
+        match self.look_up(thing) {
+            Ok(number) => number,
+            Err(hash) => {
+                let number = u32::try_from(self.things.len()).unwrap_or(u32::MAX);
+                self.things.push(thing.clone());
+                self.numbers.insert(hash, number);
+                number
+            }
+        }
+    }
+
+    pub(crate) fn find(&self, thing: &T) -> Option<u32> {
+        self.look_up(thing).ok()
+    }
+
+    /// The number of a thing, or the hash under which it would stand.
+    fn look_up(&self, thing: &T) -> Result<u32, u64> {
+        let mut hash = self.hasher.hash_one(thing);
+        // Nothing is ever taken out: what stands under a later hash is never behind a gap.
+        while let Some(number) = self.numbers.get(&hash) {
+            if self.get(*number) == Some(thing) {
+                return Ok(*number);
+            }
+            hash = hash.wrapping_add(1);
+        }
+        Err(hash)
+    }
+}
+
+impl<T> Numbered<T> {
+    pub(crate) fn get(&self, number: u32) -> Option<&T> {
+        self.things.get(number as usize)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.things.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.things.iter()
+    }
+
+    /// The things, by number.
+    pub(crate) fn into_things(self) -> Vec<T> {
+        self.things
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of which every four have the same hash.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Alike(u32);
+
+    impl Hash for Alike {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            (self.0 / 4).hash(state);
+        }
+    }
+
+    #[test]
+    fn equal_things_have_one_number_and_others_another_even_with_the_same_hash() {
+        let mut numbered = Numbered::default();
+        for _ in 0..2 {
+            for n in 0..1_000 {
+                assert_eq!(numbered.number(&Alike(n)), n);
+            }
+        }
+        assert_eq!(numbered.len(), 1_000);
+        assert_eq!(numbered.find(&Alike(999)), Some(999));
+        assert_eq!(numbered.find(&Alike(1_000)), None);
+        assert_eq!(numbered.get(7), Some(&Alike(7)));
+        assert_eq!(numbered.into_things(), (0..1_000).map(Alike).collect::<Vec<_>>());
+    }
+}

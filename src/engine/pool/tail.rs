@@ -1,0 +1,264 @@
+//! The tail: the index entries of records that are not folded yet, as columns in memory.
+//!
+//! Owns: [`Tail`], which is append-only and shared, and [`TailView`], a tail as of one commit. Always holds: a
+//! view sees no entry at or past its length; entries are appended only after the commit that wrote their records.
+//! Entry `n` belongs to record `first_id + n`. A tail belongs to one segment.
+
+mod origins;
+
+use std::collections::HashMap;
+use std::mem;
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use parking_lot::RwLock;
+use roaring::RoaringBitmap;
+
+use self::origins::{NONE, Origins};
+use crate::engine::format::fingerprint::low_half;
+use crate::engine::format::schema::Fingerprint;
+use crate::error::Result;
+use crate::ids::{EntityTypeId, RecordId};
+use crate::model::Origin;
+use crate::query::RecordFilter;
+
+/// What a tail keeps of a record.
+#[derive(Debug, Clone)]
+pub(crate) struct TailEntry {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) entity_type: EntityTypeId,
+    pub(crate) origin: Option<Arc<Origin>>,
+}
+
+#[derive(Debug, Default)]
+struct Columns {
+    fingerprints: Vec<Fingerprint>,
+    entity_types: Vec<EntityTypeId>,
+    /// Their numbers; [`NONE`] where there is none.
+    origins: Vec<u32>,
+    /// The previous entry of the same fingerprint, or [`NONE`].
+    previous: Vec<u32>,
+    /// The latest entry of each fingerprint. By position: with the fingerprints in it, it would not fit into the processor's
+    /// caches.
+    latest: HashTable<u32>,
+    numbered: Origins,
+}
+
+impl Columns {
+    fn with_capacity(len: usize) -> Self {
+        Self {
+            fingerprints: Vec::with_capacity(len),
+            entity_types: Vec::with_capacity(len),
+            origins: Vec::with_capacity(len),
+            previous: Vec::with_capacity(len),
+            latest: HashTable::with_capacity(len),
+            ..Self::default()
+        }
+    }
+
+    fn push(&mut self, entry: TailEntry) {
+        let position = u32::try_from(self.fingerprints.len()).unwrap_or(NONE);
+        let origin = entry.origin.map_or(NONE, |origin| self.numbered.number(origin));
+        let is_same = |latest: &u32| self.fingerprints.get(*latest as usize) == Some(&entry.fingerprint);
+        let hash = |latest: &u32| self.fingerprints.get(*latest as usize).copied().map_or(0, low_half);
+        let previous = match self.latest.entry(low_half(entry.fingerprint), is_same, hash) {
+            Entry::Occupied(mut latest) => mem::replace(latest.get_mut(), position),
+            Entry::Vacant(free) => {
+                free.insert(position);
+                NONE
+            }
+        };
+        self.fingerprints.push(entry.fingerprint);
+        self.entity_types.push(entry.entity_type);
+        self.origins.push(origin);
+        self.previous.push(previous);
+    }
+
+    /// The positions of a fingerprint below `len`, newest first.
+    fn positions(&self, fingerprint: Fingerprint, len: usize) -> impl Iterator<Item = u32> {
+        let is_same = |latest: &u32| self.fingerprints.get(*latest as usize) == Some(&fingerprint);
+        let mut next = self.latest.find(low_half(fingerprint), is_same).copied().unwrap_or(NONE);
+        std::iter::from_fn(move || {
+            let position = next;
+            next = *self.previous.get(position as usize)?;
+            Some(position)
+        })
+        .filter(move |position| (*position as usize) < len)
+    }
+}
+
+/// Append-only columns, shared by the states of many commits.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    first_id: RecordId,
+    columns: RwLock<Columns>,
+}
+
+impl Tail {
+    pub(crate) fn starting_at(first_id: RecordId) -> Arc<Self> {
+        Arc::new(Self { first_id, columns: RwLock::default() })
+    }
+}
+
+/// A tail as of one commit.
+#[derive(Debug, Clone)]
+pub(crate) struct TailView {
+    tail: Arc<Tail>,
+    len: u32,
+}
+
+impl TailView {
+    pub(crate) fn empty(first_id: RecordId) -> Self {
+        Self { tail: Tail::starting_at(first_id), len: 0 }
+    }
+
+    /// A tail with the entries that `fill` pushes, of which there are `len`.
+    pub(crate) fn filled(
+        first_id: RecordId,
+        len: usize,
+        fill: impl FnOnce(&mut dyn FnMut(TailEntry)) -> Result<()>,
+    ) -> Result<Self> {
+        let mut columns = Columns::with_capacity(len);
+        fill(&mut |entry| columns.push(entry))?;
+        let len = u32::try_from(columns.fingerprints.len()).unwrap_or(u32::MAX);
+        Ok(Self { tail: Arc::new(Tail { first_id, columns: RwLock::new(columns) }), len })
+    }
+
+    /// Appends entries behind this view and returns the view that sees them. Views that exist do not.
+    ///
+    /// Only the writer calls this, after the commit of their records, on the newest view of the tail.
+    pub(crate) fn append(&self, entries: impl Iterator<Item = TailEntry>) -> Self {
+        let mut columns = self.tail.columns.write();
+        entries.for_each(|entry| columns.push(entry));
+        let len = u32::try_from(columns.fingerprints.len()).unwrap_or(u32::MAX);
+        Self { tail: Arc::clone(&self.tail), len }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        // A fingerprint, its type, origin and predecessor, and an entry of a hash table that is half to nearly full.
+        const ENTRY_BYTES: usize = 16 + 3 * 4 + 8;
+        // Its run's text, two numbers for each of both, and their maps.
+        const ORIGIN_BYTES: usize = 200;
+        let columns = self.tail.columns.read();
+        self.len() * ENTRY_BYTES + columns.numbered.len() * ORIGIN_BYTES
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn ids(&self) -> Range<RecordId> {
+        self.tail.first_id..self.tail.first_id + u64::from(self.len)
+    }
+
+    /// The newest record of the fingerprint that is live.
+    pub(crate) fn find_live(
+        &self,
+        fingerprint: Fingerprint,
+        is_live: impl Fn(RecordId) -> bool,
+    ) -> Option<RecordId> {
+        let columns = self.tail.columns.read();
+        let mut ids = columns.positions(fingerprint, self.len()).map(|position| self.id(position));
+        ids.find(|id| is_live(*id))
+    }
+
+    /// Every record of the fingerprint, dead or alive, newest first.
+    pub(crate) fn find_all(&self, fingerprint: Fingerprint, found: &mut Vec<RecordId>) {
+        let columns = self.tail.columns.read();
+        found.extend(columns.positions(fingerprint, self.len()).map(|position| self.id(position)));
+    }
+
+    fn id(&self, position: u32) -> RecordId {
+        self.tail.first_id + u64::from(position)
+    }
+
+    /// The entries, oldest first.
+    pub(crate) fn entries(&self) -> Vec<(RecordId, TailEntry)> {
+        self.entries_from(0, self.len())
+    }
+
+    /// So many entries from a position on.
+    pub(crate) fn entries_from(&self, start: usize, count: usize) -> Vec<(RecordId, TailEntry)> {
+        let columns = self.tail.columns.read();
+        let rows = columns.fingerprints.iter().zip(&columns.entity_types).zip(&columns.origins);
+        let rows = rows.skip(start).take(count);
+        let mut shared: HashMap<u32, Option<Arc<Origin>>> = HashMap::new();
+        let entry = |(id, ((fingerprint, entity_type), origin)): (_, ((&u128, &EntityTypeId), &u32))| {
+            let make = |number: &u32| columns.numbered.get(*number).map(Arc::new);
+            let origin = shared.entry(*origin).or_insert_with_key(make).clone();
+            (id, TailEntry { fingerprint: *fingerprint, entity_type: *entity_type, origin })
+        };
+        self.ids().skip(start).zip(rows).map(entry).collect()
+    }
+
+    /// The positions of the entries that a filter takes, dead ones included, within an id range. Of values, it looks
+    /// at `fingerprints` instead, where there are any: one of the ranges, which are in order, must hold.
+    pub(crate) fn select(
+        &self,
+        filter: &RecordFilter,
+        fingerprints: Option<&[RangeInclusive<Fingerprint>]>,
+        ids: &Range<RecordId>,
+    ) -> RoaringBitmap {
+        let columns = self.tail.columns.read();
+        let start = ids.start.saturating_sub(self.tail.first_id).min(u64::from(self.len));
+        let end = ids.end.saturating_sub(self.tail.first_id).min(u64::from(self.len)).max(start);
+        let (start, end) = (usize::try_from(start).unwrap_or(0), usize::try_from(end).unwrap_or(0));
+        let mut found = Narrowing { positions: start..end, found: None };
+        match fingerprints {
+            None => {}
+            // Nearly always one: 0.07 ms over 80,000 entries, against 0.24 ms by the arm for several.
+            Some([range]) => {
+                let (start, length) = (*range.start(), range.end() - range.start());
+                found.by(&columns.fingerprints, |fingerprint| fingerprint.wrapping_sub(start) <= length);
+            }
+            Some(ranges) => found.by(&columns.fingerprints, |fingerprint| {
+                let behind = ranges.partition_point(|range| range.start() <= fingerprint);
+                behind
+                    .checked_sub(1)
+                    .and_then(|at| ranges.get(at))
+                    .is_some_and(|range| fingerprint <= range.end())
+            }),
+        }
+        if let Some(passing) = columns.numbered.passing(filter) {
+            found.by(&columns.origins, |origin| passing.get(*origin as usize).copied().unwrap_or(false));
+        }
+        let types = &filter.entity_types;
+        if !types.is_empty() {
+            found.by(&columns.entity_types, |entity_type| types.contains(entity_type));
+        }
+        found.finish()
+    }
+}
+
+/// Positions that met each condition so far. The first condition walks its whole column and no other; the following
+/// ones look only at what is left.
+struct Narrowing {
+    positions: Range<usize>,
+    found: Option<Vec<u32>>,
+}
+
+impl Narrowing {
+    fn by<T>(&mut self, column: &[T], holds: impl Fn(&T) -> bool) {
+        if let Some(found) = &mut self.found {
+            found.retain(|position| column.get(*position as usize).is_some_and(&holds));
+            return;
+        }
+        let walked = column.get(self.positions.clone()).unwrap_or_default();
+        let numbered = (0_u32..).skip(self.positions.start).zip(walked);
+        self.found = Some(numbered.filter(|(_, cell)| holds(cell)).map(|(position, _)| position).collect());
+    }
+
+    fn finish(self) -> RoaringBitmap {
+        match self.found {
+            Some(found) => RoaringBitmap::from_sorted_iter(found).unwrap_or_default(),
+            None => self.positions.filter_map(|position| u32::try_from(position).ok()).collect(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The origins of a tail's records, as numbers.
+//!
+//! Owns: which numbers stand for which origins, flows, runs and steps. Always holds: an id's text is kept once, whatever
+//! number of origins have it.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::engine::pool::interner::Numbered;
+use crate::ids::{FlowId, FlowRunId, FlowStepId};
+use crate::model::Origin;
+use crate::query::RecordFilter;
+
+/// No origin, or none of its parts.
+pub(super) const NONE: u32 = u32::MAX;
+
+#[derive(Debug, Default)]
+pub(super) struct Origins {
+    flows: Numbered<FlowId>,
+    runs: Numbered<FlowRunId>,
+    steps: Numbered<FlowStepId>,
+    /// The numbers of each origin's flow, run and step.
+    parts: Numbered<[u32; 3]>,
+    /// Most records come in batches of one origin.
+    last: Option<(Arc<Origin>, u32)>,
+}
+
+fn number_of<T: Clone + Eq + Hash>(numbered: &mut Numbered<T>, id: Option<&T>) -> u32 {
+    id.map_or(NONE, |id| numbered.number(id))
+}
+
+/// The numbers of the ids that a filter lists; none if it lists none.
+fn wanted_numbers<T: Clone + Eq + Hash>(numbered: &Numbered<T>, ids: &[T]) -> Option<Vec<u32>> {
+    (!ids.is_empty()).then(|| ids.iter().filter_map(|id| numbered.find(id)).collect())
+}
+
+impl Origins {
+    /// The number of an origin.
+    pub(super) fn number(&mut self, origin: Arc<Origin>) -> u32 {
+        if let Some((_, number)) = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, &origin)) {
+            return *number;
+        }
+        let number = self.parts.number(&[
+            number_of(&mut self.flows, origin.flow()),
+            number_of(&mut self.runs, origin.run()),
+            number_of(&mut self.steps, origin.step()),
+        ]);
+        self.last = Some((origin, number));
+        number
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<Origin> {
+        let [flow, run, step] = *self.parts.get(number)?;
+        Some(Origin {
+            flow: self.flows.get(flow).cloned(),
+            run: self.runs.get(run).cloned(),
+            step: self.steps.get(step).cloned(),
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// For each origin whether it passes the filter; none if the filter does not look at origins.
+    pub(super) fn passing(&self, filter: &RecordFilter) -> Option<Vec<bool>> {
+        let wanted = [
+            wanted_numbers(&self.flows, &filter.flows),
+            wanted_numbers(&self.runs, &filter.runs),
+            wanted_numbers(&self.steps, &filter.steps),
+        ];
+        if wanted.iter().all(Option::is_none) {
+            return None;
+        }
+        let passes = |parts: &[u32; 3]| {
+            let takes = |(wanted, part): (&Option<Vec<u32>>, &u32)| {
+                wanted.as_ref().is_none_or(|any| any.contains(part))
+            };
+            wanted.iter().zip(parts).all(takes)
+        };
+        Some(self.parts.iter().map(passes).collect())
+    }
+}

@@ -1,0 +1,277 @@
+//! Loading: a pool's state from the file, and rebuilding its tails from the records that no index has.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::engine::format::codec::{self, HeadRow, SegmentRow};
+use crate::engine::format::postings;
+use crate::engine::format::record::{self, StoredOrigin};
+use crate::engine::format::schema::{self, Geometry, RUNS_MAX, SegmentTables, Slot};
+use crate::engine::pool::liveness::Deleted;
+use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::tail::{TailEntry, TailView};
+use crate::engine::probe::hot::HotIndex;
+use crate::engine::probe::membership::FilterCell;
+use crate::engine::probe::membership::union::UnionFilter;
+use crate::engine::read::claims;
+use crate::engine::read::view::{Snapshot, View};
+use crate::engine::storage::failure::StorageResult;
+use crate::engine::write::apply::record_count;
+use crate::error::{Error, Result};
+use crate::ids::{PoolId, RecordId};
+use crate::model::Origin;
+use crate::time::{Reading, Timestamp};
+
+/// Loads a pool; none if there is no such pool.
+pub(crate) fn load(
+    engine: &Engine,
+    snapshot: &Arc<Snapshot>,
+    id: PoolId,
+    now: Reading,
+) -> Result<Option<PoolState>> {
+    let geometry = engine.geometry;
+    let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(None) };
+    let Some(row) = pools.get(id).storage()? else { return Ok(None) };
+    let row = codec::decode_pool(id, row.value())?;
+    let head = read_head(snapshot, id)?.unwrap_or_else(first_head);
+    check_head(id, &head)?;
+    let (mut segments, mut has_base) = (Vec::<SegmentState>::new(), Vec::new());
+    for row in &head.segments {
+        let (segment, has) = load_segment(snapshot, geometry, id, row, segments.last(), head.last_time)?;
+        segments.push(segment);
+        has_base.push(has);
+    }
+    let open = segments.last().ok_or_else(|| Error::corrupt(format!("pool {id} has no segment")))?;
+    let open_len = match snapshot.table(SegmentTables::new(id, open.number).records())? {
+        Some(records) => record_count(&records)?,
+        None => 0,
+    };
+    check_lengths(id, geometry, &segments, open_len)?;
+    for (segment, has_base) in segments.iter().zip(has_base) {
+        if !has_base && (segment.sealed_len > 0 || open_len > 0) {
+            let text = format!("pool {id}: the first time of segment {} is missing", segment.number);
+            return Err(Error::corrupt(text));
+        }
+    }
+    let next_id = open.first_id + u64::from(open_len);
+    if head.folded_to > next_id || head.watermark > next_id {
+        return Err(Error::corrupt(format!(
+            "pool {id}: the next id is {next_id}, but records below {} are folded and below {} dead",
+            head.folded_to, head.watermark
+        )));
+    }
+    let claims = claims::load(snapshot, id, now)?;
+    let mut state = PoolState {
+        id,
+        geometry,
+        policy: row.policy(),
+        early_seal_slots: engine.tuning.early_seal_slots,
+        watermark: head.watermark,
+        stored_watermark: head.watermark,
+        folded_to: head.folded_to,
+        next_id,
+        last_time: Timestamp::from_micros(head.last_time),
+        latest: engine.latest_times.lock().get(&id).cloned().unwrap_or_default(),
+        segments: Arc::new(segments),
+        union: UnionFilter::default(),
+        doomed: Arc::new(head.doomed),
+        frozen: None,
+        active: TailView::empty(head.folded_to),
+        next_claim: claims.next_id(),
+        claims,
+        hot_budget: Arc::clone(&engine.hot_budget),
+    };
+    state.evict();
+    // What is dead needs no index, and may be cut off already.
+    state.folded_to = state.folded_to.max(state.watermark);
+    state.active = TailView::empty(state.folded_to);
+    let view = View::new(Arc::clone(snapshot), Arc::new(state.clone()), engine.hash_key.clone());
+    let last_time = match view.last_record_time()? {
+        Some(time) => time.max(state.last_time),
+        None => state.last_time,
+    };
+    let (frozen, active) = rebuild_tails(&view)?;
+    Ok(Some(PoolState { last_time, frozen, active, ..state }))
+}
+
+fn read_head(snapshot: &Snapshot, id: PoolId) -> Result<Option<HeadRow>> {
+    let Some(heads) = snapshot.table(schema::POOL_HEADS)? else { return Ok(None) };
+    heads.get(id).storage()?.map(|row| codec::decode_head(row.value())).transpose()
+}
+
+/// The head of a pool that never needed one.
+fn first_head() -> HeadRow {
+    let segment = SegmentRow { number: 0, first_id: 1, sealed_len: 0 };
+    let last_time = i64::MIN;
+    HeadRow { watermark: 1, folded_to: 1, last_time, segments: vec![segment], doomed: Vec::new() }
+}
+
+fn check_head(id: PoolId, head: &HeadRow) -> Result<()> {
+    let in_order = head.segments.windows(2).all(|pair| match pair {
+        [a, b] => {
+            a.number < b.number
+                && a.sealed_len > 0
+                && a.first_id.saturating_add(a.sealed_len.into()) <= b.first_id
+        }
+        _ => true,
+    });
+    let open = head.segments.last().is_some_and(|open| open.sealed_len == 0 && open.first_id < u64::MAX / 2);
+    let first = head.segments.first().is_some_and(|first| first.first_id > 0);
+    if in_order && open && first {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!("pool {id}: its list of segments is damaged")))
+}
+
+/// A damaged length must not become a huge allocation.
+fn check_lengths(id: PoolId, geometry: Geometry, segments: &[SegmentState], open_len: u32) -> Result<()> {
+    let longest = segments.iter().map(|segment| segment.sealed_len).chain([open_len]).max().unwrap_or(0);
+    if longest <= geometry.segment_slots {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "pool {id}: a segment has {longest} records; the store's segments have at most {}",
+        geometry.segment_slots
+    )))
+}
+
+/// A segment behind the one before it, and whether it says what the times of its records count from.
+fn load_segment(
+    snapshot: &Snapshot,
+    geometry: Geometry,
+    pool: PoolId,
+    row: &SegmentRow,
+    before: Option<&SegmentState>,
+    head_time: i64,
+) -> Result<(SegmentState, bool)> {
+    let key = |number| (pool, row.number, number);
+    let base_time = match snapshot.table(schema::TIMES)? {
+        Some(times) => times.get(key(0)).storage()?.map(|time| time.value()),
+        None => None,
+    };
+    let mut chunks = BTreeMap::new();
+    if let Some(deleted) = snapshot.table(schema::DELETED)? {
+        for entry in deleted.range(key(0)..=key(u32::MAX)).storage()? {
+            let (key, bitmap) = entry.storage()?;
+            let bitmap = postings::decode(bitmap.value(), geometry.chunk_slots)?;
+            chunks.insert(key.value().2, Arc::new(bitmap));
+        }
+    }
+    let (mut is_filtered, mut runs) = (false, Vec::new());
+    if let Some(membership) = snapshot.table(schema::MEMBERSHIP)? {
+        let is_there = |blocks: RangeInclusive<u32>| {
+            Ok::<_, Error>(membership.get(key(*blocks.start())).storage()?.is_some())
+        };
+        is_filtered = is_there(schema::filter_blocks(None))?;
+        // Before a segment gets its filter, they are merged into its table.
+        for run in (0..RUNS_MAX).take_while(|_| !is_filtered) {
+            if !is_there(schema::filter_blocks(Some(run)))? {
+                break;
+            }
+            runs.push(FilterCell::stored());
+        }
+    }
+    let segment = SegmentState {
+        number: row.number,
+        first_id: row.first_id,
+        sealed_len: row.sealed_len,
+        base_time: Timestamp::from_micros(base_time.unwrap_or(head_time)),
+        deleted: Arc::new(Deleted::from_chunks(chunks)),
+        filter: if is_filtered { FilterCell::stored() } else { FilterCell::default() },
+        sliced: SegmentState::sliced_behind(before, row.number),
+        hot: HotIndex::default(),
+        folds: 0,
+        runs: Arc::new(runs),
+    };
+    Ok((segment, base_time.is_some()))
+}
+
+/// The entries of the records that no index has. Those of a segment that is sealed already are frozen: its fold
+/// was under way.
+fn rebuild_tails(view: &View) -> Result<(Option<TailView>, TailView)> {
+    let state = &view.state;
+    let open_first = state.open_segment().map_or(state.next_id, |open| open.first_id);
+    let sealed = state.folded_to..open_first.max(state.folded_to);
+    let frozen = if sealed.is_empty() { None } else { Some(rebuild_tail(view, sealed.clone())?) };
+    let active = rebuild_tail(view, sealed.end..state.next_id)?;
+    Ok((frozen, active))
+}
+
+fn rebuild_tail(view: &View, ids: Range<RecordId>) -> Result<TailView> {
+    let len = usize::try_from(ids.end - ids.start).unwrap_or_default();
+    let Some((index, segment)) = view.state.segment_of(ids.start) else {
+        return Ok(TailView::empty(ids.start));
+    };
+    let slots = segment.slot(ids.start)..segment.slot(ids.end);
+    TailView::filled(ids.start, len, |push| view.each_record(index, slots, |_, _, entry| push(entry)))
+}
+
+impl View {
+    /// Hands on what indexes follow from, of every record in some slots of a segment: the slot, the time, the entry.
+    pub(crate) fn each_record(
+        &self,
+        index: usize,
+        slots: Range<Slot>,
+        mut each: impl FnMut(Slot, Timestamp, TailEntry),
+    ) -> Result<()> {
+        let Some(segment) = self.state.segments.get(index).filter(|_| !slots.is_empty()) else {
+            return Ok(());
+        };
+        let mut origins = HashMap::new();
+        // Most records come in batches of one origin.
+        let mut last: Option<(Slot, Arc<Origin>)> = None;
+        let mut expected = slots.start;
+        if let Some(records) = self.records(index)? {
+            for row in records.range(slots.clone()).storage()? {
+                let (slot, row) = row.storage()?;
+                let slot = slot.value();
+                if slot != expected {
+                    break;
+                }
+                expected += 1;
+                let stored = record::decode(slot, segment.base_time, row.value())?;
+                let origin = match stored.origin {
+                    StoredOrigin::None => None,
+                    StoredOrigin::Here(row) => Some(Arc::new(codec::decode_origin(&row)?)),
+                    StoredOrigin::Code(code) => {
+                        let origin = match &last {
+                            Some((known, origin)) if *known == code => Arc::clone(origin),
+                            _ => match origins.entry(code) {
+                                Entry::Occupied(entry) => Arc::clone(entry.get()),
+                                Entry::Vacant(entry) => Arc::clone(entry.insert(self.origin(segment, code)?)),
+                            },
+                        };
+                        last = Some((code, Arc::clone(&origin)));
+                        Some(origin)
+                    }
+                };
+                let fingerprint = self.hash_key.fingerprint(stored.entity_type, stored.value);
+                each(
+                    slot,
+                    stored.created_at,
+                    TailEntry { fingerprint, entity_type: stored.entity_type, origin },
+                );
+            }
+        }
+        if expected == slots.end {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "pool {}: the record in slot {expected} of segment {} is missing",
+            self.state.id, segment.number
+        )))
+    }
+}
+
+impl View {
+    /// The pool time of the newest record of the pool, dead or alive.
+    fn last_record_time(&self) -> Result<Option<Timestamp>> {
+        match self.state.next_id.checked_sub(1) {
+            Some(last) if self.state.segment_of(last).is_some() => self.created_at(last).map(Some),
+            _ => Ok(None),
+        }
+    }
+}

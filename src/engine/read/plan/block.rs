@@ -1,0 +1,103 @@
+//! The records of one block that a filter takes.
+
+use std::ops::Range;
+
+use roaring::RoaringBitmap;
+
+use crate::engine::format::chunk_set::ChunkSet;
+use crate::engine::format::schema::ChunkNumber;
+use crate::ids::RecordId;
+use crate::query::RecordSort;
+
+/// The matches of one chunk of a segment, or of a tail. Positions count from the block's first record.
+#[derive(Debug)]
+pub(crate) struct Block<'a> {
+    /// The record that position 0 stands for.
+    pub(super) base: RecordId,
+    /// Which chunk of which segment it is; none for a tail.
+    pub(crate) chunk: Option<(usize, ChunkNumber)>,
+    pub(super) matches: Matches<'a>,
+}
+
+#[derive(Debug)]
+pub(super) enum Matches<'a> {
+    /// All positions of the range but the deleted ones.
+    AllBut {
+        positions: Range<u32>,
+        deleted: Option<&'a RoaringBitmap>,
+    },
+    Chunk(ChunkSet),
+    Tail(RoaringBitmap),
+}
+
+impl Block<'_> {
+    pub(crate) fn count(&self) -> u64 {
+        match &self.matches {
+            Matches::AllBut { positions, deleted } => live_in(positions, *deleted),
+            Matches::Chunk(set) => set.len(),
+            Matches::Tail(set) => set.len(),
+        }
+    }
+
+    /// How many matches there are up to and including a record, in the order asked for.
+    pub(crate) fn count_through(&self, id: RecordId, sort: RecordSort) -> u64 {
+        match sort {
+            RecordSort::Ascending => self.count_below(id.saturating_add(1)),
+            RecordSort::Descending => self.count() - self.count_below(id),
+        }
+    }
+
+    fn count_below(&self, id: RecordId) -> u64 {
+        let end = u32::try_from(id.saturating_sub(self.base)).unwrap_or(u32::MAX);
+        match &self.matches {
+            Matches::AllBut { positions, deleted } => {
+                live_in(&(positions.start..end.clamp(positions.start, positions.end)), *deleted)
+            }
+            Matches::Chunk(set) => set.rank(end),
+            Matches::Tail(set) => set.range_cardinality(..end),
+        }
+    }
+
+    /// The positions.
+    pub(crate) fn positions(&self) -> RoaringBitmap {
+        match &self.matches {
+            Matches::AllBut { positions, deleted } => {
+                let mut set = RoaringBitmap::new();
+                set.insert_range(positions.clone());
+                if let Some(deleted) = deleted {
+                    set -= *deleted;
+                }
+                set
+            }
+            Matches::Chunk(set) => set.to_bitmap(),
+            Matches::Tail(set) => set.clone(),
+        }
+    }
+
+    /// The ids, ascending.
+    pub(crate) fn ids(&self) -> Vec<RecordId> {
+        if let Matches::AllBut { positions, deleted: None } = &self.matches {
+            return (self.base + u64::from(positions.start)..self.base + u64::from(positions.end)).collect();
+        }
+        self.positions().iter().map(|position| self.base + u64::from(position)).collect()
+    }
+
+    /// The ids of the matches at some places of the order asked for.
+    pub(crate) fn ids_at(&self, places: Range<u64>, sort: RecordSort) -> Vec<RecordId> {
+        let skip = usize::try_from(places.start).unwrap_or(usize::MAX);
+        let take = usize::try_from(places.end.saturating_sub(places.start)).unwrap_or(usize::MAX);
+        if take == 0 {
+            return Vec::new();
+        }
+        let ids = self.ids();
+        match sort {
+            RecordSort::Ascending => ids.into_iter().skip(skip).take(take).collect(),
+            RecordSort::Descending => ids.into_iter().rev().skip(skip).take(take).collect(),
+        }
+    }
+}
+
+fn live_in(positions: &Range<u32>, deleted: Option<&RoaringBitmap>) -> u64 {
+    let dead = deleted.map_or(0, |deleted| deleted.range_cardinality(positions.clone()));
+    u64::from(positions.end - positions.start) - dead
+}

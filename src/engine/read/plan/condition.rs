@@ -1,0 +1,138 @@
+//! The chunks of a segment that every condition has.
+//!
+//! Owns: how conditions meet. Each moves on to the chunk that another one is at, in turn, until all are at the same one:
+//! a leapfrog, in which whoever has the fewest chunks leads. Always holds: of a chunk that some condition does not have
+//! no bitmap is read.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
+use super::AnyOf;
+use super::cursor::{PostingCursor, PostingsTable, is_behind};
+use super::tally::ListTally;
+use crate::engine::format::chunk_set::ChunkSet;
+use crate::engine::format::postings;
+use crate::engine::format::record::PostingKey;
+use crate::engine::format::schema::{ChunkNumber, Geometry, Slot};
+use crate::error::Result;
+use crate::query::RecordSort;
+
+/// One condition over one segment: the chunks it has, and its slots there. It moves in the query's direction only.
+pub(super) struct Condition<'a> {
+    sort: RecordSort,
+    slots: Slots<'a>,
+}
+
+enum Slots<'a> {
+    /// Slots that are known already, by chunk, in the order asked for.
+    Known(VecDeque<(ChunkNumber, Vec<Slot>)>),
+    /// The union of an attribute's posting lists.
+    Listed(Vec<PostingCursor<'a>>),
+}
+
+impl<'a> Condition<'a> {
+    /// The condition that a record is in one of these slots.
+    pub(super) fn of_slots(
+        mut slots: Vec<Slot>,
+        geometry: Geometry,
+        chunks: &RangeInclusive<ChunkNumber>,
+        sort: RecordSort,
+    ) -> Self {
+        slots.sort_unstable();
+        let places = slots.into_iter().map(|slot| geometry.chunk_of(slot));
+        let mut known: VecDeque<(ChunkNumber, Vec<Slot>)> = VecDeque::new();
+        for (chunk, offset) in places.filter(|(chunk, _)| chunks.contains(chunk)) {
+            match known.back_mut() {
+                Some((last, offsets)) if *last == chunk => offsets.push(offset),
+                _ => known.push_back((chunk, vec![offset])),
+            }
+        }
+        if sort == RecordSort::Descending {
+            known.make_contiguous().reverse();
+        }
+        Self { sort, slots: Slots::Known(known) }
+    }
+
+    /// The condition that a record is on one of an attribute's posting lists.
+    pub(super) fn of_lists(
+        any: &'a AnyOf,
+        tallies: &'a [ListTally],
+        table: &'a PostingsTable,
+        chunks: &RangeInclusive<ChunkNumber>,
+        sort: RecordSort,
+    ) -> Self {
+        let lists = any.lists.iter().zip(tallies);
+        let cursor = |((key, _), tally): (&'a (PostingKey, String), _)| {
+            PostingCursor::new(table, key, tally, chunks.clone(), sort)
+        };
+        Self { sort, slots: Slots::Listed(lists.map(cursor).collect()) }
+    }
+
+    /// The first of its chunks that is not behind the given one.
+    fn move_to(&mut self, chunk: ChunkNumber) -> Result<Option<ChunkNumber>> {
+        match &mut self.slots {
+            Slots::Known(known) => {
+                while known.front().is_some_and(|(at, _)| is_behind(*at, chunk, self.sort)) {
+                    known.pop_front();
+                }
+                Ok(known.front().map(|(at, _)| *at))
+            }
+            Slots::Listed(lists) => {
+                let mut first = None;
+                for list in lists {
+                    let Some(at) = list.move_to(chunk)? else { continue };
+                    // No list can be nearer: the others stay where they are until they are asked.
+                    if at == chunk {
+                        return Ok(Some(at));
+                    }
+                    if first.is_none_or(|first| is_behind(at, first, self.sort)) {
+                        first = Some(at);
+                    }
+                }
+                Ok(first)
+            }
+        }
+    }
+
+    /// Adds its slots in a chunk, which it has moved to.
+    pub(super) fn unite(&mut self, chunk: ChunkNumber, chunk_slots: u32, set: &mut ChunkSet) -> Result<()> {
+        match &mut self.slots {
+            Slots::Known(known) => {
+                let here = known.front().filter(|(at, _)| *at == chunk);
+                here.into_iter().flat_map(|(_, offsets)| offsets).for_each(|offset| set.insert(*offset));
+            }
+            Slots::Listed(lists) => {
+                for list in lists {
+                    if list.move_to(chunk)? != Some(chunk) {
+                        continue;
+                    }
+                    if let Some(bitmap) = list.read() {
+                        postings::unite(bitmap.value(), chunk_slots, set)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first chunk, from the given one on, that every condition has.
+pub(super) fn first_common(
+    conditions: &mut [Condition<'_>],
+    from: ChunkNumber,
+) -> Result<Option<ChunkNumber>> {
+    let mut chunk = from;
+    'asking: loop {
+        for condition in conditions.iter_mut() {
+            match condition.move_to(chunk)? {
+                Some(at) if at == chunk => {}
+                Some(at) => {
+                    chunk = at;
+                    continue 'asking;
+                }
+                None => return Ok(None),
+            }
+        }
+        return Ok(Some(chunk));
+    }
+}

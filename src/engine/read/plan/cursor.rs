@@ -1,0 +1,98 @@
+//! Walking a posting list chunk by chunk.
+//!
+//! Neighbouring chunks' bitmaps lie side by side in the table: stepping to the next one costs a fraction of a look-up.
+//! So a cursor steps where the chunk it is asked for is near, and looks up where it is far. It moves in one direction
+//! only, the query's.
+
+use std::ops::RangeInclusive;
+
+use redb::{AccessGuard, Range, ReadOnlyTable};
+
+use super::tally::{ListTally, count};
+use crate::engine::format::record::PostingKey;
+use crate::engine::format::schema::ChunkNumber;
+use crate::engine::storage::failure::StorageResult;
+use crate::error::Result;
+use crate::query::RecordSort;
+
+/// Up to this many chunks ahead a cursor steps instead of looking up.
+const NEAR_CHUNKS: u32 = 4;
+
+pub(super) type PostingsTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
+/// A list's bitmap of one chunk, not decoded yet.
+type Bitmap = AccessGuard<'static, &'static [u8]>;
+type Rows = Range<'static, &'static [u8], &'static [u8]>;
+
+/// One posting list of one segment, at one of its chunks.
+pub(super) struct PostingCursor<'a> {
+    table: &'a PostingsTable,
+    key: &'a PostingKey,
+    tally: &'a ListTally,
+    sort: RecordSort,
+    /// The chunks that count. The list may have more.
+    chunks: RangeInclusive<ChunkNumber>,
+    /// The list's rows behind the chunk that the cursor is at; none before it was asked to move.
+    rows: Option<Rows>,
+    at: Option<(ChunkNumber, Bitmap)>,
+}
+
+impl<'a> PostingCursor<'a> {
+    pub(super) fn new(
+        table: &'a PostingsTable,
+        key: &'a PostingKey,
+        tally: &'a ListTally,
+        chunks: RangeInclusive<ChunkNumber>,
+        sort: RecordSort,
+    ) -> Self {
+        Self { table, key, tally, sort, chunks, rows: None, at: None }
+    }
+
+    /// Moves on to the list's first chunk that is not behind the given one. Which that is; none at the list's end.
+    pub(super) fn move_to(&mut self, chunk: ChunkNumber) -> Result<Option<ChunkNumber>> {
+        loop {
+            match (&self.at, &self.rows) {
+                (Some((at, _)), _) if !is_behind(*at, chunk, self.sort) => return Ok(Some(*at)),
+                (Some((at, _)), Some(_)) if at.abs_diff(chunk) <= NEAR_CHUNKS => {}
+                (None, Some(_)) => return Ok(None),
+                _ => self.rows = Some(self.look_up(chunk)?),
+            }
+            self.at = self.step()?;
+        }
+    }
+
+    /// The bitmap of the chunk that the cursor is at, which is asked for once at most.
+    pub(super) fn read(&self) -> Option<&Bitmap> {
+        let (_, bitmap) = self.at.as_ref()?;
+        count(&self.tally.read);
+        Some(bitmap)
+    }
+
+    /// The list's rows from a chunk on.
+    fn look_up(&self, chunk: ChunkNumber) -> Result<Rows> {
+        let (first, last) = match self.sort {
+            RecordSort::Ascending => (chunk, *self.chunks.end()),
+            RecordSort::Descending => (*self.chunks.start(), chunk),
+        };
+        let (first, last) = (self.key.at_chunk(first), self.key.at_chunk(last));
+        self.table.range(first.as_slice()..=last.as_slice()).storage()
+    }
+
+    fn step(&mut self) -> Result<Option<(ChunkNumber, Bitmap)>> {
+        let Some(rows) = &mut self.rows else { return Ok(None) };
+        let row = match self.sort {
+            RecordSort::Ascending => rows.next(),
+            RecordSort::Descending => rows.next_back(),
+        };
+        let Some((key, bitmap)) = row.transpose().storage()? else { return Ok(None) };
+        count(&self.tally.met);
+        Ok(key.value().last_chunk::<4>().map(|chunk| (ChunkNumber::from_be_bytes(*chunk), bitmap)))
+    }
+}
+
+/// Whether a chunk comes before another in the order asked for.
+pub(super) fn is_behind(chunk: ChunkNumber, other: ChunkNumber, sort: RecordSort) -> bool {
+    match sort {
+        RecordSort::Ascending => chunk < other,
+        RecordSort::Descending => chunk > other,
+    }
+}

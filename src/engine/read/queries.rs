@@ -1,0 +1,168 @@
+//! Reading for the public face: checks, look-ups, pages, counts, slices, each over one view.
+
+use std::ops::{ControlFlow, Range};
+
+use crate::engine::pool::batch::Batch;
+use crate::engine::read::plan::Plan;
+use crate::engine::read::view::View;
+use crate::engine::storage::failure::contained;
+use crate::error::Result;
+use crate::ids::{EntityTypeId, RecordId};
+use crate::model::{Key, Record};
+use crate::query::{Cursor, Explanation, Page, RecordFilter, RecordQuery, RecordSort};
+
+impl View {
+    /// Whether a value is in the pool.
+    pub(crate) fn contains(&self, key: &Key<'_>) -> Result<bool> {
+        key.check()?;
+        let fingerprint = self.hash_key.fingerprint(key.entity_type(), key.value());
+        contained("checking a value", || Ok(self.find_any(fingerprint)?.is_some()))
+    }
+
+    /// For each key whether its value is in the pool, in order.
+    pub(crate) fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
+        let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
+        contained("checking values", || {
+            let found = batch.ask_together(|fingerprints| self.find_any_of(&self.state, fingerprints))?;
+            Ok(found.iter().map(Option::is_some).collect())
+        })
+    }
+
+    /// For each key the record that was first with its value, in order.
+    pub(crate) fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
+        let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
+        contained("looking values up", || {
+            let ids = batch.ask_each(|fingerprint| self.find_first(&self.state, fingerprint))?;
+            let mut found: Vec<(RecordId, usize)> =
+                ids.into_iter().zip(0..).filter_map(|(id, index)| Some((id?, index))).collect();
+            found.sort_unstable();
+            let records = self.fetch(&found.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
+            let mut answers = vec![None; batch.len()];
+            for ((id, index), record) in found.into_iter().zip(records) {
+                self.check_value(id, &record, batch.value(index))?;
+                if let Some(answer) = answers.get_mut(index) {
+                    *answer = Some(record);
+                }
+            }
+            Ok(answers)
+        })
+    }
+
+    /// A record that was found by its fingerprint must have the value.
+    fn check_value(&self, id: RecordId, record: &Record, value: &str) -> Result<()> {
+        if record.value == value {
+            return Ok(());
+        }
+        Err(crate::error::Error::corrupt(format!(
+            "pool {}: the fingerprint index leads from {value:?} to record {id}, which has {:?}",
+            self.state.id, record.value
+        )))
+    }
+
+    /// How many records the filter takes.
+    pub(crate) fn count(&self, filter: &RecordFilter) -> Result<u64> {
+        filter.check()?;
+        contained("counting", || Plan::new(self, filter)?.count())
+    }
+
+    /// One page of a listing.
+    pub(crate) fn page(&self, query: &RecordQuery) -> Result<Page<Record>> {
+        query.check()?;
+        contained("listing", || self.answer(&Plan::new(self, &query.filter)?, query).map(|(page, _)| page))
+    }
+
+    /// How a page of a listing is found: the page is made, and what that took is told.
+    pub(crate) fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
+        query.check()?;
+        contained("explaining", || {
+            let view = self.own();
+            let plan = Plan::new(&view, &query.filter)?;
+            let (page, includes_read) = view.answer(&plan, query)?;
+            let (records_read, total) = (view.records_read(), page.meta.total);
+            Ok(Explanation { query: query.to_string(), records_read, includes_read, total, ..plan.explain() })
+        })
+    }
+
+    /// The page that a plan finds, and how many look-ups its includes took.
+    fn answer(&self, plan: &Plan<'_>, query: &RecordQuery) -> Result<(Page<Record>, u64)> {
+        let found = find_page(plan, query)?;
+        let mut data = self.fetch_ordered(&found.ids, query.sort)?;
+        data.shrink_to_fit();
+        let includes_read = self.include(&mut data, &query.include)?;
+        Ok((query.answer(data, found.skipped, found.total), includes_read))
+    }
+
+    /// Up to `limit` records of an id range, in the order asked for.
+    pub(crate) fn slice(
+        &self,
+        filter: &RecordFilter,
+        ids: Range<RecordId>,
+        sort: RecordSort,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        contained("scanning", || {
+            let mut found: Vec<RecordId> = Vec::new();
+            Plan::new(self, filter)?.within(ids).visit(sort, |block| {
+                let wanted = (limit - found.len()) as u64;
+                found.extend(block.ids_at(0..wanted.min(block.count()), sort));
+                Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+            self.fetch_ordered(&found, sort)
+        })
+    }
+
+    /// Shows the entity type and the value of each record of an id range that the filter takes, oldest first.
+    pub(crate) fn each_value(
+        &self,
+        filter: &RecordFilter,
+        ids: Range<RecordId>,
+        mut show: impl FnMut(EntityTypeId, &str) -> Result<()>,
+    ) -> Result<()> {
+        contained("scanning", || {
+            Plan::new(self, filter)?.within(ids).visit(RecordSort::Ascending, |block| {
+                self.each_stored(&block.ids(), |stored| show(stored.entity_type, stored.value))?;
+                Ok(ControlFlow::Continue(()))
+            })
+        })
+    }
+
+    fn fetch_ordered(&self, ids: &[RecordId], sort: RecordSort) -> Result<Vec<Record>> {
+        if sort == RecordSort::Ascending {
+            return self.fetch(ids);
+        }
+        let ascending: Vec<RecordId> = ids.iter().rev().copied().collect();
+        let mut records = self.fetch(&ascending)?;
+        records.reverse();
+        Ok(records)
+    }
+}
+
+/// Which records are on the page, and how many there are before it and in all.
+fn find_page(plan: &Plan<'_>, query: &RecordQuery) -> Result<FoundPage> {
+    let mut found = FoundPage::default();
+    plan.visit(query.sort, |block| {
+        let count = block.count();
+        let before = match query.cursor {
+            None => query.page.skip().saturating_sub(found.total).min(count),
+            Some(Cursor(last)) => block.count_through(last, query.sort),
+        };
+        let wanted = u64::from(query.page.per_page) - found.ids.len() as u64;
+        found.ids.extend(block.ids_at(before..count.min(before + wanted), query.sort));
+        found.skipped += before;
+        found.total += count;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if query.cursor.is_none() {
+        // Past the end there is nothing to skip.
+        found.skipped = query.page.skip();
+    }
+    Ok(found)
+}
+
+/// Where a page is in its listing.
+#[derive(Default)]
+struct FoundPage {
+    ids: Vec<RecordId>,
+    skipped: u64,
+    total: u64,
+}

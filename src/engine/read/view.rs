@@ -1,0 +1,498 @@
+//! Consistent reading: a snapshot of the file and the pool's state as of the same commit.
+//!
+//! Owns: [`Snapshot`] and [`View`]. Always holds: the tables of a view and its state are of one commit. A view
+//! keeps every page that its commit could see from being reused: hold it briefly.
+
+use std::collections::HashMap;
+use std::iter;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use redb::{Key, ReadOnlyTable, ReadTransaction, TableDefinition, TableError, TableHandle, Value};
+
+use crate::engine::format::codec;
+use crate::engine::format::fingerprint::HashKey;
+use crate::engine::format::record::{self, StoredOrigin, StoredRecord};
+use crate::engine::format::schema::{self, FingerprintsDefinition, SegmentNumber, SegmentTables, Slot};
+use crate::engine::format::tables::AnyTable;
+use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::storage::failure::StorageResult;
+use crate::engine::storage::session::{LiveSnapshot, Session};
+use crate::error::{Error, Result};
+use crate::ids::RecordId;
+use crate::model::{Included, Origin, Record};
+use crate::time::Timestamp;
+
+/// The file as of one commit.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    txn: ReadTransaction,
+    /// Behind the transaction, so that it ends later.
+    living: LiveSnapshot,
+}
+
+impl Snapshot {
+    pub(crate) fn open(session: &Session) -> Result<Self> {
+        let txn = session.database.begin_read()?;
+        Ok(Self { txn, living: session.readers.snapshot_taken() })
+    }
+
+    /// Whether the file was closed since.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.living.is_closed()
+    }
+
+    /// Every table.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if there is one that no store has.
+    pub(crate) fn tables(&self) -> Result<Vec<AnyTable>> {
+        let named = |name: String| {
+            let unknown = || Error::corrupt(format!("the file has a table {name:?}, which no store has"));
+            AnyTable::named(&name).ok_or_else(unknown)
+        };
+        self.table_names()?.into_iter().map(named).collect()
+    }
+
+    /// The names of all tables, known ones or not.
+    pub(crate) fn table_names(&self) -> Result<Vec<String>> {
+        Ok(self.txn.list_tables().storage()?.map(|table| table.name().to_owned()).collect())
+    }
+
+    /// A table, if it exists.
+    pub(crate) fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Option<ReadOnlyTable<K, V>>> {
+        match self.txn.open_table(definition) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error).storage(),
+        }
+    }
+}
+
+/// The further records of values, store-wide.
+type RepeatsTable = ReadOnlyTable<(u64, u32, u128, u32), ()>;
+
+type Lazy<K, V> = OnceLock<Option<ReadOnlyTable<K, V>>>;
+
+/// One segment's tables, each opened when first needed.
+#[derive(Default)]
+struct SegmentView {
+    records: Lazy<u32, &'static [u8]>,
+    fingerprints: Lazy<u128, u32>,
+    runs: Box<[Lazy<u128, u32>]>,
+    postings: Lazy<&'static [u8], &'static [u8]>,
+}
+
+impl SegmentView {
+    fn of(segment: &SegmentState) -> Self {
+        // One more: that of the run that a fold may be writing.
+        let runs = if segment.filter.is_stored() { 0 } else { segment.runs.len() + 1 };
+        Self { runs: (0..runs).map(|_| Lazy::default()).collect(), ..Self::default() }
+    }
+}
+
+/// One pool's tables as of one commit, each opened when first needed.
+#[derive(Default)]
+struct PoolTables {
+    segments: Box<[SegmentView]>,
+    repeats: Lazy<(u64, u32, u128, u32), ()>,
+    origins: Lazy<(u64, u32, u32), &'static [u8]>,
+    claimed: Lazy<(u64, u128), u64>,
+}
+
+/// One pool as of one commit.
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) state: Arc<PoolState>,
+    pub(crate) hash_key: HashKey,
+    /// Made when the first table is needed: most checks of absent values need none. Shared by the views of one commit, between
+    /// which records only expire.
+    tables: OnceLock<Arc<PoolTables>>,
+    /// The time of the first record that is not below the watermark, if there is one.
+    oldest_time: OnceLock<Option<Timestamp>>,
+    /// See [`PoolState::first_unfiltered_number`].
+    first_unfiltered: OnceLock<SegmentNumber>,
+    /// How many records were read through this view: for `explain`, which takes a view of its own.
+    records_read: AtomicU64,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// The table in the cell, opened now if it was not yet.
+fn opened<K: Key + 'static, V: Value + 'static>(
+    cell: &Lazy<K, V>,
+    open: impl FnOnce() -> Result<Option<ReadOnlyTable<K, V>>>,
+) -> Result<Option<&ReadOnlyTable<K, V>>> {
+    if let Some(table) = cell.get() {
+        return Ok(table.as_ref());
+    }
+    let table = open()?;
+    Ok(cell.get_or_init(|| table).as_ref())
+}
+
+impl View {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, state: Arc<PoolState>, hash_key: HashKey) -> Self {
+        Self {
+            snapshot,
+            state,
+            hash_key,
+            tables: OnceLock::new(),
+            oldest_time: OnceLock::new(),
+            first_unfiltered: OnceLock::new(),
+            records_read: AtomicU64::new(0),
+        }
+    }
+
+    /// Another view of the same moment, which nobody else uses.
+    pub(crate) fn own(&self) -> Self {
+        self.of_state(Arc::clone(&self.state))
+    }
+
+    /// A view of the same snapshot with another state.
+    pub(crate) fn of_state(&self, state: Arc<PoolState>) -> Self {
+        Self::new(Arc::clone(&self.snapshot), state, self.hash_key.clone())
+    }
+
+    /// A view of the same commit in which more records are dead.
+    pub(crate) fn with_watermark(&self, watermark: RecordId) -> Self {
+        Self {
+            snapshot: Arc::clone(&self.snapshot),
+            state: Arc::new(PoolState { watermark, ..PoolState::clone(&self.state) }),
+            hash_key: self.hash_key.clone(),
+            tables: self.tables.clone(),
+            oldest_time: OnceLock::new(),
+            first_unfiltered: self.first_unfiltered.clone(),
+            records_read: AtomicU64::new(0),
+        }
+    }
+
+    /// The time of the oldest record that is not below the watermark, deleted ones included; none if there is none.
+    pub(crate) fn oldest_time(&self) -> Result<Option<Timestamp>> {
+        if let Some(time) = self.oldest_time.get() {
+            return Ok(*time);
+        }
+        let state = &self.state;
+        let behind = state.segments.partition_point(|segment| segment.first_id <= state.watermark);
+        // Between two segments may be a gap, where dead ones were dropped.
+        let first = match state.segment_of(state.watermark) {
+            Some(_) => Some(state.watermark),
+            None => state.segments.get(behind).map(|next| next.first_id).filter(|id| *id < state.next_id),
+        };
+        let time = first.map(|id| self.created_at(id)).transpose()?;
+        Ok(*self.oldest_time.get_or_init(|| time))
+    }
+
+    /// The number of the first segment without a membership filter, looked for once.
+    pub(crate) fn first_unfiltered(&self) -> SegmentNumber {
+        *self.first_unfiltered.get_or_init(|| self.state.first_unfiltered_number())
+    }
+
+    pub(crate) fn records_read(&self) -> u64 {
+        self.records_read.load(Ordering::Relaxed)
+    }
+
+    fn count_record(&self) {
+        self.records_read.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn tables(&self) -> &PoolTables {
+        self.tables.get_or_init(|| {
+            let segments = self.state.segments.iter().map(SegmentView::of).collect();
+            Arc::new(PoolTables { segments, ..PoolTables::default() })
+        })
+    }
+
+    fn names(&self, index: usize) -> Result<SegmentTables> {
+        let segment = self.state.segments.get(index).ok_or_else(|| no_segment(index))?;
+        Ok(SegmentTables::new(self.state.id, segment.number))
+    }
+
+    fn segment(&self, index: usize) -> Result<&SegmentView> {
+        self.tables().segments.get(index).ok_or_else(|| no_segment(index))
+    }
+
+    pub(crate) fn records(&self, index: usize) -> Result<Option<&ReadOnlyTable<u32, &'static [u8]>>> {
+        opened(&self.segment(index)?.records, || self.snapshot.table(self.names(index)?.records()))
+    }
+
+    pub(crate) fn fingerprints(&self, index: usize) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
+        opened(&self.segment(index)?.fingerprints, || self.snapshot.table(self.names(index)?.fingerprints()))
+    }
+
+    /// The fingerprints of a run, which are not merged into the segment's table yet.
+    pub(crate) fn run(&self, index: usize, run: u32) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
+        let Some(cell) = self.segment(index)?.runs.get(run as usize) else { return Ok(None) };
+        let segment = self.state.segments.get(index).ok_or_else(|| no_segment(index))?;
+        let open = || {
+            let name = SegmentTables::run(self.state.id, segment.number, run);
+            self.snapshot.table(FingerprintsDefinition::new(&name))
+        };
+        opened(cell, open)
+    }
+
+    /// The fingerprints of a run, or those in the segment's table.
+    pub(crate) fn fingerprints_in(
+        &self,
+        index: usize,
+        run: Option<u32>,
+    ) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
+        match run {
+            None => self.fingerprints(index),
+            Some(run) => self.run(index, run),
+        }
+    }
+
+    /// Where the segment's fingerprints are: in its table, and in its runs.
+    pub(crate) fn fingerprint_parts(&self, index: usize) -> impl Iterator<Item = Option<u32>> + use<> {
+        iter::once(None).chain(self.run_numbers(index).map(Some))
+    }
+
+    /// The numbers of the segment's runs, the oldest first.
+    pub(crate) fn run_numbers(&self, index: usize) -> Range<u32> {
+        let count = self.state.segments.get(index).map_or(0, |segment| segment.runs.len());
+        0..u32::try_from(count).unwrap_or(0)
+    }
+
+    pub(crate) fn postings(
+        &self,
+        index: usize,
+    ) -> Result<Option<&ReadOnlyTable<&'static [u8], &'static [u8]>>> {
+        opened(&self.segment(index)?.postings, || self.snapshot.table(self.names(index)?.postings()))
+    }
+
+    pub(crate) fn repeats(&self) -> Result<Option<&RepeatsTable>> {
+        opened(&self.tables().repeats, || self.snapshot.table(schema::REPEATS))
+    }
+
+    /// The owners of claimed values, store-wide.
+    pub(crate) fn claimed(&self) -> Result<Option<&ReadOnlyTable<(u64, u128), u64>>> {
+        opened(&self.tables().claimed, || self.snapshot.table(schema::CLAIMED))
+    }
+
+    /// Reads a record of a segment.
+    fn stored(&self, index: usize, slot: Slot) -> Result<Row> {
+        self.count_record();
+        let row = match self.records(index)? {
+            Some(table) => table.get(slot).storage()?,
+            None => None,
+        };
+        row.ok_or_else(|| self.missing(index, slot))
+    }
+
+    fn missing(&self, index: usize, slot: Slot) -> Error {
+        let pool = self.state.id;
+        Error::corrupt(format!("pool {pool}: the record in slot {slot} of segment {index} is missing"))
+    }
+
+    /// The pool time of a record, dead or alive.
+    pub(crate) fn created_at(&self, id: RecordId) -> Result<Timestamp> {
+        let (index, segment) = self.segment_of(id)?;
+        let slot = segment.slot(id);
+        let row = self.stored(index, slot)?;
+        Ok(record::decode(slot, segment.base_time, row.value())?.created_at)
+    }
+
+    /// Whether a record, dead or alive, has this value.
+    pub(crate) fn has_value(&self, id: RecordId, value: &str) -> Result<bool> {
+        let (index, segment) = self.segment_of(id)?;
+        let slot = segment.slot(id);
+        let row = self.stored(index, slot)?;
+        Ok(record::decode(slot, segment.base_time, row.value())?.value == value)
+    }
+
+    fn segment_of(&self, id: RecordId) -> Result<(usize, &SegmentState)> {
+        self.state
+            .segment_of(id)
+            .ok_or_else(|| Error::corrupt(format!("pool {}: no segment holds record {id}", self.state.id)))
+    }
+
+    /// Reads records, dead or alive, by ascending or descending id.
+    pub(crate) fn fetch(&self, ids: &[RecordId]) -> Result<Vec<Record>> {
+        let mut reader = RecordReader { view: self, origins: HashMap::new(), run: None };
+        ids.iter().map(|id| reader.read(*id)).collect()
+    }
+
+    /// Shows records, dead or alive, as they lie in their segment: without their origins. The ids ascend, and are close.
+    pub(crate) fn each_stored(
+        &self,
+        ids: &[RecordId],
+        mut show: impl FnMut(StoredRecord<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(()) };
+        let (index, segment) = self.segment_of(*first)?;
+        let mut wanted = ids.iter().map(|id| segment.slot(*id)).peekable();
+        if let Some(table) = self.records(index)? {
+            for row in table.range(segment.slot(*first)..=segment.slot(*last)).storage()? {
+                let (slot, row) = row.storage()?;
+                if let Some(slot) = wanted.next_if_eq(&slot.value()) {
+                    show(record::decode(slot, segment.base_time, row.value())?)?;
+                }
+            }
+        }
+        self.records_read.fetch_add(ids.len() as u64, Ordering::Relaxed);
+        wanted.next().map_or(Ok(()), |missing| Err(self.missing(index, missing)))
+    }
+
+    /// The origin of a segment's origin code.
+    pub(crate) fn origin(&self, segment: &SegmentState, code: Slot) -> Result<Arc<Origin>> {
+        let table = opened(&self.tables().origins, || self.snapshot.table(schema::ORIGINS))?;
+        let row = match table {
+            Some(table) => table.get((self.state.id, segment.number, code)).storage()?,
+            None => None,
+        };
+        let row = row.ok_or_else(|| {
+            Error::corrupt(format!(
+                "pool {}: origin {code} of segment {} is missing",
+                self.state.id, segment.number
+            ))
+        })?;
+        Ok(Arc::new(codec::decode_origin(row.value())?))
+    }
+}
+
+fn no_segment(index: usize) -> Error {
+    Error::corrupt(format!("the pool has no segment {index}"))
+}
+
+/// A run of records that is read by walking the table instead of by one look-up each.
+struct Run {
+    index: usize,
+    next: Slot,
+    rows: redb::Range<'static, u32, &'static [u8]>,
+}
+
+/// Reads many records of one view: neighbours by walking, origins once each.
+struct RecordReader<'a> {
+    view: &'a View,
+    origins: HashMap<(usize, Slot), Arc<Origin>>,
+    run: Option<Run>,
+}
+
+/// A record's row.
+type Row = redb::AccessGuard<'static, &'static [u8]>;
+
+/// How many origins a reader keeps before it starts over.
+const ORIGINS_KEPT: usize = 4_096;
+
+impl RecordReader<'_> {
+    fn read(&mut self, id: RecordId) -> Result<Record> {
+        let view = self.view;
+        let (index, segment) = view.segment_of(id)?;
+        let slot = segment.slot(id);
+        let row = match self.walk(index, slot)? {
+            Some(row) => row,
+            None => view.stored(index, slot)?,
+        };
+        let stored = record::decode(slot, segment.base_time, row.value())?;
+        let origin = match &stored.origin {
+            StoredOrigin::None => None,
+            StoredOrigin::Code(code) => Some(self.origin(index, segment, *code)?),
+            StoredOrigin::Here(row) => Some(Arc::new(codec::decode_origin(row)?)),
+        };
+        let origin = origin.as_deref();
+        Ok(Record {
+            id,
+            data_pool_id: view.state.id,
+            entity_type_id: stored.entity_type,
+            value: stored.value.to_owned(),
+            flow_id: origin.and_then(|origin| origin.flow.clone()),
+            flow_run_id: origin.and_then(|origin| origin.run.clone()),
+            step_id: origin.and_then(|origin| origin.step.clone()),
+            created_at: stored.created_at,
+            included: Included::default(),
+        })
+    }
+
+    /// The row, if it follows the last one read. A second neighbour starts a walk.
+    fn walk(&mut self, index: usize, slot: Slot) -> Result<Option<Row>> {
+        let follows = self.run.as_ref().is_some_and(|run| run.index == index && run.next == slot);
+        if !follows {
+            let Some(table) = self.view.records(index)? else { return Ok(None) };
+            // A walk costs one look-up to start; the rows that follow come almost free.
+            self.run = Some(Run { index, next: slot, rows: table.range(slot..).storage()? });
+        }
+        let Some(run) = &mut self.run else { return Ok(None) };
+        run.next = slot + 1;
+        self.view.count_record();
+        match run.rows.next().transpose().storage()? {
+            Some((key, row)) if key.value() == slot => Ok(Some(row)),
+            _ => Ok(None),
+        }
+    }
+
+    fn origin(&mut self, index: usize, segment: &SegmentState, code: Slot) -> Result<Arc<Origin>> {
+        if let Some(origin) = self.origins.get(&(index, code)) {
+            return Ok(Arc::clone(origin));
+        }
+        if self.origins.len() >= ORIGINS_KEPT {
+            self.origins.clear();
+        }
+        let origin = self.view.origin(segment, code)?;
+        self.origins.insert((index, code), Arc::clone(&origin));
+        Ok(origin)
+    }
+}
+
+/// Finding points in time: ids are in time order.
+impl View {
+    /// The first id whose record was created at or after `time`; `next_id` if there is none.
+    pub(crate) fn first_at_or_after(&self, time: Timestamp) -> Result<RecordId> {
+        let state = &self.state;
+        // Segments whose first record is earlier than `time`: the answer is in the last of them, or behind it.
+        let earlier = state.segments.partition_point(|segment| segment.base_time < time);
+        let Some(index) = earlier.checked_sub(1) else { return Ok(self.id_range_of(0).start) };
+        let ids = self.id_range_of(index);
+        let ids = self.narrow_by_blocks(index, ids, time)?;
+        // Below the watermark records may be gone already, and nobody asks for them.
+        let (mut low, mut high) = (ids.start.max(state.watermark), ids.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.created_at(middle)? < time { low = middle + 1 } else { high = middle }
+        }
+        if low < self.id_range_of(index).end || index + 1 >= state.segments.len() {
+            return Ok(low);
+        }
+        Ok(self.id_range_of(index + 1).start)
+    }
+
+    fn id_range_of(&self, index: usize) -> Range<RecordId> {
+        let start = self.state.segments.get(index).map_or(self.state.next_id, |segment| segment.first_id);
+        start..self.state.end_of(index).max(start)
+    }
+
+    /// The block of a segment that holds the first record at or after `time`, by the sparse time index.
+    fn narrow_by_blocks(
+        &self,
+        index: usize,
+        ids: Range<RecordId>,
+        time: Timestamp,
+    ) -> Result<Range<RecordId>> {
+        let (Some(times), Some(segment)) =
+            (self.snapshot.table(schema::TIMES)?, self.state.segments.get(index))
+        else {
+            return Ok(ids);
+        };
+        let block_slots = u64::from(schema::TIME_BLOCK_SLOTS);
+        let blocks = u32::try_from((ids.end - ids.start).div_ceil(block_slots)).unwrap_or(u32::MAX);
+        // The answer is not below the watermark: the blocks up to its own need not be looked at.
+        let behind = segment.slot(self.state.watermark.max(segment.first_id)) / schema::TIME_BLOCK_SLOTS + 1;
+        let (mut low, mut high) = (behind.min(blocks), blocks);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let first = times.get((self.state.id, segment.number, middle)).storage()?;
+            let earlier = first.is_some_and(|first| Timestamp::from_micros(first.value()) < time);
+            if earlier { low = middle + 1 } else { high = middle }
+        }
+        let start = ids.start + u64::from(low.saturating_sub(1)) * block_slots;
+        Ok(start..ids.end.min(start + block_slots))
+    }
+}

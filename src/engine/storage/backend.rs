@@ -1,0 +1,240 @@
+//! What redb reads and writes: a file, memory, or a test's disk; how many bytes went each way, and how much room there is.
+//!
+//! Always holds: closing is redb's; a backend that outlives its opening (memory, a test's disk) can be opened again. What the
+//! disk has no room for fails no call of redb's, which would take nothing more after it: see [`space`](crate::engine::storage::space).
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use redb::backends::InMemoryBackend;
+use redb::{BackendError, StorageBackend};
+
+use crate::disk::Disk;
+use crate::engine::storage::space::{Allocate, Need, Space};
+
+/// How many bytes an opening of the file has moved.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Traffic {
+    pub(crate) fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// What a store lies on, as redb wants it and as room is had on it. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Medium {
+    bytes: Arc<dyn StorageBackend>,
+    room: Arc<dyn Allocate>,
+}
+
+impl Medium {
+    pub(crate) fn new(bytes: impl StorageBackend, room: impl Allocate + 'static) -> Self {
+        Self { bytes: Arc::new(bytes), room: Arc::new(room) }
+    }
+
+    pub(crate) fn memory() -> Self {
+        Self::new(InMemoryBackend::new(), Unlimited)
+    }
+
+    pub(crate) fn disk(disk: Box<dyn Disk>) -> Self {
+        let disk: Arc<dyn Disk> = disk.into();
+        Self::new(DiskBackend(Arc::clone(&disk)), disk)
+    }
+}
+
+/// One opening of a medium. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Backend {
+    inner: Arc<dyn StorageBackend>,
+    traffic: Arc<Traffic>,
+    space: Arc<Space>,
+    /// It was opened for writing, and has the disk keep room.
+    is_kept: Arc<AtomicBool>,
+}
+
+impl Backend {
+    pub(crate) fn new(medium: &Medium) -> Self {
+        let inner = Arc::clone(&medium.bytes);
+        let space = Arc::new(Space::new(Arc::clone(&medium.room)));
+        Self { inner, traffic: Arc::default(), space, is_kept: Arc::default() }
+    }
+
+    pub(crate) fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    pub(crate) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// Has the disk keep room for all of the file, once it is opened for writing, if it can.
+    pub(crate) fn keep_all(&self) -> io::Result<()> {
+        self.is_kept.store(true, Ordering::Release);
+        self.space.keep_all(&*self.inner)
+    }
+
+    /// Has the disk keep room for what a full one must still allow, if it can.
+    pub(crate) fn keep_reserve(&self) -> io::Result<()> {
+        self.space.keep_reserve(&*self.inner)
+    }
+
+    /// Whether the disk has room for what a commit may write.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) fn check_room(&self, need: Need) -> io::Result<()> {
+        self.space.check(need, &*self.inner)
+    }
+
+    /// As [`check_room`](Self::check_room), right before the commit, which then has the reserve, too.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) fn make_room(&self, need: Need) -> io::Result<()> {
+        self.space.make_room(need, &*self.inner)
+    }
+}
+
+fn bytes(buffer: &[u8]) -> u64 {
+    buffer.len() as u64
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.space.len(&*self.inner)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.traffic.read.fetch_add(bytes(out), Ordering::Relaxed);
+        self.space.read(offset, out, &*self.inner)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.space.set_len(len, &*self.inner)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.space.sync(&*self.inner)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.traffic.written.fetch_add(bytes(data), Ordering::Relaxed);
+        self.space.write(offset, data, &*self.inner)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        if self.is_kept.load(Ordering::Acquire) {
+            // Who opens the file next may find the disk full. What cannot be had now is asked for then.
+            let _ = self.keep_reserve();
+        }
+        self.inner.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.query_lock_range(start, end)
+    }
+}
+
+/// Memory gives room as it is written.
+#[derive(Debug)]
+struct Unlimited;
+
+impl Allocate for Unlimited {
+    fn allocate(&self, _from: u64, _to: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Allocate for File {
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        use rustix::process::{Resource, getrlimit};
+        if getrlimit(Resource::Fsize).current.is_some() {
+            // NOTE: on some file systems asking beyond the limit brings a signal that ends the process.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        match fallocate(self, FallocateFlags::KEEP_SIZE, from, to - from) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            Err(Errno::INTR) => self.allocate(from, to),
+            done => done.map_err(io::Error::from),
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Allocate for File {
+    fn allocate(&self, _from: u64, _to: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl Allocate for Arc<dyn Disk> {
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        Disk::allocate(&**self, from, to)
+    }
+}
+
+/// A [`Disk`], as redb wants it.
+#[derive(Debug)]
+struct DiskBackend(Arc<dyn Disk>);
+
+impl StorageBackend for DiskBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}

@@ -1,0 +1,74 @@
+//! redb's handle on the file, for writing or for reading only, closed without panicking.
+//!
+//! Always holds: closing writes to the file, and on a damaged one redb may panic doing so; that ends here.
+
+use redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, WriteTransaction};
+
+use crate::engine::storage::failure::{StorageResult, contained};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How redb has the file open.
+pub(crate) enum Handle {
+    Writable(Database),
+    ReadOnly(ReadOnlyDatabase),
+}
+
+/// An open redb database. Dropping it closes it, and nobody hears of a failure.
+pub(crate) struct OpenDatabase(Option<Handle>);
+
+impl OpenDatabase {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self(Some(handle))
+    }
+
+    pub(crate) fn begin_read(&self) -> Result<ReadTransaction> {
+        match self.0.as_ref().ok_or_else(closed)? {
+            Handle::Writable(database) => database.begin_read().storage(),
+            Handle::ReadOnly(database) => database.begin_read().storage(),
+        }
+    }
+
+    pub(crate) fn begin_write(&self) -> Result<WriteTransaction> {
+        match self.0.as_ref().ok_or_else(closed)? {
+            Handle::Writable(database) => database.begin_write().storage(),
+            Handle::ReadOnly(_) => Err(read_only()),
+        }
+    }
+
+    /// The database, for what redb does only without readers.
+    pub(crate) fn writable(&mut self) -> Result<&mut Database> {
+        match self.0.as_mut().ok_or_else(closed)? {
+            Handle::Writable(database) => Ok(database),
+            Handle::ReadOnly(_) => Err(read_only()),
+        }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self.0, Some(Handle::ReadOnly(_)))
+    }
+
+    /// Closes the file. Whatever still reads it fails from then on.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        let Some(handle) = self.0.take() else { return Ok(()) };
+        contained("closing the store", || match handle {
+            Handle::Writable(database) => database.close().storage(),
+            Handle::ReadOnly(database) => database.close().storage(),
+        })
+    }
+}
+
+impl Drop for OpenDatabase {
+    fn drop(&mut self) {
+        // Nobody is left to hear of it; the file is recovered when it is opened again.
+        let _ = self.close();
+    }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store is closed; `reopen` opens it again")
+}
+
+pub(crate) fn read_only() -> Error {
+    let text = "the store is open for reading only: open it with `Access::ReadWrite` to write to it";
+    Error::new(ErrorKind::ReadOnly, text)
+}

@@ -1,0 +1,85 @@
+//! redb's errors, as the crate's own.
+//!
+//! Owns: the mapping to kinds, and the containment of panics inside dependencies on damaged files. Nothing above
+//! the engine sees a redb type.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::engine::storage::space::{Need, is_want_of_room};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Turns redb's results into the crate's.
+pub(crate) trait StorageResult<T> {
+    /// The value, or the error of the kind that fits.
+    fn storage(self) -> Result<T>;
+}
+
+impl<T, E: Into<redb::Error>> StorageResult<T> for Result<T, E> {
+    fn storage(self) -> Result<T> {
+        self.map_err(|error| translate(error.into()))
+    }
+}
+
+/// What is said when the observer of a recovery stopped it.
+pub(crate) const REPAIR_STOPPED: &str =
+    "opening was stopped by the callback that watches the recovery; the store can be opened again";
+
+/// A storage error, as the crate's own.
+pub(crate) fn translate(error: redb::Error) -> Error {
+    if matches!(error, redb::Error::RepairAborted) {
+        return Error::new(ErrorKind::Cancelled, REPAIR_STOPPED);
+    }
+    if matches!(error, redb::Error::PreviousIo) {
+        let text =
+            "an earlier read or write of the store's file failed; open the store again to go on (`reopen`)";
+        return Error::storage(text).with_source(error);
+    }
+    let kind = match &error {
+        redb::Error::Corrupted(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. } => ErrorKind::Corrupt,
+        redb::Error::DatabaseAlreadyOpen => ErrorKind::AlreadyOpen,
+        redb::Error::DatabaseClosed => ErrorKind::Closed,
+        _ => ErrorKind::Storage,
+    };
+    let text = match &error {
+        redb::Error::Io(reason) => format!("reading or writing the store's file: {reason}"),
+        redb::Error::Corrupted(reason) => format!("the store's file is damaged: {reason}"),
+        other => format!("the store's file: {other}"),
+    };
+    Error::new(kind, text).with_source(error)
+}
+
+/// The disk gives no room for the file of a store.
+pub(crate) fn no_room(location: impl std::fmt::Display, need: Need, error: std::io::Error) -> Error {
+    let made = if is_want_of_room(&error) {
+        let text = match need {
+            Need::Adding => format!(
+                "the disk has no room for more in {location} ({error}); nothing was changed. Make room and call again; reading, \
+                 deleting and clearing go on meanwhile"
+            ),
+            Need::Reserve => format!(
+                "the disk has no room for {location} ({error}), and the reserve for calls that take away is used up; nothing was \
+                 changed. Make room on the disk and call again; reading goes on meanwhile"
+            ),
+        };
+        Error::new(ErrorKind::StorageFull, text)
+    } else {
+        Error::storage(format!("making {location} longer failed ({error}); nothing was changed"))
+    };
+    made.with_source(error)
+}
+
+/// Runs code that calls into the storage; a panic in there, which only a damaged file can cause, becomes an
+/// error.
+pub(crate) fn contained<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let reason = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        Err(Error::corrupt(format!("the file is damaged: the storage panicked while {doing} ({reason})")))
+    })
+}

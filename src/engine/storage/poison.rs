@@ -1,0 +1,58 @@
+//! Why the store refuses to write, once it does: until it is opened again.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reason {
+    /// A commit failed, and may or may not be on disk.
+    OutcomeUnknown = 1,
+    /// The storage's own check found the file damaged, or could not be brought to its end.
+    CheckFailed = 2,
+    /// The disk had no room for a commit, which is not on disk: the file is opened again before the call returns.
+    NoRoom = 3,
+}
+
+/// The reason, if there is one. Asked before each commit.
+#[derive(Debug, Default)]
+pub(crate) struct Refusal(AtomicU8);
+
+impl Refusal {
+    pub(crate) fn raise(&self, reason: Reason) {
+        self.0.store(reason as u8, Ordering::Release);
+    }
+
+    pub(crate) fn lift(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        let reasons = [Reason::OutcomeUnknown, Reason::CheckFailed, Reason::NoRoom];
+        let raised = self.0.load(Ordering::Acquire);
+        reasons.into_iter().find(|reason| *reason as u8 == raised)
+    }
+
+    /// # Errors
+    ///
+    /// `OutcomeUnknown` or `Corrupt`, by the reason.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.reason() {
+            None => Ok(()),
+            Some(Reason::OutcomeUnknown) => Err(Error::new(
+                ErrorKind::OutcomeUnknown,
+                "an earlier write failed, and may or may not be on disk: open the store again (`reopen`) to find out",
+            )),
+            Some(Reason::NoRoom) => Err(Error::new(
+                ErrorKind::StorageFull,
+                "the disk had no room for an earlier commit; open the store again (`reopen`)",
+            )),
+            Some(Reason::CheckFailed) => Err(Error::corrupt(
+                "verifying found the file damaged, or could not be brought to its end: open the store again (`reopen`) \
+                 before anything is written",
+            )),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One opening of the file, and who reads it.
+//!
+//! Owns: [`Session`], from opening to closing, and [`Readers`], which scans, snapshots and backups register with. Always
+//! holds: what redb does only without readers (checking and compacting the file) runs when nobody is registered and
+//! no snapshot of the file lives; once a session is closed, whoever is registered with it is told so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::storage::backend::{Backend, Traffic};
+use crate::engine::storage::database::{OpenDatabase, closed};
+use crate::error::{Error, ErrorKind, Result};
+
+/// One opening of the file.
+pub(crate) struct Session {
+    pub(crate) database: OpenDatabase,
+    /// Its length is the file's.
+    pub(crate) backend: Backend,
+    pub(crate) readers: Arc<Readers>,
+}
+
+impl Session {
+    pub(crate) fn new(database: OpenDatabase, backend: Backend) -> Self {
+        let readers = Arc::new(Readers { traffic: Arc::clone(backend.traffic()), ..Readers::default() });
+        Self { database, backend, readers }
+    }
+}
+
+/// What somebody holds open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReaderKind {
+    /// Reads in slices, each from a fresh snapshot, and keeps no page from being used again in between.
+    Scan,
+    Snapshot,
+    Backup,
+    /// A run over all indexes.
+    Verification,
+}
+
+impl ReaderKind {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Scan => "a scan or export",
+            Self::Snapshot => "a snapshot",
+            Self::Backup => "a backup",
+            Self::Verification => "a verification",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct OpenReader {
+    kind: ReaderKind,
+    since: Instant,
+    /// How many bytes had been written to the file then.
+    written: u64,
+    /// How often tables had been dropped then.
+    drops: u64,
+}
+
+/// Who reads a session's file.
+#[derive(Debug, Default)]
+pub(crate) struct Readers {
+    closed: AtomicBool,
+    traffic: Arc<Traffic>,
+    /// How often commits gave back what they did not write.
+    drops: AtomicU64,
+    open: Mutex<Registered>,
+    /// How many snapshots of the file live, those of single calls included.
+    snapshots: Mutex<usize>,
+    snapshot_dropped: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Registered {
+    next: u64,
+    readers: BTreeMap<u64, OpenReader>,
+}
+
+/// The readers that keep pages from being used again, together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) readers: u64,
+    pub(crate) longest: Option<Duration>,
+    /// At most so many bytes of the file.
+    pub(crate) bytes: u64,
+}
+
+impl Readers {
+    pub(crate) fn register(self: &Arc<Self>, kind: ReaderKind) -> Reader {
+        let (since, written, drops) = (Instant::now(), self.traffic.written(), self.drops());
+        let reader = OpenReader { kind, since, written, drops };
+        let mut registered = self.open.lock();
+        let number = registered.next;
+        registered.next += 1;
+        registered.readers.insert(number, reader);
+        Reader { readers: Arc::clone(self), number }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Refuses what must be alone with the file.
+    pub(crate) fn check_none(&self, wanted: &str) -> Result<()> {
+        let registered = self.open.lock();
+        let Some(reader) = registered.readers.values().next() else { return Ok(()) };
+        let others = registered.readers.len() - 1;
+        let more = if others == 0 { String::new() } else { format!(" (and {others} more)") };
+        Err(Error::new(
+            ErrorKind::Busy,
+            format!("{wanted} must be alone with the file, and {}{more} is open", reader.kind.noun()),
+        ))
+    }
+
+    fn drops(&self) -> u64 {
+        self.drops.load(Ordering::Acquire)
+    }
+
+    /// A commit gave back rows, or whole tables: more than it wrote.
+    pub(crate) fn note_drop(&self) {
+        self.drops.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A commit frees no more than it writes, unless it drops rows: since the first of those it may be anything.
+    pub(crate) fn holding(&self) -> Holding {
+        let registered = self.open.lock();
+        let holders = registered.readers.values().filter(|reader| reader.kind != ReaderKind::Scan);
+        holders.fold(Holding::default(), |all, reader| Holding {
+            readers: all.readers + 1,
+            longest: all.longest.max(Some(reader.since.elapsed())),
+            bytes: all.bytes.max(if reader.drops == self.drops() {
+                self.traffic.written().saturating_sub(reader.written)
+            } else {
+                u64::MAX
+            }),
+        })
+    }
+
+    pub(crate) fn snapshot_taken(self: &Arc<Self>) -> LiveSnapshot {
+        *self.snapshots.lock() += 1;
+        LiveSnapshot(Arc::clone(self))
+    }
+
+    /// Waits until no snapshot lives; no longer than `patience`. Whether none does.
+    pub(crate) fn wait_for_snapshots(&self, patience: Duration) -> bool {
+        let mut snapshots = self.snapshots.lock();
+        self.snapshot_dropped.wait_while_for(&mut snapshots, |living| *living > 0, patience);
+        *snapshots == 0
+    }
+}
+
+/// A snapshot of the file lives as long as this.
+#[derive(Debug)]
+pub(crate) struct LiveSnapshot(Arc<Readers>);
+
+impl LiveSnapshot {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+impl Drop for LiveSnapshot {
+    fn drop(&mut self) {
+        *self.0.snapshots.lock() -= 1;
+        self.0.snapshot_dropped.notify_all();
+    }
+}
+
+/// Somebody's registration. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    readers: Arc<Readers>,
+    number: u64,
+}
+
+impl Reader {
+    /// Refuses to go on once the store was closed, even if it was opened again.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.readers.is_closed() { Err(closed()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.readers.open.lock().readers.remove(&self.number);
+    }
+}

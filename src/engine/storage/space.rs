@@ -1,0 +1,456 @@
+//! Room on the disk: had before it is needed, so that a full disk is noticed while a transaction can still be given up.
+//!
+//! redb makes the file longer, writes to it when it commits, and takes nothing more once a write has failed. So the file's
+//! growth is allocated when redb asks for it. What the disk refuses is not told to redb: before each commit [`Space::check`]
+//! finds out whether the disk has room, the transaction is given up if not, and redb cuts the file to what it was. A reserve is
+//! kept far beyond the file's end, and let go of for commits that take away.
+//! Always holds: as long as a page has no place on the disk, or the file is shorter than redb believes, no header that was written is
+//! brought to disk, and so nothing commits.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use redb::StorageBackend;
+
+/// Pages of redb: all it writes is made of them, but for the header, which is shorter and in the first.
+const PAGE_BYTES: usize = 4_096;
+/// The reserve is this part of the file's length ...
+const RESERVE_PART: u64 = 4;
+/// ... but no less, and no more than this.
+const RESERVE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
+/// Less of the reserve is not asked for.
+const STEP_MIN_BYTES: u64 = 16 << 10;
+/// A file that grew without room gets it by so many reserves at a time.
+const FILL_RESERVES: u64 = 16;
+/// The reserve lies at this offset, or farther: where no file ends.
+const RESERVE_AT: u64 = 1 << 40;
+
+/// Whoever can give room on a disk.
+pub(crate) trait Allocate: Debug + Send + Sync {
+    /// Has the disk keep room for these bytes of the file, which may lie beyond its end: until they are written to, or the
+    /// length is set. The file stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `StorageFull` or `QuotaExceeded` for want of room, `Unsupported` if room is had by writing only.
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()>;
+}
+
+/// What a commit is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// It may add: the reserve stays untouched.
+    Adding,
+    /// It takes away, or brings to disk what was acknowledged: it may use the reserve.
+    Reserve,
+}
+
+/// How much room the file has.
+#[derive(Debug)]
+pub(crate) struct Space {
+    room: Arc<dyn Allocate>,
+    extent: Mutex<Option<Extent>>,
+    /// As the extent says.
+    is_tight: AtomicBool,
+    is_full: AtomicBool,
+    is_incomplete: AtomicBool,
+    header: Mutex<Header>,
+}
+
+/// The file's header, whose bytes say what is committed.
+#[derive(Debug, Default)]
+struct Header {
+    /// As it was synced last; none if it was not written since the file was opened.
+    synced: Option<Vec<u8>>,
+    /// Written since then.
+    written: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Extent {
+    /// The file's length, as redb knows it.
+    len: u64,
+    /// The file's length: shorter if the system refused.
+    real_len: u64,
+    /// From here on room is had by writing only: the disk did not have it all.
+    tight_from: Option<u64>,
+    /// The disk had no room when it was asked last.
+    is_full: bool,
+    /// Pages that the disk had no room for, by their offset.
+    homeless: BTreeMap<u64, Vec<u8>>,
+    /// So many bytes of the reserve are kept.
+    kept: u64,
+    /// Room can be had otherwise than by writing.
+    is_supported: bool,
+    refusal: Option<io::Error>,
+}
+
+impl Space {
+    pub(crate) fn new(room: Arc<dyn Allocate>) -> Self {
+        Self {
+            room,
+            extent: Mutex::default(),
+            is_tight: AtomicBool::default(),
+            is_full: AtomicBool::default(),
+            is_incomplete: AtomicBool::default(),
+            header: Mutex::default(),
+        }
+    }
+
+    /// Some of the file has no room yet, or there is no reserve: each commit must find out whether there is enough.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.is_tight.load(Ordering::Acquire)
+    }
+
+    /// The disk had no room when it was asked last.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Acquire)
+    }
+
+    /// Some page has no place, or the file is shorter than redb believes: what redb wrote since the last sync is not committed.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.is_incomplete.load(Ordering::Acquire)
+    }
+
+    /// Does something with the extent, which is looked up first.
+    fn with<T>(
+        &self,
+        file: &dyn StorageBackend,
+        work: impl FnOnce(&mut Extent) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut guard = self.extent.lock();
+        let extent = match &mut *guard {
+            Some(extent) => extent,
+            none => none.insert(Extent::new(file.len()?)),
+        };
+        let done = work(extent);
+        self.is_incomplete.store(extent.is_incomplete(), Ordering::Release);
+        self.is_tight.store(extent.is_tight(), Ordering::Release);
+        self.is_full.store(extent.is_full, Ordering::Release);
+        done
+    }
+
+    pub(crate) fn len(&self, file: &dyn StorageBackend) -> io::Result<u64> {
+        self.with(file, |extent| Ok(extent.len))
+    }
+
+    pub(crate) fn read(&self, offset: u64, out: &mut [u8], file: &dyn StorageBackend) -> io::Result<()> {
+        if !self.is_incomplete() {
+            return file.read(offset, out);
+        }
+        self.with(file, |extent| {
+            for (at, part) in (offset..).step_by(PAGE_BYTES).zip(out.chunks_mut(PAGE_BYTES)) {
+                match extent.homeless.get(&at).and_then(|page| page.get(..part.len())) {
+                    Some(page) => part.copy_from_slice(page),
+                    None => file.read(at, part)?,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn write(&self, offset: u64, data: &[u8], file: &dyn StorageBackend) -> io::Result<()> {
+        if offset == 0 {
+            self.remember_header(data, file);
+        }
+        let pages = || (offset..).step_by(PAGE_BYTES).zip(data.chunks(PAGE_BYTES));
+        let end = offset.saturating_add(data.len() as u64);
+        let has_place = !self.is_incomplete() || self.with(file, |extent| Ok(end <= extent.real_len))?;
+        let written =
+            if has_place { file.write(offset, data) } else { Err(io::ErrorKind::StorageFull.into()) };
+        match written {
+            Err(error) if offset > 0 && is_want_of_room(&error) => self.with(file, |extent| {
+                // A commit makes the file longer, too, after it was found to have room: it has the reserve for that.
+                if extent.kept > 0 && extent.release(file).and_then(|()| file.write(offset, data)).is_ok() {
+                    return Ok(());
+                }
+                extent.homeless.extend(pages().map(|(at, page)| (at, page.to_vec())));
+                // Of a file that did not become longer the reason is known.
+                if has_place {
+                    extent.refusal = Some(error);
+                }
+                Ok(())
+            }),
+            Ok(()) if self.is_incomplete() => self.with(file, |extent| {
+                pages().for_each(|(at, _)| drop(extent.homeless.remove(&at)));
+                Ok(())
+            }),
+            done => done,
+        }
+    }
+
+    fn remember_header(&self, data: &[u8], file: &dyn StorageBackend) {
+        let mut header = self.header.lock();
+        if header.synced.is_none() && header.written.is_none() {
+            let mut before = vec![0; data.len()];
+            // A new file has none.
+            header.synced = file.read(0, &mut before).is_ok().then_some(before);
+        }
+        header.written = Some(data.to_vec());
+    }
+
+    /// Syncs the file, unless that would bring a header to disk whose pages are not there.
+    pub(crate) fn sync(&self, file: &dyn StorageBackend) -> io::Result<()> {
+        let mut header = self.header.lock();
+        // NOTE: redb also syncs when it makes the file longer; that is no commit.
+        if self.is_incomplete() && header.written.is_some() {
+            if let Some(synced) = &header.synced {
+                file.write(0, synced)?;
+            }
+            // The file is opened again: it may have grown for this commit alone.
+            return self.with(file, |extent| Err(extent.refused()));
+        }
+        file.sync_data()?;
+        if let Some(written) = header.written.take() {
+            header.synced = Some(written);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_len(&self, len: u64, file: &dyn StorageBackend) -> io::Result<()> {
+        self.with(file, |extent| {
+            if len < extent.len {
+                extent.cut(len, file);
+            } else {
+                extent.grow(len, file, &*self.room);
+            }
+            extent.keep_reserve(&*self.room);
+            Ok(())
+        })
+    }
+
+    /// Has the disk keep the reserve, if it can.
+    pub(crate) fn keep_reserve(&self, file: &dyn StorageBackend) -> io::Result<()> {
+        self.with(file, |extent| {
+            extent.keep_reserve(&*self.room);
+            Ok(())
+        })
+    }
+
+    /// Has the disk keep room for what may be missing in a file that was just opened, and the reserve; if it can.
+    pub(crate) fn keep_all(&self, file: &dyn StorageBackend) -> io::Result<()> {
+        self.with(file, |extent| {
+            if !extent.allocate(0, extent.len, &*self.room) {
+                extent.tight_from = Some(0);
+            }
+            extent.keep_reserve(&*self.room);
+            Ok(())
+        })
+    }
+
+    /// Whether the disk has room for a commit.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) fn check(&self, need: Need, file: &dyn StorageBackend) -> io::Result<()> {
+        if !self.is_tight() {
+            return Ok(());
+        }
+        self.with(file, |extent| extent.check(need, file, &*self.room))
+    }
+
+    /// As [`check`](Self::check), right before the commit, which then has the reserve: call [`keep_reserve`](Self::keep_reserve)
+    /// after it.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) fn make_room(&self, need: Need, file: &dyn StorageBackend) -> io::Result<()> {
+        if !self.is_tight() {
+            return Ok(());
+        }
+        self.with(file, |extent| {
+            let room = extent
+                .check(need, file, &*self.room)
+                .and_then(|()| extent.release(file))
+                .and_then(|()| extent.settle(file));
+            if room.is_err() {
+                extent.keep_reserve(&*self.room);
+            }
+            room
+        })
+    }
+}
+
+/// Whether the system refuses for want of room: on the disk, in a quota, or by a limit of a file's size.
+pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+impl Extent {
+    fn new(len: u64) -> Self {
+        Self {
+            len,
+            real_len: len,
+            tight_from: None,
+            is_full: false,
+            homeless: BTreeMap::new(),
+            kept: 0,
+            is_supported: true,
+            refusal: None,
+        }
+    }
+
+    fn is_incomplete(&self) -> bool {
+        !self.homeless.is_empty() || self.real_len < self.len
+    }
+
+    fn is_tight(&self) -> bool {
+        self.tight_from.is_some() || self.is_incomplete() || (self.is_supported && self.kept < self.reserve())
+    }
+
+    /// Why there is no room.
+    fn refused(&self) -> io::Error {
+        match &self.refusal {
+            Some(error) => {
+                error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+            }
+            None => io::ErrorKind::StorageFull.into(),
+        }
+    }
+
+    /// Has the disk keep room. Whether it does.
+    fn allocate(&mut self, from: u64, to: u64, room: &dyn Allocate) -> bool {
+        if !self.is_supported {
+            return true;
+        }
+        match room.allocate(from, to) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.is_supported = false;
+                true
+            }
+            Err(error) => {
+                self.refusal = Some(error);
+                false
+            }
+        }
+    }
+
+    fn reserve(&self) -> u64 {
+        (self.len / RESERVE_PART).clamp(*RESERVE_BYTES.start(), *RESERVE_BYTES.end())
+    }
+
+    /// Where the reserve lies, be it of so many times its size.
+    fn reserve_range(&self, times: u64) -> (u64, u64) {
+        let from = self.len.saturating_mul(4).max(RESERVE_AT);
+        (from, from.saturating_add(self.reserve() * times))
+    }
+
+    /// All of it, or as much as the disk has.
+    fn keep_reserve(&mut self, room: &dyn Allocate) {
+        let (from, to) = self.reserve_range(1);
+        let mut step = (to - from).saturating_sub(self.kept);
+        while self.kept < to - from && step >= STEP_MIN_BYTES.min(to - from - self.kept) {
+            let wanted = (self.kept + step).min(to - from);
+            if self.allocate(from, from + wanted, room) {
+                self.kept = wanted;
+            } else {
+                step /= 2;
+            }
+        }
+    }
+
+    /// Whatever is kept beyond the end goes when the length is set.
+    fn release(&mut self, file: &dyn StorageBackend) -> io::Result<()> {
+        if std::mem::take(&mut self.kept) > 0 && self.is_supported {
+            file.set_len(self.real_len)?;
+        }
+        Ok(())
+    }
+
+    /// A file that cannot be cut stays longer than redb believes, which harms nobody.
+    fn cut(&mut self, len: u64, file: &dyn StorageBackend) {
+        if len < self.real_len && file.set_len(len).is_ok() {
+            self.real_len = len;
+            self.kept = 0;
+        }
+        self.len = len;
+        self.tight_from = self.tight_from.filter(|from| *from < len);
+        self.homeless.split_off(&len);
+    }
+
+    fn grow(&mut self, len: u64, file: &dyn StorageBackend, room: &dyn Allocate) {
+        let before = std::mem::replace(&mut self.len, len);
+        if self.tight_from.is_none() && !self.allocate(before, len, room) {
+            // A disk may have given some of it.
+            self.kept = self.kept.max(1);
+            self.tight_from = Some(before);
+            if let Err(error) = self.release(file) {
+                self.refusal = Some(error);
+            }
+        }
+        self.lengthen(before, file);
+    }
+
+    /// Gives the file its length. Whether it has it.
+    fn lengthen(&mut self, tight_from: u64, file: &dyn StorageBackend) -> bool {
+        if self.real_len < self.len {
+            match file.set_len(self.len) {
+                Ok(()) => {
+                    self.real_len = self.len;
+                    self.kept = 0;
+                }
+                Err(error) => {
+                    self.refusal = Some(error);
+                    self.tight_from.get_or_insert(tight_from);
+                }
+            }
+        }
+        self.real_len >= self.len
+    }
+
+    fn check(&mut self, need: Need, file: &dyn StorageBackend, room: &dyn Allocate) -> io::Result<()> {
+        let tight_from = self.tight_from.unwrap_or(self.len);
+        if !self.lengthen(tight_from, file) {
+            return Err(self.refused());
+        }
+        if need == Need::Adding {
+            self.fill(file, room)?;
+            let (from, to) = self.reserve_range(2);
+            self.is_full = !self.allocate(from, to, room);
+            // It may have got some of it.
+            self.kept = self.kept.max(1);
+            if self.is_full {
+                self.release(file)?;
+                self.keep_reserve(room);
+            }
+        }
+        // As long as all of the file has its room, what was deleted gives enough.
+        let needs_disk = self.tight_from.is_some() && self.is_full && need == Need::Adding;
+        if needs_disk { Err(self.refused()) } else { Ok(()) }
+    }
+
+    /// Once the disk has more room: has it keep some for what the file has grown by without.
+    fn fill(&mut self, file: &dyn StorageBackend, room: &dyn Allocate) -> io::Result<()> {
+        let Some(tight_from) = self.tight_from else { return Ok(()) };
+        let end = self.len.min(tight_from + FILL_RESERVES * self.reserve());
+        // NOTE: beyond the end first: what a disk gives of it before it is full is given back there.
+        let (from, to) = self.reserve_range(2);
+        let has_room = self.allocate(from, to + (end - tight_from), room);
+        self.kept = self.kept.max(1);
+        self.release(file)?;
+        if has_room && self.allocate(tight_from, end, room) {
+            self.tight_from = Some(end).filter(|end| *end < self.len);
+        }
+        Ok(())
+    }
+
+    /// Writes the pages that have no place.
+    fn settle(&mut self, file: &dyn StorageBackend) -> io::Result<()> {
+        while let Some(page) = self.homeless.first_entry() {
+            file.write(*page.key(), page.get())?;
+            page.remove();
+        }
+        Ok(())
+    }
+}

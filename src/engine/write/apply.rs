@@ -1,0 +1,534 @@
+//! Writing: a decided draft into one redb transaction, and the state that follows from it.
+//!
+//! Owns: the order of a commit's writes, the work that each commit does besides (fold slices, membership filters; giving
+//! space back is [`crate::engine::write::reclaim`]'s), and [`WriterPool`], what the writer remembers of a pool between commits. Always
+//! holds: nothing here changes what readers see; [`Written::publish`] does, after the commit.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redb::{ReadableTable, WriteTransaction};
+
+use crate::engine::format::codec;
+use crate::engine::format::postings;
+use crate::engine::format::schema::{self, Fingerprint, RUNS_MAX, SegmentNumber, Slot, Tuning};
+use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::tail::{TailEntry, TailView};
+use crate::engine::probe::membership::{Filter, FilterCell, store_filter};
+use crate::engine::read::claims::{self, Swept};
+use crate::engine::storage::failure::StorageResult;
+use crate::engine::write::append::{KnownOrigins, append_records};
+use crate::engine::write::counters::Work;
+use crate::engine::write::draft::{NewRecord, PoolDraft};
+use crate::engine::write::fold::{Entries, Fold, RunMerge, Share, fold_now};
+use crate::engine::write::reclaim;
+use crate::error::{Error, Result};
+use crate::ids::{PoolId, RecordId};
+use crate::model::PruneReport;
+
+/// What the writer remembers of a pool. All of it can be forgotten at any time: it is made again.
+#[derive(Debug, Default)]
+pub(crate) struct WriterPool {
+    fold: Option<Folding>,
+    merge: Option<RunMerge>,
+    filter: Option<FilterBuild>,
+    origins: KnownOrigins,
+}
+
+/// The fold of a frozen tail.
+#[derive(Debug)]
+enum Folding {
+    /// Its entries are being gathered.
+    Gathering(Entries),
+    Writing(Fold),
+}
+
+impl Folding {
+    fn into_run_filter(self) -> Option<Filter> {
+        match self {
+            Self::Writing(fold) => fold.into_run_filter(),
+            Self::Gathering(_) => None,
+        }
+    }
+}
+
+/// How much of the work that commits do besides a commit does.
+#[derive(Debug, Clone, Copy)]
+enum Pace<'t> {
+    /// A slice, and more for each record that comes in, so that the fold is through when half of the next tail is full.
+    With {
+        tuning: &'t Tuning,
+        /// None in a commit for this work alone.
+        incoming: Option<usize>,
+    },
+    All,
+}
+
+/// The least slice, in rows: a commit of few records is to stay a short one.
+const SLICE_MIN: usize = 64;
+/// How many entries are gathered in the time that a row takes, and how many fingerprints a filter takes in.
+const ENTRIES_A_ROW: usize = 8;
+const FILTERED_A_ROW: usize = 8;
+/// How many rows of a sealed segment's runs are merged for each record that comes in.
+const MERGED_FOR_EACH_RECORD: usize = 4;
+
+impl Pace<'_> {
+    fn rows(self, for_each_record: usize) -> usize {
+        match self {
+            Self::With { tuning, incoming } => {
+                let most = tuning.fold_entries.div_ceil(tuning.fold_slices).max(1);
+                let Some(incoming) = incoming else { return most };
+                let slice = incoming.saturating_mul(2).max(SLICE_MIN).min(most);
+                incoming.saturating_mul(for_each_record).saturating_add(slice)
+            }
+            Self::All => usize::MAX,
+        }
+    }
+
+    /// How many entries to gather.
+    fn entries(self) -> usize {
+        self.rows(2).saturating_mul(ENTRIES_A_ROW)
+    }
+
+    /// How many fingerprints a membership filter that is being built takes in.
+    fn filtered(self) -> usize {
+        match self {
+            Self::With { tuning, .. } => self.rows(2).saturating_mul(FILTERED_A_ROW).min(tuning.fold_entries),
+            Self::All => usize::MAX,
+        }
+    }
+
+    fn share_of(self, fold: &Fold) -> Share {
+        match self {
+            Self::With { tuning, .. } => {
+                Share::Rows(self.rows((2 * fold.rows()).div_ceil(tuning.fold_entries.max(1))))
+            }
+            Self::All => Share::All,
+        }
+    }
+}
+
+/// The membership filter of a sealed segment, being built a slice per commit.
+#[derive(Debug)]
+struct FilterBuild {
+    segment: SegmentNumber,
+    filter: Filter,
+    next: Fingerprint,
+}
+
+/// What becomes of the tails once the commit is through.
+#[derive(Debug)]
+enum TailChange {
+    /// The new records go to the active tail.
+    Extend,
+    /// The new records up to this id complete the active tail's segment; the tail is frozen, a new one begins.
+    Cross(RecordId),
+    /// Everything is folded.
+    Reset,
+}
+
+/// A draft that is in the transaction, and how to publish it.
+#[derive(Debug)]
+pub(crate) struct Written {
+    draft: PoolDraft,
+    tails: TailChange,
+    filter: Option<(SegmentNumber, Filter)>,
+    /// What the commit gave back.
+    pub(crate) pruned: PruneReport,
+    /// Whether it did any of the work that commits do besides.
+    pub(crate) worked: bool,
+    /// How long it took to write, the commit not included.
+    pub(crate) took: Duration,
+    folded: Option<Folded>,
+}
+
+/// What a slice of a fold wrote to a segment's table.
+#[derive(Debug)]
+struct Folded {
+    segment: SegmentNumber,
+    rows: Vec<(Fingerprint, Slot)>,
+}
+
+impl Written {
+    pub(crate) fn pool(&self) -> PoolId {
+        self.draft.state.id
+    }
+
+    /// Tells the hot indexes what is about to be committed.
+    pub(crate) fn tell_hot_indexes(&self) {
+        let Some(folded) = &self.folded else { return };
+        if let Some(segment) =
+            self.draft.state.segments.iter().find(|segment| segment.number == folded.segment)
+        {
+            segment.hot.fold(segment.folds, &folded.rows);
+        }
+    }
+
+    /// What of the work besides came to an end.
+    pub(crate) fn work(&self) -> Work {
+        let (before, after) = (&self.draft.base.state, &self.draft.state);
+        let sealed = |segment: &&SegmentState| {
+            let was_sealed = |old: &SegmentState| old.number == segment.number && old.sealed_len > 0;
+            segment.sealed_len > 0 && !before.segments.iter().any(was_sealed)
+        };
+        Work {
+            folds: u64::from(before.frozen.is_some() && after.folded_to > before.folded_to),
+            seals: after.segments.iter().filter(sealed).count() as u64,
+            segments_dropped: self.pruned.segments,
+        }
+    }
+
+    /// The pool's state after the commit. Appends to the active tail: call it once, after the commit.
+    pub(crate) fn publish(self, tuning: &Tuning) -> PoolState {
+        let entries: Vec<TailEntry> = match self.tails {
+            TailChange::Reset => Vec::new(),
+            _ => new_entries(&self.draft).map(|(_, entry)| entry).collect(),
+        };
+        let first_new = self.draft.base.state.next_id;
+        let mut state = self.draft.state;
+        let mut entries = entries.into_iter();
+        match self.tails {
+            TailChange::Reset => state.reset_tails(),
+            TailChange::Extend => state.active = state.active.append(entries),
+            TailChange::Cross(boundary) => {
+                let old = usize::try_from(boundary - first_new).unwrap_or(usize::MAX);
+                state.frozen = Some(state.active.append(entries.by_ref().take(old)));
+                state.active = TailView::empty(boundary).append(entries);
+            }
+        }
+        if state.frozen.is_none() && state.active.len() >= tuning.fold_entries {
+            state.freeze();
+        }
+        if let Some((number, filter)) = self.filter {
+            let segments = Arc::make_mut(&mut state.segments);
+            if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
+                segment.filter = FilterCell::ready(filter);
+                segment.hot.is_filtered_now();
+            }
+        }
+        state.drop_sliced_filters();
+        state
+    }
+}
+
+impl PoolState {
+    /// The active tail starts to be folded; a new one takes over. Changes nothing on disk.
+    pub(crate) fn freeze(&mut self) {
+        let next = self.active.ids().end;
+        self.frozen = Some(std::mem::replace(&mut self.active, TailView::empty(next)));
+    }
+
+    /// Whether commits have more to do here than what callers ask for.
+    pub(crate) fn has_work(&self) -> bool {
+        self.frozen.is_some()
+            || !self.doomed.is_empty()
+            || self.first_segment_is_dead()
+            || self.segment_with_runs().is_some()
+            || self.segment_without_filter().is_some()
+    }
+
+    fn folded_segments(&self) -> impl Iterator<Item = (usize, &SegmentState)> {
+        self.segments.iter().enumerate().filter(|(index, _)| self.is_folded(*index))
+    }
+
+    /// One whose runs are to be merged: there will be no more of them.
+    fn segment_with_runs(&self) -> Option<(usize, &SegmentState)> {
+        self.folded_segments().find(|(_, segment)| !segment.runs.is_empty())
+    }
+
+    fn segment_without_filter(&self) -> Option<(usize, &SegmentState)> {
+        self.folded_segments().find(|(_, segment)| segment.runs.is_empty() && !segment.filter.is_stored())
+    }
+}
+
+/// The index entries of the records that a draft adds.
+fn new_entries(draft: &PoolDraft) -> impl Iterator<Item = (RecordId, TailEntry)> {
+    let entry = |NewRecord { batch, item }: &NewRecord| draft.batches.get(*batch)?.tail_entry(*item);
+    (draft.base.state.next_id..).zip(&draft.new).filter_map(move |(id, record)| Some((id, entry(record)?)))
+}
+
+/// Writes a draft, and the pool's share of the work that commits do besides. `incoming` is how many records the whole
+/// commit adds, to this pool and others: folding keeps pace with that. None in a commit for that work alone.
+pub(crate) fn write(
+    txn: &WriteTransaction,
+    mut draft: PoolDraft,
+    pool: &mut WriterPool,
+    tuning: &Tuning,
+    incoming: Option<usize>,
+) -> Result<Written> {
+    let started = Instant::now();
+    if draft.starts_over {
+        // What was remembered is of segments that are gone: a fold that was under way, above all.
+        *pool = WriterPool::default();
+    }
+    append_records(txn, &draft, &mut pool.origins)?;
+    write_deletions(txn, &draft)?;
+    claims::write(txn, &draft)?;
+    draft.state.skip_deleted_head();
+    draft.head_changed |= draft.state.start_over_if_dead(draft.now.time) || draft.starts_over;
+    let (tails, folded) = fold_share(txn, &mut draft, pool, tuning, incoming)?;
+    let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
+    let pace = Pace::With { tuning, incoming };
+    let merges = !is_busy && draft.base.state.segment_with_runs().is_some();
+    if merges {
+        merge_runs(txn, &mut draft, pool, pace)?;
+    }
+    let builds_filter = !is_busy && !merges && draft.base.state.segment_without_filter().is_some();
+    let filter = if builds_filter { build_filter(txn, &draft, pool, pace)? } else { None };
+    let mut pruned = reclaim::prune_share(txn, &mut draft)?;
+    let swept = claims::sweep(txn, &mut draft)?;
+    pruned.claims = u64::from(swept == Swept::Claim);
+    let segments_changed = draft.state.segments.len() != draft.base.state.segments.len();
+    let worked = draft.base.state.frozen.is_some()
+        || merges
+        || builds_filter
+        || draft.head_changed
+        || !pruned.is_nothing()
+        || swept != Swept::Nothing;
+    if draft.head_changed || segments_changed || !watermark_follows(&draft) {
+        write_head(txn, &mut draft.state)?;
+    }
+    Ok(Written { draft, tails, filter, pruned, worked, took: started.elapsed(), folded })
+}
+
+/// Whether the watermark need not be stored, since loading the pool leads to the same: see [`PoolState::evict`] for the
+/// capacity. What has expired by the pool time of the newest record is expired when the pool is loaded; so a commit that
+/// adds no record stores what has expired since, for whatever it decided by that: a claim on a value, for one.
+fn watermark_follows(draft: &PoolDraft) -> bool {
+    let deletes_under_capacity = !draft.dirty_deletions.is_empty() && draft.state.policy.capacity.is_some();
+    let expires_alone = draft.new.is_empty() && draft.state.policy.retention.is_some();
+    let is_stored = draft.state.watermark == draft.state.stored_watermark;
+    is_stored || !(deletes_under_capacity || expires_alone)
+}
+
+pub(crate) fn write_head(txn: &WriteTransaction, state: &mut PoolState) -> Result<()> {
+    let bytes = codec::encode_head(&state.head())?;
+    let mut heads = txn.open_table(schema::POOL_HEADS).storage()?;
+    heads.insert(state.id, bytes.as_slice()).storage()?;
+    state.stored_watermark = state.watermark;
+    Ok(())
+}
+
+fn write_deletions(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
+    if draft.dirty_deletions.is_empty() {
+        return Ok(());
+    }
+    let state = &draft.state;
+    let mut table = txn.open_table(schema::DELETED).storage()?;
+    for (index, chunk) in &draft.dirty_deletions {
+        let Some(segment) = state.segments.get(*index) else { continue };
+        let Some(bitmap) = segment.deleted.chunk(*chunk) else { continue };
+        let bytes = postings::encode(bitmap, state.geometry.chunk_slots);
+        table.insert((state.id, segment.number, *chunk), bytes.as_slice()).storage()?;
+    }
+    Ok(())
+}
+
+/// The pool's share of folding in this commit, and what becomes of its tails.
+fn fold_share(
+    txn: &WriteTransaction,
+    draft: &mut PoolDraft,
+    pool: &mut WriterPool,
+    tuning: &Tuning,
+    incoming: Option<usize>,
+) -> Result<(TailChange, Option<Folded>)> {
+    let base = Arc::clone(&draft.base.state);
+    if draft.state.folded_to == draft.state.next_id {
+        pool.fold = None;
+        return Ok((TailChange::Reset, None));
+    }
+    let opened = draft.state.segments.len() - base.segments.len();
+    if draft.new.len() >= tuning.fold_entries || opened >= 2 {
+        // More than a tail at once: no use in keeping it in memory first.
+        let tails = base.frozen.iter().chain([&base.active]).flat_map(TailView::entries);
+        fold_now(txn, &draft.state, tails.chain(new_entries(draft)))?;
+        pool.fold = None;
+        draft.state.forget_hot_indexes();
+        draft.state.folded_to = draft.state.next_id;
+        draft.head_changed = true;
+        return Ok((TailChange::Reset, None));
+    }
+    let pace = if opened > 0 { Pace::All } else { Pace::With { tuning, incoming } };
+    let folded = match &base.frozen {
+        // Nobody will look for what is dead: it needs no index.
+        Some(frozen) if frozen.ids().end <= draft.state.watermark => {
+            end_fold(draft, pool, frozen);
+            None
+        }
+        Some(frozen) => continue_fold(txn, draft, pool, frozen, pace, tuning)?,
+        None => None,
+    };
+    match draft.state.open_segment() {
+        Some(open) if opened > 0 => Ok((TailChange::Cross(open.first_id), folded)),
+        _ => Ok((TailChange::Extend, folded)),
+    }
+}
+
+fn continue_fold(
+    txn: &WriteTransaction,
+    draft: &mut PoolDraft,
+    pool: &mut WriterPool,
+    frozen: &TailView,
+    pace: Pace<'_>,
+    tuning: &Tuning,
+) -> Result<Option<Folded>> {
+    let Some(fold) = gather(&draft.state, pool, frozen, pace, tuning)? else { return Ok(None) };
+    let is_done = fold.write(txn, &draft.state, pace.share_of(fold))?;
+    let folded = Folded { segment: fold.segment(), rows: fold.last_slice().to_vec() };
+    let segments = Arc::make_mut(&mut draft.state.segments);
+    let mut segment = segments.iter_mut().find(|segment| segment.number == folded.segment);
+    if let Some(segment) = &mut segment {
+        segment.folds += 1;
+    }
+    if is_done {
+        let filter = pool.fold.take().and_then(Folding::into_run_filter);
+        if let (Some(segment), Some(filter)) = (segment, filter) {
+            Arc::make_mut(&mut segment.runs).push(FilterCell::ready(filter));
+        }
+        end_fold(draft, pool, frozen);
+    }
+    Ok(Some(folded))
+}
+
+fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool, frozen: &TailView) {
+    pool.fold = None;
+    draft.state.folded_to = frozen.ids().end;
+    draft.state.frozen = None;
+    draft.head_changed = true;
+}
+
+/// The fold of a frozen tail, once its entries are gathered by the commits before: that goes by slices, too.
+fn gather<'p>(
+    state: &PoolState,
+    pool: &'p mut WriterPool,
+    frozen: &TailView,
+    pace: Pace<'_>,
+    tuning: &Tuning,
+) -> Result<Option<&'p mut Fold>> {
+    let folding = pool.fold.get_or_insert_with(|| Folding::Gathering(Entries::default()));
+    if let Folding::Gathering(entries) = folding {
+        let start = frozen.ids().start;
+        let (_, segment) = state
+            .segment_of(start)
+            .ok_or_else(|| Error::corrupt(format!("no segment holds record {start}")))?;
+        let some = frozen.entries_from(entries.len(), pace.entries());
+        entries.extend(some.into_iter().map(|(id, entry)| (segment.slot(id), entry)));
+        if entries.len() == frozen.len() {
+            let (number, first_id, entries) = (segment.number, segment.first_id, std::mem::take(entries));
+            let fold = Fold::new(state.id, state.geometry, number, first_id, entries);
+            *folding = Folding::Writing(match run_for(segment, frozen.len(), tuning) {
+                Some(run) => fold.into_run(run),
+                None => fold,
+            });
+        }
+        // A short tail's fold is as small as gathering a slice of a long one.
+        if !matches!(pace, Pace::All) && frozen.len() > SLICE_MIN.min(tuning.fold_entries / 2) {
+            return Ok(None);
+        }
+    }
+    match folding {
+        Folding::Writing(fold) => Ok(Some(fold)),
+        Folding::Gathering(_) => Ok(None),
+    }
+}
+
+/// The number of the run that a fold of so many records becomes; none if they are few, and soon merged into the table.
+fn run_for(segment: &SegmentState, records: usize, tuning: &Tuning) -> Option<u32> {
+    let is_worth_it =
+        records >= tuning.fold_entries / 2 || (segment.sealed_len > 0 && !segment.runs.is_empty());
+    let number = u32::try_from(segment.runs.len()).ok()?;
+    (is_worth_it && number < RUNS_MAX).then_some(number)
+}
+
+/// Merges one slice of the runs of the oldest sealed segment that has some.
+fn merge_runs(
+    txn: &WriteTransaction,
+    draft: &mut PoolDraft,
+    pool: &mut WriterPool,
+    pace: Pace<'_>,
+) -> Result<()> {
+    let Some((index, segment)) = draft.base.state.segment_with_runs() else { return Ok(()) };
+    let number = segment.number;
+    if !draft.state.segments.iter().any(|kept| kept.number == number) {
+        // The draft clears the pool.
+        return Ok(());
+    }
+    let mut merge =
+        pool.merge.take().filter(|merge| merge.segment() == number).unwrap_or_else(|| RunMerge::of(number));
+    let rows = pace.rows(MERGED_FOR_EACH_RECORD);
+    if !merge.write(txn, &draft.base, index, &draft.state, segment, rows)? {
+        pool.merge = Some(merge);
+        return Ok(());
+    }
+    let segments = Arc::make_mut(&mut draft.state.segments);
+    if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
+        segment.runs_are_merged();
+    }
+    Ok(())
+}
+
+/// One slice of the membership filter of the oldest sealed segment that has none; the filter, when it is whole.
+fn build_filter(
+    txn: &WriteTransaction,
+    draft: &PoolDraft,
+    pool: &mut WriterPool,
+    pace: Pace<'_>,
+) -> Result<Option<(SegmentNumber, Filter)>> {
+    let state = &draft.base.state;
+    let Some((index, segment)) = state.segment_without_filter() else { return Ok(None) };
+    if !draft.state.segments.iter().any(|kept| kept.number == segment.number) {
+        // The draft clears the pool.
+        return Ok(None);
+    }
+    let mut build = pool.filter.take().filter(|build| build.segment == segment.number).unwrap_or_else(|| {
+        FilterBuild { segment: segment.number, filter: Filter::for_segment_of(segment.sealed_len), next: 0 }
+    });
+    // Those that were merged, and of a fold that was begun as one and ended all at once.
+    if build.next == 0 && reclaim::drop_run(txn, state.id, segment.number)? {
+        return Ok(None);
+    }
+    // A segment of which nothing was live when it was folded has no such table: its filter is empty.
+    if let Some(table) = draft.base.fingerprints(index)? {
+        let mut rows = table.range(build.next..).storage()?;
+        for row in rows.by_ref().take(pace.filtered()) {
+            let fingerprint = row.storage()?.0.value();
+            build.filter.insert(fingerprint);
+            build.next = fingerprint.saturating_add(1);
+        }
+        if rows.next().is_some() {
+            pool.filter = Some(build);
+            return Ok(None);
+        }
+    }
+    store_filter(txn, state.id, segment.number, None, &build.filter)?;
+    Ok(Some((segment.number, build.filter)))
+}
+
+/// The number of records in a segment's table: the last slot and one.
+pub(crate) fn record_count(table: &impl ReadableTable<u32, &'static [u8]>) -> Result<u32> {
+    Ok(table.last().storage()?.map_or(0, |(slot, _)| slot.value() + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of records that each have a run of their own, and so a list.
+    #[test]
+    fn a_fold_goes_by_slices_that_suit_the_commit_and_is_through_when_half_of_the_next_tail_is_full() {
+        let tuning = Tuning::DEFAULT;
+        let tail = tuning.fold_entries;
+        for incoming in [1, 2, 7, 50, 300, 1_000, 4_000, 16_384] {
+            let pace = Pace::With { tuning: &tuning, incoming: Some(incoming) };
+            let lists = pace.rows((2 * 2 * tail).div_ceil(tail));
+            let commits = tail.div_ceil(pace.entries()) + (2 * tail).div_ceil(lists);
+            // Gathering ends with a commit, and so does writing.
+            assert!((commits - 2) * incoming <= tail / 2, "{incoming} at a time: {commits} commits");
+            assert!(lists <= 64 + 6 * incoming, "{incoming} at a time: {lists} rows");
+            assert!(pace.filtered() <= 160 * incoming.max(16), "{incoming} at a time");
+        }
+        // Nobody's call is kept short by a commit for this work alone.
+        let alone = Pace::With { tuning: &tuning, incoming: None };
+        assert_eq!((alone.rows(4), alone.filtered()), (1_024, 8_192));
+    }
+}

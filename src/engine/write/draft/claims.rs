@@ -1,0 +1,295 @@
+//! Deciding claims: taking values, confirming, releasing and extending.
+//!
+//! Always holds: as for the whole draft, everything is looked up before anything is changed. A value has one owner; a
+//! record that is added removes the value's owner row, so no live value is both tracked and owned. That includes rows of
+//! claims that count as not existing: until they are swept, a clock that is set back brings them to life.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use roaring::RoaringBitmap;
+
+use super::{NewRecord, PoolDraft};
+use crate::engine::format::fingerprint::BuildFingerprintHasher;
+use crate::engine::format::schema::Fingerprint;
+use crate::engine::pool::batch::Batch;
+use crate::engine::read::claims::{ClaimId, ClaimState};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::RecordId;
+use crate::model::{ClaimOutcome, ClaimVerdict, Origin};
+use crate::time::Timestamp;
+
+/// What a group changes of a pool's claims. Their states are in the draft's pool state.
+#[derive(Debug, Default)]
+pub(crate) struct ClaimChanges {
+    /// The owners that values get; none for those that are free now.
+    pub(crate) owners: HashMap<Fingerprint, Option<ClaimId>, BuildFingerprintHasher>,
+    /// New claims, each with the items that it owns.
+    pub(crate) made: Vec<(ClaimId, Arc<Batch>, Vec<usize>)>,
+    /// Claims whose rows are written: new ones, extended ones, and those that are settled in part.
+    pub(crate) changed: BTreeSet<ClaimId>,
+    /// Claims that are settled.
+    pub(crate) gone: BTreeSet<ClaimId>,
+}
+
+impl ClaimChanges {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.owners.is_empty() && self.changed.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// A claim's name, as its holder knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) id: ClaimId,
+    pub(crate) nonce: u128,
+}
+
+/// What a claim got.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    /// None if there was nothing to claim.
+    pub(crate) held: Option<Held>,
+    pub(crate) until: Timestamp,
+    /// One for each item of the batch, with its index.
+    pub(crate) verdicts: Vec<(usize, ClaimVerdict)>,
+}
+
+/// The items of a claim that an operation settles.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// Where they are in the batch of the claim's holder, ascending.
+    pub(crate) positions: Vec<usize>,
+    /// Their indexes in the batch that was claimed.
+    pub(crate) indexes: RoaringBitmap,
+}
+
+/// How a value stands.
+#[derive(Debug, Clone, Copy, Default)]
+enum Standing {
+    #[default]
+    Free,
+    Tracked(RecordId),
+    /// By a claim whose lease runs.
+    Owned(ClaimId),
+}
+
+impl PoolDraft {
+    /// The claim in a value's owner row. It may be past its hour, and not swept yet: see [`runs`](Self::runs).
+    pub(super) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
+        // Every owner row is of a claim that the state has, also while that claim is being swept.
+        if self.state.claims.is_empty() {
+            return Ok(None);
+        }
+        match self.claims.owners.get(&fingerprint) {
+            Some(owner) => Ok(*owner),
+            None => self.base.owner(fingerprint),
+        }
+    }
+
+    fn existing(&self, id: ClaimId) -> Option<&ClaimState> {
+        self.state.claims.get(id, self.now.moment)
+    }
+
+    /// The claim that owns a value and whose lease runs.
+    fn running_owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
+        Ok(self.owner(fingerprint)?.filter(|id| self.runs(*id)))
+    }
+
+    /// Whether a claim exists and its lease runs.
+    pub(super) fn runs(&self, id: ClaimId) -> bool {
+        self.existing(id).is_some_and(|claim| !claim.is_lapsed(self.now.moment))
+    }
+
+    fn first_of(&self, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
+        match self.find_new(fingerprint) {
+            Some(id) => Ok(Some(id)),
+            None => self.base.find_first(&self.state, fingerprint),
+        }
+    }
+
+    /// Claims the values of a batch that are neither tracked nor owned.
+    pub(crate) fn claim(&mut self, batch: &Arc<Batch>, lease: Duration, nonce: u128) -> Result<Grant> {
+        let standings = batch.ask_each(|fingerprint| {
+            if let Some(id) = self.first_of(fingerprint)? {
+                return Ok(Standing::Tracked(id));
+            }
+            Ok(self.running_owner(fingerprint)?.map_or(Standing::Free, Standing::Owned))
+        })?;
+        let tracked = standings.iter().filter_map(|standing| match standing {
+            Standing::Tracked(id) => Some(*id),
+            _ => None,
+        });
+        let known = self.fetch(tracked)?;
+        // From here on nothing fails.
+        let id = self.state.next_claim;
+        let mut claimed = Vec::new();
+        let mut seen: HashSet<Fingerprint, BuildFingerprintHasher> = HashSet::default();
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for (index, (item, standing)) in batch.items().iter().zip(standings).enumerate() {
+            let verdict = match standing {
+                Standing::Tracked(id) => {
+                    let first = known.get(&id).cloned().or_else(|| self.new_record(id));
+                    ClaimVerdict::Duplicate(first.map(Box::new))
+                }
+                Standing::Owned(owner) => self.in_flight(owner),
+                Standing::Free if seen.insert(item.fingerprint) => {
+                    claimed.push(index);
+                    self.claims.owners.insert(item.fingerprint, Some(id));
+                    ClaimVerdict::Claimed
+                }
+                Standing::Free => ClaimVerdict::Duplicate(None),
+            };
+            verdicts.push((index, verdict));
+        }
+        let until = self.now.time.saturating_add(lease);
+        if claimed.is_empty() {
+            return Ok(Grant { held: None, until, verdicts });
+        }
+        let claim = ClaimState {
+            origin: batch.origin().cloned().unwrap_or_default(),
+            until,
+            lease,
+            deadline: self.now.moment.after(lease),
+            nonce,
+            items: u32::try_from(claimed.len()).unwrap_or(u32::MAX),
+            settled: RoaringBitmap::new(),
+        };
+        self.state.claims.insert(id, claim);
+        self.state.next_claim = id + 1;
+        self.claims.changed.insert(id);
+        self.claims.made.push((id, Arc::clone(batch), claimed));
+        Ok(Grant { held: Some(Held { id, nonce }), until, verdicts })
+    }
+
+    /// What a claim says of a value that another one owns.
+    fn in_flight(&self, owner: ClaimId) -> ClaimVerdict {
+        let claim = self.existing(owner);
+        let by = claim.map_or_else(Origin::none, |claim| Origin::clone(&claim.origin));
+        ClaimVerdict::InFlight { by, until: claim.map_or(self.time, |claim| claim.until) }
+    }
+
+    /// The state of a claim, if it exists and the holder knows its nonce.
+    fn claim_of(&self, held: Held) -> Option<&ClaimState> {
+        self.existing(held.id).filter(|claim| claim.nonce == held.nonce)
+    }
+
+    /// As [`claim_of`](Self::claim_of), for a claim that may be past its hour, and not swept yet.
+    fn stored_claim_of(&self, held: Held) -> Option<&ClaimState> {
+        self.state.claims.stored(held.id).filter(|claim| claim.nonce == held.nonce)
+    }
+
+    /// For each item whether its value's owner row names the claim.
+    fn owner_rows(&self, held: Held, batch: &Batch, items: &[usize]) -> Result<Vec<bool>> {
+        if self.stored_claim_of(held).is_none() {
+            return Ok(vec![false; items.len()]);
+        }
+        batch.ask_some(items, |fingerprint| Ok(self.owner(fingerprint)? == Some(held.id)))
+    }
+
+    /// Removes the owner rows of items. What a claim past its hour owned is given up for good: a clock that is set back does not
+    /// bring it back.
+    fn free(&mut self, batch: &Batch, positions: &[usize], owned: &[bool]) {
+        let owned = positions.iter().zip(owned).filter(|(_, is_own)| **is_own);
+        let items = owned.filter_map(|(position, _)| batch.items().get(*position));
+        self.claims.owners.extend(items.map(|item| (item.fingerprint, None)));
+    }
+
+    /// Tracks items that a claim owns. What became of each, in their order.
+    pub(crate) fn confirm(
+        &mut self,
+        held: Held,
+        batch: &Arc<Batch>,
+        settled: &Settled,
+    ) -> Result<Vec<ClaimOutcome>> {
+        let rows = self.owner_rows(held, batch, &settled.positions)?;
+        let exists = self.claim_of(held).is_some();
+        let owned: Vec<bool> = rows.iter().map(|is_own| *is_own && exists).collect();
+        let fingerprint = |position: usize| batch.items().get(position).map(|item| item.fingerprint);
+        let mut firsts = Vec::with_capacity(owned.len());
+        for (position, is_own) in settled.positions.iter().zip(&owned) {
+            firsts.push(match fingerprint(*position).filter(|_| !is_own) {
+                Some(fingerprint) => self.first_of(fingerprint)?,
+                None => None,
+            });
+        }
+        let known = self.fetch(firsts.iter().copied().flatten())?;
+        // From here on nothing fails.
+        self.free(batch, &settled.positions, &rows);
+        let number = self.batches.len();
+        self.batches.push(Arc::clone(batch));
+        let mut outcomes = Vec::with_capacity(owned.len());
+        for ((item, is_own), first) in settled.positions.iter().zip(owned).zip(firsts) {
+            outcomes.push(match (fingerprint(*item), first) {
+                (Some(fingerprint), _) if is_own => {
+                    let record = NewRecord { batch: number, item: *item };
+                    ClaimOutcome::Confirmed(self.append(fingerprint, record))
+                }
+                (_, Some(id)) => {
+                    let first = known.get(&id).cloned().or_else(|| self.new_record(id));
+                    first.map_or(ClaimOutcome::LeaseLost, |first| ClaimOutcome::AlreadyTracked(first.into()))
+                }
+                (_, None) => ClaimOutcome::LeaseLost,
+            });
+        }
+        self.settle(held, settled);
+        self.state.evict();
+        Ok(outcomes)
+    }
+
+    /// Frees items that a claim owns. Returns the number of items that it owned.
+    pub(crate) fn release(&mut self, held: Held, batch: &Batch, settled: &Settled) -> Result<u64> {
+        let rows = self.owner_rows(held, batch, &settled.positions)?;
+        let owned = rows.iter().filter(|is_own| **is_own && self.claim_of(held).is_some()).count();
+        self.free(batch, &settled.positions, &rows);
+        self.settle(held, settled);
+        Ok(owned as u64)
+    }
+
+    /// The claim goes with its last item; until then it knows which of them are settled.
+    fn settle(&mut self, held: Held, settled: &Settled) {
+        let Some(claim) = self.stored_claim_of(held) else { return };
+        let settled = &claim.settled | &settled.indexes;
+        if settled.len() < u64::from(claim.items) {
+            let claim = ClaimState { settled, ..ClaimState::clone(claim) };
+            self.state.claims.insert(held.id, claim);
+            self.claims.changed.insert(held.id);
+        } else {
+            self.state.claims.remove(held.id);
+            self.claims.gone.insert(held.id);
+        }
+    }
+
+    /// Has a claim's lease begin anew. When it ends.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` if the claim owns none of the items any more.
+    pub(crate) fn extend(
+        &mut self,
+        held: Held,
+        batch: &Batch,
+        items: &[usize],
+        lease: Duration,
+    ) -> Result<Timestamp> {
+        let mut owns_any = false;
+        for item in items.iter().filter_map(|index| batch.items().get(*index)) {
+            owns_any = self.owner(item.fingerprint)? == Some(held.id);
+            if owns_any {
+                break;
+            }
+        }
+        let Some(claim) = self.claim_of(held).filter(|_| owns_any) else {
+            let text = "the claim holds none of its items any more: its lease ran out over an hour ago, or somebody else took \
+                        them over or tracked them";
+            return Err(Error::new(ErrorKind::LeaseLost, text));
+        };
+        let until = self.now.time.saturating_add(lease);
+        let deadline = self.now.moment.after(lease);
+        let extended = ClaimState { until, lease, deadline, ..ClaimState::clone(claim) };
+        self.state.claims.insert(held.id, extended);
+        self.claims.changed.insert(held.id);
+        Ok(until)
+    }
+}

@@ -1,0 +1,532 @@
+//! Bulk import: many rows in one transaction, indexed as they come.
+//!
+//! Owns: the pipeline of an import's transaction. The tail is folded first; then one thread reads and hashes rows, this one
+//! appends them, and another sorts their index entries and writes those of the segments that are full. Always holds: an
+//! import that fails leaves no trace; readers see all of its rows or none.
+
+mod rows;
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, Scope};
+use std::time::Instant;
+
+use redb::WriteTransaction;
+
+use self::rows::{Buffer, ReadAhead, read_ahead};
+pub(crate) use self::rows::{ImportRow, RowSource};
+use crate::engine::Engine;
+use crate::engine::HashKey;
+use crate::engine::WriterCore;
+use crate::engine::format::fingerprint::BuildFingerprintHasher;
+use crate::engine::format::record::{StoredOrigin, StoredRecord};
+use crate::engine::format::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
+use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::tail::{TailEntry, TailView};
+use crate::engine::probe::membership::{Filter, FilterCell};
+use crate::engine::read::claims;
+use crate::engine::read::view::View;
+use crate::engine::storage::failure::StorageResult;
+use crate::engine::storage::space::Need;
+use crate::engine::write::append::{Follower, KnownOrigins, OriginWriter, append_to_segment};
+use crate::engine::write::apply::write_head;
+use crate::engine::write::counters::Work;
+use crate::engine::write::fold::{WholeFold, fold_now};
+use crate::engine::write::log::{Event, tell};
+use crate::engine::write::reclaim::{doom_dead_segments, prune_at_once};
+use crate::error::{Error, Result};
+use crate::ids::{PoolId, RecordId};
+use crate::parallel::spawn;
+use crate::time::Timestamp;
+
+/// How many commits of other work an import makes: it may be the only one who writes.
+const WORK_OFF_COMMITS: usize = 16;
+
+/// What an import does with a row whose value is in the pool, or came earlier in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Present {
+    Add,
+    Skip,
+    Fail,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct BulkReport {
+    pub(crate) added: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Engine {
+    /// Adds rows to a pool in one commit.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `AlreadyExists` with [`Present::Fail`]; `InvalidArgument` if a live record is newer than the first row; the
+    /// source's; the commit's.
+    pub(crate) fn import(
+        &self,
+        pool: PoolId,
+        source: &mut (dyn RowSource + Send),
+        present: Present,
+    ) -> Result<BulkReport> {
+        self.exclusive(|core| {
+            let (now, started) = (self.clock.now(), Instant::now());
+            let view = self.view_at(pool, now)?;
+            let txn = self.begin()?;
+            let mut import = Import::new(self, &txn, &view, now, present)?;
+            let import_folds = import.fold_tails()?;
+            let seals_from = import.state.open_number();
+            let (report, mut state, voided) = import.run(source)?;
+            drop(view);
+            if report.added == 0 {
+                return Ok(report);
+            }
+            claims::void(&txn, pool, &voided)?;
+            state.evict();
+            let segments_dropped = prune_at_once(&txn, &mut state)?;
+            write_head(&txn, &mut state)?;
+            // Segments are numbered in the order in which they are opened, each when the one before is sealed.
+            let seals = u64::from(state.open_number().saturating_sub(seals_from));
+            let folds = u64::from(import_folds);
+            self.commit(txn, Need::Adding, |published| self.put_state(published, core, state))?;
+            self.counters.work(Work { folds, seals, segments_dropped });
+            if segments_dropped > 0 {
+                self.note_drop();
+            }
+            tell(&Event::Import { pool, rows: report.added, took: started.elapsed() });
+            // What the writer remembered of the pool's tail is folded now.
+            core.pools.remove(&pool);
+            self.work_off(core);
+            Ok(report)
+        })
+    }
+}
+
+impl Engine {
+    /// An import's share of the work that commits do besides, in commits of their own.
+    fn work_off(&self, core: &mut WriterCore) {
+        for _ in 0..WORK_OFF_COMMITS {
+            let Some(id) = self.next_due(core) else { return };
+            // The import itself is through. If this fails, whoever uses that pool hears of it.
+            if self.work_step(core, id).is_err() {
+                core.forget();
+                self.forget_work(core, id);
+            }
+        }
+    }
+}
+
+/// The filter of a segment.
+type Filtered = (SegmentNumber, Filter);
+
+struct Import<'a> {
+    engine: &'a Engine,
+    txn: &'a WriteTransaction,
+    base: &'a View,
+    state: PoolState,
+    /// The time of the rows that are appended next.
+    time: Timestamp,
+    /// Rows of this time and before are expired when they are added.
+    horizon: Option<Timestamp>,
+    origins: KnownOrigins,
+    present: Present,
+    report: BulkReport,
+    /// The fingerprints this import added to the open segment; kept only to look rows up.
+    added_here: HashSet<Fingerprint, BuildFingerprintHasher>,
+    /// The segments that this import filled.
+    filled: Range<usize>,
+    /// Where their filters go to, and come from.
+    filters: (mpsc::Sender<Filtered>, mpsc::Receiver<Filtered>),
+    /// The values that claims own.
+    owned: HashSet<Fingerprint, BuildFingerprintHasher>,
+    /// Those of them that this import tracked.
+    voided: Vec<Fingerprint>,
+    /// How many records of the open segment were not handed over for indexing.
+    unindexed: usize,
+}
+
+/// What the indexing thread is told, in order.
+enum ForIndex {
+    /// Entries of the open segment, from a slot on.
+    Entries(Slot, Vec<TailEntry>),
+    /// The segment has no more of them.
+    End(Box<Portion>),
+}
+
+/// How many buffers' entries may wait for the indexing thread: those of the segment after the one that it writes.
+const WAITING_MAX: usize = 16;
+
+/// A segment's share of the index.
+struct Portion {
+    segment: SegmentState,
+    state: PoolState,
+    /// Whether the segment is full.
+    full: bool,
+}
+
+impl<'a> Import<'a> {
+    fn new(
+        engine: &'a Engine,
+        txn: &'a WriteTransaction,
+        base: &'a View,
+        now: Timestamp,
+        present: Present,
+    ) -> Result<Self> {
+        let mut state = PoolState::clone(&base.state);
+        state.forget_hot_indexes();
+        state.skip_deleted_head();
+        state.start_over_if_dead(now);
+        let owned =
+            if state.claims.is_empty() { HashSet::default() } else { base.owners()?.into_keys().collect() };
+        let (time, horizon) = (state.pool_time(now), state.horizon(now));
+        let open = state.segments.len() - 1;
+        Ok(Self {
+            engine,
+            txn,
+            base,
+            state,
+            time,
+            horizon,
+            origins: KnownOrigins::default(),
+            present,
+            report: BulkReport::default(),
+            added_here: HashSet::default(),
+            filled: open..open,
+            filters: mpsc::channel(),
+            owned,
+            voided: Vec::new(),
+            unindexed: 0,
+        })
+    }
+
+    /// Whether there was anything to fold.
+    fn fold_tails(&mut self) -> Result<bool> {
+        let tails = self.base.state.frozen.iter().chain([&self.base.state.active]);
+        // Nothing is left to fold if the pool was dead and starts over.
+        let entries = tails.flat_map(TailView::entries).filter(|(id, _)| *id >= self.state.folded_to);
+        let mut entries = entries.peekable();
+        let is_any = entries.peek().is_some();
+        fold_now(self.txn, &self.state, entries)?;
+        self.state.reset_tails();
+        Ok(is_any)
+    }
+
+    /// Appends and indexes every row. The report, the state to publish, and the values taken from claims.
+    fn run(
+        mut self,
+        source: &mut (dyn RowSource + Send),
+    ) -> Result<(BulkReport, PoolState, Vec<Fingerprint>)> {
+        let (txn, hash_key) = (self.txn, &self.engine.hash_key);
+        let mut indexer = Indexer { txn, fold: WholeFold::default(), filters: self.filters.0.clone() };
+        if self.present == Present::Add {
+            thread::scope(|scope| {
+                let (sender, receiver) = mpsc::sync_channel(WAITING_MAX);
+                let indexing = spawn(scope, "datapool-index", move || {
+                    receiver.into_iter().try_for_each(|what| indexer.take(what))
+                })?;
+                // The receiver hangs up only when it failed; its own error is reported.
+                let stopped = |_| Error::storage("the indexing thread stopped");
+                let appended =
+                    self.append_all(scope, hash_key, source, |what| sender.send(what).map_err(stopped));
+                drop(sender);
+                let done =
+                    indexing.join().unwrap_or_else(|_| Err(Error::corrupt("the indexing thread panicked")));
+                // The indexing thread's own failure ends the appending: it is the cause.
+                done.and(appended)
+            })?;
+        } else {
+            // What is indexed is looked up again: by the thread that writes it.
+            thread::scope(|scope| self.append_all(scope, hash_key, source, |what| indexer.take(what)))?;
+        }
+        self.keep_filters();
+        self.state.reset_tails();
+        Ok((self.report, self.state, self.voided))
+    }
+
+    /// Appends every row, and hands on what is to be indexed.
+    fn append_all<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        hash_key: &'scope HashKey,
+        source: &'scope mut (dyn RowSource + Send),
+        mut index: impl FnMut(ForIndex) -> Result<()>,
+    ) -> Result<()> {
+        let mut first = Buffer::default();
+        first.fill(hash_key, source)?;
+        if let Some(time) = first.times.first() {
+            self.begin_at(*time)?;
+        }
+        let rest = first.is_full().then(|| read_ahead(scope, hash_key, source)).transpose()?;
+        self.append(&first, &mut index)?;
+        if let Some(ReadAhead { buffers, used, thread }) = rest {
+            let _ = used.send(first);
+            for buffer in buffers {
+                self.append(&buffer, &mut index)?;
+                // Nobody takes it if there is nothing more to read.
+                let _ = used.send(buffer);
+            }
+            thread.join().unwrap_or_else(|_| Err(Error::corrupt("the reading thread panicked")))?;
+        }
+        self.hand_over(&mut index)
+    }
+
+    /// Makes the pool ready for rows whose first is of a time in the past.
+    ///
+    /// Ids are in time order: among live records, and among all of one segment. So the open segment is sealed if its last record
+    /// is newer, though dead, and a segment without a live record leaves the pool.
+    fn begin_at(&mut self, time: Timestamp) -> Result<()> {
+        let live = self.state.live();
+        if live > 0 {
+            let newest = self.state.after_oldest(live) - 1;
+            let created_at = self.base.created_at(newest)?;
+            if created_at > time {
+                return Err(Error::invalid_argument(format!(
+                    "the first row's time is {time}, but record {newest} of the pool is newer: {created_at}; rows with times \
+                     can be imported only into a pool whose live records are not newer"
+                )));
+            }
+        }
+        let last = self.state.next_id - 1;
+        let is_open = self.state.open_segment().is_some_and(|open| open.first_id <= last);
+        if is_open && self.base.created_at(last)? > time {
+            self.state.seal_open_segment(time);
+        }
+        doom_dead_segments(&mut self.state);
+        let open = self.state.segments.len() - 1;
+        self.filled = open..open;
+        Ok(())
+    }
+
+    /// Appends a buffer's rows.
+    fn append(&mut self, buffer: &Buffer, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
+        // Rows that cannot be committed would pile up in memory.
+        self.engine.check_room(Need::Adding)?;
+        let wanted = self.wanted_rows(buffer)?;
+        let mut rest = wanted.as_slice();
+        while let Some(row) = rest.first() {
+            if let Some(time) = buffer.times.get(*row) {
+                self.time = *time;
+                // A segment that began long before is full now.
+                if self.open_segment_is_full() {
+                    self.hand_over(index)?;
+                    self.remember(buffer, rest);
+                }
+            }
+            let (first, entries) = self.append_to_segment(buffer, rest)?;
+            rest = rest.get(entries.len()..).unwrap_or_default();
+            self.unindexed += entries.len();
+            index(ForIndex::Entries(first, entries))?;
+            if self.open_segment_is_full() {
+                self.hand_over(index)?;
+                self.remember(buffer, rest);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of the buffer that are to be added.
+    fn wanted_rows(&mut self, buffer: &Buffer) -> Result<Vec<usize>> {
+        let rows = &buffer.rows;
+        if self.present == Present::Add {
+            return Ok((0..rows.len()).collect());
+        }
+        let present = rows.ask_together(|fingerprints| self.are_present(fingerprints))?;
+        let mut wanted = Vec::with_capacity(rows.len());
+        for (index, (item, present)) in rows.items().iter().zip(present).enumerate() {
+            // A row that is expired already hides no later one. Of equal rows within a buffer the first is wanted.
+            if !present && (self.is_expired(buffer, index) || self.added_here.insert(item.fingerprint)) {
+                wanted.push(index);
+            } else if self.present == Present::Skip {
+                self.report.skipped += 1;
+            } else {
+                return Err(Error::already_exists(format!(
+                    "line {}: the value {:?} of entity type {} is in the pool already, or earlier in the file",
+                    buffer.lines.get(index).copied().unwrap_or_default(),
+                    rows.value(index),
+                    item.entity_type
+                )));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// The rest of a buffer goes to the next segment: it must be found there.
+    fn remember(&mut self, buffer: &Buffer, rows: &[usize]) {
+        if self.present != Present::Add {
+            let rows = rows.iter().filter(|row| !self.is_expired(buffer, **row));
+            let items = rows.filter_map(|row| buffer.rows.items().get(*row));
+            let fingerprints: Vec<Fingerprint> = items.map(|item| item.fingerprint).collect();
+            self.added_here.extend(fingerprints);
+        }
+    }
+
+    /// True for a row that is older than the pool's retention.
+    fn is_expired(&self, buffer: &Buffer, row: usize) -> bool {
+        buffer.times.get(row).is_some_and(|time| Some(*time) <= self.horizon)
+    }
+
+    /// Which fingerprints, best in ascending order, are live or were added by this import.
+    fn are_present(&self, fingerprints: &[Fingerprint]) -> Result<Vec<bool>> {
+        let found = self.base.find_any_of(&self.base.state, fingerprints)?;
+        let mut present: Vec<bool> = found.iter().map(Option::is_some).collect();
+        for (fingerprint, present) in fingerprints.iter().zip(&mut present) {
+            *present |= self.added_here.contains(fingerprint);
+        }
+        for index in self.filled.clone() {
+            let Some(segment) = self.state.segments.get(index) else { continue };
+            let asked = fingerprints.iter().zip(&mut present);
+            let asked: Vec<_> =
+                asked.filter(|(asked, present)| !**present && !segment.filter.rules_out(**asked)).collect();
+            if asked.is_empty() {
+                continue;
+            }
+            let names = SegmentTables::new(self.state.id, segment.number);
+            let table = self.txn.open_table(names.fingerprints()).storage()?;
+            for (fingerprint, present) in asked {
+                let entry = redb::ReadableTable::get(&table, *fingerprint).storage()?;
+                // What was there before this import is the base's to judge.
+                let added_from = self.base.state.next_id.max(self.state.watermark);
+                let slot = entry.map(|entry| entry.value() & !HAS_REPEATS);
+                *present = slot.is_some_and(|slot| segment.id(slot) >= added_from);
+            }
+        }
+        Ok(present)
+    }
+
+    /// Appends rows to the open segment until it is full. Their index entries, and the slot of the first.
+    fn append_to_segment(&mut self, buffer: &Buffer, rows: &[usize]) -> Result<(Slot, Vec<TailEntry>)> {
+        let last_time = self.state.last_time;
+        // The first id opens the next segment, if the last one is full.
+        let first = self.state.assign_id(self.time);
+        let Some(segment) = self.state.open_segment().cloned() else {
+            return Err(Error::corrupt("the pool has no open segment"));
+        };
+        let used = usize::try_from(first - segment.first_id).unwrap_or(usize::MAX);
+        let room = (self.state.open_segment_slots(self.time) as usize).saturating_sub(used);
+        let taken = rows.len().min(room);
+        let slot = segment.slot(first);
+        let now = rows.get(..taken).unwrap_or_default();
+        let entries: Vec<TailEntry> = now.iter().filter_map(|row| buffer.tail_entry(*row)).collect();
+        if !self.owned.is_empty() {
+            for entry in &entries {
+                if self.owned.remove(&entry.fingerprint) {
+                    self.voided.push(entry.fingerprint);
+                }
+            }
+        }
+        let mut origins = self.store_origins(segment.number, (slot..).zip(&entries))?.into_iter();
+        let time_of = |row: &usize| buffer.times.get(*row).copied().unwrap_or(self.time);
+        let stored = now.iter().filter_map(|row| {
+            let entity_type = buffer.rows.items().get(*row)?.entity_type;
+            let (value, created_at) = (buffer.rows.value(*row), time_of(row));
+            let origin = origins.next().unwrap_or(StoredOrigin::None);
+            Some(StoredRecord { origin, entity_type, created_at, value })
+        });
+        append_to_segment(self.txn, self.state.id, &segment, slot, stored)?;
+        self.state.next_id = first + taken as u64;
+        let appended_time = now.last().map_or(self.time, time_of);
+        self.state.last_time = last_time.max(appended_time);
+        self.report.added += taken as u64;
+        if let Some(horizon) = self.horizon {
+            let expired = now.partition_point(|row| time_of(row) <= horizon);
+            if expired > 0 {
+                self.state.watermark = self.state.watermark.max(first + expired as RecordId);
+            }
+        }
+        // The segment that is opened next begins no earlier than this one ends.
+        self.time = appended_time;
+        Ok((slot, entries))
+    }
+
+    /// How records have their origins, if any of them has one.
+    fn store_origins<'e>(
+        &mut self,
+        segment: SegmentNumber,
+        records: impl Iterator<Item = (Slot, &'e TailEntry)> + Clone,
+    ) -> Result<Vec<StoredOrigin<'static>>> {
+        if records.clone().all(|(_, entry)| entry.origin.is_none()) {
+            return Ok(Vec::new());
+        }
+        let mut writer = OriginWriter::new(self.txn, self.state.id, segment, &mut self.origins);
+        let mut records = records.peekable();
+        let mut stored = Vec::with_capacity(records.size_hint().0);
+        while let Some((slot, entry)) = records.next() {
+            let follower = match (&entry.origin, records.peek().map(|(_, next)| &next.origin)) {
+                (Some(origin), Some(Some(next))) if Arc::ptr_eq(origin, next) => Follower::OfSameBatch,
+                _ => Follower::OfAnother,
+            };
+            stored.push(writer.store(entry.origin.as_ref(), slot, follower)?);
+        }
+        Ok(stored)
+    }
+
+    fn open_segment_is_full(&self) -> bool {
+        let open = self.state.open_segment();
+        open.is_some_and(|open| {
+            self.state.next_id - open.first_id >= u64::from(self.state.open_segment_slots(self.time))
+        })
+    }
+
+    /// Has the open segment's new entries indexed, if there are any.
+    fn hand_over(&mut self, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
+        let Some(segment) = self.state.open_segment().cloned().filter(|_| self.unindexed > 0) else {
+            return Ok(());
+        };
+        self.unindexed = 0;
+        let full = self.open_segment_is_full();
+        let portion = Portion { segment, state: self.state.clone(), full };
+        let filled_end = self.state.segments.len();
+        if full {
+            self.state.seal_open_segment(self.time);
+            self.filled.end = filled_end;
+            self.added_here.clear();
+        }
+        index(ForIndex::End(Box::new(portion)))?;
+        self.keep_filters();
+        Ok(())
+    }
+
+    /// Keeps the filters that were made meanwhile with their segments.
+    fn keep_filters(&mut self) {
+        let segments = Arc::make_mut(&mut self.state.segments);
+        for (number, filter) in self.filters.1.try_iter() {
+            if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
+                segment.filter = FilterCell::ready(filter);
+            }
+        }
+    }
+}
+
+/// Gathers and writes index entries, segment after segment.
+struct Indexer<'a> {
+    txn: &'a WriteTransaction,
+    fold: WholeFold,
+    /// Where the filters of the segments go that it saw whole.
+    filters: mpsc::Sender<Filtered>,
+}
+
+impl Indexer<'_> {
+    fn take(&mut self, what: ForIndex) -> Result<()> {
+        match what {
+            ForIndex::Entries(first, entries) => {
+                (first..).zip(entries).for_each(|(slot, entry)| self.fold.push(slot, entry));
+                Ok(())
+            }
+            ForIndex::End(portion) => self.write(*portion),
+        }
+    }
+
+    fn write(&mut self, Portion { segment, state, full }: Portion) -> Result<()> {
+        let fold = std::mem::take(&mut self.fold);
+        let records = state.next_id - segment.first_id;
+        let whole = u32::try_from(records).ok().filter(|_| full && fold.records() == records);
+        if let Some(filter) = fold.write(self.txn, &state, &segment, whole)? {
+            // Who made the import waits for it.
+            let _ = self.filters.send((segment.number, filter));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! The rows of an import on their way to the writer: read and hashed, a buffer at a time.
+//!
+//! Owns: [`RowSource`], what a row may have, and the thread that reads ahead. Must not know: what becomes of the rows.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{Scope, ScopedJoinHandle};
+
+use crate::engine::HashKey;
+use crate::engine::pool::batch::Batch;
+use crate::engine::pool::tail::TailEntry;
+use crate::error::Result;
+use crate::ids::EntityTypeId;
+use crate::model::Origin;
+use crate::parallel::spawn;
+use crate::time::Timestamp;
+
+/// The number of rows that are looked up, sorted and appended together.
+const BUFFER_ROWS: usize = 65_536;
+/// The number of bytes of values that a buffer holds.
+const BUFFER_BYTES: usize = 16 << 20;
+
+/// A row that is imported.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ImportRow<'r> {
+    /// Its line in the file.
+    pub(crate) line: u64,
+    pub(crate) entity_type: EntityTypeId,
+    pub(crate) value: &'r str,
+    pub(crate) origin: Option<&'r Arc<Origin>>,
+    /// If not the time of the import. Either all rows of an import have one or none has; they ascend, up to now.
+    pub(crate) created_at: Option<Timestamp>,
+}
+
+/// Where an import's rows come from: validated, in file order.
+pub(crate) trait RowSource {
+    /// Hands the next row to `push`. Returns false at the end.
+    fn next(&mut self, push: &mut dyn FnMut(ImportRow<'_>)) -> Result<bool>;
+}
+
+/// Rows of the source, hashed.
+#[derive(Default)]
+pub(super) struct Buffer {
+    pub(super) rows: Batch,
+    /// The line of each.
+    pub(super) lines: Vec<u64>,
+    /// The origin of each, up to the last one that has one.
+    pub(super) origins: Vec<Option<Arc<Origin>>>,
+    /// The time of each, if they have any.
+    pub(super) times: Vec<Timestamp>,
+}
+
+impl Buffer {
+    /// Takes other rows into its memory.
+    pub(super) fn fill(&mut self, hash_key: &HashKey, source: &mut dyn RowSource) -> Result<()> {
+        self.rows.clear();
+        self.lines.clear();
+        self.origins.clear();
+        self.times.clear();
+        while !self.is_full() && source.next(&mut |row| self.push(hash_key, row))? {}
+        Ok(())
+    }
+
+    fn push(&mut self, hash_key: &HashKey, row: ImportRow<'_>) {
+        if let Some(origin) = row.origin {
+            self.origins.resize(self.rows.len(), None);
+            self.origins.push(Some(Arc::clone(origin)));
+        }
+        self.times.extend(row.created_at);
+        self.lines.push(row.line);
+        self.rows.push(hash_key, row.entity_type, row.value);
+    }
+
+    pub(super) fn tail_entry(&self, row: usize) -> Option<TailEntry> {
+        let origin = self.origins.get(row).cloned().flatten();
+        self.rows.tail_entry(row).map(|entry| TailEntry { origin, ..entry })
+    }
+
+    /// If not, there are no more rows.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() >= BUFFER_ROWS || self.rows.bytes() >= BUFFER_BYTES
+    }
+}
+
+/// A thread that reads what follows a full buffer.
+pub(super) struct ReadAhead<'scope> {
+    /// One may wait while the next is being filled.
+    pub(super) buffers: mpsc::Receiver<Buffer>,
+    /// Where buffers go to be filled again: memory that was just got is slow to write to.
+    pub(super) used: mpsc::Sender<Buffer>,
+    pub(super) thread: ScopedJoinHandle<'scope, Result<()>>,
+}
+
+pub(super) fn read_ahead<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    hash_key: &'scope HashKey,
+    source: &'scope mut (dyn RowSource + Send),
+) -> Result<ReadAhead<'scope>> {
+    let (sender, buffers) = mpsc::sync_channel(1);
+    let (used, to_fill) = mpsc::channel::<Buffer>();
+    let thread = spawn(scope, "datapool-read", move || {
+        loop {
+            let mut buffer = to_fill.try_recv().unwrap_or_default();
+            buffer.fill(hash_key, source)?;
+            let is_last = !buffer.is_full();
+            // Who takes them hangs up when the import failed.
+            if sender.send(buffer).is_err() || is_last {
+                return Ok(());
+            }
+        }
+    })?;
+    Ok(ReadAhead { buffers, used, thread })
+}

@@ -1,0 +1,102 @@
+//! Events: what commits did, with durations, for whoever listens.
+//!
+//! They go through `log`, the facade of redb, fjall and tantivy: it has no dependencies, every subscriber of `tracing` hears
+//! it (through `tracing-log`), and a program that installs no logger pays one atomic load. Behind the feature `log`, off by
+//! default. The target is `datapool_store`; the level is `debug`, and `warn` for what somebody should look at.
+
+use std::time::Duration;
+
+use crate::engine::write::counters::Work;
+use crate::ids::PoolId;
+use crate::model::PruneReport;
+
+/// What the store tells.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "log"), allow(dead_code, reason = "nobody listens"))]
+pub(crate) enum Event {
+    /// A group of calls was committed.
+    Commit {
+        calls: usize,
+        pools: usize,
+        records: usize,
+        took: Duration,
+    },
+    /// Rows were imported in one commit.
+    Import {
+        pool: PoolId,
+        rows: u64,
+        took: Duration,
+    },
+    /// A commit did work besides: folds, seals, space given back.
+    Work {
+        pool: PoolId,
+        work: Work,
+        pruned: PruneReport,
+        took: Duration,
+    },
+    /// The file was opened.
+    Opened {
+        took: Duration,
+    },
+    /// The file was closed.
+    Closed,
+    /// A commit failed, and nobody knows whether it is on disk.
+    OutcomeUnknown,
+    /// A run over the store came to its end.
+    Verified {
+        findings: u64,
+        took: Duration,
+    },
+    BackedUp {
+        rows: u64,
+        bytes: u64,
+        took: Duration,
+    },
+    Compacted {
+        before: u64,
+        after: u64,
+        took: Duration,
+    },
+}
+
+/// Tells an event.
+#[cfg(not(feature = "log"))]
+pub(crate) fn tell(_event: &Event) {}
+
+/// Tells an event.
+#[cfg(feature = "log")]
+pub(crate) fn tell(event: &Event) {
+    const TARGET: &str = "datapool_store";
+    match event {
+        Event::Commit { calls, pools, records, took } => {
+            log::debug!(target: TARGET, "commit calls={calls} pools={pools} records={records} took={took:?}");
+        }
+        Event::Import { pool, rows, took } => {
+            log::debug!(target: TARGET, "import pool={pool} rows={rows} took={took:?}");
+        }
+        Event::Work { pool, work, pruned, took } => {
+            let Work { folds, seals, segments_dropped } = work;
+            let PruneReport { records, claims, .. } = pruned;
+            log::debug!(
+                target: TARGET,
+                "work pool={pool} folds={folds} seals={seals} segments_dropped={segments_dropped} \
+                 records_removed={records} claims_swept={claims} took={took:?}"
+            );
+        }
+        Event::Opened { took } => log::debug!(target: TARGET, "opened took={took:?}"),
+        Event::Closed => log::debug!(target: TARGET, "closed"),
+        Event::OutcomeUnknown => {
+            log::warn!(target: TARGET, "a commit failed and may or may not be on disk; writes are refused");
+        }
+        Event::Verified { findings: 0, took } => log::debug!(target: TARGET, "verified took={took:?}"),
+        Event::Verified { findings, took } => {
+            log::warn!(target: TARGET, "verified findings={findings} took={took:?}");
+        }
+        Event::BackedUp { rows, bytes, took } => {
+            log::debug!(target: TARGET, "backup rows={rows} bytes={bytes} took={took:?}");
+        }
+        Event::Compacted { before, after, took } => {
+            log::debug!(target: TARGET, "compacted before={before} after={after} took={took:?}");
+        }
+    }
+}

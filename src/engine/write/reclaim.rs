@@ -1,0 +1,323 @@
+//! Giving space back: dropping segments without a live record, cutting off the dead head of a segment.
+//!
+//! Owns: which of a pool's space is given back by which commit. Always holds: a commit's share is bounded, so that none
+//! is long; the last record of a pool is never removed (the next id is read from it), and with what is removed the head is
+//! written, so that no later state takes it for live.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use redb::{Key, ReadableTable, ReadableTableMetadata, Table, Value, WriteTransaction};
+
+use crate::engine::Engine;
+use crate::engine::WriterCore;
+use crate::engine::format::schema::{self, FingerprintsDefinition, RUNS_MAX, SegmentNumber, SegmentTables};
+use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::storage::failure::StorageResult;
+use crate::engine::storage::space::Need;
+use crate::engine::write::apply::{self, write_head};
+use crate::engine::write::draft::PoolDraft;
+use crate::error::Result;
+use crate::ids::{PoolId, RecordId};
+use crate::model::PruneReport;
+use crate::time::{LatestTime, Timestamp};
+
+/// A dead head is cut off when it has at least so many records, and more than are live in the pool.
+const CUT_MIN_RECORDS: u32 = 1_024;
+/// How many records of a dead head one commit removes.
+const CUT_SLICE_RECORDS: u32 = 8_192;
+/// A commit drops no further table of a segment when those that it dropped had so many rows.
+const DROP_MAX_ROWS: u64 = 1 << 18;
+/// How many rows of a dropped segment one commit removes from each table that segments share.
+const DROP_SHARED_ROWS: usize = 1 << 16;
+
+impl Engine {
+    /// Gives back what of a pool's space can be given back, a commit at a time, so that other writers come between.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; the commit's.
+    pub(crate) fn prune(&self, id: PoolId) -> Result<PruneReport> {
+        self.check_may_write()?;
+        let mut total = PruneReport::default();
+        while let Some(step) = self.exclusive(|core| self.work_step(core, id))? {
+            total += step;
+        }
+        Ok(total)
+    }
+
+    /// One commit of a pool's outstanding work: folding, filters, giving space back; none if nothing is left to do.
+    pub(crate) fn work_step(&self, core: &mut WriterCore, id: PoolId) -> Result<Option<PruneReport>> {
+        let now = self.clock.read();
+        let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
+        let txn = self.begin()?;
+        let written = apply::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning, None)?;
+        if !written.worked {
+            return Ok(None);
+        }
+        let pruned = written.pruned;
+        self.check_room(Need::Reserve)?;
+        written.tell_hot_indexes();
+        self.commit(txn, Need::Reserve, |published| self.publish(published, core, written))?;
+        core.tell_events();
+        Ok(Some(pruned))
+    }
+
+    /// Stores how far the pools in use have expired, so that a clock that is set back before the store is opened again
+    /// revives nothing.
+    ///
+    /// # Errors
+    ///
+    /// The commit's.
+    pub(crate) fn store_expiry(&self) -> Result<()> {
+        let aged = |state: &&Arc<PoolState>| state.policy.retention.is_some();
+        let ids: Vec<PoolId> =
+            self.published.read().pools.values().flatten().filter(aged).map(|state| state.id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.exclusive(|core| {
+            let now = self.clock.now();
+            let mut states = Vec::new();
+            for id in ids {
+                // One that was deleted meanwhile has nothing to store.
+                let Ok(view) = self.view_at(id, now) else { continue };
+                if view.state.watermark > view.state.stored_watermark {
+                    states.push(PoolState::clone(&view.state));
+                }
+            }
+            if states.is_empty() {
+                return Ok(());
+            }
+            let txn = self.begin()?;
+            for state in &mut states {
+                write_head(&txn, state)?;
+            }
+            self.commit(txn, Need::Reserve, |published| {
+                for state in states {
+                    self.put_state(published, core, state);
+                }
+            })
+        })
+    }
+}
+
+/// A commit's share of giving back space.
+pub(crate) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
+    let may_have_died = !draft.dirty_deletions.is_empty()
+        || draft.state.first_segment_is_dead()
+        || draft.state.folded_to != draft.base.state.folded_to;
+    if may_have_died {
+        draft.head_changed |= doom_dead_segments(&mut draft.state);
+    }
+    let mut pruned = PruneReport::default();
+    if let Some(number) = draft.state.doomed.last() {
+        if drop_share(txn, draft.state.id, *number, &mut pruned)? {
+            Arc::make_mut(&mut draft.state.doomed).pop();
+        }
+        draft.head_changed = true;
+    }
+    pruned += cut_dead_head(txn, draft)?;
+    Ok(pruned)
+}
+
+/// Gives back all segments that died, at once: an import's share, which is long anyway and may leave many.
+///
+/// How many there were.
+pub(crate) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Result<u64> {
+    doom_dead_segments(state);
+    let mut dropped = 0;
+    for number in Arc::make_mut(&mut state.doomed).drain(..) {
+        drop_segment(txn, state.id, number)?;
+        dropped += 1;
+    }
+    Ok(dropped)
+}
+
+impl PoolState {
+    /// Whether the watermark has passed all records that there are.
+    pub(crate) fn is_dead(&self) -> bool {
+        let holds_records = self.segments.first().is_some_and(|first| first.first_id < self.next_id);
+        holds_records && self.is_empty()
+    }
+
+    /// Whether no record is at or above the watermark.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.watermark >= self.next_id
+    }
+
+    /// Whether the watermark has passed a whole segment.
+    pub(crate) fn first_segment_is_dead(&self) -> bool {
+        self.segments.len() > 1 && self.watermark >= self.end_of(0)
+    }
+
+    /// Moves the watermark over deleted records that nothing live comes before: they are as dead as those below it.
+    pub(crate) fn skip_deleted_head(&mut self) {
+        if self.watermark < self.next_id && !self.is_live(self.watermark) {
+            let has_live = |end: RecordId| self.live_in(&(self.watermark..end)) > 0;
+            let (mut low, mut high) = (self.watermark, self.next_id);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if has_live(middle + 1) { high = middle } else { low = middle + 1 }
+            }
+            self.watermark = low;
+        }
+    }
+
+    /// When the last record of a pool has died, all its segments go, and a new one begins; the time of a pool that holds none goes by
+    /// the clock again. Whether that changes what is stored.
+    pub(crate) fn start_over_if_dead(&mut self, shown: Timestamp) -> bool {
+        if self.is_dead() {
+            self.start_over(shown);
+            return true;
+        }
+        let is_ahead = self.is_empty() && self.last_time > shown;
+        if self.is_empty() {
+            (self.last_time, self.latest) = (self.last_time.min(shown), LatestTime::default());
+        }
+        is_ahead
+    }
+}
+
+/// A sealed and folded segment without a live record leaves the pool. Whether there was one.
+pub(crate) fn doom_dead_segments(state: &mut PoolState) -> bool {
+    let is_dead = |(index, segment): &(usize, &SegmentState)| {
+        state.is_folded(*index) && state.live_in(&(segment.first_id..state.end_of(*index))) == 0
+    };
+    let dead: Vec<SegmentNumber> =
+        state.segments.iter().enumerate().filter(is_dead).map(|(_, segment)| segment.number).collect();
+    if dead.is_empty() {
+        return false;
+    }
+    Arc::make_mut(&mut state.segments).retain(|segment| !dead.contains(&segment.number));
+    Arc::make_mut(&mut state.doomed).extend(dead);
+    true
+}
+
+/// A share of giving the space of a dropped segment back: some of its tables, or of its rows in shared ones. Whether
+/// nothing is left of it.
+fn drop_share(
+    txn: &WriteTransaction,
+    pool: PoolId,
+    number: SegmentNumber,
+    pruned: &mut PruneReport,
+) -> Result<bool> {
+    if drop_run(txn, pool, number)? {
+        return Ok(false);
+    }
+    let names = SegmentTables::new(pool, number);
+    let mut rows = {
+        // A table that is not there is made here, and dropped with the others.
+        let records = txn.open_table(names.records()).storage()?;
+        let stats = records.stats().storage()?;
+        pruned.bytes += stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+        records.len().storage()?
+    };
+    pruned.records += rows;
+    txn.delete_table(names.records()).storage()?;
+    if rows >= DROP_MAX_ROWS {
+        return Ok(false);
+    }
+    rows += txn.open_table(names.fingerprints()).storage()?.len().storage()?;
+    txn.delete_table(names.fingerprints()).storage()?;
+    if rows >= DROP_MAX_ROWS {
+        return Ok(false);
+    }
+    txn.delete_table(names.postings()).storage()?;
+    let is_gone = drop_shared_rows(txn, pool, number, Some(DROP_SHARED_ROWS))?;
+    pruned.segments += u64::from(is_gone);
+    Ok(is_gone)
+}
+
+/// Drops the table of one of a segment's runs. Whether there was one.
+pub(crate) fn drop_run(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<bool> {
+    for run in 0..RUNS_MAX {
+        let name = SegmentTables::run(pool, number, run);
+        if txn.delete_table(FingerprintsDefinition::new(&name)).storage()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes every row of a segment.
+pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<()> {
+    let names = SegmentTables::new(pool, number);
+    txn.delete_table(names.records()).storage()?;
+    txn.delete_table(names.fingerprints()).storage()?;
+    while drop_run(txn, pool, number)? {}
+    txn.delete_table(names.postings()).storage()?;
+    drop_shared_rows(txn, pool, number, None).map(drop)
+}
+
+/// Removes up to so many rows of a segment from each table that segments share; without a limit, all. Whether that was
+/// all of them.
+pub(crate) fn drop_shared_rows(
+    txn: &WriteTransaction,
+    pool: PoolId,
+    number: SegmentNumber,
+    limit: Option<usize>,
+) -> Result<bool> {
+    let rows = (pool, number, 0)..=(pool, number, u32::MAX);
+    let repeats = (pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX);
+    let all = [
+        remove_rows(&mut txn.open_table(schema::ORIGINS).storage()?, rows.clone(), limit)?,
+        remove_rows(&mut txn.open_table(schema::TIMES).storage()?, rows.clone(), limit)?,
+        remove_rows(&mut txn.open_table(schema::DELETED).storage()?, rows.clone(), limit)?,
+        remove_rows(&mut txn.open_table(schema::MEMBERSHIP).storage()?, rows, limit)?,
+        remove_rows(&mut txn.open_table(schema::REPEATS).storage()?, repeats, limit)?,
+    ];
+    Ok(all.iter().all(|all| *all))
+}
+
+/// Removes up to so many rows of a range. Whether that was all of them.
+pub(crate) fn remove_rows<K, V>(
+    table: &mut Table<'_, K, V>,
+    rows: RangeInclusive<K>,
+    limit: Option<usize>,
+) -> Result<bool>
+where
+    K: Key + for<'k> Value<SelfType<'k> = K> + Copy + 'static,
+    V: Value + 'static,
+{
+    let behind = match limit {
+        Some(limit) => table.range(rows.clone()).storage()?.nth(limit).transpose().storage()?,
+        None => None,
+    };
+    let behind = behind.map(|(key, _)| key.value());
+    match behind {
+        Some(behind) => table.retain_in(*rows.start()..behind, |_, _| false).storage()?,
+        None => table.retain_in(rows, |_, _| false).storage()?,
+    }
+    Ok(behind.is_none())
+}
+
+/// Removes the dead records at the head of the segment in which the watermark stands, once they are more than what is
+/// live: without that, a pool that keeps few records would keep a segment of dead ones. Where more is live, dropping the
+/// segment whole, when its time comes, is far cheaper.
+fn cut_dead_head(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
+    let state = &draft.state;
+    let Some((_, segment)) = state.segment_of(state.watermark) else { return Ok(PruneReport::default()) };
+    let dead = segment.slot(state.watermark);
+    if dead < CUT_MIN_RECORDS || u64::from(dead) <= state.live() {
+        return Ok(PruneReport::default());
+    }
+    let names = SegmentTables::new(state.id, segment.number);
+    let mut table = txn.open_table(names.records()).storage()?;
+    let first = table.first().storage()?.map_or(dead, |(slot, _)| slot.value());
+    if dead.saturating_sub(first) < CUT_MIN_RECORDS {
+        return Ok(PruneReport::default());
+    }
+    let mut pruned = PruneReport::default();
+    let end = dead.min(first.saturating_add(CUT_SLICE_RECORDS));
+    table
+        .retain_in(first..end, |_, row| {
+            pruned.records += 1;
+            pruned.bytes += row.len() as u64;
+            false
+        })
+        .storage()?;
+    drop(table);
+    draft.head_changed = true;
+    Ok(pruned)
+}
