@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dedupe::Split;
-use crate::engine::Group;
-use crate::engine::Weight;
+use crate::engine::maintain::opener::random_bytes;
 use crate::engine::pool::batch::{Batch, Positions};
-use crate::engine::random_bytes;
 use crate::engine::read::claims::{ClaimItems, Standing};
 use crate::engine::write::draft::claims::{Held, Settled};
+use crate::engine::write::group::Group;
+use crate::engine::write::queue::Weight;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::limits::{LEASE_MAX, LEASE_MIN};

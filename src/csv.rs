@@ -7,14 +7,17 @@
 //! On its way in, a file passes `records` (bytes into fields), `rows` (fields into rows) and `import` (rows into the pool, by
 //! way of `spool`).
 
+mod bad_row;
 mod check;
 mod export;
 mod foreign;
 mod import;
+mod options;
 mod records;
 mod rows;
 mod spool;
 
+pub use bad_row::BadRow;
 pub use export::{CellQuoting, ExportColumns, ExportOptions, ExportReport};
-pub use import::{ImportOptions, ImportProgress, ImportReport, OnBadRow, OnDuplicate};
-pub use rows::BadRow;
+pub use import::ImportReport;
+pub use options::{ImportOptions, ImportProgress, OnBadRow, OnDuplicate};

@@ -149,6 +149,7 @@ mod pool;
 mod query;
 mod registry;
 mod scan;
+mod shared;
 mod snapshot;
 mod store;
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 //!
 //! Owns: the rows as users see them, and the checks of their fields. Must not know: how they are stored.
 
+mod change;
 mod claim;
 mod key;
 mod operation;
@@ -18,7 +19,6 @@ pub(crate) use key::check_value;
 pub use key::{CompositeKey, Key};
 pub use operation::{BackupReport, CompactReport, Finding, Progress, RebuildReport, VerifyReport};
 pub(crate) use policy::Policy;
-pub(crate) use pool::Change;
 pub use pool::{DataPool, NewPool, PoolUpdate};
 pub use pruned::PruneReport;
 pub use record::{Included, Origin, Record};

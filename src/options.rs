@@ -4,12 +4,9 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Result;
-use crate::store::DataPoolStore;
 use crate::time::ManualClock;
 
 /// When a call that writes returns.
@@ -22,7 +19,7 @@ pub enum Durability {
     /// When the change is visible to every reader of the process; a background thread brings it to disk.
     ///
     /// A crash may lose the calls of the last interval, never more, and never damages the file. Ids of lost
-    /// records may be given again. [`DataPoolStore::flush`] waits for the disk. Dropping the last handle flushes.
+    /// records may be given again. [`DataPoolStore::flush`](crate::DataPoolStore::flush) waits for the disk. Dropping the last handle flushes.
     Relaxed {
         /// How long a change may stay in memory only. Zero flushes as soon as the thread gets to it.
         flush_every: Duration,
@@ -202,28 +199,6 @@ impl StoreOptions {
     pub fn hash_key(mut self, key: [u8; 16]) -> Self {
         self.hash_key = Some(key);
         self
-    }
-
-    /// Opens the store at `path`, or makes it.
-    ///
-    /// # Errors
-    ///
-    /// `AlreadyOpen` if another handle has the file open, unless both only read, and still has it after
-    /// [`open_timeout`](Self::open_timeout); `NotAStore`, `UnsupportedFormat` or `Corrupt` if the file
-    /// is something else, newer or damaged (it is left as it was); `NotFound` with [`IfMissing::Fail`] or
-    /// [`Access::ReadOnly`]; `ReadOnly` if opening would have to recover the file and may not; `Cancelled` by the
-    /// observer of a recovery; `Io` or `Storage` if the system refuses.
-    pub fn open(&self, path: impl AsRef<Path>) -> Result<DataPoolStore> {
-        DataPoolStore::open_with(path.as_ref(), self)
-    }
-
-    /// Makes an empty store in memory. Nothing of it outlives the last handle.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` if the system gives no random hash key.
-    pub fn open_in_memory(&self) -> Result<DataPoolStore> {
-        DataPoolStore::in_memory_with(self)
     }
 }
 

@@ -6,18 +6,16 @@
 use std::sync::Arc;
 
 use crate::dedupe::{Mode, Verdicts};
-use crate::engine::Counters;
-use crate::engine::Weight;
 use crate::engine::pool::batch::{Batch, check_batch_len};
 use crate::engine::read::view::View;
+use crate::engine::write::counters::Counters;
 use crate::engine::write::draft::Firsts;
+use crate::engine::write::queue::Weight;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, PoolId, RecordId};
 use crate::model::{DataPool, Key, Origin, PruneReport, Record};
 use crate::query::{Explanation, Page, RecordFilter, RecordQuery};
-use crate::scan::Scan;
-use crate::snapshot::PoolSnapshot;
-use crate::store::Shared;
+use crate::shared::Shared;
 
 /// A cheap handle on one pool. Clones are handles on the same pool; all can be used from any thread.
 ///
@@ -224,32 +222,6 @@ impl Pool {
         self.view()?.flow_counts()
     }
 
-    /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
-    ///
-    /// It reads in slices, each as of its own moment, up to the last id at its start: a record that is live
-    /// throughout appears exactly once, none that is added meanwhile appears, one that is deleted meanwhile may be
-    /// missing. For one moment throughout there is [`snapshot`](Self::snapshot).
-    ///
-    /// # Errors
-    ///
-    /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and
-    /// nothing follows an error.
-    pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
-        Scan::over_pool(self.clone(), filter.clone())
-    }
-
-    /// The pool as of this moment, for as long as the snapshot is held.
-    ///
-    /// While it is held, the file cannot reuse the space of what is changed or deleted anywhere in the store: it
-    /// grows. Hold it briefly.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`.
-    pub fn snapshot(&self) -> Result<PoolSnapshot> {
-        PoolSnapshot::of(self)
-    }
-
     /// Deletes records by id. How many there were: unknown and deleted ids count nothing and are no error.
     ///
     /// # Errors
@@ -321,7 +293,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Group;
+    use crate::engine::write::group::Group;
     use crate::store::DataPoolStore;
 
     /// Earlier versions let ids begin and end with blanks.

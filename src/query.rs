@@ -14,20 +14,3 @@ pub use include::{PoolInclude, RecordInclude};
 pub use page::{Cursor, Page, PageLinks, PageMeta};
 pub use pools::{PoolFilter, PoolQuery, PoolSort};
 pub use records::{RecordFilter, RecordQuery, RecordSort};
-
-pub(crate) use page::PageRequest;
-
-use crate::error::{Error, Result};
-use crate::limits;
-
-/// One filter's list of terms must stay within [`limits::FILTER_MAX_TERMS`].
-fn check_terms(parameter: &'static str, count: usize) -> Result<()> {
-    if count <= limits::FILTER_MAX_TERMS {
-        return Ok(());
-    }
-    let limit = limits::FILTER_MAX_TERMS;
-    Err(Error::bad_parameter(
-        parameter,
-        format!("lists {count} terms; the limit is {limit} (FILTER_MAX_TERMS)"),
-    ))
-}

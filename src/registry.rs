@@ -6,7 +6,8 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{EntityType, Flow, FlowRun, FlowStep, Registered, RegisteredId};
-use crate::store::{DataPoolStore, Shared};
+use crate::shared::Shared;
+use crate::store::DataPoolStore;
 use crate::time::Timestamp;
 
 /// How many entries an iteration reads at once.

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::engine::Reader;
-use crate::engine::ReaderKind;
 use crate::engine::read::view::View;
+use crate::engine::storage::session::Reader;
+use crate::engine::storage::session::ReaderKind;
 use crate::error::Result;
 use crate::ids::RecordId;
 use crate::model::Record;
@@ -45,6 +45,33 @@ pub struct Scan {
     front: VecDeque<Record>,
     back: VecDeque<Record>,
     slice: usize,
+}
+
+impl Pool {
+    /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
+    ///
+    /// It reads in slices, each as of its own moment, up to the last id at its start: a record that is live
+    /// throughout appears exactly once, none that is added meanwhile appears, one that is deleted meanwhile may be
+    /// missing. For one moment throughout there is [`snapshot`](Self::snapshot).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and
+    /// nothing follows an error.
+    pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
+        Scan::over_pool(self.clone(), filter.clone())
+    }
+}
+
+impl PoolSnapshot {
+    /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::scan`].
+    pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
+        Scan::over_snapshot(self.clone(), filter.clone())
+    }
 }
 
 impl Scan {

@@ -4,16 +4,15 @@
 
 use std::sync::Arc;
 
-use crate::engine::Counters;
-use crate::engine::Reader;
-use crate::engine::ReaderKind;
 use crate::engine::read::view::View;
+use crate::engine::storage::session::Reader;
+use crate::engine::storage::session::ReaderKind;
+use crate::engine::write::counters::Counters;
 use crate::error::Result;
 use crate::model::{Key, Record};
 use crate::pool::Pool;
 use crate::query::{Page, RecordFilter, RecordQuery};
-use crate::scan::Scan;
-use crate::store::Shared;
+use crate::shared::Shared;
 
 /// A pool as of one moment. See [`Pool::snapshot`].
 ///
@@ -23,6 +22,20 @@ pub struct PoolSnapshot {
     view: Arc<View>,
     reader: Arc<Reader>,
     shared: Arc<Shared>,
+}
+
+impl Pool {
+    /// The pool as of this moment, for as long as the snapshot is held.
+    ///
+    /// While it is held, the file cannot reuse the space of what is changed or deleted anywhere in the store: it
+    /// grows. Hold it briefly.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn snapshot(&self) -> Result<PoolSnapshot> {
+        PoolSnapshot::of(self)
+    }
 }
 
 impl PoolSnapshot {
@@ -86,14 +99,5 @@ impl PoolSnapshot {
     /// As [`Pool::count`].
     pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
         self.view()?.count(filter)
-    }
-
-    /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::scan`].
-    pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
-        Scan::over_snapshot(self.clone(), filter.clone())
     }
 }

@@ -6,50 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::engine::Flusher;
-use crate::engine::Place;
 use crate::engine::format::schema::{Geometry, Tuning};
+use crate::engine::maintain::opener::Place;
+use crate::engine::write::flusher::Flusher;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::directory_of;
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate, PruneReport};
 use crate::options::{Durability, StoreOptions};
 use crate::pool::Pool;
 use crate::query::{Page, PoolQuery, PoolSort};
+use crate::shared::Shared;
 
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| Error::io(format_args!("opening {:?}", path.display()), error))
-}
-
-/// What all handles of an open file share. Dropping the last one flushes and closes the file.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) engine: Arc<Engine>,
-    /// The file; none in memory.
-    path: Option<PathBuf>,
-    flusher: Option<Flusher>,
-}
-
-impl Shared {
-    /// The directory that the file lies in.
-    pub(crate) fn directory(&self) -> Option<&Path> {
-        self.path.as_deref().map(directory_of)
-    }
-
-    /// Whether a path leads to the store's own file.
-    pub(crate) fn is_own_file(&self, path: &Path) -> bool {
-        let own = self.path.as_ref().and_then(|own| own.canonicalize().ok());
-        own.is_some() && own == path.canonicalize().ok()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.flusher.take();
-        // Nobody is left to hear of a failure; `flush` is for those who want to.
-        let _ = self.engine.store_expiry();
-        let _ = self.engine.flush();
-    }
 }
 
 /// One open store: a file (or memory) with any number of data pools.
@@ -272,5 +241,29 @@ impl DataPoolStore {
     /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
     pub fn flush(&self) -> Result<()> {
         self.engine().flush()
+    }
+}
+
+impl StoreOptions {
+    /// Opens the store at `path`, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyOpen` if another handle has the file open, unless both only read, and still has it after
+    /// [`open_timeout`](Self::open_timeout); `NotAStore`, `UnsupportedFormat` or `Corrupt` if the file
+    /// is something else, newer or damaged (it is left as it was); `NotFound` with [`IfMissing::Fail`] or
+    /// [`Access::ReadOnly`]; `ReadOnly` if opening would have to recover the file and may not; `Cancelled` by the
+    /// observer of a recovery; `Io` or `Storage` if the system refuses.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<DataPoolStore> {
+        DataPoolStore::open_with(path.as_ref(), self)
+    }
+
+    /// Makes an empty store in memory. Nothing of it outlives the last handle.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` if the system gives no random hash key.
+    pub fn open_in_memory(&self) -> Result<DataPoolStore> {
+        DataPoolStore::in_memory_with(self)
     }
 }

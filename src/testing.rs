@@ -4,8 +4,8 @@
 use std::path::Path;
 
 pub use crate::disk::Disk;
-use crate::engine::Place;
 use crate::engine::format::schema::{Geometry, Tuning};
+use crate::engine::maintain::opener::Place;
 use crate::error::Result;
 use crate::options::StoreOptions;
 use crate::store::DataPoolStore;

@@ -9,8 +9,9 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
-use super::import::ImportOptions;
-use super::rows::{BadRow, RowReader};
+use super::bad_row::BadRow;
+use super::options::ImportOptions;
+use super::rows::RowReader;
 use crate::error::{Error, Result};
 use crate::time::Timestamp;
 use crate::{limits, parallel};

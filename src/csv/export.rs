@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::engine::ReaderKind;
 use crate::engine::read::view::View;
+use crate::engine::storage::session::ReaderKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Existing, SyncingWriter, directory_of, follow_links, new_file_in, publish};
 use crate::ids::RecordId;

@@ -9,7 +9,7 @@
 
 use std::io::{self, Read};
 
-use super::rows::BadRow;
+use super::bad_row::BadRow;
 use crate::error::{Error, Result};
 use crate::limits;
 

@@ -8,42 +8,15 @@ use std::fmt::{Display, Write};
 use std::io::Read;
 use std::sync::Arc;
 
-use serde::Serialize;
-
+use super::bad_row::BadRow;
 use super::foreign;
-use super::import::{EntityTypeFrom, ImportOptions};
+use super::options::{EntityTypeFrom, ImportOptions};
 use super::records::{End, Records};
-use crate::engine::ImportRow;
-use crate::error::{Error, ErrorKind, Result};
+use crate::engine::write::import::ImportRow;
+use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{Origin, check_value};
 use crate::time::Timestamp;
-
-/// A row that cannot be imported.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct BadRow {
-    /// The line on which the row begins, from 1; the header is on line 1.
-    pub line: u64,
-    /// The field, from 1; none when the whole row is meant.
-    pub column: Option<u64>,
-    /// What is wrong with it, and what is allowed.
-    pub reason: String,
-}
-
-impl BadRow {
-    /// A complaint about a field, counted from 0, or about the whole row.
-    pub(super) fn new(line: u64, field: Option<usize>, reason: impl Into<String>) -> Self {
-        Self { line, column: field.map(|field| field as u64 + 1), reason: reason.into() }
-    }
-
-    pub(super) fn into_error(self) -> Error {
-        let Self { line, column, reason } = self;
-        let place =
-            column.map_or_else(|| format!("line {line}"), |column| format!("line {line}, column {column}"));
-        Error::new(ErrorKind::Csv { line, column }, format!("{place}: {reason}"))
-    }
-}
 
 /// Where a row's parts are; fields are counted from 0.
 #[derive(Debug, Clone, Copy)]
@@ -401,6 +374,7 @@ pub(super) fn parts_of(origin: &Origin) -> [Option<&str>; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use crate::limits;
     use std::io;
 

@@ -9,10 +9,10 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, Write};
 use std::path::Path;
 
-use super::import::ImportOptions;
+use super::options::ImportOptions;
 use super::rows::{Origins, parts_of};
-use crate::engine::ImportRow;
-use crate::engine::RowSource;
+use crate::engine::write::import::ImportRow;
+use crate::engine::write::import::RowSource;
 use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::time::Timestamp;

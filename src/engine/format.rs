@@ -1,6 +1,7 @@
 //! What is on disk: tables, rows, records, posting lists, fingerprints.
 
 pub(crate) mod chunk_set;
+pub(crate) mod claim_items;
 pub(crate) mod codec;
 pub(crate) mod fingerprint;
 pub(crate) mod postings;

@@ -7,5 +7,8 @@ pub(crate) mod load;
 pub(crate) mod lookup;
 pub(crate) mod memory;
 pub(crate) mod plan;
+pub(crate) mod published;
 pub(crate) mod queries;
+pub(crate) mod snapshot;
 pub(crate) mod view;
+pub(crate) mod views;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Origin, Record};
+use super::record::{Origin, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::RecordId;
 use crate::time::Timestamp;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::Serializer;
 
-use super::Change;
+use super::change::Change;
 use crate::error::{Error, Result, all};
 use crate::limits;
 

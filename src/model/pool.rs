@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use super::change::Change;
 use super::policy::{self, Policy};
 use crate::error::{Error, Result, all};
 use crate::ids::PoolId;
@@ -120,32 +121,6 @@ pub struct PoolUpdate {
     pub(crate) retention: Change<Duration>,
     #[serde(default)]
     pub(crate) capacity: Change<u64>,
-}
-
-/// What becomes of something that a pool may or may not have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Change<T> {
-    #[default]
-    Keep,
-    Clear,
-    Set(T),
-}
-
-impl<T: Clone> Change<T> {
-    pub(crate) fn apply_to(&self, field: &mut Option<T>) {
-        match self {
-            Self::Keep => {}
-            Self::Clear => *field = None,
-            Self::Set(value) => *field = Some(value.clone()),
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
-    /// A field that is there: null or a value. An absent one is the default, `Keep`.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
-    }
 }
 
 impl PoolUpdate {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::ser::{SerializeStruct, Serializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{DataPool, EntityType, Flow, FlowRun, FlowStep};
+use super::pool::DataPool;
+use super::registered::{EntityType, Flow, FlowRun, FlowStep};
 
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};

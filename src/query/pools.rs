@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use super::text::{self, Parameter, Printer};
-use super::{Page, PageLinks, PageRequest, PoolInclude, check_terms};
+use super::include::PoolInclude;
+use super::page::{Page, PageLinks, PageRequest};
+use super::text::{self, Parameter, Printer, check_terms};
 use crate::error::{Error, Result, all};
 use crate::ids::PoolId;
 use crate::model::DataPool;

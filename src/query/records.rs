@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use super::text::{self, Parameter, Printer};
-use super::{Cursor, Page, PageLinks, PageRequest, RecordInclude, check_terms};
+use super::include::RecordInclude;
+use super::page::{Cursor, Page, PageLinks, PageRequest};
+use super::text::{self, Parameter, Printer, check_terms};
 use crate::error::{Error, ErrorKind, Result, all};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{Record, check_value};

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::error::{Error, Result, all};
+use crate::limits;
 
 /// What is percent-encoded in names and values. The rest may stand in any query (RFC 3986, section 3.4).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -295,4 +296,16 @@ pub(super) fn id<T: FromStr + Display>(parameter: &'static str, text: &str, allo
 pub(super) fn unknown(name: &str, allowed: &[&str]) -> Error {
     Error::invalid_query(format!("unknown parameter {}; allowed are {}", shown(name), allowed.join(", ")))
         .with_parameter(name.to_owned())
+}
+
+/// One filter's list of terms must stay within [`limits::FILTER_MAX_TERMS`].
+pub(super) fn check_terms(parameter: &'static str, count: usize) -> Result<()> {
+    if count <= limits::FILTER_MAX_TERMS {
+        return Ok(());
+    }
+    let limit = limits::FILTER_MAX_TERMS;
+    Err(Error::bad_parameter(
+        parameter,
+        format!("lists {count} terms; the limit is {limit} (FILTER_MAX_TERMS)"),
+    ))
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::failure::Failure;
 use crate::open::{self, StoreFile};
 use crate::output;
+use crate::plain::plain;
 
 /// Whether somebody must still be asked.
 #[derive(Debug, Clone, Copy, Args)]
@@ -40,7 +41,7 @@ pub(crate) fn ask(consent: Consent, file: &StoreFile, pool: &str, verb: &str) ->
         )));
     }
     let mut answer = String::new();
-    let question = write!(io::stderr(), "{}? [y/N] ", output::plain(&what));
+    let question = write!(io::stderr(), "{}? [y/N] ", plain(&what));
     match question.and_then(|()| io::stdin().read_line(&mut answer)) {
         Ok(_) if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) => Ok(()),
         Ok(_) => Err(Failure::new("nothing was done")),

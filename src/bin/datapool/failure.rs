@@ -7,8 +7,7 @@ use std::process::ExitCode;
 
 use datapool_store::{Error, ErrorKind};
 
-use crate::open::StoreFile;
-use crate::output;
+use crate::plain::plain;
 
 /// The exit code of a command that may succeed later: `EX_TEMPFAIL` of sysexits.h.
 const TRY_AGAIN: u8 = 75;
@@ -43,12 +42,10 @@ impl Failure {
     }
 
     /// Says why on standard error; the exit code of it.
-    pub(crate) fn report(self, file: &StoreFile) -> ExitCode {
+    pub(crate) fn report(self, file: impl fmt::Display) -> ExitCode {
         match self {
             Self::Message(message) => tell(&message),
-            Self::Damage(message) => {
-                tell(&format!("{}: {message}; `datapool FILE verify` tells more", file.display()))
-            }
+            Self::Damage(message) => tell(&format!("{file}: {message}; `datapool FILE verify` tells more")),
             Self::Held(message) => {
                 tell(&message);
                 ExitCode::from(TRY_AGAIN)
@@ -82,7 +79,7 @@ impl From<io::Error> for Failure {
 /// Says why on standard error. Names of files may hold what a terminal would obey: it is shown, not sent.
 fn tell(message: &str) -> ExitCode {
     // Nobody is left to hear that standard error is closed.
-    let _ = writeln!(io::stderr(), "error: {}", output::plain(message));
+    let _ = writeln!(io::stderr(), "error: {}", plain(message));
     ExitCode::FAILURE
 }
 

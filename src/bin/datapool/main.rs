@@ -11,6 +11,7 @@ mod failure;
 mod input;
 mod open;
 mod output;
+mod plain;
 mod pools;
 mod records;
 mod settings;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     let file = arguments.store_file();
     match run(&arguments, &file) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(&file),
+        Err(failure) => failure.report(file.display()),
     }
 }
 

@@ -10,6 +10,7 @@ use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::plain::plain;
 
 /// For whom it is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,19 +161,6 @@ pub(crate) fn footer(noun: &str, meta: &PageMeta, links: &PageLinks) -> String {
         Some(next) => format!("{place}; the next page: '{}'", next.trim_start_matches('?')),
         None => place,
     }
-}
-
-/// A text that cannot move the terminal's cursor or break its line: control characters as their escapes.
-pub(crate) fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
 }
 
 /// An id, and the name that is registered for it.

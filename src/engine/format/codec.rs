@@ -10,7 +10,6 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::format::schema::SegmentNumber;
-use crate::engine::read::claims::ClaimState;
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
 use crate::model::{DataPool, Origin, Policy, Registered, RegisteredId};
@@ -140,7 +139,7 @@ pub(crate) struct ClaimRow {
 /// portable format (empty for none).
 type ClaimFields = (OriginRow, i64, u64, u128, u32, Vec<u8>);
 
-pub(crate) fn encode_claim(claim: &ClaimState) -> Result<Vec<u8>> {
+pub(crate) fn encode_claim(claim: &ClaimRow) -> Result<Vec<u8>> {
     let lease = u64::try_from(claim.lease.as_micros()).unwrap_or(u64::MAX);
     let mut settled = Vec::new();
     if !claim.settled.is_empty() {

@@ -68,7 +68,7 @@ pub(crate) const MEMBERSHIP: TableDefinition<'_, (u64, u32, u32), &[u8]> = Table
 
 /// (pool, claim) -> claim row.
 pub(crate) const CLAIMS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("claims");
-/// (pool, claim, block) -> the claim's items: see [`crate::engine::read::claims`].
+/// (pool, claim, block) -> the claim's items: see [`super::claim_items`].
 pub(crate) const CLAIM_ITEMS: TableDefinition<'_, (u64, u64, u32), &[u8]> =
     TableDefinition::new("claim items");
 /// (pool, fingerprint) -> the claim that owns the value.

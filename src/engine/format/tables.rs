@@ -2,16 +2,16 @@
 //!
 //! Always holds: a table that [`AnyTable::named`] does not know is no store's.
 
-use redb::{Key, ReadableTableMetadata, TableDefinition, TableHandle, Value};
+use redb::{Key, TableDefinition, TableHandle, Value};
 
 use crate::engine::format::schema::{
     CLAIM_ITEMS, CLAIMED, CLAIMS, DELETED, ENTITY_TYPES, FLOW_RUNS, FLOW_STEPS, FLOWS,
     FingerprintsDefinition, MEMBERSHIP, META, ORIGINS, POOL_HEADS, POOL_NAMES, POOLS, PostingsDefinition,
     REPEATS, RecordsDefinition, SegmentTables, TIMES,
 };
-use crate::engine::read::view::Snapshot;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
+use redb::ReadableTable;
 
 /// Any table of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,26 +105,7 @@ impl AnyTable {
     }
 }
 
-/// How many rows some tables have together.
-pub(crate) fn count_rows(snapshot: &Snapshot, tables: &[AnyTable]) -> Result<u64> {
-    let mut count = CountRows { snapshot, rows: 0 };
-    tables.iter().try_for_each(|table| table.visit(&mut count))?;
-    Ok(count.rows)
-}
-
-struct CountRows<'a> {
-    snapshot: &'a Snapshot,
-    rows: u64,
-}
-
-impl TableVisitor for CountRows<'_> {
-    fn visit<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        table: TableDefinition<'_, K, V>,
-    ) -> Result<()> {
-        if let Some(table) = self.snapshot.table(table)? {
-            self.rows += table.len().storage()?;
-        }
-        Ok(())
-    }
+/// The number of records in a segment's table: the last slot and one.
+pub(crate) fn record_count(table: &impl ReadableTable<u32, &'static [u8]>) -> Result<u32> {
+    Ok(table.last().storage()?.map_or(0, |(slot, _)| slot.value() + 1))
 }

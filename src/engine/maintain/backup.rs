@@ -16,9 +16,10 @@ use redb::backends::FileBackend;
 use redb::{Builder, Key, StorageBackend, TableDefinition, Value, WriteTransaction};
 
 use crate::engine::Engine;
-use crate::engine::format::tables::{AnyTable, TableVisitor, count_rows};
+use crate::engine::format::tables::{AnyTable, TableVisitor};
 use crate::engine::maintain::observer::{Observer, Watch};
-use crate::engine::read::view::Snapshot;
+use crate::engine::read::snapshot::Snapshot;
+use crate::engine::read::snapshot::count_rows;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::session::{Reader, ReaderKind};
 use crate::engine::write::log::{Event, tell};

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use redb::{CompactionError, Database, StorageBackend};
 
 use crate::engine::Engine;
-use crate::engine::Published;
-use crate::engine::WriterCore;
+use crate::engine::read::published::Published;
 use crate::engine::storage::database::{closed, read_only};
 use crate::engine::storage::poison::Reason;
 use crate::engine::storage::session::{Reader, ReaderKind, Session};
 use crate::engine::storage::space::Need;
 use crate::engine::write::log::{Event, tell};
+use crate::engine::write::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::CompactReport;
 use crate::options::Recovery;
@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// Closes the file, whatever comes of it, and opens it again: what is on disk is found out then.
-    pub(crate) fn reattach(&self, core: &mut WriterCore) -> Result<()> {
+    pub(crate) fn reattach(&self, core: &mut Writer) -> Result<()> {
         if let Some(mut session) = self.detach(core) {
             let _ = session.database.close();
         }
@@ -165,14 +165,14 @@ impl Engine {
     }
 
     /// Takes the session, and everything that readers and the writer remember of it.
-    pub(crate) fn detach(&self, core: &mut WriterCore) -> Option<Session> {
+    pub(crate) fn detach(&self, core: &mut Writer) -> Option<Session> {
         let mut published = self.published.write();
         let session = self.session.write().take()?;
         session.readers.close();
         let times = published.pools.values().flatten().map(|state| (state.id, state.latest.clone()));
         self.latest_times.lock().extend(times);
         *published = Published::default();
-        *core = WriterCore::default();
+        *core = Writer::default();
         *self.aging.lock() = crate::engine::Aging::default();
         self.unflushed.store(false, Ordering::Release);
         self.refusal.lift();

@@ -8,24 +8,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{Key, ReadableTable, TableDefinition, Value, WriteTransaction};
 
 use crate::engine::Engine;
-use crate::engine::WriterCore;
 use crate::engine::format::codec;
 use crate::engine::format::schema::{self, Fingerprint, SegmentNumber, SegmentTables};
 use crate::engine::format::tables::{AnyTable, TableVisitor};
 use crate::engine::maintain::verify::strays::{Segments, Stray, find_strays};
+use crate::engine::pool::claims::ClaimId;
 use crate::engine::pool::state::PoolState;
 use crate::engine::probe::hot::HotIndex;
 use crate::engine::probe::membership::FilterCell;
 use crate::engine::probe::membership::sliced::{Group, SlicedFilters};
 use crate::engine::probe::membership::union::UnionFilter;
-use crate::engine::read::claims::{self, ClaimId};
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::space::Need;
 use crate::engine::write::apply::write_head;
 use crate::engine::write::catalog::raise_next_pool_id;
-use crate::engine::write::fold::WholeFold;
+use crate::engine::write::claims;
+use crate::engine::write::fold::whole::WholeFold;
 use crate::engine::write::reclaim::{drop_run, drop_shared_rows, remove_rows};
+use crate::engine::write::writer::Writer;
 use crate::error::{ErrorKind, Result};
 use crate::ids::{PoolId, RecordId};
 use crate::model::{Finding, RebuildReport};
@@ -88,7 +89,7 @@ impl Engine {
     }
 
     /// Makes a pool's indexes again. How many records they have.
-    fn rebuild_pool(&self, core: &mut WriterCore, id: PoolId) -> Result<u64> {
+    fn rebuild_pool(&self, core: &mut Writer, id: PoolId) -> Result<u64> {
         let view = self.view_at(id, self.clock.now())?;
         let mut state = PoolState::clone(&view.state);
         let txn = self.begin()?;

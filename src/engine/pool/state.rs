@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use crate::engine::format::codec::{HeadRow, SegmentRow};
 use crate::engine::format::schema::{Geometry, SegmentNumber, Slot};
+use crate::engine::pool::claims::{ClaimId, Claims};
 use crate::engine::pool::liveness::Deleted;
 use crate::engine::pool::tail::TailView;
 use crate::engine::probe::hot::{HotBudget, HotIndex};
 use crate::engine::probe::membership::FilterCell;
 use crate::engine::probe::membership::sliced::{Group, SlicedFilters};
 use crate::engine::probe::membership::union::UnionFilter;
-use crate::engine::read::claims::{ClaimId, Claims};
 use crate::ids::{PoolId, RecordId};
 use crate::model::Policy;
 use crate::time::{LatestTime, Timestamp};

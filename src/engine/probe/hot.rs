@@ -353,7 +353,8 @@ mod tests {
     const LARGE: Geometry = Geometry { segment_slots: 1 << 18, chunk_slots: 256 };
 
     fn fingerprint(number: u32) -> Fingerprint {
-        crate::engine::HashKey::new(*b"0123456789abcdef").fingerprint(1.into(), &number.to_string())
+        crate::engine::format::fingerprint::HashKey::new(*b"0123456789abcdef")
+            .fingerprint(1.into(), &number.to_string())
     }
 
     fn slice(rows: impl Iterator<Item = (Fingerprint, Slot)>, wanted: usize) -> Slice {

@@ -11,17 +11,15 @@ mod cursor;
 mod tally;
 mod values;
 
-use std::collections::HashSet;
-use std::hash::Hash;
 use std::ops::{ControlFlow, Range, RangeInclusive};
 
 use roaring::RoaringBitmap;
 
 pub(crate) use self::block::Block;
 use self::block::Matches;
-use self::condition::{Condition, first_common};
+use self::condition::{AnyOf, Condition, first_common};
 use self::tally::{ListTally, Tally, count};
-use self::values::Values;
+use self::values::{Values, distinct};
 use crate::engine::format::chunk_set::ChunkSet;
 use crate::engine::format::record::PostingKey;
 use crate::engine::format::schema::{ChunkNumber, Slot};
@@ -30,29 +28,8 @@ use crate::engine::pool::tail::TailView;
 use crate::engine::read::view::View;
 use crate::error::Result;
 use crate::ids::RecordId;
-use crate::query::{AttributeUse, Blocks, Explanation, ListUse, RecordFilter, RecordSort};
+use crate::query::{Blocks, Explanation, RecordFilter, RecordSort};
 use crate::time::Timestamp;
-
-/// One attribute's condition: any of these posting lists.
-#[derive(Debug)]
-struct AnyOf {
-    /// The filter's name in a query.
-    parameter: &'static str,
-    /// Each posting list, and the filter's term for it.
-    lists: Vec<(PostingKey, String)>,
-}
-
-impl AnyOf {
-    fn explain(&self, tallies: &[ListTally]) -> AttributeUse {
-        let lists = self.lists.iter().zip(tallies);
-        let list = |((_, term), tally): (&(PostingKey, String), &ListTally)| ListUse {
-            term: term.clone(),
-            bitmaps_read: tally.read.get(),
-            bitmaps_passed: tally.met.get() - tally.read.get(),
-        };
-        AttributeUse { filter: self.parameter, lists: lists.map(list).collect() }
-    }
-}
 
 /// How a filter is answered over one view.
 #[derive(Debug)]
@@ -340,12 +317,6 @@ fn attributes_of(filter: &RecordFilter, types_answered: bool) -> Vec<AnyOf> {
         AnyOf { parameter: "entity_type_id", lists: distinct(types) },
     ];
     attributes.into_iter().filter(|any| !any.lists.is_empty()).collect()
-}
-
-/// The items without those that came before: a term that a filter has twice is asked for once.
-fn distinct<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
-    let mut seen = HashSet::new();
-    items.filter(|item| seen.insert(item.clone())).collect()
 }
 
 /// The items in ascending or descending order.

@@ -9,70 +9,19 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use redb::{Key, ReadOnlyTable, ReadTransaction, TableDefinition, TableError, TableHandle, Value};
+use redb::{Key, ReadOnlyTable, Value};
 
 use crate::engine::format::codec;
 use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::record::{self, StoredOrigin, StoredRecord};
 use crate::engine::format::schema::{self, FingerprintsDefinition, SegmentNumber, SegmentTables, Slot};
-use crate::engine::format::tables::AnyTable;
 use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::read::snapshot::Snapshot;
 use crate::engine::storage::failure::StorageResult;
-use crate::engine::storage::session::{LiveSnapshot, Session};
 use crate::error::{Error, Result};
 use crate::ids::RecordId;
 use crate::model::{Included, Origin, Record};
 use crate::time::Timestamp;
-
-/// The file as of one commit.
-#[derive(Debug)]
-pub(crate) struct Snapshot {
-    txn: ReadTransaction,
-    /// Behind the transaction, so that it ends later.
-    living: LiveSnapshot,
-}
-
-impl Snapshot {
-    pub(crate) fn open(session: &Session) -> Result<Self> {
-        let txn = session.database.begin_read()?;
-        Ok(Self { txn, living: session.readers.snapshot_taken() })
-    }
-
-    /// Whether the file was closed since.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.living.is_closed()
-    }
-
-    /// Every table.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` if there is one that no store has.
-    pub(crate) fn tables(&self) -> Result<Vec<AnyTable>> {
-        let named = |name: String| {
-            let unknown = || Error::corrupt(format!("the file has a table {name:?}, which no store has"));
-            AnyTable::named(&name).ok_or_else(unknown)
-        };
-        self.table_names()?.into_iter().map(named).collect()
-    }
-
-    /// The names of all tables, known ones or not.
-    pub(crate) fn table_names(&self) -> Result<Vec<String>> {
-        Ok(self.txn.list_tables().storage()?.map(|table| table.name().to_owned()).collect())
-    }
-
-    /// A table, if it exists.
-    pub(crate) fn table<K: Key + 'static, V: Value + 'static>(
-        &self,
-        definition: TableDefinition<'_, K, V>,
-    ) -> Result<Option<ReadOnlyTable<K, V>>> {
-        match self.txn.open_table(definition) {
-            Ok(table) => Ok(Some(table)),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error).storage(),
-        }
-    }
-}
 
 /// The further records of values, store-wide.
 type RepeatsTable = ReadOnlyTable<(u64, u32, u128, u32), ()>;

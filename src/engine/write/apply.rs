@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::WriteTransaction;
 
 use crate::engine::format::codec;
 use crate::engine::format::postings;
@@ -15,33 +15,19 @@ use crate::engine::format::schema::{self, Fingerprint, RUNS_MAX, SegmentNumber, 
 use crate::engine::pool::state::{PoolState, SegmentState};
 use crate::engine::pool::tail::{TailEntry, TailView};
 use crate::engine::probe::membership::{Filter, FilterCell, store_filter};
-use crate::engine::read::claims::{self, Swept};
 use crate::engine::storage::failure::StorageResult;
-use crate::engine::write::append::{KnownOrigins, append_records};
+use crate::engine::write::append::append_records;
+use crate::engine::write::claims::{self, Swept};
 use crate::engine::write::counters::Work;
 use crate::engine::write::draft::{NewRecord, PoolDraft};
-use crate::engine::write::fold::{Entries, Fold, RunMerge, Share, fold_now};
+use crate::engine::write::fold::entries::Entries;
+use crate::engine::write::fold::runs::RunMerge;
+use crate::engine::write::fold::{Fold, Share, fold_now};
 use crate::engine::write::reclaim;
+use crate::engine::write::writer::{FilterBuild, Folding, WriterPool};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
 use crate::model::PruneReport;
-
-/// What the writer remembers of a pool. All of it can be forgotten at any time: it is made again.
-#[derive(Debug, Default)]
-pub(crate) struct WriterPool {
-    fold: Option<Folding>,
-    merge: Option<RunMerge>,
-    filter: Option<FilterBuild>,
-    origins: KnownOrigins,
-}
-
-/// The fold of a frozen tail.
-#[derive(Debug)]
-enum Folding {
-    /// Its entries are being gathered.
-    Gathering(Entries),
-    Writing(Fold),
-}
 
 impl Folding {
     fn into_run_filter(self) -> Option<Filter> {
@@ -106,14 +92,6 @@ impl Pace<'_> {
             Self::All => Share::All,
         }
     }
-}
-
-/// The membership filter of a sealed segment, being built a slice per commit.
-#[derive(Debug)]
-struct FilterBuild {
-    segment: SegmentNumber,
-    filter: Filter,
-    next: Fingerprint,
 }
 
 /// What becomes of the tails once the commit is through.
@@ -502,11 +480,6 @@ fn build_filter(
     }
     store_filter(txn, state.id, segment.number, None, &build.filter)?;
     Ok(Some((segment.number, build.filter)))
-}
-
-/// The number of records in a segment's table: the last slot and one.
-pub(crate) fn record_count(table: &impl ReadableTable<u32, &'static [u8]>) -> Result<u32> {
-    Ok(table.last().storage()?.map_or(0, |(slot, _)| slot.value() + 1))
 }
 
 #[cfg(test)]

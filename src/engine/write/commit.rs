@@ -4,7 +4,6 @@
 //! redb's commit returned Ok, and a failed commit changes nothing in memory; the group's callers wake after the
 //! publication. After a commit whose outcome is unknown the store refuses to write.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -14,10 +13,9 @@ use redb::{CommitError, WriteTransaction};
 
 use crate::dedupe::{Mode, Verdicts};
 use crate::engine::Engine;
-use crate::engine::Published;
-use crate::engine::WriterCore;
 use crate::engine::pool::batch::Batch;
 use crate::engine::pool::state::PoolState;
+use crate::engine::read::published::Published;
 use crate::engine::storage::backend::Backend;
 use crate::engine::storage::database::closed;
 use crate::engine::storage::failure::{StorageResult, contained, no_room};
@@ -26,46 +24,17 @@ use crate::engine::storage::space::{Need, Space, is_want_of_room};
 use crate::engine::write::apply::{self, Written};
 use crate::engine::write::counters::Work;
 use crate::engine::write::draft::{Firsts, PoolDraft};
+use crate::engine::write::group::{Group, Job};
 use crate::engine::write::log::{Event, tell};
 use crate::engine::write::queue::Weight;
+use crate::engine::write::upkeep::TURN_MIN_RECORDS;
+use crate::engine::write::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::options::{Durability, Recovery};
-use crate::time::Reading;
 
 /// The number of tails that a commit of few records freezes at most.
 const FREEZE_MIN_POOLS: usize = 8;
-/// The least that a pool's turn counts for, in records of a fold.
-const TURN_MIN_RECORDS: usize = 16;
-
-/// What a caller wants done: decides against the group's drafts; keeps its own answer. None for a caller that runs
-/// alone, on its own thread.
-pub(crate) type Job = Option<Box<dyn FnOnce(&mut Group<'_>) + Send>>;
-
-/// The drafts of the operations that one commit carries.
-pub(crate) struct Group<'e> {
-    engine: &'e Engine,
-    now: Reading,
-    drafts: BTreeMap<PoolId, PoolDraft>,
-}
-
-impl Group<'_> {
-    /// The pool as the group leaves it so far.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` if there is no such pool.
-    pub(crate) fn pool(&mut self, id: PoolId) -> Result<&mut PoolDraft> {
-        match self.drafts.entry(id) {
-            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let view = self.engine.view_at(id, self.now.time)?;
-                Ok(entry.insert(PoolDraft::new(view, self.now)))
-            }
-        }
-    }
-}
-
 impl Engine {
     /// Has an operation decided and committed, together with those of other callers. Blocks until the commit has
     /// an outcome.
@@ -95,7 +64,7 @@ impl Engine {
     }
 
     /// Runs work with the writer to itself, on this thread, when its turn comes.
-    pub(crate) fn exclusive<T>(&self, work: impl FnOnce(&mut WriterCore) -> Result<T>) -> Result<T> {
+    pub(crate) fn exclusive<T>(&self, work: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
         let mut answer = None;
         self.queue.submit(None, Weight::ALONE, |_| {
             let mut core = self.writer.lock();
@@ -111,7 +80,8 @@ impl Engine {
         let mut core = self.writer.lock();
         let result = contained("writing", || {
             self.check_writable()?;
-            let mut group = Group { engine: self, now: self.clock.read(), drafts: BTreeMap::new() };
+            let view = |id, time| self.view_at(id, time);
+            let mut group = Group::new(self.clock.read(), &view);
             jobs.into_iter().flatten().for_each(|job| job(&mut group));
             self.commit_group(&mut core, group, calls)
         });
@@ -119,7 +89,7 @@ impl Engine {
     }
 
     /// Brings the writer in order after a failure.
-    fn recover<T>(&self, core: &mut WriterCore, result: Result<T>) -> Result<T> {
+    fn recover<T>(&self, core: &mut Writer, result: Result<T>) -> Result<T> {
         if result.is_err() {
             core.forget();
         }
@@ -144,7 +114,7 @@ impl Engine {
         Ok(())
     }
 
-    fn commit_group(&self, core: &mut WriterCore, mut group: Group<'_>, calls: usize) -> Result<()> {
+    fn commit_group(&self, core: &mut Writer, mut group: Group<'_>, calls: usize) -> Result<()> {
         let started = Instant::now();
         group.drafts.retain(|_, draft| draft.changes_something());
         if group.drafts.is_empty() {
@@ -328,7 +298,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn publish(&self, published: &mut Published, core: &mut WriterCore, written: Written) {
+    pub(crate) fn publish(&self, published: &mut Published, core: &mut Writer, written: Written) {
         let (work, took) = (written.work(), written.took);
         if work != Work::default() || !written.pruned.is_nothing() {
             self.counters.work(work);
@@ -341,7 +311,7 @@ impl Engine {
     }
 
     /// Makes a state the pool's current one.
-    pub(crate) fn put_state(&self, published: &mut Published, core: &mut WriterCore, state: PoolState) {
+    pub(crate) fn put_state(&self, published: &mut Published, core: &mut Writer, state: PoolState) {
         if state.has_work() {
             core.work.insert(state.id);
         } else {
@@ -353,7 +323,7 @@ impl Engine {
 
     /// When the active tails together hold too much, the longest ones start to be folded: after a commit of so many records as
     /// many as keep pace with it.
-    fn freeze_longest_tails(&self, published: &mut Published, core: &mut WriterCore, records: usize) {
+    fn freeze_longest_tails(&self, published: &mut Published, core: &mut Writer, records: usize) {
         for _ in 0..FREEZE_MIN_POOLS.max(records / TURN_MIN_RECORDS) {
             if published.unfolded.records() <= self.tuning.tails_max_entries {
                 return;
@@ -391,18 +361,6 @@ impl Engine {
     }
 }
 
-impl WriterCore {
-    /// After a failure: what was remembered may be of a transaction that never was.
-    pub(crate) fn forget(&mut self) {
-        self.pools.clear();
-    }
-
-    /// Tells what the last commit did, with nothing locked that readers need.
-    pub(crate) fn tell_events(&mut self) {
-        self.events.drain(..).for_each(|event| tell(&event));
-    }
-}
-
 impl Engine {
     /// Decides a batch as of the last commit, changing nothing.
     ///
@@ -419,76 +377,5 @@ impl Engine {
         let now = self.clock.read();
         let mut draft = PoolDraft::new(self.view_at(id, now.time)?, now);
         contained("checking values", || draft.dedupe(mode, &Arc::new(batch), firsts))
-    }
-}
-
-/// Work that commits do besides what their callers ask for.
-impl Engine {
-    /// Pools outside the group that have work left from earlier commits, or in which time made some, get their turn: one of
-    /// them, or as many with short frozen tails as keep pace with a commit of so many records.
-    fn due_work(&self, core: &mut WriterCore, group: &Group<'_>, records: usize) -> Vec<PoolDraft> {
-        let waits = |id: &PoolId| !group.drafts.contains_key(id);
-        let (mut due, mut left) = (Vec::new(), records.saturating_mul(2).max(1));
-        for id in core.work.iter().copied().filter(waits) {
-            due.push(id);
-            // NOTE: only readers and this thread lock it, and readers not for long.
-            let state = self.published.read().pools.get(&id).cloned().flatten();
-            let frozen = state.and_then(|state| Some(state.frozen.as_ref()?.len()));
-            left = left.saturating_sub(frozen.map_or(left, |len| len.max(TURN_MIN_RECORDS)));
-            if left == 0 {
-                break;
-            }
-        }
-        let is_aged = due.is_empty();
-        if is_aged {
-            due.extend(self.next_aged(group.now).filter(waits));
-        }
-        let mut drafts = Vec::with_capacity(due.len());
-        for id in due {
-            let state = self.published.read().pools.get(&id).cloned().flatten();
-            // A clock that is ahead must not move pools that nobody uses.
-            let time = state.filter(|_| !is_aged).map_or(group.now.time, |state| state.time_so_far());
-            let now = Reading { time, ..group.now };
-            match self.view_at(id, now.time) {
-                Ok(view) => drafts.push(PoolDraft::new(view, now)),
-                Err(_) => self.forget_work(core, id),
-            }
-        }
-        drafts
-    }
-
-    /// A pool with work that is due.
-    pub(crate) fn next_due(&self, core: &WriterCore) -> Option<PoolId> {
-        core.work.first().copied().or_else(|| self.next_aged(self.clock.read()))
-    }
-
-    /// A pool is gone.
-    pub(crate) fn forget_work(&self, core: &mut WriterCore, id: PoolId) {
-        core.pools.remove(&id);
-        core.work.remove(&id);
-        self.aging.lock().remove(id);
-    }
-
-    /// The next aging pool, if it has something to give back.
-    fn next_aged(&self, now: Reading) -> Option<PoolId> {
-        self.visit_next_pool();
-        let id = self.aging.lock().next()?;
-        let state = self.published.read().pools.get(&id)?.clone()?;
-        let is_due = state.claims.may_sweep(now.moment) || self.has_expired_segment(&state, now);
-        is_due.then_some(id)
-    }
-
-    /// Whether all records of some segment have expired.
-    fn has_expired_segment(&self, state: &PoolState, now: Reading) -> bool {
-        // NOTE: looking must not move the pool's time.
-        let time = state.time_so_far().max(now.time);
-        let horizon = state.policy.retention.and_then(|retention| time.checked_sub(retention));
-        let first = state.segments.first();
-        if horizon.is_none_or(|horizon| first.is_none_or(|first| first.base_time > horizon)) {
-            return false;
-        }
-        // A failure to look is no failure of the commit: whoever uses the pool hears of it.
-        let view = self.view_at(state.id, now.time);
-        view.is_ok_and(|view| view.state.first_segment_is_dead() || view.state.is_dead())
     }
 }

@@ -9,12 +9,11 @@ pub(crate) mod claims;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use self::claims::ClaimChanges;
-
 use crate::dedupe::{Mode, Verdict, Verdicts};
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::schema::{ChunkNumber, Fingerprint, SegmentNumber};
 use crate::engine::pool::batch::Batch;
+use crate::engine::pool::claims::ClaimId;
 use crate::engine::pool::state::{PoolState, SegmentState};
 use crate::engine::pool::tail::TailView;
 use crate::engine::probe::membership::union::UnionFilter;
@@ -52,6 +51,25 @@ pub(crate) struct PoolDraft {
     /// The base is not what is stored: whatever is written, the head is, too.
     pub(crate) starts_over: bool,
     pub(crate) claims: ClaimChanges,
+}
+
+/// What a group changes of a pool's claims. Their states are in the draft's pool state.
+#[derive(Debug, Default)]
+pub(crate) struct ClaimChanges {
+    /// The owners that values get; none for those that are free now.
+    pub(crate) owners: HashMap<Fingerprint, Option<ClaimId>, BuildFingerprintHasher>,
+    /// New claims, each with the items that it owns.
+    pub(crate) made: Vec<(ClaimId, Arc<Batch>, Vec<usize>)>,
+    /// Claims whose rows are written: new ones, extended ones, and those that are settled in part.
+    pub(crate) changed: BTreeSet<ClaimId>,
+    /// Claims that are settled.
+    pub(crate) gone: BTreeSet<ClaimId>,
+}
+
+impl ClaimChanges {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.owners.is_empty() && self.changed.is_empty() && self.gone.is_empty()
+    }
 }
 
 impl PoolDraft {

@@ -4,48 +4,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::engine::Engine;
+use crate::engine::write::flush_signal::FlushSignal;
 use crate::error::{Error, Result};
-
-#[derive(Debug, Default)]
-struct Wanted {
-    flush: bool,
-    stop: bool,
-}
-
-/// How the writer wakes the flusher.
-#[derive(Debug, Default)]
-pub(crate) struct FlushSignal {
-    wanted: Mutex<Wanted>,
-    changed: Condvar,
-}
-
-impl FlushSignal {
-    /// There is something to flush.
-    pub(crate) fn raise(&self) {
-        let mut wanted = self.wanted.lock();
-        if !wanted.flush {
-            wanted.flush = true;
-            self.changed.notify_one();
-        }
-    }
-
-    fn stop(&self) {
-        self.wanted.lock().stop = true;
-        self.changed.notify_one();
-    }
-
-    /// Parks until there is something to flush, then waits out the interval. False when it is time to stop.
-    fn wait(&self, interval: Duration) -> bool {
-        let mut wanted = self.wanted.lock();
-        self.changed.wait_while(&mut wanted, |wanted| !wanted.flush && !wanted.stop);
-        self.changed.wait_while_for(&mut wanted, |wanted| !wanted.stop, interval);
-        wanted.flush = false;
-        !wanted.stop
-    }
-}
 
 /// The running thread. Dropping it stops the thread; the last flush is the caller's.
 #[derive(Debug)]

@@ -4,10 +4,10 @@
 //! Always holds: writing a slice twice changes nothing; for every fingerprint with a live folded record, the
 //! entry's slot and its repeats together hold all its live slots, and the entry is the lowest of them or dead.
 
-mod entries;
-mod fingerprints;
-mod runs;
-mod whole;
+pub(crate) mod entries;
+pub(crate) mod fingerprints;
+pub(crate) mod runs;
+pub(crate) mod whole;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,11 +15,9 @@ use std::ops::Range;
 use redb::{ReadableTable, WriteTransaction};
 use roaring::RoaringBitmap;
 
-pub(crate) use self::entries::Entries;
+use self::entries::Entries;
 use self::entries::PostingLists;
 use self::fingerprints::Fingerprints;
-pub(crate) use self::runs::RunMerge;
-pub(crate) use self::whole::WholeFold;
 use crate::engine::format::postings;
 use crate::engine::format::schema::{Fingerprint, Geometry, SegmentNumber, SegmentTables, Slot};
 use crate::engine::pool::state::PoolState;

@@ -18,24 +18,25 @@ use redb::WriteTransaction;
 use self::rows::{Buffer, ReadAhead, read_ahead};
 pub(crate) use self::rows::{ImportRow, RowSource};
 use crate::engine::Engine;
-use crate::engine::HashKey;
-use crate::engine::WriterCore;
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
+use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::record::{StoredOrigin, StoredRecord};
 use crate::engine::format::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
 use crate::engine::pool::state::{PoolState, SegmentState};
 use crate::engine::pool::tail::{TailEntry, TailView};
 use crate::engine::probe::membership::{Filter, FilterCell};
-use crate::engine::read::claims;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::space::Need;
 use crate::engine::write::append::{Follower, KnownOrigins, OriginWriter, append_to_segment};
 use crate::engine::write::apply::write_head;
+use crate::engine::write::claims;
 use crate::engine::write::counters::Work;
-use crate::engine::write::fold::{WholeFold, fold_now};
+use crate::engine::write::fold::fold_now;
+use crate::engine::write::fold::whole::WholeFold;
 use crate::engine::write::log::{Event, tell};
 use crate::engine::write::reclaim::{doom_dead_segments, prune_at_once};
+use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
 use crate::parallel::spawn;
@@ -107,7 +108,7 @@ impl Engine {
 
 impl Engine {
     /// An import's share of the work that commits do besides, in commits of their own.
-    fn work_off(&self, core: &mut WriterCore) {
+    fn work_off(&self, core: &mut Writer) {
         for _ in 0..WORK_OFF_COMMITS {
             let Some(id) = self.next_due(core) else { return };
             // The import itself is through. If this fails, whoever uses that pool hears of it.

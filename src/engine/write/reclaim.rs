@@ -9,13 +9,9 @@ use std::sync::Arc;
 
 use redb::{Key, ReadableTable, ReadableTableMetadata, Table, Value, WriteTransaction};
 
-use crate::engine::Engine;
-use crate::engine::WriterCore;
 use crate::engine::format::schema::{self, FingerprintsDefinition, RUNS_MAX, SegmentNumber, SegmentTables};
 use crate::engine::pool::state::{PoolState, SegmentState};
 use crate::engine::storage::failure::StorageResult;
-use crate::engine::storage::space::Need;
-use crate::engine::write::apply::{self, write_head};
 use crate::engine::write::draft::PoolDraft;
 use crate::error::Result;
 use crate::ids::{PoolId, RecordId};
@@ -30,77 +26,6 @@ const CUT_SLICE_RECORDS: u32 = 8_192;
 const DROP_MAX_ROWS: u64 = 1 << 18;
 /// How many rows of a dropped segment one commit removes from each table that segments share.
 const DROP_SHARED_ROWS: usize = 1 << 16;
-
-impl Engine {
-    /// Gives back what of a pool's space can be given back, a commit at a time, so that other writers come between.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`; the commit's.
-    pub(crate) fn prune(&self, id: PoolId) -> Result<PruneReport> {
-        self.check_may_write()?;
-        let mut total = PruneReport::default();
-        while let Some(step) = self.exclusive(|core| self.work_step(core, id))? {
-            total += step;
-        }
-        Ok(total)
-    }
-
-    /// One commit of a pool's outstanding work: folding, filters, giving space back; none if nothing is left to do.
-    pub(crate) fn work_step(&self, core: &mut WriterCore, id: PoolId) -> Result<Option<PruneReport>> {
-        let now = self.clock.read();
-        let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
-        let txn = self.begin()?;
-        let written = apply::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning, None)?;
-        if !written.worked {
-            return Ok(None);
-        }
-        let pruned = written.pruned;
-        self.check_room(Need::Reserve)?;
-        written.tell_hot_indexes();
-        self.commit(txn, Need::Reserve, |published| self.publish(published, core, written))?;
-        core.tell_events();
-        Ok(Some(pruned))
-    }
-
-    /// Stores how far the pools in use have expired, so that a clock that is set back before the store is opened again
-    /// revives nothing.
-    ///
-    /// # Errors
-    ///
-    /// The commit's.
-    pub(crate) fn store_expiry(&self) -> Result<()> {
-        let aged = |state: &&Arc<PoolState>| state.policy.retention.is_some();
-        let ids: Vec<PoolId> =
-            self.published.read().pools.values().flatten().filter(aged).map(|state| state.id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        self.exclusive(|core| {
-            let now = self.clock.now();
-            let mut states = Vec::new();
-            for id in ids {
-                // One that was deleted meanwhile has nothing to store.
-                let Ok(view) = self.view_at(id, now) else { continue };
-                if view.state.watermark > view.state.stored_watermark {
-                    states.push(PoolState::clone(&view.state));
-                }
-            }
-            if states.is_empty() {
-                return Ok(());
-            }
-            let txn = self.begin()?;
-            for state in &mut states {
-                write_head(&txn, state)?;
-            }
-            self.commit(txn, Need::Reserve, |published| {
-                for state in states {
-                    self.put_state(published, core, state);
-                }
-            })
-        })
-    }
-}
 
 /// A commit's share of giving back space.
 pub(crate) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {

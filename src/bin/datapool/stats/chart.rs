@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::output;
+use crate::plain::plain;
 
 /// Eighths of a column, from one to eight.
 const BLOCKS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
@@ -28,7 +29,7 @@ const SIDES: [Side; 4] = [Side::Left, Side::Right, Side::Right, Side::Right];
 
 impl Row {
     pub(super) fn new(label: impl AsRef<str>, number: u64) -> Self {
-        let label = cut(&output::plain(label.as_ref()));
+        let label = cut(&plain(label.as_ref()));
         Self { number, cells: [label, output::count(number), String::new(), String::new()] }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Verification;
 use crate::engine::format::schema::{self, Fingerprint};
-use crate::engine::read::claims::{ClaimId, Owners};
+use crate::engine::pool::claims::{ClaimId, Owners};
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::{ErrorKind, Result};

@@ -8,7 +8,7 @@ use super::Verification;
 use crate::engine::format::codec;
 use crate::engine::format::schema::{self, RegistryTable, SegmentNumber, SegmentTables};
 use crate::engine::format::tables::AnyTable;
-use crate::engine::read::view::Snapshot;
+use crate::engine::read::snapshot::Snapshot;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId};

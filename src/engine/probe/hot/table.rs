@@ -216,7 +216,7 @@ mod tests {
     /// In the order in which folds bring them: many sorted ones, then more, each time sorted again.
     #[test]
     fn random_fingerprints_never_crowd() {
-        let key = crate::engine::HashKey::new(*b"0123456789abcdef");
+        let key = crate::engine::format::fingerprint::HashKey::new(*b"0123456789abcdef");
         let fingerprint = |number: u32| key.fingerprint(1.into(), &number.to_string());
         let mut all: Vec<(Fingerprint, Slot)> =
             (0..1 << 20).map(|number| (fingerprint(number), number)).collect();

@@ -77,7 +77,7 @@ fn probes(fingerprint: Fingerprint) -> [(usize, u64); PROBES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::HashKey;
+    use crate::engine::format::fingerprint::HashKey;
 
     #[test]
     fn it_knows_its_members_and_few_others() {

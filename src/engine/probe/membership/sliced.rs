@@ -247,7 +247,7 @@ fn transposed(square: u64) -> u64 {
 mod tests {
     use super::super::Filter;
     use super::*;
-    use crate::engine::HashKey;
+    use crate::engine::format::fingerprint::HashKey;
 
     const SLOTS: u32 = 10_000;
 

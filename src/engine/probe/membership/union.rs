@@ -163,7 +163,7 @@ impl Copying {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::HashKey;
+    use crate::engine::format::fingerprint::HashKey;
     use crate::error::Error;
     use std::cell::Cell as Counter;
     use std::collections::BTreeMap;

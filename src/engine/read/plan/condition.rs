@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use super::AnyOf;
 use super::cursor::{PostingCursor, PostingsTable, is_behind};
 use super::tally::ListTally;
 use crate::engine::format::chunk_set::ChunkSet;
@@ -15,7 +14,28 @@ use crate::engine::format::postings;
 use crate::engine::format::record::PostingKey;
 use crate::engine::format::schema::{ChunkNumber, Geometry, Slot};
 use crate::error::Result;
-use crate::query::RecordSort;
+use crate::query::{AttributeUse, ListUse, RecordSort};
+
+/// One attribute's condition: any of these posting lists.
+#[derive(Debug)]
+pub(super) struct AnyOf {
+    /// The filter's name in a query.
+    pub(super) parameter: &'static str,
+    /// Each posting list, and the filter's term for it.
+    pub(super) lists: Vec<(PostingKey, String)>,
+}
+
+impl AnyOf {
+    pub(super) fn explain(&self, tallies: &[ListTally]) -> AttributeUse {
+        let lists = self.lists.iter().zip(tallies);
+        let list = |((_, term), tally): (&(PostingKey, String), &ListTally)| ListUse {
+            term: term.clone(),
+            bitmaps_read: tally.read.get(),
+            bitmaps_passed: tally.met.get() - tally.read.get(),
+        };
+        AttributeUse { filter: self.parameter, lists: lists.map(list).collect() }
+    }
+}
 
 /// One condition over one segment: the chunks it has, and its slots there. It moves in the query's direction only.
 pub(super) struct Condition<'a> {

@@ -2,7 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::distinct;
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use super::tally::{Tally, count};
 use crate::engine::format::schema::{Fingerprint, Slot};
 use crate::engine::read::memory::Question;
@@ -93,4 +95,10 @@ fn has_value_at(view: &View, index: usize, slot: Slot, value: &str, tally: &Tall
         Some(segment) => view.has_value(segment.id(slot), value),
         None => Ok(false),
     }
+}
+
+/// The items without those that came before: a term that a filter has twice is asked for once.
+pub(super) fn distinct<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    items.filter(|item| seen.insert(item.clone())).collect()
 }

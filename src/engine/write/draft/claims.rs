@@ -4,7 +4,7 @@
 //! record that is added removes the value's owner row, so no live value is both tracked and owned. That includes rows of
 //! claims that count as not existing: until they are swept, a clock that is set back brings them to life.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,30 +14,11 @@ use super::{NewRecord, PoolDraft};
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::schema::Fingerprint;
 use crate::engine::pool::batch::Batch;
-use crate::engine::read::claims::{ClaimId, ClaimState};
+use crate::engine::pool::claims::{ClaimId, ClaimState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::RecordId;
 use crate::model::{ClaimOutcome, ClaimVerdict, Origin};
 use crate::time::Timestamp;
-
-/// What a group changes of a pool's claims. Their states are in the draft's pool state.
-#[derive(Debug, Default)]
-pub(crate) struct ClaimChanges {
-    /// The owners that values get; none for those that are free now.
-    pub(crate) owners: HashMap<Fingerprint, Option<ClaimId>, BuildFingerprintHasher>,
-    /// New claims, each with the items that it owns.
-    pub(crate) made: Vec<(ClaimId, Arc<Batch>, Vec<usize>)>,
-    /// Claims whose rows are written: new ones, extended ones, and those that are settled in part.
-    pub(crate) changed: BTreeSet<ClaimId>,
-    /// Claims that are settled.
-    pub(crate) gone: BTreeSet<ClaimId>,
-}
-
-impl ClaimChanges {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.owners.is_empty() && self.changed.is_empty() && self.gone.is_empty()
-    }
-}
 
 /// A claim's name, as its holder knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use std::thread;
 
 use redb::WriteTransaction;
 
-use super::entries::Lists;
-use super::{Fold, PostingLists, Share};
+use super::entries::{Lists, PostingLists};
+use super::{Fold, Share};
 use crate::engine::format::schema::{Fingerprint, SegmentTables, Slot};
 use crate::engine::pool::state::{PoolState, SegmentState};
 use crate::engine::pool::tail::TailEntry;
@@ -124,7 +124,7 @@ impl WholeFold {
 mod tests {
     use super::*;
     use crate::engine::format::schema::REPEATS;
-    use crate::engine::write::fold::Entries;
+    use crate::engine::write::fold::entries::Entries;
     use crate::model::Origin;
     use crate::store::DataPoolStore;
     use proptest::prelude::*;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{Scope, ScopedJoinHandle};
 
-use crate::engine::HashKey;
+use crate::engine::format::fingerprint::HashKey;
 use crate::engine::pool::batch::Batch;
 use crate::engine::pool::tail::TailEntry;
 use crate::error::Result;

@@ -1,0 +1,31 @@
+//! A row that cannot be imported, and why.
+
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind};
+
+/// A row that cannot be imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct BadRow {
+    /// The line on which the row begins, from 1; the header is on line 1.
+    pub line: u64,
+    /// The field, from 1; none when the whole row is meant.
+    pub column: Option<u64>,
+    /// What is wrong with it, and what is allowed.
+    pub reason: String,
+}
+
+impl BadRow {
+    /// A complaint about a field, counted from 0, or about the whole row.
+    pub(super) fn new(line: u64, field: Option<usize>, reason: impl Into<String>) -> Self {
+        Self { line, column: field.map(|field| field as u64 + 1), reason: reason.into() }
+    }
+
+    pub(super) fn into_error(self) -> Error {
+        let Self { line, column, reason } = self;
+        let place =
+            column.map_or_else(|| format!("line {line}"), |column| format!("line {line}, column {column}"));
+        Error::new(ErrorKind::Csv { line, column }, format!("{place}: {reason}"))
+    }
+}

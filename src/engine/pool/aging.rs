@@ -1,0 +1,48 @@
+//! Pools in which time makes work: records expire, claims lapse.
+//!
+//! Owns: which of the loaded pools these are, and whose turn it is. Each commit looks at the next of them; after opening
+//! it also looks at one more such pool of the file, so that those age, too, that nobody uses.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use crate::engine::pool::state::PoolState;
+use crate::ids::PoolId;
+
+/// Loaded pools that age, and the turns.
+#[derive(Debug)]
+pub(crate) struct Aging {
+    ids: BTreeSet<PoolId>,
+    looked_at: PoolId,
+    /// The pools of the file up to this one were looked at; none once all were.
+    pub(crate) visited: Option<PoolId>,
+}
+
+impl Default for Aging {
+    fn default() -> Self {
+        Self { ids: BTreeSet::new(), looked_at: 0, visited: Some(0) }
+    }
+}
+
+impl Aging {
+    /// A pool's state changed, or it was loaded.
+    pub(crate) fn set(&mut self, state: &PoolState) {
+        if state.policy.retention.is_some() || !state.claims.is_empty() {
+            self.ids.insert(state.id);
+        } else {
+            self.ids.remove(&state.id);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: PoolId) {
+        self.ids.remove(&id);
+    }
+
+    /// Whose turn it is.
+    pub(crate) fn next(&mut self) -> Option<PoolId> {
+        let behind = (Bound::Excluded(self.looked_at), Bound::Unbounded);
+        let next = self.ids.range(behind).next().or_else(|| self.ids.first()).copied()?;
+        self.looked_at = next;
+        Some(next)
+    }
+}

@@ -1,0 +1,85 @@
+//! The file as of one commit. A snapshot keeps every page that its commit could see from being reused: hold it briefly.
+
+use redb::{
+    Key, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition, TableError, TableHandle,
+    Value,
+};
+
+use crate::engine::format::tables::{AnyTable, TableVisitor};
+use crate::engine::storage::failure::StorageResult;
+use crate::engine::storage::session::{LiveSnapshot, Session};
+use crate::error::{Error, Result};
+
+/// The file as of one commit.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    txn: ReadTransaction,
+    /// Behind the transaction, so that it ends later.
+    living: LiveSnapshot,
+}
+
+impl Snapshot {
+    pub(crate) fn open(session: &Session) -> Result<Self> {
+        let txn = session.database.begin_read()?;
+        Ok(Self { txn, living: session.readers.snapshot_taken() })
+    }
+
+    /// Whether the file was closed since.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.living.is_closed()
+    }
+
+    /// Every table.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if there is one that no store has.
+    pub(crate) fn tables(&self) -> Result<Vec<AnyTable>> {
+        let named = |name: String| {
+            let unknown = || Error::corrupt(format!("the file has a table {name:?}, which no store has"));
+            AnyTable::named(&name).ok_or_else(unknown)
+        };
+        self.table_names()?.into_iter().map(named).collect()
+    }
+
+    /// The names of all tables, known ones or not.
+    pub(crate) fn table_names(&self) -> Result<Vec<String>> {
+        Ok(self.txn.list_tables().storage()?.map(|table| table.name().to_owned()).collect())
+    }
+
+    /// A table, if it exists.
+    pub(crate) fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Option<ReadOnlyTable<K, V>>> {
+        match self.txn.open_table(definition) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error).storage(),
+        }
+    }
+}
+
+/// How many rows some tables have together.
+pub(crate) fn count_rows(snapshot: &Snapshot, tables: &[AnyTable]) -> Result<u64> {
+    let mut count = CountRows { snapshot, rows: 0 };
+    tables.iter().try_for_each(|table| table.visit(&mut count))?;
+    Ok(count.rows)
+}
+
+struct CountRows<'a> {
+    snapshot: &'a Snapshot,
+    rows: u64,
+}
+
+impl TableVisitor for CountRows<'_> {
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<()> {
+        if let Some(table) = self.snapshot.table(table)? {
+            self.rows += table.len().storage()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! The current view of a pool, and the snapshot that it is of.
+
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::engine::pool::state::PoolState;
+use crate::engine::read::load;
+use crate::engine::read::published::{Published, VIEWS_MAX};
+use crate::engine::read::snapshot::Snapshot;
+use crate::engine::read::view::View;
+use crate::engine::storage::database::closed;
+use crate::engine::storage::failure::contained;
+use crate::error::{Error, Result};
+use crate::ids::PoolId;
+use crate::time::Reading;
+
+impl Engine {
+    /// The snapshot of the last commit.
+    pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        if let Some(snapshot) = &self.published.read().snapshot {
+            return Ok(Arc::clone(snapshot));
+        }
+        let mut published = self.published.write();
+        self.snapshot_of(&mut published)
+    }
+
+    fn snapshot_of(&self, published: &mut Published) -> Result<Arc<Snapshot>> {
+        if let Some(snapshot) = &published.snapshot {
+            return Ok(Arc::clone(snapshot));
+        }
+        let session = self.session.read();
+        let snapshot = Arc::new(Snapshot::open(session.as_ref().ok_or_else(closed)?)?);
+        published.snapshot = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    /// A pool as of the last commit.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such pool.
+    pub(crate) fn committed_view(&self, id: PoolId) -> Result<Arc<View>> {
+        if let Some(view) = self.published.read().views.get(&id) {
+            return Ok(Arc::clone(view));
+        }
+        loop {
+            let snapshot = {
+                let mut published = self.published.write();
+                match published.pools.get(&id).cloned() {
+                    Some(None) => return Err(no_pool(id)),
+                    Some(Some(state)) => {
+                        let snapshot = self.snapshot_of(&mut published)?;
+                        let view = Arc::new(View::new(snapshot, state, self.hash_key.clone()));
+                        if published.views.len() >= VIEWS_MAX {
+                            published.views.clear();
+                        }
+                        published.views.insert(id, Arc::clone(&view));
+                        return Ok(view);
+                    }
+                    None => self.snapshot_of(&mut published)?,
+                }
+            };
+            self.load_pool(id, &snapshot)?;
+        }
+    }
+
+    /// Hands out `later` from now on, unless a commit or another reader was faster.
+    pub(crate) fn keep_view(&self, before: &Arc<View>, later: &Arc<View>) {
+        // NOTE: who holds the lock may wait for this view to be dropped; it only saves others some work.
+        let Some(mut published) = self.published.try_write() else { return };
+        if let Some(current) = published.views.get_mut(&later.state.id)
+            && Arc::ptr_eq(current, before)
+        {
+            *current = Arc::clone(later);
+        }
+    }
+
+    /// A pool's state as a snapshot has it; none if there is no such pool.
+    pub(crate) fn read_pool(
+        &self,
+        id: PoolId,
+        snapshot: &Arc<Snapshot>,
+        now: Reading,
+    ) -> Result<Option<PoolState>> {
+        load::load(self, snapshot, id, now)
+    }
+
+    /// Reads a pool's state from a snapshot and remembers it, unless another thread was faster.
+    fn load_pool(&self, id: PoolId, snapshot: &Arc<Snapshot>) -> Result<()> {
+        let state = contained("loading a pool", || self.read_pool(id, snapshot, self.clock.read()))?;
+        let Some(state) = state else { return Err(no_pool(id)) };
+        let mut published = self.published.write();
+        if snapshot.is_closed() {
+            return Err(closed());
+        }
+        // NOTE: a commit to a pool loads it first, so while there is no entry the pool has not changed since the
+        // snapshot was taken; and a deleted pool leaves an entry.
+        if !published.pools.contains_key(&id) {
+            self.aging.lock().set(&state);
+            published.replace(id, Some(Arc::new(state)));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn no_pool(id: PoolId) -> Error {
+    Error::not_found(format!("no data pool has the id {id}"))
+}

@@ -1,0 +1,177 @@
+//! Claims on disk: writing what a draft changes of them, and sweeping.
+//!
+//! Always holds: a value's owner is what the owners' table says, if that claim exists; every owner row is of a claim that has a
+//! row, and of a value that no live record has; a claim never gets back a value that it lost.
+
+use redb::WriteTransaction;
+
+use crate::engine::format::claim_items::{blocks_of, decode_block, encode_blocks};
+use crate::engine::format::codec;
+use crate::engine::format::schema::{self, Fingerprint};
+use crate::engine::pool::batch::Batch;
+use crate::engine::pool::claims::{ClaimId, Claims};
+use crate::engine::storage::failure::StorageResult;
+use crate::engine::write::draft::PoolDraft;
+use crate::error::Result;
+use crate::ids::PoolId;
+/// How many items one commit sweeps.
+const SWEEP_ITEMS: usize = 4_096;
+
+/// Writes what a draft changes of its pool's claims.
+pub(crate) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
+    let (pool, changes) = (draft.state.id, &draft.claims);
+    if !changes.owners.is_empty() {
+        let mut owners: Vec<_> = changes.owners.iter().collect();
+        owners.sort_unstable();
+        let mut table = txn.open_table(schema::CLAIMED).storage()?;
+        for (fingerprint, owner) in owners {
+            match owner {
+                Some(owner) => table.insert((pool, *fingerprint), *owner).storage()?,
+                None => table.remove((pool, *fingerprint)).storage()?,
+            };
+        }
+    }
+    for id in &changes.gone {
+        remove_rows(txn, pool, *id)?;
+    }
+    let kept = |id: &ClaimId| draft.state.claims.stored(*id);
+    for (id, batch, items) in changes.made.iter().filter(|(id, ..)| kept(id).is_some()) {
+        let mut table = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+        let item =
+            |index: &usize| Some((*index, batch.items().get(*index)?.entity_type, batch.value(*index)));
+        let of_batch = items.iter().filter_map(item);
+        for (number, block) in (0_u32..).zip(encode_blocks(of_batch)) {
+            table.insert((pool, *id, number), block.as_slice()).storage()?;
+        }
+    }
+    for id in &changes.changed {
+        if let Some(claim) = kept(id) {
+            let row = codec::encode_claim(&claim.row())?;
+            txn.open_table(schema::CLAIMS).storage()?.insert((pool, *id), row.as_slice()).storage()?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_rows(txn: &WriteTransaction, pool: PoolId, id: ClaimId) -> Result<()> {
+    txn.open_table(schema::CLAIMS).storage()?.remove((pool, id)).storage()?;
+    let mut items = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+    items.retain_in(blocks_of(pool, id), |_, _| false).storage()
+}
+
+/// Removes all of a pool's claims.
+pub(crate) fn remove_all(txn: &WriteTransaction, pool: PoolId, claims: &Claims) -> Result<()> {
+    if claims.is_empty() {
+        return Ok(());
+    }
+    remove_rows_of_pool(txn, pool)
+}
+
+/// Removes all rows of a pool's claims.
+pub(crate) fn remove_rows_of_pool(txn: &WriteTransaction, pool: PoolId) -> Result<()> {
+    let mut claims = txn.open_table(schema::CLAIMS).storage()?;
+    claims.retain_in((pool, 0)..=(pool, ClaimId::MAX), |_, _| false).storage()?;
+    drop(claims);
+    let mut items = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+    items.retain_in((pool, 0, 0)..=(pool, ClaimId::MAX, u32::MAX), |_, _| false).storage()?;
+    drop(items);
+    let mut owners = txn.open_table(schema::CLAIMED).storage()?;
+    owners.retain_in((pool, 0)..=(pool, Fingerprint::MAX), |_, _| false).storage()
+}
+
+/// Takes values from whatever claims own them.
+pub(crate) fn void(txn: &WriteTransaction, pool: PoolId, fingerprints: &[Fingerprint]) -> Result<()> {
+    if fingerprints.is_empty() {
+        return Ok(());
+    }
+    let mut owners = txn.open_table(schema::CLAIMED).storage()?;
+    for fingerprint in fingerprints {
+        owners.remove((pool, *fingerprint)).storage()?;
+    }
+    Ok(())
+}
+
+/// How far a commit swept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Swept {
+    Nothing,
+    PartOfClaim,
+    Claim,
+}
+
+/// A commit's share of sweeping: some blocks of a claim whose time is long over; the claim with its last one.
+pub(crate) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swept> {
+    let swept = draft.state.claims.next_to_sweep(draft.now.moment);
+    let Some(id) = swept else { return Ok(Swept::Nothing) };
+    let pool = draft.state.id;
+    let mut batch = Batch::default();
+    let mut is_rest = true;
+    {
+        let mut items = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+        let mut blocks = items.extract_from_if(blocks_of(pool, id), |_, _| true).storage()?;
+        while let Some(block) = blocks.next().transpose().storage()? {
+            decode_block(block.1.value(), |_, entity_type, value| {
+                batch.push(&draft.base.hash_key, entity_type, value);
+            })?;
+            if batch.len() >= SWEEP_ITEMS {
+                is_rest = false;
+                break;
+            }
+        }
+    }
+    let mut owners = txn.open_table(schema::CLAIMED).storage()?;
+    for item in batch.items() {
+        let key = (pool, item.fingerprint);
+        let is_own =
+            redb::ReadableTable::get(&owners, key).storage()?.is_some_and(|owner| owner.value() == id);
+        if is_own {
+            owners.remove(key).storage()?;
+        }
+    }
+    drop(owners);
+    if !is_rest {
+        return Ok(Swept::PartOfClaim);
+    }
+    remove_rows(txn, pool, id)?;
+    draft.state.claims.remove(id);
+    Ok(Swept::Claim)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::limits;
+    use crate::model::Origin;
+
+    /// The sweep of a lapsed claim is part of anybody's writes; what is wrong with it is not.
+    #[test]
+    fn a_damaged_claim_of_one_pool_fails_no_write_to_another() {
+        use crate::testing::{self, Sizes};
+        use crate::{ErrorKind, Key, ManualClock, Mode, StoreOptions};
+        fn key<'a>(value: &'a &str) -> Key<'a> {
+            Key::new(37, *value)
+        }
+        let clock = ManualClock::starting_at("2013-01-01".parse().unwrap());
+        let options = StoreOptions::new().clock(clock.clone());
+        let store = testing::in_memory(&options, Sizes::SMALL).unwrap();
+        let (damaged, other) =
+            (store.get_or_create_pool("damaged").unwrap(), store.get_or_create_pool("other").unwrap());
+        let lease = Duration::from_mins(1);
+        assert!(damaged.claim(&["a"], key, &Origin::none(), lease).unwrap().into_token().is_some());
+        let txn = store.shared().engine.session.read().as_ref().unwrap().database.begin_write().unwrap();
+        let block = [255; 7];
+        txn.open_table(schema::CLAIM_ITEMS).unwrap().insert((damaged.id(), 1, 0), block.as_slice()).unwrap();
+        txn.commit().unwrap();
+        clock.advance(lease + limits::CLAIM_KEPT_AFTER_LEASE);
+        for value in ["b", "c", "d"] {
+            let values = [value];
+            let verdicts = other.dedupe(Mode::Track, &values, key, &Origin::none()).unwrap();
+            assert_eq!(verdicts.new_count(), 1);
+        }
+        let error = damaged.dedupe(Mode::Track, &["b"], key, &Origin::none()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        store.delete_pool(damaged.id()).unwrap();
+    }
+}

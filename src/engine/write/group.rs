@@ -1,0 +1,46 @@
+//! A commit group: the operations of several callers that one commit carries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::engine::read::view::View;
+use crate::engine::write::draft::PoolDraft;
+use crate::error::Result;
+use crate::ids::PoolId;
+use crate::time::{Reading, Timestamp};
+
+/// What a caller wants done: decides against the group's drafts; keeps its own answer. None for a caller that runs
+/// alone, on its own thread.
+pub(crate) type Job = Option<Box<dyn FnOnce(&mut Group<'_>) + Send>>;
+
+/// A pool as of the last commit, less what has expired by some time.
+type ViewAt<'e> = dyn Fn(PoolId, Timestamp) -> Result<Arc<View>> + 'e;
+
+/// The drafts of the operations that one commit carries.
+pub(crate) struct Group<'e> {
+    /// The pools as of the last commit.
+    view: &'e ViewAt<'e>,
+    pub(crate) now: Reading,
+    pub(crate) drafts: BTreeMap<PoolId, PoolDraft>,
+}
+
+impl<'e> Group<'e> {
+    pub(crate) fn new(now: Reading, view: &'e ViewAt<'e>) -> Self {
+        Self { view, now, drafts: BTreeMap::new() }
+    }
+
+    /// The pool as the group leaves it so far.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such pool.
+    pub(crate) fn pool(&mut self, id: PoolId) -> Result<&mut PoolDraft> {
+        match self.drafts.entry(id) {
+            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let view = (self.view)(id, self.now.time)?;
+                Ok(entry.insert(PoolDraft::new(view, self.now)))
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What is done behind the commits: folding, filters, giving space back, storing what expired, loading pools that age.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::engine::format::{codec, schema};
+use crate::engine::pool::state::PoolState;
+use crate::engine::storage::failure::{StorageResult, contained};
+use crate::engine::storage::space::Need;
+use crate::engine::write::apply::{self, write_head};
+use crate::engine::write::draft::PoolDraft;
+use crate::engine::write::group::Group;
+use crate::engine::write::writer::Writer;
+use crate::error::Result;
+use crate::ids::PoolId;
+use crate::model::PruneReport;
+use crate::time::Reading;
+
+/// The number of pools of the file that one commit looks at: some microseconds each.
+const LOOKED_AT_TOGETHER: u32 = 64;
+
+/// The least that a pool's turn counts for, in records of a fold.
+pub(crate) const TURN_MIN_RECORDS: usize = 16;
+
+impl Engine {
+    /// Gives back what of a pool's space can be given back, a commit at a time, so that other writers come between.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; the commit's.
+    pub(crate) fn prune(&self, id: PoolId) -> Result<PruneReport> {
+        self.check_may_write()?;
+        let mut total = PruneReport::default();
+        while let Some(step) = self.exclusive(|core| self.work_step(core, id))? {
+            total += step;
+        }
+        Ok(total)
+    }
+
+    /// One commit of a pool's outstanding work: folding, filters, giving space back; none if nothing is left to do.
+    pub(crate) fn work_step(&self, core: &mut Writer, id: PoolId) -> Result<Option<PruneReport>> {
+        let now = self.clock.read();
+        let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
+        let txn = self.begin()?;
+        let written = apply::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning, None)?;
+        if !written.worked {
+            return Ok(None);
+        }
+        let pruned = written.pruned;
+        self.check_room(Need::Reserve)?;
+        written.tell_hot_indexes();
+        self.commit(txn, Need::Reserve, |published| self.publish(published, core, written))?;
+        core.tell_events();
+        Ok(Some(pruned))
+    }
+
+    /// Stores how far the pools in use have expired, so that a clock that is set back before the store is opened again
+    /// revives nothing.
+    ///
+    /// # Errors
+    ///
+    /// The commit's.
+    pub(crate) fn store_expiry(&self) -> Result<()> {
+        let aged = |state: &&Arc<PoolState>| state.policy.retention.is_some();
+        let ids: Vec<PoolId> =
+            self.published.read().pools.values().flatten().filter(aged).map(|state| state.id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.exclusive(|core| {
+            let now = self.clock.now();
+            let mut states = Vec::new();
+            for id in ids {
+                // One that was deleted meanwhile has nothing to store.
+                let Ok(view) = self.view_at(id, now) else { continue };
+                if view.state.watermark > view.state.stored_watermark {
+                    states.push(PoolState::clone(&view.state));
+                }
+            }
+            if states.is_empty() {
+                return Ok(());
+            }
+            let txn = self.begin()?;
+            for state in &mut states {
+                write_head(&txn, state)?;
+            }
+            self.commit(txn, Need::Reserve, |published| {
+                for state in states {
+                    self.put_state(published, core, state);
+                }
+            })
+        })
+    }
+}
+
+impl Engine {
+    /// Looks at the next pools of the file, until all were looked at, and loads the first of them that ages.
+    pub(crate) fn visit_next_pool(&self) {
+        let Some(visited) = self.aging.lock().visited else { return };
+        // A failure to look is no failure of the commit: whoever uses the pool hears of it.
+        let (aging, visited) = self.look_behind(visited).unwrap_or_default();
+        if let Some(id) = aging {
+            let _ = self.committed_view(id);
+        }
+        self.aging.lock().visited = visited;
+    }
+
+    /// Returns the first of the next pools of the file that has a retention or claims, if one does, and the last pool that
+    /// was looked at; `None` at the end of the file.
+    fn look_behind(&self, visited: PoolId) -> Result<(Option<PoolId>, Option<PoolId>)> {
+        contained("looking at a pool", || {
+            let snapshot = self.snapshot()?;
+            let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok((None, None)) };
+            let claims = snapshot.table(schema::CLAIMS)?;
+            let behind = (Bound::Excluded(visited), Bound::Unbounded);
+            for (row, looked_at) in pools.range(behind).storage()?.zip(1..) {
+                let (id, row) = row.storage()?;
+                let id = id.value();
+                let has_claims = match &claims {
+                    Some(claims) => claims.range((id, 0)..=(id, u64::MAX)).storage()?.next().is_some(),
+                    None => false,
+                };
+                // A damaged row is for those to hear of who use the pool.
+                let ages =
+                    |row: &[u8]| codec::decode_pool(id, row).is_ok_and(|pool| pool.retention.is_some());
+                if has_claims || ages(row.value()) {
+                    return Ok((Some(id), Some(id)));
+                }
+                if looked_at == LOOKED_AT_TOGETHER {
+                    return Ok((None, Some(id)));
+                }
+            }
+            Ok((None, None))
+        })
+    }
+}
+
+impl Engine {
+    /// Pools outside the group that have work left from earlier commits, or in which time made some, get their turn: one of
+    /// them, or as many with short frozen tails as keep pace with a commit of so many records.
+    pub(crate) fn due_work(&self, core: &mut Writer, group: &Group<'_>, records: usize) -> Vec<PoolDraft> {
+        let waits = |id: &PoolId| !group.drafts.contains_key(id);
+        let (mut due, mut left) = (Vec::new(), records.saturating_mul(2).max(1));
+        for id in core.work.iter().copied().filter(waits) {
+            due.push(id);
+            // NOTE: only readers and this thread lock it, and readers not for long.
+            let state = self.published.read().pools.get(&id).cloned().flatten();
+            let frozen = state.and_then(|state| Some(state.frozen.as_ref()?.len()));
+            left = left.saturating_sub(frozen.map_or(left, |len| len.max(TURN_MIN_RECORDS)));
+            if left == 0 {
+                break;
+            }
+        }
+        let is_aged = due.is_empty();
+        if is_aged {
+            due.extend(self.next_aged(group.now).filter(waits));
+        }
+        let mut drafts = Vec::with_capacity(due.len());
+        for id in due {
+            let state = self.published.read().pools.get(&id).cloned().flatten();
+            // A clock that is ahead must not move pools that nobody uses.
+            let time = state.filter(|_| !is_aged).map_or(group.now.time, |state| state.time_so_far());
+            let now = Reading { time, ..group.now };
+            match self.view_at(id, now.time) {
+                Ok(view) => drafts.push(PoolDraft::new(view, now)),
+                Err(_) => self.forget_work(core, id),
+            }
+        }
+        drafts
+    }
+
+    /// A pool with work that is due.
+    pub(crate) fn next_due(&self, core: &Writer) -> Option<PoolId> {
+        core.work.first().copied().or_else(|| self.next_aged(self.clock.read()))
+    }
+
+    /// A pool is gone.
+    pub(crate) fn forget_work(&self, core: &mut Writer, id: PoolId) {
+        core.pools.remove(&id);
+        core.work.remove(&id);
+        self.aging.lock().remove(id);
+    }
+
+    /// The next aging pool, if it has something to give back.
+    fn next_aged(&self, now: Reading) -> Option<PoolId> {
+        self.visit_next_pool();
+        let id = self.aging.lock().next()?;
+        let state = self.published.read().pools.get(&id)?.clone()?;
+        let is_due = state.claims.may_sweep(now.moment) || self.has_expired_segment(&state, now);
+        is_due.then_some(id)
+    }
+
+    /// Whether all records of some segment have expired.
+    fn has_expired_segment(&self, state: &PoolState, now: Reading) -> bool {
+        // NOTE: looking must not move the pool's time.
+        let time = state.time_so_far().max(now.time);
+        let horizon = state.policy.retention.and_then(|retention| time.checked_sub(retention));
+        let first = state.segments.first();
+        if horizon.is_none_or(|horizon| first.is_none_or(|first| first.base_time > horizon)) {
+            return false;
+        }
+        // A failure to look is no failure of the commit: whoever uses the pool hears of it.
+        let view = self.view_at(state.id, now.time);
+        view.is_ok_and(|view| view.state.first_segment_is_dead() || view.state.is_dead())
+    }
+}

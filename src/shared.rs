@@ -1,0 +1,39 @@
+//! What all handles of an open file share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::engine::write::flusher::Flusher;
+use crate::files::directory_of;
+
+/// What all handles of an open file share. Dropping the last one flushes and closes the file.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    /// The file; none in memory.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) flusher: Option<Flusher>,
+}
+
+impl Shared {
+    /// The directory that the file lies in.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.path.as_deref().map(directory_of)
+    }
+
+    /// Whether a path leads to the store's own file.
+    pub(crate) fn is_own_file(&self, path: &Path) -> bool {
+        let own = self.path.as_ref().and_then(|own| own.canonicalize().ok());
+        own.is_some() && own == path.canonicalize().ok()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.flusher.take();
+        // Nobody is left to hear of a failure; `flush` is for those who want to.
+        let _ = self.engine.store_expiry();
+        let _ = self.engine.flush();
+    }
+}
