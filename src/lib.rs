@@ -121,17 +121,19 @@
 //!
 //! [Which mode do I need?](modes) is for authors of flows;
 //! [The endpoints](endpoints) lists each endpoint and parameter of the HTTP API beside the call that stands for it;
-//! [the design](design) tells how the store is built, what is in the file, and what was measured;
+//! [the design](design) tells how the store is built and what is in the file, [the decisions](decisions) why;
 //! [the changelog](changelog) what changed.
 
 mod claim;
 mod csv;
 mod dedupe;
-#[doc = include_str!("design.md")]
+#[doc = include_str!("../docs/design.md")]
 pub mod design {}
-#[doc = include_str!("endpoints.md")]
+#[doc = include_str!("../docs/decisions.md")]
+pub mod decisions {}
+#[doc = include_str!("../docs/guides/endpoints.md")]
 pub mod endpoints {}
-#[doc = include_str!("modes.md")]
+#[doc = include_str!("../docs/guides/modes.md")]
 pub mod modes {}
 #[doc = include_str!("../CHANGELOG.md")]
 pub mod changelog {}
