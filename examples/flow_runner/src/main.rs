@@ -1,26 +1,28 @@
-//! A flow runner on real flights: import, dedupe, list, export, reopen.
+//! A flow runner on real flights: import, dedupe, claims, listing, export, reopening.
 //!
 //! ```sh
-//! cargo run --release --example flow_runner                         # tests/data/flights.csv
-//! cargo run --release --example flow_runner -- path/to/flights.csv  # any other file with the same columns
+//! cargo run --profile quick -p flow-runner                   # tests/data/flights.csv
+//! cargo run --release -p flow-runner -- path/to/flights.csv  # another file with the same columns, at full speed
 //! ```
 //!
-//! Each flight is a value that must be handled once. Its carrier stands for the flow that meets it, the day for the
-//! run of that flow, the destination for the step. Every step asks the pool which of its flights are new, and would
-//! work on those alone. All of it happens in a store file in a temporary directory, which is removed at the end.
+//! Each flight is a value that must be handled once. Its carrier stands for the flow that meets it, the day for the run of that flow, the
+//! destination for the step. Each step asks the pool which of its flights are new, and works on those alone. The store is a file in a
+//! temporary directory, which is removed at the end.
 
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::fmt::{self, Display};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read};
 use std::iter::Sum;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use datapool_store::{
-    DataPoolStore, ExportColumns, ExportOptions, ImportOptions, Key, Mode, Origin, Page, Pool, Record,
-    RecordFilter, RecordQuery,
+    ClaimVerdict, DataPoolStore, ExportColumns, ExportOptions, ImportOptions, Key, Mode, Origin, Page, Pool,
+    Record, RecordFilter, RecordQuery,
 };
 use serde::Deserialize;
 
@@ -28,6 +30,10 @@ use serde::Deserialize;
 const IMPORTED: &str = "imported flights";
 /// The pool that the flow runs deduplicate against.
 const TRACKED: &str = "tracked flights";
+/// The pool of the flights that are handed over with claims.
+const CLAIMED: &str = "delivered flights";
+/// How long a runner may take for a step's flights.
+const LEASE: Duration = Duration::from_mins(5);
 /// How many keys one check asks for.
 const CHECK_KEYS: usize = 100_000;
 
@@ -37,7 +43,9 @@ fn main() -> Outcome<()> {
     let csv_file = std::env::args_os().nth(1).map_or_else(sample, PathBuf::from);
     let flights = read_flights(&csv_file)?;
     let days = by_day(&flights);
-    println!("{}: {} flights, {} days\n", csv_file.display(), grouped(count(&flights)), days.len());
+    println!("{}: {} flights, {} days", csv_file.display(), grouped(count(&flights)), days.len());
+    println!("\n{:<8}  {:<56}{:>12}{:>19}", "step", "result", "time", "speed");
+    println!("{}", "-".repeat(95));
 
     let directory = tempfile::Builder::new().prefix("flow_runner-").tempdir()?;
     let store_file = directory.path().join("flights.redb");
@@ -45,6 +53,7 @@ fn main() -> Outcome<()> {
     import(&store, &csv_file, &flights)?;
     replay(&store, &days, &flights)?;
     replay_first_day_again(&store, &days)?;
+    claim(&store, &days)?;
     let page = list(&store, &days)?;
     export(&store, &directory.path().join("tracked.csv"))?;
 
@@ -81,10 +90,20 @@ type Flows<'a> = BTreeMap<&'a str, Steps<'a>>;
 type Days<'a> = BTreeMap<&'a str, Flows<'a>>;
 
 fn sample() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flights.csv")
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+    directory.ancestors().nth(2).unwrap_or(directory).join("tests/data/flights.csv")
 }
 
 fn read_flights(file: &Path) -> Outcome<Vec<Flight>> {
+    let mut start = [0; 2];
+    let is_compressed = File::open(file)
+        .and_then(|mut file| file.read_exact(&mut start))
+        .is_ok_and(|()| start == [0x1f, 0x8b]);
+    let name = file.display();
+    ensure(
+        !is_compressed,
+        format_args!("{name} is compressed with gzip: unpack it first, with `gunzip --keep {name}`"),
+    )?;
     let failed = |error| format!("{}: {error}", file.display());
     let rows = csv::Reader::from_path(file).map_err(failed)?.into_deserialize();
     let flights: Vec<Flight> = rows.collect::<Result<_, _>>().map_err(failed)?;
@@ -102,8 +121,8 @@ fn by_day(flights: &[Flight]) -> Days<'_> {
     days
 }
 
-fn count<T>(items: &[T]) -> u64 {
-    items.len() as u64
+fn count<T>(items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>) -> u64 {
+    items.into_iter().len() as u64
 }
 
 /// How many different keys the flights have: so many must pass a dedupe, whatever the file repeats.
@@ -116,7 +135,16 @@ fn distinct(flights: &[Flight]) -> u64 {
 /// Every row of the file becomes a record without an origin, all in one commit.
 fn import(store: &DataPoolStore, csv_file: &Path, flights: &[Flight]) -> Outcome<()> {
     let pool = store.get_or_create_pool(IMPORTED)?;
-    let (imported, time) = timed(|| pool.import_csv_path(csv_file, &ImportOptions::new()))?;
+    explain(
+        "Every row of the file becomes a record, in one commit. Records that are there already stay as they are.",
+    );
+    let all = count(flights);
+    let options = ImportOptions::new().on_progress(move |progress| {
+        show_progress("importing", progress.rows, all);
+        ControlFlow::Continue(())
+    });
+    let (imported, time) = timed(|| pool.import_csv_path(csv_file, &options))?;
+    show_progress("importing", all, all);
 
     say("import", format_args!("{} rows added", grouped(imported.added)), speed(imported.rows, time));
     ensure(imported.added == count(flights), "the import did not add every row")
@@ -125,8 +153,14 @@ fn import(store: &DataPoolStore, csv_file: &Path, flights: &[Flight]) -> Outcome
 /// Runs the flows of every day, day by day.
 fn replay(store: &DataPoolStore, days: &Days<'_>, flights: &[Flight]) -> Outcome<()> {
     let pool = store.get_or_create_pool(TRACKED)?;
-    let run_all = || days.iter().map(|(day, flows)| run_day(&pool, day, flows)).sum::<Outcome<Tally>>();
-    let (tally, time) = timed(run_all)?;
+    explain(
+        "Flow runs track their flights in another pool: FilterAndTrack passes on what is new, in one atomic step.",
+    );
+    let run = |(number, (day, flows)): (u64, (&&str, &Flows<'_>))| {
+        show_progress("replaying", number, count(days));
+        run_day(&pool, day, flows)
+    };
+    let (tally, time) = timed(|| (1..).zip(days).map(run).sum::<Outcome<Tally>>())?;
 
     say("replay", &tally, speed(count(flights), time));
     ensure(tally.fresh == distinct(flights), "the replay did not pass each flight on exactly once")
@@ -136,6 +170,7 @@ fn replay(store: &DataPoolStore, days: &Days<'_>, flights: &[Flight]) -> Outcome
 fn replay_first_day_again(store: &DataPoolStore, days: &Days<'_>) -> Outcome<()> {
     let pool = store.pool_named(TRACKED)?;
     let (day, flows) = days.first_key_value().ok_or("there is no day to replay")?;
+    explain("The same flights come again, as they do when a flow is restarted: nothing passes.");
     let (tally, time) = timed(|| run_day(&pool, day, flows))?;
 
     say("again", format_args!("{day}, {tally}"), speed(tally.duplicates, time));
@@ -166,15 +201,60 @@ fn run_flow(pool: &Pool, flow: &str, run: &str, steps: &Steps<'_>) -> datapool_s
     Ok(tally)
 }
 
+/// The busiest run of the first day delivers its flights with a claim. One in ten deliveries fails; the next run gets just those.
+fn claim(store: &DataPoolStore, days: &Days<'_>) -> Outcome<()> {
+    let pool = store.get_or_create_pool(CLAIMED)?;
+    let run = busiest_run_of_first_day(days)?;
+    let flights: Vec<&Flight> = run.steps.values().flatten().copied().collect();
+    explain(
+        "With a claim, a flight counts as seen once its delivery is confirmed. One delivery in ten fails here,",
+    );
+    explain("and the next run is given those alone.");
+    let mut expected = run.flights();
+    for attempt in [1, 2] {
+        let origin = Origin::new(run.flow, run.day, format!("delivery {attempt}"));
+        let deliver = || -> datapool_store::Result<(u64, u64)> {
+            let mut claim = pool.claim(&flights, |flight| flight.key(), &origin, LEASE)?;
+            let claimed =
+                (0..flights.len()).filter(|index| claim.verdict(*index) == Some(&ClaimVerdict::Claimed));
+            let claimed: Vec<usize> = claimed.collect();
+            let delivered: Vec<usize> = claimed
+                .iter()
+                .enumerate()
+                .filter(|(nth, _)| attempt == 2 || nth % 10 != 9)
+                .map(|(_, index)| *index)
+                .collect();
+            claim.confirm_items(&delivered)?.all_confirmed()?;
+            // The claim is dropped: what was not confirmed is new for the next run.
+            Ok((count(&claimed), count(&delivered)))
+        };
+        let ((claimed, delivered), time) = timed(deliver)?;
+        let failed = claimed - delivered;
+        say(
+            "claim",
+            format_args!("run {attempt}: {claimed} claimed, {delivered} confirmed, {failed} released"),
+            speed(claimed, time),
+        );
+        ensure(
+            claimed == expected,
+            format_args!("run {attempt} claimed {claimed} flights instead of {expected}"),
+        )?;
+        expected = failed;
+    }
+    ensure(expected == 0, "flights are left")
+}
+
 /// What the busiest flow tracked on the first day: two filters, and the second page.
 fn list(store: &DataPoolStore, days: &Days<'_>) -> Outcome<Page<Record>> {
     let pool = store.pool_named(TRACKED)?;
     let run = busiest_run_of_first_day(days)?;
+    explain("A page of what one flow run tracked, by two indexes, with its exact total.");
     let (page, time) = timed(|| pool.records(&run.listing()))?;
 
     let meta = &page.meta;
     let found = format!("{} records, page {} of {}", grouped(meta.total), meta.current_page, meta.last_page);
     say("list", format_args!("flow {}, run {}: {found}", run.flow, run.day), milliseconds(time));
+    println!("{:8}  {:>8}  {:<24}{:<6}{:<6}created", "", "id", "value", "type", "step");
     page.data.iter().for_each(print_record);
     ensure(meta.total == run.flights(), "the listing's total is not what the run tracked")?;
     Ok(page)
@@ -207,6 +287,7 @@ fn busiest_run_of_first_day<'a>(days: &'a Days<'a>) -> Outcome<Run<'a>> {
 fn export(store: &DataPoolStore, file: &Path) -> Outcome<()> {
     let pool = store.pool_named(TRACKED)?;
     let options = ExportOptions::new().columns(ExportColumns::Full);
+    explain("Everything that was tracked, with flow, run, step and time, as a CSV file.");
     let (exported, time) = timed(|| pool.export_csv_path(file, &options))?;
 
     let written = format!("{} rows, {}", grouped(exported.rows), file_size(file)?);
@@ -217,7 +298,7 @@ fn export(store: &DataPoolStore, file: &Path) -> Outcome<()> {
 
 /// Opens the file again and shows that all is still there: the counts, every flight, the listing, the verdicts.
 fn reopen(store_file: &Path, flights: &[Flight], days: &Days<'_>, listed: &Page<Record>) -> Outcome<()> {
-    println!("\nclosed; the store file has {}\n", file_size(store_file)?);
+    explain(format_args!("The store is closed and opened again. Its file has {}.", file_size(store_file)?));
     let (store, time) = timed(|| DataPoolStore::open(store_file))?;
     say("reopen", "", milliseconds(time));
 
@@ -278,6 +359,23 @@ impl Display for Tally {
     }
 }
 
+/// What the next line shows.
+fn explain(text: impl Display) {
+    println!("\n{:<8}  {text}", "");
+}
+
+/// How far a long step is, on a line that the next output replaces; on a terminal only.
+fn show_progress(what: &str, done: u64, all: u64) {
+    const WIDTH: usize = 40;
+    if !io::stderr().is_terminal() {
+        return;
+    }
+    let filled = (1..=WIDTH).take_while(|part| *part as u64 * all <= done * WIDTH as u64).count();
+    let (filled, rest) = ("#".repeat(filled), ".".repeat(WIDTH - filled));
+    let end = if done < all { "" } else { "\r\x1b[K" };
+    eprint!("\r          {what} [{filled}{rest}] {} of {}{end}", grouped(done), grouped(all));
+}
+
 /// One line: what was done, what came of it, how fast it went.
 fn say(what: &str, result: impl Display, speed: impl Display) {
     println!("{what:<8}  {:<56}{speed}", result.to_string());
@@ -286,7 +384,7 @@ fn say(what: &str, result: impl Display, speed: impl Display) {
 fn print_record(record: &Record) {
     let step = record.step_id.as_ref().map_or("", |step| step.as_str());
     let Record { id, value, entity_type_id, created_at, .. } = record;
-    println!("{:8}  {id:>8}  {value:<24}{entity_type_id:<4}{step:<5}{created_at}", "");
+    println!("{:8}  {id:>8}  {value:<24}{:<6}{step:<6}{created_at}", "", entity_type_id.get());
 }
 
 fn timed<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<(T, Duration), E> {
