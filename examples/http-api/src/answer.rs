@@ -13,6 +13,8 @@ use crate::request::FILE;
 pub(crate) type Outcome<T> = Result<T, Failure>;
 pub(crate) type Answer<T> = Outcome<Json<T>>;
 
+pub(crate) const NAME_TAKEN: &str = "The name has already been taken.";
+
 /// An answer that is no success.
 #[derive(Debug)]
 pub(crate) struct Failure(StatusCode, Value);
@@ -64,7 +66,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => Self::new(StatusCode::NOT_FOUND, error),
-            ErrorKind::AlreadyExists => Self::of("name", "The name has already been taken."),
+            ErrorKind::AlreadyExists => Self::of("name", NAME_TAKEN),
             ErrorKind::Csv { .. } => Self::of(FILE, error),
             ErrorKind::InvalidQuery | ErrorKind::InvalidArgument | ErrorKind::LimitExceeded => {
                 Self::of_parameters(&error, |_| None)

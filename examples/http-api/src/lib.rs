@@ -15,7 +15,9 @@ use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use datapool_store::{DataPool, DataPoolStore, ImportReport, NewPool, Page, PoolUpdate, Record, limits};
+use datapool_store::{
+    DataPool, DataPoolStore, ImportReport, NewPool, Page, PoolId, PoolUpdate, Record, limits,
+};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use tokio::task::spawn_blocking;
@@ -74,6 +76,7 @@ async fn list_pools(State(store): Store, url: Url, query: Listing) -> Answer<Pag
 
 async fn create_pool(State(store): Store, mut fields: Fields) -> Answer<Value> {
     let (name, description) = (fields.name(true), fields.description());
+    let fields = check_name(&store, fields, name.as_deref(), None).await?;
     fields.check()?;
     let new = NewPool::new(name.unwrap_or_default());
     let new = description.into_iter().filter(|text| !text.is_empty()).fold(new, NewPool::description);
@@ -86,6 +89,7 @@ async fn show_pool(State(store): Store, Named(pool): Named, query: Listing) -> A
 
 async fn update_pool(State(store): Store, Named(pool): Named, mut fields: Fields) -> Answer<Value> {
     let (name, description) = (fields.name(false), fields.description());
+    let fields = check_name(&store, fields, name.as_deref(), Some(pool.id())).await?;
     fields.check()?;
     let update = name.into_iter().fold(PoolUpdate::new(), PoolUpdate::name);
     let update = match description {
@@ -94,6 +98,24 @@ async fn update_pool(State(store): Store, Named(pool): Named, mut fields: Fields
         None => update,
     };
     blocking(move || Ok(in_data(store.update_pool(pool.id(), update)?))).await
+}
+
+/// Notes if another pool has the name, so that it is told beside whatever else is wrong.
+async fn check_name(
+    store: &DataPoolStore,
+    mut fields: Fields,
+    name: Option<&str>,
+    own: Option<PoolId>,
+) -> Outcome<Fields> {
+    let (store, name) = (store.clone(), name.map(str::to_owned));
+    blocking(move || {
+        let other = name.and_then(|name| store.pool_named(&name).ok());
+        if other.is_some_and(|other| Some(other.id()) != own) {
+            fields.name_is_taken();
+        }
+        Ok(fields)
+    })
+    .await
 }
 
 async fn delete_pool(State(store): Store, Named(pool): Named) -> Answer<Value> {

@@ -1,28 +1,77 @@
 //! Serves a store file: `DATA_POOL_API_KEY=... http-api [ADDRESS] [FILE]`.
 
 use std::env;
-use std::error::Error;
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use datapool_store::DataPoolStore;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+const USAGE: &str = "usage: DATA_POOL_API_KEY=<key> http-api [ADDRESS [FILE]]
+ADDRESS is 127.0.0.1:8080 unless given, FILE is pools.redb; a missing file is made.";
+
+/// How long requests under way have to end. Clients that stand still must not keep the program.
+const LAST_REQUESTS: Duration = Duration::from_mins(1);
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = env::args().skip(1);
-    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    let file = arguments.next().unwrap_or_else(|| "pools.redb".to_owned());
-    let key = env::var("DATA_POOL_API_KEY").ok().filter(|key| !key.is_empty());
-    let key = key.ok_or("DATA_POOL_API_KEY is not set: it is the key that clients must send")?;
-
-    let store = DataPoolStore::open(&file)?;
-    let listener = TcpListener::bind(&address).await?;
-    println!("{file} is served on http://{}/api/v1/data-pool", listener.local_addr()?);
-    axum::serve(listener, http_api::router(store, key)).with_graceful_shutdown(stop()?).await?;
-    Ok(())
+async fn main() -> ExitCode {
+    match serve().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("error: {reason}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-/// Ends with Ctrl-C, and with the SIGTERM of a service manager: requests under way are answered.
-fn stop() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+async fn serve() -> Result<(), String> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let (address, file) = match arguments.as_slice() {
+        [] => ("127.0.0.1:8080", "pools.redb"),
+        [address] if !address.starts_with('-') => (address.as_str(), "pools.redb"),
+        [address, file] if !address.starts_with('-') => (address.as_str(), file.as_str()),
+        _ => return Err(USAGE.to_owned()),
+    };
+    let key = env::var("DATA_POOL_API_KEY").ok().filter(|key| !key.is_empty());
+    let key = key.ok_or_else(|| {
+        format!("DATA_POOL_API_KEY is not set: it is the key that clients must send\n{USAGE}")
+    })?;
+
+    // Before the file is made: a wrong address leaves none behind.
+    let listener = TcpListener::bind(address).await.map_err(at(address))?;
+    let store = DataPoolStore::open(file).map_err(|error| error.to_string())?;
+    println!("{file} is served on http://{}/api/v1/data-pool", listener.local_addr().map_err(at(address))?);
+
+    let stop = stop().map_err(at("signals"))?;
+    let (stopping, mut stopped) = watch::channel(false);
+    let serving = axum::serve(listener, http_api::router(store, key)).with_graceful_shutdown(async move {
+        stop.await;
+        stopping.send_replace(true);
+    });
+    let given_up = async {
+        // It is sent, or the server has ended and this is not waited for.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        sleep(LAST_REQUESTS).await;
+    };
+    tokio::select! {
+        served = serving => served.map_err(at(address)),
+        () = given_up => {
+            eprintln!("requests that were not sent, or answers that were not read, within {LAST_REQUESTS:?} are given up");
+            Ok(())
+        }
+    }
+}
+
+fn at(place: &str) -> impl Fn(io::Error) -> String {
+    move |error: io::Error| format!("{place}: {}", &error as &dyn Display)
+}
+
+/// Ends with Ctrl-C, and with the SIGTERM of a service manager.
+fn stop() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let terminated = async move {

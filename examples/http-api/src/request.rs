@@ -1,17 +1,21 @@
 //! What clients send: the pool in the path, parameters, and fields of a body, as JSON or as a form.
 
+use std::borrow::Cow;
+use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 
 use axum::body::Bytes;
+use axum::extract::multipart::{Multipart, MultipartError};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use datapool_store::{DataPoolStore, Error, Pool, PoolId, PoolQuery, RecordId, RecordQuery, limits};
 use percent_encoding::percent_decode_str;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::answer::{Failure, Outcome, words};
+use crate::answer::{Failure, NAME_TAKEN, Outcome, words};
 use crate::blocking;
 
 /// The field of an import that has the file.
@@ -39,13 +43,16 @@ impl<S: Sync> FromRequestParts<S> for Url {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let uri = &parts.uri;
         let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let path = uri.path().trim_end_matches('/');
-        // A proxy that ends TLS says so.
-        let scheme = header("x-forwarded-proto").filter(|scheme| *scheme == "https").unwrap_or("http");
-        let host = uri.host().and(uri.authority().map(Authority::as_str));
-        let host = host.or_else(|| header(header::HOST.as_str()));
+        let path = parts.uri.path().trim_end_matches('/');
+        // Proxies that end TLS say so, each in front of those before it.
+        let protocol = header("x-forwarded-proto").and_then(|protocols| protocols.split(',').next());
+        let is_https = protocol.is_some_and(|protocol| protocol.trim().eq_ignore_ascii_case("https"));
+        let scheme = if is_https { "https" } else { "http" };
+        let named = header(header::HOST.as_str()).and_then(|host| host.parse::<Authority>().ok());
+        let authority = parts.uri.authority().or(named.as_ref());
+        // Without what stands before an @: nobody's password comes back in a link.
+        let host = authority.and_then(|authority| authority.as_str().rsplit('@').next());
         Ok(Self(host.map_or_else(|| path.to_owned(), |host| format!("{scheme}://{host}{path}"))))
     }
 }
@@ -89,10 +96,17 @@ impl Listing {
     }
 }
 
-/// Whether JSON is what the client would rather have, as Laravel decides it: by the first kind that it accepts.
+/// Whether JSON is what the client would rather have, as Laravel decides it: by the kind of the highest quality, and of several
+/// such by the first.
 pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    accepted.split(',').next().is_some_and(is_json)
+    let quality = |kind: &&str| {
+        let given =
+            kind.split(';').find_map(|parameter| parameter.trim().strip_prefix("q=")?.parse::<f32>().ok());
+        given.unwrap_or(1.0)
+    };
+    let best = accepted.split(',').rev().max_by(|a, b| quality(a).total_cmp(&quality(b)));
+    best.is_some_and(is_json)
 }
 
 fn is_json(media_type: &str) -> bool {
@@ -126,7 +140,10 @@ impl Encoding {
     }
 }
 
-/// The fields of a body, and what is wrong of those that were asked for. Other fields are ignored, as Laravel does.
+/// The fields that endpoints know. Others are ignored, as Laravel does, and take no memory.
+const KNOWN: [&str; 4] = ["name", "description", "ids", FILE];
+
+/// The fields of a body, and what is wrong of those that were asked for.
 #[derive(Debug)]
 pub(crate) struct Fields {
     values: Map<String, Value>,
@@ -138,34 +155,54 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 
     async fn from_request(request: Request, state: &S) -> Outcome<Self> {
         let encoding = Encoding::of(request.headers())?;
+        if encoding == Encoding::Multipart {
+            return Self::read_form(request).await;
+        }
         let body = Bytes::from_request(request, state).await.map_err(|refusal| {
             let status = refusal.status();
             Failure::new(status, status.canonical_reason().unwrap_or_default())
         })?;
-        Self::read(encoding, &body)
+        blocking(move || Self::read(encoding, &body)).await
     }
 }
 
 impl Fields {
     /// # Errors
     ///
-    /// 400 if the body is not what it says; 415 for a form in parts, which only an import takes.
-    pub(crate) fn read(encoding: Encoding, body: &[u8]) -> Outcome<Self> {
-        let malformed = |error: &dyn std::fmt::Display| {
+    /// 400 if the body is not what it says.
+    fn read(encoding: Encoding, body: &[u8]) -> Outcome<Self> {
+        let malformed = |error: &dyn Display| {
             Failure::new(StatusCode::BAD_REQUEST, format_args!("the body is malformed: {error}"))
         };
         let values = match encoding {
             _ if body.is_empty() => Map::new(),
-            Encoding::Json => serde_json::from_slice(body).map_err(|error| malformed(&error))?,
             Encoding::Form => {
                 let text = std::str::from_utf8(body).map_err(|error| malformed(&error))?;
                 form_fields(text).map_err(|error| malformed(&error))?
             }
-            Encoding::Multipart => {
-                let text = "only an import takes multipart/form-data";
-                return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+            Encoding::Json | Encoding::Multipart => {
+                let KnownFields(fields) = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+                fields
             }
         };
+        Ok(Self { values, failures: Vec::new() })
+    }
+
+    /// Reads the texts of a form in parts.
+    async fn read_form(request: Request) -> Outcome<Self> {
+        let malformed = |error: MultipartError| {
+            Failure::new(
+                StatusCode::BAD_REQUEST,
+                format_args!("the form is malformed: {}", error.body_text()),
+            )
+        };
+        let form = Multipart::from_request(request, &()).await;
+        let mut form = form.map_err(|error| Failure::new(error.status(), error.body_text()))?;
+        let mut values = Map::new();
+        while let Some(field) = form.next_field().await.map_err(malformed)? {
+            let name = field.name().unwrap_or_default().to_owned();
+            add_field(&mut values, &name, field.text().await.map_err(malformed)?);
+        }
         Ok(Self { values, failures: Vec::new() })
     }
 
@@ -206,7 +243,7 @@ impl Fields {
     pub(crate) fn ids(&mut self) -> Vec<RecordId> {
         let list = match self.values.remove("ids") {
             Some(Value::Array(list)) => list,
-            // PHP's JSON of a list with gaps.
+            // What PHP makes of a list with gaps.
             Some(Value::Object(list)) => list.into_iter().map(|(_, id)| id).collect(),
             Some(Value::String(text)) if !text.is_empty() => {
                 text.split(',').map(|id| id.trim().into()).collect()
@@ -231,6 +268,11 @@ impl Fields {
             number.or_else(|| self.wrong(&format!("ids.{place}"), "must be an integer, at least 0"))
         });
         ids.collect()
+    }
+
+    /// The name is that of another pool.
+    pub(crate) fn name_is_taken(&mut self) {
+        self.failures.push(("name".to_owned(), NAME_TAKEN.to_owned()));
     }
 
     /// # Errors
@@ -262,8 +304,64 @@ impl Fields {
     }
 }
 
-/// The fields of a form or a query string. As in PHP, `name[]=` and `name[0]=` make a list, and of a field that is given twice
-/// the last counts.
+/// The known fields of a JSON object. What is no object has none.
+struct KnownFields(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for KnownFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KnownFields(Map::new()))
+    }
+}
+
+impl<'de> Visitor<'de> for KnownFields {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
+            if KNOWN.contains(&&*name) {
+                self.0.insert(name.into_owned(), map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+/// The fields of a form or a query string.
 fn form_fields(text: &str) -> Result<Map<String, Value>, std::str::Utf8Error> {
     let decode = |text: &str| {
         let text = text.replace('+', " ");
@@ -272,14 +370,25 @@ fn form_fields(text: &str) -> Result<Map<String, Value>, std::str::Utf8Error> {
     let mut fields = Map::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (name, value) = (decode(name)?, Value::String(decode(value)?));
-        match name.split_once('[') {
-            Some((name, _)) => match fields.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
-                Value::Array(list) => list.push(value),
-                other => *other = Value::Array(vec![value]),
-            },
-            None => drop(fields.insert(name, value)),
-        }
+        add_field(&mut fields, &decode(name)?, decode(value)?);
     }
     Ok(fields)
+}
+
+/// Adds a field of a form. As in PHP, `name[]` and `name[0]` make a list, and of a field that is given twice the last counts; `ids`
+/// that are given several times are a list, too, as Python's clients write one.
+fn add_field(fields: &mut Map<String, Value>, name: &str, value: String) {
+    let (name, is_list) = match name.split_once('[') {
+        Some((name, _)) => (name, true),
+        None => (name, name == "ids" && fields.contains_key(name)),
+    };
+    let value = Value::String(value);
+    if !is_list {
+        fields.insert(name.to_owned(), value);
+        return;
+    }
+    match fields.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
+        Value::Array(list) => list.push(value),
+        first => *first = Value::Array(vec![first.take(), value]),
+    }
 }

@@ -4,14 +4,19 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use axum::BoxError;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::multipart::{Multipart, MultipartError};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use datapool_store::{ExportOptions, ImportOptions, ImportReport, Pool};
 use futures_util::stream;
-use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+    task::spawn_blocking,
+    time::timeout,
+};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::answer::{Failure, Outcome};
@@ -25,16 +30,21 @@ const WAITING_CHUNKS: usize = 4;
 /// A file that is sent as a form's file has no limit; one that is sent as text is in memory as a whole.
 const TEXT_MAX_BYTES: usize = 64 << 20;
 
+/// Each transfer holds one of the runtime's 512 threads for calls of the store. So many at once leave enough for all others; more
+/// wait for their turn.
+static TRANSFERS: Semaphore = Semaphore::const_new(128);
+
 /// The records that the listing's parameters take, as a CSV file.
 pub(crate) async fn download(Named(pool): Named, query: Listing) -> Outcome<Response> {
     let options = ExportOptions::new().filter(query.records()?.into_filter());
     let name = format!("attachment; filename=\"data-pool-{}.csv\"", pool.id());
+    let turn = TRANSFERS.acquire().await.map_err(Failure::internal)?;
     let (sender, chunks) = mpsc::channel(WAITING_CHUNKS);
     let export = spawn_blocking(move || pool.export_csv(Download(sender), &options));
     // The export's outcome ends the body: a failure breaks the response off, lest it be taken for the whole.
-    let body = stream::try_unfold((chunks, export), |(mut chunks, export)| async move {
+    let body = stream::try_unfold((chunks, export, turn), |(mut chunks, export, turn)| async move {
         match chunks.recv().await {
-            Some(chunk) => Ok(Some((chunk, (chunks, export)))),
+            Some(chunk) => Ok(Some((chunk, (chunks, export, turn)))),
             None => export.await?.map(|_| None).map_err(BoxError::from),
         }
     });
@@ -44,20 +54,15 @@ pub(crate) async fn download(Named(pool): Named, query: Listing) -> Outcome<Resp
 }
 
 /// Imports the file of a form, or one that is the text of a field.
-pub(crate) async fn import(pool: Pool, request: Request) -> Outcome<ImportReport> {
-    let encoding = Encoding::of(request.headers())?;
-    if encoding == Encoding::Multipart {
+pub(crate) async fn import(pool: Pool, mut request: Request) -> Outcome<ImportReport> {
+    let _turn = TRANSFERS.acquire().await.map_err(Failure::internal)?;
+    if Encoding::of(request.headers())? == Encoding::Multipart {
         let form = Multipart::from_request(request, &()).await;
         return import_form(pool, form.map_err(|error| malformed(error.body_text()))?).await;
     }
-    let too_large = || {
-        let text = format!(
-            "a file in a field has at most {TEXT_MAX_BYTES} bytes; one in a form's part may be larger"
-        );
-        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, text)
-    };
-    let body = to_bytes(request.into_body(), TEXT_MAX_BYTES).await.map_err(|_| too_large())?;
-    let mut fields = Fields::read(encoding, &body)?;
+    // The route has no limit: a form's file needs none.
+    DefaultBodyLimit::max(TEXT_MAX_BYTES).apply(&mut request);
+    let mut fields = Fields::from_request(request, &()).await?;
     let file = fields.file();
     fields.check()?;
     blocking(move || Ok(pool.import_csv(file.unwrap_or_default().as_bytes(), &ImportOptions::new())?)).await

@@ -216,6 +216,11 @@ async fn a_pools_bad_fields_are_named_in_laravels_words() {
         },
     });
     assert_eq!((status, body), (422, all));
+    let (_, body) = api.send(Method::POST, "/data-pool", json!({ "name": "orders", "description": 5 })).await;
+    assert_eq!(body["errors"]["name"], json!(["The name has already been taken."]));
+    assert_eq!(body["errors"]["description"], json!(["The description field must be a string."]));
+    // Its own name is no other pool's.
+    assert_eq!(api.send(Method::PUT, &path, json!({ "name": "orders" })).await.0, 200);
     assert_eq!(api.listed("/data-pool", "name").await, ["orders", "customers"]);
 }
 
@@ -235,11 +240,11 @@ async fn other_fields_of_a_body_are_ignored() {
 #[tokio::test]
 async fn a_body_is_json_or_a_form() {
     let api = Api::start().await;
-    let form = "application/x-www-form-urlencoded";
+    let form_kind = "application/x-www-form-urlencoded";
     for (kind, body, name) in [
         ("application/json; charset=utf-8", "{\"name\": \"in json\"}", "in json"),
         ("application/vnd.api+json", "{\"name\": \"in other json\"}", "in other json"),
-        (form, "name=caf%C3%A9+%26+more&x[y]=1", "café & more"),
+        (form_kind, "name=caf%C3%A9+%26+more&x[y]=1", "café & more"),
         ("Application/X-WWW-Form-URLEncoded; charset=utf-8", "name=first&name=second", "second"),
     ] {
         let request = api.request(Method::POST, "/data-pool").header("Content-Type", kind).body(body);
@@ -251,19 +256,29 @@ async fn a_body_is_json_or_a_form() {
     let put = |kind: &'static str, body: &'static str| {
         answer(api.request(Method::PUT, &path).header("Content-Type", kind).body(body))
     };
-    assert_eq!(put(form, "description=once").await.1["data"]["description"], "once");
-    assert_eq!(put(form, "description=").await.1["data"]["description"], NOTHING);
-    assert_eq!(put("application/json", "").await.0, 200);
+    assert_eq!(put(form_kind, "description=once").await.1["data"]["description"], "once");
+    assert_eq!(put(form_kind, "description=").await.1["data"]["description"], NOTHING);
+    // What is no object has no fields: PHP writes an empty one as a list.
+    for nothing in
+        ["", "{}", "[]", "null", "[\"sales\", {\"name\": \"sales\"}]", "\"sales\"", "-1", "1.5", "true"]
+    {
+        assert_eq!(put("application/json", nothing).await.0, 200, "{nothing}");
+        let made = answer(api.request(Method::POST, "/data-pool").body(nothing)).await;
+        assert_eq!(invalid(made, "name"), "The name field is required.");
+    }
+    let form = || Form::new().text("name", "in parts").text("other", "field");
+    let (status, made) = answer(api.request(Method::POST, "/data-pool").multipart(form())).await;
+    assert_eq!((status, &made["data"]["name"]), (200, &json!("in parts")));
 
     for (kind, body, status) in [
         ("application/json", "{", 400),
-        ("application/json", "[\"sales\"]", 400),
-        ("application/json", "\"sales\"", 400),
+        ("application/json", "[\"sales\"", 400),
         ("application/json", "{\"name\": \"sales\"} {}", 400),
         ("application/json", "name=sales", 400),
-        (form, "name=%ff", 400),
+        (form_kind, "name=%ff", 400),
         ("text/plain", "name=sales", 415),
-        ("multipart/form-data; boundary=x", "--x--", 415),
+        ("multipart/form-data; boundary=x", "--x\r\n", 400),
+        ("multipart/form-data", "--x--", 400),
         ("", "{}", 415),
     ] {
         let (refused, body) = put(kind, body).await;
@@ -377,6 +392,9 @@ async fn links_are_those_that_a_proxy_is_asked_by() {
     let api = Api::start().await;
     for (header, value, start) in [
         ("Host", "pools.example.com", "http://pools.example.com/api/v1/data-pool?"),
+        ("X-Forwarded-Proto", "HTTPS, http", &api.url("/data-pool?").replace("http:", "https:")),
+        ("Host", "somebody:secret@pools.example.com", "http://pools.example.com/api/v1/data-pool?"),
+        ("Host", "pools.example.com/x?y=\"><z>", "/api/v1/data-pool?"),
         ("X-Forwarded-Proto", "https", &api.url("/data-pool?").replace("http:", "https:")),
         ("X-Forwarded-Proto", "javascript", &api.url("/data-pool?")),
     ] {
@@ -539,6 +557,11 @@ async fn an_import_needs_a_form_with_a_file() {
     assert_eq!(refused("value,entity_type_id\nA-1,37\n", "text/csv").await.0, 415);
     assert_eq!(refused("value,entity_type_id\nA-1,37\n", "application/json").await.0, 400);
     assert_eq!(refused("no form", "multipart/form-data").await.0, 400);
+    let broken = "POST /api/v1/data-pool/1/deduped-data/import HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked";
+    let (mut connection, mut refusal) = (api.connect(broken).await, String::new());
+    connection.write_all(b"zz\r\n").await.unwrap();
+    connection.read_to_string(&mut refusal).await.unwrap();
+    assert!(refusal.starts_with("HTTP/1.1 400"), "{refusal}");
     invalid(refused("{\"file\": \"value,entity_type_id\\n\"}", "application/json").await, FILE);
     invalid(refused("{\"deduped_data_file\": [1]}", "application/json").await, FILE);
     invalid(refused("deduped_data_file=value%0AA-1", "application/x-www-form-urlencoded").await, FILE);
@@ -586,12 +609,19 @@ async fn a_download_has_what_the_filters_take() {
     };
     let file = ask("?filter[value]=A-1&filter[flow_id][]=till&sort=-id&page=3", "text/csv").await.unwrap();
     assert_eq!(file.text().await.unwrap(), "value,entity_type_id\nA-1,47\n");
-    for accept in ["*/*", "text/csv, application/json", "text/html"] {
+    for accept in ["*/*", "text/csv, application/json", "text/html", "application/json;q=0.1, text/csv;q=0.2"]
+    {
         let file = ask("/", accept).await.unwrap();
         assert_eq!(file.headers()["content-type"], "text/csv; charset=utf-8", "{accept}");
     }
     // A client that always asks for JSON gets the file from the URL all the same.
     let accept = "application/json, text/plain, */*";
+    for accept in
+        ["application/json", "text/csv;q=0.1, application/json", "application/vnd.api+json; charset=utf-8"]
+    {
+        let link: Value = ask("", accept).await.unwrap().json().await.unwrap();
+        assert!(link["url"].as_str().unwrap().ends_with("/deduped-data/download/file"), "{accept}");
+    }
     let link: Value = ask("?filter[value]=A%2C2", accept).await.unwrap().json().await.unwrap();
     let file =
         api.client.get(link["url"].as_str().unwrap()).header("Authorization", KEY).header("Accept", accept);
@@ -615,8 +645,9 @@ async fn records_are_deleted_by_id_and_unknown_ids_count_nothing() {
     assert_eq!(delete(json!([1, 3, 3, 99])).await, deleted(2));
     assert_eq!(delete(json!(["1", "2"])).await, deleted(1));
     assert_eq!(delete(json!({ "0": 4, "7": "1" })).await, deleted(1));
-    assert_eq!(answer(request("?ids=5,%206")).await, deleted(2));
-    assert_eq!(answer(request("?ids%5B%5D=5&ids[]=7").body("")).await, deleted(1));
+    assert_eq!(answer(request("?ids=5&ids=6")).await, deleted(2));
+    assert_eq!(answer(request("?ids=5,%206")).await, deleted(0));
+    assert_eq!(answer(request("?ids%5B%5D=5&ids[]=7&ids[]=5").body("")).await, deleted(1));
     assert_eq!(api.listed(&path, "value").await, ["A-8"]);
 
     let integer = "must be an integer, at least 0";

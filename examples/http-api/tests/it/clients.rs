@@ -87,7 +87,8 @@ async fn converse(bytes: &'static [u8]) {
         answers
             .push(serde_json::from_slice(&body).unwrap_or(Value::String(String::from_utf8(body).unwrap())));
     }
-    assert_eq!(endpoints, openapi::endpoints().into_iter().collect());
+    let published = openapi::endpoints().into_iter().filter(|(_, path)| !path.ends_with("/file"));
+    assert_eq!(endpoints, published.collect());
 
     let [made, listed, shown, changed, imported, records, file, deleted, gone] = answers.try_into().unwrap();
     assert_eq!(

@@ -38,6 +38,25 @@ fn a_request_under_way_is_answered_after(signal: &str) {
 }
 
 #[test]
+fn a_wrong_call_says_how_to_and_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    for (arguments, reason) in [
+        (&["--help"][..], "usage: "),
+        (&["127.0.0.1:0", "a", "b"], "usage: "),
+        (&["nonsense"], "nonsense: "),
+        (&["127.0.0.1:99999"], "127.0.0.1:99999: "),
+        (&["127.0.0.1:0", "/nowhere/pools.redb"], "/nowhere/pools.redb"),
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_http-api"));
+        program.args(arguments).current_dir(&directory).env("DATA_POOL_API_KEY", "secret");
+        let output = program.output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && message.contains(reason), "{arguments:?}: {message}");
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "{arguments:?}");
+    }
+}
+
+#[test]
 fn sigterm() {
     a_request_under_way_is_answered_after("-TERM");
 }
