@@ -153,6 +153,10 @@ impl Error {
     }
 
     pub(crate) fn with_committed_rows(mut self, rows: u64) -> Self {
+        if rows > 0 {
+            let reason = std::mem::take(&mut self.0.message);
+            self.0.message = format!("{rows} rows were added and stay; the import ended there: {reason}");
+        }
         self.0.committed_rows = Some(rows);
         self
     }

@@ -11,9 +11,10 @@ use std::path::Path;
 
 use super::options::ImportOptions;
 use super::rows::{Origins, parts_of};
+use crate::engine::storage::space::is_want_of_room;
 use crate::engine::write::import::ImportRow;
 use crate::engine::write::import::RowSource;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::EntityTypeId;
 use crate::time::Timestamp;
 
@@ -112,6 +113,13 @@ fn write_row(out: &mut impl Write, row: &ImportRow<'_>, options: &ImportOptions)
 
 fn spool_error(directory: Option<&Path>, error: io::Error) -> Error {
     let directory = directory.map_or_else(std::env::temp_dir, Path::to_path_buf);
+    if is_want_of_room(&error) {
+        let text = format!(
+            "there is no room for the import's temporary file in {} ({error}); nothing was changed. Make room and import again",
+            directory.display()
+        );
+        return Error::new(ErrorKind::StorageFull, text).with_source(error);
+    }
     Error::io(format_args!("keeping rows in a temporary file in {}", directory.display()), error)
 }
 

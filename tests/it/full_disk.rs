@@ -94,6 +94,27 @@ fn csv(rows: u32) -> String {
 }
 
 #[test]
+fn an_import_in_parts_that_finds_no_room_says_what_stays() {
+    for durability in [Durability::Immediate, RELAXED] {
+        let disk = TestDisk::default();
+        let store = disk.open(&support::options().durability(durability)).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        disk.leave_room(2 << 20, Keeping::Yes);
+        let options = ImportOptions::new().commit_every(1_000);
+        let error = pool.import_csv(csv(100_000).as_bytes(), &options).unwrap_err();
+        let rows = error.committed_rows().unwrap();
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+        assert!(rows >= 1_000 && rows % 1_000 == 0, "{rows}");
+        assert_eq!(pool.count(&RecordFilter::new()).unwrap(), rows);
+        assert!(error.to_string().starts_with(&format!("{rows} rows were added and stay")), "{error}");
+        // With nothing added the message is that of any call.
+        let error = pool.import_csv(csv(100_000).as_bytes(), &options).unwrap_err();
+        assert_eq!((error.committed_rows(), error.kind()), (Some(0), ErrorKind::StorageFull), "{error}");
+        assert!(error.to_string().contains("nothing was changed"), "{error}");
+    }
+}
+
+#[test]
 fn the_file_keeps_nothing_of_an_import_that_found_no_room() {
     for keeps in [Keeping::Yes, Keeping::No] {
         for cache in [16 << 20, 64 << 10] {
@@ -176,6 +197,10 @@ fn fill_a_file_system(directory: &std::path::Path) {
     let snapshot = pool.snapshot().unwrap();
     let error = pool.import_csv(csv(200_000).as_bytes(), &ImportOptions::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    // More than stays in memory goes to a temporary file beside the store.
+    let error = pool.import_csv(csv(800_000).as_bytes(), &ImportOptions::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    assert!(error.to_string().contains("temporary file in"), "{error}");
     let mut tracked = 0;
     let full = loop {
         let values: Vec<String> = (tracked..tracked + 100).map(|number| format!("B-{number}")).collect();
@@ -206,6 +231,10 @@ fn fill_a_file_system(directory: &std::path::Path) {
     );
     assert_eq!(pool.delete_where(&RecordFilter::new().value("B-7")).unwrap(), 1);
     assert_eq!(support::values(&pool).len(), tracked);
+    // What was deleted is room within the file; compacting gives it back, if nothing else does.
+    pool.clear().unwrap();
+    store.compact().unwrap();
+    assert_eq!(support::track(&pool, &["A-1"]), 1);
     std::fs::remove_file(&ballast).unwrap();
     pool.clear().unwrap();
     assert_eq!(support::track(&pool, &["A-2"]), 1);

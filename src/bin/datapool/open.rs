@@ -4,7 +4,7 @@
 //! before its answer is printed, but for what streams and what `verify` finds, and a failure to close it is the command's.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use datapool_store::{Access, DataPoolStore, ErrorKind, IfMissing, Pool, PoolId, StoreOptions};
@@ -103,9 +103,10 @@ fn open(file: &StoreFile, options: StoreOptions) -> Result<DataPoolStore, Failur
 /// The failure to open a file, with what can be done about it.
 fn hint(file: &StoreFile, error: datapool_store::Error) -> Failure {
     match error.kind() {
-        ErrorKind::NotFound => {
-            Failure::new(format!("{error}; `datapool {} pool create NAME` makes one", file.display()))
+        ErrorKind::NotFound if has_directory(&file.path) => {
+            Failure::new(format!("{error}; {}", makes_one(file)))
         }
+        ErrorKind::NotAStore if is_empty(&file.path) => Failure::new(format!("{error}; {}", makes_one(file))),
         ErrorKind::AlreadyOpen => {
             let message = error.to_string();
             let (what, _) = message.split_once(" `StoreOptions").unwrap_or((&message, ""));
@@ -113,6 +114,19 @@ fn hint(file: &StoreFile, error: datapool_store::Error) -> Failure {
         }
         _ => error.into(),
     }
+}
+
+fn makes_one(file: &StoreFile) -> String {
+    format!("`datapool {} pool create NAME` makes one", file.display())
+}
+
+fn has_directory(file: &Path) -> bool {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).is_dir()
+}
+
+fn is_empty(file: &Path) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)
 }
 
 fn run<T>(

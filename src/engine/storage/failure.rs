@@ -54,14 +54,23 @@ pub(crate) fn translate(error: redb::Error) -> Error {
 /// The disk gives no room for the file of a store.
 pub(crate) fn no_room(location: impl std::fmt::Display, need: Need, error: std::io::Error) -> Error {
     let made = if is_want_of_room(&error) {
+        let refused = match error.kind() {
+            std::io::ErrorKind::FileTooLarge => {
+                format!("a limit of the system keeps {location} from growing ({error})")
+            }
+            std::io::ErrorKind::QuotaExceeded => {
+                format!("the quota has no room for more in {location} ({error})")
+            }
+            _ => format!("the disk has no room for more in {location} ({error})"),
+        };
         let text = match need {
             Need::Adding => format!(
-                "the disk has no room for more in {location} ({error}); nothing was changed. Make room and call again; reading, \
+                "{refused}; nothing was changed. Make room, or compact the store if much of it was deleted, and call again; reading, \
                  deleting and clearing go on meanwhile"
             ),
             Need::Reserve => format!(
-                "the disk has no room for {location} ({error}), and the reserve for calls that take away is used up; nothing was \
-                 changed. Make room on the disk and call again; reading goes on meanwhile"
+                "{refused}, and the reserve for calls that delete is used up; nothing was changed. Make room and call again; reading \
+                 goes on meanwhile"
             ),
         };
         Error::new(ErrorKind::StorageFull, text)
