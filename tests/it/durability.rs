@@ -35,7 +35,7 @@ const BATCH: usize = 3;
 /// Starts this binary for one test of this module.
 fn child(test: &str, store: &Path, environment: &[(&str, &str)]) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("durability::{test}"), "--nocapture", "--test-threads=1"])
+        .args(["--ignored", "--exact", &format!("durability::{test}"), "--nocapture", "--test-threads=1"])
         .env(STORE, store)
         .envs(environment.iter().copied())
         .stdin(Stdio::piped())
@@ -67,6 +67,7 @@ fn batch(writer: &str, number: u64) -> Vec<String> {
 
 /// Not a test of its own: the process that the tests below kill.
 #[test]
+#[ignore = "the entry point of a child process"]
 fn child_process_tracks_values() {
     let Some(path) = std::env::var_os(STORE) else { return };
     let relaxed_wanted = std::env::var_os(RELAXED).is_some();
@@ -199,6 +200,7 @@ fn one_file_outlives_any_number_of_killed_processes() {
 
 /// Not a test of its own: claims, confirms one item, writes the claim's token to a file, and works until it is killed.
 #[test]
+#[ignore = "the entry point of a child process"]
 fn child_process_claims_and_hands_over() {
     let Some(path) = std::env::var_os(STORE) else { return };
     let store = support::options().open(&path).unwrap();
@@ -215,6 +217,7 @@ fn child_process_claims_and_hands_over() {
 
 /// Not a test of its own: takes the claim up by the token in the file, and confirms.
 #[test]
+#[ignore = "the entry point of a child process"]
 fn child_process_takes_a_claim_up() {
     let Some(path) = std::env::var_os(STORE) else { return };
     let store = support::options().open(&path).unwrap();
@@ -228,6 +231,7 @@ fn child_process_takes_a_claim_up() {
 
 /// Not a test of its own: opens a store by a relative path, goes to another directory, and opens it again.
 #[test]
+#[ignore = "the entry point of a child process"]
 fn child_process_changes_its_directory() {
     let Some(directory) = std::env::var_os(STORE) else { return };
     std::env::set_current_dir(&directory).unwrap();
@@ -277,6 +281,7 @@ fn a_process_takes_up_by_its_token_what_a_killed_one_had_claimed() {
 
 /// Not a test of its own: opens the store, says how that went, and holds it until its input ends.
 #[test]
+#[ignore = "the entry point of a child process"]
 fn child_process_holds_the_store() {
     let Some(path) = std::env::var_os(STORE) else { return };
     let opened = support::options().open(&path);

@@ -119,15 +119,17 @@ fn run(resting: &Resting, op: &Op, fault: Fault) -> bool {
 
 fn fail_each(operation: Operation) {
     let (resting, pool, claim) = store(if operation == Operation::Read { 0 } else { 16 << 20 });
+    // Each call that an operation makes on the disk, or some of them.
+    let step = usize::try_from(support::runs(if operation == Operation::Read { 11 } else { 3 }, 1)).unwrap();
     let mut met = 0;
     for op in operations(pool, claim) {
         for reason in [Reason::Broken, Reason::Full] {
             let fault = |after| Fault { operation, after, forever: false, torn: Torn::Half, reason };
             let mut after = 0;
             while run(&resting, &op, fault(after)) {
-                after += 1;
+                after += step;
             }
-            met += after;
+            met += after / step;
         }
     }
     println!("{operation:?}: {met} faults");

@@ -255,7 +255,7 @@ fn a_disk_that_does_not_grow_fails_the_call_that_needs_it() {
 fn a_failing_read_is_an_error_or_goes_unnoticed() {
     let options = support::options().cache_size(0);
     for forever in [false, true] {
-        for after in (0..400).step_by(7) {
+        for after in (0..400).step_by(support::runs(35, 7) as usize) {
             let disk = TestDisk::default();
             let store = disk.open(&options).unwrap();
             let pool = store.get_or_create_pool("orders").unwrap();
@@ -341,7 +341,7 @@ fn a_store_that_is_reopened_in_place_after_a_failure_has_what_was_acknowledged_a
             let fault = |after| Fault { operation, after, forever, torn: Torn::Half, reason: Reason::Broken };
             let mut after = 0;
             while fail_and_reopen(fault(after)) {
-                after += 1;
+                after += support::runs(4, 1) as usize;
             }
             // What a disk refuses once to grow by, it is asked for again.
             assert!(after > 0 || (operation == Operation::SetLen && !forever), "{operation:?}");
@@ -359,7 +359,7 @@ fn a_failure_while_the_whole_store_is_worked_on_loses_nothing() {
     ];
     for (name, work) in works {
         for operation in [Operation::Read, Operation::Write, Operation::Sync, Operation::SetLen] {
-            for after in 0.. {
+            for after in (0..).step_by(support::runs(6, 1) as usize) {
                 let context = format!("{name}, {operation:?} {after}");
                 let disk = TestDisk::default();
                 let store = disk.open(&support::options().cache_size(0)).unwrap();

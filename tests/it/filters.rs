@@ -74,7 +74,7 @@ fn a_snapshot_finds_what_was_in_segments_that_the_filter_of_all_was_copied_witho
 /// Values in some forty segments, of which the oldest are dropped and others deleted; snapshots of any moment.
 #[test]
 fn every_snapshot_is_answered_as_of_its_own_moment() {
-    for seed in 0..4 {
+    for seed in 0..support::runs(1, 4) {
         let mut random = Numbers::seeded(seed);
         let store = testing::in_memory(&support::options(), Sizes::SMALL).unwrap();
         let capacity = 1_600;

@@ -311,7 +311,7 @@ fn check_answers(snapshot: &PoolSnapshot, frozen: &BTreeMap<u64, u64>, asked: &[
 /// `DATAPOOL_SNAPSHOT_SEEDS` says how many seeds are run with each size of the cache; `DATAPOOL_SNAPSHOT_SEED` runs one.
 #[test]
 fn snapshots_keep_their_answers_across_all_background_work() {
-    let seeds = support::from_environment("DATAPOOL_SNAPSHOT_SEEDS").unwrap_or(4);
+    let seeds = support::from_environment("DATAPOOL_SNAPSHOT_SEEDS").unwrap_or_else(|| support::runs(1, 4));
     let one = support::from_environment("DATAPOOL_SNAPSHOT_SEED");
     for seed in one.map_or(0..seeds, |seed| seed..seed + 1) {
         let _seed = support::Seed("DATAPOOL_SNAPSHOT_SEED", seed);
@@ -329,7 +329,7 @@ fn snapshots_keep_their_answers_across_all_background_work() {
 /// snapshot has is read from its records once; then it is asked for it until the writing ends.
 #[test]
 fn snapshots_that_are_held_beside_many_threads_keep_their_answers() {
-    for (seed, cache_size) in (0..).zip(support::CACHE_SIZES) {
+    for (seed, cache_size) in (0..support::runs(1, 9)).zip(support::CACHE_SIZES) {
         let store = testing::in_memory(&support::options().cache_size(cache_size), Sizes::SMALL).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         support::track(&pool, &values(0..64 * 18));

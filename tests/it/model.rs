@@ -27,7 +27,7 @@ use proptest::sample::{Index, select};
 
 use self::claims::{PAST_THE_HOUR, Settle, any_claims_op, any_settle};
 use self::pool::{Held, PoolModel, items_of};
-use crate::planner::{Filter, Item, Row, any_filter, any_item, any_origin, any_sizes, any_sort, cases, rows};
+use crate::planner::{Filter, Item, Row, any_filter, any_item, any_origin, any_sizes, any_sort, rows};
 use crate::support;
 
 #[derive(Debug, Clone)]
@@ -569,7 +569,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(cases(96))]
+    #![proptest_config(support::cases(24, 96))]
 
     #[test]
     fn the_store_answers_as_a_list_of_records_would(

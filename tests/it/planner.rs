@@ -244,16 +244,6 @@ pub(crate) fn any_sort() -> impl Strategy<Value = RecordSort> + Clone {
     select(vec![RecordSort::Ascending, RecordSort::Descending])
 }
 
-/// So many cases, or as many as the environment's `PROPTEST_CASES` asks for.
-pub(crate) fn cases(count: u32) -> ProptestConfig {
-    let default = ProptestConfig::default();
-    if std::env::var_os("PROPTEST_CASES").is_some() {
-        default
-    } else {
-        ProptestConfig { cases: count, ..default }
-    }
-}
-
 /// The items as a CSV file, every field quoted.
 pub(crate) fn csv_of(items: &[Item]) -> String {
     let row = |item: &Item| format!("\"{}\",\"{}\"\r\n", item.value.replace('"', "\"\""), item.entity_type);
@@ -353,7 +343,7 @@ fn check(pool: &Pool, filter: &RecordFilter, expected: &[Row], per_page: u32) {
 }
 
 proptest! {
-    #![proptest_config(cases(96))]
+    #![proptest_config(support::cases(24, 96))]
 
     #[test]
     fn every_filter_takes_what_plain_loops_over_a_full_scan_take(

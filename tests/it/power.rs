@@ -126,7 +126,8 @@ fn run(seed: u64, durability: Durability, recovery: Recovery, tally: &mut Tally)
 
 /// A quarter of the runs.
 fn run_all(durability: Durability, recovery: Recovery) {
-    let runs = from_environment("DATAPOOL_POWER_RUNS").unwrap_or(2_000).div_ceil(4);
+    let runs =
+        from_environment("DATAPOOL_POWER_RUNS").unwrap_or_else(|| support::runs(240, 2_000)).div_ceil(4);
     let first = from_environment("DATAPOOL_POWER_SEED").unwrap_or(1);
     let mut tally = Tally::default();
     for seed in first..first + runs {
