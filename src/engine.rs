@@ -35,7 +35,7 @@ use self::maintain::opener::Opener;
 use self::pool::aging::Aging;
 use self::probe::hot::HotBudget;
 use self::read::published::Published;
-use self::storage::poison::Refusal;
+use self::storage::poison::Poison;
 use self::storage::session::Session;
 use self::write::counters::Counters;
 use self::write::flush_signal::FlushSignal;
@@ -62,7 +62,7 @@ pub(crate) struct Engine {
     queue: Queue<Job>,
     writer: Mutex<Writer>,
     aging: Mutex<Aging>,
-    refusal: Refusal,
+    poison: Poison,
     /// A relaxed commit is not on disk yet.
     unflushed: AtomicBool,
     flush_signal: Arc<FlushSignal>,

@@ -22,7 +22,7 @@ use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::snapshot::count_rows;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::session::{Reader, ReaderKind};
-use crate::engine::write::log::{Event, tell};
+use crate::engine::write::log::{Event, log};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Existing, directory_of, new_file_in, publish};
 use crate::model::{BackupReport, Progress};
@@ -75,7 +75,7 @@ impl Engine {
                 _ => failed(error),
             }
         })?;
-        tell(&Event::BackedUp { rows, bytes, took: started.elapsed() });
+        log(&Event::BackedUp { rows, bytes, took: started.elapsed() });
         Ok(BackupReport { records, rows, bytes })
     }
 }

@@ -14,7 +14,7 @@ use crate::engine::storage::database::{closed, read_only};
 use crate::engine::storage::poison::Reason;
 use crate::engine::storage::session::{Reader, ReaderKind, Session};
 use crate::engine::storage::space::Need;
-use crate::engine::write::log::{Event, tell};
+use crate::engine::write::log::{Event, log};
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::CompactReport;
@@ -57,12 +57,12 @@ impl Engine {
     /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses; the file is closed all the same.
     pub(crate) fn close(&self) -> Result<()> {
         let expired = if self.is_read_only() { Ok(()) } else { self.store_expiry() };
-        self.exclusive(|core| {
-            let is_refusing = self.refusal.reason().is_some();
+        self.exclusive(|writer| {
+            let is_refusing = self.poison.reason().is_some();
             let flushed = self.flush_now();
-            let Some(mut session) = self.detach(core) else { return Ok(()) };
+            let Some(mut session) = self.detach(writer) else { return Ok(()) };
             let closed = session.database.close();
-            tell(&Event::Closed);
+            log(&Event::Closed);
             // Whoever asks was told already that opening again must find out what is on disk.
             if is_refusing { Ok(()) } else { expired.and(flushed).and(closed) }
         })
@@ -76,23 +76,23 @@ impl Engine {
     /// closed then.
     pub(crate) fn reopen(&self) -> Result<()> {
         // NOTE: what else of this fails is what opening again is for: what is on disk is found out then.
-        let was_refusing = self.refusal.reason().is_some();
+        let was_refusing = self.poison.reason().is_some();
         let _ = self.store_expiry();
-        self.exclusive(|core| {
+        self.exclusive(|writer| {
             if let Err(error) = self.flush_now()
                 && !was_refusing
             {
                 // Nobody has been told yet that what was acknowledged may be lost. Whoever calls again knows it.
-                self.refusal.raise(Reason::OutcomeUnknown);
+                self.poison.raise(Reason::OutcomeUnknown);
                 return Err(error);
             }
-            self.reattach(core)
+            self.reattach(writer)
         })
     }
 
     /// Closes the file, whatever comes of it, and opens it again: what is on disk is found out then.
-    pub(crate) fn reattach(&self, core: &mut Writer) -> Result<()> {
-        if let Some(mut session) = self.detach(core) {
+    pub(crate) fn reattach(&self, writer: &mut Writer) -> Result<()> {
+        if let Some(mut session) = self.detach(writer) {
             let _ = session.database.close();
         }
         self.attach()
@@ -102,7 +102,7 @@ impl Engine {
     pub(crate) fn attach(&self) -> Result<()> {
         let started = Instant::now();
         let (session, _) = self.opener.open(Some(self.store_id))?;
-        tell(&Event::Opened { took: started.elapsed() });
+        log(&Event::Opened { took: started.elapsed() });
         *self.session.write() = Some(session);
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Engine {
             })?;
             self.keep_recovery_instant()?;
             let after = self.file_size()?;
-            tell(&Event::Compacted { before, after, took: started.elapsed() });
+            log(&Event::Compacted { before, after, took: started.elapsed() });
             Ok(CompactReport::new(before, after))
         })
     }
@@ -165,17 +165,17 @@ impl Engine {
     }
 
     /// Takes the session, and everything that readers and the writer remember of it.
-    pub(crate) fn detach(&self, core: &mut Writer) -> Option<Session> {
+    pub(crate) fn detach(&self, writer: &mut Writer) -> Option<Session> {
         let mut published = self.published.write();
         let session = self.session.write().take()?;
         session.readers.close();
         let times = published.pools.values().flatten().map(|state| (state.id, state.latest.clone()));
         self.latest_times.lock().extend(times);
         *published = Published::default();
-        *core = Writer::default();
+        *writer = Writer::default();
         *self.aging.lock() = crate::engine::Aging::default();
         self.unflushed.store(false, Ordering::Release);
-        self.refusal.lift();
+        self.poison.lift();
         Some(session)
     }
 

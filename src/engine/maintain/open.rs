@@ -11,9 +11,9 @@ use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::schema::{Geometry, Tuning};
 use crate::engine::maintain::opener::{Opener, Place};
 use crate::engine::probe::hot::HotBudget;
-use crate::engine::storage::poison::Refusal;
+use crate::engine::storage::poison::Poison;
 use crate::engine::write::counters::Counters;
-use crate::engine::write::log::{Event, tell};
+use crate::engine::write::log::{Event, log};
 use crate::engine::write::queue::Queue;
 use crate::error::{Error, Result};
 use crate::options::StoreOptions;
@@ -32,7 +32,7 @@ impl Engine {
         let opener = Opener::new(place, options, geometry);
         let started = Instant::now();
         let (session, meta) = opener.open(None)?;
-        tell(&Event::Opened { took: started.elapsed() });
+        log(&Event::Opened { took: started.elapsed() });
         Ok(Self {
             geometry: meta.geometry,
             tuning,
@@ -47,7 +47,7 @@ impl Engine {
             queue: Queue::default(),
             writer: Mutex::default(),
             aging: Mutex::default(),
-            refusal: Refusal::default(),
+            poison: Poison::default(),
             unflushed: AtomicBool::default(),
             flush_signal: Arc::default(),
             counters: Counters::default(),

@@ -42,7 +42,7 @@ impl Engine {
         let mut report = RebuildReport::default();
         let ids = self.exclusive(|_| self.rebuild_names())?;
         for id in ids {
-            match self.exclusive(|core| self.rebuild_pool(core, id)) {
+            match self.exclusive(|writer| self.rebuild_pool(writer, id)) {
                 Ok(records) => {
                     report.pools += 1;
                     report.records += records;
@@ -89,7 +89,7 @@ impl Engine {
     }
 
     /// Makes a pool's indexes again. How many records they have.
-    fn rebuild_pool(&self, core: &mut Writer, id: PoolId) -> Result<u64> {
+    fn rebuild_pool(&self, writer: &mut Writer, id: PoolId) -> Result<u64> {
         let view = self.view_at(id, self.clock.now())?;
         let mut state = PoolState::clone(&view.state);
         let txn = self.begin()?;
@@ -113,8 +113,8 @@ impl Engine {
         claims::void(&txn, id, &lost)?;
         write_head(&txn, &mut state)?;
         drop(view);
-        self.commit(txn, Need::Adding, |published| self.put_state(published, core, state))?;
-        core.pools.remove(&id);
+        self.commit(txn, Need::Adding, |published| self.put_state(published, writer, state))?;
+        writer.pools.remove(&id);
         self.note_drop();
         Ok(records)
     }

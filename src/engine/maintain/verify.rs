@@ -28,7 +28,7 @@ use crate::engine::storage::poison::Reason;
 use crate::engine::storage::session::{Reader, ReaderKind};
 use crate::engine::storage::space::Need;
 use crate::engine::write::catalog::next_pool_id;
-use crate::engine::write::log::{Event, tell};
+use crate::engine::write::log::{Event, log};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{Finding, Progress, VerifyReport};
@@ -84,7 +84,7 @@ impl Engine {
         run.progress.done = run.progress.total;
         run.tick(0)?;
         let Findings { list, count } = run.findings;
-        tell(&Event::Verified { findings: count, took: started.elapsed() });
+        log(&Event::Verified { findings: count, took: started.elapsed() });
         Ok(VerifyReport {
             ok: count == 0,
             findings: list,
@@ -96,8 +96,8 @@ impl Engine {
 
     /// Has redb check its checksums, and which of its pages are in use.
     fn check_file(&self, findings: &mut Findings) -> Result<()> {
-        self.exclusive(|core| {
-            if self.refusal.reason() == Some(Reason::CheckFailed) {
+        self.exclusive(|writer| {
+            if self.poison.reason() == Some(Reason::CheckFailed) {
                 findings.add(
                     None,
                     "file",
@@ -130,13 +130,13 @@ impl Engine {
                 Ok(false) => {
                     findings.add(None, "file", "", "it was not in order; the storage has put it in order");
                     // It may have gone back to an earlier commit: everything is read again.
-                    if let Some(mut session) = self.detach(core) {
+                    if let Some(mut session) = self.detach(writer) {
                         session.database.close()?;
                     }
                     self.attach()
                 }
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.refusal.raise(Reason::CheckFailed);
+                    self.poison.raise(Reason::CheckFailed);
                     findings.add(None, "file", "", error.to_string());
                     Ok(())
                 }

@@ -1,6 +1,6 @@
 //! Things, numbered as they come.
 //!
-//! Owns: [`Numbered`]. Always holds: a thing is hashed once and kept once. What has to be moved when there are many, and what
+//! Owns: [`Interner`]. Always holds: a thing is hashed once and kept once. What has to be moved when there are many, and what
 //! is freed beside the things themselves, are plain numbers, so that neither takes long.
 
 use std::collections::HashMap;
@@ -10,20 +10,20 @@ use crate::engine::format::fingerprint::BuildFingerprintHasher;
 
 /// Distinct things and their numbers, from 0 on.
 #[derive(Debug)]
-pub(crate) struct Numbered<T> {
+pub(crate) struct Interner<T> {
     things: Vec<T>,
     /// By hash; of several things with one hash, all but the first stand under the next hashes that are free.
     numbers: HashMap<u64, u32, BuildFingerprintHasher>,
     hasher: RandomState,
 }
 
-impl<T> Default for Numbered<T> {
+impl<T> Default for Interner<T> {
     fn default() -> Self {
         Self { things: Vec::new(), numbers: HashMap::default(), hasher: RandomState::new() }
     }
 }
 
-impl<T: Clone + Eq + Hash> Numbered<T> {
+impl<T: Clone + Eq + Hash> Interner<T> {
     /// The number of a thing; the next one, if it is new.
     pub(crate) fn number(&mut self, thing: &T) -> u32 {
         match self.look_up(thing) {
@@ -55,7 +55,7 @@ impl<T: Clone + Eq + Hash> Numbered<T> {
     }
 }
 
-impl<T> Numbered<T> {
+impl<T> Interner<T> {
     pub(crate) fn get(&self, number: u32) -> Option<&T> {
         self.things.get(number as usize)
     }
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn equal_things_have_one_number_and_others_another_even_with_the_same_hash() {
-        let mut numbered = Numbered::default();
+        let mut numbered = Interner::default();
         for _ in 0..2 {
             for n in 0..1_000 {
                 assert_eq!(numbered.number(&Alike(n)), n);

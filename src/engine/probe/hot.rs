@@ -116,9 +116,9 @@ impl HotIndex {
     }
 
     /// Reads the memory that [`ask`](Self::ask) will read for these fingerprints, so that they wait for it together.
-    pub(crate) fn touch(&self, fingerprints: impl Iterator<Item = Fingerprint> + Clone) {
+    pub(crate) fn prefetch(&self, fingerprints: impl Iterator<Item = Fingerprint> + Clone) {
         if let Some(copy) = self.0.copy.load().as_ref() {
-            copy.table.touch(fingerprints);
+            copy.table.prefetch(fingerprints);
         }
     }
 

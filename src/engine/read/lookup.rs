@@ -9,7 +9,7 @@ use std::ops::{Range, RangeInclusive};
 use crate::engine::format::schema::{Fingerprint, HAS_REPEATS, Slot};
 use crate::engine::pool::state::PoolState;
 use crate::engine::probe::hot::InMemory;
-use crate::engine::read::memory::{Question, touch_filters};
+use crate::engine::read::memory::{Question, prefetch_filters};
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
@@ -96,17 +96,21 @@ impl View {
         open: &mut Vec<Sought<'_>>,
         copying_every: usize,
     ) -> Result<()> {
-        let mut touched = None;
+        let mut prefetched = None;
         for index in indexes.filter(|index| self.state.end_of(*index) > state.watermark) {
             let Some(segment) = self.state.segments.get(index) else { continue };
-            touch_filters(segment, &mut touched, open.iter().map(|sought| sought.question.fingerprint()));
+            prefetch_filters(
+                segment,
+                &mut prefetched,
+                open.iter().map(|sought| sought.question.fingerprint()),
+            );
             let mut behind_filters = Vec::new();
             for sought in &mut *open {
                 if self.passes_filters(index, &mut sought.question)? {
                     behind_filters.push(sought);
                 }
             }
-            segment.hot.touch(behind_filters.iter().map(|sought| sought.question.fingerprint()));
+            segment.hot.prefetch(behind_filters.iter().map(|sought| sought.question.fingerprint()));
             for (number, sought) in behind_filters.into_iter().enumerate() {
                 let copies = number.is_multiple_of(copying_every);
                 *sought.found = self.find_behind_filters(state, index, &sought.question, copies)?;

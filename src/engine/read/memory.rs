@@ -49,15 +49,15 @@ impl Question {
 }
 
 /// Reads the memory in which the filters of a segment's group will be asked for these fingerprints, so that they wait for it
-/// together; not if that group was `touched` last.
-pub(crate) fn touch_filters(
+/// together; not if that group was `prefetched` last.
+pub(crate) fn prefetch_filters(
     segment: &SegmentState,
-    touched: &mut Option<Group>,
+    prefetched: &mut Option<Group>,
     fingerprints: impl Iterator<Item = Fingerprint>,
 ) {
     let group = Group::of(segment.number);
-    if touched.replace(group) != Some(group) {
-        segment.sliced.touch(fingerprints);
+    if prefetched.replace(group) != Some(group) {
+        segment.sliced.prefetch(fingerprints);
     }
 }
 

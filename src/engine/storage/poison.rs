@@ -18,9 +18,9 @@ pub(crate) enum Reason {
 
 /// The reason, if there is one. Asked before each commit.
 #[derive(Debug, Default)]
-pub(crate) struct Refusal(AtomicU8);
+pub(crate) struct Poison(AtomicU8);
 
-impl Refusal {
+impl Poison {
     pub(crate) fn raise(&self, reason: Reason) {
         self.0.store(reason as u8, Ordering::Release);
     }

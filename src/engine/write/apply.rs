@@ -133,7 +133,7 @@ impl Written {
     }
 
     /// Tells the hot indexes what is about to be committed.
-    pub(crate) fn tell_hot_indexes(&self) {
+    pub(crate) fn update_hot_indexes(&self) {
         let Some(folded) = &self.folded else { return };
         if let Some(segment) =
             self.draft.state.segments.iter().find(|segment| segment.number == folded.segment)

@@ -90,7 +90,7 @@ impl Engine {
     /// `NotFound`; `AlreadyExists` if the new name is another pool's.
     pub(crate) fn update_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool> {
         self.check_may_write()?;
-        self.exclusive(|core| {
+        self.exclusive(|writer| {
             let mut pool = self.pool_row(id)?;
             let (old_name, old_policy) = (pool.name.clone(), pool.policy());
             if let Some(name) = update.name.as_ref().filter(|name| **name != old_name) {
@@ -114,7 +114,7 @@ impl Engine {
             }
             self.commit(txn, Need::Adding, |published| {
                 if let Some(state) = state {
-                    self.put_state(published, core, state);
+                    self.put_state(published, writer, state);
                 }
             })?;
             Ok(pool)
@@ -140,7 +140,7 @@ impl Engine {
     /// `NotFound`.
     pub(crate) fn delete_pool(&self, id: PoolId) -> Result<()> {
         self.check_may_write()?;
-        self.exclusive(|core| {
+        self.exclusive(|writer| {
             let view = self.view(id)?;
             let pool = self.pool_row(id)?;
             let txn = self.begin()?;
@@ -156,7 +156,7 @@ impl Engine {
             let segments_dropped = view.state.segments.len() as u64;
             drop(view);
             self.commit(txn, Need::Reserve, |published| drop(published.replace(id, None)))?;
-            self.forget_work(core, id);
+            self.forget_work(writer, id);
             self.counters.work(Work { segments_dropped, ..Work::default() });
             self.note_drop();
             Ok(())

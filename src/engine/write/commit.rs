@@ -25,7 +25,7 @@ use crate::engine::write::apply::{self, Written};
 use crate::engine::write::counters::Work;
 use crate::engine::write::draft::{Firsts, PoolDraft};
 use crate::engine::write::group::{Group, Job};
-use crate::engine::write::log::{Event, tell};
+use crate::engine::write::log::{Event, log};
 use crate::engine::write::queue::Weight;
 use crate::engine::write::upkeep::TURN_MIN_RECORDS;
 use crate::engine::write::writer::Writer;
@@ -67,9 +67,9 @@ impl Engine {
     pub(crate) fn exclusive<T>(&self, work: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
         let mut answer = None;
         self.queue.submit(None, Weight::ALONE, |_| {
-            let mut core = self.writer.lock();
-            let result = contained("writing", || work(&mut core));
-            answer = Some(self.recover(&mut core, result));
+            let mut writer = self.writer.lock();
+            let result = contained("writing", || work(&mut writer));
+            answer = Some(self.recover(&mut writer, result));
             Ok(())
         })?;
         answer.unwrap_or_else(|| Err(Error::storage("the operation was not run")))
@@ -77,25 +77,25 @@ impl Engine {
 
     fn run_group(&self, jobs: Vec<Job>) -> Result<()> {
         let calls = jobs.len();
-        let mut core = self.writer.lock();
+        let mut writer = self.writer.lock();
         let result = contained("writing", || {
             self.check_writable()?;
             let view = |id, time| self.view_at(id, time);
             let mut group = Group::new(self.clock.read(), &view);
             jobs.into_iter().flatten().for_each(|job| job(&mut group));
-            self.commit_group(&mut core, group, calls)
+            self.commit_group(&mut writer, group, calls)
         });
-        self.recover(&mut core, result)
+        self.recover(&mut writer, result)
     }
 
     /// Brings the writer in order after a failure.
-    fn recover<T>(&self, core: &mut Writer, result: Result<T>) -> Result<T> {
+    fn recover<T>(&self, writer: &mut Writer, result: Result<T>) -> Result<T> {
         if result.is_err() {
-            core.forget();
+            writer.forget();
         }
-        if self.refusal.reason() == Some(Reason::NoRoom) {
+        if self.poison.reason() == Some(Reason::NoRoom) {
             // redb takes nothing more from a file once a write of it has failed.
-            self.reattach(core)?;
+            self.reattach(writer)?;
         }
         if result.is_ok() && self.asks_disk(Space::is_full) {
             // The call's work is done.
@@ -114,7 +114,7 @@ impl Engine {
         Ok(())
     }
 
-    fn commit_group(&self, core: &mut Writer, mut group: Group<'_>, calls: usize) -> Result<()> {
+    fn commit_group(&self, writer: &mut Writer, mut group: Group<'_>, calls: usize) -> Result<()> {
         let started = Instant::now();
         group.drafts.retain(|_, draft| draft.changes_something());
         if group.drafts.is_empty() {
@@ -123,7 +123,7 @@ impl Engine {
         let records = group.drafts.values().map(|draft| draft.new.len()).sum();
         let need = if group.drafts.values().any(PoolDraft::adds) { Need::Adding } else { Need::Reserve };
         let gives_room = need == Need::Reserve && self.asks_disk(Space::is_tight);
-        let due = if gives_room { Vec::new() } else { self.due_work(core, &group, records) };
+        let due = if gives_room { Vec::new() } else { self.due_work(writer, &group, records) };
         // Whoever was promised a value must find it promised after a crash, too.
         let has_claims = group.drafts.values().any(|draft| !draft.claims.is_empty());
         let begin = || if has_claims { self.begin_durable() } else { self.begin() };
@@ -133,14 +133,14 @@ impl Engine {
         let mut written = Vec::with_capacity(group.drafts.len() + due.len());
         for draft in due {
             let id = draft.state.id;
-            let pool = core.pools.entry(id).or_default();
+            let pool = writer.pools.entry(id).or_default();
             let done = contained("writing", || apply::write(&txn, draft, pool, &self.tuning, incoming));
             if let Ok(done) = done {
                 written.push(done);
             } else {
                 // The group must not suffer from another pool's damage. Whoever uses that pool hears of it.
-                self.forget_work(core, id);
-                core.forget();
+                self.forget_work(writer, id);
+                writer.forget();
                 written.clear();
                 drop(txn);
                 txn = begin()?;
@@ -151,27 +151,27 @@ impl Engine {
             written.push(apply::write(
                 &txn,
                 draft,
-                core.pools.entry(id).or_default(),
+                writer.pools.entry(id).or_default(),
                 &self.tuning,
                 incoming,
             )?);
         }
         self.check_room(need)?;
-        written.iter().for_each(Written::tell_hot_indexes);
+        written.iter().for_each(Written::update_hot_indexes);
         self.commit(txn, need, |published| {
             for written in written {
-                self.publish(published, core, written);
+                self.publish(published, writer, written);
             }
-            self.freeze_longest_tails(published, core, records);
+            self.freeze_longest_tails(published, writer, records);
         })?;
-        core.tell_events();
+        writer.log_events();
         self.counters.group(calls);
-        tell(&Event::Commit { calls, pools, records, took: started.elapsed() });
+        log(&Event::Commit { calls, pools, records, took: started.elapsed() });
         Ok(())
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
-        self.refusal.check()
+        self.poison.check()
     }
 
     /// Begins a transaction that is on disk when it is committed.
@@ -247,11 +247,11 @@ impl Engine {
                     && self.asks_disk(Space::is_incomplete)
                     && !self.unflushed.load(Ordering::Acquire) =>
             {
-                self.refusal.raise(Reason::NoRoom);
+                self.poison.raise(Reason::NoRoom);
                 no_room(self.opener.location(), need, cause)
             }
             error => {
-                self.refusal.raise(reason);
+                self.poison.raise(reason);
                 otherwise(error)
             }
         }
@@ -276,7 +276,7 @@ impl Engine {
             }
             Err(error) => {
                 return Err(self.failed(error.into(), need, Reason::OutcomeUnknown, |error| {
-                    tell(&Event::OutcomeUnknown);
+                    log(&Event::OutcomeUnknown);
                     let text = format!("the commit failed and may or may not be on disk; open the store again (`reopen`) to find out: {error}");
                     Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
                 }));
@@ -298,24 +298,24 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn publish(&self, published: &mut Published, core: &mut Writer, written: Written) {
+    pub(crate) fn publish(&self, published: &mut Published, writer: &mut Writer, written: Written) {
         let (work, took) = (written.work(), written.took);
         if work != Work::default() || !written.pruned.is_nothing() {
             self.counters.work(work);
-            core.events.push(Event::Work { pool: written.pool(), work, pruned: written.pruned, took });
+            writer.events.push(Event::Work { pool: written.pool(), work, pruned: written.pruned, took });
         }
         if !written.pruned.is_nothing() {
             self.note_drop();
         }
-        self.put_state(published, core, written.publish(&self.tuning));
+        self.put_state(published, writer, written.publish(&self.tuning));
     }
 
     /// Makes a state the pool's current one.
-    pub(crate) fn put_state(&self, published: &mut Published, core: &mut Writer, state: PoolState) {
+    pub(crate) fn put_state(&self, published: &mut Published, writer: &mut Writer, state: PoolState) {
         if state.has_work() {
-            core.work.insert(state.id);
+            writer.work.insert(state.id);
         } else {
-            core.work.remove(&state.id);
+            writer.work.remove(&state.id);
         }
         self.aging.lock().set(&state);
         published.replace(state.id, Some(Arc::new(state)));
@@ -323,7 +323,7 @@ impl Engine {
 
     /// When the active tails together hold too much, the longest ones start to be folded: after a commit of so many records as
     /// many as keep pace with it.
-    fn freeze_longest_tails(&self, published: &mut Published, core: &mut Writer, records: usize) {
+    fn freeze_longest_tails(&self, published: &mut Published, writer: &mut Writer, records: usize) {
         for _ in 0..FREEZE_MIN_POOLS.max(records / TURN_MIN_RECORDS) {
             if published.unfolded.records() <= self.tuning.tails_max_entries {
                 return;
@@ -332,7 +332,7 @@ impl Engine {
             let Some(longest) = longest else { return };
             let mut state = PoolState::clone(&longest);
             state.freeze();
-            self.put_state(published, core, state);
+            self.put_state(published, writer, state);
         }
     }
 

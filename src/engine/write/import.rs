@@ -34,7 +34,7 @@ use crate::engine::write::claims;
 use crate::engine::write::counters::Work;
 use crate::engine::write::fold::fold_now;
 use crate::engine::write::fold::whole::WholeFold;
-use crate::engine::write::log::{Event, tell};
+use crate::engine::write::log::{Event, log};
 use crate::engine::write::reclaim::{doom_dead_segments, prune_at_once};
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
@@ -73,7 +73,7 @@ impl Engine {
         source: &mut (dyn RowSource + Send),
         present: Present,
     ) -> Result<BulkReport> {
-        self.exclusive(|core| {
+        self.exclusive(|writer| {
             let (now, started) = (self.clock.now(), Instant::now());
             let view = self.view_at(pool, now)?;
             let txn = self.begin()?;
@@ -92,15 +92,15 @@ impl Engine {
             // Segments are numbered in the order in which they are opened, each when the one before is sealed.
             let seals = u64::from(state.open_number().saturating_sub(seals_from));
             let folds = u64::from(import_folds);
-            self.commit(txn, Need::Adding, |published| self.put_state(published, core, state))?;
+            self.commit(txn, Need::Adding, |published| self.put_state(published, writer, state))?;
             self.counters.work(Work { folds, seals, segments_dropped });
             if segments_dropped > 0 {
                 self.note_drop();
             }
-            tell(&Event::Import { pool, rows: report.added, took: started.elapsed() });
+            log(&Event::Import { pool, rows: report.added, took: started.elapsed() });
             // What the writer remembered of the pool's tail is folded now.
-            core.pools.remove(&pool);
-            self.work_off(core);
+            writer.pools.remove(&pool);
+            self.work_off(writer);
             Ok(report)
         })
     }
@@ -108,13 +108,13 @@ impl Engine {
 
 impl Engine {
     /// An import's share of the work that commits do besides, in commits of their own.
-    fn work_off(&self, core: &mut Writer) {
+    fn work_off(&self, writer: &mut Writer) {
         for _ in 0..WORK_OFF_COMMITS {
-            let Some(id) = self.next_due(core) else { return };
+            let Some(id) = self.next_due(writer) else { return };
             // The import itself is through. If this fails, whoever uses that pool hears of it.
-            if self.work_step(core, id).is_err() {
-                core.forget();
-                self.forget_work(core, id);
+            if self.work_step(writer, id).is_err() {
+                writer.forget();
+                self.forget_work(writer, id);
             }
         }
     }

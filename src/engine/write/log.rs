@@ -61,11 +61,11 @@ pub(crate) enum Event {
 
 /// Tells an event.
 #[cfg(not(feature = "log"))]
-pub(crate) fn tell(_event: &Event) {}
+pub(crate) fn log(_event: &Event) {}
 
 /// Tells an event.
 #[cfg(feature = "log")]
-pub(crate) fn tell(event: &Event) {
+pub(crate) fn log(event: &Event) {
     const TARGET: &str = "datapool_store";
     match event {
         Event::Commit { calls, pools, records, took } => {

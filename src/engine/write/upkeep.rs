@@ -32,26 +32,26 @@ impl Engine {
     pub(crate) fn prune(&self, id: PoolId) -> Result<PruneReport> {
         self.check_may_write()?;
         let mut total = PruneReport::default();
-        while let Some(step) = self.exclusive(|core| self.work_step(core, id))? {
+        while let Some(step) = self.exclusive(|writer| self.work_step(writer, id))? {
             total += step;
         }
         Ok(total)
     }
 
     /// One commit of a pool's outstanding work: folding, filters, giving space back; none if nothing is left to do.
-    pub(crate) fn work_step(&self, core: &mut Writer, id: PoolId) -> Result<Option<PruneReport>> {
+    pub(crate) fn work_step(&self, writer: &mut Writer, id: PoolId) -> Result<Option<PruneReport>> {
         let now = self.clock.read();
         let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
         let txn = self.begin()?;
-        let written = apply::write(&txn, draft, core.pools.entry(id).or_default(), &self.tuning, None)?;
+        let written = apply::write(&txn, draft, writer.pools.entry(id).or_default(), &self.tuning, None)?;
         if !written.worked {
             return Ok(None);
         }
         let pruned = written.pruned;
         self.check_room(Need::Reserve)?;
-        written.tell_hot_indexes();
-        self.commit(txn, Need::Reserve, |published| self.publish(published, core, written))?;
-        core.tell_events();
+        written.update_hot_indexes();
+        self.commit(txn, Need::Reserve, |published| self.publish(published, writer, written))?;
+        writer.log_events();
         Ok(Some(pruned))
     }
 
@@ -68,7 +68,7 @@ impl Engine {
         if ids.is_empty() {
             return Ok(());
         }
-        self.exclusive(|core| {
+        self.exclusive(|writer| {
             let now = self.clock.now();
             let mut states = Vec::new();
             for id in ids {
@@ -87,7 +87,7 @@ impl Engine {
             }
             self.commit(txn, Need::Reserve, |published| {
                 for state in states {
-                    self.put_state(published, core, state);
+                    self.put_state(published, writer, state);
                 }
             })
         })
@@ -139,10 +139,10 @@ impl Engine {
 impl Engine {
     /// Pools outside the group that have work left from earlier commits, or in which time made some, get their turn: one of
     /// them, or as many with short frozen tails as keep pace with a commit of so many records.
-    pub(crate) fn due_work(&self, core: &mut Writer, group: &Group<'_>, records: usize) -> Vec<PoolDraft> {
+    pub(crate) fn due_work(&self, writer: &mut Writer, group: &Group<'_>, records: usize) -> Vec<PoolDraft> {
         let waits = |id: &PoolId| !group.drafts.contains_key(id);
         let (mut due, mut left) = (Vec::new(), records.saturating_mul(2).max(1));
-        for id in core.work.iter().copied().filter(waits) {
+        for id in writer.work.iter().copied().filter(waits) {
             due.push(id);
             // NOTE: only readers and this thread lock it, and readers not for long.
             let state = self.published.read().pools.get(&id).cloned().flatten();
@@ -164,21 +164,21 @@ impl Engine {
             let now = Reading { time, ..group.now };
             match self.view_at(id, now.time) {
                 Ok(view) => drafts.push(PoolDraft::new(view, now)),
-                Err(_) => self.forget_work(core, id),
+                Err(_) => self.forget_work(writer, id),
             }
         }
         drafts
     }
 
     /// A pool with work that is due.
-    pub(crate) fn next_due(&self, core: &Writer) -> Option<PoolId> {
-        core.work.first().copied().or_else(|| self.next_aged(self.clock.read()))
+    pub(crate) fn next_due(&self, writer: &Writer) -> Option<PoolId> {
+        writer.work.first().copied().or_else(|| self.next_aged(self.clock.read()))
     }
 
     /// A pool is gone.
-    pub(crate) fn forget_work(&self, core: &mut Writer, id: PoolId) {
-        core.pools.remove(&id);
-        core.work.remove(&id);
+    pub(crate) fn forget_work(&self, writer: &mut Writer, id: PoolId) {
+        writer.pools.remove(&id);
+        writer.work.remove(&id);
         self.aging.lock().remove(id);
     }
 

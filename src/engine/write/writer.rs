@@ -8,7 +8,7 @@ use crate::engine::write::append::KnownOrigins;
 use crate::engine::write::fold::Fold;
 use crate::engine::write::fold::entries::Entries;
 use crate::engine::write::fold::runs::RunMerge;
-use crate::engine::write::log::{Event, tell};
+use crate::engine::write::log::{Event, log};
 use crate::ids::PoolId;
 
 /// What only the caller that leads a group touches.
@@ -28,8 +28,8 @@ impl Writer {
     }
 
     /// Tells what the last commit did, with nothing locked that readers need.
-    pub(crate) fn tell_events(&mut self) {
-        self.events.drain(..).for_each(|event| tell(&event));
+    pub(crate) fn log_events(&mut self) {
+        self.events.drain(..).for_each(|event| log(&event));
     }
 }
 

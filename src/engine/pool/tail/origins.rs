@@ -6,7 +6,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::engine::pool::interner::Numbered;
+use crate::engine::pool::interner::Interner;
 use crate::ids::{FlowId, FlowRunId, FlowStepId};
 use crate::model::Origin;
 use crate::query::RecordFilter;
@@ -16,21 +16,21 @@ pub(super) const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 pub(super) struct Origins {
-    flows: Numbered<FlowId>,
-    runs: Numbered<FlowRunId>,
-    steps: Numbered<FlowStepId>,
+    flows: Interner<FlowId>,
+    runs: Interner<FlowRunId>,
+    steps: Interner<FlowStepId>,
     /// The numbers of each origin's flow, run and step.
-    parts: Numbered<[u32; 3]>,
+    parts: Interner<[u32; 3]>,
     /// Most records come in batches of one origin.
     last: Option<(Arc<Origin>, u32)>,
 }
 
-fn number_of<T: Clone + Eq + Hash>(numbered: &mut Numbered<T>, id: Option<&T>) -> u32 {
+fn number_of<T: Clone + Eq + Hash>(numbered: &mut Interner<T>, id: Option<&T>) -> u32 {
     id.map_or(NONE, |id| numbered.number(id))
 }
 
 /// The numbers of the ids that a filter lists; none if it lists none.
-fn wanted_numbers<T: Clone + Eq + Hash>(numbered: &Numbered<T>, ids: &[T]) -> Option<Vec<u32>> {
+fn wanted_numbers<T: Clone + Eq + Hash>(numbered: &Interner<T>, ids: &[T]) -> Option<Vec<u32>> {
     (!ids.is_empty()).then(|| ids.iter().filter_map(|id| numbered.find(id)).collect())
 }
 

@@ -96,7 +96,7 @@ impl HotTable {
 
     /// Reads what [`get`](Self::get) will most likely read for these fingerprints. Between two of these misses the processor
     /// has so little to do that it waits for several at once.
-    pub(super) fn touch(&self, fingerprints: impl Iterator<Item = Fingerprint> + Clone) {
+    pub(super) fn prefetch(&self, fingerprints: impl Iterator<Item = Fingerprint> + Clone) {
         let tags = |home: usize| self.tags.get(home).map_or(0, |tags| tags.load(Ordering::Relaxed));
         let place = |fingerprint| {
             let home = self.home(fingerprint);

@@ -108,7 +108,7 @@ impl SlicedFilters {
     }
 
     /// Reads the memory that [`ask`](Self::ask) will read for these fingerprints, so that they wait for it together.
-    pub(crate) fn touch(&self, fingerprints: impl Iterator<Item = Fingerprint>) {
+    pub(crate) fn prefetch(&self, fingerprints: impl Iterator<Item = Fingerprint>) {
         if let Some(sliced) = self.0.whole.get() {
             black_box(fingerprints.fold(0, |all, fingerprint| all | sliced.ask(fingerprint)));
         }

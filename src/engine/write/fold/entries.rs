@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 
 use crate::engine::format::record::{PostingKey, origin_posting_keys};
 use crate::engine::format::schema::{Fingerprint, Geometry, Slot};
-use crate::engine::pool::interner::Numbered;
+use crate::engine::pool::interner::Interner;
 use crate::engine::pool::tail::TailEntry;
 use crate::ids::EntityTypeId;
 use crate::model::Origin;
@@ -25,7 +25,7 @@ pub(crate) struct Entries {
 /// The posting lists of records of one segment, before they are sorted.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    keys: Numbered<PostingKey>,
+    keys: Interner<PostingKey>,
     /// Of each list, by the number of its key.
     slots: Vec<Vec<Slot>>,
     /// The list of an entity type.
