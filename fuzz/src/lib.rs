@@ -2,13 +2,11 @@
 
 #![allow(dead_code, unused_imports, reason = "of the tests' rooms, only what the bodies use")]
 
-#[path = "../../tests/it/disk.rs"]
-mod disk;
 #[path = "../../tests/it/format.rs"]
 mod format;
 #[path = "../../tests/it/fuzzing/mod.rs"]
 mod fuzzing;
-#[path = "../../tests/it/support.rs"]
+#[path = "../../tests/it/support/mod.rs"]
 mod support;
 
 /// Runs a target's body on an input.

@@ -1,4 +1,4 @@
-//! The store's tests, in one binary: a module per subject.
+//! The store's tests, in one binary: a folder per kind, a module per subject.
 //!
 //! They hold the behaviour that users can rely on, and take the store from one place ([`support`]), so that
 //! another engine behind the same API can be held to them.
@@ -19,52 +19,11 @@
 )]
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 
-mod backup;
-mod bad_input;
-mod claims;
+mod behaviour;
 mod concurrency;
-mod csv;
-mod csv_files;
-mod csv_times;
-mod damage;
-mod dedupe;
-mod disk;
-mod durability;
-mod endurance;
-mod engine_cases;
-mod every_fault;
-mod explain;
-mod export;
-mod faults;
-mod filters;
+mod crash;
 mod format;
-mod full_disk;
 mod fuzzing;
-mod held_snapshots;
-mod histories;
-mod hot_index;
 mod house;
-mod ids;
-mod lifecycle;
-mod listing;
-mod many_pools;
 mod model;
-mod opening;
-mod operations;
-mod pages;
-mod planner;
-mod pool_time;
-mod pools;
-mod power;
-mod query_strings;
-mod reentrancy;
-mod registry;
-mod retention;
-mod runs;
-mod soak;
-mod stats;
 mod support;
-mod timestamps;
-mod under_load;
-mod verify;
-mod workload;

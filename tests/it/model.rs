@@ -10,7 +10,9 @@
 //! makes a long run.
 
 mod claims;
+pub(crate) mod planner;
 mod pool;
+pub(crate) mod workload;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,7 +29,7 @@ use proptest::sample::{Index, select};
 
 use self::claims::{PAST_THE_HOUR, Settle, any_claims_op, any_settle};
 use self::pool::{Held, PoolModel, items_of};
-use crate::planner::{Filter, Item, Row, any_filter, any_item, any_origin, any_sizes, any_sort, rows};
+use crate::model::planner::{Filter, Item, Row, any_filter, any_item, any_origin, any_sizes, any_sort, rows};
 use crate::support;
 
 #[derive(Debug, Clone)]
@@ -568,8 +570,18 @@ impl World {
     }
 }
 
+/// As [`support::runs`], for the cases of a property; `PROPTEST_CASES` sets them, too.
+pub(crate) fn cases(quick: u32, thorough: u32) -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        return config;
+    }
+    let cases = support::runs(quick.into(), thorough.into());
+    ProptestConfig { cases: u32::try_from(cases).unwrap(), ..config }
+}
+
 proptest! {
-    #![proptest_config(support::cases(24, 96))]
+    #![proptest_config(cases(24, 96))]
 
     #[test]
     fn the_store_answers_as_a_list_of_records_would(

@@ -12,8 +12,8 @@ use datapool_store::{
 };
 
 use super::{Input, is_of_a_kind_for_damage};
-use crate::disk::TestDisk;
 use crate::format;
+use crate::support::disk::TestDisk;
 use crate::support::{self, ORDERS};
 
 /// The bytes of a sound file with everything in it.

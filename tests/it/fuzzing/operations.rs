@@ -12,7 +12,7 @@ use datapool_store::{
 };
 
 use super::Input;
-use crate::disk::{Fault, Operation, Reason, TestDisk, Torn};
+use crate::support::disk::{Fault, Operation, Reason, TestDisk, Torn};
 use crate::support::{self, Numbers, ORDERS};
 
 /// Of how many values, and by how many runs.

@@ -8,7 +8,7 @@ use redb::{Key, TableDefinition, TableHandle, Value, WriteTransaction};
 
 use super::damaged_file::{sound, use_it};
 use super::{Input, is_of_a_kind_for_damage};
-use crate::disk::TestDisk;
+use crate::support::disk::TestDisk;
 use crate::{format, support};
 
 const CHANGES_MAX: usize = 8;

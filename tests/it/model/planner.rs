@@ -343,7 +343,7 @@ fn check(pool: &Pool, filter: &RecordFilter, expected: &[Row], per_page: u32) {
 }
 
 proptest! {
-    #![proptest_config(support::cases(24, 96))]
+    #![proptest_config(crate::model::cases(24, 96))]
 
     #[test]
     fn every_filter_takes_what_plain_loops_over_a_full_scan_take(

@@ -134,7 +134,7 @@ fn any_file() -> impl Strategy<Value = (Vec<u8>, u8)> {
 }
 
 proptest! {
-    #![proptest_config(support::cases(96, 384))]
+    #![proptest_config(crate::model::cases(96, 384))]
 
     /// Added, bad and blank rows account for the whole file, and every stored value stands in it.
     #[test]

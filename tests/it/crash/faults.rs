@@ -14,7 +14,7 @@ use datapool_store::{
     Verdict,
 };
 
-use crate::disk::{Fault, Operation, Reason, TestDisk, Torn};
+use crate::support::disk::{Fault, Operation, Reason, TestDisk, Torn};
 use crate::support::{self, ORDERS};
 
 type Values = BTreeSet<String>;

@@ -1,5 +1,7 @@
 //! What many tests need: stores to test, keys, clocks.
 
+pub(crate) mod disk;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +13,6 @@ use datapool_store::{
     DataPoolStore, EntityTypeId, Key, ManualClock, Mode, Origin, Pool, Record, RecordFilter, Result,
     StoreOptions, Timestamp,
 };
-use proptest::test_runner::Config as ProptestConfig;
 
 pub(crate) const ORDERS: EntityTypeId = EntityTypeId::new(37);
 pub(crate) const CUSTOMERS: EntityTypeId = EntityTypeId::new(47);
@@ -236,16 +237,6 @@ pub(crate) fn from_environment(name: &str) -> Option<u64> {
 /// `DATAPOOL_THOROUGH`, which `.ci/run` sets.
 pub(crate) fn runs(quick: u64, thorough: u64) -> u64 {
     if std::env::var_os("DATAPOOL_THOROUGH").is_some() { thorough } else { quick }
-}
-
-/// As [`runs`], for the cases of a property; `PROPTEST_CASES` sets them, too.
-pub(crate) fn cases(quick: u32, thorough: u32) -> ProptestConfig {
-    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    if std::env::var_os("PROPTEST_CASES").is_some() {
-        return config;
-    }
-    let cases = runs(quick.into(), thorough.into());
-    ProptestConfig { cases: u32::try_from(cases).unwrap(), ..config }
 }
 
 /// Prints, if the test fails, under which name its seed runs it again.

@@ -240,7 +240,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(support::cases(24, 96))]
+    #![proptest_config(crate::model::cases(24, 96))]
 
     #[test]
     fn whatever_comes_before_and_after_an_import_with_times_the_pool_has_what_plain_vectors_have(

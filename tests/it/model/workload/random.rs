@@ -7,7 +7,7 @@ use datapool_store::{EntityTypeId, Mode, OnDuplicate, Origin};
 
 use super::model::{Model, PoolModel};
 use super::{How, Op, Where};
-use crate::planner::Item;
+use crate::model::planner::Item;
 use crate::support::Numbers;
 
 /// How many values there are, of each of two entity types.

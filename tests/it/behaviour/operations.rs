@@ -434,7 +434,7 @@ const LIMITED: &str = "DATAPOOL_TEST_LIMITED";
 #[test]
 fn a_full_destination_is_no_failure_of_the_stores_storage() {
     if std::env::var_os(LIMITED).is_none() {
-        let test = "operations::a_full_destination_is_no_failure_of_the_stores_storage";
+        let test = "behaviour::operations::a_full_destination_is_no_failure_of_the_stores_storage";
         let limited = r#"trap "" XFSZ; ulimit -f 600; exec "$0" --exact "$1""#;
         let ran = std::process::Command::new("sh")
             .args(["-c", limited])

@@ -13,7 +13,7 @@ use datapool_store::{
 };
 use tempfile::TempDir;
 
-use crate::csv::{export, import, orders};
+use crate::behaviour::csv::{export, import, orders};
 use crate::support::{self, CUSTOMERS};
 
 /// A pool with two records from somewhere and one from nowhere, at known times.

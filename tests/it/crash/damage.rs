@@ -12,9 +12,9 @@ use std::process::Command;
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, Error, ErrorKind};
 
-use crate::disk::TestDisk;
+use crate::model::workload::{Driver, Op, Resting};
+use crate::support::disk::TestDisk;
 use crate::support::{self, Numbers, Seed, from_environment};
-use crate::workload::{Driver, Op, Resting};
 
 const SEED: &str = "DATAPOOL_DAMAGE_SEED";
 /// redb keeps the roots of the two newest commits in it, each with a checksum.
@@ -187,7 +187,7 @@ fn a_damaged_file_gives_right_answers_or_errors() {
     let child = Command::new("sh")
         .args(["-c", &limited])
         .arg(std::env::current_exe().unwrap())
-        .arg("damage::child_process_uses_damaged_stores")
+        .arg("crash::damage::child_process_uses_damaged_stores")
         .env(COUNT, count.to_string())
         .env("RUST_BACKTRACE", "0")
         .output()

@@ -19,9 +19,9 @@ use datapool_store::{
 
 use self::model::Model;
 use self::seen::Seen;
-use crate::disk::TestDisk;
-use crate::planner::{Item, csv_of};
+use crate::model::planner::{Item, csv_of};
 use crate::support;
+use crate::support::disk::TestDisk;
 
 /// Flushed when an operation says so: the interval is longer than any test.
 pub(crate) const RELAXED: Durability = Durability::Relaxed { flush_every: Duration::from_hours(1) };

@@ -35,7 +35,13 @@ const BATCH: usize = 3;
 /// Starts this binary for one test of this module.
 fn child(test: &str, store: &Path, environment: &[(&str, &str)]) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", &format!("durability::{test}"), "--nocapture", "--test-threads=1"])
+        .args([
+            "--ignored",
+            "--exact",
+            &format!("crash::durability::{test}"),
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(STORE, store)
         .envs(environment.iter().copied())
         .stdin(Stdio::piped())

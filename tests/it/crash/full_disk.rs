@@ -5,9 +5,9 @@
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, ErrorKind, ExportOptions, ImportOptions, Mode, RecordFilter, StoreOptions};
 
-use crate::disk::{Fault, Keeping, TestDisk};
+use crate::model::workload::{Driver, How, Op, RELAXED};
+use crate::support::disk::{Fault, Keeping, TestDisk};
 use crate::support::{self, Numbers};
-use crate::workload::{Driver, How, Op, RELAXED};
 
 const KB: u64 = 1_024;
 
@@ -177,7 +177,7 @@ fn on_a_real_file_system_that_is_full() {
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]).arg(directory.path());
     unshare.arg(std::env::current_exe().unwrap());
-    unshare.args(["--exact", "full_disk::on_a_real_file_system_that_is_full", "--nocapture"]);
+    unshare.args(["--exact", "crash::full_disk::on_a_real_file_system_that_is_full", "--nocapture"]);
     let Ok(run) = unshare.env(INSIDE, directory.path()).output() else {
         return println!("not tested: there is no `unshare`");
     };

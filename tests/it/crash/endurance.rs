@@ -12,10 +12,10 @@ use std::collections::VecDeque;
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, ErrorKind, Recovery, StoreStats};
 
-use crate::disk::{Fault, Operation, Reason, Torn};
+use crate::model::workload::random::{index, one_of};
+use crate::model::workload::{Driver, How, Op, RELAXED};
+use crate::support::disk::{Fault, Operation, Reason, Torn};
 use crate::support::{self, Numbers, Seed, from_environment};
-use crate::workload::random::{index, one_of};
-use crate::workload::{Driver, How, Op, RELAXED};
 
 /// How many of the last events are told if it fails.
 const RECENT: usize = 60;
@@ -85,7 +85,7 @@ impl Life {
     }
 
     /// Runs operations until the disk fails one, but not for ever. That one, and what it answered.
-    fn until_it_fails(&mut self) -> Option<(Op, datapool_store::Result<crate::workload::Answer>)> {
+    fn until_it_fails(&mut self) -> Option<(Op, datapool_store::Result<crate::model::workload::Answer>)> {
         for _ in 0..30 {
             let op = self.driver.any_op(&mut self.numbers);
             self.tally.transitions += 1;

@@ -942,7 +942,7 @@ fn child_process_writes_to_a_damaged_store() {
 }
 
 proptest! {
-    #![proptest_config(support::cases(16, 64))]
+    #![proptest_config(crate::model::cases(16, 64))]
 
     #[test]
     fn no_damage_to_a_file_makes_reading_it_panic(damage in any_damage()) {
@@ -958,7 +958,7 @@ proptest! {
         let directory = TempDir::new().unwrap();
         let path = damaged_store_file(&directory, &damage);
         let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "bad_input::child_process_writes_to_a_damaged_store"])
+            .args(["--ignored", "--exact", "behaviour::bad_input::child_process_writes_to_a_damaged_store"])
             .env(DAMAGED, &path)
             .output()
             .unwrap();

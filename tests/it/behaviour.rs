@@ -1,0 +1,31 @@
+//! What each part of the store does, a module per subject.
+
+mod backup;
+mod bad_input;
+mod claims;
+mod csv;
+mod csv_files;
+mod csv_times;
+mod dedupe;
+mod engine_cases;
+mod explain;
+mod export;
+mod filters;
+mod hot_index;
+mod ids;
+mod lifecycle;
+mod listing;
+mod many_pools;
+mod opening;
+mod operations;
+mod pages;
+mod pool_time;
+mod pools;
+mod query_strings;
+mod reentrancy;
+mod registry;
+mod retention;
+mod runs;
+mod stats;
+mod timestamps;
+mod verify;
