@@ -241,12 +241,12 @@ impl Claim {
         })
     }
 
-    /// How many items are claimed and neither confirmed nor released yet.
+    /// Returns the number of items that are neither confirmed nor released yet.
     pub fn held_count(&self) -> usize {
         self.standings.iter().filter(|standing| **standing == Standing::Held).count()
     }
 
-    /// When the lease runs out, by the clock at its grant.
+    /// Returns the expiry of the lease, by the clock when it was granted.
     pub fn until(&self) -> Timestamp {
         self.until
     }
@@ -321,7 +321,7 @@ impl Claim {
         self.release_at(positions)
     }
 
-    /// Has the lease begin anew, and last so long from now. When it runs out then.
+    /// Restarts the lease with a new length, and returns its new expiry.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@
 
 use crate::model::Record;
 
-/// What a dedupe passes on and what it tracks.
+/// The mode of a dedupe: which items it passes on and which it tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Passes on new items only and tracks nothing.
@@ -22,7 +22,7 @@ impl Mode {
     }
 }
 
-/// What a dedupe says of one item.
+/// The verdict of a dedupe on one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -34,7 +34,7 @@ pub enum Verdict {
     InFlight,
 }
 
-/// What a dedupe says of a batch: one verdict per item, in order.
+/// The verdicts of a dedupe on a batch: one per item, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "the verdicts say which items to pass on"]
 pub struct Verdicts {
@@ -48,12 +48,12 @@ impl Verdicts {
         Self { mode, items, firsts }
     }
 
-    /// How many items the batch had.
+    /// Returns the number of items in the batch.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether the batch was empty.
+    /// Returns true if the batch was empty.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -63,7 +63,7 @@ impl Verdicts {
         &self.items
     }
 
-    /// How many items were new.
+    /// Returns the number of new items.
     pub fn new_count(&self) -> usize {
         self.items.iter().filter(|verdict| **verdict == Verdict::New).count()
     }
@@ -77,7 +77,7 @@ impl Verdicts {
         self.firsts.get(index)?.as_ref()
     }
 
-    /// Whether the mode passes item `index` on: everything in [`Mode::Track`], new items otherwise.
+    /// Returns true if the mode passes item `index` on: everything in [`Mode::Track`], new items otherwise.
     pub fn passes(&self, index: usize) -> bool {
         match self.items.get(index) {
             None => false,

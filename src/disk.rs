@@ -5,7 +5,7 @@ use std::io;
 
 /// A disk. It has a length, and holds bytes below it. Not part of the stable API.
 pub trait Disk: Debug + Send + Sync + 'static {
-    /// How many bytes the disk holds.
+    /// Returns the length in bytes.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Whether the disk holds nothing.
+    /// Returns true if the length is 0.
     ///
     /// # Errors
     ///

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, for programs that react to it.
+/// The kind of an error, for programs that react to it.
 ///
 /// New kinds may be added: match with a wildcard arm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,7 +73,7 @@ pub enum ErrorKind {
     Io,
 }
 
-/// What went wrong: a [kind](Error::kind) for programs, a message for people, and the cause where there is one.
+/// An error: a [kind](Error::kind) for programs, a message for people, and the cause where there is one.
 ///
 /// ```
 /// use datapool_store::{DataPoolStore, ErrorKind};
@@ -170,7 +170,7 @@ impl Error {
         Self::invalid_query(format!("{parameter} {rest}")).with_parameter(parameter)
     }
 
-    /// What went wrong, for programs.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -187,13 +187,13 @@ impl Error {
         self.0.parameter.as_deref()
     }
 
-    /// What else was wrong of the same input: of a query string its other bad parameters, of a pool that is made or changed its
-    /// other bad fields. Each has a message and a [`parameter`](Self::parameter) of its own. They are in no particular order.
+    /// Returns the other errors of the same input: the other bad parameters of a query string, or the other bad fields of a pool that
+    /// is created or changed. Each has a message and a [`parameter`](Self::parameter) of its own. Their order is not specified.
     pub fn further(&self) -> &[Error] {
         &self.0.further
     }
 
-    /// How many rows an import with [`commit_every`](crate::ImportOptions::commit_every) had committed when it
+    /// Returns the number of rows that an import with [`commit_every`](crate::ImportOptions::commit_every) had committed when it
     /// failed: they stay. None for every other operation, which changes nothing when it fails.
     pub fn committed_rows(&self) -> Option<u64> {
         self.0.committed_rows

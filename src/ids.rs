@@ -17,7 +17,7 @@ pub type PoolId = u64;
 /// The id of a record: from 1, unique in its pool, never reused, growing with time.
 pub type RecordId = u64;
 
-/// What a value identifies: 37 for orders, 47 for customers, and so on. A value is a duplicate only within its
+/// The kind of thing that a value identifies: 37 for orders, 47 for customers, and so on. A value is a duplicate only within its
 /// entity type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

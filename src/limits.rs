@@ -32,7 +32,7 @@ pub const LEASE_MIN: Duration = Duration::from_millis(1);
 /// The longest lease of a claim: 365 days.
 pub const LEASE_MAX: Duration = Duration::from_hours(365 * 24);
 
-/// How long a claim is kept after its lease ran out. Until then it can be confirmed, unless somebody took it over;
+/// The time for which a claim is kept after its lease expired. Until then it can be confirmed, unless somebody took it over;
 /// then it is swept.
 pub const CLAIM_KEPT_AFTER_LEASE: Duration = Duration::from_hours(1);
 
@@ -45,19 +45,19 @@ pub const REGISTERED_NAME_MAX_CHARS: usize = 255;
 /// The largest attributes of a registered entity type, flow, flow run or flow step, in bytes of JSON text.
 pub const ATTRIBUTES_MAX_BYTES: usize = 65_536;
 
-/// How deep arrays and objects may be nested in such attributes.
+/// The deepest nesting of arrays and objects in such attributes.
 pub const ATTRIBUTES_MAX_DEPTH: usize = 64;
 
 /// The most items on a page.
 pub const PER_PAGE_MAX: u32 = 100;
 
-/// How many items a page has unless the query says otherwise.
+/// The number of items per page unless the query says otherwise.
 pub const PER_PAGE_DEFAULT: u32 = 15;
 
 /// The largest CSV record (one row, quoted line breaks included), in bytes.
 pub const CSV_RECORD_MAX_BYTES: u64 = 1_048_576;
 
-/// How many bad rows an import report describes; all are counted.
+/// The number of bad rows that an import report describes; all are counted.
 pub const IMPORT_REPORT_MAX_ERRORS: usize = 100;
 
 /// The most terms one filter of a query may list.

@@ -9,24 +9,24 @@ use std::time::Duration;
 
 use crate::time::ManualClock;
 
-/// When a call that writes returns.
+/// The point at which a call that writes returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Durability {
-    /// When the change is on disk. Callers that arrive together share one commit. The default.
+    /// After the change is on disk. Callers that arrive together share one commit. The default.
     #[default]
     Immediate,
-    /// When the change is visible to every reader of the process; a background thread brings it to disk.
+    /// After the change is visible to every reader of the process; a background thread writes it to disk.
     ///
     /// A crash may lose the calls of the last interval, never more, and never damages the file. Ids of lost
     /// records may be given again. [`DataPoolStore::flush`](crate::DataPoolStore::flush) waits for the disk. Dropping the last handle flushes.
     Relaxed {
-        /// How long a change may stay in memory only. Zero flushes as soon as the thread gets to it.
+        /// The longest time that a change may stay in memory only. With zero the thread flushes as soon as it can.
         flush_every: Duration,
     },
 }
 
-/// How a store recovers when it is opened after its process or the machine died.
+/// The way a store recovers when it is opened after its process or the machine died.
 ///
 /// Nothing that was acknowledged is lost either way: this is about when the time is paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,7 +50,7 @@ impl fmt::Debug for RepairObserver {
     }
 }
 
-/// What opening does when the file does not exist, or is empty.
+/// The reaction of opening to a file that does not exist or is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum IfMissing {
@@ -62,7 +62,7 @@ pub enum IfMissing {
     Fail,
 }
 
-/// What an open store may do with its file.
+/// The access of an open store to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Access {
@@ -123,21 +123,21 @@ impl StoreOptions {
         }
     }
 
-    /// Whether the store may write. Default: [`Access::ReadWrite`].
+    /// Sets the access to the file. Default: [`Access::ReadWrite`].
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
-    /// When calls that write return. Default: [`Durability::Immediate`].
+    /// Sets when calls that write return. Default: [`Durability::Immediate`].
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// How the store recovers after a crash. Default: [`Recovery::Rebuild`].
+    /// Sets how the store recovers after a crash. Default: [`Recovery::Rebuild`].
     #[must_use]
     pub fn recovery(mut self, recovery: Recovery) -> Self {
         self.recovery = recovery;
@@ -156,7 +156,7 @@ impl StoreOptions {
         self
     }
 
-    /// How many bytes of the file to keep in memory: three eighths for pages, those waiting to be written included; five for
+    /// Sets how many bytes of the file are kept in memory: three eighths for pages, those waiting to be written included; five for
     /// the indexes of values that are asked often, 15 bytes a record. A check that is answered there takes a third of the
     /// time.
     ///
@@ -168,14 +168,14 @@ impl StoreOptions {
         self
     }
 
-    /// What to do when the file does not exist, or is empty. Default: [`IfMissing::Create`].
+    /// Sets the reaction to a file that does not exist or is empty. Default: [`IfMissing::Create`].
     #[must_use]
     pub fn if_missing(mut self, if_missing: IfMissing) -> Self {
         self.if_missing = if_missing;
         self
     }
 
-    /// How long opening waits for a file that another handle has open, in this process or another one, before it fails with
+    /// Sets how long opening waits for a file that another handle has open, in this process or another one, before it fails with
     /// [`AlreadyOpen`](crate::ErrorKind::AlreadyOpen). Default: not at all. It looks every 50 ms or more often; nobody is woken in
     /// the order they came. [`reopen`](crate::DataPoolStore::reopen) waits as long.
     #[must_use]

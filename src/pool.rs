@@ -57,7 +57,7 @@ impl Pool {
         self.shared.engine.pool_row(self.id)
     }
 
-    /// Whether a value is in the pool.
+    /// Returns true if the value is in the pool.
     ///
     /// # Errors
     ///
@@ -171,7 +171,7 @@ impl Pool {
         self.view()?.page(query)
     }
 
-    /// How many records the filter takes.
+    /// Returns the number of records that match the filter.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl Pool {
         self.view()?.count(filter)
     }
 
-    /// How a page of a listing is found: the query is run, and what it read is counted.
+    /// Runs a query and returns what it read: how a page of a listing is found.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, RecordQuery};
@@ -201,7 +201,7 @@ impl Pool {
         self.view()?.explain(query)
     }
 
-    /// How many records each entity type has, the most first.
+    /// Returns the number of records of each entity type, the largest first.
     ///
     /// Counted from the indexes: the cost grows with the number of entity types, a few milliseconds for ten million
     /// records.
@@ -213,7 +213,7 @@ impl Pool {
         self.view()?.entity_type_counts()
     }
 
-    /// How many records each flow tracked, the most first. Records without a flow are not among them.
+    /// Returns the number of records that each flow tracked, the largest first. Records without a flow are left out.
     ///
     /// # Errors
     ///

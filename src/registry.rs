@@ -75,7 +75,7 @@ macro_rules! registry {
             }
 
             #[doc = concat!("As [`", stringify!($put), "`](Self::", stringify!($put), "), for many, in one commit.")]
-            /// Of entries of the same id the last counts.
+            /// If an id occurs several times, the last entry wins.
             ///
             /// # Errors
             ///

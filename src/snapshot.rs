@@ -56,7 +56,7 @@ impl PoolSnapshot {
         self.shared.engine.counters()
     }
 
-    /// Whether a value was in the pool.
+    /// Returns true if the value was in the pool.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl PoolSnapshot {
         self.view()?.page(query)
     }
 
-    /// How many records the filter takes.
+    /// Returns the number of records that match the filter.
     ///
     /// # Errors
     ///

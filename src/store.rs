@@ -251,8 +251,8 @@ impl StoreOptions {
     ///
     /// `AlreadyOpen` if another handle has the file open, unless both only read, and still has it after
     /// [`open_timeout`](Self::open_timeout); `NotAStore`, `UnsupportedFormat` or `Corrupt` if the file
-    /// is something else, newer or damaged (it is left as it was); `NotFound` with [`IfMissing::Fail`] or
-    /// [`Access::ReadOnly`]; `ReadOnly` if opening would have to recover the file and may not; `Cancelled` by the
+    /// is something else, newer or damaged (it is left as it was); `NotFound` with [`IfMissing::Fail`](crate::IfMissing::Fail) or
+    /// [`Access::ReadOnly`](crate::Access::ReadOnly); `ReadOnly` if opening would have to recover the file and may not; `Cancelled` by the
     /// observer of a recovery; `Io` or `Storage` if the system refuses.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<DataPoolStore> {
         DataPoolStore::open_with(path.as_ref(), self)

@@ -66,7 +66,7 @@ impl Timestamp {
         self.0.checked_sub(i64::try_from(duration.as_micros()).ok()?).map(Self)
     }
 
-    /// How much later this point is than another one; zero if it is earlier.
+    /// Returns the time from another point to this one; zero if this one is earlier.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         u64::try_from(self.0.saturating_sub(earlier.0)).map_or(Duration::ZERO, Duration::from_micros)
     }

@@ -12,7 +12,7 @@ pub struct BadRow {
     pub line: u64,
     /// The field, from 1; none when the whole row is meant.
     pub column: Option<u64>,
-    /// What is wrong with it, and what is allowed.
+    /// The reason: what is wrong, and what is allowed.
     pub reason: String,
 }
 

@@ -20,7 +20,7 @@ use crate::parallel::in_order;
 use crate::pool::Pool;
 use crate::query::{RecordFilter, RecordSort};
 
-/// Which columns an export has.
+/// The columns of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ExportColumns {
@@ -31,7 +31,7 @@ pub enum ExportColumns {
     Full,
 }
 
-/// How an export writes cells that a spreadsheet would take for a formula.
+/// The way an export writes cells that a spreadsheet would take for a formula.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum CellQuoting {
@@ -54,7 +54,7 @@ const SLICE_BYTES: usize = 160 << 10;
 /// The writer gets no more at once: it may keep what it gets for who reads slowly.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// What to export, and how.
+/// The options of a CSV export.
 #[derive(Clone, Default)]
 pub struct ExportOptions {
     pub(super) filter: RecordFilter,
@@ -87,14 +87,14 @@ impl ExportOptions {
         self
     }
 
-    /// Which columns. Default: [`ExportColumns::Importable`].
+    /// Sets the columns. Default: [`ExportColumns::Importable`].
     #[must_use]
     pub fn columns(mut self, columns: ExportColumns) -> Self {
         self.columns = columns;
         self
     }
 
-    /// How cells are written that begin like a formula. Default: [`CellQuoting::Exact`].
+    /// Sets how cells that look like a formula are written. Default: [`CellQuoting::Exact`].
     #[must_use]
     pub fn quoting(mut self, quoting: CellQuoting) -> Self {
         self.quoting = quoting;
@@ -123,7 +123,7 @@ impl ExportOptions {
     }
 }
 
-/// What an export wrote.
+/// The result of an export.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ExportReport {

@@ -20,7 +20,7 @@ use crate::limits;
 use crate::pool::Pool;
 use crate::time::Timestamp;
 
-/// What an import did.
+/// The result of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ImportReport {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::model::Origin;
 
-/// What an import does with a row whose value is live in the pool when the import's turn to write comes, or came
+/// The reaction of an import to a row whose value is live in the pool when the import's turn to write comes, or came
 /// earlier in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -22,7 +22,7 @@ pub enum OnDuplicate {
     Fail,
 }
 
-/// What an import does with a bad row: a missing or non-numeric entity type, an empty or over-long value, a wrong
+/// The reaction of an import to a bad row: a missing or non-numeric entity type, an empty or over-long value, a wrong
 /// number of fields, bad UTF-8, anything but a delimiter or a line end after a closing quote; and, where the file has such
 /// columns, a bad flow, run or step id, or a time that is malformed, later than now, or earlier than that of a row before it.
 ///
@@ -38,7 +38,7 @@ pub enum OnBadRow {
     Skip,
 }
 
-/// How far an import has read.
+/// The progress of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportProgress {
@@ -60,7 +60,7 @@ pub(super) enum EntityTypeFrom {
     Given(EntityTypeId),
 }
 
-/// How a CSV file is imported.
+/// The options of a CSV import.
 ///
 /// ```
 /// use datapool_store::{DataPoolStore, ImportOptions, Origin, RecordQuery};
@@ -161,21 +161,21 @@ impl ImportOptions {
             .created_at_column("created_at")
     }
 
-    /// What to do with values that are there already. Default: [`OnDuplicate::Add`].
+    /// Sets the reaction to values that are in the pool already. Default: [`OnDuplicate::Add`].
     #[must_use]
     pub fn on_duplicate(mut self, policy: OnDuplicate) -> Self {
         self.on_duplicate = policy;
         self
     }
 
-    /// What to do with bad rows. Default: [`OnBadRow::Fail`].
+    /// Sets the reaction to bad rows. Default: [`OnBadRow::Fail`].
     #[must_use]
     pub fn on_bad_row(mut self, policy: OnBadRow) -> Self {
         self.on_bad_row = policy;
         self
     }
 
-    /// What delimits fields: any ASCII character but a quote and the line breaks. Default: `,`.
+    /// Sets the delimiter: any ASCII character but a quote and the line breaks. Default: `,`.
     #[must_use]
     pub fn delimiter(mut self, delimiter: impl Into<char>) -> Self {
         self.delimiter = delimiter.into();
@@ -219,7 +219,7 @@ impl ImportOptions {
         self
     }
 
-    /// The name of the column with the times at which the rows were created, in any form that a [`Timestamp`] parses.
+    /// The name of the column with the times at which the rows were created, in any form that a [`Timestamp`](crate::Timestamp) parses.
     /// Default: there is none, and all rows are created when they are imported.
     ///
     /// A pool's ids are in the order of time, so the times must ascend from row to row (equal ones are fine), and none may be

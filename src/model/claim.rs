@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::RecordId;
 use crate::time::Timestamp;
 
-/// What a claim says of one item.
+/// The verdict of a claim on one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimVerdict {
@@ -15,9 +15,9 @@ pub enum ClaimVerdict {
     Claimed,
     /// Another claim holds its value.
     InFlight {
-        /// Who made that claim.
+        /// The origin of that claim.
         by: Origin,
-        /// When that claim's lease runs out, by the clock at its grant, unless it is confirmed, released or extended.
+        /// The expiry of that claim's lease, by the clock when it was granted. It may be confirmed, released or extended before.
         until: Timestamp,
     },
     /// Its value is in the pool, by the record that was first; none if it came earlier in the same batch.
@@ -29,7 +29,7 @@ pub enum ClaimVerdict {
     Settled,
 }
 
-/// What became of an item that was confirmed.
+/// The outcome of confirming one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimOutcome {
@@ -43,7 +43,7 @@ pub enum ClaimOutcome {
     LeaseLost,
 }
 
-/// What became of the items of a claim that were confirmed together.
+/// The outcomes of items that were confirmed together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "an item may have been lost: see `outcomes` or `all_confirmed`"]
 pub struct Confirmation {
@@ -60,7 +60,7 @@ impl Confirmation {
         &self.outcomes
     }
 
-    /// How many items are tracked now by this confirmation.
+    /// Returns the number of items that this confirmation tracked.
     pub fn confirmed_count(&self) -> usize {
         self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, ClaimOutcome::Confirmed(_))).count()
     }
@@ -90,13 +90,13 @@ impl Confirmation {
 pub struct ClaimInfo {
     /// The highest of the pool's open claims and one, when it was made: it may have been that of a settled claim, too.
     pub id: u64,
-    /// Who made it.
+    /// The origin of the claim.
     #[serde(flatten)]
     pub origin: Origin,
-    /// When its lease runs out, by the clock at its grant.
+    /// The expiry of its lease, by the clock when it was granted.
     pub until: Timestamp,
-    /// Whether its lease has run out. It holds its items until somebody takes them over, or until it is swept.
+    /// True if the lease has expired. The claim still holds its items until another claim takes them, or until it is swept.
     pub is_lapsed: bool,
-    /// How many items it was made for. Some may be settled or lost since.
+    /// The number of items that it was made for. Some may have been settled or lost since.
     pub items: u64,
 }

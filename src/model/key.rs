@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::limits;
 
-/// What is compared: a value within its entity type.
+/// The key that deduplication compares: a value within an entity type.
 ///
 /// The value is taken as it is, never trimmed, folded or normalised: 1 to 4,096 bytes, checked by the call that
 /// takes the key.
@@ -23,7 +23,7 @@ impl<'a> Key<'a> {
         Self { entity_type: entity_type.into(), value: value.into() }
     }
 
-    /// What the value identifies.
+    /// The entity type: what the value identifies.
     pub fn entity_type(&self) -> EntityTypeId {
         self.entity_type
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::ids::PoolId;
 
-/// How far a run over the whole store is.
+/// The progress of an operation over the whole store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -22,7 +22,7 @@ impl Progress {
     }
 }
 
-/// What [compacting](crate::DataPoolStore::compact) did.
+/// The result of [compacting](crate::DataPoolStore::compact).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CompactReport {
@@ -38,7 +38,7 @@ impl CompactReport {
     }
 }
 
-/// What a [backup](crate::DataPoolStore::backup_to) copied.
+/// The result of a [backup](crate::DataPoolStore::backup_to).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackupReport {
@@ -61,7 +61,7 @@ pub struct Finding {
     pub table: String,
     /// The key of the row, as a person can read it; empty for a whole table.
     pub key: String,
-    /// What is wrong.
+    /// What is wrong with the row or table.
     pub reason: String,
 }
 
@@ -83,16 +83,16 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What [`DataPoolStore::verify`](crate::DataPoolStore::verify) found.
+/// The result of [`DataPoolStore::verify`](crate::DataPoolStore::verify).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 #[must_use = "the report says whether the file is damaged: see `ok`"]
 pub struct VerifyReport {
-    /// Whether nothing was found.
+    /// Returns true if no problem was found.
     pub ok: bool,
-    /// What was found: the first 1,000.
+    /// The first 1,000 problems.
     pub findings: Vec<Finding>,
-    /// How many there were in all.
+    /// The number of all problems.
     pub findings_count: u64,
     /// Pools that were looked at.
     pub pools: u64,
@@ -100,7 +100,7 @@ pub struct VerifyReport {
     pub records: u64,
 }
 
-/// What [`DataPoolStore::rebuild_indexes`](crate::DataPoolStore::rebuild_indexes) did.
+/// The result of [`DataPoolStore::rebuild_indexes`](crate::DataPoolStore::rebuild_indexes).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RebuildReport {
@@ -108,6 +108,6 @@ pub struct RebuildReport {
     pub pools: u64,
     /// Records that were indexed.
     pub records: u64,
-    /// What could not be mended, since it does not follow from the records.
+    /// Problems that rebuilding cannot repair, because the data is not derived from the records.
     pub left: Vec<Finding>,
 }

@@ -23,9 +23,9 @@ pub struct DataPool {
     pub name: String,
     /// At most 255 characters.
     pub description: Option<String>,
-    /// When the pool was made.
+    /// The time at which the pool was created.
     pub created_at: Timestamp,
-    /// When any of this was last set.
+    /// The time of the last change to the pool's fields.
     pub updated_at: Timestamp,
     /// A record is live for so long after its `created_at`; none: until it is deleted.
     #[serde(
@@ -46,7 +46,7 @@ impl DataPool {
     }
 }
 
-/// What a new pool is made from.
+/// The fields of a new pool.
 ///
 /// Deserializes from the HTTP API's body, `{"name", "description"}`, and beyond it `retention` (in seconds) and
 /// `capacity`; all but the name may be absent or null.
@@ -76,7 +76,7 @@ impl NewPool {
         self
     }
 
-    /// Has records expire so long after their `created_at`: 1 ms to 36,500 days.
+    /// Sets how long records live after their `created_at`: 1 ms to 36,500 days.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(policy::to_micros(retention));
@@ -150,7 +150,7 @@ impl PoolUpdate {
         self
     }
 
-    /// Has records expire so long after their `created_at`: 1 ms to 36,500 days. Those that are older are gone with
+    /// Sets how long records live after their `created_at`: 1 ms to 36,500 days. Older records expire with
     /// this update; what had expired before stays gone, however long the new retention is.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
@@ -158,7 +158,7 @@ impl PoolUpdate {
         self
     }
 
-    /// Has records live until they are deleted. What had expired before stays gone.
+    /// Removes the retention: records live until they are deleted. Records that have expired stay expired.
     #[must_use]
     pub fn clear_retention(mut self) -> Self {
         self.retention = Change::Clear;

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
-/// What pruning gave back, of space that deleted and expired records and lapsed claims held.
+/// The space that pruning gave back, of deleted and expired records and lapsed claims.
 ///
 /// The file does not get shorter by it: what is given back is used again by later writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -14,7 +14,7 @@ pub struct PruneReport {
     pub segments: u64,
     /// Dead records that were removed, those of dropped segments included.
     pub records: u64,
-    /// How many bytes these records took.
+    /// The bytes that these records took.
     pub bytes: u64,
     /// Claims that were swept.
     pub claims: u64,

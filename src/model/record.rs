@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
 use crate::time::Timestamp;
 
-/// Where a record came from: the flow, its run and its step that tracked it. Each part may be absent; imported
+/// The origin of a record: the flow, run and step that tracked it. Each part may be absent; imported
 /// records have none unless the import says otherwise.
 ///
 /// ```
@@ -102,7 +102,7 @@ pub struct Record {
     pub id: RecordId,
     /// The pool that holds it.
     pub data_pool_id: PoolId,
-    /// What the value identifies.
+    /// The entity type: what the value identifies.
     pub entity_type_id: EntityTypeId,
     /// The value, exactly as it was tracked.
     pub value: String,
@@ -115,7 +115,7 @@ pub struct Record {
     /// The pool time of the commit that wrote it, or the time that
     /// [the import's file](crate::ImportOptions::created_at_column) says.
     pub created_at: Timestamp,
-    /// What the query's [`include`](crate::RecordQuery::include) brought along.
+    /// The registered entries that the query's [`include`](crate::RecordQuery::include) asked for.
     pub included: Included,
 }
 
@@ -170,7 +170,7 @@ impl<'de> Deserialize<'de> for Record {
     }
 }
 
-/// What a listing brought along with a record. Empty unless the query's [`include`](crate::RecordQuery::include) asked
+/// The registered entries that a listing adds to a record. Empty unless the query's [`include`](crate::RecordQuery::include) asked
 /// for it. Records of one page share what they have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Included(Option<Box<Includes>>);

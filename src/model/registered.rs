@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::limits;
 
-/// What is known of an id: its name, and whatever else the program keeps of it.
+/// A registered id: its name, and any other attributes that the program keeps with it.
 ///
 /// Registered with [`DataPoolStore::put_flow`](crate::DataPoolStore::put_flow) and its like, and brought along by the
 /// query's [`include`](crate::RecordQuery::include). Serializes as `{"id", "name", "attributes"}`, and

@@ -22,11 +22,11 @@ pub struct PoolStats {
     /// About how many bytes of the file the pool's records and indexes take: estimated from the number of rows and from the
     /// length of some of them, mostly within a fifth.
     pub bytes: u64,
-    /// When the oldest live record was tracked.
+    /// The time of the oldest live record.
     pub oldest: Option<Timestamp>,
-    /// When the newest live record was tracked.
+    /// The time of the newest live record.
     pub newest: Option<Timestamp>,
-    /// How far the pool's time is ahead of the clock, in seconds: 0, unless a clock was once ahead. Records get that time, and expire
+    /// Seconds by which the pool's time is ahead of the clock: 0 unless the clock was once ahead. Records get that time, and expire
     /// by it, until the clock has caught up, or the pool holds no live record ([`clear`](crate::Pool::clear)).
     #[serde(serialize_with = "in_seconds")]
     pub time_ahead: Duration,
@@ -57,17 +57,17 @@ impl PoolStats {
     }
 }
 
-/// How full a segment is.
+/// The number of records in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SegmentFill {
     /// The segment's number within its pool.
     pub number: u32,
-    /// Whether it takes no more records.
+    /// True if the segment is full.
     pub sealed: bool,
     /// Records that are stored in it, dead ones included.
     pub records: u64,
-    /// Those of them that are live.
+    /// The number of live records in it.
     pub live: u64,
     /// The most records a segment takes.
     pub slots: u64,
@@ -87,7 +87,7 @@ impl SegmentFill {
 pub struct StoreStats {
     /// Pools in the file.
     pub pools: u64,
-    /// How many bytes the file has.
+    /// The file's length in bytes.
     pub file_size: u64,
     /// At most so many bytes of the file are in the cache; its limit is three eighths of
     /// [`cache_size`](crate::StoreOptions::cache_size).
@@ -98,7 +98,7 @@ pub struct StoreStats {
     /// For how long the oldest open snapshot, backup or verification has been open, in seconds.
     #[serde(serialize_with = "as_seconds")]
     pub oldest_snapshot: Option<Duration>,
-    /// How many of them are open.
+    /// The number of open ones.
     pub snapshots: u64,
     /// At most so many bytes of the file cannot be used again until they end: what was written since the oldest of them
     /// began, or the whole file once records or pools were dropped since.
@@ -109,11 +109,11 @@ pub struct StoreStats {
     pub bytes_written: u64,
     /// Values that were asked for: by checks, look-ups, dedupes and claims.
     pub checks: u64,
-    /// Those of them that were found.
+    /// The number of values found.
     pub hits: u64,
     /// Commits, those of folding and pruning included.
     pub commits: u64,
-    /// How calls shared commits.
+    /// The sizes of commit groups.
     pub group_sizes: GroupSizes,
     /// Tails that were folded into indexes.
     pub folds: u64,
@@ -123,7 +123,7 @@ pub struct StoreStats {
     pub segments_dropped: u64,
 }
 
-/// How calls that came together shared commits.
+/// The sizes of commit groups: calls that arrive together share a commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct GroupSizes {

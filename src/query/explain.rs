@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::ids::RecordId;
 
-/// How a listing was answered: which index blocks were read, and which were not. Made by
+/// The work of a listing: which index blocks were read, and which were skipped. Returned by
 /// [`Pool::explain`](crate::Pool::explain), which runs the query and counts what it does. Prints as a short report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -23,7 +23,7 @@ pub struct Explanation {
     /// The attributes that posting lists answered, in the order in which they are asked: runs, steps, flows, entity types.
     /// It says nothing of how rare they are; whichever is rarest, bitmaps are read only of chunks that all of them have.
     pub attributes: Vec<AttributeUse>,
-    /// How often the fingerprint index was searched for a value: at most once for each segment and each pair of a value
+    /// The number of searches of the fingerprint index: at most once for each segment and each pair of a value
     /// and an entity type that the query names; where it names no entity type, or more than 4,096 pairs, at most once
     /// for each segment and value.
     pub value_seeks: u64,
@@ -33,12 +33,12 @@ pub struct Explanation {
     pub unindexed: u64,
     /// Records read: the page's own, those compared, and a few to find where a time filter begins or ends.
     pub records_read: u64,
-    /// Those of them that were read to compare their value with a filter's.
+    /// The number of records that were read to compare their values with a filter's.
     pub records_compared: u64,
-    /// How often a registered entry, or the pool's row, was looked up for the includes: once for each distinct id, and
+    /// The number of look-ups of registered entries and of the pool's row for the includes: once for each distinct id, and
     /// never where nothing of that kind was ever registered.
     pub includes_read: u64,
-    /// How many records the filter takes.
+    /// The number of records that match the filter.
     pub total: u64,
 }
 
@@ -46,12 +46,12 @@ pub struct Explanation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Blocks {
-    /// How many there are.
+    /// The number of blocks.
     pub considered: u64,
-    /// How many were left out: out of the ids' range, or some filter has nothing there, or nothing but counting was to
+    /// The number of blocks that were skipped: out of the ids' range, or some filter has nothing there, or nothing but counting was to
     /// be done.
     pub skipped: u64,
-    /// How many were read: chunks that every filter has something in, and segments with such a chunk.
+    /// The number of blocks that were read: chunks that every filter has something in, and segments with such a chunk.
     pub read: u64,
 }
 
@@ -77,10 +77,10 @@ pub struct AttributeUse {
 pub struct ListUse {
     /// The filter's term: the list has the records of this id.
     pub term: String,
-    /// How many of its bitmaps, one for each chunk, were read: at most one for each chunk that every filter has, and none
+    /// The number of its bitmaps that were read, one for each chunk: at most one for each chunk that every filter has, and none
     /// where the filters asked before it have no record in common.
     pub bitmaps_read: u64,
-    /// How many more of them the query came to on its way to such chunks, and left unread.
+    /// The number of further bitmaps that the query passed on the way, without reading them.
     pub bitmaps_passed: u64,
 }
 

@@ -1,6 +1,6 @@
 //! What a listing can bring along.
 
-/// What a page of records brings along for each record: see [`Included`](crate::Included).
+/// A kind of entry that a page adds to each record: see [`Included`](crate::Included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordInclude {
     /// The flow that tracked the record (`flow`).
@@ -31,7 +31,7 @@ impl RecordInclude {
     }
 }
 
-/// What the API lets a listing of pools include. Both are part of every [`DataPool`](crate::DataPool) anyway.
+/// A field that the API lets a listing of pools include. Both are part of every [`DataPool`](crate::DataPool) anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PoolInclude {
     /// The pool's name (`name`).

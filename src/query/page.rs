@@ -18,7 +18,7 @@ use crate::limits;
 pub struct Page<T> {
     /// The page's items.
     pub data: Vec<T>,
-    /// Where the page stands in the listing.
+    /// The page's position in the listing.
     pub meta: PageMeta,
     /// Query strings of the listing's other pages.
     pub links: PageLinks,
@@ -54,7 +54,7 @@ impl<T> Page<T> {
     }
 }
 
-/// Where a page stands in its listing.
+/// The position of a page in its listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PageMeta {
@@ -67,11 +67,11 @@ pub struct PageMeta {
     /// The listing's URL, once the page was [given it](Page::with_base_url).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// How many items a page has.
+    /// The number of items per page.
     pub per_page: u32,
     /// The position of its last item in the whole listing, from 1; none on an empty page.
     pub to: Option<u64>,
-    /// How many items the whole listing has.
+    /// The number of items in the whole listing.
     pub total: u64,
 }
 

@@ -24,7 +24,7 @@ pub enum PoolSort {
     CreatedAtDescending,
 }
 
-/// Which pools a listing shows. All conditions that are set must hold; none shows every pool.
+/// A filter of pools. A pool must meet every condition; without any, all pools match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolFilter {
     ids: Vec<PoolId>,
@@ -77,7 +77,7 @@ fn single(mut items: impl Iterator<Item = char>) -> Option<char> {
     items.next().filter(|_| items.next().is_none())
 }
 
-/// What to list of the pools: filter, order and page. Built in code, or parsed from the HTTP API's query string, which
+/// A query of pools: filter, order and page. Built in code, or parsed from the HTTP API's query string, which
 /// it also prints (without what is the default).
 ///
 /// | parameter | method |
@@ -171,7 +171,7 @@ impl PoolQuery {
         self
     }
 
-    /// How many pools a page has: 1 to 100, 15 by default.
+    /// Sets the number of pools per page: 1 to 100, 15 by default.
     #[must_use]
     pub fn per_page(mut self, per_page: u32) -> Self {
         self.page.per_page = per_page;

@@ -22,7 +22,7 @@ pub enum RecordSort {
     Descending,
 }
 
-/// Which records are meant, in listings, counts, scans, exports and deletions.
+/// A filter of records, for listings, counts, scans, exports and deletions.
 ///
 /// Filters that are set must all hold; several terms given to one filter mean any of these. An empty filter means
 /// every record, but deletes none: see [`RecordFilter::new`] and [`RecordFilter::all`]. Texts match exactly.
@@ -194,7 +194,7 @@ fn ids_of<'a, Id: From<&'a str>>(parameter: &'a Parameter) -> Result<Vec<Id>> {
     Ok(parameter.terms()?.into_iter().map(Id::from).collect())
 }
 
-/// What to list of a pool's records: filter, order, includes, page. Built in code, or parsed from the HTTP API's query
+/// A query of records: filter, order, includes and page. Built in code, or parsed from the HTTP API's query
 /// string, which it also prints (without what is the default).
 ///
 /// | parameter | method |
@@ -300,7 +300,7 @@ impl RecordQuery {
         self
     }
 
-    /// How many records a page has: 1 to 100, 15 by default.
+    /// Sets the number of records per page: 1 to 100, 15 by default.
     #[must_use]
     pub fn per_page(mut self, per_page: u32) -> Self {
         self.page.per_page = per_page;
