@@ -234,7 +234,7 @@ pub(crate) fn from_environment(name: &str) -> Option<u64> {
 }
 
 /// How often a test repeats what it does: so that `cargo test` takes little more than a minute, less often than with
-/// `DATAPOOL_THOROUGH`, which `.ci/run` sets.
+/// `DATAPOOL_THOROUGH`.
 pub(crate) fn runs(quick: u64, thorough: u64) -> u64 {
     if std::env::var_os("DATAPOOL_THOROUGH").is_some() { thorough } else { quick }
 }
