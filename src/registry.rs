@@ -61,7 +61,7 @@ impl<T: Clone> std::iter::FusedIterator for Registrations<T> {}
 macro_rules! registry {
     ($noun:literal, $type:ident, $id:ident, $put:ident, $put_all:ident, $get:ident, $list:ident, $delete:ident, $delete_before:ident) => {
         impl DataPoolStore {
-            #[doc = concat!("Registers a ", $noun, ", or replaces what was registered of its id, in a commit of its own.")]
+            #[doc = concat!("Registers one ", $noun, ", or replaces the entry of its id, in a commit of its own.")]
             ///
             /// Listings [include](crate::RecordQuery::include) it from then on, also with records tracked before. It stays until it
             /// is deleted, whatever becomes of the records.
@@ -85,7 +85,7 @@ macro_rules! registry {
                 self.shared().engine.put_registered(entries)
             }
 
-            #[doc = concat!("What is registered of a ", $noun, "; none if nothing is.")]
+            #[doc = concat!("Returns the registered ", $noun, " of that id; `None` if there is none.")]
             ///
             /// # Errors
             ///
@@ -94,12 +94,12 @@ macro_rules! registry {
                 self.shared().engine.registered(&id.into())
             }
 
-            #[doc = concat!("Everything registered as a ", $noun, ", by ascending id.")]
+            #[doc = concat!("Returns every registered ", $noun, ", by ascending id.")]
             pub fn $list(&self) -> Registrations<$type> {
                 registrations(Arc::clone(self.shared()))
             }
 
-            #[doc = concat!("Forgets what is registered of a ", $noun, "; its records stay. Whether there was anything.")]
+            #[doc = concat!("Removes the registered ", $noun, " of that id; its records stay. Returns true if there was one.")]
             ///
             /// # Errors
             ///
