@@ -151,6 +151,7 @@ mod pool;
 mod query;
 mod registry;
 mod scan;
+mod search;
 mod shared;
 mod snapshot;
 mod store;

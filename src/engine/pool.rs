@@ -3,8 +3,12 @@
 pub(crate) mod aging;
 pub(crate) mod batch;
 pub(crate) mod claims;
+pub(crate) mod expiry;
+pub(crate) mod folding;
 pub(crate) mod interner;
 pub(crate) mod liveness;
+pub(crate) mod segment;
+pub(crate) mod segments;
 pub(crate) mod state;
 pub(crate) mod tail;
 pub(crate) mod unfolded;

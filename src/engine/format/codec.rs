@@ -209,7 +209,7 @@ pub(crate) struct HeadRow {
     /// The segments that hold records, oldest first. The last is the open one.
     pub(crate) segments: Vec<SegmentRow>,
     /// Dropped segments whose rows in shared tables are still to be removed.
-    pub(crate) doomed: Vec<SegmentNumber>,
+    pub(crate) dropped: Vec<SegmentNumber>,
 }
 
 /// A segment of a head.

@@ -9,15 +9,11 @@ use redb::{Key, ReadableTable, TableDefinition, Value, WriteTransaction};
 
 use crate::engine::Engine;
 use crate::engine::format::codec;
-use crate::engine::format::schema::{self, Fingerprint, SegmentNumber, SegmentTables};
+use crate::engine::format::schema::{self, Fingerprint, SegmentTables};
 use crate::engine::format::tables::{AnyTable, TableVisitor};
 use crate::engine::maintain::verify::strays::{Segments, Stray, find_strays};
 use crate::engine::pool::claims::ClaimId;
 use crate::engine::pool::state::PoolState;
-use crate::engine::probe::hot::HotIndex;
-use crate::engine::probe::membership::FilterCell;
-use crate::engine::probe::membership::sliced::{Group, SlicedFilters};
-use crate::engine::probe::membership::union::UnionFilter;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::space::Need;
@@ -102,7 +98,7 @@ impl Engine {
                 }
             })?;
         }
-        state.reset_tails();
+        state.all_is_folded();
         let items = view.items_by_claim()?;
         let is_lost = |(fingerprint, owner): &(Fingerprint, ClaimId)| match items.get(owner) {
             Some(Ok(items)) => !items.contains(fingerprint),
@@ -126,7 +122,7 @@ impl Engine {
         if let Some(pools) = snapshot.table(schema::POOLS)? {
             for row in pools.range::<u64>(..).storage()? {
                 let id = row.storage()?.0.value();
-                let numbers = self.view(id).map(|view| view.state.segment_numbers());
+                let numbers = self.view(id).map(|view| view.state.segment_numbers().collect());
                 // Of a pool that cannot be loaded nobody knows what belongs to it.
                 segments.insert(id, numbers.ok());
             }
@@ -162,14 +158,6 @@ impl TableVisitor for DeleteTable<'_> {
         table: TableDefinition<'_, K, V>,
     ) -> Result<()> {
         self.0.delete_table(table).storage().map(drop)
-    }
-}
-
-impl PoolState {
-    /// The numbers of its segments, those included whose space is being given back.
-    pub(crate) fn segment_numbers(&self) -> Vec<SegmentNumber> {
-        let numbers = self.segments.iter().map(|segment| segment.number);
-        numbers.chain(self.doomed.iter().copied()).collect()
     }
 }
 
@@ -216,17 +204,7 @@ fn rebuild_segment(
         }
     }
     let whole = Some(segment.sealed_len).filter(|len| *len > 0);
-    let filter = fold.write(txn, state, &segment, whole)?.map(FilterCell::ready).unwrap_or_default();
-    // What the union and its group have copied is not what is there now.
-    state.union = UnionFilter::default();
-    let segments = std::sync::Arc::make_mut(&mut state.segments);
-    let sliced = SlicedFilters::default();
-    for relative in segments.iter_mut().filter(|segment| Group::of(segment.number) == Group::of(number)) {
-        relative.sliced = sliced.clone();
-    }
-    if let Some(segment) = segments.get_mut(index) {
-        (segment.filter, segment.hot, segment.folds) = (filter, HotIndex::default(), 0);
-        segment.runs = std::sync::Arc::default();
-    }
+    let filter = fold.write(txn, state, &segment, whole)?;
+    state.indexes_are_rebuilt(number, filter);
     Ok(records)
 }

@@ -10,7 +10,6 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use crate::engine::Engine;
 use crate::engine::format::record::{self, Attribute, PostingKey, StoredOrigin};
 use crate::engine::format::schema;
-use crate::engine::pool::state::PoolState;
 use crate::engine::read::view::View;
 use crate::engine::storage::database::closed;
 use crate::engine::storage::failure::{StorageResult, contained};
@@ -66,21 +65,6 @@ impl Engine {
             bytes_written: traffic.written(),
             ..self.counters.read()
         })
-    }
-}
-
-impl PoolState {
-    /// About how many bytes of memory its indexes take.
-    fn memory(&self) -> usize {
-        let tails = self.active.memory()
-            + self.frozen.as_ref().map_or(0, crate::engine::pool::tail::TailView::memory);
-        let of_segment = |segment: &crate::engine::pool::state::SegmentState| {
-            let runs: usize =
-                segment.runs.iter().map(crate::engine::probe::membership::FilterCell::memory).sum();
-            let filters = segment.filter.memory() + segment.sliced.memory_of(segment.number) + runs;
-            segment.deleted.memory() + filters + segment.hot.memory()
-        };
-        tails + self.union.memory() + self.segments.iter().map(of_segment).sum::<usize>()
     }
 }
 

@@ -275,7 +275,7 @@ impl Verification<'_, '_, '_> {
             last_time = self.check_segment(&view, index, last_time, &mut owners)?;
         }
         self.check_claims(&view, &owners)?;
-        Ok(state.segment_numbers())
+        Ok(state.segment_numbers().collect())
     }
 
     /// Counts checked records, and finds out whether to go on.

@@ -113,7 +113,7 @@ impl Claims {
         self.by_id.insert_mut(id, Arc::new(claim));
     }
 
-    pub(crate) fn remove(&mut self, id: ClaimId) {
+    pub(in crate::engine::pool) fn remove(&mut self, id: ClaimId) {
         self.by_id.remove_mut(&id);
     }
 
@@ -128,7 +128,7 @@ impl Claims {
     }
 
     /// A claim to sweep. If there is none, remembers until when.
-    pub(crate) fn next_to_sweep(&mut self, moment: Moment) -> Option<ClaimId> {
+    pub(in crate::engine::pool) fn next_to_sweep(&mut self, moment: Moment) -> Option<ClaimId> {
         if !self.may_sweep(moment) {
             return None;
         }

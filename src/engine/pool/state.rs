@@ -3,89 +3,39 @@
 //! Owns: [`PoolState`]. Always holds: ids of live records are at or above the watermark and below `next_id`;
 //! segments are in id order and do not overlap; every id is folded (below `folded_to`), in the frozen tail or in
 //! the active tail. A state never changes once it is published; a commit publishes the next one.
+//!
+//! Its transitions, each with the invariant that it keeps: [`segments`](super::segments), [`expiry`](super::expiry),
+//! [`folding`](super::folding); those of claims are here.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::engine::format::codec::{HeadRow, SegmentRow};
 use crate::engine::format::schema::{Geometry, SegmentNumber, Slot};
-use crate::engine::pool::claims::{ClaimId, Claims};
-use crate::engine::pool::liveness::Deleted;
+use crate::engine::pool::claims::{ClaimId, ClaimState, Claims};
+use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailView;
-use crate::engine::probe::hot::{HotBudget, HotIndex};
-use crate::engine::probe::membership::FilterCell;
-use crate::engine::probe::membership::sliced::{Group, SlicedFilters};
+use crate::engine::probe::hot::HotBudget;
 use crate::engine::probe::membership::union::UnionFilter;
 use crate::ids::{PoolId, RecordId};
 use crate::model::Policy;
-use crate::time::{LatestTime, Timestamp};
+use crate::time::{LatestTime, Moment, Timestamp};
 
-/// A segment as of one commit.
+/// A pool as of one commit. Its fields can be read everywhere and change only here in `pool/`, by named transitions.
 #[derive(Debug, Clone)]
-pub(crate) struct SegmentState {
-    pub(crate) number: SegmentNumber,
-    pub(crate) first_id: RecordId,
-    /// How many records it holds once it is sealed; 0 while it is open.
-    pub(crate) sealed_len: u32,
-    /// What `created_at` of its records counts from.
-    pub(crate) base_time: Timestamp,
-    pub(crate) deleted: Arc<Deleted>,
-    pub(crate) filter: FilterCell,
-    /// The filters of its group.
-    pub(crate) sliced: SlicedFilters,
-    pub(crate) hot: HotIndex,
-    /// How many folds have written to its tables since its hot index was new.
-    pub(crate) folds: u64,
-    /// The filters of the runs of fingerprints that there are beside its table.
-    pub(crate) runs: Arc<Vec<FilterCell>>,
-}
+pub(crate) struct PoolState(pub(in crate::engine::pool) PoolFields);
 
-impl SegmentState {
-    /// An empty segment behind those before it, if there are any.
-    pub(crate) fn open(
-        number: SegmentNumber,
-        before: Option<&Self>,
-        first_id: RecordId,
-        base_time: Timestamp,
-    ) -> Self {
-        let (deleted, filter, hot) = (Arc::default(), FilterCell::default(), HotIndex::default());
-        let sliced = Self::sliced_behind(before, number);
-        let runs = Arc::default();
-        Self { number, first_id, sealed_len: 0, base_time, deleted, filter, sliced, hot, folds: 0, runs }
-    }
+impl Deref for PoolState {
+    type Target = PoolFields;
 
-    /// What a segment shares with the one before it, if they are of one group.
-    pub(crate) fn sliced_behind(before: Option<&Self>, number: SegmentNumber) -> SlicedFilters {
-        let relative = before.filter(|before| Group::of(before.number) == Group::of(number));
-        relative.map(|relative| relative.sliced.clone()).unwrap_or_default()
-    }
-
-    /// Its table is written to at once: its hot index begins anew.
-    pub(crate) fn forget_hot_index(&mut self) {
-        if !self.filter.is_stored() {
-            (self.hot, self.folds) = (HotIndex::default(), 0);
-        }
-    }
-
-    /// Its runs are in its table now.
-    pub(crate) fn runs_are_merged(&mut self) {
-        self.runs = Arc::default();
-        (self.hot, self.folds) = (self.hot.after_merge(), 0);
-    }
-
-    /// The slot of a record of this segment.
-    pub(crate) fn slot(&self, id: RecordId) -> Slot {
-        u32::try_from(id.saturating_sub(self.first_id)).unwrap_or(u32::MAX)
-    }
-
-    pub(crate) fn id(&self, slot: Slot) -> RecordId {
-        self.first_id + u64::from(slot)
+    fn deref(&self) -> &PoolFields {
+        &self.0
     }
 }
 
-/// A pool as of one commit.
+/// What a [`PoolState`] consists of.
 #[derive(Debug, Clone)]
-pub(crate) struct PoolState {
+pub(crate) struct PoolFields {
     pub(crate) id: PoolId,
     pub(crate) geometry: Geometry,
     pub(crate) policy: Policy,
@@ -107,8 +57,8 @@ pub(crate) struct PoolState {
     pub(crate) segments: Arc<Vec<SegmentState>>,
     /// The filter of many of them together.
     pub(crate) union: UnionFilter,
-    /// Dropped segments whose rows in shared tables are still to be removed.
-    pub(crate) doomed: Arc<Vec<SegmentNumber>>,
+    /// Segments that are no longer listed, and whose rows are still to be removed.
+    pub(crate) dropped: Arc<Vec<SegmentNumber>>,
     /// The tail that is being folded, in slices.
     pub(crate) frozen: Option<TailView>,
     /// The tail that new records go to.
@@ -118,6 +68,36 @@ pub(crate) struct PoolState {
     pub(crate) next_claim: ClaimId,
     /// What the hot indexes of the store share.
     pub(crate) hot_budget: Arc<HotBudget>,
+}
+
+impl PoolState {
+    /// A pool as it is stored: what the policy ended since the head was written has ended here, too. The tails are still to
+    /// be read.
+    pub(crate) fn stored(fields: PoolFields) -> Self {
+        let mut state = Self(fields);
+        state.evict();
+        // What is dead needs no index, and may be removed already.
+        state.0.folded_to = state.folded_to.max(state.watermark);
+        state.0.active = TailView::empty(state.folded_to);
+        state
+    }
+
+    /// The pool has been loaded: its tails are read, and the time of its last record, if it has one.
+    pub(crate) fn with_tails(
+        mut self,
+        frozen: Option<TailView>,
+        active: TailView,
+        last: Option<Timestamp>,
+    ) -> Self {
+        (self.0.frozen, self.0.active) = (frozen, active);
+        self.0.last_time = last.map_or(self.last_time, |last| last.max(self.last_time));
+        self
+    }
+
+    /// The pool's head is written with the watermark that it has now.
+    pub(crate) fn head_is_stored(&mut self) {
+        self.0.stored_watermark = self.watermark;
+    }
 }
 
 impl PoolState {
@@ -172,24 +152,9 @@ impl PoolState {
         (0..self.segments.len()).map(live_of).sum()
     }
 
-    /// How many records are live.
+    /// The number of live records.
     pub(crate) fn live(&self) -> u64 {
         self.live_in(&(0..RecordId::MAX))
-    }
-
-    /// The first id behind the oldest live records, so many of them.
-    pub(crate) fn after_oldest(&self, records: u64) -> RecordId {
-        let has_them = |end: RecordId| self.live_in(&(self.watermark..end)) >= records;
-        let (mut low, mut high) = (self.watermark.saturating_add(records).min(self.next_id), self.next_id);
-        if has_them(low) {
-            // Nothing in between is deleted: nearly always.
-            return low;
-        }
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if has_them(middle) { high = middle } else { low = middle + 1 }
-        }
-        low
     }
 
     /// The segment that new records go to.
@@ -211,11 +176,6 @@ impl PoolState {
     /// How many records no index has yet.
     pub(crate) fn unfolded(&self) -> usize {
         self.active.len() + self.frozen.as_ref().map_or(0, TailView::len)
-    }
-
-    /// Tables of segments without a filter are written to at once.
-    pub(crate) fn forget_hot_indexes(&mut self) {
-        Arc::make_mut(&mut self.segments).iter_mut().for_each(SegmentState::forget_hot_index);
     }
 
     /// The pool's time when the clock shows this: never behind its newest record, nor behind what it was answered for before.
@@ -240,7 +200,42 @@ impl PoolState {
             folded_to: self.folded_to,
             last_time: self.last_time.as_micros(),
             segments: self.segments.iter().map(row).collect(),
-            doomed: self.doomed.to_vec(),
+            dropped: self.dropped.to_vec(),
         }
+    }
+
+    /// The numbers of its segments, those included whose rows are being removed.
+    pub(crate) fn segment_numbers(&self) -> impl Iterator<Item = SegmentNumber> {
+        self.segments.iter().map(|segment| segment.number).chain(self.dropped.iter().copied())
+    }
+
+    /// About how many bytes of memory its indexes take.
+    pub(crate) fn memory(&self) -> usize {
+        let tails = self.active.memory() + self.frozen.as_ref().map_or(0, TailView::memory);
+        tails + self.union.memory() + self.segments.iter().map(SegmentState::memory).sum::<usize>()
+    }
+}
+
+/// Claims.
+impl PoolState {
+    /// A new claim, with the id that was next.
+    pub(crate) fn grant(&mut self, id: ClaimId, claim: ClaimState) {
+        self.0.claims.insert(id, claim);
+        self.0.next_claim = id + 1;
+    }
+
+    /// A claim is extended, or some of its items are settled.
+    pub(crate) fn change_claim(&mut self, id: ClaimId, claim: ClaimState) {
+        self.0.claims.insert(id, claim);
+    }
+
+    /// A claim is settled, or swept.
+    pub(crate) fn remove_claim(&mut self, id: ClaimId) {
+        self.0.claims.remove(id);
+    }
+
+    /// A claim to sweep. If there is none, remembers until when.
+    pub(crate) fn next_claim_to_sweep(&mut self, moment: Moment) -> Option<ClaimId> {
+        self.0.claims.next_to_sweep(moment)
     }
 }

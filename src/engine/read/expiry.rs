@@ -1,22 +1,17 @@
-//! What a pool's policy ends: records that are too old, and those beyond its capacity.
+//! Up to which record a pool has expired at a point in time.
 //!
-//! Owns: where the watermark stands at a point in time, and when a segment is sealed early so that it can be dropped
-//! in time. Always holds: ids are in time order, so both limits move the watermark and touch no record; what moved it
-//! follows from the records and the policy, so that a plain commit need not store it (see [`PoolState::evict`]).
+//! Ids are in time order, so that is a search among the records' times. What follows from it for the pool's state is in
+//! [`crate::engine::pool::expiry`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::engine::Engine;
-use crate::engine::pool::state::PoolState;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::contained;
 use crate::error::Result;
 use crate::ids::{PoolId, RecordId};
+use crate::search;
 use crate::time::Timestamp;
-
-/// A segment is sealed early when it holds so many parts of what the policy keeps.
-const EARLY_SEAL_PARTS: u32 = 8;
 
 impl Engine {
     /// A pool as of the last commit, less what has expired by now.
@@ -80,45 +75,8 @@ impl View {
             high = end.min(high.saturating_add(step));
             step *= 2;
         }
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.created_at(middle)? <= time { low = middle + 1 } else { high = middle }
-        }
+        low = search::try_first_that(low..high, |id| Ok(self.created_at(id)? > time))?;
         let next = state.segments.get(index + 1).map_or(state.next_id, |next| next.first_id);
         Ok(if low < end { low } else { next.max(state.watermark) })
-    }
-}
-
-impl PoolState {
-    /// Records of this time and before are expired; none if the pool has no retention.
-    pub(crate) fn horizon(&self, now: Timestamp) -> Option<Timestamp> {
-        let retention = self.policy.retention?;
-        self.pool_time(now).checked_sub(retention)
-    }
-
-    /// Has the oldest records beyond the capacity leave.
-    ///
-    /// Only deletions change how many are live below a given `next_id`. So a commit that deletes stores the watermark,
-    /// and after any other, doing this again on what was stored leads to the same place.
-    pub(crate) fn evict(&mut self) {
-        let Some(capacity) = self.policy.capacity else { return };
-        let excess = self.live().saturating_sub(capacity);
-        if excess > 0 {
-            self.watermark = self.after_oldest(excess);
-        }
-    }
-
-    /// How many records the open segment takes at most, at a point in time: small parts of what the policy keeps, so
-    /// that a whole segment dies soon after its first record.
-    pub(crate) fn open_segment_slots(&self, time: Timestamp) -> u32 {
-        let (all, early) =
-            (self.geometry.segment_slots, self.early_seal_slots.min(self.geometry.segment_slots));
-        let base_time = self.open_segment().map_or(time, |open| open.base_time);
-        let is_long = |retention: Duration| time.since(base_time) >= retention / EARLY_SEAL_PARTS;
-        if self.policy.retention.is_some_and(is_long) {
-            return early;
-        }
-        let part = |capacity: u64| u32::try_from(capacity / u64::from(EARLY_SEAL_PARTS)).unwrap_or(u32::MAX);
-        self.policy.capacity.map_or(all, |capacity| part(capacity).clamp(early, all))
     }
 }

@@ -12,7 +12,8 @@ use crate::engine::format::record::{self, StoredOrigin};
 use crate::engine::format::schema::{self, Geometry, RUNS_MAX, SegmentTables, Slot};
 use crate::engine::format::tables::record_count;
 use crate::engine::pool::liveness::Deleted;
-use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::segment::SegmentState;
+use crate::engine::pool::state::{PoolFields, PoolState};
 use crate::engine::pool::tail::{TailEntry, TailView};
 use crate::engine::probe::hot::HotIndex;
 use crate::engine::probe::membership::FilterCell;
@@ -65,7 +66,7 @@ pub(crate) fn load(
         )));
     }
     let claims = claims::load(snapshot, id, now)?;
-    let mut state = PoolState {
+    let state = PoolState::stored(PoolFields {
         id,
         geometry,
         policy: row.policy(),
@@ -78,24 +79,17 @@ pub(crate) fn load(
         latest: engine.latest_times.lock().get(&id).cloned().unwrap_or_default(),
         segments: Arc::new(segments),
         union: UnionFilter::default(),
-        doomed: Arc::new(head.doomed),
+        dropped: Arc::new(head.dropped),
         frozen: None,
         active: TailView::empty(head.folded_to),
         next_claim: claims.next_id(),
         claims,
         hot_budget: Arc::clone(&engine.hot_budget),
-    };
-    state.evict();
-    // What is dead needs no index, and may be cut off already.
-    state.folded_to = state.folded_to.max(state.watermark);
-    state.active = TailView::empty(state.folded_to);
+    });
     let view = View::new(Arc::clone(snapshot), Arc::new(state.clone()), engine.hash_key.clone());
-    let last_time = match view.last_record_time()? {
-        Some(time) => time.max(state.last_time),
-        None => state.last_time,
-    };
+    let last = view.last_record_time()?;
     let (frozen, active) = rebuild_tails(&view)?;
-    Ok(Some(PoolState { last_time, frozen, active, ..state }))
+    Ok(Some(state.with_tails(frozen, active, last)))
 }
 
 fn read_head(snapshot: &Snapshot, id: PoolId) -> Result<Option<HeadRow>> {
@@ -107,7 +101,7 @@ fn read_head(snapshot: &Snapshot, id: PoolId) -> Result<Option<HeadRow>> {
 fn first_head() -> HeadRow {
     let segment = SegmentRow { number: 0, first_id: 1, sealed_len: 0 };
     let last_time = i64::MIN;
-    HeadRow { watermark: 1, folded_to: 1, last_time, segments: vec![segment], doomed: Vec::new() }
+    HeadRow { watermark: 1, folded_to: 1, last_time, segments: vec![segment], dropped: Vec::new() }
 }
 
 fn check_head(id: PoolId, head: &HeadRow) -> Result<()> {

@@ -4,16 +4,16 @@
 //! Always holds: memory says "absent" only of fingerprints that the segment's table does not have.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use redb::ReadableTableMetadata;
 
 use crate::engine::format::schema::{self, Fingerprint, HAS_REPEATS, SegmentNumber};
-use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::segment::SegmentState;
+use crate::engine::pool::state::PoolState;
 use crate::engine::probe::hot::{self, InMemory, Place, Size, Slice};
 use crate::engine::probe::membership::sliced::{self, Answer, Block, Group};
 use crate::engine::probe::membership::union::{self, Members};
-use crate::engine::probe::membership::{Filter, FilterCell, words_for};
+use crate::engine::probe::membership::{Filter, words_for};
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
@@ -296,18 +296,5 @@ impl PoolState {
         let is_whole =
             members.len() >= sliced::MEMBERS_MIN && members.iter().all(|member| member.filter.is_stored());
         is_whole.then_some((start, members))
-    }
-
-    /// The filters that their group made needless give their memory back.
-    pub(crate) fn drop_sliced_filters(&mut self) {
-        let is_needless = |segment: &SegmentState| {
-            segment.filter.is_loaded() && segment.sliced.memory_of(segment.number) > 0
-        };
-        if self.segments.iter().any(is_needless) {
-            let segments = Arc::make_mut(&mut self.segments).iter_mut();
-            segments
-                .filter(|segment| is_needless(segment))
-                .for_each(|segment| segment.filter = FilterCell::stored());
-        }
     }
 }

@@ -23,7 +23,7 @@ use self::values::{Values, distinct};
 use crate::engine::format::chunk_set::ChunkSet;
 use crate::engine::format::record::PostingKey;
 use crate::engine::format::schema::{ChunkNumber, Slot};
-use crate::engine::pool::state::SegmentState;
+use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailView;
 use crate::engine::read::view::View;
 use crate::error::Result;

@@ -15,12 +15,14 @@ use crate::engine::format::codec;
 use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::record::{self, StoredOrigin, StoredRecord};
 use crate::engine::format::schema::{self, FingerprintsDefinition, SegmentNumber, SegmentTables, Slot};
-use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::segment::SegmentState;
+use crate::engine::pool::state::PoolState;
 use crate::engine::read::snapshot::Snapshot;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::{Error, Result};
 use crate::ids::RecordId;
 use crate::model::{Included, Origin, Record};
+use crate::search;
 use crate::time::Timestamp;
 
 /// The further records of values, store-wide.
@@ -113,9 +115,11 @@ impl View {
 
     /// A view of the same commit in which more records are dead.
     pub(crate) fn with_watermark(&self, watermark: RecordId) -> Self {
+        let mut state = PoolState::clone(&self.state);
+        state.expire_to(watermark);
         Self {
             snapshot: Arc::clone(&self.snapshot),
-            state: Arc::new(PoolState { watermark, ..PoolState::clone(&self.state) }),
+            state: Arc::new(state),
             hash_key: self.hash_key.clone(),
             tables: self.tables.clone(),
             oldest_time: OnceLock::new(),
@@ -402,13 +406,10 @@ impl View {
         let ids = self.id_range_of(index);
         let ids = self.narrow_by_blocks(index, ids, time)?;
         // Below the watermark records may be gone already, and nobody asks for them.
-        let (mut low, mut high) = (ids.start.max(state.watermark), ids.end);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.created_at(middle)? < time { low = middle + 1 } else { high = middle }
-        }
-        if low < self.id_range_of(index).end || index + 1 >= state.segments.len() {
-            return Ok(low);
+        let start = ids.start.max(state.watermark);
+        let first = search::try_first_that(start..ids.end, |id| Ok(self.created_at(id)? >= time))?;
+        if first < self.id_range_of(index).end || index + 1 >= state.segments.len() {
+            return Ok(first);
         }
         Ok(self.id_range_of(index + 1).start)
     }
@@ -431,17 +432,16 @@ impl View {
             return Ok(ids);
         };
         let block_slots = u64::from(schema::TIME_BLOCK_SLOTS);
-        let blocks = u32::try_from((ids.end - ids.start).div_ceil(block_slots)).unwrap_or(u32::MAX);
+        let blocks = (ids.end - ids.start).div_ceil(block_slots);
         // The answer is not below the watermark: the blocks up to its own need not be looked at.
         let behind = segment.slot(self.state.watermark.max(segment.first_id)) / schema::TIME_BLOCK_SLOTS + 1;
-        let (mut low, mut high) = (behind.min(blocks), blocks);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let first = times.get((self.state.id, segment.number, middle)).storage()?;
-            let earlier = first.is_some_and(|first| Timestamp::from_micros(first.value()) < time);
-            if earlier { low = middle + 1 } else { high = middle }
-        }
-        let start = ids.start + u64::from(low.saturating_sub(1)) * block_slots;
+        let is_later = |block: u64| {
+            let block = u32::try_from(block).unwrap_or(u32::MAX);
+            let first = times.get((self.state.id, segment.number, block)).storage()?;
+            Ok(first.is_none_or(|first| Timestamp::from_micros(first.value()) >= time))
+        };
+        let block = search::try_first_that(u64::from(behind).min(blocks)..blocks, is_later)?;
+        let start = ids.start + block.saturating_sub(1) * block_slots;
         Ok(start..ids.end.min(start + block_slots))
     }
 }

@@ -13,7 +13,7 @@ use redb::WriteTransaction;
 use crate::engine::format::codec;
 use crate::engine::format::record::{StoredOrigin, StoredRecord};
 use crate::engine::format::schema::{self, SegmentNumber, SegmentTables, Slot};
-use crate::engine::pool::state::SegmentState;
+use crate::engine::pool::segment::SegmentState;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::draft::{NewRecord, PoolDraft};
 use crate::error::{Error, Result};

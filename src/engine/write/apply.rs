@@ -12,9 +12,11 @@ use redb::WriteTransaction;
 use crate::engine::format::codec;
 use crate::engine::format::postings;
 use crate::engine::format::schema::{self, Fingerprint, RUNS_MAX, SegmentNumber, Slot, Tuning};
-use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::segment::SegmentState;
+use crate::engine::pool::segments::ChangedBits;
+use crate::engine::pool::state::PoolState;
 use crate::engine::pool::tail::{TailEntry, TailView};
-use crate::engine::probe::membership::{Filter, FilterCell, store_filter};
+use crate::engine::probe::membership::{Filter, store_filter};
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::append::append_records;
 use crate::engine::write::claims::{self, Swept};
@@ -166,56 +168,23 @@ impl Written {
         let mut state = self.draft.state;
         let mut entries = entries.into_iter();
         match self.tails {
-            TailChange::Reset => state.reset_tails(),
-            TailChange::Extend => state.active = state.active.append(entries),
+            TailChange::Reset => state.all_is_folded(),
+            TailChange::Extend => state.extend_tail(entries),
             TailChange::Cross(boundary) => {
                 let old = usize::try_from(boundary - first_new).unwrap_or(usize::MAX);
-                state.frozen = Some(state.active.append(entries.by_ref().take(old)));
-                state.active = TailView::empty(boundary).append(entries);
+                state.extend_tail(entries.by_ref().take(old));
+                state.freeze();
+                state.extend_tail(entries);
             }
         }
         if state.frozen.is_none() && state.active.len() >= tuning.fold_entries {
             state.freeze();
         }
         if let Some((number, filter)) = self.filter {
-            let segments = Arc::make_mut(&mut state.segments);
-            if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
-                segment.filter = FilterCell::ready(filter);
-                segment.hot.is_filtered_now();
-            }
+            state.set_filter(number, filter);
         }
         state.drop_sliced_filters();
         state
-    }
-}
-
-impl PoolState {
-    /// The active tail starts to be folded; a new one takes over. Changes nothing on disk.
-    pub(crate) fn freeze(&mut self) {
-        let next = self.active.ids().end;
-        self.frozen = Some(std::mem::replace(&mut self.active, TailView::empty(next)));
-    }
-
-    /// Whether commits have more to do here than what callers ask for.
-    pub(crate) fn has_work(&self) -> bool {
-        self.frozen.is_some()
-            || !self.doomed.is_empty()
-            || self.first_segment_is_dead()
-            || self.segment_with_runs().is_some()
-            || self.segment_without_filter().is_some()
-    }
-
-    fn folded_segments(&self) -> impl Iterator<Item = (usize, &SegmentState)> {
-        self.segments.iter().enumerate().filter(|(index, _)| self.is_folded(*index))
-    }
-
-    /// One whose runs are to be merged: there will be no more of them.
-    fn segment_with_runs(&self) -> Option<(usize, &SegmentState)> {
-        self.folded_segments().find(|(_, segment)| !segment.runs.is_empty())
-    }
-
-    fn segment_without_filter(&self) -> Option<(usize, &SegmentState)> {
-        self.folded_segments().find(|(_, segment)| segment.runs.is_empty() && !segment.filter.is_stored())
     }
 }
 
@@ -273,7 +242,7 @@ pub(crate) fn write(
 /// capacity. What has expired by the pool time of the newest record is expired when the pool is loaded; so a commit that
 /// adds no record stores what has expired since, for whatever it decided by that: a claim on a value, for one.
 fn watermark_follows(draft: &PoolDraft) -> bool {
-    let deletes_under_capacity = !draft.dirty_deletions.is_empty() && draft.state.policy.capacity.is_some();
+    let deletes_under_capacity = !draft.changed_bits.is_empty() && draft.state.policy.capacity.is_some();
     let expires_alone = draft.new.is_empty() && draft.state.policy.retention.is_some();
     let is_stored = draft.state.watermark == draft.state.stored_watermark;
     is_stored || !(deletes_under_capacity || expires_alone)
@@ -283,17 +252,17 @@ pub(crate) fn write_head(txn: &WriteTransaction, state: &mut PoolState) -> Resul
     let bytes = codec::encode_head(&state.head())?;
     let mut heads = txn.open_table(schema::POOL_HEADS).storage()?;
     heads.insert(state.id, bytes.as_slice()).storage()?;
-    state.stored_watermark = state.watermark;
+    state.head_is_stored();
     Ok(())
 }
 
 fn write_deletions(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
-    if draft.dirty_deletions.is_empty() {
+    if draft.changed_bits.is_empty() {
         return Ok(());
     }
     let state = &draft.state;
     let mut table = txn.open_table(schema::DELETED).storage()?;
-    for (index, chunk) in &draft.dirty_deletions {
+    for ChangedBits { index, chunk } in &draft.changed_bits {
         let Some(segment) = state.segments.get(*index) else { continue };
         let Some(bitmap) = segment.deleted.chunk(*chunk) else { continue };
         let bytes = postings::encode(bitmap, state.geometry.chunk_slots);
@@ -322,7 +291,7 @@ fn fold_share(
         fold_now(txn, &draft.state, tails.chain(new_entries(draft)))?;
         pool.fold = None;
         draft.state.forget_hot_indexes();
-        draft.state.folded_to = draft.state.next_id;
+        draft.state.all_is_folded();
         draft.head_changed = true;
         return Ok((TailChange::Reset, None));
     }
@@ -330,7 +299,7 @@ fn fold_share(
     let folded = match &base.frozen {
         // Nobody will look for what is dead: it needs no index.
         Some(frozen) if frozen.ids().end <= draft.state.watermark => {
-            end_fold(draft, pool, frozen);
+            end_fold(draft, pool);
             None
         }
         Some(frozen) => continue_fold(txn, draft, pool, frozen, pace, tuning)?,
@@ -353,25 +322,19 @@ fn continue_fold(
     let Some(fold) = gather(&draft.state, pool, frozen, pace, tuning)? else { return Ok(None) };
     let is_done = fold.write(txn, &draft.state, pace.share_of(fold))?;
     let folded = Folded { segment: fold.segment(), rows: fold.last_slice().to_vec() };
-    let segments = Arc::make_mut(&mut draft.state.segments);
-    let mut segment = segments.iter_mut().find(|segment| segment.number == folded.segment);
-    if let Some(segment) = &mut segment {
-        segment.folds += 1;
-    }
+    draft.state.slice_is_folded(folded.segment);
     if is_done {
-        let filter = pool.fold.take().and_then(Folding::into_run_filter);
-        if let (Some(segment), Some(filter)) = (segment, filter) {
-            Arc::make_mut(&mut segment.runs).push(FilterCell::ready(filter));
+        if let Some(filter) = pool.fold.take().and_then(Folding::into_run_filter) {
+            draft.state.add_run(folded.segment, filter);
         }
-        end_fold(draft, pool, frozen);
+        end_fold(draft, pool);
     }
     Ok(Some(folded))
 }
 
-fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool, frozen: &TailView) {
+fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool) {
     pool.fold = None;
-    draft.state.folded_to = frozen.ids().end;
-    draft.state.frozen = None;
+    draft.state.frozen_is_folded();
     draft.head_changed = true;
 }
 
@@ -438,10 +401,7 @@ fn merge_runs(
         pool.merge = Some(merge);
         return Ok(());
     }
-    let segments = Arc::make_mut(&mut draft.state.segments);
-    if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
-        segment.runs_are_merged();
-    }
+    draft.state.runs_are_merged(number);
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! The pools themselves: making, finding, changing, deleting them.
 
+use std::sync::Arc;
+
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::engine::Engine;
 use crate::engine::format::codec;
 use crate::engine::format::schema;
 use crate::engine::pool::state::PoolState;
-use crate::engine::read::view::View;
 use crate::engine::read::views::no_pool;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::space::Need;
@@ -125,10 +126,11 @@ impl Engine {
     /// ends now.
     fn under_policy(&self, id: PoolId, policy: Policy, now: Timestamp) -> Result<PoolState> {
         let before = self.view_at(id, now)?;
-        let state = PoolState { policy, ..PoolState::clone(&before.state) };
-        let view = View::new(std::sync::Arc::clone(&before.snapshot), state.into(), self.hash_key.clone());
-        let mut state = PoolState::clone(&view.state);
-        state.watermark = view.watermark_at(now)?.unwrap_or(state.watermark);
+        let mut state = PoolState::clone(&before.state);
+        state.set_policy(policy);
+        if let Some(watermark) = before.of_state(Arc::new(state.clone())).watermark_at(now)? {
+            state.expire_to(watermark);
+        }
         state.evict();
         Ok(state)
     }
@@ -144,9 +146,7 @@ impl Engine {
             let view = self.view(id)?;
             let pool = self.pool_row(id)?;
             let txn = self.begin()?;
-            for number in
-                view.state.segments.iter().map(|segment| segment.number).chain(view.state.doomed.to_vec())
-            {
+            for number in view.state.segment_numbers() {
                 drop_segment(&txn, id, number)?;
             }
             txn.open_table(schema::POOLS).storage()?.remove(id).storage()?;

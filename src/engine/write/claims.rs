@@ -101,7 +101,7 @@ pub(crate) enum Swept {
 
 /// A commit's share of sweeping: some blocks of a claim whose time is long over; the claim with its last one.
 pub(crate) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swept> {
-    let swept = draft.state.claims.next_to_sweep(draft.now.moment);
+    let swept = draft.state.next_claim_to_sweep(draft.now.moment);
     let Some(id) = swept else { return Ok(Swept::Nothing) };
     let pool = draft.state.id;
     let mut batch = Batch::default();
@@ -133,7 +133,7 @@ pub(crate) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swe
         return Ok(Swept::PartOfClaim);
     }
     remove_rows(txn, pool, id)?;
-    draft.state.claims.remove(id);
+    draft.state.remove_claim(id);
     Ok(Swept::Claim)
 }
 

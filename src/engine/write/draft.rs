@@ -11,19 +11,18 @@ use std::sync::Arc;
 
 use crate::dedupe::{Mode, Verdict, Verdicts};
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
-use crate::engine::format::schema::{ChunkNumber, Fingerprint, SegmentNumber};
+use crate::engine::format::schema::Fingerprint;
 use crate::engine::pool::batch::Batch;
 use crate::engine::pool::claims::ClaimId;
-use crate::engine::pool::state::{PoolState, SegmentState};
-use crate::engine::pool::tail::TailView;
-use crate::engine::probe::membership::union::UnionFilter;
+use crate::engine::pool::segments::ChangedBits;
+use crate::engine::pool::state::PoolState;
 use crate::engine::read::plan::Plan;
 use crate::engine::read::view::View;
 use crate::error::Result;
 use crate::ids::RecordId;
 use crate::model::{Included, Origin, Record};
 use crate::query::{RecordFilter, RecordSort};
-use crate::time::{LatestTime, Reading, Timestamp};
+use crate::time::{Reading, Timestamp};
 
 /// A record that the group adds: an item of one of the group's batches.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +44,7 @@ pub(crate) struct PoolDraft {
     /// The records to append, in id order, from the base's `next_id` on.
     pub(crate) new: Vec<NewRecord>,
     newest: HashMap<Fingerprint, RecordId, BuildFingerprintHasher>,
-    /// Chunks of segments (by index) whose deletions changed.
-    pub(crate) dirty_deletions: BTreeSet<(usize, ChunkNumber)>,
+    pub(crate) changed_bits: BTreeSet<ChangedBits>,
     pub(crate) head_changed: bool,
     /// The base is not what is stored: whatever is written, the head is, too.
     pub(crate) starts_over: bool,
@@ -87,17 +85,14 @@ impl PoolDraft {
             batches: Vec::new(),
             new: Vec::new(),
             newest: HashMap::default(),
-            dirty_deletions: BTreeSet::new(),
+            changed_bits: BTreeSet::new(),
             head_changed: false,
             claims: ClaimChanges::default(),
         }
     }
 
     pub(crate) fn changes_something(&self) -> bool {
-        !self.new.is_empty()
-            || !self.dirty_deletions.is_empty()
-            || self.head_changed
-            || !self.claims.is_empty()
+        !self.new.is_empty() || !self.changed_bits.is_empty() || self.head_changed || !self.claims.is_empty()
     }
 
     /// Whether it takes room, rather than giving some back.
@@ -223,16 +218,9 @@ impl PoolDraft {
     }
 
     fn delete(&mut self, id: RecordId) -> bool {
-        let geometry = self.state.geometry;
-        if !self.state.is_live(id) {
-            return false;
-        }
-        let Some((index, segment)) = self.state.segment_of(id) else { return false };
-        let slot = segment.slot(id);
-        let Some(segment) = Arc::make_mut(&mut self.state.segments).get_mut(index) else { return false };
-        Arc::make_mut(&mut segment.deleted).insert(geometry, slot);
-        self.dirty_deletions.insert((index, geometry.chunk_of(slot).0));
-        true
+        let changed = self.state.delete(id);
+        self.changed_bits.extend(changed);
+        changed.is_some()
     }
 
     /// Deletes every live record of the batch's keys. How many there were.
@@ -263,10 +251,9 @@ impl PoolDraft {
         })?;
         let mut deleted = self.delete_ids(&ids);
         for ((index, chunk), positions) in chunks {
-            if let Some(segment) = Arc::make_mut(&mut self.state.segments).get_mut(index) {
-                deleted += Arc::make_mut(&mut segment.deleted).insert_all(chunk, &positions);
-                self.dirty_deletions.insert((index, chunk));
-            }
+            let bits = ChangedBits { index, chunk };
+            deleted += self.state.delete_positions(bits, &positions);
+            self.changed_bits.insert(bits);
         }
         Ok(deleted)
     }
@@ -276,8 +263,7 @@ impl PoolDraft {
     /// This must be the group's only operation.
     pub(crate) fn clear(&mut self) -> u64 {
         let live = self.state.live();
-        self.state.watermark = self.state.next_id;
-        self.state.start_over(self.now.time);
+        self.state.clear(self.now.time);
         self.time = self.now.time;
         self.head_changed = true;
         live
@@ -299,62 +285,4 @@ enum Owner {
 pub(crate) enum Firsts {
     Ignored,
     Wanted,
-}
-
-impl PoolState {
-    /// The id of one more record; a full segment is sealed and the next one opened.
-    pub(crate) fn assign_id(&mut self, time: Timestamp) -> RecordId {
-        let id = self.next_id;
-        let open = self.segments.last();
-        let (first_id, number) = open.map_or((id, 0), |open| (open.first_id, open.number));
-        let len = u32::try_from(id - first_id).unwrap_or(u32::MAX);
-        if len > 0 && len >= self.open_segment_slots(time) {
-            self.seal(len, number, time);
-        } else if id == first_id
-            && let Some(open) = Arc::make_mut(&mut self.segments).last_mut()
-        {
-            open.base_time = time;
-        }
-        self.next_id = id + 1;
-        self.last_time = time;
-        id
-    }
-
-    /// Once every record is dead, all segments go, and a new one begins. So does the pool's time, by what the clock shows:
-    /// nothing is left that a clock which was ahead has dated.
-    pub(crate) fn start_over(&mut self, shown: Timestamp) {
-        (self.last_time, self.latest) = (shown, LatestTime::default());
-        let numbers = self.segments.iter().map(|segment| segment.number);
-        let next_number = numbers.clone().max().map_or(0, |number| number + 1);
-        Arc::make_mut(&mut self.doomed).extend(numbers);
-        self.segments = Arc::new(vec![SegmentState::open(next_number, None, self.next_id, self.last_time)]);
-        self.union = UnionFilter::default();
-        self.reset_tails();
-    }
-
-    fn seal(&mut self, len: u32, number: SegmentNumber, time: Timestamp) {
-        let segments = Arc::make_mut(&mut self.segments);
-        if let Some(full) = segments.last_mut() {
-            full.sealed_len = len;
-        }
-        let open = SegmentState::open(number + 1, segments.last(), self.next_id, time);
-        segments.push(open);
-    }
-
-    /// Seals the open segment with what it holds.
-    ///
-    /// Only sealed segments have membership filters: a change of the policy can make room in a full open one again.
-    pub(crate) fn seal_open_segment(&mut self, time: Timestamp) {
-        let open = self.segments.last().map(|open| (open.first_id, open.number));
-        if let Some((first_id, number)) = open.filter(|(first_id, _)| *first_id < self.next_id) {
-            self.seal(u32::try_from(self.next_id - first_id).unwrap_or(u32::MAX), number, time);
-        }
-    }
-
-    /// Everything is folded (or dead): the tails start over.
-    pub(crate) fn reset_tails(&mut self) {
-        self.folded_to = self.next_id;
-        self.frozen = None;
-        self.active = TailView::empty(self.next_id);
-    }
 }

@@ -22,9 +22,10 @@ use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::record::{StoredOrigin, StoredRecord};
 use crate::engine::format::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
-use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::segment::SegmentState;
+use crate::engine::pool::state::PoolState;
 use crate::engine::pool::tail::{TailEntry, TailView};
-use crate::engine::probe::membership::{Filter, FilterCell};
+use crate::engine::probe::membership::Filter;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::space::Need;
@@ -35,7 +36,7 @@ use crate::engine::write::counters::Work;
 use crate::engine::write::fold::fold_now;
 use crate::engine::write::fold::whole::WholeFold;
 use crate::engine::write::log::{Event, log};
-use crate::engine::write::reclaim::{doom_dead_segments, prune_at_once};
+use crate::engine::write::reclaim::prune_at_once;
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
@@ -211,7 +212,7 @@ impl<'a> Import<'a> {
         let mut entries = entries.peekable();
         let is_any = entries.peek().is_some();
         fold_now(self.txn, &self.state, entries)?;
-        self.state.reset_tails();
+        self.state.all_is_folded();
         Ok(is_any)
     }
 
@@ -243,7 +244,7 @@ impl<'a> Import<'a> {
             thread::scope(|scope| self.append_all(scope, hash_key, source, |what| indexer.take(what)))?;
         }
         self.keep_filters();
-        self.state.reset_tails();
+        self.state.all_is_folded();
         Ok((self.report, self.state, self.voided))
     }
 
@@ -279,9 +280,7 @@ impl<'a> Import<'a> {
     /// Ids are in time order: among live records, and among all of one segment. So the open segment is sealed if its last record
     /// is newer, though dead, and a segment without a live record leaves the pool.
     fn begin_at(&mut self, time: Timestamp) -> Result<()> {
-        let live = self.state.live();
-        if live > 0 {
-            let newest = self.state.after_oldest(live) - 1;
+        if let Some(newest) = self.state.newest_live() {
             let created_at = self.base.created_at(newest)?;
             if created_at > time {
                 return Err(Error::invalid_argument(format!(
@@ -295,7 +294,7 @@ impl<'a> Import<'a> {
         if is_open && self.base.created_at(last)? > time {
             self.state.seal_open_segment(time);
         }
-        doom_dead_segments(&mut self.state);
+        self.state.drop_dead_segments();
         let open = self.state.segments.len() - 1;
         self.filled = open..open;
         Ok(())
@@ -399,7 +398,6 @@ impl<'a> Import<'a> {
 
     /// Appends rows to the open segment until it is full. Their index entries, and the slot of the first.
     fn append_to_segment(&mut self, buffer: &Buffer, rows: &[usize]) -> Result<(Slot, Vec<TailEntry>)> {
-        let last_time = self.state.last_time;
         // The first id opens the next segment, if the last one is full.
         let first = self.state.assign_id(self.time);
         let Some(segment) = self.state.open_segment().cloned() else {
@@ -427,14 +425,13 @@ impl<'a> Import<'a> {
             Some(StoredRecord { origin, entity_type, created_at, value })
         });
         append_to_segment(self.txn, self.state.id, &segment, slot, stored)?;
-        self.state.next_id = first + taken as u64;
         let appended_time = now.last().map_or(self.time, time_of);
-        self.state.last_time = last_time.max(appended_time);
+        self.state.assign_more_ids((taken as u64).saturating_sub(1), appended_time);
         self.report.added += taken as u64;
         if let Some(horizon) = self.horizon {
             let expired = now.partition_point(|row| time_of(row) <= horizon);
             if expired > 0 {
-                self.state.watermark = self.state.watermark.max(first + expired as RecordId);
+                self.state.expire_to(first + expired as RecordId);
             }
         }
         // The segment that is opened next begins no earlier than this one ends.
@@ -492,11 +489,8 @@ impl<'a> Import<'a> {
 
     /// Keeps the filters that were made meanwhile with their segments.
     fn keep_filters(&mut self) {
-        let segments = Arc::make_mut(&mut self.state.segments);
         for (number, filter) in self.filters.1.try_iter() {
-            if let Some(segment) = segments.iter_mut().find(|segment| segment.number == number) {
-                segment.filter = FilterCell::ready(filter);
-            }
+            self.state.set_filter(number, filter);
         }
     }
 }

@@ -5,18 +5,16 @@
 //! written, so that no later state takes it for live.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use redb::{Key, ReadableTable, ReadableTableMetadata, Table, Value, WriteTransaction};
 
 use crate::engine::format::schema::{self, FingerprintsDefinition, RUNS_MAX, SegmentNumber, SegmentTables};
-use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::state::PoolState;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::draft::PoolDraft;
 use crate::error::Result;
-use crate::ids::{PoolId, RecordId};
+use crate::ids::PoolId;
 use crate::model::PruneReport;
-use crate::time::{LatestTime, Timestamp};
 
 /// A dead head is cut off when it has at least so many records, and more than are live in the pool.
 const CUT_MIN_RECORDS: u32 = 1_024;
@@ -29,16 +27,16 @@ const DROP_SHARED_ROWS: usize = 1 << 16;
 
 /// A commit's share of giving back space.
 pub(crate) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
-    let may_have_died = !draft.dirty_deletions.is_empty()
+    let may_have_died = !draft.changed_bits.is_empty()
         || draft.state.first_segment_is_dead()
         || draft.state.folded_to != draft.base.state.folded_to;
     if may_have_died {
-        draft.head_changed |= doom_dead_segments(&mut draft.state);
+        draft.head_changed |= draft.state.drop_dead_segments();
     }
     let mut pruned = PruneReport::default();
-    if let Some(number) = draft.state.doomed.last() {
-        if drop_share(txn, draft.state.id, *number, &mut pruned)? {
-            Arc::make_mut(&mut draft.state.doomed).pop();
+    if let Some(number) = draft.state.dropped.last().copied() {
+        if drop_share(txn, draft.state.id, number, &mut pruned)? {
+            draft.state.forget_last_dropped();
         }
         draft.head_changed = true;
     }
@@ -50,73 +48,14 @@ pub(crate) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Resu
 ///
 /// How many there were.
 pub(crate) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Result<u64> {
-    doom_dead_segments(state);
+    state.drop_dead_segments();
     let mut dropped = 0;
-    for number in Arc::make_mut(&mut state.doomed).drain(..) {
+    while let Some(number) = state.dropped.last().copied() {
         drop_segment(txn, state.id, number)?;
+        state.forget_last_dropped();
         dropped += 1;
     }
     Ok(dropped)
-}
-
-impl PoolState {
-    /// Whether the watermark has passed all records that there are.
-    pub(crate) fn is_dead(&self) -> bool {
-        let holds_records = self.segments.first().is_some_and(|first| first.first_id < self.next_id);
-        holds_records && self.is_empty()
-    }
-
-    /// Whether no record is at or above the watermark.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.watermark >= self.next_id
-    }
-
-    /// Whether the watermark has passed a whole segment.
-    pub(crate) fn first_segment_is_dead(&self) -> bool {
-        self.segments.len() > 1 && self.watermark >= self.end_of(0)
-    }
-
-    /// Moves the watermark over deleted records that nothing live comes before: they are as dead as those below it.
-    pub(crate) fn skip_deleted_head(&mut self) {
-        if self.watermark < self.next_id && !self.is_live(self.watermark) {
-            let has_live = |end: RecordId| self.live_in(&(self.watermark..end)) > 0;
-            let (mut low, mut high) = (self.watermark, self.next_id);
-            while low < high {
-                let middle = low + (high - low) / 2;
-                if has_live(middle + 1) { high = middle } else { low = middle + 1 }
-            }
-            self.watermark = low;
-        }
-    }
-
-    /// When the last record of a pool has died, all its segments go, and a new one begins; the time of a pool that holds none goes by
-    /// the clock again. Whether that changes what is stored.
-    pub(crate) fn start_over_if_dead(&mut self, shown: Timestamp) -> bool {
-        if self.is_dead() {
-            self.start_over(shown);
-            return true;
-        }
-        let is_ahead = self.is_empty() && self.last_time > shown;
-        if self.is_empty() {
-            (self.last_time, self.latest) = (self.last_time.min(shown), LatestTime::default());
-        }
-        is_ahead
-    }
-}
-
-/// A sealed and folded segment without a live record leaves the pool. Whether there was one.
-pub(crate) fn doom_dead_segments(state: &mut PoolState) -> bool {
-    let is_dead = |(index, segment): &(usize, &SegmentState)| {
-        state.is_folded(*index) && state.live_in(&(segment.first_id..state.end_of(*index))) == 0
-    };
-    let dead: Vec<SegmentNumber> =
-        state.segments.iter().enumerate().filter(is_dead).map(|(_, segment)| segment.number).collect();
-    if dead.is_empty() {
-        return false;
-    }
-    Arc::make_mut(&mut state.segments).retain(|segment| !dead.contains(&segment.number));
-    Arc::make_mut(&mut state.doomed).extend(dead);
-    true
 }
 
 /// A share of giving the space of a dropped segment back: some of its tables, or of its rows in shared ones. Whether

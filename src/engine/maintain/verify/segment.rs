@@ -16,7 +16,7 @@ use crate::engine::format::postings;
 use crate::engine::format::record::{self, PostingKey, StoredOrigin};
 use crate::engine::format::schema::{self, Fingerprint, HAS_REPEATS, SegmentTables, Slot};
 use crate::engine::pool::claims::Owners;
-use crate::engine::pool::state::SegmentState;
+use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailEntry;
 use crate::engine::probe::membership::Filter;
 use crate::engine::read::view::View;

@@ -137,8 +137,7 @@ impl PoolDraft {
             items: u32::try_from(claimed.len()).unwrap_or(u32::MAX),
             settled: RoaringBitmap::new(),
         };
-        self.state.claims.insert(id, claim);
-        self.state.next_claim = id + 1;
+        self.state.grant(id, claim);
         self.claims.changed.insert(id);
         self.claims.made.push((id, Arc::clone(batch), claimed));
         Ok(Grant { held: Some(Held { id, nonce }), until, verdicts })
@@ -234,10 +233,10 @@ impl PoolDraft {
         let settled = &claim.settled | &settled.indexes;
         if settled.len() < u64::from(claim.items) {
             let claim = ClaimState { settled, ..ClaimState::clone(claim) };
-            self.state.claims.insert(held.id, claim);
+            self.state.change_claim(held.id, claim);
             self.claims.changed.insert(held.id);
         } else {
-            self.state.claims.remove(held.id);
+            self.state.remove_claim(held.id);
             self.claims.gone.insert(held.id);
         }
     }
@@ -269,7 +268,7 @@ impl PoolDraft {
         let until = self.now.time.saturating_add(lease);
         let deadline = self.now.moment.after(lease);
         let extended = ClaimState { until, lease, deadline, ..ClaimState::clone(claim) };
-        self.state.claims.insert(held.id, extended);
+        self.state.change_claim(held.id, extended);
         self.claims.changed.insert(held.id);
         Ok(until)
     }

@@ -11,7 +11,8 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use crate::engine::format::schema::{
     self, Fingerprint, FingerprintsDefinition, HAS_REPEATS, SegmentNumber, SegmentTables, Slot,
 };
-use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::segment::SegmentState;
+use crate::engine::pool::state::PoolState;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
 use crate::ids::{PoolId, RecordId};

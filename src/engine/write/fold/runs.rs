@@ -11,7 +11,8 @@ use redb::{ReadOnlyTable, WriteTransaction};
 
 use super::fingerprints::Fingerprints;
 use crate::engine::format::schema::{self, Fingerprint, SegmentNumber};
-use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::segment::SegmentState;
+use crate::engine::pool::state::PoolState;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::reclaim::remove_rows;

@@ -13,7 +13,8 @@ use redb::WriteTransaction;
 use super::entries::{Lists, PostingLists};
 use super::{Fold, Share};
 use crate::engine::format::schema::{Fingerprint, SegmentTables, Slot};
-use crate::engine::pool::state::{PoolState, SegmentState};
+use crate::engine::pool::segment::SegmentState;
+use crate::engine::pool::state::PoolState;
 use crate::engine::pool::tail::TailEntry;
 use crate::engine::probe::membership::{Filter, store_filter};
 use crate::engine::storage::failure::StorageResult;
@@ -199,8 +200,9 @@ mod tests {
             let store = DataPoolStore::in_memory().unwrap();
             let pool = store.get_or_create_pool("orders").unwrap();
             let mut state = PoolState::clone(&store.shared().engine.view(pool.id()).unwrap().state);
-            state.next_id += 1_000;
-            state.watermark += dead;
+            let newest = state.last_time;
+            state.assign_more_ids(1_000, newest);
+            state.expire_to(state.watermark + dead);
             let segment = state.segments[0].clone();
             let filters = RefCell::new(Vec::new());
             let of_parts = folded(&state, &parts, |txn, entries| {

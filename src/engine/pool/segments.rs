@@ -1,0 +1,104 @@
+//! The list of a pool's segments: growing, sealing, deleting, dropping.
+//!
+//! Always holds: segments are in id order and do not overlap; only the last one is open; all records of one segment are in
+//! time order.
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+
+use crate::engine::format::schema::{ChunkNumber, SegmentNumber};
+use crate::engine::pool::segment::SegmentState;
+use crate::engine::pool::state::PoolState;
+use crate::ids::RecordId;
+use crate::time::Timestamp;
+
+/// The deletion bits of a segment that a deletion changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ChangedBits {
+    /// The place of the segment in the pool's list.
+    pub(crate) index: usize,
+    pub(crate) chunk: ChunkNumber,
+}
+
+/// Growing.
+impl PoolState {
+    /// Gives out the next id, for a record of this pool time. Seals a full segment and opens the next one.
+    pub(crate) fn assign_id(&mut self, time: Timestamp) -> RecordId {
+        let id = self.next_id;
+        let len = self.open_segment().map_or(0, |open| open.slot(id));
+        if len > 0 && len >= self.open_segment_slots(time) {
+            self.seal_open_segment(time);
+        } else if len == 0
+            && let Some(open) = Arc::make_mut(&mut self.0.segments).last_mut()
+        {
+            open.base_time = time;
+        }
+        self.0.next_id = id + 1;
+        self.0.last_time = time;
+        id
+    }
+
+    /// Gives out `more` ids behind the last one, which have room in its segment, for records of ascending pool times.
+    pub(crate) fn assign_more_ids(&mut self, more: u64, newest: Timestamp) {
+        self.0.next_id += more;
+        self.0.last_time = self.last_time.max(newest);
+    }
+
+    /// Seals the open segment with the records that it has, if there are any. The next one begins at a pool time.
+    pub(crate) fn seal_open_segment(&mut self, next_base_time: Timestamp) {
+        let next_id = self.next_id;
+        let segments = Arc::make_mut(&mut self.0.segments);
+        let Some(open) = segments.last_mut().filter(|open| open.first_id < next_id) else { return };
+        open.sealed_len = open.slot(next_id);
+        let number = open.number + 1;
+        let next = SegmentState::open(number, segments.last(), next_id, next_base_time);
+        segments.push(next);
+    }
+}
+
+/// Deleting.
+impl PoolState {
+    /// Deletes a live record. Returns the bits that changed; `None` if there is no such record.
+    pub(crate) fn delete(&mut self, id: RecordId) -> Option<ChangedBits> {
+        if !self.is_live(id) {
+            return None;
+        }
+        let geometry = self.geometry;
+        let (index, segment) = self.segment_of(id)?;
+        let slot = segment.slot(id);
+        let segment = Arc::make_mut(&mut self.0.segments).get_mut(index)?;
+        Arc::make_mut(&mut segment.deleted).insert(geometry, slot);
+        Some(ChangedBits { index, chunk: geometry.chunk_of(slot).0 })
+    }
+
+    /// Deletes records by their positions in a chunk. Returns the number of those that were not deleted before.
+    pub(crate) fn delete_positions(&mut self, bits: ChangedBits, positions: &RoaringBitmap) -> u64 {
+        let segment = Arc::make_mut(&mut self.0.segments).get_mut(bits.index);
+        segment.map_or(0, |segment| Arc::make_mut(&mut segment.deleted).insert_all(bits.chunk, positions))
+    }
+}
+
+/// Dropping.
+impl PoolState {
+    /// Takes the sealed and folded segments without a live record off the list; their rows are still to be removed. Returns
+    /// whether there were any.
+    pub(crate) fn drop_dead_segments(&mut self) -> bool {
+        let is_dead = |(index, segment): &(usize, &SegmentState)| {
+            self.is_folded(*index) && self.live_in(&(segment.first_id..self.end_of(*index))) == 0
+        };
+        let dead: Vec<SegmentNumber> =
+            self.segments.iter().enumerate().filter(is_dead).map(|(_, segment)| segment.number).collect();
+        if dead.is_empty() {
+            return false;
+        }
+        Arc::make_mut(&mut self.0.segments).retain(|segment| !dead.contains(&segment.number));
+        Arc::make_mut(&mut self.0.dropped).extend(dead);
+        true
+    }
+
+    /// All rows of the dropped segment that was named last are removed.
+    pub(crate) fn forget_last_dropped(&mut self) {
+        Arc::make_mut(&mut self.0.dropped).pop();
+    }
+}
