@@ -9,7 +9,7 @@ use crate::dedupe::{Mode, Verdicts};
 use crate::engine::pool::batch::{Batch, check_batch_len};
 use crate::engine::read::view::View;
 use crate::engine::write::counters::Counters;
-use crate::engine::write::draft::Firsts;
+use crate::engine::write::draft::dedupe::Firsts;
 use crate::engine::write::queue::Weight;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, PoolId, RecordId};

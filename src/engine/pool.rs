@@ -1,6 +1,5 @@
 //! A pool in memory: its state, which of its records are live, and its tail, the records that no index has yet.
 
-pub(crate) mod aging;
 pub(crate) mod batch;
 pub(crate) mod claims;
 pub(crate) mod expiry;

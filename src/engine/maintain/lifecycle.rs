@@ -142,7 +142,7 @@ impl Engine {
     /// store promises that.
     pub(crate) fn keep_recovery_instant(&self) -> Result<()> {
         match self.recovery {
-            Recovery::Instant => self.commit(self.begin_durable()?, Need::Reserve, |_| {}),
+            Recovery::Instant => self.commit_rows(self.begin_durable()?, Need::Reserve),
             Recovery::Rebuild => Ok(()),
         }
     }
@@ -169,7 +169,7 @@ impl Engine {
         let mut published = self.published.write();
         let session = self.session.write().take()?;
         session.readers.close();
-        let times = published.pools.values().flatten().map(|state| (state.id, state.latest.clone()));
+        let times = published.pools().map(|state| (state.id, state.latest.clone()));
         self.latest_times.lock().extend(times);
         *published = Published::default();
         *writer = Writer::default();
@@ -192,10 +192,7 @@ impl Engine {
     ) -> Result<T> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
-            let handed_out = {
-                let mut published = self.published.write();
-                (published.snapshot.take(), std::mem::take(&mut published.views))
-            };
+            let handed_out = self.published.write().take_handed_out();
             drop(handed_out);
             let mut session = self.session.write();
             let session = session.as_mut().ok_or_else(closed)?;

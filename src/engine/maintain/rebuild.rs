@@ -17,9 +17,9 @@ use crate::engine::pool::state::PoolState;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::space::Need;
-use crate::engine::write::apply::write_head;
 use crate::engine::write::catalog::raise_next_pool_id;
-use crate::engine::write::claims;
+use crate::engine::write::claim_rows;
+use crate::engine::write::commit::Changes;
 use crate::engine::write::fold::whole::WholeFold;
 use crate::engine::write::reclaim::{drop_run, drop_shared_rows, remove_rows};
 use crate::engine::write::writer::Writer;
@@ -80,7 +80,7 @@ impl Engine {
             }
         }
         raise_next_pool_id(&txn, ids.last().copied().unwrap_or(0))?;
-        self.commit(txn, Need::Adding, |_| {})?;
+        self.commit_rows(txn, Need::Adding)?;
         Ok(ids)
     }
 
@@ -106,11 +106,9 @@ impl Engine {
             Some(Err(_)) | None => !view.state.claims.contains(*owner),
         };
         lost.extend(owners.into_iter().filter(is_lost).map(|(fingerprint, _)| fingerprint));
-        claims::void(&txn, id, &lost)?;
-        write_head(&txn, &mut state)?;
+        claim_rows::void(&txn, id, &lost)?;
         drop(view);
-        self.commit(txn, Need::Adding, |published| self.put_state(published, writer, state))?;
-        writer.pools.remove(&id);
+        self.commit(writer, txn, Changes::new(Need::Adding, vec![state.into()]))?;
         self.note_drop();
         Ok(records)
     }
@@ -142,11 +140,11 @@ impl Engine {
                 Stray::Rows { pool, segment, .. } => drop_shared_rows(&txn, pool, segment, None).map(drop)?,
                 Stray::PoolRows { pool, .. } => {
                     txn.open_table(schema::POOL_HEADS).storage()?.remove(pool).storage()?;
-                    claims::remove_rows_of_pool(&txn, pool)?;
+                    claim_rows::remove_rows_of_pool(&txn, pool)?;
                 }
             }
         }
-        self.commit(txn, Need::Adding, |_| {})
+        self.commit_rows(txn, Need::Adding)
     }
 }
 

@@ -43,7 +43,7 @@ impl Engine {
         })?;
         let index_memory = {
             let published = self.published.read();
-            published.pools.values().flatten().map(|state| state.memory()).sum::<usize>() as u64
+            published.pools().map(|state| state.memory()).sum::<usize>() as u64
         };
         let file_size = self.file_size()?;
         let session = self.session.read();

@@ -13,23 +13,95 @@ use crate::ids::PoolId;
 #[derive(Default)]
 pub(crate) struct Published {
     /// The snapshot of the last commit, once a reader needed it.
-    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    snapshot: Option<Arc<Snapshot>>,
     /// The pools that were used so far; none for one that was deleted.
-    pub(crate) pools: HashMap<PoolId, Option<Arc<PoolState>>>,
-    pub(crate) unfolded: Unfolded,
+    pools: HashMap<PoolId, Option<Arc<PoolState>>>,
+    unfolded: Unfolded,
     /// Views of the snapshot, at most [`VIEWS_MAX`].
-    pub(crate) views: HashMap<PoolId, Arc<View>>,
+    views: HashMap<PoolId, Arc<View>>,
 }
 
 /// Each commit drops all views: with more of them, a commit after reads of many pools would take long.
-pub(crate) const VIEWS_MAX: usize = 1_024;
+const VIEWS_MAX: usize = 1_024;
+
+/// What readers were given of one commit. Whoever drops it last closes it: not with anything locked.
+#[derive(Default)]
+#[must_use]
+pub(crate) struct HandedOut {
+    _snapshot: Option<Arc<Snapshot>>,
+    _views: HashMap<PoolId, Arc<View>>,
+}
+
+/// A pool as far as readers know it.
+pub(crate) enum Known {
+    Loaded(Arc<PoolState>),
+    /// It was deleted.
+    Deleted,
+    NotLoaded,
+}
 
 impl Published {
-    /// Makes a state the pool's current one; `None` if the pool was deleted. Returns the state before.
-    pub(crate) fn replace(&mut self, id: PoolId, state: Option<Arc<PoolState>>) -> Option<Arc<PoolState>> {
+    pub(crate) fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        self.snapshot.as_ref()
+    }
+
+    /// A reader needs the snapshot of the last commit, and opened it.
+    pub(crate) fn set_snapshot(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshot = Some(snapshot);
+    }
+
+    pub(crate) fn pool(&self, id: PoolId) -> Known {
+        match self.pools.get(&id) {
+            Some(Some(state)) => Known::Loaded(Arc::clone(state)),
+            Some(None) => Known::Deleted,
+            None => Known::NotLoaded,
+        }
+    }
+
+    /// The state of a pool that is loaded.
+    pub(crate) fn loaded(&self, id: PoolId) -> Option<&Arc<PoolState>> {
+        self.pools.get(&id)?.as_ref()
+    }
+
+    /// The states of all loaded pools.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &Arc<PoolState>> {
+        self.pools.values().flatten()
+    }
+
+    /// Makes a state the pool's current one; `None` if the pool was deleted.
+    pub(crate) fn replace(&mut self, id: PoolId, state: Option<Arc<PoolState>>) {
         let after = state.clone();
         let before = self.pools.insert(id, state).flatten();
         self.unfolded.replace(before.as_deref(), after.as_deref());
-        before
+    }
+
+    /// The pool with the longest active tail that can be frozen, if all of them together have more than `max` records.
+    pub(crate) fn longest_tail(&self, max: usize) -> Option<&Arc<PoolState>> {
+        let longest = (self.unfolded.records() > max).then(|| self.unfolded.longest()).flatten();
+        longest.and_then(|id| self.loaded(id))
+    }
+
+    pub(crate) fn view(&self, id: PoolId) -> Option<&Arc<View>> {
+        self.views.get(&id)
+    }
+
+    /// Keeps a view for the next readers.
+    pub(crate) fn add_view(&mut self, view: &Arc<View>) {
+        if self.views.len() >= VIEWS_MAX {
+            self.views.clear();
+        }
+        self.views.insert(view.state.id, Arc::clone(view));
+    }
+
+    /// Hands out `later` instead of `before`, if that is what is handed out.
+    pub(crate) fn replace_view(&mut self, before: &Arc<View>, later: &Arc<View>) {
+        if let Some(current) = self.views.get_mut(&later.state.id).filter(|view| Arc::ptr_eq(view, before)) {
+            *current = Arc::clone(later);
+        }
+    }
+
+    /// What was handed out is of an earlier commit, or must not be handed out any more.
+    pub(crate) fn take_handed_out(&mut self) -> HandedOut {
+        HandedOut { _snapshot: self.snapshot.take(), _views: std::mem::take(&mut self.views) }
     }
 }

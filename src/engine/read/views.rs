@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::engine::pool::state::PoolState;
 use crate::engine::read::load;
-use crate::engine::read::published::{Published, VIEWS_MAX};
+use crate::engine::read::published::{Known, Published};
 use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::view::View;
 use crate::engine::storage::database::closed;
@@ -17,7 +17,7 @@ use crate::time::Reading;
 impl Engine {
     /// The snapshot of the last commit.
     pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>> {
-        if let Some(snapshot) = &self.published.read().snapshot {
+        if let Some(snapshot) = self.published.read().snapshot() {
             return Ok(Arc::clone(snapshot));
         }
         let mut published = self.published.write();
@@ -25,12 +25,12 @@ impl Engine {
     }
 
     fn snapshot_of(&self, published: &mut Published) -> Result<Arc<Snapshot>> {
-        if let Some(snapshot) = &published.snapshot {
+        if let Some(snapshot) = published.snapshot() {
             return Ok(Arc::clone(snapshot));
         }
         let session = self.session.read();
         let snapshot = Arc::new(Snapshot::open(session.as_ref().ok_or_else(closed)?)?);
-        published.snapshot = Some(Arc::clone(&snapshot));
+        published.set_snapshot(Arc::clone(&snapshot));
         Ok(snapshot)
     }
 
@@ -40,24 +40,21 @@ impl Engine {
     ///
     /// `NotFound` if there is no such pool.
     pub(crate) fn committed_view(&self, id: PoolId) -> Result<Arc<View>> {
-        if let Some(view) = self.published.read().views.get(&id) {
+        if let Some(view) = self.published.read().view(id) {
             return Ok(Arc::clone(view));
         }
         loop {
             let snapshot = {
                 let mut published = self.published.write();
-                match published.pools.get(&id).cloned() {
-                    Some(None) => return Err(no_pool(id)),
-                    Some(Some(state)) => {
+                match published.pool(id) {
+                    Known::Deleted => return Err(no_pool(id)),
+                    Known::Loaded(state) => {
                         let snapshot = self.snapshot_of(&mut published)?;
                         let view = Arc::new(View::new(snapshot, state, self.hash_key.clone()));
-                        if published.views.len() >= VIEWS_MAX {
-                            published.views.clear();
-                        }
-                        published.views.insert(id, Arc::clone(&view));
+                        published.add_view(&view);
                         return Ok(view);
                     }
-                    None => self.snapshot_of(&mut published)?,
+                    Known::NotLoaded => self.snapshot_of(&mut published)?,
                 }
             };
             self.load_pool(id, &snapshot)?;
@@ -67,11 +64,8 @@ impl Engine {
     /// Hands out `later` from now on, unless a commit or another reader was faster.
     pub(crate) fn keep_view(&self, before: &Arc<View>, later: &Arc<View>) {
         // NOTE: who holds the lock may wait for this view to be dropped; it only saves others some work.
-        let Some(mut published) = self.published.try_write() else { return };
-        if let Some(current) = published.views.get_mut(&later.state.id)
-            && Arc::ptr_eq(current, before)
-        {
-            *current = Arc::clone(later);
+        if let Some(mut published) = self.published.try_write() {
+            published.replace_view(before, later);
         }
     }
 
@@ -95,7 +89,7 @@ impl Engine {
         }
         // NOTE: a commit to a pool loads it first, so while there is no entry the pool has not changed since the
         // snapshot was taken; and a deleted pool leaves an entry.
-        if !published.pools.contains_key(&id) {
+        if matches!(published.pool(id), Known::NotLoaded) {
             self.aging.lock().set(&state);
             published.replace(id, Some(Arc::new(state)));
         }

@@ -19,13 +19,14 @@ use crate::engine::pool::tail::{TailEntry, TailView};
 use crate::engine::probe::membership::{Filter, store_filter};
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::append::append_records;
-use crate::engine::write::claims::{self, Swept};
+use crate::engine::write::claim_rows;
 use crate::engine::write::counters::Work;
 use crate::engine::write::draft::{NewRecord, PoolDraft};
 use crate::engine::write::fold::entries::Entries;
 use crate::engine::write::fold::runs::RunMerge;
 use crate::engine::write::fold::{Fold, Share, fold_now};
 use crate::engine::write::reclaim;
+use crate::engine::write::sweep::{Swept, sweep};
 use crate::engine::write::writer::{FilterBuild, Folding, WriterPool};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
@@ -134,6 +135,11 @@ impl Written {
         self.draft.state.id
     }
 
+    /// The number of records that it adds.
+    pub(crate) fn records(&self) -> usize {
+        self.draft.new.len()
+    }
+
     /// Tells the hot indexes what is about to be committed.
     pub(crate) fn update_hot_indexes(&self) {
         let Some(folded) = &self.folded else { return };
@@ -210,7 +216,7 @@ pub(crate) fn write(
     }
     append_records(txn, &draft, &mut pool.origins)?;
     write_deletions(txn, &draft)?;
-    claims::write(txn, &draft)?;
+    claim_rows::write(txn, &draft)?;
     draft.state.skip_deleted_head();
     draft.head_changed |= draft.state.start_over_if_dead(draft.now.time) || draft.starts_over;
     let (tails, folded) = fold_share(txn, &mut draft, pool, tuning, incoming)?;
@@ -223,7 +229,7 @@ pub(crate) fn write(
     let builds_filter = !is_busy && !merges && draft.base.state.segment_without_filter().is_some();
     let filter = if builds_filter { build_filter(txn, &draft, pool, pace)? } else { None };
     let mut pruned = reclaim::prune_share(txn, &mut draft)?;
-    let swept = claims::sweep(txn, &mut draft)?;
+    let swept = sweep(txn, &mut draft)?;
     pruned.claims = u64::from(swept == Swept::Claim);
     let segments_changed = draft.state.segments.len() != draft.base.state.segments.len();
     let worked = draft.base.state.frozen.is_some()

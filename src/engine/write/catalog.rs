@@ -11,8 +11,8 @@ use crate::engine::pool::state::PoolState;
 use crate::engine::read::views::no_pool;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::space::Need;
-use crate::engine::write::apply::write_head;
-use crate::engine::write::claims;
+use crate::engine::write::claim_rows;
+use crate::engine::write::commit::{Changes, PoolChange};
 use crate::engine::write::counters::Work;
 use crate::engine::write::reclaim::drop_segment;
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ impl Engine {
                 capacity: new.capacity,
             };
             write_pool(&txn, &pool)?;
-            self.commit(txn, Need::Adding, |_| {})?;
+            self.commit_rows(txn, Need::Adding)?;
             Ok(pool)
         })
     }
@@ -106,18 +106,12 @@ impl Engine {
             let policy = pool.policy();
             // With a retention the commit stores what has expired, as any other does.
             let changes_state = policy != old_policy || policy.retention.is_some();
-            let mut state = if changes_state { Some(self.under_policy(id, policy, now)?) } else { None };
+            let state = if changes_state { Some(self.under_policy(id, policy, now)?) } else { None };
             let txn = self.begin()?;
             txn.open_table(schema::POOL_NAMES).storage()?.remove(old_name.as_bytes()).storage()?;
             write_pool(&txn, &pool)?;
-            if let Some(state) = &mut state {
-                write_head(&txn, state)?;
-            }
-            self.commit(txn, Need::Adding, |published| {
-                if let Some(state) = state {
-                    self.put_state(published, writer, state);
-                }
-            })?;
+            let changed = state.into_iter().map(PoolChange::from).collect();
+            self.commit(writer, txn, Changes::new(Need::Adding, changed))?;
             Ok(pool)
         })
     }
@@ -131,7 +125,6 @@ impl Engine {
         if let Some(watermark) = before.of_state(Arc::new(state.clone())).watermark_at(now)? {
             state.expire_to(watermark);
         }
-        state.evict();
         Ok(state)
     }
 
@@ -152,14 +145,12 @@ impl Engine {
             txn.open_table(schema::POOLS).storage()?.remove(id).storage()?;
             txn.open_table(schema::POOL_NAMES).storage()?.remove(pool.name.as_bytes()).storage()?;
             txn.open_table(schema::POOL_HEADS).storage()?.remove(id).storage()?;
-            claims::remove_all(&txn, id, &view.state.claims)?;
+            claim_rows::remove_all(&txn, id, &view.state.claims)?;
             let segments_dropped = view.state.segments.len() as u64;
             drop(view);
-            self.commit(txn, Need::Reserve, |published| drop(published.replace(id, None)))?;
-            self.forget_work(writer, id);
-            self.counters.work(Work { segments_dropped, ..Work::default() });
-            self.note_drop();
-            Ok(())
+            let work = Work { segments_dropped, ..Work::default() };
+            let deleted = vec![PoolChange::Deleted(id)];
+            self.commit(writer, txn, Changes { work, ..Changes::new(Need::Reserve, deleted) })
         })
     }
 

@@ -1,32 +1,23 @@
-//! The writer: running a group, committing it, publishing what it changed.
+//! Committing: how each commit begins, and the one way in which each ends.
 //!
-//! Always holds: a group is decided before its transaction begins; nothing that readers see changes before
-//! redb's commit returned Ok, and a failed commit changes nothing in memory; the group's callers wake after the
-//! publication. After a commit whose outcome is unknown the store refuses to write.
+//! Always holds: nothing that readers see changes before redb's commit returned Ok, and a failed commit changes nothing in
+//! memory; callers wake after the publication. After a commit whose outcome is unknown the store refuses to write.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-use parking_lot::Mutex;
 use redb::{CommitError, WriteTransaction};
 
-use crate::dedupe::{Mode, Verdicts};
 use crate::engine::Engine;
-use crate::engine::pool::batch::Batch;
 use crate::engine::pool::state::PoolState;
 use crate::engine::read::published::Published;
-use crate::engine::storage::backend::Backend;
 use crate::engine::storage::database::closed;
-use crate::engine::storage::failure::{StorageResult, contained, no_room};
+use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::poison::Reason;
-use crate::engine::storage::space::{Need, Space, is_want_of_room};
-use crate::engine::write::apply::{self, Written};
+use crate::engine::storage::space::{Need, Space};
+use crate::engine::write::apply::{Written, write_head};
 use crate::engine::write::counters::Work;
-use crate::engine::write::draft::{Firsts, PoolDraft};
-use crate::engine::write::group::{Group, Job};
 use crate::engine::write::log::{Event, log};
-use crate::engine::write::queue::Weight;
 use crate::engine::write::upkeep::TURN_MIN_RECORDS;
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,141 +26,50 @@ use crate::options::{Durability, Recovery};
 
 /// The number of tails that a commit of few records freezes at most.
 const FREEZE_MIN_POOLS: usize = 8;
+
+/// What a commit changes of one pool.
+#[derive(Debug)]
+pub(crate) enum PoolChange {
+    /// A draft that is in the transaction.
+    Draft(Box<Written>),
+    /// A state that was made without a draft: by an import, a rebuild, another policy.
+    State(Box<PoolState>),
+    Deleted(PoolId),
+}
+
+impl From<Written> for PoolChange {
+    fn from(written: Written) -> Self {
+        Self::Draft(Box::new(written))
+    }
+}
+
+impl From<PoolState> for PoolChange {
+    fn from(state: PoolState) -> Self {
+        Self::State(Box::new(state))
+    }
+}
+
+/// What a commit does.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// What its room on the disk is for.
+    pub(crate) need: Need,
+    pub(crate) pools: Vec<PoolChange>,
+    /// The work that it did besides, without that of its drafts.
+    pub(crate) work: Work,
+    /// What is told of it.
+    pub(crate) event: Option<Event>,
+}
+
+impl Changes {
+    /// A commit of which nothing is counted and told but that there was one.
+    pub(crate) fn new(need: Need, pools: Vec<PoolChange>) -> Self {
+        Self { need, pools, work: Work::default(), event: None }
+    }
+}
+
+/// Beginning.
 impl Engine {
-    /// Has an operation decided and committed, together with those of other callers. Blocks until the commit has
-    /// an outcome.
-    ///
-    /// # Errors
-    ///
-    /// The operation's own, in which case it changed nothing; or the commit's, which all of its group get.
-    pub(crate) fn submit<T: Send + 'static>(
-        &self,
-        weight: Weight,
-        operation: impl FnOnce(&mut Group<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.check_may_write()?;
-        // A call that takes away must not fail because others of its group add.
-        let weight = if self.asks_disk(Space::is_full) { Weight::ALONE } else { weight };
-        let answer = Arc::new(Mutex::new(None));
-        let slot = Arc::clone(&answer);
-        let job: Job = Some(Box::new(move |group| *slot.lock() = Some(operation(group))));
-        let committed = self.queue.submit(job, weight, |jobs| self.run_group(jobs));
-        let answer = answer.lock().take();
-        match (answer, committed) {
-            (Some(Err(refused)), _) => Err(refused),
-            (_, Err(failed)) => Err(failed),
-            (Some(Ok(answer)), Ok(())) => Ok(answer),
-            (None, Ok(())) => Err(Error::storage("the operation was not run")),
-        }
-    }
-
-    /// Runs work with the writer to itself, on this thread, when its turn comes.
-    pub(crate) fn exclusive<T>(&self, work: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
-        let mut answer = None;
-        self.queue.submit(None, Weight::ALONE, |_| {
-            let mut writer = self.writer.lock();
-            let result = contained("writing", || work(&mut writer));
-            answer = Some(self.recover(&mut writer, result));
-            Ok(())
-        })?;
-        answer.unwrap_or_else(|| Err(Error::storage("the operation was not run")))
-    }
-
-    fn run_group(&self, jobs: Vec<Job>) -> Result<()> {
-        let calls = jobs.len();
-        let mut writer = self.writer.lock();
-        let result = contained("writing", || {
-            self.check_writable()?;
-            let view = |id, time| self.view_at(id, time);
-            let mut group = Group::new(self.clock.read(), &view);
-            jobs.into_iter().flatten().for_each(|job| job(&mut group));
-            self.commit_group(&mut writer, group, calls)
-        });
-        self.recover(&mut writer, result)
-    }
-
-    /// Brings the writer in order after a failure.
-    fn recover<T>(&self, writer: &mut Writer, result: Result<T>) -> Result<T> {
-        if result.is_err() {
-            writer.forget();
-        }
-        if self.poison.reason() == Some(Reason::NoRoom) {
-            // redb takes nothing more from a file once a write of it has failed.
-            self.reattach(writer)?;
-        }
-        if result.is_ok() && self.asks_disk(Space::is_full) {
-            // The call's work is done.
-            let _ = self.give_back();
-        }
-        result
-    }
-
-    /// What a call has deleted becomes room on the disk: with each commit redb cuts some of the free pages at the file's end.
-    fn give_back(&self) -> Result<()> {
-        let mut before = u64::MAX;
-        while self.file_size()? < before {
-            before = self.file_size()?;
-            self.commit(self.begin_durable()?, Need::Reserve, |_| {})?;
-        }
-        Ok(())
-    }
-
-    fn commit_group(&self, writer: &mut Writer, mut group: Group<'_>, calls: usize) -> Result<()> {
-        let started = Instant::now();
-        group.drafts.retain(|_, draft| draft.changes_something());
-        if group.drafts.is_empty() {
-            return Ok(());
-        }
-        let records = group.drafts.values().map(|draft| draft.new.len()).sum();
-        let need = if group.drafts.values().any(PoolDraft::adds) { Need::Adding } else { Need::Reserve };
-        let gives_room = need == Need::Reserve && self.asks_disk(Space::is_tight);
-        let due = if gives_room { Vec::new() } else { self.due_work(writer, &group, records) };
-        // Whoever was promised a value must find it promised after a crash, too.
-        let has_claims = group.drafts.values().any(|draft| !draft.claims.is_empty());
-        let begin = || if has_claims { self.begin_durable() } else { self.begin() };
-        let mut txn = begin()?;
-        let pools = group.drafts.len();
-        let incoming = Some(records);
-        let mut written = Vec::with_capacity(group.drafts.len() + due.len());
-        for draft in due {
-            let id = draft.state.id;
-            let pool = writer.pools.entry(id).or_default();
-            let done = contained("writing", || apply::write(&txn, draft, pool, &self.tuning, incoming));
-            if let Ok(done) = done {
-                written.push(done);
-            } else {
-                // The group must not suffer from another pool's damage. Whoever uses that pool hears of it.
-                self.forget_work(writer, id);
-                writer.forget();
-                written.clear();
-                drop(txn);
-                txn = begin()?;
-                break;
-            }
-        }
-        for (id, draft) in group.drafts {
-            written.push(apply::write(
-                &txn,
-                draft,
-                writer.pools.entry(id).or_default(),
-                &self.tuning,
-                incoming,
-            )?);
-        }
-        self.check_room(need)?;
-        written.iter().for_each(Written::update_hot_indexes);
-        self.commit(txn, need, |published| {
-            for written in written {
-                self.publish(published, writer, written);
-            }
-            self.freeze_longest_tails(published, writer, records);
-        })?;
-        writer.log_events();
-        self.counters.group(calls);
-        log(&Event::Commit { calls, pools, records, took: started.elapsed() });
-        Ok(())
-    }
-
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.poison.check()
     }
@@ -191,74 +91,67 @@ impl Engine {
         }
         Ok(txn)
     }
+}
 
-    /// Whether something holds of the room on the disk.
-    fn asks_disk(&self, question: impl FnOnce(&Space) -> bool) -> bool {
-        self.session.read().as_ref().is_some_and(|session| question(session.backend.space()))
-    }
-
-    /// Refuses to go on with a transaction that the disk has no room for.
+/// Ending.
+impl Engine {
+    /// Ends a commit: evicts what is beyond the pools' capacity and writes their heads, commits, publishes, counts, logs.
+    ///
+    /// Drafts come with their evictions and heads: what they decide depends on them.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, or `Storage` if the system refuses for another reason.
-    pub(crate) fn check_room(&self, need: Need) -> Result<()> {
-        self.ask_for_room(need, |backend| backend.check_room(need))
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses; nothing has changed then, or, with `OutcomeUnknown`,
+    /// may have on the disk alone.
+    pub(crate) fn commit(&self, writer: &mut Writer, txn: WriteTransaction, changes: Changes) -> Result<()> {
+        let Changes { need, mut pools, mut work, event } = changes;
+        let mut records = 0;
+        for change in &mut pools {
+            match change {
+                PoolChange::Draft(written) => records += written.records(),
+                PoolChange::State(state) => {
+                    state.evict();
+                    write_head(&txn, state)?;
+                }
+                PoolChange::Deleted(_) => {}
+            }
+        }
+        self.check_room(need)?;
+        for change in &pools {
+            if let PoolChange::Draft(written) = change {
+                written.update_hot_indexes();
+            }
+        }
+        self.commit_and_publish(txn, need, |published| {
+            for change in pools {
+                work += self.publish(published, writer, change);
+            }
+            self.freeze_longest_tails(published, writer, records);
+        })?;
+        self.counters.work(work);
+        if work.segments_dropped > 0 {
+            self.note_drop();
+        }
+        writer.log_events();
+        if let Some(event) = event {
+            if let Event::Commit { calls, .. } = event {
+                self.counters.group(calls);
+            }
+            log(&event);
+        }
+        Ok(())
     }
 
-    /// As [`check_room`](Self::check_room), right before redb commits.
+    /// Commits what changes no pool: [`commit`](Self::commit) without a writer.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, or `Storage` if the system refuses for another reason.
-    pub(crate) fn make_room(&self, need: Need) -> Result<()> {
-        self.ask_for_room(need, |backend| backend.make_room(need))
+    /// As [`commit`](Self::commit).
+    pub(crate) fn commit_rows(&self, txn: WriteTransaction, need: Need) -> Result<()> {
+        self.commit_and_publish(txn, need, |_| {})
     }
 
-    /// After redb committed, if it had the reserve for that.
-    pub(crate) fn keep_reserve(&self) {
-        if self.asks_disk(Space::is_tight)
-            && let Some(session) = &*self.session.read()
-        {
-            // What cannot be had now is asked for when it is needed.
-            let _ = session.backend.keep_reserve();
-        }
-    }
-
-    fn ask_for_room(&self, need: Need, ask: impl FnOnce(&Backend) -> std::io::Result<()>) -> Result<()> {
-        let session = self.session.read();
-        let room = ask(&session.as_ref().ok_or_else(closed)?.backend);
-        room.map_err(|error| no_room(self.opener.location(), need, error))
-    }
-
-    /// redb failed as it wrote, and takes nothing more. For want of room what it wrote is not committed, and the file is opened
-    /// again before the call returns; else the store refuses to write, for a reason.
-    pub(crate) fn failed(
-        &self,
-        error: redb::Error,
-        need: Need,
-        reason: Reason,
-        otherwise: impl FnOnce(redb::Error) -> Error,
-    ) -> Error {
-        match error {
-            // What was acknowledged and not flushed would be lost with it: whoever wrote it must hear of that.
-            redb::Error::Io(cause)
-                if is_want_of_room(&cause)
-                    && self.asks_disk(Space::is_incomplete)
-                    && !self.unflushed.load(Ordering::Acquire) =>
-            {
-                self.poison.raise(Reason::NoRoom);
-                no_room(self.opener.location(), need, cause)
-            }
-            error => {
-                self.poison.raise(reason);
-                otherwise(error)
-            }
-        }
-    }
-
-    /// Commits, and lets readers see it.
-    pub(crate) fn commit(
+    fn commit_and_publish(
         &self,
         txn: WriteTransaction,
         need: Need,
@@ -291,32 +184,44 @@ impl Engine {
         let views = {
             let mut published = self.published.write();
             publish(&mut published);
-            published.snapshot = None;
-            std::mem::take(&mut published.views)
+            published.take_handed_out()
         };
         drop((before, views));
         Ok(())
     }
 
-    pub(crate) fn publish(&self, published: &mut Published, writer: &mut Writer, written: Written) {
-        let (work, took) = (written.work(), written.took);
-        if work != Work::default() || !written.pruned.is_nothing() {
-            self.counters.work(work);
-            writer.events.push(Event::Work { pool: written.pool(), work, pruned: written.pruned, took });
+    /// Lets readers see a change. Returns the work that it did besides.
+    fn publish(&self, published: &mut Published, writer: &mut Writer, change: PoolChange) -> Work {
+        match change {
+            PoolChange::Draft(written) => {
+                let (pool, work, pruned, took) =
+                    (written.pool(), written.work(), written.pruned, written.took);
+                if work != Work::default() || !pruned.is_nothing() {
+                    writer.tell(Event::Work { pool, work, pruned, took });
+                }
+                if !pruned.is_nothing() {
+                    self.note_drop();
+                }
+                self.put_state(published, writer, written.publish(&self.tuning));
+                work
+            }
+            PoolChange::State(state) => {
+                // What was remembered is of what was there before.
+                writer.forget_pool(state.id);
+                self.put_state(published, writer, *state);
+                Work::default()
+            }
+            PoolChange::Deleted(id) => {
+                published.replace(id, None);
+                self.forget_work(writer, id);
+                Work::default()
+            }
         }
-        if !written.pruned.is_nothing() {
-            self.note_drop();
-        }
-        self.put_state(published, writer, written.publish(&self.tuning));
     }
 
     /// Makes a state the pool's current one.
-    pub(crate) fn put_state(&self, published: &mut Published, writer: &mut Writer, state: PoolState) {
-        if state.has_work() {
-            writer.work.insert(state.id);
-        } else {
-            writer.work.remove(&state.id);
-        }
+    fn put_state(&self, published: &mut Published, writer: &mut Writer, state: PoolState) {
+        writer.set_work(&state);
         self.aging.lock().set(&state);
         published.replace(state.id, Some(Arc::new(state)));
     }
@@ -325,17 +230,16 @@ impl Engine {
     /// many as keep pace with it.
     fn freeze_longest_tails(&self, published: &mut Published, writer: &mut Writer, records: usize) {
         for _ in 0..FREEZE_MIN_POOLS.max(records / TURN_MIN_RECORDS) {
-            if published.unfolded.records() <= self.tuning.tails_max_entries {
-                return;
-            }
-            let longest = published.unfolded.longest().and_then(|id| published.pools.get(&id)?.clone());
-            let Some(longest) = longest else { return };
-            let mut state = PoolState::clone(&longest);
+            let Some(longest) = published.longest_tail(self.tuning.tails_max_entries) else { return };
+            let mut state = PoolState::clone(longest);
             state.freeze();
             self.put_state(published, writer, state);
         }
     }
+}
 
+/// Relaxed commits.
+impl Engine {
     /// Brings every relaxed commit to disk.
     ///
     /// # Errors
@@ -354,28 +258,9 @@ impl Engine {
             return Ok(());
         }
         let txn = self.begin_durable()?;
-        self.commit(txn, Need::Reserve, |_| {})?;
+        self.commit_rows(txn, Need::Reserve)?;
         // NOTE: not before the disk has answered: whoever finds it false returns at once.
         self.unflushed.store(false, Ordering::Release);
         Ok(())
-    }
-}
-
-impl Engine {
-    /// Decides a batch as of the last commit, changing nothing.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`; `Storage` or `Corrupt` if reading fails.
-    pub(crate) fn decide_only(
-        &self,
-        id: PoolId,
-        mode: Mode,
-        batch: Batch,
-        firsts: Firsts,
-    ) -> Result<Verdicts> {
-        let now = self.clock.read();
-        let mut draft = PoolDraft::new(self.view_at(id, now.time)?, now);
-        contained("checking values", || draft.dedupe(mode, &Arc::new(batch), firsts))
     }
 }

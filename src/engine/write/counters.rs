@@ -3,6 +3,7 @@
 //! Always holds: counting takes no lock and shares no cache line between threads that check at the same time.
 
 use std::cell::Cell;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::dedupe::{Verdict, Verdicts};
@@ -116,4 +117,12 @@ pub(crate) struct Work {
     pub(crate) folds: u64,
     pub(crate) seals: u64,
     pub(crate) segments_dropped: u64,
+}
+
+impl AddAssign for Work {
+    fn add_assign(&mut self, other: Self) {
+        self.folds += other.folds;
+        self.seals += other.seals;
+        self.segments_dropped += other.segments_dropped;
+    }
 }

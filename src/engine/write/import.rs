@@ -30,12 +30,12 @@ use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::space::Need;
 use crate::engine::write::append::{Follower, KnownOrigins, OriginWriter, append_to_segment};
-use crate::engine::write::apply::write_head;
-use crate::engine::write::claims;
+use crate::engine::write::claim_rows;
+use crate::engine::write::commit::Changes;
 use crate::engine::write::counters::Work;
 use crate::engine::write::fold::fold_now;
 use crate::engine::write::fold::whole::WholeFold;
-use crate::engine::write::log::{Event, log};
+use crate::engine::write::log::Event;
 use crate::engine::write::reclaim::prune_at_once;
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
@@ -86,21 +86,15 @@ impl Engine {
             if report.added == 0 {
                 return Ok(report);
             }
-            claims::void(&txn, pool, &voided)?;
+            claim_rows::void(&txn, pool, &voided)?;
             state.evict();
             let segments_dropped = prune_at_once(&txn, &mut state)?;
-            write_head(&txn, &mut state)?;
             // Segments are numbered in the order in which they are opened, each when the one before is sealed.
             let seals = u64::from(state.open_number().saturating_sub(seals_from));
             let folds = u64::from(import_folds);
-            self.commit(txn, Need::Adding, |published| self.put_state(published, writer, state))?;
-            self.counters.work(Work { folds, seals, segments_dropped });
-            if segments_dropped > 0 {
-                self.note_drop();
-            }
-            log(&Event::Import { pool, rows: report.added, took: started.elapsed() });
-            // What the writer remembered of the pool's tail is folded now.
-            writer.pools.remove(&pool);
+            let work = Work { folds, seals, segments_dropped };
+            let event = Some(Event::Import { pool, rows: report.added, started });
+            self.commit(writer, txn, Changes { need: Need::Adding, pools: vec![state.into()], work, event })?;
             self.work_off(writer);
             Ok(report)
         })

@@ -4,7 +4,7 @@
 //! it (through `tracing-log`), and a program that installs no logger pays one atomic load. Behind the feature `log`, off by
 //! default. The target is `datapool_store`; the level is `debug`, and `warn` for what somebody should look at.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::write::counters::Work;
 use crate::ids::PoolId;
@@ -19,13 +19,13 @@ pub(crate) enum Event {
         calls: usize,
         pools: usize,
         records: usize,
-        took: Duration,
+        started: Instant,
     },
     /// Rows were imported in one commit.
     Import {
         pool: PoolId,
         rows: u64,
-        took: Duration,
+        started: Instant,
     },
     /// A commit did work besides: folds, seals, space given back.
     Work {
@@ -68,10 +68,12 @@ pub(crate) fn log(_event: &Event) {}
 pub(crate) fn log(event: &Event) {
     const TARGET: &str = "datapool_store";
     match event {
-        Event::Commit { calls, pools, records, took } => {
+        Event::Commit { calls, pools, records, started } => {
+            let took = started.elapsed();
             log::debug!(target: TARGET, "commit calls={calls} pools={pools} records={records} took={took:?}");
         }
-        Event::Import { pool, rows, took } => {
+        Event::Import { pool, rows, started } => {
+            let took = started.elapsed();
             log::debug!(target: TARGET, "import pool={pool} rows={rows} took={took:?}");
         }
         Event::Work { pool, work, pruned, took } => {

@@ -58,7 +58,7 @@ impl Engine {
                 table.insert(key.as_slice(), row.as_slice()).storage()?;
             }
             drop(table);
-            self.commit(txn, Need::Adding, |_| {})
+            self.commit_rows(txn, Need::Adding)
         })
     }
 
@@ -71,7 +71,7 @@ impl Engine {
             }
             let txn = self.begin()?;
             txn.open_table(definition(Id::KIND)).storage()?.remove(id.to_key().as_slice()).storage()?;
-            self.commit(txn, Need::Reserve, |_| {})?;
+            self.commit_rows(txn, Need::Reserve)?;
             Ok(true)
         })
     }
@@ -98,7 +98,7 @@ impl Engine {
                 .storage()?;
             damaged?;
             if deleted > 0 {
-                self.commit(txn, Need::Reserve, |_| {})?;
+                self.commit_rows(txn, Need::Reserve)?;
             }
             Ok(deleted)
         })

@@ -8,7 +8,8 @@ use crate::engine::format::{codec, schema};
 use crate::engine::pool::state::PoolState;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::space::Need;
-use crate::engine::write::apply::{self, write_head};
+use crate::engine::write::apply;
+use crate::engine::write::commit::{Changes, PoolChange};
 use crate::engine::write::draft::PoolDraft;
 use crate::engine::write::group::Group;
 use crate::engine::write::writer::Writer;
@@ -43,15 +44,12 @@ impl Engine {
         let now = self.clock.read();
         let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
         let txn = self.begin()?;
-        let written = apply::write(&txn, draft, writer.pools.entry(id).or_default(), &self.tuning, None)?;
+        let written = apply::write(&txn, draft, writer.pool(id), &self.tuning, None)?;
         if !written.worked {
             return Ok(None);
         }
         let pruned = written.pruned;
-        self.check_room(Need::Reserve)?;
-        written.update_hot_indexes();
-        self.commit(txn, Need::Reserve, |published| self.publish(published, writer, written))?;
-        writer.log_events();
+        self.commit(writer, txn, Changes::new(Need::Reserve, vec![written.into()]))?;
         Ok(Some(pruned))
     }
 
@@ -63,33 +61,25 @@ impl Engine {
     /// The commit's.
     pub(crate) fn store_expiry(&self) -> Result<()> {
         let aged = |state: &&Arc<PoolState>| state.policy.retention.is_some();
-        let ids: Vec<PoolId> =
-            self.published.read().pools.values().flatten().filter(aged).map(|state| state.id).collect();
+        let ids: Vec<PoolId> = self.published.read().pools().filter(aged).map(|state| state.id).collect();
         if ids.is_empty() {
             return Ok(());
         }
         self.exclusive(|writer| {
             let now = self.clock.now();
-            let mut states = Vec::new();
+            let mut states = Vec::<PoolChange>::new();
             for id in ids {
                 // One that was deleted meanwhile has nothing to store.
                 let Ok(view) = self.view_at(id, now) else { continue };
                 if view.state.watermark > view.state.stored_watermark {
-                    states.push(PoolState::clone(&view.state));
+                    states.push(PoolState::clone(&view.state).into());
                 }
             }
             if states.is_empty() {
                 return Ok(());
             }
             let txn = self.begin()?;
-            for state in &mut states {
-                write_head(&txn, state)?;
-            }
-            self.commit(txn, Need::Reserve, |published| {
-                for state in states {
-                    self.put_state(published, writer, state);
-                }
-            })
+            self.commit(writer, txn, Changes::new(Need::Reserve, states))
         })
     }
 }
@@ -142,10 +132,10 @@ impl Engine {
     pub(crate) fn due_work(&self, writer: &mut Writer, group: &Group<'_>, records: usize) -> Vec<PoolDraft> {
         let waits = |id: &PoolId| !group.drafts.contains_key(id);
         let (mut due, mut left) = (Vec::new(), records.saturating_mul(2).max(1));
-        for id in writer.work.iter().copied().filter(waits) {
+        for id in writer.pools_with_work().filter(waits) {
             due.push(id);
             // NOTE: only readers and this thread lock it, and readers not for long.
-            let state = self.published.read().pools.get(&id).cloned().flatten();
+            let state = self.published.read().loaded(id).cloned();
             let frozen = state.and_then(|state| Some(state.frozen.as_ref()?.len()));
             left = left.saturating_sub(frozen.map_or(left, |len| len.max(TURN_MIN_RECORDS)));
             if left == 0 {
@@ -158,7 +148,7 @@ impl Engine {
         }
         let mut drafts = Vec::with_capacity(due.len());
         for id in due {
-            let state = self.published.read().pools.get(&id).cloned().flatten();
+            let state = self.published.read().loaded(id).cloned();
             // A clock that is ahead must not move pools that nobody uses.
             let time = state.filter(|_| !is_aged).map_or(group.now.time, |state| state.time_so_far());
             let now = Reading { time, ..group.now };
@@ -172,13 +162,12 @@ impl Engine {
 
     /// A pool with work that is due.
     pub(crate) fn next_due(&self, writer: &Writer) -> Option<PoolId> {
-        writer.work.first().copied().or_else(|| self.next_aged(self.clock.read()))
+        writer.pools_with_work().next().or_else(|| self.next_aged(self.clock.read()))
     }
 
     /// A pool is gone.
     pub(crate) fn forget_work(&self, writer: &mut Writer, id: PoolId) {
-        writer.pools.remove(&id);
-        writer.work.remove(&id);
+        writer.forget_work(id);
         self.aging.lock().remove(id);
     }
 
@@ -186,7 +175,7 @@ impl Engine {
     fn next_aged(&self, now: Reading) -> Option<PoolId> {
         self.visit_next_pool();
         let id = self.aging.lock().next()?;
-        let state = self.published.read().pools.get(&id)?.clone()?;
+        let state = self.published.read().loaded(id)?.clone();
         let is_due = state.claims.may_sweep(now.moment) || self.has_expired_segment(&state, now);
         is_due.then_some(id)
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::engine::format::schema::{Fingerprint, SegmentNumber};
+use crate::engine::pool::state::PoolState;
 use crate::engine::probe::membership::Filter;
 use crate::engine::write::append::KnownOrigins;
 use crate::engine::write::fold::Fold;
@@ -14,20 +15,55 @@ use crate::ids::PoolId;
 /// What only the caller that leads a group touches.
 #[derive(Default)]
 pub(crate) struct Writer {
-    pub(crate) pools: HashMap<PoolId, WriterPool>,
+    pools: HashMap<PoolId, WriterPool>,
     /// Pools with folds to finish, filters to build, segments to drop.
-    pub(crate) work: BTreeSet<PoolId>,
+    work: BTreeSet<PoolId>,
     /// What the commit that was just published did.
-    pub(crate) events: Vec<Event>,
+    events: Vec<Event>,
 }
 
 impl Writer {
+    /// What is remembered of a pool.
+    pub(crate) fn pool(&mut self, id: PoolId) -> &mut WriterPool {
+        self.pools.entry(id).or_default()
+    }
+
     /// After a failure: what was remembered may be of a transaction that never was.
     pub(crate) fn forget(&mut self) {
         self.pools.clear();
     }
 
-    /// Tells what the last commit did, with nothing locked that readers need.
+    /// What was remembered of a pool does not hold any more.
+    pub(crate) fn forget_pool(&mut self, id: PoolId) {
+        self.pools.remove(&id);
+    }
+
+    /// A pool is gone, or whoever uses it is to hear what is wrong with it.
+    pub(crate) fn forget_work(&mut self, id: PoolId) {
+        self.forget_pool(id);
+        self.work.remove(&id);
+    }
+
+    /// A pool has this state now.
+    pub(crate) fn set_work(&mut self, state: &PoolState) {
+        if state.has_work() {
+            self.work.insert(state.id);
+        } else {
+            self.work.remove(&state.id);
+        }
+    }
+
+    /// The pools with work to do.
+    pub(crate) fn pools_with_work(&self) -> impl Iterator<Item = PoolId> {
+        self.work.iter().copied()
+    }
+
+    /// Something to tell once nothing is locked that readers need.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Tells it.
     pub(crate) fn log_events(&mut self) {
         self.events.drain(..).for_each(|event| log(&event));
     }

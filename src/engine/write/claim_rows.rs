@@ -1,0 +1,89 @@
+//! Claims on disk: writing what a draft changes of them.
+//!
+//! Always holds: a value's owner is what the owners' table says, if that claim exists; every owner row is of a claim that has a
+//! row, and of a value that no live record has; a claim never gets back a value that it lost.
+
+use redb::WriteTransaction;
+
+use crate::engine::format::claim_items::{blocks_of, encode_blocks};
+use crate::engine::format::codec;
+use crate::engine::format::schema::{self, Fingerprint};
+use crate::engine::pool::claims::{ClaimId, Claims};
+use crate::engine::storage::failure::StorageResult;
+use crate::engine::write::draft::PoolDraft;
+use crate::error::Result;
+use crate::ids::PoolId;
+
+/// Writes what a draft changes of its pool's claims.
+pub(crate) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
+    let (pool, changes) = (draft.state.id, &draft.claims);
+    if !changes.owners.is_empty() {
+        let mut owners: Vec<_> = changes.owners.iter().collect();
+        owners.sort_unstable();
+        let mut table = txn.open_table(schema::CLAIMED).storage()?;
+        for (fingerprint, owner) in owners {
+            match owner {
+                Some(owner) => table.insert((pool, *fingerprint), *owner).storage()?,
+                None => table.remove((pool, *fingerprint)).storage()?,
+            };
+        }
+    }
+    for id in &changes.gone {
+        remove_rows(txn, pool, *id)?;
+    }
+    let kept = |id: &ClaimId| draft.state.claims.stored(*id);
+    for (id, batch, items) in changes.made.iter().filter(|(id, ..)| kept(id).is_some()) {
+        let mut table = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+        let item =
+            |index: &usize| Some((*index, batch.items().get(*index)?.entity_type, batch.value(*index)));
+        let of_batch = items.iter().filter_map(item);
+        for (number, block) in (0_u32..).zip(encode_blocks(of_batch)) {
+            table.insert((pool, *id, number), block.as_slice()).storage()?;
+        }
+    }
+    for id in &changes.changed {
+        if let Some(claim) = kept(id) {
+            let row = codec::encode_claim(&claim.row())?;
+            txn.open_table(schema::CLAIMS).storage()?.insert((pool, *id), row.as_slice()).storage()?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn remove_rows(txn: &WriteTransaction, pool: PoolId, id: ClaimId) -> Result<()> {
+    txn.open_table(schema::CLAIMS).storage()?.remove((pool, id)).storage()?;
+    let mut items = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+    items.retain_in(blocks_of(pool, id), |_, _| false).storage()
+}
+
+/// Removes all of a pool's claims.
+pub(crate) fn remove_all(txn: &WriteTransaction, pool: PoolId, claims: &Claims) -> Result<()> {
+    if claims.is_empty() {
+        return Ok(());
+    }
+    remove_rows_of_pool(txn, pool)
+}
+
+/// Removes all rows of a pool's claims.
+pub(crate) fn remove_rows_of_pool(txn: &WriteTransaction, pool: PoolId) -> Result<()> {
+    let mut claims = txn.open_table(schema::CLAIMS).storage()?;
+    claims.retain_in((pool, 0)..=(pool, ClaimId::MAX), |_, _| false).storage()?;
+    drop(claims);
+    let mut items = txn.open_table(schema::CLAIM_ITEMS).storage()?;
+    items.retain_in((pool, 0, 0)..=(pool, ClaimId::MAX, u32::MAX), |_, _| false).storage()?;
+    drop(items);
+    let mut owners = txn.open_table(schema::CLAIMED).storage()?;
+    owners.retain_in((pool, 0)..=(pool, Fingerprint::MAX), |_, _| false).storage()
+}
+
+/// Takes values from whatever claims own them.
+pub(crate) fn void(txn: &WriteTransaction, pool: PoolId, fingerprints: &[Fingerprint]) -> Result<()> {
+    if fingerprints.is_empty() {
+        return Ok(());
+    }
+    let mut owners = txn.open_table(schema::CLAIMED).storage()?;
+    for fingerprint in fingerprints {
+        owners.remove((pool, *fingerprint)).storage()?;
+    }
+    Ok(())
+}

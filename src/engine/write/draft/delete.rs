@@ -1,0 +1,70 @@
+//! Deciding deletions: by ids, by keys, by a filter, or all.
+
+use std::sync::Arc;
+
+use super::PoolDraft;
+use crate::engine::pool::batch::Batch;
+use crate::engine::pool::segments::ChangedBits;
+use crate::engine::read::plan::Plan;
+use crate::error::Result;
+use crate::ids::RecordId;
+use crate::query::{RecordFilter, RecordSort};
+
+impl PoolDraft {
+    /// Deletes live records by id. How many there were.
+    pub(crate) fn delete_ids(&mut self, ids: &[RecordId]) -> u64 {
+        ids.iter().map(|id| u64::from(self.delete(*id))).sum()
+    }
+
+    fn delete(&mut self, id: RecordId) -> bool {
+        let changed = self.state.delete(id);
+        self.changed_bits.extend(changed);
+        changed.is_some()
+    }
+
+    /// Deletes every live record of the batch's keys. How many there were.
+    pub(crate) fn delete_keys(&mut self, batch: &Batch) -> Result<u64> {
+        let mut ids = Vec::new();
+        batch.ask_each(|fingerprint| {
+            ids.extend(self.find_new(fingerprint));
+            ids.extend(self.base.find_all(&self.state, fingerprint)?);
+            Ok(())
+        })?;
+        Ok(self.delete_ids(&ids))
+    }
+
+    /// Deletes every live record that the filter takes. How many there were.
+    ///
+    /// The filter is answered from the base: this must be the group's only operation.
+    pub(crate) fn delete_where(&mut self, filter: &RecordFilter) -> Result<u64> {
+        let base = Arc::clone(&self.base);
+        let plan = Plan::new(&base, filter)?;
+        let mut chunks = Vec::new();
+        let mut ids = Vec::new();
+        plan.visit(RecordSort::Ascending, |block| {
+            match block.chunk {
+                Some(chunk) => chunks.push((chunk, block.positions())),
+                None => ids.extend(block.ids()),
+            }
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+        let mut deleted = self.delete_ids(&ids);
+        for ((index, chunk), positions) in chunks {
+            let bits = ChangedBits { index, chunk };
+            deleted += self.state.delete_positions(bits, &positions);
+            self.changed_bits.insert(bits);
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes every record, by moving the watermark. How many were live.
+    ///
+    /// This must be the group's only operation.
+    pub(crate) fn clear(&mut self) -> u64 {
+        let live = self.state.live();
+        self.state.clear(self.now.time);
+        self.time = self.now.time;
+        self.head_changed = true;
+        live
+    }
+}

@@ -1,0 +1,58 @@
+//! Recovering after a failed commit, and after a write that failed for want of room.
+//!
+//! Always holds: what a failed call did is forgotten before the next one begins; redb takes nothing more after a failed
+//! write, so the file is opened again, or the store refuses to write until somebody does (see
+//! [`Poison`](crate::engine::storage::poison::Poison)).
+
+use std::sync::atomic::Ordering;
+
+use crate::engine::Engine;
+use crate::engine::storage::failure::no_room;
+use crate::engine::storage::poison::Reason;
+use crate::engine::storage::space::{Need, Space, is_want_of_room};
+use crate::engine::write::writer::Writer;
+use crate::error::{Error, Result};
+
+impl Engine {
+    /// Brings the writer in order after a failure.
+    pub(crate) fn recover<T>(&self, writer: &mut Writer, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            writer.forget();
+        }
+        if self.poison.reason() == Some(Reason::NoRoom) {
+            // redb takes nothing more from a file once a write of it has failed.
+            self.reattach(writer)?;
+        }
+        if result.is_ok() && self.asks_disk(Space::is_full) {
+            // The call's work is done.
+            let _ = self.give_back();
+        }
+        result
+    }
+
+    /// redb failed as it wrote, and takes nothing more. For want of room what it wrote is not committed, and the file is opened
+    /// again before the call returns; else the store refuses to write, for a reason.
+    pub(crate) fn failed(
+        &self,
+        error: redb::Error,
+        need: Need,
+        reason: Reason,
+        otherwise: impl FnOnce(redb::Error) -> Error,
+    ) -> Error {
+        match error {
+            // What was acknowledged and not flushed would be lost with it: whoever wrote it must hear of that.
+            redb::Error::Io(cause)
+                if is_want_of_room(&cause)
+                    && self.asks_disk(Space::is_incomplete)
+                    && !self.unflushed.load(Ordering::Acquire) =>
+            {
+                self.poison.raise(Reason::NoRoom);
+                no_room(self.opener.location(), need, cause)
+            }
+            error => {
+                self.poison.raise(reason);
+                otherwise(error)
+            }
+        }
+    }
+}

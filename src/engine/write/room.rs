@@ -1,0 +1,59 @@
+//! Room on the disk: each commit finds out whether it has enough before redb writes.
+
+use crate::engine::Engine;
+use crate::engine::storage::backend::Backend;
+use crate::engine::storage::database::closed;
+use crate::engine::storage::failure::no_room;
+use crate::engine::storage::space::{Need, Space};
+use crate::error::Result;
+
+impl Engine {
+    /// Whether something holds of the room on the disk.
+    pub(crate) fn asks_disk(&self, question: impl FnOnce(&Space) -> bool) -> bool {
+        self.session.read().as_ref().is_some_and(|session| question(session.backend.space()))
+    }
+
+    /// Refuses to go on with a transaction that the disk has no room for.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, or `Storage` if the system refuses for another reason.
+    pub(crate) fn check_room(&self, need: Need) -> Result<()> {
+        self.ask_for_room(need, |backend| backend.check_room(need))
+    }
+
+    /// As [`check_room`](Self::check_room), right before redb commits.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, or `Storage` if the system refuses for another reason.
+    pub(crate) fn make_room(&self, need: Need) -> Result<()> {
+        self.ask_for_room(need, |backend| backend.make_room(need))
+    }
+
+    /// After redb committed, if it had the reserve for that.
+    pub(crate) fn keep_reserve(&self) {
+        if self.asks_disk(Space::is_tight)
+            && let Some(session) = &*self.session.read()
+        {
+            // What cannot be had now is asked for when it is needed.
+            let _ = session.backend.keep_reserve();
+        }
+    }
+
+    fn ask_for_room(&self, need: Need, ask: impl FnOnce(&Backend) -> std::io::Result<()>) -> Result<()> {
+        let session = self.session.read();
+        let room = ask(&session.as_ref().ok_or_else(closed)?.backend);
+        room.map_err(|error| no_room(self.opener.location(), need, error))
+    }
+
+    /// What a call has deleted becomes room on the disk: with each commit redb cuts some of the free pages at the file's end.
+    pub(crate) fn give_back(&self) -> Result<()> {
+        let mut before = u64::MAX;
+        while self.file_size()? < before {
+            before = self.file_size()?;
+            self.commit_rows(self.begin_durable()?, Need::Reserve)?;
+        }
+        Ok(())
+    }
+}
