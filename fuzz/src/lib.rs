@@ -8,6 +8,8 @@ mod format;
 mod fuzzing;
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
+#[path = "../../tests/it/workload/mod.rs"]
+mod workload;
 
 /// Runs a target's body on an input.
 ///

@@ -27,3 +27,4 @@ mod fuzzing;
 mod house;
 mod model;
 mod support;
+mod workload;

@@ -12,7 +12,6 @@
 mod claims;
 pub(crate) mod planner;
 mod pool;
-pub(crate) mod workload;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,8 +28,9 @@ use proptest::sample::{Index, select};
 
 use self::claims::{PAST_THE_HOUR, Settle, any_claims_op, any_settle};
 use self::pool::{Held, PoolModel, items_of};
-use crate::model::planner::{Filter, Item, Row, any_filter, any_item, any_origin, any_sizes, any_sort, rows};
+use crate::model::planner::{Filter, any_filter, any_item, any_origin, any_sizes, any_sort};
 use crate::support;
+use crate::support::items::{Item, Row, rows};
 
 #[derive(Debug, Clone)]
 enum Op {

@@ -18,7 +18,7 @@ use crate::engine::storage::space::{Need, Space};
 use crate::engine::write::apply::{Written, write_head};
 use crate::engine::write::counters::Work;
 use crate::engine::write::log::{Event, log};
-use crate::engine::write::upkeep::TURN_MIN_RECORDS;
+use crate::engine::write::turns::TURN_MIN_RECORDS;
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;

@@ -9,6 +9,9 @@ use std::ops::Bound;
 use crate::engine::pool::state::PoolState;
 use crate::ids::PoolId;
 
+/// The least that a pool's turn counts for, in records of a fold.
+pub(crate) const TURN_MIN_RECORDS: usize = 16;
+
 /// Loaded pools that age, and the turns.
 #[derive(Debug)]
 pub(crate) struct Aging {

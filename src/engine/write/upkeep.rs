@@ -12,6 +12,7 @@ use crate::engine::write::apply;
 use crate::engine::write::commit::{Changes, PoolChange};
 use crate::engine::write::draft::PoolDraft;
 use crate::engine::write::group::Group;
+use crate::engine::write::turns::TURN_MIN_RECORDS;
 use crate::engine::write::writer::Writer;
 use crate::error::Result;
 use crate::ids::PoolId;
@@ -20,9 +21,6 @@ use crate::time::Reading;
 
 /// The number of pools of the file that one commit looks at: some microseconds each.
 const LOOKED_AT_TOGETHER: u32 = 64;
-
-/// The least that a pool's turn counts for, in records of a fold.
-pub(crate) const TURN_MIN_RECORDS: usize = 16;
 
 impl Engine {
     /// Gives back what of a pool's space can be given back, a commit at a time, so that other writers come between.

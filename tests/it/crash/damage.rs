@@ -12,9 +12,9 @@ use std::process::Command;
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, Error, ErrorKind};
 
-use crate::model::workload::{Driver, Op, Resting};
 use crate::support::disk::TestDisk;
 use crate::support::{self, Numbers, Seed, from_environment};
+use crate::workload::{Driver, Op, Resting};
 
 const SEED: &str = "DATAPOOL_DAMAGE_SEED";
 /// redb keeps the roots of the two newest commits in it, each with a checksum.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, ErrorKind, Mode, OnDuplicate, Origin};
 
-use crate::model::workload::random::item;
-use crate::model::workload::{Driver, How, Op, Resting, Where};
 use crate::support;
 use crate::support::disk::{Fault, Operation, Reason, TestDisk, Torn};
+use crate::workload::random::item;
+use crate::workload::{Driver, How, Op, Resting, Where};
 
 /// A store with folds, seals and deletions behind it, and a claim; and its pool and claim.
 fn store(cache: usize) -> (Resting, u64, u64) {

@@ -5,9 +5,9 @@
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, ErrorKind, ExportOptions, ImportOptions, Mode, RecordFilter, StoreOptions};
 
-use crate::model::workload::{Driver, How, Op, RELAXED};
 use crate::support::disk::{Fault, Keeping, TestDisk};
 use crate::support::{self, Numbers};
+use crate::workload::{Driver, How, Op, RELAXED};
 
 const KB: u64 = 1_024;
 

@@ -12,9 +12,9 @@
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, Recovery, StoreStats};
 
-use crate::model::workload::{Driver, Op, RELAXED};
 use crate::support::disk::{Fault, TestDisk};
 use crate::support::{self, Numbers, Seed, from_environment};
+use crate::workload::{Driver, Op, RELAXED};
 
 /// What so many runs came to.
 #[derive(Debug, Default)]

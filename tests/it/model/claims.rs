@@ -13,7 +13,8 @@ use proptest::sample::{Index, select};
 
 use super::pool::{PoolModel, first_of};
 use super::{Clocks, Firsts, Op, PoolOp};
-use crate::model::planner::{Item, Row, all_items, any_item, any_origin, any_sizes};
+use crate::model::planner::{all_items, any_item, any_origin, any_sizes};
+use crate::support::items::{Item, Row};
 
 /// What is done with a claim that is held.
 #[derive(Debug, Clone)]

@@ -11,7 +11,8 @@ use datapool_store::{
 
 use super::claims::Claims;
 use super::{Between, Clocks, Firsts, Pick, PoolOp};
-use crate::model::planner::{Filter, Item, Row, all_items, csv_of, rows};
+use crate::model::planner::{Filter, all_items};
+use crate::support::items::{Item, Row, csv_of, rows};
 
 /// A pool as a list.
 pub(super) struct PoolModel {

@@ -1,7 +1,9 @@
 //! What many tests need: stores to test, keys, clocks.
 
 pub(crate) mod disk;
+pub(crate) mod items;
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -213,17 +215,39 @@ impl StoreFile {
     }
 }
 
-/// Numbers that look random and are the same in each run.
-pub(crate) struct Numbers(u64);
+/// A row of decisions: numbers that look random and are the same in each run, or those that a fuzzer's input stands for.
+pub(crate) enum Numbers {
+    Seeded(u64),
+    Given(VecDeque<u8>),
+}
 
 impl Numbers {
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self(seed)
+        Self::Seeded(seed)
+    }
+
+    /// The numbers of an input. Behind its end there are zeros.
+    pub(crate) fn given(input: &[u8]) -> Self {
+        Self::Given(input.iter().copied().collect())
+    }
+
+    /// Whether the input is at its end.
+    pub(crate) fn is_at_end(&self) -> bool {
+        matches!(self, Self::Given(input) if input.is_empty())
     }
 
     pub(crate) fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
+        let number = match self {
+            Self::Seeded(seed) => {
+                *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *seed >> 33
+            }
+            Self::Given(input) => {
+                let bytes = if below <= 1 << 8 { 1 } else { 4 };
+                (0..bytes).fold(0, |number, _| number << 8 | u64::from(input.pop_front().unwrap_or_default()))
+            }
+        };
+        number % below
     }
 }
 

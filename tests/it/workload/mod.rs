@@ -3,6 +3,7 @@
 //! A [`Driver`] has a store open on a [`TestDisk`], and knows what was acknowledged: which states the store may be in
 //! now, and which it may be in once it was opened again. Whoever breaks the disk asks it whether that still holds.
 
+pub(crate) mod life;
 pub(crate) mod model;
 pub(crate) mod random;
 mod seen;
@@ -19,9 +20,9 @@ use datapool_store::{
 
 use self::model::Model;
 use self::seen::Seen;
-use crate::model::planner::{Item, csv_of};
 use crate::support;
 use crate::support::disk::TestDisk;
+use crate::support::items::{Item, csv_of};
 
 /// Flushed when an operation says so: the interval is longer than any test.
 pub(crate) const RELAXED: Durability = Durability::Relaxed { flush_every: Duration::from_hours(1) };

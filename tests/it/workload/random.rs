@@ -7,8 +7,8 @@ use datapool_store::{EntityTypeId, Mode, OnDuplicate, Origin};
 
 use super::model::{Model, PoolModel};
 use super::{How, Op, Where};
-use crate::model::planner::Item;
 use crate::support::Numbers;
+use crate::support::items::Item;
 
 /// How many values there are, of each of two entity types.
 pub(crate) const VALUES: u64 = 150;

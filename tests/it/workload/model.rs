@@ -7,7 +7,7 @@ use std::time::Duration;
 use datapool_store::{ErrorKind, Mode, OnDuplicate, Origin, Timestamp, Verdict};
 
 use super::{Answer, How, Op, Outcome, Where};
-use crate::model::planner::{Item, Row};
+use crate::support::items::{Item, Row};
 
 /// How long a claim is kept once its lease is over.
 const KEPT: Duration = Duration::from_hours(1);

@@ -11,7 +11,7 @@ use datapool_store::{
 use super::Claims;
 use super::model::{Model, PoolModel};
 use super::random::{VALUES, all_items};
-use crate::model::planner::{Item, Row, rows};
+use crate::support::items::{Item, Row, rows};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Seen {
