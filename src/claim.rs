@@ -20,51 +20,52 @@ use crate::pool::Pool;
 use crate::store::DataPoolStore;
 use crate::time::Timestamp;
 
-/// Items that are held for one runner: nobody else is told that they are new while the lease runs.
+/// New items that one runner holds. While the lease runs, no other caller gets them as new.
 ///
-/// Made by [`Pool::claim`], or from a token by [`DataPoolStore::resume_claim`]. Work on the items that are
-/// [`Claimed`](ClaimVerdict::Claimed), then [`confirm`](Self::confirm): they are tracked, by the claim's origin. If the
-/// work fails, [`release`](Self::release) them, and they are new again. Both work for some of the items, too.
+/// Made by [`Pool::claim`], or from a token by [`DataPoolStore::resume_claim`]. Process the items whose verdict is
+/// [`Claimed`](ClaimVerdict::Claimed), then [`confirm`](Self::confirm) them: they are tracked, with the claim's origin.
+/// If the work fails, [`release`](Self::release) them: they are new again. Both also work for some of the items.
 ///
-/// **Dropping a claim releases** what is neither confirmed nor released, so that a flow that returns early or panics
-/// blocks nobody. A drop cannot report an error: if the release fails, the lease ends the claim. The drop writes, and
-/// blocks until the disk has answered. [`into_token`](Self::into_token) keeps the claim without the guard.
+/// **Dropping a claim releases** the items that are neither confirmed nor released, so that a flow that returns early
+/// or panics blocks no other runner. A drop cannot report an error: if the release fails, the items stay held until the
+/// lease ends. The drop writes, and blocks until the disk has answered. [`into_token`](Self::into_token) keeps the
+/// claim without the guard.
 ///
 /// Everything that a claim's methods change is on disk when they return, whatever the store's durability.
 ///
 /// # Items
 ///
-/// An item is named by its index in the batch that was claimed, for as long as the claim lives: through tokens, restarts
-/// and taking the claim up. Where only values are at hand, [`confirm_keys`](Self::confirm_keys) and
-/// [`release_keys`](Self::release_keys) name items by key.
+/// An item is named by its index in the batch that was claimed, as long as the claim exists: tokens and restarts do not
+/// change it. If only values are known, [`confirm_keys`](Self::confirm_keys) and [`release_keys`](Self::release_keys)
+/// name items by key.
 ///
 /// # Leases
 ///
-/// A lease that ran out frees the items for the next claimer, not before: confirming late succeeds as long as nobody
-/// took them over (or an hour has passed: then the claim is swept). Leases run on the monotonic clock: setting the
-/// system's clock neither ends nor stretches them. After the store is opened again, what is left of them is read from
-/// the system's clock, and cut to the lease's length.
+/// When a lease runs out, the next claimer may take the items. As long as no other caller has taken them, confirming
+/// late succeeds, for up to an hour; then the claim is swept. Leases run on the monotonic clock: setting the system's
+/// clock neither ends nor extends them. After the store is opened again, the rest of a lease is read from the system's
+/// clock, and cut to the lease's length.
 #[derive(Debug)]
 #[must_use = "dropping a claim releases what it holds"]
 pub struct Claim {
     pool: Pool,
-    /// None once nothing is held any more.
+    /// `None` once the claim holds nothing.
     held: Option<Held>,
     until: Timestamp,
-    /// What it was made for: the whole batch, or, of a claim that was taken up, the items that were claimed.
+    /// The whole batch; for a claim that was taken up by its token, only the items that were claimed.
     batch: Arc<Batch>,
-    /// Of each item of the batch, in its order: the index in the batch that was claimed, and what the claim said.
+    /// For each item of the batch, in order: its index in the batch that was claimed, and its verdict.
     verdicts: Vec<(usize, ClaimVerdict)>,
     standings: Vec<Standing>,
-    /// Where in the batch each open item's value is, once it was asked for.
+    /// The position in the batch of each open item's value; made when first needed.
     by_value: Option<Positions>,
 }
 
 impl Pool {
-    /// Claims what is new of a batch: holds it until it is confirmed, released, or the lease runs out.
+    /// Claims the new items of a batch: holds them until they are confirmed or released, or the lease runs out.
     ///
-    /// One atomic step, as [`dedupe`](Self::dedupe): of several threads that bring the same new value at once, exactly
-    /// one gets it. Within the batch the first of equal items is claimed; the repeats are duplicates.
+    /// This is one atomic step, as in [`dedupe`](Self::dedupe): if several threads bring the same new value at once,
+    /// exactly one gets it. Of equal items within the batch, the first is claimed, and the others are duplicates.
     ///
     /// ```
     /// use std::time::Duration;
@@ -96,8 +97,8 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more than
-    /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk
-    /// refuses. In all cases but `OutcomeUnknown` nothing was claimed.
+    /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`, `OutcomeUnknown` or
+    /// `Storage` if the disk refuses. In all cases but `OutcomeUnknown` nothing was claimed.
     pub fn claim<'a, T>(
         &self,
         items: &'a [T],
@@ -124,8 +125,8 @@ impl Pool {
         Ok(Claim { pool: self.clone(), held, until, batch, verdicts, standings, by_value: None })
     }
 
-    /// The claims on this pool, oldest first, lapsed ones included. Those that are settled, or whose lease ended over an hour ago, do
-    /// not exist any more.
+    /// Returns the claims on this pool, oldest first, including lapsed ones. Claims that are settled, or whose lease
+    /// ended over an hour ago, are not listed.
     ///
     /// # Errors
     ///
@@ -136,12 +137,13 @@ impl Pool {
 }
 
 impl DataPoolStore {
-    /// Takes up the claim that a token stands for, in this process or another one than made it.
+    /// Takes up the claim of a token, in the process that made the claim or in another one.
     ///
-    /// Its items are those that were [`Claimed`](ClaimVerdict::Claimed), and each keeps its index in the batch that was
-    /// claimed. [`keys`](Claim::keys) has those that the claim holds. Those that were confirmed or released are
-    /// [`Settled`](ClaimVerdict::Settled). Those that it lost are [`Lost`](ClaimVerdict::Lost), and confirming says
-    /// what became of them. Taking up a claim does not extend its lease: [`extend`](Claim::extend) does.
+    /// The claim's items are those that were [`Claimed`](ClaimVerdict::Claimed), and each keeps its index in the batch
+    /// that was claimed. [`keys`](Claim::keys) returns the items that the claim still holds. Items that were confirmed
+    /// or released are [`Settled`](ClaimVerdict::Settled). Items that the claim lost are [`Lost`](ClaimVerdict::Lost),
+    /// and confirming them returns what became of each. Taking up a claim does not extend its lease: call
+    /// [`extend`](Claim::extend) for that.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -166,8 +168,8 @@ impl DataPoolStore {
     /// # }
     /// ```
     ///
-    /// A token can be taken up again, as long as the claim exists. Then there are two guards of one claim: who confirms an
-    /// item first, wins, and dropping one of them releases the items for both.
+    /// A token can be taken up more than once while the claim exists. Then there are two guards of one claim: the one
+    /// that confirms an item first tracks it, and dropping one guard releases the items for both.
     ///
     /// # Errors
     ///
@@ -202,15 +204,15 @@ impl DataPoolStore {
 }
 
 impl Claim {
-    /// The verdict of each item when the claim was made or taken up, with the item's index, ascending.
+    /// Returns the verdict of each item when the claim was made or taken up, with the item's index, ascending.
     ///
-    /// A claim that was just made has one for each item of the batch. One that was taken up has one for each item that
-    /// was claimed then: it does not know the others.
+    /// A new claim has a verdict for each item of the batch. A claim that was taken up by its token has one for each
+    /// item that was claimed: it does not know the others.
     pub fn verdicts(&self) -> &[(usize, ClaimVerdict)] {
         &self.verdicts
     }
 
-    /// The verdict of the item with this index; `None` if [`verdicts`](Self::verdicts) has none.
+    /// Returns the verdict of the item with this index, or `None` if [`verdicts`](Self::verdicts) has none.
     pub fn verdict(&self, index: usize) -> Option<&ClaimVerdict> {
         self.verdicts.get(self.position(index)?).map(|(_, verdict)| verdict)
     }
@@ -232,7 +234,7 @@ impl Claim {
         split
     }
 
-    /// The items that are claimed and neither confirmed nor released yet: each index, and what was compared.
+    /// Returns the items that are claimed and neither confirmed nor released yet: the index and the key of each.
     pub fn keys(&self) -> impl Iterator<Item = (usize, Key<'_>)> {
         let items = self.batch.items().iter().zip(&self.verdicts).zip(&self.standings).enumerate();
         let held = items.filter(|(_, (_, standing))| **standing == Standing::Held);
@@ -253,9 +255,9 @@ impl Claim {
 
     /// Tracks every item that is neither confirmed nor released yet, in one commit that also ends the claim.
     ///
-    /// Each item has its own outcome: one that somebody took over does not keep the others from being confirmed; nor does
-    /// one that was [`Lost`](ClaimVerdict::Lost) already when the claim was taken up, which has its outcome here as well.
-    /// After an error the claim holds what it held, and can be confirmed again.
+    /// Each item has its own outcome. An item that another caller took over does not keep the others from being
+    /// confirmed. Neither does an item that was [`Lost`](ClaimVerdict::Lost) when the claim was taken up; it has an
+    /// outcome, too. After an error the claim holds what it held before, and can be confirmed again.
     ///
     /// # Errors
     ///
@@ -265,7 +267,7 @@ impl Claim {
         self.confirm_at(positions)
     }
 
-    /// Tracks some of the items, by index; the claim goes on holding the others.
+    /// Tracks some of the items, by index. The claim keeps the others.
     ///
     /// # Errors
     ///
@@ -276,9 +278,9 @@ impl Claim {
         self.confirm_at(positions)
     }
 
-    /// Tracks some of the items, by key; the claim goes on holding the others.
+    /// Tracks some of the items, by key. The claim keeps the others.
     ///
-    /// The outcomes have the items' indexes in the batch that was claimed, ascending.
+    /// The outcomes carry the items' indexes in the batch that was claimed, ascending.
     ///
     /// # Errors
     ///
@@ -290,8 +292,8 @@ impl Claim {
         self.confirm_at(positions)
     }
 
-    /// Frees every item that is still held: they are new again. Returns the number of items that the claim owned until
-    /// now: those that somebody else took over or tracked do not count.
+    /// Frees every item that is still held: the items are new again. Returns the number of items that the claim owned
+    /// until now. Items that another caller took over or tracked do not count.
     ///
     /// # Errors
     ///
@@ -301,7 +303,7 @@ impl Claim {
         self.release_at(positions)
     }
 
-    /// Frees some of the items, by index; the claim goes on holding the others.
+    /// Frees some of the items, by index. The claim keeps the others.
     ///
     /// # Errors
     ///
@@ -311,7 +313,7 @@ impl Claim {
         self.release_at(positions)
     }
 
-    /// Frees some of the items, by key; the claim goes on holding the others.
+    /// Frees some of the items, by key. The claim keeps the others.
     ///
     /// # Errors
     ///
@@ -341,9 +343,9 @@ impl Claim {
         Ok(self.until)
     }
 
-    /// Gives the guard up and keeps the claim: whoever has the token can [take it up](DataPoolStore::resume_claim).
-    /// `None` if every item is confirmed or released. Items that the claim has [lost](ClaimVerdict::Lost) count as open:
-    /// confirming says what became of them.
+    /// Gives up the guard and keeps the claim: any process with the token can [take it
+    /// up](DataPoolStore::resume_claim). Returns `None` if every item is confirmed or released. Items that the claim
+    /// has [lost](ClaimVerdict::Lost) count as open: confirming them returns what became of each.
     #[must_use = "without its token nobody can take the claim up before its lease ends"]
     pub fn into_token(mut self) -> Option<ClaimToken> {
         let store = self.pool.shared().engine.store_id();
@@ -359,12 +361,12 @@ impl Claim {
         self.standings.get(position).is_some_and(|standing| *standing != Standing::Settled)
     }
 
-    /// Where what is neither confirmed nor released is in the batch, though some of it may be lost.
+    /// Returns the positions in the batch of the items that are neither confirmed nor released. Some may be lost.
     fn open_positions(&self) -> Vec<usize> {
         (0..self.standings.len()).filter(|position| self.is_open(*position)).collect()
     }
 
-    /// Where open items are in the batch, by their indexes: ascending, each once.
+    /// Returns the positions in the batch of the open items with these indexes: ascending, each once.
     fn positions_of(&self, indexes: &[usize]) -> Result<Vec<usize>> {
         let open = |index: &usize| {
             let position = self.position(*index).filter(|position| self.is_open(*position));
@@ -377,7 +379,7 @@ impl Claim {
         Ok(in_order(indexes.iter().map(open).collect::<Result<_>>()?))
     }
 
-    /// Where open items are in the batch, by their keys: ascending, each once.
+    /// Returns the positions in the batch of the open items with these keys: ascending, each once.
     fn positions_of_keys(&mut self, keys: &[Key<'_>]) -> Result<Vec<usize>> {
         let asked = Batch::from_keys(self.pool.shared().engine.hash_key(), keys.iter().cloned())?;
         let by_value = self.by_value.get_or_insert_with(|| {
@@ -423,7 +425,7 @@ impl Claim {
         Ok(released.unwrap_or_default())
     }
 
-    /// Has items settled, and remembers it once that is on disk. Nothing if there are none.
+    /// Settles items, and records that once it is on disk. Returns `None` if there are none.
     fn settle<R: Send + 'static>(
         &mut self,
         positions: &[usize],
@@ -453,12 +455,12 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Nobody is left to hear of a failure: the lease ends the claim.
+        // A drop cannot report a failure: the lease ends the claim.
         let _ = self.release();
     }
 }
 
-/// Ascending, each once.
+/// Sorts the positions, and removes repeats.
 fn in_order(mut positions: Vec<usize>) -> Vec<usize> {
     positions.sort_unstable();
     positions.dedup();

@@ -4,8 +4,8 @@
 //! or without a byte order mark, LF or CRLF. Owns: what is read and written, and the policies. Must not know: how
 //! rows are indexed; that is [`crate::engine`]'s.
 //!
-//! On its way in, a file passes `records` (bytes into fields), `rows` (fields into rows) and `import` (rows into the pool, by
-//! way of `spool`).
+//! An import takes a file through these steps: `records` (bytes into fields), `rows` (fields into rows), `spool` (rows
+//! wait for the writer) and `import` (rows into the pool).
 
 mod bad_row;
 mod check;

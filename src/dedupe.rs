@@ -1,18 +1,18 @@
-//! The vocabulary of deduplication: modes, verdicts, and splitting a batch by them.
+//! Deduplication: modes, verdicts, and splitting a batch by them.
 //!
-//! Owns: [`Mode`], [`Verdict`], [`Verdicts`], [`Split`]. Always holds: verdicts stand in the order of the items.
-//! Must not know: how a verdict is reached; that is the engine's.
+//! Owns: [`Mode`], [`Verdict`], [`Verdicts`], [`Split`]. Always holds: verdicts are in the order of the items. Must not
+//! know: how a verdict is found; that is the engine's.
 
 use crate::model::Record;
 
-/// The mode of a dedupe: which items it passes on and which it tracks.
+/// The mode of a deduplication: which items it passes on, and which it tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Passes on new items only and tracks nothing.
+    /// Passes on only new items, and tracks nothing.
     Filter,
-    /// Passes on everything and tracks each value not yet in the pool.
+    /// Passes on everything, and tracks each value that is not in the pool yet.
     Track,
-    /// Passes on new items only and tracks each value not yet in the pool.
+    /// Passes on only new items, and tracks each value that is not in the pool yet.
     FilterAndTrack,
 }
 
@@ -22,19 +22,19 @@ impl Mode {
     }
 }
 
-/// The verdict of a dedupe on one item.
+/// The verdict of a deduplication on one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Its value is not in the pool and did not come earlier in the batch.
+    /// The value is not in the pool and did not occur earlier in the batch.
     New,
-    /// Its value is in the pool, or came earlier in the batch.
+    /// The value is in the pool, or occurred earlier in the batch.
     Duplicate,
-    /// Its value is claimed by another runner.
+    /// Another runner has claimed the value.
     InFlight,
 }
 
-/// The verdicts of a dedupe on a batch: one per item, in order.
+/// The verdicts of a deduplication on a batch: one for each item, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "the verdicts say which items to pass on"]
 pub struct Verdicts {
@@ -58,7 +58,7 @@ impl Verdicts {
         self.items.is_empty()
     }
 
-    /// The verdicts, in the order of the items.
+    /// Returns the verdicts, in the order of the items.
     pub fn as_slice(&self) -> &[Verdict] {
         &self.items
     }
@@ -68,11 +68,11 @@ impl Verdicts {
         self.items.iter().filter(|verdict| **verdict == Verdict::New).count()
     }
 
-    /// The record that was first with the value of item `index`.
+    /// Returns the record that was first with the value of item `index`.
     ///
-    /// None if the item is not a duplicate, if it repeats an item of the same batch in [`Mode::Filter`] (which
-    /// tracked nothing), or if the verdicts come from [`Pool::dedupe`](crate::Pool::dedupe), which does not look
-    /// first records up: [`Pool::dedupe_with_first`](crate::Pool::dedupe_with_first) does.
+    /// Returns `None` if the item is not a duplicate, if it repeats an item of the same batch in [`Mode::Filter`]
+    /// (which tracks nothing), or if the verdicts come from [`Pool::dedupe`](crate::Pool::dedupe), which does not look
+    /// up first records: [`Pool::dedupe_with_first`](crate::Pool::dedupe_with_first) does.
     pub fn first(&self, index: usize) -> Option<&Record> {
         self.firsts.get(index)?.as_ref()
     }
@@ -86,7 +86,7 @@ impl Verdicts {
         }
     }
 
-    /// Keeps of the caller's items those that the mode passes on, in order.
+    /// Returns the caller's items that the mode passes on, in order.
     pub fn pass_on<T>(&self, items: impl IntoIterator<Item = T>) -> Vec<T> {
         let numbered = items.into_iter().enumerate();
         numbered.filter(|(index, _)| self.passes(*index)).map(|(_, item)| item).collect()
@@ -94,7 +94,7 @@ impl Verdicts {
 
     /// Splits the caller's items by verdict, each part in order.
     ///
-    /// In [`Mode::Track`], too, a duplicate is among the duplicates, though that mode passes it on.
+    /// In [`Mode::Track`], duplicates are among the duplicates, too, although that mode passes them on.
     pub fn partition<T>(&self, items: impl IntoIterator<Item = T>) -> Split<T> {
         let mut split = Split::default();
         for (index, item) in items.into_iter().enumerate() {
@@ -115,11 +115,11 @@ impl Verdicts {
 pub struct Split<T> {
     /// The new items.
     pub fresh: Vec<T>,
-    /// The items whose value was in the pool or came earlier in the batch.
+    /// The items whose value was in the pool or occurred earlier in the batch.
     pub duplicates: Vec<T>,
     /// The items whose value another runner has claimed.
     pub in_flight: Vec<T>,
-    /// Items beyond the batch that was deduplicated. Empty when `partition` gets the batch's own items.
+    /// Items after the end of the batch that was deduplicated. Empty if `partition` gets the batch's own items.
     pub unmatched: Vec<T>,
 }
 

@@ -1,9 +1,9 @@
-//! Where a store's bytes lie, when it is not a file of the system: the seam for tests that make disks fail.
+//! The disk of a store that is not a file of the system. Tests use it to make disks fail.
 
 use std::fmt::Debug;
 use std::io;
 
-/// A disk. It has a length, and holds bytes below it. Not part of the stable API.
+/// A disk: a length, and the bytes below it. Not part of the stable API.
 pub trait Disk: Debug + Send + Sync + 'static {
     /// Returns the length in bytes.
     ///
@@ -16,17 +16,17 @@ pub trait Disk: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever the disk answers; also when the range ends behind the disk's length.
+    /// Whatever the disk answers; also if the range ends after the disk's length.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
 
-    /// Grows the disk by zeros, or cuts it.
+    /// Extends the disk with zeros, or cuts it.
     ///
     /// # Errors
     ///
     /// Whatever the disk answers.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Returns when everything written so far would survive a loss of power.
+    /// Returns once everything written so far survives a loss of power.
     ///
     /// # Errors
     ///
@@ -40,11 +40,12 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Whatever the disk answers.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// Keeps room for these bytes, which may lie beyond the disk's length.
+    /// Reserves room for these bytes, which may lie after the disk's end.
     ///
     /// # Errors
     ///
-    /// Whatever the disk answers: `Unsupported` if room is had by writing only, as here by default.
+    /// Whatever the disk answers: `Unsupported` if it cannot reserve room before it is written to, which is the
+    /// default.
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
         let _ = (from, to);
         Err(io::ErrorKind::Unsupported.into())

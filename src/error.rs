@@ -1,8 +1,8 @@
 //! The one error type of the crate.
 //!
-//! Owns: [`Error`] and [`ErrorKind`]. Always holds: a message names what was wrong, with the offending name or
-//! value, and what is allowed. Must not know: redb. The engine turns storage errors into kinds; here they
-//! are only an opaque source.
+//! Owns: [`Error`] and [`ErrorKind`]. Always holds: a message names what was wrong, with the offending name or value,
+//! and what is allowed. Must not know: redb. The engine turns storage errors into kinds; here they are only an opaque
+//! source.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -18,9 +18,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// No pool or record of that id or name.
+    /// There is no pool or record of that id or name.
     NotFound,
-    /// A pool of that name exists, or the destination file does.
+    /// A pool of that name exists, or the destination file exists.
     AlreadyExists,
     /// An argument is malformed: an empty value, a bad timestamp, a bad entity type.
     InvalidArgument,
@@ -32,7 +32,7 @@ pub enum ErrorKind {
     Csv {
         /// The line on which the CSV record begins, from 1.
         line: u64,
-        /// The field of that record, from 1; none when the whole record is meant.
+        /// The field of that record, from 1; `None` if the whole record is meant.
         column: Option<u64>,
     },
     /// A progress callback stopped the operation.
@@ -45,8 +45,9 @@ pub enum ErrorKind {
     Closed,
     /// The store was opened [for reading only](crate::Access::ReadOnly).
     ReadOnly,
-    /// Another handle, in this process or another one, has the file open; handles that [only read](crate::Access::ReadOnly) may be
-    /// many. [`open_timeout`](crate::StoreOptions::open_timeout) waits for it.
+    /// Another handle, in this process or another one, has the file open. Any number of handles that [only
+    /// read](crate::Access::ReadOnly) may have it open together. [`open_timeout`](crate::StoreOptions::open_timeout)
+    /// waits for the other handle.
     AlreadyOpen,
     /// The file is not a data pool store.
     NotAStore,
@@ -57,17 +58,18 @@ pub enum ErrorKind {
         /// The newest version that this crate reads.
         supported: u32,
     },
-    /// The file is damaged. [`verify`](crate::DataPoolStore::verify) tells where, and
-    /// [`rebuild_indexes`](crate::DataPoolStore::rebuild_indexes) mends all that follows from the records.
+    /// The file is damaged. [`verify`](crate::DataPoolStore::verify) reports where, and
+    /// [`rebuild_indexes`](crate::DataPoolStore::rebuild_indexes) repairs everything that follows from the records.
     Corrupt,
     /// A commit failed so late that it may or may not be on disk. The store refuses writes until it is opened again
-    /// ([`reopen`](crate::DataPoolStore::reopen)); reads answer as before the failed operation.
+    /// ([`reopen`](crate::DataPoolStore::reopen)). Reads answer as before the failed operation.
     OutcomeUnknown,
-    /// The disk has no room for what a call would add, or a quota or limit of the system forbids it. Nothing was changed.
-    /// Reading, deleting and clearing go on meanwhile; once there is room, so does everything else.
+    /// The disk has no room for what a call would add, or a quota or limit of the system forbids it. Nothing was
+    /// changed. Reading, deleting and clearing still work. Everything works again once there is room.
     StorageFull,
-    /// Reading or writing the store's file failed, and nothing was committed. What the store has in memory it still answers;
-    /// the rest fails with this kind until the file is opened again ([`reopen`](crate::DataPoolStore::reopen)).
+    /// Reading or writing the store's file failed, and nothing was committed. Reads of what the store has in memory
+    /// still succeed. Everything else fails with this kind until the file is opened again
+    /// ([`reopen`](crate::DataPoolStore::reopen)).
     Storage,
     /// Reading or writing a file that is not the store's own failed.
     Io,
@@ -91,7 +93,7 @@ pub enum ErrorKind {
 pub struct Error(Box<Inner>);
 
 impl fmt::Debug for Error {
-    /// The kind and the message: what a `main` that returns an error shows.
+    /// Prints the kind and the message, which a `main` that returns an error shows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.0.kind, self.0.message)
     }
@@ -105,7 +107,7 @@ struct Inner {
     parameter: Option<Cow<'static, str>>,
     committed_rows: Option<u64>,
     further: Vec<Error>,
-    /// Shared: a failed commit is reported to every caller of its group.
+    /// Shared, because every caller of a group gets the error of its failed commit.
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -116,7 +118,7 @@ impl fmt::Display for Inner {
 }
 
 impl StdError for Inner {
-    /// The cause itself, so that it can be downcast: the `io::Error` of a reader that failed, for one.
+    /// Returns the cause itself, so that it can be downcast, for example the `io::Error` of a reader that failed.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
     }
@@ -165,7 +167,7 @@ impl Error {
         Self::new(ErrorKind::Io, format!("{doing}: {source}")).with_source(source)
     }
 
-    /// A query's parameter is wrong: the message goes on after its name.
+    /// Creates an error about a query's parameter. The message continues after the parameter's name.
     pub(crate) fn bad_parameter(parameter: &'static str, rest: impl fmt::Display) -> Self {
         Self::invalid_query(format!("{parameter} {rest}")).with_parameter(parameter)
     }
@@ -175,32 +177,34 @@ impl Error {
         self.0.kind
     }
 
-    /// The index, from 0, of the item of a batch that the error is about.
+    /// Returns the index, from 0, of the batch item that the error is about.
     pub fn item(&self) -> Option<usize> {
         self.0.item
     }
 
-    /// The parameter that the error is about, by its name in the HTTP API: a query's (`filter[flow_id]`, `per_page`,
-    /// also one that does not exist), a pool's field (`name`, `description`), or `ids`. None if the error is about none
-    /// of these.
+    /// Returns the parameter that the error is about, by its name in the HTTP API: a parameter of a query
+    /// (`filter[flow_id]`, `per_page`, or an unknown one), a field of a pool (`name`, `description`), or `ids`. Returns
+    /// `None` if the error is about none of these.
     pub fn parameter(&self) -> Option<&str> {
         self.0.parameter.as_deref()
     }
 
-    /// Returns the other errors of the same input: the other bad parameters of a query string, or the other bad fields of a pool that
-    /// is created or changed. Each has a message and a [`parameter`](Self::parameter) of its own. Their order is not specified.
+    /// Returns the other errors of the same input: the other bad parameters of a query string, or the other bad fields
+    /// of a pool that is created or changed. Each has a message and a [`parameter`](Self::parameter) of its own. Their
+    /// order is not specified.
     pub fn further(&self) -> &[Error] {
         &self.0.further
     }
 
-    /// Returns the number of rows that an import with [`commit_every`](crate::ImportOptions::commit_every) had committed when it
-    /// failed: they stay. None for every other operation, which changes nothing when it fails.
+    /// Returns the number of rows that an import with [`commit_every`](crate::ImportOptions::commit_every) had
+    /// committed when it failed: these rows stay. Returns `None` for every other operation, which changes nothing if it
+    /// fails.
     pub fn committed_rows(&self) -> Option<u64> {
         self.0.committed_rows
     }
 }
 
-/// Checks of one input: the first failure, with the [further](Error::further) ones.
+/// Combines the checks of one input. Returns the first failure, with the [further](Error::further) ones.
 pub(crate) fn all(checks: impl IntoIterator<Item = Result<()>>) -> Result<()> {
     let mut failures = checks.into_iter().filter_map(Result::err);
     let Some(mut first) = failures.next() else { return Ok(()) };
@@ -212,7 +216,7 @@ pub(crate) fn all(checks: impl IntoIterator<Item = Result<()>>) -> Result<()> {
     Err(first)
 }
 
-/// Shorthands of the crate: one constructor per kind that many places raise.
+/// Constructors for the kinds that many places raise.
 macro_rules! constructors {
     ($($name:ident => $kind:ident),* $(,)?) => {
         impl Error {

@@ -1,19 +1,19 @@
-//! Files beside the store: made with a new file's usual permissions, and named durably.
+//! Files beside the store: created with the usual permissions of a new file, and renamed durably.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-/// The directory that a path's file lies in.
+/// Returns the directory of a path's file.
 pub(crate) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The most links that are followed, one after another: as many as Linux follows.
+/// The most links that are followed, one after another: the same number as Linux follows.
 const LINKS_MAX: usize = 40;
 
-/// Where a path leads, if it is a link, also to a file that is not there yet.
+/// Follows a path's links. Returns the target, which need not exist, or the path itself if it is no link.
 pub(crate) fn follow_links(path: &Path) -> PathBuf {
     let mut target = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -23,8 +23,8 @@ pub(crate) fn follow_links(path: &Path) -> PathBuf {
     target
 }
 
-/// A temporary file in a directory, with the permissions that a new file gets, locked as long as it is open. Those of the same
-/// prefix that nobody has locked any more are removed: whoever wrote them was killed.
+/// Creates a temporary file in a directory, with the permissions of a new file, and locked while it is open. Removes
+/// the files of the same prefix that nobody has locked: their writers were killed.
 pub(crate) fn new_file_in(directory: &Path, prefix: &str) -> io::Result<tempfile::NamedTempFile> {
     remove_left_over(directory, prefix);
     let mut builder = tempfile::Builder::new();
@@ -35,14 +35,14 @@ pub(crate) fn new_file_in(directory: &Path, prefix: &str) -> io::Result<tempfile
         let file = builder.tempfile_in(directory).map_err(|error| reason_of(&error, directory))?;
         // Where files cannot be locked, none is removed either.
         let is_taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
-        // Another process may have taken it for one that was left, before it was locked.
+        // Before it was locked, another process may have removed it as a left-over file.
         if !is_taken && file.path().exists() {
             return Ok(file);
         }
     }
 }
 
-/// Removes the temporary files of a prefix whose writers were killed. What cannot be removed stays.
+/// Removes the temporary files of a prefix whose writers were killed. A file that cannot be removed stays.
 fn remove_left_over(directory: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
@@ -57,8 +57,8 @@ fn remove_left_over(directory: &Path, prefix: &str) {
     }
 }
 
-/// The system's own reason why a temporary file could not be made, with the directory if that is at fault. Nobody asked for a file
-/// of the temporary name.
+/// Returns the system's own reason why a temporary file could not be created, with the directory if the directory is at
+/// fault. The temporary name would mean nothing to the caller.
 fn reason_of(error: &io::Error, directory: &Path) -> io::Error {
     let inner = error.get_ref().and_then(|wrapped| wrapped.source()?.downcast_ref::<io::Error>());
     let system = inner.unwrap_or(error);
@@ -73,10 +73,10 @@ fn reason_of(error: &io::Error, directory: &Path) -> io::Error {
     }
 }
 
-/// So many bytes are brought to disk at a time while a file is written.
+/// The number of bytes that are synced at a time while a file is written.
 const SYNC_AHEAD_BYTES: usize = 8 << 20;
 
-/// Writes a file that another thread brings to disk meanwhile, so that publishing it finds little left to sync.
+/// Writes a file while another thread syncs it, so that publishing it finds little left to sync.
 #[derive(Debug)]
 pub(crate) struct SyncingWriter<'f> {
     file: &'f File,
@@ -89,7 +89,7 @@ impl<'f> SyncingWriter<'f> {
         Self { file, unsynced: 0, syncing: None }
     }
 
-    /// Waits for the other thread. A failure to write back is told once: here or where the file is synced next.
+    /// Waits for the other thread. A failure to write back is reported once: here, or by the next sync of the file.
     fn join(&mut self) -> io::Result<()> {
         let outcome = self.syncing.take().map(JoinHandle::join);
         outcome
@@ -106,7 +106,7 @@ impl Write for SyncingWriter<'_> {
             let file = self.file.try_clone()?;
             self.unsynced = 0;
             let sync = move || file.sync_data();
-            // Without a thread it is synced at the end.
+            // Without a thread, the file is synced at the end.
             self.syncing = thread::Builder::new().name("datapool-sync".to_owned()).spawn(sync).ok();
         }
         Ok(written)
@@ -117,14 +117,14 @@ impl Write for SyncingWriter<'_> {
     }
 }
 
-/// What publishing does with a file that has the name already.
+/// The treatment of an existing file of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Existing {
     Replaced,
     Kept,
 }
 
-/// Gives a file that was written beside its target its permissions and its name, both on disk when this returns.
+/// Gives a file that was written beside its target the permissions and the name. Both are on disk when this returns.
 ///
 /// # Errors
 ///
@@ -148,8 +148,7 @@ pub(crate) fn publish(
     Ok(())
 }
 
-/// Makes new names in a directory durable, where the system lets directories be synced; elsewhere there is nothing
-/// to do.
+/// Syncs a directory, so that new names in it are durable. Does nothing on a system that cannot sync directories.
 pub(crate) fn sync_directory(directory: &Path) {
     if let Ok(directory) = File::open(directory) {
         let _ = directory.sync_all();

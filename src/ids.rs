@@ -1,7 +1,8 @@
-//! The identifiers everybody uses.
+//! Identifiers.
 //!
-//! Owns: ids of pools, records, entity types, flows, flow runs and flow steps. Always holds: text ids are checked by the
-//! calls that write or filter by them, not when they are built: ids in files of earlier versions stay readable.
+//! Owns: ids of pools, records, entity types, flows, flow runs and flow steps. Always holds: text ids are checked by
+//! the calls that write them or filter by them, not when they are created, so that ids in files of earlier versions
+//! stay readable.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,19 +18,19 @@ pub type PoolId = u64;
 /// The id of a record: from 1, unique in its pool, never reused, growing with time.
 pub type RecordId = u64;
 
-/// The kind of thing that a value identifies: 37 for orders, 47 for customers, and so on. A value is a duplicate only within its
-/// entity type.
+/// The kind of thing that a value identifies: 37 for orders, 47 for customers, and so on. A value is a duplicate only
+/// within its entity type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EntityTypeId(u32);
 
 impl EntityTypeId {
-    /// The entity type of that number.
+    /// Creates the entity type of this number.
     pub const fn new(id: u32) -> Self {
         Self(id)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -51,14 +52,14 @@ macro_rules! text_id {
     ($name:ident, $noun:literal) => {
         #[doc = concat!("The id of a ", $noun, ": short opaque text of 1 to 64 bytes.")]
         ///
-        /// Numbers, UUIDs and ULIDs all fit. It has no commas, and neither begins nor ends with a blank (any whitespace):
-        /// query strings list ids with commas and blanks between them. The call that stores the id or filters by it
-        /// checks that.
+        /// Numbers, UUIDs and ULIDs all fit. An id has no commas, and neither begins nor ends with a blank (any
+        /// whitespace), because query strings list ids with commas and blanks between them. The call that stores the id
+        /// or filters by it checks this.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

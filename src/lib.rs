@@ -36,8 +36,8 @@
 //! - [`Record`] is a tracked value with its [`Origin`] (flow, flow run, flow step) and time.
 //! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify),
 //!   [rebuilding indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
-//!   [compact](DataPoolStore::compact), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature `cli`
-//!   builds the command-line tool `datapool`; the feature `log` tells what the store does.
+//! [compact](DataPoolStore::compact), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature `cli`
+//! builds the command-line tool `datapool`; the feature `log` logs what the store does.
 //! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is allowed.
 //!   [`limits`] has every limit.
 //!
@@ -49,9 +49,9 @@
 //! | [`Mode::Track`] | everything | each value not yet in the pool |
 //! | [`Mode::FilterAndTrack`] | new items only | each value not yet in the pool |
 //!
-//! `Filter` at a flow's start and `Track` at its end let two runs that overlap process an item twice;
-//! `FilterAndTrack` at the start never does, but an item whose processing then fails stays tracked. A
-//! [claim](Pool::claim) holds items until the work is [confirmed](Claim::confirm), and lets go of them when it fails.
+//! With `Filter` at a flow's start and `Track` at its end, two runs that overlap can process an item twice. With
+//! `FilterAndTrack` at the start that cannot happen, but an item whose processing then fails stays tracked. A
+//! [claim](Pool::claim) holds items until the work is [confirmed](Claim::confirm), and releases them if it fails.
 //! [Which mode do I need?](modes) walks through all three.
 //!
 //! # What holds
@@ -78,7 +78,7 @@
 //! # }
 //! ```
 //!
-//! Forget everything that one run tracked, so that it can be run again:
+//! Delete everything that one run tracked, so that it can be run again:
 //!
 //! ```
 //! # use datapool_store::{DataPoolStore, RecordFilter};
@@ -104,7 +104,7 @@
 //! # }
 //! ```
 //!
-//! Keep a pool small: records expire, or the oldest leave.
+//! Keep a pool small: records expire, or the oldest records leave.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -119,10 +119,9 @@
 //!
 //! # More
 //!
-//! [Which mode do I need?](modes) is for authors of flows;
-//! [The endpoints](endpoints) lists each endpoint and parameter of the HTTP API beside the call that stands for it;
-//! [the design](design) tells how the store is built and what is in the file, [the decisions](decisions) why;
-//! [the changelog](changelog) what changed.
+//! [Which mode do I need?](modes) is for authors of flows; [The endpoints](endpoints) lists each endpoint and parameter
+//! of the HTTP API beside the call that stands for it; [the design](design) describes how the store is built and what
+//! is in the file, and [the decisions](decisions) explain why; [the changelog](changelog) lists what changed.
 
 mod claim;
 mod csv;
@@ -185,7 +184,7 @@ pub use crate::snapshot::PoolSnapshot;
 pub use crate::store::DataPoolStore;
 pub use crate::time::{ManualClock, Timestamp};
 
-/// The README's example is a test.
+/// Runs the README's example as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

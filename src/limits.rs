@@ -32,8 +32,8 @@ pub const LEASE_MIN: Duration = Duration::from_millis(1);
 /// The longest lease of a claim: 365 days.
 pub const LEASE_MAX: Duration = Duration::from_hours(365 * 24);
 
-/// The time for which a claim is kept after its lease expired. Until then it can be confirmed, unless somebody took it over;
-/// then it is swept.
+/// The time for which a claim is kept after its lease ends. Until then it can be confirmed, unless another caller took
+/// its items over; then it is swept.
 pub const CLAIM_KEPT_AFTER_LEASE: Duration = Duration::from_hours(1);
 
 /// The longest flow, flow run or flow step id, in bytes of UTF-8. The shortest is 1.
@@ -57,7 +57,7 @@ pub const PER_PAGE_DEFAULT: u32 = 15;
 /// The largest CSV record (one row, quoted line breaks included), in bytes.
 pub const CSV_RECORD_MAX_BYTES: u64 = 1_048_576;
 
-/// The number of bad rows that an import report describes; all are counted.
+/// The number of bad rows that an import report describes. All of them are counted.
 pub const IMPORT_REPORT_MAX_ERRORS: usize = 100;
 
 /// The most terms one filter of a query may list.

@@ -1,6 +1,6 @@
-//! What the store holds: pools, records, origins, what is registered, and the keys that are compared.
+//! The data of a store: pools, records, origins, registered entries, and the keys that are compared.
 //!
-//! Owns: the rows as users see them, and the checks of their fields. Must not know: how they are stored.
+//! Owns: the rows as users see them, and the checks of their fields. Must not know: how rows are stored.
 
 mod change;
 mod claim;

@@ -1,4 +1,4 @@
-//! Running a store: figures, checking, mending, copying, compacting, closing.
+//! Operating a store: statistics, verifying, rebuilding, backup, compacting, closing.
 //!
 //! The public face: each method is a few lines over the engine.
 
@@ -13,8 +13,8 @@ use crate::pool::Pool;
 use crate::store::DataPoolStore;
 
 impl DataPoolStore {
-    /// Figures of the whole store: its size, its memory, who reads it, what it did since it was opened. Cheap enough to be
-    /// called every second. [`Pool::stats`] has those of a pool.
+    /// Returns statistics of the whole store: its size, its memory, its readers, and what it has done since it was
+    /// opened. The call is cheap enough for once a second. [`Pool::stats`] returns those of a pool.
     ///
     /// # Errors
     ///
@@ -23,25 +23,26 @@ impl DataPoolStore {
         self.shared().engine.stats()
     }
 
-    /// Checks the file: its checksums, and every index against the records.
+    /// Verifies the file: its checksums, and every index against the records.
     ///
-    /// Reads everything: about a second for a million records. Checking the checksums must be alone with the file, and
-    /// other calls wait meanwhile; the indexes are checked as of one moment beside readers and writers. What storage of
-    /// its own the file keeps (which pages are free) is put in order if it is not, and that is a finding.
-    /// [`rebuild_indexes`](Self::rebuild_indexes) mends findings in indexes.
+    /// Verifying reads everything, which takes about a second for a million records. Checking the checksums needs the
+    /// file alone, so other calls wait meanwhile. The indexes are checked as of one moment, while others read and
+    /// write. If the file's own bookkeeping (which pages are free) is not in order, it is put in order, and that is a
+    /// finding. [`rebuild_indexes`](Self::rebuild_indexes) repairs findings in indexes.
     ///
-    /// Not detected is what leaves the file a valid store: that rows were put back as they were once.
+    /// A change that leaves the file a valid store is not detected, for example rows that were replaced by older
+    /// versions.
     ///
     /// # Errors
     ///
-    /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `OutcomeUnknown`; `Closed`; `Storage`. Damage is
-    /// no error but a finding.
+    /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `OutcomeUnknown`; `Closed`; `Storage`. Damage is a
+    /// finding, not an error.
     pub fn verify(&self) -> Result<VerifyReport> {
         self.verify_with_progress(|_| ControlFlow::Continue(()))
     }
 
-    /// As [`verify`](Self::verify); tells `observer` how many of the records are checked, from time to time. `Break` stops
-    /// with `Cancelled`.
+    /// Like [`verify`](Self::verify), but calls `observer` from time to time with the number of records checked.
+    /// `Break` stops it with `Cancelled`.
     ///
     /// # Errors
     ///
@@ -53,34 +54,35 @@ impl DataPoolStore {
         self.shared().engine.verify(&mut observer)
     }
 
-    /// Makes every index again, from the records.
+    /// Rebuilds every index from the records.
     ///
-    /// That mends what [`verify`](Self::verify) finds in indexes: the tables of fingerprints, repeats, postings, times,
-    /// membership filters and pool names, rows of segments and pools that are not there, and owners of values that
-    /// are tracked, or that no claim has. What is no index cannot be made again: records, origins, deletions, pools, and a segment's first
-    /// time. What of these cannot be read is in the report, and their pool stays as it is. What can be read and is wrong,
-    /// and damage to registered names and to the items of claims, only `verify` finds.
+    /// This repairs what [`verify`](Self::verify) finds in indexes: the tables of fingerprints, repeats, postings,
+    /// times, membership filters and pool names; rows of segments and pools that do not exist; and owners of values
+    /// that are tracked, or that no claim has. It cannot rebuild data that does not follow from the records: records,
+    /// origins, deletions, pools, and a segment's first time. If such data cannot be read, the report names it, and its
+    /// pool is left as it is. Only `verify` finds such data that can be read but is wrong, damage to registered names,
+    /// and damage to the items of claims.
     ///
-    /// One commit for each pool, which takes about as long as importing its records; others write in between.
+    /// Each pool is one commit, which takes about as long as importing its records. Others can write in between.
     ///
     /// # Errors
     ///
-    /// `ReadOnly`; `StorageFull`, `OutcomeUnknown` or `Storage`: the pools that were done before stay so.
+    /// `ReadOnly`; `StorageFull`, `OutcomeUnknown` or `Storage`: pools that were rebuilt before stay rebuilt.
     pub fn rebuild_indexes(&self) -> Result<RebuildReport> {
         self.shared().engine.rebuild_indexes()
     }
 
-    /// Writes a copy of the store, as of this moment, to a new file. Restoring is opening it.
+    /// Writes a copy of the store, as of this moment, to a new file. To restore the copy, open it.
     ///
-    /// The copy has no free space. Records that are dead, but whose space was not given back yet, are copied, too:
-    /// [prune](Self::prune) before, to keep them out.
+    /// The copy has no free space. Dead records whose space is not given back yet are copied, too: to leave them out,
+    /// [prune](Self::prune) first.
     ///
-    /// It copies what it reads: [verify](Self::verify) first, if the file may be damaged.
+    /// The copy contains what is read from the store: if the file may be damaged, [verify](Self::verify) first.
     ///
-    /// Others read and write meanwhile; none of what they write is in the copy. Until the copy is done, the store's file
-    /// cannot reuse the space of what changes. The copy is written beside `path` under another name (it begins with
-    /// `.datapool-backup-`), brought to disk and renamed: there is never half a file at `path`. It has the id of this
-    /// store, so that tokens of claims can be taken up in it: do not use both as one.
+    /// Others can read and write meanwhile, and nothing that they write is in the copy. Until the copy is done, the
+    /// store's file cannot reuse the space of what changes. The copy is written beside `path` under another name (it
+    /// begins with `.datapool-backup-`), synced and renamed: there is never half a file at `path`. The copy has the id
+    /// of this store, so tokens of claims can be taken up in it: do not use both as one store.
     ///
     /// # Errors
     ///
@@ -90,8 +92,8 @@ impl DataPoolStore {
         self.backup_with_progress(path, |_| ControlFlow::Continue(()))
     }
 
-    /// As [`backup_to`](Self::backup_to); tells `observer` how many rows are copied, from time to time. `Break` stops with
-    /// `Cancelled`, and nothing is left.
+    /// Like [`backup_to`](Self::backup_to), but calls `observer` from time to time with the number of rows copied.
+    /// `Break` stops it with `Cancelled`, and leaves no file.
     ///
     /// # Errors
     ///
@@ -104,51 +106,56 @@ impl DataPoolStore {
         self.shared().engine.backup(path.as_ref(), &mut observer)
     }
 
-    /// Makes the file as short as it can be: what was given back by [pruning](Self::prune) or grown ahead leaves it.
+    /// Shrinks the file as much as possible: space that [pruning](Self::prune) gave back, or that the file has grown
+    /// ahead, is removed.
     ///
-    /// It must be alone with the file: other calls wait, for seconds on a large file. A file that goes on growing is better
-    /// left as it is: it uses the space again.
+    /// Compacting needs the file alone: other calls wait, for seconds if the file is large. If the file will grow
+    /// again, there is no need to compact it: it uses the space again.
     ///
     /// # Errors
     ///
-    /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
+    /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `StorageFull`, `OutcomeUnknown` or `Storage` if the
+    /// disk refuses.
     pub fn compact(&self) -> Result<CompactReport> {
         self.shared().engine.compact()
     }
 
-    /// Brings everything to disk and closes the file, whatever handles there are. They answer `Closed` from then on, open
-    /// scans and snapshots too; an import or another call that writes is finished first. Closing again does nothing.
+    /// Brings everything to disk and closes the file, even if there are other handles. From then on all handles answer
+    /// `Closed`, and so do open scans and snapshots. An import or another call that writes is finished first. Closing
+    /// again does nothing.
     ///
-    /// Dropping the last handle closes the file as well, but cannot report a failure. Opening is fastest after closing.
+    /// Dropping the last handle closes the file as well, but cannot report a failure. Opening is fastest after the file
+    /// was closed.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses: the file is closed all the same, and recovered when it is opened
-    /// again. A store that answered `OutcomeUnknown` before is closed without a further error.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses: the file is closed all the same, and recovered
+    /// when it is opened again. A store that answered `OutcomeUnknown` before is closed without a further error.
     pub fn close(&self) -> Result<()> {
         self.shared().engine.close()
     }
 
-    /// Closes the file and opens it again with the same options: that is how a store goes on after `OutcomeUnknown`,
-    /// and after a `Storage` that keeps coming. All handles go on with it; open scans and snapshots end with `Closed`. A store that was closed is opened.
+    /// Closes the file and opens it again with the same options. This is how a store continues after `OutcomeUnknown`,
+    /// or after a `Storage` error that keeps coming. All handles stay valid; open scans and snapshots end with
+    /// `Closed`. A store that was closed is opened.
     ///
-    /// After a failed commit this finds out whether it is on disk: all of it or nothing. With
-    /// [`Durability::Relaxed`](crate::Durability::Relaxed) calls that were not flushed before the failure may be lost. A
-    /// store in memory keeps what it has.
+    /// After a failed commit, this finds out whether the commit is on disk: all of it or nothing. With
+    /// [`Durability::Relaxed`](crate::Durability::Relaxed), calls that were not flushed before the failure may be lost.
+    /// A store in memory keeps its data.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses what a [`Relaxed`](crate::Durability::Relaxed) store has not flushed:
-    /// the file stays open then, and the next call goes on without it. As
-    /// [`StoreOptions::open`](crate::StoreOptions::open), and `NotFound` if the file is gone or another store lies there; the
-    /// store is closed then, and this can be called again.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses what a [`Relaxed`](crate::Durability::Relaxed)
+    /// store has not flushed: the file stays open, and the next call continues without those changes. Also as
+    /// [`StoreOptions::open`](crate::StoreOptions::open), and `NotFound` if the file is gone or another store is in its
+    /// place: the store is closed then, and this can be called again.
     pub fn reopen(&self) -> Result<()> {
         self.shared().engine.reopen()
     }
 }
 
 impl Pool {
-    /// Figures of this pool, as of one moment. Cheap enough to be called every second.
+    /// Returns statistics of this pool, as of one moment. The call is cheap enough for once a second.
     ///
     /// # Errors
     ///

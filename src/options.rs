@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! The options for opening a store.
 //!
 //! Owns: [`StoreOptions`], [`Access`], [`Durability`], [`Recovery`], [`IfMissing`]. Must not know: the engine's internals.
 
@@ -18,8 +18,9 @@ pub enum Durability {
     Immediate,
     /// After the change is visible to every reader of the process; a background thread writes it to disk.
     ///
-    /// A crash may lose the calls of the last interval, never more, and never damages the file. Ids of lost
-    /// records may be given again. [`DataPoolStore::flush`](crate::DataPoolStore::flush) waits for the disk. Dropping the last handle flushes.
+    /// A crash may lose the calls of the last interval, never more, and never damages the file. Ids of lost records may
+    /// be reused. [`DataPoolStore::flush`](crate::DataPoolStore::flush) waits for the disk. Dropping the last handle
+    /// flushes.
     Relaxed {
         /// The longest time that a change may stay in memory only. With zero the thread flushes as soon as it can.
         flush_every: Duration,
@@ -28,19 +29,20 @@ pub enum Durability {
 
 /// The way a store recovers when it is opened after its process or the machine died.
 ///
-/// Nothing that was acknowledged is lost either way: this is about when the time is paid.
+/// Nothing that was acknowledged is lost either way. The difference is when the time is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Recovery {
-    /// Opening walks the whole file and checks it: seconds for each gigabyte. Commits pay nothing. The default.
+    /// Opening reads and checks the whole file, which takes seconds for each gigabyte. Commits cost nothing extra. The
+    /// default.
     #[default]
     Rebuild,
-    /// Opening is immediate, if every commit before the crash was made with this option. Each commit pays for it: 0.2 to
-    /// 0.5 ms more on a large file, and some more bytes written.
+    /// Opening is immediate, if every commit before the crash was made with this option. Each commit takes 0.2 to 0.5
+    /// ms longer on a large file, and writes some more bytes.
     Instant,
 }
 
-/// Hears how far a recovery is.
+/// The observer of a recovery's progress.
 #[derive(Clone)]
 pub(crate) struct RepairObserver(pub(crate) Arc<dyn Fn(f64) -> ControlFlow<()> + Send + Sync>);
 
@@ -54,7 +56,7 @@ impl fmt::Debug for RepairObserver {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum IfMissing {
-    /// Makes a new store. The default.
+    /// Creates a new store. The default.
     #[default]
     Create,
     /// Fails with [`NotFound`](crate::ErrorKind::NotFound); with [`NotAStore`](crate::ErrorKind::NotAStore) if the file is
@@ -69,15 +71,15 @@ pub enum Access {
     /// Reads and writes; no other handle has the file open. The default.
     #[default]
     ReadWrite,
-    /// Only reads; calls that would write answer [`ReadOnly`](crate::ErrorKind::ReadOnly). Any number of handles, in any
-    /// processes, may have the file open so, as long as none has it for writing.
+    /// Only reads; calls that would write answer [`ReadOnly`](crate::ErrorKind::ReadOnly). Any number of handles, in
+    /// any processes, may have the file open this way, as long as none has it open for writing.
     ///
-    /// The file must exist and be closed properly: one whose process died must be opened for writing once, to be
-    /// recovered.
+    /// The file must exist and must have been closed properly. If the process that wrote to it died, open it for
+    /// writing once, to recover it.
     ReadOnly,
 }
 
-/// Options and flags for opening a store.
+/// Options for opening a store.
 ///
 /// ```no_run
 /// use datapool_store::{Durability, StoreOptions};
@@ -105,10 +107,10 @@ pub struct StoreOptions {
 }
 
 impl StoreOptions {
-    /// The cache of a store unless [`cache_size`](Self::cache_size) says otherwise: 256 MiB.
+    /// The default size of the cache: 256 MiB.
     pub const DEFAULT_CACHE_SIZE: usize = 256 * 1024 * 1024;
 
-    /// Durable on return, a cache of 256 MiB, the system's clock, a random hash key.
+    /// Creates the default options: durable on return, a cache of 256 MiB, the system's clock, a random hash key.
     pub fn new() -> Self {
         Self {
             access: Access::ReadWrite,
@@ -145,8 +147,8 @@ impl StoreOptions {
     }
 
     /// Calls `observer` while opening recovers the file after a crash, with the share that is done (0 to 1, in a few
-    /// steps); `Break` stops opening with [`Cancelled`](crate::ErrorKind::Cancelled), and the file can be opened again.
-    /// It is not called when there is nothing to recover.
+    /// steps). `Break` stops opening with [`Cancelled`](crate::ErrorKind::Cancelled), and the file can be opened again.
+    /// The observer is not called if there is nothing to recover.
     #[must_use]
     pub fn on_repair_progress(
         mut self,
@@ -156,12 +158,12 @@ impl StoreOptions {
         self
     }
 
-    /// Sets how many bytes of the file are kept in memory: three eighths for pages, those waiting to be written included; five for
-    /// the indexes of values that are asked often, 15 bytes a record. A check that is answered there takes a third of the
-    /// time.
+    /// Sets how many bytes of the file are kept in memory. Three eighths are for pages, including those that wait to be
+    /// written. Five eighths are for the hot indexes of values that are looked up often, at 15 bytes a record. A check
+    /// that a hot index answers takes a third of the time.
     ///
-    /// Indexes of records that are not folded yet, and the membership filters of the segments that were asked,
-    /// come on top: see the memory section of [the design](crate::design).
+    /// Indexes of records that are not folded yet, and the membership filters of segments that were read, take memory
+    /// in addition: see the memory section of [the design](crate::design).
     #[must_use]
     pub fn cache_size(mut self, bytes: usize) -> Self {
         self.cache_size = bytes;
@@ -175,26 +177,27 @@ impl StoreOptions {
         self
     }
 
-    /// Sets how long opening waits for a file that another handle has open, in this process or another one, before it fails with
-    /// [`AlreadyOpen`](crate::ErrorKind::AlreadyOpen). Default: not at all. It looks every 50 ms or more often; nobody is woken in
-    /// the order they came. [`reopen`](crate::DataPoolStore::reopen) waits as long.
+    /// Sets how long opening waits for a file that another handle has open, in this process or another one, before it
+    /// fails with [`AlreadyOpen`](crate::ErrorKind::AlreadyOpen). Default: it does not wait. It tries again every 50 ms
+    /// or more often; callers that wait get the file in no particular order. [`reopen`](crate::DataPoolStore::reopen)
+    /// waits as long.
     #[must_use]
     pub fn open_timeout(mut self, timeout: Duration) -> Self {
         self.open_timeout = timeout;
         self
     }
 
-    /// Takes the time from `clock` instead of the system, for tests and benchmarks.
+    /// Takes the time from `clock` instead of the system's clock, for tests and benchmarks.
     #[must_use]
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Makes a new store with this hash key instead of a random one, so that two runs of a test or a benchmark
-    /// lay out the same file. An existing store keeps its own.
+    /// Creates a new store with this hash key instead of a random one, so that two runs of a test or a benchmark write
+    /// the same file. An existing store keeps its own key.
     ///
-    /// With a known key, whoever feeds values can aim for colliding fingerprints: never use it in production.
+    /// If the key is known, someone who chooses the values can make fingerprints collide: never use this in production.
     #[must_use]
     pub fn hash_key(mut self, key: [u8; 16]) -> Self {
         self.hash_key = Some(key);

@@ -5,17 +5,17 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crate::error::{Error, Result};
 
-/// More would wait for whoever takes the results.
+/// More threads would only wait for the caller that takes the results.
 const THREADS_MAX: usize = 4;
 
-/// How many threads [`in_order`] has for many pieces.
+/// Returns the number of threads that [`in_order`] uses for many pieces.
 pub(crate) fn threads() -> usize {
     thread::available_parallelism().map_or(1, |threads| threads.get().min(THREADS_MAX))
 }
 
-/// Does pieces of work in threads, and hands the results over on the calling thread, in the order of the pieces. Ends with the
-/// first error, of the work or of who takes; at most two results for each thread wait meanwhile. A single piece is done by the
-/// calling thread.
+/// Works on pieces in several threads, and hands the results over on the calling thread, in the order of the pieces.
+/// Ends with the first error of `work` or `take`. At most two results of each thread wait meanwhile. The calling thread
+/// does a single piece itself.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub(crate) fn in_order<P, T: Send>(
         for number in 0..threads {
             let (sender, receiver) = mpsc::sync_channel(1);
             let (own, work) = (pieces.clone().skip(number).step_by(threads), &work);
-            // The receiver hangs up when nobody wants more.
+            // The receiver hangs up when no more results are wanted.
             spawn(scope, "datapool-worker", move || {
                 own.map(work).try_for_each(|result| sender.send(result))
             })?;

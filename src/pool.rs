@@ -17,9 +17,9 @@ use crate::model::{DataPool, Key, Origin, PruneReport, Record};
 use crate::query::{Explanation, Page, RecordFilter, RecordQuery};
 use crate::shared::Shared;
 
-/// A cheap handle on one pool. Clones are handles on the same pool; all can be used from any thread.
+/// A cheap handle on one pool. Clones are handles on the same pool. All of them can be used from any thread.
 ///
-/// The handle keeps the store open. After the pool is deleted every call answers `NotFound`.
+/// The handle keeps the store open. After the pool is deleted, every call answers `NotFound`.
 #[derive(Debug, Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -43,12 +43,12 @@ impl Pool {
         self.shared.engine.counters()
     }
 
-    /// The pool's id.
+    /// Returns the pool's id.
     pub fn id(&self) -> PoolId {
         self.id
     }
 
-    /// The pool's row.
+    /// Returns the pool's row.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Pool {
         Ok(self.counters().check(self.view()?.contains(&key)?))
     }
 
-    /// For each key whether its value is in the pool, in order, all as of one moment.
+    /// Returns for each key, in order, whether its value is in the pool. All answers are as of one moment.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Pool {
         Ok(self.counters().checks(self.view()?.contains_many(keys)?))
     }
 
-    /// For each key the record that was first with its value, in order, all as of one moment.
+    /// Returns for each key, in order, the record that was first with its value. All answers are as of one moment.
     ///
     /// # Errors
     ///
@@ -85,11 +85,11 @@ impl Pool {
         Ok(self.counters().lookups(self.view()?.lookup(keys)?))
     }
 
-    /// Asks which items of a batch are new and, unless the mode is [`Mode::Filter`], tracks those that are.
+    /// Finds out which items of a batch are new and, unless the mode is [`Mode::Filter`], tracks these.
     ///
-    /// One atomic step: of several threads that bring the same new value at once, exactly one is told it is new.
-    /// Within the batch the first of equal items wins. The items stay the caller's; `key` says what to compare of
-    /// each, and runs on this thread before anything is locked: it may call the store.
+    /// This is one atomic step: if several threads bring the same new value at once, exactly one gets it as new. Of
+    /// equal items within the batch, the first is new. `key` returns what is compared of an item. It runs on the
+    /// calling thread before anything is locked, so it may call the store. The caller keeps the items.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
@@ -109,9 +109,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](crate::Error::item)) or origin, or for
-    /// more than 1,048,576 items; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. In all cases but
-    /// `OutcomeUnknown` nothing was tracked.
+    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](crate::Error::item)) or origin, or for more
+    /// than 1,048,576 items; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. In all cases
+    /// but `OutcomeUnknown` nothing was tracked.
     pub fn dedupe<'a, T>(
         &self,
         mode: Mode,
@@ -122,9 +122,9 @@ impl Pool {
         self.decide(mode, items, key, origin, Firsts::Ignored)
     }
 
-    /// As [`dedupe`](Self::dedupe), and says for each duplicate which record was [first](Verdicts::first).
+    /// Like [`dedupe`](Self::dedupe), but also returns for each duplicate the record that was [first](Verdicts::first).
     ///
-    /// That costs a read per duplicate more.
+    /// This costs one more read for each duplicate.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Pool {
         Ok(self.counters().verdicts(verdicts))
     }
 
-    /// One page of the records that the query's filter takes, with the exact total.
+    /// Returns one page of the records that match the query's filter, with the exact total.
     ///
     /// # Errors
     ///
@@ -222,7 +222,7 @@ impl Pool {
         self.view()?.flow_counts()
     }
 
-    /// Deletes records by id. How many there were: unknown and deleted ids count nothing and are no error.
+    /// Deletes records by id. Returns the number of records deleted. Unknown and already deleted ids are ignored.
     ///
     /// # Errors
     ///
@@ -234,7 +234,7 @@ impl Pool {
         self.shared.engine.submit(weight, move |group| Ok(group.pool(pool)?.delete_ids(&ids)))
     }
 
-    /// Deletes every record of these values within their entity types. How many there were.
+    /// Deletes every record with one of these keys. Returns the number of records deleted.
     ///
     /// The values are new again.
     ///
@@ -248,9 +248,11 @@ impl Pool {
         engine.submit(weight, move |group| group.pool(pool)?.delete_keys(&batch))
     }
 
-    /// Deletes every record that the filter takes ("forget everything run X tracked"). Returns the number of records deleted.
+    /// Deletes every record that matches the filter, for example everything that one run tracked. Returns the number of
+    /// records deleted.
     ///
-    /// A filter that names nothing deletes nothing. Everything is [`clear`](Self::clear), or [`RecordFilter::all`].
+    /// A filter without a term deletes nothing. To delete everything, use [`clear`](Self::clear) or
+    /// [`RecordFilter::all`].
     ///
     /// # Errors
     ///
@@ -265,7 +267,7 @@ impl Pool {
         self.shared.engine.submit(Weight::ALONE, move |group| group.pool(pool)?.delete_where(&filter))
     }
 
-    /// Deletes every record. How many there were. Ids go on where they were.
+    /// Deletes every record. Returns the number of records deleted. Ids are not reused.
     ///
     /// # Errors
     ///
@@ -275,16 +277,16 @@ impl Pool {
         self.shared.engine.submit(Weight::ALONE, move |group| Ok(group.pool(pool)?.clear()))
     }
 
-    /// Gives back the space of what is dead, and says how much that was.
+    /// Gives back the space of dead records and claims. Returns how much that was.
     ///
-    /// Pools do so by themselves, a little with each write; this is for pools that are written to seldom. What was given
-    /// back is used again by later writes; the file gets no shorter. Nothing that is live is read or written. Whole
-    /// segments are dropped; of a segment with live records the dead ones at its head are removed once they are more
-    /// than what is live in the pool, and at least 1,024. It works in small commits, between which others write.
+    /// Pools do this by themselves, a little with each write; this call is for pools that are rarely written to. Later
+    /// writes use the space again; the file does not get shorter. Live records are neither read nor written. Whole
+    /// segments are dropped. A segment with live records loses the dead records at its head, once these are at least
+    /// 1,024 and more than are live in the pool. The work is done in small commits, and others can write in between.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`: what was given back before stays so.
+    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
     pub fn prune(&self) -> Result<PruneReport> {
         self.shared.engine.prune(self.id)
     }

@@ -1,6 +1,6 @@
-//! Listings as values: filters, order, includes, pages, cursors; and the HTTP API's query strings.
+//! Listings as values: filters, order, includes, pages and cursors; and the HTTP API's query strings.
 //!
-//! Owns: what can be asked, the checks of it, and its text. Must not know: storage. The engine's planner answers.
+//! Owns: the queries, their checks and their text. Must not know: storage. The engine's planner answers them.
 
 mod explain;
 mod include;

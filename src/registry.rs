@@ -1,4 +1,4 @@
-//! The store's face for what is registered of entity types, flows, flow runs and flow steps.
+//! The store's methods for registered entity types, flows, flow runs and flow steps.
 
 use std::sync::Arc;
 
@@ -10,18 +10,19 @@ use crate::shared::Shared;
 use crate::store::DataPoolStore;
 use crate::time::Timestamp;
 
-/// How many entries an iteration reads at once.
+/// The number of entries that an iteration reads at once.
 const SLICE_ENTRIES: usize = 256;
 
-/// Everything registered of one kind, by ascending id (text ids by their bytes), read in slices: what is put or
-/// deleted meanwhile may or may not appear. Made by [`DataPoolStore::flows`] and its like.
+/// Iterates over everything registered of one kind, by ascending id (text ids by their bytes). It reads in slices: an
+/// entry that is put or deleted meanwhile may or may not appear. Returned by [`DataPoolStore::flows`] and the methods
+/// like it.
 ///
 /// Each item is a result. After an error there are no more items.
 #[derive(Debug)]
 #[must_use = "nothing is read until it is iterated"]
 pub struct Registrations<T> {
     shared: Arc<Shared>,
-    /// What follows the given entry, or everything.
+    /// Reads the entries after the given one, or from the first one on.
     read: fn(&Engine, Option<&T>) -> Result<Vec<T>>,
     slice: std::vec::IntoIter<T>,
     last: Option<T>,
@@ -63,8 +64,8 @@ macro_rules! registry {
         impl DataPoolStore {
             #[doc = concat!("Registers one ", $noun, ", or replaces the entry of its id, in a commit of its own.")]
             ///
-            /// Listings [include](crate::RecordQuery::include) it from then on, also with records tracked before. It stays until it
-            /// is deleted, whatever becomes of the records.
+            /// Listings [include](crate::RecordQuery::include) it from then on, also with records that were tracked
+            /// before. It stays until it is deleted, even if its records are deleted.
             ///
             /// # Errors
             ///
@@ -109,11 +110,12 @@ macro_rules! registry {
             }
 
             #[doc = concat!("Forgets every ", $noun, " that was registered, or replaced, before a point in time, in one commit; ")]
-            /// records stay. How many there were.
+            /// records stay. Returns the number of entries removed.
             ///
             /// # Errors
             ///
-            /// `Corrupt` if one cannot be read: then none is forgotten; `StorageFull`, `OutcomeUnknown` or `Storage`.
+            /// `Corrupt` if an entry cannot be read: then none is removed; `StorageFull`, `OutcomeUnknown` or
+            /// `Storage`.
             pub fn $delete_before(&self, time: Timestamp) -> Result<u64> {
                 self.shared().engine.delete_registered_before::<$id>(time)
             }

@@ -14,33 +14,34 @@ use crate::pool::Pool;
 use crate::query::{RecordFilter, RecordSort};
 use crate::snapshot::PoolSnapshot;
 
-/// How many records a slice reads at once.
+/// The number of records that a slice reads.
 const SLICE_RECORDS: usize = 4_096;
-/// How many the first slice reads: who wants one record does not pay for thousands.
+/// The number of records that the first slice reads: a caller that wants one record does not pay for thousands.
 const FIRST_SLICE_RECORDS: usize = 64;
 
 #[derive(Debug)]
 enum Source {
-    /// Each slice from a fresh view.
+    /// Reads each slice from a fresh view.
     Pool(Pool, Reader),
-    /// All of one view. The snapshot keeps the store open.
+    /// Reads every slice from one view. The snapshot keeps the store open.
     Snapshot(PoolSnapshot),
     /// There is nothing left to read.
     Done,
 }
 
-/// The records that a filter takes, oldest first; newest first with [`rev`](Iterator::rev). Made by
+/// Iterates over the records that match a filter, oldest first; newest first with [`rev`](Iterator::rev). Returned by
 /// [`Pool::scan`] and [`PoolSnapshot::scan`](crate::PoolSnapshot::scan).
 ///
-/// Each item is a result. After an error there are no more items. A scan is open until it has read its last record or is
-/// dropped; while it is, [`compact`](crate::DataPoolStore::compact) and [`verify`](crate::DataPoolStore::verify) answer
-/// `Busy`. Once the store was closed the scan ends with `Closed`, even if the store was opened again.
+/// Each item is a result. After an error there are no more items. A scan is open until it has read its last record or
+/// is dropped. While it is open, [`compact`](crate::DataPoolStore::compact) and
+/// [`verify`](crate::DataPoolStore::verify) answer `Busy`. If the store is closed, the scan ends with `Closed`, even if
+/// the store is opened again.
 #[derive(Debug)]
 #[must_use = "a scan reads nothing until it is iterated"]
 pub struct Scan {
     source: Source,
     filter: RecordFilter,
-    /// The ids not read yet.
+    /// The ids that are not read yet.
     ids: Range<RecordId>,
     front: VecDeque<Record>,
     back: VecDeque<Record>,
@@ -48,23 +49,25 @@ pub struct Scan {
 }
 
 impl Pool {
-    /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
+    /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are read as
+    /// they are needed.
     ///
-    /// It reads in slices, each as of its own moment, up to the last id at its start: a record that is live
-    /// throughout appears exactly once, none that is added meanwhile appears, one that is deleted meanwhile may be
-    /// missing. For one moment throughout there is [`snapshot`](Self::snapshot).
+    /// It reads in slices, each as of its own moment, up to the last id at its start. A record that is live throughout
+    /// appears exactly once. A record that is added meanwhile does not appear. A record that is deleted meanwhile may
+    /// be missing. To read everything as of one moment, use [`snapshot`](Self::snapshot).
     ///
     /// # Errors
     ///
-    /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and
-    /// nothing follows an error.
+    /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and nothing
+    /// follows an error.
     pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
         Scan::over_pool(self.clone(), filter.clone())
     }
 }
 
 impl PoolSnapshot {
-    /// Every record that the filter takes, oldest first (or newest first with `rev()`), read as they are needed.
+    /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are read as
+    /// they are needed.
     ///
     /// # Errors
     ///
@@ -93,11 +96,11 @@ impl Scan {
         Ok(Self { source, filter, ids, front, back, slice: FIRST_SLICE_RECORDS })
     }
 
-    /// Reads the next slice from one end of what is left.
+    /// Reads the next slice from one end of the remaining ids.
     fn read(&mut self, sort: RecordSort) -> Result<Vec<Record>> {
         let (limit, ids) = (self.slice, std::mem::take(&mut self.ids));
         self.slice = SLICE_RECORDS;
-        // If reading fails, or gives less than it may, there is nothing left.
+        // If reading fails, or returns fewer records than the limit, nothing is left to read.
         let source = std::mem::replace(&mut self.source, Source::Done);
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -133,7 +136,7 @@ impl Scan {
             Ok(records) => {
                 *self.near(sort) = records.into();
                 let near = self.near(sort).pop_front();
-                // Behind what this end has read lies what the other end read before.
+                // After the records of this end come those that the other end read before.
                 near.or_else(|| self.far(sort).pop_back()).map(Ok)
             }
         }

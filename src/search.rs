@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-/// Returns the first number of a range of which something is true; the range's end if there is none. It must be true of all
-/// numbers behind the first one, too.
+/// Returns the first number of a range for which `is_true` holds, or the range's end if there is none. If it holds for
+/// a number, it must hold for all later ones.
 pub(crate) fn first_that(range: Range<u64>, mut is_true: impl FnMut(u64) -> bool) -> u64 {
     let Ok(first) = try_first_that::<Infallible>(range, |number| Ok(is_true(number)));
     first
 }
 
-/// As [`first_that`], with a question that can fail.
+/// Like [`first_that`], for a test that can fail.
 pub(crate) fn try_first_that<E>(
     Range { start: mut low, end: mut high }: Range<u64>,
     mut is_true: impl FnMut(u64) -> Result<bool, E>,

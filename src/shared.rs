@@ -1,4 +1,4 @@
-//! What all handles of an open file share.
+//! The state that all handles of an open file share.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use crate::engine::Engine;
 use crate::engine::write::flusher::Flusher;
 use crate::files::directory_of;
 
-/// What all handles of an open file share. Dropping the last one flushes and closes the file.
+/// The state that all handles of an open file share. Dropping the last handle flushes and closes the file.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
-    /// The file; none in memory.
+    /// The file's path; `None` in memory.
     pub(crate) path: Option<PathBuf>,
     pub(crate) flusher: Option<Flusher>,
 }
 
 impl Shared {
-    /// The directory that the file lies in.
+    /// Returns the directory of the file.
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.path.as_deref().map(directory_of)
     }
 
-    /// Whether a path leads to the store's own file.
+    /// Returns true if a path leads to the store's own file.
     pub(crate) fn is_own_file(&self, path: &Path) -> bool {
         let own = self.path.as_ref().and_then(|own| own.canonicalize().ok());
         own.is_some() && own == path.canonicalize().ok()
@@ -32,7 +32,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.flusher.take();
-        // Nobody is left to hear of a failure; `flush` is for those who want to.
+        // A failure cannot be reported here; `flush` reports it.
         let _ = self.engine.store_expiry();
         let _ = self.engine.flush();
     }

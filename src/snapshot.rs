@@ -1,4 +1,4 @@
-//! A pool as of one moment, for as long as somebody holds it.
+//! A pool as of one moment, for as long as the snapshot is held.
 //!
 //! The public face: each method is a few lines over the engine.
 
@@ -16,7 +16,7 @@ use crate::shared::Shared;
 
 /// A pool as of one moment. See [`Pool::snapshot`].
 ///
-/// Every call answers `Closed` once the store was closed, even if it was opened again.
+/// If the store is closed, every call answers `Closed`, even if the store is opened again.
 #[derive(Debug, Clone)]
 pub struct PoolSnapshot {
     view: Arc<View>,
@@ -25,10 +25,10 @@ pub struct PoolSnapshot {
 }
 
 impl Pool {
-    /// The pool as of this moment, for as long as the snapshot is held.
+    /// Returns the pool as of this moment. It stays the same for as long as the snapshot is held.
     ///
-    /// While it is held, the file cannot reuse the space of what is changed or deleted anywhere in the store: it
-    /// grows. Hold it briefly.
+    /// While a snapshot is held, the file cannot reuse the space of data that is changed or deleted anywhere in the
+    /// store, so it grows. Hold it briefly.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl PoolSnapshot {
         Ok(self.counters().check(self.view()?.contains(&key)?))
     }
 
-    /// For each key whether its value was in the pool, in order.
+    /// Returns for each key, in order, whether its value was in the pool.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl PoolSnapshot {
         Ok(self.counters().checks(self.view()?.contains_many(keys)?))
     }
 
-    /// For each key the record that was first with its value, in order.
+    /// Returns for each key, in order, the record that was first with its value.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl PoolSnapshot {
         Ok(self.counters().lookups(self.view()?.lookup(keys)?))
     }
 
-    /// One page of the records that the query's filter takes, with the exact total.
+    /// Returns one page of the records that match the query's filter, with the exact total.
     ///
     /// # Errors
     ///

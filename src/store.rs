@@ -23,9 +23,9 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 
 /// One open store: a file (or memory) with any number of data pools.
 ///
-/// Clones are handles on the same open file, as is every [`Pool`]; all can be used from any thread. The file is
-/// closed when the last of them is dropped, or by [`close`](Self::close). A file has one open store at a time, in one
-/// process, or any number that [only read](crate::Access::ReadOnly).
+/// Clones are handles on the same open file, and so is every [`Pool`]. All of them can be used from any thread. The
+/// file is closed when the last of them is dropped, or by [`close`](Self::close). A file can be open in one store at a
+/// time, in one process, or in any number of stores that [only read](crate::Access::ReadOnly).
 ///
 /// Calls that write block until the disk has answered. In async code, wrap them:
 ///
@@ -50,7 +50,7 @@ pub struct DataPoolStore {
 }
 
 impl DataPoolStore {
-    /// Opens the store at `path`, or makes it, with the default [options](StoreOptions).
+    /// Opens the store at `path`, or creates it, with the default [options](StoreOptions).
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl DataPoolStore {
         StoreOptions::new().open(path)
     }
 
-    /// Makes an empty store in memory. Nothing of it outlives the last handle.
+    /// Creates an empty store in memory. Nothing of it outlives the last handle.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl DataPoolStore {
         geometry: Geometry,
         tuning: Tuning,
     ) -> Result<Self> {
-        // A change of the working directory must not lead to another file.
+        // A later change of the working directory must not lead to another file.
         let path = match &place {
             Place::Path(path) => Some(absolute(path)?),
             _ => None,
@@ -108,24 +108,24 @@ impl DataPoolStore {
         Pool::new(Arc::clone(&self.shared), id)
     }
 
-    /// Makes a pool.
+    /// Creates a pool.
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for a name of less than 3 or more than 100 characters, a description of more than 255, a retention
-    /// outside 1 ms to 36,500 days, or a capacity of 0;
-    /// `AlreadyExists` if the name is taken.
+    /// `LimitExceeded` for a name of less than 3 or more than 100 characters, a description of more than 255, a
+    /// retention outside 1 ms to 36,500 days, or a capacity of 0; `AlreadyExists` if the name is taken.
     pub fn create_pool(&self, new: NewPool) -> Result<Pool> {
         new.check()?;
         let pool = self.engine().create_pool(&new)?;
         Ok(self.handle(pool.id))
     }
 
-    /// The pool of that name, made now if there is none.
+    /// Returns the pool of that name, and creates it if there is none. A new pool has no retention and no capacity:
+    /// [`update_pool`](Self::update_pool) sets them.
     ///
     /// # Errors
     ///
-    /// As [`create_pool`](Self::create_pool), but for `AlreadyExists`.
+    /// As [`create_pool`](Self::create_pool), except `AlreadyExists`.
     pub fn get_or_create_pool(&self, name: &str) -> Result<Pool> {
         if let Some(id) = self.engine().pool_id(name)? {
             return Ok(self.handle(id));
@@ -137,7 +137,7 @@ impl DataPoolStore {
         }
     }
 
-    /// The pool of that id.
+    /// Returns the pool of that id.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl DataPoolStore {
         Ok(self.handle(id))
     }
 
-    /// The pool of exactly that name.
+    /// Returns the pool of exactly that name.
     ///
     /// # Errors
     ///
@@ -158,7 +158,8 @@ impl DataPoolStore {
             .ok_or_else(|| Error::not_found(format!("no data pool is named {name:?}")))
     }
 
-    /// The pool of that id, if the query's filters hold for it. Its order and page are checked and play no part.
+    /// Returns the pool of that id, if it matches the query's filters. The query's order and page are checked, but have
+    /// no effect.
     ///
     /// # Errors
     ///
@@ -172,7 +173,7 @@ impl DataPoolStore {
         Err(Error::not_found(format!("data pool {id} does not match the query's filters")))
     }
 
-    /// One page of the pools.
+    /// Returns one page of the pools.
     ///
     /// # Errors
     ///
@@ -194,8 +195,8 @@ impl DataPoolStore {
         Ok(query.answer(data, total))
     }
 
-    /// Changes a pool's name, description, retention or capacity. What a new retention or capacity ends is gone with this
-    /// call; what had ended before stays gone.
+    /// Changes a pool's name, description, retention or capacity, and returns its row. Records that the new retention
+    /// or capacity does not keep are gone when this returns. Records that had expired before stay expired.
     ///
     /// # Errors
     ///
@@ -206,7 +207,7 @@ impl DataPoolStore {
         self.engine().update_pool(id, &update)
     }
 
-    /// Deletes a pool with all its records and claims, in one commit. Handles on it answer `NotFound` from then on.
+    /// Deletes a pool with all its records and claims, in one commit. From then on, handles on it answer `NotFound`.
     ///
     /// # Errors
     ///
@@ -215,11 +216,11 @@ impl DataPoolStore {
         self.engine().delete_pool(id)
     }
 
-    /// Gives back the space of what is dead in any pool: [`Pool::prune`] for each of them.
+    /// Gives back the space of dead records in all pools: [`Pool::prune`] for each of them.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage`: what was given back before stays so.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
     pub fn prune(&self) -> Result<PruneReport> {
         self.engine().check_may_write()?;
         let mut total = PruneReport::default();
@@ -234,7 +235,7 @@ impl DataPoolStore {
         Ok(total)
     }
 
-    /// Waits until everything written so far is on disk. At once with [`Durability::Immediate`].
+    /// Waits until everything written so far is on disk. Returns at once with [`Durability::Immediate`].
     ///
     /// # Errors
     ///
@@ -245,20 +246,21 @@ impl DataPoolStore {
 }
 
 impl StoreOptions {
-    /// Opens the store at `path`, or makes it.
+    /// Opens the store at `path`, or creates it.
     ///
     /// # Errors
     ///
     /// `AlreadyOpen` if another handle has the file open, unless both only read, and still has it after
-    /// [`open_timeout`](Self::open_timeout); `NotAStore`, `UnsupportedFormat` or `Corrupt` if the file
-    /// is something else, newer or damaged (it is left as it was); `NotFound` with [`IfMissing::Fail`](crate::IfMissing::Fail) or
-    /// [`Access::ReadOnly`](crate::Access::ReadOnly); `ReadOnly` if opening would have to recover the file and may not; `Cancelled` by the
-    /// observer of a recovery; `Io` or `Storage` if the system refuses.
+    /// [`open_timeout`](Self::open_timeout); `NotAStore`, `UnsupportedFormat` or `Corrupt` if the file is something
+    /// else, of another format, or damaged (it is left as it was); `NotFound` with
+    /// [`IfMissing::Fail`](crate::IfMissing::Fail) or [`Access::ReadOnly`](crate::Access::ReadOnly); `ReadOnly` if
+    /// opening would have to recover the file and may not; `Cancelled` by the observer of a recovery; `Io` or `Storage`
+    /// if the system refuses.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<DataPoolStore> {
         DataPoolStore::open_with(path.as_ref(), self)
     }
 
-    /// Makes an empty store in memory. Nothing of it outlives the last handle.
+    /// Creates an empty store in memory. Nothing of it outlives the last handle.
     ///
     /// # Errors
     ///

@@ -13,17 +13,17 @@ use crate::store::DataPoolStore;
 /// Sizes that shrink the work, so that a few records reach every path.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// Records of a segment. A new store keeps it.
+    /// The most records of a segment. A new store keeps it.
     pub segment_slots: u32,
-    /// Slots of a posting bitmap; divides `segment_slots`. A new store keeps it.
+    /// The slots of a posting bitmap, which divide `segment_slots`. A new store keeps it.
     pub chunk_slots: u32,
-    /// Unfolded records that make a fold.
+    /// The number of unfolded records that make a fold.
     pub fold_entries: usize,
-    /// Slices of a fold.
+    /// The number of slices of a fold.
     pub fold_slices: usize,
-    /// Unfolded records of all pools together.
+    /// The most unfolded records of all pools together.
     pub tails_max_entries: usize,
-    /// Records that a segment has at least when retention or capacity seals it early.
+    /// The least number of records of a segment that is sealed early by a retention or capacity.
     pub early_seal_slots: u32,
 }
 
@@ -61,7 +61,7 @@ pub fn open(path: &Path, options: &StoreOptions, sizes: Sizes) -> Result<DataPoo
     DataPoolStore::open_place(Place::Path(path), options, geometry, tuning)
 }
 
-/// Makes a store in memory with these sizes.
+/// Creates a store in memory with these sizes.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ pub fn in_memory(options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> 
     DataPoolStore::open_place(Place::Memory, options, geometry, tuning)
 }
 
-/// Opens or makes a store on a disk of the test's own.
+/// Opens or creates a store on a disk that the test made.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Timestamps and the clock.
 //!
-//! Owns: [`Timestamp`], [`ManualClock`], and the only place that reads the system's clock. Always holds: a
-//! pool's time never runs backwards within a process. jiff is used for text only and never shows.
+//! Owns: [`Timestamp`], [`ManualClock`], and the only place that reads the system's clock. Always holds: a pool's time
+//! never runs backwards within a process. jiff is used for text only and is not part of the public API.
 
 use std::fmt;
 use std::ops::Range;
@@ -45,23 +45,23 @@ use crate::error::{Error, Result};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The point that many microseconds after 1970-01-01T00:00:00Z (before it, if negative).
+    /// Creates the point that many microseconds after 1970-01-01T00:00:00Z (before it, if negative).
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since 1970-01-01T00:00:00Z.
+    /// Returns the microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// This point moved earlier; the far end of the range if that overflows.
+    /// Returns this point moved earlier, or the earliest point if that overflows.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// This point moved earlier; none if that overflows.
+    /// Returns this point moved earlier, or `None` if that overflows.
     pub(crate) fn checked_sub(self, duration: Duration) -> Option<Self> {
         self.0.checked_sub(i64::try_from(duration.as_micros()).ok()?).map(Self)
     }
@@ -71,7 +71,7 @@ impl Timestamp {
         u64::try_from(self.0.saturating_sub(earlier.0)).map_or(Duration::ZERO, Duration::from_micros)
     }
 
-    /// This point moved later; the far end of the range if that overflows.
+    /// Returns this point moved later, or the latest point if that overflows.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
@@ -79,7 +79,7 @@ impl Timestamp {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// Rounded down to microseconds; times out of range become the nearest end of it.
+    /// Rounds down to microseconds. A time that is out of range becomes the nearest point in range.
     fn from(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {
             Ok(after) => Self(i64::try_from(after.as_micros()).unwrap_or(i64::MAX)),
@@ -102,7 +102,7 @@ impl From<Timestamp> for SystemTime {
 
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
-/// The years 0 to 9999: others are not written in four digits.
+/// The years 0 to 9999, which are written with four digits.
 const WRITTEN: Range<i64> = -62_167_219_200_000_000..253_402_300_800_000_000;
 
 impl fmt::Display for Timestamp {
@@ -122,7 +122,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// Which microsecond stands for a point between two.
+/// The direction in which a point between two microseconds is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rounding {
     Down,
@@ -130,7 +130,7 @@ pub(crate) enum Rounding {
 }
 
 impl Timestamp {
-    /// As [`from_str`](Self::from_str), for those who must not round down.
+    /// Like [`from_str`](Self::from_str), with a direction of rounding.
     pub(crate) fn parse(text: &str, rounding: Rounding) -> Result<Self> {
         parse(text, rounding).ok_or_else(|| {
             Error::invalid_argument(format!(
@@ -141,11 +141,11 @@ impl Timestamp {
     }
 }
 
-/// Reads the documented forms and no others: the shapes are held to here, and what a date is, is jiff's to know.
+/// Reads the documented forms and no others. This code checks the shape; jiff checks the date.
 fn parse(text: &str, rounding: Rounding) -> Option<Timestamp> {
     if let Some(micros) = text.strip_suffix("us") {
         let time = Timestamp(micros.parse().ok()?);
-        // Each point has one form: what can be written as a date is.
+        // Each point has one form: a point that can be written as a date must be.
         return (time.to_string() == text).then_some(time);
     }
     let (date, rest) = split_shape(text, "0000-00-00")?;
@@ -158,7 +158,8 @@ fn parse(text: &str, rounding: Rounding) -> Option<Timestamp> {
     Some(Timestamp(seconds + fraction_micros(fraction, rounding)? - offset_micros(offset)?))
 }
 
-/// A time to the minute or the second, its fraction with the point, and its offset; either may be empty.
+/// Splits a text into a time to the minute or the second, its fraction with the point, and its offset. The last two may
+/// be empty.
 fn split_time(text: &str) -> Option<(&str, &str, &str)> {
     let Some((clock, rest)) = split_shape(text, "00:00:00") else {
         let (clock, offset) = split_shape(text, "00:00")?;
@@ -170,7 +171,7 @@ fn split_time(text: &str) -> Option<(&str, &str, &str)> {
     Some((clock, fraction, offset))
 }
 
-/// The start of a text that has a shape, and the rest.
+/// Splits a text after a start of this shape.
 fn split_shape<'a>(text: &'a str, shape: &str) -> Option<(&'a str, &'a str)> {
     text.split_at_checked(shape.len()).filter(|(start, _)| has_shape(start, shape))
 }
@@ -185,7 +186,7 @@ fn micros_of(civil: DateTime) -> Option<i64> {
     i64::try_from(civil.duration_since(EPOCH).as_micros()).ok()
 }
 
-/// The microseconds of `.123456789`; 0 without a fraction.
+/// Returns the microseconds of `.123456789`; 0 without a fraction.
 fn fraction_micros(text: &str, rounding: Rounding) -> Option<i64> {
     let Some(digits) = text.strip_prefix('.') else { return Some(0) };
     let whole: String = digits.chars().chain("00000".chars()).take(6).collect();
@@ -194,7 +195,7 @@ fn fraction_micros(text: &str, rounding: Rounding) -> Option<i64> {
     (!digits.is_empty()).then_some(whole.parse::<i64>().ok()? + up)
 }
 
-/// An offset from UTC in microseconds. Its `+` may have become a space, as a query string decodes it.
+/// Returns an offset from UTC in microseconds. Its `+` may have become a space, as a query string decodes it.
 fn offset_micros(text: &str) -> Option<i64> {
     if ["", "Z", "z"].contains(&text) {
         return Some(0);
@@ -227,11 +228,11 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// A clock that a test or a benchmark sets by hand. Clones share the same hands.
+/// A clock that a test or a benchmark sets by hand. Clones are the same clock.
 ///
-/// Two things can happen to it: time passes ([`advance`](Self::advance)), or somebody sets it
-/// ([`set`](Self::set)), as when a system's clock is corrected. Leases of claims run out by the time that passes, and
-/// are not touched when the clock is set; everything else goes by what the clock shows.
+/// Time can pass ([`advance`](Self::advance)), or the clock can be set ([`set`](Self::set)), as when a system's clock
+/// is corrected. Leases of claims run out as time passes; setting the clock does not affect them. Everything else
+/// follows the time that the clock shows.
 ///
 /// ```
 /// use std::time::Duration;
@@ -252,12 +253,12 @@ pub struct ManualClock(Arc<Hands>);
 #[derive(Debug)]
 struct Hands {
     shown: AtomicI64,
-    /// Microseconds that passed since the clock was made.
+    /// Microseconds that have passed since the clock was made.
     passed: AtomicI64,
 }
 
 impl ManualClock {
-    /// A clock that stands at `time`.
+    /// Creates a clock that shows `time`.
     pub fn starting_at(time: Timestamp) -> Self {
         Self(Arc::new(Hands { shown: AtomicI64::new(time.0), passed: AtomicI64::new(0) }))
     }
@@ -267,17 +268,17 @@ impl ManualClock {
         self.0.shown.store(time.0, Ordering::SeqCst);
     }
 
-    /// Lets time pass: the clock moves forwards, and leases run on.
+    /// Lets time pass: the clock moves forwards, and leases run out.
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         for hand in [&self.0.passed, &self.0.shown] {
-            // It always succeeds: the function always gives a value.
+            // This cannot fail, because the function always returns a value.
             let _ =
                 hand.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |at| Some(at.saturating_add(micros)));
         }
     }
 
-    /// What the clock shows.
+    /// Returns the time that the clock shows.
     pub fn now(&self) -> Timestamp {
         Timestamp(self.0.shown.load(Ordering::SeqCst))
     }
@@ -294,7 +295,7 @@ pub(crate) struct Moment(i64);
 impl Moment {
     pub(crate) const FAR_PAST: Self = Self(i64::MIN);
     pub(crate) const NEVER: Self = Self(i64::MAX);
-    /// When the store's clock was made.
+    /// The time at which the store's clock was made.
     #[cfg(test)]
     pub(crate) const START: Self = Self(0);
 
@@ -314,7 +315,7 @@ pub(crate) struct Reading {
     pub(crate) moment: Moment,
 }
 
-/// The latest time by which a pool was answered for in this process. Clones are the same.
+/// The latest time that this process has used to answer for a pool. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct LatestTime(Arc<AtomicI64>);
 
@@ -329,7 +330,7 @@ impl LatestTime {
         Timestamp(self.0.load(Ordering::SeqCst))
     }
 
-    /// Moves on to a time, and returns the latest one.
+    /// Moves on to `time`, and returns the latest time.
     pub(crate) fn reach(&self, time: Timestamp) -> Timestamp {
         let before = self.0.fetch_max(time.0, Ordering::SeqCst);
         Timestamp(before.max(time.0))
@@ -360,7 +361,7 @@ impl Clock {
         Reading { time: self.now(), moment: self.moment() }
     }
 
-    /// The monotonic clock: it runs while the process does, whatever the system's clock is set to.
+    /// Returns the monotonic clock. It runs while the process does, whatever the system's clock is set to.
     pub(crate) fn moment(&self) -> Moment {
         match &self.manual {
             Some(clock) => clock.moment(),

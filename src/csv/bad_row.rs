@@ -10,14 +10,14 @@ use crate::error::{Error, ErrorKind};
 pub struct BadRow {
     /// The line on which the row begins, from 1; the header is on line 1.
     pub line: u64,
-    /// The field, from 1; none when the whole row is meant.
+    /// The field, from 1; `None` if the whole row is meant.
     pub column: Option<u64>,
     /// The reason: what is wrong, and what is allowed.
     pub reason: String,
 }
 
 impl BadRow {
-    /// A complaint about a field, counted from 0, or about the whole row.
+    /// Creates a report about a field, counted from 0, or about the whole row.
     pub(super) fn new(line: u64, field: Option<usize>, reason: impl Into<String>) -> Self {
         Self { line, column: field.map(|field| field as u64 + 1), reason: reason.into() }
     }

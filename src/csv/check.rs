@@ -1,8 +1,8 @@
-//! Checking a file's rows before anybody waits for them: by several threads, if the file is large.
+//! Checks a file's rows before the import takes its turn to write, with several threads if the file is large.
 //!
-//! Owns: where a file is cut. Always holds: a part begins after a line break and counts only if it and all parts before it
-//! have nothing but good rows and end outside of quotes; then the parts' rows are the file's. If one is not so, one thread
-//! is to read the file from its beginning: it knows what is wrong, and on which line.
+//! Owns: where a file is cut. Always holds: a part begins after a line break. The parts count only if all of them have
+//! only good and blank rows and end outside of quotes; then their rows are the file's rows. Otherwise one thread must
+//! read the file from its beginning, because only that reading finds out what is wrong, and on which line.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -19,16 +19,16 @@ use crate::{limits, parallel};
 /// A smaller part is not worth a thread.
 const PART_MIN_BYTES: u64 = 1 << 20;
 
-/// The numbers of a file's rows.
+/// The number of good and of blank rows in a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) good: u64,
     pub(super) blank: u64,
 }
 
-/// Counts the rows of a file. `None` if it cannot be cut, or has other rows than good and blank ones.
+/// Counts the rows of a file. Returns `None` if the file cannot be cut, or has rows that are neither good nor blank.
 pub(super) fn count_good_rows(path: &Path, options: &ImportOptions) -> Option<Count> {
-    // Times ascend from row to row, also over a cut.
+    // Times must ascend from row to row, and a part does not know the times of the part before it.
     let can_be_cut = options.created_at_column.is_none();
     can_be_cut.then(|| count_in_parts(path, options, (parallel::threads() as u64, PART_MIN_BYTES))).flatten()
 }
@@ -66,7 +66,8 @@ fn count_rows(mut rows: RowReader<impl Read>) -> Result<Count> {
     Ok(Count { good, blank: rows.blank_rows() })
 }
 
-/// Up to so many about equal parts of the file, of so many bytes at least; none if that is one, or it should not be cut.
+/// Cuts the file into at most `parts_max` parts of about equal length, each of at least `part_min_bytes`. Returns
+/// `None` if that makes one part, or if the file should not be cut.
 fn cut(path: &Path, (parts_max, part_min_bytes): (u64, u64)) -> io::Result<Option<Vec<Range<u64>>>> {
     let metadata = fs::metadata(path)?;
     let parts = parts_max.min(metadata.len() / part_min_bytes);

@@ -35,23 +35,24 @@ pub enum ExportColumns {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum CellQuoting {
-    /// As they are. The default.
+    /// Writes such cells as they are. The default.
     #[default]
     Exact,
-    /// With a `'` before a leading `=`, `+`, `-`, `@`, tab or carriage return, so that a spreadsheet shows the text
+    /// Writes a `'` before a leading `=`, `+`, `-`, `@`, tab or carriage return, so that a spreadsheet shows the text
     /// instead of running it. Such cells do not import back to the same value.
     SpreadsheetSafe,
 }
 
 type Observer = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
-/// The observer hears of an export's progress each time so many rows are written.
+/// The observer is called each time this many rows are written.
 const TICK_ROWS: u64 = 4_096;
-/// How many records a thread reads and makes text of at once: of 1,024, threads wait for each other a third longer.
+/// The number of records that a thread reads and formats at once. With 1,024, threads wait a third longer for each
+/// other.
 const SLICE_RECORDS: u64 = 4_096;
-/// What so many rows take, about.
+/// The approximate size of that many rows as text.
 const SLICE_BYTES: usize = 160 << 10;
-/// The writer gets no more at once: it may keep what it gets for who reads slowly.
+/// The most bytes that the writer gets at once. It may buffer them for a slow reader.
 const WRITE_BYTES: usize = 64 << 10;
 
 /// The options of a CSV export.
@@ -75,12 +76,12 @@ impl fmt::Debug for ExportOptions {
 }
 
 impl ExportOptions {
-    /// Every record, as `value,entity_type_id`.
+    /// Exports every record, as `value,entity_type_id`.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only the records that the filter takes.
+    /// Exports only the records that match the filter.
     #[must_use]
     pub fn filter(mut self, filter: RecordFilter) -> Self {
         self.filter = filter;
@@ -101,9 +102,9 @@ impl ExportOptions {
         self
     }
 
-    /// Calls `observer` about every 4,096 records and once at the end, with how many are written of how many there were at the
-    /// start; `Break` stops the export with [`Cancelled`](crate::ErrorKind::Cancelled). It runs on the calling thread with
-    /// nothing locked: it may call the store.
+    /// Calls `observer` about every 4,096 records and once at the end, with the number of records written and the
+    /// number of records at the start. `Break` stops the export with [`Cancelled`](crate::ErrorKind::Cancelled). The
+    /// observer runs on the calling thread, while nothing is locked: it may call the store.
     #[must_use]
     pub fn on_progress(
         mut self,
@@ -127,15 +128,16 @@ impl ExportOptions {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ExportReport {
-    /// Records written, the header not counted.
+    /// Records written, not counting the header.
     pub rows: u64,
 }
 
 impl Pool {
     /// Writes the pool's records as CSV, oldest first.
     ///
-    /// It reads like [`scan`](Self::scan): others write meanwhile, and what they add is not in the file. Up to four threads
-    /// read ahead; the writer is written to by the calling thread, up to 64 KiB at a time, and flushed at the end.
+    /// An export reads like [`scan`](Self::scan): others can write meanwhile, and records that they add are not
+    /// exported. Up to four threads read ahead. The calling thread writes to `writer`, up to 64 KiB at a time, and
+    /// flushes it at the end.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, ExportOptions, ImportOptions};
@@ -152,9 +154,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidQuery` for a filter's bad term; `Io` if the writer fails; `Cancelled` by the observer; `NotFound`; `Closed` if
-    /// the store is closed meanwhile; `Storage`. What the writer has got
-    /// by then is a beginning that looks whole: it is the caller's to mark or discard.
+    /// `InvalidQuery` for a filter's bad term; `Io` if the writer fails; `Cancelled` by the observer; `NotFound`;
+    /// `Closed` if the store is closed meanwhile; `Storage`. The bytes that the writer has by then look like a whole
+    /// file: the caller must mark or discard them.
     pub fn export_csv(&self, mut writer: impl Write, options: &ExportOptions) -> Result<ExportReport> {
         let total = if options.on_progress.is_some() { self.count(&options.filter)? } else { 0 };
         options.filter.check()?;
@@ -190,11 +192,11 @@ impl Pool {
         Ok(report)
     }
 
-    /// Writes the pool's records to a file, as [`export_csv`](Self::export_csv).
+    /// Writes the pool's records to a file, like [`export_csv`](Self::export_csv).
     ///
-    /// It is written beside the path, brought to disk and renamed: a reader of `path` sees the old file or the whole
-    /// new one, never half of it. A file that is replaced hands its permissions on. What is no file (a pipe, a device)
-    /// is written to as it is.
+    /// The file is written beside the path, synced and renamed: a reader of `path` sees the old file or the whole new
+    /// one, never half of it. A file that is replaced keeps its permissions. A path that is no regular file (a pipe, a
+    /// device) is written to directly.
     ///
     /// # Errors
     ///
@@ -205,7 +207,7 @@ impl Pool {
         if self.shared().is_own_file(path) {
             return Err(Error::invalid_argument(format!("{} is the store itself", path.display())));
         }
-        // A link stays a link: what it leads to is replaced.
+        // A link stays a link: its target is replaced.
         let led_to = || if path.exists() { path.to_owned() } else { follow_links(path) };
         let target = path.canonicalize().unwrap_or_else(|_| led_to());
         let existing = std::fs::metadata(&target).ok();
@@ -233,14 +235,14 @@ impl ExportColumns {
     }
 }
 
-/// Rows as they lie in the file.
+/// Rows as CSV text.
 struct Slice {
     text: Vec<u8>,
     rows: u64,
 }
 
 impl ExportOptions {
-    /// The rows of an id range.
+    /// Formats the records of an id range.
     fn slice(&self, view: &View, ids: Range<RecordId>) -> Result<Slice> {
         let mut csv = csv_writer();
         let mut rows = 0;

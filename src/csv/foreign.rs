@@ -1,10 +1,10 @@
-//! Foreign files: what is no CSV file, or not one as it was described, by name and with the remedy.
+//! Recognizes files that are not CSV, or not the CSV that the options describe, and names the remedy.
 //!
-//! Owns: how such files are told apart. Each function answers with a reason for an error.
+//! Owns: the rules that recognize such files. Each function returns the reason for an error.
 
 use std::fmt::Write;
 
-/// What files begin with that are no text in UTF-8.
+/// The first bytes of files that are not text in UTF-8.
 const SIGNATURES: [(&[u8], &str); 7] = [
     (b"\x1f\x8b", "the file is compressed with gzip; decompress it first (gunzip)"),
     (
@@ -21,7 +21,7 @@ const SIGNATURES: [(&[u8], &str); 7] = [
 const UTF_16: &str =
     "the file is in UTF-16; save it as \"CSV UTF-8\", or convert it (iconv -f UTF-16 -t UTF-8)";
 
-/// What the first four bytes of a file say it is, if that is not text in UTF-8.
+/// Returns what kind of file these first four bytes belong to, or `None` if it may be text in UTF-8.
 pub(super) fn of_signature(bytes: &[u8]) -> Option<&'static str> {
     let known = SIGNATURES.iter().find(|(signature, _)| bytes.starts_with(signature));
     match (known, bytes) {
@@ -36,19 +36,19 @@ pub(super) fn of_signature(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Of a header in which a CR stands alone.
+/// The error for a header with a CR that is not part of a CRLF.
 pub(super) const CR_LINE_ENDS: &str = "the name of a column has a CR in it: lines end with LF or CRLF, not with CR alone; convert the file (tr '\\r' '\\n')";
 
-/// What else delimits fields, and its name.
+/// The delimiters that are recognized, and their names.
 const DELIMITERS: [(u8, &str); 4] = [(b',', "\",\""), (b';', "\";\""), (b'\t', "a tab"), (b'|', "\"|\"")];
 
-/// A delimiter in words.
+/// Returns a delimiter in words.
 fn name_of(delimiter: u8) -> String {
     let known = DELIMITERS.iter().find(|(known, _)| *known == delimiter);
     known.map_or_else(|| format!("{:?}", char::from(delimiter)), |(_, name)| (*name).to_owned())
 }
 
-/// Why a header lacks a column: if its first line is for Excel, or its fields are delimited otherwise.
+/// Returns why a header lacks a column: its first line is meant for Excel only, or its fields have another delimiter.
 pub(super) fn of_header(header: &[u8], delimiter: u8, column: &str) -> Option<String> {
     let text = header.strip_prefix(b"\"").unwrap_or(header);
     if text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"sep=")) {
@@ -66,7 +66,7 @@ pub(super) fn of_header(header: &[u8], delimiter: u8, column: &str) -> Option<St
         cells(other).any(|cell| cell == column.as_bytes() || bare(cell))
     };
     let others = || DELIMITERS.iter().filter(|(other, _)| *other != delimiter && cells(*other).count() > 1);
-    // One that makes the column appear, or the most frequent one if the header is a single field.
+    // Prefer a delimiter with which the column appears, then the most frequent one if the header is a single field.
     let made = others().find(|(other, _)| has_column(*other));
     let likely =
         || others().filter(|_| cells(delimiter).count() == 1).max_by_key(|(other, _)| cells(*other).count());
@@ -75,7 +75,8 @@ pub(super) fn of_header(header: &[u8], delimiter: u8, column: &str) -> Option<St
     Some(format!("the fields are delimited by {name}, not by {expected}; set the delimiter to {name}"))
 }
 
-/// What follows "not UTF-8", if the bytes are text in the legacy encoding of western Windows.
+/// Returns what to add after "not UTF-8": a hint, if the bytes look like text in the legacy encoding of western
+/// Windows.
 pub(super) fn of_bytes(bytes: &[u8]) -> &'static str {
     if looks_like_windows_1252(bytes) {
         "; it looks like Windows-1252 or Latin-1: convert the file to UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)"
@@ -84,7 +85,8 @@ pub(super) fn of_bytes(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// True for bytes that make words in Windows-1252: letters with accents, one or two at a time, beside plain ones.
+/// Returns true if the bytes look like words in Windows-1252: accented letters, one or two at a time, beside plain
+/// ones.
 fn looks_like_windows_1252(bytes: &[u8]) -> bool {
     let is_text = |byte: &u8| match byte {
         0..0x20 => matches!(byte, b'\t' | b'\n' | b'\r'),
@@ -108,7 +110,7 @@ fn looks_like_windows_1252(bytes: &[u8]) -> bool {
         | 0xbf..=0xff => true,
         _ => false,
     };
-    // These begin the two bytes of an accented letter in UTF-8, of which the second was cut off.
+    // These are the first byte of an accented letter in UTF-8, whose second byte was cut off.
     let is_cut_off = matches!(bytes.last(), Some(0xc2 | 0xc3));
     let is_short = |run: &[u8]| run.len() <= 2;
     let is_beside_letter = |pair: &[u8]| match pair {

@@ -1,4 +1,4 @@
-//! Import: options, report, and the two phases: parsing, then applying.
+//! Importing CSV: its report, and its two phases, checking the rows and adding them.
 
 use std::fs::File;
 use std::io::Read;
@@ -24,15 +24,16 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ImportReport {
-    /// Rows in the file, the header and blank rows not counted.
+    /// Rows in the file, not counting the header and blank rows.
     pub rows: u64,
     /// Records added.
     pub added: u64,
-    /// Rows left out because their value was there already ([`OnDuplicate::Skip`]).
+    /// Rows left out because their value was in the pool already ([`OnDuplicate::Skip`]).
     pub skipped: u64,
     /// Bad rows left out ([`OnBadRow::Skip`]).
     pub bad_rows: u64,
-    /// Rows left out because they are empty, or have nothing but delimiters, spaces and tabs. Serialized if there are any.
+    /// Rows left out because they are empty, or have only delimiters, spaces and tabs. Serialized only if there are
+    /// any.
     #[serde(skip_serializing_if = "is_zero")]
     pub blank_rows: u64,
     /// The first 100 bad rows.
@@ -44,18 +45,18 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// How many rows are read between two calls of the observer.
+/// The number of rows that are read between two calls of the observer.
 const PROGRESS_ROWS: u64 = 4_096;
 
 impl Pool {
     /// Imports a CSV file from a reader: a header with `value` and `entity_type_id`, then one record a row.
     ///
-    /// All rows are added in one commit or none is, unless [`commit_every`](ImportOptions::commit_every) says
-    /// otherwise. Imported records have no origin and the time of the import, unless the options say otherwise. There is no
-    /// limit on the file's size, and memory does not grow
-    /// with it: rows are read and checked first, into 16 MiB of memory and then a temporary file beside the store,
-    /// so that other writers never wait for the reader. Each row becomes a new record, as in the API: importing a
-    /// file twice doubles it, unless [`OnDuplicate::Skip`] is asked for.
+    /// All rows are added in one commit, or none is, unless [`commit_every`](ImportOptions::commit_every) is set.
+    /// Imported records have no origin and the time of the import, unless the options say otherwise. The size of the
+    /// file is not limited, and memory does not grow with it: rows are first read and checked, into 16 MiB of memory
+    /// and then into a temporary file beside the store, so that other writers never wait for the reader. Each row
+    /// becomes a new record, as in the API: importing a file twice doubles its records, unless [`OnDuplicate::Skip`] is
+    /// set.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, ImportOptions, OnDuplicate};
@@ -72,24 +73,25 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `Csv` for a file that is not CSV in UTF-8 or has a bad header, for a bad row (with [`OnBadRow::Fail`]), a record over
-    /// 1 MiB or a quote that is not closed; `InvalidArgument` or `LimitExceeded` for bad options; `AlreadyExists` with
-    /// [`OnDuplicate::Fail`]; `Cancelled`; `Io` if reading fails; `NotFound`;
-    /// `StorageFull`, `OutcomeUnknown` or `Storage`. Nothing was added, but for the parts that
-    /// [`committed_rows`](crate::Error::committed_rows) tells of.
+    /// `Csv` for a file that is not CSV in UTF-8 or has a bad header, for a bad row (with [`OnBadRow::Fail`]), a record
+    /// over 1 MiB or a quote that is not closed; `InvalidArgument` or `LimitExceeded` for bad options; `AlreadyExists`
+    /// with [`OnDuplicate::Fail`]; `Cancelled`; `Io` if reading fails; `NotFound`; `StorageFull`, `OutcomeUnknown` or
+    /// `Storage`. Nothing was added, except for the parts that [`committed_rows`](crate::Error::committed_rows)
+    /// reports.
     pub fn import_csv(&self, reader: impl Read, options: &ImportOptions) -> Result<ImportReport> {
         self.shared().engine.check_may_write()?;
         self.view()?;
         Import::new(self, options)?.run(reader)
     }
 
-    /// Imports a CSV file from a path. It is read twice, so that nothing is spooled: to check every row, then to add
-    /// them. What is no file and can be read only once (a pipe) is imported as by [`import_csv`](Self::import_csv).
+    /// Imports a CSV file from a path. The file is read twice, so nothing is spooled: once to check every row, and once
+    /// to add the rows. A path that is no regular file and can be read only once (a pipe) is imported as by
+    /// [`import_csv`](Self::import_csv).
     ///
     /// # Errors
     ///
-    /// As [`import_csv`](Self::import_csv); `Io` also if the second reading finds another number of good rows. A file that is changed
-    /// between the two in another way is imported as the second reading finds it.
+    /// As [`import_csv`](Self::import_csv); `Io` also if the second reading finds a different number of good rows. No
+    /// other change to the file is noticed: the rows that the second reading finds are imported.
     pub fn import_csv_path(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<ImportReport> {
         self.shared().engine.check_may_write()?;
         let path = path.as_ref();
@@ -121,7 +123,7 @@ impl Pool {
 struct Import<'a> {
     pool: &'a Pool,
     options: &'a ImportOptions,
-    /// No row may be of a later time.
+    /// No row may have a later time.
     now: Timestamp,
     report: ImportReport,
     committed_rows: u64,
@@ -143,7 +145,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Spools and applies part after part; without `commit_every` there is one.
+    /// Spools and adds one part after another. Without `commit_every` there is one part.
     fn apply_parts(&mut self, mut rows: RowReader<impl Read>) -> Result<()> {
         let part_rows = self.options.commit_every.unwrap_or(u64::MAX);
         loop {
@@ -166,7 +168,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Reads one row. Whether there was one.
+    /// Reads one row. Returns false at the end of the file.
     fn read<R: Read>(
         &mut self,
         rows: &mut RowReader<R>,
@@ -222,11 +224,11 @@ impl<'a> Import<'a> {
     }
 }
 
-/// A file that was checked already, read again.
+/// A file that was checked before, read a second time.
 struct SecondReading {
     rows: RowReader<File>,
     on_bad_row: OnBadRow,
-    /// How many good rows must still come.
+    /// The number of good rows that must still come.
     expected: u64,
 }
 

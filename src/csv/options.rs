@@ -1,4 +1,4 @@
-//! How a CSV file is imported.
+//! The options of a CSV import.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -8,33 +8,34 @@ use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::model::Origin;
 
-/// The reaction of an import to a row whose value is live in the pool when the import's turn to write comes, or came
-/// earlier in the file.
+/// The reaction of an import to a row whose value is live in the pool when the import takes its turn to write, or
+/// occurred earlier in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnDuplicate {
-    /// Adds it as a record of its own, as the API does: importing a file twice doubles it. The default.
+    /// Adds the row as a record of its own, as the API does: importing a file twice doubles its records. The default.
     #[default]
     Add,
-    /// Leaves it out and counts it: importing a file twice changes nothing.
+    /// Leaves the row out and counts it: importing a file twice changes nothing.
     Skip,
     /// Fails with [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
     Fail,
 }
 
-/// The reaction of an import to a bad row: a missing or non-numeric entity type, an empty or over-long value, a wrong
-/// number of fields, bad UTF-8, anything but a delimiter or a line end after a closing quote; and, where the file has such
-/// columns, a bad flow, run or step id, or a time that is malformed, later than now, or earlier than that of a row before it.
+/// The reaction of an import to a bad row. A row is bad if it has a missing or non-numeric entity type, an empty or
+/// over-long value, a wrong number of fields, bad UTF-8, or anything but a delimiter or a line end after a closing
+/// quote. If the file has such columns, a row is also bad if it has a bad flow, run or step id, or a time that is
+/// malformed, later than now, or earlier than the time of an earlier row.
 ///
-/// A row with a bad quote reaches from its first line to the end of the line with the offending byte; nothing of it is
+/// A row with a bad quote extends from its first line to the end of the line with the offending byte. None of it is
 /// imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnBadRow {
-    /// Fails with [`Csv`](crate::ErrorKind::Csv), which has line and column. The default.
+    /// Fails with [`Csv`](crate::ErrorKind::Csv), which carries the line and the column. The default.
     #[default]
     Fail,
-    /// Leaves it out and reports it: the first 100 with line, column and reason, and the count of all.
+    /// Leaves the row out and reports it: the first 100 with line, column and reason, and the number of all.
     Skip,
 }
 
@@ -42,21 +43,21 @@ pub enum OnBadRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportProgress {
-    /// Rows read, bad ones included, blank ones not.
+    /// Rows read, including bad ones, but not blank ones.
     pub rows: u64,
     /// Bytes of the file read.
     pub bytes: u64,
-    /// Rows that are in the pool for good: more than 0 only with [`ImportOptions::commit_every`].
+    /// Rows that are committed: more than 0 only with [`ImportOptions::commit_every`].
     pub committed_rows: u64,
 }
 
 type Observer = Arc<dyn Fn(ImportProgress) -> ControlFlow<()> + Send + Sync>;
 
-/// Where an import takes the entity types of its rows from.
+/// The source of the entity types of an import's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EntityTypeFrom {
     Column(String),
-    /// All rows are of this one.
+    /// The entity type of all rows.
     Given(EntityTypeId),
 }
 
@@ -90,7 +91,7 @@ pub struct ImportOptions {
     pub(super) value_column: String,
     pub(super) entity_type: EntityTypeFrom,
     pub(super) origin: Origin,
-    /// Of flow, run and step.
+    /// The columns of flow, run and step.
     pub(super) origin_columns: [Option<String>; 3],
     pub(super) created_at_column: Option<String>,
 }
@@ -130,14 +131,14 @@ impl fmt::Debug for ImportOptions {
 }
 
 impl ImportOptions {
-    /// All rows or none, each a new record, stopping at the first bad row. The file has the columns `value` and
-    /// `entity_type_id`, delimited by commas.
+    /// Imports all rows or none, each as a new record, and stops at the first bad row. The file has the columns `value`
+    /// and `entity_type_id`, separated by commas.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// As [`new`](Self::new), for a file that was exported with [`ExportColumns::Full`](crate::ExportColumns::Full): its
-    /// records come back with their origins and times, and with new ids.
+    /// Like [`new`](Self::new), but for a file that was exported with
+    /// [`ExportColumns::Full`](crate::ExportColumns::Full): its records get their origins and times back, and new ids.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, ExportColumns, ExportOptions, ImportOptions, Key, Mode, Origin};
@@ -182,21 +183,21 @@ impl ImportOptions {
         self
     }
 
-    /// The name of the column with the values. Default: `value`.
+    /// Sets the name of the column with the values. Default: `value`.
     #[must_use]
     pub fn value_column(mut self, name: impl Into<String>) -> Self {
         self.value_column = name.into();
         self
     }
 
-    /// The name of the column with the entity types. Default: `entity_type_id`.
+    /// Sets the name of the column with the entity types. Default: `entity_type_id`.
     #[must_use]
     pub fn entity_type_column(mut self, name: impl Into<String>) -> Self {
         self.entity_type = EntityTypeFrom::Column(name.into());
         self
     }
 
-    /// The entity type of all rows, for a file that has no column for it. Replaces
+    /// Sets the entity type of all rows, for a file without a column for it. Replaces
     /// [`entity_type_column`](Self::entity_type_column), and is replaced by it.
     #[must_use]
     pub fn entity_type(mut self, entity_type: impl Into<EntityTypeId>) -> Self {
@@ -204,46 +205,47 @@ impl ImportOptions {
         self
     }
 
-    /// The origin of all rows. Default: none.
+    /// Sets the origin of all rows. Default: no origin.
     #[must_use]
     pub fn origin(mut self, origin: &Origin) -> Self {
         self.origin = origin.clone();
         self
     }
 
-    /// The names of the columns with the ids of flow, flow run and flow step. An empty cell means that the row has no such
-    /// id. What has no column is that of [`origin`](Self::origin).
+    /// Sets the names of the columns with the ids of flow, flow run and flow step. An empty cell means that the row has
+    /// no such id. A part without a column comes from [`origin`](Self::origin).
     #[must_use]
     pub fn origin_columns(mut self, flow: Option<&str>, run: Option<&str>, step: Option<&str>) -> Self {
         self.origin_columns = [flow, run, step].map(|name| name.map(str::to_owned));
         self
     }
 
-    /// The name of the column with the times at which the rows were created, in any form that a [`Timestamp`](crate::Timestamp) parses.
-    /// Default: there is none, and all rows are created when they are imported.
+    /// Sets the name of the column with the times at which the rows were created, in any form that a
+    /// [`Timestamp`](crate::Timestamp) parses. Default: no column; all rows are created at the time of the import.
     ///
-    /// A pool's ids are in the order of time, so the times must ascend from row to row (equal ones are fine), and none may be
-    /// later than now: other rows are bad rows. The import fails with [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if
-    /// a live record of the pool is newer than the first row, or with [`commit_every`](Self::commit_every). Rows that are older
-    /// than the pool's retention are added, and are expired at once.
+    /// The ids of a pool are in time order. So the times must ascend from row to row (equal times are fine), and none
+    /// may be later than now; a row that breaks this rule is a bad row. The import fails with
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a live record of the pool is newer than the first row,
+    /// or if [`commit_every`](Self::commit_every) is set. Rows that are older than the pool's retention are added, and
+    /// expire at once.
     #[must_use]
     pub fn created_at_column(mut self, name: impl Into<String>) -> Self {
         self.created_at_column = Some(name.into());
         self
     }
 
-    /// Commits after each so many rows instead of once at the end: progress is kept when the import fails or the
-    /// process dies, and other writers get their turn in between. Committed parts stay; a failing import's error
-    /// [says how many rows](crate::Error::committed_rows) they are. Zero is the same as one.
+    /// Commits each time this many rows are read, instead of once at the end. Progress is kept if the import fails or
+    /// the process dies, and other writers get their turn in between. Committed parts stay; the error of a failing
+    /// import [reports their rows](crate::Error::committed_rows). Zero is the same as one.
     #[must_use]
     pub fn commit_every(mut self, rows: u64) -> Self {
         self.commit_every = Some(rows.max(1));
         self
     }
 
-    /// Calls `observer` every 4,096 rows while the file is read, and once at its end; `Break` stops the import
-    /// with [`Cancelled`](crate::ErrorKind::Cancelled). It runs on the calling thread with nothing locked: it may
-    /// call the store.
+    /// Calls `observer` every 4,096 rows while the file is read, and once at its end. `Break` stops the import with
+    /// [`Cancelled`](crate::ErrorKind::Cancelled). The observer runs on the calling thread, while nothing is locked: it
+    /// may call the store.
     #[must_use]
     pub fn on_progress(
         mut self,
@@ -267,7 +269,7 @@ impl ImportOptions {
         }
     }
 
-    /// The columns that a file must have.
+    /// Returns the names of the columns that a file must have.
     pub(super) fn required_columns(&self) -> Vec<&str> {
         let entity_type = match &self.entity_type {
             EntityTypeFrom::Column(name) => Some(name),

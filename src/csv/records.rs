@@ -1,11 +1,12 @@
-//! Records: cutting a file's bytes into CSV records and their fields.
+//! Cuts a file's bytes into CSV records and their fields.
 //!
-//! Owns: [`Records`], and what quotes mean. A field that begins with a quote ends with one; after that only a delimiter or a
-//! line end may come. A quote elsewhere stands for itself. A line ends with LF or CRLF; a CR elsewhere stands for itself.
+//! Owns: [`Records`], and the meaning of quotes. A field that begins with a quote ends with one; after that only a
+//! delimiter or a line end may come. A quote elsewhere stands for itself. A line ends with LF or CRLF; a CR elsewhere
+//! stands for itself.
 //!
-//! Always holds: each byte of the file belongs to exactly one record or to the line end after it, so that nothing is lost
-//! between two records. A record over [`limits::CSV_RECORD_MAX_BYTES`] ends the reading, and so does a quote that is open at the
-//! end of the file.
+//! Always holds: each byte of the file belongs to exactly one record or to the line end after it, so nothing is lost
+//! between two records. Reading ends with an error at a record over [`limits::CSV_RECORD_MAX_BYTES`], and at a quote
+//! that is open at the end of the file.
 
 use std::io::{self, Read};
 
@@ -13,26 +14,27 @@ use super::bad_row::BadRow;
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// The least that is read at once, if the file has it.
+/// The least number of bytes to read at once, if the file has them.
 const READ_BYTES: usize = 64 << 10;
 
 const QUOTE: u8 = b'"';
 /// A CR before it belongs to the line end.
 const LINE_END: u8 = b'\n';
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-/// How much of a file is looked at to see what it is.
+/// The number of bytes at the start of a file that identify its kind.
 const SIGNATURE_BYTES: usize = 4;
 
-/// How a record ends.
+/// The end of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// All its fields are whole.
     Whole,
-    /// Something else than a delimiter or a line end follows a closing quote. The record ends where that line does.
+    /// Something other than a delimiter or a line end follows a closing quote. The record extends to the end of that
+    /// line.
     BadQuote {
-        /// From 0.
+        /// The index of the field, from 0.
         field: usize,
-        /// What follows the quote.
+        /// The byte after the quote.
         byte: u8,
     },
 }
@@ -48,11 +50,11 @@ struct Field {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quotes {
     AsTheyAre,
-    /// Two stand for one.
+    /// Two quotes stand for one.
     Doubled,
 }
 
-/// Where a scan stands within a record.
+/// The state of a scan within a record.
 #[derive(Debug, Clone, Copy, Default)]
 enum State {
     #[default]
@@ -65,20 +67,21 @@ enum State {
     Spoiled(End),
 }
 
-/// Finds the fields of one record, and its end, in the bytes that there are so far. It goes on where it stopped.
+/// Finds the fields and the end of one record in the bytes read so far. It continues where it stopped.
 #[derive(Debug)]
 struct Scan {
     delimiter: u8,
     state: State,
-    /// The number of bytes of the record that were looked at; once its end is found, its length without the line end.
+    /// The number of bytes of the record that were scanned. Once the record's end is found, its length without the line
+    /// end.
     at: usize,
     /// The length of the line end after the record.
     line_end: usize,
     fields: Vec<Field>,
-    /// Where the field at hand begins.
+    /// The start of the current field.
     field_start: usize,
     quotes: Quotes,
-    /// The number of lines that end within its quotes so far.
+    /// The number of line ends within its quotes so far.
     line_ends: u64,
     has_doubled_quotes: bool,
 }
@@ -118,7 +121,7 @@ impl Scan {
         self.at -= usize::from(is_crlf);
     }
 
-    /// The end of the record, at [`Scan::at`], if the bytes have it.
+    /// Scans on. Returns the end of the record, at [`Scan::at`], if the bytes contain it.
     fn run(&mut self, bytes: &[u8]) -> Option<End> {
         while let Some(byte) = bytes.get(self.at).copied() {
             let rest = bytes.get(self.at..).unwrap_or_default();
@@ -191,7 +194,7 @@ impl Scan {
         None
     }
 
-    /// The end of a record of this length that the file's end follows; none if a quote is open.
+    /// Ends a record of this length at the end of the file. Returns `None` if a quote is open.
     fn finish(&mut self, length: usize) -> Option<End> {
         match self.state {
             State::AfterQuote if self.at < length => {
@@ -211,19 +214,19 @@ impl Scan {
     }
 }
 
-/// Reads a file record by record. What it reads lies in one buffer, which is as long as the longest record.
+/// Reads a file record by record. Its only buffer is as long as the longest record.
 #[derive(Debug)]
 pub(super) struct Records<R> {
     inner: R,
     buffer: Vec<u8>,
-    /// Where the record at hand begins in the buffer, and where what was read ends.
+    /// The start of the current record in the buffer, and the end of the bytes read.
     start: usize,
     end: usize,
     /// The number of bytes of the file that were read.
     bytes: u64,
     is_at_end: bool,
     scan: Scan,
-    /// The lines on which the record at hand begins and ends.
+    /// The lines on which the current record begins and ends.
     first_line: u64,
     last_line: u64,
 }
@@ -243,26 +246,26 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// The first bytes of the file; fewer only if it has no more. To be called before any record is read.
+    /// Returns the first bytes of the file; fewer only if the file is shorter. Call it before reading a record.
     pub(super) fn signature(&mut self) -> Result<&[u8]> {
         self.first_line = 1;
         while self.end < SIGNATURE_BYTES && self.fill()? {}
         Ok(self.buffer.get(..self.end.min(SIGNATURE_BYTES)).unwrap_or_default())
     }
 
-    /// Drops a byte order mark that the file begins with.
+    /// Skips a byte order mark at the start of the file.
     pub(super) fn skip_byte_order_mark(&mut self) {
         if self.buffer.get(..self.end).is_some_and(|bytes| bytes.starts_with(BYTE_ORDER_MARK)) {
             self.start = BYTE_ORDER_MARK.len();
         }
     }
 
-    /// The number of bytes of the file that were read.
+    /// Returns the number of bytes of the file that were read.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Reads the next record; nothing at the end of the file.
+    /// Reads the next record. Returns `None` at the end of the file.
     ///
     /// # Errors
     ///
@@ -274,7 +277,7 @@ impl<R: Read> Records<R> {
         loop {
             let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
             let end = self.scan.run(bytes);
-            // The last byte of a record whose end is not there yet may be the CR of its line end.
+            // If the record's end is not read yet, its last byte may be the CR of its line end.
             if self.scan.at as u64 > limits::CSV_RECORD_MAX_BYTES + u64::from(end.is_none()) {
                 return Err(too_long(self.first_line));
             }
@@ -307,7 +310,7 @@ impl<R: Read> Records<R> {
         end
     }
 
-    /// Reads more. Whether there was more.
+    /// Reads more. Returns false at the end of the file.
     fn fill(&mut self) -> Result<bool> {
         if self.is_at_end {
             return Ok(false);
@@ -327,7 +330,7 @@ impl<R: Read> Records<R> {
                     let doing = format!("reading CSV from line {} on", self.first_line);
                     return Err(Error::io(doing, error));
                 }
-                // A reader that claims to have read more than it was given room for is not believed.
+                // A faulty reader may claim to have read more than the buffer had room for.
                 Ok(count) => break count.min(room.len()),
             }
         };
@@ -339,40 +342,40 @@ impl<R: Read> Records<R> {
 }
 
 impl<R> Records<R> {
-    /// The line on which the record at hand begins, from 1.
+    /// Returns the line on which the current record begins, from 1.
     pub(super) fn first_line(&self) -> u64 {
         self.first_line
     }
 
-    /// The line on which it ends.
+    /// Returns the line on which the current record ends.
     pub(super) fn last_line(&self) -> u64 {
         self.last_line
     }
 
-    /// Its number of fields.
+    /// Returns the number of fields of the current record.
     pub(super) fn field_count(&self) -> usize {
         self.scan.fields.len()
     }
 
-    /// One of its fields, without quotes around it or doubled in it. Empty if it has no such field.
+    /// Returns a field, without the quotes around it and with doubled quotes halved. Empty if there is no such field.
     pub(super) fn field(&self, index: usize) -> &[u8] {
         let Some(field) = self.scan.fields.get(index) else { return &[] };
         self.record().get(field.start..field.end).unwrap_or_default()
     }
 
-    /// All its bytes. Once doubled quotes are halved, what is behind them in their field is moved.
+    /// Returns all bytes of the current record. Halving doubled quotes moves the bytes after them within their field.
     pub(super) fn record(&self) -> &[u8] {
         self.buffer.get(self.start..self.start + self.scan.at).unwrap_or_default()
     }
 
-    /// True if the record at hand has nothing but delimiters and blanks.
+    /// Returns true if the current record has only delimiters and blanks.
     pub(super) fn is_blank(&self) -> bool {
         let delimiter = self.scan.delimiter;
         self.record().iter().all(|byte| *byte == delimiter || matches!(byte, b' ' | b'\t'))
     }
 }
 
-/// Makes one quote of two, within the field's place.
+/// Replaces each pair of quotes by one quote, within the field's place.
 fn halve_quotes(record: &mut [u8], field: &mut Field) {
     let Some(bytes) = record.get_mut(field.start..field.end) else { return };
     let quote_after = |bytes: &[u8], from: usize| {

@@ -1,7 +1,7 @@
-//! Rows: what a file's records say, checked one at a time.
+//! Rows: the contents of a file's records, checked one at a time.
 //!
-//! Owns: [`RowReader`]. Always holds: the rows that it yields, good and bad, and the blank ones that it counts are all of the
-//! file's records after the header; the times of good rows ascend.
+//! Owns: [`RowReader`]. Always holds: the good and bad rows that it returns, and the blank ones that it counts, are all
+//! records of the file after the header; the times of good rows ascend.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write};
@@ -18,14 +18,14 @@ use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{Origin, check_value};
 use crate::time::Timestamp;
 
-/// Where a row's parts are; fields are counted from 0.
+/// The columns of a row's parts. Fields count from 0.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Columns {
     /// The number of fields that a row has.
     count: usize,
     value: usize,
     entity_type: EntityTypeAt,
-    /// Of flow, run and step.
+    /// The columns of flow, run and step.
     origin: [Option<usize>; 3],
     created_at: Option<usize>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Columns {
 #[derive(Debug, Clone, Copy)]
 enum EntityTypeAt {
     Field(usize),
-    /// All rows are of this one.
+    /// The entity type of all rows.
     Given(EntityTypeId),
 }
 
@@ -41,7 +41,7 @@ enum EntityTypeAt {
 pub(super) struct RowReader<R> {
     records: Records<R>,
     columns: Columns,
-    /// Of all rows, where no column says otherwise.
+    /// The origin of all rows, where no column overrides it.
     origin: Origin,
     origins: Origins,
     times: Times,
@@ -49,7 +49,7 @@ pub(super) struct RowReader<R> {
 }
 
 impl<R: Read> RowReader<R> {
-    /// Reads the header. No row may be of a later time than `now`.
+    /// Reads the header. No row may have a later time than `now`.
     ///
     /// # Errors
     ///
@@ -67,7 +67,8 @@ impl<R: Read> RowReader<R> {
         Ok(Self { blank_rows, ..Self::of_records(records, options, columns, now) })
     }
 
-    /// Reads a part of a file that does not begin with the header; lines count from the part's first.
+    /// Creates a reader for a part of a file that does not begin with the header. Lines count from the part's first
+    /// line.
     pub(super) fn of_part(inner: R, options: &ImportOptions, columns: Columns) -> Result<Self> {
         let records = Records::new(inner, options.delimiter_byte()?);
         Ok(Self::of_records(records, options, columns, Timestamp::from_micros(i64::MAX)))
@@ -82,21 +83,21 @@ impl<R: Read> RowReader<R> {
         self.columns
     }
 
-    /// The number of bytes of the file that were read.
+    /// Returns the number of bytes of the file that were read.
     pub(super) fn bytes(&self) -> u64 {
         self.records.bytes()
     }
 
-    /// The number of blank rows that were skipped so far.
+    /// Returns the number of blank rows that were skipped so far.
     pub(super) fn blank_rows(&self) -> u64 {
         self.blank_rows
     }
 
-    /// The next row, or what is wrong with it; nothing at the end of the file.
+    /// Reads the next row. Returns the row, or the reason why it is bad; `None` at the end of the file.
     ///
     /// # Errors
     ///
-    /// `Csv` for what no row can be skipped after: an over-long record, an open quote; `Io`.
+    /// `Csv` for an error after which no row can be read: an over-long record, an open quote; `Io`.
     pub(super) fn next_row(&mut self) -> Result<Option<std::result::Result<ImportRow<'_>, BadRow>>> {
         loop {
             match self.records.next()? {
@@ -149,7 +150,7 @@ impl<R: Read> RowReader<R> {
     }
 }
 
-/// Reads up to the header: the first row that is not blank. Returns the number of blank ones.
+/// Reads up to the header, which is the first row that is not blank. Returns the number of blank rows before it.
 fn read_header(records: &mut Records<impl Read>, options: &ImportOptions, delimiter: u8) -> Result<u64> {
     let mut blank_rows = 0;
     loop {
@@ -160,7 +161,7 @@ fn read_header(records: &mut Records<impl Read>, options: &ImportOptions, delimi
                 return Err(BadRow::new(1, None, reason).into_error());
             }
             Some(End::BadQuote { field, byte }) => {
-                // Quoted names with another delimiter look so.
+                // A header of quoted names looks like this if it has another delimiter.
                 let foreign = foreign::of_header(records.record(), delimiter, &options.value_column);
                 let bad = match foreign {
                     Some(reason) => BadRow::new(records.first_line(), None, reason),
@@ -233,7 +234,7 @@ fn find_column<R>(
     }
 }
 
-/// Names in a row: `a`, `a and b`, `a, b and c`.
+/// Joins names: `a`, `a and b`, `a, b and c`.
 fn in_words(names: &[&str]) -> String {
     match names {
         [] => String::new(),
@@ -279,10 +280,10 @@ fn parse_entity_type(text: &str) -> std::result::Result<EntityTypeId, String> {
     }
 }
 
-/// The times of rows: they ascend, up to now.
+/// Checks the times of rows: they must ascend, up to now.
 #[derive(Debug)]
 struct Times {
-    /// Of the last good row.
+    /// The time of the last good row.
     last: Option<Timestamp>,
     now: Timestamp,
 }
@@ -304,17 +305,18 @@ impl Times {
     }
 }
 
-/// Origins of rows, each made once: most rows have that of the row before, and equal ones are to be one in memory.
+/// The origins of rows, each made once. Most rows have the origin of the row before, and equal origins share one
+/// allocation.
 #[derive(Debug, Default)]
 pub(super) struct Origins {
     last: Option<Arc<Origin>>,
     known: HashSet<Arc<Origin>>,
 }
 
-/// The number of origins that are remembered; one that is forgotten is made again.
+/// The number of origins that are remembered. One that is forgotten is made again.
 const KNOWN_ORIGINS_MAX: usize = 1_024;
 
-/// An id of an origin that cannot be stored.
+/// A part of an origin that cannot be stored.
 #[derive(Debug)]
 pub(super) struct BadPart {
     /// 0 is the flow, 1 the run, 2 the step.
@@ -323,12 +325,12 @@ pub(super) struct BadPart {
 }
 
 impl Origins {
-    /// The origin of these flow, run and step; none if there are none.
+    /// Returns the origin with this flow, run and step, or `None` if all three are absent.
     pub(super) fn get(
         &mut self,
         parts: [Option<&str>; 3],
     ) -> std::result::Result<Option<&Arc<Origin>>, BadPart> {
-        // As the rows of most files.
+        // Most files have no origins.
         if matches!(parts, [None, None, None]) {
             return Ok(None);
         }
@@ -361,7 +363,7 @@ impl Origins {
     }
 }
 
-/// The flow, run and step of an origin.
+/// Returns the flow, run and step of an origin.
 pub(super) fn parts_of(origin: &Origin) -> [Option<&str>; 3] {
     let Origin { flow, run, step } = origin;
     [

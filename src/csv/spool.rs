@@ -1,9 +1,9 @@
-//! The spool: parsed rows on their way from the caller's reader to the writer.
+//! The spool: checked rows on their way from the caller's reader to the writer.
 //!
-//! Other writers never wait for a caller's reader: rows are parsed into a buffer of bounded size, then into a
-//! temporary file beside the store, and applied from there. Layout of a row: line u64, entity type u32, length
-//! u16, all little-endian, then the value. If the file has columns for the origin, flow, run and step follow, each as a byte of
-//! length (0 if there is none) and its text; if it has one for the time, the time as i64.
+//! Other writers never wait for a caller's reader: rows are parsed into a buffer of bounded size, then into a temporary
+//! file beside the store, and are added from there. Layout of a row: line u64, entity type u32, length u16, all
+//! little-endian, then the value. If the file has columns for the origin, flow, run and step follow, each as a byte of
+//! length (0 if absent) and its text. If it has a column for the time, the time follows as i64.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, Write};
@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::EntityTypeId;
 use crate::time::Timestamp;
 
-/// How many bytes of rows stay in memory.
+/// The number of bytes of rows that stay in memory.
 const MEMORY_BYTES: usize = 16 << 20;
 const HEAD_BYTES: usize = 14;
 
@@ -30,7 +30,7 @@ enum Store {
 /// Rows being written.
 pub(super) struct Spool<'a> {
     store: Store,
-    /// Where the temporary file goes: beside the store, or the system's place if it is in memory.
+    /// The directory of the temporary file: that of the store, or the system's if the store is in memory.
     directory: Option<&'a Path>,
     options: &'a ImportOptions,
     rows: u64,
@@ -74,7 +74,7 @@ impl<'a> Spool<'a> {
         Ok(())
     }
 
-    /// The rows, from the first.
+    /// Ends writing, and reads the rows from the first one.
     pub(super) fn into_rows(self) -> Result<SpoolRows<'a>> {
         let failed = |error| spool_error(self.directory, error);
         let source: Box<dyn Read + Send> = match self.store {
@@ -130,7 +130,7 @@ pub(super) struct SpoolRows<'a> {
     left: u64,
     options: &'a ImportOptions,
     origins: Origins,
-    /// The value, then what else the row has of text.
+    /// The value, then the ids of the origin.
     text: Vec<u8>,
 }
 
@@ -141,7 +141,7 @@ impl SpoolRows<'_> {
         Ok(bytes)
     }
 
-    /// Appends so many bytes to the row's text.
+    /// Appends this many bytes to the row's text.
     fn more_text(&mut self, length: usize) -> Result<()> {
         let start = self.text.len();
         self.text.resize(start + length, 0);

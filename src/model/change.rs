@@ -1,8 +1,8 @@
-//! What becomes of a field that may be kept, cleared or set.
+//! A change to a field: keep it, clear it or set it.
 
 use serde::{Deserialize, Deserializer};
 
-/// What becomes of something that a pool may or may not have.
+/// A change to an optional field of a pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Change<T> {
     #[default]
@@ -22,7 +22,7 @@ impl<T: Clone> Change<T> {
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
-    /// A field that is there: null or a value. An absent one is the default, `Keep`.
+    /// Reads a field that is present: null or a value. An absent field is the default, `Keep`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
     }

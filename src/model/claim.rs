@@ -1,4 +1,4 @@
-//! The vocabulary of claims: what a claim says of its items, and what became of them.
+//! The vocabulary of claims: verdicts on items, and outcomes of confirming them.
 
 use serde::Serialize;
 
@@ -17,15 +17,16 @@ pub enum ClaimVerdict {
     InFlight {
         /// The origin of that claim.
         by: Origin,
-        /// The expiry of that claim's lease, by the clock when it was granted. It may be confirmed, released or extended before.
+        /// The expiry of that claim's lease, by the clock when it was granted. The claim may be confirmed, released or
+        /// extended before then.
         until: Timestamp,
     },
-    /// Its value is in the pool, by the record that was first; none if it came earlier in the same batch.
+    /// The value is in the pool: the record that was first with it; `None` if it occurred earlier in the same batch.
     Duplicate(Option<Box<Record>>),
-    /// Only of a claim taken up by its token: it does not hold the value any more, since somebody tracked it, or took it
-    /// over after the lease ran out. Confirming says what became of it.
+    /// Only in a claim that was taken up by its token: the claim does not hold the value any more, because another
+    /// caller tracked it, or took it over after the lease ran out. Confirming the item returns what became of it.
     Lost,
-    /// Only of a claim taken up by its token: it was confirmed or released before.
+    /// Only in a claim that was taken up by its token: the item was confirmed or released before.
     Settled,
 }
 
@@ -33,13 +34,13 @@ pub enum ClaimVerdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimOutcome {
-    /// Its value is tracked now, by the record of this id.
+    /// The value is tracked now, by the record of this id.
     Confirmed(RecordId),
-    /// Somebody else has tracked its value meanwhile, by this record. Nothing was written.
+    /// Another caller tracked the value meanwhile, as this record. Nothing was written.
     AlreadyTracked(Box<Record>),
-    /// The claim does not hold its value any more, and no record has it. The lease ran out and somebody else took it over,
-    /// or an hour has passed since; or it was tracked meanwhile and deleted again; or another guard of the same claim,
-    /// made by its token, released it. Nothing was written.
+    /// The claim does not hold the value any more, and no record has it. Nothing was written. Possible reasons: the
+    /// lease ran out, and another claim took the value over; the lease ran out over an hour ago; the value was tracked
+    /// meanwhile and deleted again; another guard of the same claim, made by its token, released it.
     LeaseLost,
 }
 
@@ -55,7 +56,7 @@ impl Confirmation {
         Self { outcomes }
     }
 
-    /// The index of each item in the claim's batch, ascending, and what became of it.
+    /// Returns the index in the claim's batch and the outcome of each item, ascending.
     pub fn outcomes(&self) -> &[(usize, ClaimOutcome)] {
         &self.outcomes
     }
@@ -65,11 +66,12 @@ impl Confirmation {
         self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, ClaimOutcome::Confirmed(_))).count()
     }
 
-    /// That every item was confirmed.
+    /// Checks that every item was confirmed.
     ///
     /// # Errors
     ///
-    /// `LeaseLost` with the [index](Error::item) of the first item that was not. What was confirmed stays confirmed.
+    /// `LeaseLost` with the [index](Error::item) of the first item that was not confirmed. Confirmed items stay
+    /// confirmed.
     pub fn all_confirmed(&self) -> Result<()> {
         let lost = self.outcomes.iter().find(|(_, outcome)| !matches!(outcome, ClaimOutcome::Confirmed(_)));
         let Some((index, outcome)) = lost else { return Ok(()) };
@@ -88,15 +90,17 @@ impl Confirmation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ClaimInfo {
-    /// The highest of the pool's open claims and one, when it was made: it may have been that of a settled claim, too.
+    /// The claim's id: the highest id of the pool's open claims when it was made, plus one. A settled claim may have
+    /// had the same id.
     pub id: u64,
     /// The origin of the claim.
     #[serde(flatten)]
     pub origin: Origin,
     /// The expiry of its lease, by the clock when it was granted.
     pub until: Timestamp,
-    /// True if the lease has expired. The claim still holds its items until another claim takes them, or until it is swept.
+    /// True if the lease has expired. The claim still holds its items until another claim takes them, or until it is
+    /// swept.
     pub is_lapsed: bool,
-    /// The number of items that it was made for. Some may have been settled or lost since.
+    /// The number of items that were claimed. Some may have been settled or lost since.
     pub items: u64,
 }

@@ -1,4 +1,4 @@
-//! What is compared: keys, and values made of several fields.
+//! Keys, and values that are made of several fields.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,8 +9,8 @@ use crate::limits;
 
 /// The key that deduplication compares: a value within an entity type.
 ///
-/// The value is taken as it is, never trimmed, folded or normalised: 1 to 4,096 bytes, checked by the call that
-/// takes the key.
+/// The value is compared exactly: it is never trimmed, folded or normalised. It has 1 to 4,096 bytes; the call that
+/// takes the key checks that.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key<'a> {
     pub(crate) entity_type: EntityTypeId,
@@ -18,17 +18,18 @@ pub struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// The key of a value within an entity type.
+    /// Creates the key of a value within an entity type. The value is borrowed from a `&str` or a `&String`, or owned
+    /// by the key if it is a `String`.
     pub fn new(entity_type: impl Into<EntityTypeId>, value: impl Into<Cow<'a, str>>) -> Self {
         Self { entity_type: entity_type.into(), value: value.into() }
     }
 
-    /// The entity type: what the value identifies.
+    /// Returns the entity type: the kind of thing that the value identifies.
     pub fn entity_type(&self) -> EntityTypeId {
         self.entity_type
     }
 
-    /// The value.
+    /// Returns the value.
     pub fn value(&self) -> &str {
         &self.value
     }
@@ -54,8 +55,8 @@ pub(crate) fn check_value(value: &str) -> Result<()> {
 
 /// Several typed fields joined into one value, unambiguously and readably.
 ///
-/// The text is a JSON array without white space (`["a",1,true]`), with `serde_json`'s string escapes. That form is
-/// frozen: it is what is stored and compared. A plain value of the same text is the same value.
+/// The text is a JSON array without white space (`["a",1,true]`), with `serde_json`'s string escapes. This form is
+/// frozen, because it is stored and compared. A plain value with the same text is the same value.
 ///
 /// ```
 /// use datapool_store::{CompositeKey, Key};
@@ -69,7 +70,7 @@ pub(crate) fn check_value(value: &str) -> Result<()> {
 pub struct CompositeKey(String);
 
 impl CompositeKey {
-    /// A key without fields: `[]`.
+    /// Creates a key without fields: `[]`.
     pub fn new() -> Self {
         Self("[]".to_owned())
     }
@@ -95,7 +96,7 @@ impl CompositeKey {
         self.push(if field { "true" } else { "false" })
     }
 
-    /// The value's text.
+    /// Returns the value's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

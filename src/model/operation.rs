@@ -1,4 +1,4 @@
-//! What runs over a whole store reports: progress, and what was done or found.
+//! Operations over a whole store: their progress and their results.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ impl CompactReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackupReport {
-    /// Records, dead ones included whose space is not given back yet.
+    /// Records, including dead ones whose space is not given back yet.
     pub records: u64,
     /// Rows of all tables.
     pub rows: u64,
@@ -50,13 +50,13 @@ pub struct BackupReport {
     pub bytes: u64,
 }
 
-/// Something that is not as it must be.
+/// A problem that verifying or rebuilding found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The pool that it is about, if it is about one.
+    /// The pool that the problem is about, if it is about one.
     pub data_pool_id: Option<PoolId>,
-    /// The table of the file, by its name there; `file` for the file itself. See the tables in [the
+    /// The table of the file, by its name there; `file` stands for the file itself. See the tables in [the
     /// design](crate::design).
     pub table: String,
     /// The key of the row, as a person can read it; empty for a whole table.
@@ -88,13 +88,13 @@ impl fmt::Display for Finding {
 #[non_exhaustive]
 #[must_use = "the report says whether the file is damaged: see `ok`"]
 pub struct VerifyReport {
-    /// Returns true if no problem was found.
+    /// True if no problem was found.
     pub ok: bool,
     /// The first 1,000 problems.
     pub findings: Vec<Finding>,
     /// The number of all problems.
     pub findings_count: u64,
-    /// Pools that were looked at.
+    /// Pools that were checked.
     pub pools: u64,
     /// Records that were read.
     pub records: u64,
@@ -104,7 +104,7 @@ pub struct VerifyReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RebuildReport {
-    /// Pools whose indexes were made again.
+    /// Pools whose indexes were rebuilt.
     pub pools: u64,
     /// Records that were indexed.
     pub records: u64,

@@ -1,6 +1,6 @@
-//! How long and how many records a pool keeps, and how that is written in JSON.
+//! The policy of a pool: how long and how many records it keeps; and its form in JSON.
 //!
-//! In JSON a retention is a number of seconds, with decimals only where it is not a whole number of them.
+//! In JSON a retention is a number of seconds, with decimals only if it is not a whole number.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::change::Change;
 use crate::error::{Error, Result, all};
 use crate::limits;
 
-/// What a pool keeps. Without either, everything until it is deleted.
+/// The retention and the capacity of a pool. Without them, a pool keeps every record until it is deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Policy {
-    /// A record lives so long after its `created_at`.
+    /// The time for which a record lives after its `created_at`.
     pub(crate) retention: Option<Duration>,
     /// The most live records.
     pub(crate) capacity: Option<u64>,
@@ -48,7 +48,7 @@ fn check_capacity(capacity: u64) -> Result<()> {
         .with_parameter("capacity"))
 }
 
-/// A retention of a JSON body: seconds, or null.
+/// Reads a retention from a JSON body: seconds, or null.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
     let retention = Duration::try_from_secs_f64(seconds)
@@ -56,20 +56,20 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     Ok(Some(to_micros(retention)))
 }
 
-/// Rounded to microseconds, in which time is kept.
+/// Rounds a retention to microseconds, the unit of time in the store.
 pub(super) fn to_micros(retention: Duration) -> Duration {
     let micros = retention.saturating_add(Duration::from_nanos(500)).as_micros();
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
-/// A change of the retention in a JSON body.
+/// Reads a change of the retention from a JSON body.
 pub(super) fn change_of_seconds<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Change<Duration>, D::Error> {
     Ok(seconds(deserializer)?.map_or(Change::Clear, Change::Set))
 }
 
-/// Writes a retention that is there.
+/// Writes a retention in seconds.
 #[allow(clippy::ref_option, reason = "serde hands the field over as it is")]
 pub(super) fn to_seconds<S: Serializer>(
     retention: &Option<Duration>,

@@ -1,4 +1,4 @@
-//! Pools: their rows, what makes and changes them, and the checks of their fields.
+//! Pools: their rows, the options to create and change them, and the checks of their fields.
 
 use std::time::Duration;
 
@@ -11,23 +11,24 @@ use crate::ids::PoolId;
 use crate::limits;
 use crate::time::Timestamp;
 
-/// A pool's row: its name, what it keeps, and when it was made and changed.
+/// A pool's row: its name, its policy, and when it was created and changed.
 ///
-/// Serializes as the HTTP API has it, with `retention` (in seconds) and `capacity` where they are set, and deserializes from that.
+/// Serializes as in the HTTP API, with `retention` (in seconds) and `capacity` if they are set, and deserializes from
+/// that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DataPool {
-    /// From 1, never reused.
+    /// The id: from 1, never reused.
     pub id: PoolId,
-    /// 3 to 100 characters, unique in the store.
+    /// The name: 3 to 100 characters, unique in the store.
     pub name: String,
-    /// At most 255 characters.
+    /// The description: at most 255 characters.
     pub description: Option<String>,
     /// The time at which the pool was created.
     pub created_at: Timestamp,
     /// The time of the last change to the pool's fields.
     pub updated_at: Timestamp,
-    /// A record is live for so long after its `created_at`; none: until it is deleted.
+    /// The time for which a record is live after its `created_at`. `None`: until it is deleted.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -35,7 +36,7 @@ pub struct DataPool {
         deserialize_with = "policy::seconds"
     )]
     pub retention: Option<Duration>,
-    /// The most live records: beyond it the oldest leave; none: any number.
+    /// The most live records: beyond it, the oldest leave. `None`: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u64>,
 }
@@ -48,11 +49,11 @@ impl DataPool {
 
 /// The fields of a new pool.
 ///
-/// Deserializes from the HTTP API's body, `{"name", "description"}`, and beyond it `retention` (in seconds) and
-/// `capacity`; all but the name may be absent or null.
+/// Deserializes from the HTTP API's body, `{"name", "description"}`, with `retention` (in seconds) and `capacity` in
+/// addition. Every field but the name may be absent or null.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NewPool {
-    // An absent name is refused as an empty one is, by name and limit.
+    // An absent name is refused like an empty one, by its name and limit.
     #[serde(default)]
     pub(crate) name: String,
     #[serde(default)]
@@ -64,12 +65,12 @@ pub struct NewPool {
 }
 
 impl NewPool {
-    /// A pool of that name: 3 to 100 characters, unique in the store.
+    /// Creates the fields of a pool with this name: 3 to 100 characters, unique in the store.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), description: None, retention: None, capacity: None }
     }
 
-    /// Sets its description: at most 255 characters.
+    /// Sets the description: at most 255 characters.
     #[must_use]
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
@@ -83,7 +84,7 @@ impl NewPool {
         self
     }
 
-    /// Keeps at most so many live records, at least 1: beyond it the oldest leave.
+    /// Sets the most live records, at least 1: beyond it, the oldest leave.
     #[must_use]
     pub fn capacity(mut self, records: u64) -> Self {
         self.capacity = Some(records);
@@ -99,10 +100,10 @@ impl NewPool {
     }
 }
 
-/// A change to a pool. What is not named stays as it is.
+/// A change to a pool. Fields that are not set stay as they are.
 ///
-/// Deserializes from the HTTP API's body: an absent field leaves what is there; null removes a description, a
-/// `retention` (in seconds) or a `capacity`.
+/// Deserializes from the HTTP API's body: an absent field stays as it is; null removes a description, a `retention` (in
+/// seconds) or a `capacity`.
 ///
 /// ```
 /// use datapool_store::PoolUpdate;
@@ -124,7 +125,7 @@ pub struct PoolUpdate {
 }
 
 impl PoolUpdate {
-    /// Changes nothing yet.
+    /// Creates a change that changes nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -150,8 +151,8 @@ impl PoolUpdate {
         self
     }
 
-    /// Sets how long records live after their `created_at`: 1 ms to 36,500 days. Older records expire with
-    /// this update; what had expired before stays gone, however long the new retention is.
+    /// Sets how long records live after their `created_at`: 1 ms to 36,500 days. Older records expire with this update.
+    /// Records that expired before stay expired, even if the new retention is longer.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Change::Set(policy::to_micros(retention));
@@ -165,7 +166,7 @@ impl PoolUpdate {
         self
     }
 
-    /// Keeps at most so many live records, at least 1: the oldest beyond it leave with this update.
+    /// Sets the most live records, at least 1: the oldest records beyond it leave with this update.
     #[must_use]
     pub fn capacity(mut self, records: u64) -> Self {
         self.capacity = Change::Set(records);

@@ -1,18 +1,18 @@
-//! What pruning gave back.
+//! The result of pruning.
 
 use std::ops::AddAssign;
 
 use serde::Serialize;
 
-/// The space that pruning gave back, of deleted and expired records and lapsed claims.
+/// The space that pruning gave back: that of deleted and expired records, and of lapsed claims.
 ///
-/// The file does not get shorter by it: what is given back is used again by later writes.
+/// The file does not get shorter: later writes use the space again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PruneReport {
-    /// Segments that were dropped whole.
+    /// Segments that were dropped as a whole.
     pub segments: u64,
-    /// Dead records that were removed, those of dropped segments included.
+    /// Dead records that were removed, including those of dropped segments.
     pub records: u64,
     /// The bytes that these records took.
     pub bytes: u64,

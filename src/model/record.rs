@@ -1,4 +1,4 @@
-//! Records, where they came from, and what a listing brings along with them.
+//! Records, their origins, and the entries that a listing includes with them.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 /// assert!(Origin::none().flow().is_none());
 /// ```
 ///
-/// Serializes as a record has it: `{"flow_id", "flow_run_id", "step_id"}`, null where absent; and deserializes from that.
+/// Serializes as in a record: `{"flow_id", "flow_run_id", "step_id"}`, null if absent; and deserializes from that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin {
     #[serde(rename = "flow_id")]
@@ -35,12 +35,12 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of that flow, run and step.
+    /// Creates the origin of this flow, run and step.
     pub fn new(flow: impl Into<FlowId>, run: impl Into<FlowRunId>, step: impl Into<FlowStepId>) -> Self {
         Self { flow: Some(flow.into()), run: Some(run.into()), step: Some(step.into()) }
     }
 
-    /// No origin, as imported records have it by default. Parts can be added with the `with_` methods.
+    /// Returns no origin, which is the default of imported records. The `with_` methods add parts.
     pub fn none() -> Self {
         Self::default()
     }
@@ -66,17 +66,17 @@ impl Origin {
         self
     }
 
-    /// The flow.
+    /// Returns the flow.
     pub fn flow(&self) -> Option<&FlowId> {
         self.flow.as_ref()
     }
 
-    /// The flow run.
+    /// Returns the flow run.
     pub fn run(&self) -> Option<&FlowRunId> {
         self.run.as_ref()
     }
 
-    /// The flow step.
+    /// Returns the flow step.
     pub fn step(&self) -> Option<&FlowStepId> {
         self.step.as_ref()
     }
@@ -94,11 +94,12 @@ impl Origin {
 
 /// One tracked value.
 ///
-/// Serializes as the HTTP API has it, with the fields that the query's includes asked for at the end, and deserializes from that.
+/// Serializes as in the HTTP API, with the fields that the query's includes asked for at the end, and deserializes from
+/// that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
-    /// From 1, unique in its pool, growing with time.
+    /// The id: from 1, unique in its pool, growing with time.
     pub id: RecordId,
     /// The pool that holds it.
     pub data_pool_id: PoolId,
@@ -112,14 +113,14 @@ pub struct Record {
     pub flow_run_id: Option<FlowRunId>,
     /// The flow step that tracked it.
     pub step_id: Option<FlowStepId>,
-    /// The pool time of the commit that wrote it, or the time that
-    /// [the import's file](crate::ImportOptions::created_at_column) says.
+    /// The pool time of the commit that wrote it, or the time in [the import's
+    /// file](crate::ImportOptions::created_at_column).
     pub created_at: Timestamp,
     /// The registered entries that the query's [`include`](crate::RecordQuery::include) asked for.
     pub included: Included,
 }
 
-/// How many fields a record has without includes.
+/// The number of fields of a record without includes.
 const RECORD_FIELDS: usize = 8;
 
 impl Serialize for Record {
@@ -138,7 +139,7 @@ impl Serialize for Record {
     }
 }
 
-/// What a record is deserialized from.
+/// The fields from which a record is deserialized.
 #[derive(Deserialize)]
 struct RecordFields {
     id: RecordId,
@@ -170,12 +171,12 @@ impl<'de> Deserialize<'de> for Record {
     }
 }
 
-/// The registered entries that a listing adds to a record. Empty unless the query's [`include`](crate::RecordQuery::include) asked
-/// for it. Records of one page share what they have in common.
+/// The registered entries that a listing adds to a record. Empty unless the query's
+/// [`include`](crate::RecordQuery::include) asked for them. Records of one page share equal entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Included(Option<Box<Includes>>);
 
-/// For each include whether it was asked for, and then what was found.
+/// For each include, whether it was requested, and the entry that was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Includes {
@@ -191,7 +192,7 @@ struct Includes {
     data_pool: Include<DataPool>,
 }
 
-/// A field that is there, though it may be null.
+/// Reads a field that is present, though it may be null.
 fn asked_for<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Include<T>, D::Error> {
@@ -202,7 +203,7 @@ fn asked_for<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 enum Include<T> {
     #[default]
     NotAsked,
-    /// Never registered, or the record has no such id.
+    /// The id was never registered, or the record has no such id.
     Unknown,
     Found(Arc<T>),
 }
@@ -241,13 +242,13 @@ macro_rules! includes {
                 Self(is_any.then(|| Box::new(includes)))
             }
 
-            /// How many includes were asked for.
+            /// Returns the number of includes that were requested.
             fn asked(&self) -> usize {
                 let Some(includes) = &self.0 else { return 0 };
                 [$(includes.$field.was_asked()),*].into_iter().filter(|asked| *asked).count()
             }
 
-            /// A field for each include that was asked for; null where nothing was found.
+            /// Writes a field for each include that was requested; null if nothing was found.
             fn serialize_into<S: SerializeStruct>(&self, fields: &mut S) -> Result<(), S::Error> {
                 let Some(includes) = &self.0 else { return Ok(()) };
                 $(if includes.$field.was_asked() {
@@ -260,15 +261,15 @@ macro_rules! includes {
 }
 
 includes! {
-    /// The registered flow that tracked the record. None if it was not asked for or never registered, or the record
-    /// has none; so too for the others.
+    /// Returns the registered flow that tracked the record. Returns `None` if the query did not include it, if it was
+    /// never registered, or if the record has no flow. The same holds for the other methods.
     flow: Flow, set_flow;
-    /// The registered flow run that tracked the record.
+    /// Returns the registered flow run that tracked the record.
     flow_run: FlowRun, set_flow_run;
-    /// The registered flow step that tracked the record.
+    /// Returns the registered flow step that tracked the record.
     flow_step: FlowStep, set_flow_step;
-    /// The record's registered entity type.
+    /// Returns the record's registered entity type.
     entity_type: EntityType, set_entity_type;
-    /// The pool that holds the record.
+    /// Returns the pool that holds the record.
     data_pool: DataPool, set_data_pool;
 }

@@ -1,4 +1,4 @@
-//! What a program registers so that listings can include it: entity types, flows, flow runs, flow steps.
+//! Registered entries, which listings can include: entity types, flows, flow runs and flow steps.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,10 +7,10 @@ use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::limits;
 
-/// A registered id: its name, and any other attributes that the program keeps with it.
+/// A registered id: its name, and other attributes that the program keeps with it.
 ///
-/// Registered with [`DataPoolStore::put_flow`](crate::DataPoolStore::put_flow) and its like, and brought along by the
-/// query's [`include`](crate::RecordQuery::include). Serializes as `{"id", "name", "attributes"}`, and
+/// Registered with [`DataPoolStore::put_flow`](crate::DataPoolStore::put_flow) and the methods like it, and returned by
+/// listings whose query [includes](crate::RecordQuery::include) it. Serializes as `{"id", "name", "attributes"}`, and
 /// deserializes from that.
 ///
 /// ```
@@ -29,9 +29,9 @@ use crate::limits;
 pub struct Registered<Id> {
     /// The id that records carry.
     pub id: Id,
-    /// At most 255 characters.
+    /// The name: at most 255 characters.
     pub name: String,
-    /// Any JSON, at most 65,536 bytes of text and 64 levels deep. An empty object unless set.
+    /// The attributes: any JSON, at most 65,536 bytes of text and 64 levels deep. An empty object by default.
     pub attributes: Value,
 }
 
@@ -45,7 +45,7 @@ pub type FlowRun = Registered<FlowRunId>;
 pub type FlowStep = Registered<FlowStepId>;
 
 impl<Id> Registered<Id> {
-    /// Names an id, without attributes.
+    /// Creates an entry with a name and without attributes.
     pub fn new(id: impl Into<Id>, name: impl Into<String>) -> Self {
         Self { id: id.into(), name: name.into(), attributes: Value::Object(serde_json::Map::new()) }
     }
@@ -58,20 +58,20 @@ impl<Id> Registered<Id> {
     }
 }
 
-/// The ids that can be registered, as the store keeps them.
+/// An id that can be registered, as the store keeps it.
 pub(crate) trait RegisteredId: Sized + Clone {
     const KIND: RegisteredKind;
 
-    /// Bytes that sort as the ids do.
+    /// Returns bytes that sort in the order of the ids.
     fn to_key(&self) -> Vec<u8>;
 
-    /// The id of such bytes; none if they are damaged.
+    /// Returns the id of these bytes, or `None` if they are damaged.
     fn from_key(key: &[u8]) -> Option<Self>;
 
     fn check(&self) -> Result<()>;
 }
 
-/// What kinds of ids there are.
+/// The kinds of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RegisteredKind {
     EntityType,
@@ -129,7 +129,7 @@ macro_rules! registered_text_id {
 
 registered_text_id!(FlowId => Flow, FlowRunId => FlowRun, FlowStepId => FlowStep);
 
-/// The attributes as the text that they are stored as, once everything about the entry is checked.
+/// Checks an entry, and returns its attributes as the text that is stored.
 pub(crate) fn attributes_of<Id: RegisteredId>(entry: &Registered<Id>) -> Result<String> {
     let noun = Id::KIND.noun();
     entry.id.check()?;
@@ -158,7 +158,7 @@ pub(crate) fn attributes_of<Id: RegisteredId>(entry: &Registered<Id>) -> Result<
     Ok(text)
 }
 
-/// Whether a JSON value has at most so many levels of arrays and objects.
+/// Returns true if a JSON value has at most this many levels of arrays and objects.
 fn is_within(value: &Value, levels: usize) -> bool {
     let below = |inner: &Value| is_within(inner, levels - 1);
     match value {

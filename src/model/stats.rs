@@ -1,4 +1,4 @@
-//! What a store and a pool tell of themselves.
+//! Statistics of a store and of a pool.
 
 use std::time::Duration;
 
@@ -6,36 +6,37 @@ use serde::{Serialize, Serializer};
 
 use crate::time::Timestamp;
 
-/// Figures of one pool, as of one moment. Made by [`Pool::stats`](crate::Pool::stats).
+/// Statistics of one pool, as of one moment. Returned by [`Pool::stats`](crate::Pool::stats).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PoolStats {
     /// Live records.
     pub live: u64,
-    /// Records that have left by age or by the pool's capacity, and were not deleted before, in segments that have live ones
-    /// beside them, so that their space is not given back yet.
+    /// Records that have expired or left by the pool's capacity, and whose space is not given back yet, because their
+    /// segment has live records. Records that were deleted before are not counted.
     pub expired: u64,
     /// Records in such segments that were deleted by id, value or filter.
     pub deleted: u64,
-    /// Segments.
+    /// The number of segments.
     pub segments: u64,
-    /// About how many bytes of the file the pool's records and indexes take: estimated from the number of rows and from the
-    /// length of some of them, mostly within a fifth.
+    /// The approximate number of bytes that the pool's records and indexes take in the file. It is estimated from the
+    /// number of rows and the length of some of them, and is usually right within a fifth.
     pub bytes: u64,
     /// The time of the oldest live record.
     pub oldest: Option<Timestamp>,
     /// The time of the newest live record.
     pub newest: Option<Timestamp>,
-    /// Seconds by which the pool's time is ahead of the clock: 0 unless the clock was once ahead. Records get that time, and expire
-    /// by it, until the clock has caught up, or the pool holds no live record ([`clear`](crate::Pool::clear)).
+    /// The number of seconds by which the pool's time is ahead of the clock: 0 unless the clock was once ahead. Records
+    /// get the pool's time, and expire by it, until the clock has caught up, or until the pool has no live record
+    /// ([`clear`](crate::Pool::clear)).
     #[serde(serialize_with = "in_seconds")]
     pub time_ahead: Duration,
-    /// The claims that [`Pool::claims`](crate::Pool::claims) lists: neither settled nor over for more than an hour, lapsed ones
-    /// included.
+    /// The number of claims that [`Pool::claims`](crate::Pool::claims) lists, including lapsed ones: claims that are
+    /// not settled, and whose lease did not end over an hour ago.
     pub claims: u64,
-    /// Records that wait in memory to be indexed in bulk.
+    /// Records that wait in memory until they are indexed in bulk.
     pub unfolded: u64,
-    /// Each segment, oldest first.
+    /// The fill of each segment, oldest first.
     pub fill: Vec<SegmentFill>,
 }
 
@@ -65,11 +66,11 @@ pub struct SegmentFill {
     pub number: u32,
     /// True if the segment is full.
     pub sealed: bool,
-    /// Records that are stored in it, dead ones included.
+    /// Records that are stored in it, including dead ones.
     pub records: u64,
     /// The number of live records in it.
     pub live: u64,
-    /// The most records a segment takes.
+    /// The most records that a segment takes.
     pub slots: u64,
 }
 
@@ -79,9 +80,9 @@ impl SegmentFill {
     }
 }
 
-/// Figures of the whole store. Made by [`DataPoolStore::stats`](crate::DataPoolStore::stats).
+/// Statistics of the whole store. Returned by [`DataPoolStore::stats`](crate::DataPoolStore::stats).
 ///
-/// Counters count from the moment the store was opened by this process.
+/// Counters start at 0 when this process opens the store.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct StoreStats {
@@ -89,29 +90,30 @@ pub struct StoreStats {
     pub pools: u64,
     /// The file's length in bytes.
     pub file_size: u64,
-    /// At most so many bytes of the file are in the cache; its limit is three eighths of
+    /// An upper bound of the bytes of the file that are in the cache. The limit for them is three eighths of
     /// [`cache_size`](crate::StoreOptions::cache_size).
     pub cache_memory: u64,
-    /// About how many bytes of memory the indexes of pools in use take: those of values that are asked often, which share
-    /// the [`cache_size`](crate::StoreOptions::cache_size), and beyond it tails, membership filters, deletions.
+    /// The approximate number of bytes of memory that the indexes of pools in use take: the hot indexes, which share
+    /// the [`cache_size`](crate::StoreOptions::cache_size), and in addition the tails, membership filters and
+    /// deletions.
     pub index_memory: u64,
-    /// For how long the oldest open snapshot, backup or verification has been open, in seconds.
+    /// The age of the oldest open snapshot, backup or verification, in seconds.
     #[serde(serialize_with = "as_seconds")]
     pub oldest_snapshot: Option<Duration>,
-    /// The number of open ones.
+    /// The number of open snapshots, backups and verifications.
     pub snapshots: u64,
-    /// At most so many bytes of the file cannot be used again until they end: what was written since the oldest of them
-    /// began, or the whole file once records or pools were dropped since.
+    /// An upper bound of the bytes of the file that cannot be used again until these end: the bytes written since the
+    /// oldest of them began, or the whole file if records or pools were dropped since.
     pub held_by_readers: u64,
-    /// Bytes read from the file since it was opened, or opened again.
+    /// Bytes read from the file since it was opened or reopened.
     pub bytes_read: u64,
-    /// Bytes written to the file since then.
+    /// Bytes written to the file since it was opened or reopened.
     pub bytes_written: u64,
-    /// Values that were asked for: by checks, look-ups, dedupes and claims.
+    /// Values that were looked up: by checks, lookups, deduplications and claims.
     pub checks: u64,
-    /// The number of values found.
+    /// The number of these values that were found.
     pub hits: u64,
-    /// Commits, those of folding and pruning included.
+    /// Commits, including those of folding and pruning.
     pub commits: u64,
     /// The sizes of commit groups.
     pub group_sizes: GroupSizes,
@@ -129,11 +131,11 @@ pub struct StoreStats {
 pub struct GroupSizes {
     /// Groups that were committed.
     pub groups: u64,
-    /// Calls that they carried.
+    /// Calls in these groups.
     pub calls: u64,
-    /// The most calls that one carried.
+    /// The most calls in one group.
     pub largest: u64,
-    /// Calls to a group; 0 if there was none.
+    /// The mean number of calls in a group; 0 if there was none.
     pub mean: f64,
 }
 
@@ -145,7 +147,7 @@ impl GroupSizes {
     }
 }
 
-/// A duration as a number of seconds.
+/// Serializes a duration as a number of seconds.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn in_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     duration.as_secs_f64().serialize(serializer)

@@ -1,4 +1,4 @@
-//! Tokens: a claim as a text, for another process or a restarted one.
+//! Tokens: a claim as text, for another process or a restarted one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 
-/// Stands for a claim in a file, a message or a database: whoever has it can take the claim up with
+/// Stands for a claim in a file, a message or a database: a process that has the token can take the claim up with
 /// [`DataPoolStore::resume_claim`](crate::DataPoolStore::resume_claim).
 ///
-/// Prints, parses and serializes as one line of ASCII text. It names the store, the pool and the claim, and carries a
-/// random number that only the claim's maker knows: treat it like a password for these items.
+/// Prints, parses and serializes as one line of ASCII text. It names the store, the pool and the claim, and contains a
+/// random number that only the claim's maker knows: treat it like a password for the claim's items.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClaimToken {
     pub(crate) store: u128,
@@ -21,7 +21,7 @@ pub struct ClaimToken {
     pub(crate) nonce: u128,
 }
 
-/// What the text of a token begins with.
+/// The beginning of a token's text.
 const PREFIX: &str = "dpclaim1";
 
 impl fmt::Display for ClaimToken {
@@ -32,7 +32,7 @@ impl fmt::Display for ClaimToken {
 }
 
 impl fmt::Debug for ClaimToken {
-    /// Without the number that makes it valid.
+    /// Prints the token without the number that makes it valid.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClaimToken")
             .field("pool", &self.pool)

@@ -1,4 +1,4 @@
-//! How a listing was answered, for people and for tests.
+//! Reports on how a listing was answered, for people and for tests.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,29 +14,30 @@ use crate::ids::RecordId;
 pub struct Explanation {
     /// The query, as a query string.
     pub query: String,
-    /// The ids that the pool's oldest live record and the time filters leave.
+    /// The range of ids that the pool's oldest live record and the time filters allow.
     pub ids: Range<RecordId>,
     /// The pool's segments.
     pub segments: Blocks,
-    /// The chunks of posting lists (runs of up to 16,384 records) that those segments have.
+    /// The chunks of these segments. A chunk is up to 16,384 records; posting lists are stored by chunk.
     pub chunks: Blocks,
-    /// The attributes that posting lists answered, in the order in which they are asked: runs, steps, flows, entity types.
-    /// It says nothing of how rare they are; whichever is rarest, bitmaps are read only of chunks that all of them have.
+    /// The attributes that posting lists answered, in the order in which they are read: runs, steps, flows, entity
+    /// types. The order does not depend on how rare they are: in any order, bitmaps are read only of chunks in which
+    /// all of them occur.
     pub attributes: Vec<AttributeUse>,
-    /// The number of searches of the fingerprint index: at most once for each segment and each pair of a value
-    /// and an entity type that the query names; where it names no entity type, or more than 4,096 pairs, at most once
-    /// for each segment and value.
+    /// The number of searches of the fingerprint index: at most one for each segment and each pair of a value and an
+    /// entity type in the query. If the query names no entity type, or more than 4,096 pairs, at most one for each
+    /// segment and value.
     pub value_seeks: u64,
-    /// Searches that a membership filter made needless.
+    /// Searches that a membership filter made unnecessary.
     pub value_seeks_saved: u64,
-    /// Entries of records that no index has yet: they were looked at in memory.
+    /// Entries of records that no index has yet. They were looked at in memory.
     pub unindexed: u64,
-    /// Records read: the page's own, those compared, and a few to find where a time filter begins or ends.
+    /// Records read: those of the page, those compared, and a few to find where a time filter begins or ends.
     pub records_read: u64,
     /// The number of records that were read to compare their values with a filter's.
     pub records_compared: u64,
-    /// The number of look-ups of registered entries and of the pool's row for the includes: once for each distinct id, and
-    /// never where nothing of that kind was ever registered.
+    /// The number of lookups of registered entries and of the pool's row for the includes: one for each distinct id,
+    /// and none if nothing of that kind was ever registered.
     pub includes_read: u64,
     /// The number of records that match the filter.
     pub total: u64,
@@ -48,10 +49,10 @@ pub struct Explanation {
 pub struct Blocks {
     /// The number of blocks.
     pub considered: u64,
-    /// The number of blocks that were skipped: out of the ids' range, or some filter has nothing there, or nothing but counting was to
-    /// be done.
+    /// The number of blocks that were skipped: they are outside the range of ids, or some filter does not occur in
+    /// them, or they only had to be counted.
     pub skipped: u64,
-    /// The number of blocks that were read: chunks that every filter has something in, and segments with such a chunk.
+    /// The number of blocks that were read: chunks in which every filter occurs, and segments with such a chunk.
     pub read: u64,
 }
 
@@ -71,16 +72,16 @@ pub struct AttributeUse {
     pub lists: Vec<ListUse>,
 }
 
-/// One posting list that was asked.
+/// One posting list that was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ListUse {
-    /// The filter's term: the list has the records of this id.
+    /// The filter's term: the list contains the records of this id.
     pub term: String,
-    /// The number of its bitmaps that were read, one for each chunk: at most one for each chunk that every filter has, and none
-    /// where the filters asked before it have no record in common.
+    /// The number of its bitmaps that were read, one for each chunk: at most one for each chunk in which every filter
+    /// occurs, and none in a chunk in which the filters before it have no record in common.
     pub bitmaps_read: u64,
-    /// The number of further bitmaps that the query passed on the way, without reading them.
+    /// The number of further bitmaps that the query passed without reading them.
     pub bitmaps_passed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What a listing can bring along.
+//! The entries that a listing can include.
 
 /// A kind of entry that a page adds to each record: see [`Included`](crate::Included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,7 +19,7 @@ impl RecordInclude {
     /// Everything that can be included.
     pub const ALL: [Self; 5] = [Self::Flow, Self::FlowRun, Self::FlowStep, Self::EntityType, Self::DataPool];
 
-    /// Its name in a query string.
+    /// Returns its name in a query string.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Flow => "flow",
@@ -44,7 +44,7 @@ impl PoolInclude {
     /// Everything that can be included.
     pub const ALL: [Self; 2] = [Self::Name, Self::Description];
 
-    /// Its name in a query string.
+    /// Returns its name in a query string.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Name => "name",

@@ -12,7 +12,7 @@ use crate::limits;
 
 /// One page of a listing, with the exact total.
 ///
-/// Serializes as the HTTP API answers: `{"data": [...], "meta": {...}, "links": {...}}`, and deserializes from that.
+/// Serializes as in the HTTP API, `{"data": [...], "meta": {...}, "links": {...}}`, and deserializes from that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Page<T> {
@@ -22,8 +22,8 @@ pub struct Page<T> {
     pub meta: PageMeta,
     /// Query strings of the listing's other pages.
     pub links: PageLinks,
-    /// Continues after this page's last item by position, whatever is added or removed meanwhile: see
-    /// [`RecordQuery::cursor`](crate::RecordQuery::cursor). None on the last page and in a listing of pools.
+    /// The cursor that continues after this page's last item, whatever is added or removed meanwhile: see
+    /// [`RecordQuery::cursor`](crate::RecordQuery::cursor). `None` on the last page and in a listing of pools.
     ///
     /// It is not part of the serialized page.
     #[serde(skip)]
@@ -31,7 +31,8 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes the links absolute, as the HTTP API's are, and sets [`PageMeta::path`]. `url` is the listing's own, without a query.
+    /// Makes the links absolute, as in the HTTP API, and sets [`PageMeta::path`]. `url` is the listing's URL without a
+    /// query.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, PoolQuery};
@@ -60,22 +61,22 @@ impl<T> Page<T> {
 pub struct PageMeta {
     /// The page's number, from 1.
     pub current_page: u64,
-    /// The position of its first item in the whole listing, from 1; none on an empty page.
+    /// The position of its first item in the whole listing, from 1; `None` on an empty page.
     pub from: Option<u64>,
-    /// The number of the last page; 1 when nothing was found.
+    /// The number of the last page; 1 if nothing was found.
     pub last_page: u64,
-    /// The listing's URL, once the page was [given it](Page::with_base_url).
+    /// The listing's URL, if [`Page::with_base_url`] set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The number of items per page.
     pub per_page: u32,
-    /// The position of its last item in the whole listing, from 1; none on an empty page.
+    /// The position of its last item in the whole listing, from 1; `None` on an empty page.
     pub to: Option<u64>,
     /// The number of items in the whole listing.
     pub total: u64,
 }
 
-/// The query strings of a listing's other pages, each from its `?` on. They parse back:
+/// The query strings of a listing's other pages, each starting with `?`. They can be parsed:
 ///
 /// ```
 /// use datapool_store::{DataPoolStore, PoolQuery};
@@ -97,15 +98,15 @@ pub struct PageLinks {
     pub first: String,
     /// The last page.
     pub last: String,
-    /// The page before; past the end of the listing, its last page. None on the first page, and on a page that a
-    /// cursor asked for: cursors lead forward only.
+    /// The page before; on a page past the end of the listing, its last page. `None` on the first page, and on a page
+    /// that was requested by cursor: cursors lead forward only.
     pub prev: Option<String>,
-    /// The page after; by cursor, where a cursor asked for this one. None on the last page and past it.
+    /// The page after, by cursor if this page was requested by cursor. `None` on the last page and past it.
     pub next: Option<String>,
 }
 
 impl PageLinks {
-    /// The links of a page asked for by number. `base` is the query without its page.
+    /// Returns the links of a page that was requested by number. `base` is the query without its page.
     pub(super) fn by_number(base: &Printer, meta: &PageMeta) -> Self {
         let link = |page: u64| link_to(base, meta.per_page, |link| link.push("page", page));
         let (current, last) = (meta.current_page, meta.last_page);
@@ -117,7 +118,7 @@ impl PageLinks {
         }
     }
 
-    /// The links of a page asked for by cursor.
+    /// Returns the links of a page that was requested by cursor.
     pub(super) fn by_cursor(base: &Printer, meta: &PageMeta, next: Option<Cursor>) -> Self {
         let next = next.map(|cursor| link_to(base, meta.per_page, |link| link.push("cursor", cursor)));
         Self { prev: None, next, ..Self::by_number(base, meta) }
@@ -133,7 +134,7 @@ fn link_to(base: &Printer, per_page: u32, position: impl FnOnce(&mut Printer)) -
 
 /// A position in a listing of records: after one record, in the listing's order.
 ///
-/// It serializes, prints and parses, so that a program can hand it on and continue later.
+/// It can be serialized, printed and parsed, so that a program can pass it on and continue later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(pub(crate) RecordId);
@@ -152,7 +153,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// Which page is asked for.
+/// The page that is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PageRequest {
     pub(crate) page: u64,
@@ -178,7 +179,7 @@ impl PageRequest {
         Ok(true)
     }
 
-    /// Prints what differs from the default.
+    /// Prints the parameters that differ from their defaults.
     pub(super) fn print(self, printer: &mut Printer) {
         let default = Self::default();
         printer.push_some("page", Some(self.page).filter(|page| *page != default.page));
@@ -203,14 +204,14 @@ impl PageRequest {
         all([page, per_page])
     }
 
-    /// How many items stand before the page.
+    /// Returns the number of items before the page.
     pub(crate) fn skip(self) -> u64 {
         (self.page - 1).saturating_mul(u64::from(self.per_page))
     }
 
-    /// The meta block of a page that begins after `skipped` items and has `count` of `total`.
+    /// Returns the meta block of a page that begins after `skipped` items and has `count` of `total`.
     ///
-    /// A page that a cursor asked for has the number of the page that its first item is on.
+    /// A page that was requested by cursor has the number of the page on which its first item is.
     pub(crate) fn meta(self, skipped: u64, count: usize, total: u64) -> PageMeta {
         let per_page = u64::from(self.per_page);
         let shown = (count > 0).then_some(skipped);

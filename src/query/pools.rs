@@ -62,8 +62,9 @@ fn contains_ignoring_case(name: &str, part: &str) -> bool {
     folded(name).contains(&folded(part))
 }
 
-/// A text without case: of each character's capital the small letter. One character becomes one, whatever its
-/// neighbours: `str::to_lowercase` looks at them (a sigma at a word's end), and a part would not be found in the whole.
+/// Folds the case of a text: each character becomes the small letter of its capital. Each character becomes exactly
+/// one, whatever its neighbours. `str::to_lowercase` looks at neighbours (a sigma at the end of a word), so a part of a
+/// name would not be found in the whole name.
 fn folded(text: &str) -> String {
     let fold = |c: char| {
         let capital = single(c.to_uppercase()).unwrap_or(c);
@@ -72,13 +73,13 @@ fn folded(text: &str) -> String {
     text.chars().map(fold).collect()
 }
 
-/// The only item; none if there are several, as in the capitals of ß.
+/// Returns the only item, or `None` if there are several, as in the capitals of ß.
 fn single(mut items: impl Iterator<Item = char>) -> Option<char> {
     items.next().filter(|_| items.next().is_none())
 }
 
-/// A query of pools: filter, order and page. Built in code, or parsed from the HTTP API's query string, which
-/// it also prints (without what is the default).
+/// A query of pools: filter, order and page. Built in code, or parsed from the HTTP API's query string. Also prints as
+/// such a string, without defaults.
 ///
 /// | parameter | method |
 /// | --- | --- |
@@ -90,9 +91,9 @@ fn single(mut items: impl Iterator<Item = char>) -> Option<char> {
 /// | `page=2` | [`page`](Self::page) |
 /// | `per_page=50` | [`per_page`](Self::per_page) |
 ///
-/// Blanks around a term of a list are dropped. The filters and `include` may also be arrays, as clients' libraries write
-/// them: `filter[id][]=1&filter[id][]=2` or `filter[id][0]=1&filter[id][1]=2`. Elements of `filter[name][]` and
-/// `filter[,][]` are whole: that is how several names, and terms with a comma, are written and printed.
+/// Blanks around a term of a list are dropped. The filters and `include` may also be arrays, as clients' libraries
+/// write them: `filter[id][]=1&filter[id][]=2` or `filter[id][0]=1&filter[id][1]=2`. Elements of `filter[name][]` and
+/// `filter[,][]` are not split. Use them to write several names, or terms with a comma; they are also printed that way.
 ///
 /// ```
 /// use datapool_store::{PoolQuery, PoolSort};
@@ -123,48 +124,49 @@ pub struct PoolQuery {
 }
 
 impl PoolQuery {
-    /// Every pool, lowest id first, page 1, 15 a page.
+    /// Creates a query for every pool, lowest id first, page 1, 15 a page.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only the pool of this id, or of any id given so far.
+    /// Adds an id: only pools with one of the ids given so far match.
     #[must_use]
     pub fn id(mut self, id: PoolId) -> Self {
         self.filter.ids.push(id);
         self
     }
 
-    /// Only pools whose name contains this text, ignoring the case of each character, or any text given so far.
+    /// Adds a text: only pools whose name contains one of the texts given so far match, ignoring the case of each
+    /// character.
     #[must_use]
     pub fn name(mut self, part: impl Into<String>) -> Self {
         self.filter.names.push(part.into());
         self
     }
 
-    /// Only pools whose id, in digits as it prints, or whole name is this term, or any term given so far (the API's
-    /// `filter[,]`).
+    /// Adds a term: only pools whose id (in digits, as it prints) or whole name is one of the terms given so far match
+    /// (the API's `filter[,]`).
     #[must_use]
     pub fn id_or_name(mut self, term: impl Into<String>) -> Self {
         self.filter.terms.push(term.into());
         self
     }
 
-    /// The order. Default: lowest id first.
+    /// Sets the order. Default: lowest id first.
     #[must_use]
     pub fn sort(mut self, sort: PoolSort) -> Self {
         self.sort = sort;
         self
     }
 
-    /// Accepted, as the API does, and of no effect: both fields are always there.
+    /// Is accepted, as in the API, but has no effect: both fields are always present.
     #[must_use]
     pub fn include(mut self, include: impl IntoIterator<Item = PoolInclude>) -> Self {
         self.include.extend(include);
         self
     }
 
-    /// The page's number, from 1.
+    /// Sets the page's number, from 1.
     #[must_use]
     pub fn page(mut self, page: u64) -> Self {
         self.page.page = page;
@@ -182,7 +184,7 @@ impl PoolQuery {
         all([self.filter.check(), self.page.check()])
     }
 
-    /// The page that this query asked for.
+    /// Returns the page that this query requested.
     pub(crate) fn answer(&self, data: Vec<DataPool>, total: u64) -> Page<DataPool> {
         let meta = self.page.meta(self.page.skip(), data.len(), total);
         let links = PageLinks::by_number(&self.print_but_page(), &meta);
@@ -226,7 +228,7 @@ impl PoolQuery {
 const PARAMETERS: [&str; 7] =
     ["filter[id]", "filter[name]", "filter[,]", "include", "sort", "page", "per_page"];
 
-/// The order's name in a query string; none for the default.
+/// Returns the order's name in a query string, or `None` for the default.
 fn sort_name(sort: PoolSort) -> Option<&'static str> {
     match sort {
         PoolSort::Id => None,

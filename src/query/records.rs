@@ -12,7 +12,7 @@ use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{Record, check_value};
 use crate::time::{Rounding, Timestamp};
 
-/// The order of a listing of records. Ids grow with time: by id is by time.
+/// The order of a listing of records. Ids grow with time, so the order by id is the order by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RecordSort {
     /// Oldest (lowest id) first. The default.
@@ -24,8 +24,8 @@ pub enum RecordSort {
 
 /// A filter of records, for listings, counts, scans, exports and deletions.
 ///
-/// Filters that are set must all hold; several terms given to one filter mean any of these. An empty filter means
-/// every record, but deletes none: see [`RecordFilter::new`] and [`RecordFilter::all`]. Texts match exactly.
+/// All filters that are set must match. Several terms of one filter mean any of them. An empty filter matches every
+/// record, but deletes none: see [`RecordFilter::new`] and [`RecordFilter::all`]. Texts match exactly.
 ///
 /// ```
 /// use datapool_store::RecordFilter;
@@ -45,18 +45,18 @@ pub struct RecordFilter {
     pub(crate) values: Vec<String>,
     pub(crate) created_after: Option<Timestamp>,
     pub(crate) created_before: Option<Timestamp>,
-    /// Said in so many words: see [`RecordFilter::all`].
+    /// Set by [`RecordFilter::all`]: the filter also deletes every record.
     is_all: bool,
 }
 
 impl RecordFilter {
-    /// A filter that names nothing yet. Listings, counts, scans and exports take it for every record. A deletion deletes
-    /// nothing by it, so that a filter whose terms were lost on the way does not empty a pool.
+    /// Creates a filter without a term. Listings, counts, scans and exports take it as every record. A deletion takes
+    /// it as no record, so that a filter that has lost its terms does not empty a pool.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Every record, also for [deletion](crate::Pool::delete_where).
+    /// Creates a filter that matches every record, also for [deletion](crate::Pool::delete_where).
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, Key, Mode, Origin, RecordFilter, RecordQuery};
@@ -73,54 +73,54 @@ impl RecordFilter {
         Self { is_all: true, ..Self::default() }
     }
 
-    /// True if the filter has no term, and is not [`all`](Self::all).
+    /// Returns true if the filter has no term, and is not [`all`](Self::all).
     pub(crate) fn names_nothing(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Tracked by this flow, or by any flow given so far.
+    /// Adds a flow: only records that one of the flows given so far tracked match.
     #[must_use]
     pub fn flow_id(mut self, id: impl Into<FlowId>) -> Self {
         self.flows.push(id.into());
         self
     }
 
-    /// Tracked by this flow run, or by any run given so far.
+    /// Adds a flow run: only records that one of the runs given so far tracked match.
     #[must_use]
     pub fn flow_run_id(mut self, id: impl Into<FlowRunId>) -> Self {
         self.runs.push(id.into());
         self
     }
 
-    /// Tracked by this flow step, or by any step given so far.
+    /// Adds a flow step: only records that one of the steps given so far tracked match.
     #[must_use]
     pub fn step_id(mut self, id: impl Into<FlowStepId>) -> Self {
         self.steps.push(id.into());
         self
     }
 
-    /// Of this entity type, or of any entity type given so far.
+    /// Adds an entity type: only records of one of the entity types given so far match.
     #[must_use]
     pub fn entity_type_id(mut self, id: impl Into<EntityTypeId>) -> Self {
         self.entity_types.push(id.into());
         self
     }
 
-    /// With exactly this value, or with any value given so far.
+    /// Adds a value: only records with exactly one of the values given so far match.
     #[must_use]
     pub fn value(mut self, value: impl Into<String>) -> Self {
         self.values.push(value.into());
         self
     }
 
-    /// Created later than this. The time itself is not included.
+    /// Only records created later than this time match. The time itself is not included.
     #[must_use]
     pub fn created_after(mut self, time: Timestamp) -> Self {
         self.created_after = Some(time);
         self
     }
 
-    /// Created earlier than this. The time itself is not included.
+    /// Only records created earlier than this time match. The time itself is not included.
     #[must_use]
     pub fn created_before(mut self, time: Timestamp) -> Self {
         self.created_before = Some(time);
@@ -142,7 +142,7 @@ impl RecordFilter {
     }
 }
 
-/// A term's own complaint, as one about the query's parameter.
+/// Turns a term's error into one about the query's parameter.
 fn named<T>(parameter: &'static str, checked: Result<T>) -> Result<T> {
     checked.map_err(|error| {
         Error::new(ErrorKind::InvalidQuery, format!("{parameter}: {error}")).with_parameter(parameter)
@@ -160,7 +160,7 @@ impl RecordFilter {
         printer.push_some("filter[created_before]", self.created_before);
     }
 
-    /// Takes a filter from a query string. Returns true if it was one.
+    /// Takes a filter from a query string. Returns true if the parameter was a filter.
     fn take(&mut self, parameter: &Parameter) -> Result<bool> {
         match parameter.name() {
             "filter[flow_id]" => self.flows = ids_of(parameter)?,
@@ -174,8 +174,8 @@ impl RecordFilter {
                 }
             }
             "filter[value]" => self.values = parameter.texts().into_iter().map(str::to_owned).collect(),
-            // Records are of whole microseconds: what is after (before) a point between two is after the earlier
-            // (before the later) of them.
+            // Records have whole microseconds. A point between two of them counts as the earlier one for "after", and
+            // as the later one for "before".
             "filter[created_after]" => {
                 let time = Timestamp::parse(parameter.one()?, Rounding::Down);
                 self.created_after = Some(named("filter[created_after]", time)?);
@@ -194,8 +194,8 @@ fn ids_of<'a, Id: From<&'a str>>(parameter: &'a Parameter) -> Result<Vec<Id>> {
     Ok(parameter.terms()?.into_iter().map(Id::from).collect())
 }
 
-/// A query of records: filter, order, includes and page. Built in code, or parsed from the HTTP API's query
-/// string, which it also prints (without what is the default).
+/// A query of records: filter, order, includes and page. Built in code, or parsed from the HTTP API's query string.
+/// Also prints as such a string, without defaults.
 ///
 /// | parameter | method |
 /// | --- | --- |
@@ -213,11 +213,12 @@ fn ids_of<'a, Id: From<&'a str>>(parameter: &'a Parameter) -> Result<Vec<Id>> {
 ///
 /// Blanks around a term of a list are dropped. The filters that take several terms and `include` may also be arrays, as
 /// clients' libraries write them: `filter[flow_id][]=12&filter[flow_id][]=13` or
-/// `filter[flow_id][0]=12&filter[flow_id][1]=13`. Elements of `filter[value][]` are whole, and are how several values are
-/// written and printed; an element of another array may be a list in turn.
+/// `filter[flow_id][0]=12&filter[flow_id][1]=13`. Elements of `filter[value][]` are not split: several values are
+/// written and printed that way. An element of another array may itself be a list.
 ///
-/// Times are in any form that [`Timestamp`] parses. They are exact in a filter, though records are of whole microseconds:
-/// what is before `...00.0000015Z` is also what was created in the microsecond that this point is in.
+/// Times are in any form that [`Timestamp`] parses. They are exact in a filter, although records have whole
+/// microseconds: `filter[created_before]=...00.0000015Z` also matches a record of the microsecond that contains this
+/// point.
 ///
 /// `cursor=...` ([`cursor`](Self::cursor)) is this crate's own.
 ///
@@ -260,7 +261,7 @@ pub struct RecordQuery {
 }
 
 impl RecordQuery {
-    /// Every record, oldest first, page 1, 15 a page.
+    /// Creates a query for every record, oldest first, page 1, 15 a page.
     pub fn new() -> Self {
         Self::default()
     }
@@ -272,20 +273,21 @@ impl RecordQuery {
         self
     }
 
-    /// The filter alone, for calls that take one: counting, scanning, exporting, deleting what a query string names.
+    /// Returns the filter alone, for calls that take one: to count, scan, export or delete the records that a query
+    /// string names.
     #[must_use]
     pub fn into_filter(self) -> RecordFilter {
         self.filter
     }
 
-    /// The order. Default: oldest first.
+    /// Sets the order. Default: oldest first.
     #[must_use]
     pub fn sort(mut self, sort: RecordSort) -> Self {
         self.sort = sort;
         self
     }
 
-    /// Brings along what is registered of each record's flow, run, step and entity type, and the pool: see
+    /// Includes the registered entries of each record's flow, run, step and entity type, or the pool: see
     /// [`Record::included`](crate::Record::included).
     #[must_use]
     pub fn include(mut self, include: impl IntoIterator<Item = RecordInclude>) -> Self {
@@ -293,7 +295,7 @@ impl RecordQuery {
         self
     }
 
-    /// The page's number, from 1. A page past the end is empty.
+    /// Sets the page's number, from 1. A page past the end is empty.
     #[must_use]
     pub fn page(mut self, page: u64) -> Self {
         self.page.page = page;
@@ -307,11 +309,11 @@ impl RecordQuery {
         self
     }
 
-    /// Continues after the page that gave this cursor, instead of by page number; the same filter and order
-    /// must be asked for.
+    /// Continues after the page that returned this cursor, instead of by page number. The filter and the order must be
+    /// the same as for that page.
     ///
-    /// The page's `meta` says where it stands now; where nothing is left behind the cursor, that is past the end. A page
-    /// number other than 1 beside a cursor is an error.
+    /// The page's `meta` says at which position it is now; if nothing is left after the cursor, that is past the end. A
+    /// page number other than 1 together with a cursor is an error.
     #[must_use]
     pub fn cursor(mut self, cursor: Cursor) -> Self {
         self.cursor = Some(cursor);
@@ -329,7 +331,7 @@ impl RecordQuery {
         all([page, self.filter.check()])
     }
 
-    /// The page that this query asked for: what follows `skipped` records of `total`.
+    /// Returns the page that this query requested: the records after `skipped` of `total`.
     pub(crate) fn answer(&self, data: Vec<Record>, skipped: u64, total: u64) -> Page<Record> {
         let meta = self.page.meta(skipped, data.len(), total);
         let is_last = skipped.saturating_add(data.len() as u64) >= total;
@@ -411,7 +413,7 @@ impl FromStr for RecordQuery {
     }
 }
 
-/// The filter's own setters, on the query, so that one builder is enough.
+/// Adds the filter's setters to the query, so that one builder is enough.
 macro_rules! filter_setters {
     ($($(#[$doc:meta])* $name:ident: $argument:ty;)*) => {
         impl RecordQuery {

@@ -1,9 +1,9 @@
 //! Query strings as text: `name=value&name=value`, percent-encoded.
 //!
-//! Owns: splitting, decoding and printing them. The format is the URL standard's
-//! `application/x-www-form-urlencoded` (a `+` is a space), with two things stricter: a `%` that is not followed by
-//! two hexadecimal digits, and bytes that are not UTF-8, are errors. Arrays are written as PHP reads them: `name[]=value`
-//! or `name[0]=value`, once per element. Must not know: what a parameter means.
+//! Owns: splitting, decoding and printing them. The format is the URL standard's `application/x-www-form-urlencoded` (a
+//! `+` is a space), but stricter in two points: a `%` that is not followed by two hexadecimal digits, and bytes that
+//! are not UTF-8, are errors. Arrays are written as PHP reads them: `name[]=value` or `name[0]=value`, once for each
+//! element. Must not know: what a parameter means.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
@@ -14,7 +14,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use crate::error::{Error, Result, all};
 use crate::limits;
 
-/// What is percent-encoded in names and values. The rest may stand in any query (RFC 3986, section 3.4).
+/// The characters that are percent-encoded in names and values. All others may stand in any query (RFC 3986, section
+/// 3.4).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -28,7 +29,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 /// The most characters of an offending text that a message repeats.
 const SHOWN_CHARS: usize = 100;
 
-/// A text as messages show it: quoted, and cut if it is long.
+/// Returns a text as messages show it: quoted, and cut if it is long.
 pub(super) fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
@@ -51,10 +52,10 @@ enum Values {
     Array(BTreeMap<u64, String>),
 }
 
-/// Where a value belongs in its parameter.
+/// The place of a value in its parameter.
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    /// It is the only value.
+    /// The only value.
     Only,
     /// After the last element of the array so far.
     Next,
@@ -62,8 +63,8 @@ enum Place {
     At(u64),
 }
 
-/// The parameters of a query string, those that are well given, and what is wrong of the others. A leading `?` is ignored: links
-/// begin with it.
+/// Splits a query string into its parameters. Returns those that are valid, and the errors of the others. A leading `?`
+/// is ignored: links begin with it.
 ///
 /// # Errors
 ///
@@ -88,7 +89,8 @@ pub(super) fn parameters(text: &str, allowed: &[&'static str]) -> (Vec<Parameter
     (parameters, taken)
 }
 
-/// A parameter's name, and the place of its value: `filter[id][0]` is index 0 of `filter[id]`.
+/// Splits a written name into the parameter's name and the place of the value: `filter[id][0]` is index 0 of
+/// `filter[id]`.
 fn split_place(written: &str) -> (&str, Place) {
     let in_array = || {
         let (name, index) = written.strip_suffix(']')?.rsplit_once('[')?;
@@ -146,7 +148,7 @@ impl Parameter {
         self.name
     }
 
-    /// The only value, of a parameter that takes one.
+    /// Returns the only value of a parameter that takes one.
     pub(super) fn one(&self) -> Result<&str> {
         let name = self.name;
         match &self.values {
@@ -158,7 +160,7 @@ impl Parameter {
         }
     }
 
-    /// Every value, whole.
+    /// Returns every value, not split.
     pub(super) fn texts(&self) -> Vec<&str> {
         match &self.values {
             Values::One(value) => vec![value],
@@ -166,7 +168,7 @@ impl Parameter {
         }
     }
 
-    /// The terms of every value: each value is split at its commas, and the blanks around a term are dropped.
+    /// Returns the terms of every value: each value is split at its commas, and the blanks around a term are dropped.
     pub(super) fn terms(&self) -> Result<Vec<&str>> {
         let mut all = Vec::new();
         for text in self.texts() {
@@ -180,7 +182,8 @@ impl Parameter {
         Ok(all)
     }
 
-    /// The terms of a value, or the elements of an array, which are whole: a term with a comma is written so.
+    /// Returns the terms of a value, or the elements of an array. Elements are not split, so that a term can have a
+    /// comma.
     pub(super) fn terms_or_elements(&self) -> Result<Vec<&str>> {
         match &self.values {
             Values::One(_) => self.terms(),
@@ -188,7 +191,7 @@ impl Parameter {
         }
     }
 
-    /// The choices that the terms name, in any order. A name given twice is one.
+    /// Returns the choices that the terms name, in any order. A name that is given twice counts once.
     pub(super) fn choices<T: Copy + Ord>(
         &self,
         all: &[T],
@@ -205,7 +208,7 @@ impl Parameter {
     }
 }
 
-/// The terms of `a, b,c`. Any of them may be empty.
+/// Splits `a, b,c` into its terms. Any of them may be empty.
 fn terms_of(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim)
 }
@@ -230,7 +233,7 @@ fn decoded(text: &str) -> Result<String> {
     Ok(decoded.into_owned())
 }
 
-/// A query string as it is written.
+/// A query string that is being written.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Printer(String);
 
@@ -251,7 +254,7 @@ impl Printer {
         }
     }
 
-    /// A list, where there is one: `name=a,b`.
+    /// Writes a list, if it is not empty: `name=a,b`.
     pub(super) fn push_list<T: Display>(&mut self, name: &str, items: impl IntoIterator<Item = T>) {
         let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
         if !items.is_empty() {
@@ -259,7 +262,7 @@ impl Printer {
         }
     }
 
-    /// Texts that may hold commas: `name=a` for one, `name[]=a&name[]=b` for several.
+    /// Writes texts that may contain commas: `name=a` for one, `name[]=a&name[]=b` for several.
     pub(super) fn push_texts(&mut self, name: &str, texts: &[String]) {
         match texts {
             [] => {}
@@ -273,7 +276,7 @@ impl Printer {
     }
 }
 
-/// A whole number, of digits alone.
+/// Parses a whole number that consists of digits only.
 pub(super) fn number<T: FromStr>(parameter: &'static str, text: &str, allowed: &str) -> Result<T> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits
@@ -282,7 +285,7 @@ pub(super) fn number<T: FromStr>(parameter: &'static str, text: &str, allowed: &
         .ok_or_else(|| Error::bad_parameter(parameter, format!("is {}; allowed are {allowed}", shown(text))))
 }
 
-/// An id: a whole number as it prints, without leading zeros, so that one id has one text.
+/// Parses an id: a whole number without leading zeros, so that each id has one text.
 pub(super) fn id<T: FromStr + Display>(parameter: &'static str, text: &str, allowed: &str) -> Result<T> {
     let allowed = format!("{allowed}; leading zeros are not");
     let id: T = number(parameter, text, &allowed)?;
@@ -292,13 +295,13 @@ pub(super) fn id<T: FromStr + Display>(parameter: &'static str, text: &str, allo
     Err(Error::bad_parameter(parameter, format!("is {}; allowed are {allowed}", shown(text))))
 }
 
-/// No listing has this parameter, or this listing does not.
+/// Creates the error for a parameter that this listing does not have.
 pub(super) fn unknown(name: &str, allowed: &[&str]) -> Error {
     Error::invalid_query(format!("unknown parameter {}; allowed are {}", shown(name), allowed.join(", ")))
         .with_parameter(name.to_owned())
 }
 
-/// One filter's list of terms must stay within [`limits::FILTER_MAX_TERMS`].
+/// Checks that one filter's list of terms is within [`limits::FILTER_MAX_TERMS`].
 pub(super) fn check_terms(parameter: &'static str, count: usize) -> Result<()> {
     if count <= limits::FILTER_MAX_TERMS {
         return Ok(());
