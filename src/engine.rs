@@ -1,17 +1,17 @@
-//! The machine: everything that knows redb and the layout of the file.
+//! The engine: everything that knows redb and the layout of the file.
 //!
 //! Owns: [`Engine`], one open file. Its folders, from the top down; each uses only those below it:
 //!
-//! - [`maintain`]: opening, closing, checking, mending, copying, compacting, figures.
-//! - [`write`]: who is next, what changes, how it gets on disk, and what is done behind it.
-//! - [`read`]: a pool as of one commit, and what is asked of it.
+//! - [`maintain`]: opening, closing, verifying, rebuilding, backup, compacting, statistics.
+//! - [`write`]: group commit, decisions, transactions, background work.
+//! - [`read`]: a pool as of one commit, and queries on it.
 //! - [`pool`]: a pool in memory.
-//! - [`probe`]: what memory knows about a fingerprint.
-//! - [`format`]: what is on disk.
-//! - [`storage`]: redb's handle.
+//! - [`probe`]: filters and hash tables in memory, which answer for fingerprints.
+//! - [`format`]: the layout of the file.
+//! - [`storage`]: redb's handle, and the room on the disk.
 //!
-//! Always holds: what readers see changes only in [`Engine::publish`], after redb's commit returned Ok; the snapshot that is
-//! handed out and the states of the pools are of the same commit.
+//! Always holds: what readers see changes only in [`Engine::publish`], after redb's commit has returned `Ok`. The
+//! snapshot and the pool states that are handed out are of the same commit.
 //!
 //! Must not know: the public face, the CSV format.
 
@@ -54,7 +54,7 @@ pub(crate) struct Engine {
     store_id: u128,
     hash_key: HashKey,
     clock: Clock,
-    /// Those of the pools that were loaded before the file was opened again.
+    /// The latest times of the pools that were loaded before the file was opened again.
     latest_times: Mutex<HashMap<PoolId, LatestTime>>,
     durability: Durability,
     recovery: Recovery,
@@ -63,12 +63,13 @@ pub(crate) struct Engine {
     writer: Mutex<Writer>,
     aging: Mutex<Aging>,
     poison: Poison,
-    /// A relaxed commit is not on disk yet.
+    /// True if a relaxed commit is not on disk yet.
     unflushed: AtomicBool,
     flush_signal: Arc<FlushSignal>,
     counters: Counters,
     opener: Opener,
-    /// The open file; none while the store is closed. Last, so that it is closed after the snapshots are gone.
+    /// The open file; `None` while the store is closed. It is the last field, so that it is closed after the snapshots
+    /// are gone.
     session: RwLock<Option<Session>>,
 }
 

@@ -1,4 +1,4 @@
-//! A pool in memory: its state, which of its records are live, and its tail, the records that no index has yet.
+//! A pool in memory: its state, the liveness of its records, and its tail, which is the records that no index has yet.
 
 pub(crate) mod batch;
 pub(crate) mod claims;

@@ -1,4 +1,4 @@
-//! redb's handle: where the bytes lie, the room they take, the open database, and what its errors mean.
+//! redb's handle: the bytes, the room for them, the open database, and the meaning of redb's errors.
 
 pub(crate) mod backend;
 pub(crate) mod database;

@@ -1,4 +1,4 @@
-//! Writing: who is next, what changes, how it gets on disk, and what is done behind it.
+//! Writing: group commit, decisions, transactions, background work.
 
 pub(crate) mod append;
 pub(crate) mod apply;

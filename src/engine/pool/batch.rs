@@ -1,6 +1,6 @@
-//! What a caller brings: keys or rows, validated and hashed on the caller's own thread.
+//! The items of a call: keys or rows, validated and hashed on the caller's own thread.
 //!
-//! Owns: the texts and fingerprints of a call's items in one buffer each. Always holds: every item passed the
+//! Owns: the texts and fingerprints of a call's items, in one buffer each. Always holds: every item has passed the
 //! checks of its fields.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ pub(crate) struct Item {
     end: usize,
 }
 
-/// Where values are in a batch.
+/// The position of each value in a batch.
 pub(crate) type Positions = HashMap<Fingerprint, usize, BuildFingerprintHasher>;
 
 /// A call's items.
@@ -33,7 +33,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// The keys of a call, checked and hashed.
+    /// Checks and hashes the keys of a call.
     ///
     /// # Errors
     ///
@@ -51,7 +51,7 @@ impl Batch {
         Ok(batch)
     }
 
-    /// The same items, tracked by an origin.
+    /// Returns the same items with an origin.
     pub(crate) fn with_origin(mut self, origin: &Origin) -> Self {
         self.origin = (!origin.is_none()).then(|| Arc::new(origin.clone()));
         self
@@ -63,7 +63,7 @@ impl Batch {
         self.items.push(Item { fingerprint, entity_type, end: self.text.len() });
     }
 
-    /// Makes room for others.
+    /// Removes all items, and keeps the memory for others.
     pub(crate) fn clear(&mut self) {
         self.text.clear();
         self.items.clear();
@@ -73,7 +73,7 @@ impl Batch {
         self.items.len()
     }
 
-    /// How many bytes of values it holds.
+    /// Returns the number of bytes of its values.
     pub(crate) fn bytes(&self) -> usize {
         self.text.len()
     }
@@ -98,8 +98,8 @@ impl Batch {
         Some(TailEntry { fingerprint: item.fingerprint, entity_type: item.entity_type, origin })
     }
 
-    /// Asks once for each fingerprint, in fingerprint order (look-ups in that order touch neighbouring pages); the
-    /// answers are in the items' order.
+    /// Calls `ask` once for each distinct fingerprint, in fingerprint order, because lookups in that order touch
+    /// neighbouring pages. Returns the answers in the order of the items.
     pub(crate) fn ask_each<T: Clone + Default>(
         &self,
         ask: impl FnMut(Fingerprint) -> Result<T>,
@@ -107,7 +107,7 @@ impl Batch {
         self.ask_together(|fingerprints| fingerprints.iter().copied().map(ask).collect())
     }
 
-    /// As [`ask_each`](Self::ask_each), for some of the items.
+    /// Like [`ask_each`](Self::ask_each), for some of the items.
     pub(crate) fn ask_some<T: Clone + Default>(
         &self,
         indexes: &[usize],
@@ -118,7 +118,8 @@ impl Batch {
         Self::ask_in_order(order, |fingerprints| fingerprints.iter().copied().map(ask).collect())
     }
 
-    /// As [`ask_each`](Self::ask_each), with one question for all fingerprints: `ask` answers them in order.
+    /// Like [`ask_each`](Self::ask_each), but calls `ask` once with all distinct fingerprints; it answers them in
+    /// order.
     pub(crate) fn ask_together<T: Clone + Default>(
         &self,
         ask: impl FnOnce(&[Fingerprint]) -> Result<Vec<T>>,

@@ -1,8 +1,9 @@
-//! Claims in memory: those of a pool, by id, and which of them can be swept.
+//! The claims of a pool in memory, by id, and which of them can be swept.
 //!
-//! Always holds: a claim that can be swept does not exist for anybody, whether it is swept yet or not. Deadlines are of the
-//! monotonic clock: they are made from the grant in the process that granted, and from the wall clock when a pool is loaded. A
-//! claim that can be swept may exist again then, so nothing may depend on its end before it is swept.
+//! Always holds: a claim that can be swept does not exist for any caller, even before it is swept. Deadlines are of the
+//! monotonic clock. In the process that granted the claim, they start at the grant; when a pool is loaded, they are
+//! computed from the wall clock. A claim that could be swept may exist again then, so nothing may depend on its end
+//! before it is swept.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,26 +21,26 @@ use crate::time::{Moment, Timestamp};
 
 pub(crate) type ClaimId = u64;
 
-/// Owner rows: which claim has which value.
+/// Owner rows: the claim of each claimed value.
 pub(crate) type Owners = HashMap<Fingerprint, ClaimId, BuildFingerprintHasher>;
 
 /// A claim as of one commit.
 #[derive(Debug, Clone)]
 pub(crate) struct ClaimState {
     pub(crate) origin: Arc<Origin>,
-    /// When the lease ends, by the clock at its grant.
+    /// The end of the lease, by the wall clock at its grant.
     pub(crate) until: Timestamp,
     pub(crate) lease: Duration,
-    /// When the lease ends, by the monotonic clock.
+    /// The end of the lease, by the monotonic clock.
     pub(crate) deadline: Moment,
     pub(crate) nonce: u128,
     pub(crate) items: u32,
-    /// The indexes in the batch of those that were confirmed or released while others were not.
+    /// The indexes in the batch of the items that are confirmed or released, while others are not.
     pub(crate) settled: RoaringBitmap,
 }
 
 impl ClaimState {
-    /// As it lies on disk.
+    /// Returns the row that is stored.
     pub(crate) fn row(&self) -> ClaimRow {
         ClaimRow {
             origin: Origin::clone(&self.origin),
@@ -60,11 +61,11 @@ impl ClaimState {
     }
 }
 
-/// The claims of a pool, by id. Cheap to clone and to change in one place. Their items are on disk.
+/// The claims of a pool, by id. Cheap to clone, and cheap to change in one place. Their items are on disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Claims {
     by_id: RedBlackTreeMapSync<ClaimId, Arc<ClaimState>>,
-    /// Nothing can be swept before.
+    /// No claim can be swept before this moment.
     sweep_from: Moment,
 }
 
@@ -75,7 +76,7 @@ impl Default for Claims {
 }
 
 impl Claims {
-    /// Whether there is no claim, not even one to sweep.
+    /// Returns true if there is no claim, not even one to sweep.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
@@ -88,22 +89,23 @@ impl Claims {
         self.by_id.values().filter(|claim| !claim.is_sweepable(moment)).count() as u64
     }
 
-    /// A claim, even if it can be swept: until it is, its rows are there, and a clock that is set back brings it to life.
+    /// Returns a claim, even if it can be swept: until it is swept, its rows exist, and it exists again if the clock is
+    /// set back.
     pub(crate) fn stored(&self, id: ClaimId) -> Option<&ClaimState> {
         self.by_id.get(&id).map(|claim| &**claim)
     }
 
-    /// Every claim, those that can be swept included.
+    /// Iterates over all claims, including those that can be swept.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ClaimId, &ClaimState)> {
         self.by_id.iter().map(|(id, claim)| (*id, &**claim))
     }
 
-    /// Whether there is such a claim, even if it can be swept.
+    /// Returns true if there is such a claim, even if it can be swept.
     pub(crate) fn contains(&self, id: ClaimId) -> bool {
         self.by_id.contains_key(&id)
     }
 
-    /// A claim, if it exists.
+    /// Returns a claim, if it exists.
     pub(crate) fn get(&self, id: ClaimId, moment: Moment) -> Option<&ClaimState> {
         self.by_id.get(&id).map(|claim| &**claim).filter(|claim| !claim.is_sweepable(moment))
     }
@@ -117,17 +119,17 @@ impl Claims {
         self.by_id.remove_mut(&id);
     }
 
-    /// The id that the next claim gets.
+    /// Returns the id that the next claim gets.
     pub(crate) fn next_id(&self) -> ClaimId {
         self.by_id.last().map_or(1, |(last, _)| last + 1)
     }
 
-    /// Whether there is a claim to sweep, as far as that is known without looking at each.
+    /// Returns true if there may be a claim to sweep, without looking at each.
     pub(crate) fn may_sweep(&self, moment: Moment) -> bool {
         self.sweep_from <= moment
     }
 
-    /// A claim to sweep. If there is none, remembers until when.
+    /// Returns a claim to sweep. If there is none, remembers the moment before which there will be none.
     pub(in crate::engine::pool) fn next_to_sweep(&mut self, moment: Moment) -> Option<ClaimId> {
         if !self.may_sweep(moment) {
             return None;

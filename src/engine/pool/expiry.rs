@@ -1,11 +1,11 @@
-//! What ends records: the policy, deletions of the oldest ones, clearing.
+//! The end of records: by the policy, by deletions at the head, by clearing.
 //!
-//! Owns: every change of the watermark, and when a segment is sealed early so that it can be dropped in time. Always holds:
-//! ids are in time order, so retention and capacity move the watermark and touch no record; the watermark never moves back;
-//! what moved it follows from the records and the policy, so that a plain commit need not store it (see
+//! Owns: every change of the watermark, and the decision to seal a segment early so that it can be dropped in time.
+//! Always holds: ids are in time order, so retention and capacity move the watermark and touch no record. The watermark
+//! never moves back. Its moves follow from the records and the policy, so a plain commit need not store it (see
 //! [`PoolState::evict`]).
 //!
-//! Finding out up to which record a pool has expired takes reading records: [`crate::engine::read::expiry`].
+//! Finding the record up to which a pool has expired needs reading: see [`crate::engine::read::expiry`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,49 +18,49 @@ use crate::model::Policy;
 use crate::search;
 use crate::time::{LatestTime, Timestamp};
 
-/// A segment is sealed early when it holds so many parts of what the policy keeps.
+/// A segment is sealed early when it holds one part in this many of what the policy keeps.
 const EARLY_SEAL_PARTS: u32 = 8;
 
-/// What is dead.
+/// Dead records.
 impl PoolState {
-    /// Whether the watermark has passed all records that there are.
+    /// Returns true if the pool holds records and all of them are below the watermark.
     pub(crate) fn is_dead(&self) -> bool {
         let holds_records = self.segments.first().is_some_and(|first| first.first_id < self.next_id);
         holds_records && self.is_empty()
     }
 
-    /// Whether no record is at or above the watermark.
+    /// Returns true if no record is at or above the watermark.
     pub(crate) fn is_empty(&self) -> bool {
         self.watermark >= self.next_id
     }
 
-    /// Whether the watermark has passed a whole segment.
+    /// Returns true if the first segment is below the watermark, and is not the only one.
     pub(crate) fn first_segment_is_dead(&self) -> bool {
         self.segments.len() > 1 && self.watermark >= self.end_of(0)
     }
 
-    /// Records of this time and before are expired; none if the pool has no retention.
+    /// Returns the time up to which records are expired, itself included, or `None` if the pool has no retention.
     pub(crate) fn horizon(&self, now: Timestamp) -> Option<Timestamp> {
         let retention = self.policy.retention?;
         self.pool_time(now).checked_sub(retention)
     }
 
-    /// The first id behind the oldest live records, so many of them.
+    /// Returns the first id after this many of the oldest live records.
     pub(crate) fn after_oldest(&self, records: u64) -> RecordId {
         let has_them = |end: RecordId| self.live_in(&(self.watermark..end)) >= records;
         let lowest = self.watermark.saturating_add(records).min(self.next_id);
-        // Nothing in between is deleted: nearly always.
+        // Nearly always, nothing in between is deleted.
         if has_them(lowest) { lowest } else { search::first_that(lowest..self.next_id, has_them) }
     }
 
-    /// The newest live record.
+    /// Returns the newest live record.
     pub(crate) fn newest_live(&self) -> Option<RecordId> {
         let live = self.live();
         (live > 0).then(|| self.after_oldest(live) - 1)
     }
 
-    /// The number of records that the open segment takes at most, at a point in time: small parts of what the policy keeps, so
-    /// that a whole segment dies soon after its first record.
+    /// Returns the most records that the open segment takes, at a point in time. It is a small part of what the policy
+    /// keeps, so that a whole segment dies soon after its first record.
     pub(crate) fn open_segment_slots(&self, time: Timestamp) -> u32 {
         let (all, early) =
             (self.geometry.segment_slots, self.early_seal_slots.min(self.geometry.segment_slots));
@@ -74,17 +74,17 @@ impl PoolState {
     }
 }
 
-/// What moves the watermark.
+/// Moving the watermark.
 impl PoolState {
-    /// Records below `watermark` have died.
+    /// Makes the records below `watermark` dead.
     pub(crate) fn expire_to(&mut self, watermark: RecordId) {
         self.0.watermark = self.watermark.max(watermark);
     }
 
-    /// Has the oldest records beyond the capacity leave.
+    /// Evicts the oldest records beyond the capacity.
     ///
-    /// Only deletions change how many are live below a given `next_id`. So a commit that deletes stores the watermark,
-    /// and after any other, doing this again on what was stored leads to the same place.
+    /// Only deletions change how many records are live below a given `next_id`. A commit that deletes stores the
+    /// watermark. After any other commit, evicting again from the stored state leads to the same watermark.
     pub(crate) fn evict(&mut self) {
         let Some(capacity) = self.policy.capacity else { return };
         let excess = self.live().saturating_sub(capacity);
@@ -93,12 +93,12 @@ impl PoolState {
         }
     }
 
-    /// The pool has another policy from now on. What it ends is still to be looked for.
+    /// Gives the pool another policy. The caller must still find the records that it ends.
     pub(crate) fn set_policy(&mut self, policy: Policy) {
         self.0.policy = policy;
     }
 
-    /// Moves the watermark over deleted records that nothing live comes before: they are as dead as those below it.
+    /// Moves the watermark over deleted records with no live record before them: they are as dead as those below it.
     pub(crate) fn skip_deleted_head(&mut self) {
         if self.watermark < self.next_id && !self.is_live(self.watermark) {
             let is_before_live = |id: RecordId| self.live_in(&(self.watermark..id + 1)) > 0;
@@ -106,14 +106,14 @@ impl PoolState {
         }
     }
 
-    /// Every record dies.
+    /// Makes every record dead.
     pub(crate) fn clear(&mut self, shown: Timestamp) {
         self.0.watermark = self.next_id;
         self.start_over(shown);
     }
 
-    /// When the last record of a pool has died, all its segments go, and a new one begins; the time of a pool that holds none
-    /// goes by the clock again. Returns whether that changes what is stored.
+    /// Starts over if the last record of the pool has died: all its segments go, and a new one begins. The time of a
+    /// pool without records follows the clock again. Returns true if that changes what is stored.
     pub(crate) fn start_over_if_dead(&mut self, shown: Timestamp) -> bool {
         if self.is_dead() {
             self.start_over(shown);
@@ -126,8 +126,8 @@ impl PoolState {
         is_ahead
     }
 
-    /// Once every record is dead, all segments go, and a new one begins. So does the pool's time, by what the clock shows:
-    /// nothing is left that a clock which was ahead has dated.
+    /// Drops all segments, since every record is dead, and begins a new one. The pool's time becomes what the clock
+    /// shows, because no record is left that was dated by a clock that was ahead.
     fn start_over(&mut self, shown: Timestamp) {
         (self.0.last_time, self.0.latest) = (shown, LatestTime::default());
         let numbers: Vec<_> = self.segments.iter().map(|segment| segment.number).collect();

@@ -1,7 +1,7 @@
-//! How records get from the tails into their segments' indexes, as far as a pool's state shows it.
+//! The part of a pool's state that folding changes: its tails, and the indexes of its segments.
 //!
-//! Always holds: every id is folded (below `folded_to`), in the frozen tail or in the active tail; at most one tail is frozen;
-//! a sealed segment that is folded gets its runs merged first, and then its filter.
+//! Always holds: every id is folded (below `folded_to`), in the frozen tail or in the active tail; at most one tail is
+//! frozen; a segment that is sealed and folded first gets its runs merged, and then its filter.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use crate::engine::probe::membership::sliced::{Group, SlicedFilters};
 use crate::engine::probe::membership::union::UnionFilter;
 use crate::engine::probe::membership::{Filter, FilterCell};
 
-/// What is left to do.
+/// Work that is left.
 impl PoolState {
-    /// Whether commits have more to do here than what callers ask for.
+    /// Returns true if the pool has background work for commits to do.
     pub(crate) fn has_work(&self) -> bool {
         self.frozen.is_some()
             || !self.dropped.is_empty()
@@ -29,12 +29,12 @@ impl PoolState {
         self.segments.iter().enumerate().filter(|(index, _)| self.is_folded(*index))
     }
 
-    /// One whose runs are to be merged: there will be no more of them.
+    /// Returns a segment whose runs can be merged, because it gets no more of them.
     pub(crate) fn segment_with_runs(&self) -> Option<(usize, &SegmentState)> {
         self.folded_segments().find(|(_, segment)| !segment.runs.is_empty())
     }
 
-    /// One whose filter is to be built.
+    /// Returns a segment whose filter can be built.
     pub(crate) fn segment_without_filter(&self) -> Option<(usize, &SegmentState)> {
         self.folded_segments().find(|(_, segment)| segment.runs.is_empty() && !segment.filter.is_stored())
     }
@@ -42,25 +42,25 @@ impl PoolState {
 
 /// Tails.
 impl PoolState {
-    /// New records are in the active tail.
+    /// Adds new records to the active tail.
     pub(crate) fn extend_tail(&mut self, entries: impl Iterator<Item = TailEntry>) {
         self.0.active = self.active.append(entries);
     }
 
-    /// The active tail starts to be folded; a new one takes over. Changes nothing on disk.
+    /// Freezes the active tail, so that it can be folded, and begins a new one. Changes nothing on disk.
     pub(crate) fn freeze(&mut self) {
         let next = self.active.ids().end;
         self.0.frozen = Some(std::mem::replace(&mut self.0.active, TailView::empty(next)));
     }
 
-    /// The frozen tail is in its segment's indexes.
+    /// Ends the fold of the frozen tail, which is in its segment's indexes now.
     pub(crate) fn frozen_is_folded(&mut self) {
         if let Some(frozen) = self.0.frozen.take() {
             self.0.folded_to = frozen.ids().end;
         }
     }
 
-    /// Everything is folded, or dead: the tails start over.
+    /// Begins new tails, since every record is folded or dead.
     pub(crate) fn all_is_folded(&mut self) {
         self.0.folded_to = self.next_id;
         self.0.frozen = None;
@@ -68,7 +68,7 @@ impl PoolState {
     }
 }
 
-/// Index tables and what memory knows of them.
+/// Index tables, and their copies in memory.
 impl PoolState {
     fn change_segment(&mut self, number: SegmentNumber, change: impl FnOnce(&mut SegmentState)) {
         let segments = Arc::make_mut(&mut self.0.segments);
@@ -77,29 +77,29 @@ impl PoolState {
         }
     }
 
-    /// Tables of segments without a filter are written to at once.
+    /// Drops the hot indexes of segments without a filter, because their tables are written to directly.
     pub(crate) fn forget_hot_indexes(&mut self) {
         Arc::make_mut(&mut self.0.segments).iter_mut().for_each(SegmentState::forget_hot_index);
     }
 
-    /// A slice of a fold has written to a segment's table.
+    /// Records that a slice of a fold has written to a segment's table.
     pub(crate) fn slice_is_folded(&mut self, number: SegmentNumber) {
         self.change_segment(number, |segment| segment.folds += 1);
     }
 
-    /// A segment has one more run; the filter is that of its fingerprints.
+    /// Adds a run to a segment; `filter` is that of the run's fingerprints.
     pub(crate) fn add_run(&mut self, number: SegmentNumber, filter: Filter) {
         self.change_segment(number, |segment| {
             Arc::make_mut(&mut segment.runs).push(FilterCell::ready(filter));
         });
     }
 
-    /// A segment's runs are in its table now.
+    /// Records that a segment's runs are merged into its table.
     pub(crate) fn runs_are_merged(&mut self, number: SegmentNumber) {
         self.change_segment(number, SegmentState::runs_are_merged);
     }
 
-    /// A segment's table has all that it will have, and a stored filter.
+    /// Records that a segment's table is complete and its filter stored.
     pub(crate) fn set_filter(&mut self, number: SegmentNumber, filter: Filter) {
         self.change_segment(number, |segment| {
             segment.filter = FilterCell::ready(filter);
@@ -107,7 +107,7 @@ impl PoolState {
         });
     }
 
-    /// All of a segment's indexes were made again: what memory has copied of them is not what is there now.
+    /// Drops all copies of a segment's indexes, because the indexes were rebuilt.
     pub(crate) fn indexes_are_rebuilt(&mut self, number: SegmentNumber, filter: Option<Filter>) {
         self.0.union = UnionFilter::default();
         let sliced = SlicedFilters::default();
@@ -123,7 +123,7 @@ impl PoolState {
         });
     }
 
-    /// The filters that their group made needless give their memory back.
+    /// Frees the filters that their group made unnecessary.
     pub(crate) fn drop_sliced_filters(&mut self) {
         let is_needless = |segment: &SegmentState| {
             segment.filter.is_loaded() && segment.sliced.memory_of(segment.number) > 0

@@ -1,18 +1,18 @@
-//! Things, numbered as they come.
+//! Numbers for things, in the order in which they come.
 //!
-//! Owns: [`Interner`]. Always holds: a thing is hashed once and kept once. What has to be moved when there are many, and what
-//! is freed beside the things themselves, are plain numbers, so that neither takes long.
+//! Owns: [`Interner`]. Always holds: a thing is hashed once and kept once. Besides the things themselves, growing moves
+//! and freeing frees only plain numbers, so neither takes long.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
 
-/// Distinct things and their numbers, from 0 on.
+/// Distinct things, numbered from 0.
 #[derive(Debug)]
 pub(crate) struct Interner<T> {
     things: Vec<T>,
-    /// By hash; of several things with one hash, all but the first stand under the next hashes that are free.
+    /// The numbers by hash. If several things have one hash, all but the first are under the next hashes that are free.
     numbers: HashMap<u64, u32, BuildFingerprintHasher>,
     hasher: RandomState,
 }
@@ -24,7 +24,7 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Clone + Eq + Hash> Interner<T> {
-    /// The number of a thing; the next one, if it is new.
+    /// Returns the number of a thing. A new thing gets the next number.
     pub(crate) fn number(&mut self, thing: &T) -> u32 {
         match self.look_up(thing) {
             Ok(number) => number,
@@ -41,10 +41,10 @@ impl<T: Clone + Eq + Hash> Interner<T> {
         self.look_up(thing).ok()
     }
 
-    /// The number of a thing, or the hash under which it would stand.
+    /// Returns the number of a thing, or the hash under which it would be.
     fn look_up(&self, thing: &T) -> Result<u32, u64> {
         let mut hash = self.hasher.hash_one(thing);
-        // Nothing is ever taken out: what stands under a later hash is never behind a gap.
+        // Nothing is ever removed, so there is never a gap before a thing under a later hash.
         while let Some(number) = self.numbers.get(&hash) {
             if self.get(*number) == Some(thing) {
                 return Ok(*number);
@@ -68,7 +68,7 @@ impl<T> Interner<T> {
         self.things.iter()
     }
 
-    /// The things, by number.
+    /// Returns the things, by number.
     pub(crate) fn into_things(self) -> Vec<T> {
         self.things
     }
@@ -78,7 +78,7 @@ impl<T> Interner<T> {
 mod tests {
     use super::*;
 
-    /// Of which every four have the same hash.
+    /// Every four of these have the same hash.
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct Alike(u32);
 

@@ -1,7 +1,7 @@
 //! The one liveness rule: a slot is dead if it is below the pool's watermark or its deleted bit is set.
 //!
-//! Owns: the deletion bitmaps of a segment in memory, and counting with them. Always holds: deleting only sets
-//! bits and removes no index entry; whoever finds an entry tests liveness.
+//! Owns: the deletion bitmaps of a segment in memory, and counting with them. Always holds: deleting only sets bits and
+//! removes no index entry; every reader of an entry tests liveness.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 
 use crate::engine::format::schema::{ChunkNumber, Geometry, Slot};
 
-/// The deleted slots of one segment, by chunk. Cheap to clone and to change in one place: chunks are shared.
+/// The deleted slots of one segment, by chunk. Cheap to clone, and cheap to change in one place: chunks are shared.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Deleted {
     chunks: BTreeMap<ChunkNumber, Arc<RoaringBitmap>>,
@@ -29,17 +29,17 @@ impl Deleted {
         self.count > 0 && self.chunks.get(&chunk).is_some_and(|bitmap| bitmap.contains(offset))
     }
 
-    /// The deleted slots of a chunk, relative to it.
+    /// Returns the deleted slots of a chunk, relative to it.
     pub(crate) fn chunk(&self, chunk: ChunkNumber) -> Option<&RoaringBitmap> {
         self.chunks.get(&chunk).map(|bitmap| &**bitmap)
     }
 
-    /// Every chunk that has deleted slots, with them.
+    /// Iterates over the chunks that have deleted slots.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = (ChunkNumber, &RoaringBitmap)> {
         self.chunks.iter().map(|(chunk, bitmap)| (*chunk, &**bitmap))
     }
 
-    /// Sets a bit. Whether it was not set before.
+    /// Sets a bit. Returns true if it was not set before.
     pub(crate) fn insert(&mut self, geometry: Geometry, slot: Slot) -> bool {
         let (chunk, offset) = geometry.chunk_of(slot);
         let added = Arc::make_mut(self.chunks.entry(chunk).or_default()).insert(offset);
@@ -47,7 +47,7 @@ impl Deleted {
         added
     }
 
-    /// Sets all bits of `slots`, relative to the chunk. How many were not set before.
+    /// Sets all bits of `slots`, relative to the chunk. Returns the number of bits that were not set before.
     pub(crate) fn insert_all(&mut self, chunk: ChunkNumber, slots: &RoaringBitmap) -> u64 {
         let bitmap = Arc::make_mut(self.chunks.entry(chunk).or_default());
         let before = bitmap.len();
@@ -57,12 +57,12 @@ impl Deleted {
         added
     }
 
-    /// About how many bytes of memory it takes.
+    /// Returns the approximate number of bytes of memory that it takes.
     pub(crate) fn memory(&self) -> usize {
         self.chunks.values().map(|bitmap| bitmap.serialized_size() + 64).sum()
     }
 
-    /// How many slots of the range are deleted.
+    /// Returns the number of deleted slots in the range.
     pub(crate) fn count_in(&self, geometry: Geometry, range: Range<Slot>) -> u64 {
         if self.count == 0 || range.is_empty() {
             return 0;

@@ -15,23 +15,23 @@ use crate::time::Timestamp;
 pub(crate) struct SegmentState {
     pub(crate) number: SegmentNumber,
     pub(crate) first_id: RecordId,
-    /// How many records it holds once it is sealed; 0 while it is open.
+    /// The number of records once it is sealed; 0 while it is open.
     pub(crate) sealed_len: u32,
-    /// What `created_at` of its records counts from.
+    /// The time from which `created_at` of its records counts.
     pub(crate) base_time: Timestamp,
     pub(crate) deleted: Arc<Deleted>,
     pub(crate) filter: FilterCell,
-    /// The filters of its group.
+    /// The filters of its group, side by side.
     pub(crate) sliced: SlicedFilters,
     pub(crate) hot: HotIndex,
-    /// How many folds have written to its tables since its hot index was new.
+    /// The number of folds that have written to its tables since its hot index was new.
     pub(crate) folds: u64,
-    /// The filters of the runs of fingerprints that there are beside its table.
+    /// The filters of the runs that are not merged into its table yet.
     pub(crate) runs: Arc<Vec<FilterCell>>,
 }
 
 impl SegmentState {
-    /// An empty segment behind those before it, if there are any.
+    /// Creates an empty segment after the one before it, if there is one.
     pub(crate) fn open(
         number: SegmentNumber,
         before: Option<&Self>,
@@ -44,26 +44,26 @@ impl SegmentState {
         Self { number, first_id, sealed_len: 0, base_time, deleted, filter, sliced, hot, folds: 0, runs }
     }
 
-    /// What a segment shares with the one before it, if they are of one group.
+    /// Returns what a segment shares with the one before it, if both are in one group.
     pub(crate) fn sliced_behind(before: Option<&Self>, number: SegmentNumber) -> SlicedFilters {
         let relative = before.filter(|before| Group::of(before.number) == Group::of(number));
         relative.map(|relative| relative.sliced.clone()).unwrap_or_default()
     }
 
-    /// Its table is written to at once: its hot index begins anew.
+    /// Begins a new hot index, because the table is written to directly.
     pub(in crate::engine::pool) fn forget_hot_index(&mut self) {
         if !self.filter.is_stored() {
             (self.hot, self.folds) = (HotIndex::default(), 0);
         }
     }
 
-    /// Its runs are in its table now.
+    /// Records that the runs are merged into the table.
     pub(in crate::engine::pool) fn runs_are_merged(&mut self) {
         self.runs = Arc::default();
         (self.hot, self.folds) = (self.hot.after_merge(), 0);
     }
 
-    /// The slot of a record of this segment.
+    /// Returns the slot of a record of this segment.
     pub(crate) fn slot(&self, id: RecordId) -> Slot {
         u32::try_from(id.saturating_sub(self.first_id)).unwrap_or(u32::MAX)
     }
@@ -72,7 +72,7 @@ impl SegmentState {
         self.first_id + u64::from(slot)
     }
 
-    /// About how many bytes of memory what is known of it takes.
+    /// Returns the approximate number of bytes of memory that the segment takes.
     pub(crate) fn memory(&self) -> usize {
         let runs: usize = self.runs.iter().map(FilterCell::memory).sum();
         let filters = self.filter.memory() + self.sliced.memory_of(self.number) + runs;

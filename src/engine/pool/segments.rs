@@ -13,17 +13,17 @@ use crate::engine::pool::state::PoolState;
 use crate::ids::RecordId;
 use crate::time::Timestamp;
 
-/// The deletion bits of a segment that a deletion changed.
+/// The place of deletion bits that a deletion changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ChangedBits {
-    /// The place of the segment in the pool's list.
+    /// The index of the segment in the pool's list.
     pub(crate) index: usize,
     pub(crate) chunk: ChunkNumber,
 }
 
 /// Growing.
 impl PoolState {
-    /// Gives out the next id, for a record of this pool time. Seals a full segment and opens the next one.
+    /// Assigns the next id to a record of this pool time. Seals a full segment and opens the next one.
     pub(crate) fn assign_id(&mut self, time: Timestamp) -> RecordId {
         let id = self.next_id;
         let len = self.open_segment().map_or(0, |open| open.slot(id));
@@ -39,13 +39,15 @@ impl PoolState {
         id
     }
 
-    /// Gives out `more` ids behind the last one, which have room in its segment, for records of ascending pool times.
+    /// Assigns `more` ids after the last one to records of ascending pool times. The last id's segment must have room
+    /// for them.
     pub(crate) fn assign_more_ids(&mut self, more: u64, newest: Timestamp) {
         self.0.next_id += more;
         self.0.last_time = self.last_time.max(newest);
     }
 
-    /// Seals the open segment with the records that it has, if there are any. The next one begins at a pool time.
+    /// Seals the open segment with the records that it has, if there are any. The next segment begins at this pool
+    /// time.
     pub(crate) fn seal_open_segment(&mut self, next_base_time: Timestamp) {
         let next_id = self.next_id;
         let segments = Arc::make_mut(&mut self.0.segments);
@@ -59,7 +61,7 @@ impl PoolState {
 
 /// Deleting.
 impl PoolState {
-    /// Deletes a live record. Returns the bits that changed; `None` if there is no such record.
+    /// Deletes a live record. Returns the bits that changed, or `None` if there is no such record.
     pub(crate) fn delete(&mut self, id: RecordId) -> Option<ChangedBits> {
         if !self.is_live(id) {
             return None;
@@ -72,7 +74,7 @@ impl PoolState {
         Some(ChangedBits { index, chunk: geometry.chunk_of(slot).0 })
     }
 
-    /// Deletes records by their positions in a chunk. Returns the number of those that were not deleted before.
+    /// Deletes records by their positions in a chunk. Returns the number of records that were not deleted before.
     pub(crate) fn delete_positions(&mut self, bits: ChangedBits, positions: &RoaringBitmap) -> u64 {
         let segment = Arc::make_mut(&mut self.0.segments).get_mut(bits.index);
         segment.map_or(0, |segment| Arc::make_mut(&mut segment.deleted).insert_all(bits.chunk, positions))
@@ -81,8 +83,8 @@ impl PoolState {
 
 /// Dropping.
 impl PoolState {
-    /// Takes the sealed and folded segments without a live record off the list; their rows are still to be removed. Returns
-    /// whether there were any.
+    /// Takes the sealed and folded segments without a live record off the list. Their rows must still be removed.
+    /// Returns true if there were any.
     pub(crate) fn drop_dead_segments(&mut self) -> bool {
         let is_dead = |(index, segment): &(usize, &SegmentState)| {
             self.is_folded(*index) && self.live_in(&(segment.first_id..self.end_of(*index))) == 0
@@ -97,7 +99,7 @@ impl PoolState {
         true
     }
 
-    /// All rows of the dropped segment that was named last are removed.
+    /// Takes the last segment off the list of dropped ones, because all its rows are removed.
     pub(crate) fn forget_last_dropped(&mut self) {
         Arc::make_mut(&mut self.0.dropped).pop();
     }

@@ -4,8 +4,8 @@
 //! segments are in id order and do not overlap; every id is folded (below `folded_to`), in the frozen tail or in
 //! the active tail. A state never changes once it is published; a commit publishes the next one.
 //!
-//! Its transitions, each with the invariant that it keeps: [`segments`](super::segments), [`expiry`](super::expiry),
-//! [`folding`](super::folding); those of claims are here.
+//! Its transitions, each with the invariant that it keeps, are in [`segments`](super::segments),
+//! [`expiry`](super::expiry) and [`folding`](super::folding); those of claims are here.
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::ids::{PoolId, RecordId};
 use crate::model::Policy;
 use crate::time::{LatestTime, Moment, Timestamp};
 
-/// A pool as of one commit. Its fields can be read everywhere and change only here in `pool/`, by named transitions.
+/// A pool as of one commit. Its fields can be read everywhere. Only named transitions in `pool/` change them.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolState(pub(in crate::engine::pool) PoolFields);
 
@@ -33,31 +33,31 @@ impl Deref for PoolState {
     }
 }
 
-/// What a [`PoolState`] consists of.
+/// The fields of a [`PoolState`].
 #[derive(Debug, Clone)]
 pub(crate) struct PoolFields {
     pub(crate) id: PoolId,
     pub(crate) geometry: Geometry,
     pub(crate) policy: Policy,
-    /// How many records a segment has at least when it is sealed early, for the policy's sake.
+    /// The least number of records in a segment that the policy seals early.
     pub(crate) early_seal_slots: u32,
     /// Records below this id are dead.
     pub(crate) watermark: RecordId,
-    /// The watermark that the pool's head has. What the policy ends between two heads follows from the records.
+    /// The watermark in the stored head. What the policy has ended since that head follows from the records.
     pub(crate) stored_watermark: RecordId,
     /// Records below this id are in their segments' indexes.
     pub(crate) folded_to: RecordId,
     /// The id that the next record gets.
     pub(crate) next_id: RecordId,
-    /// The `created_at` of the newest record, dropped ones included.
+    /// The `created_at` of the newest record, even if it is dropped.
     pub(crate) last_time: Timestamp,
     /// See [`pool_time`](Self::pool_time).
     pub(crate) latest: LatestTime,
     /// Oldest first; the last one is open. Never empty.
     pub(crate) segments: Arc<Vec<SegmentState>>,
-    /// The filter of many of them together.
+    /// The filter over many of the segments together.
     pub(crate) union: UnionFilter,
-    /// Segments that are no longer listed, and whose rows are still to be removed.
+    /// Segments that are off the list, and whose rows must still be removed.
     pub(crate) dropped: Arc<Vec<SegmentNumber>>,
     /// The tail that is being folded, in slices.
     pub(crate) frozen: Option<TailView>,
@@ -66,23 +66,23 @@ pub(crate) struct PoolFields {
     pub(crate) claims: Claims,
     /// The id that the next claim gets.
     pub(crate) next_claim: ClaimId,
-    /// What the hot indexes of the store share.
+    /// The memory that the hot indexes of the store share.
     pub(crate) hot_budget: Arc<HotBudget>,
 }
 
 impl PoolState {
-    /// A pool as it is stored: what the policy ended since the head was written has ended here, too. The tails are still to
-    /// be read.
+    /// Creates a pool from its stored fields. What the policy has ended since the head was written is ended here, too.
+    /// The tails must still be read.
     pub(crate) fn stored(fields: PoolFields) -> Self {
         let mut state = Self(fields);
         state.evict();
-        // What is dead needs no index, and may be removed already.
+        // Dead records need no index, and may be removed already.
         state.0.folded_to = state.folded_to.max(state.watermark);
         state.0.active = TailView::empty(state.folded_to);
         state
     }
 
-    /// The pool has been loaded: its tails are read, and the time of its last record, if it has one.
+    /// Adds what loading the pool has read: its tails, and the time of its last record, if it has one.
     pub(crate) fn with_tails(
         mut self,
         frozen: Option<TailView>,
@@ -94,21 +94,21 @@ impl PoolState {
         self
     }
 
-    /// The pool's head is written with the watermark that it has now.
+    /// Records that the head is stored with the current watermark.
     pub(crate) fn head_is_stored(&mut self) {
         self.0.stored_watermark = self.watermark;
     }
 }
 
 impl PoolState {
-    /// The segment that holds a record, dead or alive.
+    /// Returns the segment that holds a record, dead or alive.
     pub(crate) fn segment_of(&self, id: RecordId) -> Option<(usize, &SegmentState)> {
         let index = self.segments.partition_point(|segment| segment.first_id <= id).checked_sub(1)?;
         let segment = self.segments.get(index)?;
         (id < self.end_of(index)).then_some((index, segment))
     }
 
-    /// The first id after a segment's records.
+    /// Returns the first id after a segment's records.
     pub(crate) fn end_of(&self, index: usize) -> RecordId {
         match self.segments.get(index) {
             Some(segment) if index + 1 < self.segments.len() => {
@@ -118,13 +118,13 @@ impl PoolState {
         }
     }
 
-    /// Whether a segment's tables have all that they will have.
+    /// Returns true if a segment is sealed and all its records are in its tables.
     pub(crate) fn is_folded(&self, index: usize) -> bool {
         self.segments.get(index).is_some_and(|segment| segment.sealed_len > 0)
             && self.end_of(index) <= self.folded_to
     }
 
-    /// The slots of a segment whose ids are in the range.
+    /// Returns the slots of a segment whose ids are in the range.
     pub(crate) fn slots_in(&self, index: usize, ids: &Range<RecordId>) -> Range<Slot> {
         let Some(segment) = self.segments.get(index) else { return 0..0 };
         let start = ids.start.max(segment.first_id);
@@ -132,7 +132,7 @@ impl PoolState {
         segment.slot(start)..segment.slot(end)
     }
 
-    /// **The liveness rule.** Dead are records below the watermark and those whose deleted bit is set.
+    /// **The liveness rule.** A record is dead if it is below the watermark or its deleted bit is set.
     pub(crate) fn is_live(&self, id: RecordId) -> bool {
         id >= self.watermark
             && self
@@ -140,7 +140,7 @@ impl PoolState {
                 .is_some_and(|(_, segment)| !segment.deleted.contains(self.geometry, segment.slot(id)))
     }
 
-    /// How many records of the id range are live.
+    /// Returns the number of live records in the id range.
     pub(crate) fn live_in(&self, ids: &Range<RecordId>) -> u64 {
         let ids = ids.start.max(self.watermark)..ids.end.min(self.next_id);
         let live_of = |index: usize| {
@@ -152,43 +152,45 @@ impl PoolState {
         (0..self.segments.len()).map(live_of).sum()
     }
 
-    /// The number of live records.
+    /// Returns the number of live records.
     pub(crate) fn live(&self) -> u64 {
         self.live_in(&(0..RecordId::MAX))
     }
 
-    /// The segment that new records go to.
+    /// Returns the segment that new records go to.
     pub(crate) fn open_segment(&self) -> Option<&SegmentState> {
         self.segments.last()
     }
 
-    /// The number of the first segment without a membership filter. No table of a segment below it changes any more.
+    /// Returns the number of the first segment without a membership filter. The tables of the segments below it do not
+    /// change any more.
     pub(crate) fn first_unfiltered_number(&self) -> SegmentNumber {
         let unfiltered = self.segments.iter().find(|segment| !segment.filter.is_stored());
         unfiltered.map_or_else(|| self.open_number(), |segment| segment.number)
     }
 
-    /// The number of the segment that new records go to.
+    /// Returns the number of the segment that new records go to.
     pub(crate) fn open_number(&self) -> SegmentNumber {
         self.open_segment().map_or(0, |open| open.number)
     }
 
-    /// How many records no index has yet.
+    /// Returns the number of records that no index has yet.
     pub(crate) fn unfolded(&self) -> usize {
         self.active.len() + self.frozen.as_ref().map_or(0, TailView::len)
     }
 
-    /// The pool's time when the clock shows this: never behind its newest record, nor behind what it was answered for before.
+    /// Returns the pool's time when the clock shows `shown`. It is never before the newest record, nor before a time
+    /// that was used to answer for the pool.
     pub(crate) fn pool_time(&self, shown: Timestamp) -> Timestamp {
         self.latest.reach(shown.max(self.last_time))
     }
 
-    /// The pool's time, as far as it has come: the clock may show a later one.
+    /// Returns the pool's time so far. The clock may show a later one.
     pub(crate) fn time_so_far(&self) -> Timestamp {
         self.latest.get().max(self.last_time)
     }
 
-    /// What of this is stored in the pool's head.
+    /// Returns the row to store as the pool's head.
     pub(crate) fn head(&self) -> HeadRow {
         let row = |segment: &SegmentState| SegmentRow {
             number: segment.number,
@@ -204,12 +206,12 @@ impl PoolState {
         }
     }
 
-    /// The numbers of its segments, those included whose rows are being removed.
+    /// Iterates over the numbers of its segments, including those whose rows are being removed.
     pub(crate) fn segment_numbers(&self) -> impl Iterator<Item = SegmentNumber> {
         self.segments.iter().map(|segment| segment.number).chain(self.dropped.iter().copied())
     }
 
-    /// About how many bytes of memory its indexes take.
+    /// Returns the approximate number of bytes of memory that its indexes take.
     pub(crate) fn memory(&self) -> usize {
         let tails = self.active.memory() + self.frozen.as_ref().map_or(0, TailView::memory);
         tails + self.union.memory() + self.segments.iter().map(SegmentState::memory).sum::<usize>()
@@ -218,23 +220,23 @@ impl PoolState {
 
 /// Claims.
 impl PoolState {
-    /// A new claim, with the id that was next.
+    /// Adds a new claim, with the id that was next.
     pub(crate) fn grant(&mut self, id: ClaimId, claim: ClaimState) {
         self.0.claims.insert(id, claim);
         self.0.next_claim = id + 1;
     }
 
-    /// A claim is extended, or some of its items are settled.
+    /// Replaces a claim that is extended, or some of whose items are settled.
     pub(crate) fn change_claim(&mut self, id: ClaimId, claim: ClaimState) {
         self.0.claims.insert(id, claim);
     }
 
-    /// A claim is settled, or swept.
+    /// Removes a claim that is settled or swept.
     pub(crate) fn remove_claim(&mut self, id: ClaimId) {
         self.0.claims.remove(id);
     }
 
-    /// A claim to sweep. If there is none, remembers until when.
+    /// Returns a claim to sweep. If there is none, remembers the moment before which there will be none.
     pub(crate) fn next_claim_to_sweep(&mut self, moment: Moment) -> Option<ClaimId> {
         self.0.claims.next_to_sweep(moment)
     }

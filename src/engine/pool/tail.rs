@@ -24,7 +24,7 @@ use crate::ids::{EntityTypeId, RecordId};
 use crate::model::Origin;
 use crate::query::RecordFilter;
 
-/// What a tail keeps of a record.
+/// The index entry of a record in a tail.
 #[derive(Debug, Clone)]
 pub(crate) struct TailEntry {
     pub(crate) fingerprint: Fingerprint,
@@ -36,12 +36,12 @@ pub(crate) struct TailEntry {
 struct Columns {
     fingerprints: Vec<Fingerprint>,
     entity_types: Vec<EntityTypeId>,
-    /// Their numbers; [`NONE`] where there is none.
+    /// The numbers of the origins; [`NONE`] for no origin.
     origins: Vec<u32>,
     /// The previous entry of the same fingerprint, or [`NONE`].
     previous: Vec<u32>,
-    /// The latest entry of each fingerprint. By position: with the fingerprints in it, it would not fit into the processor's
-    /// caches.
+    /// The position of the latest entry of each fingerprint. With the fingerprints in it, the table would not fit into
+    /// the processor's caches.
     latest: HashTable<u32>,
     numbered: Origins,
 }
@@ -76,7 +76,7 @@ impl Columns {
         self.previous.push(previous);
     }
 
-    /// The positions of a fingerprint below `len`, newest first.
+    /// Returns the positions of a fingerprint below `len`, newest first.
     fn positions(&self, fingerprint: Fingerprint, len: usize) -> impl Iterator<Item = u32> {
         let is_same = |latest: &u32| self.fingerprints.get(*latest as usize) == Some(&fingerprint);
         let mut next = self.latest.find(low_half(fingerprint), is_same).copied().unwrap_or(NONE);
@@ -114,7 +114,7 @@ impl TailView {
         Self { tail: Tail::starting_at(first_id), len: 0 }
     }
 
-    /// A tail with the entries that `fill` pushes, of which there are `len`.
+    /// Creates a tail with the entries that `fill` pushes, of which there are `len`.
     pub(crate) fn filled(
         first_id: RecordId,
         len: usize,
@@ -126,9 +126,9 @@ impl TailView {
         Ok(Self { tail: Arc::new(Tail { first_id, columns: RwLock::new(columns) }), len })
     }
 
-    /// Appends entries behind this view and returns the view that sees them. Views that exist do not.
+    /// Appends entries after this view, and returns the view that sees them. Existing views do not see them.
     ///
-    /// Only the writer calls this, after the commit of their records, on the newest view of the tail.
+    /// Only the writer calls this: after the commit of the records, on the newest view of the tail.
     pub(crate) fn append(&self, entries: impl Iterator<Item = TailEntry>) -> Self {
         let mut columns = self.tail.columns.write();
         entries.for_each(|entry| columns.push(entry));
@@ -140,11 +140,11 @@ impl TailView {
         self.len as usize
     }
 
-    /// About how many bytes of memory it takes.
+    /// Returns the approximate number of bytes of memory that it takes.
     pub(crate) fn memory(&self) -> usize {
         // A fingerprint, its type, origin and predecessor, and an entry of a hash table that is half to nearly full.
         const ENTRY_BYTES: usize = 16 + 3 * 4 + 8;
-        // Its run's text, two numbers for each of both, and their maps.
+        // The text of its run, two numbers each for the run and the origin, and their maps.
         const ORIGIN_BYTES: usize = 200;
         let columns = self.tail.columns.read();
         self.len() * ENTRY_BYTES + columns.numbered.len() * ORIGIN_BYTES
@@ -158,7 +158,7 @@ impl TailView {
         self.tail.first_id..self.tail.first_id + u64::from(self.len)
     }
 
-    /// The newest record of the fingerprint that is live.
+    /// Returns the newest live record of the fingerprint.
     pub(crate) fn find_live(
         &self,
         fingerprint: Fingerprint,
@@ -169,7 +169,7 @@ impl TailView {
         ids.find(|id| is_live(*id))
     }
 
-    /// Every record of the fingerprint, dead or alive, newest first.
+    /// Adds every record of the fingerprint, dead or alive, to `found`, newest first.
     pub(crate) fn find_all(&self, fingerprint: Fingerprint, found: &mut Vec<RecordId>) {
         let columns = self.tail.columns.read();
         found.extend(columns.positions(fingerprint, self.len()).map(|position| self.id(position)));
@@ -179,12 +179,12 @@ impl TailView {
         self.tail.first_id + u64::from(position)
     }
 
-    /// The entries, oldest first.
+    /// Returns the entries, oldest first.
     pub(crate) fn entries(&self) -> Vec<(RecordId, TailEntry)> {
         self.entries_from(0, self.len())
     }
 
-    /// So many entries from a position on.
+    /// Returns up to `count` entries from a position on.
     pub(crate) fn entries_from(&self, start: usize, count: usize) -> Vec<(RecordId, TailEntry)> {
         let columns = self.tail.columns.read();
         let rows = columns.fingerprints.iter().zip(&columns.entity_types).zip(&columns.origins);
@@ -198,8 +198,8 @@ impl TailView {
         self.ids().skip(start).zip(rows).map(entry).collect()
     }
 
-    /// The positions of the entries that a filter takes, dead ones included, within an id range. Of values, it looks
-    /// at `fingerprints` instead, where there are any: one of the ranges, which are in order, must hold.
+    /// Returns the positions of the entries in an id range that match a filter, including dead ones. If `fingerprints`
+    /// is given, it stands for the filter's values: an entry must be in one of these ranges, which are in order.
     pub(crate) fn select(
         &self,
         filter: &RecordFilter,
@@ -213,7 +213,7 @@ impl TailView {
         let mut found = Narrowing { positions: start..end, found: None };
         match fingerprints {
             None => {}
-            // Nearly always one: 0.07 ms over 80,000 entries, against 0.24 ms by the arm for several.
+            // Nearly always there is one range: 0.07 ms over 80,000 entries, against 0.24 ms by the arm for several.
             Some([range]) => {
                 let (start, length) = (*range.start(), range.end() - range.start());
                 found.by(&columns.fingerprints, |fingerprint| fingerprint.wrapping_sub(start) <= length);
@@ -237,8 +237,8 @@ impl TailView {
     }
 }
 
-/// Positions that met each condition so far. The first condition walks its whole column and no other; the following
-/// ones look only at what is left.
+/// Positions that have met every condition so far. The first condition reads its whole column; each following one looks
+/// only at the positions that are left.
 struct Narrowing {
     positions: Range<usize>,
     found: Option<Vec<u32>>,

@@ -1,7 +1,7 @@
 //! The records of all loaded pools that no index has yet.
 //!
-//! Owns: [`Unfolded`], the lengths of their active tails, in order. Always holds: its work for a change of one pool does not
-//! grow with the number of pools. Frozen tails do not count: they are being folded already.
+//! Owns: [`Unfolded`], the lengths of their active tails, in order. Always holds: the work for a change of one pool
+//! does not grow with the number of pools. Frozen tails do not count, because they are being folded already.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,12 @@ use crate::ids::PoolId;
 #[derive(Debug, Default)]
 pub(crate) struct Unfolded {
     records: usize,
-    /// Tails that can be frozen: those that are not empty, of pools without a frozen one.
+    /// The tails that can be frozen: those that are not empty, of pools without a frozen tail.
     tails: BTreeSet<(usize, PoolId)>,
 }
 
 impl Unfolded {
-    /// Takes in that a pool's state was replaced by another one; `None` stands for a pool that is not loaded.
+    /// Records that a pool's state was replaced by another one. `None` stands for a pool that is not loaded.
     pub(crate) fn replace(&mut self, before: Option<&PoolState>, after: Option<&PoolState>) {
         if let Some(before) = before {
             self.records -= before.active.len();
@@ -31,12 +31,12 @@ impl Unfolded {
         }
     }
 
-    /// The number of records in active tails.
+    /// Returns the number of records in active tails.
     pub(crate) fn records(&self) -> usize {
         self.records
     }
 
-    /// The pool with the longest active tail that can be frozen.
+    /// Returns the pool with the longest active tail that can be frozen.
     pub(crate) fn longest(&self) -> Option<PoolId> {
         self.tails.last().map(|(_, id)| *id)
     }

@@ -1,7 +1,9 @@
-//! What redb reads and writes: a file, memory, or a test's disk; how many bytes went each way, and how much room there is.
+//! The bytes that redb reads and writes: a file, memory, or a test's disk. Also counts the bytes, and keeps room for
+//! them.
 //!
-//! Always holds: closing is redb's; a backend that outlives its opening (memory, a test's disk) can be opened again. What the
-//! disk has no room for fails no call of redb's, which would take nothing more after it: see [`space`](crate::engine::storage::space).
+//! Always holds: only redb closes a backend; a backend that outlives its opening (memory, a test's disk) can be opened
+//! again. If the disk has no room, no call of redb fails, because redb accepts nothing more after a failure: see
+//! [`space`](crate::engine::storage::space).
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -16,7 +18,7 @@ use redb::{BackendError, StorageBackend};
 use crate::disk::Disk;
 use crate::engine::storage::space::{Allocate, Need, Space};
 
-/// How many bytes an opening of the file has moved.
+/// The number of bytes that one opening of the file has moved.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     read: AtomicU64,
@@ -33,7 +35,7 @@ impl Traffic {
     }
 }
 
-/// What a store lies on, as redb wants it and as room is had on it. Clones are the same.
+/// The medium of a store: its bytes, as redb's backend, and its room. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Medium {
     bytes: Arc<dyn StorageBackend>,
@@ -55,13 +57,13 @@ impl Medium {
     }
 }
 
-/// One opening of a medium. Clones are the same.
+/// One opening of a medium. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Backend {
     inner: Arc<dyn StorageBackend>,
     traffic: Arc<Traffic>,
     space: Arc<Space>,
-    /// It was opened for writing, and has the disk keep room.
+    /// True if it was opened for writing, and the disk keeps room for it.
     is_kept: Arc<AtomicBool>,
 }
 
@@ -80,18 +82,18 @@ impl Backend {
         &self.space
     }
 
-    /// Has the disk keep room for all of the file, once it is opened for writing, if it can.
+    /// Has the disk keep room for the whole file, if it can. Called once the file is open for writing.
     pub(crate) fn keep_all(&self) -> io::Result<()> {
         self.is_kept.store(true, Ordering::Release);
         self.space.keep_all(&*self.inner)
     }
 
-    /// Has the disk keep room for what a full one must still allow, if it can.
+    /// Has the disk keep the reserve for work that a full disk must still allow, if it can.
     pub(crate) fn keep_reserve(&self) -> io::Result<()> {
         self.space.keep_reserve(&*self.inner)
     }
 
-    /// Whether the disk has room for what a commit may write.
+    /// Checks that the disk has room for what a commit may write.
     ///
     /// # Errors
     ///
@@ -100,7 +102,7 @@ impl Backend {
         self.space.check(need, &*self.inner)
     }
 
-    /// As [`check_room`](Self::check_room), right before the commit, which then has the reserve, too.
+    /// Like [`check_room`](Self::check_room), but right before the commit, which may then use the reserve, too.
     ///
     /// # Errors
     ///
@@ -139,7 +141,7 @@ impl StorageBackend for Backend {
 
     fn close(&self) -> io::Result<()> {
         if self.is_kept.load(Ordering::Acquire) {
-            // Who opens the file next may find the disk full. What cannot be had now is asked for then.
+            // The next opener of the file may find the disk full. Room that cannot be had now is asked for then.
             let _ = self.keep_reserve();
         }
         self.inner.close()
@@ -170,7 +172,7 @@ impl StorageBackend for Backend {
     }
 }
 
-/// Memory gives room as it is written.
+/// Memory, which needs no room in advance.
 #[derive(Debug)]
 struct Unlimited;
 
@@ -187,7 +189,7 @@ impl Allocate for File {
         use rustix::io::Errno;
         use rustix::process::{Resource, getrlimit};
         if getrlimit(Resource::Fsize).current.is_some() {
-            // NOTE: on some file systems asking beyond the limit brings a signal that ends the process.
+            // NOTE: on some file systems, allocating beyond the limit raises a signal that ends the process.
             return Err(io::ErrorKind::Unsupported.into());
         }
         match fallocate(self, FallocateFlags::KEEP_SIZE, from, to - from) {
@@ -213,7 +215,7 @@ impl Allocate for Arc<dyn Disk> {
     }
 }
 
-/// A [`Disk`], as redb wants it.
+/// A [`Disk`] as redb's backend.
 #[derive(Debug)]
 struct DiskBackend(Arc<dyn Disk>);
 

@@ -1,19 +1,19 @@
-//! redb's handle on the file, for writing or for reading only, closed without panicking.
+//! redb's handle on the file, for writing or only for reading, which closes without panicking.
 //!
-//! Always holds: closing writes to the file, and on a damaged one redb may panic doing so; that ends here.
+//! Always holds: closing writes to the file, and redb may panic in it if the file is damaged; such a panic ends here.
 
 use redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How redb has the file open.
+/// redb's handle on the file.
 pub(crate) enum Handle {
     Writable(Database),
     ReadOnly(ReadOnlyDatabase),
 }
 
-/// An open redb database. Dropping it closes it, and nobody hears of a failure.
+/// An open redb database. Dropping it closes it, and reports no failure.
 pub(crate) struct OpenDatabase(Option<Handle>);
 
 impl OpenDatabase {
@@ -35,7 +35,7 @@ impl OpenDatabase {
         }
     }
 
-    /// The database, for what redb does only without readers.
+    /// Returns the database, for work that redb does only without readers.
     pub(crate) fn writable(&mut self) -> Result<&mut Database> {
         match self.0.as_mut().ok_or_else(closed)? {
             Handle::Writable(database) => Ok(database),
@@ -47,7 +47,7 @@ impl OpenDatabase {
         matches!(self.0, Some(Handle::ReadOnly(_)))
     }
 
-    /// Closes the file. Whatever still reads it fails from then on.
+    /// Closes the file. Readers that still have it fail from then on.
     pub(crate) fn close(&mut self) -> Result<()> {
         let Some(handle) = self.0.take() else { return Ok(()) };
         contained("closing the store", || match handle {
@@ -59,7 +59,7 @@ impl OpenDatabase {
 
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
-        // Nobody is left to hear of it; the file is recovered when it is opened again.
+        // A failure cannot be reported here. The file is recovered when it is opened again.
         let _ = self.close();
     }
 }

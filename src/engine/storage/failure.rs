@@ -1,7 +1,7 @@
-//! redb's errors, as the crate's own.
+//! redb's errors as the crate's own.
 //!
-//! Owns: the mapping to kinds, and the containment of panics inside dependencies on damaged files. Nothing above
-//! the engine sees a redb type.
+//! Owns: the mapping to kinds, and the containment of panics that damaged files cause in dependencies. Always holds:
+//! nothing above the engine sees a redb type.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Turns redb's results into the crate's.
 pub(crate) trait StorageResult<T> {
-    /// The value, or the error of the kind that fits.
+    /// Returns the value, or the error with the matching kind.
     fn storage(self) -> Result<T>;
 }
 
@@ -20,11 +20,11 @@ impl<T, E: Into<redb::Error>> StorageResult<T> for Result<T, E> {
     }
 }
 
-/// What is said when the observer of a recovery stopped it.
+/// The message if the observer of a recovery stopped it.
 pub(crate) const REPAIR_STOPPED: &str =
     "opening was stopped by the callback that watches the recovery; the store can be opened again";
 
-/// A storage error, as the crate's own.
+/// Translates a storage error into the crate's own.
 pub(crate) fn translate(error: redb::Error) -> Error {
     if matches!(error, redb::Error::RepairAborted) {
         return Error::new(ErrorKind::Cancelled, REPAIR_STOPPED);
@@ -51,7 +51,7 @@ pub(crate) fn translate(error: redb::Error) -> Error {
     Error::new(kind, text).with_source(error)
 }
 
-/// The disk gives no room for the file of a store.
+/// Creates the error for a disk that has no room for the file of a store.
 pub(crate) fn no_room(location: impl std::fmt::Display, need: Need, error: std::io::Error) -> Error {
     let made = if is_want_of_room(&error) {
         let refused = match error.kind() {
@@ -80,8 +80,7 @@ pub(crate) fn no_room(location: impl std::fmt::Display, need: Need, error: std::
     made.with_source(error)
 }
 
-/// Runs code that calls into the storage; a panic in there, which only a damaged file can cause, becomes an
-/// error.
+/// Runs code that calls into the storage. A panic in it, which only a damaged file can cause, becomes an error.
 pub(crate) fn contained<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let reason = panic

@@ -1,8 +1,8 @@
-//! Who has a file open: what Linux tells of its locks in `/proc/locks`. Elsewhere nobody is named.
+//! Finds the process that has a file open, in Linux's `/proc/locks`. On other systems it names none.
 
 use std::path::Path;
 
-/// The process that has the file locked, in words; none if the system does not tell.
+/// Describes the process that has the file locked. Returns `None` if the system does not say.
 #[cfg(target_os = "linux")]
 pub(crate) fn holder_of(path: &Path) -> Option<String> {
     use std::fs;
@@ -15,7 +15,7 @@ pub(crate) fn holder_of(path: &Path) -> Option<String> {
         return Some("in this process".to_owned());
     }
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    // It is the other program's own: what is in it goes to a terminal.
+    // Another program chose the name, and it goes to a terminal.
     let name: String = name.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     Some(if name.is_empty() { format!("in process {pid}") } else { format!("in process {pid} ({name})") })
 }
@@ -25,8 +25,8 @@ pub(crate) fn holder_of(_path: &Path) -> Option<String> {
     None
 }
 
-/// The process that holds a lock of a file, by the lines of `/proc/locks`. Locks of open files have no process there (-1), nor have
-/// those of processes that this one must not see (0).
+/// Returns the process that holds a lock of a file, by the lines of `/proc/locks`. Locks of open files have no process
+/// there (-1). Neither have locks of processes that this process may not see (0).
 #[cfg(target_os = "linux")]
 fn pid_in(locks: &str, device: (u32, u32), inode: u64) -> Option<u32> {
     let (major, minor) = device;

@@ -1,10 +1,10 @@
-//! Why the store refuses to write, once it does: until it is opened again.
+//! Why the store refuses to write, until it is opened again.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What happened.
+/// The reason for refusing to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Reason {
@@ -16,7 +16,7 @@ pub(crate) enum Reason {
     NoRoom = 3,
 }
 
-/// The reason, if there is one. Asked before each commit.
+/// The reason for refusing to write, if there is one. Checked before each commit.
 #[derive(Debug, Default)]
 pub(crate) struct Poison(AtomicU8);
 

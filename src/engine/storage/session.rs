@@ -1,8 +1,8 @@
-//! One opening of the file, and who reads it.
+//! One opening of the file, and its readers.
 //!
-//! Owns: [`Session`], from opening to closing, and [`Readers`], which scans, snapshots and backups register with. Always
-//! holds: what redb does only without readers (checking and compacting the file) runs when nobody is registered and
-//! no snapshot of the file lives; once a session is closed, whoever is registered with it is told so.
+//! Owns: [`Session`], from opening to closing, and [`Readers`], with which scans, snapshots and backups register.
+//! Always holds: work that redb does only without readers (checking and compacting the file) runs while nobody is
+//! registered and no snapshot of the file exists. Once a session is closed, its registered readers get `Closed`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// One opening of the file.
 pub(crate) struct Session {
     pub(crate) database: OpenDatabase,
-    /// Its length is the file's.
+    /// Its length is the file's length.
     pub(crate) backend: Backend,
     pub(crate) readers: Arc<Readers>,
 }
@@ -30,14 +30,14 @@ impl Session {
     }
 }
 
-/// What somebody holds open.
+/// The kind of a registered reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReaderKind {
-    /// Reads in slices, each from a fresh snapshot, and keeps no page from being used again in between.
+    /// Reads in slices, each from a fresh snapshot, and keeps no page from being reused in between.
     Scan,
     Snapshot,
     Backup,
-    /// A run over all indexes.
+    /// A check of all indexes.
     Verification,
 }
 
@@ -56,21 +56,21 @@ impl ReaderKind {
 struct OpenReader {
     kind: ReaderKind,
     since: Instant,
-    /// How many bytes had been written to the file then.
+    /// The number of bytes that had been written to the file then.
     written: u64,
-    /// How often tables had been dropped then.
+    /// The number of drops that had been counted then.
     drops: u64,
 }
 
-/// Who reads a session's file.
+/// The readers of a session's file.
 #[derive(Debug, Default)]
 pub(crate) struct Readers {
     closed: AtomicBool,
     traffic: Arc<Traffic>,
-    /// How often commits gave back what they did not write.
+    /// The number of commits that freed more than they wrote.
     drops: AtomicU64,
     open: Mutex<Registered>,
-    /// How many snapshots of the file live, those of single calls included.
+    /// The number of snapshots of the file that exist, including those of single calls.
     snapshots: Mutex<usize>,
     snapshot_dropped: Condvar,
 }
@@ -81,12 +81,12 @@ struct Registered {
     readers: BTreeMap<u64, OpenReader>,
 }
 
-/// The readers that keep pages from being used again, together.
+/// The readers that keep pages from being reused, taken together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Holding {
     pub(crate) readers: u64,
     pub(crate) longest: Option<Duration>,
-    /// At most so many bytes of the file.
+    /// An upper bound of the bytes of the file that they hold.
     pub(crate) bytes: u64,
 }
 
@@ -109,7 +109,7 @@ impl Readers {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Refuses what must be alone with the file.
+    /// Refuses work that must be alone with the file, if a reader is registered.
     pub(crate) fn check_none(&self, wanted: &str) -> Result<()> {
         let registered = self.open.lock();
         let Some(reader) = registered.readers.values().next() else { return Ok(()) };
@@ -125,12 +125,13 @@ impl Readers {
         self.drops.load(Ordering::Acquire)
     }
 
-    /// A commit gave back rows, or whole tables: more than it wrote.
+    /// Counts a commit that dropped rows or whole tables, and so freed more than it wrote.
     pub(crate) fn note_drop(&self) {
         self.drops.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A commit frees no more than it writes, unless it drops rows: since the first of those it may be anything.
+    /// Returns what readers hold. A commit frees no more than it writes, unless it drops rows; after such a commit,
+    /// readers may hold any number of bytes.
     pub(crate) fn holding(&self) -> Holding {
         let registered = self.open.lock();
         let holders = registered.readers.values().filter(|reader| reader.kind != ReaderKind::Scan);
@@ -150,7 +151,7 @@ impl Readers {
         LiveSnapshot(Arc::clone(self))
     }
 
-    /// Waits until no snapshot lives; no longer than `patience`. Whether none does.
+    /// Waits until no snapshot exists, but no longer than `patience`. Returns true if none exists.
     pub(crate) fn wait_for_snapshots(&self, patience: Duration) -> bool {
         let mut snapshots = self.snapshots.lock();
         self.snapshot_dropped.wait_while_for(&mut snapshots, |living| *living > 0, patience);
@@ -158,7 +159,7 @@ impl Readers {
     }
 }
 
-/// A snapshot of the file lives as long as this.
+/// Counts a snapshot of the file for as long as this exists.
 #[derive(Debug)]
 pub(crate) struct LiveSnapshot(Arc<Readers>);
 
@@ -175,7 +176,7 @@ impl Drop for LiveSnapshot {
     }
 }
 
-/// Somebody's registration. Dropping it ends it.
+/// The registration of a reader. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Reader {
     readers: Arc<Readers>,
@@ -183,7 +184,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Refuses to go on once the store was closed, even if it was opened again.
+    /// Fails once the store was closed, even if it was opened again.
     ///
     /// # Errors
     ///

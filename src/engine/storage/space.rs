@@ -1,11 +1,14 @@
-//! Room on the disk: had before it is needed, so that a full disk is noticed while a transaction can still be given up.
+//! Room on the disk, which is allocated before it is needed, so that a full disk is noticed while a transaction can
+//! still be given up.
 //!
-//! redb makes the file longer, writes to it when it commits, and takes nothing more once a write has failed. So the file's
-//! growth is allocated when redb asks for it. What the disk refuses is not told to redb: before each commit [`Space::check`]
-//! finds out whether the disk has room, the transaction is given up if not, and redb cuts the file to what it was. A reserve is
-//! kept far beyond the file's end, and let go of for commits that take away.
-//! Always holds: as long as a page has no place on the disk, or the file is shorter than redb believes, no header that was written is
-//! brought to disk, and so nothing commits.
+//! redb makes the file longer, writes to it when it commits, and accepts nothing more once a write has failed. So the
+//! file's growth is allocated when redb asks for it. If the disk refuses, that is not reported to redb. Instead,
+//! [`Space::check`] finds out before each commit whether the disk has room. If it has not, the transaction is given up,
+//! and redb cuts the file to its old length. A reserve is kept far beyond the file's end, and is released for commits
+//! that delete.
+//!
+//! Always holds: as long as a page has no place on the disk, or the file is shorter than redb believes, no new header
+//! is brought to disk, so nothing commits.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,45 +20,47 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use redb::StorageBackend;
 
-/// Pages of redb: all it writes is made of them, but for the header, which is shorter and in the first.
+/// The size of redb's pages. All that redb writes is made of pages, except the header, which is shorter and in the
+/// first page.
 const PAGE_BYTES: usize = 4_096;
 /// The reserve is this part of the file's length ...
 const RESERVE_PART: u64 = 4;
-/// ... but no less, and no more than this.
+/// ... but at least, and at most, this.
 const RESERVE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
-/// Less of the reserve is not asked for.
+/// The least part of the reserve that is asked for.
 const STEP_MIN_BYTES: u64 = 16 << 10;
-/// A file that grew without room gets it by so many reserves at a time.
+/// A file that grew without room gets room for this many reserves at a time.
 const FILL_RESERVES: u64 = 16;
-/// The reserve lies at this offset, or farther: where no file ends.
+/// The reserve begins at this offset or a higher one, where no file ends.
 const RESERVE_AT: u64 = 1 << 40;
 
-/// Whoever can give room on a disk.
+/// A source of room on a disk.
 pub(crate) trait Allocate: Debug + Send + Sync {
-    /// Has the disk keep room for these bytes of the file, which may lie beyond its end: until they are written to, or the
-    /// length is set. The file stays as it is.
+    /// Has the disk keep room for these bytes of the file, which may lie beyond its end, until they are written to or
+    /// the length is set. The contents of the file do not change.
     ///
     /// # Errors
     ///
-    /// The system's: `StorageFull` or `QuotaExceeded` for want of room, `Unsupported` if room is had by writing only.
+    /// The system's: `StorageFull` or `QuotaExceeded` if there is no room, `Unsupported` if the file system allocates
+    /// only when it is written to.
     fn allocate(&self, from: u64, to: u64) -> io::Result<()>;
 }
 
-/// What a commit is for.
+/// The purpose of a commit, which decides what room it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// It may add: the reserve stays untouched.
+    /// It may add data: the reserve stays untouched.
     Adding,
-    /// It takes away, or brings to disk what was acknowledged: it may use the reserve.
+    /// It deletes, or brings acknowledged changes to disk: it may use the reserve.
     Reserve,
 }
 
-/// How much room the file has.
+/// The room of the file.
 #[derive(Debug)]
 pub(crate) struct Space {
     room: Arc<dyn Allocate>,
     extent: Mutex<Option<Extent>>,
-    /// As the extent says.
+    /// Copies of the extent's flags.
     is_tight: AtomicBool,
     is_full: AtomicBool,
     is_incomplete: AtomicBool,
@@ -65,9 +70,9 @@ pub(crate) struct Space {
 /// The file's header, whose bytes say what is committed.
 #[derive(Debug, Default)]
 struct Header {
-    /// As it was synced last; none if it was not written since the file was opened.
+    /// The header that was synced last; `None` if none was written since the file was opened.
     synced: Option<Vec<u8>>,
-    /// Written since then.
+    /// The header that was written since then.
     written: Option<Vec<u8>>,
 }
 
@@ -75,17 +80,17 @@ struct Header {
 struct Extent {
     /// The file's length, as redb knows it.
     len: u64,
-    /// The file's length: shorter if the system refused.
+    /// The file's real length: shorter if the system refused.
     real_len: u64,
-    /// From here on room is had by writing only: the disk did not have it all.
+    /// From this offset on, room is allocated only by writing, because the disk did not have all of it.
     tight_from: Option<u64>,
-    /// The disk had no room when it was asked last.
+    /// True if the disk had no room when it was last asked.
     is_full: bool,
     /// Pages that the disk had no room for, by their offset.
     homeless: BTreeMap<u64, Vec<u8>>,
-    /// So many bytes of the reserve are kept.
+    /// The number of bytes of the reserve that are kept.
     kept: u64,
-    /// Room can be had otherwise than by writing.
+    /// True if the file system can allocate room before it is written to.
     is_supported: bool,
     refusal: Option<io::Error>,
 }
@@ -102,22 +107,24 @@ impl Space {
         }
     }
 
-    /// Some of the file has no room yet, or there is no reserve: each commit must find out whether there is enough.
+    /// Returns true if some of the file has no room yet, or the reserve is not complete: each commit must find out
+    /// whether there is enough.
     pub(crate) fn is_tight(&self) -> bool {
         self.is_tight.load(Ordering::Acquire)
     }
 
-    /// The disk had no room when it was asked last.
+    /// Returns true if the disk had no room when it was last asked.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Acquire)
     }
 
-    /// Some page has no place, or the file is shorter than redb believes: what redb wrote since the last sync is not committed.
+    /// Returns true if some page has no place, or the file is shorter than redb believes: what redb has written since
+    /// the last sync is not committed.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.is_incomplete.load(Ordering::Acquire)
     }
 
-    /// Does something with the extent, which is looked up first.
+    /// Works on the extent, which is looked up first.
     fn with<T>(
         &self,
         file: &dyn StorageBackend,
@@ -165,12 +172,12 @@ impl Space {
             if has_place { file.write(offset, data) } else { Err(io::ErrorKind::StorageFull.into()) };
         match written {
             Err(error) if offset > 0 && is_want_of_room(&error) => self.with(file, |extent| {
-                // A commit makes the file longer, too, after it was found to have room: it has the reserve for that.
+                // A commit also makes the file longer after the check has found room for it. The reserve covers that.
                 if extent.kept > 0 && extent.release(file).and_then(|()| file.write(offset, data)).is_ok() {
                     return Ok(());
                 }
                 extent.homeless.extend(pages().map(|(at, page)| (at, page.to_vec())));
-                // Of a file that did not become longer the reason is known.
+                // If the file could not be made longer, the reason is known already.
                 if has_place {
                     extent.refusal = Some(error);
                 }
@@ -188,7 +195,7 @@ impl Space {
         let mut header = self.header.lock();
         if header.synced.is_none() && header.written.is_none() {
             let mut before = vec![0; data.len()];
-            // A new file has none.
+            // A new file has no header.
             header.synced = file.read(0, &mut before).is_ok().then_some(before);
         }
         header.written = Some(data.to_vec());
@@ -197,12 +204,12 @@ impl Space {
     /// Syncs the file, unless that would bring a header to disk whose pages are not there.
     pub(crate) fn sync(&self, file: &dyn StorageBackend) -> io::Result<()> {
         let mut header = self.header.lock();
-        // NOTE: redb also syncs when it makes the file longer; that is no commit.
+        // NOTE: redb also syncs when it makes the file longer; that is not a commit.
         if self.is_incomplete() && header.written.is_some() {
             if let Some(synced) = &header.synced {
                 file.write(0, synced)?;
             }
-            // The file is opened again: it may have grown for this commit alone.
+            // The file will be opened again: it may have grown for this commit alone.
             return self.with(file, |extent| Err(extent.refused()));
         }
         file.sync_data()?;
@@ -232,7 +239,7 @@ impl Space {
         })
     }
 
-    /// Has the disk keep room for what may be missing in a file that was just opened, and the reserve; if it can.
+    /// Has the disk keep the reserve, and room for what a file that was just opened may lack, if it can.
     pub(crate) fn keep_all(&self, file: &dyn StorageBackend) -> io::Result<()> {
         self.with(file, |extent| {
             if !extent.allocate(0, extent.len, &*self.room) {
@@ -243,7 +250,7 @@ impl Space {
         })
     }
 
-    /// Whether the disk has room for a commit.
+    /// Checks that the disk has room for a commit.
     ///
     /// # Errors
     ///
@@ -255,8 +262,8 @@ impl Space {
         self.with(file, |extent| extent.check(need, file, &*self.room))
     }
 
-    /// As [`check`](Self::check), right before the commit, which then has the reserve: call [`keep_reserve`](Self::keep_reserve)
-    /// after it.
+    /// Like [`check`](Self::check), but right before the commit, which may then use the reserve. Call
+    /// [`keep_reserve`](Self::keep_reserve) after the commit.
     ///
     /// # Errors
     ///
@@ -278,7 +285,8 @@ impl Space {
     }
 }
 
-/// Whether the system refuses for want of room: on the disk, in a quota, or by a limit of a file's size.
+/// Returns true if the system refused because there is no room: on the disk, in a quota, or by a limit of the file
+/// size.
 pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -308,7 +316,7 @@ impl Extent {
         self.tight_from.is_some() || self.is_incomplete() || (self.is_supported && self.kept < self.reserve())
     }
 
-    /// Why there is no room.
+    /// Returns the reason why there is no room.
     fn refused(&self) -> io::Error {
         match &self.refusal {
             Some(error) => {
@@ -318,7 +326,7 @@ impl Extent {
         }
     }
 
-    /// Has the disk keep room. Whether it does.
+    /// Has the disk keep room. Returns false if it refuses.
     fn allocate(&mut self, from: u64, to: u64, room: &dyn Allocate) -> bool {
         if !self.is_supported {
             return true;
@@ -340,13 +348,13 @@ impl Extent {
         (self.len / RESERVE_PART).clamp(*RESERVE_BYTES.start(), *RESERVE_BYTES.end())
     }
 
-    /// Where the reserve lies, be it of so many times its size.
+    /// Returns the range of the reserve, or of `times` its size.
     fn reserve_range(&self, times: u64) -> (u64, u64) {
         let from = self.len.saturating_mul(4).max(RESERVE_AT);
         (from, from.saturating_add(self.reserve() * times))
     }
 
-    /// All of it, or as much as the disk has.
+    /// Has the disk keep all of the reserve, or as much as it has.
     fn keep_reserve(&mut self, room: &dyn Allocate) {
         let (from, to) = self.reserve_range(1);
         let mut step = (to - from).saturating_sub(self.kept);
@@ -360,7 +368,7 @@ impl Extent {
         }
     }
 
-    /// Whatever is kept beyond the end goes when the length is set.
+    /// Gives up the reserve: setting the length frees everything that is kept beyond the end.
     fn release(&mut self, file: &dyn StorageBackend) -> io::Result<()> {
         if std::mem::take(&mut self.kept) > 0 && self.is_supported {
             file.set_len(self.real_len)?;
@@ -368,7 +376,7 @@ impl Extent {
         Ok(())
     }
 
-    /// A file that cannot be cut stays longer than redb believes, which harms nobody.
+    /// Cuts the file. If it cannot be cut, it stays longer than redb believes, which does no harm.
     fn cut(&mut self, len: u64, file: &dyn StorageBackend) {
         if len < self.real_len && file.set_len(len).is_ok() {
             self.real_len = len;
@@ -382,7 +390,7 @@ impl Extent {
     fn grow(&mut self, len: u64, file: &dyn StorageBackend, room: &dyn Allocate) {
         let before = std::mem::replace(&mut self.len, len);
         if self.tight_from.is_none() && !self.allocate(before, len, room) {
-            // A disk may have given some of it.
+            // The disk may have given some of it.
             self.kept = self.kept.max(1);
             self.tight_from = Some(before);
             if let Err(error) = self.release(file) {
@@ -392,7 +400,7 @@ impl Extent {
         self.lengthen(before, file);
     }
 
-    /// Gives the file its length. Whether it has it.
+    /// Gives the file its length. Returns true if it has it.
     fn lengthen(&mut self, tight_from: u64, file: &dyn StorageBackend) -> bool {
         if self.real_len < self.len {
             match file.set_len(self.len) {
@@ -418,23 +426,23 @@ impl Extent {
             self.fill(file, room)?;
             let (from, to) = self.reserve_range(2);
             self.is_full = !self.allocate(from, to, room);
-            // It may have got some of it.
+            // The disk may have given some of it.
             self.kept = self.kept.max(1);
             if self.is_full {
                 self.release(file)?;
                 self.keep_reserve(room);
             }
         }
-        // As long as all of the file has its room, what was deleted gives enough.
+        // As long as the whole file has its room, what was deleted leaves enough.
         let needs_disk = self.tight_from.is_some() && self.is_full && need == Need::Adding;
         if needs_disk { Err(self.refused()) } else { Ok(()) }
     }
 
-    /// Once the disk has more room: has it keep some for what the file has grown by without.
+    /// Allocates some of the room for a file that has grown without it, once the disk has more.
     fn fill(&mut self, file: &dyn StorageBackend, room: &dyn Allocate) -> io::Result<()> {
         let Some(tight_from) = self.tight_from else { return Ok(()) };
         let end = self.len.min(tight_from + FILL_RESERVES * self.reserve());
-        // NOTE: beyond the end first: what a disk gives of it before it is full is given back there.
+        // NOTE: ask beyond the end first, because what a disk gives there before it is full can be given back.
         let (from, to) = self.reserve_range(2);
         let has_room = self.allocate(from, to + (end - tight_from), room);
         self.kept = self.kept.max(1);
@@ -445,7 +453,7 @@ impl Extent {
         Ok(())
     }
 
-    /// Writes the pages that have no place.
+    /// Writes the pages that had no place.
     fn settle(&mut self, file: &dyn StorageBackend) -> io::Result<()> {
         while let Some(page) = self.homeless.first_entry() {
             file.write(*page.key(), page.get())?;

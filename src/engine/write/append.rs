@@ -1,8 +1,8 @@
 //! Appending records to segments.
 //!
-//! Owns: how a record's row, its origin and the sparse time index are written. Always holds: slots are written
-//! in order, without gaps. One table is open at a time: redb panics on some damaged files while it opens a table, and
-//! a table that is open then cannot be dropped without aborting the process.
+//! Owns: how a record's row, its origin and the sparse time index are written. Always holds: slots are written in
+//! order, without gaps. Only one table is open at a time: redb panics on some damaged files while it opens a table, and
+//! another table that is open then cannot be dropped without aborting the process.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::model::Origin;
 
-/// Where the origins are that the open segment got lately.
+/// The places of the origins that the open segment got lately.
 #[derive(Debug, Default)]
 pub(crate) struct KnownOrigins {
     segment: SegmentNumber,
@@ -29,32 +29,32 @@ pub(crate) struct KnownOrigins {
     last: Option<(Arc<Origin>, Slot)>,
 }
 
-/// How many origins are remembered for each pool; one that is forgotten is written again, which does no harm.
+/// The number of origins that are remembered for each pool. One that is forgotten is written again, which does no harm.
 const KNOWN_ORIGINS_MAX: usize = 1_024;
 
-/// Where an origin is, or is to be, for a record that has it.
+/// The place of an origin, for a record that has it.
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    /// In the record of this slot, for no other.
+    /// In the record of this slot, and for no other record.
     Record(Slot),
     /// In the table of origins, under this code.
     Row(Slot),
-    /// As that, but not yet.
+    /// Like `Row`, but the row must still be written.
     NewRow(Slot),
 }
 
-/// What the record after one has to do with it.
+/// The relation of the next record to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Follower {
-    /// It is of the same batch, and so of the same origin.
+    /// The next record is of the same batch, and so of the same origin.
     OfSameBatch,
-    /// It is of another batch, or there is none.
+    /// The next record is of another batch, or there is none.
     OfAnother,
 }
 
 impl KnownOrigins {
-    /// Where a record of the segment has its origin. If it is alone in its batch, it has a new origin in itself: a commit of
-    /// one record then writes one table.
+    /// Returns the place of a record's origin. A record that is alone in its batch contains a new origin, so that a
+    /// commit of one record writes one table.
     fn place(
         &mut self,
         segment: SegmentNumber,
@@ -82,7 +82,7 @@ impl KnownOrigins {
     }
 }
 
-/// Writes the rows of origins that new records of a segment need. The table of origins is open from the first such row on.
+/// Writes the origin rows that new records of a segment need. The table of origins is opened for the first such row.
 pub(crate) struct OriginWriter<'t> {
     txn: &'t WriteTransaction,
     pool: PoolId,
@@ -103,7 +103,7 @@ impl<'t> OriginWriter<'t> {
         Self { txn, pool, segment, known, table: None }
     }
 
-    /// How the next record has its origin.
+    /// Returns how the next record stores its origin.
     pub(crate) fn store(
         &mut self,
         origin: Option<&Arc<Origin>>,
@@ -150,7 +150,7 @@ pub(crate) fn append_records(
     Ok(())
 }
 
-/// The rows of new records of one segment. Writes the rows of origins that they need.
+/// Returns the rows of new records of one segment, and writes the origin rows that they need.
 fn with_origins<'d>(
     txn: &WriteTransaction,
     draft: &'d PoolDraft,

@@ -1,8 +1,8 @@
-//! Writing: a decided draft into one redb transaction, and the state that follows from it.
+//! Applying: writes a decided draft into a redb transaction, and computes the state that follows from it.
 //!
-//! Owns: the order of a commit's writes, the work that each commit does besides (fold slices, membership filters; giving
-//! space back is [`crate::engine::write::reclaim`]'s), and [`WriterPool`], what the writer remembers of a pool between commits. Always
-//! holds: nothing here changes what readers see; [`Written::publish`] does, after the commit.
+//! Owns: the order of a commit's writes, and its share of background work: fold slices, merges of runs, membership
+//! filters. ([`crate::engine::write::reclaim`] gives space back; [`WriterPool`] is what the writer remembers of a pool
+//! between commits.) Always holds: nothing here changes what readers see; [`Written::publish`] does, after the commit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,24 +41,24 @@ impl Folding {
     }
 }
 
-/// How much of the work that commits do besides a commit does.
+/// How much background work one commit performs.
 #[derive(Debug, Clone, Copy)]
 enum Pace<'t> {
-    /// A slice, and more for each record that comes in, so that the fold is through when half of the next tail is full.
+    /// A slice, and more for each record that comes in, so that the fold is done when half of the next tail is full.
     With {
         tuning: &'t Tuning,
-        /// None in a commit for this work alone.
+        /// The number of records that come in; `None` in a commit for background work alone.
         incoming: Option<usize>,
     },
     All,
 }
 
-/// The least slice, in rows: a commit of few records is to stay a short one.
+/// The least slice, in rows: a commit of few records must stay short.
 const SLICE_MIN: usize = 64;
-/// How many entries are gathered in the time that a row takes, and how many fingerprints a filter takes in.
+/// The number of entries that are gathered, or fingerprints that a filter takes in, in the time that a row takes.
 const ENTRIES_A_ROW: usize = 8;
 const FILTERED_A_ROW: usize = 8;
-/// How many rows of a sealed segment's runs are merged for each record that comes in.
+/// The number of rows of a sealed segment's runs that are merged for each record that comes in.
 const MERGED_FOR_EACH_RECORD: usize = 4;
 
 impl Pace<'_> {
@@ -74,12 +74,12 @@ impl Pace<'_> {
         }
     }
 
-    /// How many entries to gather.
+    /// Returns the number of entries to gather.
     fn entries(self) -> usize {
         self.rows(2).saturating_mul(ENTRIES_A_ROW)
     }
 
-    /// How many fingerprints a membership filter that is being built takes in.
+    /// Returns the number of fingerprints that a membership filter that is being built takes in.
     fn filtered(self) -> usize {
         match self {
             Self::With { tuning, .. } => self.rows(2).saturating_mul(FILTERED_A_ROW).min(tuning.fold_entries),
@@ -97,33 +97,33 @@ impl Pace<'_> {
     }
 }
 
-/// What becomes of the tails once the commit is through.
+/// What happens to the tails after the commit.
 #[derive(Debug)]
 enum TailChange {
     /// The new records go to the active tail.
     Extend,
-    /// The new records up to this id complete the active tail's segment; the tail is frozen, a new one begins.
+    /// The new records up to this id complete the active tail's segment: the tail is frozen, and a new one begins.
     Cross(RecordId),
     /// Everything is folded.
     Reset,
 }
 
-/// A draft that is in the transaction, and how to publish it.
+/// A draft that is written in the transaction, and what is needed to publish it.
 #[derive(Debug)]
 pub(crate) struct Written {
     draft: PoolDraft,
     tails: TailChange,
     filter: Option<(SegmentNumber, Filter)>,
-    /// What the commit gave back.
+    /// The space that the commit gave back.
     pub(crate) pruned: PruneReport,
-    /// Whether it did any of the work that commits do besides.
+    /// True if the commit performed background work.
     pub(crate) worked: bool,
-    /// How long it took to write, the commit not included.
+    /// The time that writing took, without the commit.
     pub(crate) took: Duration,
     folded: Option<Folded>,
 }
 
-/// What a slice of a fold wrote to a segment's table.
+/// The rows that a slice of a fold wrote to a segment's table.
 #[derive(Debug)]
 struct Folded {
     segment: SegmentNumber,
@@ -135,12 +135,12 @@ impl Written {
         self.draft.state.id
     }
 
-    /// The number of records that it adds.
+    /// Returns the number of records that it adds.
     pub(crate) fn records(&self) -> usize {
         self.draft.new.len()
     }
 
-    /// Tells the hot indexes what is about to be committed.
+    /// Adds to the hot indexes what is about to be committed.
     pub(crate) fn update_hot_indexes(&self) {
         let Some(folded) = &self.folded else { return };
         if let Some(segment) =
@@ -150,7 +150,7 @@ impl Written {
         }
     }
 
-    /// What of the work besides came to an end.
+    /// Returns the background work that came to an end.
     pub(crate) fn work(&self) -> Work {
         let (before, after) = (&self.draft.base.state, &self.draft.state);
         let sealed = |segment: &&SegmentState| {
@@ -164,7 +164,7 @@ impl Written {
         }
     }
 
-    /// The pool's state after the commit. Appends to the active tail: call it once, after the commit.
+    /// Returns the pool's state after the commit. Appends to the active tail: call it once, after the commit.
     pub(crate) fn publish(self, tuning: &Tuning) -> PoolState {
         let entries: Vec<TailEntry> = match self.tails {
             TailChange::Reset => Vec::new(),
@@ -194,14 +194,14 @@ impl Written {
     }
 }
 
-/// The index entries of the records that a draft adds.
+/// Returns the index entries of the records that a draft adds.
 fn new_entries(draft: &PoolDraft) -> impl Iterator<Item = (RecordId, TailEntry)> {
     let entry = |NewRecord { batch, item }: &NewRecord| draft.batches.get(*batch)?.tail_entry(*item);
     (draft.base.state.next_id..).zip(&draft.new).filter_map(move |(id, record)| Some((id, entry(record)?)))
 }
 
-/// Writes a draft, and the pool's share of the work that commits do besides. `incoming` is how many records the whole
-/// commit adds, to this pool and others: folding keeps pace with that. None in a commit for that work alone.
+/// Writes a draft, and the pool's share of background work. `incoming` is the number of records that the whole commit
+/// adds, to this pool and others: folding keeps pace with it. It is `None` in a commit for background work alone.
 pub(crate) fn write(
     txn: &WriteTransaction,
     mut draft: PoolDraft,
@@ -211,7 +211,7 @@ pub(crate) fn write(
 ) -> Result<Written> {
     let started = Instant::now();
     if draft.starts_over {
-        // What was remembered is of segments that are gone: a fold that was under way, above all.
+        // What was remembered is about segments that are gone, above all a fold that was under way.
         *pool = WriterPool::default();
     }
     append_records(txn, &draft, &mut pool.origins)?;
@@ -244,9 +244,10 @@ pub(crate) fn write(
     Ok(Written { draft, tails, filter, pruned, worked, took: started.elapsed(), folded })
 }
 
-/// Whether the watermark need not be stored, since loading the pool leads to the same: see [`PoolState::evict`] for the
-/// capacity. What has expired by the pool time of the newest record is expired when the pool is loaded; so a commit that
-/// adds no record stores what has expired since, for whatever it decided by that: a claim on a value, for one.
+/// Returns true if the watermark need not be stored, because loading the pool leads to the same one. For the capacity,
+/// see [`PoolState::evict`]. For the retention: what has expired by the time of the newest record is expired again when
+/// the pool is loaded. A commit that adds no record stores what has expired since, because its decisions may depend on
+/// that; a claim on a value is one example.
 fn watermark_follows(draft: &PoolDraft) -> bool {
     let deletes_under_capacity = !draft.changed_bits.is_empty() && draft.state.policy.capacity.is_some();
     let expires_alone = draft.new.is_empty() && draft.state.policy.retention.is_some();
@@ -277,7 +278,7 @@ fn write_deletions(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
     Ok(())
 }
 
-/// The pool's share of folding in this commit, and what becomes of its tails.
+/// Performs the pool's share of folding in this commit. Returns what happens to its tails.
 fn fold_share(
     txn: &WriteTransaction,
     draft: &mut PoolDraft,
@@ -292,7 +293,7 @@ fn fold_share(
     }
     let opened = draft.state.segments.len() - base.segments.len();
     if draft.new.len() >= tuning.fold_entries || opened >= 2 {
-        // More than a tail at once: no use in keeping it in memory first.
+        // This is more than a tail at once: there is no use in keeping it in memory first.
         let tails = base.frozen.iter().chain([&base.active]).flat_map(TailView::entries);
         fold_now(txn, &draft.state, tails.chain(new_entries(draft)))?;
         pool.fold = None;
@@ -303,7 +304,7 @@ fn fold_share(
     }
     let pace = if opened > 0 { Pace::All } else { Pace::With { tuning, incoming } };
     let folded = match &base.frozen {
-        // Nobody will look for what is dead: it needs no index.
+        // Dead records are never looked up, so they need no index.
         Some(frozen) if frozen.ids().end <= draft.state.watermark => {
             end_fold(draft, pool);
             None
@@ -344,7 +345,7 @@ fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool) {
     draft.head_changed = true;
 }
 
-/// The fold of a frozen tail, once its entries are gathered by the commits before: that goes by slices, too.
+/// Returns the fold of a frozen tail, once commits before have gathered its entries, which they also do in slices.
 fn gather<'p>(
     state: &PoolState,
     pool: &'p mut WriterPool,
@@ -368,7 +369,7 @@ fn gather<'p>(
                 None => fold,
             });
         }
-        // A short tail's fold is as small as gathering a slice of a long one.
+        // The fold of a short tail is no more work than gathering a slice of a long one.
         if !matches!(pace, Pace::All) && frozen.len() > SLICE_MIN.min(tuning.fold_entries / 2) {
             return Ok(None);
         }
@@ -379,7 +380,8 @@ fn gather<'p>(
     }
 }
 
-/// The number of the run that a fold of so many records becomes; none if they are few, and soon merged into the table.
+/// Returns the number of the run that a fold of this many records becomes, or `None` if they are merged into the table
+/// directly, as few records are.
 fn run_for(segment: &SegmentState, records: usize, tuning: &Tuning) -> Option<u32> {
     let is_worth_it =
         records >= tuning.fold_entries / 2 || (segment.sealed_len > 0 && !segment.runs.is_empty());
@@ -411,7 +413,8 @@ fn merge_runs(
     Ok(())
 }
 
-/// One slice of the membership filter of the oldest sealed segment that has none; the filter, when it is whole.
+/// Builds one slice of the membership filter of the oldest sealed segment that has none. Returns the filter once it is
+/// complete.
 fn build_filter(
     txn: &WriteTransaction,
     draft: &PoolDraft,
@@ -427,11 +430,11 @@ fn build_filter(
     let mut build = pool.filter.take().filter(|build| build.segment == segment.number).unwrap_or_else(|| {
         FilterBuild { segment: segment.number, filter: Filter::for_segment_of(segment.sealed_len), next: 0 }
     });
-    // Those that were merged, and of a fold that was begun as one and ended all at once.
+    // The runs that were merged, and the run of a fold that began as one and ended all at once.
     if build.next == 0 && reclaim::drop_run(txn, state.id, segment.number)? {
         return Ok(None);
     }
-    // A segment of which nothing was live when it was folded has no such table: its filter is empty.
+    // If no record of a segment was live when it was folded, there is no such table: the filter is empty.
     if let Some(table) = draft.base.fingerprints(index)? {
         let mut rows = table.range(build.next..).storage()?;
         for row in rows.by_ref().take(pace.filtered()) {
@@ -452,7 +455,7 @@ fn build_filter(
 mod tests {
     use super::*;
 
-    /// Of records that each have a run of their own, and so a list.
+    /// Each record has a run of its own, and so a list.
     #[test]
     fn a_fold_goes_by_slices_that_suit_the_commit_and_is_through_when_half_of_the_next_tail_is_full() {
         let tuning = Tuning::DEFAULT;
@@ -466,7 +469,7 @@ mod tests {
             assert!(lists <= 64 + 6 * incoming, "{incoming} at a time: {lists} rows");
             assert!(pace.filtered() <= 160 * incoming.max(16), "{incoming} at a time");
         }
-        // Nobody's call is kept short by a commit for this work alone.
+        // A commit for background work alone need not be short.
         let alone = Pace::With { tuning: &tuning, incoming: None };
         assert_eq!((alone.rows(4), alone.filtered()), (1_024, 8_192));
     }

@@ -1,4 +1,4 @@
-//! The pools themselves: making, finding, changing, deleting them.
+//! Pools: creating, finding, changing and deleting them.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::model::{DataPool, NewPool, Policy, PoolUpdate};
 use crate::time::Timestamp;
 
 impl Engine {
-    /// A pool's row.
+    /// Returns a pool's row.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Engine {
         })
     }
 
-    /// The id of the pool of that name, if there is one.
+    /// Returns the id of the pool of that name, if there is one.
     pub(crate) fn pool_id(&self, name: &str) -> Result<Option<PoolId>> {
         contained("finding a pool", || {
             let snapshot = self.snapshot()?;
@@ -44,7 +44,7 @@ impl Engine {
         })
     }
 
-    /// Every pool's row, by ascending id.
+    /// Returns every pool's row, by ascending id.
     pub(crate) fn pool_rows(&self) -> Result<Vec<DataPool>> {
         contained("reading the pools", || {
             let snapshot = self.snapshot()?;
@@ -58,7 +58,7 @@ impl Engine {
         })
     }
 
-    /// Makes a pool.
+    /// Creates a pool.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl Engine {
             let now = self.clock.now();
             pool.updated_at = now.max(pool.updated_at);
             let policy = pool.policy();
-            // With a retention the commit stores what has expired, as any other does.
+            // With a retention, the commit stores what has expired, like any other commit.
             let changes_state = policy != old_policy || policy.retention.is_some();
             let state = if changes_state { Some(self.under_policy(id, policy, now)?) } else { None };
             let txn = self.begin()?;
@@ -116,8 +116,8 @@ impl Engine {
         })
     }
 
-    /// The pool's state once a policy holds: what had expired under the old one stays gone, and what the new one ends
-    /// ends now.
+    /// Returns the pool's state under a new policy. What had expired under the old policy stays expired, and what the
+    /// new one does not keep expires now.
     fn under_policy(&self, id: PoolId, policy: Policy, now: Timestamp) -> Result<PoolState> {
         let before = self.view_at(id, now)?;
         let mut state = PoolState::clone(&before.state);
@@ -176,7 +176,7 @@ fn take_pool_id(txn: &WriteTransaction) -> Result<PoolId> {
     Ok(id)
 }
 
-/// The id that the next pool gets, if it can be read.
+/// Returns the id that the next pool gets, if it can be read.
 pub(crate) fn next_pool_id(
     meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
 ) -> Result<Option<PoolId>> {
@@ -184,7 +184,7 @@ pub(crate) fn next_pool_id(
     Ok(bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))))
 }
 
-/// Has the next pool get an id behind `last`, if it would not.
+/// Makes sure that the next pool gets an id after `last`.
 pub(crate) fn raise_next_pool_id(txn: &WriteTransaction, last: PoolId) -> Result<()> {
     let mut meta = txn.open_table(schema::META).storage()?;
     if next_pool_id(&meta)?.is_none_or(|next| next <= last) {

@@ -1,7 +1,7 @@
-//! Claims on disk: writing what a draft changes of them.
+//! Claims on disk: writes what a draft changes in them.
 //!
-//! Always holds: a value's owner is what the owners' table says, if that claim exists; every owner row is of a claim that has a
-//! row, and of a value that no live record has; a claim never gets back a value that it lost.
+//! Always holds: the owner of a value is the claim that the owners' table names, if that claim exists; every owner row
+//! is of a claim that has a row, and of a value that no live record has; a claim never gets back a value that it lost.
 
 use redb::WriteTransaction;
 
@@ -14,7 +14,7 @@ use crate::engine::write::draft::PoolDraft;
 use crate::error::Result;
 use crate::ids::PoolId;
 
-/// Writes what a draft changes of its pool's claims.
+/// Writes what a draft changes in its pool's claims.
 pub(crate) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
     let (pool, changes) = (draft.state.id, &draft.claims);
     if !changes.owners.is_empty() {
@@ -76,7 +76,7 @@ pub(crate) fn remove_rows_of_pool(txn: &WriteTransaction, pool: PoolId) -> Resul
     owners.retain_in((pool, 0)..=(pool, Fingerprint::MAX), |_, _| false).storage()
 }
 
-/// Takes values from whatever claims own them.
+/// Takes values away from the claims that own them.
 pub(crate) fn void(txn: &WriteTransaction, pool: PoolId, fingerprints: &[Fingerprint]) -> Result<()> {
     if fingerprints.is_empty() {
         return Ok(());

@@ -1,7 +1,8 @@
 //! Committing: how each commit begins, and the one way in which each ends.
 //!
-//! Always holds: nothing that readers see changes before redb's commit returned Ok, and a failed commit changes nothing in
-//! memory; callers wake after the publication. After a commit whose outcome is unknown the store refuses to write.
+//! Always holds: nothing that readers see changes before redb's commit has returned `Ok`, and a failed commit changes
+//! nothing in memory; callers wake after the publication. After a commit with an unknown outcome, the store refuses to
+//! write.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,15 +25,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::options::{Durability, Recovery};
 
-/// The number of tails that a commit of few records freezes at most.
+/// The most tails that a commit of few records freezes.
 const FREEZE_MIN_POOLS: usize = 8;
 
-/// What a commit changes of one pool.
+/// The change of one pool in a commit.
 #[derive(Debug)]
 pub(crate) enum PoolChange {
-    /// A draft that is in the transaction.
+    /// A draft that is written in the transaction.
     Draft(Box<Written>),
-    /// A state that was made without a draft: by an import, a rebuild, another policy.
+    /// A state that was made without a draft: by an import, a rebuild, or another policy.
     State(Box<PoolState>),
     Deleted(PoolId),
 }
@@ -49,20 +50,20 @@ impl From<PoolState> for PoolChange {
     }
 }
 
-/// What a commit does.
+/// The changes of a commit.
 #[derive(Debug)]
 pub(crate) struct Changes {
-    /// What its room on the disk is for.
+    /// The purpose of its room on the disk.
     pub(crate) need: Need,
     pub(crate) pools: Vec<PoolChange>,
-    /// The work that it did besides, without that of its drafts.
+    /// The background work that it did, without that of its drafts.
     pub(crate) work: Work,
-    /// What is told of it.
+    /// The event that is logged for it.
     pub(crate) event: Option<Event>,
 }
 
 impl Changes {
-    /// A commit of which nothing is counted and told but that there was one.
+    /// Creates a commit without background work of its own, for which nothing is logged.
     pub(crate) fn new(need: Need, pools: Vec<PoolChange>) -> Self {
         Self { need, pools, work: Work::default(), event: None }
     }
@@ -74,7 +75,7 @@ impl Engine {
         self.poison.check()
     }
 
-    /// Begins a transaction that is on disk when it is committed.
+    /// Begins a transaction that is on disk once it is committed.
     pub(crate) fn begin_durable(&self) -> Result<WriteTransaction> {
         self.check_writable()?;
         let mut txn = self.session.read().as_ref().ok_or_else(closed)?.database.begin_write()?;
@@ -82,10 +83,10 @@ impl Engine {
         Ok(txn)
     }
 
-    /// Begins a transaction of the store's durability.
+    /// Begins a transaction with the store's durability.
     pub(crate) fn begin(&self) -> Result<WriteTransaction> {
         let mut txn = self.begin_durable()?;
-        // With little room on the disk each commit is to find out whether it has enough.
+        // If the disk is short of room, each commit must find out whether it has enough.
         if matches!(self.durability, Durability::Relaxed { .. }) && !self.asks_disk(Space::is_tight) {
             txn.set_durability(redb::Durability::None).storage()?;
         }
@@ -95,14 +96,15 @@ impl Engine {
 
 /// Ending.
 impl Engine {
-    /// Ends a commit: evicts what is beyond the pools' capacity and writes their heads, commits, publishes, counts, logs.
+    /// Ends a commit: evicts what is beyond the pools' capacity and writes their heads, commits, publishes, counts and
+    /// logs.
     ///
-    /// Drafts come with their evictions and heads: what they decide depends on them.
+    /// Drafts are written with their evictions and heads, because their decisions depend on them.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses; nothing has changed then, or, with `OutcomeUnknown`,
-    /// may have on the disk alone.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. Nothing has changed then, except that with
+    /// `OutcomeUnknown` the change may be on disk.
     pub(crate) fn commit(&self, writer: &mut Writer, txn: WriteTransaction, changes: Changes) -> Result<()> {
         let Changes { need, mut pools, mut work, event } = changes;
         let mut records = 0;
@@ -142,7 +144,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Commits what changes no pool: [`commit`](Self::commit) without a writer.
+    /// Commits a transaction that changes no pool. Like [`commit`](Self::commit), but without a writer.
     ///
     /// # Errors
     ///
@@ -158,7 +160,7 @@ impl Engine {
         publish: impl FnOnce(&mut Published),
     ) -> Result<()> {
         self.make_room(need)?;
-        // NOTE: readers who come while redb commits must still find the snapshot that fits the published states.
+        // NOTE: readers that come while redb commits must still find the snapshot that fits the published states.
         let before = self.snapshot()?;
         match txn.commit() {
             Ok(()) => {}
@@ -190,7 +192,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets readers see a change. Returns the work that it did besides.
+    /// Makes a change visible to readers. Returns the background work that it did.
     fn publish(&self, published: &mut Published, writer: &mut Writer, change: PoolChange) -> Work {
         match change {
             PoolChange::Draft(written) => {
@@ -206,7 +208,7 @@ impl Engine {
                 work
             }
             PoolChange::State(state) => {
-                // What was remembered is of what was there before.
+                // What was remembered is about the state before.
                 writer.forget_pool(state.id);
                 self.put_state(published, writer, *state);
                 Work::default()
@@ -226,8 +228,8 @@ impl Engine {
         published.replace(state.id, Some(Arc::new(state)));
     }
 
-    /// When the active tails together hold too much, the longest ones start to be folded: after a commit of so many records as
-    /// many as keep pace with it.
+    /// If the active tails together hold too much, freezes the longest of them, so that they are folded: after a commit
+    /// of `records` records, as many as keep pace with it.
     fn freeze_longest_tails(&self, published: &mut Published, writer: &mut Writer, records: usize) {
         for _ in 0..FREEZE_MIN_POOLS.max(records / TURN_MIN_RECORDS) {
             let Some(longest) = published.longest_tail(self.tuning.tails_max_entries) else { return };
@@ -252,14 +254,14 @@ impl Engine {
         self.exclusive(|_| self.flush_now())
     }
 
-    /// As [`flush`](Self::flush), from within [`exclusive`](Self::exclusive).
+    /// Like [`flush`](Self::flush), from within [`exclusive`](Self::exclusive).
     pub(crate) fn flush_now(&self) -> Result<()> {
         if !self.unflushed.load(Ordering::Acquire) {
             return Ok(());
         }
         let txn = self.begin_durable()?;
         self.commit_rows(txn, Need::Reserve)?;
-        // NOTE: not before the disk has answered: whoever finds it false returns at once.
+        // NOTE: not before the disk has answered, because a caller that finds it false returns at once.
         self.unflushed.store(false, Ordering::Release);
         Ok(())
     }

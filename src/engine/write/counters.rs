@@ -1,4 +1,4 @@
-//! Counters of what the store does, for its statistics.
+//! The counters behind the store's statistics.
 //!
 //! Always holds: counting takes no lock and shares no cache line between threads that check at the same time.
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::dedupe::{Verdict, Verdicts};
 use crate::model::{GroupSizes, Record, StoreStats};
 
-/// Over how many cache lines the counters of checks are spread.
+/// The number of cache lines over which the counters of checks are spread.
 const STRIPES: usize = 16;
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ struct Stripe {
     hits: AtomicU64,
 }
 
-/// What the store did since it was opened.
+/// Counts what the store did since it was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     stripes: [Stripe; STRIPES],
@@ -32,11 +32,11 @@ pub(crate) struct Counters {
     segments_dropped: AtomicU64,
 }
 
-/// The stripe that this thread counts in.
+/// Returns the stripe in which this thread counts.
 fn own_stripe() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static OWN: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed)));
-    // While the thread ends, any will do.
+    // While the thread ends, any stripe will do.
     OWN.try_with(Cell::get).unwrap_or_default() % STRIPES
 }
 
@@ -95,7 +95,7 @@ impl Counters {
         self.segments_dropped.fetch_add(work.segments_dropped, Ordering::Relaxed);
     }
 
-    /// The counters' part of the statistics.
+    /// Returns the counters' part of the statistics.
     pub(crate) fn read(&self) -> StoreStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StoreStats {
@@ -111,7 +111,7 @@ impl Counters {
     }
 }
 
-/// Work that a commit did besides what its callers asked for.
+/// Background work that a commit did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Work {
     pub(crate) folds: u64,

@@ -1,7 +1,7 @@
-//! Deciding: what a group's operations change in one pool, before anything is written.
+//! Deciding: what the operations of a group change in one pool, before anything is written.
 //!
-//! Owns: [`PoolDraft`], the current view plus an overlay of what earlier operations of the group decided. Always
-//! holds: an operation looks everything up before it changes the draft, so a refused one leaves no trace; ids,
+//! Owns: [`PoolDraft`], the current view with an overlay of what earlier operations of the group decided. Always holds:
+//! an operation looks everything up before it changes the draft, so a refused operation leaves no trace; the ids,
 //! segments and deletions of the draft are those that the write will make.
 
 pub(crate) mod claims;
@@ -35,7 +35,7 @@ pub(crate) struct NewRecord {
 pub(crate) struct PoolDraft {
     pub(crate) base: Arc<View>,
     pub(crate) state: PoolState,
-    /// What the clocks showed to the group.
+    /// The readings of the clocks for the group.
     pub(crate) now: Reading,
     /// The group's pool time.
     pub(crate) time: Timestamp,
@@ -45,15 +45,15 @@ pub(crate) struct PoolDraft {
     newest: HashMap<Fingerprint, RecordId, BuildFingerprintHasher>,
     pub(crate) changed_bits: BTreeSet<ChangedBits>,
     pub(crate) head_changed: bool,
-    /// The base is not what is stored: whatever is written, the head is, too.
+    /// True if the base is not what is stored: the head is written with whatever else is written.
     pub(crate) starts_over: bool,
     pub(crate) claims: ClaimChanges,
 }
 
-/// What a group changes of a pool's claims. Their states are in the draft's pool state.
+/// The changes of a group to a pool's claims. The states of the claims are in the draft's pool state.
 #[derive(Debug, Default)]
 pub(crate) struct ClaimChanges {
-    /// The owners that values get; none for those that are free now.
+    /// The new owners of values; `None` for values that are free now.
     pub(crate) owners: HashMap<Fingerprint, Option<ClaimId>, BuildFingerprintHasher>,
     /// New claims, each with the items that it owns.
     pub(crate) made: Vec<(ClaimId, Arc<Batch>, Vec<usize>)>,
@@ -70,7 +70,7 @@ impl ClaimChanges {
 }
 
 impl PoolDraft {
-    /// A pool without a live record starts over.
+    /// Creates a draft. A pool without a live record starts over.
     pub(crate) fn new(base: Arc<View>, now: Reading) -> Self {
         let mut state = PoolState::clone(&base.state);
         let starts_over = state.start_over_if_dead(now.time);
@@ -94,12 +94,12 @@ impl PoolDraft {
         !self.new.is_empty() || !self.changed_bits.is_empty() || self.head_changed || !self.claims.is_empty()
     }
 
-    /// Whether it takes room, rather than giving some back.
+    /// Returns true if the draft takes room, rather than giving some back.
     pub(crate) fn adds(&self) -> bool {
         !self.new.is_empty() || !self.claims.made.is_empty()
     }
 
-    /// A live record of the fingerprint that this group adds.
+    /// Returns a live record of the fingerprint that this group adds.
     fn find_new(&self, fingerprint: Fingerprint) -> Option<RecordId> {
         self.newest.get(&fingerprint).copied().filter(|id| self.state.is_live(*id))
     }
@@ -110,7 +110,7 @@ impl PoolDraft {
         Ok(self.base.fetch(&stored)?.into_iter().map(|record| (record.id, record)).collect())
     }
 
-    /// A record that this group adds, as it will be.
+    /// Returns a record that this group adds, as it will be.
     fn new_record(&self, id: RecordId) -> Option<Record> {
         let position = usize::try_from(id.checked_sub(self.base.state.next_id)?).ok()?;
         let NewRecord { batch, item } = *self.new.get(position)?;

@@ -1,4 +1,4 @@
-//! How the writer wakes the flusher.
+//! The signal with which the writer wakes the flusher.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ struct Wanted {
     stop: bool,
 }
 
-/// How the writer wakes the flusher.
+/// The signal with which the writer wakes the flusher.
 #[derive(Debug, Default)]
 pub(crate) struct FlushSignal {
     wanted: Mutex<Wanted>,
@@ -18,7 +18,7 @@ pub(crate) struct FlushSignal {
 }
 
 impl FlushSignal {
-    /// There is something to flush.
+    /// Signals that there is something to flush.
     pub(crate) fn raise(&self) {
         let mut wanted = self.wanted.lock();
         if !wanted.flush {
@@ -32,7 +32,7 @@ impl FlushSignal {
         self.changed.notify_one();
     }
 
-    /// Parks until there is something to flush, then waits out the interval. False when it is time to stop.
+    /// Waits until there is something to flush, and then for the interval. Returns false when the thread must stop.
     pub(crate) fn wait(&self, interval: Duration) -> bool {
         let mut wanted = self.wanted.lock();
         self.changed.wait_while(&mut wanted, |wanted| !wanted.flush && !wanted.stop);

@@ -1,4 +1,4 @@
-//! The flusher: one thread that brings relaxed commits to disk, parked while there is nothing to do.
+//! The flusher: a thread that brings relaxed commits to disk, and is parked while there is nothing to do.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::engine::write::flush_signal::FlushSignal;
 use crate::error::{Error, Result};
 
-/// The running thread. Dropping it stops the thread; the last flush is the caller's.
+/// The running thread. Dropping it stops the thread. The caller must do the last flush.
 #[derive(Debug)]
 pub(crate) struct Flusher {
     signal: Arc<FlushSignal>,
@@ -26,7 +26,7 @@ impl Flusher {
         let engine = Arc::clone(engine);
         let run = move || {
             while engine.flush_signal.wait(interval) {
-                // A failure makes the store refuse writes: the next writer hears of it.
+                // A failure makes the store refuse writes, so the next writer gets the error.
                 let _ = engine.flush();
             }
         };
@@ -42,7 +42,7 @@ impl Drop for Flusher {
     fn drop(&mut self) {
         self.signal.stop();
         if let Some(thread) = self.thread.take() {
-            // It cannot have panicked with anything but a bug, which its own message told.
+            // It can only have panicked because of a bug, and the panic has printed its own message.
             let _ = thread.join();
         }
     }

@@ -1,8 +1,8 @@
-//! Folding: index entries from memory into a segment's tables, in bulk and in slices.
+//! Folding: writes index entries from memory into a segment's tables, in bulk and in slices.
 //!
-//! Owns: [`Fold`], the sorted entries of some records of one segment, and how they merge with what is there.
-//! Always holds: writing a slice twice changes nothing; for every fingerprint with a live folded record, the
-//! entry's slot and its repeats together hold all its live slots, and the entry is the lowest of them or dead.
+//! Owns: [`Fold`], the sorted entries of some records of one segment, and how they merge with existing entries. Always
+//! holds: writing a slice twice changes nothing; for every fingerprint with a live folded record, the slots of the
+//! entry and of its repeats include all its live slots, and the entry's slot is the lowest of them or dead.
 
 pub(crate) mod entries;
 pub(crate) mod fingerprints;
@@ -27,33 +27,33 @@ use crate::engine::storage::failure::StorageResult;
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
 
-/// Sorted index entries on their way into one segment's tables.
+/// The sorted index entries of a fold, until they are written into one segment's tables.
 #[derive(Debug)]
 pub(crate) struct Fold {
     pool: PoolId,
     segment: SegmentNumber,
     first_id: RecordId,
     geometry: Geometry,
-    /// The run that its fingerprints become; none if they are merged into the segment's table.
+    /// The run that its fingerprints become; `None` if they are merged into the segment's table.
     run: Option<Run>,
     fingerprints: Vec<(Fingerprint, Slot)>,
     postings: PostingLists,
-    /// How many fingerprints and posting lists there were.
+    /// The number of fingerprints and posting lists at the beginning.
     rows: usize,
-    /// How many of `fingerprints` are written.
+    /// The number of `fingerprints` that are written.
     written: usize,
-    /// Which of them were written last.
+    /// The range of `fingerprints` that was written last.
     last: Range<usize>,
 }
 
-/// A run on its way into the file.
+/// A run that is being written.
 #[derive(Debug)]
 struct Run {
     number: u32,
     filter: Filter,
 }
 
-/// How much of a fold one commit writes.
+/// The part of a fold that one commit writes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Share {
     Rows(usize),
@@ -101,19 +101,19 @@ impl Fold {
         }
     }
 
-    /// Its fingerprints become a run of that number.
+    /// Makes its fingerprints a run of that number.
     pub(crate) fn into_run(self, number: u32) -> Self {
         let slots = u32::try_from(self.fingerprints.len()).unwrap_or(u32::MAX);
         let filter = Filter::for_segment_of(slots);
         Self { run: Some(Run { number, filter }), ..self }
     }
 
-    /// The filter of the run that its fingerprints became, which is stored with its last slice.
+    /// Returns the filter of the run that its fingerprints became. The filter is stored with the last slice.
     pub(crate) fn into_run_filter(self) -> Option<Filter> {
         self.run.map(|run| run.filter)
     }
 
-    /// How much there is to write in all.
+    /// Returns the number of rows to write in total.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
@@ -122,7 +122,7 @@ impl Fold {
         self.segment
     }
 
-    /// The fingerprints that the last call of [`write`](Self::write) wrote, with their slots.
+    /// Returns the fingerprints that the last call of [`write`](Self::write) wrote, with their slots.
     pub(crate) fn last_slice(&self) -> &[(Fingerprint, Slot)] {
         self.fingerprints.get(self.last.clone()).unwrap_or_default()
     }
@@ -131,7 +131,7 @@ impl Fold {
         self.written == self.fingerprints.len() && self.postings.len() == 0
     }
 
-    /// Writes the next rows. Whether the fold is done.
+    /// Writes the next rows. Returns true if the fold is done.
     pub(crate) fn write(&mut self, txn: &WriteTransaction, state: &PoolState, share: Share) -> Result<bool> {
         let mut left = match share {
             Share::Rows(rows) => rows,
@@ -165,7 +165,7 @@ impl Fold {
         Ok(self.is_done())
     }
 
-    /// A slice never cuts between two slots of one fingerprint.
+    /// Returns the end of a slice, which never cuts between two slots of one fingerprint.
     fn end_of_slice(&self, start: usize, rows: usize) -> usize {
         let mut end = self.fingerprints.len().min(start.saturating_add(rows));
         while let (Some((last, _)), Some((next, _))) =
@@ -229,7 +229,7 @@ pub(crate) fn fold_now(
 mod tests {
     use super::*;
 
-    /// Fingerprints with so many slots each.
+    /// Makes a fold of fingerprints with this many slots each.
     fn fold(slots: &[u128]) -> Fold {
         let mut entries = Entries::default();
         let fingerprints =

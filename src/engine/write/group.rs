@@ -9,16 +9,16 @@ use crate::error::Result;
 use crate::ids::PoolId;
 use crate::time::{Reading, Timestamp};
 
-/// What a caller wants done: decides against the group's drafts; keeps its own answer. None for a caller that runs
-/// alone, on its own thread.
+/// An operation of a caller: it decides against the group's drafts, and keeps its own answer. `None` for a caller that
+/// runs alone, on its own thread.
 pub(crate) type Job = Option<Box<dyn FnOnce(&mut Group<'_>) + Send>>;
 
-/// A pool as of the last commit, less what has expired by some time.
+/// Returns a pool as of the last commit, without what has expired by some time.
 type ViewAt<'e> = dyn Fn(PoolId, Timestamp) -> Result<Arc<View>> + 'e;
 
-/// The drafts of the operations that one commit carries.
+/// The drafts of the operations in one commit.
 pub(crate) struct Group<'e> {
-    /// The pools as of the last commit.
+    /// Returns the pools as of the last commit.
     view: &'e ViewAt<'e>,
     pub(crate) now: Reading,
     pub(crate) drafts: BTreeMap<PoolId, PoolDraft>,
@@ -29,7 +29,7 @@ impl<'e> Group<'e> {
         Self { view, now, drafts: BTreeMap::new() }
     }
 
-    /// The pool as the group leaves it so far.
+    /// Returns the pool as the group leaves it so far.
     ///
     /// # Errors
     ///

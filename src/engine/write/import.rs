@@ -1,8 +1,8 @@
-//! Bulk import: many rows in one transaction, indexed as they come.
+//! Bulk import: many rows in one transaction, indexed as they come in.
 //!
-//! Owns: the pipeline of an import's transaction. The tail is folded first; then one thread reads and hashes rows, this one
-//! appends them, and another sorts their index entries and writes those of the segments that are full. Always holds: an
-//! import that fails leaves no trace; readers see all of its rows or none.
+//! Owns: the pipeline of an import's transaction. The tail is folded first. Then one thread reads and hashes rows, this
+//! one appends them, and another sorts their index entries and writes those of full segments. Always holds: an import
+//! that fails leaves no trace; readers see all of its rows or none.
 
 mod rows;
 
@@ -43,10 +43,10 @@ use crate::ids::{PoolId, RecordId};
 use crate::parallel::spawn;
 use crate::time::Timestamp;
 
-/// How many commits of other work an import makes: it may be the only one who writes.
+/// The most commits of background work that an import makes, because there may be no other writer.
 const WORK_OFF_COMMITS: usize = 16;
 
-/// What an import does with a row whose value is in the pool, or came earlier in the file.
+/// The treatment of a row whose value is in the pool, or occurred earlier in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Present {
     Add,
@@ -54,7 +54,7 @@ pub(crate) enum Present {
     Fail,
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct BulkReport {
     pub(crate) added: u64,
@@ -102,11 +102,11 @@ impl Engine {
 }
 
 impl Engine {
-    /// An import's share of the work that commits do besides, in commits of their own.
+    /// Performs an import's share of background work, in commits of their own.
     fn work_off(&self, writer: &mut Writer) {
         for _ in 0..WORK_OFF_COMMITS {
             let Some(id) = self.next_due(writer) else { return };
-            // The import itself is through. If this fails, whoever uses that pool hears of it.
+            // The import itself is done. If this fails, the next user of that pool gets the error.
             if self.work_step(writer, id).is_err() {
                 writer.forget();
                 self.forget_work(writer, id);
@@ -115,7 +115,7 @@ impl Engine {
     }
 }
 
-/// The filter of a segment.
+/// The number of a segment, and its filter.
 type Filtered = (SegmentNumber, Filter);
 
 struct Import<'a> {
@@ -125,41 +125,41 @@ struct Import<'a> {
     state: PoolState,
     /// The time of the rows that are appended next.
     time: Timestamp,
-    /// Rows of this time and before are expired when they are added.
+    /// Rows of this time or before are expired when they are added.
     horizon: Option<Timestamp>,
     origins: KnownOrigins,
     present: Present,
     report: BulkReport,
-    /// The fingerprints this import added to the open segment; kept only to look rows up.
+    /// The fingerprints that this import added to the open segment; kept only to look up rows.
     added_here: HashSet<Fingerprint, BuildFingerprintHasher>,
     /// The segments that this import filled.
     filled: Range<usize>,
-    /// Where their filters go to, and come from.
+    /// The channel for their filters.
     filters: (mpsc::Sender<Filtered>, mpsc::Receiver<Filtered>),
     /// The values that claims own.
     owned: HashSet<Fingerprint, BuildFingerprintHasher>,
-    /// Those of them that this import tracked.
+    /// The values among them that this import tracked.
     voided: Vec<Fingerprint>,
-    /// How many records of the open segment were not handed over for indexing.
+    /// The number of records of the open segment that were not handed over for indexing.
     unindexed: usize,
 }
 
-/// What the indexing thread is told, in order.
+/// A message to the indexing thread.
 enum ForIndex {
     /// Entries of the open segment, from a slot on.
     Entries(Slot, Vec<TailEntry>),
-    /// The segment has no more of them.
+    /// The segment has no more entries.
     End(Box<Portion>),
 }
 
-/// How many buffers' entries may wait for the indexing thread: those of the segment after the one that it writes.
+/// The most buffers whose entries may wait for the indexing thread: those of the segment after the one that it writes.
 const WAITING_MAX: usize = 16;
 
 /// A segment's share of the index.
 struct Portion {
     segment: SegmentState,
     state: PoolState,
-    /// Whether the segment is full.
+    /// True if the segment is full.
     full: bool,
 }
 
@@ -198,7 +198,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Whether there was anything to fold.
+    /// Folds the tails. Returns true if there was anything to fold.
     fn fold_tails(&mut self) -> Result<bool> {
         let tails = self.base.state.frozen.iter().chain([&self.base.state.active]);
         // Nothing is left to fold if the pool was dead and starts over.
@@ -210,7 +210,7 @@ impl<'a> Import<'a> {
         Ok(is_any)
     }
 
-    /// Appends and indexes every row. The report, the state to publish, and the values taken from claims.
+    /// Appends and indexes every row. Returns the report, the state to publish, and the values taken from claims.
     fn run(
         mut self,
         source: &mut (dyn RowSource + Send),
@@ -234,7 +234,7 @@ impl<'a> Import<'a> {
                 done.and(appended)
             })?;
         } else {
-            // What is indexed is looked up again: by the thread that writes it.
+            // Rows that are indexed are looked up again, so the thread that writes them indexes them.
             thread::scope(|scope| self.append_all(scope, hash_key, source, |what| indexer.take(what)))?;
         }
         self.keep_filters();
@@ -242,7 +242,7 @@ impl<'a> Import<'a> {
         Ok((self.report, self.state, self.voided))
     }
 
-    /// Appends every row, and hands on what is to be indexed.
+    /// Appends every row, and hands over what is to be indexed.
     fn append_all<'scope>(
         &mut self,
         scope: &'scope Scope<'scope, '_>,
@@ -261,7 +261,7 @@ impl<'a> Import<'a> {
             let _ = used.send(first);
             for buffer in buffers {
                 self.append(&buffer, &mut index)?;
-                // Nobody takes it if there is nothing more to read.
+                // If there is nothing more to read, nobody takes the buffer.
                 let _ = used.send(buffer);
             }
             thread.join().unwrap_or_else(|_| Err(Error::corrupt("the reading thread panicked")))?;
@@ -269,10 +269,10 @@ impl<'a> Import<'a> {
         self.hand_over(&mut index)
     }
 
-    /// Makes the pool ready for rows whose first is of a time in the past.
+    /// Prepares the pool for rows whose first one has a time in the past.
     ///
-    /// Ids are in time order: among live records, and among all of one segment. So the open segment is sealed if its last record
-    /// is newer, though dead, and a segment without a live record leaves the pool.
+    /// Ids are in time order among live records, and among all records of one segment. So the open segment is sealed if
+    /// its last record is newer, even if that is dead, and segments without a live record leave the pool.
     fn begin_at(&mut self, time: Timestamp) -> Result<()> {
         if let Some(newest) = self.state.newest_live() {
             let created_at = self.base.created_at(newest)?;
@@ -296,14 +296,14 @@ impl<'a> Import<'a> {
 
     /// Appends a buffer's rows.
     fn append(&mut self, buffer: &Buffer, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
-        // Rows that cannot be committed would pile up in memory.
+        // Rows that cannot be committed would fill the memory.
         self.engine.check_room(Need::Adding)?;
         let wanted = self.wanted_rows(buffer)?;
         let mut rest = wanted.as_slice();
         while let Some(row) = rest.first() {
             if let Some(time) = buffer.times.get(*row) {
                 self.time = *time;
-                // A segment that began long before is full now.
+                // A segment that began long before may be full now.
                 if self.open_segment_is_full() {
                     self.hand_over(index)?;
                     self.remember(buffer, rest);
@@ -321,7 +321,7 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// The rows of the buffer that are to be added.
+    /// Returns the rows of the buffer that are to be added.
     fn wanted_rows(&mut self, buffer: &Buffer) -> Result<Vec<usize>> {
         let rows = &buffer.rows;
         if self.present == Present::Add {
@@ -330,7 +330,7 @@ impl<'a> Import<'a> {
         let present = rows.ask_together(|fingerprints| self.are_present(fingerprints))?;
         let mut wanted = Vec::with_capacity(rows.len());
         for (index, (item, present)) in rows.items().iter().zip(present).enumerate() {
-            // A row that is expired already hides no later one. Of equal rows within a buffer the first is wanted.
+            // A row that is expired already hides no later one. Of equal rows within a buffer, the first is added.
             if !present && (self.is_expired(buffer, index) || self.added_here.insert(item.fingerprint)) {
                 wanted.push(index);
             } else if self.present == Present::Skip {
@@ -347,7 +347,7 @@ impl<'a> Import<'a> {
         Ok(wanted)
     }
 
-    /// The rest of a buffer goes to the next segment: it must be found there.
+    /// Remembers the rest of a buffer, which goes to the next segment, so that it is found there.
     fn remember(&mut self, buffer: &Buffer, rows: &[usize]) {
         if self.present != Present::Add {
             let rows = rows.iter().filter(|row| !self.is_expired(buffer, **row));
@@ -357,12 +357,12 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// True for a row that is older than the pool's retention.
+    /// Returns true if a row is older than the pool's retention.
     fn is_expired(&self, buffer: &Buffer, row: usize) -> bool {
         buffer.times.get(row).is_some_and(|time| Some(*time) <= self.horizon)
     }
 
-    /// Which fingerprints, best in ascending order, are live or were added by this import.
+    /// Returns for each fingerprint whether it is live or was added by this import. Ascending order is fastest.
     fn are_present(&self, fingerprints: &[Fingerprint]) -> Result<Vec<bool>> {
         let found = self.base.find_any_of(&self.base.state, fingerprints)?;
         let mut present: Vec<bool> = found.iter().map(Option::is_some).collect();
@@ -381,7 +381,7 @@ impl<'a> Import<'a> {
             let table = self.txn.open_table(names.fingerprints()).storage()?;
             for (fingerprint, present) in asked {
                 let entry = redb::ReadableTable::get(&table, *fingerprint).storage()?;
-                // What was there before this import is the base's to judge.
+                // Entries from before this import were looked up in the base.
                 let added_from = self.base.state.next_id.max(self.state.watermark);
                 let slot = entry.map(|entry| entry.value() & !HAS_REPEATS);
                 *present = slot.is_some_and(|slot| segment.id(slot) >= added_from);
@@ -390,9 +390,9 @@ impl<'a> Import<'a> {
         Ok(present)
     }
 
-    /// Appends rows to the open segment until it is full. Their index entries, and the slot of the first.
+    /// Appends rows to the open segment until it is full. Returns the slot of the first, and their index entries.
     fn append_to_segment(&mut self, buffer: &Buffer, rows: &[usize]) -> Result<(Slot, Vec<TailEntry>)> {
-        // The first id opens the next segment, if the last one is full.
+        // Assigning the first id opens the next segment if the last one is full.
         let first = self.state.assign_id(self.time);
         let Some(segment) = self.state.open_segment().cloned() else {
             return Err(Error::corrupt("the pool has no open segment"));
@@ -433,7 +433,7 @@ impl<'a> Import<'a> {
         Ok((slot, entries))
     }
 
-    /// How records have their origins, if any of them has one.
+    /// Returns how records store their origins; empty if none of them has one.
     fn store_origins<'e>(
         &mut self,
         segment: SegmentNumber,
@@ -462,7 +462,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Has the open segment's new entries indexed, if there are any.
+    /// Hands over the open segment's new entries for indexing, if there are any.
     fn hand_over(&mut self, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
         let Some(segment) = self.state.open_segment().cloned().filter(|_| self.unindexed > 0) else {
             return Ok(());
@@ -481,7 +481,7 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// Keeps the filters that were made meanwhile with their segments.
+    /// Keeps the filters that were built meanwhile with their segments.
     fn keep_filters(&mut self) {
         for (number, filter) in self.filters.1.try_iter() {
             self.state.set_filter(number, filter);
@@ -493,7 +493,7 @@ impl<'a> Import<'a> {
 struct Indexer<'a> {
     txn: &'a WriteTransaction,
     fold: WholeFold,
-    /// Where the filters of the segments go that it saw whole.
+    /// The channel for the filters of the segments that this saw as a whole.
     filters: mpsc::Sender<Filtered>,
 }
 
@@ -513,7 +513,7 @@ impl Indexer<'_> {
         let records = state.next_id - segment.first_id;
         let whole = u32::try_from(records).ok().filter(|_| full && fold.records() == records);
         if let Some(filter) = fold.write(self.txn, &state, &segment, whole)? {
-            // Who made the import waits for it.
+            // The receiver outlives this thread.
             let _ = self.filters.send((segment.number, filter));
         }
         Ok(())

@@ -1,8 +1,9 @@
-//! Events: what commits did, with durations, for whoever listens.
+//! Events: what commits did, with durations, for programs that listen.
 //!
-//! They go through `log`, the facade of redb, fjall and tantivy: it has no dependencies, every subscriber of `tracing` hears
-//! it (through `tracing-log`), and a program that installs no logger pays one atomic load. Behind the feature `log`, off by
-//! default. The target is `datapool_store`; the level is `debug`, and `warn` for what somebody should look at.
+//! They go through `log`, the facade of redb, fjall and tantivy. It has no dependencies, every subscriber of `tracing`
+//! can receive its events (through `tracing-log`), and a program that installs no logger pays one atomic load. Events
+//! are behind the feature `log`, which is off by default. The target is `datapool_store`. The level is `debug`, or
+//! `warn` for events that need attention.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::engine::write::counters::Work;
 use crate::ids::PoolId;
 use crate::model::PruneReport;
 
-/// What the store tells.
+/// An event that the store logs.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "log"), allow(dead_code, reason = "nobody listens"))]
 pub(crate) enum Event {
@@ -27,7 +28,7 @@ pub(crate) enum Event {
         rows: u64,
         started: Instant,
     },
-    /// A commit did work besides: folds, seals, space given back.
+    /// A commit did background work: folds, seals, space given back.
     Work {
         pool: PoolId,
         work: Work,
@@ -40,9 +41,9 @@ pub(crate) enum Event {
     },
     /// The file was closed.
     Closed,
-    /// A commit failed, and nobody knows whether it is on disk.
+    /// A commit failed, and may or may not be on disk.
     OutcomeUnknown,
-    /// A run over the store came to its end.
+    /// A verification came to its end.
     Verified {
         findings: u64,
         took: Duration,
@@ -59,11 +60,11 @@ pub(crate) enum Event {
     },
 }
 
-/// Tells an event.
+/// Logs an event.
 #[cfg(not(feature = "log"))]
 pub(crate) fn log(_event: &Event) {}
 
-/// Tells an event.
+/// Logs an event.
 #[cfg(feature = "log")]
 pub(crate) fn log(event: &Event) {
     const TARGET: &str = "datapool_store";

@@ -1,10 +1,10 @@
 //! Group commit: many callers, one commit.
 //!
-//! Owns: who leads and who waits. A caller enqueues its job; whoever finds no leader becomes it, takes what is
-//! queued, runs it and wakes the rest with the result, then hands the lead to the next in line. There is no
-//! background thread, and a single caller waits for nobody. Always holds: jobs run in the order they came; the
-//! first of a group belongs to its leader, so a job that runs alone runs on its caller's own thread; whoever leads is
-//! refused, not left waiting for itself.
+//! Owns: who leads and who waits. A caller enqueues its job. If no caller leads, it becomes the leader: it takes the
+//! queued jobs, runs them, wakes the other callers with the result, and then hands the lead to the next in line. There
+//! is no background thread, and a single caller waits for no other. Always holds: jobs run in the order in which they
+//! came; the first job of a group is its leader's, so a job that runs alone runs on its caller's own thread; a thread
+//! that leads and submits another job is refused, because it would wait for itself.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const GROUP_MAX_ITEMS: usize = 16_384;
 /// A group closes at this many bytes of values.
 const GROUP_MAX_BYTES: usize = 4 << 20;
 
-/// How much of a group a job takes.
+/// The share of a group that a job takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weight {
     pub(crate) items: usize,
@@ -28,7 +28,7 @@ pub(crate) struct Weight {
 }
 
 impl Weight {
-    /// Shares its group with no other job.
+    /// The weight of a job that shares its group with no other.
     pub(crate) const ALONE: Self = Self { items: usize::MAX, bytes: usize::MAX };
 
     pub(crate) fn of(batch: &Batch) -> Self {
@@ -63,7 +63,7 @@ impl<J> Ticket<J> {
         self.changed.notify_one();
     }
 
-    /// The result, once another caller has run this job; none when it is this caller's turn to lead.
+    /// Waits. Returns the result once another caller has run this job, or `None` when it is this caller's turn to lead.
     fn wait(&self) -> Option<Result<()>> {
         let mut turn = self.turn.lock();
         loop {
@@ -79,7 +79,7 @@ impl<J> Ticket<J> {
 struct Line<J> {
     waiting: VecDeque<Arc<Ticket<J>>>,
     led: bool,
-    /// Who leads, once it does.
+    /// The thread that leads, once it does.
     leader: Option<ThreadId>,
 }
 
@@ -93,7 +93,7 @@ impl<J> Default for Queue<J> {
 }
 
 impl<J> Queue<J> {
-    /// Has the job run, by this caller with `lead` or by another one, and returns that run's result.
+    /// Runs the job, by this caller with `lead` or by another one, and returns the result of that run.
     ///
     /// `lead` gets the jobs of a whole group, this caller's first. It must not panic.
     pub(crate) fn submit(
@@ -111,7 +111,7 @@ impl<J> Queue<J> {
         {
             let mut line = self.0.lock();
             if line.leader == Some(thread::current().id()) {
-                // Whoever is called while its thread leads (an observer, a logger) would wait for itself.
+                // Code that is called while its thread leads (an observer, a logger) would wait for itself.
                 return Err(Error::new(
                     ErrorKind::Busy,
                     "this thread is in the midst of a call that writes: nothing can be written from within it",
@@ -130,7 +130,8 @@ impl<J> Queue<J> {
         let group = self.take_group();
         let jobs = group.iter().filter_map(|ticket| ticket.job.lock().take()).collect();
         let result = lead(jobs);
-        // This group's callers wake before the next one starts: what they bring next goes with it, in half as many commits.
+        // This group's callers wake before the next group starts: what they bring next joins it, which halves the
+        // number of commits.
         for ticket in group {
             ticket.set(Turn::Done(result.clone()));
         }

@@ -1,8 +1,8 @@
-//! Giving space back: dropping segments without a live record, cutting off the dead head of a segment.
+//! Giving space back: drops segments without a live record, and cuts off the dead head of a segment.
 //!
-//! Owns: which of a pool's space is given back by which commit. Always holds: a commit's share is bounded, so that none
-//! is long; the last record of a pool is never removed (the next id is read from it), and with what is removed the head is
-//! written, so that no later state takes it for live.
+//! Owns: which commit gives back which part of a pool's space. Always holds: a commit's share is bounded, so that no
+//! commit is long; the last record of a pool is never removed, because the next id is read from it; the head is written
+//! together with each removal, so that no later state takes removed records for live.
 
 use std::ops::RangeInclusive;
 
@@ -16,16 +16,17 @@ use crate::error::Result;
 use crate::ids::PoolId;
 use crate::model::PruneReport;
 
-/// A dead head is cut off when it has at least so many records, and more than are live in the pool.
+/// The least number of records in a dead head that is cut off. There must also be more of them than live records in the
+/// pool.
 const CUT_MIN_RECORDS: u32 = 1_024;
-/// How many records of a dead head one commit removes.
+/// The number of records of a dead head that one commit removes.
 const CUT_SLICE_RECORDS: u32 = 8_192;
-/// A commit drops no further table of a segment when those that it dropped had so many rows.
+/// A commit drops no further table of a segment once the tables that it dropped had this many rows.
 const DROP_MAX_ROWS: u64 = 1 << 18;
-/// How many rows of a dropped segment one commit removes from each table that segments share.
+/// The number of rows of a dropped segment that one commit removes from each table that segments share.
 const DROP_SHARED_ROWS: usize = 1 << 16;
 
-/// A commit's share of giving back space.
+/// Performs a commit's share of giving back space.
 pub(crate) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
     let may_have_died = !draft.changed_bits.is_empty()
         || draft.state.first_segment_is_dead()
@@ -44,9 +45,9 @@ pub(crate) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Resu
     Ok(pruned)
 }
 
-/// Gives back all segments that died, at once: an import's share, which is long anyway and may leave many.
+/// Gives back all dead segments at once. This is for imports, which are long anyway and may leave many dead segments.
 ///
-/// How many there were.
+/// Returns the number of segments dropped.
 pub(crate) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Result<u64> {
     state.drop_dead_segments();
     let mut dropped = 0;
@@ -58,8 +59,8 @@ pub(crate) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Re
     Ok(dropped)
 }
 
-/// A share of giving the space of a dropped segment back: some of its tables, or of its rows in shared ones. Whether
-/// nothing is left of it.
+/// Performs a share of giving back the space of a dropped segment: some of its tables, or some of its rows in shared
+/// tables. Returns true if nothing is left of it.
 fn drop_share(
     txn: &WriteTransaction,
     pool: PoolId,
@@ -71,7 +72,7 @@ fn drop_share(
     }
     let names = SegmentTables::new(pool, number);
     let mut rows = {
-        // A table that is not there is made here, and dropped with the others.
+        // A table that does not exist is created here, and dropped with the others.
         let records = txn.open_table(names.records()).storage()?;
         let stats = records.stats().storage()?;
         pruned.bytes += stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
@@ -93,7 +94,7 @@ fn drop_share(
     Ok(is_gone)
 }
 
-/// Drops the table of one of a segment's runs. Whether there was one.
+/// Drops the table of one of a segment's runs. Returns false if there was none.
 pub(crate) fn drop_run(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<bool> {
     for run in 0..RUNS_MAX {
         let name = SegmentTables::run(pool, number, run);
@@ -114,8 +115,8 @@ pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: Segment
     drop_shared_rows(txn, pool, number, None).map(drop)
 }
 
-/// Removes up to so many rows of a segment from each table that segments share; without a limit, all. Whether that was
-/// all of them.
+/// Removes up to `limit` rows of a segment from each table that segments share, or all rows without a limit. Returns
+/// true if none are left.
 pub(crate) fn drop_shared_rows(
     txn: &WriteTransaction,
     pool: PoolId,
@@ -134,7 +135,7 @@ pub(crate) fn drop_shared_rows(
     Ok(all.iter().all(|all| *all))
 }
 
-/// Removes up to so many rows of a range. Whether that was all of them.
+/// Removes up to `limit` rows of a range, or all without a limit. Returns true if none are left.
 pub(crate) fn remove_rows<K, V>(
     table: &mut Table<'_, K, V>,
     rows: RangeInclusive<K>,
@@ -156,9 +157,9 @@ where
     Ok(behind.is_none())
 }
 
-/// Removes the dead records at the head of the segment in which the watermark stands, once they are more than what is
-/// live: without that, a pool that keeps few records would keep a segment of dead ones. Where more is live, dropping the
-/// segment whole, when its time comes, is far cheaper.
+/// Removes the dead records at the head of the segment that contains the watermark, once there are more of them than
+/// live records. Otherwise a pool that keeps few records would keep a segment of dead ones. If more records are live,
+/// it is far cheaper to drop the whole segment later.
 fn cut_dead_head(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
     let state = &draft.state;
     let Some((_, segment)) = state.segment_of(state.watermark) else { return Ok(PruneReport::default()) };

@@ -1,7 +1,7 @@
 //! Recovering after a failed commit, and after a write that failed for want of room.
 //!
-//! Always holds: what a failed call did is forgotten before the next one begins; redb takes nothing more after a failed
-//! write, so the file is opened again, or the store refuses to write until somebody does (see
+//! Always holds: what a failed call did is forgotten before the next one begins. redb accepts nothing more after a
+//! failed write, so the file is opened again, or the store refuses to write until it is reopened (see
 //! [`Poison`](crate::engine::storage::poison::Poison)).
 
 use std::sync::atomic::Ordering;
@@ -14,24 +14,26 @@ use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
 
 impl Engine {
-    /// Brings the writer in order after a failure.
+    /// Cleans up after a call. After a failure, the writer forgets what it remembered. If the disk had no room, the
+    /// file is opened again. If the disk is full, space that the call has freed is given back to it.
     pub(crate) fn recover<T>(&self, writer: &mut Writer, result: Result<T>) -> Result<T> {
         if result.is_err() {
             writer.forget();
         }
         if self.poison.reason() == Some(Reason::NoRoom) {
-            // redb takes nothing more from a file once a write of it has failed.
+            // redb accepts nothing more for a file once a write of it has failed.
             self.reattach(writer)?;
         }
         if result.is_ok() && self.asks_disk(Space::is_full) {
-            // The call's work is done.
+            // The call itself has succeeded.
             let _ = self.give_back();
         }
         result
     }
 
-    /// redb failed as it wrote, and takes nothing more. For want of room what it wrote is not committed, and the file is opened
-    /// again before the call returns; else the store refuses to write, for a reason.
+    /// Handles a failure of redb while it wrote, after which redb accepts nothing more. If the disk had no room,
+    /// nothing is committed, and the file is opened again before the call returns. Otherwise the store refuses to
+    /// write, for `reason`.
     pub(crate) fn failed(
         &self,
         error: redb::Error,
@@ -40,7 +42,7 @@ impl Engine {
         otherwise: impl FnOnce(redb::Error) -> Error,
     ) -> Error {
         match error {
-            // What was acknowledged and not flushed would be lost with it: whoever wrote it must hear of that.
+            // Acknowledged changes that are not flushed would be lost with it, and their writers must learn of that.
             redb::Error::Io(cause)
                 if is_want_of_room(&cause)
                     && self.asks_disk(Space::is_incomplete)

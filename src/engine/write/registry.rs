@@ -1,4 +1,4 @@
-//! What programs registered of entity types, flows, flow runs and flow steps; and bringing it along with records.
+//! Registered entity types, flows, flow runs and flow steps; and including them with records.
 //!
 //! Owns: the four registry tables. Always holds: nothing else in the file refers to them, so putting and deleting
 //! there changes no record and no index.
@@ -36,7 +36,7 @@ fn definition(kind: RegisteredKind) -> RegistryTable {
 }
 
 impl Engine {
-    /// Registers, or replaces what was registered, in one commit.
+    /// Registers entries, or replaces registered ones, in one commit.
     pub(crate) fn put_registered<Id: RegisteredId>(&self, entries: &[Registered<Id>]) -> Result<()> {
         self.check_may_write()?;
         check_batch_len(entries.len())?;
@@ -62,7 +62,7 @@ impl Engine {
         })
     }
 
-    /// Forgets what was registered. Whether there was anything.
+    /// Removes a registered entry. Returns false if there was none.
     pub(crate) fn delete_registered<Id: RegisteredId>(&self, id: &Id) -> Result<bool> {
         self.check_may_write()?;
         self.exclusive(|_| {
@@ -76,7 +76,8 @@ impl Engine {
         })
     }
 
-    /// Forgets what was registered before a point in time, in one commit. How much there was.
+    /// Removes the entries that were registered before a point in time, in one commit. Returns the number of entries
+    /// removed.
     pub(crate) fn delete_registered_before<Id: RegisteredId>(&self, time: Timestamp) -> Result<u64> {
         self.check_may_write()?;
         self.exclusive(|_| {
@@ -104,12 +105,12 @@ impl Engine {
         })
     }
 
-    /// What is registered of an id.
+    /// Returns the registered entry of an id.
     pub(crate) fn registered<Id: RegisteredId>(&self, id: &Id) -> Result<Option<Registered<Id>>> {
         contained("reading what is registered", || Registry::open(&*self.snapshot()?, Id::KIND)?.get(id))
     }
 
-    /// What is registered behind an id, or from the first on, in the order of the ids, up to a number.
+    /// Returns the registered entries after an id, or from the first one on, in the order of the ids, up to `limit`.
     pub(crate) fn registered_after<Id: RegisteredId>(
         &self,
         after: Option<&Id>,
@@ -135,9 +136,9 @@ impl Engine {
 
 /// One registry table as of one commit.
 struct Registry {
-    /// None if nothing was ever registered there.
+    /// `None` if nothing was ever registered there.
     table: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
-    /// How often the table was asked.
+    /// The number of lookups in the table.
     lookups: Cell<u64>,
 }
 
@@ -155,7 +156,7 @@ impl Registry {
 }
 
 impl View {
-    /// Brings along what was asked for: one look-up for each distinct id. How many look-ups it took.
+    /// Adds the requested entries to records, with one lookup for each distinct id. Returns the number of lookups.
     pub(crate) fn include(&self, records: &mut [Record], include: &BTreeSet<RecordInclude>) -> Result<u64> {
         let mut lookups = 0;
         for what in include {

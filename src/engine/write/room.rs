@@ -1,4 +1,4 @@
-//! Room on the disk: each commit finds out whether it has enough before redb writes.
+//! Room on the disk: each commit checks that it has enough before redb writes.
 
 use crate::engine::Engine;
 use crate::engine::storage::backend::Backend;
@@ -8,12 +8,12 @@ use crate::engine::storage::space::{Need, Space};
 use crate::error::Result;
 
 impl Engine {
-    /// Whether something holds of the room on the disk.
+    /// Answers a question about the room on the disk.
     pub(crate) fn asks_disk(&self, question: impl FnOnce(&Space) -> bool) -> bool {
         self.session.read().as_ref().is_some_and(|session| question(session.backend.space()))
     }
 
-    /// Refuses to go on with a transaction that the disk has no room for.
+    /// Fails if the disk has no room for a transaction.
     ///
     /// # Errors
     ///
@@ -22,7 +22,7 @@ impl Engine {
         self.ask_for_room(need, |backend| backend.check_room(need))
     }
 
-    /// As [`check_room`](Self::check_room), right before redb commits.
+    /// Like [`check_room`](Self::check_room), but right before redb commits.
     ///
     /// # Errors
     ///
@@ -31,12 +31,12 @@ impl Engine {
         self.ask_for_room(need, |backend| backend.make_room(need))
     }
 
-    /// After redb committed, if it had the reserve for that.
+    /// Allocates the reserve again after redb has committed, if the commit could use it.
     pub(crate) fn keep_reserve(&self) {
         if self.asks_disk(Space::is_tight)
             && let Some(session) = &*self.session.read()
         {
-            // What cannot be had now is asked for when it is needed.
+            // Room that cannot be had now is asked for when it is needed.
             let _ = session.backend.keep_reserve();
         }
     }
@@ -47,7 +47,8 @@ impl Engine {
         room.map_err(|error| no_room(self.opener.location(), need, error))
     }
 
-    /// What a call has deleted becomes room on the disk: with each commit redb cuts some of the free pages at the file's end.
+    /// Gives what a call has deleted back to the disk: with each commit, redb cuts some of the free pages at the file's
+    /// end.
     pub(crate) fn give_back(&self) -> Result<()> {
         let mut before = u64::MAX;
         while self.file_size()? < before {

@@ -1,7 +1,7 @@
-//! Submitting: operations of several callers become one commit, or one has the writer to itself.
+//! Submitting: operations of several callers become one commit, or one operation has the writer to itself.
 //!
-//! Always holds: a group is decided before its transaction begins; its callers wake after its commit was published, or has
-//! failed.
+//! Always holds: a group is decided before its transaction begins; its callers wake after its commit was published or
+//! has failed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,19 +26,18 @@ use crate::error::{Error, Result};
 use crate::ids::PoolId;
 
 impl Engine {
-    /// Has an operation decided and committed, together with those of other callers. Blocks until the commit has
-    /// an outcome.
+    /// Decides and commits an operation, together with those of other callers. Blocks until the commit has an outcome.
     ///
     /// # Errors
     ///
-    /// The operation's own, in which case it changed nothing; or the commit's, which all of its group get.
+    /// The operation's own, in which case it changed nothing; or the commit's, which all callers of its group get.
     pub(crate) fn submit<T: Send + 'static>(
         &self,
         weight: Weight,
         operation: impl FnOnce(&mut Group<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.check_may_write()?;
-        // A call that takes away must not fail because others of its group add.
+        // A call that deletes must not fail because others of its group add.
         let weight = if self.asks_disk(Space::is_full) { Weight::ALONE } else { weight };
         let answer = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&answer);
@@ -88,7 +87,7 @@ impl Engine {
         let need = if group.drafts.values().any(PoolDraft::adds) { Need::Adding } else { Need::Reserve };
         let gives_room = need == Need::Reserve && self.asks_disk(Space::is_tight);
         let due = if gives_room { Vec::new() } else { self.due_work(writer, &group, records) };
-        // Whoever was promised a value must find it promised after a crash, too.
+        // A value that was promised to a caller must still be promised after a crash.
         let has_claims = group.drafts.values().any(|draft| !draft.claims.is_empty());
         let begin = || if has_claims { self.begin_durable() } else { self.begin() };
         let mut txn = begin()?;
@@ -102,7 +101,7 @@ impl Engine {
             if let Ok(done) = done {
                 written.push(done.into());
             } else {
-                // The group must not suffer from another pool's damage. Whoever uses that pool hears of it.
+                // The group must not suffer from another pool's damage. The next user of that pool gets the error.
                 self.forget_work(writer, id);
                 writer.forget();
                 written.clear();
@@ -118,7 +117,7 @@ impl Engine {
         self.commit(writer, txn, Changes { need, pools: written, work: Work::default(), event })
     }
 
-    /// Decides a batch as of the last commit, changing nothing.
+    /// Decides a batch as of the last commit, without changing anything.
     ///
     /// # Errors
     ///

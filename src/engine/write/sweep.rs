@@ -1,6 +1,6 @@
-//! Sweeping: claims whose time is long over leave the file, a share with each commit of their pool.
+//! Sweeping: removes claims whose lease ended over an hour ago from the file, a share with each commit of their pool.
 //!
-//! Always holds: a claim that can be swept does not exist for anybody, so nothing that callers see changes.
+//! Always holds: a claim that can be swept does not exist for any caller, so nothing that callers see changes.
 
 use redb::WriteTransaction;
 
@@ -15,7 +15,7 @@ use crate::error::Result;
 /// The number of items that one commit sweeps.
 const SWEEP_ITEMS: usize = 4_096;
 
-/// How far a commit swept.
+/// The progress of a sweep in one commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Swept {
     Nothing,
@@ -23,7 +23,8 @@ pub(crate) enum Swept {
     Claim,
 }
 
-/// A commit's share of sweeping: some blocks of a claim whose time is long over; the claim with its last one.
+/// Performs a commit's share of sweeping: removes some blocks of a claim that can be swept, and the claim with its last
+/// block.
 pub(crate) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swept> {
     let swept = draft.state.next_claim_to_sweep(draft.now.moment);
     let Some(id) = swept else { return Ok(Swept::Nothing) };
@@ -69,7 +70,7 @@ mod tests {
     use crate::limits;
     use crate::model::Origin;
 
-    /// The sweep of a lapsed claim is part of anybody's writes; what is wrong with it is not.
+    /// Sweeping a lapsed claim is part of any caller's writes, but an error in that claim is not.
     #[test]
     fn a_damaged_claim_of_one_pool_fails_no_write_to_another() {
         use crate::testing::{self, Sizes};

@@ -1,7 +1,7 @@
 //! Pools in which time makes work: records expire, claims lapse.
 //!
-//! Owns: which of the loaded pools these are, and whose turn it is. Each commit looks at the next of them; after opening
-//! it also looks at one more such pool of the file, so that those age, too, that nobody uses.
+//! Owns: which of the loaded pools these are, and whose turn it is. Commits look at them in turn. After opening, they
+//! also look at the pools of the file, so that pools that nobody uses age, too.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -9,15 +9,15 @@ use std::ops::Bound;
 use crate::engine::pool::state::PoolState;
 use crate::ids::PoolId;
 
-/// The least that a pool's turn counts for, in records of a fold.
+/// The least weight of a pool's turn, in records of a fold.
 pub(crate) const TURN_MIN_RECORDS: usize = 16;
 
-/// Loaded pools that age, and the turns.
+/// The loaded pools that age, and their turns.
 #[derive(Debug)]
 pub(crate) struct Aging {
     ids: BTreeSet<PoolId>,
     looked_at: PoolId,
-    /// The pools of the file up to this one were looked at; none once all were.
+    /// The last pool of the file that was looked at; `None` once all were.
     pub(crate) visited: Option<PoolId>,
 }
 
@@ -28,7 +28,7 @@ impl Default for Aging {
 }
 
 impl Aging {
-    /// A pool's state changed, or it was loaded.
+    /// Records that a pool's state changed, or that it was loaded.
     pub(crate) fn set(&mut self, state: &PoolState) {
         if state.policy.retention.is_some() || !state.claims.is_empty() {
             self.ids.insert(state.id);
@@ -41,7 +41,7 @@ impl Aging {
         self.ids.remove(&id);
     }
 
-    /// Whose turn it is.
+    /// Returns the pool whose turn it is.
     pub(crate) fn next(&mut self) -> Option<PoolId> {
         let behind = (Bound::Excluded(self.looked_at), Bound::Unbounded);
         let next = self.ids.range(behind).next().or_else(|| self.ids.first()).copied()?;

@@ -1,4 +1,4 @@
-//! What is done behind the commits: folding, filters, giving space back, storing what expired, loading pools that age.
+//! Background work: folding, filters, giving space back, storing expiry, loading pools that age.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::ids::PoolId;
 use crate::model::PruneReport;
 use crate::time::Reading;
 
-/// The number of pools of the file that one commit looks at: some microseconds each.
+/// The number of pools of the file that one commit looks at, which takes some microseconds each.
 const LOOKED_AT_TOGETHER: u32 = 64;
 
 impl Engine {
-    /// Gives back what of a pool's space can be given back, a commit at a time, so that other writers come between.
+    /// Gives back as much of a pool's space as possible, a commit at a time, so that other writers come between.
     ///
     /// # Errors
     ///
@@ -37,7 +37,8 @@ impl Engine {
         Ok(total)
     }
 
-    /// One commit of a pool's outstanding work: folding, filters, giving space back; none if nothing is left to do.
+    /// Makes one commit of a pool's outstanding work: folding, filters, giving space back. Returns `None` if nothing is
+    /// left to do.
     pub(crate) fn work_step(&self, writer: &mut Writer, id: PoolId) -> Result<Option<PruneReport>> {
         let now = self.clock.read();
         let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
@@ -51,8 +52,8 @@ impl Engine {
         Ok(Some(pruned))
     }
 
-    /// Stores how far the pools in use have expired, so that a clock that is set back before the store is opened again
-    /// revives nothing.
+    /// Stores how far the pools in use have expired, so that no record revives if the clock is set back before the
+    /// store is opened again.
     ///
     /// # Errors
     ///
@@ -67,7 +68,7 @@ impl Engine {
             let now = self.clock.now();
             let mut states = Vec::<PoolChange>::new();
             for id in ids {
-                // One that was deleted meanwhile has nothing to store.
+                // A pool that was deleted meanwhile has nothing to store.
                 let Ok(view) = self.view_at(id, now) else { continue };
                 if view.state.watermark > view.state.stored_watermark {
                     states.push(PoolState::clone(&view.state).into());
@@ -86,7 +87,7 @@ impl Engine {
     /// Looks at the next pools of the file, until all were looked at, and loads the first of them that ages.
     pub(crate) fn visit_next_pool(&self) {
         let Some(visited) = self.aging.lock().visited else { return };
-        // A failure to look is no failure of the commit: whoever uses the pool hears of it.
+        // If looking fails, the commit does not fail: the next user of the pool gets the error.
         let (aging, visited) = self.look_behind(visited).unwrap_or_default();
         if let Some(id) = aging {
             let _ = self.committed_view(id);
@@ -94,8 +95,8 @@ impl Engine {
         self.aging.lock().visited = visited;
     }
 
-    /// Returns the first of the next pools of the file that has a retention or claims, if one does, and the last pool that
-    /// was looked at; `None` at the end of the file.
+    /// Returns the first of the next pools of the file that has a retention or claims, if one has, and the last pool
+    /// that was looked at, or `None` for it at the end of the file.
     fn look_behind(&self, visited: PoolId) -> Result<(Option<PoolId>, Option<PoolId>)> {
         contained("looking at a pool", || {
             let snapshot = self.snapshot()?;
@@ -109,7 +110,7 @@ impl Engine {
                     Some(claims) => claims.range((id, 0)..=(id, u64::MAX)).storage()?.next().is_some(),
                     None => false,
                 };
-                // A damaged row is for those to hear of who use the pool.
+                // Users of the pool get the error of a damaged row.
                 let ages =
                     |row: &[u8]| codec::decode_pool(id, row).is_ok_and(|pool| pool.retention.is_some());
                 if has_claims || ages(row.value()) {
@@ -125,14 +126,14 @@ impl Engine {
 }
 
 impl Engine {
-    /// Pools outside the group that have work left from earlier commits, or in which time made some, get their turn: one of
-    /// them, or as many with short frozen tails as keep pace with a commit of so many records.
+    /// Returns drafts of pools outside the group that have work left from earlier commits, or in which time has made
+    /// some. That is one pool, or as many with short frozen tails as keep pace with a commit of `records` records.
     pub(crate) fn due_work(&self, writer: &mut Writer, group: &Group<'_>, records: usize) -> Vec<PoolDraft> {
         let waits = |id: &PoolId| !group.drafts.contains_key(id);
         let (mut due, mut left) = (Vec::new(), records.saturating_mul(2).max(1));
         for id in writer.pools_with_work().filter(waits) {
             due.push(id);
-            // NOTE: only readers and this thread lock it, and readers not for long.
+            // NOTE: only readers and this thread lock it, and readers only for a short time.
             let state = self.published.read().loaded(id).cloned();
             let frozen = state.and_then(|state| Some(state.frozen.as_ref()?.len()));
             left = left.saturating_sub(frozen.map_or(left, |len| len.max(TURN_MIN_RECORDS)));
@@ -147,7 +148,7 @@ impl Engine {
         let mut drafts = Vec::with_capacity(due.len());
         for id in due {
             let state = self.published.read().loaded(id).cloned();
-            // A clock that is ahead must not move pools that nobody uses.
+            // A clock that is ahead must not move the time of pools that nobody uses.
             let time = state.filter(|_| !is_aged).map_or(group.now.time, |state| state.time_so_far());
             let now = Reading { time, ..group.now };
             match self.view_at(id, now.time) {
@@ -158,18 +159,18 @@ impl Engine {
         drafts
     }
 
-    /// A pool with work that is due.
+    /// Returns a pool with work that is due.
     pub(crate) fn next_due(&self, writer: &Writer) -> Option<PoolId> {
         writer.pools_with_work().next().or_else(|| self.next_aged(self.clock.read()))
     }
 
-    /// A pool is gone.
+    /// Forgets the work of a pool that is gone or cannot be read.
     pub(crate) fn forget_work(&self, writer: &mut Writer, id: PoolId) {
         writer.forget_work(id);
         self.aging.lock().remove(id);
     }
 
-    /// The next aging pool, if it has something to give back.
+    /// Returns the next aging pool, if it has something to give back.
     fn next_aged(&self, now: Reading) -> Option<PoolId> {
         self.visit_next_pool();
         let id = self.aging.lock().next()?;
@@ -178,7 +179,7 @@ impl Engine {
         is_due.then_some(id)
     }
 
-    /// Whether all records of some segment have expired.
+    /// Returns true if all records of some segment have expired.
     fn has_expired_segment(&self, state: &PoolState, now: Reading) -> bool {
         // NOTE: looking must not move the pool's time.
         let time = state.time_so_far().max(now.time);
@@ -187,7 +188,7 @@ impl Engine {
         if horizon.is_none_or(|horizon| first.is_none_or(|first| first.base_time > horizon)) {
             return false;
         }
-        // A failure to look is no failure of the commit: whoever uses the pool hears of it.
+        // If looking fails, the commit does not fail: the next user of the pool gets the error.
         let view = self.view_at(state.id, now.time);
         view.is_ok_and(|view| view.state.first_segment_is_dead() || view.state.is_dead())
     }

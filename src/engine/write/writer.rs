@@ -1,4 +1,4 @@
-//! What only the caller that leads a group touches.
+//! State that only the caller that leads a group uses.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,39 +12,39 @@ use crate::engine::write::fold::runs::RunMerge;
 use crate::engine::write::log::{Event, log};
 use crate::ids::PoolId;
 
-/// What only the caller that leads a group touches.
+/// State that only the caller that leads a group uses.
 #[derive(Default)]
 pub(crate) struct Writer {
     pools: HashMap<PoolId, WriterPool>,
     /// Pools with folds to finish, filters to build, segments to drop.
     work: BTreeSet<PoolId>,
-    /// What the commit that was just published did.
+    /// The events of the commit that was just published.
     events: Vec<Event>,
 }
 
 impl Writer {
-    /// What is remembered of a pool.
+    /// Returns what is remembered of a pool.
     pub(crate) fn pool(&mut self, id: PoolId) -> &mut WriterPool {
         self.pools.entry(id).or_default()
     }
 
-    /// After a failure: what was remembered may be of a transaction that never was.
+    /// Forgets everything after a failure, because it may belong to a transaction that was not committed.
     pub(crate) fn forget(&mut self) {
         self.pools.clear();
     }
 
-    /// What was remembered of a pool does not hold any more.
+    /// Forgets what is remembered of a pool, because it does not hold any more.
     pub(crate) fn forget_pool(&mut self, id: PoolId) {
         self.pools.remove(&id);
     }
 
-    /// A pool is gone, or whoever uses it is to hear what is wrong with it.
+    /// Forgets a pool that is gone, or whose next user is to get its error.
     pub(crate) fn forget_work(&mut self, id: PoolId) {
         self.forget_pool(id);
         self.work.remove(&id);
     }
 
-    /// A pool has this state now.
+    /// Records that a pool has this state now.
     pub(crate) fn set_work(&mut self, state: &PoolState) {
         if state.has_work() {
             self.work.insert(state.id);
@@ -53,23 +53,23 @@ impl Writer {
         }
     }
 
-    /// The pools with work to do.
+    /// Returns the pools with work to do.
     pub(crate) fn pools_with_work(&self) -> impl Iterator<Item = PoolId> {
         self.work.iter().copied()
     }
 
-    /// Something to tell once nothing is locked that readers need.
+    /// Queues an event, which is logged once nothing is locked that readers need.
     pub(crate) fn tell(&mut self, event: Event) {
         self.events.push(event);
     }
 
-    /// Tells it.
+    /// Logs the queued events.
     pub(crate) fn log_events(&mut self) {
         self.events.drain(..).for_each(|event| log(&event));
     }
 }
 
-/// What the writer remembers of a pool. All of it can be forgotten at any time: it is made again.
+/// What the writer remembers of a pool. All of it can be forgotten at any time, and is then made again.
 #[derive(Debug, Default)]
 pub(crate) struct WriterPool {
     pub(crate) fold: Option<Folding>,

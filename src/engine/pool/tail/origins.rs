@@ -1,7 +1,7 @@
 //! The origins of a tail's records, as numbers.
 //!
-//! Owns: which numbers stand for which origins, flows, runs and steps. Always holds: an id's text is kept once, whatever
-//! number of origins have it.
+//! Owns: the numbers of origins, flows, runs and steps. Always holds: the text of an id is kept once, however many
+//! origins have it.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::ids::{FlowId, FlowRunId, FlowStepId};
 use crate::model::Origin;
 use crate::query::RecordFilter;
 
-/// No origin, or none of its parts.
+/// No origin, or no such part of an origin.
 pub(super) const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Origins {
     steps: Interner<FlowStepId>,
     /// The numbers of each origin's flow, run and step.
     parts: Interner<[u32; 3]>,
-    /// Most records come in batches of one origin.
+    /// The last origin and its number: most records come in batches of one origin.
     last: Option<(Arc<Origin>, u32)>,
 }
 
@@ -29,13 +29,13 @@ fn number_of<T: Clone + Eq + Hash>(numbered: &mut Interner<T>, id: Option<&T>) -
     id.map_or(NONE, |id| numbered.number(id))
 }
 
-/// The numbers of the ids that a filter lists; none if it lists none.
+/// Returns the numbers of the ids that a filter lists, or `None` if it lists none.
 fn wanted_numbers<T: Clone + Eq + Hash>(numbered: &Interner<T>, ids: &[T]) -> Option<Vec<u32>> {
     (!ids.is_empty()).then(|| ids.iter().filter_map(|id| numbered.find(id)).collect())
 }
 
 impl Origins {
-    /// The number of an origin.
+    /// Returns the number of an origin.
     pub(super) fn number(&mut self, origin: Arc<Origin>) -> u32 {
         if let Some((_, number)) = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, &origin)) {
             return *number;
@@ -62,7 +62,7 @@ impl Origins {
         self.parts.len()
     }
 
-    /// For each origin whether it passes the filter; none if the filter does not look at origins.
+    /// Returns for each origin whether it passes the filter, or `None` if the filter does not look at origins.
     pub(super) fn passing(&self, filter: &RecordFilter) -> Option<Vec<bool>> {
         let wanted = [
             wanted_numbers(&self.flows, &filter.flows),

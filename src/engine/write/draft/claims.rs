@@ -1,8 +1,8 @@
 //! Deciding claims: taking values, confirming, releasing and extending.
 //!
-//! Always holds: as for the whole draft, everything is looked up before anything is changed. A value has one owner; a
-//! record that is added removes the value's owner row, so no live value is both tracked and owned. That includes rows of
-//! claims that count as not existing: until they are swept, a clock that is set back brings them to life.
+//! Always holds: as in the whole draft, everything is looked up before anything is changed. A value has one owner.
+//! Adding a record removes the value's owner row, so no live value is both tracked and owned. That includes rows of
+//! claims that count as not existing, because these exist again if the clock is set back before they are swept.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,46 +20,47 @@ use crate::ids::RecordId;
 use crate::model::{ClaimOutcome, ClaimVerdict, Origin};
 use crate::time::Timestamp;
 
-/// A claim's name, as its holder knows it.
+/// The id and the nonce of a claim, as its holder knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) id: ClaimId,
     pub(crate) nonce: u128,
 }
 
-/// What a claim got.
+/// The result of claiming a batch.
 #[derive(Debug)]
 pub(crate) struct Grant {
-    /// None if there was nothing to claim.
+    /// `None` if there was nothing to claim.
     pub(crate) held: Option<Held>,
     pub(crate) until: Timestamp,
-    /// One for each item of the batch, with its index.
+    /// One verdict for each item of the batch, with the item's index.
     pub(crate) verdicts: Vec<(usize, ClaimVerdict)>,
 }
 
 /// The items of a claim that an operation settles.
 #[derive(Debug)]
 pub(crate) struct Settled {
-    /// Where they are in the batch of the claim's holder, ascending.
+    /// Their positions in the batch of the claim's holder, ascending.
     pub(crate) positions: Vec<usize>,
     /// Their indexes in the batch that was claimed.
     pub(crate) indexes: RoaringBitmap,
 }
 
-/// How a value stands.
+/// The standing of a value.
 #[derive(Debug, Clone, Copy, Default)]
 enum Standing {
     #[default]
     Free,
     Tracked(RecordId),
-    /// By a claim whose lease runs.
+    /// Owned by a claim whose lease runs.
     Owned(ClaimId),
 }
 
 impl PoolDraft {
-    /// The claim in a value's owner row. It may be past its hour, and not swept yet: see [`runs`](Self::runs).
+    /// Returns the claim in a value's owner row. Its lease may have ended over an hour ago without being swept yet: see
+    /// [`runs`](Self::runs).
     pub(super) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
-        // Every owner row is of a claim that the state has, also while that claim is being swept.
+        // Every owner row is of a claim in the state, even while that claim is being swept.
         if self.state.claims.is_empty() {
             return Ok(None);
         }
@@ -73,12 +74,12 @@ impl PoolDraft {
         self.state.claims.get(id, self.now.moment)
     }
 
-    /// The claim that owns a value and whose lease runs.
+    /// Returns the claim that owns a value, if its lease runs.
     fn running_owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
         Ok(self.owner(fingerprint)?.filter(|id| self.runs(*id)))
     }
 
-    /// Whether a claim exists and its lease runs.
+    /// Returns true if a claim exists and its lease runs.
     pub(super) fn runs(&self, id: ClaimId) -> bool {
         self.existing(id).is_some_and(|claim| !claim.is_lapsed(self.now.moment))
     }
@@ -143,24 +144,25 @@ impl PoolDraft {
         Ok(Grant { held: Some(Held { id, nonce }), until, verdicts })
     }
 
-    /// What a claim says of a value that another one owns.
+    /// Returns the verdict on a value that another claim owns.
     fn in_flight(&self, owner: ClaimId) -> ClaimVerdict {
         let claim = self.existing(owner);
         let by = claim.map_or_else(Origin::none, |claim| Origin::clone(&claim.origin));
         ClaimVerdict::InFlight { by, until: claim.map_or(self.time, |claim| claim.until) }
     }
 
-    /// The state of a claim, if it exists and the holder knows its nonce.
+    /// Returns the state of a claim, if it exists and the holder knows its nonce.
     fn claim_of(&self, held: Held) -> Option<&ClaimState> {
         self.existing(held.id).filter(|claim| claim.nonce == held.nonce)
     }
 
-    /// As [`claim_of`](Self::claim_of), for a claim that may be past its hour, and not swept yet.
+    /// Like [`claim_of`](Self::claim_of), but also for a claim whose lease ended over an hour ago, if it is not swept
+    /// yet.
     fn stored_claim_of(&self, held: Held) -> Option<&ClaimState> {
         self.state.claims.stored(held.id).filter(|claim| claim.nonce == held.nonce)
     }
 
-    /// For each item whether its value's owner row names the claim.
+    /// Returns for each item whether its value's owner row names the claim.
     fn owner_rows(&self, held: Held, batch: &Batch, items: &[usize]) -> Result<Vec<bool>> {
         if self.stored_claim_of(held).is_none() {
             return Ok(vec![false; items.len()]);
@@ -168,15 +170,15 @@ impl PoolDraft {
         batch.ask_some(items, |fingerprint| Ok(self.owner(fingerprint)? == Some(held.id)))
     }
 
-    /// Removes the owner rows of items. What a claim past its hour owned is given up for good: a clock that is set back does not
-    /// bring it back.
+    /// Removes the owner rows of items. A claim whose lease ended over an hour ago gives its values up for good:
+    /// setting the clock back does not bring them back.
     fn free(&mut self, batch: &Batch, positions: &[usize], owned: &[bool]) {
         let owned = positions.iter().zip(owned).filter(|(_, is_own)| **is_own);
         let items = owned.filter_map(|(position, _)| batch.items().get(*position));
         self.claims.owners.extend(items.map(|item| (item.fingerprint, None)));
     }
 
-    /// Tracks items that a claim owns. What became of each, in their order.
+    /// Tracks the items that a claim owns. Returns what became of each item, in their order.
     pub(crate) fn confirm(
         &mut self,
         held: Held,
@@ -227,7 +229,7 @@ impl PoolDraft {
         Ok(owned as u64)
     }
 
-    /// The claim goes with its last item; until then it knows which of them are settled.
+    /// Settles items. The claim is removed with its last item; until then it records which of its items are settled.
     fn settle(&mut self, held: Held, settled: &Settled) {
         let Some(claim) = self.stored_claim_of(held) else { return };
         let settled = &claim.settled | &settled.indexes;
@@ -241,7 +243,7 @@ impl PoolDraft {
         }
     }
 
-    /// Has a claim's lease begin anew. When it ends.
+    /// Restarts the claim's lease and returns its new expiry.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Deciding whether values are new, and tracking those that are.
+//! Deciding which values are new, and tracking these.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::error::Result;
 use crate::ids::RecordId;
 
 impl PoolDraft {
-    /// Decides a batch. With `firsts`, duplicates say which record was first.
+    /// Decides a batch. If `firsts` are wanted, each duplicate comes with the record that was first.
     pub(crate) fn dedupe(&mut self, mode: Mode, batch: &Arc<Batch>, firsts: Firsts) -> Result<Verdicts> {
         let present = match firsts {
-            // What this group adds is looked for below.
+            // Records that this group adds are looked up below.
             Firsts::Ignored => {
                 batch.ask_together(|fingerprints| self.base.find_any_of(&self.state, fingerprints))?
             }
@@ -32,7 +32,7 @@ impl PoolDraft {
         // From here on nothing fails.
         let number = self.batches.len();
         self.batches.push(Arc::clone(batch));
-        // What is not tracked is remembered for the length of the batch.
+        // Values that are not tracked are remembered for the length of the batch.
         let mut seen: HashSet<Fingerprint, BuildFingerprintHasher> = HashSet::default();
         let mut decided = Vec::with_capacity(batch.len());
         for (item, (entry, found)) in batch.items().iter().zip(present).enumerate() {
@@ -62,7 +62,7 @@ impl PoolDraft {
         Ok(Verdicts::new(mode, decided.into_iter().map(|(verdict, _)| verdict).collect(), firsts))
     }
 
-    /// For each item whether a claim owns its value; empty in a pool without claims.
+    /// Returns for each item the owner of its value; empty in a pool without claims.
     fn owners_of(&self, batch: &Batch, present: &[Option<RecordId>]) -> Result<Vec<Owner>> {
         if self.state.claims.is_empty() {
             return Ok(Vec::new());
@@ -92,12 +92,12 @@ impl PoolDraft {
 enum Owner {
     #[default]
     None,
-    /// A claim whose lease does not run. It may not exist for anybody any more, but its row is still there.
+    /// A claim whose lease does not run. It may not exist for callers any more, but its row is still there.
     Lapsed,
     Running,
 }
 
-/// Whether a dedupe looks up which record was first.
+/// The choice whether a deduplication looks up the records that were first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Firsts {
     Ignored,

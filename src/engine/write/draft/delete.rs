@@ -1,4 +1,4 @@
-//! Deciding deletions: by ids, by keys, by a filter, or all.
+//! Deciding deletions: by ids, by keys, by a filter, or of all records.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::ids::RecordId;
 use crate::query::{RecordFilter, RecordSort};
 
 impl PoolDraft {
-    /// Deletes live records by id. How many there were.
+    /// Deletes live records by id. Returns the number of records deleted.
     pub(crate) fn delete_ids(&mut self, ids: &[RecordId]) -> u64 {
         ids.iter().map(|id| u64::from(self.delete(*id))).sum()
     }
@@ -22,7 +22,7 @@ impl PoolDraft {
         changed.is_some()
     }
 
-    /// Deletes every live record of the batch's keys. How many there were.
+    /// Deletes every live record of the batch's keys. Returns the number of records deleted.
     pub(crate) fn delete_keys(&mut self, batch: &Batch) -> Result<u64> {
         let mut ids = Vec::new();
         batch.ask_each(|fingerprint| {
@@ -33,9 +33,9 @@ impl PoolDraft {
         Ok(self.delete_ids(&ids))
     }
 
-    /// Deletes every live record that the filter takes. How many there were.
+    /// Deletes every live record that matches the filter. Returns the number of records deleted.
     ///
-    /// The filter is answered from the base: this must be the group's only operation.
+    /// The filter is answered from the base, so this must be the group's only operation.
     pub(crate) fn delete_where(&mut self, filter: &RecordFilter) -> Result<u64> {
         let base = Arc::clone(&self.base);
         let plan = Plan::new(&base, filter)?;
@@ -57,7 +57,7 @@ impl PoolDraft {
         Ok(deleted)
     }
 
-    /// Deletes every record, by moving the watermark. How many were live.
+    /// Deletes every record by moving the watermark. Returns the number of records that were live.
     ///
     /// This must be the group's only operation.
     pub(crate) fn clear(&mut self) -> u64 {

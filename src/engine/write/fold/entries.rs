@@ -1,7 +1,7 @@
-//! Index entries of a segment's records on their way to posting lists.
+//! Index entries of a segment's records, before they are posting lists.
 //!
-//! Owns: the rule that turns records into posting lists, and the order in which lists are written. Always holds: lists are
-//! sorted only as far as they are taken, so that a fold of many short ones stalls no commit.
+//! Owns: the rule that turns records into posting lists, and the order in which lists are written. Always holds: lists
+//! are sorted only as far as they are taken, so a fold of many short lists stalls no commit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ pub(crate) struct Entries {
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     keys: Interner<PostingKey>,
-    /// Of each list, by the number of its key.
+    /// The slots of each list, by the number of its key.
     slots: Vec<Vec<Slot>>,
-    /// The list of an entity type.
+    /// The number of each entity type's list.
     entity_types: HashMap<EntityTypeId, u32>,
-    /// The lists of an origin, by address. The origin is kept, lest its address be used again.
+    /// The lists of an origin, by address. The origin is kept, so that its address is not used again.
     origins: HashMap<usize, (Arc<Origin>, Vec<u32>)>,
 }
 
@@ -79,13 +79,13 @@ impl Entries {
         self.lists.push(slot, entry);
     }
 
-    /// Takes many entries. Their fingerprints are sorted, so that later all are sorted faster.
+    /// Adds many entries. Sorts their fingerprints, which makes sorting all of them faster later.
     pub(crate) fn extend(&mut self, entries: impl Iterator<Item = (Slot, TailEntry)>) {
         let start = self.fingerprints.len();
         for (slot, entry) in entries {
             self.push(slot, entry);
         }
-        // Nobody is to wait until those of all are freed.
+        // Freed now, so that no commit has to wait until all of them are freed.
         self.lists.origins.clear();
         if let Some(run) = self.fingerprints.get_mut(start..) {
             run.sort_unstable();
@@ -96,7 +96,7 @@ impl Entries {
         self.fingerprints.len()
     }
 
-    /// The rows of posting lists that the entries make, in key order.
+    /// Returns the rows of the posting lists of these entries, in key order.
     pub(crate) fn into_posting_rows(self, geometry: Geometry) -> Vec<PostingRow> {
         self.into_parts().1.take(usize::MAX, geometry)
     }
@@ -106,24 +106,24 @@ impl Entries {
     }
 }
 
-/// So many lists are sorted at a time, at least.
+/// The least number of lists that are sorted at a time.
 const SORTED_LISTS: usize = 8_192;
 
-/// Posting lists, of which the first ones by key can be taken.
+/// Posting lists that are taken in key order.
 #[derive(Debug, Default)]
 pub(super) struct PostingLists {
     unsorted: Vec<(PostingKey, Vec<Slot>)>,
-    /// Those that come before, in descending order.
+    /// The lists before all others, in descending order.
     sorted: Vec<(PostingKey, Vec<Slot>)>,
 }
 
 impl PostingLists {
-    /// How many lists are left.
+    /// Returns the number of lists that are left.
     pub(super) fn len(&self) -> usize {
         self.unsorted.len() + self.sorted.len()
     }
 
-    /// Takes the rows of so many lists, in key order: no list that is left has a lower key.
+    /// Takes the rows of this many lists, in key order: no list that is left has a lower key.
     pub(super) fn take(&mut self, lists: usize, geometry: Geometry) -> Vec<PostingRow> {
         if self.sorted.len() < lists {
             self.sort(lists.max(SORTED_LISTS));
@@ -136,7 +136,7 @@ impl PostingLists {
                 let Some(first) = within.first() else { continue };
                 let (chunk, _) = geometry.chunk_of(*first);
                 let base = chunk * geometry.chunk_slots;
-                // They are sorted, and a record comes once: nothing can be refused.
+                // The slots are sorted and distinct, so they cannot be refused.
                 let positions = RoaringBitmap::from_sorted_iter(within.iter().map(|slot| slot - base));
                 rows.push((key.at_chunk(chunk), positions.unwrap_or_default()));
             }
@@ -144,12 +144,13 @@ impl PostingLists {
         rows
     }
 
-    /// Has so many sorted, if there are. Finding the lowest ones takes a walk over all: that is why it is done for many.
+    /// Makes sure that this many lists are sorted, if there are as many. Finding the lowest lists takes a walk over
+    /// all, so it is done for many at a time.
     fn sort(&mut self, lists: usize) {
         let more = lists.saturating_sub(self.sorted.len()).min(self.unsorted.len());
         let kept = self.unsorted.len() - more;
         if kept > 0 && more > 0 {
-            // The lowest go to the end, where they can be cut off.
+            // The lowest lists go to the end, where they can be cut off.
             self.unsorted.select_nth_unstable_by(kept, |a, b| b.0.cmp(&a.0));
         }
         let mut lowest = self.unsorted.split_off(kept);

@@ -1,8 +1,8 @@
-//! Writing fingerprints: into a segment's table, merging with what is there, or as a run of their own.
+//! Writing fingerprints: into a segment's table, merged with existing entries, or as a run of their own.
 //!
-//! Owns: what an entry becomes when others of its fingerprint are there. A run is the fingerprints of one fold, sorted: its
-//! rows go behind all that are there, which takes a tenth of inserting them among a million others. Always holds: together,
-//! the entries of a fingerprint in a segment's table and runs, and its repeats, have all its live folded slots.
+//! Owns: what becomes of an entry if there are others of its fingerprint. A run is the sorted fingerprints of one fold.
+//! Its rows are appended, which takes a tenth of the time of inserting them among a million others. Always holds: the
+//! entries of a fingerprint in a segment's table and runs, together with its repeats, have all its live folded slots.
 
 use std::ops::Bound;
 
@@ -19,7 +19,7 @@ use crate::ids::{PoolId, RecordId};
 
 type RepeatsTable<'txn> = Table<'txn, (u64, u32, u128, u32), ()>;
 
-/// A segment's fingerprints, to be written to.
+/// A segment's fingerprints, for writing.
 pub(super) struct Fingerprints<'a> {
     pub(super) txn: &'a WriteTransaction,
     pub(super) state: &'a PoolState,
@@ -40,11 +40,11 @@ impl<'a> Fingerprints<'a> {
         SegmentTables::new(self.pool(), self.segment)
     }
 
-    /// Merges entries, ascending, with those that the segment's table has.
+    /// Merges entries, ascending, with those in the segment's table.
     pub(super) fn merge_into_table(&self, entries: &[(Fingerprint, u32)]) -> Result<()> {
         let names = self.names();
-        // Each alone first: redb panics on some damaged files while it opens a table, and a table that is open then
-        // cannot be dropped without aborting the process.
+        // Each table alone first: redb panics on some damaged files while it opens a table, and another table that is
+        // open then cannot be dropped without aborting the process.
         drop(self.txn.open_table(schema::REPEATS).storage()?);
         let mut table = self.txn.open_table(names.fingerprints()).storage()?;
         let mut repeats = self.txn.open_table(schema::REPEATS).storage()?;
@@ -55,7 +55,7 @@ impl<'a> Fingerprints<'a> {
         for group in entries.chunk_by(|a, b| a.0 == b.0) {
             let Some((fingerprint, _)) = group.first() else { continue };
             let Some(entry) = self.merged(&mut repeats, None, group)? else { continue };
-            // Almost every fingerprint is new: one descent writes it and tells if it was not.
+            // Almost every fingerprint is new: one descent writes it, and returns the old entry if it was not new.
             let existing = table.insert(*fingerprint, entry).storage()?.map(|entry| entry.value());
             if existing.is_some_and(|existing| existing != entry) {
                 let merged = self.merged(&mut repeats, existing, group)?.or(existing).unwrap_or(entry);
@@ -65,8 +65,8 @@ impl<'a> Fingerprints<'a> {
         Ok(())
     }
 
-    /// Goes on with a run. Entries ascend from slice to slice, too; with the first, what there is of a fold that was not ended
-    /// is removed.
+    /// Appends to a run. Entries also ascend from slice to slice. The first slice removes what is left of a fold that
+    /// was not completed.
     pub(super) fn append_to_run(
         &self,
         run: u32,
@@ -84,7 +84,7 @@ impl<'a> Fingerprints<'a> {
         self.append(&mut table, &mut repeats, entries)
     }
 
-    /// Behind all that is in the table: ascending through a cursor, which is several times faster.
+    /// Appends entries after all that are in the table, with a cursor, which is several times faster.
     fn append(
         &self,
         table: &mut Table<'_, u128, u32>,
@@ -101,7 +101,7 @@ impl<'a> Fingerprints<'a> {
         cursor.close().storage()
     }
 
-    /// The entry that a fingerprint gets, and its repeats; none if the one that is there stays.
+    /// Returns the entry that a fingerprint gets, and writes its repeats. Returns `None` if the existing entry stays.
     ///
     /// A live entry keeps its place and gets the new slots as repeats. A dead one gives its place to the lowest
     /// live slot among its repeats and the new ones.
@@ -116,7 +116,7 @@ impl<'a> Fingerprints<'a> {
         if let ([(_, entry)], None) = (group, existing)
             && entry & HAS_REPEATS == 0
         {
-            // Almost all are so.
+            // Almost all entries are like this.
             return Ok(Some(*entry).filter(is_live));
         }
         let entries = || group.iter().map(|(_, entry)| *entry).chain(existing);

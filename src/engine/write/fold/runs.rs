@@ -1,8 +1,9 @@
 //! Merging the runs of a sealed segment into its table, in slices.
 //!
-//! Owns: [`RunMerge`], how far a merge is. Always holds: until its last slice, from which on nobody reads them, the
-//! runs have all that they had: a merge that is begun anew changes nothing that was merged, and who reads the table and the
-//! runs misses nothing. Their tables are dropped before the segment's filter is built, one with a commit.
+//! Owns: [`RunMerge`], the progress of a merge. Always holds: the runs keep all their entries until the merge's last
+//! slice, after which nothing reads them. So a merge that is begun again changes nothing that was merged, and a reader
+//! of the table and the runs misses nothing. The tables of the runs are dropped before the segment's filter is built,
+//! one with each commit.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,11 +19,11 @@ use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::reclaim::remove_rows;
 use crate::error::Result;
 
-/// The runs of a segment on their way into its table.
+/// A merge of a segment's runs into its table.
 #[derive(Debug)]
 pub(crate) struct RunMerge {
     segment: SegmentNumber,
-    /// What is lower is merged.
+    /// All lower fingerprints are merged.
     next: Fingerprint,
 }
 
@@ -35,7 +36,7 @@ impl RunMerge {
         self.segment
     }
 
-    /// Merges the next rows of the view's runs. Whether these were the last: then the segment has no runs.
+    /// Merges the next rows of the view's runs. Returns true if they were the last: the segment then has no runs.
     pub(crate) fn write(
         &mut self,
         txn: &WriteTransaction,
@@ -63,7 +64,7 @@ impl RunMerge {
         Ok(true)
     }
 
-    /// At least so many entries, if there are, ascending, and all that their last fingerprint has.
+    /// Reads at least this many entries, if there are as many, ascending, and all entries of the last fingerprint.
     fn read(&self, runs: &[&ReadOnlyTable<u128, u32>], rows: usize) -> Result<Vec<(Fingerprint, u32)>> {
         let mut entries = Vec::new();
         let mut cursors = Vec::with_capacity(runs.len());
@@ -102,7 +103,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
-        /// In whatever slices: they are all entries in order, and none cuts between two of one fingerprint.
+        /// Whatever the slices, they have all entries in order, and none cuts between two entries of one fingerprint.
         #[test]
         fn slices_have_the_entries_of_all_runs_in_order(
             entries in proptest::array::uniform3(proptest::collection::btree_map(0_u128..40, 0_u32..1_000, 0..30)),

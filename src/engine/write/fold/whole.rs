@@ -1,8 +1,8 @@
-//! Folding all of a segment's records at once, as imports and rebuilding do.
+//! Folding all of a segment's records at once, for imports and rebuilding.
 //!
-//! Owns: [`WholeFold`]. Fingerprints lie in shares by their leading bits from the start, so that nothing is sorted as a whole:
-//! a second thread sorts the shares, each while the one before is written, and then writes the posting lists. Always holds:
-//! what is written is what a [`Fold`] of the same records writes.
+//! Owns: [`WholeFold`]. Fingerprints are in shares by their leading bits from the start, so nothing is sorted as a
+//! whole. A second thread sorts the shares and then writes the posting lists; while it sorts a share, the share before
+//! it is written. Always holds: this writes what a [`Fold`] of the same records would write.
 
 use std::array;
 use std::sync::mpsc;
@@ -23,10 +23,10 @@ use crate::parallel;
 
 const SHARE_BITS: u32 = 4;
 const SHARES: usize = 1 << SHARE_BITS;
-/// Smaller shares are written with those after them: each write opens its tables anew.
+/// Smaller shares are written together with those after them, because each write opens its tables anew.
 const WRITTEN_MIN: usize = 4_096;
 
-/// The index entries of a segment's records, on their way into its tables in one commit.
+/// The index entries of a segment's records, which are written into its tables in one commit.
 #[derive(Debug)]
 pub(crate) struct WholeFold {
     shares: [Vec<(Fingerprint, Slot)>; SHARES],
@@ -56,12 +56,12 @@ impl WholeFold {
         self.records += 1;
     }
 
-    /// How many records it has.
+    /// Returns the number of records that it has.
     pub(crate) fn records(&self) -> u64 {
         self.records
     }
 
-    /// Writes everything; of a segment that gets no more than `whole` records also its filter, which it returns.
+    /// Writes everything. For a segment that gets no more than `whole` records, also writes its filter, and returns it.
     pub(crate) fn write(
         self,
         txn: &WriteTransaction,
@@ -80,8 +80,8 @@ impl WholeFold {
                 postings,
             )
         };
-        // Alone first: redb panics on some damaged files while it opens a table, and a table that is open then, here by
-        // the other thread, cannot be dropped without aborting the process.
+        // Alone first: redb panics on some damaged files while it opens a table, and a table that is open then (here in
+        // the other thread) cannot be dropped without aborting the process.
         drop(txn.open_table(SegmentTables::new(state.id, segment.number).postings()).storage()?);
         let Self { shares, lists, written_min, .. } = self;
         thread::scope(|scope| {
@@ -139,7 +139,7 @@ mod tests {
     type Records = Vec<(Fingerprint, u32, Option<u8>)>;
 
     fn any_records() -> impl Strategy<Value = Records> {
-        // Some are the same, and all shares have some.
+        // Some are equal, and all shares have some.
         let fingerprint = prop_oneof![any::<Fingerprint>(), (0_u128..20).prop_map(|n| n << 123 | n)];
         proptest::collection::vec((fingerprint, 0_u32..3, proptest::option::of(0_u8..4)), 0..100)
     }
@@ -165,7 +165,7 @@ mod tests {
         table.iter().unwrap().map(row).collect()
     }
 
-    /// What is in a segment's index tables after parts of its records were folded, one after the other.
+    /// Returns the contents of a segment's index tables after parts of its records were folded, one after the other.
     fn folded(
         state: &PoolState,
         parts: &[Records],

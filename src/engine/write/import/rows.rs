@@ -1,6 +1,6 @@
-//! The rows of an import on their way to the writer: read and hashed, a buffer at a time.
+//! The rows of an import before they reach the writer: read and hashed, a buffer at a time.
 //!
-//! Owns: [`RowSource`], what a row may have, and the thread that reads ahead. Must not know: what becomes of the rows.
+//! Owns: [`RowSource`], the parts of a row, and the thread that reads ahead. Must not know: what becomes of the rows.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -28,11 +28,12 @@ pub(crate) struct ImportRow<'r> {
     pub(crate) entity_type: EntityTypeId,
     pub(crate) value: &'r str,
     pub(crate) origin: Option<&'r Arc<Origin>>,
-    /// If not the time of the import. Either all rows of an import have one or none has; they ascend, up to now.
+    /// The row's time, if it is not that of the import. Either all rows of an import have one, or none has. They
+    /// ascend, up to now.
     pub(crate) created_at: Option<Timestamp>,
 }
 
-/// Where an import's rows come from: validated, in file order.
+/// The source of an import's rows, which are validated and in file order.
 pub(crate) trait RowSource {
     /// Hands the next row to `push`. Returns false at the end.
     fn next(&mut self, push: &mut dyn FnMut(ImportRow<'_>)) -> Result<bool>;
@@ -44,14 +45,14 @@ pub(super) struct Buffer {
     pub(super) rows: Batch,
     /// The line of each.
     pub(super) lines: Vec<u64>,
-    /// The origin of each, up to the last one that has one.
+    /// The origin of each, up to the last row that has one.
     pub(super) origins: Vec<Option<Arc<Origin>>>,
-    /// The time of each, if they have any.
+    /// The time of each, if the rows have times.
     pub(super) times: Vec<Timestamp>,
 }
 
 impl Buffer {
-    /// Takes other rows into its memory.
+    /// Reads other rows into its memory.
     pub(super) fn fill(&mut self, hash_key: &HashKey, source: &mut dyn RowSource) -> Result<()> {
         self.rows.clear();
         self.lines.clear();
@@ -76,7 +77,7 @@ impl Buffer {
         self.rows.tail_entry(row).map(|entry| TailEntry { origin, ..entry })
     }
 
-    /// If not, there are no more rows.
+    /// Returns false if there are no more rows.
     pub(super) fn is_full(&self) -> bool {
         self.rows.len() >= BUFFER_ROWS || self.rows.bytes() >= BUFFER_BYTES
     }
@@ -84,9 +85,9 @@ impl Buffer {
 
 /// A thread that reads what follows a full buffer.
 pub(super) struct ReadAhead<'scope> {
-    /// One may wait while the next is being filled.
+    /// The filled buffers. One may wait while the next is being filled.
     pub(super) buffers: mpsc::Receiver<Buffer>,
-    /// Where buffers go to be filled again: memory that was just got is slow to write to.
+    /// Takes buffers to be filled again, because fresh memory is slow to write to.
     pub(super) used: mpsc::Sender<Buffer>,
     pub(super) thread: ScopedJoinHandle<'scope, Result<()>>,
 }
@@ -103,7 +104,7 @@ pub(super) fn read_ahead<'scope>(
             let mut buffer = to_fill.try_recv().unwrap_or_default();
             buffer.fill(hash_key, source)?;
             let is_last = !buffer.is_full();
-            // Who takes them hangs up when the import failed.
+            // The receiver hangs up when the import has failed.
             if sender.send(buffer).is_err() || is_last {
                 return Ok(());
             }
