@@ -1,4 +1,4 @@
-//! What is on disk: tables, rows, records, posting lists, fingerprints.
+//! The layout of the file: tables, rows, records, posting lists, fingerprints.
 
 pub(crate) mod chunk_set;
 pub(crate) mod claim_items;

@@ -1,4 +1,4 @@
-//! Running a file: opening, closing, checking, mending, copying, compacting, figures.
+//! Maintaining a file: opening, closing, verifying, rebuilding, backup, compacting, statistics.
 
 pub(crate) mod backup;
 pub(crate) mod lifecycle;

@@ -1,4 +1,4 @@
-//! Reading: a pool as of one commit, and what is asked of it.
+//! Reading: a pool as of one commit, and queries on it.
 
 pub(crate) mod claims;
 pub(crate) mod counts;

@@ -1,14 +1,14 @@
-//! A set of slots within one chunk, as bits: what the planner computes with.
+//! A set of slots within one chunk, as bits. The planner computes with it.
 //!
-//! Owns: [`ChunkSet`]. Always holds: no slot at or past 2^14, the most a chunk has. Roaring bitmaps, of which the
-//! rest of the engine is made, are for sets that live on; here lists are united into words that are there already,
-//! without making a bitmap of each first.
+//! Owns: [`ChunkSet`]. Always holds: no slot is at or above 2^14, the most that a chunk has. The rest of the engine
+//! uses roaring bitmaps, for sets that live longer. Here, lists are united into existing words, without making a bitmap
+//! of each list first.
 
 use std::ops::Range;
 
 use roaring::RoaringBitmap;
 
-/// The words of the largest chunk.
+/// The number of words of the largest chunk.
 const WORDS: usize = (1 << 14) / 64;
 
 /// Slots of one chunk, relative to it.
@@ -61,14 +61,14 @@ impl ChunkSet {
         self.0.iter_mut().zip(other.0.iter()).for_each(|(word, other)| *word &= other);
     }
 
-    /// Keeps the slots of the range only.
+    /// Keeps only the slots of the range.
     pub(crate) fn retain_range(&mut self, slots: &Range<u32>) {
         let mut kept = Self::new();
         kept.insert_range(slots.clone());
         self.intersect(&kept);
     }
 
-    /// Removes the slots of a bitmap: the shorter of the two is walked.
+    /// Removes the slots of a bitmap, by walking over the shorter of the two.
     pub(crate) fn subtract(&mut self, other: &RoaringBitmap) {
         if other.len() <= self.len() {
             for slot in other {
@@ -90,7 +90,7 @@ impl ChunkSet {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// How many slots are below this one.
+    /// Returns the number of slots below this one.
     pub(crate) fn rank(&self, slot: u32) -> u64 {
         let whole = slot as usize / 64;
         let below: u64 = self.0.iter().take(whole).map(|word| u64::from(word.count_ones())).sum();
@@ -98,7 +98,7 @@ impl ChunkSet {
         below + u64::from(last.count_ones())
     }
 
-    /// The slots, ascending.
+    /// Iterates over the slots, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0_u32..).step_by(64).zip(self.0.iter()).flat_map(|(base, word)| {
             let mut rest = *word;
@@ -115,7 +115,7 @@ impl ChunkSet {
     }
 }
 
-/// The words that a range of slots touches, each with the range's bits in it.
+/// Returns the words that a range of slots touches, each with the range's bits in it.
 fn words_of(slots: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
     let words = slots.start / 64..if slots.is_empty() { slots.start / 64 } else { slots.end.div_ceil(64) };
     words.map(move |word| {

@@ -1,8 +1,8 @@
 //! The items of a claim, in blocks.
 //!
-//! Layout of a block: for each item its index in the claimed batch, less that of the item before it in the block, its entity type
-//! and the length of its value, in LEB128, and the value. Items are in the batch's order; blocks are filled up to 4,064 bytes, and
-//! each can be read by itself.
+//! Layout of a block: for each item its index in the claimed batch, minus that of the item before it in the block, its
+//! entity type and the length of its value, all in LEB128, and the value. Items are in the batch's order. Blocks are
+//! filled up to 4,064 bytes, and each can be read by itself.
 
 use crate::engine::format::record::{push_leb128, take_leb128};
 use crate::engine::format::schema::BLOCK_MAX_BYTES;
@@ -10,12 +10,12 @@ use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, PoolId};
 use crate::limits;
 
-/// The rows of a claim.
+/// Returns the range of the rows with a claim's items.
 pub(crate) fn blocks_of(pool: PoolId, claim: u64) -> std::ops::RangeInclusive<(u64, u64, u32)> {
     (pool, claim, 0)..=(pool, claim, u32::MAX)
 }
 
-/// The blocks of some items: each with its index in the claimed batch, which ascends.
+/// Encodes items as blocks. Each item has its index in the claimed batch; the indexes ascend.
 pub(crate) fn encode_blocks<'a>(
     items: impl IntoIterator<Item = (usize, EntityTypeId, &'a str)>,
 ) -> Vec<Vec<u8>> {
@@ -41,7 +41,7 @@ pub(crate) fn encode_blocks<'a>(
     blocks
 }
 
-/// Hands on the items of a block, each with its index in the batch.
+/// Calls `each` for the items of a block, with their indexes in the batch.
 pub(crate) fn decode_block(bytes: &[u8], mut each: impl FnMut(u32, EntityTypeId, &str)) -> Result<()> {
     let (mut rest, mut before) = (bytes, 0);
     while !rest.is_empty() {
@@ -53,7 +53,7 @@ pub(crate) fn decode_block(bytes: &[u8], mut each: impl FnMut(u32, EntityTypeId,
     Ok(())
 }
 
-/// An item whose index is so much behind `before` as it says.
+/// Takes an item, whose index is stored as its distance from `before`.
 fn take_item<'b>(rest: &mut &'b [u8], before: u32) -> Option<(u32, EntityTypeId, &'b str)> {
     let index = u64::from(before).checked_add(take_leb128(rest)?)?;
     let index = u32::try_from(index).ok().filter(|index| (*index as usize) < limits::BATCH_MAX_ITEMS)?;
@@ -75,7 +75,7 @@ mod tests {
             items in proptest::collection::vec((any::<u32>(), "\\PC{1,700}", 0..4_usize), 1..40),
         ) {
             let (mut claimed, mut index) = (Vec::new(), 0);
-            // Some items lie between that are not claimed, also before the first one.
+            // Some items between them, and before the first one, are not claimed.
             for (entity_type, value, between) in &items {
                 index += between;
                 claimed.push((index, EntityTypeId::new(*entity_type), value.as_str()));

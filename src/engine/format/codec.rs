@@ -1,8 +1,8 @@
-//! Rows of models, as bytes: the only module that knows bincode.
+//! Rows of models as bytes. This is the only module that knows bincode.
 //!
-//! Layout of every row: one tag byte, then bincode 2's standard configuration. The tag is 1, but for a pool's row with
-//! a policy, which is 2; it lets another codec replace this one. Always holds: decoding is limited in bytes, consumes every byte, and answers damage with an
-//! error, never with a panic or a huge allocation.
+//! Layout of every row: one tag byte, then bincode 2's standard configuration. The tag is 1, or 2 for a pool's row with
+//! a policy; it allows another codec to replace this one. Always holds: decoding is limited in bytes, consumes every
+//! byte, and answers damage with an error, never with a panic or a huge allocation.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::model::{DataPool, Origin, Policy, Registered, RegisteredId};
 use crate::time::Timestamp;
 
 const TAG_BINCODE: u8 = 1;
-/// A pool's row that goes on with its retention and capacity.
+/// The tag of a pool's row that ends with its retention and capacity.
 const TAG_POOL_WITH_POLICY: u8 = 2;
 
-/// No row may claim to hold more than this. The largest is the head of a pool with 2^20 segments.
+/// The most bytes that a row may claim to hold. The largest row is the head of a pool with 2^20 segments.
 const ROW_MAX_BYTES: usize = 64 << 20;
 
 fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>> {
@@ -124,7 +124,7 @@ fn origin_of(row: OriginRow) -> Origin {
     Origin { flow: row.flow.map(Into::into), run: row.run.map(Into::into), step: row.step.map(Into::into) }
 }
 
-/// A claim, as it lies on disk.
+/// A claim's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClaimRow {
     pub(crate) origin: Origin,
@@ -172,9 +172,9 @@ pub(crate) fn decode_claim(bytes: &[u8]) -> Result<ClaimRow> {
 #[derive(Serialize, Deserialize)]
 struct RegisteredRow {
     name: String,
-    /// JSON text: bincode cannot read values that describe themselves.
+    /// JSON text, because bincode cannot read values that describe themselves.
     attributes: String,
-    /// Microseconds since 1970: when it was registered, or replaced.
+    /// The time at which it was registered or replaced, in microseconds since 1970.
     registered_at: i64,
 }
 
@@ -182,7 +182,7 @@ pub(crate) fn encode_registered(name: &str, attributes: String, now: Timestamp) 
     encode(&RegisteredRow { name: name.to_owned(), attributes, registered_at: now.as_micros() })
 }
 
-/// When a row was registered, or replaced.
+/// Returns the time at which a row was registered or replaced.
 pub(crate) fn registered_at(bytes: &[u8]) -> Result<Timestamp> {
     let row: RegisteredRow = decode("a registered row", bytes)?;
     Ok(Timestamp::from_micros(row.registered_at))
@@ -197,18 +197,19 @@ pub(crate) fn decode_registered<Id: RegisteredId>(id: Id, bytes: &[u8]) -> Resul
     Ok(Registered::new(id, row.name).attributes(attributes))
 }
 
-/// A pool's head: what changes at folds, seals and limit changes only.
+/// A pool's head: the part of its state that a plain commit does not change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HeadRow {
     /// Records below this id are dead.
     pub(crate) watermark: RecordId,
     /// Records below this id are in their segments' indexes.
     pub(crate) folded_to: RecordId,
-    /// The highest `created_at` that was stored, of dropped records, too. An empty segment counts its times from it.
+    /// The highest `created_at` that was stored, even if its record is dropped. An empty segment counts its times from
+    /// it.
     pub(crate) last_time: i64,
     /// The segments that hold records, oldest first. The last is the open one.
     pub(crate) segments: Vec<SegmentRow>,
-    /// Dropped segments whose rows in shared tables are still to be removed.
+    /// Dropped segments whose rows must still be removed.
     pub(crate) dropped: Vec<SegmentNumber>,
 }
 
@@ -217,7 +218,7 @@ pub(crate) struct HeadRow {
 pub(crate) struct SegmentRow {
     pub(crate) number: SegmentNumber,
     pub(crate) first_id: RecordId,
-    /// How many records a sealed segment holds; 0 for the open one, whose last record tells.
+    /// The number of records in a sealed segment; 0 for the open one, whose last record gives its length.
     pub(crate) sealed_len: u32,
 }
 

@@ -1,8 +1,8 @@
 //! Fingerprints: 128 bits that stand for an entity type and a value.
 //!
-//! Owns: the hash. Always holds: the high 48 bits depend on the value alone, so that one range of a segment's
-//! fingerprints holds every entity type of a value; the low 80 bits depend on both. The key is secret, so nobody
-//! who feeds values can aim for a collision, and at 2^32 records the chance of any is below 2^-40.
+//! Owns: the hash. Always holds: the high 48 bits depend only on the value, so that one range of a segment's
+//! fingerprints contains every entity type of a value; the low 80 bits depend on both. The key is secret, so someone
+//! who chooses the values cannot make them collide. At 2^32 records, the chance of any collision is below 2^-40.
 //!
 //! SipHash-1-3 with 128 bits of output, as Jean-Philippe Aumasson and Daniel J. Bernstein describe it
 //! ("`SipHash`: a fast short-input PRF"), keyed: first over the value, then over that digest and the entity type.
@@ -27,7 +27,7 @@ pub(crate) struct HashKey {
 }
 
 impl std::fmt::Debug for HashKey {
-    /// Secret: never printed.
+    /// Never prints the key, which is secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("HashKey(..)")
     }
@@ -36,7 +36,7 @@ impl std::fmt::Debug for HashKey {
 impl HashKey {
     pub(crate) fn new(key: [u8; 16]) -> Self {
         let mut pair_key = key;
-        // Another key for the second hash, so that its input can never be mistaken for a value.
+        // The second hash has another key, so that its input can never be mistaken for a value.
         for byte in &mut pair_key {
             *byte ^= 0x5c;
         }
@@ -47,7 +47,7 @@ impl HashKey {
         self.value.hash(value.as_bytes()).as_u128()
     }
 
-    /// The fingerprint of a value within an entity type.
+    /// Returns the fingerprint of a value within an entity type.
     pub(crate) fn fingerprint(&self, entity_type: EntityTypeId, value: &str) -> Fingerprint {
         let digest = self.digest(value);
         let mut input = [0; 20];
@@ -58,20 +58,20 @@ impl HashKey {
         (digest >> REST_BITS << REST_BITS) | rest
     }
 
-    /// The fingerprints that a value may have within any entity type.
+    /// Returns the range of the fingerprints that a value may have, within any entity type.
     pub(crate) fn range_of_value(&self, value: &str) -> RangeInclusive<Fingerprint> {
         let low = self.digest(value) >> REST_BITS << REST_BITS;
         low..=low | REST_MASK
     }
 }
 
-/// The bits of a fingerprint that membership filters take: those that depend on both parts.
+/// Returns the bits of a fingerprint that membership filters use. They depend on both the value and the entity type.
 #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
 pub(crate) fn low_half(fingerprint: Fingerprint) -> u64 {
     fingerprint as u64
 }
 
-/// A hasher for maps whose keys are fingerprints or hashes: they are random already.
+/// A hasher for maps whose keys are fingerprints or hashes, which are random already.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct FingerprintHasher(u64);
 

@@ -19,7 +19,7 @@ const TAG_ARRAY: u8 = 1;
 const TAG_BITS: u8 = 2;
 const TAG_RUNS: u8 = 3;
 
-/// Writes a bitmap whose slots are all below `chunk_slots` (at most 2^14).
+/// Encodes a bitmap whose slots are all below `chunk_slots` (at most 2^14).
 pub(crate) fn encode(bitmap: &RoaringBitmap, chunk_slots: u32) -> Vec<u8> {
     let count = usize::try_from(bitmap.len()).unwrap_or(usize::MAX);
     let array_bytes = count.saturating_mul(2);
@@ -69,19 +69,19 @@ fn push_u16(number: u32, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&number.to_le_bytes());
 }
 
-/// Reads a bitmap; a slot at or over `chunk_slots` is damage.
+/// Decodes a bitmap. A slot at or above `chunk_slots` is damage.
 pub(crate) fn decode(bytes: &[u8], chunk_slots: u32) -> Result<RoaringBitmap> {
     let mut bitmap = RoaringBitmap::new();
     unite(bytes, chunk_slots, &mut bitmap)?;
     Ok(bitmap)
 }
 
-/// What a list's slots are added to.
+/// A set to which a list's slots are added.
 pub(crate) trait SlotSink {
-    /// Slots in ascending order.
+    /// Adds slots in ascending order.
     fn add_slots(&mut self, slots: impl Iterator<Item = u32>);
     fn add_range(&mut self, slots: Range<u32>);
-    /// Slots whose bits are set, least significant first.
+    /// Adds the slots whose bits are set, least significant first.
     fn add_bits(&mut self, bytes: &[u8]);
 }
 
@@ -140,7 +140,7 @@ fn unite_array(bytes: &[u8], chunk_slots: u32, set: &mut impl SlotSink) -> Optio
 }
 
 fn unite_bits(bytes: &[u8], chunk_slots: u32, set: &mut impl SlotSink) -> Option<()> {
-    // In the last byte there may be room for slots that the chunk does not have.
+    // The last byte may have room for slots that the chunk does not have.
     let spare = (8 - chunk_slots % 8) % 8;
     let overflows = bytes.last().is_some_and(|last| last.leading_zeros() < spare);
     if bytes.len() != chunk_slots.div_ceil(8) as usize || overflows {

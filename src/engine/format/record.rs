@@ -1,11 +1,11 @@
-//! A record's row: the byte layout, and the index entries that follow from a record.
+//! A record's row: its byte layout, and the index entries that follow from a record.
 //!
-//! Layout: tag byte; if the tag's bit 0 is set, the origin code as `slot - code` in LEB128; if its bit 2 is,
-//! the length of the origin's row in LEB128, and that row; the entity type in LEB128; `created_at` minus the segment's
-//! base time, in microseconds, LEB128; the value's bytes to the end. An origin's code is the slot of the first record
-//! that carries it.
+//! Layout: a tag byte; if bit 0 of the tag is set, the origin code as `slot - code` in LEB128; if bit 2 is set, the
+//! length of the origin's row in LEB128, and that row; the entity type in LEB128; `created_at` minus the segment's base
+//! time, in microseconds, in LEB128; the value's bytes to the end. The code of an origin is the slot of the first
+//! record that has it.
 //!
-//! Always holds: [`PostingKey`] is how an attribute becomes a posting list's key, for writing and for asking.
+//! Always holds: [`PostingKey`] turns an attribute into the key of a posting list, for writing and for reading.
 
 use std::borrow::Cow;
 
@@ -19,17 +19,17 @@ const TAG_PLAIN: u8 = 0b010;
 const HAS_ORIGIN_CODE: u8 = 0b001;
 const HAS_ORIGIN: u8 = 0b100;
 
-/// A record's origin, as it lies in a segment.
+/// A record's origin, as it is stored in a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StoredOrigin<'a> {
     None,
     /// The origin's row is in the table of origins, under this code.
     Code(Slot),
-    /// This is the origin's row.
+    /// The record contains the origin's row, which is this.
     Here(Cow<'a, [u8]>),
 }
 
-/// A record as it lies in a segment.
+/// A record as it is stored in a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredRecord<'a> {
     pub(crate) origin: StoredOrigin<'a>,
@@ -60,7 +60,7 @@ impl StoredRecord<'_> {
     }
 }
 
-/// Reads a record's row.
+/// Decodes a record's row.
 pub(crate) fn decode(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Result<StoredRecord<'_>> {
     parse(slot, base_time, bytes)
         .ok_or_else(|| Error::corrupt(format!("the record in slot {slot} is damaged")))
@@ -122,7 +122,7 @@ pub(crate) enum Attribute {
 impl Attribute {
     pub(crate) const ALL: [Self; 4] = [Self::EntityType, Self::Flow, Self::Run, Self::Step];
 
-    /// The attribute, and its value in words.
+    /// Returns the attribute and its value in words.
     fn describe(self, value: &[u8]) -> String {
         let text = || String::from_utf8_lossy(value);
         match self {
@@ -151,12 +151,12 @@ impl PostingKey {
         Self(key)
     }
 
-    /// The keys of all lists of an attribute: from the first on, and below the second.
+    /// Returns the range of the keys of all lists of an attribute: the first key, and the first key after them.
     pub(crate) fn range_of(attribute: Attribute) -> (Vec<u8>, Vec<u8>) {
         (vec![attribute as u8], vec![attribute as u8 + 1])
     }
 
-    /// The attribute, its value and the chunk that a row's key stands for; none if it stands for none.
+    /// Splits a row's key into the attribute, its value and the chunk. Returns `None` if it is not such a key.
     pub(crate) fn parse(key: &[u8]) -> Option<(Attribute, &[u8], u32)> {
         let (rest, chunk) = key.split_last_chunk::<4>()?;
         let (head, value) = rest.split_first_chunk::<2>()?;
@@ -165,7 +165,7 @@ impl PostingKey {
         (usize::from(length) == value.len()).then(|| (attribute, value, u32::from_be_bytes(*chunk)))
     }
 
-    /// A row's key in words.
+    /// Returns a row's key in words.
     pub(crate) fn describe(key: &[u8]) -> String {
         match Self::parse(key) {
             Some((attribute, value, chunk)) => format!("{}, chunk {chunk}", attribute.describe(value)),
@@ -189,7 +189,7 @@ impl PostingKey {
         Self::new(Attribute::Step, id.as_bytes())
     }
 
-    /// The key of one chunk's bitmap: this key and the chunk, big-endian, so that chunks lie in order.
+    /// Returns the key of one chunk's bitmap: this key and the chunk, big-endian, so that chunks are in order.
     pub(crate) fn at_chunk(&self, chunk: u32) -> Vec<u8> {
         let mut key = Vec::with_capacity(self.0.len() + 4);
         key.extend_from_slice(&self.0);
@@ -198,7 +198,7 @@ impl PostingKey {
     }
 }
 
-/// The posting lists that an origin puts its records on.
+/// Returns the keys of the posting lists that an origin's records are on.
 pub(crate) fn origin_posting_keys(origin: &Origin) -> impl Iterator<Item = PostingKey> {
     let flow = origin.flow().map(|id| PostingKey::of_flow(id.as_str()));
     let run = origin.run().map(|id| PostingKey::of_run(id.as_str()));
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Of each kind; a code is how far it lies back.
+    /// Origins of each kind. A code is how far back it lies.
     fn origins() -> impl Strategy<Value = StoredOrigin<'static>> {
         prop_oneof![
             Just(StoredOrigin::None),

@@ -1,7 +1,7 @@
-//! What is on disk: every table, its key and its value.
+//! The tables of the file, with their keys and values.
 //!
-//! Owns: table names and types, the format version, the geometry of segments and chunks. Always holds: redb
-//! sees byte slices, integers and tuples of integers only. The byte layouts of the values are in
+//! Owns: table names and types, the format version, the geometry of segments and chunks. Always holds: redb sees only
+//! byte slices, integers and tuples of integers. The byte layouts of the values are in
 //! [`crate::engine::format::codec`], [`crate::engine::format::record`] and [`crate::engine::format::postings`].
 
 use std::ops::RangeInclusive;
@@ -10,9 +10,9 @@ use redb::TableDefinition;
 
 use crate::ids::PoolId;
 
-/// The version of everything below. A store of another version is refused.
+/// The version of the format. A store of another version is refused.
 pub(crate) const FORMAT_VERSION: u32 = 2;
-/// The version that was written before the first release, and is not read.
+/// The version that was written before the first release. It is not read.
 pub(crate) const UNRELEASED_FORMAT: u32 = 1;
 
 /// The number of a segment within its pool: from 0, never reused.
@@ -81,7 +81,7 @@ pub(crate) type FingerprintsDefinition<'a> = TableDefinition<'a, u128, u32>;
 /// posting key -> bitmap of slots. One table per segment.
 pub(crate) type PostingsDefinition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
-/// What the names of the tables of runs begin with.
+/// The beginning of the names of the tables of runs.
 const RUNS: &str = "runs";
 
 /// The names of one segment's own tables.
@@ -101,17 +101,17 @@ impl SegmentTables {
         }
     }
 
-    /// The name of the table of a run.
+    /// Returns the name of the table of a run.
     pub(crate) fn run(pool: PoolId, segment: SegmentNumber, run: u32) -> String {
         format!("{RUNS}/{pool}/{segment}/{run}")
     }
 
-    /// Whether this name, which has an owner, is that of a run's table.
+    /// Returns true if this name, which has an owner, is that of a run's table.
     pub(crate) fn is_run(table: &str) -> bool {
         table.split('/').next() == Some(RUNS)
     }
 
-    /// The pool and the segment that a table's name says it belongs to.
+    /// Returns the pool and the segment to which a table belongs, by its name.
     pub(crate) fn owner(table: &str) -> Option<(PoolId, SegmentNumber)> {
         let mut parts = table.split('/');
         let is_run = Self::is_run(parts.next()?);
@@ -133,26 +133,27 @@ impl SegmentTables {
     }
 }
 
-/// A segment with so many runs gets no more: each is a look-up more for who asks it. Full tails make sixteen.
+/// A segment with this many runs gets no more, because each is one more lookup for its readers. Full tails make
+/// sixteen.
 pub(crate) const RUNS_MAX: u32 = 24;
 
 /// The top bit of a fingerprint's value: [`REPEATS`] has more slots of it.
 pub(crate) const HAS_REPEATS: u32 = 1 << 31;
 
-/// The numbers of the blocks that a run's membership filter has in [`MEMBERSHIP`], or the segment's own.
+/// Returns the numbers of the blocks in [`MEMBERSHIP`] of a run's membership filter, or of the segment's own.
 pub(crate) fn filter_blocks(run: Option<u32>) -> RangeInclusive<u32> {
     const BITS: u32 = 24;
     let first = run.map_or(0, |run| (run + 1) << BITS);
     first..=first | ((1 << BITS) - 1)
 }
 
-/// How many slots share a row of [`TIMES`].
+/// The number of slots that share a row of [`TIMES`].
 pub(crate) const TIME_BLOCK_SLOTS: u32 = 4_096;
 
-/// How many bits a slot has at most.
+/// The number of bits that a slot has at most.
 pub(crate) const SLOT_BITS: u32 = 20;
 
-/// The largest value that is stored in one row of its own page, with a key of 20 bytes: redb gives a larger one several pages.
+/// The largest value that fits into one page with a key of 20 bytes. redb gives a larger one several pages.
 pub(crate) const BLOCK_MAX_BYTES: usize = 4_064;
 
 /// The sizes that shape the file. They are stored in it, so that it is always read as it was written.
@@ -167,7 +168,7 @@ pub(crate) struct Geometry {
 impl Geometry {
     pub(crate) const DEFAULT: Self = Self { segment_slots: 1 << SLOT_BITS, chunk_slots: 1 << 14 };
 
-    /// Whether the sizes are such that this code can work with them.
+    /// Returns true if this code can work with these sizes.
     pub(crate) fn is_sound(self) -> bool {
         let chunk_fits = (1..=1 << 14).contains(&self.chunk_slots);
         let segment_fits = (1..=1 << SLOT_BITS).contains(&self.segment_slots);
@@ -179,16 +180,17 @@ impl Geometry {
     }
 }
 
-/// The sizes that shape the work, not the file.
+/// The sizes that shape the work, but not the file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tuning {
-    /// How many unfolded records a pool gathers before they are folded.
+    /// The number of unfolded records that a pool gathers before they are folded.
     pub(crate) fold_entries: usize,
-    /// A commit of many records folds this part of it, besides what keeps pace with them; one of few records less.
+    /// A commit of many records folds one part in this many, besides what keeps pace with them; a commit of few records
+    /// folds less.
     pub(crate) fold_slices: usize,
-    /// How many unfolded records all pools together may have.
+    /// The most unfolded records of all pools together.
     pub(crate) tails_max_entries: usize,
-    /// How many records a segment has at least when a pool's policy seals it early.
+    /// The least number of records in a segment that a pool's policy seals early.
     pub(crate) early_seal_slots: u32,
 }
 

@@ -1,6 +1,6 @@
-//! Any table of the file, for what runs over all of them.
+//! Any table of the file, for work on all of them.
 //!
-//! Always holds: a table that [`AnyTable::named`] does not know is no store's.
+//! Always holds: a table that [`AnyTable::named`] does not know belongs to no store.
 
 use redb::{Key, TableDefinition, TableHandle, Value};
 
@@ -39,14 +39,14 @@ pub(crate) enum AnyTable {
     Postings(String),
 }
 
-/// Does something with a table, whatever its rows.
+/// Works on a table, whatever the types of its rows.
 pub(crate) trait TableVisitor {
     fn visit<K: Key + 'static, V: Value + 'static>(&mut self, table: TableDefinition<'_, K, V>)
     -> Result<()>;
 }
 
 impl AnyTable {
-    /// The table of that name; none if a store has no such table.
+    /// Returns the table of that name, or `None` if a store has no such table.
     pub(crate) fn named(name: &str) -> Option<Self> {
         let shared = [
             (META.name(), Self::Meta),
@@ -105,7 +105,7 @@ impl AnyTable {
     }
 }
 
-/// The number of records in a segment's table: the last slot and one.
+/// Returns the number of records in a segment's table: the last slot plus one.
 pub(crate) fn record_count(table: &impl ReadableTable<u32, &'static [u8]>) -> Result<u32> {
     Ok(table.last().storage()?.map_or(0, |(slot, _)| slot.value() + 1))
 }

@@ -1,7 +1,7 @@
 //! Backup: a copy of the store without free space, as of one commit, table by table.
 //!
-//! Always holds: the copy has every table of the snapshot and nothing else; there is never a file under its final name
-//! that is not whole and on disk.
+//! Always holds: the copy has every table of the snapshot and nothing else; a file under its final name is always whole
+//! and on disk.
 
 use std::fs::{self, File};
 use std::io;
@@ -27,13 +27,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Existing, directory_of, new_file_in, publish};
 use crate::model::{BackupReport, Progress};
 
-/// After so many rows a run looks up: is it stopped, is the store closed?
+/// After this many rows, a run checks whether it must stop, and whether the store is closed.
 const TICK_ROWS: u64 = 16_384;
-/// A small file has grown ahead of its rows: by a quarter at a million records. One of 10 M became no shorter, in 0.5 s.
+/// A copy below this size is compacted: a small file has grown ahead of its rows, by a quarter at a million records. A
+/// copy of 10 M records became no shorter, in 0.5 s.
 const COMPACT_BELOW_BYTES: u64 = 256 << 20;
-/// How often the observer hears of it.
+/// The time between two calls of the observer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The copy is written in order and never read.
+/// The cache of the copy, which is written in order and never read.
 const COPY_CACHE_BYTES: usize = 64 << 20;
 
 impl Engine {
@@ -50,7 +51,7 @@ impl Engine {
         let started = Instant::now();
         if !self.is_read_only() {
             // What has expired must be expired in the copy, whatever the clock says where it is opened. If this fails,
-            // the store cannot write: a reason more for a backup.
+            // the store cannot write, which is one more reason for a backup.
             let _ = self.store_expiry();
         }
         let reader = self.reader(ReaderKind::Backup)?;
@@ -68,7 +69,8 @@ impl Engine {
                 }
             })?;
         let bytes = file.as_file().metadata().map_err(failed)?.len();
-        // Who may not read the store may not read its copy. Only now: a store that may not be written has a copy, too.
+        // Users who may not read the store may not read its copy. Set last, because a store that may not be written can
+        // have a copy, too.
         publish(file, path, self.opener.permissions(), Existing::Kept).map_err(|error| {
             match error.kind() {
                 io::ErrorKind::AlreadyExists => exists(path),
@@ -84,13 +86,13 @@ fn exists(path: &Path) -> Error {
     Error::already_exists(format!("{} exists; a backup is written to a new file", path.display()))
 }
 
-/// What is copied.
+/// The source of the copy.
 struct Source {
     snapshot: Arc<Snapshot>,
     reader: Reader,
 }
 
-/// The copy cannot be written.
+/// Creates the error for a copy that cannot be written.
 fn not_written(error: impl Into<redb::Error>) -> Error {
     match error.into() {
         redb::Error::Io(error) => Error::io("writing the copy", error),
@@ -98,7 +100,7 @@ fn not_written(error: impl Into<redb::Error>) -> Error {
     }
 }
 
-/// The copy's file. Its lock is ours, from its making until it has its name: redb takes and frees none.
+/// The copy's file. This process holds its lock from its creation until it has its name: redb takes and frees none.
 #[derive(Debug)]
 struct CopyBackend(FileBackend);
 
@@ -124,7 +126,7 @@ impl StorageBackend for CopyBackend {
     }
 }
 
-/// Copies every table. How many records and how many rows there were.
+/// Copies every table. Returns the number of records and the number of rows.
 fn copy(source: &Source, file: File, watch: &mut Watch<'_>) -> Result<(u64, u64)> {
     let length = file.try_clone().map_err(|error| Error::io("writing the copy", error))?;
     let backend = CopyBackend(FileBackend::new(file).map_err(not_written)?);
@@ -139,7 +141,7 @@ fn copy(source: &Source, file: File, watch: &mut Watch<'_>) -> Result<(u64, u64)
         Ok((records, others, record_rows, total))
     })?;
     let run = Run { source, txn: &txn, done: AtomicU64::new(0), is_stopped: AtomicBool::new(false) };
-    // Two tables of one transaction can be filled at once. This thread watches.
+    // Two tables of one transaction can be filled at once. This thread calls the observer.
     thread::scope(|scope| {
         let (ended, end) = mpsc::channel();
         let mut copying = Vec::with_capacity(2);
@@ -169,7 +171,7 @@ fn copy(source: &Source, file: File, watch: &mut Watch<'_>) -> Result<(u64, u64)
         let ends = copying
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::corrupt("a copying thread panicked"))));
-        // Whoever was only told to stop is not the cause.
+        // A thread that only had to stop is not the cause.
         let failures: Vec<Error> = ends.filter_map(Result::err).chain(watched.err()).collect();
         let is_cause = |error: &&Error| error.kind() != ErrorKind::Cancelled;
         failures.iter().find(is_cause).or(failures.first()).map_or(Ok(()), |error| Err(error.clone()))
@@ -183,7 +185,7 @@ fn copy(source: &Source, file: File, watch: &mut Watch<'_>) -> Result<(u64, u64)
     Ok((record_rows, total))
 }
 
-/// What the threads of a backup share.
+/// The state that the threads of a backup share.
 struct Run<'a> {
     source: &'a Source,
     txn: &'a WriteTransaction,
@@ -196,7 +198,7 @@ impl Run<'_> {
         tables.iter().try_for_each(|table| table.visit(&mut CopyRows(self)))
     }
 
-    /// Counts rows, and finds out whether to go on.
+    /// Counts rows. Fails if the run must stop.
     fn tick(&self, rows: u64) -> Result<()> {
         self.done.fetch_add(rows, Ordering::Relaxed);
         self.source.reader.check_open()?;
@@ -210,7 +212,7 @@ impl Run<'_> {
 struct CopyRows<'a>(&'a Run<'a>);
 
 impl TableVisitor for CopyRows<'_> {
-    /// Rows come in key order: each goes behind the last one.
+    /// Copies the rows in key order: each goes after the last one.
     fn visit<K: Key + 'static, V: Value + 'static>(
         &mut self,
         table: TableDefinition<'_, K, V>,

@@ -1,7 +1,7 @@
-//! Closing, opening again, and what must be alone with the file.
+//! Closing, opening again, and work that must be alone with the file.
 //!
-//! Always holds: all of it is done by whoever leads the writer's queue, so that no commit is under way; what readers were
-//! handed is taken back under the same lock under which they are handed it.
+//! Always holds: the leader of the writer's queue does all of this, so no commit is under way; what readers were handed
+//! is taken back under the same lock under which they get it.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -20,13 +20,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::CompactReport;
 use crate::options::Recovery;
 
-/// How long what must be alone waits for calls that read to return.
+/// The time for which work that must be alone waits for calls that read to return.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long it keeps others from reading meanwhile, at a time.
+/// The time for which it keeps others from reading meanwhile, at a stretch.
 const GATE_CLOSED_FOR: Duration = Duration::from_millis(20);
 
 impl Engine {
-    /// Registers somebody who reads for longer than a call.
+    /// Registers a reader that lasts longer than a call.
     ///
     /// # Errors
     ///
@@ -36,12 +36,12 @@ impl Engine {
         session.as_ref().map(|session| session.readers.register(kind)).ok_or_else(closed)
     }
 
-    /// Whether the store was opened for reading only.
+    /// Returns true if the store was opened for reading only.
     pub(crate) fn is_read_only(&self) -> bool {
         self.session.read().as_ref().is_some_and(|session| session.database.is_read_only())
     }
 
-    /// Refuses calls that write, whatever they would write, in a store that was opened for reading only.
+    /// Refuses calls that write, whatever they would write, if the store was opened for reading only.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl Engine {
         if self.is_read_only() { Err(read_only()) } else { Ok(()) }
     }
 
-    /// Brings everything to disk and closes the file. Nothing happens if it is closed.
+    /// Brings everything to disk and closes the file. Does nothing if the file is closed.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Engine {
             let Some(mut session) = self.detach(writer) else { return Ok(()) };
             let closed = session.database.close();
             log(&Event::Closed);
-            // Whoever asks was told already that opening again must find out what is on disk.
+            // The caller was told already that opening again must find out what is on disk.
             if is_refusing { Ok(()) } else { expired.and(flushed).and(closed) }
         })
     }
@@ -72,17 +72,17 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage` if what was not flushed cannot be: the file stays open. Else as opening; the store is
-    /// closed then.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if what was not flushed cannot be flushed: the file stays open.
+    /// Otherwise as opening, and the store is closed then.
     pub(crate) fn reopen(&self) -> Result<()> {
-        // NOTE: what else of this fails is what opening again is for: what is on disk is found out then.
+        // NOTE: other failures are no reason to stop, because opening again finds out what is on disk.
         let was_refusing = self.poison.reason().is_some();
         let _ = self.store_expiry();
         self.exclusive(|writer| {
             if let Err(error) = self.flush_now()
                 && !was_refusing
             {
-                // Nobody has been told yet that what was acknowledged may be lost. Whoever calls again knows it.
+                // The caller must learn that acknowledged changes may be lost. If it calls again, it knows.
                 self.poison.raise(Reason::OutcomeUnknown);
                 return Err(error);
             }
@@ -90,7 +90,7 @@ impl Engine {
         })
     }
 
-    /// Closes the file, whatever comes of it, and opens it again: what is on disk is found out then.
+    /// Closes the file, even if that fails, and opens it again, which finds out what is on disk.
     pub(crate) fn reattach(&self, writer: &mut Writer) -> Result<()> {
         if let Some(mut session) = self.detach(writer) {
             let _ = session.database.close();
@@ -107,7 +107,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the file as short as it can be.
+    /// Shrinks the file as much as possible.
     ///
     /// # Errors
     ///
@@ -138,8 +138,8 @@ impl Engine {
         })
     }
 
-    /// After redb has committed by itself: what was committed last must be so that it can be recovered instantly, if the
-    /// store promises that.
+    /// Commits once more if the store promises instant recovery: redb has committed by itself, and the last commit must
+    /// be one from which the store can recover instantly.
     pub(crate) fn keep_recovery_instant(&self) -> Result<()> {
         match self.recovery {
             Recovery::Instant => self.commit_rows(self.begin_durable()?, Need::Reserve),
@@ -147,7 +147,7 @@ impl Engine {
         }
     }
 
-    /// How many bytes the file has.
+    /// Returns the number of bytes of the file.
     pub(crate) fn file_size(&self) -> Result<u64> {
         let session = self.session.read();
         let session = session.as_ref().ok_or_else(closed)?;
@@ -157,7 +157,7 @@ impl Engine {
             .map_err(|error| Error::storage(format!("asking for the length of the store's file: {error}")))
     }
 
-    /// What a commit dropped is held by whoever reads what was before.
+    /// Counts that a commit has dropped rows, which readers of earlier snapshots hold.
     pub(crate) fn note_drop(&self) {
         if let Some(session) = &*self.session.read() {
             session.readers.note_drop();
@@ -179,7 +179,7 @@ impl Engine {
         Some(session)
     }
 
-    /// Does what redb does only without readers. Others who read or write wait meanwhile. Call it from within
+    /// Does work that redb does only without readers. Other readers and writers wait meanwhile. Call it from within
     /// [`exclusive`](Self::exclusive).
     ///
     /// # Errors
@@ -197,7 +197,8 @@ impl Engine {
             let mut session = self.session.write();
             let session = session.as_mut().ok_or_else(closed)?;
             session.readers.check_none(wanted)?;
-            // NOTE: only for so long: who reads may wait for what we hold before it lets go of its snapshot.
+            // NOTE: only for a short time, because a reader may wait for a lock that is held here before it drops its
+            // snapshot.
             if !session.readers.wait_for_snapshots(GATE_CLOSED_FOR) {
                 continue;
             }
@@ -214,9 +215,9 @@ impl Engine {
     }
 }
 
-/// What became of work that must be alone with the file.
+/// The outcome of work that must be alone with the file.
 pub(crate) enum Alone<T> {
     Done(T),
-    /// Somebody still holds a table: tried again.
+    /// Some table is still in use: the work is tried again.
     NotYet,
 }

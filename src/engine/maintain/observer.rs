@@ -1,7 +1,7 @@
 //! The caller's observer of a run over the store.
 //!
-//! Always holds: the observer's own panic is no damage of the store; it goes on where the run ends, with everything of the
-//! run undone.
+//! Always holds: a panic of the observer is not damage of the store. It continues where the run ends, after everything
+//! that the run did was undone.
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -11,10 +11,10 @@ use crate::engine::storage::session::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Progress;
 
-/// Hears how far a run is, and may stop it.
+/// Gets the progress of a run, and may stop it.
 pub(crate) type Observer<'o> = &'o mut dyn FnMut(Progress) -> ControlFlow<()>;
 
-/// An observer, and the panic that it ended in.
+/// An observer, and the panic in which it ended.
 pub(crate) struct Watch<'o> {
     observer: Observer<'o>,
     panic: Option<Box<dyn Any + Send>>,
@@ -31,7 +31,7 @@ impl<'o> Watch<'o> {
         }
     }
 
-    /// Tells the observer, and finds out whether to go on.
+    /// Calls the observer. Fails if the run must stop.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl<'o> Watch<'o> {
         reader.check_open()?;
         let told = catch_unwind(AssertUnwindSafe(|| (self.observer)(progress)));
         match told {
-            // It may have closed the store.
+            // The observer may have closed the store.
             Ok(ControlFlow::Continue(())) => return reader.check_open(),
             Ok(ControlFlow::Break(())) => {}
             Err(panic) => self.panic = Some(panic),

@@ -1,4 +1,4 @@
-//! Opening a store, and making one.
+//! Opening a store, and creating one.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

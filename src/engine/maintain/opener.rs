@@ -1,7 +1,6 @@
-//! From a path to an open file, or to the reason why not.
+//! From a path to an open file, or to the reason why it cannot be opened.
 //!
-//! Always holds: a file that is not a store of a format this code knows is refused before a byte of it is
-//! written.
+//! Always holds: a file that is not a store of a format that this code knows is refused before a byte of it is written.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -23,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::{directory_of, sync_directory};
 use crate::options::{Access, IfMissing, Recovery, RepairObserver, StoreOptions};
 
-/// Where a store lives.
+/// The place of a store.
 pub(crate) enum Place<'a> {
     Path(&'a Path),
     Memory,
@@ -31,7 +30,7 @@ pub(crate) enum Place<'a> {
     Disk(Box<dyn Disk>),
 }
 
-/// Who waits for a file looks again after this long, then after twice as long, ...
+/// A caller that waits for a file tries again after this time, then after twice as long, ...
 const FIRST_LOOK_AFTER: Duration = Duration::from_millis(1);
 /// ... up to this.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -39,17 +38,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The first bytes of every redb file.
 const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
-/// What is kept to open the store again.
+/// Everything that is needed to open the store again.
 pub(crate) struct Opener {
     location: Location,
     options: StoreOptions,
-    /// Of a store that is made now.
+    /// The geometry of a store that is created.
     geometry: Geometry,
 }
 
 enum Location {
     Path(PathBuf),
-    /// Outlives each opening.
+    /// A medium that outlives each opening.
     Kept(Medium),
 }
 
@@ -63,7 +62,7 @@ impl Opener {
         Self { location, options: options.clone(), geometry }
     }
 
-    /// Where the store lies, for messages.
+    /// Returns the place of the store, for messages.
     pub(crate) fn location(&self) -> impl std::fmt::Display {
         match &self.location {
             Location::Path(path) => path.display().to_string(),
@@ -71,17 +70,18 @@ impl Opener {
         }
     }
 
-    /// How much of the cache pages get.
+    /// Returns the part of the cache that pages get.
     pub(crate) fn page_bytes(&self) -> usize {
         self.options.cache_size - self.hot_bytes()
     }
 
-    /// How much of the cache hot indexes get.
+    /// Returns the part of the cache that hot indexes get.
     pub(crate) fn hot_bytes(&self) -> usize {
         self.options.cache_size / 8 * 5
     }
 
-    /// Opens the store, or makes it, if no `expected` one must be there. Waits for whoever has it open, as long as the options say.
+    /// Opens the store, or creates it if no `expected` one must be there. If another handle has it open, waits as long
+    /// as the options say.
     pub(crate) fn open(&self, expected: Option<u128>) -> Result<(Session, Meta)> {
         let (started, mut pause) = (Instant::now(), FIRST_LOOK_AFTER);
         loop {
@@ -109,7 +109,7 @@ impl Opener {
         };
         let (mut backend, mut database) = self.open_once(if_empty)?;
         if was_closed == WasClosed::No {
-            // Closing cuts what the file had grown by for commits that never were.
+            // Closing cuts off what the file had grown by for commits that never happened.
             let _ = database.close();
             (backend, database) = self.open_once(if_empty)?;
         }
@@ -127,7 +127,7 @@ impl Opener {
             sync_directory(directory);
         }
         if self.options.access == Access::ReadWrite {
-            // What cannot be had now is asked for when it is needed.
+            // Room that cannot be had now is asked for when it is needed.
             let _ = backend.keep_all();
         }
         Ok((Session::new(database, backend), meta))
@@ -143,7 +143,7 @@ impl Opener {
     }
 
     fn if_empty(&self, expected: Option<u128>) -> IfEmpty {
-        // What is not a file is made with its store.
+        // A store that is not a file is created with its medium.
         let may_make =
             self.options.if_missing == IfMissing::Create || matches!(self.location, Location::Kept(_));
         match (expected, self.options.access) {
@@ -153,7 +153,7 @@ impl Opener {
         }
     }
 
-    /// Who may read and write the store's file, if it is one.
+    /// Returns the permissions of the store's file, if it is one.
     pub(crate) fn permissions(&self) -> Option<fs::Permissions> {
         match &self.location {
             Location::Path(path) => fs::metadata(path).ok().map(|meta| meta.permissions()),
@@ -190,7 +190,7 @@ impl Opener {
         handle.map(OpenDatabase::new)
     }
 
-    /// The file, once it is known that it is a store or may become one.
+    /// Opens the file, which is known to be a store or allowed to become one.
     fn open_file(&self, path: &Path, if_empty: IfEmpty) -> Result<Medium> {
         let name = path.display();
         let mut open = OpenOptions::new();
@@ -204,19 +204,19 @@ impl Opener {
     }
 }
 
-/// What opening does where there is nothing: no file, an empty one, or a database without tables.
+/// The reaction of opening to nothing: no file, an empty one, or a database without tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IfEmpty {
-    /// Makes a store.
+    /// Creates a store.
     Make,
-    /// Leaves it as it is: it is not a store.
+    /// Leaves it as it is, because it is not a store.
     Refuse,
-    /// Leaves it as it is: a store was here before.
+    /// Leaves it as it is, because a store was here before.
     Gone,
 }
 
 impl IfEmpty {
-    /// Fails unless a store may be made.
+    /// Fails unless a store may be created.
     fn check(self, refusal: impl FnOnce() -> Error) -> Result<()> {
         match self {
             Self::Make => Ok(()),
@@ -230,7 +230,7 @@ fn empty_database() -> Error {
     not_a_store("it is empty")
 }
 
-/// Whether whoever wrote to a store closed it.
+/// The answer whether the last writer of a store closed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WasClosed {
     Yes,
@@ -238,7 +238,7 @@ enum WasClosed {
     No,
 }
 
-/// Whether a store that is no file was closed.
+/// Finds out whether a store that is no file was closed.
 fn check_medium(medium: &Medium) -> WasClosed {
     let mut builder = Builder::new();
     let opened = contained("opening the store", || {
@@ -246,12 +246,12 @@ fn check_medium(medium: &Medium) -> WasClosed {
     });
     match opened {
         Ok(Err(DatabaseError::RepairAborted)) => WasClosed::No,
-        // Whatever else is wrong with it is found by opening it.
+        // Opening it finds out whatever else is wrong with it.
         _ => WasClosed::Yes,
     }
 }
 
-/// Refuses a path that holds something else than a store that this code reads, by looking only.
+/// Refuses a path that holds something other than a store that this code reads. It only looks.
 fn check_path(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
     let name = path.display();
     let refusal = |what: &str| Error::new(ErrorKind::NotAStore, format!("{name} is {what}, not a store"));
@@ -282,7 +282,7 @@ fn cannot_open(path: &Path, error: DatabaseError) -> Error {
     }
 }
 
-/// Whether the system refused, rather than the file being cut short or no database.
+/// Returns true if the system refused, rather than the file being cut short or no database.
 fn is_refusal(error: &io::Error) -> bool {
     !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
@@ -299,7 +299,7 @@ fn already_open(path: &Path) -> Error {
     )
 }
 
-/// Refuses a file that is not a store, or not one that this code reads, by looking only.
+/// Refuses a file that is not a store, or not one that this code reads. It only looks.
 fn check_file(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
     let name = path.display();
     let mut magic = [0; REDB_MAGIC.len()];
@@ -321,7 +321,7 @@ fn check_file(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
             None => if_empty.check(empty_database).map(|()| WasClosed::Yes),
         },
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
-        // It was not closed; only a writable open can tell more, after its repair.
+        // The file was not closed. Only opening it for writing can find out more, after its recovery.
         Err(DatabaseError::RepairAborted) => Ok(WasClosed::No),
         Err(error) => Err(cannot_open(path, error)),
     })
@@ -335,14 +335,14 @@ fn read_full(file: &mut File, bytes: &mut [u8]) -> Result<bool> {
     }
 }
 
-/// What a store says of itself.
+/// The metadata of a store.
 pub(crate) struct Meta {
     pub(crate) store_id: u128,
     pub(crate) hash_key: [u8; 16],
     pub(crate) geometry: Geometry,
 }
 
-/// What the file says of itself; none if it is a new one.
+/// Reads the metadata of the file. Returns `None` if the file is new.
 fn read_meta(database: &OpenDatabase) -> Result<Option<Meta>> {
     let txn = database.begin_read()?;
     let table = match txn.open_table(schema::META) {
@@ -406,7 +406,7 @@ fn decode_geometry(bytes: &[u8]) -> Option<Geometry> {
     geometry.is_sound().then_some(geometry)
 }
 
-/// Writes what a new store says of itself.
+/// Writes the metadata of a new store.
 fn make_store(database: &OpenDatabase, options: &StoreOptions, geometry: Geometry) -> Result<Meta> {
     let hash_key = options.hash_key.map_or_else(random_bytes, Ok)?;
     let store_id = random_bytes()?;
@@ -426,7 +426,7 @@ fn make_store(database: &OpenDatabase, options: &StoreOptions, geometry: Geometr
     Ok(Meta { store_id: u128::from_le_bytes(store_id), hash_key, geometry })
 }
 
-/// Bytes that nobody can guess.
+/// Returns bytes that nobody can guess.
 pub(crate) fn random_bytes() -> Result<[u8; 16]> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)

@@ -1,7 +1,8 @@
-//! Making every index again, from the records.
+//! Rebuilding every index from the records.
 //!
-//! Always holds: a pool's indexes are made in one commit, by the rules by which they are made at first ([`crate::engine::write::fold`],
-//! [`crate::engine::write::append`]); what does not follow from the records is left as it is.
+//! Always holds: a pool's indexes are rebuilt in one commit, by the rules by which they were built
+//! ([`crate::engine::write::fold`], [`crate::engine::write::append`]); data that does not follow from the records is
+//! left as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +29,7 @@ use crate::ids::{PoolId, RecordId};
 use crate::model::{Finding, RebuildReport};
 
 impl Engine {
-    /// Makes every index again.
+    /// Rebuilds every index.
     ///
     /// # Errors
     ///
@@ -55,7 +56,7 @@ impl Engine {
         Ok(report)
     }
 
-    /// Makes the index of names again, and the id that the next pool gets. The ids of all pools, readable or not.
+    /// Rebuilds the index of names, and the id that the next pool gets. Returns the ids of all pools, readable or not.
     fn rebuild_names(&self) -> Result<Vec<PoolId>> {
         let txn = self.begin()?;
         let mut ids = Vec::new();
@@ -73,7 +74,7 @@ impl Engine {
         }
         {
             let mut table = txn.open_table(schema::POOL_NAMES).storage()?;
-            // The name of a pool whose row cannot be read must not become free: nobody else knows it.
+            // The name of a pool whose row cannot be read must not become free, because it is known nowhere else.
             table.retain(|name, id| unreadable.contains(&id) || names.get(name) == Some(&id)).storage()?;
             for (name, id) in names {
                 table.insert(name.as_slice(), id).storage()?;
@@ -84,7 +85,7 @@ impl Engine {
         Ok(ids)
     }
 
-    /// Makes a pool's indexes again. How many records they have.
+    /// Rebuilds a pool's indexes. Returns the number of records that they have.
     fn rebuild_pool(&self, writer: &mut Writer, id: PoolId) -> Result<u64> {
         let view = self.view_at(id, self.clock.now())?;
         let mut state = PoolState::clone(&view.state);
@@ -102,7 +103,7 @@ impl Engine {
         let items = view.items_by_claim()?;
         let is_lost = |(fingerprint, owner): &(Fingerprint, ClaimId)| match items.get(owner) {
             Some(Ok(items)) => !items.contains(fingerprint),
-            // Nobody can say, or it is being swept.
+            // The items cannot be read, or the claim is being swept.
             Some(Err(_)) | None => !view.state.claims.contains(*owner),
         };
         lost.extend(owners.into_iter().filter(is_lost).map(|(fingerprint, _)| fingerprint));
@@ -113,7 +114,7 @@ impl Engine {
         Ok(records)
     }
 
-    /// Removes what belongs to no pool.
+    /// Removes rows and tables that belong to no pool.
     fn remove_strays(&self, report: &mut RebuildReport) -> Result<()> {
         let snapshot = self.snapshot()?;
         let mut segments = Segments::new();
@@ -121,7 +122,7 @@ impl Engine {
             for row in pools.range::<u64>(..).storage()? {
                 let id = row.storage()?.0.value();
                 let numbers = self.view(id).map(|view| view.state.segment_numbers().collect());
-                // Of a pool that cannot be loaded nobody knows what belongs to it.
+                // If a pool cannot be loaded, it is unknown what belongs to it.
                 segments.insert(id, numbers.ok());
             }
         }
@@ -159,7 +160,8 @@ impl TableVisitor for DeleteTable<'_> {
     }
 }
 
-/// Rebuilds a segment's indexes, and hands on the value of each record. Returns the number of records that the indexes have.
+/// Rebuilds a segment's indexes, and calls `each` with the value of each record. Returns the number of records that the
+/// indexes have.
 fn rebuild_segment(
     txn: &WriteTransaction,
     view: &View,
@@ -177,8 +179,8 @@ fn rebuild_segment(
     let mut times = Vec::new();
     let first = view.first_stored(index)?.min(state.watermark.max(segment.first_id));
     let slots = segment.slot(first)..segment.slot(state.end_of(index));
-    // Times of blocks whose first record is cut off cannot be made again. The first time of all is no index: the
-    // records' times count from it.
+    // The time of a block whose first record is cut off cannot be rebuilt. The first time of all is not an index,
+    // because the records' times count from it.
     let first_block = slots.start.div_ceil(schema::TIME_BLOCK_SLOTS).max(1);
     contained("reading a segment", || {
         view.each_record(index, slots, |slot, created_at, entry| {

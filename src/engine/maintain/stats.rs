@@ -1,6 +1,6 @@
-//! Figures of the store and of a pool, cheap enough to be asked for every second.
+//! Statistics of the store and of a pool, which are cheap enough for once a second.
 //!
-//! Always holds: nothing here walks a table. The bytes of a pool are estimated, from the number of rows (which redb
+//! Always holds: nothing here walks a table. The bytes of a pool are estimated from the number of rows (which redb
 //! keeps) and the length of some of them.
 
 use std::ops::Range;
@@ -18,20 +18,21 @@ use crate::ids::RecordId;
 use crate::model::{PoolStats, SegmentFill, StoreStats};
 use crate::time::Reading;
 
-/// How many rows of a pool are looked at to estimate their length.
+/// The number of rows of a pool that are read to estimate their length.
 const SAMPLES: usize = 64;
-/// What redb keeps of a row beside its key and value, where their length varies: where each ends.
+/// The bytes that redb keeps of a row besides its key and value, if their length varies: where each ends.
 const ROW_OVERHEAD_BYTES: f64 = 4.0;
-/// How full redb's pages are when rows are appended; and when some are, and some inserted anywhere (0.68 to 0.98).
+/// The share of redb's pages that is full if rows are appended; and if some are appended, and others inserted anywhere
+/// (0.68 to 0.98).
 const FILL_APPENDED: f64 = 0.98;
 const FILL_INSERTED: f64 = 0.8;
-/// A row of an origin with its key, about.
+/// The approximate size of an origin's row with its key.
 const ORIGIN_ROW_BYTES: usize = 70;
-/// A membership filter has 16 bits a fingerprint.
+/// The size of a membership filter for each fingerprint: 16 bits.
 const FILTER_BYTES: f64 = 2.0;
 
 impl Engine {
-    /// The store's figures.
+    /// Returns the store's statistics.
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ impl Engine {
 }
 
 impl View {
-    /// The pool's figures.
+    /// Returns the pool's statistics.
     ///
     /// # Errors
     ///
@@ -111,7 +112,7 @@ impl View {
         })
     }
 
-    /// The first record of a segment that is stored: its dead head may be cut off.
+    /// Returns the first record of a segment that is stored. Its dead head may be cut off.
     pub(crate) fn first_stored(&self, index: usize) -> Result<RecordId> {
         let state = &self.state;
         let Some(segment) = state.segments.get(index) else { return Ok(state.next_id) };
@@ -125,7 +126,7 @@ impl View {
         Ok(first.map_or(state.end_of(index), |slot| segment.id(slot)))
     }
 
-    /// The time of the live record with so many live ones before it.
+    /// Returns the time of the live record that has `before` live records before it.
     fn nth_live_time(&self, before: u64) -> Result<Option<crate::time::Timestamp>> {
         if before >= self.state.live() {
             return Ok(None);
@@ -134,7 +135,7 @@ impl View {
         self.created_at(behind - 1).map(Some)
     }
 
-    /// About how many bytes of the file a segment takes.
+    /// Returns the approximate number of bytes of the file that a segment takes.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -153,7 +154,7 @@ impl View {
                 let Some(row) = table.get(slot).storage()? else { continue };
                 let stored = record::decode(slot, segment.base_time, row.value())?;
                 mean.add(row.value().len());
-                // The first record of several of one origin brings a row.
+                // The first of several records with one origin brings a row.
                 origins.add(if stored.origin == StoredOrigin::Code(slot) { ORIGIN_ROW_BYTES } else { 0 });
             }
             bytes += records * (mean.value() + 4.0 + ROW_OVERHEAD_BYTES) / FILL_APPENDED;
@@ -171,7 +172,7 @@ impl View {
         }
         if let Some(table) = self.postings(index)? {
             let mut mean = Mean::default();
-            // Lists of few values are long, those of many short: some of each attribute.
+            // Lists of few values are long, and lists of many values short, so some of each attribute are read.
             for attribute in Attribute::ALL {
                 let (first, behind) = PostingKey::range_of(attribute);
                 for row in table

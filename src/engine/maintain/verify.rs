@@ -1,8 +1,9 @@
 //! Verifying: the file's checksums, and every index against the records.
 //!
-//! Owns: the run over the store, and what it finds. The indexes of a segment are checked in [`segment`], rows that belong to
-//! nothing in [`strays`], claims in [`claims`]. Always holds: what is checked is what is on disk as of one commit, read
-//! afresh; what the rules of [`crate::engine::write::fold`], [`crate::engine::write::append`] and [`crate::engine::pool::liveness`] allow is no finding.
+//! Owns: the run over the store, and its findings. [`segment`] checks the indexes of a segment, [`strays`] finds rows
+//! that belong to nothing, and [`claims`] checks claims. Always holds: it checks what is on disk as of one commit, read
+//! afresh; what the rules of [`crate::engine::write::fold`], [`crate::engine::write::append`] and
+//! [`crate::engine::pool::liveness`] allow is not a finding.
 
 mod claims;
 mod segment;
@@ -34,10 +35,10 @@ use crate::ids::PoolId;
 use crate::model::{Finding, Progress, VerifyReport};
 use crate::time::Reading;
 
-/// How many findings are told one by one.
+/// The number of findings that are listed one by one.
 const FINDINGS_MAX: usize = 1_000;
 
-/// What was found so far.
+/// The findings so far.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     list: Vec<Finding>,
@@ -54,11 +55,11 @@ impl Findings {
 }
 
 impl Engine {
-    /// Checks everything.
+    /// Verifies everything.
     ///
     /// # Errors
     ///
-    /// `Busy`; `ReadOnly`; `Cancelled`; `Closed`; `Storage`. Damage is a finding.
+    /// `Busy`; `ReadOnly`; `Cancelled`; `Closed`; `Storage`. Damage is a finding, not an error.
     pub(crate) fn verify(&self, observer: Observer<'_>) -> Result<VerifyReport> {
         Watch::over(observer, |watch| self.verify_watched(watch))
     }
@@ -80,7 +81,7 @@ impl Engine {
             checked: 0,
         };
         let pools = run.check_all()?;
-        // Of segments whose space is being given back nothing is checked.
+        // Segments whose space is being given back are not checked.
         run.progress.done = run.progress.total;
         run.tick(0)?;
         let Findings { list, count } = run.findings;
@@ -94,7 +95,7 @@ impl Engine {
         })
     }
 
-    /// Has redb check its checksums, and which of its pages are in use.
+    /// Has redb check its checksums, and its list of pages in use.
     fn check_file(&self, findings: &mut Findings) -> Result<()> {
         self.exclusive(|writer| {
             if self.poison.reason() == Some(Reason::CheckFailed) {
@@ -120,7 +121,7 @@ impl Engine {
                 })
             });
             self.keep_reserve();
-            // Which pages are in use is not known any more.
+            // It is not known any more which pages are in use.
             let failed = |error: DatabaseError| {
                 self.failed(error.into(), Need::Reserve, Reason::CheckFailed, translate)
             };
@@ -129,7 +130,7 @@ impl Engine {
                 Ok(true) => self.keep_recovery_instant(),
                 Ok(false) => {
                     findings.add(None, "file", "", "it was not in order; the storage has put it in order");
-                    // It may have gone back to an earlier commit: everything is read again.
+                    // redb may have gone back to an earlier commit, so everything is read again.
                     if let Some(mut session) = self.detach(writer) {
                         session.database.close()?;
                     }
@@ -146,7 +147,7 @@ impl Engine {
     }
 }
 
-/// One run over the store.
+/// One verification of the store.
 struct Verification<'e, 'w, 'o> {
     engine: &'e Engine,
     snapshot: Arc<Snapshot>,
@@ -155,16 +156,16 @@ struct Verification<'e, 'w, 'o> {
     findings: Findings,
     watch: &'w mut Watch<'o>,
     progress: Progress,
-    /// How many records were read.
+    /// The number of records that were read.
     checked: u64,
 }
 
 impl Verification<'_, '_, '_> {
-    /// Checks pool after pool, and what belongs to none. How many pools there were.
+    /// Checks pool after pool, and what belongs to none. Returns the number of pools.
     fn check_all(&mut self) -> Result<u64> {
         let (pools, records) =
             match contained("verifying", || Ok((self.check_catalog()?, self.count_records()?))) {
-                // Without its list of pools there is nothing more to check a store against.
+                // Without its list of pools, nothing more of a store can be checked.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     self.note("pools", Err(error))?;
                     return Ok(0);
@@ -174,7 +175,7 @@ impl Verification<'_, '_, '_> {
         self.progress.total = records;
         let mut segments: BTreeMap<PoolId, Option<Vec<SegmentNumber>>> = BTreeMap::new();
         for id in &pools {
-            // Damage that cannot be read past is one finding; the other pools are checked all the same.
+            // Damage that ends the reading of a pool is one finding. The other pools are checked all the same.
             let checked = contained("verifying", || self.check_pool(*id));
             let numbers = match checked {
                 Ok(numbers) => Some(numbers),
@@ -193,7 +194,7 @@ impl Verification<'_, '_, '_> {
         Ok(pools.len() as u64)
     }
 
-    /// Makes a finding of damage that ended a check.
+    /// Adds a finding if damage ended a check.
     fn note(&mut self, table: &str, checked: Result<()>) -> Result<()> {
         match checked {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -204,7 +205,7 @@ impl Verification<'_, '_, '_> {
         }
     }
 
-    /// Checks the pools' rows, and that names lead to them. Their ids.
+    /// Checks the pools' rows, and that names lead to them. Returns the pools' ids.
     fn check_catalog(&mut self) -> Result<Vec<PoolId>> {
         let mut ids = Vec::new();
         let mut names = BTreeMap::new();
@@ -242,7 +243,7 @@ impl Verification<'_, '_, '_> {
         Ok(ids)
     }
 
-    /// No later pool may get the id of one that there is.
+    /// Checks that no later pool gets the id of an existing one.
     fn check_next_id(&mut self, last: PoolId) -> Result<()> {
         let next = match self.snapshot.table(schema::META)? {
             Some(meta) => next_pool_id(&meta)?,
@@ -263,7 +264,7 @@ impl Verification<'_, '_, '_> {
         count_rows(&self.snapshot, &records)
     }
 
-    /// Checks one pool. The numbers of its segments, those included whose space is being given back.
+    /// Checks one pool. Returns the numbers of its segments, including those whose space is being given back.
     fn check_pool(&mut self, id: PoolId) -> Result<Vec<SegmentNumber>> {
         let state = self.engine.read_pool(id, &self.snapshot, self.now)?;
         let state = Arc::new(state.ok_or_else(|| Error::corrupt(format!("pool {id} is gone")))?);
@@ -278,7 +279,7 @@ impl Verification<'_, '_, '_> {
         Ok(state.segment_numbers().collect())
     }
 
-    /// Counts checked records, and finds out whether to go on.
+    /// Counts checked records. Fails if the run must stop.
     fn tick(&mut self, records: u64) -> Result<()> {
         self.checked += records;
         self.progress.done = (self.progress.done + records).min(self.progress.total);

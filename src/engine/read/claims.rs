@@ -1,4 +1,4 @@
-//! Claims as of one commit: reading them, their items, and who owns a value.
+//! Claims as of one commit: the claims, their items, and the owners of values.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) fn load(snapshot: &Snapshot, pool: PoolId, now: Reading) -> Result<Cl
         let (key, row) = row.storage()?;
         let (id, ClaimRow { origin, until, lease, nonce, items, settled }) =
             (key.value().1, codec::decode_claim(row.value())?);
-        // Sweeping begins with the first block: whatever the clock says now, it goes on.
+        // Sweeping begins with the first block. If it is gone, sweeping continues, whatever the clock says now.
         let is_whole = match &items_table {
             Some(table) => table.get((pool, id, 0)).storage()?.is_some(),
             None => false,
@@ -38,20 +38,21 @@ pub(crate) fn load(snapshot: &Snapshot, pool: PoolId, now: Reading) -> Result<Cl
     Ok(claims)
 }
 
-/// The wall clock says how much of a lease is left; never more than it was long, whatever the clock was set to.
+/// Computes a deadline from the wall clock, which says how much of a lease is left. It is never more than the lease's
+/// length, whatever the clock was set to.
 fn deadline_of(until: Timestamp, lease: Duration, now: Reading) -> Moment {
     let left = until.since(now.time).min(lease);
     now.moment.after(left).before(now.time.since(until))
 }
 
 impl View {
-    /// The claim in a value's owner row, whether it exists or not.
+    /// Returns the claim in a value's owner row, even if the claim does not exist any more.
     pub(crate) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
         let Some(table) = self.claimed()? else { return Ok(None) };
         Ok(table.get((self.state.id, fingerprint)).storage()?.map(|owner| owner.value()))
     }
 
-    /// Every owner row: the value and the claim.
+    /// Returns every owner row: the value and the claim.
     pub(crate) fn owners(&self) -> Result<Owners> {
         let pool = self.state.id;
         let Some(table) = self.claimed()? else { return Ok(Owners::default()) };
@@ -64,13 +65,14 @@ impl View {
         rows.map(owner).collect()
     }
 
-    /// Whether a claim's first block of items is there: sweeping begins with it.
+    /// Returns true if a claim's first block of items is there. Sweeping begins with it.
     pub(crate) fn has_first_block(&self, id: ClaimId) -> Result<bool> {
         let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? else { return Ok(false) };
         Ok(table.get((self.state.id, id, 0)).storage()?.is_some())
     }
 
-    /// The values that each claim was made for, as far as they can be read; without the claims that are half swept.
+    /// Returns the values for which each claim was made, as far as they can be read. Leaves out claims that are half
+    /// swept.
     pub(crate) fn items_by_claim(&self) -> Result<HashMap<ClaimId, Result<HashSet<Fingerprint>>>> {
         let mut items = HashMap::new();
         for (id, claim) in self.state.claims.iter() {
@@ -83,7 +85,7 @@ impl View {
         Ok(items)
     }
 
-    /// The items that a claim was made for, and how each stands.
+    /// Returns the items for which a claim was made, and the standing of each.
     pub(crate) fn items_of_claim(&self, id: ClaimId, claim: &ClaimState) -> Result<ClaimItems> {
         contained("reading a claim", || {
             let (mut batch, mut indexes) = (Batch::default(), Vec::new());
@@ -108,7 +110,7 @@ impl View {
         })
     }
 
-    /// The pool's claims, oldest first.
+    /// Returns the pool's claims, oldest first.
     pub(crate) fn claims(&self, moment: Moment) -> Vec<ClaimInfo> {
         let info = |(id, claim): (ClaimId, &ClaimState)| ClaimInfo {
             id,
@@ -129,7 +131,8 @@ pub(crate) struct ClaimItems {
     pub(crate) standings: Vec<Standing>,
 }
 
-/// What is wrong with a claim's items as a whole: they must be as many as its row says, and have those that are settled.
+/// Checks a claim's items as a whole, and returns what is wrong: there must be as many as its row says, and they must
+/// include those that are settled.
 fn check_items(claim: &ClaimState, indexes: &[u32]) -> std::result::Result<(), String> {
     if indexes.len() != claim.items as usize {
         return Err(format!("has {} items instead of {}", indexes.len(), claim.items));
@@ -143,12 +146,12 @@ fn check_items(claim: &ClaimState, indexes: &[u32]) -> std::result::Result<(), S
     }
 }
 
-/// How an item of a claim stands that is taken up.
+/// The standing of an item of a claim that is taken up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// The claim owns its value.
     Held,
-    /// It does not any more.
+    /// The claim does not own its value any more.
     Lost,
     /// It was confirmed or released.
     Settled,

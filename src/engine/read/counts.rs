@@ -1,4 +1,4 @@
-//! Counting live records by an attribute: one pass over its posting lists, and over the tails.
+//! Counts live records by an attribute, in one pass over its posting lists and over the tails.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,13 @@ use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, RecordId};
 
 impl View {
-    /// How many live records each entity type has, the most first.
+    /// Returns the number of live records of each entity type, the largest first.
     pub(crate) fn entity_type_counts(&self) -> Result<Vec<(EntityTypeId, u64)>> {
         let id = |value: &[u8]| Some(EntityTypeId::new(u32::from_be_bytes(value.try_into().ok()?)));
         self.counts(Attribute::EntityType, id, |entry| Some(entry.entity_type))
     }
 
-    /// How many live records each flow tracked, the most first.
+    /// Returns the number of live records that each flow tracked, the largest first.
     pub(crate) fn flow_counts(&self) -> Result<Vec<(FlowId, u64)>> {
         let id = |value: &[u8]| Some(FlowId::from(std::str::from_utf8(value).ok()?));
         self.counts(Attribute::Flow, id, |entry| entry.origin.as_ref()?.flow().cloned())
@@ -74,7 +74,7 @@ impl View {
 }
 
 impl PoolState {
-    /// Removes from some positions of a chunk those whose records are dead, or not below `end`.
+    /// Removes from the positions of a chunk those whose records are dead, or not below `end`.
     fn keep_live(&self, index: usize, chunk: u32, end: RecordId, positions: &mut roaring::RoaringBitmap) {
         let Some(segment) = self.segments.get(index) else { return };
         let base = u64::from(chunk) * u64::from(self.geometry.chunk_slots);

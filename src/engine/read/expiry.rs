@@ -1,6 +1,6 @@
-//! Up to which record a pool has expired at a point in time.
+//! Finds the record up to which a pool has expired at a point in time.
 //!
-//! Ids are in time order, so that is a search among the records' times. What follows from it for the pool's state is in
+//! Ids are in time order, so this is a search among the records' times. The effect on the pool's state is in
 //! [`crate::engine::pool::expiry`].
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::search;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// A pool as of the last commit, less what has expired by now.
+    /// Returns a pool as of the last commit, without what has expired by now.
     ///
     /// # Errors
     ///
@@ -27,7 +27,7 @@ impl Engine {
         self.expire(view, self.clock.now())
     }
 
-    /// A pool as of the last commit, less what has expired at a point in time.
+    /// Returns a pool as of the last commit, without what has expired by a point in time.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Engine {
 }
 
 impl View {
-    /// Where the watermark stands at a point in time, if further records have expired by then.
+    /// Returns the watermark at a point in time, if further records have expired by then.
     pub(crate) fn watermark_at(&self, now: Timestamp) -> Result<Option<RecordId>> {
         let Some(horizon) = self.state.horizon(now) else { return Ok(None) };
         if self.oldest_time()?.is_none_or(|oldest| oldest > horizon) {
@@ -56,7 +56,8 @@ impl View {
         self.first_after(horizon).map(Some)
     }
 
-    /// The first id at or above the watermark whose record is younger than `time`; `next_id` if there is none.
+    /// Returns the first id at or above the watermark whose record is younger than `time`, or `next_id` if there is
+    /// none.
     fn first_after(&self, time: Timestamp) -> Result<RecordId> {
         let state = &self.state;
         // The last segment that begins no later than `time` holds the answer, or ends before it.
@@ -68,7 +69,7 @@ impl View {
         };
         let end = state.end_of(index);
         let (mut low, mut step) = (segment.first_id.max(state.watermark), 1);
-        // Expiry moves in small steps: the answer is near.
+        // Expiry moves in small steps, so the answer is near.
         let mut high = low;
         while high < end && self.created_at(high)? <= time {
             low = high + 1;

@@ -1,4 +1,4 @@
-//! Loading: a pool's state from the file, and rebuilding its tails from the records that no index has.
+//! Loading: reads a pool's state from the file, and rebuilds its tails from the records that no index has.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +27,7 @@ use crate::ids::{PoolId, RecordId};
 use crate::model::Origin;
 use crate::time::{Reading, Timestamp};
 
-/// Loads a pool; none if there is no such pool.
+/// Loads a pool. Returns `None` if there is no such pool.
 pub(crate) fn load(
     engine: &Engine,
     snapshot: &Arc<Snapshot>,
@@ -97,7 +97,7 @@ fn read_head(snapshot: &Snapshot, id: PoolId) -> Result<Option<HeadRow>> {
     heads.get(id).storage()?.map(|row| codec::decode_head(row.value())).transpose()
 }
 
-/// The head of a pool that never needed one.
+/// Returns the head of a pool that never needed one.
 fn first_head() -> HeadRow {
     let segment = SegmentRow { number: 0, first_id: 1, sealed_len: 0 };
     let last_time = i64::MIN;
@@ -121,7 +121,7 @@ fn check_head(id: PoolId, head: &HeadRow) -> Result<()> {
     Err(Error::corrupt(format!("pool {id}: its list of segments is damaged")))
 }
 
-/// A damaged length must not become a huge allocation.
+/// Checks the lengths of segments, so that a damaged one does not become a huge allocation.
 fn check_lengths(id: PoolId, geometry: Geometry, segments: &[SegmentState], open_len: u32) -> Result<()> {
     let longest = segments.iter().map(|segment| segment.sealed_len).chain([open_len]).max().unwrap_or(0);
     if longest <= geometry.segment_slots {
@@ -133,7 +133,8 @@ fn check_lengths(id: PoolId, geometry: Geometry, segments: &[SegmentState], open
     )))
 }
 
-/// A segment behind the one before it, and whether it says what the times of its records count from.
+/// Loads a segment that follows another one. Also returns whether the time from which its records' times count is
+/// stored.
 fn load_segment(
     snapshot: &Snapshot,
     geometry: Geometry,
@@ -161,7 +162,7 @@ fn load_segment(
             Ok::<_, Error>(membership.get(key(*blocks.start())).storage()?.is_some())
         };
         is_filtered = is_there(schema::filter_blocks(None))?;
-        // Before a segment gets its filter, they are merged into its table.
+        // Runs are merged into a segment's table before the segment gets its filter.
         for run in (0..RUNS_MAX).take_while(|_| !is_filtered) {
             if !is_there(schema::filter_blocks(Some(run)))? {
                 break;
@@ -184,8 +185,8 @@ fn load_segment(
     Ok((segment, base_time.is_some()))
 }
 
-/// The entries of the records that no index has. Those of a segment that is sealed already are frozen: its fold
-/// was under way.
+/// Rebuilds the tails from the records that no index has. Records of a segment that is sealed already become the frozen
+/// tail, because its fold was under way.
 fn rebuild_tails(view: &View) -> Result<(Option<TailView>, TailView)> {
     let state = &view.state;
     let open_first = state.open_segment().map_or(state.next_id, |open| open.first_id);
@@ -205,7 +206,8 @@ fn rebuild_tail(view: &View, ids: Range<RecordId>) -> Result<TailView> {
 }
 
 impl View {
-    /// Hands on what indexes follow from, of every record in some slots of a segment: the slot, the time, the entry.
+    /// Calls `each` for every record in some slots of a segment, with everything from which indexes follow: the slot,
+    /// the time, the entry.
     pub(crate) fn each_record(
         &self,
         index: usize,
@@ -262,7 +264,7 @@ impl View {
 }
 
 impl View {
-    /// The pool time of the newest record of the pool, dead or alive.
+    /// Returns the pool time of the newest record of the pool, dead or alive.
     fn last_record_time(&self) -> Result<Option<Timestamp>> {
         match self.state.next_id.checked_sub(1) {
             Some(last) if self.state.segment_of(last).is_some() => self.created_at(last).map(Some),

@@ -1,8 +1,8 @@
 //! Finding records by fingerprint.
 //!
-//! Owns: the order in which tails and segments are asked, and what an entry with repeats means. Always holds: an
-//! entry that is found counts only if the liveness rule of the state that is passed in says so; the writer passes
-//! its draft's state, readers the view's own.
+//! Owns: the order in which tails and segments are searched, and the meaning of an entry with repeats. Always holds: an
+//! entry that is found counts only if its record is live in the state that is passed in. The writer passes its draft's
+//! state, readers the view's own.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -15,13 +15,13 @@ use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
 use crate::ids::RecordId;
 
-/// So many fingerprints are asked together: what is noted of them stays in the processor's caches.
+/// Fingerprints looked up per block: the notes on them must stay in the processor's caches.
 const ASKED_TOGETHER: usize = 1_024;
-/// Of so many questions asked together one may copy a slice of a hot index: all of them wait for it. Of more than a block, any:
-/// they take long, and what is copied is asked by many.
+/// Of this many lookups in a block, one may copy a slice of a hot index, because the whole block waits for it. In a
+/// call of more than one block, each may: the call takes long anyway, and many lookups use what is copied.
 const COPYING_EVERY: usize = 2;
 
-/// One of many fingerprints that are asked together.
+/// One of many fingerprints that are looked up together.
 struct Sought<'f> {
     question: Question,
     /// The segments that do not have it.
@@ -30,7 +30,7 @@ struct Sought<'f> {
 }
 
 impl View {
-    /// A live record of the fingerprint; which one, if an import made several, is not said.
+    /// Returns a live record of the fingerprint. If an import made several, it may be any of them.
     pub(crate) fn find_any(&self, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
         let state = &*self.state;
         if let Some(id) = self.find_in_tails(state, fingerprint) {
@@ -39,7 +39,7 @@ impl View {
         let mut question = Question::of(fingerprint);
         for index in self.worth_asking(fingerprint).rev() {
             if self.state.end_of(index) <= state.watermark {
-                // So are those before it.
+                // So are the segments before it.
                 break;
             }
             if self.passes_filters(index, &mut question)?
@@ -51,8 +51,8 @@ impl View {
         Ok(None)
     }
 
-    /// As [`find_any`](Self::find_any), for each of many fingerprints, best in ascending order. All are asked of one segment
-    /// before the next: what memory does not have in the processor's caches is waited for together.
+    /// Like [`find_any`](Self::find_any), for many fingerprints; ascending order is fastest. All of them are looked up
+    /// in one segment before the next, so that the processor waits for their cache misses together.
     pub(crate) fn find_any_of(
         &self,
         state: &PoolState,
@@ -82,13 +82,13 @@ impl View {
         let inside = ruled_out.cloned().unwrap_or_default();
         let outside = (inside.end..self.state.segments.len()).rev().chain((0..inside.start).rev());
         self.ask_segments(state, outside, &mut open, copying_every)?;
-        // If the union was made anew meanwhile, some have another range: asking them in vain does no harm.
+        // If the union was made anew meanwhile, some have another range. Looking them up in vain does no harm.
         open.retain(|sought| sought.ruled_out != inside);
         self.ask_segments(state, inside.rev(), &mut open, copying_every)?;
         Ok(found)
     }
 
-    /// Asks segments for what was not found yet; of so many questions one may copy a slice of a hot index.
+    /// Looks in segments for what was not found yet. Of `copying_every` lookups, one may copy a slice of a hot index.
     fn ask_segments(
         &self,
         state: &PoolState,
@@ -120,7 +120,7 @@ impl View {
         Ok(())
     }
 
-    /// A live record of the fingerprint in a segment whose filters it passes.
+    /// Returns a live record of the fingerprint in a segment whose filters it has passed.
     fn find_behind_filters(
         &self,
         state: &PoolState,
@@ -139,7 +139,7 @@ impl View {
         }
     }
 
-    /// The live record of the fingerprint that was first.
+    /// Returns the first live record of the fingerprint.
     pub(crate) fn find_first(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
         let mut question = Question::of(fingerprint);
         for index in self.worth_asking(fingerprint) {
@@ -154,7 +154,7 @@ impl View {
         Ok(self.find_all_in_tails(state, fingerprint).into_iter().min())
     }
 
-    /// Every live record of the fingerprint, ascending.
+    /// Returns every live record of the fingerprint, ascending.
     pub(crate) fn find_all(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Vec<RecordId>> {
         let mut ids = self.find_all_in_tails(state, fingerprint);
         let mut question = Question::of(fingerprint);
@@ -187,7 +187,7 @@ impl View {
         ids
     }
 
-    /// What the segment's table and its runs have of a fingerprint, the newest run first.
+    /// Returns the entries of a fingerprint in the segment's runs and table, the newest run first.
     fn entries_of(
         &self,
         index: usize,
@@ -206,8 +206,8 @@ impl View {
         Ok(in_runs.chain(in_table).filter_map(|entry| Some(entry.transpose()?.map(|entry| entry.value()))))
     }
 
-    /// A live record of the fingerprint that the segment's index knows. Apart from those that memory answers, which are most:
-    /// they took a twentieth more instructions with it.
+    /// Returns a live record of the fingerprint that the segment's index knows. Kept out of line: inlining cost the
+    /// in-memory path 5 % more instructions.
     #[inline(never)]
     fn find_any_in_segment(
         &self,
@@ -223,7 +223,7 @@ impl View {
         Ok(None)
     }
 
-    /// The lowest live record of the fingerprint that the segment's index knows.
+    /// Returns the lowest live record of the fingerprint that the segment's index knows.
     fn find_first_in_segment(
         &self,
         state: &PoolState,
@@ -238,7 +238,7 @@ impl View {
         Ok(first)
     }
 
-    /// The lowest live record of an entry and its repeats.
+    /// Returns the lowest live record of an entry and its repeats.
     fn live_of_entry(
         &self,
         state: &PoolState,
@@ -265,7 +265,7 @@ impl View {
         Ok(None)
     }
 
-    /// Every live slot that a segment's index has for a range of fingerprints, in their order.
+    /// Returns every live slot that a segment's index has for a range of fingerprints, in their order.
     pub(crate) fn live_slots_of(
         &self,
         index: usize,
@@ -316,7 +316,7 @@ mod tests {
     use crate::testing::{self, Sizes};
     use crate::{EntityTypeId, ImportOptions, Key};
 
-    /// A call of more than a block copies hot indexes with each question, as calls of single values do.
+    /// A call of more than one block copies hot indexes with each lookup, as calls of single values do.
     #[test]
     fn many_values_at_once_fill_a_hot_index_as_fast_as_single_ones() {
         let sizes = Sizes { segment_slots: 4_096, chunk_slots: 256, ..Sizes::SMALL };
@@ -332,7 +332,7 @@ mod tests {
                 assert!(pool.contains_many(keys).unwrap().iter().all(|there| *there));
             }
             let view = store.shared().engine.view(pool.id()).unwrap();
-            // While it is copied, it knows nothing of anything.
+            // While it is being copied, it does not answer for anything.
             matches!(view.state.segments[0].hot.ask(0), InMemory::Absent)
         };
         // A slice has 32 rows, and one is copied with every sixteenth question.

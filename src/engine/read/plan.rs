@@ -1,9 +1,9 @@
-//! The planner: from a filter to the records it takes, by blocks.
+//! The planner: from a filter to the records that match it, by blocks.
 //!
-//! Owns: which index blocks are read, in which order, and how they combine. A block is one chunk of a segment, or
-//! a tail. Per block: the union of each attribute's posting lists, the intersection of the attributes, minus the
-//! dead. Always holds: the answer equals that of reading every record, which is the test. Of chunks that some
-//! condition does not have no bitmap is read; records are read by the caller, for its page only.
+//! Owns: which index blocks are read, in which order, and how they combine. A block is one chunk of a segment, or a
+//! tail. For each block: the union of each attribute's posting lists, the intersection of the attributes, minus the
+//! dead records. Always holds: the answer equals that of reading every record, which is the test. If some condition
+//! does not occur in a chunk, no bitmap of that chunk is read. The caller reads records, and only those of its page.
 
 mod block;
 mod condition;
@@ -31,21 +31,21 @@ use crate::ids::RecordId;
 use crate::query::{Blocks, Explanation, RecordFilter, RecordSort};
 use crate::time::Timestamp;
 
-/// How a filter is answered over one view.
+/// The plan that answers a filter over one view.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     view: &'a View,
     filter: &'a RecordFilter,
-    /// The ids that the watermark and the times leave.
+    /// The range of ids that the watermark and the times leave.
     ids: Range<RecordId>,
-    /// In the order in which they are asked. What is rare by experience (a run has few records, an entity type many)
-    /// comes first and leads; whichever is rare in fact leads after a few chunks.
+    /// The attributes in the order in which they are read. Those that are usually rare (a run has few records, an
+    /// entity type many) come first and lead. After a few chunks, the attribute that is rarest in fact leads.
     attributes: Vec<AnyOf>,
     values: Option<Values<'a>>,
     tally: Tally,
 }
 
-/// What a visitor of blocks says: go on, or enough.
+/// The answer of a visitor of blocks: continue, or stop.
 pub(crate) type Visit = Result<ControlFlow<()>>;
 
 impl<'a> Plan<'a> {
@@ -69,7 +69,7 @@ impl<'a> Plan<'a> {
         Ok(Self { view, filter, ids, attributes, values, tally })
     }
 
-    /// The same plan, within an id range.
+    /// Returns the same plan, within an id range.
     pub(crate) fn within(mut self, ids: Range<RecordId>) -> Self {
         self.ids.start = self.ids.start.max(ids.start);
         self.ids.end = self.ids.end.min(ids.end).max(self.ids.start);
@@ -92,7 +92,7 @@ impl<'a> Plan<'a> {
         self.attributes.is_empty() && self.values.is_none()
     }
 
-    /// What was read so far. What concerns the page itself is left empty.
+    /// Returns what was read so far. The fields that concern the page itself are empty.
     pub(crate) fn explain(&self) -> Explanation {
         let (state, tally) = (&self.view.state, &self.tally);
         let chunks_of = |index| {
@@ -116,7 +116,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Shows each block that has a match, in the order asked for, until the visitor has enough.
+    /// Shows each block that has a match to the visitor, in the requested order, until the visitor stops.
     pub(crate) fn visit(&self, sort: RecordSort, mut visitor: impl FnMut(Block<'_>) -> Visit) -> Result<()> {
         let visitor = &mut visitor;
         let flow = match sort {
@@ -135,7 +135,7 @@ impl<'a> Plan<'a> {
     fn visit_segments(&self, sort: RecordSort, visitor: &mut impl FnMut(Block<'_>) -> Visit) -> Visit {
         let segments = self.view.state.segments.iter().enumerate();
         for (index, segment) in ordered(segments, sort) {
-            // Without conditions nothing needs an index: unfolded records count like folded ones.
+            // Without conditions no index is needed: unfolded records count like folded ones.
             let indexed_to = if self.takes_all() { RecordId::MAX } else { self.view.state.folded_to };
             let ids = self.ids.start..self.ids.end.min(indexed_to);
             let slots = self.view.state.slots_in(index, &ids);
@@ -175,8 +175,8 @@ impl<'a> Plan<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// The conditions over a part of a segment: values first, whose slots are found at once, then the attributes. None
-    /// if nothing there can meet them.
+    /// Returns the conditions over a part of a segment: values first, whose slots are found at once, then the
+    /// attributes. Empty if nothing there can meet them.
     fn conditions(&self, part: &Part<'_>) -> Result<Vec<Condition<'_>>> {
         let (chunks, mut conditions) = (part.chunks(), Vec::new());
         if let Some(values) = &self.values {
@@ -230,7 +230,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What of a segment a visit looks at, and in which direction. It has at least one slot.
+/// The part of a segment that a visit looks at, and the direction. It has at least one slot.
 struct Part<'a> {
     index: usize,
     segment: &'a SegmentState,
@@ -251,7 +251,7 @@ impl Part<'_> {
         }
     }
 
-    /// The next chunk in the order asked for.
+    /// Returns the next chunk in the requested order.
     fn chunk_after(&self, chunk: ChunkNumber) -> Option<ChunkNumber> {
         let next = match self.sort {
             RecordSort::Ascending => chunk + 1,
@@ -260,7 +260,7 @@ impl Part<'_> {
         self.chunks().contains(&next).then_some(next)
     }
 
-    /// The positions of a chunk that belong to the part.
+    /// Returns the positions of a chunk that belong to the part.
     fn positions(&self, chunk: ChunkNumber) -> Range<u32> {
         let base = chunk * self.chunk_slots;
         self.slots.start.saturating_sub(base)..(self.slots.end - base).min(self.chunk_slots)
@@ -277,7 +277,7 @@ impl Part<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// The live positions of a chunk that meet every condition.
+    /// Returns the live positions of a chunk that meet every condition.
     fn evaluate(&self, chunk: ChunkNumber, conditions: &mut [Condition<'_>]) -> Result<ChunkSet> {
         let Some((first, others)) = conditions.split_first_mut() else { return Ok(ChunkSet::new()) };
         let mut set = ChunkSet::new();
@@ -319,7 +319,7 @@ fn attributes_of(filter: &RecordFilter, types_answered: bool) -> Vec<AnyOf> {
     attributes.into_iter().filter(|any| !any.lists.is_empty()).collect()
 }
 
-/// The items in ascending or descending order.
+/// Iterates over the items in ascending or descending order.
 fn ordered<I: DoubleEndedIterator>(items: I, sort: RecordSort) -> impl Iterator<Item = I::Item> {
     let mut items = items;
     std::iter::from_fn(move || match sort {

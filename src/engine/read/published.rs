@@ -1,4 +1,4 @@
-//! What readers see.
+//! The data that readers see.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,22 +9,24 @@ use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::view::View;
 use crate::ids::PoolId;
 
-/// What readers see: all of one commit.
+/// The data that readers see, all of one commit.
 #[derive(Default)]
 pub(crate) struct Published {
-    /// The snapshot of the last commit, once a reader needed it.
+    /// The snapshot of the last commit, once a reader has needed it.
     snapshot: Option<Arc<Snapshot>>,
-    /// The pools that were used so far; none for one that was deleted.
+    /// The pools that were used so far; `None` for a pool that was deleted.
     pools: HashMap<PoolId, Option<Arc<PoolState>>>,
     unfolded: Unfolded,
     /// Views of the snapshot, at most [`VIEWS_MAX`].
     views: HashMap<PoolId, Arc<View>>,
 }
 
-/// Each commit drops all views: with more of them, a commit after reads of many pools would take long.
+/// The most views that are kept. Each commit drops all views, and with more of them a commit after reads of many pools
+/// would take long.
 const VIEWS_MAX: usize = 1_024;
 
-/// What readers were given of one commit. Whoever drops it last closes it: not with anything locked.
+/// What readers were given of one commit. Dropping the last reference closes it, which must happen while nothing is
+/// locked.
 #[derive(Default)]
 #[must_use]
 pub(crate) struct HandedOut {
@@ -32,7 +34,7 @@ pub(crate) struct HandedOut {
     _views: HashMap<PoolId, Arc<View>>,
 }
 
-/// A pool as far as readers know it.
+/// A pool as far as it is known to readers.
 pub(crate) enum Known {
     Loaded(Arc<PoolState>),
     /// It was deleted.
@@ -45,7 +47,7 @@ impl Published {
         self.snapshot.as_ref()
     }
 
-    /// A reader needs the snapshot of the last commit, and opened it.
+    /// Stores the snapshot of the last commit, which a reader needed and has opened.
     pub(crate) fn set_snapshot(&mut self, snapshot: Arc<Snapshot>) {
         self.snapshot = Some(snapshot);
     }
@@ -58,12 +60,12 @@ impl Published {
         }
     }
 
-    /// The state of a pool that is loaded.
+    /// Returns the state of a pool that is loaded.
     pub(crate) fn loaded(&self, id: PoolId) -> Option<&Arc<PoolState>> {
         self.pools.get(&id)?.as_ref()
     }
 
-    /// The states of all loaded pools.
+    /// Iterates over the states of all loaded pools.
     pub(crate) fn pools(&self) -> impl Iterator<Item = &Arc<PoolState>> {
         self.pools.values().flatten()
     }
@@ -75,7 +77,8 @@ impl Published {
         self.unfolded.replace(before.as_deref(), after.as_deref());
     }
 
-    /// The pool with the longest active tail that can be frozen, if all of them together have more than `max` records.
+    /// Returns the pool with the longest active tail that can be frozen, if all active tails together have more than
+    /// `max` records.
     pub(crate) fn longest_tail(&self, max: usize) -> Option<&Arc<PoolState>> {
         let longest = (self.unfolded.records() > max).then(|| self.unfolded.longest()).flatten();
         longest.and_then(|id| self.loaded(id))
@@ -93,14 +96,14 @@ impl Published {
         self.views.insert(view.state.id, Arc::clone(view));
     }
 
-    /// Hands out `later` instead of `before`, if that is what is handed out.
+    /// Hands out `later` instead of `before` from now on, if `before` is what is handed out.
     pub(crate) fn replace_view(&mut self, before: &Arc<View>, later: &Arc<View>) {
         if let Some(current) = self.views.get_mut(&later.state.id).filter(|view| Arc::ptr_eq(view, before)) {
             *current = Arc::clone(later);
         }
     }
 
-    /// What was handed out is of an earlier commit, or must not be handed out any more.
+    /// Takes back what was handed out, because it is of an earlier commit, or must not be handed out any more.
     pub(crate) fn take_handed_out(&mut self) -> HandedOut {
         HandedOut { _snapshot: self.snapshot.take(), _views: std::mem::take(&mut self.views) }
     }

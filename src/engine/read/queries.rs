@@ -1,4 +1,4 @@
-//! Reading for the public face: checks, look-ups, pages, counts, slices, each over one view.
+//! Queries for the public API: checks, lookups, pages, counts, slices, each over one view.
 
 use std::ops::{ControlFlow, Range};
 
@@ -12,14 +12,14 @@ use crate::model::{Key, Record};
 use crate::query::{Cursor, Explanation, Page, RecordFilter, RecordQuery, RecordSort};
 
 impl View {
-    /// Whether a value is in the pool.
+    /// Returns true if a value is in the pool.
     pub(crate) fn contains(&self, key: &Key<'_>) -> Result<bool> {
         key.check()?;
         let fingerprint = self.hash_key.fingerprint(key.entity_type(), key.value());
         contained("checking a value", || Ok(self.find_any(fingerprint)?.is_some()))
     }
 
-    /// For each key whether its value is in the pool, in order.
+    /// Returns for each key, in order, whether its value is in the pool.
     pub(crate) fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
         let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
         contained("checking values", || {
@@ -28,7 +28,7 @@ impl View {
         })
     }
 
-    /// For each key the record that was first with its value, in order.
+    /// Returns for each key, in order, the record that was first with its value.
     pub(crate) fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
         let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
         contained("looking values up", || {
@@ -48,7 +48,7 @@ impl View {
         })
     }
 
-    /// A record that was found by its fingerprint must have the value.
+    /// Checks that a record that was found by its fingerprint has the value.
     fn check_value(&self, id: RecordId, record: &Record, value: &str) -> Result<()> {
         if record.value == value {
             return Ok(());
@@ -59,19 +59,19 @@ impl View {
         )))
     }
 
-    /// How many records the filter takes.
+    /// Returns the number of records that match the filter.
     pub(crate) fn count(&self, filter: &RecordFilter) -> Result<u64> {
         filter.check()?;
         contained("counting", || Plan::new(self, filter)?.count())
     }
 
-    /// One page of a listing.
+    /// Returns one page of a listing.
     pub(crate) fn page(&self, query: &RecordQuery) -> Result<Page<Record>> {
         query.check()?;
         contained("listing", || self.answer(&Plan::new(self, &query.filter)?, query).map(|(page, _)| page))
     }
 
-    /// How a page of a listing is found: the page is made, and what that took is told.
+    /// Explains how a page of a listing is found: makes the page, and returns what that took.
     pub(crate) fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
         query.check()?;
         contained("explaining", || {
@@ -83,7 +83,7 @@ impl View {
         })
     }
 
-    /// The page that a plan finds, and how many look-ups its includes took.
+    /// Returns the page that a plan finds, and the number of lookups for its includes.
     fn answer(&self, plan: &Plan<'_>, query: &RecordQuery) -> Result<(Page<Record>, u64)> {
         let found = find_page(plan, query)?;
         let mut data = self.fetch_ordered(&found.ids, query.sort)?;
@@ -92,7 +92,7 @@ impl View {
         Ok((query.answer(data, found.skipped, found.total), includes_read))
     }
 
-    /// Up to `limit` records of an id range, in the order asked for.
+    /// Returns up to `limit` records of an id range that match the filter, in the requested order.
     pub(crate) fn slice(
         &self,
         filter: &RecordFilter,
@@ -111,7 +111,7 @@ impl View {
         })
     }
 
-    /// Shows the entity type and the value of each record of an id range that the filter takes, oldest first.
+    /// Shows the entity type and the value of each record of an id range that matches the filter, oldest first.
     pub(crate) fn each_value(
         &self,
         filter: &RecordFilter,
@@ -137,7 +137,7 @@ impl View {
     }
 }
 
-/// Which records are on the page, and how many there are before it and in all.
+/// Finds the records on the page, and counts the records before it and in total.
 fn find_page(plan: &Plan<'_>, query: &RecordQuery) -> Result<FoundPage> {
     let mut found = FoundPage::default();
     plan.visit(query.sort, |block| {
@@ -153,13 +153,13 @@ fn find_page(plan: &Plan<'_>, query: &RecordQuery) -> Result<FoundPage> {
         Ok(ControlFlow::Continue(()))
     })?;
     if query.cursor.is_none() {
-        // Past the end there is nothing to skip.
+        // A page past the end skips more records than there are.
         found.skipped = query.page.skip();
     }
     Ok(found)
 }
 
-/// Where a page is in its listing.
+/// The position of a page in its listing.
 #[derive(Default)]
 struct FoundPage {
     ids: Vec<RecordId>,

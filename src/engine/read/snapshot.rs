@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     txn: ReadTransaction,
-    /// Behind the transaction, so that it ends later.
+    /// After the transaction, so that it is dropped later.
     living: LiveSnapshot,
 }
 
@@ -24,16 +24,16 @@ impl Snapshot {
         Ok(Self { txn, living: session.readers.snapshot_taken() })
     }
 
-    /// Whether the file was closed since.
+    /// Returns true if the file was closed since.
     pub(crate) fn is_closed(&self) -> bool {
         self.living.is_closed()
     }
 
-    /// Every table.
+    /// Returns every table.
     ///
     /// # Errors
     ///
-    /// `Corrupt` if there is one that no store has.
+    /// `Corrupt` if there is a table that no store has.
     pub(crate) fn tables(&self) -> Result<Vec<AnyTable>> {
         let named = |name: String| {
             let unknown = || Error::corrupt(format!("the file has a table {name:?}, which no store has"));
@@ -42,12 +42,12 @@ impl Snapshot {
         self.table_names()?.into_iter().map(named).collect()
     }
 
-    /// The names of all tables, known ones or not.
+    /// Returns the names of all tables, known ones or not.
     pub(crate) fn table_names(&self) -> Result<Vec<String>> {
         Ok(self.txn.list_tables().storage()?.map(|table| table.name().to_owned()).collect())
     }
 
-    /// A table, if it exists.
+    /// Returns a table, if it exists.
     pub(crate) fn table<K: Key + 'static, V: Value + 'static>(
         &self,
         definition: TableDefinition<'_, K, V>,
@@ -60,7 +60,7 @@ impl Snapshot {
     }
 }
 
-/// How many rows some tables have together.
+/// Returns the number of rows that some tables have together.
 pub(crate) fn count_rows(snapshot: &Snapshot, tables: &[AnyTable]) -> Result<u64> {
     let mut count = CountRows { snapshot, rows: 0 };
     tables.iter().try_for_each(|table| table.visit(&mut count))?;

@@ -1,7 +1,7 @@
 //! Consistent reading: a snapshot of the file and the pool's state as of the same commit.
 //!
-//! Owns: [`Snapshot`] and [`View`]. Always holds: the tables of a view and its state are of one commit. A view
-//! keeps every page that its commit could see from being reused: hold it briefly.
+//! Owns: [`View`]. Always holds: the tables of a view and its state are of one commit. A view keeps every page that its
+//! commit could see from being reused: hold it briefly.
 
 use std::collections::HashMap;
 use std::iter;
@@ -25,7 +25,7 @@ use crate::model::{Included, Origin, Record};
 use crate::search;
 use crate::time::Timestamp;
 
-/// The further records of values, store-wide.
+/// The further records of values, in all pools.
 type RepeatsTable = ReadOnlyTable<(u64, u32, u128, u32), ()>;
 
 type Lazy<K, V> = OnceLock<Option<ReadOnlyTable<K, V>>>;
@@ -41,7 +41,7 @@ struct SegmentView {
 
 impl SegmentView {
     fn of(segment: &SegmentState) -> Self {
-        // One more: that of the run that a fold may be writing.
+        // One more, for the run that a fold may be writing.
         let runs = if segment.filter.is_stored() { 0 } else { segment.runs.len() + 1 };
         Self { runs: (0..runs).map(|_| Lazy::default()).collect(), ..Self::default() }
     }
@@ -61,14 +61,14 @@ pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) state: Arc<PoolState>,
     pub(crate) hash_key: HashKey,
-    /// Made when the first table is needed: most checks of absent values need none. Shared by the views of one commit, between
-    /// which records only expire.
+    /// Made when the first table is needed: most checks of absent values need none. The views of one commit share it,
+    /// because between them records only expire.
     tables: OnceLock<Arc<PoolTables>>,
     /// The time of the first record that is not below the watermark, if there is one.
     oldest_time: OnceLock<Option<Timestamp>>,
     /// See [`PoolState::first_unfiltered_number`].
     first_unfiltered: OnceLock<SegmentNumber>,
-    /// How many records were read through this view: for `explain`, which takes a view of its own.
+    /// The number of records that were read through this view, for `explain`, which has a view of its own.
     records_read: AtomicU64,
 }
 
@@ -78,7 +78,7 @@ impl std::fmt::Debug for View {
     }
 }
 
-/// The table in the cell, opened now if it was not yet.
+/// Returns the table in the cell, and opens it if it was not open yet.
 fn opened<K: Key + 'static, V: Value + 'static>(
     cell: &Lazy<K, V>,
     open: impl FnOnce() -> Result<Option<ReadOnlyTable<K, V>>>,
@@ -103,17 +103,17 @@ impl View {
         }
     }
 
-    /// Another view of the same moment, which nobody else uses.
+    /// Returns another view of the same moment, which nobody else uses.
     pub(crate) fn own(&self) -> Self {
         self.of_state(Arc::clone(&self.state))
     }
 
-    /// A view of the same snapshot with another state.
+    /// Returns a view of the same snapshot with another state.
     pub(crate) fn of_state(&self, state: Arc<PoolState>) -> Self {
         Self::new(Arc::clone(&self.snapshot), state, self.hash_key.clone())
     }
 
-    /// A view of the same commit in which more records are dead.
+    /// Returns a view of the same commit in which more records are dead.
     pub(crate) fn with_watermark(&self, watermark: RecordId) -> Self {
         let mut state = PoolState::clone(&self.state);
         state.expire_to(watermark);
@@ -128,14 +128,15 @@ impl View {
         }
     }
 
-    /// The time of the oldest record that is not below the watermark, deleted ones included; none if there is none.
+    /// Returns the time of the oldest record that is not below the watermark, even if it is deleted; `None` if there is
+    /// none.
     pub(crate) fn oldest_time(&self) -> Result<Option<Timestamp>> {
         if let Some(time) = self.oldest_time.get() {
             return Ok(*time);
         }
         let state = &self.state;
         let behind = state.segments.partition_point(|segment| segment.first_id <= state.watermark);
-        // Between two segments may be a gap, where dead ones were dropped.
+        // There may be a gap between two segments, where dead ones were dropped.
         let first = match state.segment_of(state.watermark) {
             Some(_) => Some(state.watermark),
             None => state.segments.get(behind).map(|next| next.first_id).filter(|id| *id < state.next_id),
@@ -144,7 +145,7 @@ impl View {
         Ok(*self.oldest_time.get_or_init(|| time))
     }
 
-    /// The number of the first segment without a membership filter, looked for once.
+    /// Returns the number of the first segment without a membership filter, which is looked for once.
     pub(crate) fn first_unfiltered(&self) -> SegmentNumber {
         *self.first_unfiltered.get_or_init(|| self.state.first_unfiltered_number())
     }
@@ -181,7 +182,7 @@ impl View {
         opened(&self.segment(index)?.fingerprints, || self.snapshot.table(self.names(index)?.fingerprints()))
     }
 
-    /// The fingerprints of a run, which are not merged into the segment's table yet.
+    /// Returns the fingerprints of a run, which are not merged into the segment's table yet.
     pub(crate) fn run(&self, index: usize, run: u32) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
         let Some(cell) = self.segment(index)?.runs.get(run as usize) else { return Ok(None) };
         let segment = self.state.segments.get(index).ok_or_else(|| no_segment(index))?;
@@ -192,7 +193,7 @@ impl View {
         opened(cell, open)
     }
 
-    /// The fingerprints of a run, or those in the segment's table.
+    /// Returns the fingerprints of a run, or those in the segment's table.
     pub(crate) fn fingerprints_in(
         &self,
         index: usize,
@@ -204,12 +205,12 @@ impl View {
         }
     }
 
-    /// Where the segment's fingerprints are: in its table, and in its runs.
+    /// Returns the places of the segment's fingerprints: its table (`None`), and its runs.
     pub(crate) fn fingerprint_parts(&self, index: usize) -> impl Iterator<Item = Option<u32>> + use<> {
         iter::once(None).chain(self.run_numbers(index).map(Some))
     }
 
-    /// The numbers of the segment's runs, the oldest first.
+    /// Returns the numbers of the segment's runs, the oldest first.
     pub(crate) fn run_numbers(&self, index: usize) -> Range<u32> {
         let count = self.state.segments.get(index).map_or(0, |segment| segment.runs.len());
         0..u32::try_from(count).unwrap_or(0)
@@ -226,7 +227,7 @@ impl View {
         opened(&self.tables().repeats, || self.snapshot.table(schema::REPEATS))
     }
 
-    /// The owners of claimed values, store-wide.
+    /// Returns the owners of claimed values, in all pools.
     pub(crate) fn claimed(&self) -> Result<Option<&ReadOnlyTable<(u64, u128), u64>>> {
         opened(&self.tables().claimed, || self.snapshot.table(schema::CLAIMED))
     }
@@ -246,7 +247,7 @@ impl View {
         Error::corrupt(format!("pool {pool}: the record in slot {slot} of segment {index} is missing"))
     }
 
-    /// The pool time of a record, dead or alive.
+    /// Returns the pool time of a record, dead or alive.
     pub(crate) fn created_at(&self, id: RecordId) -> Result<Timestamp> {
         let (index, segment) = self.segment_of(id)?;
         let slot = segment.slot(id);
@@ -254,7 +255,7 @@ impl View {
         Ok(record::decode(slot, segment.base_time, row.value())?.created_at)
     }
 
-    /// Whether a record, dead or alive, has this value.
+    /// Returns true if a record, dead or alive, has this value.
     pub(crate) fn has_value(&self, id: RecordId, value: &str) -> Result<bool> {
         let (index, segment) = self.segment_of(id)?;
         let slot = segment.slot(id);
@@ -274,7 +275,8 @@ impl View {
         ids.iter().map(|id| reader.read(*id)).collect()
     }
 
-    /// Shows records, dead or alive, as they lie in their segment: without their origins. The ids ascend, and are close.
+    /// Shows records, dead or alive, as they are stored in their segment, without their origins. The ids ascend, and
+    /// are close.
     pub(crate) fn each_stored(
         &self,
         ids: &[RecordId],
@@ -295,7 +297,7 @@ impl View {
         wanted.next().map_or(Ok(()), |missing| Err(self.missing(index, missing)))
     }
 
-    /// The origin of a segment's origin code.
+    /// Returns the origin of a segment's origin code.
     pub(crate) fn origin(&self, segment: &SegmentState, code: Slot) -> Result<Arc<Origin>> {
         let table = opened(&self.tables().origins, || self.snapshot.table(schema::ORIGINS))?;
         let row = match table {
@@ -316,14 +318,14 @@ fn no_segment(index: usize) -> Error {
     Error::corrupt(format!("the pool has no segment {index}"))
 }
 
-/// A run of records that is read by walking the table instead of by one look-up each.
+/// A run of records that is read by walking the table, instead of one lookup for each.
 struct Run {
     index: usize,
     next: Slot,
     rows: redb::Range<'static, u32, &'static [u8]>,
 }
 
-/// Reads many records of one view: neighbours by walking, origins once each.
+/// Reads many records of one view: walks over neighbours, and reads each origin once.
 struct RecordReader<'a> {
     view: &'a View,
     origins: HashMap<(usize, Slot), Arc<Origin>>,
@@ -333,7 +335,7 @@ struct RecordReader<'a> {
 /// A record's row.
 type Row = redb::AccessGuard<'static, &'static [u8]>;
 
-/// How many origins a reader keeps before it starts over.
+/// The number of origins that a reader keeps before it starts over.
 const ORIGINS_KEPT: usize = 4_096;
 
 impl RecordReader<'_> {
@@ -365,12 +367,12 @@ impl RecordReader<'_> {
         })
     }
 
-    /// The row, if it follows the last one read. A second neighbour starts a walk.
+    /// Returns the row of a slot by walking the table. Starts a new walk if the row does not follow the last one read.
     fn walk(&mut self, index: usize, slot: Slot) -> Result<Option<Row>> {
         let follows = self.run.as_ref().is_some_and(|run| run.index == index && run.next == slot);
         if !follows {
             let Some(table) = self.view.records(index)? else { return Ok(None) };
-            // A walk costs one look-up to start; the rows that follow come almost free.
+            // A walk costs one lookup to start. The rows that follow come almost free.
             self.run = Some(Run { index, next: slot, rows: table.range(slot..).storage()? });
         }
         let Some(run) = &mut self.run else { return Ok(None) };
@@ -395,17 +397,17 @@ impl RecordReader<'_> {
     }
 }
 
-/// Finding points in time: ids are in time order.
+/// Finding points in time, by ids in time order.
 impl View {
-    /// The first id whose record was created at or after `time`; `next_id` if there is none.
+    /// Returns the first id whose record was created at or after `time`, or `next_id` if there is none.
     pub(crate) fn first_at_or_after(&self, time: Timestamp) -> Result<RecordId> {
         let state = &self.state;
-        // Segments whose first record is earlier than `time`: the answer is in the last of them, or behind it.
+        // The answer is in the last segment whose first record is earlier than `time`, or after that segment.
         let earlier = state.segments.partition_point(|segment| segment.base_time < time);
         let Some(index) = earlier.checked_sub(1) else { return Ok(self.id_range_of(0).start) };
         let ids = self.id_range_of(index);
         let ids = self.narrow_by_blocks(index, ids, time)?;
-        // Below the watermark records may be gone already, and nobody asks for them.
+        // Records below the watermark may be gone already, and are never needed.
         let start = ids.start.max(state.watermark);
         let first = search::try_first_that(start..ids.end, |id| Ok(self.created_at(id)? >= time))?;
         if first < self.id_range_of(index).end || index + 1 >= state.segments.len() {
@@ -419,7 +421,7 @@ impl View {
         start..self.state.end_of(index).max(start)
     }
 
-    /// The block of a segment that holds the first record at or after `time`, by the sparse time index.
+    /// Returns the block of a segment that holds the first record at or after `time`, by the sparse time index.
     fn narrow_by_blocks(
         &self,
         index: usize,

@@ -1,4 +1,4 @@
-//! The current view of a pool, and the snapshot that it is of.
+//! The current view of a pool, and the snapshot to which it belongs.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::ids::PoolId;
 use crate::time::Reading;
 
 impl Engine {
-    /// The snapshot of the last commit.
+    /// Returns the snapshot of the last commit.
     pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>> {
         if let Some(snapshot) = self.published.read().snapshot() {
             return Ok(Arc::clone(snapshot));
@@ -34,7 +34,7 @@ impl Engine {
         Ok(snapshot)
     }
 
-    /// A pool as of the last commit.
+    /// Returns a pool as of the last commit.
     ///
     /// # Errors
     ///
@@ -63,13 +63,13 @@ impl Engine {
 
     /// Hands out `later` from now on, unless a commit or another reader was faster.
     pub(crate) fn keep_view(&self, before: &Arc<View>, later: &Arc<View>) {
-        // NOTE: who holds the lock may wait for this view to be dropped; it only saves others some work.
+        // NOTE: the holder of the lock may wait until this view is dropped. Keeping it only saves others some work.
         if let Some(mut published) = self.published.try_write() {
             published.replace_view(before, later);
         }
     }
 
-    /// A pool's state as a snapshot has it; none if there is no such pool.
+    /// Returns a pool's state as a snapshot has it, or `None` if there is no such pool.
     pub(crate) fn read_pool(
         &self,
         id: PoolId,

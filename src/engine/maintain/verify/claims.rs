@@ -1,4 +1,4 @@
-//! Claims: their items can be read, and only they own values, none of which is tracked.
+//! Checks claims: their items can be read, only claims with such an item own a value, and no owned value is tracked.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, Result};
 use crate::ids::PoolId;
 
 impl Verification<'_, '_, '_> {
-    /// Every owner row of a pool; none if they cannot be read, which is a finding.
+    /// Returns every owner row of a pool. If they cannot be read, that is a finding, and the result is empty.
     pub(super) fn read_owners(&mut self, view: &View) -> Result<Owners> {
         match view.owners() {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -23,12 +23,12 @@ impl Verification<'_, '_, '_> {
         }
     }
 
-    /// Reports an owner row.
+    /// Adds a finding about an owner row.
     pub(super) fn add_owner(&mut self, pool: PoolId, fingerprint: Fingerprint, reason: String) {
         self.findings.add(Some(pool), "claimed", format!("{pool}, {fingerprint:032x}"), reason);
     }
 
-    /// Checks a pool's claims, and that those that own values have them as items.
+    /// Checks a pool's claims, and that claims that own values have them as items.
     pub(super) fn check_claims(&mut self, view: &View, owners: &Owners) -> Result<()> {
         let pool = view.state.id;
         let items = view.items_by_claim()?;

@@ -1,7 +1,7 @@
-//! One segment: its records, and every index entry that follows from them.
+//! Checks one segment: its records, and every index entry that follows from them.
 //!
-//! Always holds: whatever is live and folded must be in every index; whatever is in an index must be true of the record it
-//! leads to, dead ones included, as long as that record is stored.
+//! Always holds: every live and folded record must be in every index; every index entry must be true of the record to
+//! which it leads, dead or alive, as long as that record is stored.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,26 +27,26 @@ use crate::ids::PoolId;
 use crate::model::Origin;
 use crate::time::Timestamp;
 
-/// How many records are read between two looks at the observer.
+/// The number of records that are read between two calls of the observer.
 const TICK_RECORDS: u64 = 65_536;
 
-/// The records of a segment, as far as indexes follow from them.
+/// The parts of a segment's records from which indexes follow.
 struct Column {
     pool: PoolId,
     names: SegmentTables,
-    /// The slots that should be stored: a dead head may be cut off.
+    /// The slots that should be stored. A dead head may be cut off.
     stored: Range<Slot>,
-    /// Of each of them; none for one that is missing or damaged.
+    /// The fingerprint of each of these slots; `None` if its record is missing or damaged.
     fingerprints: Vec<Option<Fingerprint>>,
-    /// Those of them that are live and folded: every index must have them.
+    /// The slots that are live and folded: every index must have them.
     required: RoaringBitmap,
-    /// What the posting lists follow from.
+    /// The entries from which the posting lists follow.
     entries: Entries,
     block_times: BTreeMap<u32, Timestamp>,
 }
 
 impl Column {
-    /// The fingerprint of a slot; none if nothing is stored there.
+    /// Returns the fingerprint of a slot, or `None` if nothing is stored there.
     fn fingerprint(&self, slot: Slot) -> Option<Fingerprint> {
         let at = slot.checked_sub(self.stored.start)?;
         self.fingerprints.get(at as usize).copied().flatten()
@@ -54,7 +54,8 @@ impl Column {
 }
 
 impl Verification<'_, '_, '_> {
-    /// Checks a segment, no live record of which may be older than `before`. Returns the time of its last live record, or that.
+    /// Checks a segment, in which no live record may be older than `before`. Returns the time of its last live record,
+    /// or `before`.
     pub(super) fn check_segment(
         &mut self,
         view: &View,
@@ -74,7 +75,7 @@ impl Verification<'_, '_, '_> {
         Ok(live_time)
     }
 
-    /// Reads a segment's records, and checks what holds for them alone.
+    /// Reads a segment's records, and checks each of them.
     fn read_column(
         &mut self,
         view: &View,
@@ -101,13 +102,13 @@ impl Verification<'_, '_, '_> {
             }
             return Ok((column, before));
         };
-        // Below the watermark records may be gone; from there on none.
+        // Records below the watermark may be gone, but none from there on.
         let first = table.first().storage()?.map_or(len, |(slot, _)| slot.value());
         column.stored = first.min(segment.slot(state.watermark)).min(len)..len;
         let mut origins: BTreeMap<Slot, Option<Arc<Origin>>> = BTreeMap::new();
         let mut expected = column.stored.start;
         let mut untold = 0;
-        // An import with times may begin before dead records of the segments before it.
+        // An import with times may begin before dead records of earlier segments.
         let (mut last_time, mut live_time) = (before, before);
         for row in table.range::<u32>(..).storage()? {
             let (slot, row) = row.storage()?;
@@ -159,7 +160,7 @@ impl Verification<'_, '_, '_> {
         Ok((column, live_time))
     }
 
-    /// Records that should be stored are not: those below the watermark may be gone.
+    /// Reports records that should be stored but are not. Those below the watermark may be gone.
     fn report_gap(&mut self, column: &Column, slots: Range<Slot>, segment: &SegmentState, view: &View) {
         let gone = slots.start.max(segment.slot(view.state.watermark))..slots.end;
         if !gone.is_empty() {
@@ -168,7 +169,7 @@ impl Verification<'_, '_, '_> {
         }
     }
 
-    /// The origin of a record; none if it has none that can be read.
+    /// Returns the origin of a record, or `None` if it has none that can be read.
     fn origin_of(
         &mut self,
         view: &View,
@@ -205,7 +206,7 @@ impl Verification<'_, '_, '_> {
         Ok(origin)
     }
 
-    /// Each entry and each repeat must lead to a record of its fingerprint; each record must be found.
+    /// Checks that each entry and each repeat leads to a record of its fingerprint, and that each record is found.
     fn check_fingerprints(
         &mut self,
         view: &View,
@@ -237,7 +238,7 @@ impl Verification<'_, '_, '_> {
             let others = repeats.get(&fingerprint).map(Vec::as_slice).unwrap_or_default();
             found.extend(others);
             let lowest = others.iter().copied().filter(is_live).min();
-            // While there are runs, those of an entry there are among them.
+            // While there are runs, the repeats of their entries are among these.
             let is_older = |lowest| segment.runs.is_empty() && is_live(&slot) && lowest < slot;
             let reason = match lowest {
                 _ if others.is_empty() => "it should have repeats, and has none",
@@ -266,7 +267,8 @@ impl Verification<'_, '_, '_> {
         Ok(())
     }
 
-    /// An entry must lead to a record of its fingerprint, unless that record is cut off. Whether it does.
+    /// Checks that an entry leads to a record of its fingerprint, unless that record is cut off. Returns true if it
+    /// does.
     fn check_entry(&mut self, table: &str, fingerprint: Fingerprint, slot: Slot, column: &Column) -> bool {
         let reason = match column.fingerprint(slot) {
             Some(found) if found == fingerprint => return true,
@@ -278,7 +280,7 @@ impl Verification<'_, '_, '_> {
         false
     }
 
-    /// The sparse time index has the first time of each block.
+    /// Checks that the sparse time index has the first time of each block.
     fn check_times(&mut self, segment: &SegmentState, column: &Column) -> Result<()> {
         let pool = column.pool;
         let key = |block| (pool, segment.number, block);
@@ -314,7 +316,8 @@ impl Verification<'_, '_, '_> {
         Ok(())
     }
 
-    /// Membership filters are whole. The segment's knows every fingerprint that can be found, a run's those of the run.
+    /// Checks that membership filters are whole. The segment's filter must know every fingerprint that can be found,
+    /// and a run's filter those of the run.
     fn check_filters(
         &mut self,
         view: &View,
@@ -365,7 +368,7 @@ impl Verification<'_, '_, '_> {
         Ok(())
     }
 
-    /// Only records that there are can be deleted.
+    /// Checks that only existing records are deleted.
     fn check_deleted(&mut self, view: &View, segment: &SegmentState, column: &Column) {
         let geometry = view.state.geometry;
         for (chunk, positions) in segment.deleted.chunks() {
@@ -378,7 +381,7 @@ impl Verification<'_, '_, '_> {
         }
     }
 
-    /// No claim owns the value of a live record. Rows that are reported leave `owners`.
+    /// Checks that no claim owns the value of a live record. Takes the rows that it reports out of `owners`.
     fn check_owned(&mut self, view: &View, segment: &SegmentState, column: &Column, owners: &mut Owners) {
         if owners.is_empty() {
             return;
@@ -393,7 +396,7 @@ impl Verification<'_, '_, '_> {
         }
     }
 
-    /// Each posting list has the records that its attribute's value has, and no others.
+    /// Checks that each posting list has the records with its attribute's value, and no others.
     fn check_postings(&mut self, view: &View, index: usize, column: Column) -> Result<()> {
         let size = view.state.geometry.chunk_slots;
         let Column { pool, names, stored, required, entries, .. } = column;
@@ -431,7 +434,7 @@ impl Verification<'_, '_, '_> {
                 let wanted = expected.remove(key.value()).unwrap_or_default();
                 let missing = required_in(chunk, &(&wanted - &positions));
                 let mut extra = &positions - &wanted;
-                // Nobody knows what records had that are cut off.
+                // The attributes of records that are cut off are unknown.
                 extra.remove_range(..stored.start.saturating_sub(chunk.saturating_mul(size)).min(size));
                 if missing > 0 {
                     let text = format!("{missing} records are not in it");
@@ -455,7 +458,7 @@ impl Verification<'_, '_, '_> {
     }
 }
 
-/// A fingerprint of a run that a filter does not know.
+/// Returns a fingerprint of a run that a filter does not know.
 fn first_unknown(view: &View, index: usize, run: u32, filter: &Filter) -> Result<Option<Fingerprint>> {
     let Some(table) = view.run(index, run)? else { return Ok(None) };
     for row in ReadableTable::iter(table).storage()? {
@@ -471,7 +474,7 @@ fn hex(fingerprint: Fingerprint) -> String {
     format!("{fingerprint:032x}")
 }
 
-/// The key of a row that segments share.
+/// Returns the key of a row in a table that segments share.
 fn key_of(pool: PoolId, segment: &SegmentState, last: u32) -> String {
     format!("{pool}, {}, {last}", segment.number)
 }

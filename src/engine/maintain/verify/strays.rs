@@ -1,4 +1,5 @@
-//! Rows and tables that belong to no segment, no pool or nothing at all; and rows of what is registered.
+//! Finds rows and tables that belong to no segment, no pool or nothing at all; and checks the rows of registered
+//! entries.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId};
 use crate::model::RegisteredId;
 
-/// The segments of each pool; none for a pool whose list of segments cannot be read.
+/// The segments of each pool; `None` for a pool whose list of segments cannot be read.
 pub(crate) type Segments = BTreeMap<PoolId, Option<Vec<SegmentNumber>>>;
 
 /// Something that belongs to no segment of any pool.
@@ -28,7 +29,7 @@ pub(crate) enum Stray {
     PoolRows { table: &'static str, pool: PoolId },
 }
 
-/// Everything that belongs to no segment of any pool.
+/// Returns everything that belongs to no segment of any pool.
 pub(crate) fn find_strays(snapshot: &Snapshot, segments: &Segments) -> Result<Vec<Stray>> {
     let belongs = |pool: PoolId, segment: SegmentNumber| match segments.get(&pool) {
         None => false,
@@ -74,7 +75,7 @@ pub(crate) fn find_strays(snapshot: &Snapshot, segments: &Segments) -> Result<Ve
     Ok(strays)
 }
 
-/// To whom the rows of a table belong, one look-up for each.
+/// Returns the owners of the rows of a table, with one lookup for each owner.
 fn owners<K, V, O>(
     snapshot: &Snapshot,
     table: TableDefinition<'_, K, V>,
@@ -94,7 +95,7 @@ where
     loop {
         let Some(row) = table.range::<K>(rest).storage()?.next() else { return Ok(owners) };
         let owner = owner_of(row.storage()?.0.value());
-        // In a damaged table rows may be out of order: it must not be walked for ever.
+        // In a damaged table rows may be out of order, and the walk must end all the same.
         if owners.last().is_some_and(|last| *last >= owner) {
             return Err(Error::corrupt(format!("the rows of table {name:?} are out of order")));
         }
@@ -126,7 +127,7 @@ impl Verification<'_, '_, '_> {
         Ok(())
     }
 
-    /// Rows of what is registered must be readable.
+    /// Checks that the rows of registered entries can be read.
     pub(super) fn check_registered(&mut self) -> Result<()> {
         self.check_registry::<EntityTypeId>(schema::ENTITY_TYPES, "entity types")?;
         self.check_registry::<FlowId>(schema::FLOWS, "flows")?;

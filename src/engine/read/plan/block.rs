@@ -1,4 +1,4 @@
-//! The records of one block that a filter takes.
+//! The records of one block that match a filter.
 
 use std::ops::Range;
 
@@ -12,16 +12,16 @@ use crate::query::RecordSort;
 /// The matches of one chunk of a segment, or of a tail. Positions count from the block's first record.
 #[derive(Debug)]
 pub(crate) struct Block<'a> {
-    /// The record that position 0 stands for.
+    /// The record at position 0.
     pub(super) base: RecordId,
-    /// Which chunk of which segment it is; none for a tail.
+    /// The index of the segment, and the chunk; `None` for a tail.
     pub(crate) chunk: Option<(usize, ChunkNumber)>,
     pub(super) matches: Matches<'a>,
 }
 
 #[derive(Debug)]
 pub(super) enum Matches<'a> {
-    /// All positions of the range but the deleted ones.
+    /// All positions of the range except the deleted ones.
     AllBut {
         positions: Range<u32>,
         deleted: Option<&'a RoaringBitmap>,
@@ -39,7 +39,7 @@ impl Block<'_> {
         }
     }
 
-    /// How many matches there are up to and including a record, in the order asked for.
+    /// Returns the number of matches up to and including a record, in the requested order.
     pub(crate) fn count_through(&self, id: RecordId, sort: RecordSort) -> u64 {
         match sort {
             RecordSort::Ascending => self.count_below(id.saturating_add(1)),
@@ -58,7 +58,7 @@ impl Block<'_> {
         }
     }
 
-    /// The positions.
+    /// Returns the positions of the matches.
     pub(crate) fn positions(&self) -> RoaringBitmap {
         match &self.matches {
             Matches::AllBut { positions, deleted } => {
@@ -74,7 +74,7 @@ impl Block<'_> {
         }
     }
 
-    /// The ids, ascending.
+    /// Returns the ids of the matches, ascending.
     pub(crate) fn ids(&self) -> Vec<RecordId> {
         if let Matches::AllBut { positions, deleted: None } = &self.matches {
             return (self.base + u64::from(positions.start)..self.base + u64::from(positions.end)).collect();
@@ -82,7 +82,7 @@ impl Block<'_> {
         self.positions().iter().map(|position| self.base + u64::from(position)).collect()
     }
 
-    /// The ids of the matches at some places of the order asked for.
+    /// Returns the ids of the matches at some places of the requested order.
     pub(crate) fn ids_at(&self, places: Range<u64>, sort: RecordSort) -> Vec<RecordId> {
         let skip = usize::try_from(places.start).unwrap_or(usize::MAX);
         let take = usize::try_from(places.end.saturating_sub(places.start)).unwrap_or(usize::MAX);

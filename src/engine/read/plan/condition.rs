@@ -1,8 +1,8 @@
-//! The chunks of a segment that every condition has.
+//! Finds the chunks of a segment in which every condition occurs.
 //!
-//! Owns: how conditions meet. Each moves on to the chunk that another one is at, in turn, until all are at the same one:
-//! a leapfrog, in which whoever has the fewest chunks leads. Always holds: of a chunk that some condition does not have
-//! no bitmap is read.
+//! Owns: how conditions meet. Each moves on to the chunk of another one, in turn, until all are at the same chunk: a
+//! leapfrog, in which the condition with the fewest chunks leads. Always holds: if some condition does not occur in a
+//! chunk, no bitmap of that chunk is read.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -37,21 +37,21 @@ impl AnyOf {
     }
 }
 
-/// One condition over one segment: the chunks it has, and its slots there. It moves in the query's direction only.
+/// One condition over one segment: its chunks, and its slots in them. It moves only in the query's direction.
 pub(super) struct Condition<'a> {
     sort: RecordSort,
     slots: Slots<'a>,
 }
 
 enum Slots<'a> {
-    /// Slots that are known already, by chunk, in the order asked for.
+    /// Slots that are known already, by chunk, in the requested order.
     Known(VecDeque<(ChunkNumber, Vec<Slot>)>),
     /// The union of an attribute's posting lists.
     Listed(Vec<PostingCursor<'a>>),
 }
 
 impl<'a> Condition<'a> {
-    /// The condition that a record is in one of these slots.
+    /// Creates the condition that a record is in one of these slots.
     pub(super) fn of_slots(
         mut slots: Vec<Slot>,
         geometry: Geometry,
@@ -73,7 +73,7 @@ impl<'a> Condition<'a> {
         Self { sort, slots: Slots::Known(known) }
     }
 
-    /// The condition that a record is on one of an attribute's posting lists.
+    /// Creates the condition that a record is on one of an attribute's posting lists.
     pub(super) fn of_lists(
         any: &'a AnyOf,
         tallies: &'a [ListTally],
@@ -88,7 +88,7 @@ impl<'a> Condition<'a> {
         Self { sort, slots: Slots::Listed(lists.map(cursor).collect()) }
     }
 
-    /// The first of its chunks that is not behind the given one.
+    /// Moves on to the first of its chunks that is not before the given one, and returns that chunk.
     fn move_to(&mut self, chunk: ChunkNumber) -> Result<Option<ChunkNumber>> {
         match &mut self.slots {
             Slots::Known(known) => {
@@ -101,7 +101,7 @@ impl<'a> Condition<'a> {
                 let mut first = None;
                 for list in lists {
                     let Some(at) = list.move_to(chunk)? else { continue };
-                    // No list can be nearer: the others stay where they are until they are asked.
+                    // No list can be nearer. The others stay where they are until they are needed.
                     if at == chunk {
                         return Ok(Some(at));
                     }
@@ -114,7 +114,7 @@ impl<'a> Condition<'a> {
         }
     }
 
-    /// Adds its slots in a chunk, which it has moved to.
+    /// Adds its slots in a chunk to which it has moved.
     pub(super) fn unite(&mut self, chunk: ChunkNumber, chunk_slots: u32, set: &mut ChunkSet) -> Result<()> {
         match &mut self.slots {
             Slots::Known(known) => {
@@ -136,7 +136,7 @@ impl<'a> Condition<'a> {
     }
 }
 
-/// The first chunk, from the given one on, that every condition has.
+/// Returns the first chunk, from the given one on, in which every condition occurs.
 pub(super) fn first_common(
     conditions: &mut [Condition<'_>],
     from: ChunkNumber,

@@ -1,8 +1,8 @@
 //! Walking a posting list chunk by chunk.
 //!
-//! Neighbouring chunks' bitmaps lie side by side in the table: stepping to the next one costs a fraction of a look-up.
-//! So a cursor steps where the chunk it is asked for is near, and looks up where it is far. It moves in one direction
-//! only, the query's.
+//! Neighbouring chunks' bitmaps are side by side in the table, and stepping to the next one costs a fraction of a
+//! lookup. So a cursor steps if the wanted chunk is near, and looks up if it is far. It moves only in the query's
+//! direction.
 
 use std::ops::RangeInclusive;
 
@@ -29,9 +29,9 @@ pub(super) struct PostingCursor<'a> {
     key: &'a PostingKey,
     tally: &'a ListTally,
     sort: RecordSort,
-    /// The chunks that count. The list may have more.
+    /// The range of chunks that count. The list may have others.
     chunks: RangeInclusive<ChunkNumber>,
-    /// The list's rows behind the chunk that the cursor is at; none before it was asked to move.
+    /// The list's rows after the cursor's chunk; `None` before the first move.
     rows: Option<Rows>,
     at: Option<(ChunkNumber, Bitmap)>,
 }
@@ -47,7 +47,8 @@ impl<'a> PostingCursor<'a> {
         Self { table, key, tally, sort, chunks, rows: None, at: None }
     }
 
-    /// Moves on to the list's first chunk that is not behind the given one. Which that is; none at the list's end.
+    /// Moves on to the list's first chunk that is not before the given one. Returns that chunk, or `None` at the list's
+    /// end.
     pub(super) fn move_to(&mut self, chunk: ChunkNumber) -> Result<Option<ChunkNumber>> {
         loop {
             match (&self.at, &self.rows) {
@@ -60,14 +61,14 @@ impl<'a> PostingCursor<'a> {
         }
     }
 
-    /// The bitmap of the chunk that the cursor is at, which is asked for once at most.
+    /// Returns the bitmap of the cursor's chunk. It is read at most once for each chunk.
     pub(super) fn read(&self) -> Option<&Bitmap> {
         let (_, bitmap) = self.at.as_ref()?;
         count(&self.tally.read);
         Some(bitmap)
     }
 
-    /// The list's rows from a chunk on.
+    /// Returns the list's rows from a chunk on.
     fn look_up(&self, chunk: ChunkNumber) -> Result<Rows> {
         let (first, last) = match self.sort {
             RecordSort::Ascending => (chunk, *self.chunks.end()),
@@ -89,7 +90,7 @@ impl<'a> PostingCursor<'a> {
     }
 }
 
-/// Whether a chunk comes before another in the order asked for.
+/// Returns true if a chunk comes before another in the requested order.
 pub(super) fn is_behind(chunk: ChunkNumber, other: ChunkNumber, sort: RecordSort) -> bool {
     match sort {
         RecordSort::Ascending => chunk < other,

@@ -1,4 +1,4 @@
-//! The condition on values: ranges of fingerprints to seek.
+//! The condition on values: ranges of fingerprints to search.
 
 use std::ops::RangeInclusive;
 
@@ -19,9 +19,9 @@ const EXACT_PAIRS_MAX: usize = 4_096;
 /// The condition on values.
 #[derive(Debug)]
 pub(super) struct Values<'a> {
-    /// Ranges of fingerprints to seek, with the value that must be found there.
+    /// Ranges of fingerprints to search, with the value that must be found there.
     ranges: Vec<(RangeInclusive<Fingerprint>, &'a str)>,
-    /// Whether a range is one whole fingerprint, so that whatever is found is right.
+    /// True if each range is one whole fingerprint, so that every hit is right.
     pub(super) exact: bool,
 }
 
@@ -46,14 +46,14 @@ impl<'a> Values<'a> {
         Some(Self { ranges, exact })
     }
 
-    /// The ranges in order. Two of them are the same or have nothing in common.
+    /// Returns the ranges in order. Two of them are the same or have nothing in common.
     pub(super) fn fingerprints(&self) -> Vec<RangeInclusive<Fingerprint>> {
         let mut ranges: Vec<_> = self.ranges.iter().map(|(range, _)| range.clone()).collect();
         ranges.sort_unstable_by_key(|range| *range.start());
         ranges
     }
 
-    /// The live slots of a segment that have one of the values.
+    /// Returns the live slots of a segment that have one of the values.
     pub(super) fn slots(&self, view: &View, index: usize, tally: &Tally) -> Result<Vec<Slot>> {
         let mut slots = Vec::new();
         for (range, value) in &self.ranges {
@@ -62,7 +62,7 @@ impl<'a> Values<'a> {
                 continue;
             }
             count(&tally.value_seeks);
-            // Records of one fingerprint have one value: the first of them speaks for all.
+            // Records of one fingerprint have one value, so the first of them decides for all.
             let mut spoken: Option<(Fingerprint, bool)> = None;
             for (fingerprint, slot) in view.live_slots_of(index, range.clone())? {
                 let right = match spoken {
@@ -97,7 +97,7 @@ fn has_value_at(view: &View, index: usize, slot: Slot, value: &str, tally: &Tall
     }
 }
 
-/// The items without those that came before: a term that a filter has twice is asked for once.
+/// Returns the items without repeats, so that a term that a filter has twice is looked up once.
 pub(super) fn distinct<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
     let mut seen = HashSet::new();
     items.filter(|item| seen.insert(item.clone())).collect()
