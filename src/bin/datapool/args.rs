@@ -24,13 +24,13 @@ Commands that only read may run beside each other, but not while another program
 
 Exit code: 0, or 1 with the error on standard error; 2 for wrong usage, 75 if another program has the store open.";
 
-/// Looks into a store of data pools, and works on it: what is in it, what of a list is new, import and export, upkeep.
+/// Inspects and changes a store of data pools: lists records, finds what is new in a list, imports, exports, maintains.
 #[derive(Debug, Parser)]
 #[command(name = "datapool", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
     /// The store's file; only `pool create` makes a new one
     file: PathBuf,
-    /// How long to wait for a store that another program has open: 30s, 5m
+    /// The time to wait for a store that another program has open: 30s, 5m
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "0s", hide_default_value = true)]
     wait: Duration,
     /// Print JSON for programs instead of tables for people
@@ -52,7 +52,7 @@ impl Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make, list, show, change and delete data pools
+    /// Create, list, show, change and delete data pools
     #[command(subcommand)]
     Pool(PoolCommand),
     /// Add the rows of a CSV file, all or none, each as a new record
@@ -92,7 +92,7 @@ Examples:
         /// The HTTP API's query string
         query: Option<RecordQuery>,
     },
-    /// Print those values of standard input that are new, and track them
+    /// Print the values of standard input that are new, and track them
     #[command(after_help = "\
 Values come one a line, which ends in LF or CRLF, up to 1,048,576 of them, and are one batch: one atomic
 step. A byte order mark at the start and blank lines are skipped. All is read before the store is opened.
@@ -130,7 +130,7 @@ Example:
         #[command(flatten)]
         consent: Consent,
     },
-    /// Show figures of the store and its pools: sizes, records a day, shares, segments
+    /// Show statistics of the store and its pools: sizes, records a day, shares, segments
     #[command(after_help = "\
 Without POOL it shows the store and every pool, of more than 20 pools the ten largest. With --json it has every
 pool and every figure, and of the days those that have records.
@@ -142,7 +142,7 @@ Examples:
         /// Only this pool: its id or name
         pool: Option<String>,
     },
-    /// Check the file's checksums, and every index against the records
+    /// Verify the file's checksums, and every index against the records
     #[command(after_help = "\
 Exit code 1 if something was found. No other program may have the store open, and the file must be writable:
 which of its pages are free is put in order.
@@ -150,7 +150,7 @@ which of its pages are free is put in order.
 Example:
   datapool pools.redb verify")]
     Verify,
-    /// Make the file as short as it can be
+    /// Shrink the file as much as possible
     #[command(after_help = "\
 No other program may have the store open. A file that goes on growing is better left as it is.
 
@@ -172,7 +172,7 @@ Example:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolCommand {
-    /// Make a pool, and the store's file if there is none
+    /// Create a pool, and the store's file if there is none
     #[command(
         override_usage = "datapool <FILE> pool create [OPTIONS] <NAME>",
         after_help = "\
@@ -182,10 +182,10 @@ Example:
     Create {
         /// Its name: 3 to 100 characters, unique in the store
         name: String,
-        /// What it is for: up to 255 characters
+        /// The description: up to 255 characters
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
-        /// How long a record is kept: 90d, 12h, 30m, 45s or 500ms
+        /// The time for which a record is kept: 90d, 12h, 30m, 45s or 500ms
         #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
         retention: Option<Duration>,
         /// The most records it keeps; beyond that the oldest leave
@@ -218,7 +218,7 @@ Example:
         /// The pool's id or name
         pool: String,
     },
-    /// Change a pool; what is not named stays as it is
+    /// Change a pool; fields that are not named stay as they are
     #[command(
         override_usage = "datapool <FILE> pool update [OPTIONS] <POOL>",
         after_help = "\
@@ -234,10 +234,10 @@ Examples:
         /// Its new name
         #[arg(long)]
         name: Option<String>,
-        /// What it is for; an empty text removes it
+        /// The description; an empty text removes it
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
-        /// How long a record is kept: 90d, 12h, 30m, 45s or 500ms; or none: until it is deleted
+        /// The time for which a record is kept: 90d, 12h, 30m, 45s or 500ms; or none: until it is deleted
         #[arg(long, value_name = "DURATION", value_parser = duration_or_none, allow_hyphen_values = true)]
         retention: Option<Setting<Duration>>,
         /// The most records it keeps; or none: any number
@@ -268,13 +268,13 @@ pub(crate) struct Import {
     /// The CSV file; - is standard input, which is read to its end before the store is opened
     #[arg(value_name = "IN.csv")]
     pub(crate) input: PathBuf,
-    /// What to do with a value that is in the pool or came before in the file
+    /// The treatment of a value that is in the pool, or occurred earlier in the file
     #[arg(long, value_enum, default_value_t)]
     pub(crate) on_duplicate: DuplicatePolicy,
-    /// What to do with a bad row; those left out are reported
+    /// The treatment of a bad row; rows that are left out are reported
     #[arg(long, value_enum, default_value_t)]
     pub(crate) on_bad_row: BadRowPolicy,
-    /// What delimits the fields: one character, or tab
+    /// The character between fields, or tab
     #[arg(long, value_name = "CHARACTER", value_parser = delimiter, default_value = ",")]
     pub(crate) delimiter: char,
     /// The column with the values
@@ -286,14 +286,14 @@ pub(crate) struct Import {
     /// The entity type of all rows, for a file without a column for it
     #[arg(long, value_name = "N", allow_hyphen_values = true, conflicts_with = "entity_type_column")]
     pub(crate) entity_type: Option<u32>,
-    /// The file is a full export: also take origin and time of each record from it
+    /// The file is a full export: also take the origin and time of each record from it
     #[arg(long, conflicts_with_all = ["flow", "run", "step"])]
     pub(crate) full: bool,
     #[command(flatten)]
     pub(crate) origin: OriginArguments,
 }
 
-/// Where records come from.
+/// The origin of records.
 #[derive(Debug, Args)]
 pub(crate) struct OriginArguments {
     /// The flow of all records
@@ -340,7 +340,7 @@ pub(crate) struct Export {
     /// The CSV file; - or nothing is standard output
     #[arg(value_name = "OUT.csv")]
     pub(crate) output: Option<PathBuf>,
-    /// Also write id, origin and time of each record
+    /// Also write the id, origin and time of each record
     #[arg(long)]
     pub(crate) full: bool,
 }
@@ -349,10 +349,10 @@ pub(crate) struct Export {
 pub(crate) struct Dedupe {
     /// The pool's id or name
     pub(crate) pool: String,
-    /// What the values identify; a value is a duplicate only within its entity type
+    /// The entity type of the values; a value is a duplicate only within its entity type
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) entity_type: u32,
-    /// Which values are passed on, and which are tracked
+    /// The mode: which values are passed on, and which are tracked
     #[arg(long, value_enum, default_value_t)]
     pub(crate) mode: DedupeMode,
     #[command(flatten)]

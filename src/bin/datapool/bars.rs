@@ -1,4 +1,4 @@
-//! Progress bars on standard error. They show only where it is a terminal, and leave nothing behind.
+//! Progress bars on standard error. They are shown only on a terminal, and leave nothing on it.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use datapool_store::Progress;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-/// How often a bar without progress turns.
+/// The interval at which a bar without progress turns.
 const TURN: Duration = Duration::from_millis(100);
 
 const SPINNER: &str = "{prefix} {spinner} {msg} {elapsed}";
@@ -17,34 +17,34 @@ const OF_BYTES: &str =
 const OF_ITEMS: &str = "{prefix} [{wide_bar}] {human_pos} of {human_len}, {rate}/s, {eta} left";
 const OF_PARTS: &str = "{prefix} [{wide_bar}] {percent}%, {elapsed}";
 
-/// The parts that a share of the whole is told in.
+/// The number of parts into which a whole is divided if its progress is a share.
 const PARTS: u64 = 1_000;
 
-/// A bar, which is wiped away when it is dropped.
+/// A bar, which is cleared when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Bar(Handle);
 
-/// Moves a bar, from wherever its work is observed.
+/// Moves a bar, from any place that observes the work.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle(ProgressBar);
 
 impl Bar {
-    /// A bar that is never seen: what is printed meanwhile goes to the same terminal.
+    /// Creates a bar that is never shown, because what is printed meanwhile goes to the same terminal.
     pub(crate) fn hidden() -> Self {
         Self(Handle(ProgressBar::hidden()))
     }
 
-    /// A bar over so many bytes.
+    /// Creates a bar over this many bytes.
     pub(crate) fn bytes(prefix: &'static str, total: u64) -> Self {
         Self::new(prefix, Some(total), OF_BYTES)
     }
 
-    /// A bar over a whole that is told in shares of it.
+    /// Creates a bar over a whole whose progress is a share of it.
     pub(crate) fn parts(prefix: &'static str) -> Self {
         Self::new(prefix, Some(PARTS), OF_PARTS)
     }
 
-    /// What turns while something has no progress to tell.
+    /// Creates a spinner, which turns while there is no progress to show.
     pub(crate) fn spinner(prefix: &'static str) -> Self {
         let bar = Self::new(prefix, None, SPINNER);
         bar.0.turn();
@@ -72,7 +72,7 @@ impl Handle {
         self.0.set_position(done);
     }
 
-    /// Makes a bar of what turned until now, with the first call.
+    /// Turns a spinner into a bar, with the first call.
     pub(crate) fn set_of(&self, done: u64, total: u64) {
         if self.0.length() != Some(total) {
             self.0.set_length(total);
@@ -82,7 +82,7 @@ impl Handle {
         self.0.set_position(done);
     }
 
-    /// `share` is from 0 to 1.
+    /// Sets the progress. `share` is from 0 to 1.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -93,12 +93,12 @@ impl Handle {
         self.0.set_position((share.clamp(0.0, 1.0) * PARTS as f64) as u64);
     }
 
-    /// Says how many rows are done beside what else the bar shows.
+    /// Shows the number of rows that are done, beside what else the bar shows.
     pub(crate) fn say_rows(&self, rows: u64) {
         self.0.set_message(format!("{} rows", HumanCount(rows)));
     }
 
-    /// From here on there is no progress to tell.
+    /// Turns the bar into a spinner, because there is no more progress to show.
     pub(crate) fn turn(&self) {
         if self.0.is_hidden() {
             return;
@@ -108,7 +108,7 @@ impl Handle {
     }
 }
 
-/// Whether standard output is seen by the person who would see a bar.
+/// Returns true if the person who would see a bar also sees standard output.
 pub(crate) fn is_output_seen() -> bool {
     io::stdout().is_terminal()
 }
@@ -118,7 +118,7 @@ fn style(template: &str) -> ProgressStyle {
     style.with_key("rate", write_rate)
 }
 
-/// Items a second, without the decimals that indicatif's own has.
+/// Writes items a second, without decimals, which indicatif's own rate has.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -129,7 +129,7 @@ fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
     let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
 }
 
-/// Moves a bar with a run over the whole store, once it tells how far it is.
+/// Moves a bar with an operation over the whole store, once that reports its progress.
 pub(crate) fn follow(bar: Handle) -> impl Fn(Progress) -> ControlFlow<()> {
     move |progress| {
         bar.set_of(progress.done, progress.total);

@@ -1,4 +1,4 @@
-//! Asking before what cannot be taken back.
+//! Asks before doing what cannot be undone.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,7 +9,7 @@ use crate::open::{self, StoreFile};
 use crate::output;
 use crate::plain::plain;
 
-/// Whether somebody must still be asked.
+/// The user's consent, if it was given on the command line.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Consent {
     /// Do not ask
@@ -17,9 +17,9 @@ pub(crate) struct Consent {
     yes: bool,
 }
 
-/// Asks whether to do something to a pool, unless that was said already. The store is not open meanwhile.
+/// Asks whether to do something to a pool, unless consent was given already. The store is not open meanwhile.
 ///
-/// Fails if the answer is not yes, or nobody can be asked.
+/// Fails if the answer is not yes, or if there is no terminal to ask on.
 pub(crate) fn ask(consent: Consent, file: &StoreFile, pool: &str, verb: &str) -> Result<(), Failure> {
     if consent.yes {
         return Ok(());

@@ -12,7 +12,7 @@ use crate::input;
 use crate::open::{self, StoreFile};
 use crate::output::{self, Format};
 
-/// What is said of a line.
+/// The answer about one line.
 #[derive(Serialize)]
 struct Answer<'a> {
     value: &'a str,
@@ -48,7 +48,7 @@ pub(crate) fn run(file: &StoreFile, arguments: &Dedupe, format: Format) -> Resul
     };
     if printed.is_err() && mode != Mode::Filter {
         let text = output::number_of(verdicts.new_count() as u64, "new value");
-        // That standard error is closed changes nothing.
+        // It makes no difference if standard error is closed.
         let _ =
             writeln!(io::stderr(), "note: tracked all the same, though not all of it was read here: {text}");
     }
@@ -68,18 +68,18 @@ fn answers<'a>(values: &'a [String], verdicts: &'a Verdicts) -> impl Iterator<It
     })
 }
 
-/// What is in flight may be new again soon: that it is held back must not go unnoticed.
+/// Prints how many values are in flight. They may be new again soon, so the user must learn that they are held back.
 fn tell_in_flight(verdicts: &Verdicts, mode: Mode) {
     let in_flight = verdicts.as_slice().iter().filter(|verdict| **verdict == Verdict::InFlight).count();
     if in_flight > 0 && mode != Mode::Track {
         let text = output::number_of(in_flight as u64, "value");
-        // That standard error is closed changes nothing.
+        // It makes no difference if standard error is closed.
         let _ = writeln!(io::stderr(), "note: {text} in flight, claimed by another runner: not passed on");
     }
 }
 
-/// Reads values, one a line. A line ends in LF or CRLF; the last one may end without. A byte order mark at the start, and
-/// lines that are empty or hold only spaces and tabs, are skipped.
+/// Reads values, one on each line. A line ends in LF or CRLF; the last one need not end. A byte order mark at the start
+/// is skipped, and so are lines that are empty or have only spaces and tabs.
 fn read_values(input: impl BufRead) -> Result<Vec<String>, Failure> {
     let failed = |number, error| bad_line(number, format_args!("standard input: {error}"));
     let mut input = input::without_mark(input).map_err(|error| failed(1, error))?;
@@ -87,7 +87,7 @@ fn read_values(input: impl BufRead) -> Result<Vec<String>, Failure> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        // A little more than the longest value and its line break: what is longer is not read to its end.
+        // A little more than the longest value and its line break: a longer line is not read to its end.
         let most = VALUE_MAX_BYTES as u64 + 3;
         input.by_ref().take(most).read_until(b'\n', &mut line).map_err(|error| failed(number, error))?;
         if line.is_empty() {
@@ -105,7 +105,7 @@ fn read_values(input: impl BufRead) -> Result<Vec<String>, Failure> {
     Ok(values)
 }
 
-/// The value of a line; `None` if the line is blank.
+/// Returns the value of a line, or `None` if the line is blank.
 fn value_of(line: &[u8], number: usize) -> Result<Option<String>, Failure> {
     let value = match line.strip_suffix(b"\n") {
         Some(ended) => ended.strip_suffix(b"\r").unwrap_or(ended),

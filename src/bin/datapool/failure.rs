@@ -1,4 +1,4 @@
-//! Why a command did not do its work, and the exit code that says so.
+//! Failures of commands, and their exit codes.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -12,18 +12,18 @@ use crate::plain::plain;
 /// The exit code of a command that may succeed later: `EX_TEMPFAIL` of sysexits.h.
 const TRY_AGAIN: u8 = 75;
 
-/// Why a command ends early, or with bad news.
+/// The reason why a command ends early, or with findings.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It cannot be done, for this reason.
+    /// The command cannot be done, for this reason.
     Message(String),
-    /// The store's file is damaged, as this tells.
+    /// The store's file is damaged, as this says.
     Damage(String),
     /// Another program has the store open.
     Held(String),
-    /// It was done, and what it found is printed already: not everything is as it must be.
+    /// The command is done, and has printed what it found: not everything is in order.
     Findings,
-    /// Nobody reads what is printed any more: `datapool ... | head`. No failure.
+    /// The reader of the output is gone: `datapool ... | head`. This is no failure.
     ClosedPipe,
 }
 
@@ -32,7 +32,7 @@ impl Failure {
         Self::Message(message.into())
     }
 
-    /// The failure of a call that is about something its message does not name.
+    /// Creates the failure of a call about something that the error's message does not name.
     pub(crate) fn about(name: impl fmt::Display, error: Error) -> Self {
         match Self::from(error) {
             Self::Message(message) => Self::Message(format!("{name}: {message}")),
@@ -41,7 +41,7 @@ impl Failure {
         }
     }
 
-    /// Says why on standard error; the exit code of it.
+    /// Prints the reason on standard error. Returns the exit code.
     pub(crate) fn report(self, file: impl fmt::Display) -> ExitCode {
         match self {
             Self::Message(message) => tell(&message),
@@ -67,7 +67,7 @@ impl From<Error> for Failure {
 }
 
 impl From<io::Error> for Failure {
-    /// Of standard output: what else is read and written names itself.
+    /// An error of standard output: all other input and output names itself.
     fn from(error: io::Error) -> Self {
         if is_closed_pipe(&error) {
             return Self::ClosedPipe;
@@ -76,15 +76,15 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Says why on standard error. Names of files may hold what a terminal would obey: it is shown, not sent.
+/// Prints the reason on standard error. Names of files may contain control characters, which are shown and not sent.
 fn tell(message: &str) -> ExitCode {
-    // Nobody is left to hear that standard error is closed.
+    // If standard error is closed, the message is lost.
     let _ = writeln!(io::stderr(), "error: {}", plain(message));
     ExitCode::FAILURE
 }
 
-/// The library contains the panics of the storage on a damaged file and makes errors of them: these are told, and nothing
-/// else is.
+/// Silences the panics that the library contains and turns into errors: those of the storage on a damaged file. All
+/// other panics are printed as usual.
 pub(crate) fn keep_contained_panics_quiet() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -95,7 +95,7 @@ pub(crate) fn keep_contained_panics_quiet() {
     }));
 }
 
-/// Whether the error, or what caused it, is a pipe that nobody reads.
+/// Returns true if the error, or its cause, is a pipe whose reader is gone.
 fn is_closed_pipe(error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

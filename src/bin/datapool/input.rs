@@ -1,6 +1,7 @@
 //! Input that can be read only once: standard input, and pipes.
 //!
-//! Always holds: it is read to its end before the store is opened. Others can use the store while input trickles in.
+//! Always holds: it is read to its end before the store is opened, so that others can use the store while input comes
+//! in slowly.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -20,7 +21,7 @@ pub(crate) struct Whole {
     pub(crate) bytes: u64,
 }
 
-/// Reads input to its end. `name` is what messages call it, `store` is the file that will be opened.
+/// Reads input to its end. `name` is its name in messages, and `store` is the file that will be opened.
 pub(crate) fn read_whole(mut input: impl Read, name: &dyn Display, store: &Path) -> Result<Whole, Failure> {
     let spooling = |error: io::Error| {
         Failure::new(format!("keeping {name} in a temporary file beside {}: {error}", store.display()))
@@ -41,22 +42,22 @@ pub(crate) fn read_whole(mut input: impl Read, name: &dyn Display, store: &Path)
     Ok(Whole { reader: Box::new(BufReader::with_capacity(1 << 16, file)), bytes })
 }
 
-/// Reads the next chunk, in place of the last one. It is full unless the input ends.
+/// Reads the next chunk in place of the last one. It is full unless the input ends.
 fn read_chunk(input: &mut impl Read, chunk: &mut Vec<u8>, name: &dyn Display) -> Result<(), Failure> {
     chunk.clear();
     let read = input.take(CHUNK_BYTES as u64).read_to_end(chunk);
     read.map(|_| ()).map_err(|error| Failure::new(format!("{name}: {error}")))
 }
 
-/// A file without a name, which goes with the process.
+/// Creates a file without a name, which is gone when the process ends.
 fn temporary_file(store: &Path) -> io::Result<File> {
     let directory = store.parent().filter(|parent| !parent.as_os_str().is_empty());
-    // Beside the store, as the library's own: the system's place may be in memory. If nothing can be made there, opening
-    // the store tells why.
+    // Beside the store, like the library's own temporary files, because the system's directory may be in memory. If no
+    // file can be created there, opening the store reports why.
     tempfile::tempfile_in(directory.unwrap_or(Path::new("."))).or_else(|_| tempfile::tempfile())
 }
 
-/// The input without the byte order mark that it may begin with.
+/// Returns the input without a byte order mark at its start.
 pub(crate) fn without_mark(mut input: impl BufRead) -> io::Result<impl BufRead> {
     let mut start = Vec::new();
     input.by_ref().take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut start)?;

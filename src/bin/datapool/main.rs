@@ -1,6 +1,6 @@
 //! `datapool`: the store's command-line tool.
 //!
-//! Each command is a module that asks the library and prints what it answers: as tables and sentences for people, or as
+//! Each command is a module that calls the library and prints the answer: as tables and sentences for people, or as
 //! JSON for programs. Must not know: anything but the library's public API.
 
 mod args;

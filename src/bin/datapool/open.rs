@@ -1,7 +1,8 @@
-//! Opening the store for a command, and closing it behind it.
+//! Opening the store for a command, and closing it afterwards.
 //!
-//! Always holds: a command that only reads opens the file for reading only, beside others who do so; the store is closed
-//! before its answer is printed, but for what streams and what `verify` finds, and a failure to close it is the command's.
+//! Always holds: a command that only reads opens the file for reading only, so that others can read it, too. The store
+//! is closed before the answer is printed, except for streams and for what `verify` finds, and a failure to close it is
+//! a failure of the command.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use datapool_store::{Access, DataPoolStore, ErrorKind, IfMissing, Pool, PoolId, 
 use crate::bars::Bar;
 use crate::failure::Failure;
 
-/// The store's file, and how long a command waits for it.
+/// The store's file, and the time for which a command waits for it.
 #[derive(Debug)]
 pub(crate) struct StoreFile {
     pub(crate) path: PathBuf,
@@ -29,10 +30,10 @@ impl StoreFile {
     }
 }
 
-/// The cache of a command that reads a page or streams: it is a short one.
+/// The cache of a command that reads a page or a stream, which does not run for long.
 const READING_CACHE_BYTES: usize = 64 << 20;
 
-/// Runs a command that only reads. A file that its last user did not close is recovered first, which writes.
+/// Runs a command that only reads. A file that was not closed is recovered first, which writes to it.
 pub(crate) fn to_read<T>(
     file: &StoreFile,
     command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
@@ -50,12 +51,12 @@ pub(crate) fn to_read<T>(
         opened => opened.map_err(|error| hint(file, error))?,
     };
     let done = command(&store);
-    // What was asked is answered; that the file cannot be closed in order is nobody's concern here.
+    // The command has its answer, so it does not matter here if the file cannot be closed in order.
     let _ = store.close();
     done
 }
 
-/// Runs a command that writes to a store that is there.
+/// Runs a command that writes to an existing store.
 pub(crate) fn to_write<T>(
     file: &StoreFile,
     command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
@@ -63,7 +64,7 @@ pub(crate) fn to_write<T>(
     run(open(file, file.options().if_missing(IfMissing::Fail))?, command)
 }
 
-/// Runs a command that makes the store if there is none.
+/// Runs a command that creates the store if there is none.
 pub(crate) fn to_create<T>(
     file: &StoreFile,
     command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
@@ -71,7 +72,7 @@ pub(crate) fn to_create<T>(
     run(open(file, file.options().if_missing(IfMissing::Create))?, command)
 }
 
-/// The pool of that id or name.
+/// Returns the pool of that id or name.
 pub(crate) fn pool(store: &DataPoolStore, file: &StoreFile, term: &str) -> Result<Pool, Failure> {
     let id = term.parse::<PoolId>().ok().filter(|id| id.to_string() == term);
     let by_id = id.map(|id| store.pool(id));
@@ -89,7 +90,7 @@ pub(crate) fn pool(store: &DataPoolStore, file: &StoreFile, term: &str) -> Resul
     })
 }
 
-/// Opens the file for writing, and shows how far its recovery is if it needs one.
+/// Opens the file for writing, and shows the progress of its recovery if it needs one.
 fn open(file: &StoreFile, options: StoreOptions) -> Result<DataPoolStore, Failure> {
     let bar = Bar::parts("recovering");
     let shown = bar.handle();
@@ -100,7 +101,7 @@ fn open(file: &StoreFile, options: StoreOptions) -> Result<DataPoolStore, Failur
     options.open(&file.path).map_err(|error| hint(file, error))
 }
 
-/// The failure to open a file, with what can be done about it.
+/// Returns the failure to open a file, with what the user can do about it.
 fn hint(file: &StoreFile, error: datapool_store::Error) -> Failure {
     match error.kind() {
         ErrorKind::NotFound if has_directory(&file.path) => {

@@ -12,14 +12,14 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::plain::plain;
 
-/// For whom it is printed.
+/// The reader for whom output is printed: a person or a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Human,
     Json,
 }
 
-/// How wide text is where no terminal says so.
+/// The width of text if there is no terminal.
 const PLAIN_WIDTH: u16 = 80;
 
 const STYLE: TableStyle = TableStyle::new()
@@ -55,18 +55,18 @@ fn buffered() -> BufWriter<io::StdoutLock<'static>> {
     BufWriter::with_capacity(64 << 10, io::stdout().lock())
 }
 
-/// How wide standard output is; none if it is no terminal.
+/// Returns the width of standard output, or `None` if it is no terminal.
 fn terminal_width() -> Option<u16> {
     let terminal = Term::stdout();
     terminal.is_term().then(|| terminal.size().1)
 }
 
-/// How many columns a picture may take.
+/// Returns the number of columns that a chart may take.
 pub(crate) fn width() -> usize {
     usize::from(terminal_width().unwrap_or(PLAIN_WIDTH))
 }
 
-/// What a column's cells are.
+/// The kind of a column's cells, and its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Column {
     /// Text, to the left.
@@ -75,7 +75,7 @@ pub(crate) enum Column {
     Number(&'static str),
 }
 
-/// A table: wrapped to the terminal's width where there is one, a row a line elsewhere.
+/// A table: wrapped to the terminal's width if there is a terminal, and otherwise with one line for each row.
 #[derive(Debug)]
 pub(crate) struct Grid {
     table: Table,
@@ -90,7 +90,7 @@ impl Grid {
         grid
     }
 
-    /// Names and what they stand for, without a header.
+    /// Formats names and their values, without a header.
     pub(crate) fn of_properties<const N: usize>(properties: [(&str, String); N]) -> String {
         let mut grid = Self::without_header(vec![Column::Text(""), Column::Text("")]);
         for (name, value) in properties {
@@ -145,7 +145,7 @@ impl Display for Grid {
     }
 }
 
-/// Where a page stands in its listing, and how the next one is asked for.
+/// Returns the position of a page in its listing, and the query of the next page.
 pub(crate) fn footer(noun: &str, meta: &PageMeta, links: &PageLinks) -> String {
     let all = number_of(meta.total, noun);
     let place = match (meta.from, meta.to) {
@@ -163,7 +163,7 @@ pub(crate) fn footer(noun: &str, meta: &PageMeta, links: &PageLinks) -> String {
     }
 }
 
-/// An id, and the name that is registered for it.
+/// Returns an id, with the name that is registered for it.
 pub(crate) fn named(id: impl Display, name: Option<&str>) -> String {
     match name {
         Some(name) => format!("{id} ({name})"),
@@ -171,29 +171,29 @@ pub(crate) fn named(id: impl Display, name: Option<&str>) -> String {
     }
 }
 
-/// How many, or which one, a command deleted.
+/// The number of records, or the id of the pool, that a command deleted.
 #[derive(Serialize)]
 pub(crate) struct Deleted {
     pub(crate) deleted: u64,
 }
 
-/// `1,048,576`.
+/// Formats a number: `1,048,576`.
 pub(crate) fn count(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
-/// `1 row`, `1,048,576 rows`.
+/// Formats a number of things: `1 row`, `1,048,576 rows`.
 pub(crate) fn number_of(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", count(number))
 }
 
-/// `1.00 MiB`.
+/// Formats a number of bytes: `1.00 MiB`.
 pub(crate) fn bytes(number: u64) -> String {
     HumanBytes(number).to_string()
 }
 
-/// Date and time of day in UTC, to the second.
+/// Formats a date and a time of day in UTC, to the second.
 pub(crate) fn time(time: Timestamp) -> String {
     let text = time.to_string();
     match text.get(..19) {
@@ -202,7 +202,7 @@ pub(crate) fn time(time: Timestamp) -> String {
     }
 }
 
-/// What is there, or a dash.
+/// Formats a value, or a dash if there is none.
 pub(crate) fn or_dash(value: Option<impl Display>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

@@ -1,6 +1,6 @@
-//! Text as a terminal may get it.
+//! Text that is safe for a terminal.
 
-/// A text that cannot move the terminal's cursor or break its line: control characters as their escapes.
+/// Returns a text that cannot move the terminal's cursor or break its line: control characters are escaped.
 pub(crate) fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! Pools: making, listing, showing, changing and deleting them.
+//! Pools: creating, listing, showing, changing and deleting them.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn new_pool(
 
 fn create(file: &StoreFile, new: NewPool) -> Result<DataPool, Failure> {
     if !file.path.exists() {
-        // A pool that cannot be made shall not leave an empty store behind.
+        // A pool that cannot be created must not leave an empty store.
         DataPoolStore::in_memory()?.create_pool(new.clone())?;
     }
     open::to_create(file, |store| Ok(store.create_pool(new)?.info()?))

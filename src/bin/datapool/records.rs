@@ -33,7 +33,7 @@ pub(crate) fn list(
     output::lines([grid.to_string(), output::footer("record", &page.meta, &page.links)])
 }
 
-/// What a record shows, with the names of what the query brought along.
+/// Returns the cells of a record, with the names of the entries that the query included.
 fn cells(record: &Record) -> [String; 7] {
     let included = &record.included;
     [

@@ -1,13 +1,13 @@
-//! What a pool keeps, as arguments: `90d`, `none`.
+//! A pool's retention and capacity as arguments: `90d`, `none`.
 
 use std::time::Duration;
 
-/// What becomes of something that a pool may or may not have.
+/// The new value of an optional field of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Setting<T> {
-    /// It has none from now on.
+    /// Removes the value.
     Clear,
-    /// It has this from now on.
+    /// Sets the value.
     To(T),
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn capacity_or_none(text: &str) -> Result<Setting<u64>, String> {
         .map_err(|error| format!("{error}; allowed are whole numbers from 1, and none"))
 }
 
-/// Writes a duration in the longest unit that it is a whole number of.
+/// Formats a duration in the longest unit of which it is a whole number.
 pub(crate) fn shown(duration: Duration) -> String {
     let millis = duration.as_millis();
     let whole = UNITS.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(u128::from(*unit)));

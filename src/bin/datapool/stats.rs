@@ -1,4 +1,4 @@
-//! Figures of the store and its pools: as tables and bar charts, or as JSON.
+//! Statistics of the store and its pools: as tables and bar charts, or as JSON.
 
 mod calendar;
 mod chart;
@@ -13,9 +13,9 @@ use crate::failure::Failure;
 use crate::open::{self, StoreFile};
 use crate::output::{self, Column, Format, Grid};
 
-/// Up to so many pools each is shown in detail.
+/// Up to this many pools, each is shown in detail.
 const POOLS_MAX_DETAILED: usize = 20;
-/// Of more pools the largest so many are.
+/// If there are more pools, this many of the largest are shown in detail.
 const LARGEST_POOLS: usize = 10;
 /// The most pools in the table.
 const POOLS_MAX_LISTED: usize = 50;
@@ -47,7 +47,7 @@ pub(crate) fn of_pool(file: &StoreFile, pool: &str, format: Format) -> Result<()
 
 fn describe_store(store: &DataPoolStore, file: &StoreFile) -> Result<String, Failure> {
     let mut pools = figures::all_pools(store)?;
-    // The largest first; of equals the older one.
+    // The largest first. Of pools of equal size, the older one first.
     pools.sort_by_key(|pool| (std::cmp::Reverse(pool.stats.live), pool.id));
     let mut parts = vec![store_table(store, file, &pools)?];
     if !pools.is_empty() {
@@ -146,7 +146,7 @@ fn describe_pool(figures: &PoolFigures) -> String {
     parts.join("\n\n")
 }
 
-/// What each has of the whole, the most first; behind the first few, all others together.
+/// Shows the share of each part, the largest first. After the first few, all others are taken together.
 fn shares(title: &str, parts: impl Iterator<Item = (String, u64)>, noun: &str, whole: u64) -> String {
     let mut parts: Vec<(String, u64)> = parts.collect();
     parts.sort_by_key(|(_, records)| std::cmp::Reverse(*records));
@@ -159,7 +159,7 @@ fn shares(title: &str, parts: impl Iterator<Item = (String, u64)>, noun: &str, w
     Chart::new(title, rows).to_string()
 }
 
-/// How full each segment is; of many the newest.
+/// Shows how full each segment is. If there are many, only the newest are shown.
 fn segments(fill: &[SegmentFill]) -> String {
     let older = fill.len().saturating_sub(SEGMENTS_MAX);
     let rows = fill.iter().skip(older).map(|segment| {

@@ -1,4 +1,4 @@
-//! CSV files into a pool and out of it.
+//! Importing and exporting CSV files.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,7 +14,7 @@ use crate::input::{self, Whole};
 use crate::open::{self, StoreFile};
 use crate::output::{self, Column, Format, Grid, or_dash};
 
-/// Stands for standard input or output.
+/// The argument that stands for standard input or output.
 const STANDARD: &str = "-";
 
 pub(crate) fn import(file: &StoreFile, arguments: &Import, format: Format) -> Result<(), Failure> {
@@ -31,16 +31,17 @@ pub(crate) fn import(file: &StoreFile, arguments: &Import, format: Format) -> Re
     }
 }
 
-/// Where an import's rows come from.
+/// The source of an import's rows.
 enum Source<'a> {
-    /// A file, which the library reads as often as it likes.
+    /// A file, which the library can read more than once.
     File(&'a Path, u64),
-    /// What could be read only once, by its name.
+    /// The name and the contents of an input that could be read only once.
     Read(String, Whole),
 }
 
 impl<'a> Source<'a> {
-    /// What the argument names; whatever is not a file is read to its end. `store` is the file that will be opened.
+    /// Finds the source that the argument names. Input that is not a file is read to its end. `store` is the file that
+    /// will be opened.
     fn of(input: &'a Path, store: &Path) -> Result<Self, Failure> {
         let read = |name: String, reader: &mut dyn Read| {
             let _bar = Bar::spinner("reading");
@@ -90,7 +91,7 @@ fn options_of(arguments: &Import) -> ImportOptions {
     }
 }
 
-/// Has the import move a bar. What is read is then added in one step, of which nothing is heard.
+/// Makes the import move a bar. After the rows are read, they are added in one step, which has no progress.
 fn observed(options: ImportOptions, bar: Handle, total: u64) -> ImportOptions {
     options.on_progress(move |progress| {
         bar.set(progress.bytes);
@@ -142,7 +143,7 @@ pub(crate) fn export(file: &StoreFile, arguments: &Export, format: Format) -> Re
             None => pool.export_csv(io::stdout().lock(), &options)?,
         })
     })?;
-    // To standard output the records are the answer.
+    // With standard output, the records are the answer.
     let Some(path) = output else { return Ok(()) };
     match format {
         Format::Json => output::json(&report),

@@ -17,7 +17,7 @@ pub(crate) fn verify(file: &StoreFile, format: Format) -> Result<(), Failure> {
             let bar = Bar::spinner("checking");
             store.verify_with_progress(follow(bar.handle()))?
         };
-        // Before closing: a damaged file may not be closed without an error, and what was found must not get lost in it.
+        // Before closing, because closing a damaged file may fail, and the findings must not be lost then.
         answer = match format {
             Format::Json => output::json(&report),
             Format::Human => print_findings(&report),
@@ -26,7 +26,7 @@ pub(crate) fn verify(file: &StoreFile, format: Format) -> Result<(), Failure> {
     });
     done?;
     match answer {
-        // That nobody reads the findings does not make the store a sound one.
+        // If nobody reads the findings, the store is damaged all the same.
         Ok(()) | Err(Failure::ClosedPipe) if !report.ok => Err(Failure::Findings),
         other => other,
     }
@@ -62,7 +62,7 @@ pub(crate) fn compact(file: &StoreFile, format: Format) -> Result<(), Failure> {
         let _bar = Bar::spinner("compacting");
         Ok(store.compact()?)
     })?;
-    // Closing writes a little more. What counts is the file that is there now.
+    // Closing writes a little more. The size of the closed file is what counts.
     if let Ok(closed) = std::fs::metadata(&file.path) {
         report.bytes_after = closed.len();
     }

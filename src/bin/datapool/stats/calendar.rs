@@ -11,21 +11,21 @@ const BARS_MAX: i64 = 31;
 /// The day before the first Monday after 1970-01-01, a Thursday, has this number; weeks begin on Monday.
 const DAYS_BEFORE_MONDAY: i64 = 3;
 
-/// How many records were created on a day, in UTC.
+/// The number of records that were created on a day, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Day {
-    /// Counted from 1970-01-01.
+    /// The number of the day, counted from 1970-01-01.
     #[serde(rename = "day", serialize_with = "as_date")]
     pub(super) number: i64,
     pub(super) records: u64,
 }
 
-/// The day that a time is on.
+/// Returns the day of a time.
 pub(super) fn day_of(time: Timestamp) -> i64 {
     time.as_micros().div_euclid(DAY_MICROS)
 }
 
-/// The last microsecond of a day.
+/// Returns the last microsecond of a day.
 pub(super) fn end_of(day: i64) -> Timestamp {
     Timestamp::from_micros(day.saturating_mul(DAY_MICROS).saturating_add(DAY_MICROS - 1))
 }
@@ -35,7 +35,7 @@ fn as_date<S: Serializer>(day: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&date(*day))
 }
 
-/// `2013-01-31`; of days outside the years 0 to 9999 the first moment in microseconds.
+/// Formats a day: `2013-01-31`. A day outside the years 0 to 9999 is shown as its first moment in microseconds.
 fn date(day: i64) -> String {
     let text = Timestamp::from_micros(day.saturating_mul(DAY_MICROS)).to_string();
     match text.get(..10) {
@@ -44,7 +44,7 @@ fn date(day: i64) -> String {
     }
 }
 
-/// What a bar of a chart stands for.
+/// The span of time for which a bar of a chart stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
     Day,
@@ -54,7 +54,7 @@ pub(super) enum Scale {
 }
 
 impl Scale {
-    /// The finest scale by which the span of the days fits on a chart; none for no days.
+    /// Returns the finest scale with which the span of the days fits on a chart, or `None` if there are no days.
     pub(super) fn of(days: &[Day]) -> Option<Self> {
         let (first, last) = (days.first()?.number, days.last()?.number);
         let fits = |scale: &Self| scale.number(last) - scale.number(first) < BARS_MAX;
@@ -70,7 +70,7 @@ impl Scale {
         }
     }
 
-    /// A bar for each step from the first day to the last, the newest 31 of them: its label and records.
+    /// Returns a bar for each step from the first day to the last, but only the newest 31: its label and its records.
     pub(super) fn bars(self, days: &[Day]) -> Vec<(String, u64)> {
         let mut sums: BTreeMap<i64, u64> = BTreeMap::new();
         for day in days {
@@ -83,7 +83,7 @@ impl Scale {
         (first..=last).map(|number| (self.label(number), sums.get(&number).copied().unwrap_or(0))).collect()
     }
 
-    /// The number of the day, week, month or year that a day is in.
+    /// Returns the number of the day, week, month or year of a day.
     fn number(self, day: i64) -> i64 {
         match self {
             Self::Day => day,
@@ -106,7 +106,8 @@ impl Scale {
     }
 }
 
-/// As the date has them. Days that have no date lie in the year 10000 or before the year 0.
+/// Returns the year and month of a day's date. A day without a date counts as being in the year 10000, or before the
+/// year 0.
 fn year_and_month(day: i64) -> (i64, i64) {
     let date = date(day);
     let read = |range: std::ops::Range<usize>| date.get(range)?.parse::<i64>().ok();

@@ -5,23 +5,23 @@ use std::fmt;
 use crate::output;
 use crate::plain::plain;
 
-/// Eighths of a column, from one to eight.
+/// Blocks of one to eight eighths of a column.
 const BLOCKS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 const BLANK: char = ' ';
 /// Longer labels are cut.
 const LABEL_MAX_COLUMNS: usize = 32;
-/// A bar is at least so wide at the most, however narrow the terminal is, and no wider than this on a wide one.
+/// The bounds for the longest bar: at least this wide on a narrow terminal, and at most this wide on a wide one.
 const BAR_MIN_COLUMNS: usize = 8;
 const BAR_MAX_COLUMNS: usize = 100;
 
-/// What stands before each cell and before the bar.
+/// The text before each cell and before the bar.
 const GAP: &str = "  ";
 
 /// A line of a chart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     number: u64,
-    /// Before the bar: label, number, percent, note.
+    /// The cells before the bar: label, number, percent, note.
     cells: [String; 4],
 }
 
@@ -33,14 +33,14 @@ impl Row {
         Self { number, cells: [label, output::count(number), String::new(), String::new()] }
     }
 
-    /// Also says how much of a whole the number is.
+    /// Adds the percentage of a whole that the number is.
     pub(super) fn with_percent_of(mut self, whole: u64) -> Self {
         let [_, _, percent, _] = &mut self.cells;
         *percent = percent_of(self.number, whole);
         self
     }
 
-    /// Says something more between the numbers and the bar.
+    /// Adds a note between the numbers and the bar.
     pub(super) fn with_note(mut self, text: String) -> Self {
         let [_, _, _, note] = &mut self.cells;
         *note = text;
@@ -53,7 +53,7 @@ impl Row {
 pub(super) struct Chart {
     title: String,
     rows: Vec<Row>,
-    /// What the longest bar stands for.
+    /// The number for which the longest bar stands.
     most: u64,
     columns: usize,
 }
@@ -65,7 +65,7 @@ impl Chart {
         Self { title: title.into(), rows, most, columns: output::width() }
     }
 
-    /// Measures the bars by this number instead of by the largest one.
+    /// Makes the longest bar stand for this number, instead of for the largest one.
     pub(super) fn up_to(mut self, most: u64) -> Self {
         self.most = most;
         self
@@ -73,7 +73,7 @@ impl Chart {
 }
 
 impl Chart {
-    /// How many columns the widest text of a cell takes.
+    /// Returns the number of columns that the widest text of a cell takes.
     fn widest(&self, cell: usize) -> usize {
         let texts = self.rows.iter().filter_map(|row| row.cells.get(cell));
         texts.map(|text| columns_of(text)).max().unwrap_or_default()
@@ -101,7 +101,7 @@ impl fmt::Display for Chart {
     }
 }
 
-/// To which side a cell's text is pushed.
+/// The side to which a cell's text is aligned.
 #[derive(Debug, Clone, Copy)]
 enum Side {
     Left,
@@ -124,7 +124,7 @@ impl Side {
     }
 }
 
-/// To a tenth of a percent; only nothing is 0.0%, and only the whole 100.0%.
+/// Formats a share to a tenth of a percent. Only nothing is 0.0%, and only the whole is 100.0%.
 fn percent_of(number: u64, whole: u64) -> String {
     let thousandths = (u128::from(number) * 1_000 + u128::from(whole) / 2) / u128::from(whole.max(1));
     match thousandths {
@@ -134,7 +134,7 @@ fn percent_of(number: u64, whole: u64) -> String {
     }
 }
 
-/// A bar for a number where `most` takes `columns`. What is more than nothing shows.
+/// Returns a bar for a number, if `most` takes `columns`. A number above zero is always visible.
 fn bar(number: u64, most: u64, columns: usize) -> String {
     if number == 0 || most == 0 {
         return String::new();

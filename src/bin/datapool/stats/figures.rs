@@ -1,4 +1,4 @@
-//! Gathering the figures, and their JSON.
+//! Gathers the statistics, and converts them to JSON.
 
 use datapool_store::{
     DataPool, DataPoolStore, EntityTypeId, FlowId, Pool, PoolId, PoolQuery, PoolStats, RecordQuery,
@@ -11,7 +11,7 @@ use super::calendar::{Day, day_of, end_of};
 use crate::failure::Failure;
 use crate::output;
 
-/// A pool and the figures that the store has at hand.
+/// A pool, and the statistics that the store computes cheaply.
 #[derive(Debug, Serialize)]
 pub(super) struct PoolSums {
     pub(super) id: PoolId,
@@ -20,16 +20,16 @@ pub(super) struct PoolSums {
     pub(super) stats: PoolStats,
 }
 
-/// A pool, its figures, and what its records divide into.
+/// A pool, its statistics, and the groups into which its records fall.
 #[derive(Debug, Serialize)]
 pub(super) struct PoolFigures {
     #[serde(flatten)]
     pub(super) sums: PoolSums,
     /// Days that have records, oldest first.
     pub(super) per_day: Vec<Day>,
-    /// The most first.
+    /// The entity types, the largest share first.
     pub(super) entity_types: Vec<EntityTypeShare>,
-    /// The most first; records without a flow are in none.
+    /// The flows, the largest share first. Records without a flow are not counted.
     pub(super) flows: Vec<FlowShare>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct PoolFigures {
 pub(super) struct EntityTypeShare {
     entity_type_id: EntityTypeId,
     pub(super) records: u64,
-    /// What is registered for it.
+    /// The name that is registered for it.
     #[serde(skip)]
     name: Option<String>,
 }
@@ -46,12 +46,12 @@ pub(super) struct EntityTypeShare {
 pub(super) struct FlowShare {
     flow_id: FlowId,
     pub(super) records: u64,
-    /// What is registered for it.
+    /// The name that is registered for it.
     #[serde(skip)]
     name: Option<String>,
 }
 
-/// The store's figures, and those of each pool.
+/// The store's statistics, and those of each pool.
 #[derive(Debug)]
 pub(super) struct StoreFigures {
     stats: StoreStats,
@@ -103,7 +103,7 @@ impl StoreFigures {
         Ok(Self { pools: pools.collect::<Result<_, Failure>>()?, stats: store.stats()? })
     }
 
-    /// The store's own figures, with the pools themselves in place of their number.
+    /// Returns the store's statistics, with the pools themselves in place of their number.
     pub(super) fn to_json(&self) -> Result<Value, Failure> {
         let failed = |error| Failure::new(format!("writing the figures as JSON: {error}"));
         let mut figures = serde_json::to_value(&self.stats).map_err(failed)?;
@@ -114,7 +114,7 @@ impl StoreFigures {
     }
 }
 
-/// Every pool and its sums, lowest id first.
+/// Returns every pool and its statistics, lowest id first.
 pub(super) fn all_pools(store: &DataPoolStore) -> Result<Vec<PoolSums>, Failure> {
     pool_rows(store)?.into_iter().map(|row| PoolSums::gather(store, row.id, row.name)).collect()
 }
@@ -132,7 +132,8 @@ fn pool_rows(store: &DataPoolStore) -> Result<Vec<DataPool>, Failure> {
     }
 }
 
-/// How many records each day has. A page of one record tells the next day that has any, and the total from there on.
+/// Returns the number of records of each day. A page of one record gives the next day that has any, and the total from
+/// there on.
 fn per_day(pool: &Pool) -> Result<Vec<Day>, Failure> {
     let mut days: Vec<Day> = Vec::new();
     let mut query = RecordQuery::new().per_page(1);
