@@ -3,11 +3,11 @@
 //! Owns: [`Engine`], one open file. Its folders, from the top down; each uses only those below it:
 //!
 //! - [`maintain`]: opening, closing, verifying, rebuilding, backup, compacting, statistics.
-//! - [`write`]: group commit, decisions, transactions, background work.
+//! - [`mod@write`]: group commit, decisions, transactions, background work.
 //! - [`read`]: a pool as of one commit, and queries on it.
 //! - [`pool`]: a pool in memory.
 //! - [`probe`]: filters and hash tables in memory, which answer for fingerprints.
-//! - [`format`]: the layout of the file.
+//! - [`mod@format`]: the layout of the file.
 //! - [`storage`]: redb's handle, and the room on the disk.
 //!
 //! Always holds: what readers see changes only in [`Engine::publish`], after redb's commit has returned `Ok`. The

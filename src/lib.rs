@@ -56,8 +56,8 @@
 //!
 //! # What holds
 //!
-//! - **Atomic.** A call is one step. Of any number of threads that bring the same new value, exactly one is told that
-//!   it is new. A call that fails changed nothing.
+//! - **Atomic.** A call is one step. Of any number of threads that bring the same new value, exactly one gets it as
+//!   new. A call that fails changed nothing.
 //! - **Durable.** With [`Durability::Immediate`], the default, what a call wrote is on disk when it returns.
 //!   Concurrent callers share commits. [`Durability::Relaxed`] trades the last interval for speed.
 //! - **Exact.** Values are compared byte for byte. Totals are counts, not estimates.

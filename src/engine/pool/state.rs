@@ -51,7 +51,7 @@ pub(crate) struct PoolFields {
     pub(crate) next_id: RecordId,
     /// The `created_at` of the newest record, even if it is dropped.
     pub(crate) last_time: Timestamp,
-    /// See [`pool_time`](Self::pool_time).
+    /// See [`PoolState::pool_time`].
     pub(crate) latest: LatestTime,
     /// Oldest first; the last one is open. Never empty.
     pub(crate) segments: Arc<Vec<SegmentState>>,
