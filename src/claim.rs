@@ -41,7 +41,7 @@ use crate::time::Timestamp;
 ///
 /// # Leases
 ///
-/// When a lease runs out, the next claimer may take the items. As long as no other caller has taken them, confirming
+/// Once a lease has run out, the next claimer may take the items. As long as no other caller has taken them, confirming
 /// late succeeds, for up to an hour; then the claim is swept. Leases run on the monotonic clock: setting the system's
 /// clock neither ends nor extends them. After the store is opened again, the rest of a lease is read from the system's
 /// clock, and cut to the lease's length.
@@ -297,7 +297,7 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// As [`confirm`](Self::confirm).
+    /// The errors of [`confirm`](Self::confirm).
     pub fn release(&mut self) -> Result<u64> {
         let positions = self.open_positions();
         self.release_at(positions)
@@ -307,7 +307,7 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// As [`confirm_items`](Self::confirm_items).
+    /// The errors of [`confirm_items`](Self::confirm_items).
     pub fn release_items(&mut self, indexes: &[usize]) -> Result<u64> {
         let positions = self.positions_of(indexes)?;
         self.release_at(positions)
@@ -317,7 +317,7 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// As [`confirm_keys`](Self::confirm_keys).
+    /// The errors of [`confirm_keys`](Self::confirm_keys).
     pub fn release_keys(&mut self, keys: &[Key<'_>]) -> Result<u64> {
         let positions = self.positions_of_keys(keys)?;
         self.release_at(positions)

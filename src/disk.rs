@@ -9,43 +9,42 @@ pub trait Disk: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever the disk answers.
+    /// Any error of the disk.
     fn len(&self) -> io::Result<u64>;
 
     /// Reads `out.len()` bytes from `offset` on.
     ///
     /// # Errors
     ///
-    /// Whatever the disk answers; also if the range ends after the disk's length.
+    /// Any error of the disk; also if the range ends after the disk's length.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
 
     /// Extends the disk with zeros, or cuts it.
     ///
     /// # Errors
     ///
-    /// Whatever the disk answers.
+    /// Any error of the disk.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Returns once everything written so far survives a loss of power.
     ///
     /// # Errors
     ///
-    /// Whatever the disk answers.
+    /// Any error of the disk.
     fn sync(&self) -> io::Result<()>;
 
     /// Writes bytes from `offset` on.
     ///
     /// # Errors
     ///
-    /// Whatever the disk answers.
+    /// Any error of the disk.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
     /// Reserves room for these bytes, which may lie after the disk's end.
     ///
     /// # Errors
     ///
-    /// Whatever the disk answers: `Unsupported` if it cannot reserve room before it is written to, which is the
-    /// default.
+    /// Any error of the disk; `Unsupported` if it cannot reserve room before it is written to, which is the default.
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
         let _ = (from, to);
         Err(io::ErrorKind::Unsupported.into())
@@ -55,7 +54,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever the disk answers.
+    /// Any error of the disk.
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
     }

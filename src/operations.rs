@@ -46,7 +46,7 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// As [`verify`](Self::verify); `Cancelled`.
+    /// The errors of [`verify`](Self::verify); `Cancelled`.
     pub fn verify_with_progress(
         &self,
         mut observer: impl FnMut(Progress) -> ControlFlow<()>,
@@ -97,7 +97,7 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// As [`backup_to`](Self::backup_to); `Cancelled`.
+    /// The errors of [`backup_to`](Self::backup_to); `Cancelled`.
     pub fn backup_with_progress(
         &self,
         path: impl AsRef<Path>,

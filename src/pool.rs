@@ -70,8 +70,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`contains`](Self::contains), with the [index](crate::Error::item) of the bad key; `LimitExceeded` for
-    /// more than 1,048,576 keys.
+    /// The errors of [`contains`](Self::contains), with the [index](crate::Error::item) of the bad key;
+    /// `LimitExceeded` for more than 1,048,576 keys.
     pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
         Ok(self.counters().checks(self.view()?.contains_many(keys)?))
     }
@@ -80,7 +80,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`contains_many`](Self::contains_many).
+    /// The errors of [`contains_many`](Self::contains_many).
     pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
         Ok(self.counters().lookups(self.view()?.lookup(keys)?))
     }
@@ -128,7 +128,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`dedupe`](Self::dedupe).
+    /// The errors of [`dedupe`](Self::dedupe).
     pub fn dedupe_with_first<'a, T>(
         &self,
         mode: Mode,
@@ -196,7 +196,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`records`](Self::records).
+    /// The errors of [`records`](Self::records).
     pub fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
         self.view()?.explain(query)
     }
@@ -217,7 +217,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`entity_type_counts`](Self::entity_type_counts).
+    /// The errors of [`entity_type_counts`](Self::entity_type_counts).
     pub fn flow_counts(&self) -> Result<Vec<(FlowId, u64)>> {
         self.view()?.flow_counts()
     }
@@ -240,7 +240,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`contains_many`](Self::contains_many); `StorageFull`, `OutcomeUnknown` or `Storage`.
+    /// The errors of [`contains_many`](Self::contains_many); `StorageFull`, `OutcomeUnknown` or `Storage`.
     pub fn delete_keys(&self, keys: &[Key<'_>]) -> Result<u64> {
         let engine = &self.shared.engine;
         let batch = Batch::from_keys(engine.hash_key(), keys.iter().cloned())?;

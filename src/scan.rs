@@ -71,7 +71,7 @@ impl PoolSnapshot {
     ///
     /// # Errors
     ///
-    /// As [`Pool::scan`].
+    /// The errors of [`Pool::scan`].
     pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
         Scan::over_snapshot(self.clone(), filter.clone())
     }
@@ -136,7 +136,7 @@ impl Scan {
             Ok(records) => {
                 *self.near(sort) = records.into();
                 let near = self.near(sort).pop_front();
-                // After the records of this end come those that the other end read before.
+                // After the records of this end come the records that the other end has read already.
                 near.or_else(|| self.far(sort).pop_back()).map(Ok)
             }
         }

@@ -60,7 +60,7 @@ impl PoolSnapshot {
     ///
     /// # Errors
     ///
-    /// As [`Pool::contains`].
+    /// The errors of [`Pool::contains`].
     pub fn contains(&self, key: Key<'_>) -> Result<bool> {
         Ok(self.counters().check(self.view()?.contains(&key)?))
     }
@@ -69,7 +69,7 @@ impl PoolSnapshot {
     ///
     /// # Errors
     ///
-    /// As [`Pool::contains_many`].
+    /// The errors of [`Pool::contains_many`].
     pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
         Ok(self.counters().checks(self.view()?.contains_many(keys)?))
     }
@@ -78,7 +78,7 @@ impl PoolSnapshot {
     ///
     /// # Errors
     ///
-    /// As [`Pool::lookup`].
+    /// The errors of [`Pool::lookup`].
     pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
         Ok(self.counters().lookups(self.view()?.lookup(keys)?))
     }
@@ -87,7 +87,7 @@ impl PoolSnapshot {
     ///
     /// # Errors
     ///
-    /// As [`Pool::records`].
+    /// The errors of [`Pool::records`].
     pub fn records(&self, query: &RecordQuery) -> Result<Page<Record>> {
         self.view()?.page(query)
     }
@@ -96,7 +96,7 @@ impl PoolSnapshot {
     ///
     /// # Errors
     ///
-    /// As [`Pool::count`].
+    /// The errors of [`Pool::count`].
     pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
         self.view()?.count(filter)
     }

@@ -54,7 +54,7 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// As [`StoreOptions::open`].
+    /// The errors of [`StoreOptions::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         StoreOptions::new().open(path)
     }
@@ -63,7 +63,7 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// As [`StoreOptions::open_in_memory`].
+    /// The errors of [`StoreOptions::open_in_memory`].
     pub fn in_memory() -> Result<Self> {
         StoreOptions::new().open_in_memory()
     }
@@ -125,7 +125,7 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// As [`create_pool`](Self::create_pool), except `AlreadyExists`.
+    /// The errors of [`create_pool`](Self::create_pool), except `AlreadyExists`.
     pub fn get_or_create_pool(&self, name: &str) -> Result<Pool> {
         if let Some(id) = self.engine().pool_id(name)? {
             return Ok(self.handle(id));

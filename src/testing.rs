@@ -55,7 +55,7 @@ impl Sizes {
 ///
 /// # Errors
 ///
-/// As [`StoreOptions::open`].
+/// The errors of [`StoreOptions::open`].
 pub fn open(path: &Path, options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> {
     let (geometry, tuning) = sizes.split();
     DataPoolStore::open_place(Place::Path(path), options, geometry, tuning)
@@ -65,7 +65,7 @@ pub fn open(path: &Path, options: &StoreOptions, sizes: Sizes) -> Result<DataPoo
 ///
 /// # Errors
 ///
-/// As [`StoreOptions::open_in_memory`].
+/// The errors of [`StoreOptions::open_in_memory`].
 pub fn in_memory(options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> {
     let (geometry, tuning) = sizes.split();
     DataPoolStore::open_place(Place::Memory, options, geometry, tuning)
@@ -75,7 +75,7 @@ pub fn in_memory(options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> 
 ///
 /// # Errors
 ///
-/// As [`StoreOptions::open`].
+/// The errors of [`StoreOptions::open`].
 pub fn on_disk(disk: impl Disk, options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> {
     let (geometry, tuning) = sizes.split();
     DataPoolStore::open_place(Place::Disk(Box::new(disk)), options, geometry, tuning)

@@ -200,7 +200,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`export_csv`](Self::export_csv); `InvalidArgument` for the store's own file.
+    /// The errors of [`export_csv`](Self::export_csv); `InvalidArgument` for the store's own file.
     pub fn export_csv_path(&self, path: impl AsRef<Path>, options: &ExportOptions) -> Result<ExportReport> {
         let path = path.as_ref();
         let failed = |error| Error::io(format_args!("writing {}", path.display()), error);

@@ -90,8 +90,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`import_csv`](Self::import_csv); `Io` also if the second reading finds a different number of good rows. No
-    /// other change to the file is noticed: the rows that the second reading finds are imported.
+    /// The errors of [`import_csv`](Self::import_csv); `Io` also if the second reading finds a different number
+    /// of good rows. No other change to the file is noticed: the rows that the second reading finds are imported.
     pub fn import_csv_path(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<ImportReport> {
         self.shared().engine.check_may_write()?;
         let path = path.as_ref();

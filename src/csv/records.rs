@@ -170,7 +170,7 @@ impl Scan {
                     self.end_field(self.at - 1);
                     self.at += 1;
                 }
-                // The next byte tells whether the CR belongs to a line end.
+                // The next byte decides whether the CR belongs to a line end.
                 State::AfterQuote if byte == b'\r' && rest.len() == 1 => return None,
                 State::AfterQuote if rest.starts_with(b"\n") || rest.starts_with(b"\r\n") => {
                     self.line_end = if byte == LINE_END { 1 } else { 2 };

@@ -61,7 +61,7 @@ pub struct Finding {
     pub table: String,
     /// The key of the row, as a person can read it; empty for a whole table.
     pub key: String,
-    /// What is wrong with the row or table.
+    /// The problem of the row or table.
     pub reason: String,
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn verify(file: &StoreFile, format: Format) -> Result<(), Failure> {
     });
     done?;
     match answer {
-        // If nobody reads the findings, the store is damaged all the same.
+        // The store is damaged even if the reader of the findings has closed the pipe.
         Ok(()) | Err(Failure::ClosedPipe) if !report.ok => Err(Failure::Findings),
         other => other,
     }

@@ -185,8 +185,8 @@ impl Geometry {
 pub(crate) struct Tuning {
     /// The number of unfolded records that a pool gathers before they are folded.
     pub(crate) fold_entries: usize,
-    /// A commit of many records folds one part in this many, besides what keeps pace with them; a commit of few records
-    /// folds less.
+    /// The number of slices of a fold. A commit of many records folds one slice more than it needs to keep pace with its
+    /// records; a commit of few records folds less.
     pub(crate) fold_slices: usize,
     /// The most unfolded records of all pools together.
     pub(crate) tails_max_entries: usize,

@@ -63,7 +63,7 @@ impl Engine {
             let Some(mut session) = self.detach(writer) else { return Ok(()) };
             let closed = session.database.close();
             log(&Event::Closed);
-            // The caller was told already that opening again must find out what is on disk.
+            // An earlier error has already told the caller that only opening again shows what is on disk.
             if is_refusing { Ok(()) } else { expired.and(flushed).and(closed) }
         })
     }

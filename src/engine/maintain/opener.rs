@@ -127,7 +127,7 @@ impl Opener {
             sync_directory(directory);
         }
         if self.options.access == Access::ReadWrite {
-            // Room that cannot be had now is asked for when it is needed.
+            // If this room is not available now, it is reserved when it is needed.
             let _ = backend.keep_all();
         }
         Ok((Session::new(database, backend), meta))

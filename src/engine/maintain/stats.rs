@@ -20,7 +20,7 @@ use crate::time::Reading;
 
 /// The number of rows of a pool that are read to estimate their length.
 const SAMPLES: usize = 64;
-/// The bytes that redb keeps of a row besides its key and value, if their length varies: where each ends.
+/// The bytes that redb adds to a row's key and value if their length varies: the offsets of their ends.
 const ROW_OVERHEAD_BYTES: f64 = 4.0;
 /// The share of redb's pages that is full if rows are appended; and if some are appended, and others inserted anywhere
 /// (0.68 to 0.98).

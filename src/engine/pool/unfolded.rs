@@ -12,7 +12,7 @@ use crate::ids::PoolId;
 #[derive(Debug, Default)]
 pub(crate) struct Unfolded {
     records: usize,
-    /// The tails that can be frozen: those that are not empty, of pools without a frozen tail.
+    /// The tails that can be frozen: tails with records, of pools without a frozen tail.
     tails: BTreeSet<(usize, PoolId)>,
 }
 

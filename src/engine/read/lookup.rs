@@ -82,7 +82,7 @@ impl View {
         let inside = ruled_out.cloned().unwrap_or_default();
         let outside = (inside.end..self.state.segments.len()).rev().chain((0..inside.start).rev());
         self.ask_segments(state, outside, &mut open, copying_every)?;
-        // If the union was made anew meanwhile, some have another range. Looking them up in vain does no harm.
+        // If the union was rebuilt meanwhile, some have another range. Looking them up again is harmless.
         open.retain(|sought| sought.ruled_out != inside);
         self.ask_segments(state, inside.rev(), &mut open, copying_every)?;
         Ok(found)

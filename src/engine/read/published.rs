@@ -25,8 +25,8 @@ pub(crate) struct Published {
 /// would take long.
 const VIEWS_MAX: usize = 1_024;
 
-/// What readers were given of one commit. Dropping the last reference closes it, which must happen while nothing is
-/// locked.
+/// The snapshot and views of one commit that readers were given. Dropping the last reference closes them,
+/// which must happen while nothing is locked.
 #[derive(Default)]
 #[must_use]
 pub(crate) struct HandedOut {

@@ -141,7 +141,7 @@ impl StorageBackend for Backend {
 
     fn close(&self) -> io::Result<()> {
         if self.is_kept.load(Ordering::Acquire) {
-            // The next opener of the file may find the disk full. Room that cannot be had now is asked for then.
+            // The next opener of the file may find the disk full. It reserves the room that is not available now.
             let _ = self.keep_reserve();
         }
         self.inner.close()

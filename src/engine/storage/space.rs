@@ -27,7 +27,7 @@ const PAGE_BYTES: usize = 4_096;
 const RESERVE_PART: u64 = 4;
 /// ... but at least, and at most, this.
 const RESERVE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
-/// The least part of the reserve that is asked for.
+/// The smallest part of the reserve that is requested.
 const STEP_MIN_BYTES: u64 = 16 << 10;
 /// A file that grew without room gets room for this many reserves at a time.
 const FILL_RESERVES: u64 = 16;

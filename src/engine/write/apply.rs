@@ -97,7 +97,7 @@ impl Pace<'_> {
     }
 }
 
-/// What happens to the tails after the commit.
+/// The change of the tails after the commit.
 #[derive(Debug)]
 enum TailChange {
     /// The new records go to the active tail.
@@ -293,7 +293,7 @@ fn fold_share(
     }
     let opened = draft.state.segments.len() - base.segments.len();
     if draft.new.len() >= tuning.fold_entries || opened >= 2 {
-        // This is more than a tail at once: there is no use in keeping it in memory first.
+        // The commit exceeds a tail: keeping its records in memory first would not help.
         let tails = base.frozen.iter().chain([&base.active]).flat_map(TailView::entries);
         fold_now(txn, &draft.state, tails.chain(new_entries(draft)))?;
         pool.fold = None;

@@ -148,7 +148,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// As [`commit`](Self::commit).
+    /// The errors of [`commit`](Self::commit).
     pub(crate) fn commit_rows(&self, txn: WriteTransaction, need: Need) -> Result<()> {
         self.commit_and_publish(txn, need, |_| {})
     }

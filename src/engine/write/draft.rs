@@ -2,7 +2,7 @@
 //!
 //! Owns: [`PoolDraft`], the current view with an overlay of what earlier operations of the group decided. Always holds:
 //! an operation looks everything up before it changes the draft, so a refused operation leaves no trace; the ids,
-//! segments and deletions of the draft are those that the write will make.
+//! segments and deletions of the draft are exactly the ones that the write makes.
 
 pub(crate) mod claims;
 pub(crate) mod dedupe;

@@ -36,7 +36,7 @@ impl Engine {
         if self.asks_disk(Space::is_tight)
             && let Some(session) = &*self.session.read()
         {
-            // Room that cannot be had now is asked for when it is needed.
+            // If this room is not available now, it is reserved when it is needed.
             let _ = session.backend.keep_reserve();
         }
     }

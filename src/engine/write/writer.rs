@@ -69,7 +69,8 @@ impl Writer {
     }
 }
 
-/// What the writer remembers of a pool. All of it can be forgotten at any time, and is then made again.
+/// The unfinished background work of a pool, and its known origins. The writer can drop all of it at any time, and then
+/// builds it again.
 #[derive(Debug, Default)]
 pub(crate) struct WriterPool {
     pub(crate) fold: Option<Folding>,

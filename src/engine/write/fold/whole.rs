@@ -23,7 +23,7 @@ use crate::parallel;
 
 const SHARE_BITS: u32 = 4;
 const SHARES: usize = 1 << SHARE_BITS;
-/// Smaller shares are written together with those after them, because each write opens its tables anew.
+/// Smaller shares are written together with those after them, because each write opens its tables again.
 const WRITTEN_MIN: usize = 4_096;
 
 /// The index entries of a segment's records, which are written into its tables in one commit.
