@@ -1,6 +1,7 @@
 //! Claims: values held for one runner until its work is confirmed.
 //!
-//! The public face: each method is a few lines over the engine. What a claim answers is in [`crate::model`].
+//! Part of the public API: each method is a few lines over the engine. The verdicts and outcomes of claims are
+//! in [`crate::model`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -272,7 +273,7 @@ impl Claim {
     /// # Errors
     ///
     /// `InvalidArgument` for an index that the claim does not hold, with that [index](Error::item), and nothing
-    /// is confirmed; else as [`confirm`](Self::confirm).
+    /// is confirmed; also the errors of [`confirm`](Self::confirm).
     pub fn confirm_items(&mut self, indexes: &[usize]) -> Result<Confirmation> {
         let positions = self.positions_of(indexes)?;
         self.confirm_at(positions)
@@ -285,8 +286,8 @@ impl Claim {
     /// # Errors
     ///
     /// `InvalidArgument` for a key that the claim does not hold, with its [index](Error::item) in `keys`, and nothing is
-    /// confirmed. `InvalidArgument` or `LimitExceeded` for a bad key, or for more than 1,048,576 keys. Else as
-    /// [`confirm`](Self::confirm).
+    /// confirmed. `InvalidArgument` or `LimitExceeded` for a bad key, or for more than 1,048,576 keys. Also
+    /// the errors of [`confirm`](Self::confirm).
     pub fn confirm_keys(&mut self, keys: &[Key<'_>]) -> Result<Confirmation> {
         let positions = self.positions_of_keys(keys)?;
         self.confirm_at(positions)
@@ -328,7 +329,7 @@ impl Claim {
     /// # Errors
     ///
     /// `LimitExceeded` for a lease outside 1 ms to 365 days; `LeaseLost` if the claim owns none of its items any more;
-    /// else as [`confirm`](Self::confirm). The lease is then as it was.
+    /// also the errors of [`confirm`](Self::confirm). After an error, the lease is unchanged.
     pub fn extend(&mut self, lease: Duration) -> Result<Timestamp> {
         check_lease(lease)?;
         let Some(held) = self.held else {

@@ -13,7 +13,7 @@
 //! Always holds: what readers see changes only in [`Engine::publish`], after redb's commit has returned `Ok`. The
 //! snapshot and the pool states that are handed out are of the same commit.
 //!
-//! Must not know: the public face, the CSV format.
+//! Must not know: the public API, the CSV format.
 
 pub(crate) mod format;
 pub(crate) mod maintain;

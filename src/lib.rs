@@ -36,8 +36,8 @@
 //! - [`Record`] is a tracked value with its [`Origin`] (flow, flow run, flow step) and time.
 //! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify),
 //!   [rebuilding indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
-//! [compact](DataPoolStore::compact), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature `cli`
-//! builds the command-line tool `datapool`; the feature `log` logs what the store does.
+//!   [compact](DataPoolStore::compact), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature
+//!   `cli` builds the command-line tool `datapool`; the feature `log` logs what the store does.
 //! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is allowed.
 //!   [`limits`] has every limit.
 //!
@@ -104,7 +104,7 @@
 //! # }
 //! ```
 //!
-//! Keep a pool small: records expire, or the oldest records leave.
+//! Keep a pool small: records expire by age, or the oldest expire if there are too many.
 //!
 //! ```
 //! # use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Operating a store: statistics, verifying, rebuilding, backup, compacting, closing.
 //!
-//! The public face: each method is a few lines over the engine.
+//! Part of the public API: each method is a few lines over the engine.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -120,9 +120,9 @@ impl DataPoolStore {
         self.shared().engine.compact()
     }
 
-    /// Brings everything to disk and closes the file, even if there are other handles. From then on all handles answer
-    /// `Closed`, and so do open scans and snapshots. An import or another call that writes is finished first. Closing
-    /// again does nothing.
+    /// Writes everything to disk and closes the file, even if there are other handles. From then on, all handles, open
+    /// scans and snapshots fail with `Closed`. An import or another call that writes is finished first. Closing again
+    /// does nothing.
     ///
     /// Dropping the last handle closes the file as well, but cannot report a failure. Opening is fastest after the file
     /// was closed.
@@ -130,7 +130,8 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses: the file is closed all the same, and recovered
-    /// when it is opened again. A store that answered `OutcomeUnknown` before is closed without a further error.
+    /// when it is opened again. A store that has failed with `OutcomeUnknown` is closed without a further
+    /// error.
     pub fn close(&self) -> Result<()> {
         self.shared().engine.close()
     }
@@ -146,9 +147,9 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses what a [`Relaxed`](crate::Durability::Relaxed)
-    /// store has not flushed: the file stays open, and the next call continues without those changes. Also as
-    /// [`StoreOptions::open`](crate::StoreOptions::open), and `NotFound` if the file is gone or another store is in its
-    /// place: the store is closed then, and this can be called again.
+    /// store has not flushed: the file stays open, and the next call continues without those changes. Also
+    /// the errors of [`StoreOptions::open`](crate::StoreOptions::open), and `NotFound` if the file is gone or another
+    /// store is in its place: the store is closed then, and this can be called again.
     pub fn reopen(&self) -> Result<()> {
         self.shared().engine.reopen()
     }

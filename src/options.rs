@@ -71,8 +71,8 @@ pub enum Access {
     /// Reads and writes; no other handle has the file open. The default.
     #[default]
     ReadWrite,
-    /// Only reads; calls that would write answer [`ReadOnly`](crate::ErrorKind::ReadOnly). Any number of handles, in
-    /// any processes, may have the file open this way, as long as none has it open for writing.
+    /// Only reads; calls that would write fail with [`ReadOnly`](crate::ErrorKind::ReadOnly). Any number of handles,
+    /// in any processes, may have the file open this way, as long as none has it open for writing.
     ///
     /// The file must exist and must have been closed properly. If the process that wrote to it died, open it for
     /// writing once, to recover it.

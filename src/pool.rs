@@ -1,7 +1,7 @@
 //! A pool: deduplicating, looking up, listing, deleting.
 //!
-//! The public face: each method is a few lines over the engine. Import and export are in [`crate::csv`], scanning
-//! in [`crate::scan`].
+//! Part of the public API: each method is a few lines over the engine. Import and export are in
+//! [`crate::csv`], scanning is in [`crate::scan`].
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::shared::Shared;
 
 /// A cheap handle on one pool. Clones are handles on the same pool. All of them can be used from any thread.
 ///
-/// The handle keeps the store open. After the pool is deleted, every call answers `NotFound`.
+/// The handle keeps the store open. After the pool is deleted, every call fails with `NotFound`.
 #[derive(Debug, Clone)]
 pub struct Pool {
     shared: Arc<Shared>,

@@ -34,8 +34,8 @@ enum Source {
 ///
 /// Each item is a result. After an error there are no more items. A scan is open until it has read its last record or
 /// is dropped. While it is open, [`compact`](crate::DataPoolStore::compact) and
-/// [`verify`](crate::DataPoolStore::verify) answer `Busy`. If the store is closed, the scan ends with `Closed`, even if
-/// the store is opened again.
+/// [`verify`](crate::DataPoolStore::verify) fail with `Busy`. If the store is closed, the scan ends with `Closed`, even
+/// if the store is opened again.
 #[derive(Debug)]
 #[must_use = "a scan reads nothing until it is iterated"]
 pub struct Scan {

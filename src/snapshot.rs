@@ -1,6 +1,6 @@
 //! A pool as of one moment, for as long as the snapshot is held.
 //!
-//! The public face: each method is a few lines over the engine.
+//! Part of the public API: each method is a few lines over the engine.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::shared::Shared;
 
 /// A pool as of one moment. See [`Pool::snapshot`].
 ///
-/// If the store is closed, every call answers `Closed`, even if the store is opened again.
+/// If the store is closed, every call fails with `Closed`, even if the store is opened again.
 #[derive(Debug, Clone)]
 pub struct PoolSnapshot {
     view: Arc<View>,

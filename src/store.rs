@@ -1,6 +1,6 @@
 //! The store: one open file and its pools.
 //!
-//! The public face: each method is a few lines over the engine.
+//! Part of the public API: each method is a few lines over the engine.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -207,7 +207,8 @@ impl DataPoolStore {
         self.engine().update_pool(id, &update)
     }
 
-    /// Deletes a pool with all its records and claims, in one commit. From then on, handles on it answer `NotFound`.
+    /// Deletes a pool with all its records and claims, in one commit. From then on, calls on its
+    /// handles fail with `NotFound`.
     ///
     /// # Errors
     ///

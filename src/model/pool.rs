@@ -36,7 +36,7 @@ pub struct DataPool {
         deserialize_with = "policy::seconds"
     )]
     pub retention: Option<Duration>,
-    /// The most live records: beyond it, the oldest leave. `None`: any number.
+    /// The most live records. If there are more, the oldest expire. `None`: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u64>,
 }
@@ -84,7 +84,7 @@ impl NewPool {
         self
     }
 
-    /// Sets the most live records, at least 1: beyond it, the oldest leave.
+    /// Sets the most live records, at least 1. If there are more, the oldest expire.
     #[must_use]
     pub fn capacity(mut self, records: u64) -> Self {
         self.capacity = Some(records);
@@ -166,7 +166,7 @@ impl PoolUpdate {
         self
     }
 
-    /// Sets the most live records, at least 1: the oldest records beyond it leave with this update.
+    /// Sets the most live records, at least 1. If there are more, the oldest expire with this update.
     #[must_use]
     pub fn capacity(mut self, records: u64) -> Self {
         self.capacity = Change::Set(records);

@@ -12,8 +12,8 @@ use crate::time::Timestamp;
 pub struct PoolStats {
     /// Live records.
     pub live: u64,
-    /// Records that have expired or left by the pool's capacity, and whose space is not given back yet, because their
-    /// segment has live records. Records that were deleted before are not counted.
+    /// Records that have expired by the pool's retention or capacity, and whose space is not given back yet, because
+    /// their segment has live records. Records that were deleted before are not counted.
     pub expired: u64,
     /// Records in such segments that were deleted by id, value or filter.
     pub deleted: u64,

@@ -50,8 +50,8 @@ pub struct RecordFilter {
 }
 
 impl RecordFilter {
-    /// Creates a filter without a term. Listings, counts, scans and exports take it as every record. A deletion takes
-    /// it as no record, so that a filter that has lost its terms does not empty a pool.
+    /// Creates a filter without a term. In listings, counts, scans and exports it matches every record. In a deletion
+    /// it matches none, so that a filter that has lost its terms does not empty a pool.
     pub fn new() -> Self {
         Self::default()
     }
@@ -220,7 +220,7 @@ fn ids_of<'a, Id: From<&'a str>>(parameter: &'a Parameter) -> Result<Vec<Id>> {
 /// microseconds: `filter[created_before]=...00.0000015Z` also matches a record of the microsecond that contains this
 /// point.
 ///
-/// `cursor=...` ([`cursor`](Self::cursor)) is this crate's own.
+/// `cursor=...` ([`cursor`](Self::cursor)) is an addition of this crate: the HTTP API does not have it.
 ///
 /// ```
 /// use datapool_store::{RecordInclude, RecordQuery, RecordSort};

@@ -188,7 +188,7 @@ Example:
         /// The time for which a record is kept: 90d, 12h, 30m, 45s or 500ms
         #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
         retention: Option<Duration>,
-        /// The most records it keeps; beyond that the oldest leave
+        /// The most records that the pool keeps; if there are more, the oldest expire
         #[arg(long, value_name = "N", allow_hyphen_values = true)]
         capacity: Option<u64>,
     },
