@@ -128,7 +128,7 @@ pub(crate) enum Existing {
 ///
 /// # Errors
 ///
-/// The system's; `AlreadyExists` if the existing file is kept.
+/// The error of the system; `AlreadyExists` if the existing file is kept.
 pub(crate) fn publish(
     file: tempfile::NamedTempFile,
     target: &Path,

@@ -19,7 +19,7 @@ pub(crate) fn threads() -> usize {
 ///
 /// # Errors
 ///
-/// The work's; `take`'s; `Storage` if the system gives no thread.
+/// The errors of `work` and `take`; `Storage` if the system gives no thread.
 pub(crate) fn in_order<P, T: Send>(
     pieces: impl Iterator<Item = P> + Clone + Send,
     work: impl Fn(P) -> Result<T> + Sync,

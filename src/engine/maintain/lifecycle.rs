@@ -1,7 +1,7 @@
 //! Closing, opening again, and work that must be alone with the file.
 //!
-//! Always holds: the leader of the writer's queue does all of this, so no commit is under way; what readers were handed
-//! is taken back under the same lock under which they get it.
+//! Always holds: the leader of the writer's queue does all of this, so no commit is under way. The
+//! snapshot and views that readers were given are taken back under the lock under which readers get them.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `Busy`; `ReadOnly`; the commit's.
+    /// `Busy`; `ReadOnly`; the errors of the commit.
     pub(crate) fn compact(&self) -> Result<CompactReport> {
         self.check_may_write()?;
         self.exclusive(|_| {
@@ -184,7 +184,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `Busy` while a scan, snapshot or backup is open, or if calls that read do not return; the work's own.
+    /// `Busy` while a scan, snapshot or backup is open, or if calls that read do not return; the errors of `work`.
     pub(crate) fn alone<T>(
         &self,
         wanted: &str,

@@ -80,7 +80,7 @@ impl Opener {
         self.options.cache_size / 8 * 5
     }
 
-    /// Opens the store, or creates it if no `expected` one must be there. If another handle has it open, waits as long
+    /// Opens the store, or creates it unless an `expected` one must exist. If another handle has it open, waits as long
     /// as the options say.
     pub(crate) fn open(&self, expected: Option<u128>) -> Result<(Session, Meta)> {
         let (started, mut pause) = (Instant::now(), FIRST_LOOK_AFTER);
@@ -230,7 +230,7 @@ fn empty_database() -> Error {
     not_a_store("it is empty")
 }
 
-/// The answer whether the last writer of a store closed it.
+/// The state in which the last writer left a store: closed, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WasClosed {
     Yes,

@@ -33,7 +33,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `ReadOnly`; the commits'.
+    /// `ReadOnly`; the errors of the commits.
     pub(crate) fn rebuild_indexes(&self) -> Result<RebuildReport> {
         self.check_may_write()?;
         let mut report = RebuildReport::default();

@@ -82,13 +82,13 @@ impl Backend {
         &self.space
     }
 
-    /// Has the disk keep room for the whole file, if it can. Called once the file is open for writing.
+    /// Allocates disk space for the whole file, if the disk can. Called once the file is open for writing.
     pub(crate) fn keep_all(&self) -> io::Result<()> {
         self.is_kept.store(true, Ordering::Release);
         self.space.keep_all(&*self.inner)
     }
 
-    /// Has the disk keep the reserve for work that a full disk must still allow, if it can.
+    /// Allocates the reserve for work that a full disk must still allow, if the disk can.
     pub(crate) fn keep_reserve(&self) -> io::Result<()> {
         self.space.keep_reserve(&*self.inner)
     }
@@ -97,7 +97,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The error of the system.
     pub(crate) fn check_room(&self, need: Need) -> io::Result<()> {
         self.space.check(need, &*self.inner)
     }
@@ -106,7 +106,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The error of the system.
     pub(crate) fn make_room(&self, need: Need) -> io::Result<()> {
         self.space.make_room(need, &*self.inner)
     }

@@ -36,13 +36,13 @@ const RESERVE_AT: u64 = 1 << 40;
 
 /// A source of room on a disk.
 pub(crate) trait Allocate: Debug + Send + Sync {
-    /// Has the disk keep room for these bytes of the file, which may lie beyond its end, until they are written to or
-    /// the length is set. The contents of the file do not change.
+    /// Allocates disk space for these bytes of the file, which may lie beyond its end. The space stays allocated until
+    /// the bytes are written to or the length is set. The contents of the file do not change.
     ///
     /// # Errors
     ///
-    /// The system's: `StorageFull` or `QuotaExceeded` if there is no room, `Unsupported` if the file system allocates
-    /// only when it is written to.
+    /// The error of the system: `StorageFull` or `QuotaExceeded` if there is no room, `Unsupported` if the file system
+    /// allocates only when it is written to.
     fn allocate(&self, from: u64, to: u64) -> io::Result<()>;
 }
 
@@ -231,7 +231,7 @@ impl Space {
         })
     }
 
-    /// Has the disk keep the reserve, if it can.
+    /// Allocates the reserve, if the disk can.
     pub(crate) fn keep_reserve(&self, file: &dyn StorageBackend) -> io::Result<()> {
         self.with(file, |extent| {
             extent.keep_reserve(&*self.room);
@@ -239,7 +239,7 @@ impl Space {
         })
     }
 
-    /// Has the disk keep the reserve, and room for what a file that was just opened may lack, if it can.
+    /// Allocates the reserve, and the space that a file may lack that was just opened, if the disk can.
     pub(crate) fn keep_all(&self, file: &dyn StorageBackend) -> io::Result<()> {
         self.with(file, |extent| {
             if !extent.allocate(0, extent.len, &*self.room) {
@@ -254,7 +254,7 @@ impl Space {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The error of the system.
     pub(crate) fn check(&self, need: Need, file: &dyn StorageBackend) -> io::Result<()> {
         if !self.is_tight() {
             return Ok(());
@@ -267,7 +267,7 @@ impl Space {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The error of the system.
     pub(crate) fn make_room(&self, need: Need, file: &dyn StorageBackend) -> io::Result<()> {
         if !self.is_tight() {
             return Ok(());
@@ -326,7 +326,7 @@ impl Extent {
         }
     }
 
-    /// Has the disk keep room. Returns false if it refuses.
+    /// Allocates disk space. Returns false if the disk refuses.
     fn allocate(&mut self, from: u64, to: u64, room: &dyn Allocate) -> bool {
         if !self.is_supported {
             return true;
@@ -354,7 +354,7 @@ impl Extent {
         (from, from.saturating_add(self.reserve() * times))
     }
 
-    /// Has the disk keep all of the reserve, or as much as it has.
+    /// Allocates all of the reserve, or as much of it as the disk has.
     fn keep_reserve(&mut self, room: &dyn Allocate) {
         let (from, to) = self.reserve_range(1);
         let mut step = (to - from).saturating_sub(self.kept);

@@ -211,7 +211,7 @@ pub(crate) fn write(
 ) -> Result<Written> {
     let started = Instant::now();
     if draft.starts_over {
-        // What was remembered is about segments that are gone, above all a fold that was under way.
+        // The remembered work is about segments that are gone. This includes a fold in progress.
         *pool = WriterPool::default();
     }
     append_records(txn, &draft, &mut pool.origins)?;
@@ -345,7 +345,7 @@ fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool) {
     draft.head_changed = true;
 }
 
-/// Returns the fold of a frozen tail, once commits before have gathered its entries, which they also do in slices.
+/// Returns the fold of a frozen tail, once all its entries are gathered. Commits gather them in slices, too.
 fn gather<'p>(
     state: &PoolState,
     pool: &'p mut WriterPool,

@@ -66,8 +66,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `AlreadyExists` with [`Present::Fail`]; `InvalidArgument` if a live record is newer than the first row; the
-    /// source's; the commit's.
+    /// `NotFound`; `AlreadyExists` with [`Present::Fail`]; `InvalidArgument` if a live record is newer than the first row;
+    /// the errors of the source and of the commit.
     pub(crate) fn import(
         &self,
         pool: PoolId,

@@ -30,7 +30,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The operation's own, in which case it changed nothing; or the commit's, which all callers of its group get.
+    /// The errors of the operation, which then changed nothing; or the error of the commit, which all callers of the
+    /// group get.
     pub(crate) fn submit<T: Send + 'static>(
         &self,
         weight: Weight,

@@ -1,7 +1,7 @@
-//! Pools in which time makes work: records expire, claims lapse.
+//! Pools that need work as time passes: records expire, and claims lapse.
 //!
 //! Owns: which of the loaded pools these are, and whose turn it is. Commits look at them in turn. After opening, they
-//! also look at the pools of the file, so that pools that nobody uses age, too.
+//! also look at the pools of the file, so that unused pools age, too.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;

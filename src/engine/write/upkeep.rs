@@ -23,11 +23,12 @@ use crate::time::Reading;
 const LOOKED_AT_TOGETHER: u32 = 64;
 
 impl Engine {
-    /// Gives back as much of a pool's space as possible, a commit at a time, so that other writers come between.
+    /// Gives back as much of a pool's space as possible, a commit at a time, so that other writers get their turn in
+    /// between.
     ///
     /// # Errors
     ///
-    /// `NotFound`; the commit's.
+    /// `NotFound`; the errors of the commit.
     pub(crate) fn prune(&self, id: PoolId) -> Result<PruneReport> {
         self.check_may_write()?;
         let mut total = PruneReport::default();
@@ -57,7 +58,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The commit's.
+    /// The errors of the commit.
     pub(crate) fn store_expiry(&self) -> Result<()> {
         let aged = |state: &&Arc<PoolState>| state.policy.retention.is_some();
         let ids: Vec<PoolId> = self.published.read().pools().filter(aged).map(|state| state.id).collect();
@@ -126,8 +127,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Returns drafts of pools outside the group that have work left from earlier commits, or in which time has made
-    /// some. That is one pool, or as many with short frozen tails as keep pace with a commit of `records` records.
+    /// Returns drafts of pools outside the group that have work left from earlier commits, or new work because time
+    /// has passed. That is one pool, or as many with short frozen tails as keep pace with a commit of `records` records.
     pub(crate) fn due_work(&self, writer: &mut Writer, group: &Group<'_>, records: usize) -> Vec<PoolDraft> {
         let waits = |id: &PoolId| !group.drafts.contains_key(id);
         let (mut due, mut left) = (Vec::new(), records.saturating_mul(2).max(1));

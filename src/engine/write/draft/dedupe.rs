@@ -97,7 +97,7 @@ enum Owner {
     Running,
 }
 
-/// The choice whether a deduplication looks up the records that were first.
+/// Selects if a deduplication looks up the records that were first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Firsts {
     Ignored,

@@ -169,8 +169,7 @@ mod tests {
     const GEOMETRY: Geometry = Geometry { segment_slots: 64, chunk_slots: 8 };
 
     proptest! {
-        /// In whatever shares lists are taken, and however many are sorted before: the rows come in order, and together
-        /// they are those of plain maps.
+        /// The rows come in order and equal those of plain maps, in whatever shares lists are taken and sorted.
         #[test]
         fn shares_make_the_rows_of_all_records_in_key_order(
             records in proptest::collection::vec((0_u32..3, 0_u8..4, 0_u8..9, 0_u8..3), 1..64),

@@ -103,7 +103,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
-        /// Whatever the slices, they have all entries in order, and none cuts between two entries of one fingerprint.
+        /// Slices of any size have all entries in order, and none cuts between two entries of one fingerprint.
         #[test]
         fn slices_have_the_entries_of_all_runs_in_order(
             entries in proptest::array::uniform3(proptest::collection::btree_map(0_u128..40, 0_u32..1_000, 0..30)),
