@@ -6,11 +6,13 @@ mod explain;
 mod include;
 mod page;
 mod pools;
+mod query_string;
+mod record_filter;
 mod records;
-mod text;
 
 pub use explain::{AttributeUse, Blocks, Explanation, ListUse};
 pub use include::{PoolInclude, RecordInclude};
 pub use page::{Cursor, Page, PageLinks, PageMeta};
 pub use pools::{PoolFilter, PoolQuery, PoolSort};
-pub use records::{RecordFilter, RecordQuery, RecordSort};
+pub use record_filter::RecordFilter;
+pub use records::{RecordQuery, RecordSort};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::text::{self, Parameter, Printer};
+use super::query_string::{self, Parameter, Printer};
 use crate::error::{Error, Result, all};
 use crate::ids::RecordId;
 use crate::limits;
@@ -149,7 +149,7 @@ impl FromStr for Cursor {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        text::id("cursor", text, "cursors that a page gave").map(Self)
+        query_string::id("cursor", text, "cursors that a page gave").map(Self)
     }
 }
 
@@ -170,9 +170,10 @@ impl PageRequest {
     /// Takes `page` or `per_page` from a query string. Returns true if it was one of them.
     pub(super) fn take(&mut self, parameter: &Parameter) -> Result<bool> {
         match parameter.name() {
-            "page" => self.page = text::number("page", parameter.one()?, "whole numbers from 1")?,
+            "page" => self.page = query_string::number("page", parameter.one()?, "whole numbers from 1")?,
             "per_page" => {
-                self.per_page = text::number("per_page", parameter.one()?, "1 to 100 (PER_PAGE_MAX)")?;
+                self.per_page =
+                    query_string::number("per_page", parameter.one()?, "1 to 100 (PER_PAGE_MAX)")?;
             }
             _ => return Ok(false),
         }

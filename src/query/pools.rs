@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::include::PoolInclude;
 use super::page::{Page, PageLinks, PageRequest};
-use super::text::{self, Parameter, Printer, check_terms};
+use super::query_string::{self, Parameter, Printer, check_terms};
 use crate::error::{Error, Result, all};
 use crate::ids::PoolId;
 use crate::model::DataPool;
@@ -195,7 +195,7 @@ impl PoolQuery {
         let (mut printer, filter) = (Printer::default(), &self.filter);
         printer.push_list("filter[id]", &filter.ids);
         printer.push_texts("filter[name]", &filter.names);
-        if text::are_list_terms(&filter.terms) {
+        if query_string::are_list_terms(&filter.terms) {
             printer.push_list("filter[,]", &filter.terms);
         } else {
             filter.terms.iter().for_each(|term| printer.push("filter[,][]", term));
@@ -211,7 +211,11 @@ impl PoolQuery {
         match parameter.name() {
             "filter[id]" => {
                 for term in parameter.terms()? {
-                    filter.ids.push(text::id("filter[id]", term, "ids in digits, with commas between them")?);
+                    filter.ids.push(query_string::id(
+                        "filter[id]",
+                        term,
+                        "ids in digits, with commas between them",
+                    )?);
                 }
             }
             "filter[name]" => filter.names = owned(parameter.texts()),
@@ -219,7 +223,7 @@ impl PoolQuery {
             "include" => self.include = parameter.choices(&PoolInclude::ALL, PoolInclude::as_str)?,
             "sort" => self.sort = sort_named(parameter.one()?)?,
             _ if self.page.take(parameter)? => {}
-            name => return Err(text::unknown(name, &PARAMETERS)),
+            name => return Err(query_string::unknown(name, &PARAMETERS)),
         }
         Ok(())
     }
@@ -243,7 +247,7 @@ fn sort_named(name: &str) -> Result<PoolSort> {
         "-created_at" => Ok(PoolSort::CreatedAtDescending),
         _ => Err(Error::bad_parameter(
             "sort",
-            format!("is {}; allowed are created_at, -created_at", text::shown(name)),
+            format!("is {}; allowed are created_at, -created_at", query_string::shown(name)),
         )),
     }
 }
@@ -262,7 +266,7 @@ impl FromStr for PoolQuery {
     /// Reads the API's query string, with or without its `?`.
     fn from_str(text: &str) -> Result<Self> {
         let mut query = Self::new();
-        let (parameters, given) = text::parameters(text, &PARAMETERS);
+        let (parameters, given) = query_string::parameters(text, &PARAMETERS);
         let taken = all(parameters.iter().map(|parameter| query.take(parameter)));
         all([given, taken, query.check()])?;
         Ok(query)

@@ -6,11 +6,12 @@ use std::str::FromStr;
 
 use super::include::RecordInclude;
 use super::page::{Cursor, Page, PageLinks, PageRequest};
-use super::text::{self, Parameter, Printer, check_terms};
-use crate::error::{Error, ErrorKind, Result, all};
+use super::query_string::{self, Parameter, Printer};
+use super::record_filter::RecordFilter;
+use crate::error::{Error, Result, all};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
-use crate::model::{Record, check_value};
-use crate::time::{Rounding, Timestamp};
+use crate::model::Record;
+use crate::time::Timestamp;
 
 /// The order of a listing of records. Ids grow with time, so the order by id is the order by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -20,178 +21,6 @@ pub enum RecordSort {
     Ascending,
     /// Newest (highest id) first.
     Descending,
-}
-
-/// A filter of records, for listings, counts, scans, exports and deletions.
-///
-/// All filters that are set must match. Several terms of one filter mean any of them. An empty filter matches every
-/// record, but deletes none: see [`RecordFilter::new`] and [`RecordFilter::all`]. Texts match exactly.
-///
-/// ```
-/// use datapool_store::RecordFilter;
-///
-/// let filter = RecordFilter::new()
-///     .flow_id("UA")
-///     .flow_id("AA")
-///     .created_after("2013-01-01".parse()?);
-/// # Ok::<(), datapool_store::Error>(())
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RecordFilter {
-    pub(crate) flows: Vec<FlowId>,
-    pub(crate) runs: Vec<FlowRunId>,
-    pub(crate) steps: Vec<FlowStepId>,
-    pub(crate) entity_types: Vec<EntityTypeId>,
-    pub(crate) values: Vec<String>,
-    pub(crate) created_after: Option<Timestamp>,
-    pub(crate) created_before: Option<Timestamp>,
-    /// Set by [`RecordFilter::all`]: the filter also deletes every record.
-    is_all: bool,
-}
-
-impl RecordFilter {
-    /// Creates a filter without a term. In listings, counts, scans and exports it matches every record. In a deletion
-    /// it matches none, so that a filter that has lost its terms does not empty a pool.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Creates a filter that matches every record, also for [deletion](crate::Pool::delete_where).
-    ///
-    /// ```
-    /// use datapool_store::{DataPoolStore, Key, Mode, Origin, RecordFilter, RecordQuery};
-    ///
-    /// # fn main() -> datapool_store::Result<()> {
-    /// let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
-    /// let _ = pool.dedupe(Mode::Track, &["A-1", "A-2"], |o| Key::new(37, *o), &Origin::none())?;
-    /// assert_eq!(pool.delete_where(&"".parse::<RecordQuery>()?.into_filter())?, 0);
-    /// assert_eq!(pool.delete_where(&RecordFilter::all())?, 2);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn all() -> Self {
-        Self { is_all: true, ..Self::default() }
-    }
-
-    /// Returns true if the filter has no term, and is not [`all`](Self::all).
-    pub(crate) fn names_nothing(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Adds a flow: only records that one of the flows given so far tracked match.
-    #[must_use]
-    pub fn flow_id(mut self, id: impl Into<FlowId>) -> Self {
-        self.flows.push(id.into());
-        self
-    }
-
-    /// Adds a flow run: only records that one of the runs given so far tracked match.
-    #[must_use]
-    pub fn flow_run_id(mut self, id: impl Into<FlowRunId>) -> Self {
-        self.runs.push(id.into());
-        self
-    }
-
-    /// Adds a flow step: only records that one of the steps given so far tracked match.
-    #[must_use]
-    pub fn step_id(mut self, id: impl Into<FlowStepId>) -> Self {
-        self.steps.push(id.into());
-        self
-    }
-
-    /// Adds an entity type: only records of one of the entity types given so far match.
-    #[must_use]
-    pub fn entity_type_id(mut self, id: impl Into<EntityTypeId>) -> Self {
-        self.entity_types.push(id.into());
-        self
-    }
-
-    /// Adds a value: only records with exactly one of the values given so far match.
-    #[must_use]
-    pub fn value(mut self, value: impl Into<String>) -> Self {
-        self.values.push(value.into());
-        self
-    }
-
-    /// Only records created later than this time match. The time itself is not included.
-    #[must_use]
-    pub fn created_after(mut self, time: Timestamp) -> Self {
-        self.created_after = Some(time);
-        self
-    }
-
-    /// Only records created earlier than this time match. The time itself is not included.
-    #[must_use]
-    pub fn created_before(mut self, time: Timestamp) -> Self {
-        self.created_before = Some(time);
-        self
-    }
-
-    pub(crate) fn check(&self) -> Result<()> {
-        all([
-            check_terms("filter[flow_id]", self.flows.len()),
-            check_terms("filter[flow_run_id]", self.runs.len()),
-            check_terms("filter[step_id]", self.steps.len()),
-            check_terms("filter[entity_type_id]", self.entity_types.len()),
-            check_terms("filter[value]", self.values.len()),
-            self.flows.iter().try_for_each(|id| named("filter[flow_id]", id.check())),
-            self.runs.iter().try_for_each(|id| named("filter[flow_run_id]", id.check())),
-            self.steps.iter().try_for_each(|id| named("filter[step_id]", id.check())),
-            self.values.iter().try_for_each(|value| named("filter[value]", check_value(value))),
-        ])
-    }
-}
-
-/// Turns a term's error into one about the query's parameter.
-fn named<T>(parameter: &'static str, checked: Result<T>) -> Result<T> {
-    checked.map_err(|error| {
-        Error::new(ErrorKind::InvalidQuery, format!("{parameter}: {error}")).with_parameter(parameter)
-    })
-}
-
-impl RecordFilter {
-    fn print(&self, printer: &mut Printer) {
-        printer.push_list("filter[flow_id]", &self.flows);
-        printer.push_list("filter[flow_run_id]", &self.runs);
-        printer.push_list("filter[step_id]", &self.steps);
-        printer.push_list("filter[entity_type_id]", &self.entity_types);
-        printer.push_texts("filter[value]", &self.values);
-        printer.push_some("filter[created_after]", self.created_after);
-        printer.push_some("filter[created_before]", self.created_before);
-    }
-
-    /// Takes a filter from a query string. Returns true if the parameter was a filter.
-    fn take(&mut self, parameter: &Parameter) -> Result<bool> {
-        match parameter.name() {
-            "filter[flow_id]" => self.flows = ids_of(parameter)?,
-            "filter[flow_run_id]" => self.runs = ids_of(parameter)?,
-            "filter[step_id]" => self.steps = ids_of(parameter)?,
-            "filter[entity_type_id]" => {
-                for term in parameter.terms()? {
-                    let allowed = "whole numbers up to 4294967295, with commas between them";
-                    let id: u32 = text::id("filter[entity_type_id]", term, allowed)?;
-                    self.entity_types.push(id.into());
-                }
-            }
-            "filter[value]" => self.values = parameter.texts().into_iter().map(str::to_owned).collect(),
-            // Records have whole microseconds. A point between two of them counts as the earlier one for "after", and
-            // as the later one for "before".
-            "filter[created_after]" => {
-                let time = Timestamp::parse(parameter.one()?, Rounding::Down);
-                self.created_after = Some(named("filter[created_after]", time)?);
-            }
-            "filter[created_before]" => {
-                let time = Timestamp::parse(parameter.one()?, Rounding::Up);
-                self.created_before = Some(named("filter[created_before]", time)?);
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-}
-
-fn ids_of<'a, Id: From<&'a str>>(parameter: &'a Parameter) -> Result<Vec<Id>> {
-    Ok(parameter.terms()?.into_iter().map(Id::from).collect())
 }
 
 /// A query of records: filter, order, includes and page. Built in code, or parsed from the HTTP API's query string.
@@ -359,7 +188,7 @@ impl RecordQuery {
             "sort" => self.sort = sort_named(parameter.one()?)?,
             "cursor" => self.cursor = Some(parameter.one()?.parse()?),
             _ if self.filter.take(parameter)? || self.page.take(parameter)? => {}
-            name => return Err(text::unknown(name, &PARAMETERS)),
+            name => return Err(query_string::unknown(name, &PARAMETERS)),
         }
         Ok(())
     }
@@ -386,7 +215,7 @@ fn sort_named(name: &str) -> Result<RecordSort> {
         "-created_at" | "-id" => Ok(RecordSort::Descending),
         _ => Err(Error::bad_parameter(
             "sort",
-            format!("is {}; allowed are created_at, -created_at, id, -id", text::shown(name)),
+            format!("is {}; allowed are created_at, -created_at, id, -id", query_string::shown(name)),
         )),
     }
 }
@@ -406,7 +235,7 @@ impl FromStr for RecordQuery {
     /// Reads the API's query string, with or without its `?`.
     fn from_str(text: &str) -> Result<Self> {
         let mut query = Self::new();
-        let (parameters, given) = text::parameters(text, &PARAMETERS);
+        let (parameters, given) = query_string::parameters(text, &PARAMETERS);
         let taken = all(parameters.iter().map(|parameter| query.take(parameter)));
         all([given, taken, query.check()])?;
         Ok(query)
