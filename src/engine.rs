@@ -6,7 +6,7 @@
 //! - [`mod@write`]: group commit, decisions, transactions, background work.
 //! - [`read`]: a pool as of one commit, and queries on it.
 //! - [`pool`]: a pool in memory.
-//! - [`probe`]: filters and hash tables in memory, which answer for fingerprints.
+//! - [`probe`]: tables of fingerprints: their filters, and the rows of them that are in memory.
 //! - [`mod@format`]: the layout of the file.
 //! - [`storage`]: redb's handle, and the room on the disk.
 //!
@@ -32,7 +32,7 @@ use parking_lot::{Mutex, RwLock};
 use self::format::fingerprint::HashKey;
 use self::format::schema::{Geometry, Tuning};
 use self::maintain::opener::Opener;
-use self::probe::hot::HotBudget;
+use self::probe::budget::Budget;
 use self::read::published::Published;
 use self::storage::poison::Poison;
 use self::storage::session::Session;
@@ -50,7 +50,7 @@ use crate::time::{Clock, LatestTime};
 pub(crate) struct Engine {
     geometry: Geometry,
     tuning: Tuning,
-    hot_budget: Arc<HotBudget>,
+    budget: Arc<Budget>,
     store_id: u128,
     hash_key: HashKey,
     clock: Clock,

@@ -158,12 +158,12 @@ impl StoreOptions {
         self
     }
 
-    /// Sets how many bytes of the file are kept in memory. Three eighths are for pages, including those that wait to be
-    /// written. Five eighths are for the hot indexes of values that are looked up often, at 15 bytes a record. A check
-    /// that a hot index answers takes a third of the time.
+    /// Sets how many bytes of the file are kept in memory. A quarter is for pages, including those that wait to be
+    /// written. Three quarters are for the index of values: first its membership filters, 14 bits a record, and then its
+    /// rows, 16 bytes a record. With less than that, checks of present values read the file more often.
     ///
-    /// Indexes of records that are not folded yet, and the membership filters of segments that were read, take memory
-    /// in addition: see the memory section of [the design](crate::design).
+    /// Indexes of records that are not folded yet take memory in addition: see the memory section of
+    /// [the design](crate::design).
     #[must_use]
     pub fn cache_size(mut self, bytes: usize) -> Self {
         self.cache_size = bytes;

@@ -5,6 +5,7 @@ pub(crate) mod claims;
 pub(crate) mod expiry;
 pub(crate) mod folding;
 pub(crate) mod interner;
+pub(crate) mod levels;
 pub(crate) mod liveness;
 pub(crate) mod segment;
 pub(crate) mod segments;

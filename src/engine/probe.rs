@@ -1,4 +1,5 @@
-//! What memory knows about a fingerprint, so that the disk need not be asked.
+//! What memory knows about a fingerprint: tables of fingerprints, with their filters and the rows that were read.
 
-pub(crate) mod hot;
-pub(crate) mod membership;
+pub(crate) mod budget;
+pub(crate) mod filter;
+pub(crate) mod table;

@@ -5,7 +5,6 @@ pub(crate) mod counts;
 pub(crate) mod expiry;
 pub(crate) mod load;
 pub(crate) mod lookup;
-pub(crate) mod memory;
 pub(crate) mod plan;
 pub(crate) mod published;
 pub(crate) mod queries;

@@ -90,11 +90,11 @@ pub struct StoreStats {
     pub pools: u64,
     /// The file's length in bytes.
     pub file_size: u64,
-    /// An upper bound of the bytes of the file that are in the cache. The limit for them is three eighths of
+    /// An upper bound of the bytes of the file that are in the cache. The limit for them is a quarter of
     /// [`cache_size`](crate::StoreOptions::cache_size).
     pub cache_memory: u64,
-    /// The approximate number of bytes of memory that the indexes of pools in use take: the hot indexes, which share
-    /// the [`cache_size`](crate::StoreOptions::cache_size), and in addition the tails, membership filters and
+    /// The approximate number of bytes of memory that the indexes of pools in use take: filters and rows of values, which
+    /// have three quarters of the [`cache_size`](crate::StoreOptions::cache_size), and in addition the tails and
     /// deletions.
     pub index_memory: u64,
     /// The age of the oldest open snapshot, backup or verification, in seconds.

@@ -24,11 +24,10 @@ pub struct Explanation {
     /// types. The order does not depend on how rare they are: in any order, bitmaps are read only of chunks in which
     /// all of them occur.
     pub attributes: Vec<AttributeUse>,
-    /// The number of searches of the fingerprint index: at most one for each segment and each pair of a value and an
-    /// entity type in the query. If the query names no entity type, or more than 4,096 pairs, at most one for each
-    /// segment and value.
+    /// The number of look-ups in tables of fingerprints: at most one for each table and each pair of a value and an entity type
+    /// that the query names; where it names no entity type, or more than 4,096 pairs, one for each table and value.
     pub value_seeks: u64,
-    /// Searches that a membership filter made unnecessary.
+    /// Look-ups that a table's membership filter made needless.
     pub value_seeks_saved: u64,
     /// Entries of records that no index has yet. They were looked at in memory.
     pub unindexed: u64,

@@ -1,9 +1,9 @@
 //! Proves that a file of each released format opens, and answers as it did when it was written.
 //!
-//! `tests/data/format-2.redb` was written once, by version 0.1.0 of the crate, and is never written again once that is
+//! `tests/data/format-3.redb` was written once, by version 0.1.0 of the crate, and is never written again once that is
 //! released: what reads it wrongly is wrong. [`fill`] is what was done to it, at the time of
 //! [`support::clock`], before it was compacted and closed; the same is done to a new store, and both must answer
-//! alike. A file of a format that is not known is refused, format 1 among them, which was never released: see the tests of
+//! alike. A file of a format that is not known is refused, formats 1 and 2 among them, which were never released: see the tests of
 //! `engine::open`.
 
 use std::fs;
@@ -19,7 +19,7 @@ use datapool_store::{
 use crate::support::{self, CUSTOMERS, ORDERS};
 
 pub(crate) fn fixture() -> PathBuf {
-    support::data("format-2.redb")
+    support::data("format-3.redb")
 }
 
 pub(crate) fn token_file() -> PathBuf {
@@ -118,7 +118,7 @@ fn answers_of(pool: &Pool) -> Vec<String> {
 }
 
 #[test]
-fn a_file_of_format_2_answers_as_it_did() {
+fn a_file_of_format_3_answers_as_it_did() {
     let clock = support::clock();
     let store = testing::in_memory(&options(&clock), Sizes::SMALL).unwrap();
     fill(&store, &clock);
@@ -142,7 +142,7 @@ fn a_file_of_format_2_answers_as_it_did() {
 }
 
 #[test]
-fn a_file_of_format_2_is_sound_and_goes_on() {
+fn a_file_of_format_3_is_sound_and_goes_on() {
     let clock = support::clock();
     let store = testing::in_memory(&options(&clock), Sizes::SMALL).unwrap();
     fill(&store, &clock);

@@ -120,11 +120,10 @@ fn the_reader_of_sources_sees_code_and_nothing_else() {
 #[test]
 fn each_dependency_is_named_where_it_belongs_and_used_there() {
     let sources = sources();
-    let table: [(&str, &[&str]); 13] = [
+    let table: [(&str, &[&str]); 12] = [
         ("redb", &["engine.rs", "engine/"]),
         ("roaring", &["engine.rs", "engine/"]),
         ("siphasher", &["engine/"]),
-        ("fastbloom", &["engine/"]),
         ("rpds", &["engine/"]),
         ("bincode", &["engine/format/codec.rs"]),
         ("log", &["engine/write/log.rs"]),

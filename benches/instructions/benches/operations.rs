@@ -52,21 +52,21 @@ fn with_file() -> (Pool, String) {
     (pool(), file())
 }
 
-#[library_benchmark(config = counted(1_940_000))]
+#[library_benchmark(config = counted(1_694_000))]
 #[bench::of_1000(setup = with_present)]
 fn contains_present((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let found = values.iter().filter(|value| pool.contains(key(value)).unwrap_or_default()).count();
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(1_807_000))]
+#[library_benchmark(config = counted(1_326_000))]
 #[bench::of_1000(setup = with_new)]
 fn contains_absent((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let found = values.iter().filter(|value| pool.contains(key(value)).unwrap_or_default()).count();
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(2_301_000))]
+#[library_benchmark(config = counted(1_900_000))]
 #[bench::of_1000(setup = with_present)]
 fn contains_many((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let keys: Vec<_> = values.iter().map(key).collect();
@@ -74,7 +74,7 @@ fn contains_many((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(8_030_000))]
+#[library_benchmark(config = counted(6_306_000))]
 #[bench::of_1000(setup = with_present)]
 fn lookup((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let keys: Vec<_> = values.iter().map(key).collect();
@@ -82,7 +82,7 @@ fn lookup((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(4_386_000))]
+#[library_benchmark(config = counted(3_883_000))]
 #[bench::of_1000_new(setup = with_new)]
 fn filter_and_track((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let verdicts =
@@ -90,14 +90,14 @@ fn filter_and_track((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(verdicts.map_or(0, |verdicts| verdicts.new_count())))
 }
 
-#[library_benchmark(config = counted(234_000))]
+#[library_benchmark(config = counted(247_400))]
 #[bench::of_1_new(setup = with_one)]
 fn track_one((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let verdicts = pool.dedupe(Mode::Track, &values, key, &Origin::none());
     (pool, black_box(verdicts.map_or(0, |verdicts| verdicts.new_count())))
 }
 
-#[library_benchmark(config = counted(17_483_000))]
+#[library_benchmark(config = counted(17_204_000))]
 #[bench::of_1000(setup = with_new)]
 fn claim_and_confirm((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let confirmed = pool
@@ -107,14 +107,14 @@ fn claim_and_confirm((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(confirmed))
 }
 
-#[library_benchmark(config = counted(388_000))]
+#[library_benchmark(config = counted(372_000))]
 #[bench::by_three_filters(setup = with_query)]
 fn page((pool, query): (Pool, RecordQuery)) -> (Pool, u64) {
     let total = pool.records(&query).map_or(0, |page| page.meta.total);
     (pool, black_box(total))
 }
 
-#[library_benchmark(config = counted(29_550_000))]
+#[library_benchmark(config = counted(8_795_000))]
 #[bench::of_1000_rows(setup = with_file)]
 fn import((pool, file): (Pool, String)) -> (Pool, u64) {
     let options = ImportOptions::new().on_duplicate(OnDuplicate::Skip);
@@ -122,7 +122,7 @@ fn import((pool, file): (Pool, String)) -> (Pool, u64) {
     (pool, black_box(added))
 }
 
-#[library_benchmark(config = counted(5_381_000))]
+#[library_benchmark(config = counted(5_349_000))]
 #[bench::of_4000_rows(setup = with_a_slice)]
 fn export(pool: Pool) -> (Pool, u64) {
     let rows = pool.export_csv(std::io::sink(), &ExportOptions::new()).map_or(0, |report| report.rows);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::format::schema::SegmentNumber;
+use crate::engine::format::schema::{SegmentNumber, TableNumber};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
 use crate::model::{DataPool, Origin, Policy, Registered, RegisteredId};
@@ -211,6 +211,27 @@ pub(crate) struct HeadRow {
     pub(crate) segments: Vec<SegmentRow>,
     /// Dropped segments whose rows must still be removed.
     pub(crate) dropped: Vec<SegmentNumber>,
+    /// The tables of fingerprints, oldest first.
+    pub(crate) tables: Vec<TableRow>,
+    /// Tables that are being written from those that have the same ids.
+    pub(crate) merging: Vec<TableRow>,
+    /// Tables that were merged, or whose records are dead, and whose rows are still to be removed.
+    pub(crate) dropped_tables: Vec<TableNumber>,
+    /// The number that the next table gets.
+    pub(crate) next_table: TableNumber,
+}
+
+/// A table of fingerprints of a head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TableRow {
+    pub(crate) number: TableNumber,
+    /// The records that it has entries of.
+    pub(crate) first_id: RecordId,
+    pub(crate) end_id: RecordId,
+    /// About the number of its entries. The size of its filter follows from it.
+    pub(crate) len: u64,
+    /// The number of its rows.
+    pub(crate) rows: u32,
 }
 
 /// A segment of a head.

@@ -4,19 +4,19 @@
 //! byte slices, integers and tuples of integers. The byte layouts of the values are in
 //! [`crate::engine::format::codec`], [`crate::engine::format::record`] and [`crate::engine::format::postings`].
 
-use std::ops::RangeInclusive;
-
 use redb::TableDefinition;
 
 use crate::ids::PoolId;
 
-/// The version of the format. A store of another version is refused.
-pub(crate) const FORMAT_VERSION: u32 = 2;
-/// The version that was written before the first release. It is not read.
-pub(crate) const UNRELEASED_FORMAT: u32 = 1;
+/// The version of everything below. A store of another version is refused.
+pub(crate) const FORMAT_VERSION: u32 = 3;
+/// Versions up to this one were written before the first release, and are not read.
+pub(crate) const UNRELEASED_FORMAT: u32 = 2;
 
 /// The number of a segment within its pool: from 0, never reused.
 pub(crate) type SegmentNumber = u32;
+/// The number of a table of fingerprints within its pool: never used for another one.
+pub(crate) type TableNumber = u32;
 /// The position of a record within its segment.
 pub(crate) type Slot = u32;
 /// The position of a run of `chunk_slots` slots within a segment.
@@ -55,16 +55,17 @@ pub(crate) const FLOW_RUNS: RegistryTable = TableDefinition::new("flow runs");
 /// Registered flow steps.
 pub(crate) const FLOW_STEPS: RegistryTable = TableDefinition::new("flow steps");
 
-/// (pool, segment, fingerprint, slot): further records of a value in that segment.
-pub(crate) const REPEATS: TableDefinition<'_, (u64, u32, u128, u32), ()> = TableDefinition::new("repeats");
+/// (pool, table, row, part) -> entries of a table of fingerprints: see [`super::index_row`].
+pub(crate) const FINGERPRINTS: TableDefinition<'_, (u64, u32, u32, u32), &[u8]> =
+    TableDefinition::new("fingerprints");
+/// (pool, table, piece) -> lines of a table's membership filter: see [`crate::engine::probe::filter`].
+pub(crate) const FILTERS: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("filters");
 /// (pool, segment, code) -> origin row.
 pub(crate) const ORIGINS: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("origins");
 /// (pool, segment, block of [`TIME_BLOCK_SLOTS`] slots) -> `created_at` of the block's first record.
 pub(crate) const TIMES: TableDefinition<'_, (u64, u32, u32), i64> = TableDefinition::new("times");
 /// (pool, segment, chunk) -> bitmap of deleted slots.
 pub(crate) const DELETED: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("deleted");
-/// (pool, segment, block) -> a piece of the segment's membership filter, or of a run's: see [`filter_blocks`].
-pub(crate) const MEMBERSHIP: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("membership");
 
 /// (pool, claim) -> claim row.
 pub(crate) const CLAIMS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("claims");
@@ -76,56 +77,30 @@ pub(crate) const CLAIMED: TableDefinition<'_, (u64, u128), u64> = TableDefinitio
 
 /// slot -> record. One table per segment.
 pub(crate) type RecordsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
-/// fingerprint -> lowest slot, top bit set where there are repeats. One table per segment, and one per run of a segment.
-pub(crate) type FingerprintsDefinition<'a> = TableDefinition<'a, u128, u32>;
 /// posting key -> bitmap of slots. One table per segment.
 pub(crate) type PostingsDefinition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
-
-/// The beginning of the names of the tables of runs.
-const RUNS: &str = "runs";
 
 /// The names of one segment's own tables.
 #[derive(Debug)]
 pub(crate) struct SegmentTables {
     pub(crate) records: String,
-    pub(crate) fingerprints: String,
     pub(crate) postings: String,
 }
 
 impl SegmentTables {
     pub(crate) fn new(pool: PoolId, segment: SegmentNumber) -> Self {
-        Self {
-            records: format!("records/{pool}/{segment}"),
-            fingerprints: format!("fingerprints/{pool}/{segment}"),
-            postings: format!("postings/{pool}/{segment}"),
-        }
-    }
-
-    /// Returns the name of the table of a run.
-    pub(crate) fn run(pool: PoolId, segment: SegmentNumber, run: u32) -> String {
-        format!("{RUNS}/{pool}/{segment}/{run}")
-    }
-
-    /// Returns true if this name, which has an owner, is that of a run's table.
-    pub(crate) fn is_run(table: &str) -> bool {
-        table.split('/').next() == Some(RUNS)
+        Self { records: format!("records/{pool}/{segment}"), postings: format!("postings/{pool}/{segment}") }
     }
 
     /// Returns the pool and the segment to which a table belongs, by its name.
     pub(crate) fn owner(table: &str) -> Option<(PoolId, SegmentNumber)> {
-        let mut parts = table.split('/');
-        let is_run = Self::is_run(parts.next()?);
-        let (pool, segment) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let is_named = !is_run || Self::run(pool, segment, parts.next()?.parse().ok()?) == table;
-        (is_named && parts.next().is_none()).then_some((pool, segment))
+        let mut parts = table.split('/').skip(1);
+        let owner = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        parts.next().is_none().then_some(owner)
     }
 
     pub(crate) fn records(&self) -> RecordsDefinition<'_> {
         TableDefinition::new(&self.records)
-    }
-
-    pub(crate) fn fingerprints(&self) -> FingerprintsDefinition<'_> {
-        TableDefinition::new(&self.fingerprints)
     }
 
     pub(crate) fn postings(&self) -> PostingsDefinition<'_> {
@@ -133,21 +108,7 @@ impl SegmentTables {
     }
 }
 
-/// A segment with this many runs gets no more, because each is one more lookup for its readers. Full tails make
-/// sixteen.
-pub(crate) const RUNS_MAX: u32 = 24;
-
-/// The top bit of a fingerprint's value: [`REPEATS`] has more slots of it.
-pub(crate) const HAS_REPEATS: u32 = 1 << 31;
-
-/// Returns the numbers of the blocks in [`MEMBERSHIP`] of a run's membership filter, or of the segment's own.
-pub(crate) fn filter_blocks(run: Option<u32>) -> RangeInclusive<u32> {
-    const BITS: u32 = 24;
-    let first = run.map_or(0, |run| (run + 1) << BITS);
-    first..=first | ((1 << BITS) - 1)
-}
-
-/// The number of slots that share a row of [`TIMES`].
+/// How many slots share a row of [`TIMES`].
 pub(crate) const TIME_BLOCK_SLOTS: u32 = 4_096;
 
 /// The number of bits that a slot has at most.
@@ -195,6 +156,17 @@ pub(crate) struct Tuning {
 }
 
 impl Tuning {
+    /// The number of entries that a row of a table of fingerprints has on average, in tables that are written now. 200 leave
+    /// room for chance: one row in thousands needs a second part.
+    pub(crate) fn row_entries(&self) -> u64 {
+        (self.fold_entries as u64 / 4).clamp(2, 200)
+    }
+
+    /// A fold goes on with the last table while both together have no more entries.
+    pub(crate) fn absorb_max(&self) -> u64 {
+        self.fold_entries as u64 / 16
+    }
+
     pub(crate) const DEFAULT: Self =
         Self { fold_entries: 65_536, fold_slices: 64, tails_max_entries: 262_144, early_seal_slots: 4_096 };
 }

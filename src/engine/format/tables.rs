@@ -5,9 +5,9 @@
 use redb::{Key, TableDefinition, TableHandle, Value};
 
 use crate::engine::format::schema::{
-    CLAIM_ITEMS, CLAIMED, CLAIMS, DELETED, ENTITY_TYPES, FLOW_RUNS, FLOW_STEPS, FLOWS,
-    FingerprintsDefinition, MEMBERSHIP, META, ORIGINS, POOL_HEADS, POOL_NAMES, POOLS, PostingsDefinition,
-    REPEATS, RecordsDefinition, SegmentTables, TIMES,
+    CLAIM_ITEMS, CLAIMED, CLAIMS, DELETED, ENTITY_TYPES, FILTERS, FINGERPRINTS, FLOW_RUNS, FLOW_STEPS, FLOWS,
+    META, ORIGINS, POOL_HEADS, POOL_NAMES, POOLS, PostingsDefinition, RecordsDefinition, SegmentTables,
+    TIMES,
 };
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
@@ -24,18 +24,16 @@ pub(crate) enum AnyTable {
     Flows,
     FlowRuns,
     FlowSteps,
-    Repeats,
+    Fingerprints,
+    Filters,
     Origins,
     Times,
     Deleted,
-    Membership,
     Claims,
     ClaimItems,
     Claimed,
     /// Of one segment, by its whole name.
     Records(String),
-    /// Of a segment or of a run.
-    Fingerprints(String),
     Postings(String),
 }
 
@@ -57,11 +55,11 @@ impl AnyTable {
             (FLOWS.name(), Self::Flows),
             (FLOW_RUNS.name(), Self::FlowRuns),
             (FLOW_STEPS.name(), Self::FlowSteps),
-            (REPEATS.name(), Self::Repeats),
+            (FINGERPRINTS.name(), Self::Fingerprints),
+            (FILTERS.name(), Self::Filters),
             (ORIGINS.name(), Self::Origins),
             (TIMES.name(), Self::Times),
             (DELETED.name(), Self::Deleted),
-            (MEMBERSHIP.name(), Self::Membership),
             (CLAIMS.name(), Self::Claims),
             (CLAIM_ITEMS.name(), Self::ClaimItems),
             (CLAIMED.name(), Self::Claimed),
@@ -71,13 +69,8 @@ impl AnyTable {
         }
         let (pool, segment) = SegmentTables::owner(name)?;
         let names = SegmentTables::new(pool, segment);
-        let own = [
-            (names.records, Self::Records as fn(String) -> Self),
-            (names.fingerprints, Self::Fingerprints),
-            (names.postings, Self::Postings),
-        ];
-        let own = own.into_iter().find(|(own, _)| own == name).map(|(own, table)| table(own));
-        own.or_else(|| SegmentTables::is_run(name).then(|| Self::Fingerprints(name.to_owned())))
+        let own = [(names.records, Self::Records as fn(String) -> Self), (names.postings, Self::Postings)];
+        own.into_iter().find(|(own, _)| own == name).map(|(own, table)| table(own))
     }
 
     pub(crate) fn visit(&self, visitor: &mut impl TableVisitor) -> Result<()> {
@@ -90,16 +83,15 @@ impl AnyTable {
             Self::Flows => visitor.visit(FLOWS),
             Self::FlowRuns => visitor.visit(FLOW_RUNS),
             Self::FlowSteps => visitor.visit(FLOW_STEPS),
-            Self::Repeats => visitor.visit(REPEATS),
+            Self::Fingerprints => visitor.visit(FINGERPRINTS),
+            Self::Filters => visitor.visit(FILTERS),
             Self::Origins => visitor.visit(ORIGINS),
             Self::Times => visitor.visit(TIMES),
             Self::Deleted => visitor.visit(DELETED),
-            Self::Membership => visitor.visit(MEMBERSHIP),
             Self::Claims => visitor.visit(CLAIMS),
             Self::ClaimItems => visitor.visit(CLAIM_ITEMS),
             Self::Claimed => visitor.visit(CLAIMED),
             Self::Records(name) => visitor.visit(RecordsDefinition::new(name)),
-            Self::Fingerprints(name) => visitor.visit(FingerprintsDefinition::new(name)),
             Self::Postings(name) => visitor.visit(PostingsDefinition::new(name)),
         }
     }

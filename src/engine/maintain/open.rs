@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::schema::{Geometry, Tuning};
 use crate::engine::maintain::opener::{Opener, Place};
-use crate::engine::probe::hot::HotBudget;
+use crate::engine::probe::budget::Budget;
 use crate::engine::storage::poison::Poison;
 use crate::engine::write::counters::Counters;
 use crate::engine::write::log::{Event, log};
@@ -36,7 +36,7 @@ impl Engine {
         Ok(Self {
             geometry: meta.geometry,
             tuning,
-            hot_budget: HotBudget::of(opener.hot_bytes()),
+            budget: Arc::new(Budget::of(opener.index_bytes())),
             store_id: meta.store_id,
             hash_key: HashKey::new(meta.hash_key),
             clock: Clock::new(options.clock.clone()),

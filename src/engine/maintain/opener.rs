@@ -72,12 +72,12 @@ impl Opener {
 
     /// Returns the part of the cache that pages get.
     pub(crate) fn page_bytes(&self) -> usize {
-        self.options.cache_size - self.hot_bytes()
+        self.options.cache_size - self.index_bytes()
     }
 
-    /// Returns the part of the cache that hot indexes get.
-    pub(crate) fn hot_bytes(&self) -> usize {
-        self.options.cache_size / 8 * 5
+    /// The part of the cache that filters and rows of fingerprint tables get.
+    pub(crate) fn index_bytes(&self) -> usize {
+        self.options.cache_size / 4 * 3
     }
 
     /// Opens the store, or creates it unless an `expected` one must exist. If another handle has it open, waits as long
@@ -382,7 +382,7 @@ fn read_meta(database: &OpenDatabase) -> Result<Option<Meta>> {
 
 fn unsupported(format: u32) -> Error {
     let remedy = match format {
-        schema::UNRELEASED_FORMAT => {
+        1..=schema::UNRELEASED_FORMAT => {
             "was never released: export its pools with the version of the crate that wrote it, and import them into a new \
              store"
         }

@@ -10,9 +10,10 @@ use redb::{Key, ReadableTable, TableDefinition, Value, WriteTransaction};
 
 use crate::engine::Engine;
 use crate::engine::format::codec;
-use crate::engine::format::schema::{self, Fingerprint, SegmentTables};
+use crate::engine::format::schema::{self, Fingerprint, SegmentTables, TableNumber};
 use crate::engine::format::tables::{AnyTable, TableVisitor};
-use crate::engine::maintain::verify::strays::{Segments, Stray, find_strays};
+use crate::engine::maintain::verify::owned::{Numbers, Owned};
+use crate::engine::maintain::verify::strays::{Stray, find_strays};
 use crate::engine::pool::claims::ClaimId;
 use crate::engine::pool::state::PoolState;
 use crate::engine::read::view::View;
@@ -22,7 +23,7 @@ use crate::engine::write::catalog::raise_next_pool_id;
 use crate::engine::write::claim_rows;
 use crate::engine::write::commit::Changes;
 use crate::engine::write::fold::whole::WholeFold;
-use crate::engine::write::reclaim::{drop_run, drop_shared_rows, remove_rows};
+use crate::engine::write::reclaim::{drop_shared_rows, drop_table_rows, remove_rows};
 use crate::engine::write::writer::Writer;
 use crate::error::{ErrorKind, Result};
 use crate::ids::{PoolId, RecordId};
@@ -91,9 +92,12 @@ impl Engine {
         let mut state = PoolState::clone(&view.state);
         let txn = self.begin()?;
         let (mut records, mut owners, mut lost) = (0, view.owners()?, Vec::new());
+        drop_table_rows(&txn, id, 0..=TableNumber::MAX, None)?;
+        state.forget_tables();
+        let row_entries = self.tuning.row_entries();
         for index in 0..state.segments.len() {
             self.check_room(Need::Adding)?;
-            records += rebuild_segment(&txn, &view, &mut state, index, |id, fingerprint| {
+            records += rebuild_segment(&txn, &view, &mut state, index, row_entries, |id, fingerprint| {
                 if !owners.is_empty() && view.state.is_live(id) && owners.remove(&fingerprint).is_some() {
                     lost.push(fingerprint);
                 }
@@ -117,16 +121,19 @@ impl Engine {
     /// Removes rows and tables that belong to no pool.
     fn remove_strays(&self, report: &mut RebuildReport) -> Result<()> {
         let snapshot = self.snapshot()?;
-        let mut segments = Segments::new();
+        let mut owned = Owned::new();
         if let Some(pools) = snapshot.table(schema::POOLS)? {
             for row in pools.range::<u64>(..).storage()? {
                 let id = row.storage()?.0.value();
-                let numbers = self.view(id).map(|view| view.state.segment_numbers().collect());
-                // If a pool cannot be loaded, it is unknown what belongs to it.
-                segments.insert(id, numbers.ok());
+                let numbers = self.view(id).map(|view| Numbers {
+                    segments: view.state.segment_numbers().collect(),
+                    tables: view.state.table_numbers().collect(),
+                });
+                // Of a pool that cannot be loaded nobody knows what belongs to it.
+                owned.insert(id, numbers.ok());
             }
         }
-        let strays = find_strays(&snapshot, &segments)?;
+        let strays = find_strays(&snapshot, &owned)?;
         drop(snapshot);
         if strays.is_empty() {
             return Ok(());
@@ -139,6 +146,9 @@ impl Engine {
                     None => report.left.push(Finding::new(None, name, "", "no store has such a table")),
                 },
                 Stray::Rows { pool, segment, .. } => drop_shared_rows(&txn, pool, segment, None).map(drop)?,
+                Stray::TableRows { pool, table, .. } => {
+                    drop_table_rows(&txn, pool, table..=table, None).map(drop)?;
+                }
                 Stray::PoolRows { pool, .. } => {
                     txn.open_table(schema::POOL_HEADS).storage()?.remove(pool).storage()?;
                     claim_rows::remove_rows_of_pool(&txn, pool)?;
@@ -167,13 +177,12 @@ fn rebuild_segment(
     view: &View,
     state: &mut PoolState,
     index: usize,
+    row_entries: u64,
     mut each: impl FnMut(RecordId, Fingerprint),
 ) -> Result<u64> {
     let Some(segment) = state.segments.get(index).cloned() else { return Ok(0) };
     let (pool, number) = (state.id, segment.number);
     let names = SegmentTables::new(pool, number);
-    txn.delete_table(names.fingerprints()).storage()?;
-    while drop_run(txn, pool, number)? {}
     txn.delete_table(names.postings()).storage()?;
     let mut fold = WholeFold::default();
     let mut times = Vec::new();
@@ -192,10 +201,7 @@ fn rebuild_segment(
         })
     })?;
     let records = fold.records();
-    let repeats = (pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX);
-    remove_rows(&mut txn.open_table(schema::REPEATS).storage()?, repeats, None)?;
     let blocks = |from| (pool, number, from)..=(pool, number, u32::MAX);
-    remove_rows(&mut txn.open_table(schema::MEMBERSHIP).storage()?, blocks(0), None)?;
     {
         let mut table = txn.open_table(schema::TIMES).storage()?;
         remove_rows(&mut table, blocks(first_block), None)?;
@@ -203,8 +209,9 @@ fn rebuild_segment(
             table.insert((pool, number, block), time.as_micros()).storage()?;
         }
     }
-    let whole = Some(segment.sealed_len).filter(|len| *len > 0);
-    let filter = fold.write(txn, state, &segment, whole)?;
-    state.indexes_are_rebuilt(number, filter);
+    let table = state.take_table_number();
+    if let Some(table) = fold.write(txn, state, &segment, table, row_entries)? {
+        state.add_table(table);
+    }
     Ok(records)
 }

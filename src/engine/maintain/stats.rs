@@ -28,8 +28,8 @@ const FILL_APPENDED: f64 = 0.98;
 const FILL_INSERTED: f64 = 0.8;
 /// The approximate size of an origin's row with its key.
 const ORIGIN_ROW_BYTES: usize = 70;
-/// The size of a membership filter for each fingerprint: 16 bits.
-const FILTER_BYTES: f64 = 2.0;
+/// A table with so few rows is measured: how full its pages are depends on the size of the commits.
+const MEASURED_ROWS: u64 = 4_096;
 
 impl Engine {
     /// Returns the store's statistics.
@@ -100,6 +100,8 @@ impl View {
                 ));
                 figures.bytes += self.bytes_of(index, first..end, samples)?;
             }
+            figures.bytes +=
+                state.tables.iter().map(|table| table.shape.stored_bytes(table.len)).sum::<u64>();
             if figures.live > 0 {
                 figures.time_ahead = state.pool_time(now.time).since(now.time);
             }
@@ -157,18 +159,13 @@ impl View {
                 // The first of several records with one origin brings a row.
                 origins.add(if stored.origin == StoredOrigin::Code(slot) { ORIGIN_ROW_BYTES } else { 0 });
             }
-            bytes += records * (mean.value() + 4.0 + ROW_OVERHEAD_BYTES) / FILL_APPENDED;
+            bytes += if table.len().storage()? <= MEASURED_ROWS {
+                let stats = table.stats().storage()?;
+                (stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes()) as f64
+            } else {
+                records * (mean.value() + 4.0 + ROW_OVERHEAD_BYTES) / FILL_APPENDED
+            };
             bytes += records * origins.value();
-        }
-        if let Some(table) = self.fingerprints(index)? {
-            bytes += table.len().storage()? as f64 * 20.0 / FILL_INSERTED;
-            if segment.sealed_len > 0 {
-                bytes += records * FILTER_BYTES;
-            }
-        }
-        for run in self.run_numbers(index) {
-            let rows = self.run(index, run)?.map_or(Ok(0), ReadableTableMetadata::len).storage()?;
-            bytes += rows as f64 * 20.0 / FILL_APPENDED;
         }
         if let Some(table) = self.postings(index)? {
             let mut mean = Mean::default();

@@ -6,8 +6,11 @@
 //! [`crate::engine::pool::liveness`] allow is not a finding.
 
 mod claims;
+mod expected;
+pub(crate) mod owned;
 mod segment;
 pub(crate) mod strays;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +18,11 @@ use std::time::Instant;
 
 use redb::{DatabaseError, ReadableTable, StorageError};
 
+use self::expected::Expected;
+use self::owned::{Numbers, Owned};
 use crate::engine::Engine;
 use crate::engine::format::codec;
-use crate::engine::format::schema::{self, SegmentNumber};
+use crate::engine::format::schema;
 use crate::engine::format::tables::AnyTable;
 use crate::engine::maintain::lifecycle::Alone;
 use crate::engine::maintain::observer::{Observer, Watch};
@@ -173,7 +178,7 @@ impl Verification<'_, '_, '_> {
                 other => other?,
             };
         self.progress.total = records;
-        let mut segments: BTreeMap<PoolId, Option<Vec<SegmentNumber>>> = BTreeMap::new();
+        let mut segments = Owned::new();
         for id in &pools {
             // Damage that ends the reading of a pool is one finding. The other pools are checked all the same.
             let checked = contained("verifying", || self.check_pool(*id));
@@ -264,19 +269,20 @@ impl Verification<'_, '_, '_> {
         count_rows(&self.snapshot, &records)
     }
 
-    /// Checks one pool. Returns the numbers of its segments, including those whose space is being given back.
-    fn check_pool(&mut self, id: PoolId) -> Result<Vec<SegmentNumber>> {
+    /// Checks one pool. Returns the numbers of its segments and tables, those included whose rows are being removed.
+    fn check_pool(&mut self, id: PoolId) -> Result<Numbers> {
         let state = self.engine.read_pool(id, &self.snapshot, self.now)?;
         let state = Arc::new(state.ok_or_else(|| Error::corrupt(format!("pool {id} is gone")))?);
         let hash_key = self.engine.hash_key.clone();
         let view = View::new(Arc::clone(&self.snapshot), Arc::clone(&state), hash_key);
         let mut owners = self.read_owners(&view)?;
-        let mut last_time = None;
+        let (mut last_time, mut expected) = (None, Expected::of(&state));
         for index in 0..state.segments.len() {
-            last_time = self.check_segment(&view, index, last_time, &mut owners)?;
+            last_time = self.check_segment(&view, index, last_time, &mut owners, &mut expected)?;
         }
+        self.check_tables(&view, &expected)?;
         self.check_claims(&view, &owners)?;
-        Ok(state.segment_numbers().collect())
+        Ok(Numbers { segments: state.segment_numbers().collect(), tables: state.table_numbers().collect() })
     }
 
     /// Counts checked records. Fails if the run must stop.

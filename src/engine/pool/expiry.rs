@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::state::PoolState;
-use crate::engine::probe::membership::union::UnionFilter;
 use crate::ids::RecordId;
 use crate::model::Policy;
 use crate::search;
@@ -133,8 +132,8 @@ impl PoolState {
         let numbers: Vec<_> = self.segments.iter().map(|segment| segment.number).collect();
         let next_number = numbers.iter().max().map_or(0, |number| number + 1);
         Arc::make_mut(&mut self.0.dropped).extend(numbers);
-        self.0.segments = Arc::new(vec![SegmentState::open(next_number, None, self.next_id, shown)]);
-        self.0.union = UnionFilter::default();
+        self.0.segments = Arc::new(vec![SegmentState::open(next_number, self.next_id, shown)]);
+        self.drop_all_tables();
         self.all_is_folded();
     }
 }

@@ -54,8 +54,7 @@ impl PoolState {
         let Some(open) = segments.last_mut().filter(|open| open.first_id < next_id) else { return };
         open.sealed_len = open.slot(next_id);
         let number = open.number + 1;
-        let next = SegmentState::open(number, segments.last(), next_id, next_base_time);
-        segments.push(next);
+        segments.push(SegmentState::open(number, next_id, next_base_time));
     }
 }
 

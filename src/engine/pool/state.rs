@@ -4,19 +4,20 @@
 //! segments are in id order and do not overlap; every id is folded (below `folded_to`), in the frozen tail or in
 //! the active tail. A state never changes once it is published; a commit publishes the next one.
 //!
-//! Its transitions, each with the invariant that it keeps, are in [`segments`](super::segments),
-//! [`expiry`](super::expiry) and [`folding`](super::folding); those of claims are here.
+//! Its transitions, each with the invariant that it keeps: [`segments`](super::segments), [`expiry`](super::expiry),
+//! [`folding`](super::folding),
+//! [`levels`](super::levels); those of claims are here.
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use crate::engine::format::codec::{HeadRow, SegmentRow};
-use crate::engine::format::schema::{Geometry, SegmentNumber, Slot};
+use crate::engine::format::codec::{HeadRow, SegmentRow, TableRow};
+use crate::engine::format::schema::{Geometry, SegmentNumber, Slot, TableNumber};
 use crate::engine::pool::claims::{ClaimId, ClaimState, Claims};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailView;
-use crate::engine::probe::hot::HotBudget;
-use crate::engine::probe::membership::union::UnionFilter;
+use crate::engine::probe::budget::Budget;
+use crate::engine::probe::table::FingerprintTable;
 use crate::ids::{PoolId, RecordId};
 use crate::model::Policy;
 use crate::time::{LatestTime, Moment, Timestamp};
@@ -55,9 +56,7 @@ pub(crate) struct PoolFields {
     pub(crate) latest: LatestTime,
     /// Oldest first; the last one is open. Never empty.
     pub(crate) segments: Arc<Vec<SegmentState>>,
-    /// The filter over many of the segments together.
-    pub(crate) union: UnionFilter,
-    /// Segments that are off the list, and whose rows must still be removed.
+    /// Segments that are no longer listed, and whose rows are still to be removed.
     pub(crate) dropped: Arc<Vec<SegmentNumber>>,
     /// The tail that is being folded, in slices.
     pub(crate) frozen: Option<TailView>,
@@ -66,8 +65,16 @@ pub(crate) struct PoolFields {
     pub(crate) claims: Claims,
     /// The id that the next claim gets.
     pub(crate) next_claim: ClaimId,
-    /// The memory that the hot indexes of the store share.
-    pub(crate) hot_budget: Arc<HotBudget>,
+    /// The tables of fingerprints of folded records, oldest first.
+    pub(crate) tables: Arc<Vec<Arc<FingerprintTable>>>,
+    /// Tables that are being written from those that have the same ids.
+    pub(crate) merging: Arc<Vec<Arc<FingerprintTable>>>,
+    /// Tables that are no longer listed, and whose rows are still to be removed.
+    pub(crate) dropped_tables: Arc<Vec<TableNumber>>,
+    /// The number that the next table gets.
+    pub(crate) next_table: TableNumber,
+    /// The memory that the tables of the store share.
+    pub(crate) budget: Arc<Budget>,
 }
 
 impl PoolState {
@@ -162,14 +169,7 @@ impl PoolState {
         self.segments.last()
     }
 
-    /// Returns the number of the first segment without a membership filter. The tables of the segments below it do not
-    /// change any more.
-    pub(crate) fn first_unfiltered_number(&self) -> SegmentNumber {
-        let unfiltered = self.segments.iter().find(|segment| !segment.filter.is_stored());
-        unfiltered.map_or_else(|| self.open_number(), |segment| segment.number)
-    }
-
-    /// Returns the number of the segment that new records go to.
+    /// The number of the segment that new records go to.
     pub(crate) fn open_number(&self) -> SegmentNumber {
         self.open_segment().map_or(0, |open| open.number)
     }
@@ -197,12 +197,23 @@ impl PoolState {
             first_id: segment.first_id,
             sealed_len: segment.sealed_len,
         };
+        let table = |table: &Arc<FingerprintTable>| TableRow {
+            number: table.number,
+            first_id: table.ids.start,
+            end_id: table.ids.end,
+            len: table.len,
+            rows: table.shape.rows(),
+        };
         HeadRow {
             watermark: self.watermark,
             folded_to: self.folded_to,
             last_time: self.last_time.as_micros(),
             segments: self.segments.iter().map(row).collect(),
             dropped: self.dropped.to_vec(),
+            tables: self.tables.iter().map(table).collect(),
+            merging: self.merging.iter().map(table).collect(),
+            dropped_tables: self.dropped_tables.to_vec(),
+            next_table: self.next_table,
         }
     }
 
@@ -214,7 +225,8 @@ impl PoolState {
     /// Returns the approximate number of bytes of memory that its indexes take.
     pub(crate) fn memory(&self) -> usize {
         let tails = self.active.memory() + self.frozen.as_ref().map_or(0, TailView::memory);
-        tails + self.union.memory() + self.segments.iter().map(SegmentState::memory).sum::<usize>()
+        let deleted = self.segments.iter().map(|segment| segment.deleted.memory()).sum::<usize>();
+        tails + deleted + self.tables.iter().map(|table| table.memory()).sum::<usize>()
     }
 }
 

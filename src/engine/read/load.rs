@@ -2,22 +2,22 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::engine::format::codec::{self, HeadRow, SegmentRow};
+use crate::engine::format::codec::{self, HeadRow, SegmentRow, TableRow};
+use crate::engine::format::index_row::OFFSET_MAX;
 use crate::engine::format::postings;
 use crate::engine::format::record::{self, StoredOrigin};
-use crate::engine::format::schema::{self, Geometry, RUNS_MAX, SegmentTables, Slot};
+use crate::engine::format::schema::{self, Geometry, SegmentTables, Slot};
 use crate::engine::format::tables::record_count;
 use crate::engine::pool::liveness::Deleted;
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::state::{PoolFields, PoolState};
 use crate::engine::pool::tail::{TailEntry, TailView};
-use crate::engine::probe::hot::HotIndex;
-use crate::engine::probe::membership::FilterCell;
-use crate::engine::probe::membership::union::UnionFilter;
+use crate::engine::probe::budget::Budget;
+use crate::engine::probe::table::{FingerprintTable, Shape};
 use crate::engine::read::claims;
 use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::view::View;
@@ -40,9 +40,10 @@ pub(crate) fn load(
     let row = codec::decode_pool(id, row.value())?;
     let head = read_head(snapshot, id)?.unwrap_or_else(first_head);
     check_head(id, &head)?;
+    check_tables(id, &head, engine.file_size()?)?;
     let (mut segments, mut has_base) = (Vec::<SegmentState>::new(), Vec::new());
     for row in &head.segments {
-        let (segment, has) = load_segment(snapshot, geometry, id, row, segments.last(), head.last_time)?;
+        let (segment, has) = load_segment(snapshot, geometry, id, row, head.last_time)?;
         segments.push(segment);
         has_base.push(has);
     }
@@ -66,6 +67,7 @@ pub(crate) fn load(
         )));
     }
     let claims = claims::load(snapshot, id, now)?;
+    let table = |row: &TableRow| Arc::new(table_of(row, &engine.budget));
     let state = PoolState::stored(PoolFields {
         id,
         geometry,
@@ -78,13 +80,16 @@ pub(crate) fn load(
         last_time: Timestamp::from_micros(head.last_time),
         latest: engine.latest_times.lock().get(&id).cloned().unwrap_or_default(),
         segments: Arc::new(segments),
-        union: UnionFilter::default(),
         dropped: Arc::new(head.dropped),
         frozen: None,
         active: TailView::empty(head.folded_to),
         next_claim: claims.next_id(),
         claims,
-        hot_budget: Arc::clone(&engine.hot_budget),
+        tables: Arc::new(head.tables.iter().map(table).collect()),
+        merging: Arc::new(head.merging.iter().map(table).collect()),
+        dropped_tables: Arc::new(head.dropped_tables),
+        next_table: head.next_table,
+        budget: Arc::clone(&engine.budget),
     });
     let view = View::new(Arc::clone(snapshot), Arc::new(state.clone()), engine.hash_key.clone());
     let last = view.last_record_time()?;
@@ -101,7 +106,43 @@ fn read_head(snapshot: &Snapshot, id: PoolId) -> Result<Option<HeadRow>> {
 fn first_head() -> HeadRow {
     let segment = SegmentRow { number: 0, first_id: 1, sealed_len: 0 };
     let last_time = i64::MIN;
-    HeadRow { watermark: 1, folded_to: 1, last_time, segments: vec![segment], dropped: Vec::new() }
+    HeadRow {
+        watermark: 1,
+        folded_to: 1,
+        last_time,
+        segments: vec![segment],
+        dropped: Vec::new(),
+        tables: Vec::new(),
+        merging: Vec::new(),
+        dropped_tables: Vec::new(),
+        next_table: 0,
+    }
+}
+
+fn table_of(row: &TableRow, budget: &Arc<Budget>) -> FingerprintTable {
+    let shape = Shape::with_rows(row.len, row.rows);
+    FingerprintTable::new(row.number, row.first_id..row.end_id, row.len, shape, budget)
+}
+
+/// Tables are in id order, have as many rows as entries at most, and numbers below the next one.
+fn check_tables(id: PoolId, head: &HeadRow, file_size: u64) -> Result<()> {
+    let in_order = head.tables.windows(2).all(|pair| match pair {
+        [a, b] => a.end_id <= b.first_id,
+        _ => true,
+    });
+    let is_sound = |table: &TableRow| {
+        let ids = table.end_id.checked_sub(table.first_id);
+        ids.is_some_and(|ids| table.len <= ids && ids <= OFFSET_MAX)
+            && u64::from(table.rows) <= table.len.max(1)
+            && table.number < head.next_table
+            && table.end_id <= head.folded_to
+            // The filters of tables that are written are stored. A damaged length must not become a huge allocation.
+            && Shape::with_rows(table.len, table.rows).filter_bytes() as u64 <= file_size
+    };
+    if in_order && head.tables.iter().chain(&head.merging).all(is_sound) {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!("pool {id}: its list of tables of fingerprints is damaged")))
 }
 
 fn check_head(id: PoolId, head: &HeadRow) -> Result<()> {
@@ -133,14 +174,12 @@ fn check_lengths(id: PoolId, geometry: Geometry, segments: &[SegmentState], open
     )))
 }
 
-/// Loads a segment that follows another one. Also returns whether the time from which its records' times count is
-/// stored.
+/// A segment, and whether it says what the times of its records count from.
 fn load_segment(
     snapshot: &Snapshot,
     geometry: Geometry,
     pool: PoolId,
     row: &SegmentRow,
-    before: Option<&SegmentState>,
     head_time: i64,
 ) -> Result<(SegmentState, bool)> {
     let key = |number| (pool, row.number, number);
@@ -156,31 +195,12 @@ fn load_segment(
             chunks.insert(key.value().2, Arc::new(bitmap));
         }
     }
-    let (mut is_filtered, mut runs) = (false, Vec::new());
-    if let Some(membership) = snapshot.table(schema::MEMBERSHIP)? {
-        let is_there = |blocks: RangeInclusive<u32>| {
-            Ok::<_, Error>(membership.get(key(*blocks.start())).storage()?.is_some())
-        };
-        is_filtered = is_there(schema::filter_blocks(None))?;
-        // Runs are merged into a segment's table before the segment gets its filter.
-        for run in (0..RUNS_MAX).take_while(|_| !is_filtered) {
-            if !is_there(schema::filter_blocks(Some(run)))? {
-                break;
-            }
-            runs.push(FilterCell::stored());
-        }
-    }
     let segment = SegmentState {
         number: row.number,
         first_id: row.first_id,
         sealed_len: row.sealed_len,
         base_time: Timestamp::from_micros(base_time.unwrap_or(head_time)),
         deleted: Arc::new(Deleted::from_chunks(chunks)),
-        filter: if is_filtered { FilterCell::stored() } else { FilterCell::default() },
-        sliced: SegmentState::sliced_behind(before, row.number),
-        hot: HotIndex::default(),
-        folds: 0,
-        runs: Arc::new(runs),
     };
     Ok((segment, base_time.is_some()))
 }

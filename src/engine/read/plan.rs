@@ -212,9 +212,9 @@ impl<'a> Plan<'a> {
     }
 
     fn select_in_tail(&self, tail: &TailView) -> Result<RoaringBitmap> {
-        self.tally.tail_entries.set(self.tally.tail_entries.get() + tail.len() as u64);
-        let ranges = self.values.as_ref().map(Values::fingerprints);
-        let mut set = tail.select(self.filter, ranges.as_deref(), &self.ids);
+        let sought = self.values.as_ref().map(Values::in_tail);
+        let (mut set, looked_at) = tail.select(self.filter, sought.as_ref(), &self.ids);
+        self.tally.tail_entries.set(self.tally.tail_entries.get() + looked_at);
         let first = tail.ids().start;
         let dead: Vec<u32> =
             set.iter().filter(|position| !self.view.state.is_live(first + u64::from(*position))).collect();

@@ -1,10 +1,13 @@
 //! The file as of one commit. A snapshot keeps every page that its commit could see from being reused: hold it briefly.
 
+use std::sync::OnceLock;
+
 use redb::{
     Key, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition, TableError, TableHandle,
     Value,
 };
 
+use crate::engine::format::schema;
 use crate::engine::format::tables::{AnyTable, TableVisitor};
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::session::{LiveSnapshot, Session};
@@ -14,14 +17,31 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     txn: ReadTransaction,
-    /// After the transaction, so that it is dropped later.
+    /// The tables that checks of all pools read, each opened when first needed.
+    fingerprints: OnceLock<Option<FingerprintRows>>,
+    filters: OnceLock<Option<FilterRows>>,
+    /// After the transaction, so that it ends later.
     living: LiveSnapshot,
 }
+
+type FingerprintRows = ReadOnlyTable<(u64, u32, u32, u32), &'static [u8]>;
+type FilterRows = ReadOnlyTable<(u64, u32, u32), &'static [u8]>;
 
 impl Snapshot {
     pub(crate) fn open(session: &Session) -> Result<Self> {
         let txn = session.database.begin_read()?;
-        Ok(Self { txn, living: session.readers.snapshot_taken() })
+        let living = session.readers.snapshot_taken();
+        Ok(Self { txn, fingerprints: OnceLock::new(), filters: OnceLock::new(), living })
+    }
+
+    /// The rows of the tables of fingerprints, of all pools.
+    pub(crate) fn fingerprints(&self) -> Result<Option<&FingerprintRows>> {
+        opened(&self.fingerprints, || self.table(schema::FINGERPRINTS))
+    }
+
+    /// The pieces of their filters, of all pools.
+    pub(crate) fn filters(&self) -> Result<Option<&FilterRows>> {
+        opened(&self.filters, || self.table(schema::FILTERS))
     }
 
     /// Returns true if the file was closed since.
@@ -82,4 +102,19 @@ impl TableVisitor for CountRows<'_> {
         }
         Ok(())
     }
+}
+
+/// A table that is opened when it is first needed.
+pub(crate) type Lazy<K, V> = OnceLock<Option<ReadOnlyTable<K, V>>>;
+
+/// The table in the cell, opened now if it was not yet.
+pub(crate) fn opened<K: Key + 'static, V: Value + 'static>(
+    cell: &Lazy<K, V>,
+    open: impl FnOnce() -> Result<Option<ReadOnlyTable<K, V>>>,
+) -> Result<Option<&ReadOnlyTable<K, V>>> {
+    if let Some(table) = cell.get() {
+        return Ok(table.as_ref());
+    }
+    let table = open()?;
+    Ok(cell.get_or_init(|| table).as_ref())
 }

@@ -4,20 +4,19 @@
 //! commit could see from being reused: hold it briefly.
 
 use std::collections::HashMap;
-use std::iter;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use redb::{Key, ReadOnlyTable, Value};
+use redb::ReadOnlyTable;
 
 use crate::engine::format::codec;
 use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::record::{self, StoredOrigin, StoredRecord};
-use crate::engine::format::schema::{self, FingerprintsDefinition, SegmentNumber, SegmentTables, Slot};
+use crate::engine::format::schema::{self, SegmentTables, Slot};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::state::PoolState;
-use crate::engine::read::snapshot::Snapshot;
+use crate::engine::read::snapshot::{Lazy, Snapshot, opened};
 use crate::engine::storage::failure::StorageResult;
 use crate::error::{Error, Result};
 use crate::ids::RecordId;
@@ -25,33 +24,17 @@ use crate::model::{Included, Origin, Record};
 use crate::search;
 use crate::time::Timestamp;
 
-/// The further records of values, in all pools.
-type RepeatsTable = ReadOnlyTable<(u64, u32, u128, u32), ()>;
-
-type Lazy<K, V> = OnceLock<Option<ReadOnlyTable<K, V>>>;
-
 /// One segment's tables, each opened when first needed.
 #[derive(Default)]
 struct SegmentView {
     records: Lazy<u32, &'static [u8]>,
-    fingerprints: Lazy<u128, u32>,
-    runs: Box<[Lazy<u128, u32>]>,
     postings: Lazy<&'static [u8], &'static [u8]>,
-}
-
-impl SegmentView {
-    fn of(segment: &SegmentState) -> Self {
-        // One more, for the run that a fold may be writing.
-        let runs = if segment.filter.is_stored() { 0 } else { segment.runs.len() + 1 };
-        Self { runs: (0..runs).map(|_| Lazy::default()).collect(), ..Self::default() }
-    }
 }
 
 /// One pool's tables as of one commit, each opened when first needed.
 #[derive(Default)]
 struct PoolTables {
     segments: Box<[SegmentView]>,
-    repeats: Lazy<(u64, u32, u128, u32), ()>,
     origins: Lazy<(u64, u32, u32), &'static [u8]>,
     claimed: Lazy<(u64, u128), u64>,
 }
@@ -66,9 +49,7 @@ pub(crate) struct View {
     tables: OnceLock<Arc<PoolTables>>,
     /// The time of the first record that is not below the watermark, if there is one.
     oldest_time: OnceLock<Option<Timestamp>>,
-    /// See [`PoolState::first_unfiltered_number`].
-    first_unfiltered: OnceLock<SegmentNumber>,
-    /// The number of records that were read through this view, for `explain`, which has a view of its own.
+    /// How many records were read through this view: for `explain`, which takes a view of its own.
     records_read: AtomicU64,
 }
 
@@ -76,18 +57,6 @@ impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View").field("state", &self.state).finish_non_exhaustive()
     }
-}
-
-/// Returns the table in the cell, and opens it if it was not open yet.
-fn opened<K: Key + 'static, V: Value + 'static>(
-    cell: &Lazy<K, V>,
-    open: impl FnOnce() -> Result<Option<ReadOnlyTable<K, V>>>,
-) -> Result<Option<&ReadOnlyTable<K, V>>> {
-    if let Some(table) = cell.get() {
-        return Ok(table.as_ref());
-    }
-    let table = open()?;
-    Ok(cell.get_or_init(|| table).as_ref())
 }
 
 impl View {
@@ -98,7 +67,6 @@ impl View {
             hash_key,
             tables: OnceLock::new(),
             oldest_time: OnceLock::new(),
-            first_unfiltered: OnceLock::new(),
             records_read: AtomicU64::new(0),
         }
     }
@@ -123,7 +91,6 @@ impl View {
             hash_key: self.hash_key.clone(),
             tables: self.tables.clone(),
             oldest_time: OnceLock::new(),
-            first_unfiltered: self.first_unfiltered.clone(),
             records_read: AtomicU64::new(0),
         }
     }
@@ -145,11 +112,6 @@ impl View {
         Ok(*self.oldest_time.get_or_init(|| time))
     }
 
-    /// Returns the number of the first segment without a membership filter, which is looked for once.
-    pub(crate) fn first_unfiltered(&self) -> SegmentNumber {
-        *self.first_unfiltered.get_or_init(|| self.state.first_unfiltered_number())
-    }
-
     pub(crate) fn records_read(&self) -> u64 {
         self.records_read.load(Ordering::Relaxed)
     }
@@ -160,7 +122,7 @@ impl View {
 
     fn tables(&self) -> &PoolTables {
         self.tables.get_or_init(|| {
-            let segments = self.state.segments.iter().map(SegmentView::of).collect();
+            let segments = self.state.segments.iter().map(|_| SegmentView::default()).collect();
             Arc::new(PoolTables { segments, ..PoolTables::default() })
         })
     }
@@ -178,44 +140,6 @@ impl View {
         opened(&self.segment(index)?.records, || self.snapshot.table(self.names(index)?.records()))
     }
 
-    pub(crate) fn fingerprints(&self, index: usize) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
-        opened(&self.segment(index)?.fingerprints, || self.snapshot.table(self.names(index)?.fingerprints()))
-    }
-
-    /// Returns the fingerprints of a run, which are not merged into the segment's table yet.
-    pub(crate) fn run(&self, index: usize, run: u32) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
-        let Some(cell) = self.segment(index)?.runs.get(run as usize) else { return Ok(None) };
-        let segment = self.state.segments.get(index).ok_or_else(|| no_segment(index))?;
-        let open = || {
-            let name = SegmentTables::run(self.state.id, segment.number, run);
-            self.snapshot.table(FingerprintsDefinition::new(&name))
-        };
-        opened(cell, open)
-    }
-
-    /// Returns the fingerprints of a run, or those in the segment's table.
-    pub(crate) fn fingerprints_in(
-        &self,
-        index: usize,
-        run: Option<u32>,
-    ) -> Result<Option<&ReadOnlyTable<u128, u32>>> {
-        match run {
-            None => self.fingerprints(index),
-            Some(run) => self.run(index, run),
-        }
-    }
-
-    /// Returns the places of the segment's fingerprints: its table (`None`), and its runs.
-    pub(crate) fn fingerprint_parts(&self, index: usize) -> impl Iterator<Item = Option<u32>> + use<> {
-        iter::once(None).chain(self.run_numbers(index).map(Some))
-    }
-
-    /// Returns the numbers of the segment's runs, the oldest first.
-    pub(crate) fn run_numbers(&self, index: usize) -> Range<u32> {
-        let count = self.state.segments.get(index).map_or(0, |segment| segment.runs.len());
-        0..u32::try_from(count).unwrap_or(0)
-    }
-
     pub(crate) fn postings(
         &self,
         index: usize,
@@ -223,11 +147,7 @@ impl View {
         opened(&self.segment(index)?.postings, || self.snapshot.table(self.names(index)?.postings()))
     }
 
-    pub(crate) fn repeats(&self) -> Result<Option<&RepeatsTable>> {
-        opened(&self.tables().repeats, || self.snapshot.table(schema::REPEATS))
-    }
-
-    /// Returns the owners of claimed values, in all pools.
+    /// The owners of claimed values, store-wide.
     pub(crate) fn claimed(&self) -> Result<Option<&ReadOnlyTable<(u64, u128), u64>>> {
         opened(&self.tables().claimed, || self.snapshot.table(schema::CLAIMED))
     }

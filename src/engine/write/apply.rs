@@ -1,8 +1,8 @@
 //! Applying: writes a decided draft into a redb transaction, and computes the state that follows from it.
 //!
-//! Owns: the order of a commit's writes, and its share of background work: fold slices, merges of runs, membership
-//! filters. ([`crate::engine::write::reclaim`] gives space back; [`WriterPool`] is what the writer remembers of a pool
-//! between commits.) Always holds: nothing here changes what readers see; [`Written::publish`] does, after the commit.
+//! Owns: the order of a commit's writes, and the work that each commit does besides (folding; merging is
+//! [`crate::engine::write::merge`]'s, giving space back is [`crate::engine::write::reclaim`]'s), and [`WriterPool`], what the writer remembers of a pool between commits. Always
+//! holds: nothing here changes what readers see; [`Written::publish`] does, after the commit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,37 +11,28 @@ use redb::WriteTransaction;
 
 use crate::engine::format::codec;
 use crate::engine::format::postings;
-use crate::engine::format::schema::{self, Fingerprint, RUNS_MAX, SegmentNumber, Slot, Tuning};
+use crate::engine::format::schema::{self, Tuning};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::segments::ChangedBits;
 use crate::engine::pool::state::PoolState;
 use crate::engine::pool::tail::{TailEntry, TailView};
-use crate::engine::probe::membership::{Filter, store_filter};
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::append::append_records;
 use crate::engine::write::claim_rows;
 use crate::engine::write::counters::Work;
 use crate::engine::write::draft::{NewRecord, PoolDraft};
 use crate::engine::write::fold::entries::Entries;
-use crate::engine::write::fold::runs::RunMerge;
 use crate::engine::write::fold::{Fold, Share, fold_now};
+use crate::engine::write::merge::merge_share;
 use crate::engine::write::reclaim;
 use crate::engine::write::sweep::{Swept, sweep};
-use crate::engine::write::writer::{FilterBuild, Folding, WriterPool};
+use crate::engine::write::tables::add_folded;
+use crate::engine::write::writer::{Folding, WriterPool};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
 use crate::model::PruneReport;
 
-impl Folding {
-    fn into_run_filter(self) -> Option<Filter> {
-        match self {
-            Self::Writing(fold) => fold.into_run_filter(),
-            Self::Gathering(_) => None,
-        }
-    }
-}
-
-/// How much background work one commit performs.
+/// How much of the work that commits do besides a commit does.
 #[derive(Debug, Clone, Copy)]
 enum Pace<'t> {
     /// A slice, and more for each record that comes in, so that the fold is done when half of the next tail is full.
@@ -55,11 +46,8 @@ enum Pace<'t> {
 
 /// The least slice, in rows: a commit of few records must stay short.
 const SLICE_MIN: usize = 64;
-/// The number of entries that are gathered, or fingerprints that a filter takes in, in the time that a row takes.
+/// The entries that are gathered in the time that a row takes.
 const ENTRIES_A_ROW: usize = 8;
-const FILTERED_A_ROW: usize = 8;
-/// The number of rows of a sealed segment's runs that are merged for each record that comes in.
-const MERGED_FOR_EACH_RECORD: usize = 4;
 
 impl Pace<'_> {
     fn rows(self, for_each_record: usize) -> usize {
@@ -79,18 +67,10 @@ impl Pace<'_> {
         self.rows(2).saturating_mul(ENTRIES_A_ROW)
     }
 
-    /// Returns the number of fingerprints that a membership filter that is being built takes in.
-    fn filtered(self) -> usize {
-        match self {
-            Self::With { tuning, .. } => self.rows(2).saturating_mul(FILTERED_A_ROW).min(tuning.fold_entries),
-            Self::All => usize::MAX,
-        }
-    }
-
     fn share_of(self, fold: &Fold) -> Share {
         match self {
             Self::With { tuning, .. } => {
-                Share::Rows(self.rows((2 * fold.rows()).div_ceil(tuning.fold_entries.max(1))))
+                Share::Lists(self.rows((2 * fold.lists()).div_ceil(tuning.fold_entries.max(1))))
             }
             Self::All => Share::All,
         }
@@ -113,21 +93,12 @@ enum TailChange {
 pub(crate) struct Written {
     draft: PoolDraft,
     tails: TailChange,
-    filter: Option<(SegmentNumber, Filter)>,
-    /// The space that the commit gave back.
+    /// What the commit gave back.
     pub(crate) pruned: PruneReport,
     /// True if the commit performed background work.
     pub(crate) worked: bool,
     /// The time that writing took, without the commit.
     pub(crate) took: Duration,
-    folded: Option<Folded>,
-}
-
-/// The rows that a slice of a fold wrote to a segment's table.
-#[derive(Debug)]
-struct Folded {
-    segment: SegmentNumber,
-    rows: Vec<(Fingerprint, Slot)>,
 }
 
 impl Written {
@@ -140,17 +111,7 @@ impl Written {
         self.draft.new.len()
     }
 
-    /// Adds to the hot indexes what is about to be committed.
-    pub(crate) fn update_hot_indexes(&self) {
-        let Some(folded) = &self.folded else { return };
-        if let Some(segment) =
-            self.draft.state.segments.iter().find(|segment| segment.number == folded.segment)
-        {
-            segment.hot.fold(segment.folds, &folded.rows);
-        }
-    }
-
-    /// Returns the background work that came to an end.
+    /// What of the work besides came to an end.
     pub(crate) fn work(&self) -> Work {
         let (before, after) = (&self.draft.base.state, &self.draft.state);
         let sealed = |segment: &&SegmentState| {
@@ -186,10 +147,6 @@ impl Written {
         if state.frozen.is_none() && state.active.len() >= tuning.fold_entries {
             state.freeze();
         }
-        if let Some((number, filter)) = self.filter {
-            state.set_filter(number, filter);
-        }
-        state.drop_sliced_filters();
         state
     }
 }
@@ -219,29 +176,21 @@ pub(crate) fn write(
     claim_rows::write(txn, &draft)?;
     draft.state.skip_deleted_head();
     draft.head_changed |= draft.state.start_over_if_dead(draft.now.time) || draft.starts_over;
-    let (tails, folded) = fold_share(txn, &mut draft, pool, tuning, incoming)?;
-    let is_busy = draft.base.state.frozen.is_some() || draft.new.len() >= tuning.fold_entries;
-    let pace = Pace::With { tuning, incoming };
-    let merges = !is_busy && draft.base.state.segment_with_runs().is_some();
-    if merges {
-        merge_runs(txn, &mut draft, pool, pace)?;
-    }
-    let builds_filter = !is_busy && !merges && draft.base.state.segment_without_filter().is_some();
-    let filter = if builds_filter { build_filter(txn, &draft, pool, pace)? } else { None };
+    let tails = fold_share(txn, &mut draft, pool, tuning, incoming)?;
+    let merges = merge_share(txn, &mut draft, pool, tuning, incoming)?;
     let mut pruned = reclaim::prune_share(txn, &mut draft)?;
     let swept = sweep(txn, &mut draft)?;
     pruned.claims = u64::from(swept == Swept::Claim);
     let segments_changed = draft.state.segments.len() != draft.base.state.segments.len();
     let worked = draft.base.state.frozen.is_some()
         || merges
-        || builds_filter
         || draft.head_changed
         || !pruned.is_nothing()
         || swept != Swept::Nothing;
     if draft.head_changed || segments_changed || !watermark_follows(&draft) {
         write_head(txn, &mut draft.state)?;
     }
-    Ok(Written { draft, tails, filter, pruned, worked, took: started.elapsed(), folded })
+    Ok(Written { draft, tails, pruned, worked, took: started.elapsed() })
 }
 
 /// Returns true if the watermark need not be stored, because loading the pool leads to the same one. For the capacity,
@@ -285,36 +234,33 @@ fn fold_share(
     pool: &mut WriterPool,
     tuning: &Tuning,
     incoming: Option<usize>,
-) -> Result<(TailChange, Option<Folded>)> {
+) -> Result<TailChange> {
     let base = Arc::clone(&draft.base.state);
     if draft.state.folded_to == draft.state.next_id {
         pool.fold = None;
-        return Ok((TailChange::Reset, None));
+        return Ok(TailChange::Reset);
     }
     let opened = draft.state.segments.len() - base.segments.len();
     if draft.new.len() >= tuning.fold_entries || opened >= 2 {
         // The commit exceeds a tail: keeping its records in memory first would not help.
         let tails = base.frozen.iter().chain([&base.active]).flat_map(TailView::entries);
-        fold_now(txn, &draft.state, tails.chain(new_entries(draft)))?;
+        let all: Vec<_> = tails.chain(new_entries(draft)).collect();
+        fold_now(txn, &mut draft.state, all.into_iter(), tuning)?;
         pool.fold = None;
-        draft.state.forget_hot_indexes();
         draft.state.all_is_folded();
         draft.head_changed = true;
-        return Ok((TailChange::Reset, None));
+        return Ok(TailChange::Reset);
     }
     let pace = if opened > 0 { Pace::All } else { Pace::With { tuning, incoming } };
-    let folded = match &base.frozen {
-        // Dead records are never looked up, so they need no index.
-        Some(frozen) if frozen.ids().end <= draft.state.watermark => {
-            end_fold(draft, pool);
-            None
-        }
+    match &base.frozen {
+        // Nobody will look for what is dead: it needs no index.
+        Some(frozen) if frozen.ids().end <= draft.state.watermark => end_fold(draft, pool),
         Some(frozen) => continue_fold(txn, draft, pool, frozen, pace, tuning)?,
-        None => None,
-    };
+        None => {}
+    }
     match draft.state.open_segment() {
-        Some(open) if opened > 0 => Ok((TailChange::Cross(open.first_id), folded)),
-        _ => Ok((TailChange::Extend, folded)),
+        Some(open) if opened > 0 => Ok(TailChange::Cross(open.first_id)),
+        _ => Ok(TailChange::Extend),
     }
 }
 
@@ -325,18 +271,16 @@ fn continue_fold(
     frozen: &TailView,
     pace: Pace<'_>,
     tuning: &Tuning,
-) -> Result<Option<Folded>> {
-    let Some(fold) = gather(&draft.state, pool, frozen, pace, tuning)? else { return Ok(None) };
-    let is_done = fold.write(txn, &draft.state, pace.share_of(fold))?;
-    let folded = Folded { segment: fold.segment(), rows: fold.last_slice().to_vec() };
-    draft.state.slice_is_folded(folded.segment);
-    if is_done {
-        if let Some(filter) = pool.fold.take().and_then(Folding::into_run_filter) {
-            draft.state.add_run(folded.segment, filter);
-        }
-        end_fold(draft, pool);
+) -> Result<()> {
+    let Some(fold) = gather(&draft.state, pool, frozen, pace, tuning)? else { return Ok(()) };
+    if !fold.write(txn, pace.share_of(fold))? {
+        return Ok(());
     }
-    Ok(Some(folded))
+    if let Some(Folding::Writing(fold)) = pool.fold.take() {
+        add_folded(txn, &mut draft.state, frozen.ids(), &fold.into_fingerprints(), tuning)?;
+    }
+    end_fold(draft, pool);
+    Ok(())
 }
 
 fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool) {
@@ -363,11 +307,7 @@ fn gather<'p>(
         entries.extend(some.into_iter().map(|(id, entry)| (segment.slot(id), entry)));
         if entries.len() == frozen.len() {
             let (number, first_id, entries) = (segment.number, segment.first_id, std::mem::take(entries));
-            let fold = Fold::new(state.id, state.geometry, number, first_id, entries);
-            *folding = Folding::Writing(match run_for(segment, frozen.len(), tuning) {
-                Some(run) => fold.into_run(run),
-                None => fold,
-            });
+            *folding = Folding::Writing(Fold::new(state.id, state.geometry, number, first_id, entries));
         }
         // The fold of a short tail is no more work than gathering a slice of a long one.
         if !matches!(pace, Pace::All) && frozen.len() > SLICE_MIN.min(tuning.fold_entries / 2) {
@@ -378,77 +318,6 @@ fn gather<'p>(
         Folding::Writing(fold) => Ok(Some(fold)),
         Folding::Gathering(_) => Ok(None),
     }
-}
-
-/// Returns the number of the run that a fold of this many records becomes, or `None` if they are merged into the table
-/// directly, as few records are.
-fn run_for(segment: &SegmentState, records: usize, tuning: &Tuning) -> Option<u32> {
-    let is_worth_it =
-        records >= tuning.fold_entries / 2 || (segment.sealed_len > 0 && !segment.runs.is_empty());
-    let number = u32::try_from(segment.runs.len()).ok()?;
-    (is_worth_it && number < RUNS_MAX).then_some(number)
-}
-
-/// Merges one slice of the runs of the oldest sealed segment that has some.
-fn merge_runs(
-    txn: &WriteTransaction,
-    draft: &mut PoolDraft,
-    pool: &mut WriterPool,
-    pace: Pace<'_>,
-) -> Result<()> {
-    let Some((index, segment)) = draft.base.state.segment_with_runs() else { return Ok(()) };
-    let number = segment.number;
-    if !draft.state.segments.iter().any(|kept| kept.number == number) {
-        // The draft clears the pool.
-        return Ok(());
-    }
-    let mut merge =
-        pool.merge.take().filter(|merge| merge.segment() == number).unwrap_or_else(|| RunMerge::of(number));
-    let rows = pace.rows(MERGED_FOR_EACH_RECORD);
-    if !merge.write(txn, &draft.base, index, &draft.state, segment, rows)? {
-        pool.merge = Some(merge);
-        return Ok(());
-    }
-    draft.state.runs_are_merged(number);
-    Ok(())
-}
-
-/// Builds one slice of the membership filter of the oldest sealed segment that has none. Returns the filter once it is
-/// complete.
-fn build_filter(
-    txn: &WriteTransaction,
-    draft: &PoolDraft,
-    pool: &mut WriterPool,
-    pace: Pace<'_>,
-) -> Result<Option<(SegmentNumber, Filter)>> {
-    let state = &draft.base.state;
-    let Some((index, segment)) = state.segment_without_filter() else { return Ok(None) };
-    if !draft.state.segments.iter().any(|kept| kept.number == segment.number) {
-        // The draft clears the pool.
-        return Ok(None);
-    }
-    let mut build = pool.filter.take().filter(|build| build.segment == segment.number).unwrap_or_else(|| {
-        FilterBuild { segment: segment.number, filter: Filter::for_segment_of(segment.sealed_len), next: 0 }
-    });
-    // The runs that were merged, and the run of a fold that began as one and ended all at once.
-    if build.next == 0 && reclaim::drop_run(txn, state.id, segment.number)? {
-        return Ok(None);
-    }
-    // If no record of a segment was live when it was folded, there is no such table: the filter is empty.
-    if let Some(table) = draft.base.fingerprints(index)? {
-        let mut rows = table.range(build.next..).storage()?;
-        for row in rows.by_ref().take(pace.filtered()) {
-            let fingerprint = row.storage()?.0.value();
-            build.filter.insert(fingerprint);
-            build.next = fingerprint.saturating_add(1);
-        }
-        if rows.next().is_some() {
-            pool.filter = Some(build);
-            return Ok(None);
-        }
-    }
-    store_filter(txn, state.id, segment.number, None, &build.filter)?;
-    Ok(Some((segment.number, build.filter)))
 }
 
 #[cfg(test)]
@@ -467,10 +336,9 @@ mod tests {
             // Gathering ends with a commit, and so does writing.
             assert!((commits - 2) * incoming <= tail / 2, "{incoming} at a time: {commits} commits");
             assert!(lists <= 64 + 6 * incoming, "{incoming} at a time: {lists} rows");
-            assert!(pace.filtered() <= 160 * incoming.max(16), "{incoming} at a time");
         }
         // A commit for background work alone need not be short.
         let alone = Pace::With { tuning: &tuning, incoming: None };
-        assert_eq!((alone.rows(4), alone.filtered()), (1_024, 8_192));
+        assert_eq!(alone.rows(4), 1_024);
     }
 }

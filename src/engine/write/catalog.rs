@@ -6,7 +6,7 @@ use redb::{ReadableTable, WriteTransaction};
 
 use crate::engine::Engine;
 use crate::engine::format::codec;
-use crate::engine::format::schema;
+use crate::engine::format::schema::{self, TableNumber};
 use crate::engine::pool::state::PoolState;
 use crate::engine::read::views::no_pool;
 use crate::engine::storage::failure::{StorageResult, contained};
@@ -14,7 +14,7 @@ use crate::engine::storage::space::Need;
 use crate::engine::write::claim_rows;
 use crate::engine::write::commit::{Changes, PoolChange};
 use crate::engine::write::counters::Work;
-use crate::engine::write::reclaim::drop_segment;
+use crate::engine::write::reclaim::{drop_segment, drop_table_rows};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, Policy, PoolUpdate};
@@ -142,6 +142,7 @@ impl Engine {
             for number in view.state.segment_numbers() {
                 drop_segment(&txn, id, number)?;
             }
+            drop_table_rows(&txn, id, 0..=TableNumber::MAX, None)?;
             txn.open_table(schema::POOLS).storage()?.remove(id).storage()?;
             txn.open_table(schema::POOL_NAMES).storage()?.remove(pool.name.as_bytes()).storage()?;
             txn.open_table(schema::POOL_HEADS).storage()?.remove(id).storage()?;

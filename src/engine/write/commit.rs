@@ -119,11 +119,6 @@ impl Engine {
             }
         }
         self.check_room(need)?;
-        for change in &pools {
-            if let PoolChange::Draft(written) = change {
-                written.update_hot_indexes();
-            }
-        }
         self.commit_and_publish(txn, need, |published| {
             for change in pools {
                 work += self.publish(published, writer, change);

@@ -7,7 +7,7 @@
 mod rows;
 
 use std::collections::HashSet;
-use std::ops::Range;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, Scope};
@@ -21,13 +21,13 @@ use crate::engine::Engine;
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::record::{StoredOrigin, StoredRecord};
-use crate::engine::format::schema::{Fingerprint, HAS_REPEATS, SegmentNumber, SegmentTables, Slot};
+use crate::engine::format::schema::{Fingerprint, SegmentNumber, Slot, TableNumber};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::state::PoolState;
 use crate::engine::pool::tail::{TailEntry, TailView};
-use crate::engine::probe::membership::Filter;
+use crate::engine::probe::filter::Question;
+use crate::engine::probe::table::FingerprintTable;
 use crate::engine::read::view::View;
-use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::space::Need;
 use crate::engine::write::append::{Follower, KnownOrigins, OriginWriter, append_to_segment};
 use crate::engine::write::claim_rows;
@@ -37,6 +37,7 @@ use crate::engine::write::fold::fold_now;
 use crate::engine::write::fold::whole::WholeFold;
 use crate::engine::write::log::Event;
 use crate::engine::write::reclaim::prune_at_once;
+use crate::engine::write::tables::IndexWriter;
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
@@ -115,9 +116,6 @@ impl Engine {
     }
 }
 
-/// The number of a segment, and its filter.
-type Filtered = (SegmentNumber, Filter);
-
 struct Import<'a> {
     engine: &'a Engine,
     txn: &'a WriteTransaction,
@@ -132,10 +130,8 @@ struct Import<'a> {
     report: BulkReport,
     /// The fingerprints that this import added to the open segment; kept only to look up rows.
     added_here: HashSet<Fingerprint, BuildFingerprintHasher>,
-    /// The segments that this import filled.
-    filled: Range<usize>,
-    /// The channel for their filters.
-    filters: (mpsc::Sender<Filtered>, mpsc::Receiver<Filtered>),
+    /// Where the tables of fingerprints go to, and come from.
+    tables: (mpsc::Sender<FingerprintTable>, mpsc::Receiver<FingerprintTable>),
     /// The values that claims own.
     owned: HashSet<Fingerprint, BuildFingerprintHasher>,
     /// The values among them that this import tracked.
@@ -159,8 +155,8 @@ const WAITING_MAX: usize = 16;
 struct Portion {
     segment: SegmentState,
     state: PoolState,
-    /// True if the segment is full.
-    full: bool,
+    /// The number that its table of fingerprints gets.
+    table: TableNumber,
 }
 
 impl<'a> Import<'a> {
@@ -172,13 +168,11 @@ impl<'a> Import<'a> {
         present: Present,
     ) -> Result<Self> {
         let mut state = PoolState::clone(&base.state);
-        state.forget_hot_indexes();
         state.skip_deleted_head();
         state.start_over_if_dead(now);
         let owned =
             if state.claims.is_empty() { HashSet::default() } else { base.owners()?.into_keys().collect() };
         let (time, horizon) = (state.pool_time(now), state.horizon(now));
-        let open = state.segments.len() - 1;
         Ok(Self {
             engine,
             txn,
@@ -190,8 +184,7 @@ impl<'a> Import<'a> {
             present,
             report: BulkReport::default(),
             added_here: HashSet::default(),
-            filled: open..open,
-            filters: mpsc::channel(),
+            tables: mpsc::channel(),
             owned,
             voided: Vec::new(),
             unindexed: 0,
@@ -200,12 +193,13 @@ impl<'a> Import<'a> {
 
     /// Folds the tails. Returns true if there was anything to fold.
     fn fold_tails(&mut self) -> Result<bool> {
+        let folded_to = self.state.folded_to;
         let tails = self.base.state.frozen.iter().chain([&self.base.state.active]);
         // Nothing is left to fold if the pool was dead and starts over.
-        let entries = tails.flat_map(TailView::entries).filter(|(id, _)| *id >= self.state.folded_to);
+        let entries = tails.flat_map(TailView::entries).filter(|(id, _)| *id >= folded_to);
         let mut entries = entries.peekable();
         let is_any = entries.peek().is_some();
-        fold_now(self.txn, &self.state, entries)?;
+        fold_now(self.txn, &mut self.state, entries, &self.engine.tuning)?;
         self.state.all_is_folded();
         Ok(is_any)
     }
@@ -216,7 +210,9 @@ impl<'a> Import<'a> {
         source: &mut (dyn RowSource + Send),
     ) -> Result<(BulkReport, PoolState, Vec<Fingerprint>)> {
         let (txn, hash_key) = (self.txn, &self.engine.hash_key);
-        let mut indexer = Indexer { txn, fold: WholeFold::default(), filters: self.filters.0.clone() };
+        let row_entries = self.engine.tuning.row_entries();
+        let tables = self.tables.0.clone();
+        let mut indexer = Indexer { txn, fold: WholeFold::default(), row_entries, tables };
         if self.present == Present::Add {
             thread::scope(|scope| {
                 let (sender, receiver) = mpsc::sync_channel(WAITING_MAX);
@@ -237,7 +233,7 @@ impl<'a> Import<'a> {
             // Rows that are indexed are looked up again, so the thread that writes them indexes them.
             thread::scope(|scope| self.append_all(scope, hash_key, source, |what| indexer.take(what)))?;
         }
-        self.keep_filters();
+        self.keep_tables();
         self.state.all_is_folded();
         Ok((self.report, self.state, self.voided))
     }
@@ -289,8 +285,6 @@ impl<'a> Import<'a> {
             self.state.seal_open_segment(time);
         }
         self.state.drop_dead_segments();
-        let open = self.state.segments.len() - 1;
-        self.filled = open..open;
         Ok(())
     }
 
@@ -369,22 +363,28 @@ impl<'a> Import<'a> {
         for (fingerprint, present) in fingerprints.iter().zip(&mut present) {
             *present |= self.added_here.contains(fingerprint);
         }
-        for index in self.filled.clone() {
-            let Some(segment) = self.state.segments.get(index) else { continue };
-            let asked = fingerprints.iter().zip(&mut present);
-            let asked: Vec<_> =
-                asked.filter(|(asked, present)| !**present && !segment.filter.rules_out(**asked)).collect();
-            if asked.is_empty() {
-                continue;
-            }
-            let names = SegmentTables::new(self.state.id, segment.number);
-            let table = self.txn.open_table(names.fingerprints()).storage()?;
-            for (fingerprint, present) in asked {
-                let entry = redb::ReadableTable::get(&table, *fingerprint).storage()?;
-                // Entries from before this import were looked up in the base.
-                let added_from = self.base.state.next_id.max(self.state.watermark);
-                let slot = entry.map(|entry| entry.value() & !HAS_REPEATS);
-                *present = slot.is_some_and(|slot| segment.id(slot) >= added_from);
+        // What was there before this import is the base's to judge.
+        let added = self.state.tables.iter().filter(|table| table.ids.start >= self.base.state.next_id);
+        let mut rows = None;
+        for table in added {
+            let rows = match &mut rows {
+                Some(rows) => rows,
+                none => none.insert(IndexWriter::open(self.txn, self.state.id)?),
+            };
+            for (fingerprint, present) in
+                fingerprints.iter().zip(&mut present).filter(|(_, present)| !**present)
+            {
+                let question = Question::of(*fingerprint);
+                if table.may_contain(rows, &question)? {
+                    let found = table.visit(rows, *fingerprint, question.value, |id| {
+                        if self.state.is_live(id) {
+                            ControlFlow::Break(())
+                        } else {
+                            ControlFlow::Continue(())
+                        }
+                    })?;
+                    *present = found.is_break();
+                }
             }
         }
         Ok(present)
@@ -468,23 +468,21 @@ impl<'a> Import<'a> {
             return Ok(());
         };
         self.unindexed = 0;
-        let full = self.open_segment_is_full();
-        let portion = Portion { segment, state: self.state.clone(), full };
-        let filled_end = self.state.segments.len();
-        if full {
+        let table = self.state.take_table_number();
+        let portion = Portion { segment, state: self.state.clone(), table };
+        if self.open_segment_is_full() {
             self.state.seal_open_segment(self.time);
-            self.filled.end = filled_end;
             self.added_here.clear();
         }
         index(ForIndex::End(Box::new(portion)))?;
-        self.keep_filters();
+        self.keep_tables();
         Ok(())
     }
 
-    /// Keeps the filters that were built meanwhile with their segments.
-    fn keep_filters(&mut self) {
-        for (number, filter) in self.filters.1.try_iter() {
-            self.state.set_filter(number, filter);
+    /// Adds the tables that were written meanwhile.
+    fn keep_tables(&mut self) {
+        for table in self.tables.1.try_iter() {
+            self.state.add_table(table);
         }
     }
 }
@@ -493,8 +491,9 @@ impl<'a> Import<'a> {
 struct Indexer<'a> {
     txn: &'a WriteTransaction,
     fold: WholeFold,
-    /// The channel for the filters of the segments that this saw as a whole.
-    filters: mpsc::Sender<Filtered>,
+    row_entries: u64,
+    /// Where the tables go that it wrote.
+    tables: mpsc::Sender<FingerprintTable>,
 }
 
 impl Indexer<'_> {
@@ -508,13 +507,11 @@ impl Indexer<'_> {
         }
     }
 
-    fn write(&mut self, Portion { segment, state, full }: Portion) -> Result<()> {
+    fn write(&mut self, Portion { segment, state, table }: Portion) -> Result<()> {
         let fold = std::mem::take(&mut self.fold);
-        let records = state.next_id - segment.first_id;
-        let whole = u32::try_from(records).ok().filter(|_| full && fold.records() == records);
-        if let Some(filter) = fold.write(self.txn, &state, &segment, whole)? {
-            // The receiver outlives this thread.
-            let _ = self.filters.send((segment.number, filter));
+        if let Some(table) = fold.write(self.txn, &state, &segment, table, self.row_entries)? {
+            // Who made the import waits for it.
+            let _ = self.tables.send(table);
         }
         Ok(())
     }

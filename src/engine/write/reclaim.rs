@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use redb::{Key, ReadableTable, ReadableTableMetadata, Table, Value, WriteTransaction};
 
-use crate::engine::format::schema::{self, FingerprintsDefinition, RUNS_MAX, SegmentNumber, SegmentTables};
+use crate::engine::format::schema::{self, SegmentNumber, SegmentTables, TableNumber};
 use crate::engine::pool::state::PoolState;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::draft::PoolDraft;
@@ -23,7 +23,10 @@ const CUT_MIN_RECORDS: u32 = 1_024;
 const CUT_SLICE_RECORDS: u32 = 8_192;
 /// A commit drops no further table of a segment once the tables that it dropped had this many rows.
 const DROP_MAX_ROWS: u64 = 1 << 18;
-/// The number of rows of a dropped segment that one commit removes from each table that segments share.
+/// The rows of a dropped table of fingerprints that one commit removes, and the tables whose last rows it removes.
+const DROP_TABLE_ROWS: usize = 1_024;
+const DROP_TABLES: usize = 8;
+/// How many rows of a dropped segment one commit removes from each table that segments share.
 const DROP_SHARED_ROWS: usize = 1 << 16;
 
 /// Performs a commit's share of giving back space.
@@ -34,6 +37,8 @@ pub(crate) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Resu
     if may_have_died {
         draft.head_changed |= draft.state.drop_dead_segments();
     }
+    draft.head_changed |= draft.state.drop_dead_tables();
+    drop_tables(txn, draft)?;
     let mut pruned = PruneReport::default();
     if let Some(number) = draft.state.dropped.last().copied() {
         if drop_share(txn, draft.state.id, number, &mut pruned)? {
@@ -50,6 +55,7 @@ pub(crate) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Resu
 /// Returns the number of segments dropped.
 pub(crate) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Result<u64> {
     state.drop_dead_segments();
+    state.drop_dead_tables();
     let mut dropped = 0;
     while let Some(number) = state.dropped.last().copied() {
         drop_segment(txn, state.id, number)?;
@@ -59,20 +65,47 @@ pub(crate) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Re
     Ok(dropped)
 }
 
-/// Performs a share of giving back the space of a dropped segment: some of its tables, or some of its rows in shared
-/// tables. Returns true if nothing is left of it.
+/// A share of removing the rows of dropped tables of fingerprints.
+fn drop_tables(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<()> {
+    let pool = draft.state.id;
+    let mut tables = 0;
+    while let Some(number) = draft.state.dropped_tables.last().copied().filter(|_| tables < DROP_TABLES) {
+        draft.head_changed = true;
+        if !drop_table_rows(txn, pool, number..=number, Some(DROP_TABLE_ROWS))? {
+            break;
+        }
+        draft.state.forget_last_dropped_table();
+        tables += 1;
+    }
+    Ok(())
+}
+
+/// Removes up to so many rows of some tables of fingerprints, and of their filters. Returns true if that was all of them.
+pub(crate) fn drop_table_rows(
+    txn: &WriteTransaction,
+    pool: PoolId,
+    numbers: RangeInclusive<TableNumber>,
+    limit: Option<usize>,
+) -> Result<bool> {
+    let (first, last) = numbers.into_inner();
+    let rows = (pool, first, 0, 0)..=(pool, last, u32::MAX, u32::MAX);
+    let pieces = (pool, first, 0)..=(pool, last, u32::MAX);
+    let rows_gone = remove_rows(&mut txn.open_table(schema::FINGERPRINTS).storage()?, rows, limit)?;
+    let filter_gone = remove_rows(&mut txn.open_table(schema::FILTERS).storage()?, pieces, limit)?;
+    Ok(rows_gone && filter_gone)
+}
+
+/// A share of giving the space of a dropped segment back: some of its tables, or of its rows in shared ones. Whether
+/// nothing is left of it.
 fn drop_share(
     txn: &WriteTransaction,
     pool: PoolId,
     number: SegmentNumber,
     pruned: &mut PruneReport,
 ) -> Result<bool> {
-    if drop_run(txn, pool, number)? {
-        return Ok(false);
-    }
     let names = SegmentTables::new(pool, number);
-    let mut rows = {
-        // A table that does not exist is created here, and dropped with the others.
+    let rows = {
+        // A table that is not there is made here, and dropped with the others.
         let records = txn.open_table(names.records()).storage()?;
         let stats = records.stats().storage()?;
         pruned.bytes += stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
@@ -83,34 +116,16 @@ fn drop_share(
     if rows >= DROP_MAX_ROWS {
         return Ok(false);
     }
-    rows += txn.open_table(names.fingerprints()).storage()?.len().storage()?;
-    txn.delete_table(names.fingerprints()).storage()?;
-    if rows >= DROP_MAX_ROWS {
-        return Ok(false);
-    }
     txn.delete_table(names.postings()).storage()?;
     let is_gone = drop_shared_rows(txn, pool, number, Some(DROP_SHARED_ROWS))?;
     pruned.segments += u64::from(is_gone);
     Ok(is_gone)
 }
 
-/// Drops the table of one of a segment's runs. Returns false if there was none.
-pub(crate) fn drop_run(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<bool> {
-    for run in 0..RUNS_MAX {
-        let name = SegmentTables::run(pool, number, run);
-        if txn.delete_table(FingerprintsDefinition::new(&name)).storage()? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Removes every row of a segment.
 pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: SegmentNumber) -> Result<()> {
     let names = SegmentTables::new(pool, number);
     txn.delete_table(names.records()).storage()?;
-    txn.delete_table(names.fingerprints()).storage()?;
-    while drop_run(txn, pool, number)? {}
     txn.delete_table(names.postings()).storage()?;
     drop_shared_rows(txn, pool, number, None).map(drop)
 }
@@ -124,13 +139,10 @@ pub(crate) fn drop_shared_rows(
     limit: Option<usize>,
 ) -> Result<bool> {
     let rows = (pool, number, 0)..=(pool, number, u32::MAX);
-    let repeats = (pool, number, 0, 0)..=(pool, number, u128::MAX, u32::MAX);
     let all = [
         remove_rows(&mut txn.open_table(schema::ORIGINS).storage()?, rows.clone(), limit)?,
         remove_rows(&mut txn.open_table(schema::TIMES).storage()?, rows.clone(), limit)?,
-        remove_rows(&mut txn.open_table(schema::DELETED).storage()?, rows.clone(), limit)?,
-        remove_rows(&mut txn.open_table(schema::MEMBERSHIP).storage()?, rows, limit)?,
-        remove_rows(&mut txn.open_table(schema::REPEATS).storage()?, repeats, limit)?,
+        remove_rows(&mut txn.open_table(schema::DELETED).storage()?, rows, limit)?,
     ];
     Ok(all.iter().all(|all| *all))
 }

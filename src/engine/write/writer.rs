@@ -2,13 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::engine::format::schema::{Fingerprint, SegmentNumber};
 use crate::engine::pool::state::PoolState;
-use crate::engine::probe::membership::Filter;
 use crate::engine::write::append::KnownOrigins;
 use crate::engine::write::fold::Fold;
 use crate::engine::write::fold::entries::Entries;
-use crate::engine::write::fold::runs::RunMerge;
 use crate::engine::write::log::{Event, log};
 use crate::ids::PoolId;
 
@@ -74,8 +71,8 @@ impl Writer {
 #[derive(Debug, Default)]
 pub(crate) struct WriterPool {
     pub(crate) fold: Option<Folding>,
-    pub(crate) merge: Option<RunMerge>,
-    pub(crate) filter: Option<FilterBuild>,
+    /// The entries that may be merged before a commit has merged enough.
+    pub(crate) merge_credit: usize,
     pub(crate) origins: KnownOrigins,
 }
 
@@ -85,12 +82,4 @@ pub(crate) enum Folding {
     /// Its entries are being gathered.
     Gathering(Entries),
     Writing(Fold),
-}
-
-/// The membership filter of a sealed segment, being built a slice per commit.
-#[derive(Debug)]
-pub(crate) struct FilterBuild {
-    pub(crate) segment: SegmentNumber,
-    pub(crate) filter: Filter,
-    pub(crate) next: Fingerprint,
 }

@@ -17,18 +17,16 @@ use crate::support::{self, CUSTOMERS, ORDERS, Place};
 
 type Bytes = &'static [u8];
 const NAMES: TableDefinition<'_, Bytes, u64> = TableDefinition::new("pool names");
-const REPEATS: TableDefinition<'_, (u64, u32, u128, u32), ()> = TableDefinition::new("repeats");
 const ORIGINS: TableDefinition<'_, (u64, u32, u32), Bytes> = TableDefinition::new("origins");
 const TIMES: TableDefinition<'_, (u64, u32, u32), i64> = TableDefinition::new("times");
 const DELETED: TableDefinition<'_, (u64, u32, u32), Bytes> = TableDefinition::new("deleted");
-const MEMBERSHIP: TableDefinition<'_, (u64, u32, u32), Bytes> = TableDefinition::new("membership");
+const FILTERS: TableDefinition<'_, (u64, u32, u32), Bytes> = TableDefinition::new("filters");
 const CLAIM_ITEMS: TableDefinition<'_, (u64, u64, u32), Bytes> = TableDefinition::new("claim items");
 const CLAIMED: TableDefinition<'_, (u64, u128), u64> = TableDefinition::new("claimed");
 const FLOWS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("flows");
 const RECORDS: TableDefinition<'_, u32, Bytes> = TableDefinition::new("records/1/0");
-const FINGERPRINTS: TableDefinition<'_, u128, u32> = TableDefinition::new("fingerprints/1/0");
+const FINGERPRINTS: TableDefinition<'_, (u64, u32, u32, u32), Bytes> = TableDefinition::new("fingerprints");
 const POSTINGS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("postings/1/0");
-const HAS_REPEATS: u32 = 1 << 31;
 
 /// Segments long enough for a second block of the time index.
 const SIZES: Sizes = Sizes { segment_slots: 8_192, chunk_slots: 1_024, ..Sizes::SMALL };
@@ -122,14 +120,21 @@ fn assert_damage_of(case: &Case, table: &str, change: impl FnOnce(&redb::WriteTr
     assert_eq!(answers(&case.open().pool(1).unwrap()), expected);
 }
 
-fn first_fingerprint(txn: &redb::WriteTransaction, with_repeats: bool) -> (u128, u32) {
-    let table = txn.open_table(FINGERPRINTS).unwrap();
-    let rows = table.iter().unwrap().map(|row| row.unwrap()).map(|(key, entry)| (key.value(), entry.value()));
-    let deleted = [6, 11, 12, 13];
-    let mut wanted = rows
-        .filter(|(_, entry)| (entry & HAS_REPEATS != 0) == with_repeats)
-        .filter(|(_, entry)| !deleted.contains(&(entry & !HAS_REPEATS)));
-    wanted.next().unwrap()
+/// The low bits of an entry: the record's id less the table's first id.
+const OFFSET: u128 = (1 << 31) - 1;
+
+/// Changes the entries of the fullest row of the first pool: nearly all of its records are live.
+fn change_row(txn: &redb::WriteTransaction, change: impl FnOnce(&mut Vec<u128>)) {
+    let mut table = txn.open_table(FINGERPRINTS).unwrap();
+    let rows = table.range((1, 0, 0, 0)..(2, 0, 0, 0)).unwrap().map(Result::unwrap);
+    let (key, row) =
+        rows.map(|(key, row)| (key.value(), row.value().to_vec())).max_by_key(|(_, row)| row.len()).unwrap();
+    let mut entries: Vec<u128> =
+        row.as_chunks::<16>().0.iter().map(|entry| u128::from_le_bytes(*entry)).collect();
+    assert!(entries.len() >= 6, "{}", entries.len());
+    change(&mut entries);
+    let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+    table.insert(key, bytes.as_slice()).unwrap();
 }
 
 fn a_posting(txn: &redb::WriteTransaction, attribute: u8) -> (Vec<u8>, Vec<u8>) {
@@ -157,86 +162,111 @@ fn a_sound_store_has_no_findings_and_rebuilding_it_changes_no_answer() {
 }
 
 #[test]
-fn a_removed_fingerprint_is_found_and_mended() {
-    assert_found_and_mended("fingerprints/1/0", |txn| {
-        let (fingerprint, _) = first_fingerprint(txn, false);
-        txn.open_table(FINGERPRINTS).unwrap().remove(fingerprint).unwrap();
+fn removed_fingerprints_are_found_and_mended() {
+    assert_found_and_mended("fingerprints", |txn| change_row(txn, |entries| drop(entries.drain(2..5))));
+}
+
+#[test]
+fn added_fingerprints_are_found_and_mended() {
+    assert_found_and_mended("fingerprints", |txn| {
+        change_row(txn, |entries| {
+            // Other records have these fingerprints, too.
+            let others: Vec<u128> = entries[3..].iter().map(|other| other & OFFSET).collect();
+            let added: Vec<u128> =
+                entries.iter().zip(others).map(|(entry, other)| entry & !OFFSET | other).collect();
+            entries.extend(added);
+            entries.sort_unstable();
+        });
     });
 }
 
 #[test]
-fn an_added_fingerprint_is_found_and_mended() {
-    assert_found_and_mended("fingerprints/1/0", |txn| {
-        txn.open_table(FINGERPRINTS).unwrap().insert(77, 5).unwrap();
+fn fingerprints_that_lead_to_other_records_are_found_and_mended() {
+    assert_found_and_mended("fingerprints", |txn| {
+        change_row(txn, |entries| {
+            let offsets: Vec<u128> = entries.iter().rev().map(|entry| entry & OFFSET).collect();
+            for (entry, offset) in entries.iter_mut().zip(offsets) {
+                *entry = *entry & !OFFSET | offset;
+            }
+            entries.sort_unstable();
+        });
     });
 }
 
 #[test]
-fn a_fingerprint_that_leads_to_another_record_is_found_and_mended() {
-    assert_found_and_mended("fingerprints/1/0", |txn| {
-        let (fingerprint, slot) = first_fingerprint(txn, false);
-        txn.open_table(FINGERPRINTS).unwrap().insert(fingerprint, slot ^ 1).unwrap();
+fn fingerprints_that_lead_behind_the_table_are_found_and_mended() {
+    assert_found_and_mended("fingerprints", |txn| {
+        change_row(txn, |entries| entries.iter_mut().take(3).for_each(|entry| *entry |= OFFSET));
     });
 }
 
 #[test]
-fn a_fingerprint_that_leads_behind_the_segment_is_found_and_mended() {
-    assert_found_and_mended("fingerprints/1/0", |txn| {
-        let (fingerprint, _) = first_fingerprint(txn, false);
-        txn.open_table(FINGERPRINTS).unwrap().insert(fingerprint, 1 << 19).unwrap();
-    });
+fn fingerprints_out_of_order_are_found_and_mended() {
+    assert_found_and_mended("fingerprints", |txn| change_row(txn, |entries| entries.reverse()));
 }
 
 #[test]
-fn a_table_of_fingerprints_that_is_gone_is_found_and_mended() {
-    assert_found_and_mended("fingerprints/1/0", |txn| {
-        // Its repeats are still sound.
-        assert!(txn.delete_table(FINGERPRINTS).unwrap());
-    });
+fn rows_of_fingerprints_that_cannot_be_read_are_found_and_mended() {
+    for bytes in [&[1, 2, 3][..], &[0; 17], &[0; 4_080]] {
+        assert_found_and_mended("fingerprints", |txn| {
+            let mut table = txn.open_table(FINGERPRINTS).unwrap();
+            let key = table.first().unwrap().unwrap().0.value();
+            table.insert(key, bytes).unwrap();
+        });
+    }
 }
 
 #[test]
-fn a_fingerprint_that_hides_its_repeats_is_found_and_mended() {
-    assert_found_and_mended("fingerprints/1/0", |txn| {
-        let (fingerprint, entry) = first_fingerprint(txn, true);
-        txn.open_table(FINGERPRINTS).unwrap().insert(fingerprint, entry & !HAS_REPEATS).unwrap();
+fn rows_of_fingerprints_in_each_others_place_are_found_and_mended() {
+    assert_found_and_mended("fingerprints", |txn| {
+        let mut table = txn.open_table(FINGERPRINTS).unwrap();
+        let rows = table.iter().unwrap().map(Result::unwrap);
+        let mut rows: Vec<_> = rows.map(|(key, row)| (key.value(), row.value().to_vec())).collect();
+        // Two rows of one table, each in the other's place.
+        rows.retain(|(key, _)| key.1 == rows_of_most(&table));
+        let ((first, first_row), (last, last_row)) = (rows.first().unwrap(), rows.last().unwrap());
+        table.insert(first, last_row.as_slice()).unwrap();
+        table.insert(last, first_row.as_slice()).unwrap();
     });
 }
 
-#[test]
-fn a_fingerprint_that_leads_to_a_repeat_before_the_first_record_is_found_and_mended() {
-    assert_found_and_mended("fingerprints/1/0", |txn| {
-        let (fingerprint, entry) = first_fingerprint(txn, true);
-        let key = |slot| (1, 0, fingerprint, slot);
-        let mut repeats = txn.open_table(REPEATS).unwrap();
-        let repeat = repeats.range(key(0)..=key(u32::MAX)).unwrap().next().unwrap().unwrap().0.value().3;
-        repeats.insert(key(entry & !HAS_REPEATS), ()).unwrap();
-        txn.open_table(FINGERPRINTS).unwrap().insert(fingerprint, repeat | HAS_REPEATS).unwrap();
-    });
+/// The number of the table with the most rows.
+fn rows_of_most(table: &impl ReadableTable<(u64, u32, u32, u32), Bytes>) -> u32 {
+    let mut counts = std::collections::BTreeMap::<u32, u32>::new();
+    for row in table.iter().unwrap() {
+        *counts.entry(row.unwrap().0.value().1).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).unwrap().0
 }
 
 #[test]
-fn removed_repeats_are_found_and_mended() {
-    assert_found_and_mended("fingerprints/1/0", |txn| {
-        let (fingerprint, _) = first_fingerprint(txn, true);
-        let key = |slot| (1, 0, fingerprint, slot);
-        txn.open_table(REPEATS).unwrap().retain_in(key(0)..=key(u32::MAX), |_, ()| false).unwrap();
+fn tables_of_fingerprints_that_are_gone_are_found_and_mended() {
+    let case = Case::new(SIZES);
+    let expected = answers(&case.open().pool(1).unwrap());
+    case.place.damage(|txn| {
+        assert!(txn.delete_table(FINGERPRINTS).unwrap() && txn.delete_table(FILTERS).unwrap());
     });
+    let findings = case.verify().findings;
+    let tables: std::collections::BTreeSet<&str> =
+        findings.iter().map(|finding| finding.table.as_str()).collect();
+    assert!(tables.into_iter().eq(["filters", "fingerprints"]), "{findings:#?}");
+    let store = case.open();
+    assert_eq!(store.rebuild_indexes().unwrap().left, []);
+    assert_eq!(store.verify().unwrap().findings, []);
+    assert_eq!(answers(&store.pool(1).unwrap()), expected);
 }
 
 #[test]
-fn an_added_repeat_is_found_and_mended() {
-    assert_found_and_mended("repeats", |txn| {
-        let (fingerprint, _) = first_fingerprint(txn, true);
-        txn.open_table(REPEATS).unwrap().insert((1, 0, fingerprint, 3), ()).unwrap();
+fn fingerprints_of_no_table_are_found_and_mended() {
+    assert_found_and_mended("fingerprints", |txn| {
+        let mut table = txn.open_table(FINGERPRINTS).unwrap();
+        table.insert((1, 900, 0, 0), [0; 16].as_slice()).unwrap();
+        table.insert((8, 0, 0, 0), [0; 16].as_slice()).unwrap();
     });
-}
-
-#[test]
-fn repeats_of_no_segment_are_found_and_mended() {
-    assert_found_and_mended("repeats", |txn| {
-        txn.open_table(REPEATS).unwrap().insert((1, 9, 1, 3), ()).unwrap();
-        txn.open_table(REPEATS).unwrap().insert((8, 0, 1, 3), ()).unwrap();
+    assert_found_and_mended("fingerprints", |txn| {
+        let mut table = txn.open_table(FINGERPRINTS).unwrap();
+        let number = table.first().unwrap().unwrap().0.value().1;
+        table.insert((1, number, 1 << 20, 0), [0; 16].as_slice()).unwrap();
     });
 }
 
@@ -294,19 +324,30 @@ fn missing_altered_and_added_times_are_found_and_mended() {
 
 #[test]
 fn damaged_membership_filters_are_found_and_mended() {
-    assert_found_and_mended("membership", |txn| {
-        assert!(txn.open_table(MEMBERSHIP).unwrap().remove((1, 0, 1)).unwrap().is_some());
+    let first = |table: &redb::Table<'_, (u64, u32, u32), Bytes>| {
+        let (key, piece) = table.first().unwrap().unwrap();
+        (key.value(), piece.value().to_vec())
+    };
+    assert_found_and_mended("filters", |txn| {
+        let mut table = txn.open_table(FILTERS).unwrap();
+        let (key, _) = first(&table);
+        table.remove(key).unwrap();
     });
-    assert_found_and_mended("membership", |txn| {
-        assert!(txn.open_table(MEMBERSHIP).unwrap().remove((1, 0, 0)).unwrap().is_some());
+    assert_found_and_mended("filters", |txn| {
+        let mut table = txn.open_table(FILTERS).unwrap();
+        let (key, piece) = first(&table);
+        table.insert(key, vec![0; piece.len()].as_slice()).unwrap();
     });
-    assert_found_and_mended("membership", |txn| {
-        let mut table = txn.open_table(MEMBERSHIP).unwrap();
-        let length = table.get((1, 0, 1)).unwrap().unwrap().value().len();
-        table.insert((1, 0, 1), vec![0; length].as_slice()).unwrap();
+    assert_found_and_mended("filters", |txn| {
+        let mut table = txn.open_table(FILTERS).unwrap();
+        let (key, piece) = first(&table);
+        table.insert(key, &piece[1..]).unwrap();
     });
-    assert_found_and_mended("membership", |txn| {
-        txn.open_table(MEMBERSHIP).unwrap().insert((1, 6, 0), [1, 0, 0, 0].as_slice()).unwrap();
+    assert_found_and_mended("filters", |txn| {
+        let mut table = txn.open_table(FILTERS).unwrap();
+        let ((pool, number, _), piece) = first(&table);
+        table.insert((pool, number, 1 << 20), piece.as_slice()).unwrap();
+        table.insert((1, 900, 0), piece.as_slice()).unwrap();
     });
 }
 
@@ -380,17 +421,28 @@ fn an_owner_of_a_value_that_is_tracked_is_found_and_mended() {
 #[test]
 fn an_owner_of_a_deleted_value_that_is_tracked_again_is_found_and_mended() {
     let case = Case::new(SIZES);
-    let store = case.open();
-    let pool = store.pool(1).unwrap();
-    pool.delete_keys(&[Key::new(ORDERS, "A-0")]).unwrap();
-    support::track(&pool, &["A-0"]);
-    drop((pool, store));
+    let owned = || {
+        let mut owned = std::collections::BTreeSet::new();
+        case.place.damage(|txn| {
+            let table = txn.open_table(CLAIMED).unwrap();
+            owned = table.iter().unwrap().map(|row| row.unwrap().0.value().1).collect();
+        });
+        owned
+    };
+    let before = owned();
+    {
+        let pool = case.open().pool(1).unwrap();
+        pool.delete_keys(&[Key::new(ORDERS, "A-0")]).unwrap();
+        let claim = pool.claim(&["A-0"], |v| Key::new(ORDERS, *v), &Origin::none(), LEASE).unwrap();
+        assert!(claim.into_token().is_some());
+    }
+    let fingerprint = *owned().difference(&before).next().unwrap();
+    {
+        let pool = case.open().pool(1).unwrap();
+        let _ = pool.dedupe(Mode::Track, &["A-0"], |v| Key::new(ORDERS, *v), &Origin::none()).unwrap();
+    }
+    assert_eq!(owned(), before);
     assert_damage_of(&case, "claimed", |txn| {
-        // The deleted record is slot 0: the value is not live by it.
-        let table = txn.open_table(FINGERPRINTS).unwrap();
-        let rows = table.iter().unwrap().map(Result::unwrap);
-        let mut rows = rows.filter(|(_, entry)| entry.value() & !HAS_REPEATS == 0);
-        let fingerprint = rows.next().unwrap().0.value();
         txn.open_table(CLAIMED).unwrap().insert((1, fingerprint), 1).unwrap();
     });
 }
@@ -481,9 +533,9 @@ fn a_record_whose_value_changed_is_found_by_the_indexes() {
         table.insert(40, row.as_slice()).unwrap();
     });
     let report = case.verify();
-    // It is not where its value belongs, and what leads to it is another value's.
-    assert_eq!(report.findings_count, 2, "{:#?}", report.findings);
-    assert!(report.findings.iter().all(|finding| finding.table == "fingerprints/1/0"));
+    // What leads to it has another fingerprint than its value.
+    assert_eq!(report.findings_count, 1, "{:#?}", report.findings);
+    assert!(report.findings.iter().all(|finding| finding.table == "fingerprints"));
 }
 
 #[test]

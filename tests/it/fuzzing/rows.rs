@@ -16,7 +16,7 @@ const CHANGES_MAX: usize = 8;
 const ROW_MAX: usize = 255;
 
 /// The tables of indexes, by how their names begin. The table of times has a segment's first time, too, which is none.
-const INDEXES: [&str; 6] = ["fingerprints/", "postings/", "repeats", "membership", "pool names", "claimed"];
+const INDEXES: [&str; 5] = ["fingerprints", "postings/", "filters", "pool names", "claimed"];
 
 pub(super) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
@@ -137,14 +137,13 @@ fn change_table(txn: &WriteTransaction, name: &str, change: &Change) {
     match name.split('/').next().unwrap() {
         "pools" | "pool heads" => change_row::<u64, Bytes>(txn, name, change),
         "pool names" => change_row::<Bytes, u64>(txn, name, change),
-        "repeats" => change_row::<(u64, u32, u128, u32), ()>(txn, name, change),
-        "origins" | "deleted" | "membership" => change_row::<(u64, u32, u32), Bytes>(txn, name, change),
+        "fingerprints" => change_row::<(u64, u32, u32, u32), Bytes>(txn, name, change),
+        "origins" | "deleted" | "filters" => change_row::<(u64, u32, u32), Bytes>(txn, name, change),
         "times" => change_row::<(u64, u32, u32), i64>(txn, name, change),
         "claims" => change_row::<(u64, u64), Bytes>(txn, name, change),
         "claim items" => change_row::<(u64, u64, u32), Bytes>(txn, name, change),
         "claimed" => change_row::<(u64, u128), u64>(txn, name, change),
         "records" => change_row::<u32, Bytes>(txn, name, change),
-        "fingerprints" => change_row::<u128, u32>(txn, name, change),
         _ => change_row::<Bytes, Bytes>(txn, name, change),
     }
 }

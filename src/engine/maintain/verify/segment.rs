@@ -11,14 +11,14 @@ use redb::ReadableTable;
 use roaring::RoaringBitmap;
 
 use super::Verification;
+use super::expected::Expected;
 use crate::engine::format::codec;
 use crate::engine::format::postings;
 use crate::engine::format::record::{self, PostingKey, StoredOrigin};
-use crate::engine::format::schema::{self, Fingerprint, HAS_REPEATS, SegmentTables, Slot};
+use crate::engine::format::schema::{self, Fingerprint, SegmentTables, Slot};
 use crate::engine::pool::claims::Owners;
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailEntry;
-use crate::engine::probe::membership::Filter;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::fold::entries::Entries;
@@ -62,13 +62,13 @@ impl Verification<'_, '_, '_> {
         index: usize,
         before: Option<Timestamp>,
         owners: &mut Owners,
+        expected: &mut Expected,
     ) -> Result<Option<Timestamp>> {
         let state = &view.state;
         let Some(segment) = state.segments.get(index) else { return Ok(before) };
         let (column, live_time) = self.read_column(view, index, segment, before)?;
-        self.check_fingerprints(view, index, segment, &column)?;
+        self.expect_entries(view, segment, &column, expected);
         self.check_times(segment, &column)?;
-        self.check_filters(view, index, segment, &column)?;
         self.check_deleted(view, segment, &column);
         self.check_owned(view, segment, &column, owners);
         self.check_postings(view, index, column)?;
@@ -206,78 +206,22 @@ impl Verification<'_, '_, '_> {
         Ok(origin)
     }
 
-    /// Checks that each entry and each repeat leads to a record of its fingerprint, and that each record is found.
-    fn check_fingerprints(
+    /// Each live folded record must be in the table of fingerprints that has its id.
+    fn expect_entries(
         &mut self,
         view: &View,
-        index: usize,
         segment: &SegmentState,
         column: &Column,
-    ) -> Result<()> {
-        let pool = column.pool;
-        let mut repeats: BTreeMap<Fingerprint, Vec<Slot>> = BTreeMap::new();
-        if let Some(table) = view.repeats()? {
-            let key = |fingerprint, slot| (pool, segment.number, fingerprint, slot);
-            for row in table.range(key(0, 0)..=key(Fingerprint::MAX, u32::MAX)).storage()? {
-                let (_, _, fingerprint, slot) = row.storage()?.0.value();
-                if self.check_entry("repeats", fingerprint, slot, column) {
-                    repeats.entry(fingerprint).or_default().push(slot);
-                }
+        expected: &mut Expected,
+    ) {
+        for slot in &column.required {
+            let Some(fingerprint) = column.fingerprint(slot) else { continue };
+            let id = segment.id(slot);
+            if !expected.add(&view.state, fingerprint, id) {
+                let text = format!("no table has record {id}");
+                self.findings.add(Some(column.pool), "fingerprints", hex(fingerprint), text);
             }
         }
-        let is_live = |slot: &Slot| view.state.is_live(segment.id(*slot));
-        let mut found = RoaringBitmap::new();
-        let mut check = |table: &str, fingerprint, entry| {
-            let slot = entry & !HAS_REPEATS;
-            if self.check_entry(table, fingerprint, slot, column) {
-                found.insert(slot);
-            }
-            if entry & HAS_REPEATS == 0 {
-                return;
-            }
-            let others = repeats.get(&fingerprint).map(Vec::as_slice).unwrap_or_default();
-            found.extend(others);
-            let lowest = others.iter().copied().filter(is_live).min();
-            // While there are runs, the repeats of their entries are among these.
-            let is_older = |lowest| segment.runs.is_empty() && is_live(&slot) && lowest < slot;
-            let reason = match lowest {
-                _ if others.is_empty() => "it should have repeats, and has none",
-                Some(lowest) if is_older(lowest) => "a repeat of it is older",
-                _ => return,
-            };
-            self.findings.add(Some(pool), table, hex(fingerprint), reason);
-        };
-        for run in view.fingerprint_parts(index) {
-            let Some(table) = view.fingerprints_in(index, run)? else { continue };
-            let name = match run {
-                None => &column.names.fingerprints,
-                Some(run) => &SegmentTables::run(pool, segment.number, run),
-            };
-            for row in ReadableTable::iter(table).storage()? {
-                let (fingerprint, entry) = row.storage()?;
-                check(name, fingerprint.value(), entry.value());
-            }
-        }
-        for slot in &column.required - &found {
-            if let Some(fingerprint) = column.fingerprint(slot) {
-                let text = format!("record {} is not in it", segment.id(slot));
-                self.findings.add(Some(pool), &column.names.fingerprints, hex(fingerprint), text);
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that an entry leads to a record of its fingerprint, unless that record is cut off. Returns true if it
-    /// does.
-    fn check_entry(&mut self, table: &str, fingerprint: Fingerprint, slot: Slot, column: &Column) -> bool {
-        let reason = match column.fingerprint(slot) {
-            Some(found) if found == fingerprint => return true,
-            Some(_) => format!("it leads to slot {slot}, whose record has another fingerprint"),
-            None if slot < column.stored.start => return true,
-            None => format!("it leads to slot {slot}, where no record is"),
-        };
-        self.findings.add(Some(column.pool), table, hex(fingerprint), reason);
-        false
     }
 
     /// Checks that the sparse time index has the first time of each block.
@@ -316,59 +260,7 @@ impl Verification<'_, '_, '_> {
         Ok(())
     }
 
-    /// Checks that membership filters are whole. The segment's filter must know every fingerprint that can be found,
-    /// and a run's filter those of the run.
-    fn check_filters(
-        &mut self,
-        view: &View,
-        index: usize,
-        segment: &SegmentState,
-        column: &Column,
-    ) -> Result<()> {
-        let pool = column.pool;
-        let Some(table) = self.snapshot.table(schema::MEMBERSHIP)? else { return Ok(()) };
-        let key = |block| (pool, segment.number, block);
-        let mut blocks = BTreeMap::new();
-        for row in table.range(key(0)..=key(u32::MAX)).storage()? {
-            let (key, block) = row.storage()?;
-            blocks.insert(key.value().2, block.value().to_vec());
-        }
-        for run in view.fingerprint_parts(index) {
-            let numbers = schema::filter_blocks(run);
-            let mut behind = blocks.split_off(numbers.start());
-            let others = numbers.end().checked_add(1).map(|end| behind.split_off(&end)).unwrap_or_default();
-            blocks.extend(others);
-            if behind.is_empty() && run.is_none() {
-                continue;
-            }
-            let in_row = behind.keys().zip(numbers.clone()).all(|(number, expected)| *number == expected);
-            let filter = Filter::from_blocks(&behind.into_values().collect::<Vec<_>>()).filter(|_| in_row);
-            let reason = match (filter, run) {
-                (None, _) => Some("the filter's blocks are not whole".to_owned()),
-                (Some(_), None) if segment.sealed_len == 0 => Some("an open segment has a filter".to_owned()),
-                (Some(filter), None) => {
-                    let unknown = |slot: &u32| {
-                        column.fingerprint(*slot).is_some_and(|fingerprint| !filter.may_contain(fingerprint))
-                    };
-                    let slot = column.required.iter().find(unknown);
-                    slot.map(|slot| format!("the filter does not know record {}", segment.id(slot)))
-                }
-                (Some(filter), Some(run)) => {
-                    let unknown = first_unknown(view, index, run, &filter)?;
-                    unknown.map(|fingerprint| format!("the filter does not know {}", hex(fingerprint)))
-                }
-            };
-            if let Some(reason) = reason {
-                self.findings.add(Some(pool), "membership", key_of(pool, segment, *numbers.start()), reason);
-            }
-        }
-        if let Some(number) = blocks.keys().next() {
-            self.findings.add(Some(pool), "membership", key_of(pool, segment, *number), "it is of no filter");
-        }
-        Ok(())
-    }
-
-    /// Checks that only existing records are deleted.
+    /// Only records that there are can be deleted.
     fn check_deleted(&mut self, view: &View, segment: &SegmentState, column: &Column) {
         let geometry = view.state.geometry;
         for (chunk, positions) in segment.deleted.chunks() {
@@ -456,18 +348,6 @@ impl Verification<'_, '_, '_> {
         }
         Ok(())
     }
-}
-
-/// Returns a fingerprint of a run that a filter does not know.
-fn first_unknown(view: &View, index: usize, run: u32, filter: &Filter) -> Result<Option<Fingerprint>> {
-    let Some(table) = view.run(index, run)? else { return Ok(None) };
-    for row in ReadableTable::iter(table).storage()? {
-        let fingerprint = row.storage()?.0.value();
-        if !filter.may_contain(fingerprint) {
-            return Ok(Some(fingerprint));
-        }
-    }
-    Ok(None)
 }
 
 fn hex(fingerprint: Fingerprint) -> String {

@@ -1,13 +1,12 @@
 //! Finds rows and tables that belong to no segment, no pool or nothing at all; and checks the rows of registered
 //! entries.
 
-use std::collections::BTreeMap;
-
 use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value};
 
 use super::Verification;
+use super::owned::{Numbers, Owned};
 use crate::engine::format::codec;
-use crate::engine::format::schema::{self, RegistryTable, SegmentNumber, SegmentTables};
+use crate::engine::format::schema::{self, RegistryTable, SegmentNumber, SegmentTables, TableNumber};
 use crate::engine::format::tables::AnyTable;
 use crate::engine::read::snapshot::Snapshot;
 use crate::engine::storage::failure::StorageResult;
@@ -15,27 +14,27 @@ use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId};
 use crate::model::RegisteredId;
 
-/// The segments of each pool; `None` for a pool whose list of segments cannot be read.
-pub(crate) type Segments = BTreeMap<PoolId, Option<Vec<SegmentNumber>>>;
-
-/// Something that belongs to no segment of any pool.
+/// Something that belongs to no pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stray {
     /// A whole table.
     Table(String),
     /// The rows of one segment in a table that segments share.
     Rows { table: &'static str, pool: PoolId, segment: SegmentNumber },
+    /// The rows of one table of fingerprints, or of its filter.
+    TableRows { name: &'static str, pool: PoolId, table: TableNumber },
     /// The rows of one pool in a table that pools share.
     PoolRows { table: &'static str, pool: PoolId },
 }
 
-/// Returns everything that belongs to no segment of any pool.
-pub(crate) fn find_strays(snapshot: &Snapshot, segments: &Segments) -> Result<Vec<Stray>> {
-    let belongs = |pool: PoolId, segment: SegmentNumber| match segments.get(&pool) {
+/// Everything that belongs to no pool.
+pub(crate) fn find_strays(snapshot: &Snapshot, owned: &Owned) -> Result<Vec<Stray>> {
+    let belongs_to = |pool: PoolId, has: &dyn Fn(&Numbers) -> bool| match owned.get(&pool) {
         None => false,
         Some(None) => true,
-        Some(Some(numbers)) => numbers.contains(&segment),
+        Some(Some(numbers)) => has(numbers),
     };
+    let belongs = |pool, segment| belongs_to(pool, &|numbers| numbers.segments.contains(&segment));
     let mut strays = Vec::new();
     for name in snapshot.table_names()? {
         let is_known = match SegmentTables::owner(&name) {
@@ -55,12 +54,17 @@ pub(crate) fn find_strays(snapshot: &Snapshot, segments: &Segments) -> Result<Ve
     rows("origins", owners(snapshot, schema::ORIGINS, (0, 0, 0), first, behind)?);
     rows("times", owners(snapshot, schema::TIMES, (0, 0, 0), first, behind)?);
     rows("deleted", owners(snapshot, schema::DELETED, (0, 0, 0), first, behind)?);
-    rows("membership", owners(snapshot, schema::MEMBERSHIP, (0, 0, 0), first, behind)?);
-    let first = |key: (u64, u32, u128, u32)| (key.0, key.1);
-    let behind = |(pool, segment)| (pool, segment, u128::MAX, u32::MAX);
-    rows("repeats", owners(snapshot, schema::REPEATS, (0, 0, 0, 0), first, behind)?);
+    let mut rows = |name, owners: Vec<(PoolId, TableNumber)>| {
+        let is_known = |pool, table| belongs_to(pool, &|numbers| numbers.tables.contains(&table));
+        let lost = owners.into_iter().filter(|(pool, table)| !is_known(*pool, *table));
+        strays.extend(lost.map(|(pool, table)| Stray::TableRows { name, pool, table }));
+    };
+    rows("filters", owners(snapshot, schema::FILTERS, (0, 0, 0), first, behind)?);
+    let first = |key: (u64, u32, u32, u32)| (key.0, key.1);
+    let behind = |(pool, table)| (pool, table, u32::MAX, u32::MAX);
+    rows("fingerprints", owners(snapshot, schema::FINGERPRINTS, (0, 0, 0, 0), first, behind)?);
     let mut rows = |table, owners: Vec<(PoolId, ())>| {
-        let lost = owners.into_iter().filter(|(pool, ())| !segments.contains_key(pool));
+        let lost = owners.into_iter().filter(|(pool, ())| !owned.contains_key(pool));
         strays.extend(lost.map(|(pool, ())| Stray::PoolRows { table, pool }));
     };
     rows("pool heads", owners(snapshot, schema::POOL_HEADS, 0, |pool| (pool, ()), |(pool, ())| pool)?);
@@ -105,8 +109,8 @@ where
 }
 
 impl Verification<'_, '_, '_> {
-    pub(super) fn check_strays(&mut self, segments: &Segments) -> Result<()> {
-        for stray in find_strays(&self.snapshot, segments)? {
+    pub(super) fn check_strays(&mut self, owned: &Owned) -> Result<()> {
+        for stray in find_strays(&self.snapshot, owned)? {
             match stray {
                 Stray::Table(name) if AnyTable::named(&name).is_none() => {
                     self.findings.add(None, &name, "", "no store has such a table");
@@ -118,6 +122,10 @@ impl Verification<'_, '_, '_> {
                 Stray::Rows { table, pool, segment } => {
                     let key = format!("{pool}, {segment}");
                     self.findings.add(Some(pool), table, key, "no pool has such a segment");
+                }
+                Stray::TableRows { name, pool, table } => {
+                    let key = format!("{pool}, {table}");
+                    self.findings.add(Some(pool), name, key, "no pool has such a table of fingerprints");
                 }
                 Stray::PoolRows { table, pool } => {
                     self.findings.add(Some(pool), table, pool.to_string(), "there is no such pool");

@@ -13,9 +13,9 @@ pub(super) struct Tally {
     pub(super) tail_entries: Cell<u64>,
     /// Bitmaps of posting lists, by attribute and list.
     pub(super) lists: Vec<Vec<ListTally>>,
-    /// Searches for a range of fingerprints in a segment.
+    /// Look-ups of a value in a table of fingerprints.
     pub(super) value_seeks: Cell<u64>,
-    /// Searches that a membership filter made unnecessary.
+    /// Those that a table's filter made needless.
     pub(super) values_ruled_out: Cell<u64>,
     /// Records that were read to compare their value.
     pub(super) records_compared: Cell<u64>,

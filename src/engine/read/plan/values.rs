@@ -1,13 +1,13 @@
-//! The condition on values: ranges of fingerprints to search.
+//! The condition on values: fingerprints to look up.
 
-use std::ops::RangeInclusive;
-
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::hash::Hash;
 
 use super::tally::{Tally, count};
 use crate::engine::format::schema::{Fingerprint, Slot};
-use crate::engine::read::memory::Question;
+use crate::engine::pool::tail::SoughtValues;
+use crate::engine::read::lookup::Asked;
 use crate::engine::read::view::View;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, RecordId};
@@ -19,10 +19,11 @@ const EXACT_PAIRS_MAX: usize = 4_096;
 /// The condition on values.
 #[derive(Debug)]
 pub(super) struct Values<'a> {
-    /// Ranges of fingerprints to search, with the value that must be found there.
-    ranges: Vec<(RangeInclusive<Fingerprint>, &'a str)>,
-    /// True if each range is one whole fingerprint, so that every hit is right.
+    /// The fingerprints to look up, each with the value that must be found there.
+    sought: Vec<(Fingerprint, &'a str)>,
+    /// Each is one whole fingerprint, so that whatever is found is right.
     pub(super) exact: bool,
+    folded: OnceCell<Vec<RecordId>>,
 }
 
 impl<'a> Values<'a> {
@@ -34,52 +35,62 @@ impl<'a> Values<'a> {
         }
         let key = &view.hash_key;
         let exact = !types.is_empty() && values.len().saturating_mul(types.len()) <= EXACT_PAIRS_MAX;
-        let ranges = if exact {
-            let one = |value: &'a str, id: EntityTypeId| {
-                let fingerprint = key.fingerprint(id, value);
-                (fingerprint..=fingerprint, value)
-            };
+        let mut sought: Vec<(Fingerprint, &'a str)> = if exact {
+            let one = |value: &'a str, id: EntityTypeId| (key.fingerprint(id, value), value);
             values.iter().flat_map(|value| types.iter().map(|id| one(value, *id))).collect()
         } else {
-            values.iter().map(|value| (key.range_of_value(value), *value)).collect()
+            values.iter().map(|value| (key.of_value(value), *value)).collect()
         };
-        Some(Self { ranges, exact })
+        // Rows of tables are read in their order.
+        sought.sort_unstable();
+        Some(Self { sought, exact, folded: OnceCell::new() })
     }
 
-    /// Returns the ranges in order. Two of them are the same or have nothing in common.
-    pub(super) fn fingerprints(&self) -> Vec<RangeInclusive<Fingerprint>> {
-        let mut ranges: Vec<_> = self.ranges.iter().map(|(range, _)| range.clone()).collect();
-        ranges.sort_unstable_by_key(|range| *range.start());
-        ranges
+    /// What a tail is asked for.
+    pub(super) fn in_tail(&self) -> SoughtValues {
+        let fingerprints = self.sought.iter().map(|(fingerprint, _)| *fingerprint).collect();
+        if self.exact { SoughtValues::Exactly(fingerprints) } else { SoughtValues::OfAnyType(fingerprints) }
     }
 
     /// Returns the live slots of a segment that have one of the values.
     pub(super) fn slots(&self, view: &View, index: usize, tally: &Tally) -> Result<Vec<Slot>> {
-        let mut slots = Vec::new();
-        for (range, value) in &self.ranges {
-            if self.exact && !view.may_contain(index, &mut Question::of(*range.start()))? {
-                count(&tally.values_ruled_out);
+        let Some(segment) = view.state.segments.get(index) else { return Ok(Vec::new()) };
+        let ids = self.folded_ids(view, tally)?;
+        let start = ids.partition_point(|id| *id < segment.first_id);
+        let end = ids.partition_point(|id| *id < view.state.end_of(index));
+        Ok(ids.get(start..end).unwrap_or_default().iter().map(|id| segment.slot(*id)).collect())
+    }
+
+    /// The live folded records that have one of the values, ascending: looked up once, in all tables.
+    fn folded_ids(&self, view: &View, tally: &Tally) -> Result<&[RecordId]> {
+        if let Some(ids) = self.folded.get() {
+            return Ok(ids);
+        }
+        let (mut ids, mut asked) = (Vec::new(), Asked::default());
+        for (fingerprint, value) in &self.sought {
+            if self.exact {
+                ids.append(&mut view.folded_ids_of(*fingerprint, &mut asked)?);
                 continue;
             }
-            count(&tally.value_seeks);
-            // Records of one fingerprint have one value, so the first of them decides for all.
-            let mut spoken: Option<(Fingerprint, bool)> = None;
-            for (fingerprint, slot) in view.live_slots_of(index, range.clone())? {
-                let right = match spoken {
-                    Some((last, right)) if last == fingerprint => right,
-                    _ => self.exact || has_value_at(view, index, slot, value, tally)?,
-                };
-                spoken = Some((fingerprint, right));
-                if right {
-                    slots.push(slot);
+            let mut found = view.folded_ids_of_value(*fingerprint, &mut asked)?;
+            found.sort_unstable();
+            // Records of one fingerprint have one value: the first of them speaks for all.
+            for same in found.chunk_by(|a, b| a.0 == b.0) {
+                let Some((_, first)) = same.first() else { continue };
+                count(&tally.records_compared);
+                if view.has_value(*first, value)? {
+                    ids.extend(same.iter().map(|(_, id)| *id));
                 }
             }
         }
-        Ok(slots)
+        ids.sort_unstable();
+        tally.value_seeks.set(asked.looked_up);
+        tally.values_ruled_out.set(asked.ruled_out);
+        Ok(self.folded.get_or_init(|| ids))
     }
 
     pub(super) fn confirms(&self, view: &View, id: RecordId, tally: &Tally) -> Result<bool> {
-        for (_, value) in &self.ranges {
+        for (_, value) in &self.sought {
             count(&tally.records_compared);
             if view.has_value(id, value)? {
                 return Ok(true);
@@ -89,15 +100,7 @@ impl<'a> Values<'a> {
     }
 }
 
-fn has_value_at(view: &View, index: usize, slot: Slot, value: &str, tally: &Tally) -> Result<bool> {
-    count(&tally.records_compared);
-    match view.state.segments.get(index) {
-        Some(segment) => view.has_value(segment.id(slot), value),
-        None => Ok(false),
-    }
-}
-
-/// Returns the items without repeats, so that a term that a filter has twice is looked up once.
+/// The items without those that came before: a term that a filter has twice is asked for once.
 pub(super) fn distinct<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
     let mut seen = HashSet::new();
     items.filter(|item| seen.insert(item.clone())).collect()

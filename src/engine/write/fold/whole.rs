@@ -5,19 +5,21 @@
 //! it is written. Always holds: this writes what a [`Fold`] of the same records would write.
 
 use std::array;
+use std::ops::Range;
 use std::sync::mpsc;
 use std::thread;
 
 use redb::WriteTransaction;
 
-use super::entries::{Lists, PostingLists};
-use super::{Fold, Share};
-use crate::engine::format::schema::{Fingerprint, SegmentTables, Slot};
+use super::entries::Lists;
+use super::write_postings;
+use crate::engine::format::schema::{Fingerprint, SegmentTables, Slot, TableNumber};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::state::PoolState;
 use crate::engine::pool::tail::TailEntry;
-use crate::engine::probe::membership::{Filter, store_filter};
+use crate::engine::probe::table::FingerprintTable;
 use crate::engine::storage::failure::StorageResult;
+use crate::engine::write::tables::{IndexWriter, TableWriter};
 use crate::error::{Error, Result};
 use crate::parallel;
 
@@ -32,6 +34,8 @@ pub(crate) struct WholeFold {
     shares: [Vec<(Fingerprint, Slot)>; SHARES],
     lists: Lists,
     records: u64,
+    /// From the first record to the last.
+    slots: Option<Range<Slot>>,
     written_min: usize,
 }
 
@@ -41,6 +45,7 @@ impl Default for WholeFold {
             shares: array::from_fn(|_| Vec::new()),
             lists: Lists::default(),
             records: 0,
+            slots: None,
             written_min: WRITTEN_MIN,
         }
     }
@@ -53,6 +58,7 @@ impl WholeFold {
             share.push((entry.fingerprint, slot));
         }
         self.lists.push(slot, entry);
+        self.slots.get_or_insert(slot..slot).end = slot + 1;
         self.records += 1;
     }
 
@@ -61,29 +67,27 @@ impl WholeFold {
         self.records
     }
 
-    /// Writes everything. For a segment that gets no more than `whole` records, also writes its filter, and returns it.
+    /// Writes everything. Returns the table of the fingerprints, with the number that it is to have; none if nothing is live.
     pub(crate) fn write(
         self,
         txn: &WriteTransaction,
         state: &PoolState,
         segment: &SegmentState,
-        whole: Option<u32>,
-    ) -> Result<Option<Filter>> {
-        let mut filter = whole.map(Filter::for_segment_of);
-        let fold = |fingerprints, postings| {
-            Fold::of_sorted(
-                state.id,
-                state.geometry,
-                segment.number,
-                segment.first_id,
-                fingerprints,
-                postings,
-            )
-        };
-        // Alone first: redb panics on some damaged files while it opens a table, and a table that is open then (here in
-        // the other thread) cannot be dropped without aborting the process.
+        number: TableNumber,
+        row_entries: u64,
+    ) -> Result<Option<FingerprintTable>> {
+        let Self { shares, lists, records, slots, written_min } = self;
+        let Some(slots) = slots else { return Ok(None) };
+        let ids = segment.id(slots.start)..segment.id(slots.end - 1) + 1;
+        if state.live_in(&ids) == 0 {
+            // Nobody will look for what is dead.
+            return Ok(None);
+        }
+        let mut table = TableWriter::new(state, number, ids, records, row_entries);
+        // Alone first: redb panics on some damaged files while it opens a table, and a table that is open then, here by
+        // the other thread, cannot be dropped without aborting the process.
         drop(txn.open_table(SegmentTables::new(state.id, segment.number).postings()).storage()?);
-        let Self { shares, lists, written_min, .. } = self;
+        let mut writer = IndexWriter::open(txn, state.id)?;
         thread::scope(|scope| {
             let (sender, sorted) = mpsc::channel();
             let helper = parallel::spawn(scope, "datapool-sort", move || {
@@ -100,38 +104,34 @@ impl WholeFold {
                     return Ok(());
                 }
                 drop(sender);
-                fold(Vec::new(), lists.into_posting_lists()).write(txn, state, Share::All).map(drop)
+                let rows = lists.into_posting_lists().take(usize::MAX, state.geometry);
+                write_postings(txn, state.id, segment.number, state.geometry, &rows)
             })?;
-            let written = sorted.into_iter().try_for_each(|share| {
-                if let Some(filter) = &mut filter {
-                    for (fingerprint, _) in &share {
-                        filter.insert(*fingerprint);
-                    }
-                }
-                fold(share, PostingLists::default()).write(txn, state, Share::All).map(drop)
+            let written = sorted.into_iter().try_for_each(|share: Vec<(Fingerprint, Slot)>| {
+                let entries = share.into_iter().map(|(fingerprint, slot)| (fingerprint, segment.id(slot)));
+                table.push(state, entries);
+                table.write_complete(&mut writer)
             });
             let sorting =
                 helper.join().unwrap_or_else(|_| Err(Error::corrupt("the sorting thread panicked")));
             written.and(sorting)
         })?;
-        if let Some(filter) = &filter {
-            store_filter(txn, state.id, segment.number, None, filter)?;
-        }
-        Ok(filter)
+        table.finish(&mut writer).map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::format::schema::REPEATS;
+    use crate::engine::format::schema::{FILTERS, FINGERPRINTS, Tuning};
     use crate::engine::write::fold::entries::Entries;
+    use crate::engine::write::fold::{Fold, Share};
+    use crate::engine::write::tables::add_folded;
     use crate::model::Origin;
     use crate::store::DataPoolStore;
     use proptest::prelude::*;
     use redb::backends::InMemoryBackend;
     use redb::{Database, ReadableTable, TableDefinition};
-    use std::cell::RefCell;
     use std::fmt::Debug;
     use std::sync::Arc;
 
@@ -139,14 +139,9 @@ mod tests {
     type Records = Vec<(Fingerprint, u32, Option<u8>)>;
 
     fn any_records() -> impl Strategy<Value = Records> {
-        // Some are equal, and all shares have some.
-        let fingerprint = prop_oneof![any::<Fingerprint>(), (0_u128..20).prop_map(|n| n << 123 | n)];
-        proptest::collection::vec((fingerprint, 0_u32..3, proptest::option::of(0_u8..4)), 0..100)
-    }
-
-    fn entry(fingerprint: Fingerprint, entity_type: u32, origin: Option<u8>) -> TailEntry {
-        let origin = origin.map(|number| Arc::new(Origin::new("flow", format!("run {number}"), "step")));
-        TailEntry { fingerprint, entity_type: entity_type.into(), origin }
+        // Some are the same, and all shares have some.
+        let fingerprint = prop_oneof![any::<Fingerprint>(), (0_u128..20).prop_map(|n| n << 123 | n << 40)];
+        proptest::collection::vec((fingerprint, 0_u32..3, proptest::option::of(0_u8..4)), 1..300)
     }
 
     fn rows<K: redb::Key + 'static, V: redb::Value + 'static>(
@@ -165,36 +160,22 @@ mod tests {
         table.iter().unwrap().map(row).collect()
     }
 
-    /// Returns the contents of a segment's index tables after parts of its records were folded, one after the other.
-    fn folded(
-        state: &PoolState,
-        parts: &[Records],
-        fold: impl Fn(&WriteTransaction, &[(Slot, TailEntry)]),
-    ) -> Vec<Vec<String>> {
+    /// What is in the index tables of a segment after its records were folded.
+    fn folded(write: impl FnOnce(&WriteTransaction)) -> [Vec<String>; 3] {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         let txn = database.begin_write().unwrap();
-        let mut slots = 0..;
-        for part in parts {
-            let entries: Vec<_> = slots
-                .by_ref()
-                .zip(part)
-                .map(|(slot, (fingerprint, entity_type, origin))| {
-                    (slot, entry(*fingerprint, *entity_type, *origin))
-                })
-                .collect();
-            fold(&txn, &entries);
-            slots = entries.last().map_or(slots.start, |(slot, _)| slot + 1)..;
-        }
-        let names = SegmentTables::new(state.id, 0);
-        let tables = [rows(&txn, names.fingerprints()), rows(&txn, names.postings()), rows(&txn, REPEATS)];
-        tables.into()
+        write(&txn);
+        let postings = SegmentTables::new(1, 0);
+        [rows(&txn, FINGERPRINTS), rows(&txn, FILTERS), rows(&txn, postings.postings())]
     }
 
     proptest! {
         #[test]
         fn what_it_writes_is_what_a_fold_writes(
-            parts in proptest::collection::vec(any_records(), 1..4),
-            dead in 0_u64..50,
+            records in any_records(),
+            first in 0_u32..40,
+            // A table has room for all records, or for the live ones: here all of them are alike.
+            dead in prop_oneof![4 => Just(0_u64), 1 => Just(1_000)],
             written_min in 1_usize..40,
         ) {
             let store = DataPoolStore::in_memory().unwrap();
@@ -204,28 +185,42 @@ mod tests {
             state.assign_more_ids(1_000, newest);
             state.expire_to(state.watermark + dead);
             let segment = state.segments[0].clone();
-            let filters = RefCell::new(Vec::new());
-            let of_parts = folded(&state, &parts, |txn, entries| {
-                let mut all = Entries::default();
-                for (slot, entry) in entries {
-                    all.push(*slot, entry.clone());
-                }
-                let mut fold = Fold::new(state.id, state.geometry, 0, segment.first_id, all);
-                assert!(fold.write(txn, &state, Share::All).unwrap());
-            });
-            let of_wholes = folded(&state, &parts, |txn, entries| {
+            let tuning = Tuning { fold_entries: 40, ..Tuning::DEFAULT };
+            let entries: Vec<(Slot, TailEntry)> = (first..)
+                .zip(&records)
+                .map(|(slot, (fingerprint, entity_type, origin))| {
+                    let origin = origin.map(|number| Arc::new(Origin::new("flow", format!("run {number}"), "step")));
+                    let entity_type = (*entity_type).into();
+                    (slot, TailEntry { fingerprint: *fingerprint, entity_type, origin })
+                })
+                .collect();
+            let ids = segment.id(first)..segment.id(first) + records.len() as u64;
+            let of_whole = folded(|txn| {
                 let mut whole = WholeFold { written_min, ..WholeFold::default() };
-                for (slot, entry) in entries {
+                for (slot, entry) in &entries {
                     whole.push(*slot, entry.clone());
                 }
                 assert_eq!(whole.records(), entries.len() as u64);
-                filters.borrow_mut().extend(whole.write(txn, &state, &segment, Some(1_000)).unwrap());
+                let table = whole.write(txn, &state, &segment, 0, tuning.row_entries()).unwrap();
+                assert_eq!(table.is_some(), state.live_in(&ids) > 0);
+                if let Some(table) = table {
+                    assert_eq!((table.number, &table.ids), (0, &ids));
+                }
             });
-            prop_assert_eq!(of_parts, of_wholes);
-            prop_assert_eq!(filters.borrow().len(), parts.len());
-            for (filter, part) in filters.borrow().iter().zip(&parts) {
-                prop_assert!(part.iter().all(|(fingerprint, ..)| filter.may_contain(*fingerprint)));
-            }
+            let of_fold = folded(|txn| {
+                if state.live_in(&ids) == 0 {
+                    return;
+                }
+                let mut all = Entries::default();
+                for (slot, entry) in &entries {
+                    all.push(*slot, entry.clone());
+                }
+                let mut fold = Fold::new(state.id, state.geometry, 0, segment.first_id, all);
+                assert!(fold.write(txn, Share::All).unwrap());
+                let mut state = state.clone();
+                add_folded(txn, &mut state, ids.clone(), &fold.into_fingerprints(), &tuning).unwrap();
+            });
+            prop_assert_eq!(of_whole, of_fold);
         }
     }
 }

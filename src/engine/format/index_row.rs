@@ -1,0 +1,72 @@
+//! Rows of a table of fingerprints: entries of 16 bytes, ascending.
+//!
+//! Owns: [`Entry`] and how many entries a row has. An entry is a little-endian u128. Its high 96 bits are those of the
+//! fingerprint; the low 31 bits are the record's id less the table's first id; the bit between is 0 and kept free.
+//! Always holds: 96 bits tell fingerprints apart. Among 2^30 records the chance that an absent value is taken for a present
+//! one is 2^-66.
+
+use crate::engine::format::schema::{BLOCK_MAX_BYTES, Fingerprint};
+use crate::error::{Error, Result};
+
+/// An entry of a table of fingerprints.
+pub(crate) type Entry = u128;
+
+const ENTRY_BYTES: usize = size_of::<Entry>();
+const ID_BITS: u32 = 32;
+/// The most that an id can be above its table's first id.
+pub(crate) const OFFSET_MAX: u64 = (1 << 31) - 1;
+/// A row of more entries goes on in further parts.
+pub(crate) const PART_ENTRIES: usize = BLOCK_MAX_BYTES / ENTRY_BYTES;
+
+/// The entry of a record, if its id is so near to the table's first id.
+pub(crate) fn entry(fingerprint: Fingerprint, offset: u64) -> Entry {
+    key_of(fingerprint) | u128::from(offset.min(OFFSET_MAX))
+}
+
+/// What of a fingerprint tells its entries apart from others. It is below all of them.
+pub(crate) fn key_of(fingerprint: Fingerprint) -> Entry {
+    fingerprint >> ID_BITS << ID_BITS
+}
+
+/// The id of an entry's record, less the table's first id.
+#[allow(clippy::cast_possible_truncation, reason = "31 bits")]
+pub(crate) fn offset_of(entry: Entry) -> u64 {
+    (entry & u128::from(OFFSET_MAX)) as u64
+}
+
+/// Reads a part of a row, and adds its entries to others.
+pub(crate) fn decode(bytes: &[u8], entries: &mut Vec<Entry>) -> Result<()> {
+    let (all, rest) = bytes.as_chunks::<ENTRY_BYTES>();
+    if !rest.is_empty() || all.len() > PART_ENTRIES {
+        return Err(Error::corrupt(format!("a row of fingerprints has {} bytes", bytes.len())));
+    }
+    entries.extend(all.iter().map(|bytes| Entry::from_le_bytes(*bytes)));
+    Ok(())
+}
+
+/// The parts in which a row of entries is stored.
+pub(crate) fn encode(entries: &[Entry]) -> impl Iterator<Item = Vec<u8>> {
+    entries.chunks(PART_ENTRIES).map(|part| part.iter().flat_map(|entry| entry.to_le_bytes()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_read_back_and_damaged_ones_are_errors() {
+        let entries: Vec<Entry> =
+            (0..600_u64).map(|number| entry(u128::from(number) << 40, 600 - number)).collect();
+        let parts: Vec<Vec<u8>> = encode(&entries).collect();
+        assert_eq!(parts.len(), 3);
+        let mut read = Vec::new();
+        for part in &parts {
+            decode(part, &mut read).unwrap();
+        }
+        assert_eq!(read, entries);
+        assert!(entries.is_sorted());
+        assert_eq!((offset_of(entries[7]), key_of(7 << 40)), (593, 7 << 40));
+        assert!(decode(&parts[0][1..], &mut read).is_err());
+        assert!(decode(&[0; BLOCK_MAX_BYTES + 16], &mut read).is_err());
+    }
+}

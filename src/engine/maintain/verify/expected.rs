@@ -1,0 +1,49 @@
+//! What the tables of fingerprints of a pool should have, as far as it can be compared without keeping it.
+
+use crate::engine::format::index_row::{Entry, key_of};
+use crate::engine::format::schema::Fingerprint;
+use crate::engine::pool::state::PoolState;
+use crate::ids::RecordId;
+
+/// A set of fingerprints and ids, as far as it can be compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    count: u64,
+    hashes: u128,
+}
+
+impl Sum {
+    pub(super) fn add(&mut self, key: Entry, id: RecordId) {
+        self.count += 1;
+        // Keys are random. Multiplied, no two wrong pairs make up for each other but by chance.
+        let hash = (key ^ u128::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        self.hashes = self.hashes.wrapping_add(hash ^ hash >> 64);
+    }
+}
+
+/// What the tables of a pool should have, by table.
+#[derive(Debug)]
+pub(super) struct Expected(Vec<Sum>);
+
+impl Expected {
+    pub(super) fn sums(&self) -> &[Sum] {
+        &self.0
+    }
+
+    pub(super) fn of(state: &PoolState) -> Self {
+        Self(vec![Sum::default(); state.tables.len()])
+    }
+
+    /// A live folded record. Returns false if no table is there for it.
+    pub(super) fn add(&mut self, state: &PoolState, fingerprint: Fingerprint, id: RecordId) -> bool {
+        let place = state.tables.partition_point(|table| table.ids.end <= id);
+        let table = state.tables.get(place).filter(|table| table.ids.contains(&id));
+        match (table, self.0.get_mut(place)) {
+            (Some(_), Some(sum)) => {
+                sum.add(key_of(fingerprint), id);
+                true
+            }
+            _ => false,
+        }
+    }
+}

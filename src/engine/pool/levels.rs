@@ -1,0 +1,190 @@
+//! The tables of fingerprints of a pool: which there are, and which of them are merged.
+//!
+//! Each fold adds a table. Eight tables of about the same size become one, so that a pool of 100 million records has some
+//! twenty; each record is merged once for each level. Levels go by the number of entries.
+//!
+//! Always holds: tables are in id order and do not overlap; together they have every live folded record; a table that is
+//! being merged stays listed until the merged one is whole; a number is given to one table only.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::engine::format::index_row::OFFSET_MAX;
+use crate::engine::format::schema::TableNumber;
+use crate::engine::pool::state::PoolState;
+use crate::engine::probe::table::{FingerprintTable, Shape};
+use crate::ids::RecordId;
+
+/// The number of tables of one level that become one of the next. Measured with 4, 8 and 16: see docs/decisions.md.
+const FAN_OUT: usize = 8;
+
+/// The level of a table with so many entries: the number of its base-8 digits.
+fn level(len: u64) -> u32 {
+    (u64::BITS - len.leading_zeros()).div_ceil(FAN_OUT.ilog2())
+}
+
+impl PoolState {
+    fn is_merging(&self, table: &FingerprintTable) -> bool {
+        self.merging
+            .iter()
+            .any(|output| output.ids.start <= table.ids.start && table.ids.end <= output.ids.end)
+    }
+
+    /// The tables that a merge reads.
+    pub(crate) fn inputs_of(&self, output: &FingerprintTable) -> Vec<Arc<FingerprintTable>> {
+        let is_input = |table: &&Arc<FingerprintTable>| {
+            output.ids.start <= table.ids.start && table.ids.end <= output.ids.end
+        };
+        self.tables.iter().filter(is_input).cloned().collect()
+    }
+
+    /// Neighbours that should become one table; those of the lowest level first.
+    pub(crate) fn due_merge(&self) -> Option<Range<usize>> {
+        if self.tables.len() < FAN_OUT {
+            return None;
+        }
+        let levels: Vec<Option<u32>> =
+            self.tables.iter().map(|table| (!self.is_merging(table)).then(|| level(table.len))).collect();
+        let highest = levels.iter().flatten().max().copied()?;
+        (0..=highest).find_map(|wanted| {
+            let mut start = 0;
+            let stretches = levels.chunk_by(|a, b| {
+                let is_low = |level: &Option<u32>| level.is_some_and(|level| level <= wanted);
+                is_low(a) && is_low(b)
+            });
+            for stretch in stretches {
+                let range = start..start + stretch.len();
+                start = range.end;
+                let count = stretch.iter().filter(|level| **level == Some(wanted)).count();
+                if count >= FAN_OUT && self.fits_one_table(&range) {
+                    return Some(range);
+                }
+            }
+            None
+        })
+    }
+
+    fn fits_one_table(&self, range: &Range<usize>) -> bool {
+        let tables = self.tables.get(range.clone()).unwrap_or_default();
+        let (first, last) = (tables.first(), tables.last());
+        first.zip(last).is_some_and(|(first, last)| last.ids.end - first.ids.start <= OFFSET_MAX)
+    }
+
+    /// Returns true if every record of the oldest table is dead, and it is not being merged.
+    pub(crate) fn first_table_is_dead(&self) -> bool {
+        let first = self.tables.first();
+        first.is_some_and(|first| first.ids.end <= self.watermark && !self.is_merging(first))
+    }
+}
+
+/// What changes the list.
+impl PoolState {
+    /// The number of a table that is about to be written.
+    pub(crate) fn take_table_number(&mut self) -> TableNumber {
+        self.0.next_table += 1;
+        self.next_table - 1
+    }
+
+    /// A fold, an import or a rebuild has written a table of records behind those of all others.
+    pub(crate) fn add_table(&mut self, table: FingerprintTable) {
+        Arc::make_mut(&mut self.0.tables).push(Arc::new(table));
+    }
+
+    /// The last table, if a fold of so few entries goes on with it rather than adding another one.
+    pub(crate) fn table_to_absorb(
+        &self,
+        ids: &Range<RecordId>,
+        len: u64,
+        max: u64,
+    ) -> Option<Arc<FingerprintTable>> {
+        let last = self.tables.last()?;
+        let is_small = last.len + len <= max && last.len <= len.saturating_mul(FAN_OUT as u64);
+        let is_near = ids.end - last.ids.start <= OFFSET_MAX;
+        (is_small && is_near && !self.is_merging(last)).then(|| Arc::clone(last))
+    }
+
+    /// The entries of the last table are in the one that is written instead.
+    pub(crate) fn drop_last_table(&mut self) {
+        if let Some(last) = Arc::make_mut(&mut self.0.tables).pop() {
+            Arc::make_mut(&mut self.0.dropped_tables).push(last.number);
+        }
+    }
+
+    /// Begins the merges that are due. Returns true if there is one.
+    pub(crate) fn begin_merges(&mut self, row_entries: u64) -> bool {
+        let mut begun = false;
+        while let Some(range) = self.due_merge() {
+            let inputs = self.tables.get(range).unwrap_or_default();
+            let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { break };
+            let ids = first.ids.start..last.ids.end;
+            let len = self.live_in(&ids);
+            let number = self.take_table_number();
+            let table = FingerprintTable::new(number, ids, len, Shape::of(len, row_entries), &self.budget);
+            Arc::make_mut(&mut self.0.merging).push(Arc::new(table));
+            begun = true;
+        }
+        begun
+    }
+
+    /// The merged table is whole: it takes the place of those that it was made from.
+    pub(crate) fn end_merge(&mut self, output: &Arc<FingerprintTable>) {
+        Arc::make_mut(&mut self.0.merging).retain(|merging| merging.number != output.number);
+        let is_input = |table: &Arc<FingerprintTable>| {
+            output.ids.start <= table.ids.start && table.ids.end <= output.ids.end
+        };
+        let tables = Arc::make_mut(&mut self.0.tables);
+        let place = tables.iter().position(is_input).unwrap_or(tables.len());
+        let inputs: Vec<TableNumber> =
+            tables.iter().filter(|table| is_input(table)).map(|table| table.number).collect();
+        tables.retain(|table| !is_input(table));
+        tables.insert(place, Arc::clone(output));
+        Arc::make_mut(&mut self.0.dropped_tables).extend(inputs);
+    }
+
+    /// Drops the oldest tables whose records are all dead. Returns true if there was one.
+    pub(crate) fn drop_dead_tables(&mut self) -> bool {
+        let mut dropped = false;
+        while self.first_table_is_dead() {
+            let first = Arc::make_mut(&mut self.0.tables).remove(0);
+            Arc::make_mut(&mut self.0.dropped_tables).push(first.number);
+            dropped = true;
+        }
+        dropped
+    }
+
+    /// Every record is dead, or every table is written again.
+    pub(crate) fn drop_all_tables(&mut self) {
+        let tables = self.tables.iter().chain(&*self.merging).map(|table| table.number);
+        let numbers: Vec<TableNumber> = tables.collect();
+        Arc::make_mut(&mut self.0.dropped_tables).extend(numbers);
+        (self.0.tables, self.0.merging) = (Arc::default(), Arc::default());
+    }
+
+    /// The rows of all tables, dropped ones included, are removed: they are written again.
+    pub(crate) fn forget_tables(&mut self) {
+        self.drop_all_tables();
+        self.0.dropped_tables = Arc::default();
+    }
+
+    /// All rows of the dropped table that was named last are removed.
+    pub(crate) fn forget_last_dropped_table(&mut self) {
+        Arc::make_mut(&mut self.0.dropped_tables).pop();
+    }
+
+    /// The numbers of all tables that rows may belong to.
+    pub(crate) fn table_numbers(&self) -> impl Iterator<Item = TableNumber> {
+        let tables = self.tables.iter().chain(&*self.merging).map(|table| table.number);
+        tables.chain(self.dropped_tables.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_has_eight_times_the_entries_of_the_one_below() {
+        assert_eq!([1, 7, 8, 63, 64, 511, 512].map(level), [1, 1, 2, 2, 3, 3, 4]);
+        assert_eq!((level(65_536), level(8 * 65_536), level(0)), (6, 7, 0));
+    }
+}

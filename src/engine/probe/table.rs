@@ -1,0 +1,376 @@
+//! A table of fingerprints: which records have them, immutable once it is written.
+//!
+//! Owns: the shape of a table (its rows by ranges of fingerprints, its filter by pieces of rows), and what memory keeps of it.
+//! Always holds: what is kept belongs to this table alone, is never filled from another one, and goes with it; a state or
+//! snapshot that has the table finds in it what was there when it was written.
+
+use std::ops::{ControlFlow, Range, RangeInclusive};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use redb::AccessGuard;
+
+use crate::engine::format::fingerprint::VALUE_BITS;
+use crate::engine::format::index_row::{self, Entry, key_of, offset_of};
+use crate::engine::format::schema::{Fingerprint, TableNumber};
+use crate::engine::probe::budget::Budget;
+use crate::engine::probe::filter::{BITS_PER_ENTRY, LINE_BITS, LINE_BYTES, Line, Question, scaled};
+use crate::error::{Error, Result};
+use crate::ids::RecordId;
+
+/// The number of rows that share a piece of the filter: with rows of 200 entries it fills a page.
+pub(crate) const ROWS_A_PIECE: u32 = 11;
+
+/// redb's pages.
+const PAGE_BYTES: u64 = 4_096;
+/// More than a row of this format has.
+const ENTRIES_A_PIECE_MAX: u64 = 1 << 16;
+
+/// Where the rows of tables are read from: a snapshot, or a transaction.
+pub(crate) trait IndexRows {
+    /// A part of a row.
+    fn row(&self, table: TableNumber, row: u32, part: u32) -> Result<Option<AccessGuard<'_, &'static [u8]>>>;
+
+    /// A piece of a filter.
+    fn piece(&self, table: TableNumber, piece: u32) -> Result<Option<AccessGuard<'_, &'static [u8]>>>;
+}
+
+/// How a table is cut into rows and pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    rows: u32,
+    /// The lines of each piece of the filter.
+    lines: u32,
+    /// Lines for each row, in 2^-16.
+    row_lines: u32,
+}
+
+impl Shape {
+    /// For so many entries, in rows of about `row_entries`.
+    pub(crate) fn of(entries: u64, row_entries: u64) -> Self {
+        Self::with_rows(entries, u32::try_from(entries.div_ceil(row_entries).max(1)).unwrap_or(u32::MAX))
+    }
+
+    /// For so many entries in so many rows.
+    pub(crate) fn with_rows(entries: u64, rows: u32) -> Self {
+        let rows = rows.max(1);
+        let rows_a_piece = u64::from(rows.min(ROWS_A_PIECE));
+        let entries_a_piece = entries.div_ceil(rows.into()) * rows_a_piece;
+        // A damaged row of the list of tables must not become a huge allocation.
+        let lines = (entries_a_piece.min(ENTRIES_A_PIECE_MAX) * BITS_PER_ENTRY).div_ceil(LINE_BITS).max(1);
+        let row_lines = u32::try_from((lines << 16) / rows_a_piece).unwrap_or(u32::MAX);
+        Self { rows, lines: u32::try_from(lines).unwrap_or(u32::MAX), row_lines }
+    }
+
+    pub(crate) fn rows(self) -> u32 {
+        self.rows
+    }
+
+    pub(crate) fn pieces(self) -> u32 {
+        self.rows.div_ceil(ROWS_A_PIECE)
+    }
+
+    /// The rows of a piece.
+    pub(crate) fn rows_of_piece(self, piece: u32) -> Range<u32> {
+        let first = piece.saturating_mul(ROWS_A_PIECE).min(self.rows);
+        first..first.saturating_add(ROWS_A_PIECE).min(self.rows)
+    }
+
+    /// The values, as the bits that stand for them, whose entries are in some rows.
+    pub(crate) fn values_of(self, rows: &Range<u32>) -> Range<u64> {
+        let first = |row: u32| {
+            let value = (u128::from(row) << VALUE_BITS).div_ceil(u128::from(self.rows));
+            u64::try_from(value).unwrap_or(u64::MAX)
+        };
+        first(rows.start)..first(rows.end)
+    }
+
+    pub(crate) fn row_of(self, value: u64) -> u32 {
+        u32::try_from(scaled(value, self.rows.into()).0).unwrap_or(u32::MAX)
+    }
+
+    /// The piece and the line of a value.
+    #[inline]
+    pub(crate) fn line_of(self, value: u64) -> (u32, usize) {
+        let (row, left) = scaled(value, self.rows.into());
+        let row = u32::try_from(row).unwrap_or(u32::MAX);
+        // Where in the piece the value is, in 2^-32 rows: the same part of the lines.
+        let within = u64::from(row % ROWS_A_PIECE) << 32 | left >> (VALUE_BITS - 32);
+        let line = (within * u64::from(self.row_lines)) >> 48;
+        (row / ROWS_A_PIECE, usize::try_from(line).unwrap_or(usize::MAX))
+    }
+
+    pub(crate) fn empty_piece(self) -> Vec<Line> {
+        vec![Line::default(); self.lines as usize]
+    }
+
+    fn piece_bytes(self) -> usize {
+        self.lines as usize * LINE_BYTES
+    }
+
+    /// About the number of bytes of the file that a table with so many entries takes.
+    pub(crate) fn stored_bytes(self, entries: u64) -> u64 {
+        let of_row = entries / u64::from(self.rows) * size_of::<Entry>() as u64;
+        // A row of more than half a page has one for itself.
+        let row = if of_row > PAGE_BYTES / 2 { of_row.next_multiple_of(PAGE_BYTES) } else { of_row };
+        u64::from(self.rows) * row + self.filter_bytes() as u64
+    }
+
+    pub(crate) fn filter_bytes(self) -> usize {
+        self.pieces() as usize * self.piece_bytes()
+    }
+}
+
+/// A table of fingerprints.
+#[derive(Debug)]
+pub(crate) struct FingerprintTable {
+    pub(crate) number: TableNumber,
+    /// The records that it has entries of: those of them that were live when it was written.
+    pub(crate) ids: Range<RecordId>,
+    /// About the number of its entries.
+    pub(crate) len: u64,
+    pub(crate) shape: Shape,
+    filter: Box<[OnceLock<Box<[Line]>>]>,
+    rows: Box<[OnceLock<Box<[Entry]>>]>,
+    kept_filter_bytes: AtomicUsize,
+    kept_row_bytes: AtomicUsize,
+    budget: Arc<Budget>,
+}
+
+impl Drop for FingerprintTable {
+    fn drop(&mut self) {
+        let (filter, rows) = (self.kept_filter_bytes.get_mut(), self.kept_row_bytes.get_mut());
+        self.budget.remove_table(self.shape.filter_bytes(), *filter, *rows);
+    }
+}
+
+impl FingerprintTable {
+    pub(crate) fn new(
+        number: TableNumber,
+        ids: Range<RecordId>,
+        len: u64,
+        shape: Shape,
+        budget: &Arc<Budget>,
+    ) -> Self {
+        budget.add_table(shape.filter_bytes());
+        Self {
+            number,
+            ids,
+            len,
+            shape,
+            filter: (0..shape.pieces()).map(|_| OnceLock::new()).collect(),
+            rows: (0..shape.rows()).map(|_| OnceLock::new()).collect(),
+            kept_filter_bytes: AtomicUsize::new(0),
+            kept_row_bytes: AtomicUsize::new(0),
+            budget: Arc::clone(budget),
+        }
+    }
+
+    /// Bytes of memory that its filter and its rows take.
+    pub(crate) fn memory(&self) -> usize {
+        let kept =
+            self.kept_filter_bytes.load(Ordering::Relaxed) + self.kept_row_bytes.load(Ordering::Relaxed);
+        kept + self.rows.len() * size_of::<OnceLock<Box<[Entry]>>>()
+            + self.filter.len() * size_of::<OnceLock<Box<[Line]>>>()
+    }
+
+    /// The id of an entry's record.
+    pub(crate) fn id_of(&self, entry: Entry) -> RecordId {
+        self.ids.start + offset_of(entry)
+    }
+
+    /// Keeps a piece of the filter that was just written, if there is room.
+    pub(crate) fn keep_piece(&self, piece: u32, lines: Vec<Line>) {
+        if let Some(cell) = self.filter.get(piece as usize)
+            && self.budget.take_filter(self.shape.piece_bytes())
+        {
+            self.kept_filter_bytes.fetch_add(self.shape.piece_bytes(), Ordering::Relaxed);
+            let _ = cell.set(lines.into());
+        }
+    }
+
+    /// The line of the filter that a question is asked of, if it is in memory.
+    #[inline]
+    pub(crate) fn line(&self, question: &Question) -> Option<&Line> {
+        let (piece, line) = self.shape.line_of(question.value);
+        self.filter.get(piece as usize)?.get()?.get(line)
+    }
+
+    /// Returns false if the table has no such entry.
+    #[inline]
+    pub(crate) fn may_contain(&self, source: &impl IndexRows, question: &Question) -> Result<bool> {
+        match self.line(question) {
+            Some(line) => Ok(line.may_contain(question)),
+            None => self.load_and_ask(source, question),
+        }
+    }
+
+    /// Reads the piece of the filter that a question is asked of. Kept out of line: it happens once for each piece.
+    #[inline(never)]
+    fn load_and_ask(&self, source: &impl IndexRows, question: &Question) -> Result<bool> {
+        let (piece, line) = self.shape.line_of(question.value);
+        let Some(stored) = source.piece(self.number, piece)? else {
+            return Err(self.damaged(format_args!("piece {piece} of its filter is missing")));
+        };
+        let (lines, rest) = stored.value().as_chunks::<LINE_BYTES>();
+        if !rest.is_empty() || lines.len() != self.shape.lines as usize {
+            return Err(self.damaged(format_args!("piece {piece} of its filter is damaged")));
+        }
+        let may_contain = lines.get(line).is_none_or(|line| Line::of_bytes(line).may_contain(question));
+        if let Some(cell) = self.filter.get(piece as usize)
+            && self.budget.take_filter(self.shape.piece_bytes())
+        {
+            self.kept_filter_bytes.fetch_add(self.shape.piece_bytes(), Ordering::Relaxed);
+            if cell.set(lines.iter().map(Line::of_bytes).collect()).is_err() {
+                // Another thread was faster.
+                self.kept_filter_bytes.fetch_sub(self.shape.piece_bytes(), Ordering::Relaxed);
+                self.budget.return_filter(self.shape.piece_bytes());
+            }
+        }
+        Ok(may_contain)
+    }
+
+    /// Where in its row, of so many entries, a value is about.
+    fn guess(&self, value: u64, entries: usize) -> usize {
+        let (_, left) = scaled(value, self.shape.rows.into());
+        let place = ((left >> (VALUE_BITS - 16)) * entries as u64) >> 16;
+        usize::try_from(place).unwrap_or(0)
+    }
+
+    /// Shows the ids of a fingerprint's entries, ascending, until the visitor has enough. Returns true if it had.
+    pub(crate) fn visit(
+        &self,
+        source: &impl IndexRows,
+        fingerprint: Fingerprint,
+        value: u64,
+        mut visitor: impl FnMut(RecordId) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let key = key_of(fingerprint);
+        let keys = key..=key | Entry::from(u32::MAX);
+        self.visit_row(source, value, &keys, |entry| visitor(self.id_of(entry)))
+    }
+
+    /// Shows the entries of a value, within any entity type.
+    pub(crate) fn visit_value(
+        &self,
+        source: &impl IndexRows,
+        value: u64,
+        visitor: impl FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let first = Entry::from(value) << (Entry::BITS - VALUE_BITS);
+        let keys = first..=first | (Entry::MAX >> VALUE_BITS);
+        self.visit_row(source, value, &keys, visitor)
+    }
+
+    fn visit_row(
+        &self,
+        source: &impl IndexRows,
+        value: u64,
+        keys: &RangeInclusive<Entry>,
+        visitor: impl FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let row = self.shape.row_of(value);
+        if let Some(entries) = self.rows.get(row as usize).and_then(OnceLock::get) {
+            return Ok(visit_entries(entries, keys, self.guess(value, entries.len()), visitor));
+        }
+        let entries = self.read_row(source, row)?;
+        let flow = visit_entries(&entries, keys, self.guess(value, entries.len()), visitor);
+        self.keep_row(row, entries);
+        Ok(flow)
+    }
+
+    fn keep_row(&self, row: u32, entries: Vec<Entry>) {
+        let bytes = size_of_val(entries.as_slice());
+        if let Some(cell) = self.rows.get(row as usize)
+            && self.budget.take_row(bytes)
+        {
+            self.kept_row_bytes.fetch_add(bytes, Ordering::Relaxed);
+            if cell.set(entries.into()).is_err() {
+                self.kept_row_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                self.budget.return_row(bytes);
+            }
+        }
+    }
+
+    /// The entries of a row, from the file.
+    pub(crate) fn read_row(&self, source: &impl IndexRows, row: u32) -> Result<Vec<Entry>> {
+        let mut entries = Vec::with_capacity(index_row::PART_ENTRIES);
+        for part in 0.. {
+            let before = entries.len();
+            if let Some(stored) = source.row(self.number, row, part)? {
+                index_row::decode(stored.value(), &mut entries)?;
+            }
+            if entries.len() - before < index_row::PART_ENTRIES {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    fn damaged(&self, reason: std::fmt::Arguments<'_>) -> Error {
+        Error::corrupt(format!("table {} of fingerprints: {reason}", self.number))
+    }
+}
+
+fn visit_entries(
+    entries: &[Entry],
+    keys: &RangeInclusive<Entry>,
+    guess: usize,
+    visitor: impl FnMut(Entry) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let start = lower_bound(entries, *keys.start(), guess);
+    let matching = entries.get(start..).unwrap_or_default().iter().copied();
+    matching.take_while(|entry| entry <= keys.end()).try_for_each(visitor)
+}
+
+/// The place of the first entry that is not below a key. Fingerprints are random, so it is near to where the key's part of the
+/// row's range says: two cache lines are read there, rather than five.
+fn lower_bound(entries: &[Entry], key: Entry, guess: usize) -> usize {
+    const NEAR: usize = 16;
+    let start = guess.saturating_sub(NEAR).min(entries.len());
+    let end = guess.saturating_add(NEAR).min(entries.len());
+    let near = entries.get(start..end).unwrap_or_default();
+    let is_within = near.first().is_none_or(|first| start == 0 || *first < key)
+        && near.last().is_none_or(|last| end == entries.len() || *last >= key);
+    if is_within {
+        return start + near.partition_point(|entry| *entry < key);
+    }
+    entries.partition_point(|entry| *entry < key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Rows and lines are in the order of values, and each value is in the rows that its row's range says.
+        #[test]
+        fn rows_and_lines_follow_the_values(
+            entries in 1_u64..1_000_000, row_entries in 1_u64..300, values in proptest::collection::vec(0_u64..1 << 48, 1..50),
+        ) {
+            let shape = Shape::of(entries, row_entries);
+            let mut values = values;
+            values.extend([0, (1 << 48) - 1]);
+            values.sort_unstable();
+            let mut last = (0, 0, 0);
+            for value in values {
+                let row = shape.row_of(value);
+                let (piece, line) = shape.line_of(value);
+                prop_assert!(row < shape.rows() && piece < shape.pieces() && line < shape.lines as usize);
+                prop_assert!(shape.values_of(&(row..row + 1)).contains(&value));
+                prop_assert!(shape.rows_of_piece(piece).contains(&row));
+                prop_assert!(last <= (row, piece, line) || last.1 < piece);
+                last = (row, piece, line);
+            }
+            prop_assert_eq!(shape.values_of(&(0..shape.rows())), 0..1 << 48);
+        }
+    }
+
+    #[test]
+    fn a_piece_of_a_large_filter_fits_a_page() {
+        let shape = Shape::of(100_000_000, 200);
+        assert!(shape.piece_bytes() <= crate::engine::format::schema::BLOCK_MAX_BYTES, "{shape:?}");
+        assert!(shape.filter_bytes() < 200_000_000);
+    }
+}

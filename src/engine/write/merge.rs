@@ -1,0 +1,191 @@
+//! Merging tables of fingerprints into larger ones, a share with each commit.
+//!
+//! Always holds: a merge goes on behind the last piece that is stored, also after reopening; what it reads never changes.
+
+use std::sync::Arc;
+
+use redb::WriteTransaction;
+
+use crate::engine::format::schema::Tuning;
+use crate::engine::pool::state::PoolState;
+use crate::engine::probe::table::FingerprintTable;
+use crate::engine::write::draft::PoolDraft;
+use crate::engine::write::tables::IndexWriter;
+use crate::engine::write::writer::WriterPool;
+use crate::error::Result;
+
+/// The entries that are merged for each record that comes in: a record is merged once for each level, and there are four or
+/// five.
+const MERGED_FOR_EACH_RECORD: usize = 8;
+/// A merge of a piece that has next to no entries is some work, too.
+const PIECE_MIN_ENTRIES: usize = 64;
+/// The entries that a commit without records of its own merges.
+const MERGED_ALONE: usize = 1 << 18;
+
+/// A commit's share of merging tables. Returns true if there was something to merge. `incoming` is the number of records that the
+/// whole commit adds; none in a commit for this work alone.
+pub(crate) fn merge_share(
+    txn: &WriteTransaction,
+    draft: &mut PoolDraft,
+    pool: &mut WriterPool,
+    tuning: &Tuning,
+    incoming: Option<usize>,
+) -> Result<bool> {
+    let begun = draft.state.begin_merges(tuning.row_entries());
+    draft.head_changed |= begun;
+    if draft.state.merging.is_empty() {
+        pool.merge_credit = 0;
+        return Ok(false);
+    }
+    pool.merge_credit +=
+        incoming.map_or(MERGED_ALONE, |incoming| incoming.saturating_mul(MERGED_FOR_EACH_RECORD));
+    let mut writer = None;
+    while let Some(output) = smallest_merge(&draft.state) {
+        let expected = expected_entries(&output);
+        if pool.merge_credit < expected {
+            break;
+        }
+        pool.merge_credit -= expected;
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            none => none.insert(IndexWriter::open(txn, draft.state.id)?),
+        };
+        if merge_piece(writer, &draft.state, &output)? {
+            draft.state.end_merge(&output);
+            draft.head_changed = true;
+            draft.state.begin_merges(tuning.row_entries());
+        }
+    }
+    Ok(true)
+}
+
+/// Merges go from the smallest to the largest: the tables of small ones are asked most.
+fn smallest_merge(state: &PoolState) -> Option<Arc<FingerprintTable>> {
+    state.merging.iter().min_by_key(|output| output.len).cloned()
+}
+
+/// About the number of entries of a piece.
+fn expected_entries(table: &FingerprintTable) -> usize {
+    let entries = usize::try_from(table.len / u64::from(table.shape.pieces())).unwrap_or(usize::MAX);
+    entries.max(PIECE_MIN_ENTRIES)
+}
+
+/// Writes the next piece of a merged table. Returns true if it is whole then.
+fn merge_piece(
+    writer: &mut IndexWriter<'_>,
+    state: &PoolState,
+    output: &Arc<FingerprintTable>,
+) -> Result<bool> {
+    let piece = writer.next_piece(output.number)?;
+    if piece < output.shape.pieces() {
+        let values = output.shape.values_of(&output.shape.rows_of_piece(piece));
+        let mut entries = Vec::new();
+        for input in state.inputs_of(output) {
+            writer.read_values(state, &input, &values, output.ids.start, &mut entries)?;
+        }
+        // This sort finds what is sorted already: the entries of each input.
+        #[allow(clippy::stable_sort_primitive, reason = "the unstable one finds nothing")]
+        entries.sort();
+        writer.write_piece(output, piece, &entries)?;
+    }
+    Ok(piece + 1 >= output.shape.pieces())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use proptest::prelude::*;
+    use redb::Database;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::engine::format::schema::Fingerprint;
+    use crate::engine::probe::filter::Question;
+    use crate::engine::write::tables::add_folded;
+    use crate::ids::RecordId;
+    use crate::store::DataPoolStore;
+
+    /// Every live record of a fingerprint that the tables have.
+    fn found(writer: &IndexWriter<'_>, state: &PoolState, fingerprint: Fingerprint) -> Vec<RecordId> {
+        let (question, mut ids) = (Question::of(fingerprint), Vec::new());
+        for table in &*state.tables {
+            if table.may_contain(writer, &question).unwrap() {
+                let _all = table.visit(writer, fingerprint, question.value, |id| {
+                    ids.extend(Some(id).filter(|id| state.is_live(*id)));
+                    ControlFlow::Continue(())
+                });
+            }
+        }
+        ids
+    }
+
+    fn fingerprint(number: u64) -> Fingerprint {
+        u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(number) << 40
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+        /// Values that are tracked once or many times, folds of any size, records that die at any moment of a merge: the tables
+        /// have each live record, and the newest state says what a plain list says. A state of before a merge still does.
+        #[test]
+        fn tables_have_what_a_plain_list_has_before_while_and_after_they_are_merged(
+            folds in proptest::collection::vec((1_u64..60, 1_u64..400), 1..60),
+            deaths in proptest::collection::vec((0_u64..2_000, any::<bool>()), 0..30),
+            fold_entries in prop_oneof![Just(8_usize), Just(64), Just(400)],
+            repeats in prop_oneof![9 => Just(0_u64), 1 => Just(700)],
+        ) {
+            let store = DataPoolStore::in_memory().unwrap();
+            let pool = store.get_or_create_pool("orders").unwrap();
+            let mut state = PoolState::clone(&store.shared().engine.view(pool.id()).unwrap().state);
+            let tuning = Tuning { fold_entries, ..Tuning::DEFAULT };
+            let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+            let txn = database.begin_write().unwrap();
+            let (mut records, mut deaths, mut held) = (Vec::<(Fingerprint, RecordId)>::new(), deaths.into_iter(), None);
+            for (round, (count, kinds)) in folds.into_iter().enumerate() {
+                let first = state.next_id;
+                let count = if round == 3 { count + repeats } else { count };
+                let newest = state.last_time;
+                state.assign_more_ids(count, newest);
+                let number = |id: RecordId| if round == 3 && repeats > 0 { 1 } else { id * id % kinds };
+                let mut new: Vec<_> = (first..first + count).map(|id| (fingerprint(number(id)), id)).collect();
+                records.extend(&new);
+                new.sort_unstable();
+                add_folded(&txn, &mut state, first..first + count, &new, &tuning).unwrap();
+                state.all_is_folded();
+                if let Some((id, expires)) = deaths.next() {
+                    if expires {
+                        state.expire_to(id % state.next_id);
+                    } else {
+                        state.delete(id % state.next_id);
+                    }
+                }
+                state.drop_dead_tables();
+                state.begin_merges(tuning.row_entries());
+                let mut writer = IndexWriter::open(&txn, state.id).unwrap();
+                for _ in 0..2 {
+                    if let Some(output) = smallest_merge(&state)
+                        && merge_piece(&mut writer, &state, &output).unwrap()
+                    {
+                        state.end_merge(&output);
+                    }
+                }
+                if round == 20 {
+                    held = Some(state.clone());
+                }
+                for state in [Some(&state), held.as_ref()].into_iter().flatten() {
+                    for number in 0..kinds.min(20) {
+                        let sought = fingerprint(number);
+                        let is_one = |(fingerprint, id): &&(Fingerprint, RecordId)| *fingerprint == sought && state.is_live(*id) && *id < state.folded_to;
+                        let expected: Vec<RecordId> = records.iter().filter(is_one).map(|(_, id)| *id).collect();
+                        prop_assert_eq!(found(&writer, state, sought), expected, "round {}", round);
+                    }
+                }
+                prop_assert!(state.tables.is_sorted_by(|a, b| a.ids.end <= b.ids.start));
+            }
+            // Eight of each of a few levels.
+            prop_assert!(state.tables.len() < 40, "{}", state.tables.len());
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Writing tables of fingerprints.
+//!
+//! Always holds: entries of dead records are left out; a table is written from its first piece to its last, each piece with all
+//! of its rows in one commit.
+
+use std::ops::Range;
+
+use redb::{AccessGuard, ReadableTable, Table, WriteTransaction};
+
+use crate::engine::format::fingerprint::VALUE_BITS;
+use crate::engine::format::index_row::{Entry, encode, entry};
+use crate::engine::format::schema::{self, Fingerprint, TableNumber, Tuning};
+use crate::engine::pool::state::PoolState;
+use crate::engine::probe::filter::{Line, Question};
+use crate::engine::probe::table::{FingerprintTable, IndexRows, Shape};
+use crate::engine::storage::failure::StorageResult;
+use crate::error::Result;
+use crate::ids::{PoolId, RecordId};
+
+/// The stored rows of a pool's tables, to be read and written.
+pub(crate) struct IndexWriter<'txn> {
+    pool: PoolId,
+    rows: Table<'txn, (u64, u32, u32, u32), &'static [u8]>,
+    filters: Table<'txn, (u64, u32, u32), &'static [u8]>,
+}
+
+impl IndexRows for IndexWriter<'_> {
+    fn row(&self, table: TableNumber, row: u32, part: u32) -> Result<Option<AccessGuard<'_, &'static [u8]>>> {
+        self.rows.get((self.pool, table, row, part)).storage()
+    }
+
+    fn piece(&self, table: TableNumber, piece: u32) -> Result<Option<AccessGuard<'_, &'static [u8]>>> {
+        self.filters.get((self.pool, table, piece)).storage()
+    }
+}
+
+impl<'txn> IndexWriter<'txn> {
+    pub(crate) fn open(txn: &'txn WriteTransaction, pool: PoolId) -> Result<Self> {
+        // Each alone first: redb panics on some damaged files while it opens a table, and a table that is open then cannot be
+        // dropped without aborting the process.
+        drop(txn.open_table(schema::FINGERPRINTS).storage()?);
+        let filters = txn.open_table(schema::FILTERS).storage()?;
+        Ok(Self { pool, rows: txn.open_table(schema::FINGERPRINTS).storage()?, filters })
+    }
+
+    /// Writes a piece of a table: all its rows, from their entries in order, and its part of the filter, which it returns.
+    pub(super) fn write_piece(
+        &mut self,
+        table: &FingerprintTable,
+        piece: u32,
+        entries: &[Entry],
+    ) -> Result<Vec<Line>> {
+        let mut lines = table.shape.empty_piece();
+        let mut rest = entries;
+        while let Some(first) = rest.first() {
+            let row = table.shape.row_of(value_of(*first));
+            let len = rest.partition_point(|entry| table.shape.row_of(value_of(*entry)) == row);
+            let (entries, others) = rest.split_at(len);
+            rest = others;
+            for entry in entries {
+                let question = Question::of(*entry);
+                let (_, line) = table.shape.line_of(question.value);
+                if let Some(line) = lines.get_mut(line) {
+                    line.insert(&question);
+                }
+            }
+            for (part, bytes) in (0..).zip(encode(entries)) {
+                self.rows.insert((self.pool, table.number, row, part), bytes.as_slice()).storage()?;
+            }
+        }
+        let bytes: Vec<u8> = lines.iter().flat_map(|line| line.to_bytes()).collect();
+        self.filters.insert((self.pool, table.number, piece), bytes.as_slice()).storage()?;
+        Ok(lines)
+    }
+
+    /// The first piece of a table that is not stored.
+    pub(super) fn next_piece(&self, table: TableNumber) -> Result<u32> {
+        let pieces = (self.pool, table, 0)..=(self.pool, table, u32::MAX);
+        let last = self.filters.range(pieces).storage()?.next_back().transpose().storage()?;
+        Ok(last.map_or(0, |(key, _)| key.value().2 + 1))
+    }
+
+    /// All live entries of a table in a range of values, as entries of a table that begins at `first_id`.
+    pub(super) fn read_values(
+        &self,
+        state: &PoolState,
+        table: &FingerprintTable,
+        values: &Range<u64>,
+        first_id: RecordId,
+        entries: &mut Vec<Entry>,
+    ) -> Result<()> {
+        let Some(last) = values.end.checked_sub(1).filter(|last| *last >= values.start) else {
+            return Ok(());
+        };
+        for row in table.shape.row_of(values.start)..=table.shape.row_of(last) {
+            for stored in table.read_row(self, row)? {
+                let id = table.id_of(stored);
+                if values.contains(&value_of(stored)) && state.is_live(id) {
+                    entries.push(entry(stored, id - first_id));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bits of an entry that stand for its value.
+#[allow(clippy::cast_possible_truncation, reason = "48 bits")]
+fn value_of(entry: Entry) -> u64 {
+    (entry >> (Entry::BITS - VALUE_BITS)) as u64
+}
+
+/// A table on its way into the file, from entries that come in order.
+pub(crate) struct TableWriter {
+    table: FingerprintTable,
+    next_piece: u32,
+    /// Entries of pieces that are not complete.
+    waiting: Vec<Entry>,
+}
+
+impl TableWriter {
+    /// For `len` entries at most.
+    pub(crate) fn new(
+        state: &PoolState,
+        number: TableNumber,
+        ids: Range<RecordId>,
+        len: u64,
+        row_entries: u64,
+    ) -> Self {
+        let table = FingerprintTable::new(number, ids, len, Shape::of(len, row_entries), &state.budget);
+        Self { table, next_piece: 0, waiting: Vec::new() }
+    }
+
+    /// Takes the next entries: those of live records, from fingerprints in order.
+    pub(crate) fn push(&mut self, state: &PoolState, entries: impl Iterator<Item = (Fingerprint, RecordId)>) {
+        let first_id = self.table.ids.start;
+        let live = entries.filter(|(_, id)| state.is_live(*id));
+        self.waiting.extend(live.map(|(fingerprint, id)| entry(fingerprint, id.saturating_sub(first_id))));
+    }
+
+    /// Writes the pieces that are complete.
+    pub(crate) fn write_complete(&mut self, writer: &mut IndexWriter<'_>) -> Result<()> {
+        let complete = self.waiting.last().map_or(0, |last| self.table.shape.line_of(value_of(*last)).0);
+        self.write_pieces(writer, complete)
+    }
+
+    /// Writes the rest. Returns the table.
+    pub(crate) fn finish(mut self, writer: &mut IndexWriter<'_>) -> Result<FingerprintTable> {
+        self.write_pieces(writer, self.table.shape.pieces())?;
+        Ok(self.table)
+    }
+
+    pub(super) fn write_pieces(&mut self, writer: &mut IndexWriter<'_>, end: u32) -> Result<()> {
+        let mut written = 0;
+        for piece in self.next_piece..end {
+            let rest = self.waiting.get(written..).unwrap_or_default();
+            let len = rest.partition_point(|entry| self.table.shape.line_of(value_of(*entry)).0 <= piece);
+            let entries = rest.get(..len).unwrap_or_default();
+            // Equal fingerprints are in the order of their ids: entries are compared as a whole.
+            debug_assert!(entries.is_sorted());
+            let lines = writer.write_piece(&self.table, piece, entries)?;
+            self.table.keep_piece(piece, lines);
+            written += len;
+        }
+        self.waiting.drain(..written);
+        self.next_piece = self.next_piece.max(end);
+        Ok(())
+    }
+}
+
+/// Writes a table of folded records, from fingerprints in order, and adds it to the pool's. A small table before it is taken
+/// into it.
+pub(crate) fn add_folded(
+    txn: &WriteTransaction,
+    state: &mut PoolState,
+    ids: Range<RecordId>,
+    fingerprints: &[(Fingerprint, RecordId)],
+    tuning: &Tuning,
+) -> Result<()> {
+    let live = fingerprints.iter().filter(|(_, id)| state.is_live(*id));
+    let mut ids = ids;
+    let mut entries: Vec<(Fingerprint, RecordId)> = live.copied().collect();
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let mut writer = IndexWriter::open(txn, state.id)?;
+    while let Some(last) = state.table_to_absorb(&ids, entries.len() as u64, tuning.absorb_max()) {
+        let mut absorbed = Vec::new();
+        let all = 0..1 << VALUE_BITS;
+        writer.read_values(state, &last, &all, last.ids.start, &mut absorbed)?;
+        entries.extend(absorbed.into_iter().map(|entry| (entry, last.id_of(entry))));
+        ids.start = last.ids.start;
+        state.drop_last_table();
+    }
+    let len = entries.len() as u64;
+    entries.sort_unstable_by_key(|(fingerprint, id)| (fingerprint >> 32, *id));
+    let number = state.take_table_number();
+    let mut table = TableWriter::new(state, number, ids, len, tuning.row_entries());
+    table.push(state, entries.into_iter());
+    let table = table.finish(&mut writer)?;
+    state.add_table(table);
+    Ok(())
+}
