@@ -10,8 +10,9 @@ use datapool_store::{Durability, ErrorKind, Mode, OnDuplicate, Origin};
 
 use crate::support;
 use crate::support::disk::{Fault, Operation, Reason, TestDisk, Torn};
+use crate::workload::filter::Filter;
 use crate::workload::random::item;
-use crate::workload::{Driver, How, Op, Resting, Where};
+use crate::workload::{Driver, How, Named, Op, Resting};
 
 /// A store with folds, seals and deletions behind it, and a claim; and its pool and claim.
 fn store(cache: usize) -> (Resting, u64, u64) {
@@ -23,7 +24,7 @@ fn store(cache: usize) -> (Resting, u64, u64) {
     let origin = || Origin::new(1_u64, 2_u64, 0_u64);
     for start in [0, 30, 60, 90] {
         let items = (start..start + 30).map(item).collect();
-        driver.run(&Op::Dedupe { pool, mode: Mode::Track, items, origin: origin() });
+        driver.run(&Op::Dedupe { pool, mode: Mode::Track, firsts: false, items, origin: origin() });
     }
     driver.run(&Op::DeleteKeys { pool, items: (3..20).map(item).collect() });
     let claimed = (200..210).map(item).collect();
@@ -34,7 +35,8 @@ fn store(cache: usize) -> (Resting, u64, u64) {
 fn operations(pool: u64, claim: u64) -> Vec<Op> {
     let items = |from, to| (from..to).map(item).collect::<Vec<_>>();
     let origin = Origin::new(2_u64, 3_u64, 1_u64);
-    let dedupe = |mode| Op::Dedupe { pool, mode, items: items(100, 160), origin: origin.clone() };
+    let dedupe =
+        |mode| Op::Dedupe { pool, mode, firsts: false, items: items(100, 160), origin: origin.clone() };
     let settle = |how| Op::Settle { pool, claim, how };
     let update = |retention, capacity| {
         let (name, description) = (Some("renamed".to_owned()), Some(Some("text".to_owned())));
@@ -57,15 +59,15 @@ fn operations(pool: u64, claim: u64) -> Vec<Op> {
             lease: Duration::from_mins(1),
         },
         settle(How::Confirm),
-        settle(How::ConfirmSome(vec![0, 3])),
+        settle(How::ConfirmSome(vec![0, 3], Named::ByIndex)),
         settle(How::Release),
-        settle(How::ReleaseSome(vec![1, 2])),
+        settle(How::ReleaseSome(vec![1, 2], Named::ByIndex)),
         settle(How::Drop),
         settle(How::Extend(Duration::from_mins(2))),
         settle(How::HandOver),
         Op::DeleteRecords { pool, ids: vec![30, 31, 70] },
         Op::DeleteKeys { pool, items: items(50, 90) },
-        Op::DeleteWhere { pool, wanted: Where::Run(2) },
+        Op::DeleteWhere { pool, filter: Filter { runs: vec![2], ..Filter::default() } },
         Op::Clear { pool },
         import(OnDuplicate::Add, None),
         import(OnDuplicate::Skip, Some(40)),

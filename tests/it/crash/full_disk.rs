@@ -26,7 +26,7 @@ fn takes_away(op: &Op) -> bool {
             | Op::Reopen
             | Op::Pass { .. }
             | Op::Dedupe { mode: Mode::Filter, .. }
-            | Op::Settle { how: How::Release | How::ReleaseSome(_) | How::Drop | How::HandOver, .. }
+            | Op::Settle { how: How::Release | How::ReleaseSome(..) | How::Drop | How::HandOver, .. }
     )
 }
 

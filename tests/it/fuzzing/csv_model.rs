@@ -135,6 +135,13 @@ pub(crate) fn rows(file: &[u8], delimiter: u8) -> Result<Vec<Row>, Broken> {
     Ok(rows)
 }
 
+/// The fields of every record of a file with commas, the header included.
+pub(crate) fn fields(file: &[u8]) -> Vec<Vec<String>> {
+    let text = |field: Vec<u8>| String::from_utf8(field).unwrap();
+    let fields = |record: Record| record.fields.unwrap().into_iter().map(text).collect();
+    records(file, b',').unwrap().into_iter().map(fields).collect()
+}
+
 /// The records before the one whose quote is open at the end.
 fn complete_records(file: &[u8], delimiter: u8) -> Vec<Record> {
     let is_line_end = |at: &usize| *at == 0 || file[at - 1] == b'\n';

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use datapool_store::{
-    ClaimVerdict, DataPoolStore, ErrorKind, Key, Mode, Origin, Pool, PoolQuery, RecordFilter, RecordQuery,
-    Result, Timestamp, Verdict,
+    Claim, ClaimVerdict, DataPool, DataPoolStore, EntityTypeId, ErrorKind, FlowId, Key, Mode, Origin, Pool,
+    PoolQuery, RecordFilter, RecordQuery, Result, Timestamp, Verdict,
 };
 
-use super::Claims;
-use super::model::{Model, PoolModel};
+use super::guards::Claims;
+use super::model::{ClaimModel, Model, Now, PoolModel, firsts};
 use super::random::{VALUES, all_items};
 use crate::support::items::{Item, Row, rows};
 
@@ -18,65 +18,60 @@ pub(super) struct Seen {
     pools: BTreeMap<u64, SeenPool>,
     flows: BTreeMap<String, String>,
     /// What taking each claim up by its token says; none if it is not there.
-    claims: BTreeMap<(u64, u64), Option<Vec<ClaimVerdict>>>,
+    claims: BTreeMap<(u64, u64), Option<SeenClaim>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct SeenPool {
+pub(super) struct SeenPool {
     row: String,
     live: Vec<Row>,
-    /// Of each claim its end, how many items it has, its origin, and whether it has lapsed.
-    claims: Vec<(Timestamp, u64, Origin, bool)>,
+    /// In the order in which they were granted.
+    claims: Vec<ListedClaim>,
     /// What filtering says of every item.
     verdicts: Vec<Verdict>,
+}
+
+/// Of a claim its end, how many items it has, its origin, and whether it has lapsed.
+type ListedClaim = (Timestamp, u64, Origin, bool);
+
+/// A claim that is taken up.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SeenClaim {
+    until: Timestamp,
+    verdicts: Vec<(usize, ClaimVerdict)>,
+    /// What it holds, by index.
+    keys: Vec<(usize, String)>,
 }
 
 impl Seen {
     pub(super) fn of(store: &DataPoolStore, tokens: &Claims) -> Result<Self> {
         let mut pools = BTreeMap::new();
-        let items = all_items();
         for pool in store.pools(&PoolQuery::new().per_page(100))?.data {
-            let row = (
-                &pool.name,
-                &pool.description,
-                pool.retention,
-                pool.capacity,
-                pool.created_at,
-                pool.updated_at,
-            );
-            let handle = store.pool(pool.id)?;
-            let live = handle.scan(&RecordFilter::new())?.map(|record| Ok(Row::from(&record?)));
-            let live = live.collect::<Result<Vec<_>>>()?;
-            let verdicts = handle.dedupe(Mode::Filter, &items, Item::key, &Origin::none())?;
-            let claims = handle.claims()?.into_iter();
-            let mut claims: Vec<_> =
-                claims.map(|claim| (claim.until, claim.items, claim.origin, claim.is_lapsed)).collect();
-            claims.sort();
-            let (row, verdicts) = (format!("{row:?}"), verdicts.as_slice().to_vec());
-            pools.insert(pool.id, SeenPool { row, live, claims, verdicts });
+            assert_eq!(store.pool_named(&pool.name)?.id(), pool.id);
+            pools.insert(pool.id, SeenPool::of(&store.pool(pool.id)?, &pool)?);
         }
         let flows = store.flows().map(|flow| flow.map(|flow| (flow.id.to_string(), flow.name)));
         let flows = flows.collect::<Result<_>>()?;
         let mut claims = BTreeMap::new();
         for (which, token) in tokens {
-            let verdicts = match store.resume_claim(token) {
+            let seen = match store.resume_claim(token) {
                 Ok(claim) => {
-                    let verdicts = claim.verdicts().iter().map(|(_, verdict)| verdict.clone()).collect();
+                    let seen = SeenClaim::of(&claim);
                     // Nothing is released.
                     let _ = claim.into_token();
-                    Some(verdicts)
+                    Some(seen)
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::NotFound) => None,
                 Err(error) => return Err(error),
             };
-            claims.insert(*which, verdicts);
+            claims.insert(*which, seen);
         }
         Ok(Self { pools, flows, claims })
     }
 
-    pub(super) fn expected(model: &Model, now: Timestamp, tokens: &Claims) -> Self {
+    pub(super) fn expected(model: &Model, now: Now, tokens: &Claims) -> Self {
         let pools = model.pools.iter().map(|(id, pool)| (*id, SeenPool::expected(pool, now))).collect();
-        let claims = tokens.keys().map(|which| (*which, verdicts_of(model, *which))).collect();
+        let claims = tokens.keys().map(|which| (*which, SeenClaim::expected(model, *which, now))).collect();
         Self { pools, flows: model.flows.clone(), claims }
     }
 
@@ -92,12 +87,7 @@ impl Seen {
         let mut text = self.summary();
         for (id, pool) in &self.pools {
             let Some(other) = other.pools.get(id).filter(|other| *other != pool) else { continue };
-            let ids = |rows: &[Row]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
-            write!(text, "; pool {id}, records {:?} found {:?}", ids(&pool.live), ids(&other.live)).unwrap();
-            write!(text, "; claims {:?} found {:?}", pool.claims, other.claims).unwrap();
-            let verdicts = pool.verdicts.iter().zip(&other.verdicts).enumerate();
-            let differing: Vec<_> = verdicts.filter(|(_, (expected, found))| expected != found).collect();
-            write!(text, "; verdicts {differing:?}").unwrap();
+            write!(text, "; pool {id}, {}", pool.difference(other)).unwrap();
         }
         if self.claims != other.claims {
             write!(text, "; claims {:?} found {:?}", self.claims, other.claims).unwrap();
@@ -107,46 +97,96 @@ impl Seen {
 }
 
 impl SeenPool {
-    fn expected(pool: &PoolModel, now: Timestamp) -> Self {
+    pub(super) fn of(pool: &Pool, row: &DataPool) -> Result<Self> {
+        let row = (&row.name, &row.description, row.retention, row.capacity, row.created_at, row.updated_at);
+        let live = pool.scan(&RecordFilter::new())?.map(|record| Ok(Row::from(&record?)));
+        let live = live.collect::<Result<Vec<_>>>()?;
+        let verdicts = pool.dedupe(Mode::Filter, all_items(), Item::key, &Origin::none())?;
+        let (row, verdicts) = (format!("{row:?}"), verdicts.as_slice().to_vec());
+        Ok(Self { row, live, claims: listed_claims(pool)?, verdicts })
+    }
+
+    pub(super) fn expected(pool: &PoolModel, now: Now) -> Self {
         let row =
             (&pool.name, &pool.description, pool.retention, pool.capacity, pool.created_at, pool.updated_at);
-        let claims = pool.claims.values();
-        let claim = |claim: &super::model::ClaimModel| {
-            (claim.until, claim.items.len() as u64, claim.origin.clone(), claim.until <= now)
-        };
-        let mut claims: Vec<_> = claims.map(claim).collect();
-        claims.sort();
-        let verdicts = pool.verdicts(Mode::Filter, &all_items(), now);
+        let claims = pool.claims.values().filter(|claim| !claim.is_over(now));
+        let claims = claims.map(|claim| claim.listed(now)).collect();
+        let verdicts = pool.verdicts(Mode::Filter, all_items(), now);
         Self { row: format!("{row:?}"), live: pool.live.clone(), claims, verdicts }
     }
+
+    /// Where another differs from this one.
+    pub(super) fn difference(&self, other: &Self) -> String {
+        let ids = |rows: &[Row]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+        let verdicts = self.verdicts.iter().zip(&other.verdicts).enumerate();
+        let differing: Vec<_> = verdicts.filter(|(_, (expected, found))| expected != found).collect();
+        let (expected, found) =
+            ((&self.row, ids(&self.live), &self.claims), (&other.row, ids(&other.live), &other.claims));
+        format!("is {expected:?}, found {found:?}; verdicts {differing:?}")
+    }
 }
 
-fn verdicts_of(model: &Model, (pool, id): (u64, u64)) -> Option<Vec<ClaimVerdict>> {
-    let pool = model.pools.get(&pool)?;
-    let claim = pool.claims.get(&id)?;
-    let verdict = |(item, open): (&Item, &bool)| match open {
-        false => ClaimVerdict::Settled,
-        true if pool.owners.get(item) == Some(&id) => ClaimVerdict::Claimed,
-        true => ClaimVerdict::Lost,
-    };
-    Some(claim.items.iter().zip(&claim.open).map(verdict).collect())
+impl ClaimModel {
+    pub(super) fn listed(&self, now: Now) -> ListedClaim {
+        (self.until, self.items.len() as u64, self.origin.clone(), self.is_lapsed(now))
+    }
 }
 
-/// Asks by indexes: the first record of every value, counts and pages of attributes.
-pub(super) fn answers_agree(pool: &Pool, model: &PoolModel) -> Result<()> {
-    let items = all_items();
+pub(super) fn listed_claims(pool: &Pool) -> Result<Vec<ListedClaim>> {
+    let claims = pool.claims()?;
+    assert!(claims.is_sorted_by(|a, b| a.id < b.id));
+    Ok(claims.into_iter().map(|claim| (claim.until, claim.items, claim.origin, claim.is_lapsed)).collect())
+}
+
+impl SeenClaim {
+    pub(super) fn of(claim: &Claim) -> Self {
+        let verdicts = claim.verdicts();
+        // One more than can be known.
+        let batch_len = verdicts.last().map_or(0, |(index, _)| index + 2);
+        let split = claim.partition(0..batch_len);
+        let of = |wanted: ClaimVerdict| {
+            let indexes = verdicts.iter().filter(|(_, verdict)| *verdict == wanted).map(|(index, _)| *index);
+            indexes.collect::<Vec<_>>()
+        };
+        assert_eq!((split.fresh, split.duplicates), (of(ClaimVerdict::Claimed), of(ClaimVerdict::Settled)));
+        assert_eq!(split.in_flight, of(ClaimVerdict::Lost));
+        let is_other = |index: &usize| verdicts.iter().all(|(of, _)| of != index);
+        assert!(split.unmatched.into_iter().eq((0..batch_len).filter(is_other)));
+        let keys: Vec<_> = claim.keys().map(|(index, key)| (index, key.value().to_owned())).collect();
+        assert_eq!(claim.held_count(), keys.len());
+        Self { until: claim.until(), verdicts: verdicts.to_vec(), keys }
+    }
+
+    pub(super) fn expected(model: &Model, (pool, id): (u64, u64), now: Now) -> Option<Self> {
+        let pool = model.pools.get(&pool)?;
+        let claim = pool.claims.get(&id).filter(|claim| !claim.is_over(now))?;
+        let verdict = |(item, open): (&Item, &bool)| match open {
+            false => ClaimVerdict::Settled,
+            true if pool.owners.get(item) == Some(&id) => ClaimVerdict::Claimed,
+            true => ClaimVerdict::Lost,
+        };
+        let verdicts = claim.items.iter().zip(&claim.open).map(verdict);
+        let verdicts: Vec<_> = claim.indexes.iter().copied().zip(verdicts).collect();
+        let held = verdicts.iter().zip(&claim.items).filter(|((_, is), _)| *is == ClaimVerdict::Claimed);
+        let keys = held.map(|((index, _), item)| (*index, item.value.clone())).collect();
+        Some(Self { until: claim.until, verdicts, keys })
+    }
+}
+
+/// Asks by indexes: the first record of every value, counts, figures, and pages of attributes.
+pub(super) fn answers_agree(pool: &Pool, model: &PoolModel, now: Now) -> Result<()> {
+    let (items, firsts) = (all_items(), firsts(&model.live));
     let keys: Vec<Key<'_>> = items.iter().map(Item::key).collect();
-    let mut firsts: BTreeMap<&Item, &Row> = BTreeMap::new();
-    model.live.iter().rev().for_each(|row| {
-        firsts.insert(&row.item, row);
-    });
-    for (item, found) in items.iter().zip(pool.lookup(&keys)?) {
+    let found = pool.lookup(&keys)?;
+    assert_eq!(found.len(), items.len());
+    for (item, found) in items.iter().zip(found) {
         assert_eq!(found.as_ref().map(Row::from).as_ref(), firsts.get(item).copied(), "first of {item:?}");
     }
-    assert_eq!(
-        pool.contains_many(&keys)?,
-        items.iter().map(|it| firsts.contains_key(it)).collect::<Vec<_>>()
-    );
+    let is_there = |item: &Item| firsts.contains_key(item);
+    assert_eq!(pool.contains_many(&keys)?, items.iter().map(is_there).collect::<Vec<_>>());
+    for item in items.iter().step_by(7) {
+        assert_eq!(pool.contains(item.key())?, is_there(item), "{item:?}");
+    }
     for flow in 0..3_u64 {
         let of_flow = |row: &&Row| row.origin.flow().is_some_and(|id| id.to_string() == flow.to_string());
         let expected: Vec<Row> = model.live.iter().filter(of_flow).cloned().collect();
@@ -159,5 +199,30 @@ pub(super) fn answers_agree(pool: &Pool, model: &PoolModel) -> Result<()> {
         let expected = model.live.iter().filter(|row| row.item.entity_type == entity_type).count() as u64;
         assert_eq!(pool.count(&RecordFilter::new().entity_type_id(entity_type))?, expected);
     }
+    figures_agree(pool, model, now)
+}
+
+fn figures_agree(pool: &Pool, model: &PoolModel, now: Now) -> Result<()> {
+    let stats = pool.stats()?;
+    assert_eq!((stats.live, pool.count(&RecordFilter::new())?), (model.live.len() as u64, stats.live));
+    assert_eq!(stats.oldest, model.live.first().map(|row| row.created_at));
+    assert_eq!(stats.newest, model.live.last().map(|row| row.created_at));
+    assert_eq!(stats.claims, model.claims.values().filter(|claim| !claim.is_over(now)).count() as u64);
+    assert_eq!(stats.segments, stats.fill.len() as u64);
+    assert_eq!(stats.fill.iter().map(|segment| segment.live).sum::<u64>(), stats.live);
+    let stored: u64 = stats.fill.iter().map(|segment| segment.records).sum();
+    assert_eq!(stored, stats.live + stats.expired + stats.deleted);
+    let mut types: BTreeMap<EntityTypeId, u64> = BTreeMap::new();
+    let mut flows: BTreeMap<FlowId, u64> = BTreeMap::new();
+    for row in &model.live {
+        *types.entry(row.item.entity_type).or_default() += 1;
+        if let Some(flow) = row.origin.flow() {
+            *flows.entry(flow.clone()).or_default() += 1;
+        }
+    }
+    let counted = pool.entity_type_counts()?;
+    assert!(counted.is_sorted_by(|a, b| a.1 >= b.1));
+    assert_eq!(counted.into_iter().collect::<BTreeMap<_, _>>(), types);
+    assert_eq!(pool.flow_counts()?.into_iter().collect::<BTreeMap<_, _>>(), flows);
     Ok(())
 }

@@ -1,0 +1,258 @@
+//! Claims that the process holds: by guards, or as tokens.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use datapool_store::{
+    Claim, ClaimOutcome, ClaimToken, ClaimVerdict, Confirmation, ErrorKind, Key, Origin, Pool, Result,
+    Verdict,
+};
+
+use super::driver::Driver;
+use super::model::ClaimModel;
+use super::random::all_items;
+use super::seen::SeenClaim;
+use super::{Answer, How, Named, Outcome, Told};
+use crate::support::items::{Item, Row};
+
+pub(super) enum Held {
+    /// With those of the claim's items, by their places, that were lost when it was taken up.
+    Guard(Claim, Vec<usize>),
+    Token(ClaimToken),
+}
+
+/// Tokens by pool and claim.
+pub(crate) type Claims = BTreeMap<(u64, u64), ClaimToken>;
+
+/// The places of the items that a claim, as it was taken up, has lost.
+fn lost_of(claim: &Claim) -> Vec<usize> {
+    let places = claim.verdicts().iter().enumerate();
+    places.filter(|(_, (_, verdict))| *verdict == ClaimVerdict::Lost).map(|(place, _)| place).collect()
+}
+
+impl ClaimModel {
+    fn indexes_of(&self, places: &[usize]) -> Vec<usize> {
+        places.iter().map(|place| self.indexes[*place]).collect()
+    }
+
+    fn keys_of(&self, places: &[usize]) -> Vec<Key<'_>> {
+        places.iter().map(|place| self.items[*place].key()).collect()
+    }
+
+    /// A call that names an item which is not open, after some that are, says which it is.
+    fn refuses_others(&self, guard: &mut Claim, places: &[usize], named: Named, confirms: bool) {
+        let (error, item) = match named {
+            Named::ByIndex => {
+                let open = self.indexes_of(&self.open_places());
+                let other = (0..=self.batch_len).find(|index| !open.contains(index)).unwrap();
+                let indexes = [self.indexes_of(places), vec![other]].concat();
+                let confirmed = confirms.then(|| guard.confirm_items(&indexes).unwrap_err());
+                (confirmed.unwrap_or_else(|| guard.release_items(&indexes).unwrap_err()), other)
+            }
+            Named::ByKey => {
+                let is_open = |item: &Item| self.open_places().iter().any(|at| self.items[*at] == *item);
+                let other = all_items().iter().find(|item| !is_open(item)).unwrap();
+                let keys = [self.keys_of(places), vec![other.key()]].concat();
+                let confirmed = confirms.then(|| guard.confirm_keys(&keys).unwrap_err());
+                (confirmed.unwrap_or_else(|| guard.release_keys(&keys).unwrap_err()), places.len())
+            }
+        };
+        assert_eq!((error.kind(), error.item()), (ErrorKind::InvalidArgument, Some(item)), "{error}");
+    }
+}
+
+impl Driver {
+    /// The claims that can be settled, with their pools.
+    pub(crate) fn claims(&self) -> Vec<(u64, u64)> {
+        let is_over =
+            |(pool, claim): (u64, u64)| self.model().pools[&pool].claims[&claim].is_over(self.now());
+        let can_be = |(which, held): (&(u64, u64), &Held)| {
+            (matches!(held, Held::Guard(..)) || !is_over(*which)).then_some(*which)
+        };
+        self.held.iter().filter_map(can_be).collect()
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        pool: &Pool,
+        id: u64,
+        items: &[Item],
+        origin: &Origin,
+        lease: Duration,
+    ) -> Result<Answer> {
+        self.next_claim += 1;
+        let claim = pool.claim(items, Item::key, origin, lease)?;
+        let told = |(_, verdict): &(usize, ClaimVerdict)| match verdict {
+            ClaimVerdict::Claimed => Told { verdict: Verdict::New, first: None, by: None },
+            ClaimVerdict::InFlight { by, until } => {
+                Told { verdict: Verdict::InFlight, first: None, by: Some((by.clone(), *until)) }
+            }
+            ClaimVerdict::Duplicate(first) => {
+                Told { verdict: Verdict::Duplicate, first: first.as_deref().map(Row::from), by: None }
+            }
+            other => panic!("{other:?}"),
+        };
+        let told: Vec<Told> = claim.verdicts().iter().map(told).collect();
+        for (index, told) in told.iter().enumerate() {
+            assert_eq!(claim.verdict(index), Some(&claim.verdicts()[index].1));
+            let is_held = claim.keys().any(|(held, _)| held == index);
+            assert_eq!(is_held, told.verdict == Verdict::New, "item {index}");
+        }
+        if claim.held_count() > 0 {
+            self.held.insert((pool.id(), id), Held::Guard(claim, vec![]));
+        } else {
+            assert!(claim.into_token().is_none());
+        }
+        Ok(Answer::Verdicts(told))
+    }
+
+    pub(super) fn settle(&mut self, which: (u64, u64), how: &How) -> Result<Answer> {
+        let model = self.model().pools[&which.0].claims[&which.1].clone();
+        let (mut guard, lost) = match self.held.remove(&which).unwrap() {
+            Held::Guard(guard, lost) => (guard, lost),
+            Held::Token(token) => {
+                // Whatever fails, the claim may be taken up later.
+                self.held.insert(which, Held::Token(token));
+                let claim = self.store().resume_claim(&token)?;
+                if self.looks() {
+                    let expected = SeenClaim::expected(self.model(), which, self.now());
+                    assert_eq!(Some(SeenClaim::of(&claim)), expected);
+                }
+                let lost = lost_of(&claim);
+                if matches!(how, How::HandOver) {
+                    self.held.insert(which, Held::Guard(claim, lost));
+                    return Ok(Answer::Done);
+                }
+                (claim, lost)
+            }
+        };
+        if self.looks()
+            && let How::ConfirmSome(places, named) | How::ReleaseSome(places, named) = how
+        {
+            model.refuses_others(&mut guard, places, *named, matches!(how, How::ConfirmSome(..)));
+        }
+        let answer = match how {
+            How::Confirm => guard.confirm().map(|confirmation| outcomes(&confirmation)),
+            How::ConfirmSome(places, Named::ByIndex) => {
+                guard.confirm_items(&model.indexes_of(places)).map(|confirmation| outcomes(&confirmation))
+            }
+            How::ConfirmSome(places, Named::ByKey) => {
+                guard.confirm_keys(&model.keys_of(places)).map(|confirmation| outcomes(&confirmation))
+            }
+            How::Release => guard.release().map(Answer::Count),
+            How::ReleaseSome(places, Named::ByIndex) => {
+                guard.release_items(&model.indexes_of(places)).map(Answer::Count)
+            }
+            How::ReleaseSome(places, Named::ByKey) => {
+                guard.release_keys(&model.keys_of(places)).map(Answer::Count)
+            }
+            How::Extend(lease) => guard.extend(*lease).map(|until| {
+                assert_eq!(guard.until(), until);
+                Answer::Done
+            }),
+            How::Drop => {
+                drop(guard);
+                return Ok(Answer::Done);
+            }
+            How::HandOver => {
+                if let Some(token) = guard.into_token() {
+                    self.held.insert(which, Held::Token(token));
+                    if model.is_over(self.now()) {
+                        let error = self.store().resume_claim(&token).unwrap_err();
+                        assert_eq!(error.kind(), ErrorKind::LeaseLost);
+                    }
+                }
+                return Ok(Answer::Done);
+            }
+        };
+        self.held.insert(which, Held::Guard(guard, lost));
+        answer
+    }
+
+    /// A guard knows what its claim has: less what it does not know to be lost.
+    pub(super) fn guard_agrees(&self, which: (u64, u64)) {
+        let Some(Held::Guard(guard, lost)) = self.held.get(&which) else { return };
+        let model = &self.model().pools[&which.0].claims[&which.1];
+        let held: Vec<usize> =
+            model.open_places().into_iter().filter(|place| !lost.contains(place)).collect();
+        assert_eq!((guard.until(), guard.held_count()), (model.until, held.len()));
+        let keys = guard.keys().map(|(index, key)| (index, key.value().to_owned()));
+        assert!(keys.eq(held.iter().map(|place| (model.indexes[*place], model.items[*place].value.clone()))));
+    }
+
+    /// Lets go of all guards without releasing anything.
+    pub(super) fn hand_over(&mut self) {
+        for (which, held) in std::mem::take(&mut self.held) {
+            let token = match held {
+                Held::Guard(guard, _) => guard.into_token(),
+                Held::Token(token) => Some(token),
+            };
+            self.held.extend(token.map(|token| (which, Held::Token(token))));
+        }
+    }
+
+    pub(super) fn tokens(&mut self) -> Claims {
+        self.hand_over();
+        let token = |held: &Held| match held {
+            Held::Guard(..) => None,
+            Held::Token(token) => Some(*token),
+        };
+        self.held.iter().filter_map(|(which, held)| Some((*which, token(held)?))).collect()
+    }
+
+    pub(super) fn forget_claims_that_ended(&mut self) {
+        let model = &self.current[0];
+        self.held.retain(|(pool, claim), _| {
+            model.pools.get(pool).is_some_and(|pool| pool.claims.contains_key(claim))
+        });
+    }
+
+    /// After the store was opened: tokens become guards. Of a claim that was past its hour, and by this clock is not, only this
+    /// says whether it was swept.
+    pub(super) fn take_claims_up(&mut self) {
+        let now = self.now();
+        for (which, token) in self.tokens() {
+            let (pool, id) = which;
+            let (is_over, may_be_swept) = {
+                let claim = &self.model().pools[&pool].claims[&id];
+                (claim.is_over(now), claim.may_be_swept)
+            };
+            let parsed: ClaimToken = token.to_string().parse().unwrap();
+            match self.store().resume_claim(&parsed) {
+                Ok(claim) => {
+                    assert!(!is_over, "claim {which:?} is past its hour");
+                    let expected = SeenClaim::expected(self.model(), which, now);
+                    assert_eq!(Some(SeenClaim::of(&claim)), expected);
+                    let lost = lost_of(&claim);
+                    self.held.insert(which, Held::Guard(claim, lost));
+                    self.guard_agrees(which);
+                    self.each_model(|model| {
+                        model.pool(pool).claims.get_mut(&id).unwrap().may_be_swept = false;
+                    });
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::LeaseLost, "claim {which:?}: {error}");
+                    assert!(is_over || may_be_swept, "claim {which:?} is gone");
+                    if !is_over {
+                        self.each_model(|model| model.pool(pool).sweep(id));
+                        self.held.remove(&which);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn outcomes(confirmation: &Confirmation) -> Answer {
+    let outcome = |(index, outcome): &(usize, ClaimOutcome)| match outcome {
+        ClaimOutcome::Confirmed(id) => (*index, Outcome::Confirmed(*id)),
+        ClaimOutcome::AlreadyTracked(first) => (*index, Outcome::AlreadyTracked(Row::from(&**first))),
+        ClaimOutcome::LeaseLost => (*index, Outcome::Lost),
+        other => panic!("{other:?}"),
+    };
+    let outcomes: Vec<_> = confirmation.outcomes().iter().map(outcome).collect();
+    let confirmed = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Confirmed(_))).count();
+    assert_eq!(confirmation.confirmed_count(), confirmed);
+    assert_eq!(confirmation.all_confirmed().is_ok(), confirmed == outcomes.len());
+    Answer::Outcomes(outcomes)
+}

@@ -1,0 +1,101 @@
+//! Operations on a store in a file, whose clock is set back and forth, with a look at everything after each.
+
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{Error, ErrorKind, RecordFilter, Result};
+
+use super::driver::Driver;
+use super::filter::Filter;
+use super::readers::HeldSnapshot;
+use super::seen::{self, SeenPool, listed_claims};
+use super::{Answer, Op};
+use crate::support;
+use crate::support::items::rows;
+
+impl Driver {
+    /// Does it, and looks at what it may have changed.
+    pub(crate) fn run_and_look(&mut self, op: &Op) {
+        self.run(op);
+        match op {
+            Op::Pass { .. } | Op::Turn { .. } => self.tick(),
+            Op::Reopen | Op::Restart { .. } => {
+                self.tick();
+                self.take_claims_up();
+            }
+            Op::Rebuild => self.run(&Op::Verify),
+            _ => {}
+        }
+        let copied_to = if let Op::Copy { to, .. } = op { Some(*to) } else { None };
+        match op.pool().filter(|pool| self.model().pools.contains_key(pool)) {
+            Some(pool) => [pool].into_iter().chain(copied_to).for_each(|pool| self.look_at(pool)),
+            None => self.look_at_all(),
+        }
+        self.snapshots.iter().for_each(HeldSnapshot::check);
+    }
+
+    /// Looks at everything in every way, and once more when the store was opened again.
+    pub(crate) fn finish(&mut self) {
+        self.end_scans();
+        let filter = Filter::default();
+        for snapshot in self.snapshots.drain(..) {
+            snapshot.check_thoroughly(&filter);
+        }
+        for op in [Op::Verify, Op::Restart { sizes: Sizes::SMALL }, Op::Verify] {
+            self.run_and_look(&op);
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        self.is_current();
+        self.answers_agree();
+        for pool in &self.deleted {
+            let is_gone = |error: Error| assert_eq!(error.kind(), ErrorKind::NotFound);
+            is_gone(pool.info().unwrap_err());
+            is_gone(pool.count(&RecordFilter::new()).unwrap_err());
+            is_gone(pool.clear().unwrap_err());
+            is_gone(self.store().pool(pool.id()).unwrap_err());
+            is_gone(self.store().delete_pool(pool.id()).unwrap_err());
+        }
+    }
+
+    fn look_at(&self, pool: u64) {
+        let (handle, model) = (self.store().pool(pool).unwrap(), &self.model().pools[&pool]);
+        let seen = SeenPool::of(&handle, &handle.info().unwrap()).unwrap();
+        let expected = SeenPool::expected(model, self.now());
+        assert!(seen == expected, "pool {pool} {}", expected.difference(&seen));
+        seen::answers_agree(&handle, model, self.now()).unwrap();
+    }
+
+    /// Has the store read the clock in each pool: so it is known what it has answered by.
+    fn tick(&mut self) {
+        let now = self.now();
+        for (pool, model) in &self.model().pools {
+            let stats = self.store().pool(*pool).unwrap().stats().unwrap();
+            assert_eq!(stats.time_ahead, model.time_ahead(now), "pool {pool}");
+        }
+    }
+
+    /// A copy has the pools and their records, and lists the claims that the clock leaves to a new process, less those that the
+    /// store has swept.
+    pub(super) fn back_up(&self) -> Result<Answer> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("copy.redb");
+        self.store().backup_to(&path)?;
+        let copy = testing::open(&path, &self.options, Sizes::SMALL)?;
+        let now = self.now();
+        let mut model = self.model().clone();
+        model.open(now, true);
+        for (pool, model) in &model.pools {
+            let (handle, original) = (copy.pool(*pool)?, self.store().pool(*pool)?);
+            assert_eq!(handle.info()?, original.info()?);
+            assert_eq!(rows(&support::records(&handle)), self.model().pools[pool].live);
+            let listed = listed_claims(&handle)?;
+            let there = || model.claims.values().filter(|claim| !claim.is_over(now));
+            assert!(listed.iter().all(|listed| there().any(|claim| claim.listed(now) == *listed)));
+            let mut must = there().filter(|claim| !claim.may_be_swept);
+            assert!(must.all(|claim| listed.contains(&claim.listed(now))), "{listed:?}");
+        }
+        let report = copy.verify()?;
+        assert_eq!((report.findings, report.pools), (vec![], model.pools.len() as u64));
+        Ok(Answer::Done)
+    }
+}

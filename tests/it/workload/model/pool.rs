@@ -1,0 +1,347 @@
+//! One pool as lists: its records, its claims, and who owns which value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use datapool_store::{ErrorKind, Mode, Origin, Timestamp, Verdict, limits};
+
+use super::Now;
+use crate::support::items::{Item, Row};
+use crate::workload::{Answer, How, Op, Outcome, Told};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PoolModel {
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    pub(crate) retention: Option<Duration>,
+    pub(crate) capacity: Option<u64>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    /// The live records, oldest first.
+    pub(crate) live: Vec<Row>,
+    pub(crate) next_id: u64,
+    /// The time of the newest record, while there is a live one.
+    last_time: Option<Timestamp>,
+    /// The latest time that this process answered by.
+    latest: Option<Timestamp>,
+    /// Those past their hour, too, if the clock may be set back: that may bring them to life, unless they are swept.
+    pub(crate) claims: BTreeMap<u64, ClaimModel>,
+    /// The claim that owns a value. It may have lapsed, or be past its hour.
+    pub(crate) owners: BTreeMap<Item, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClaimModel {
+    pub(crate) items: Vec<Item>,
+    /// The index of each item in the batch.
+    pub(crate) indexes: Vec<usize>,
+    pub(crate) batch_len: usize,
+    /// Whether each item is neither confirmed nor released.
+    pub(crate) open: Vec<bool>,
+    pub(crate) origin: Origin,
+    pub(crate) until: Timestamp,
+    lease: Duration,
+    /// When the lease ends, in microseconds that passed.
+    deadline: i64,
+    /// It was past its hour since it was last seen: nobody but the store knows whether it was swept.
+    pub(crate) may_be_swept: bool,
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap()
+}
+
+impl ClaimModel {
+    /// The places of its items that are open.
+    pub(crate) fn open_places(&self) -> Vec<usize> {
+        (0..self.items.len()).filter(|place| self.open[*place]).collect()
+    }
+
+    /// How much of its lease is left, in microseconds.
+    pub(crate) fn left(&self, now: Now) -> i64 {
+        self.deadline - now.passed
+    }
+
+    pub(crate) fn is_lapsed(&self, now: Now) -> bool {
+        self.left(now) <= 0
+    }
+
+    /// Past its hour: it does not exist for anybody.
+    pub(crate) fn is_over(&self, now: Now) -> bool {
+        self.deadline + micros(limits::CLAIM_KEPT_AFTER_LEASE) <= now.passed
+    }
+}
+
+impl PoolModel {
+    pub(super) fn new(
+        name: &str,
+        retention: Option<Duration>,
+        capacity: Option<u64>,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            description: None,
+            retention,
+            capacity,
+            created_at,
+            updated_at: created_at,
+            live: vec![],
+            next_id: 1,
+            last_time: None,
+            latest: None,
+            claims: BTreeMap::new(),
+            owners: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the time that has come changes anything.
+    pub(super) fn has_expired(&self, now: Now) -> bool {
+        let time = self.time(now);
+        self.live.first().is_some_and(|row| self.is_expired(row, time))
+            || self.claims.values().any(|claim| claim.is_over(now) && !claim.may_be_swept)
+            || now.may_turn && self.latest != Some(time)
+    }
+
+    fn is_expired(&self, row: &Row, time: Timestamp) -> bool {
+        self.retention.is_some_and(|retention| row.created_at.saturating_add(retention) <= time)
+    }
+
+    pub(super) fn expire(&mut self, now: Now) {
+        let time = self.time(now);
+        let expired = self.live.iter().filter(|row| self.is_expired(row, time)).count();
+        self.live.drain(..expired);
+        if now.may_turn {
+            self.latest = Some(time);
+            self.claims.values_mut().for_each(|claim| claim.may_be_swept |= claim.is_over(now));
+            return;
+        }
+        self.claims.retain(|_, claim| !claim.is_over(now));
+        let claims = &self.claims;
+        self.owners.retain(|_, owner| claims.contains_key(owner));
+    }
+
+    /// The pool's time. It goes by the clock alone where nothing is live.
+    fn time(&self, now: Now) -> Timestamp {
+        if self.live.is_empty() || !now.may_turn {
+            return now.wall;
+        }
+        self.latest.into_iter().chain(self.last_time).fold(now.wall, Timestamp::max)
+    }
+
+    /// How far the pool's time is ahead of the clock.
+    pub(crate) fn time_ahead(&self, now: Now) -> Duration {
+        let ahead = self.time(now).as_micros() - now.wall.as_micros();
+        Duration::from_micros(u64::try_from(ahead).unwrap())
+    }
+
+    /// A new process has answered by no time yet. What is left of leases, the wall clock says; never more than they were long.
+    pub(super) fn open(&mut self, now: Now, is_new: bool) {
+        self.latest = self.latest.filter(|_| !is_new);
+        for claim in self.claims.values_mut() {
+            let left = claim.until.as_micros() - now.wall.as_micros();
+            claim.deadline = now.passed + left.min(micros(claim.lease));
+        }
+    }
+
+    /// The store has swept a claim.
+    pub(crate) fn sweep(&mut self, id: u64) {
+        let swept = self.claims.remove(&id);
+        assert!(swept.is_some_and(|claim| claim.may_be_swept), "claim {id} is gone");
+        self.owners.retain(|_, owner| *owner != id);
+    }
+
+    /// The oldest beyond the capacity leave.
+    pub(super) fn evict(&mut self) {
+        let capacity = self.capacity.map_or(usize::MAX, |capacity| usize::try_from(capacity).unwrap());
+        self.live.drain(..self.live.len().saturating_sub(capacity));
+    }
+
+    pub(super) fn add(&mut self, items: Vec<Item>, origin: &Origin, now: Now) {
+        if items.is_empty() {
+            return;
+        }
+        let created_at = self.time(now);
+        self.last_time = Some(created_at);
+        self.latest = Some(created_at).filter(|_| now.may_turn);
+        for item in items {
+            // A record voids whatever claim owns its value.
+            self.owners.remove(&item);
+            self.live.push(Row { id: self.next_id, item, origin: origin.clone(), created_at });
+            self.next_id += 1;
+        }
+    }
+
+    /// The claim that owns a value and whose lease runs.
+    fn running(&self, item: &Item, now: Now) -> Option<&ClaimModel> {
+        let claim = &self.claims[self.owners.get(item)?];
+        (!claim.is_lapsed(now)).then_some(claim)
+    }
+
+    pub(crate) fn verdicts(&self, mode: Mode, items: &[Item], now: Now) -> Vec<Verdict> {
+        let (live, mut seen) = (firsts(&self.live), BTreeSet::new());
+        let verdict = |item| {
+            if live.contains_key(item) {
+                Verdict::Duplicate
+            } else if mode != Mode::Track && self.running(item, now).is_some() {
+                Verdict::InFlight
+            } else if !seen.insert(item) {
+                Verdict::Duplicate
+            } else {
+                Verdict::New
+            }
+        };
+        items.iter().map(verdict).collect()
+    }
+
+    /// Verdicts, and for each duplicate the live record that was first with its value.
+    fn with_firsts(&self, items: &[Item], verdicts: &[Verdict]) -> Vec<Told> {
+        let firsts = firsts(&self.live);
+        let told = |(item, verdict): (&Item, &Verdict)| {
+            let first = firsts.get(item).filter(|_| *verdict == Verdict::Duplicate);
+            Told { verdict: *verdict, first: first.map(|row| Row::clone(row)), by: None }
+        };
+        items.iter().zip(verdicts).map(told).collect()
+    }
+
+    pub(super) fn apply(&mut self, op: &Op, now: Now) -> Answer {
+        match op {
+            Op::Dedupe { mode, firsts, items, origin, .. } => {
+                let verdicts = self.verdicts(*mode, items, now);
+                if *mode != Mode::Filter {
+                    self.add(new_ones(items, &verdicts).1, origin, now);
+                }
+                // Decided before the evictions: the first record may leave with this very call.
+                let mut told = self.with_firsts(items, &verdicts);
+                self.evict();
+                for told in told.iter_mut().filter(|_| !firsts) {
+                    told.first = None;
+                }
+                Answer::Verdicts(told)
+            }
+            Op::Claim { id, items, origin, lease, .. } => self.claim(*id, items, origin, *lease, now),
+            Op::Settle { claim, how, .. } => self.settle(*claim, how, now),
+            Op::DeleteRecords { ids, .. } => self.forget(|row| ids.contains(&row.id)),
+            Op::DeleteKeys { items, .. } => self.forget(|row| items.contains(&row.item)),
+            Op::DeleteWhere { filter, .. } => self.forget(|row| filter.takes(row)),
+            Op::Clear { .. } => self.forget(|_| true),
+            Op::Update { name, description, retention, capacity, .. } => {
+                self.name = name.clone().unwrap_or_else(|| self.name.clone());
+                self.description = description.clone().unwrap_or_else(|| self.description.clone());
+                self.retention = retention.unwrap_or(self.retention);
+                self.capacity = capacity.unwrap_or(self.capacity);
+                self.updated_at = now.wall.max(self.updated_at);
+                self.expire(now);
+                self.evict();
+                Answer::Done
+            }
+            _ => Answer::Done,
+        }
+    }
+
+    fn forget(&mut self, is_gone: impl Fn(&Row) -> bool) -> Answer {
+        let before = self.live.len();
+        self.live.retain(|row| !is_gone(row));
+        Answer::Count((before - self.live.len()) as u64)
+    }
+
+    fn claim(&mut self, id: u64, batch: &[Item], origin: &Origin, lease: Duration, now: Now) -> Answer {
+        let verdicts = self.verdicts(Mode::FilterAndTrack, batch, now);
+        let mut told = self.with_firsts(batch, &verdicts);
+        for (item, told) in batch.iter().zip(&mut told).filter(|(_, told)| told.verdict == Verdict::InFlight)
+        {
+            told.by = self.running(item, now).map(|other| (other.origin.clone(), other.until));
+        }
+        let (indexes, items) = new_ones(batch, &verdicts);
+        if !items.is_empty() {
+            self.owners.extend(items.iter().map(|item| (item.clone(), id)));
+            let claim = ClaimModel {
+                open: vec![true; items.len()],
+                items,
+                indexes,
+                batch_len: batch.len(),
+                origin: origin.clone(),
+                until: now.wall.saturating_add(lease),
+                lease,
+                deadline: now.passed + micros(lease),
+                may_be_swept: false,
+            };
+            self.claims.insert(id, claim);
+        }
+        Answer::Verdicts(told)
+    }
+
+    /// A claim past its hour has nothing any more, and yet gives up what it owned: a clock that is set back brings it back
+    /// without that.
+    fn settle(&mut self, id: u64, how: &How, now: Now) -> Answer {
+        let claim = self.claims[&id].clone();
+        let exists = !claim.is_over(now);
+        let all = claim.open_places();
+        let (places, confirms) = match how {
+            How::Confirm => (&all, true),
+            How::ConfirmSome(places, _) => (places, true),
+            How::Release | How::Drop => (&all, false),
+            How::ReleaseSome(places, _) => (places, false),
+            How::HandOver => return Answer::Done,
+            How::Extend(lease) => return self.extend(id, *lease, now),
+        };
+        let (mut outcomes, mut confirmed) = (vec![], vec![]);
+        for place in places {
+            let (index, item) = (claim.indexes[*place], &claim.items[*place]);
+            let owns = self.owners.get(item) == Some(&id);
+            let first = self.live.iter().find(|row| row.item == *item);
+            let outcome = match first {
+                _ if owns && exists => Outcome::Confirmed(self.next_id + confirmed.len() as u64),
+                Some(first) => Outcome::AlreadyTracked(first.clone()),
+                None => Outcome::Lost,
+            };
+            outcomes.push((index, outcome));
+            if owns {
+                self.owners.remove(item);
+            }
+            if owns && exists {
+                confirmed.push(item.clone());
+            }
+        }
+        let released = confirmed.len() as u64;
+        if confirms {
+            self.add(confirmed, &claim.origin, now);
+            self.evict();
+        }
+        let settled = self.claims.get_mut(&id).unwrap();
+        for place in places {
+            settled.open[*place] = false;
+        }
+        if settled.open_places().is_empty() {
+            self.claims.remove(&id);
+        }
+        match how {
+            How::Drop => Answer::Done,
+            _ if confirms => Answer::Outcomes(outcomes),
+            _ => Answer::Count(released),
+        }
+    }
+
+    fn extend(&mut self, id: u64, lease: Duration, now: Now) -> Answer {
+        let claim = self.claims.get_mut(&id).unwrap();
+        let owns = |place: &usize| self.owners.get(&claim.items[*place]) == Some(&id);
+        if claim.is_over(now) || !claim.open_places().iter().any(owns) {
+            return Answer::Refused(ErrorKind::LeaseLost);
+        }
+        (claim.until, claim.lease) = (now.wall.saturating_add(lease), lease);
+        claim.deadline = now.passed + micros(lease);
+        Answer::Done
+    }
+}
+
+/// The first record of each value.
+pub(crate) fn firsts(live: &[Row]) -> BTreeMap<&Item, &Row> {
+    live.iter().rev().map(|row| (&row.item, row)).collect()
+}
+
+/// The items that are new, with their indexes.
+pub(super) fn new_ones(items: &[Item], verdicts: &[Verdict]) -> (Vec<usize>, Vec<Item>) {
+    let items = items.iter().enumerate().zip(verdicts);
+    let new = items.filter(|(_, verdict)| **verdict == Verdict::New);
+    new.map(|((index, item), _)| (index, item.clone())).unzip()
+}
