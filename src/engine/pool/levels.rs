@@ -32,10 +32,7 @@ impl PoolState {
 
     /// The tables that a merge reads.
     pub(crate) fn inputs_of(&self, output: &FingerprintTable) -> Vec<Arc<FingerprintTable>> {
-        let is_input = |table: &&Arc<FingerprintTable>| {
-            output.ids.start <= table.ids.start && table.ids.end <= output.ids.end
-        };
-        self.tables.iter().filter(is_input).cloned().collect()
+        self.tables.iter().filter(|table| output.is_made_from(table)).cloned().collect()
     }
 
     /// Neighbours that should become one table; those of the lowest level first.
@@ -129,9 +126,7 @@ impl PoolState {
     /// The merged table is whole: it takes the place of those that it was made from.
     pub(crate) fn end_merge(&mut self, output: &Arc<FingerprintTable>) {
         Arc::make_mut(&mut self.0.merging).retain(|merging| merging.number != output.number);
-        let is_input = |table: &Arc<FingerprintTable>| {
-            output.ids.start <= table.ids.start && table.ids.end <= output.ids.end
-        };
+        let is_input = |table: &Arc<FingerprintTable>| output.is_made_from(table);
         let tables = Arc::make_mut(&mut self.0.tables);
         let place = tables.iter().position(is_input).unwrap_or(tables.len());
         let inputs: Vec<TableNumber> =

@@ -166,6 +166,11 @@ impl FingerprintTable {
         }
     }
 
+    /// Returns true if this table is, or will be, merged from others, and `table` is one of them.
+    pub(crate) fn is_made_from(&self, table: &Self) -> bool {
+        self.ids.start <= table.ids.start && table.ids.end <= self.ids.end
+    }
+
     /// Bytes of memory that its filter and its rows take.
     pub(crate) fn memory(&self) -> usize {
         let kept =
