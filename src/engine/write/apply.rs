@@ -178,7 +178,7 @@ pub(crate) fn write(
     draft.head_changed |= draft.state.start_over_if_dead(draft.now.time) || draft.starts_over;
     let tails = fold_share(txn, &mut draft, pool, tuning, incoming)?;
     let merges = merge_share(txn, &mut draft, pool, tuning, incoming)?;
-    let mut pruned = reclaim::prune_share(txn, &mut draft)?;
+    let mut pruned = reclaim::prune_share(txn, &mut draft, tuning.row_entries(), incoming)?;
     let swept = sweep(txn, &mut draft)?;
     pruned.claims = u64::from(swept == Swept::Claim);
     let segments_changed = draft.state.segments.len() != draft.base.state.segments.len();

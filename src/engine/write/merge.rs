@@ -86,7 +86,9 @@ fn merge_piece(
         // This sort finds what is sorted already: the entries of each input.
         #[allow(clippy::stable_sort_primitive, reason = "the unstable one finds nothing")]
         entries.sort();
-        writer.write_piece(output, piece, &entries)?;
+        let lines = writer.write_piece(output, piece, &entries)?;
+        // If the commit fails, the piece is written again, with no entry that these lines lack: dead records stay dead.
+        output.keep_piece(piece, lines);
     }
     Ok(piece + 1 >= output.shape.pieces())
 }

@@ -23,14 +23,24 @@ const CUT_MIN_RECORDS: u32 = 1_024;
 const CUT_SLICE_RECORDS: u32 = 8_192;
 /// A commit drops no further table of a segment once the tables that it dropped had this many rows.
 const DROP_MAX_ROWS: u64 = 1 << 18;
-/// The rows of a dropped table of fingerprints that one commit removes, and the tables whose last rows it removes.
+/// The rows of dropped tables of fingerprints that one commit removes at least, and that a commit for this work alone removes.
 const DROP_TABLE_ROWS: usize = 1_024;
-const DROP_TABLES: usize = 8;
+const DROP_TABLE_ROWS_ALONE: usize = 1 << 14;
+/// One row is removed for so many records that come in. They make a row for each 200, on each of four or five levels, and end as
+/// many.
+const RECORDS_A_DROPPED_ROW: usize = 25;
 /// How many rows of a dropped segment one commit removes from each table that segments share.
 const DROP_SHARED_ROWS: usize = 1 << 16;
 
 /// Performs a commit's share of giving back space.
-pub(crate) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
+///
+/// `incoming` is the number of records that the whole commit adds; none in a commit for this work alone.
+pub(crate) fn prune_share(
+    txn: &WriteTransaction,
+    draft: &mut PoolDraft,
+    row_entries: u64,
+    incoming: Option<usize>,
+) -> Result<PruneReport> {
     let may_have_died = !draft.changed_bits.is_empty()
         || draft.state.first_segment_is_dead()
         || draft.state.folded_to != draft.base.state.folded_to;
@@ -38,13 +48,21 @@ pub(crate) fn prune_share(txn: &WriteTransaction, draft: &mut PoolDraft) -> Resu
         draft.head_changed |= draft.state.drop_dead_segments();
     }
     draft.head_changed |= draft.state.drop_dead_tables();
-    drop_tables(txn, draft)?;
+    let row_records = RECORDS_A_DROPPED_ROW * usize::try_from(row_entries).unwrap_or(usize::MAX) / 200;
+    let rows = incoming
+        .map_or(DROP_TABLE_ROWS_ALONE, |incoming| DROP_TABLE_ROWS.max(incoming.div_ceil(row_records.max(1))));
+    drop_tables(txn, draft, rows)?;
     let mut pruned = PruneReport::default();
-    if let Some(number) = draft.state.dropped.last().copied() {
-        if drop_share(txn, draft.state.id, number, &mut pruned)? {
-            draft.state.forget_last_dropped();
-        }
+    while let Some(number) = draft.state.dropped.last().copied() {
         draft.head_changed = true;
+        if !drop_share(txn, draft.state.id, number, &mut pruned)? {
+            break;
+        }
+        draft.state.forget_last_dropped();
+        // One segment, or as many as keep pace with the records that come in.
+        if pruned.records >= 2 * incoming.unwrap_or_default() as u64 {
+            break;
+        }
     }
     pruned += cut_dead_head(txn, draft)?;
     Ok(pruned)
@@ -65,34 +83,39 @@ pub(crate) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Re
     Ok(dropped)
 }
 
-/// A share of removing the rows of dropped tables of fingerprints.
-fn drop_tables(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<()> {
-    let pool = draft.state.id;
-    let mut tables = 0;
-    while let Some(number) = draft.state.dropped_tables.last().copied().filter(|_| tables < DROP_TABLES) {
+/// Removes up to about so many rows of dropped tables of fingerprints.
+fn drop_tables(txn: &WriteTransaction, draft: &mut PoolDraft, rows: usize) -> Result<()> {
+    let (pool, mut left) = (draft.state.id, rows);
+    while let Some(number) = draft.state.dropped_tables.last().copied().filter(|_| left > 0) {
         draft.head_changed = true;
-        if !drop_table_rows(txn, pool, number..=number, Some(DROP_TABLE_ROWS))? {
+        let (removed, is_gone) = drop_table_rows(txn, pool, number..=number, Some(left))?;
+        if !is_gone {
             break;
         }
         draft.state.forget_last_dropped_table();
-        tables += 1;
+        // A table of few rows is some work, too.
+        left = left.saturating_sub(removed.max(DROP_TABLE_ROWS / 8));
     }
     Ok(())
 }
 
-/// Removes up to so many rows of some tables of fingerprints, and of their filters. Returns true if that was all of them.
+/// Removes up to so many rows of some tables of fingerprints, and of their filters. Returns the number of rows removed, and true
+/// if that was all of them.
 pub(crate) fn drop_table_rows(
     txn: &WriteTransaction,
     pool: PoolId,
     numbers: RangeInclusive<TableNumber>,
     limit: Option<usize>,
-) -> Result<bool> {
+) -> Result<(usize, bool)> {
     let (first, last) = numbers.into_inner();
     let rows = (pool, first, 0, 0)..=(pool, last, u32::MAX, u32::MAX);
     let pieces = (pool, first, 0)..=(pool, last, u32::MAX);
-    let rows_gone = remove_rows(&mut txn.open_table(schema::FINGERPRINTS).storage()?, rows, limit)?;
+    let mut table = txn.open_table(schema::FINGERPRINTS).storage()?;
+    let before = table.len().storage()?;
+    let rows_gone = remove_rows(&mut table, rows, limit)?;
+    let removed = usize::try_from(before - table.len().storage()?).unwrap_or(usize::MAX);
     let filter_gone = remove_rows(&mut txn.open_table(schema::FILTERS).storage()?, pieces, limit)?;
-    Ok(rows_gone && filter_gone)
+    Ok((removed, rows_gone && filter_gone))
 }
 
 /// A share of giving the space of a dropped segment back: some of its tables, or of its rows in shared ones. Whether

@@ -646,3 +646,32 @@ fn a_policy_out_of_range_is_refused_by_name_and_changes_nothing() {
     let key = |value: &&'static str| Key::new(ORDERS, *value);
     let _ = pool.dedupe(Mode::Track, &["a"], key, &Origin::none()).unwrap();
 }
+
+/// Each batch is all that the capacity keeps: it seals many segments and ends as many.
+#[test]
+fn space_is_given_back_as_fast_as_large_batches_end_segments_and_tables() {
+    const BATCH: u64 = 12_000;
+    let sizes = Sizes { segment_slots: 4_096, chunk_slots: 256, early_seal_slots: 256, ..Sizes::SMALL };
+    let place = support::Place::new();
+    let store = testing::open(&place.path, &support::options(), sizes).unwrap();
+    let pool = store.create_pool(NewPool::new("orders").capacity(BATCH)).unwrap();
+    for round in 0..8 {
+        let values: Vec<String> = (0..BATCH).map(|number| format!("{round}-{number}")).collect();
+        support::track(&pool, &values);
+    }
+    let segments = pool.prune().unwrap().segments;
+    // Eight are sealed with each batch.
+    assert!(segments <= 12, "{segments} segments were left");
+    for round in 8..12 {
+        let values: Vec<String> = (0..BATCH).map(|number| format!("{round}-{number}")).collect();
+        support::track(&pool, &values);
+    }
+    drop((pool, store));
+    let mut rows = 0;
+    place.damage(|txn| {
+        let table = redb::TableDefinition::<(u64, u32, u32, u32), &[u8]>::new("fingerprints");
+        rows = redb::ReadableTableMetadata::len(&txn.open_table(table).unwrap()).unwrap();
+    });
+    // Rows of four entries: those of what is live, and of what the last batches have ended.
+    assert!(rows < 3 * BATCH / 4, "{rows} rows");
+}

@@ -40,8 +40,7 @@ pub(crate) fn options() -> StoreOptions {
     StoreOptions::new().hash_key(*b"a key for tests.").cache_size(16 << 20)
 }
 
-/// Sizes of the cache in which no hot index of a small segment fits, one, three, and as many as there are: five eighths of the
-/// cache are theirs, and each takes 54 KB.
+/// Sizes of the cache in which few of the rows of small tables fit, more, and all.
 pub(crate) const CACHE_SIZES: [usize; 4] = [64 << 10, 100_000, 280_000, 16 << 20];
 
 /// A store in memory with tiny segments, so that a few records reach every path.
