@@ -66,7 +66,7 @@ fn contains_absent((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(found))
 }
 
-#[library_benchmark(config = counted(1_900_000))]
+#[library_benchmark(config = counted(1_918_000))]
 #[bench::of_1000(setup = with_present)]
 fn contains_many((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let keys: Vec<_> = values.iter().map(key).collect();
@@ -90,7 +90,7 @@ fn filter_and_track((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(verdicts.map_or(0, |verdicts| verdicts.new_count())))
 }
 
-#[library_benchmark(config = counted(247_400))]
+#[library_benchmark(config = counted(235_200))]
 #[bench::of_1_new(setup = with_one)]
 fn track_one((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let verdicts = pool.dedupe(Mode::Track, &values, key, &Origin::none());
@@ -107,7 +107,7 @@ fn claim_and_confirm((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(confirmed))
 }
 
-#[library_benchmark(config = counted(372_000))]
+#[library_benchmark(config = counted(378_000))]
 #[bench::by_three_filters(setup = with_query)]
 fn page((pool, query): (Pool, RecordQuery)) -> (Pool, u64) {
     let total = pool.records(&query).map_or(0, |page| page.meta.total);

@@ -74,8 +74,13 @@ pub fn pool_of(records: u64) -> Pool {
         let verdicts = pool.dedupe(Mode::Track, &batch, key, &origin).expect("a batch");
         assert_eq!(verdicts.new_count(), batch.len());
     }
-    // What is left to fold and to filter is done. Filters are loaded by questions, and hot indexes made.
+    // What is left to fold and to merge is done. Filters and rows are loaded by questions.
     pool.prune().expect("pruned");
+    // redb puts the pages that a commit freed in order with the next ones: not with an operation's.
+    for number in 0..2 {
+        let verdicts = pool.dedupe(Mode::Track, &[format!("settled {number}")], key, &Origin::none());
+        assert_eq!(verdicts.expect("a value").new_count(), 1);
+    }
     assert!(values(RECORDS).iter().all(|value| !pool.contains(key(value)).expect("an answer")));
     assert!((0..records).all(|number| pool.contains(key(&value(number))).expect("an answer")));
     // What was freed until now the allocator puts in order with the next large allocation: not with an operation's.
