@@ -108,7 +108,7 @@ impl SegmentTables {
     }
 }
 
-/// How many slots share a row of [`TIMES`].
+/// The number of slots that share a row of [`TIMES`].
 pub(crate) const TIME_BLOCK_SLOTS: u32 = 4_096;
 
 /// The number of bits that a slot has at most.

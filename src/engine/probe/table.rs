@@ -35,7 +35,7 @@ pub(crate) trait IndexRows {
     fn piece(&self, table: TableNumber, piece: u32) -> Result<Option<AccessGuard<'_, &'static [u8]>>>;
 }
 
-/// How a table is cut into rows and pieces.
+/// The shape of a table: the number of its rows, and the lines of its filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     rows: u32,
@@ -184,7 +184,8 @@ impl FingerprintTable {
         self.ids.start + offset_of(entry)
     }
 
-    /// Keeps a piece of the filter that was just written, if there is room.
+    /// Keeps a piece of the filter that was just written, if there is room. The table must be new: if the transaction is given up,
+    /// it goes with it.
     pub(crate) fn keep_piece(&self, piece: u32, lines: Vec<Line>) {
         if let Some(cell) = self.filter.get(piece as usize)
             && self.budget.take_filter(self.shape.piece_bytes())

@@ -49,7 +49,7 @@ pub(crate) struct View {
     tables: OnceLock<Arc<PoolTables>>,
     /// The time of the first record that is not below the watermark, if there is one.
     oldest_time: OnceLock<Option<Timestamp>>,
-    /// How many records were read through this view: for `explain`, which takes a view of its own.
+    /// The number of records that were read through this view. `explain` takes a view of its own for it.
     records_read: AtomicU64,
 }
 

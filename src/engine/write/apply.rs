@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
 use crate::model::PruneReport;
 
-/// How much of the work that commits do besides a commit does.
+/// How much background work one commit performs.
 #[derive(Debug, Clone, Copy)]
 enum Pace<'t> {
     /// A slice, and more for each record that comes in, so that the fold is done when half of the next tail is full.

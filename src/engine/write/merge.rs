@@ -86,9 +86,9 @@ fn merge_piece(
         // This sort finds what is sorted already: the entries of each input.
         #[allow(clippy::stable_sort_primitive, reason = "the unstable one finds nothing")]
         entries.sort();
-        let lines = writer.write_piece(output, piece, &entries)?;
-        // If the commit fails, the piece is written again, with no entry that these lines lack: dead records stay dead.
-        output.keep_piece(piece, lines);
+        // NOTE: the lines must not be kept in memory. If the commit fails, what it deleted was never deleted, and the piece that
+        // is written next has entries that these lines lack.
+        let _lines = writer.write_piece(output, piece, &entries)?;
     }
     Ok(piece + 1 >= output.shape.pieces())
 }
@@ -124,6 +124,42 @@ mod tests {
 
     fn fingerprint(number: u64) -> Fingerprint {
         u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(number) << 40
+    }
+
+    /// A group that deletes records merges with them left out. If it fails, they were never deleted.
+    #[test]
+    fn a_merge_in_a_transaction_that_is_given_up_leaves_nothing_behind() {
+        let store = DataPoolStore::in_memory().unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let mut state = PoolState::clone(&store.shared().engine.view(pool.id()).unwrap().state);
+        let tuning = Tuning { fold_entries: 8, ..Tuning::DEFAULT };
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let txn = database.begin_write().unwrap();
+        for _ in 0..8 {
+            let (first, newest) = (state.next_id, state.last_time);
+            state.assign_more_ids(8, newest);
+            let mut new: Vec<_> = (first..first + 8).map(|id| (fingerprint(id), id)).collect();
+            new.sort_unstable();
+            add_folded(&txn, &mut state, first..first + 8, &new, &tuning).unwrap();
+            state.all_is_folded();
+        }
+        assert!(state.begin_merges(tuning.row_entries()));
+        txn.commit().unwrap();
+        let output = smallest_merge(&state).unwrap();
+        let txn = database.begin_write().unwrap();
+        let mut deleting = state.clone();
+        for id in 1..60 {
+            assert!(deleting.delete(id).is_some());
+        }
+        merge_piece(&mut IndexWriter::open(&txn, state.id).unwrap(), &deleting, &output).unwrap();
+        drop((deleting, txn));
+        let txn = database.begin_write().unwrap();
+        let mut writer = IndexWriter::open(&txn, state.id).unwrap();
+        while !merge_piece(&mut writer, &state, &output).unwrap() {}
+        state.end_merge(&output);
+        for id in 1..=64 {
+            assert_eq!(found(&writer, &state, fingerprint(id)), [id]);
+        }
     }
 
     proptest! {

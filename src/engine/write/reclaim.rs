@@ -29,7 +29,7 @@ const DROP_TABLE_ROWS_ALONE: usize = 1 << 14;
 /// One row is removed for so many records that come in. They make a row for each 200, on each of four or five levels, and end as
 /// many.
 const RECORDS_A_DROPPED_ROW: usize = 25;
-/// How many rows of a dropped segment one commit removes from each table that segments share.
+/// The rows of a dropped segment that one commit removes from each table that segments share.
 const DROP_SHARED_ROWS: usize = 1 << 16;
 
 /// Performs a commit's share of giving back space.
