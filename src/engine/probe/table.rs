@@ -17,6 +17,7 @@ use crate::engine::probe::budget::Budget;
 use crate::engine::probe::filter::{BITS_PER_ENTRY, LINE_BITS, LINE_BYTES, Line, Question, scaled};
 use crate::error::{Error, Result};
 use crate::ids::RecordId;
+use crate::search;
 
 /// The number of rows that share a piece of the filter: with rows of 200 entries it fills a page.
 pub(crate) const ROWS_A_PIECE: u32 = 11;
@@ -279,10 +280,47 @@ impl FingerprintTable {
         if let Some(entries) = self.rows.get(row as usize).and_then(OnceLock::get) {
             return Ok(visit_entries(entries, keys, self.guess(value, entries.len()), visitor));
         }
-        let entries = self.read_row(source, row)?;
+        let mut entries = Vec::new();
+        if self.read_part(source, row, 0, &mut entries)? {
+            return self.visit_parts(source, row, keys, visitor);
+        }
         let flow = visit_entries(&entries, keys, self.guess(value, entries.len()), visitor);
         self.keep_row(row, entries);
         Ok(flow)
+    }
+
+    /// A row of several parts, which a value that many records have can make. It is never kept; the parts before the keys, of
+    /// which there may be thousands, are not read one by one.
+    #[inline(never)]
+    fn visit_parts(
+        &self,
+        source: &impl IndexRows,
+        row: u32,
+        keys: &RangeInclusive<Entry>,
+        mut visitor: impl FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let mut entries = Vec::new();
+        let mut begins_behind = |part: u64| -> Result<bool> {
+            entries.clear();
+            self.read_part(source, row, u32::try_from(part).unwrap_or(u32::MAX), &mut entries)?;
+            Ok(entries.first().is_none_or(|first| first >= keys.start()))
+        };
+        let mut end = 1;
+        while !begins_behind(end)? {
+            end *= 2;
+        }
+        let first = search::try_first_that(end / 2..end, begins_behind)?.saturating_sub(1);
+        for part in u32::try_from(first).unwrap_or(u32::MAX).. {
+            entries.clear();
+            let is_full = self.read_part(source, row, part, &mut entries)?;
+            if visit_entries(&entries, keys, 0, &mut visitor).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            if !is_full || entries.last().is_some_and(|last| last > keys.end()) {
+                break;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     fn keep_row(&self, row: u32, entries: Vec<Entry>) {
@@ -300,17 +338,26 @@ impl FingerprintTable {
 
     /// The entries of a row, from the file.
     pub(crate) fn read_row(&self, source: &impl IndexRows, row: u32) -> Result<Vec<Entry>> {
-        let mut entries = Vec::with_capacity(index_row::PART_ENTRIES);
-        for part in 0.. {
-            let before = entries.len();
-            if let Some(stored) = source.row(self.number, row, part)? {
-                index_row::decode(stored.value(), &mut entries)?;
-            }
-            if entries.len() - before < index_row::PART_ENTRIES {
-                break;
-            }
+        let mut entries = Vec::new();
+        let mut part = 0;
+        while self.read_part(source, row, part, &mut entries)? {
+            part += 1;
         }
         Ok(entries)
+    }
+
+    /// Adds the entries of a part of a row, none if there is no such part. Returns true if it is full: then the row may have another.
+    fn read_part(
+        &self,
+        source: &impl IndexRows,
+        row: u32,
+        part: u32,
+        entries: &mut Vec<Entry>,
+    ) -> Result<bool> {
+        let Some(stored) = source.row(self.number, row, part)? else { return Ok(false) };
+        let before = entries.len();
+        index_row::decode(stored.value(), entries)?;
+        Ok(entries.len() - before == index_row::PART_ENTRIES)
     }
 
     fn damaged(&self, reason: std::fmt::Arguments<'_>) -> Error {

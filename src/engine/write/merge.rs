@@ -104,6 +104,7 @@ mod tests {
     use super::*;
     use crate::engine::format::schema::Fingerprint;
     use crate::engine::probe::filter::Question;
+    use crate::engine::probe::table::IndexRows as _;
     use crate::engine::write::tables::add_folded;
     use crate::ids::RecordId;
     use crate::store::DataPoolStore;
@@ -159,6 +160,31 @@ mod tests {
         state.end_merge(&output);
         for id in 1..=64 {
             assert_eq!(found(&writer, &state, fingerprint(id)), [id]);
+        }
+    }
+
+    /// Values of one row: 300 records before a value that 3,000 records have, and 300 behind it.
+    #[test]
+    fn a_row_of_many_parts_has_each_value() {
+        let store = DataPoolStore::in_memory().unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let mut state = PoolState::clone(&store.shared().engine.view(pool.id()).unwrap().state);
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let txn = database.begin_write().unwrap();
+        let newest = state.last_time;
+        state.assign_more_ids(3_600, newest);
+        // So small that they are all in the first row.
+        let number = |id: RecordId| if id < 3_000 { id.min(300) } else { id - 3_000 + 300 };
+        let fingerprint = |number: u64| u128::from(number) << 80;
+        let records: Vec<_> = (1..3_601).map(|id| (fingerprint(number(id)), id)).collect();
+        add_folded(&txn, &mut state, 1..3_601, &records, &Tuning::DEFAULT).unwrap();
+        state.all_is_folded();
+        let writer = IndexWriter::open(&txn, state.id).unwrap();
+        assert_eq!(state.tables.first().unwrap().shape.row_of(900), 0);
+        assert!(writer.row(state.tables.first().unwrap().number, 0, 14).unwrap().is_some());
+        for sought in 1..=901 {
+            let expected: Vec<RecordId> = (1..3_601).filter(|id| number(*id) == sought).collect();
+            assert_eq!(found(&writer, &state, fingerprint(sought)), expected, "{sought}");
         }
     }
 
