@@ -126,10 +126,12 @@ impl PageLinks {
 }
 
 fn link_to(base: &Printer, per_page: u32, position: impl FnOnce(&mut Printer)) -> String {
-    let mut link = base.clone();
+    let mut link = base.copy();
     position(&mut link);
     PageRequest { page: 1, per_page }.print(&mut link);
-    format!("?{}", link.finish())
+    let mut link = link.finish();
+    link.insert(0, '?');
+    link
 }
 
 /// A position in a listing of records: after one record, in the listing's order.

@@ -6,7 +6,7 @@
 //! element. Must not know: what a parameter means.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -234,18 +234,21 @@ fn decoded(text: &str) -> Result<String> {
 }
 
 /// A query string that is being written.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Printer(String);
 
 impl Printer {
     pub(super) fn push(&mut self, name: &str, value: impl Display) {
+        self.push_text(name, &value.to_string());
+    }
+
+    fn push_text(&mut self, name: &str, value: &str) {
         if !self.0.is_empty() {
             self.0.push('&');
         }
-        let value = value.to_string();
-        // Writing to a String cannot fail.
-        let _ =
-            write!(self.0, "{}={}", utf8_percent_encode(name, ENCODED), utf8_percent_encode(&value, ENCODED));
+        self.0.extend(utf8_percent_encode(name, ENCODED));
+        self.0.push('=');
+        self.0.extend(utf8_percent_encode(value, ENCODED));
     }
 
     pub(super) fn push_some(&mut self, name: &str, value: Option<impl Display>) {
@@ -258,7 +261,7 @@ impl Printer {
     pub(super) fn push_list<T: Display>(&mut self, name: &str, items: impl IntoIterator<Item = T>) {
         let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
         if !items.is_empty() {
-            self.push(name, items.join(","));
+            self.push_text(name, &items.join(","));
         }
     }
 
@@ -266,9 +269,21 @@ impl Printer {
     pub(super) fn push_texts(&mut self, name: &str, texts: &[String]) {
         match texts {
             [] => {}
-            [text] => self.push(name, text),
-            texts => texts.iter().for_each(|text| self.push(&format!("{name}[]"), text)),
+            [text] => self.push_text(name, text),
+            texts => {
+                let name = format!("{name}[]");
+                let encoded = texts.iter().map(|text| name.len() + 6 + text.len());
+                self.0.reserve(encoded.sum());
+                texts.iter().for_each(|text| self.push_text(&name, text));
+            }
         }
+    }
+
+    /// A copy with room for a page's number and size.
+    pub(super) fn copy(&self) -> Self {
+        let mut copy = String::with_capacity(self.0.len() + 64);
+        copy.push_str(&self.0);
+        Self(copy)
     }
 
     pub(super) fn finish(self) -> String {

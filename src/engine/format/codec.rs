@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::format::schema::{SegmentNumber, TableNumber};
 use crate::error::{Error, Result};
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
 use crate::model::{DataPool, Origin, Policy, Registered, RegisteredId};
 use crate::time::Timestamp;
 
@@ -33,7 +33,7 @@ fn encode_tagged<T: Serialize>(tag: u8, row: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode<T: for<'de> Deserialize<'de>>(what: &str, bytes: &[u8]) -> Result<T> {
+fn decode<'row, T: Deserialize<'row>>(what: &str, bytes: &'row [u8]) -> Result<T> {
     match bytes.split_first() {
         Some((&TAG_BINCODE, body)) => decode_body(what, body),
         Some((tag, _)) => Err(Error::corrupt(format!("{what}: unknown row tag {tag}"))),
@@ -41,9 +41,9 @@ fn decode<T: for<'de> Deserialize<'de>>(what: &str, bytes: &[u8]) -> Result<T> {
     }
 }
 
-fn decode_body<T: for<'de> Deserialize<'de>>(what: &str, body: &[u8]) -> Result<T> {
+fn decode_body<'row, T: Deserialize<'row>>(what: &str, body: &'row [u8]) -> Result<T> {
     let config = bincode::config::standard().with_limit::<ROW_MAX_BYTES>();
-    let (row, used) = bincode::serde::decode_from_slice(body, config)
+    let (row, used) = bincode::serde::borrow_decode_from_slice(body, config)
         .map_err(|error| Error::corrupt(format!("{what}: {error}")).with_source(error))?;
     if used != body.len() {
         return Err(Error::corrupt(format!("{what}: {} bytes too many", body.len() - used)));
@@ -98,21 +98,24 @@ pub(crate) fn decode_pool(id: PoolId, bytes: &[u8]) -> Result<DataPool> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct OriginRow {
-    flow: Option<String>,
-    run: Option<String>,
-    step: Option<String>,
+struct OriginRow<'row> {
+    #[serde(borrow)]
+    flow: Option<&'row str>,
+    #[serde(borrow)]
+    run: Option<&'row str>,
+    #[serde(borrow)]
+    step: Option<&'row str>,
 }
 
 pub(crate) fn encode_origin(origin: &Origin) -> Result<Vec<u8>> {
     encode(&origin_row(origin))
 }
 
-fn origin_row(origin: &Origin) -> OriginRow {
+fn origin_row(origin: &Origin) -> OriginRow<'_> {
     OriginRow {
-        flow: origin.flow().map(ToString::to_string),
-        run: origin.run().map(ToString::to_string),
-        step: origin.step().map(ToString::to_string),
+        flow: origin.flow().map(FlowId::as_str),
+        run: origin.run().map(FlowRunId::as_str),
+        step: origin.step().map(FlowStepId::as_str),
     }
 }
 
@@ -120,7 +123,7 @@ pub(crate) fn decode_origin(bytes: &[u8]) -> Result<Origin> {
     decode("an origin", bytes).map(origin_of)
 }
 
-fn origin_of(row: OriginRow) -> Origin {
+fn origin_of(row: OriginRow<'_>) -> Origin {
     Origin { flow: row.flow.map(Into::into), run: row.run.map(Into::into), step: row.step.map(Into::into) }
 }
 
@@ -137,7 +140,7 @@ pub(crate) struct ClaimRow {
 
 /// Origin, end of the lease, its length in microseconds, nonce, number of items, settled ones as a bitmap in roaring's
 /// portable format (empty for none).
-type ClaimFields = (OriginRow, i64, u64, u128, u32, Vec<u8>);
+type ClaimFields<'row> = (OriginRow<'row>, i64, u64, u128, u32, Vec<u8>);
 
 pub(crate) fn encode_claim(claim: &ClaimRow) -> Result<Vec<u8>> {
     let lease = u64::try_from(claim.lease.as_micros()).unwrap_or(u64::MAX);
@@ -147,13 +150,13 @@ pub(crate) fn encode_claim(claim: &ClaimRow) -> Result<Vec<u8>> {
             Error::storage(format!("a claim cannot be encoded: {error}")).with_source(error)
         })?;
     }
-    let fields: ClaimFields =
+    let fields: ClaimFields<'_> =
         (origin_row(&claim.origin), claim.until.as_micros(), lease, claim.nonce, claim.items, settled);
     encode(&fields)
 }
 
 pub(crate) fn decode_claim(bytes: &[u8]) -> Result<ClaimRow> {
-    let (origin, until, lease, nonce, items, settled): ClaimFields = decode("a claim", bytes)?;
+    let (origin, until, lease, nonce, items, settled): ClaimFields<'_> = decode("a claim", bytes)?;
     let settled = match settled.as_slice() {
         [] => RoaringBitmap::new(),
         bytes => RoaringBitmap::deserialize_from(bytes)

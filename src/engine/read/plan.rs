@@ -25,14 +25,13 @@ use crate::engine::format::record::PostingKey;
 use crate::engine::format::schema::{ChunkNumber, Slot};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailView;
-use crate::engine::read::view::View;
+use crate::engine::read::view::{Rows, View};
 use crate::error::Result;
 use crate::ids::RecordId;
 use crate::query::{Blocks, Explanation, RecordFilter, RecordSort};
 use crate::time::Timestamp;
 
 /// The plan that answers a filter over one view.
-#[derive(Debug)]
 pub(crate) struct Plan<'a> {
     view: &'a View,
     filter: &'a RecordFilter,
@@ -86,6 +85,11 @@ impl<'a> Plan<'a> {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(total)
+    }
+
+    /// Takes the rows of records that were read to compare their values.
+    pub(crate) fn take_rows(&self) -> Rows {
+        self.values.as_ref().map(Values::take_rows).unwrap_or_default()
     }
 
     fn takes_all(&self) -> bool {
@@ -166,8 +170,8 @@ impl<'a> Plan<'a> {
                 count(&self.tally.segments_read);
             }
             count(&self.tally.chunks_read);
-            let set = part.evaluate(chunk, &mut conditions)?;
-            if !set.is_empty() && visitor(part.block(chunk, Matches::Chunk(set)))?.is_break() {
+            let block = part.block(chunk, part.evaluate(chunk, &mut conditions)?);
+            if !block.is_empty() && visitor(block)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             next = part.chunk_after(chunk);
@@ -278,15 +282,22 @@ impl Part<'_> {
     }
 
     /// Returns the live positions of a chunk that meet every condition.
-    fn evaluate(&self, chunk: ChunkNumber, conditions: &mut [Condition<'_>]) -> Result<ChunkSet> {
-        let Some((first, others)) = conditions.split_first_mut() else { return Ok(ChunkSet::new()) };
+    fn evaluate(&self, chunk: ChunkNumber, conditions: &mut [Condition<'_>]) -> Result<Matches<'static>> {
+        let positions = self.positions(chunk);
+        if let [only] = conditions
+            && let Some(mut known) = only.take_known(chunk)
+        {
+            known.retain(|position| positions.contains(position));
+            return Ok(Matches::Few(known));
+        }
         let mut set = ChunkSet::new();
+        let Some((first, others)) = conditions.split_first_mut() else { return Ok(Matches::Chunk(set)) };
         first.unite(chunk, self.chunk_slots, &mut set)?;
-        set.retain_range(&self.positions(chunk));
+        set.retain_range(&positions);
         let mut union = ChunkSet::new();
         for condition in others {
             if set.is_empty() {
-                return Ok(set);
+                return Ok(Matches::Chunk(set));
             }
             union.clear();
             condition.unite(chunk, self.chunk_slots, &mut union)?;
@@ -295,7 +306,7 @@ impl Part<'_> {
         if let Some(deleted) = self.segment.deleted.chunk(chunk) {
             set.subtract(deleted);
         }
-        Ok(set)
+        Ok(Matches::Chunk(set))
     }
 
     fn block<'b>(&self, chunk: ChunkNumber, matches: Matches<'b>) -> Block<'b> {

@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 
 use crate::engine::pool::batch::Batch;
 use crate::engine::read::plan::Plan;
-use crate::engine::read::view::View;
+use crate::engine::read::view::{Rows, View};
 use crate::engine::storage::failure::contained;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, RecordId};
@@ -86,7 +86,7 @@ impl View {
     /// Returns the page that a plan finds, and the number of lookups for its includes.
     fn answer(&self, plan: &Plan<'_>, query: &RecordQuery) -> Result<(Page<Record>, u64)> {
         let found = find_page(plan, query)?;
-        let mut data = self.fetch_ordered(&found.ids, query.sort)?;
+        let mut data = self.fetch_ordered(&found.ids, query.sort, plan.take_rows())?;
         data.shrink_to_fit();
         let includes_read = self.include(&mut data, &query.include)?;
         Ok((query.answer(data, found.skipped, found.total), includes_read))
@@ -102,12 +102,13 @@ impl View {
     ) -> Result<Vec<Record>> {
         contained("scanning", || {
             let mut found: Vec<RecordId> = Vec::new();
-            Plan::new(self, filter)?.within(ids).visit(sort, |block| {
+            let plan = Plan::new(self, filter)?.within(ids);
+            plan.visit(sort, |block| {
                 let wanted = (limit - found.len()) as u64;
                 found.extend(block.ids_at(0..wanted.min(block.count()), sort));
                 Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
-            self.fetch_ordered(&found, sort)
+            self.fetch_ordered(&found, sort, plan.take_rows())
         })
     }
 
@@ -126,12 +127,12 @@ impl View {
         })
     }
 
-    fn fetch_ordered(&self, ids: &[RecordId], sort: RecordSort) -> Result<Vec<Record>> {
+    fn fetch_ordered(&self, ids: &[RecordId], sort: RecordSort, rows: Rows) -> Result<Vec<Record>> {
         if sort == RecordSort::Ascending {
-            return self.fetch(ids);
+            return self.fetch_with(ids, rows);
         }
         let ascending: Vec<RecordId> = ids.iter().rev().copied().collect();
-        let mut records = self.fetch(&ascending)?;
+        let mut records = self.fetch_with(&ascending, rows)?;
         records.reverse();
         Ok(records)
     }

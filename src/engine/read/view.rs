@@ -175,12 +175,16 @@ impl View {
         Ok(record::decode(slot, segment.base_time, row.value())?.created_at)
     }
 
-    /// Returns true if a record, dead or alive, has this value.
-    pub(crate) fn has_value(&self, id: RecordId, value: &str) -> Result<bool> {
+    /// Reads the row of a record, dead or alive.
+    pub(crate) fn row(&self, id: RecordId) -> Result<Row> {
         let (index, segment) = self.segment_of(id)?;
-        let slot = segment.slot(id);
-        let row = self.stored(index, slot)?;
-        Ok(record::decode(slot, segment.base_time, row.value())?.value == value)
+        self.stored(index, segment.slot(id))
+    }
+
+    /// Returns the value of a record from its row.
+    pub(crate) fn value_in<'r>(&self, id: RecordId, row: &'r Row) -> Result<&'r str> {
+        let (_, segment) = self.segment_of(id)?;
+        Ok(record::decode(segment.slot(id), segment.base_time, row.value())?.value)
     }
 
     fn segment_of(&self, id: RecordId) -> Result<(usize, &SegmentState)> {
@@ -189,10 +193,16 @@ impl View {
             .ok_or_else(|| Error::corrupt(format!("pool {}: no segment holds record {id}", self.state.id)))
     }
 
-    /// Reads records, dead or alive, by ascending or descending id.
+    /// Reads records, dead or alive, by ascending id.
     pub(crate) fn fetch(&self, ids: &[RecordId]) -> Result<Vec<Record>> {
-        let mut reader = RecordReader { view: self, origins: HashMap::new(), run: None };
-        ids.iter().map(|id| reader.read(*id)).collect()
+        self.fetch_with(ids, Rows::default())
+    }
+
+    /// As [`fetch`](Self::fetch), where some rows are there already.
+    pub(crate) fn fetch_with(&self, ids: &[RecordId], rows: Rows) -> Result<Vec<Record>> {
+        let mut reader = RecordReader { view: self, rows, origins: HashMap::new(), run: None };
+        let next = ids.iter().skip(1).copied().map(Some).chain([None]);
+        ids.iter().zip(next).map(|(id, next)| reader.read(*id, next == Some(*id + 1))).collect()
     }
 
     /// Shows records, dead or alive, as they are stored in their segment, without their origins. The ids ascend, and
@@ -248,22 +258,31 @@ struct Run {
 /// Reads many records of one view: walks over neighbours, and reads each origin once.
 struct RecordReader<'a> {
     view: &'a View,
+    rows: Rows,
     origins: HashMap<(usize, Slot), Arc<Origin>>,
     run: Option<Run>,
 }
 
 /// A record's row.
-type Row = redb::AccessGuard<'static, &'static [u8]>;
+pub(crate) type Row = redb::AccessGuard<'static, &'static [u8]>;
+
+/// Rows of records, by id.
+pub(crate) type Rows = HashMap<RecordId, Row>;
 
 /// The number of origins that a reader keeps before it starts over.
 const ORIGINS_KEPT: usize = 4_096;
 
 impl RecordReader<'_> {
-    fn read(&mut self, id: RecordId) -> Result<Record> {
+    /// Reads a record. `is_followed` if the next record that will be read is its neighbour.
+    fn read(&mut self, id: RecordId, is_followed: bool) -> Result<Record> {
         let view = self.view;
         let (index, segment) = view.segment_of(id)?;
         let slot = segment.slot(id);
-        let row = match self.walk(index, slot)? {
+        let row = match self.rows.remove(&id) {
+            Some(row) => Some(row),
+            None => self.walk(index, slot, is_followed)?,
+        };
+        let row = match row {
             Some(row) => row,
             None => view.stored(index, slot)?,
         };
@@ -287,10 +306,14 @@ impl RecordReader<'_> {
         })
     }
 
-    /// Returns the row of a slot by walking the table. Starts a new walk if the row does not follow the last one read.
-    fn walk(&mut self, index: usize, slot: Slot) -> Result<Option<Row>> {
+    /// Returns the row of a slot by walking the table. Starts a new walk if the row does not follow the last one read, but is
+    /// followed itself.
+    fn walk(&mut self, index: usize, slot: Slot, is_followed: bool) -> Result<Option<Row>> {
         let follows = self.run.as_ref().is_some_and(|run| run.index == index && run.next == slot);
         if !follows {
+            if !is_followed {
+                return Ok(None);
+            }
             let Some(table) = self.view.records(index)? else { return Ok(None) };
             // A walk costs one lookup to start. The rows that follow come almost free.
             self.run = Some(Run { index, next: slot, rows: table.range(slot..).storage()? });

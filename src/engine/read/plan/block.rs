@@ -27,6 +27,8 @@ pub(super) enum Matches<'a> {
         deleted: Option<&'a RoaringBitmap>,
     },
     Chunk(ChunkSet),
+    /// Ascending positions, found by value.
+    Few(Vec<u32>),
     Tail(RoaringBitmap),
 }
 
@@ -35,7 +37,15 @@ impl Block<'_> {
         match &self.matches {
             Matches::AllBut { positions, deleted } => live_in(positions, *deleted),
             Matches::Chunk(set) => set.len(),
+            Matches::Few(positions) => positions.len() as u64,
             Matches::Tail(set) => set.len(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.matches {
+            Matches::Chunk(set) => set.is_empty(),
+            _ => self.count() == 0,
         }
     }
 
@@ -54,6 +64,7 @@ impl Block<'_> {
                 live_in(&(positions.start..end.clamp(positions.start, positions.end)), *deleted)
             }
             Matches::Chunk(set) => set.rank(end),
+            Matches::Few(positions) => positions.partition_point(|position| *position < end) as u64,
             Matches::Tail(set) => set.range_cardinality(..end),
         }
     }
@@ -70,6 +81,7 @@ impl Block<'_> {
                 set
             }
             Matches::Chunk(set) => set.to_bitmap(),
+            Matches::Few(positions) => positions.iter().copied().collect(),
             Matches::Tail(set) => set.clone(),
         }
     }
@@ -78,6 +90,9 @@ impl Block<'_> {
     pub(crate) fn ids(&self) -> Vec<RecordId> {
         if let Matches::AllBut { positions, deleted: None } = &self.matches {
             return (self.base + u64::from(positions.start)..self.base + u64::from(positions.end)).collect();
+        }
+        if let Matches::Few(positions) = &self.matches {
+            return positions.iter().map(|position| self.base + u64::from(*position)).collect();
         }
         self.positions().iter().map(|position| self.base + u64::from(position)).collect()
     }

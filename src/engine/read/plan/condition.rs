@@ -5,6 +5,7 @@
 //! chunk, no bitmap of that chunk is read.
 
 use std::collections::VecDeque;
+use std::mem::take;
 use std::ops::RangeInclusive;
 
 use super::cursor::{PostingCursor, PostingsTable, is_behind};
@@ -44,14 +45,14 @@ pub(super) struct Condition<'a> {
 }
 
 enum Slots<'a> {
-    /// Slots that are known already, by chunk, in the requested order.
+    /// Live slots that are known already, by chunk, in the requested order.
     Known(VecDeque<(ChunkNumber, Vec<Slot>)>),
     /// The union of an attribute's posting lists.
     Listed(Vec<PostingCursor<'a>>),
 }
 
 impl<'a> Condition<'a> {
-    /// Creates the condition that a record is in one of these slots.
+    /// Creates the condition that a record is in one of these slots, whose records are live.
     pub(super) fn of_slots(
         mut slots: Vec<Slot>,
         geometry: Geometry,
@@ -111,6 +112,16 @@ impl<'a> Condition<'a> {
                 }
                 Ok(first)
             }
+        }
+    }
+
+    /// Takes the slots of a chunk to which it has moved, ascending, if they are known and live.
+    pub(super) fn take_known(&mut self, chunk: ChunkNumber) -> Option<Vec<Slot>> {
+        match &mut self.slots {
+            Slots::Known(known) => {
+                known.front_mut().filter(|(at, _)| *at == chunk).map(|(_, slots)| take(slots))
+            }
+            Slots::Listed(_) => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The condition on values: fingerprints to look up.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
 use std::hash::Hash;
 
@@ -8,27 +8,32 @@ use super::tally::{Tally, count};
 use crate::engine::format::schema::{Fingerprint, Slot};
 use crate::engine::pool::tail::SoughtValues;
 use crate::engine::read::lookup::Asked;
-use crate::engine::read::view::View;
+use crate::engine::read::view::{Rows, View};
 use crate::error::Result;
 use crate::ids::{EntityTypeId, RecordId};
 use crate::query::RecordFilter;
 
 /// Up to this many pairs of value and entity type are looked up one by one.
 const EXACT_PAIRS_MAX: usize = 4_096;
+/// The most rows that are kept: those of a page.
+const ROWS_MAX: usize = crate::limits::PER_PAGE_MAX as usize;
 
 /// The condition on values.
-#[derive(Debug)]
 pub(super) struct Values<'a> {
     /// The fingerprints to look up, each with the value that must be found there.
     sought: Vec<(Fingerprint, &'a str)>,
     /// Each is one whole fingerprint, so that whatever is found is right.
     pub(super) exact: bool,
     folded: OnceCell<Vec<RecordId>>,
+    /// Rows that were read to compare values: a page need not read them again.
+    rows: RefCell<Rows>,
 }
 
 impl<'a> Values<'a> {
     pub(super) fn of(view: &View, filter: &'a RecordFilter) -> Option<Self> {
-        let values = distinct(filter.values.iter().map(String::as_str));
+        let mut values: Vec<&str> = filter.values.iter().map(String::as_str).collect();
+        values.sort_unstable();
+        values.dedup();
         let types = distinct(filter.entity_types.iter().copied());
         if values.is_empty() {
             return None;
@@ -43,7 +48,8 @@ impl<'a> Values<'a> {
         };
         // Rows of tables are read in their order.
         sought.sort_unstable();
-        Some(Self { sought, exact, folded: OnceCell::new() })
+        let rows = RefCell::new(Rows::with_capacity(if exact { 0 } else { sought.len().min(ROWS_MAX) }));
+        Some(Self { sought, exact, folded: OnceCell::new(), rows })
     }
 
     /// What a tail is asked for.
@@ -77,8 +83,7 @@ impl<'a> Values<'a> {
             // Records of one fingerprint have one value: the first of them speaks for all.
             for same in found.chunk_by(|a, b| a.0 == b.0) {
                 let Some((_, first)) = same.first() else { continue };
-                count(&tally.records_compared);
-                if view.has_value(*first, value)? {
+                if self.read_and_compare(view, *first, tally, |read| read == *value)? {
                     ids.extend(same.iter().map(|(_, id)| *id));
                 }
             }
@@ -89,14 +94,33 @@ impl<'a> Values<'a> {
         Ok(self.folded.get_or_init(|| ids))
     }
 
+    /// Returns true if a record has one of the values.
     pub(super) fn confirms(&self, view: &View, id: RecordId, tally: &Tally) -> Result<bool> {
-        for (_, value) in &self.sought {
-            count(&tally.records_compared);
-            if view.has_value(id, value)? {
-                return Ok(true);
-            }
+        self.read_and_compare(view, id, tally, |read| {
+            self.sought.binary_search(&(view.hash_key.of_value(read), read)).is_ok()
+        })
+    }
+
+    fn read_and_compare(
+        &self,
+        view: &View,
+        id: RecordId,
+        tally: &Tally,
+        is_sought: impl FnOnce(&str) -> bool,
+    ) -> Result<bool> {
+        count(&tally.records_compared);
+        let row = view.row(id)?;
+        let is_sought = is_sought(view.value_in(id, &row)?);
+        let mut rows = self.rows.borrow_mut();
+        if is_sought && rows.len() < ROWS_MAX {
+            rows.insert(id, row);
         }
-        Ok(false)
+        Ok(is_sought)
+    }
+
+    /// Takes the rows that are kept.
+    pub(super) fn take_rows(&self) -> Rows {
+        self.rows.take()
     }
 }
 
