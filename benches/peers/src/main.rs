@@ -1,11 +1,10 @@
 //! Compares datapool-store with what a Rust program would otherwise use, row by row, in one run of one machine.
 //!
 //! ```sh
-//! cargo run --release --manifest-path benches/peers/Cargo.toml -- \
-//!     [GROUP]... [--size SIZE] [--data DIRECTORY] [--out DIRECTORY]
+//! benches/peers/run [GROUP]... [--size SIZE] [--data DIRECTORY] [--out DIRECTORY]
 //! ```
 //!
-//! Without a group all are run, at 10M unless told otherwise; sizes are 10K, 30K, 100K and so on to 30M. Markdown
+//! Without a group all are run, at 10M unless told otherwise; sizes are 10K, 30K, 100K and so on to 100M. Markdown
 //! tables go to stdout, progress to stderr; with `--out` the tables also go to a file there, with charts beside it. The
 //! files that are measured lie in a temporary directory; with `--data` they stay in that one, and the next run uses
 //! them as they are. At 10M all groups need some 40 GB of disk, and hours; `listing` alone ten minutes and 6 GB.
@@ -20,7 +19,7 @@
 mod answer;
 mod chart;
 // The benches' own module. It is as they need it, not as this crate does.
-#[path = "../../common/mod.rs"]
+#[path = "../../criterion/benches/common/mod.rs"]
 mod common;
 mod data;
 mod engines;
