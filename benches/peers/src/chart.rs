@@ -10,7 +10,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
 use crate::data::Size;
-use crate::groups::{OPERATIONS, Point};
+use crate::groups::{DRAWN, Point};
 use crate::measure::float;
 use crate::report::{OWN, Report, times};
 
@@ -34,6 +34,7 @@ fn colour(engine: &str) -> RGBColor {
         "SQLite + index" | "sqlite3" => RGBColor(230, 159, 0),
         "LMDB" => RGBColor(0, 158, 115),
         "fjall" => RGBColor(204, 121, 167),
+        "RocksDB" => RGBColor(86, 180, 233),
         _ => RGBColor(120, 120, 120),
     }
 }
@@ -131,7 +132,7 @@ fn text(
 pub(crate) fn growth(points: &[Point], path: &Path) -> Result<()> {
     let area = SVGBackend::new(path, (WIDTH.cast_unsigned(), 960)).into_drawing_area();
     area.fill(&WHITE)?;
-    for (operation, panel) in OPERATIONS.into_iter().zip(area.split_evenly((3, 2))) {
+    for (operation, panel) in DRAWN.into_iter().zip(area.split_evenly((3, 2))) {
         let here: Vec<&Point> = points.iter().filter(|point| point.operation == operation).collect();
         panel_of(operation, &here, &panel)?;
     }

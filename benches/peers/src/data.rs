@@ -54,7 +54,7 @@ pub(crate) struct Run {
 
 impl Size {
     /// What the growth is measured at; 1M is one segment of the store.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self(10_000),
         Self(30_000),
         Self(100_000),
@@ -62,11 +62,13 @@ impl Size {
         Self::ONE_MILLION,
         Self(3_000_000),
         Self::TEN_MILLION,
-        Self(30_000_000),
+        Self::THIRTY_MILLION,
+        Self(100_000_000),
     ];
     pub(crate) const ONE_MILLION: Self = Self(1_000_000);
     /// Ten segments.
     pub(crate) const TEN_MILLION: Self = Self(10_000_000);
+    pub(crate) const THIRTY_MILLION: Self = Self(30_000_000);
 
     pub(crate) fn name(self) -> &'static str {
         match self.0 {
@@ -77,7 +79,8 @@ impl Size {
             1_000_000 => "1M",
             3_000_000 => "3M",
             10_000_000 => "10M",
-            _ => "30M",
+            30_000_000 => "30M",
+            _ => "100M",
         }
     }
 

@@ -9,6 +9,8 @@ mod indexed;
 mod lmdb;
 mod redb;
 mod redb_append;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 mod sqlite;
 mod store;
 
@@ -98,45 +100,61 @@ pub(crate) enum EngineKind {
     Sqlite,
     /// Its indexes are made after the rows.
     SqliteIndexedLater,
+    /// It has its unique index only, as a program that does nothing but check would have it.
+    SqliteUnique,
     /// One connection for all threads.
     SqliteShared,
     /// Asks for many values in one statement.
     SqliteJoining,
     Lmdb,
     Fjall,
+    RocksDb,
     Redb,
     /// Appends records to one table of redb and knows nothing else: what a store over redb cannot be faster than.
     RedbAppend,
 }
 
 impl EngineKind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Store,
         Self::StoreSkipping,
         Self::StoreFlushed,
         Self::StoreSegmented,
         Self::Sqlite,
         Self::SqliteIndexedLater,
+        Self::SqliteUnique,
         Self::SqliteShared,
         Self::SqliteJoining,
         Self::Lmdb,
         Self::Fjall,
+        Self::RocksDb,
         Self::Redb,
         Self::RedbAppend,
     ];
     /// The store and its rivals, in their plain form.
-    pub(crate) const PEERS: [Self; 5] = [Self::Store, Self::Sqlite, Self::Lmdb, Self::Fjall, Self::Redb];
+    const PEERS: [Self; 6] = [Self::Store, Self::Sqlite, Self::Lmdb, Self::Fjall, Self::RocksDb, Self::Redb];
+
+    pub(crate) fn peers() -> Vec<Self> {
+        Self::compiled(&Self::PEERS)
+    }
+
+    /// Those of some engines that this program was compiled with.
+    pub(crate) fn compiled(kinds: &[Self]) -> Vec<Self> {
+        let is_compiled = |kind: &&Self| cfg!(feature = "rocksdb") || **kind != Self::RocksDb;
+        kinds.iter().filter(is_compiled).copied().collect()
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Store | Self::StoreFlushed | Self::StoreSegmented => "store",
             Self::StoreSkipping => "store, skipping",
-            Self::Sqlite => "SQLite",
+            Self::Sqlite | Self::SqliteUnique => "SQLite",
             Self::SqliteIndexedLater => "SQLite, indexes later",
             Self::SqliteShared => "SQLite, one connection",
             Self::SqliteJoining => "SQLite, joining",
             Self::Lmdb => "LMDB",
             Self::Fjall => "fjall",
+            Self::RocksDb => "RocksDB",
             Self::Redb => "redb",
             Self::RedbAppend => "redb, append only",
         }
@@ -148,8 +166,10 @@ impl EngineKind {
             Self::Store | Self::StoreSkipping | Self::StoreFlushed => "store",
             Self::StoreSegmented => "store-segmented",
             Self::Sqlite | Self::SqliteIndexedLater | Self::SqliteShared | Self::SqliteJoining => "sqlite",
+            Self::SqliteUnique => "sqlite-unique",
             Self::Lmdb => "lmdb",
             Self::Fjall => "fjall",
+            Self::RocksDb => "rocksdb",
             Self::Redb => "redb",
             Self::RedbAppend => "redb-append",
         }
@@ -164,9 +184,14 @@ impl EngineKind {
             Self::Sqlite => Box::new(Sqlite::open(directory, sqlite::Form::Plain)?),
             Self::SqliteIndexedLater => Box::new(Sqlite::open(directory, sqlite::Form::IndexedLater)?),
             Self::SqliteShared => Box::new(sqlite::Shared::open(directory)?),
+            Self::SqliteUnique => Box::new(Sqlite::open(directory, sqlite::Form::Unique)?),
             Self::SqliteJoining => Box::new(Sqlite::open(directory, sqlite::Form::Joining)?),
             Self::Lmdb => Box::new(lmdb::open(directory)?),
             Self::Fjall => Box::new(fjall::open(directory)?),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => Box::new(rocksdb::open(directory)?),
+            #[cfg(not(feature = "rocksdb"))]
+            Self::RocksDb => return Err("built without the feature `rocksdb`".into()),
             Self::Redb => Box::new(redb::open(directory)?),
             Self::RedbAppend => Box::new(redb_append::RedbAppend::open(directory)?),
         })
@@ -178,6 +203,7 @@ impl EngineKind {
             // Loading is of another form than measuring: relaxed, or without a journal.
             Self::Store | Self::StoreSkipping | Self::StoreFlushed => store::build(directory, set),
             Self::StoreSegmented => store::build_in_segments(directory, set),
+            Self::SqliteUnique => Sqlite::open(directory, sqlite::Form::Unique)?.load(set, past),
             Self::Sqlite | Self::SqliteIndexedLater | Self::SqliteShared | Self::SqliteJoining => {
                 let form = match past {
                     Past::Loaded => sqlite::Form::IndexedLater,
@@ -185,7 +211,9 @@ impl EngineKind {
                 };
                 Sqlite::open(directory, form)?.load(set, past)
             }
-            Self::Lmdb | Self::Fjall | Self::Redb | Self::RedbAppend => self.open(directory)?.load(set, past),
+            Self::Lmdb | Self::Fjall | Self::RocksDb | Self::Redb | Self::RedbAppend => {
+                self.open(directory)?.load(set, past)
+            }
         }
     }
 
@@ -196,6 +224,7 @@ impl EngineKind {
             | Self::StoreSkipping
             | Self::StoreFlushed
             | Self::StoreSegmented
+            | Self::SqliteUnique
             | Self::RedbAppend => Past::Loaded,
             _ => wanted,
         }

@@ -11,7 +11,7 @@ mod open;
 mod single;
 
 pub(crate) use export::SQLITE_COMMAND;
-pub(crate) use growth::{OPERATIONS, Point};
+pub(crate) use growth::{DRAWN, Point};
 pub(crate) use import::run_once;
 
 use datapool_store::Timestamp;

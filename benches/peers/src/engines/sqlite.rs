@@ -28,13 +28,16 @@ const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS record (
         id INTEGER PRIMARY KEY, pool INTEGER NOT NULL, entity_type INTEGER NOT NULL, value TEXT NOT NULL,
         flow TEXT, run TEXT, step TEXT, created_at INTEGER NOT NULL);";
-const INDEXES: &str = "
-    CREATE UNIQUE INDEX IF NOT EXISTS record_by_key ON record (pool, entity_type, value);
+const UNIQUE_INDEX: &str =
+    "CREATE UNIQUE INDEX IF NOT EXISTS record_by_key ON record (pool, entity_type, value);";
+const OTHER_INDEXES: &str = "
     CREATE INDEX IF NOT EXISTS record_by_flow ON record (flow) WHERE flow IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_by_run ON record (run) WHERE run IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_by_step ON record (step) WHERE step IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_by_entity_type ON record (entity_type);
     CREATE INDEX IF NOT EXISTS record_by_time ON record (created_at);";
+
+const WITHOUT_JOURNAL: &str = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;";
 
 const INSERT: &str = "
     INSERT INTO record (pool, entity_type, value, flow, run, step, created_at) VALUES (1, ?, ?, ?, ?, ?, ?)
@@ -50,6 +53,8 @@ pub(super) enum Form {
     IndexedLater,
     /// Its first load does without a journal, too, but its indexes are there from the beginning.
     Unjournaled,
+    /// As `IndexedLater`, but of the indexes it has the unique one only.
+    Unique,
     /// Asks for many values in one statement.
     Joining,
 }
@@ -74,14 +79,22 @@ impl Sqlite {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         let this = Self { connection, path, form };
         this.connection.execute_batch(match form {
-            Form::IndexedLater | Form::Unjournaled => "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;",
-            Form::Plain | Form::Joining => "PRAGMA journal_mode = WAL;",
+            Form::IndexedLater | Form::Unjournaled => WITHOUT_JOURNAL,
+            Form::Plain | Form::Joining | Form::Unique => "PRAGMA journal_mode = WAL;",
         })?;
         this.connection.execute_batch(TABLE)?;
-        if form != Form::IndexedLater {
-            this.connection.execute_batch(INDEXES)?;
+        if !matches!(form, Form::IndexedLater | Form::Unique) {
+            this.make_indexes()?;
         }
         Ok(this)
+    }
+
+    fn make_indexes(&self) -> Result<()> {
+        self.connection.execute_batch(UNIQUE_INDEX)?;
+        if self.form != Form::Unique {
+            self.connection.execute_batch(OTHER_INDEXES)?;
+        }
+        Ok(())
     }
 
     fn statement(&self, sql: &str) -> Result<CachedStatement<'_>> {
@@ -105,9 +118,9 @@ impl Sqlite {
     fn add(&self, work: impl FnOnce(&mut CachedStatement<'_>) -> Result<u64>) -> Result<u64> {
         let insert = || work(&mut self.statement(INSERT)?);
         let new = self.transaction("BEGIN IMMEDIATE", insert)?;
-        if matches!(self.form, Form::IndexedLater | Form::Unjournaled) {
+        if matches!(self.form, Form::IndexedLater | Form::Unjournaled | Form::Unique) {
             // Fails if a value came twice: a program that cannot rule that out has to look for it here.
-            self.connection.execute_batch(INDEXES)?;
+            self.make_indexes()?;
             File::open(&self.path)?.sync_all()?;
         }
         Ok(new)
@@ -173,6 +186,9 @@ impl Engine for Sqlite {
     }
 
     fn load(&mut self, set: DataSet, _: Past) -> Result<()> {
+        if self.form == Form::Unique {
+            self.connection.execute_batch(WITHOUT_JOURNAL)?;
+        }
         self.add(|insert| {
             let mut new = 0;
             for Run { number, time, rows } in set.runs() {
@@ -216,7 +232,7 @@ impl Engine for Sqlite {
 
     fn contains_many(&mut self, rows: &[Row]) -> Result<Vec<bool>> {
         match self.form {
-            Form::Plain | Form::IndexedLater | Form::Unjournaled => self.contains_each(rows),
+            Form::Plain | Form::IndexedLater | Form::Unjournaled | Form::Unique => self.contains_each(rows),
             Form::Joining => self.contains_joining(rows),
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
 fn rows(setting: Setting<'_>, set: DataSet, report: &mut Report) -> Result<()> {
     let name = set.kind.name();
     eprintln!("measuring: batches of {name}");
-    let mut writers = writers(setting, set, &EngineKind::PEERS)?;
+    let mut writers = writers(setting, set, &EngineKind::peers())?;
     let batches = measure(&mut writers, ROUNDS)?;
     let cells = |of: &dyn Fn(&[f64]) -> Spread| {
         let cells = batches.iter().map(|(kind, seconds)| (kind.name(), of(seconds)));

@@ -27,7 +27,7 @@ const EIGHTH: Share = (8, "an eighth");
 
 pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     let mut report = Report::new("expire", format!("The oldest of {} records expire", setting.size.name()));
-    rows(setting, TENTH, &EngineKind::PEERS, &mut report)?;
+    rows(setting, TENTH, &EngineKind::peers(), &mut report)?;
     if setting.size >= Size::TEN_MILLION {
         rows(setting, EIGHTH, &[EngineKind::Store, EngineKind::Sqlite], &mut report)?;
     }

@@ -30,7 +30,7 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     let database = setting.base(EngineKind::Sqlite, Past::Loaded)?.join("pools.sqlite");
     let (mut turns, mut names) = (Vec::new(), Vec::new());
     let mut expected = None;
-    for kind in EngineKind::PEERS {
+    for kind in EngineKind::peers() {
         let mut engine = kind.open(&setting.base(kind, Past::Loaded)?)?;
         engine.export(&file)?;
         let bytes = fs::read(&file)?;

@@ -14,14 +14,40 @@ use crate::files::Setting;
 use crate::measure::{Rounds, Spread};
 use crate::report::{Report, Unit};
 
-const KINDS: [EngineKind; 2] = [EngineKind::Store, EngineKind::Sqlite];
 /// How often each imports; the largest, which takes minutes, once.
 const IMPORT_ROUNDS: usize = 3;
 const IMPORTED_ONCE_FROM: usize = 10_000_000;
 
-/// What is followed.
-pub(crate) const OPERATIONS: [&str; 5] =
-    ["import, a row", "batch, a value", "present", "absent", "filtered page"];
+const IMPORT: &str = "import, a row";
+const BATCH: &str = "batch, a value";
+const PRESENT: &str = "check, present";
+const ABSENT: &str = "check, absent";
+const FIRST: &str = "first 100,000 checks, each";
+const PAGE: &str = "filtered page";
+
+/// What is drawn.
+pub(crate) const DRAWN: [&str; 6] = [IMPORT, BATCH, PRESENT, ABSENT, FIRST, PAGE];
+/// What else is known of checks.
+const MORE_OF_CHECKS: [&str; 6] = [
+    "slowest of the first checks",
+    "a random read of the file",
+    "present, 2 threads",
+    "present, 8 threads",
+    "absent, 2 threads",
+    "absent, 8 threads",
+];
+
+/// The engines that an operation is followed for at a size. Of SQLite, writes and pages go up to ten million: a file of more, with
+/// all its indexes, grows for hours.
+fn kinds(operation: &str, size: Size) -> &'static [EngineKind] {
+    use EngineKind::{Fjall, Lmdb, Redb, RocksDb, Sqlite, SqliteUnique, Store};
+    match operation {
+        IMPORT | BATCH | PAGE if size <= Size::TEN_MILLION => &[Store, Sqlite],
+        IMPORT | BATCH | PAGE => &[Store],
+        _ if size <= Size::THIRTY_MILLION => &[Store, SqliteUnique, Lmdb, Fjall, RocksDb, Redb],
+        _ => &[Store, SqliteUnique],
+    }
+}
 
 /// What an operation costs an engine at a size.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +66,7 @@ pub(super) fn run(setting: Setting<'_>) -> Result<(Report, Vec<Point>)> {
         measure(Setting { size, ..setting }, &mut measured)?;
     }
     let points: Vec<Point> = measured.points.into_iter().filter(|point| point.size <= setting.size).collect();
-    for operation in OPERATIONS {
+    for operation in DRAWN.into_iter().chain(MORE_OF_CHECKS) {
         for size in Size::ALL {
             let here = points.iter().filter(|point| point.operation == operation && point.size == size);
             let cells: Vec<_> = here.map(|point| (point.engine, Spread::exactly(point.seconds))).collect();
@@ -52,30 +78,48 @@ pub(super) fn run(setting: Setting<'_>) -> Result<(Report, Vec<Point>)> {
     report.note(
         "A batch: the mean of 70 of 1,000, which are added to the pool; the store folds once among them.",
     );
+    report.note(
+        "The first checks are those after opening, half of them for values that are there. The other checks come after them, each \
+         for a value that was not asked for before; medians of nine rounds of 20,000. The files are in the system's memory, and \
+         each engine has its turn alone. SQLite has its unique index only. Threads: the time by the number of all checks.",
+    );
     report.note("A filtered page: 50 records from the middle by flow, step and type, with their total.");
     Ok((report, points))
 }
 
 fn measure(setting: Setting<'_>, measured: &mut Measured) -> Result<()> {
-    let [import, batch, present, absent, page] = OPERATIONS;
     let size = setting.size;
-    if !measured.has(import, size) {
+    let missing = measured.missing(IMPORT, size);
+    if !missing.is_empty() {
         let rounds = if size.records() < IMPORTED_ONCE_FROM { IMPORT_ROUNDS } else { 1 };
-        let imports = import::measure(setting, &KINDS, Rounds::Exactly(rounds))?;
-        let median = |all: &Vec<import::Import>| Spread::of(all.iter().map(|import| import.seconds)).median;
-        measured.keep(import, size, imports.iter().map(|(_, all)| median(all)))?;
+        for (kind, imports) in import::measure(setting, &missing, Rounds::Exactly(rounds))? {
+            let median = Spread::of(imports.iter().map(|import| import.seconds)).median;
+            measured.keep(IMPORT, size, kind, median)?;
+        }
     }
-    if !measured.has(batch, size) {
-        measured.keep(batch, size, batch::growth(setting, &KINDS)?.into_iter())?;
+    let missing = measured.missing(BATCH, size);
+    if !missing.is_empty() {
+        for (kind, mean) in missing.iter().zip(batch::growth(setting, &missing)?) {
+            measured.keep(BATCH, size, *kind, mean)?;
+        }
     }
-    if !measured.has(present, size) || !measured.has(absent, size) {
-        let [of_present, of_absent] = check::growth(setting, &KINDS)?;
-        measured.keep(present, size, of_present.into_iter())?;
-        measured.keep(absent, size, of_absent.into_iter())?;
+    for kind in measured.missing(PRESENT, size) {
+        let checks = check::from_opening(setting, kind)?;
+        let ([present, present_2, present_8], [absent, absent_2, absent_8]) = (checks.present, checks.absent);
+        measured.keep(FIRST, size, kind, checks.first)?;
+        let more = [checks.slowest_first, checks.read, present_2, present_8, absent_2, absent_8];
+        for (operation, seconds) in MORE_OF_CHECKS.into_iter().zip(more) {
+            measured.keep(operation, size, kind, seconds)?;
+        }
+        measured.keep(ABSENT, size, kind, absent)?;
+        // The last of them: what has this point has the others.
+        measured.keep(PRESENT, size, kind, present)?;
     }
-    if !measured.has(page, size) {
-        let spreads = listing::filtered_page(setting)?;
-        measured.keep(page, size, spreads.iter().map(|spread| spread.median))?;
+    let missing = measured.missing(PAGE, size);
+    if !missing.is_empty() {
+        for (kind, spread) in missing.iter().zip(listing::filtered_page(setting, missing.len() > 1)?) {
+            measured.keep(PAGE, size, *kind, spread.median)?;
+        }
     }
     Ok(())
 }
@@ -93,8 +137,8 @@ impl Measured {
         if file.exists() {
             for row in csv::ReaderBuilder::new().has_headers(false).from_path(&file)?.deserialize() {
                 let (operation, engine, records, seconds): (String, String, usize, f64) = row?;
-                let operation = OPERATIONS.into_iter().find(|known| *known == operation);
-                let engine = KINDS.iter().map(|kind| kind.name()).find(|known| *known == engine);
+                let operation = DRAWN.into_iter().chain(MORE_OF_CHECKS).find(|known| *known == operation);
+                let engine = EngineKind::ALL.iter().map(|kind| kind.name()).find(|known| *known == engine);
                 let size = Size::ALL.into_iter().find(|size| size.records() == records);
                 let (Some(operation), Some(engine), Some(size)) = (operation, engine, size) else {
                     return Err(format!("{} has a line that is no point of a growth", file.display()).into());
@@ -110,22 +154,23 @@ impl Measured {
         Ok(Self { points, file })
     }
 
-    fn has(&self, operation: &str, size: Size) -> bool {
-        let here = self.points.iter().filter(|point| point.operation == operation && point.size == size);
-        here.count() >= KINDS.len()
+    /// The engines that have no such point yet.
+    fn missing(&self, operation: &str, size: Size) -> Vec<EngineKind> {
+        let has = |kind: &EngineKind| {
+            let mut here =
+                self.points.iter().filter(|point| point.operation == operation && point.size == size);
+            here.any(|point| point.engine == kind.name())
+        };
+        EngineKind::compiled(kinds(operation, size)).into_iter().filter(|kind| !has(kind)).collect()
     }
 
-    /// Takes what the operation costs each engine.
-    fn keep(&mut self, operation: &'static str, size: Size, costs: impl Iterator<Item = f64>) -> Result<()> {
-        let file = OpenOptions::new().create(true).append(true).open(&self.file)?;
+    /// Takes what the operation costs an engine.
+    fn keep(&mut self, operation: &'static str, size: Size, kind: EngineKind, seconds: f64) -> Result<()> {
+        let (engine, file) = (kind.name(), OpenOptions::new().create(true).append(true).open(&self.file)?);
         let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(file);
-        self.points.retain(|point| point.operation != operation || point.size != size);
-        for (kind, seconds) in KINDS.into_iter().zip(costs) {
-            let engine = kind.name();
-            eprintln!("  {operation}, {}, {engine}: {:.3} µs", size.name(), seconds * 1e6);
-            csv.serialize((operation, engine, size.records(), seconds))?;
-            self.points.push(Point { operation, engine, size, seconds });
-        }
+        eprintln!("  {operation}, {}, {engine}: {:.3} µs", size.name(), seconds * 1e6);
+        csv.serialize((operation, engine, size.records(), seconds))?;
+        self.points.push(Point { operation, engine, size, seconds });
         Ok(csv.flush()?)
     }
 }

@@ -14,13 +14,14 @@ use crate::files::{Setting, disk_bytes, settle};
 use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
 use crate::report::{Report, Unit};
 
-const KINDS: [EngineKind; 8] = [
+const KINDS: [EngineKind; 9] = [
     EngineKind::Store,
     EngineKind::StoreSkipping,
     EngineKind::Sqlite,
     EngineKind::SqliteIndexedLater,
     EngineKind::Lmdb,
     EngineKind::Fjall,
+    EngineKind::RocksDb,
     EngineKind::Redb,
     EngineKind::RedbAppend,
 ];
@@ -36,7 +37,7 @@ pub(super) struct Import {
 }
 
 pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
-    let imports = measure(setting, &KINDS, Rounds::Enough)?;
+    let imports = measure(setting, &EngineKind::compiled(&KINDS), Rounds::Enough)?;
     let mut report = Report::new("import", format!("Import, {} records", setting.size.name()));
     let cells = |of: &dyn Fn(&Import) -> Option<f64>| {
         let spread = |imports: &Vec<Import>| Spread::of(imports.iter().filter_map(of));

@@ -14,7 +14,7 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     eprintln!("measuring: opening");
     let rows = setting.size.random().some_rows(ROUNDS);
     let mut turns = Vec::new();
-    for kind in EngineKind::PEERS {
+    for kind in EngineKind::peers() {
         let base = setting.base(kind, Past::Loaded)?;
         let mut asked = rows.iter().cycle();
         turns.push(Turn::new(move || {
@@ -36,7 +36,7 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     report.row(
         "to the first answer",
         Unit::Time,
-        EngineKind::PEERS.iter().map(|kind| kind.name()).zip(spreads),
+        EngineKind::peers().iter().map(|kind| kind.name()).zip(spreads),
     );
     Ok(report)
 }

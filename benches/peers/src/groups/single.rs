@@ -17,12 +17,13 @@ use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
 use crate::report::{Report, Unit};
 
 /// The last is the floor.
-const KINDS: [EngineKind; 7] = [
+const KINDS: [EngineKind; 8] = [
     EngineKind::Store,
     EngineKind::Sqlite,
     EngineKind::SqliteShared,
     EngineKind::Lmdb,
     EngineKind::Fjall,
+    EngineKind::RocksDb,
     EngineKind::Redb,
     EngineKind::RedbAppend,
 ];
@@ -40,7 +41,10 @@ const THREAD_CALLS: usize = 20;
 
 pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     let mut report = Report::new("single", format!("One value a call, {} records", setting.size.name()));
-    let mut copies = KINDS.iter().map(|kind| open(setting, *kind)).collect::<Result<Vec<_>>>()?;
+    let mut copies = EngineKind::compiled(&KINDS)
+        .into_iter()
+        .map(|kind| open(setting, kind))
+        .collect::<Result<Vec<_>>>()?;
     alone(setting, &mut copies, &mut report)?;
     let mut first = 1;
     for threads in THREADS {
