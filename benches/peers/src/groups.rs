@@ -34,11 +34,12 @@ pub(crate) enum Group {
     Export,
     Open,
     Listing,
+    Values,
     Growth,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Import,
         Self::Batch,
         Self::Single,
@@ -47,6 +48,7 @@ impl Group {
         Self::Export,
         Self::Open,
         Self::Listing,
+        Self::Values,
         Self::Growth,
     ];
 
@@ -60,6 +62,7 @@ impl Group {
             Self::Export => "export",
             Self::Open => "open",
             Self::Listing => "listing",
+            Self::Values => "values",
             Self::Growth => "growth",
         }
     }
@@ -75,6 +78,7 @@ impl Group {
             Self::Export => export::run(setting),
             Self::Open => open::run(setting),
             Self::Listing => listing::run(setting),
+            Self::Values => listing::by_value(setting),
             Self::Growth => return growth::run(setting),
         };
         Ok((report?, Vec::new()))

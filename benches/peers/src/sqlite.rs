@@ -32,13 +32,17 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    /// The databases of a data set: without and with an index for the measured listings.
-    pub(crate) fn open_both(directory: &Path, size: Size) -> Result<[Self; 2]> {
-        let [plain, indexed] = load::files(directory, size)?;
-        Ok([Self::open(&plain)?, Self::open(&indexed)?])
+    /// The database of a data set, with an index for each column.
+    pub(crate) fn open(directory: &Path, size: Size) -> Result<Self> {
+        Self::open_file(&load::plain_file(directory, size)?)
     }
 
-    fn open(path: &Path) -> Result<Self> {
+    /// The same with another index, for the measured listings.
+    pub(crate) fn open_with_listing_index(directory: &Path, size: Size) -> Result<Self> {
+        Self::open_file(&load::indexed_file(directory, size)?)
+    }
+
+    fn open_file(path: &Path) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.execute_batch(&format!(

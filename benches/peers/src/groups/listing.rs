@@ -1,4 +1,5 @@
-//! The rows of the group `listing`: pages and totals under filters, deep and shallow.
+//! The rows of the group `listing`: pages and totals under filters, deep and shallow. And those of `values`: pages by value,
+//! for which SQLite's further index is of no use.
 //!
 //! Always holds: before a row is measured, all engines have given the same records and the same total for it.
 
@@ -8,7 +9,7 @@ use datapool_store::{Pool, RecordQuery};
 
 use crate::Result;
 use crate::answer::Page;
-use crate::common::{FLOWS, Random, flow, step};
+use crate::common::{ENTITY_TYPES, FLOWS, Random, flow, step};
 use crate::data::{Size, run_id, time_of};
 use crate::files::Setting;
 use crate::measure::{Contender, Spread, alternate};
@@ -33,9 +34,20 @@ struct Row {
     listings: Vec<Listing>,
 }
 
-/// Measures every row.
+/// Measures the rows of pages by value.
+pub(crate) fn by_value(Setting { size, directory }: Setting<'_>) -> Result<Report> {
+    let engines = Engines { indexed: None, ..Engines::open(size, directory)? };
+    let mut report = Report::new("values", format!("Pages by value, {} records", size.name()));
+    for row in rows_by_value(size) {
+        engines.page(&row, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// Measures the rows of all other pages.
 pub(crate) fn run(Setting { size, directory }: Setting<'_>) -> Result<Report> {
-    let engines = Engines::open(size, directory)?;
+    let mut engines = Engines::open(size, directory)?;
+    engines.indexed = Some(Sqlite::open_with_listing_index(directory, size)?);
     let mut report = Report::new("listing", format!("Listing, {} records", size.name()));
     for row in rows(size, &engines.store)? {
         engines.page(&row, &mut report)?;
@@ -56,7 +68,7 @@ pub(crate) fn filtered_page(
     if !with_sqlite {
         return alternate(vec![by_store]);
     }
-    let [plain, _] = Sqlite::open_both(directory, size)?;
+    let plain = Sqlite::open(directory, size)?;
     let asked = plain.fastest_way(&listing)?.ask(&listing);
     assert_eq!(plain.page(&asked)?, Page::from(&store.records(&own)?));
     alternate(vec![by_store, Contender::new(|_| plain.page(&asked))])
@@ -71,7 +83,6 @@ fn rows(size: Size, pool: &Pool) -> Result<Vec<Row>> {
     };
     let step = middle_page(pool, Listing { per_page: PER_LARGE_PAGE, ..first_page(one_step()) })?;
     let included = |listing| Listing { include: Include::All, ..listing };
-    let scattered = scattered(size);
     let all = middle_page(pool, first_page(Filter::default()))?;
     let row = |name, listings| Row { name, listings };
     Ok(vec![
@@ -80,12 +91,25 @@ fn rows(size: Size, pool: &Pool) -> Result<Vec<Row>> {
         row("deep page, 5 flows, 10 steps and 3 types", vec![deep(many_steps())]),
         row("middle page, one flow, step and type", vec![step.clone()]),
         row("the same with five includes", vec![included(step)]),
-        row("50 values of as many runs", vec![scattered.clone()]),
-        row("the 50 values with five includes", vec![included(scattered)]),
         row("middle page of all", vec![all]),
-        row("page by one value", by_values(size)),
         row("page by one run", by_runs(size)),
     ])
+}
+
+fn rows_by_value(size: Size) -> Vec<Row> {
+    let typed = |listing: Listing| {
+        let filter = Filter { entity_types: ENTITY_TYPES.to_vec(), ..listing.filter };
+        Listing { filter, ..listing }
+    };
+    let row = |name, listings| Row { name, listings };
+    let (one, fifty) = (by_values(size), scattered(size));
+    vec![
+        row("one value", one.clone()),
+        row("one value, of some entity types", one.into_iter().map(typed).collect()),
+        row("50 values of as many runs", vec![fifty.clone()]),
+        row("50 values, of some entity types", vec![typed(fifty.clone())]),
+        row("50 values with five includes", vec![Listing { include: Include::All, ..fifty }]),
+    ]
 }
 
 fn first_page(filter: Filter) -> Listing {
@@ -160,79 +184,65 @@ fn by_runs(size: Size) -> Vec<Listing> {
 struct Engines {
     store: Pool,
     plain: Sqlite,
-    indexed: Sqlite,
-}
-
-/// A listing in each engine's terms.
-struct Question {
-    store: RecordQuery,
-    plain: Asked,
-    indexed: Asked,
+    indexed: Option<Sqlite>,
 }
 
 impl Engines {
     fn open(size: Size, directory: &Path) -> Result<Self> {
         let store = store::open(directory, size)?;
-        let [plain, indexed] = Sqlite::open_both(directory, size)?;
-        Ok(Self { store, plain, indexed })
+        let plain = Sqlite::open(directory, size)?;
+        Ok(Self { store, plain, indexed: None })
     }
 
     fn count(&self, name: &str, filter: &Filter, report: &mut Report) -> Result<()> {
         eprintln!("measuring: {name}");
-        let Self { store, plain, indexed } = self;
         let own = filter.to_store();
-        let (plain_count, indexed_count) = (plain.fastest_count(filter)?, indexed.fastest_count(filter)?);
-        let total = store.count(&own)?;
-        assert_eq!(plain.count(&plain_count)?, total, "{name}");
-        assert_eq!(indexed.count(&indexed_count)?, total, "{name}");
-
-        let timings = alternate(vec![
-            Contender::new(|_| Ok(store.count(&own)?)),
-            Contender::new(|_| plain.count(&plain_count)),
-            Contender::new(|_| indexed.count(&indexed_count)),
-        ])?;
+        let total = self.store.count(&own)?;
+        let mut contenders = vec![Contender::new(|_| Ok(self.store.count(&own)?))];
+        for rival in self.rivals() {
+            let count = rival.fastest_count(filter)?;
+            assert_eq!(rival.count(&count)?, total, "{name}");
+            contenders.push(Contender::new(move |_| rival.count(&count)));
+        }
+        let timings = alternate(contenders)?;
         report.row(name, Unit::Time, ENGINES.into_iter().zip(timings));
         Ok(())
     }
 
-    fn page(&self, Row { name, listings }: &Row, report: &mut Report) -> Result<()> {
-        eprintln!("measuring: {name}");
-        let Self { store, plain, indexed } = self;
-        let first = listings.first().ok_or("a row has a listing")?;
-        let (plain_way, indexed_way) = (plain.fastest_way(first)?, indexed.fastest_way(first)?);
-        let mut questions = Vec::new();
-        let mut total = 0;
-        for listing in listings {
-            let question = Question {
-                store: listing.to_store(),
-                plain: plain_way.ask(listing),
-                indexed: indexed_way.ask(listing),
-            };
-            total = self.check(&question, listing.include, name)?;
-            questions.push(question);
-        }
-
-        let nth = |number: usize| questions.get(number % questions.len()).ok_or("a row has a question");
-        let timings = alternate(vec![
-            Contender::new(|number| Ok(store.records(&nth(number)?.store)?)),
-            Contender::new(|number| plain.page(&nth(number)?.plain)),
-            Contender::new(|number| indexed.page(&nth(number)?.indexed)),
-        ])?;
-        let cells = ENGINES.into_iter().zip(timings);
-        report.row(format!("{name}: {}", place(first, total)), Unit::Time, cells);
-        report.note(format!("{name}: SQLite: {plain_way}. With the index: {indexed_way}."));
-        Ok(())
+    fn rivals(&self) -> impl Iterator<Item = &Sqlite> {
+        std::iter::once(&self.plain).chain(&self.indexed)
     }
 
-    /// All answers are the same, and complete. How many match.
-    fn check(&self, question: &Question, include: Include, name: &str) -> Result<u64> {
-        let own = Page::from(&self.store.records(&question.store)?);
-        assert!(!own.rows.is_empty(), "{name}: the page is empty, and says little");
-        assert!(own.rows.iter().all(|row| row.is_complete(include)), "{name}: {own:?}");
-        for rival in [self.plain.page(&question.plain)?, self.indexed.page(&question.indexed)?] {
-            assert_eq!(rival, own, "{name}");
+    fn page(&self, Row { name, listings }: &Row, report: &mut Report) -> Result<()> {
+        eprintln!("measuring: {name}");
+        let first = listings.first().ok_or("a row has a listing")?;
+        let own: Vec<RecordQuery> = listings.iter().map(Listing::to_store).collect();
+        let pages = own.iter().map(|query| Ok(Page::from(&self.store.records(query)?)));
+        let pages = pages.collect::<Result<Vec<Page>>>()?;
+        for (page, listing) in pages.iter().zip(listings) {
+            assert!(!page.rows.is_empty(), "{name}: the page is empty, and says little");
+            assert!(page.rows.iter().all(|row| row.is_complete(listing.include)), "{name}: {page:?}");
         }
-        Ok(own.total)
+        let mut contenders = vec![Contender::new(|number| {
+            Ok(self.store.records(own.get(number % own.len()).ok_or("a row has a query")?)?)
+        })];
+        let mut ways = Vec::new();
+        for rival in self.rivals() {
+            let way = rival.fastest_way(first)?;
+            let asked: Vec<Asked> = listings.iter().map(|listing| way.ask(listing)).collect();
+            for (asked, page) in asked.iter().zip(&pages) {
+                assert_eq!(rival.page(asked)?, *page, "{name}");
+            }
+            contenders.push(Contender::new(move |number| {
+                rival.page(asked.get(number % asked.len()).ok_or("a row has a query")?)
+            }));
+            ways.push(way.to_string());
+        }
+        let timings = alternate(contenders)?;
+        let total = pages.last().map_or(0, |page| page.total);
+        report.row(format!("{name}: {}", place(first, total)), Unit::Time, ENGINES.into_iter().zip(timings));
+        report.note(format!("{name}: SQLite: {}.", ways.join(". With the index: ")));
+        Ok(())
     }
 }
 

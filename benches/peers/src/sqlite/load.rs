@@ -40,16 +40,19 @@ const LISTING_INDEX: &str =
 /// Nothing is read before the file is complete, so a crash may cost it: no journal, no waiting for the disk.
 const IN_A_HURRY: &str = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -262144;";
 
-/// The files of a data set: one with an index for each attribute, as filters that nobody knows in advance want them;
-/// and one with another that covers the measured filters, which one adds after seeing the slow queries.
-pub(super) fn files(directory: &Path, size: Size) -> Result<[PathBuf; 2]> {
-    let plain = data::file(directory, "sqlite", size, |path| build(path, size))?;
-    let indexed = data::file(directory, "sqlite-listing", size, |path| {
-        // The same rows in the same pages. Nobody has the other open yet: it is one whole file.
+/// The file of a data set with an index for each attribute, as filters that nobody knows in advance want them.
+pub(super) fn plain_file(directory: &Path, size: Size) -> Result<PathBuf> {
+    data::file(directory, "sqlite", size, |path| build(path, size))
+}
+
+/// The file with another index that covers the measured filters, which one adds after seeing the slow queries.
+pub(super) fn indexed_file(directory: &Path, size: Size) -> Result<PathBuf> {
+    let plain = plain_file(directory, size)?;
+    data::file(directory, "sqlite-listing", size, |path| {
+        // The same rows in the same pages. Who has the other open only reads.
         std::fs::copy(&plain, path)?;
         add_listing_index(path)
-    })?;
-    Ok([plain, indexed])
+    })
 }
 
 fn build(path: &Path, size: Size) -> Result<()> {
