@@ -61,8 +61,7 @@ impl<'a> Plan<'a> {
         }
         ids.end = ids.end.max(ids.start);
         let values = Values::of(view, filter);
-        let types_answered = values.as_ref().is_some_and(|values| values.exact);
-        let attributes = attributes_of(filter, types_answered);
+        let attributes = attributes_of(filter, values.is_some());
         let tallies = |any: &AnyOf| any.lists.iter().map(|_| ListTally::default()).collect();
         let tally = Tally { lists: attributes.iter().map(tallies).collect(), ..Tally::default() };
         Ok(Self { view, filter, ids, attributes, values, tally })
@@ -223,7 +222,7 @@ impl<'a> Plan<'a> {
         let dead: Vec<u32> =
             set.iter().filter(|position| !self.view.state.is_live(first + u64::from(*position))).collect();
         set -= RoaringBitmap::from_iter(dead);
-        let Some(values) = self.values.as_ref().filter(|values| !values.exact) else { return Ok(set) };
+        let Some(values) = self.values.as_ref() else { return Ok(set) };
         let mut confirmed = RoaringBitmap::new();
         for position in &set {
             if values.confirms(self.view, first + u64::from(position), &self.tally)? {

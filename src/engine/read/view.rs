@@ -181,10 +181,10 @@ impl View {
         self.stored(index, segment.slot(id))
     }
 
-    /// Returns the value of a record from its row.
-    pub(crate) fn value_in<'r>(&self, id: RecordId, row: &'r Row) -> Result<&'r str> {
+    /// Returns a record from its row.
+    pub(crate) fn stored_in<'r>(&self, id: RecordId, row: &'r Row) -> Result<StoredRecord<'r>> {
         let (_, segment) = self.segment_of(id)?;
-        Ok(record::decode(segment.slot(id), segment.base_time, row.value())?.value)
+        record::decode(segment.slot(id), segment.base_time, row.value())
     }
 
     fn segment_of(&self, id: RecordId) -> Result<(usize, &SegmentState)> {

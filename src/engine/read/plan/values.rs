@@ -13,8 +13,6 @@ use crate::error::Result;
 use crate::ids::{EntityTypeId, RecordId};
 use crate::query::RecordFilter;
 
-/// Up to this many pairs of value and entity type are looked up one by one.
-const EXACT_PAIRS_MAX: usize = 4_096;
 /// The most rows that are kept: those of a page.
 const ROWS_MAX: usize = crate::limits::PER_PAGE_MAX as usize;
 
@@ -22,8 +20,10 @@ const ROWS_MAX: usize = crate::limits::PER_PAGE_MAX as usize;
 pub(super) struct Values<'a> {
     /// The fingerprints to look up, each with the value that must be found there.
     sought: Vec<(Fingerprint, &'a str)>,
-    /// Each is one whole fingerprint, so that whatever is found is right.
-    pub(super) exact: bool,
+    /// Each is one whole fingerprint, so that whatever is found is right: the filter names one entity type.
+    exact: bool,
+    /// The entity types of the filter, if it is not exact. None means any.
+    types: Vec<EntityTypeId>,
     folded: OnceCell<Vec<RecordId>>,
     /// Rows that were read to compare values: a page need not read them again.
     rows: RefCell<Rows>,
@@ -39,17 +39,17 @@ impl<'a> Values<'a> {
             return None;
         }
         let key = &view.hash_key;
-        let exact = !types.is_empty() && values.len().saturating_mul(types.len()) <= EXACT_PAIRS_MAX;
-        let mut sought: Vec<(Fingerprint, &'a str)> = if exact {
-            let one = |value: &'a str, id: EntityTypeId| (key.fingerprint(id, value), value);
-            values.iter().flat_map(|value| types.iter().map(|id| one(value, *id))).collect()
-        } else {
-            values.iter().map(|value| (key.of_value(value), *value)).collect()
+        let fingerprint = |value: &str| match types.as_slice() {
+            [only] => key.fingerprint(*only, value),
+            // One look-up for all types: the records say of which they are.
+            _ => key.of_value(value),
         };
+        let mut sought: Vec<_> = values.into_iter().map(|value| (fingerprint(value), value)).collect();
+        let exact = types.len() == 1;
         // Rows of tables are read in their order.
         sought.sort_unstable();
         let rows = RefCell::new(Rows::with_capacity(if exact { 0 } else { sought.len().min(ROWS_MAX) }));
-        Some(Self { sought, exact, folded: OnceCell::new(), rows })
+        Some(Self { sought, exact, types, folded: OnceCell::new(), rows })
     }
 
     /// What a tail is asked for.
@@ -80,7 +80,7 @@ impl<'a> Values<'a> {
             }
             let mut found = view.folded_ids_of_value(*fingerprint, &mut asked)?;
             found.sort_unstable();
-            // Records of one fingerprint have one value: the first of them speaks for all.
+            // Records of one fingerprint have one value and type: the first of them speaks for all.
             for same in found.chunk_by(|a, b| a.0 == b.0) {
                 let Some((_, first)) = same.first() else { continue };
                 if self.read_and_compare(view, *first, tally, |read| read == *value)? {
@@ -94,8 +94,11 @@ impl<'a> Values<'a> {
         Ok(self.folded.get_or_init(|| ids))
     }
 
-    /// Returns true if a record has one of the values.
+    /// Returns true if a record has one of the values and types.
     pub(super) fn confirms(&self, view: &View, id: RecordId, tally: &Tally) -> Result<bool> {
+        if self.exact {
+            return Ok(true);
+        }
         self.read_and_compare(view, id, tally, |read| {
             self.sought.binary_search(&(view.hash_key.of_value(read), read)).is_ok()
         })
@@ -110,7 +113,9 @@ impl<'a> Values<'a> {
     ) -> Result<bool> {
         count(&tally.records_compared);
         let row = view.row(id)?;
-        let is_sought = is_sought(view.value_in(id, &row)?);
+        let record = view.stored_in(id, &row)?;
+        let is_of_type = self.types.is_empty() || self.types.contains(&record.entity_type);
+        let is_sought = is_of_type && is_sought(record.value);
         let mut rows = self.rows.borrow_mut();
         if is_sought && rows.len() < ROWS_MAX {
             rows.insert(id, row);
