@@ -95,8 +95,6 @@ pub(crate) enum EngineKind {
     StoreSkipping,
     /// The store when it is told to wait for the disk once for many calls.
     StoreFlushed,
-    /// Its records are in a hundred segments.
-    StoreSegmented,
     Sqlite,
     /// Its indexes are made after the rows.
     SqliteIndexedLater,
@@ -115,11 +113,10 @@ pub(crate) enum EngineKind {
 }
 
 impl EngineKind {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Store,
         Self::StoreSkipping,
         Self::StoreFlushed,
-        Self::StoreSegmented,
         Self::Sqlite,
         Self::SqliteIndexedLater,
         Self::SqliteUnique,
@@ -146,7 +143,7 @@ impl EngineKind {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Store | Self::StoreFlushed | Self::StoreSegmented => "store",
+            Self::Store | Self::StoreFlushed => "store",
             Self::StoreSkipping => "store, skipping",
             Self::Sqlite | Self::SqliteUnique => "SQLite",
             Self::SqliteIndexedLater => "SQLite, indexes later",
@@ -164,7 +161,6 @@ impl EngineKind {
     pub(crate) fn directory_name(self) -> &'static str {
         match self {
             Self::Store | Self::StoreSkipping | Self::StoreFlushed => "store",
-            Self::StoreSegmented => "store-segmented",
             Self::Sqlite | Self::SqliteIndexedLater | Self::SqliteShared | Self::SqliteJoining => "sqlite",
             Self::SqliteUnique => "sqlite-unique",
             Self::Lmdb => "lmdb",
@@ -178,7 +174,7 @@ impl EngineKind {
     /// Opens the database in a directory, or makes it.
     pub(crate) fn open(self, directory: &Path) -> Result<Box<dyn Engine>> {
         Ok(match self {
-            Self::Store | Self::StoreSegmented => Box::new(Store::open(directory, store::Form::Plain)?),
+            Self::Store => Box::new(Store::open(directory, store::Form::Plain)?),
             Self::StoreSkipping => Box::new(Store::open(directory, store::Form::Skipping)?),
             Self::StoreFlushed => Box::new(Store::open(directory, store::Form::Flushed)?),
             Self::Sqlite => Box::new(Sqlite::open(directory, sqlite::Form::Plain)?),
@@ -202,7 +198,6 @@ impl EngineKind {
         match self {
             // Loading is of another form than measuring: relaxed, or without a journal.
             Self::Store | Self::StoreSkipping | Self::StoreFlushed => store::build(directory, set),
-            Self::StoreSegmented => store::build_in_segments(directory, set),
             Self::SqliteUnique => Sqlite::open(directory, sqlite::Form::Unique)?.load(set, past),
             Self::Sqlite | Self::SqliteIndexedLater | Self::SqliteShared | Self::SqliteJoining => {
                 let form = match past {
@@ -223,7 +218,6 @@ impl EngineKind {
             Self::Store
             | Self::StoreSkipping
             | Self::StoreFlushed
-            | Self::StoreSegmented
             | Self::SqliteUnique
             | Self::RedbAppend => Past::Loaded,
             _ => wanted,

@@ -38,7 +38,7 @@ const ANY: &[Size] = &[];
 const SMALLER: &[Size] = &[Size::ONE_MILLION];
 const LARGER: &[Size] = &[Size::TEN_MILLION];
 
-const TARGETS: [Target; 40] = [
+const TARGETS: [Target; 37] = [
     Target("import", "rows", Times(8.0, SQLITE), ANY),
     Target("import", "rows", Times(4.0, &[EngineKind::SqliteIndexedLater]), ANY),
     Target("import", "rows", Times(0.5, REDB_APPEND), ANY),
@@ -64,9 +64,6 @@ const TARGETS: [Target; 40] = [
     Target("check", "absent", Times(8.0, SQLITE), LARGER),
     Target("check", "absent", Times(3.0, LMDB), ANY),
     Target("check", "absent", AtMost(0.3e-6), SMALLER),
-    Target("check", "absent, 100 segments", Times(6.0, SQLITE), SMALLER),
-    Target("check", "absent, 100 segments", Times(8.0, SQLITE), LARGER),
-    Target("check", "absent, 100 segments", Times(3.0, LMDB), ANY),
     Target("check", "10,000 values", Times(6.0, SQLITE_MANY), ANY),
     Target("check", "speed-up by 2 threads", AtLeast(1.8), ANY),
     Target("listing", "middle page, one flow, step and type", TimesNamed(100.0, "SQLite"), ANY),

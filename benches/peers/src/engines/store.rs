@@ -5,7 +5,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     DataPoolStore, Durability, ExportOptions, ImportOptions, Key, ManualClock, Mode, OnDuplicate, Pool,
     PoolUpdate, RecordFilter, StoreOptions, Timestamp,
@@ -50,49 +49,25 @@ impl Store {
     }
 
     fn open_with(directory: &Path, form: Form, durability: Durability) -> Result<Self> {
-        Self::open_by(form, durability, |options| options.open(directory.join("pools.redb")))
-    }
-
-    fn open_by(
-        form: Form,
-        durability: Durability,
-        open: impl FnOnce(&StoreOptions) -> datapool_store::Result<DataPoolStore>,
-    ) -> Result<Self> {
         let clock = ManualClock::starting_at(time_of(0));
         let options = StoreOptions::new().hash_key(*b"a bench hash key").clock(clock.clone());
-        let database = open(&options.durability(durability))?;
+        let database = options.durability(durability).open(directory.join("pools.redb"))?;
         let pool = database.get_or_create_pool(POOL)?;
         Ok(Self { form, database, pool, clock })
     }
 }
 
-/// While it is built, so that this is quick; reading is the same.
+/// While it is built, so that this is quick.
 const BUILDING: Durability = Durability::Relaxed { flush_every: Duration::from_millis(500) };
 
-/// The runs come one by one, as they always do.
+/// The runs come one by one, as they always do. At the end the work that is left is done, as the rivals' pages are full.
 pub(super) fn build(directory: &Path, set: DataSet) -> Result<()> {
     fill(Store::open_with(directory, Form::Plain, BUILDING)?, set)
 }
 
-/// Segments of a hundredth of the records, where they have 2^20 else. The file keeps their size.
-pub(super) fn build_in_segments(directory: &Path, set: DataSet) -> Result<()> {
-    const CHUNK_SLOTS: u32 = 1 << 10;
-    let chunks = u32::try_from(set.size.records() / 100)? / CHUNK_SLOTS;
-    let sizes = Sizes {
-        segment_slots: chunks.max(1) * CHUNK_SLOTS,
-        chunk_slots: CHUNK_SLOTS,
-        // As they are by default.
-        fold_entries: 65_536,
-        fold_slices: 64,
-        tails_max_entries: 262_144,
-        early_seal_slots: 4_096,
-    };
-    let file = directory.join("pools.redb");
-    fill(Store::open_by(Form::Plain, BUILDING, |options| testing::open(&file, options, sizes))?, set)
-}
-
 fn fill(mut store: Store, set: DataSet) -> Result<()> {
     store.load(set, Past::Grown)?;
+    store.pool.prune()?;
     Ok(store.database.close()?)
 }
 

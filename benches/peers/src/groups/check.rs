@@ -49,15 +49,6 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
         eprintln!("measuring: checks, {name}");
         report.row(name, Unit::Time, one_by_one(&mut readers, rows)?);
     }
-    // LMDB opens no file twice: the others stay as they are.
-    let mut segmented = open(setting, &[EngineKind::StoreSegmented])?;
-    segmented.extend(readers.drain(1..));
-    let [present, absent] = &rows;
-    warm(&mut segmented, present)?;
-    warm(&mut segmented, absent)?;
-    eprintln!("measuring: checks, absent, 100 segments");
-    report.row("absent, 100 segments", Unit::Time, one_by_one(&mut segmented, absent)?);
-    readers.extend(segmented.drain(1..));
     eprintln!("measuring: checks, two threads");
     two_threads(&mut readers, &rows, &mut report)?;
     drop(readers);
