@@ -9,14 +9,20 @@ use std::time::Duration;
 use crate::dedupe::Split;
 use crate::engine::maintain::opener::random_bytes;
 use crate::engine::pool::batch::{Batch, Positions};
+use crate::engine::pool::claims::ClaimState;
 use crate::engine::read::claims::{ClaimItems, Standing};
+use crate::engine::read::view::View;
 use crate::engine::write::draft::claims::{Held, Settled};
 use crate::engine::write::group::Group;
+use crate::engine::write::keep_alive::Kept;
 use crate::engine::write::queue::Weight;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
-use crate::limits::{LEASE_MAX, LEASE_MIN};
-use crate::model::{ClaimInfo, ClaimToken, ClaimVerdict, Confirmation, Key, Origin};
+use crate::limits::KEPT_LEASE_MIN;
+use crate::model::{
+    ClaimFilter, ClaimInfo, ClaimOptions, ClaimToken, ClaimVerdict, Confirmation, Key, Origin, WaitOutcome,
+    check_lease, check_owner,
+};
 use crate::pool::Pool;
 use crate::store::DataPoolStore;
 use crate::time::Timestamp;
@@ -53,6 +59,10 @@ pub struct Claim {
     /// `None` once the claim holds nothing.
     held: Option<Held>,
     until: Timestamp,
+    lease: Duration,
+    fence: Option<u64>,
+    /// The lease is renewed as long as this is kept.
+    kept: Option<Arc<Kept>>,
     /// The whole batch; for a claim that was taken up by its token, only the items that were claimed.
     batch: Arc<Batch>,
     /// For each item of the batch, in order: its index in the batch that was claimed, and its verdict.
@@ -107,14 +117,32 @@ impl Pool {
         origin: &Origin,
         lease: Duration,
     ) -> Result<Claim> {
+        self.claim_with(items, key, origin, &ClaimOptions::new().lease(lease))
+    }
+
+    /// Claims the new items of a batch, with options: like [`claim`](Self::claim), and the claim may have an owner, whose claims
+    /// [`resume_claims_of`](Self::resume_claims_of) takes up.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`claim`](Self::claim); also `InvalidArgument` for an empty owner, and `LimitExceeded` for one of more than
+    /// 64 bytes.
+    pub fn claim_with<'a, T>(
+        &self,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'a>,
+        origin: &Origin,
+        options: &ClaimOptions,
+    ) -> Result<Claim> {
         origin.check()?;
-        check_lease(lease)?;
+        options.check()?;
         let engine = &self.shared().engine;
         let batch = Arc::new(Batch::from_keys(engine.hash_key(), items.iter().map(key))?.with_origin(origin));
         let (id, weight, asked) = (self.id(), Weight::of(&batch), Arc::clone(&batch));
-        let nonce = u128::from_le_bytes(random_bytes()?);
-        let grant = engine.submit(weight, move |group| group.pool(id)?.claim(&asked, lease, nonce))?;
-        let (held, until, verdicts) = (grant.held, grant.until, grant.verdicts);
+        let (lease, owner) = (options.lease, options.owner.as_deref().map(Into::into));
+        let nonce = new_nonce()?;
+        let grant = engine.submit(weight, move |group| group.pool(id)?.claim(&asked, owner, lease, nonce))?;
+        let (held, until, fence, verdicts) = (grant.held, grant.until, grant.fence, grant.verdicts);
         let is_duplicate =
             |(_, verdict): &&(usize, ClaimVerdict)| matches!(verdict, ClaimVerdict::Duplicate(_));
         engine.counters().claim(verdicts.len(), verdicts.iter().filter(is_duplicate).count());
@@ -123,7 +151,118 @@ impl Pool {
             _ => Standing::Settled,
         };
         let standings = verdicts.iter().map(standing).collect();
-        Ok(Claim { pool: self.clone(), held, until, batch, verdicts, standings, by_value: None })
+        Ok(Claim {
+            pool: self.clone(),
+            held,
+            until,
+            lease,
+            fence,
+            kept: None,
+            batch,
+            verdicts,
+            standings,
+            by_value: None,
+        })
+    }
+
+    /// Takes up all open claims of an owner, oldest first: those that it left behind when it died, whether it stored their tokens or
+    /// not. Each gets a new lease, as long as its last one, and a new [fencing number](Claim::fencing_number).
+    ///
+    /// Guards and tokens of these claims that were made before cannot confirm, release or extend any more: they get
+    /// `LeaseLost`. So call it when the owner starts, before it claims anything. Each claim's items are as with
+    /// [`resume_claim`](DataPoolStore::resume_claim). Claims whose lease ended over an hour ago are gone.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{ClaimOptions, DataPoolStore, EntityTypeId, Key, Origin};
+    /// # const ORDERS: EntityTypeId = EntityTypeId::new(37);
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// let options = ClaimOptions::new().owner("worker-7");
+    /// let claim = pool.claim_with(&["A-1"], |o| Key::new(ORDERS, *o), &Origin::none(), &options)?;
+    /// std::mem::forget(claim); // The worker dies.
+    ///
+    /// for mut claim in pool.resume_claims_of("worker-7")? {
+    ///     let open: Vec<String> = claim.keys().map(|(_, key)| key.value().to_owned()).collect();
+    ///     assert_eq!(open, ["A-1"]);
+    ///     claim.confirm()?.all_confirmed()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` or `LimitExceeded` for a bad owner; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if
+    /// the disk refuses.
+    pub fn resume_claims_of(&self, owner: &str) -> Result<Vec<Claim>> {
+        check_owner(owner)?;
+        let (id, owner) = (self.id(), owner.to_owned());
+        let engine = &self.shared().engine;
+        let take_up = move |group: &mut Group<'_>| group.pool(id)?.take_up(&owner, new_nonce);
+        let held = engine.submit(Weight { items: 1, bytes: 0 }, take_up)?;
+        let view = self.view()?;
+        let mut claims = Vec::with_capacity(held.len());
+        for held in held {
+            // Somebody else may have settled it meanwhile.
+            if let Some(claim) = view.state.claims.get(held.id, engine.clock().moment())
+                && claim.nonce == held.nonce
+            {
+                claims.push(Claim::of_stored(self, &view, held, claim)?);
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Releases all claims that a filter selects, whoever holds them: their items are new again. Returns the number of claims.
+    /// For operators, when a runner hangs or is gone for good.
+    ///
+    /// Guards and tokens of these claims get `LeaseLost`, or `AlreadyTracked` for items that another runner tracks. What
+    /// the claims had confirmed before stays.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. Then nothing was released, except
+    /// that with `OutcomeUnknown` it may have been.
+    pub fn release_claims(&self, filter: &ClaimFilter) -> Result<u64> {
+        let (id, filter) = (self.id(), filter.clone());
+        let release = move |group: &mut Group<'_>| group.pool(id)?.release_matching(&filter);
+        self.shared().engine.submit(Weight { items: 1, bytes: 0 }, release)
+    }
+
+    /// Blocks until no claim holds any of the values any more, or for the timeout. One's own claims count. Returns for each key, in
+    /// order, what its value is then, all as of one moment.
+    ///
+    /// A caller is woken when a claim is confirmed, released or taken away, and when its lease ends; between these it
+    /// sleeps. [`Free`](WaitOutcome::Free) reserves nothing: of several callers that are woken, one can claim the value. A value
+    /// that nobody holds does not block.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{DataPoolStore, EntityTypeId, Key, Origin, WaitOutcome};
+    /// # const ORDERS: EntityTypeId = EntityTypeId::new(37);
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// # let minute = Duration::from_secs(60);
+    /// let mut claim = pool.claim(&["A-1"], |o| Key::new(ORDERS, *o), &Origin::none(), minute)?;
+    /// std::thread::scope(|scope| {
+    ///     let waiting = scope.spawn(|| pool.wait_for(&[Key::new(ORDERS, "A-1")], minute));
+    ///     claim.confirm()?.all_confirmed()?;
+    ///     let outcomes = waiting.join().expect("it does not panic")?;
+    ///     assert!(matches!(&outcomes[0], WaitOutcome::Tracked(record) if record.value == "A-1"));
+    ///     datapool_store::Result::Ok(())
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)), or for more than 1,048,576 keys;
+    /// `NotFound`, also if the pool is deleted meanwhile; `Closed` if the store is closed meanwhile.
+    pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> Result<Vec<WaitOutcome>> {
+        let engine = &self.shared().engine;
+        let batch = Batch::from_keys(engine.hash_key(), keys.iter().cloned())?;
+        engine.wait_for(self.id(), &batch, timeout)
     }
 
     /// Returns the claims on this pool, oldest first, including lapsed ones. Claims that are settled, or whose lease
@@ -191,7 +330,14 @@ impl DataPoolStore {
             );
             Error::new(ErrorKind::LeaseLost, text)
         })?;
-        let ClaimItems { batch, indexes, standings } = view.items_of_claim(token.claim, claim)?;
+        Claim::of_stored(&pool, &view, Held { id: token.claim, nonce: token.nonce }, claim)
+    }
+}
+
+impl Claim {
+    /// Creates a guard of a claim that is stored.
+    fn of_stored(pool: &Pool, view: &View, held: Held, claim: &ClaimState) -> Result<Self> {
+        let ClaimItems { batch, indexes, standings } = view.items_of_claim(held.id, claim)?;
         let verdict = |standing: &Standing| match standing {
             Standing::Held => ClaimVerdict::Claimed,
             Standing::Lost => ClaimVerdict::Lost,
@@ -199,12 +345,20 @@ impl DataPoolStore {
         };
         let indexes = indexes.into_iter().map(|index| index as usize);
         let verdicts = indexes.zip(standings.iter().map(verdict)).collect();
-        let (until, held) = (claim.until, Some(Held { id: token.claim, nonce: token.nonce }));
-        Ok(Claim { pool, held, until, batch: Arc::new(batch), verdicts, standings, by_value: None })
+        Ok(Self {
+            pool: pool.clone(),
+            held: Some(held),
+            until: claim.until,
+            lease: claim.lease,
+            fence: Some(claim.fence),
+            kept: None,
+            batch: Arc::new(batch),
+            verdicts,
+            standings,
+            by_value: None,
+        })
     }
-}
 
-impl Claim {
     /// Returns the verdict of each item when the claim was made or taken up, with the item's index, ascending.
     ///
     /// A new claim has a verdict for each item of the batch. A claim that was taken up by its token has one for each
@@ -251,7 +405,28 @@ impl Claim {
 
     /// Returns the expiry of the lease, by the clock when it was granted.
     pub fn until(&self) -> Timestamp {
-        self.until
+        self.kept.as_ref().map_or(self.until, |kept| kept.until())
+    }
+
+    /// Returns the fencing number of this grant; `None` if nothing was claimed.
+    ///
+    /// In a pool, each grant has a higher number than all before it, also after a backup was restored. A system that the
+    /// runner writes to can refuse a writer with a lower number than the highest it has seen: so a runner whose lease
+    /// has ended does no harm. [`extend`](Self::extend) and [`resume_claim`](DataPoolStore::resume_claim) keep the
+    /// number; [`resume_claims_of`](Pool::resume_claims_of) is a new grant.
+    ///
+    /// See Kleppmann, "How to do distributed locking" (2016).
+    pub fn fencing_number(&self) -> Option<u64> {
+        self.fence
+    }
+
+    /// Returns the claim's token, to be stored before the work begins: if this process dies, another one [takes the claim
+    /// up](DataPoolStore::resume_claim) by it. The guard goes on, and still releases when it is dropped. `None` if every item
+    /// is confirmed or released.
+    pub fn token(&self) -> Option<ClaimToken> {
+        let store = self.pool.shared().engine.store_id();
+        let Held { id, nonce } = self.held.filter(|_| !self.open_positions().is_empty())?;
+        Some(ClaimToken { store, pool: self.pool.id(), claim: id, nonce })
     }
 
     /// Tracks every item that is neither confirmed nor released yet, in one commit that also ends the claim.
@@ -341,7 +516,43 @@ impl Claim {
         let (pool, batch, items) = (self.pool.id(), Arc::clone(&self.batch), self.open_positions());
         let extend = move |group: &mut Group<'_>| group.pool(pool)?.extend(held, &batch, &items, lease);
         self.until = self.pool.shared().engine.submit(Weight { items: 1, bytes: 0 }, extend)?;
+        self.lease = lease;
+        if self.kept.is_some() {
+            self.keep()?;
+        }
         Ok(self.until)
+    }
+
+    /// Renews the lease for as long as this guard lives: at once, and then each time a third of its length has passed.
+    /// One thread of the store does so for all claims; it starts with the first.
+    ///
+    /// Renewing fails if the disk refuses, or if the process is stopped for longer than the lease. Then other runners may
+    /// take the items, and the guard's next call says so: [`confirm`](Self::confirm) in its outcomes, others by
+    /// `LeaseLost`. With a [`ManualClock`](crate::ManualClock), the thirds are of real time.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a lease of less than 1 s; also the errors of [`extend`](Self::extend).
+    pub fn keep_alive(&mut self) -> Result<()> {
+        if self.lease < KEPT_LEASE_MIN {
+            return Err(Error::invalid_argument(format!(
+                "a lease of {:?} is too short to be kept alive; allowed are {KEPT_LEASE_MIN:?} (KEPT_LEASE_MIN) and more",
+                self.lease
+            ))
+            .with_parameter("lease"));
+        }
+        self.extend(self.lease)?;
+        self.keep()
+    }
+
+    /// Has the store's thread renew the lease.
+    fn keep(&mut self) -> Result<()> {
+        let Some(held) = self.held else { return Ok(()) };
+        let kept = Kept::new(self.pool.id(), held, self.lease, self.until);
+        let shared = self.pool.shared();
+        shared.keep_alive.keep(&shared.engine, &kept)?;
+        self.kept = Some(kept);
+        Ok(())
     }
 
     /// Gives up the guard and keeps the claim: any process with the token can [take it
@@ -349,9 +560,9 @@ impl Claim {
     /// has [lost](ClaimVerdict::Lost) count as open: confirming them returns what became of each.
     #[must_use = "without its token nobody can take the claim up before its lease ends"]
     pub fn into_token(mut self) -> Option<ClaimToken> {
-        let store = self.pool.shared().engine.store_id();
-        let Held { id, nonce } = self.held.take().filter(|_| !self.open_positions().is_empty())?;
-        Some(ClaimToken { store, pool: self.pool.id(), claim: id, nonce })
+        let token = self.token();
+        (self.held, self.kept) = (None, None);
+        token
     }
 
     fn position(&self, index: usize) -> Option<usize> {
@@ -448,7 +659,7 @@ impl Claim {
             }
         }
         if all {
-            self.held = None;
+            (self.held, self.kept) = (None, None);
         }
         Ok(Some(answer))
     }
@@ -468,12 +679,7 @@ fn in_order(mut positions: Vec<usize>) -> Vec<usize> {
     positions
 }
 
-fn check_lease(lease: Duration) -> Result<()> {
-    if (LEASE_MIN..=LEASE_MAX).contains(&lease) {
-        return Ok(());
-    }
-    Err(Error::limit_exceeded(format!(
-        "a lease of {lease:?} is out of range; allowed are {LEASE_MIN:?} to {LEASE_MAX:?} (LEASE_MIN, LEASE_MAX)"
-    ))
-    .with_parameter("lease"))
+/// The number that only a claim's maker knows.
+fn new_nonce() -> Result<u128> {
+    Ok(u128::from_le_bytes(random_bytes()?))
 }

@@ -34,6 +34,7 @@ use self::format::schema::{Geometry, Tuning};
 use self::maintain::opener::Opener;
 use self::probe::budget::Budget;
 use self::read::published::Published;
+use self::read::waiting::Waiting;
 use self::storage::poison::Poison;
 use self::storage::session::Session;
 use self::write::counters::Counters;
@@ -67,6 +68,9 @@ pub(crate) struct Engine {
     unflushed: AtomicBool,
     flush_signal: Arc<FlushSignal>,
     counters: Counters,
+    waiting: Arc<Waiting>,
+    /// What a manual clock calls when time has passed.
+    _watcher: Arc<dyn Fn() + Send + Sync>,
     opener: Opener,
     /// The open file; `None` while the store is closed. It is the last field, so that it is closed after the snapshots
     /// are gone.

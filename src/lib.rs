@@ -167,10 +167,10 @@ pub use crate::dedupe::{Mode, Split, Verdict, Verdicts};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
 pub use crate::model::{
-    BackupReport, ClaimInfo, ClaimOutcome, ClaimToken, ClaimVerdict, CompactReport, CompositeKey,
-    Confirmation, DataPool, EntityType, Finding, Flow, FlowRun, FlowStep, GroupSizes, Included, Key, NewPool,
-    Origin, PoolStats, PoolUpdate, Progress, PruneReport, RebuildReport, Record, Registered, SegmentFill,
-    StoreStats, VerifyReport,
+    BackupReport, ClaimFilter, ClaimInfo, ClaimOptions, ClaimOutcome, ClaimToken, ClaimVerdict,
+    CompactReport, CompositeKey, Confirmation, DataPool, EntityType, Finding, Flow, FlowRun, FlowStep,
+    GroupSizes, Included, Key, NewPool, Origin, PoolStats, PoolUpdate, Progress, PruneReport, RebuildReport,
+    Record, Registered, SegmentFill, StoreStats, VerifyReport, WaitOutcome,
 };
 pub use crate::options::{Access, Durability, IfMissing, Recovery, StoreOptions};
 pub use crate::pool::Pool;

@@ -32,6 +32,15 @@ pub const LEASE_MIN: Duration = Duration::from_millis(1);
 /// The longest lease of a claim: 365 days.
 pub const LEASE_MAX: Duration = Duration::from_hours(365 * 24);
 
+/// The shortest lease that [`Claim::keep_alive`](crate::Claim::keep_alive) renews.
+pub const KEPT_LEASE_MIN: Duration = Duration::from_secs(1);
+
+/// The length of a lease unless [`ClaimOptions`](crate::ClaimOptions) say otherwise.
+pub const LEASE_DEFAULT: Duration = Duration::from_mins(5);
+
+/// The longest name of a claim's owner, in bytes of UTF-8. The shortest is 1.
+pub const OWNER_MAX_BYTES: usize = 64;
+
 /// The time for which a claim is kept after its lease ends. Until then it can be confirmed, unless another caller took
 /// its items over; then it is swept.
 pub const CLAIM_KEPT_AFTER_LEASE: Duration = Duration::from_hours(1);

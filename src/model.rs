@@ -14,7 +14,10 @@ mod registered;
 mod stats;
 mod token;
 
-pub use claim::{ClaimInfo, ClaimOutcome, ClaimVerdict, Confirmation};
+pub use claim::{
+    ClaimFilter, ClaimInfo, ClaimOptions, ClaimOutcome, ClaimVerdict, Confirmation, WaitOutcome,
+};
+pub(crate) use claim::{check_lease, check_owner};
 pub(crate) use key::check_value;
 pub use key::{CompositeKey, Key};
 pub use operation::{BackupReport, CompactReport, Finding, Progress, RebuildReport, VerifyReport};

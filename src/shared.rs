@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::engine::write::flusher::Flusher;
+use crate::engine::write::keep_alive::KeepAlive;
 use crate::files::directory_of;
 
 /// The state that all handles of an open file share. Dropping the last handle flushes and closes the file.
@@ -14,6 +15,7 @@ pub(crate) struct Shared {
     /// The file's path; `None` in memory.
     pub(crate) path: Option<PathBuf>,
     pub(crate) flusher: Option<Flusher>,
+    pub(crate) keep_alive: KeepAlive,
 }
 
 impl Shared {
@@ -32,6 +34,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.flusher.take();
+        drop(std::mem::take(&mut self.keep_alive));
         // A failure cannot be reported here; `flush` reports it.
         let _ = self.engine.store_expiry();
         let _ = self.engine.flush();

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::format::schema::{Geometry, Tuning};
 use crate::engine::maintain::opener::Place;
 use crate::engine::write::flusher::Flusher;
+use crate::engine::write::keep_alive::KeepAlive;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate, PruneReport};
@@ -93,7 +94,7 @@ impl DataPoolStore {
             Durability::Relaxed { flush_every } => Some(Flusher::start(&engine, flush_every)?),
             Durability::Immediate => None,
         };
-        Ok(Self { shared: Arc::new(Shared { engine, path, flusher }) })
+        Ok(Self { shared: Arc::new(Shared { engine, path, flusher, keep_alive: KeepAlive::default() }) })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -6,12 +6,13 @@
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -250,17 +251,27 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<Hands>);
 
-#[derive(Debug)]
 struct Hands {
     shown: AtomicI64,
     /// Microseconds that have passed since the clock was made.
     passed: AtomicI64,
+    /// Who is to be told that time has passed.
+    watchers: Mutex<Vec<Watcher>>,
+}
+
+type Watcher = Weak<dyn Fn() + Send + Sync>;
+
+impl fmt::Debug for Hands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hands").field("shown", &self.shown).finish_non_exhaustive()
+    }
 }
 
 impl ManualClock {
     /// Creates a clock that shows `time`.
     pub fn starting_at(time: Timestamp) -> Self {
-        Self(Arc::new(Hands { shown: AtomicI64::new(time.0), passed: AtomicI64::new(0) }))
+        let (shown, passed) = (AtomicI64::new(time.0), AtomicI64::new(0));
+        Self(Arc::new(Hands { shown, passed, watchers: Mutex::default() }))
     }
 
     /// Sets the clock, forwards or backwards. No time passes.
@@ -276,6 +287,11 @@ impl ManualClock {
             let _ =
                 hand.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |at| Some(at.saturating_add(micros)));
         }
+        let mut watchers = self.0.watchers.lock();
+        watchers.retain(|watcher| watcher.strong_count() > 0);
+        let alive: Vec<_> = watchers.iter().filter_map(Weak::upgrade).collect();
+        drop(watchers);
+        alive.iter().for_each(|watcher| watcher());
     }
 
     /// Returns the time that the clock shows.
@@ -359,6 +375,19 @@ impl Clock {
 
     pub(crate) fn read(&self) -> Reading {
         Reading { time: self.now(), moment: self.moment() }
+    }
+
+    /// Has a manual clock tell when time has passed.
+    pub(crate) fn watch(&self, watcher: &Arc<dyn Fn() + Send + Sync>) {
+        if let Some(clock) = &self.manual {
+            clock.0.watchers.lock().push(Arc::downgrade(watcher));
+        }
+    }
+
+    /// Returns how long it is until a moment; `None` if a clock that is moved by hand says when it is.
+    pub(crate) fn left_until(&self, moment: Moment) -> Option<Duration> {
+        let left = moment.0.saturating_sub(self.moment().0).max(0);
+        self.manual.is_none().then(|| Duration::from_micros(left.unsigned_abs()))
     }
 
     /// Returns the monotonic clock. It runs while the process does, whatever the system's clock is set to.

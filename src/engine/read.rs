@@ -11,3 +11,5 @@ pub(crate) mod queries;
 pub(crate) mod snapshot;
 pub(crate) mod view;
 pub(crate) mod views;
+pub(crate) mod wait_for;
+pub(crate) mod waiting;

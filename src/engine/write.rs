@@ -12,6 +12,7 @@ pub(crate) mod flusher;
 pub(crate) mod fold;
 pub(crate) mod group;
 pub(crate) mod import;
+pub(crate) mod keep_alive;
 pub(crate) mod log;
 pub(crate) mod merge;
 pub(crate) mod queue;

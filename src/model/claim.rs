@@ -1,10 +1,13 @@
 //! The vocabulary of claims: verdicts on items, and outcomes of confirming them.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::record::{Origin, Record};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::RecordId;
+use crate::ids::{FlowId, FlowRunId, RecordId};
+use crate::limits;
 use crate::time::Timestamp;
 
 /// The verdict of a claim on one item.
@@ -86,6 +89,166 @@ impl Confirmation {
     }
 }
 
+/// What a value is after [waiting](crate::Pool::wait_for) for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitOutcome {
+    /// The value is in the pool: the record that was first with it.
+    Tracked(Box<Record>),
+    /// Nobody holds it, and it is not in the pool. It is not reserved: claim it to find out who gets it.
+    Free,
+    /// The time was over, and a claim still holds it.
+    InFlight {
+        /// The origin of that claim.
+        by: Origin,
+        /// The expiry of that claim's lease, by the clock when it was granted.
+        until: Timestamp,
+    },
+}
+
+/// The options of [`Pool::claim_with`](crate::Pool::claim_with).
+///
+/// ```
+/// use std::time::Duration;
+/// use datapool_store::ClaimOptions;
+///
+/// let options = ClaimOptions::new().lease(Duration::from_secs(60)).owner("worker-7");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct ClaimOptions {
+    pub(crate) lease: Duration,
+    pub(crate) owner: Option<String>,
+}
+
+impl Default for ClaimOptions {
+    fn default() -> Self {
+        Self { lease: limits::LEASE_DEFAULT, owner: None }
+    }
+}
+
+impl ClaimOptions {
+    /// Creates options for a lease of five minutes, without an owner.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the length of the lease: 1 ms to 365 days.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets the owner: a name for the runner, of 1 to 64 bytes, that stays the same when it restarts. With it,
+    /// [`Pool::resume_claims_of`](crate::Pool::resume_claims_of) takes up the claims of a runner that died before it could
+    /// store a token. No two runners at a time should have the same name.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        check_lease(self.lease)?;
+        self.owner.as_deref().map_or(Ok(()), check_owner)
+    }
+}
+
+pub(crate) fn check_lease(lease: Duration) -> Result<()> {
+    let (least, most) = (limits::LEASE_MIN, limits::LEASE_MAX);
+    if (least..=most).contains(&lease) {
+        return Ok(());
+    }
+    Err(Error::limit_exceeded(format!(
+        "a lease of {lease:?} is out of range; allowed are {least:?} to {most:?} (LEASE_MIN, LEASE_MAX)"
+    ))
+    .with_parameter("lease"))
+}
+
+pub(crate) fn check_owner(owner: &str) -> Result<()> {
+    let most = limits::OWNER_MAX_BYTES;
+    match owner.len() {
+        0 => Err(Error::invalid_argument(format!("a claim's owner is empty; it has 1 to {most} bytes"))),
+        length if length > most => Err(Error::limit_exceeded(format!(
+            "a claim's owner has {length} bytes; the limit is {most} (OWNER_MAX_BYTES)"
+        ))),
+        _ => return Ok(()),
+    }
+    .map_err(|error| error.with_parameter("owner"))
+}
+
+/// Selects claims of a pool, for [`Pool::release_claims`](crate::Pool::release_claims). All conditions must hold; without
+/// a condition, all claims are selected.
+///
+/// ```
+/// use std::time::Duration;
+/// use datapool_store::ClaimFilter;
+///
+/// let stuck = ClaimFilter::new().owner("worker-7").older_than(Duration::from_secs(3600));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct ClaimFilter {
+    id: Option<u64>,
+    owner: Option<String>,
+    flow: Option<FlowId>,
+    run: Option<FlowRunId>,
+    older_than: Option<Duration>,
+    lapsed: bool,
+}
+
+impl ClaimFilter {
+    /// Creates a filter that selects all claims.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Selects the claim with this [id](ClaimInfo::id).
+    pub fn id(mut self, id: u64) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Selects the claims of an owner.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    /// Selects claims whose origin has this flow.
+    pub fn flow_id(mut self, flow: impl Into<FlowId>) -> Self {
+        self.flow = Some(flow.into());
+        self
+    }
+
+    /// Selects claims whose origin has this flow run.
+    pub fn flow_run_id(mut self, run: impl Into<FlowRunId>) -> Self {
+        self.run = Some(run.into());
+        self
+    }
+
+    /// Selects claims that were made, or taken up for their owner, longer ago than this, by the wall clock.
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.older_than = Some(age);
+        self
+    }
+
+    /// Selects claims whose lease has ended.
+    pub fn lapsed(mut self) -> Self {
+        self.lapsed = true;
+        self
+    }
+
+    /// Returns true if the filter takes a claim. `now` is the wall clock.
+    pub(crate) fn takes(&self, claim: &ClaimInfo, now: Timestamp) -> bool {
+        self.id.is_none_or(|id| claim.id == id)
+            && self.owner.as_ref().is_none_or(|owner| claim.owner.as_ref() == Some(owner))
+            && self.flow.as_ref().is_none_or(|flow| claim.origin.flow() == Some(flow))
+            && self.run.as_ref().is_none_or(|run| claim.origin.run() == Some(run))
+            && self.older_than.is_none_or(|age| now.since(claim.since) > age)
+            && (!self.lapsed || claim.is_lapsed)
+    }
+}
+
 /// A claim that is neither settled nor swept, as [`Pool::claims`](crate::Pool::claims) lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -96,6 +259,10 @@ pub struct ClaimInfo {
     /// The origin of the claim.
     #[serde(flatten)]
     pub origin: Origin,
+    /// The owner, if the claim has one.
+    pub owner: Option<String>,
+    /// The time at which the claim was made, or taken up for its owner, by the wall clock.
+    pub since: Timestamp,
     /// The expiry of its lease, by the clock when it was granted.
     pub until: Timestamp,
     /// True if the lease has expired. The claim still holds its items until another claim takes them, or until it is

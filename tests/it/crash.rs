@@ -1,6 +1,7 @@
 //! What the store survives: losses of power, failing disks, full ones, damage, killed processes.
 
 mod damage;
+mod delivery;
 mod durability;
 mod endurance;
 mod every_fault;

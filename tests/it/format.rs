@@ -1,9 +1,9 @@
 //! Proves that a file of each released format opens, and answers as it did when it was written.
 //!
-//! `tests/data/format-3.redb` was written once, by version 0.1.0 of the crate, and is never written again once that is
+//! `tests/data/format-4.redb` was written once, by version 0.1.0 of the crate, and is never written again once that is
 //! released: what reads it wrongly is wrong. [`fill`] is what was done to it, at the time of
 //! [`support::clock`], before it was compacted and closed; the same is done to a new store, and both must answer
-//! alike. A file of a format that is not known is refused, formats 1 and 2 among them, which were never released: see the tests of
+//! alike. A file of a format that is not known is refused, formats 1 to 3 among them, which were never released: see the tests of
 //! `engine::open`.
 
 use std::fs;
@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
-    Access, ClaimToken, ClaimVerdict, DataPoolStore, EntityType, Flow, ImportOptions, Key, ManualClock, Mode,
-    NewPool, Origin, Pool, PoolQuery, RecordFilter, RecordInclude, RecordQuery, StoreOptions,
+    Access, ClaimOptions, ClaimToken, ClaimVerdict, DataPoolStore, EntityType, Flow, ImportOptions, Key,
+    ManualClock, Mode, NewPool, Origin, Pool, PoolQuery, RecordFilter, RecordInclude, RecordQuery,
+    StoreOptions,
 };
 
 use crate::support::{self, CUSTOMERS, ORDERS};
 
 pub(crate) fn fixture() -> PathBuf {
-    support::data("format-3.redb")
+    support::data("format-4.redb")
 }
 
 pub(crate) fn token_file() -> PathBuf {
@@ -69,8 +70,9 @@ fn fill(store: &DataPoolStore, clock: &ManualClock) -> ClaimToken {
     store.put_flow(Flow::new("flow 1", "The first").attributes(serde_json::json!({"owner": "ops"}))).unwrap();
     store.put_entity_type(EntityType::new(ORDERS, "Orders")).unwrap();
     let lease = Duration::from_hours(24);
+    let owned = ClaimOptions::new().lease(lease).owner("worker-7");
     let mut settled =
-        orders.claim(&["S-1", "S-2"], |v| Key::new(ORDERS, *v), &support::origin(), lease).unwrap();
+        orders.claim_with(&["S-1", "S-2"], |v| Key::new(ORDERS, *v), &support::origin(), &owned).unwrap();
     let _ = settled.confirm_items(&[0]).unwrap();
     assert!(settled.into_token().is_some());
     // The second one is tracked.
@@ -118,7 +120,7 @@ fn answers_of(pool: &Pool) -> Vec<String> {
 }
 
 #[test]
-fn a_file_of_format_3_answers_as_it_did() {
+fn a_file_of_format_4_answers_as_it_did() {
     let clock = support::clock();
     let store = testing::in_memory(&options(&clock), Sizes::SMALL).unwrap();
     fill(&store, &clock);
@@ -142,7 +144,7 @@ fn a_file_of_format_3_answers_as_it_did() {
 }
 
 #[test]
-fn a_file_of_format_3_is_sound_and_goes_on() {
+fn a_file_of_format_4_is_sound_and_goes_on() {
     let clock = support::clock();
     let store = testing::in_memory(&options(&clock), Sizes::SMALL).unwrap();
     fill(&store, &clock);
@@ -154,9 +156,14 @@ fn a_file_of_format_3_is_sound_and_goes_on() {
     let token: ClaimToken = serde_json::from_str(&fs::read_to_string(token_file()).unwrap()).unwrap();
     let mut claim = old.resume_claim(&token).unwrap();
     assert_eq!(claim.verdicts(), [(0, ClaimVerdict::Claimed), (2, ClaimVerdict::Claimed)]);
+    let fence = claim.fencing_number().unwrap();
     claim.confirm().unwrap().all_confirmed().unwrap();
     let orders = old.pool_named("orders").unwrap();
     assert!(orders.contains(Key::new(CUSTOMERS, "O-2")).unwrap());
+    let resumed = orders.resume_claims_of("worker-7").unwrap();
+    let keys: Vec<_> = resumed[0].keys().map(|(index, key)| (index, key.value().to_owned())).collect();
+    assert_eq!(keys, [(1, "S-2".to_owned())]);
+    assert!(resumed[0].fencing_number().unwrap() > fence);
     assert_eq!(support::track(&orders, &["A-4", "A-60", "new"]), 2);
     assert_eq!(old.create_pool(NewPool::new("another")).unwrap().id(), 5, "ids are never given again");
     old.rebuild_indexes().unwrap();

@@ -131,16 +131,35 @@ fn origin_of(row: OriginRow<'_>) -> Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClaimRow {
     pub(crate) origin: Origin,
+    /// The name of the runner that holds it, if it has one.
+    pub(crate) owner: Option<String>,
+    /// The time of the grant: when the claim was made, or taken up for its owner.
+    pub(crate) since: Timestamp,
     pub(crate) until: Timestamp,
     pub(crate) lease: Duration,
     pub(crate) nonce: u128,
+    /// The fencing number of the grant.
+    pub(crate) fence: u64,
     pub(crate) items: u32,
     pub(crate) settled: RoaringBitmap,
 }
 
-/// Origin, end of the lease, its length in microseconds, nonce, number of items, settled ones as a bitmap in roaring's
-/// portable format (empty for none).
-type ClaimFields<'row> = (OriginRow<'row>, i64, u64, u128, u32, Vec<u8>);
+/// A claim's row as it is stored. Times and lengths are in microseconds.
+#[derive(Serialize, Deserialize)]
+struct ClaimFields<'row> {
+    #[serde(borrow)]
+    origin: OriginRow<'row>,
+    #[serde(borrow)]
+    owner: Option<&'row str>,
+    since: i64,
+    until: i64,
+    lease: u64,
+    nonce: u128,
+    fence: u64,
+    items: u32,
+    /// A bitmap in roaring's portable format; empty for none.
+    settled: Vec<u8>,
+}
 
 pub(crate) fn encode_claim(claim: &ClaimRow) -> Result<Vec<u8>> {
     let lease = u64::try_from(claim.lease.as_micros()).unwrap_or(u64::MAX);
@@ -150,26 +169,46 @@ pub(crate) fn encode_claim(claim: &ClaimRow) -> Result<Vec<u8>> {
             Error::storage(format!("a claim cannot be encoded: {error}")).with_source(error)
         })?;
     }
-    let fields: ClaimFields<'_> =
-        (origin_row(&claim.origin), claim.until.as_micros(), lease, claim.nonce, claim.items, settled);
-    encode(&fields)
+    encode(&ClaimFields {
+        origin: origin_row(&claim.origin),
+        owner: claim.owner.as_deref(),
+        since: claim.since.as_micros(),
+        until: claim.until.as_micros(),
+        lease,
+        nonce: claim.nonce,
+        fence: claim.fence,
+        items: claim.items,
+        settled,
+    })
 }
 
 pub(crate) fn decode_claim(bytes: &[u8]) -> Result<ClaimRow> {
-    let (origin, until, lease, nonce, items, settled): ClaimFields<'_> = decode("a claim", bytes)?;
-    let settled = match settled.as_slice() {
+    let fields: ClaimFields<'_> = decode("a claim", bytes)?;
+    let settled = match fields.settled.as_slice() {
         [] => RoaringBitmap::new(),
         bytes => RoaringBitmap::deserialize_from(bytes)
             .map_err(|error| Error::corrupt(format!("a claim: {error}")).with_source(error))?,
     };
     Ok(ClaimRow {
-        origin: origin_of(origin),
-        until: Timestamp::from_micros(until),
-        lease: Duration::from_micros(lease),
-        nonce,
-        items,
+        origin: origin_of(fields.origin),
+        owner: fields.owner.map(str::to_owned),
+        since: Timestamp::from_micros(fields.since),
+        until: Timestamp::from_micros(fields.until),
+        lease: Duration::from_micros(fields.lease),
+        nonce: fields.nonce,
+        fence: fields.fence,
+        items: fields.items,
         settled,
     })
+}
+
+/// The row that keeps the highest fencing number that a pool has given.
+pub(crate) fn encode_fence(fence: u64) -> Result<Vec<u8>> {
+    encode(&fence)
+}
+
+pub(crate) fn decode_fence(bytes: &[u8]) -> Result<u64> {
+    decode("a pool's fencing number", bytes)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -9,9 +9,9 @@ use redb::TableDefinition;
 use crate::ids::PoolId;
 
 /// The version of everything below. A store of another version is refused.
-pub(crate) const FORMAT_VERSION: u32 = 3;
+pub(crate) const FORMAT_VERSION: u32 = 4;
 /// Versions up to this one were written before the first release, and are not read.
-pub(crate) const UNRELEASED_FORMAT: u32 = 2;
+pub(crate) const UNRELEASED_FORMAT: u32 = 3;
 
 /// The number of a segment within its pool: from 0, never reused.
 pub(crate) type SegmentNumber = u32;
@@ -67,8 +67,10 @@ pub(crate) const TIMES: TableDefinition<'_, (u64, u32, u32), i64> = TableDefinit
 /// (pool, segment, chunk) -> bitmap of deleted slots.
 pub(crate) const DELETED: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("deleted");
 
-/// (pool, claim) -> claim row.
+/// (pool, claim) -> claim row; (pool, [`FENCE_ROW`]) -> the highest fencing number that the pool has given.
 pub(crate) const CLAIMS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("claims");
+/// The key that no claim has: their ids begin with 1.
+pub(crate) const FENCE_ROW: u64 = 0;
 /// (pool, claim, block) -> the claim's items: see [`super::claim_items`].
 pub(crate) const CLAIM_ITEMS: TableDefinition<'_, (u64, u64, u32), &[u8]> =
     TableDefinition::new("claim items");

@@ -63,6 +63,7 @@ impl Engine {
             let Some(mut session) = self.detach(writer) else { return Ok(()) };
             let closed = session.database.close();
             log(&Event::Closed);
+            self.waiting.wake_all();
             // An earlier error has already told the caller that only opening again shows what is on disk.
             if is_refusing { Ok(()) } else { expired.and(flushed).and(closed) }
         })

@@ -11,6 +11,7 @@ use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::schema::{Geometry, Tuning};
 use crate::engine::maintain::opener::{Opener, Place};
 use crate::engine::probe::budget::Budget;
+use crate::engine::read::waiting::Waiting;
 use crate::engine::storage::poison::Poison;
 use crate::engine::write::counters::Counters;
 use crate::engine::write::log::{Event, log};
@@ -33,13 +34,19 @@ impl Engine {
         let started = Instant::now();
         let (session, meta) = opener.open(None)?;
         log(&Event::Opened { took: started.elapsed() });
+        let (clock, waiting) = (Clock::new(options.clock.clone()), Arc::<Waiting>::default());
+        let woken = Arc::clone(&waiting);
+        let watcher: Arc<dyn Fn() + Send + Sync> = Arc::new(move || woken.wake_all());
+        clock.watch(&watcher);
         Ok(Self {
             geometry: meta.geometry,
             tuning,
             budget: Arc::new(Budget::of(opener.index_bytes())),
             store_id: meta.store_id,
             hash_key: HashKey::new(meta.hash_key),
-            clock: Clock::new(options.clock.clone()),
+            clock,
+            waiting,
+            _watcher: watcher,
             latest_times: Mutex::default(),
             durability: options.durability,
             recovery: options.recovery,

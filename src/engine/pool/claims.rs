@@ -16,7 +16,7 @@ use crate::engine::format::codec::ClaimRow;
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::schema::Fingerprint;
 use crate::limits;
-use crate::model::Origin;
+use crate::model::{ClaimInfo, Origin};
 use crate::time::{Moment, Timestamp};
 
 pub(crate) type ClaimId = u64;
@@ -28,25 +28,49 @@ pub(crate) type Owners = HashMap<Fingerprint, ClaimId, BuildFingerprintHasher>;
 #[derive(Debug, Clone)]
 pub(crate) struct ClaimState {
     pub(crate) origin: Arc<Origin>,
+    pub(crate) owner: Option<Arc<str>>,
+    /// The time of the grant.
+    pub(crate) since: Timestamp,
     /// The end of the lease, by the wall clock at its grant.
     pub(crate) until: Timestamp,
     pub(crate) lease: Duration,
     /// The end of the lease, by the monotonic clock.
     pub(crate) deadline: Moment,
     pub(crate) nonce: u128,
+    /// The fencing number of the grant.
+    pub(crate) fence: u64,
     pub(crate) items: u32,
     /// The indexes in the batch of the items that are confirmed or released, while others are not.
     pub(crate) settled: RoaringBitmap,
 }
 
 impl ClaimState {
+    /// Creates the state of a stored claim whose lease ends at `deadline`.
+    pub(crate) fn of_row(row: ClaimRow, deadline: Moment) -> Self {
+        Self {
+            origin: Arc::new(row.origin),
+            owner: row.owner.map(Into::into),
+            since: row.since,
+            until: row.until,
+            lease: row.lease,
+            deadline,
+            nonce: row.nonce,
+            fence: row.fence,
+            items: row.items,
+            settled: row.settled,
+        }
+    }
+
     /// Returns the row that is stored.
     pub(crate) fn row(&self) -> ClaimRow {
         ClaimRow {
             origin: Origin::clone(&self.origin),
+            owner: self.owner.as_deref().map(str::to_owned),
+            since: self.since,
             until: self.until,
             lease: self.lease,
             nonce: self.nonce,
+            fence: self.fence,
             items: self.items,
             settled: self.settled.clone(),
         }
@@ -67,15 +91,35 @@ pub(crate) struct Claims {
     by_id: RedBlackTreeMapSync<ClaimId, Arc<ClaimState>>,
     /// No claim can be swept before this moment.
     sweep_from: Moment,
+    /// The highest fencing number that was given.
+    fence: u64,
 }
 
 impl Default for Claims {
     fn default() -> Self {
-        Self { by_id: RedBlackTreeMapSync::default(), sweep_from: Moment::NEVER }
+        Self { by_id: RedBlackTreeMapSync::default(), sweep_from: Moment::NEVER, fence: 0 }
     }
 }
 
 impl Claims {
+    /// Creates the claims of a pool that has given fencing numbers up to this one.
+    pub(crate) fn fenced_to(fence: u64) -> Self {
+        Self { fence, ..Self::default() }
+    }
+
+    /// The highest fencing number that was given; 0 if none was.
+    pub(crate) fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    /// Gives the next fencing number. It follows the wall clock, so that it is higher than those of a store of which this one is an
+    /// older copy.
+    pub(in crate::engine::pool) fn next_fence(&mut self, now: Timestamp) -> u64 {
+        let clock = u64::try_from(now.as_micros()).unwrap_or(0);
+        self.fence = self.fence.saturating_add(1).max(clock);
+        self.fence
+    }
+
     /// Returns true if there is no claim, not even one to sweep.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
@@ -98,6 +142,20 @@ impl Claims {
     /// Iterates over all claims, including those that can be swept.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ClaimId, &ClaimState)> {
         self.by_id.iter().map(|(id, claim)| (*id, &**claim))
+    }
+
+    /// Describes the claims that exist, oldest first.
+    pub(crate) fn infos(&self, moment: Moment) -> impl Iterator<Item = ClaimInfo> {
+        let info = move |(id, claim): (ClaimId, &ClaimState)| ClaimInfo {
+            id,
+            origin: Origin::clone(&claim.origin),
+            owner: claim.owner.as_deref().map(str::to_owned),
+            since: claim.since,
+            until: claim.until,
+            is_lapsed: claim.is_lapsed(moment),
+            items: claim.items.into(),
+        };
+        self.iter().filter(move |(_, claim)| !claim.is_sweepable(moment)).map(info)
     }
 
     /// Returns true if there is such a claim, even if it can be swept.

@@ -238,12 +238,17 @@ impl PoolState {
         self.0.next_claim = id + 1;
     }
 
-    /// Replaces a claim that is extended, or some of whose items are settled.
+    /// Gives the next fencing number.
+    pub(crate) fn next_fence(&mut self, now: Timestamp) -> u64 {
+        self.0.claims.next_fence(now)
+    }
+
+    /// Replaces a claim that is extended or taken up, or some of whose items are settled.
     pub(crate) fn change_claim(&mut self, id: ClaimId, claim: ClaimState) {
         self.0.claims.insert(id, claim);
     }
 
-    /// Removes a claim that is settled or swept.
+    /// Removes a claim that is settled, released or swept.
     pub(crate) fn remove_claim(&mut self, id: ClaimId) {
         self.0.claims.remove(id);
     }

@@ -1,12 +1,11 @@
 //! Claims as of one commit: the claims, their items, and the owners of values.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::format::claim_items::{blocks_of, decode_block};
-use crate::engine::format::codec::{self, ClaimRow};
-use crate::engine::format::schema::{self, Fingerprint};
+use crate::engine::format::codec;
+use crate::engine::format::schema::{self, FENCE_ROW, Fingerprint};
 use crate::engine::pool::batch::Batch;
 use crate::engine::pool::claims::{ClaimId, ClaimState, Claims, Owners};
 use crate::engine::read::snapshot::Snapshot;
@@ -14,26 +13,26 @@ use crate::engine::read::view::View;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
-use crate::model::{ClaimInfo, Origin};
+use crate::model::ClaimInfo;
 use crate::time::{Moment, Reading, Timestamp};
 
 /// Reads a pool's claims.
 pub(crate) fn load(snapshot: &Snapshot, pool: PoolId, now: Reading) -> Result<Claims> {
-    let mut claims = Claims::default();
-    let Some(table) = snapshot.table(schema::CLAIMS)? else { return Ok(claims) };
+    let Some(table) = snapshot.table(schema::CLAIMS)? else { return Ok(Claims::default()) };
+    let fence = table.get((pool, FENCE_ROW)).storage()?;
+    let mut claims =
+        Claims::fenced_to(fence.map(|row| codec::decode_fence(row.value())).transpose()?.unwrap_or(0));
     let items_table = snapshot.table(schema::CLAIM_ITEMS)?;
-    for row in table.range((pool, 0)..=(pool, ClaimId::MAX)).storage()? {
+    for row in table.range((pool, FENCE_ROW + 1)..=(pool, ClaimId::MAX)).storage()? {
         let (key, row) = row.storage()?;
-        let (id, ClaimRow { origin, until, lease, nonce, items, settled }) =
-            (key.value().1, codec::decode_claim(row.value())?);
+        let (id, row) = (key.value().1, codec::decode_claim(row.value())?);
         // Sweeping begins with the first block. If it is gone, sweeping continues, whatever the clock says now.
         let is_whole = match &items_table {
             Some(table) => table.get((pool, id, 0)).storage()?.is_some(),
             None => false,
         };
-        let deadline = if is_whole { deadline_of(until, lease, now) } else { Moment::FAR_PAST };
-        let origin = Arc::new(origin);
-        claims.insert(id, ClaimState { origin, until, lease, deadline, nonce, items, settled });
+        let deadline = if is_whole { deadline_of(row.until, row.lease, now) } else { Moment::FAR_PAST };
+        claims.insert(id, ClaimState::of_row(row, deadline));
     }
     Ok(claims)
 }
@@ -88,15 +87,7 @@ impl View {
     /// Returns the items for which a claim was made, and the standing of each.
     pub(crate) fn items_of_claim(&self, id: ClaimId, claim: &ClaimState) -> Result<ClaimItems> {
         contained("reading a claim", || {
-            let (mut batch, mut indexes) = (Batch::default(), Vec::new());
-            if let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? {
-                for row in table.range(blocks_of(self.state.id, id)).storage()? {
-                    decode_block(row.storage()?.1.value(), |index, entity_type, value| {
-                        indexes.push(index);
-                        batch.push(&self.hash_key, entity_type, value);
-                    })?;
-                }
-            }
+            let (batch, indexes) = self.batch_of_claim(id)?;
             check_items(claim, &indexes)
                 .map_err(|reason| Error::corrupt(format!("pool {}: claim {id} {reason}", self.state.id)))?;
             let owned = batch.ask_each(|fingerprint| Ok(self.owner(fingerprint)? == Some(id)))?;
@@ -110,16 +101,23 @@ impl View {
         })
     }
 
+    /// Returns the items for which a claim was made, and their indexes in the batch that was claimed.
+    pub(crate) fn batch_of_claim(&self, id: ClaimId) -> Result<(Batch, Vec<u32>)> {
+        let (mut batch, mut indexes) = (Batch::default(), Vec::new());
+        if let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? {
+            for row in table.range(blocks_of(self.state.id, id)).storage()? {
+                decode_block(row.storage()?.1.value(), |index, entity_type, value| {
+                    indexes.push(index);
+                    batch.push(&self.hash_key, entity_type, value);
+                })?;
+            }
+        }
+        Ok((batch, indexes))
+    }
+
     /// Returns the pool's claims, oldest first.
     pub(crate) fn claims(&self, moment: Moment) -> Vec<ClaimInfo> {
-        let info = |(id, claim): (ClaimId, &ClaimState)| ClaimInfo {
-            id,
-            origin: Origin::clone(&claim.origin),
-            until: claim.until,
-            is_lapsed: claim.is_lapsed(moment),
-            items: claim.items.into(),
-        };
-        self.state.claims.iter().filter(|(_, claim)| !claim.is_sweepable(moment)).map(info).collect()
+        self.state.claims.infos(moment).collect()
     }
 }
 

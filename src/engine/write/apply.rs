@@ -20,7 +20,7 @@ use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::append::append_records;
 use crate::engine::write::claim_rows;
 use crate::engine::write::counters::Work;
-use crate::engine::write::draft::{NewRecord, PoolDraft};
+use crate::engine::write::draft::{ClaimChanges, NewRecord, PoolDraft};
 use crate::engine::write::fold::entries::Entries;
 use crate::engine::write::fold::{Fold, Share, fold_now};
 use crate::engine::write::merge::merge_share;
@@ -104,6 +104,11 @@ pub(crate) struct Written {
 impl Written {
     pub(crate) fn pool(&self) -> PoolId {
         self.draft.state.id
+    }
+
+    /// What it changes in the pool's claims.
+    pub(crate) fn claims(&self) -> &ClaimChanges {
+        &self.draft.claims
     }
 
     /// Returns the number of records that it adds.

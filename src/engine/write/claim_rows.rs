@@ -7,7 +7,7 @@ use redb::WriteTransaction;
 
 use crate::engine::format::claim_items::{blocks_of, encode_blocks};
 use crate::engine::format::codec;
-use crate::engine::format::schema::{self, Fingerprint};
+use crate::engine::format::schema::{self, FENCE_ROW, Fingerprint};
 use crate::engine::pool::claims::{ClaimId, Claims};
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::draft::PoolDraft;
@@ -41,6 +41,10 @@ pub(crate) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
             table.insert((pool, *id, number), block.as_slice()).storage()?;
         }
     }
+    if changes.granted {
+        let row = codec::encode_fence(draft.state.claims.fence())?;
+        txn.open_table(schema::CLAIMS).storage()?.insert((pool, FENCE_ROW), row.as_slice()).storage()?;
+    }
     for id in &changes.changed {
         if let Some(claim) = kept(id) {
             let row = codec::encode_claim(&claim.row())?;
@@ -58,7 +62,7 @@ pub(crate) fn remove_rows(txn: &WriteTransaction, pool: PoolId, id: ClaimId) -> 
 
 /// Removes all of a pool's claims.
 pub(crate) fn remove_all(txn: &WriteTransaction, pool: PoolId, claims: &Claims) -> Result<()> {
-    if claims.is_empty() {
+    if claims.is_empty() && claims.fence() == 0 {
         return Ok(());
     }
     remove_rows_of_pool(txn, pool)

@@ -199,17 +199,25 @@ impl Engine {
                 if !pruned.is_nothing() {
                     self.note_drop();
                 }
+                let claims = written.claims();
+                if claims.leases_changed {
+                    self.waiting.wake_pool(pool);
+                } else {
+                    self.waiting.wake(pool, claims.owners.keys().copied());
+                }
                 self.put_state(published, writer, written.publish(&self.tuning));
                 work
             }
             PoolChange::State(state) => {
                 // What was remembered is about the state before.
                 writer.forget_pool(state.id);
+                self.waiting.wake_pool(state.id);
                 self.put_state(published, writer, *state);
                 Work::default()
             }
             PoolChange::Deleted(id) => {
                 published.replace(id, None);
+                self.waiting.wake_pool(id);
                 self.forget_work(writer, id);
                 Work::default()
             }

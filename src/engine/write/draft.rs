@@ -59,8 +59,12 @@ pub(crate) struct ClaimChanges {
     pub(crate) made: Vec<(ClaimId, Arc<Batch>, Vec<usize>)>,
     /// Claims whose rows are written: new ones, extended ones, and those that are settled in part.
     pub(crate) changed: BTreeSet<ClaimId>,
-    /// Claims that are settled.
+    /// Claims that are settled or released.
     pub(crate) gone: BTreeSet<ClaimId>,
+    /// True if a fencing number was given.
+    pub(crate) granted: bool,
+    /// True if a lease ends at another time than before.
+    pub(crate) leases_changed: bool,
 }
 
 impl ClaimChanges {

@@ -108,7 +108,9 @@ impl Engine {
                 let (id, row) = row.storage()?;
                 let id = id.value();
                 let has_claims = match &claims {
-                    Some(claims) => claims.range((id, 0)..=(id, u64::MAX)).storage()?.next().is_some(),
+                    Some(claims) => {
+                        claims.range((id, schema::FENCE_ROW + 1)..=(id, u64::MAX)).storage()?.next().is_some()
+                    }
                     None => false,
                 };
                 // Users of the pool get the error of a damaged row.

@@ -14,9 +14,11 @@ use datapool_store::{
 
 use crate::support::{self, ORDERS, StoreFile, has, track, values};
 
+mod owners;
 mod past_their_hour;
 mod sweeping;
 mod tokens;
+mod waiting;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -387,7 +389,8 @@ fn claims_are_listed_oldest_first_and_counted() {
     let json = serde_json::to_value(&listed[0]).unwrap();
     let expected = serde_json::json!({
         "id": 1, "flow_id": "shop", "flow_run_id": "run 1", "step_id": "deliver",
-        "until": "2013-01-01T00:01:00.000000Z", "is_lapsed": false, "items": 2
+        "owner": null, "since": "2013-01-01T00:00:00.000000Z", "until": "2013-01-01T00:01:00.000000Z",
+        "is_lapsed": false, "items": 2
     });
     assert_eq!(json, expected);
     drop((first, second));

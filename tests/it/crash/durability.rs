@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use crate::support::{self, ORDERS};
 
 /// Names the store that a child process opens.
-const STORE: &str = "DATAPOOL_TEST_STORE";
+pub(super) const STORE: &str = "DATAPOOL_TEST_STORE";
 /// How many threads of it write.
 const WRITERS: &str = "DATAPOOL_TEST_WRITERS";
 /// Present if the child keeps its store so that it can be recovered instantly.
@@ -34,14 +34,13 @@ const BATCH: usize = 3;
 
 /// Starts this binary for one test of this module.
 fn child(test: &str, store: &Path, environment: &[(&str, &str)]) -> Child {
+    child_of(&format!("crash::durability::{test}"), store, environment)
+}
+
+/// Starts this binary for one test.
+pub(super) fn child_of(test: &str, store: &Path, environment: &[(&str, &str)]) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            &format!("crash::durability::{test}"),
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--ignored", "--exact", test, "--nocapture", "--test-threads=1"])
         .env(STORE, store)
         .envs(environment.iter().copied())
         .stdin(Stdio::piped())

@@ -17,7 +17,7 @@ use crate::engine::pool::batch::Batch;
 use crate::engine::pool::claims::{ClaimId, ClaimState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::RecordId;
-use crate::model::{ClaimOutcome, ClaimVerdict, Origin};
+use crate::model::{ClaimFilter, ClaimOutcome, ClaimVerdict, Origin};
 use crate::time::Timestamp;
 
 /// The id and the nonce of a claim, as its holder knows them.
@@ -32,6 +32,8 @@ pub(crate) struct Held {
 pub(crate) struct Grant {
     /// `None` if there was nothing to claim.
     pub(crate) held: Option<Held>,
+    /// Its fencing number.
+    pub(crate) fence: Option<u64>,
     pub(crate) until: Timestamp,
     /// One verdict for each item of the batch, with the item's index.
     pub(crate) verdicts: Vec<(usize, ClaimVerdict)>,
@@ -92,7 +94,13 @@ impl PoolDraft {
     }
 
     /// Claims the values of a batch that are neither tracked nor owned.
-    pub(crate) fn claim(&mut self, batch: &Arc<Batch>, lease: Duration, nonce: u128) -> Result<Grant> {
+    pub(crate) fn claim(
+        &mut self,
+        batch: &Arc<Batch>,
+        owner: Option<Arc<str>>,
+        lease: Duration,
+        nonce: u128,
+    ) -> Result<Grant> {
         let standings = batch.ask_each(|fingerprint| {
             if let Some(id) = self.first_of(fingerprint)? {
                 return Ok(Standing::Tracked(id));
@@ -127,21 +135,104 @@ impl PoolDraft {
         }
         let until = self.now.time.saturating_add(lease);
         if claimed.is_empty() {
-            return Ok(Grant { held: None, until, verdicts });
+            return Ok(Grant { held: None, fence: None, until, verdicts });
         }
+        let fence = self.next_fence();
         let claim = ClaimState {
             origin: batch.origin().cloned().unwrap_or_default(),
+            owner,
+            since: self.now.time,
             until,
             lease,
             deadline: self.now.moment.after(lease),
             nonce,
+            fence,
             items: u32::try_from(claimed.len()).unwrap_or(u32::MAX),
             settled: RoaringBitmap::new(),
         };
         self.state.grant(id, claim);
         self.claims.changed.insert(id);
         self.claims.made.push((id, Arc::clone(batch), claimed));
-        Ok(Grant { held: Some(Held { id, nonce }), until, verdicts })
+        Ok(Grant { held: Some(Held { id, nonce }), fence: Some(fence), until, verdicts })
+    }
+
+    fn next_fence(&mut self) -> u64 {
+        self.claims.granted = true;
+        self.state.next_fence(self.now.time)
+    }
+
+    /// Takes up all claims of an owner: each gets a new lease of its length, a new nonce from `nonces`, and a new fencing number.
+    ///
+    /// # Errors
+    ///
+    /// The errors of `nonces`. Then nothing is changed.
+    pub(crate) fn take_up(
+        &mut self,
+        owner: &str,
+        mut nonces: impl FnMut() -> Result<u128>,
+    ) -> Result<Vec<Held>> {
+        let moment = self.now.moment;
+        let claims = self
+            .state
+            .claims
+            .iter()
+            .filter(|(_, claim)| claim.owner.as_deref() == Some(owner) && !claim.is_sweepable(moment));
+        let held: Vec<Held> =
+            claims.map(|(id, _)| Ok(Held { id, nonce: nonces()? })).collect::<Result<_>>()?;
+        for Held { id, nonce } in &held {
+            let fence = self.next_fence();
+            let Some(claim) = self.existing(*id) else { continue };
+            let granted = ClaimState {
+                since: self.now.time,
+                until: self.now.time.saturating_add(claim.lease),
+                deadline: moment.after(claim.lease),
+                nonce: *nonce,
+                fence,
+                ..ClaimState::clone(claim)
+            };
+            self.state.change_claim(*id, granted);
+            self.claims.changed.insert(*id);
+        }
+        Ok(held)
+    }
+
+    /// Releases all claims that a filter takes. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` or `Storage` if the items of a claim cannot be read. Then nothing is changed.
+    pub(crate) fn release_matching(&mut self, filter: &ClaimFilter) -> Result<u64> {
+        let now = self.now;
+        let infos = self.state.claims.infos(now.moment);
+        let matching: Vec<ClaimId> =
+            infos.filter(|info| filter.takes(info, now.time)).map(|info| info.id).collect();
+        let mut values = Vec::new();
+        for id in &matching {
+            match self.claims.made.iter().find(|(made, ..)| made == id) {
+                Some((_, batch, items)) => {
+                    values.extend(
+                        items.iter().filter_map(|item| Some((batch.items().get(*item)?.fingerprint, *id))),
+                    );
+                }
+                None => {
+                    let items = self.base.batch_of_claim(*id)?.0;
+                    values.extend(items.items().iter().map(|item| (item.fingerprint, *id)));
+                }
+            }
+        }
+        let mut owned = Vec::new();
+        for (fingerprint, id) in values {
+            if self.owner(fingerprint)? == Some(id) {
+                owned.push((fingerprint, None));
+            }
+        }
+        // From here on nothing fails.
+        self.claims.owners.extend(owned);
+        for id in &matching {
+            self.state.remove_claim(*id);
+            self.claims.gone.insert(*id);
+        }
+        Ok(matching.len() as u64)
     }
 
     /// Returns the verdict on a value that another claim owns.
@@ -267,11 +358,23 @@ impl PoolDraft {
                         them over or tracked them";
             return Err(Error::new(ErrorKind::LeaseLost, text));
         };
+        let claim = ClaimState::clone(claim);
+        Ok(self.restart_lease(held.id, claim, lease))
+    }
+
+    /// Restarts a claim's lease, whether it still owns any of its items or not. Returns its new expiry, or `None` if the claim does
+    /// not exist any more.
+    pub(crate) fn renew(&mut self, held: Held, lease: Duration) -> Option<Timestamp> {
+        let claim = ClaimState::clone(self.claim_of(held)?);
+        Some(self.restart_lease(held.id, claim, lease))
+    }
+
+    fn restart_lease(&mut self, id: ClaimId, claim: ClaimState, lease: Duration) -> Timestamp {
         let until = self.now.time.saturating_add(lease);
         let deadline = self.now.moment.after(lease);
-        let extended = ClaimState { until, lease, deadline, ..ClaimState::clone(claim) };
-        self.state.change_claim(held.id, extended);
-        self.claims.changed.insert(held.id);
-        Ok(until)
+        self.state.change_claim(id, ClaimState { until, lease, deadline, ..claim });
+        self.claims.changed.insert(id);
+        self.claims.leases_changed = true;
+        until
     }
 }

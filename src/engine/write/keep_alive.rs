@@ -1,0 +1,165 @@
+//! Keeping leases alive: a thread that renews them at a third of their length, and is parked while there is none.
+//!
+//! Owns: [`KeepAlive`], the thread, and [`Kept`], a lease that it renews as long as its claim's guard has it. Always holds: all
+//! leases that are due together are renewed in one commit.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::Engine;
+use crate::engine::write::draft::claims::Held;
+use crate::engine::write::queue::Weight;
+use crate::error::{Error, Result};
+use crate::ids::PoolId;
+use crate::time::Timestamp;
+
+/// A lease that is renewed.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) pool: PoolId,
+    pub(crate) held: Held,
+    pub(crate) lease: Duration,
+    /// Its expiry, in microseconds.
+    until: AtomicI64,
+}
+
+impl Kept {
+    pub(crate) fn new(pool: PoolId, held: Held, lease: Duration, until: Timestamp) -> Arc<Self> {
+        Arc::new(Self { pool, held, lease, until: AtomicI64::new(until.as_micros()) })
+    }
+
+    pub(crate) fn until(&self) -> Timestamp {
+        Timestamp::from_micros(self.until.load(Ordering::SeqCst))
+    }
+
+    fn interval(&self) -> Duration {
+        self.lease / 3
+    }
+}
+
+#[derive(Debug, Default)]
+struct Due {
+    /// By the time when each is due; the number tells those of one time apart.
+    leases: BTreeMap<(Instant, u64), Weak<Kept>>,
+    next_number: u64,
+    stop: bool,
+}
+
+impl Due {
+    fn add(&mut self, kept: &Arc<Kept>) {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.leases.insert((Instant::now() + kept.interval(), number), Arc::downgrade(kept));
+    }
+
+    /// Takes the leases that are due.
+    fn take(&mut self, now: Instant) -> Vec<Arc<Kept>> {
+        let later = self.leases.split_off(&(now, u64::MAX));
+        std::mem::replace(&mut self.leases, later).into_values().filter_map(|kept| kept.upgrade()).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Schedule {
+    due: Mutex<Due>,
+    changed: Condvar,
+}
+
+impl Schedule {
+    /// Waits until leases are due, and takes them. Returns `None` when the thread must stop.
+    fn wait(&self) -> Option<Vec<Arc<Kept>>> {
+        let mut due = self.due.lock();
+        loop {
+            if due.stop {
+                return None;
+            }
+            let taken = due.take(Instant::now());
+            if !taken.is_empty() {
+                return Some(taken);
+            }
+            match due.leases.first_key_value().map(|((at, _), _)| *at) {
+                Some(at) => _ = self.changed.wait_until(&mut due, at),
+                None => self.changed.wait(&mut due),
+            }
+        }
+    }
+}
+
+/// The thread. It starts with the first lease, and dropping this stops it.
+#[derive(Debug, Default)]
+pub(crate) struct KeepAlive {
+    schedule: Arc<Schedule>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl KeepAlive {
+    /// Renews a lease until its [`Kept`] is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` if the system gives no thread.
+    pub(crate) fn keep(&self, engine: &Arc<Engine>, kept: &Arc<Kept>) -> Result<()> {
+        let mut thread = self.thread.lock();
+        if thread.is_none() {
+            let (schedule, engine) = (Arc::clone(&self.schedule), Arc::clone(engine));
+            let run = move || {
+                while let Some(due) = schedule.wait() {
+                    let renewed = engine.renew(due);
+                    let mut due = schedule.due.lock();
+                    renewed.iter().for_each(|kept| due.add(kept));
+                }
+            };
+            let started = thread::Builder::new().name("datapool-leases".to_owned()).spawn(run);
+            *thread = Some(started.map_err(|error| {
+                Error::storage(format!("starting the thread that renews leases: {error}")).with_source(error)
+            })?);
+        }
+        self.schedule.due.lock().add(kept);
+        self.schedule.changed.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for KeepAlive {
+    fn drop(&mut self) {
+        self.schedule.due.lock().stop = true;
+        self.schedule.changed.notify_one();
+        if let Some(thread) = self.thread.get_mut().take() {
+            // It can only have panicked because of a bug, and the panic has printed its own message.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Engine {
+    /// Renews leases in one commit. Returns those that are to be renewed again: all whose claims still exist.
+    fn renew(&self, leases: Vec<Arc<Kept>>) -> Vec<Arc<Kept>> {
+        let asked = leases.clone();
+        let weight = Weight { items: asked.len(), bytes: 0 };
+        let renewed = self.submit(weight, move |group| {
+            let renew = |kept: &Arc<Kept>| {
+                // A pool that is gone, or cannot be read, keeps the others from nothing.
+                group.pool(kept.pool).ok()?.renew(kept.held, kept.lease)
+            };
+            Ok(asked.iter().map(renew).collect::<Vec<_>>())
+        });
+        match renewed {
+            Ok(renewed) => {
+                let pairs = leases.into_iter().zip(renewed);
+                let kept = pairs.filter_map(|(kept, until)| Some((kept, until?)));
+                kept.map(|(kept, until)| {
+                    kept.until.store(until.as_micros(), Ordering::SeqCst);
+                    kept
+                })
+                .collect()
+            }
+            // The disk may have room again, or the store be opened again, before the leases end.
+            Err(_) => leases,
+        }
+    }
+}
