@@ -291,7 +291,9 @@ impl ManualClock {
         watchers.retain(|watcher| watcher.strong_count() > 0);
         let alive: Vec<_> = watchers.iter().filter_map(Weak::upgrade).collect();
         drop(watchers);
-        alive.iter().for_each(|watcher| watcher());
+        for watcher in alive {
+            watcher();
+        }
     }
 
     /// Returns the time that the clock shows.

@@ -154,12 +154,12 @@ impl ClaimOptions {
 }
 
 pub(crate) fn check_lease(lease: Duration) -> Result<()> {
-    let (least, most) = (limits::LEASE_MIN, limits::LEASE_MAX);
-    if (least..=most).contains(&lease) {
+    let (min, max) = (limits::LEASE_MIN, limits::LEASE_MAX);
+    if (min..=max).contains(&lease) {
         return Ok(());
     }
     Err(Error::limit_exceeded(format!(
-        "a lease of {lease:?} is out of range; allowed are {least:?} to {most:?} (LEASE_MIN, LEASE_MAX)"
+        "a lease of {lease:?} is out of range; allowed are {min:?} to {max:?} (LEASE_MIN, LEASE_MAX)"
     ))
     .with_parameter("lease"))
 }

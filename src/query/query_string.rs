@@ -274,7 +274,9 @@ impl Printer {
                 let name = format!("{name}[]");
                 let encoded = texts.iter().map(|text| name.len() + 6 + text.len());
                 self.0.reserve(encoded.sum());
-                texts.iter().for_each(|text| self.push_text(&name, text));
+                for text in texts {
+                    self.push_text(&name, text);
+                }
             }
         }
     }

@@ -111,7 +111,9 @@ impl KeepAlive {
                 while let Some(due) = schedule.wait() {
                     let renewed = engine.renew(due);
                     let mut due = schedule.due.lock();
-                    renewed.iter().for_each(|kept| due.add(kept));
+                    for kept in &renewed {
+                        due.add(kept);
+                    }
                 }
             };
             let started = thread::Builder::new().name("datapool-leases".to_owned()).spawn(run);

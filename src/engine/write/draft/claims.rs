@@ -208,16 +208,12 @@ impl PoolDraft {
             infos.filter(|info| filter.takes(info, now.time)).map(|info| info.id).collect();
         let mut values = Vec::new();
         for id in &matching {
-            match self.claims.made.iter().find(|(made, ..)| made == id) {
-                Some((_, batch, items)) => {
-                    values.extend(
-                        items.iter().filter_map(|item| Some((batch.items().get(*item)?.fingerprint, *id))),
-                    );
-                }
-                None => {
-                    let items = self.base.batch_of_claim(*id)?.0;
-                    values.extend(items.items().iter().map(|item| (item.fingerprint, *id)));
-                }
+            if let Some((_, batch, items)) = self.claims.made.iter().find(|(made, ..)| made == id) {
+                let fingerprint = |item: &usize| Some((batch.items().get(*item)?.fingerprint, *id));
+                values.extend(items.iter().filter_map(fingerprint));
+            } else {
+                let (batch, _) = self.base.batch_of_claim(*id)?;
+                values.extend(batch.items().iter().map(|item| (item.fingerprint, *id)));
             }
         }
         let mut owned = Vec::new();

@@ -36,7 +36,9 @@ fn an_owner_takes_up_all_its_claims_and_earlier_guards_and_tokens_are_lost() {
     drop((first, second));
     assert!(is_in_flight(&pool, "a") && is_in_flight(&pool, "d"), "dropping what was lost releases nothing");
 
-    resumed.iter_mut().for_each(|claim| claim.confirm().unwrap().all_confirmed().unwrap());
+    for claim in &mut resumed {
+        claim.confirm().unwrap().all_confirmed().unwrap();
+    }
     assert_eq!(values(&pool), ["b", "a", "c", "d"]);
     assert!(pool.resume_claims_of("worker-7").unwrap().is_empty());
     drop((other, nobody));

@@ -102,9 +102,9 @@ fn who_waits_hears_that_the_pool_is_deleted_or_the_store_closed() {
             let waiting = scope.spawn(|| pool.wait_for(&[Key::new(ORDERS, "a")], LONG).unwrap_err().kind());
             thread::sleep(Duration::from_millis(20));
             if end == "delete" {
-                store.delete_pool(pool.id()).unwrap()
+                store.delete_pool(pool.id()).unwrap();
             } else {
-                store.close().unwrap()
+                store.close().unwrap();
             }
             assert_eq!(waiting.join().unwrap(), kind);
         });
@@ -137,7 +137,9 @@ fn a_thousand_that_wait_for_one_value_are_all_woken() {
         let waiting: Vec<_> = (0..1_000).map(|_| scope.spawn(wait_for_it)).collect();
         barrier.wait();
         held.confirm().unwrap().all_confirmed().unwrap();
-        waiting.into_iter().for_each(|waiting| assert_eq!(waiting.join().unwrap(), ["tracked"]));
+        for waiting in waiting {
+            assert_eq!(waiting.join().unwrap(), ["tracked"]);
+        }
     });
 }
 
