@@ -38,12 +38,13 @@ const MORE_OF_CHECKS: [&str; 6] = [
 ];
 
 /// The engines that an operation is followed for at a size. Of SQLite, writes and pages go up to ten million: a file of more, with
-/// all its indexes, grows for hours.
+/// all its indexes, grows for hours. At a hundred million only checks are followed.
 fn kinds(operation: &str, size: Size) -> &'static [EngineKind] {
     use EngineKind::{Fjall, Lmdb, Redb, RocksDb, Sqlite, SqliteUnique, Store};
     match operation {
         IMPORT | BATCH | PAGE if size <= Size::TEN_MILLION => &[Store, Sqlite],
-        IMPORT | BATCH | PAGE => &[Store],
+        IMPORT | BATCH | PAGE if size <= Size::THIRTY_MILLION => &[Store],
+        IMPORT | BATCH | PAGE => &[],
         _ if size <= Size::THIRTY_MILLION => &[Store, SqliteUnique, Lmdb, Fjall, RocksDb, Redb],
         _ => &[Store, SqliteUnique],
     }
