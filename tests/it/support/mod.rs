@@ -35,9 +35,11 @@ pub(crate) fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// Options for tests: a fixed hash key, a small cache.
+/// Options for tests: a fixed hash key, a small cache. A file that was just closed may still be locked for a moment: a child that
+/// another test starts has a copy of the handle until it begins to run its program.
 pub(crate) fn options() -> StoreOptions {
-    StoreOptions::new().hash_key(*b"a key for tests.").cache_size(16 << 20)
+    let options = StoreOptions::new().hash_key(*b"a key for tests.").cache_size(16 << 20);
+    options.open_timeout(Duration::from_millis(500))
 }
 
 /// Sizes of the cache in which few of the rows of small tables fit, more, and all.
