@@ -69,7 +69,7 @@ pub(crate) struct Engine {
     flush_signal: Arc<FlushSignal>,
     counters: Counters,
     waiting: Arc<Waiting>,
-    /// What a manual clock calls when time has passed.
+    /// A manual clock calls it when time has passed.
     _watcher: Arc<dyn Fn() + Send + Sync>,
     opener: Opener,
     /// The open file; `None` while the store is closed. It is the last field, so that it is closed after the snapshots

@@ -255,7 +255,7 @@ struct Hands {
     shown: AtomicI64,
     /// Microseconds that have passed since the clock was made.
     passed: AtomicI64,
-    /// Who is to be told that time has passed.
+    /// The callbacks that are called when time has passed.
     watchers: Mutex<Vec<Watcher>>,
 }
 

@@ -89,7 +89,7 @@ impl Confirmation {
     }
 }
 
-/// What a value is after [waiting](crate::Pool::wait_for) for it.
+/// The standing of a value after [waiting](crate::Pool::wait_for) for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitOutcome {

@@ -13,7 +13,7 @@ use crate::ids::{PoolId, RecordId};
 use crate::model::{Origin, WaitOutcome};
 use crate::time::Moment;
 
-/// What a value is, to one who waits for it.
+/// The standing of a value that somebody waits for.
 enum Standing {
     Tracked(RecordId),
     Free,
@@ -34,7 +34,7 @@ impl View {
         Ok(owner.filter(is_running).map_or(Standing::Free, Standing::InFlight))
     }
 
-    /// What all values of a batch are.
+    /// Returns the standing of each value of a batch, as callers see it.
     fn wait_outcomes(&self, batch: &Batch, moment: Moment) -> Result<Vec<WaitOutcome>> {
         let mut outcomes = Vec::with_capacity(batch.len());
         for item in batch.items() {

@@ -1,4 +1,4 @@
-//! Who waits for which value to be no longer in flight.
+//! The signals by which callers wait until a value is no longer in flight.
 //!
 //! Owns: [`Waiting`], the signals of the values that are waited for. Always holds: who waits takes the signal before it reads
 //! the view by which it decides to wait, and a commit raises signals while it is published, so no change is missed. A commit

@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordId};
 use crate::model::PruneReport;
 
-/// How much background work one commit performs.
+/// The amount of background work that one commit performs.
 #[derive(Debug, Clone, Copy)]
 enum Pace<'t> {
     /// A slice, and more for each record that comes in, so that the fold is done when half of the next tail is full.
@@ -106,7 +106,7 @@ impl Written {
         self.draft.state.id
     }
 
-    /// What it changes in the pool's claims.
+    /// Returns its changes to the pool's claims.
     pub(crate) fn claims(&self) -> &ClaimChanges {
         &self.draft.claims
     }

@@ -36,27 +36,24 @@ impl Steps {
     }
 }
 
-/// Not a test of its own: a runner that delivers all items, and starts where the one before it was killed.
-#[test]
-#[ignore = "the entry point of a child process"]
-fn child_process_delivers() {
-    let Some(path) = std::env::var_os(STORE).map(PathBuf::from) else { return };
+/// A runner that delivers all items, and starts where the one before it was killed.
+fn deliver_all(path: &Path) {
     let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
     let mut steps = Steps(number(STEPS));
-    let store = support::options().open(&path).unwrap();
+    let store = support::options().open(path).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
-    let token_file = beside(&path, "token");
+    let token_file = beside(path, "token");
     if let Ok(text) = fs::read_to_string(&token_file) {
         // A token that was written in part is none, and the owner's name finds its claim.
         if let Some(mut claim) = text.parse().ok().and_then(|token| store.resume_claim(&token).ok()) {
-            deliver(&mut claim, &path, &mut steps);
+            deliver(&mut claim, path, &mut steps);
         }
         fs::remove_file(&token_file).unwrap();
         steps.step();
     }
     for mut claim in pool.resume_claims_of("runner").unwrap() {
         steps.step();
-        deliver(&mut claim, &path, &mut steps);
+        deliver(&mut claim, path, &mut steps);
     }
     let items: Vec<String> = (0..number(ITEMS)).map(|item| format!("A-{item}")).collect();
     for some in items.chunks(CLAIMED) {
@@ -70,12 +67,12 @@ fn child_process_delivers() {
             steps.step();
             fs::write(&token_file, token.to_string()).unwrap();
             steps.step();
-            deliver(&mut claim, &path, &mut steps);
+            deliver(&mut claim, path, &mut steps);
             fs::remove_file(&token_file).unwrap();
             steps.step();
         }
     }
-    fs::write(beside(&path, "finished"), "").unwrap();
+    fs::write(beside(path, "finished"), "").unwrap();
 }
 
 /// Delivers what a claim holds, item by item, and confirms it.
@@ -92,8 +89,13 @@ fn deliver(claim: &mut Claim, path: &Path, steps: &mut Steps) {
     }
 }
 
+/// The runner is this test, started again as a child with the path of its store.
 #[test]
 fn a_runner_that_is_killed_at_each_step_delivers_and_tracks_everything() {
+    const TEST: &str = "crash::delivery::a_runner_that_is_killed_at_each_step_delivers_and_tracks_everything";
+    if let Some(path) = std::env::var_os(STORE) {
+        return deliver_all(path.as_ref());
+    }
     let kills = support::from_environment("DATAPOOL_KILLS").unwrap_or(support::runs(40, 300));
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store.redb");
@@ -104,8 +106,7 @@ fn a_runner_that_is_killed_at_each_step_delivers_and_tracks_everything() {
         fs::remove_file(beside(&path, "finished")).ok();
         while !beside(&path, "finished").exists() {
             let (steps, all) = ((killed * 7 % 12 + 1).to_string(), items.to_string());
-            let child =
-                child_of("crash::delivery::child_process_delivers", &path, &[(STEPS, &steps), (ITEMS, &all)]);
+            let child = child_of(TEST, &path, &[(STEPS, &steps), (ITEMS, &all)]);
             let output = child.wait_with_output().unwrap();
             killed += u64::from(!output.status.success());
             let text = String::from_utf8_lossy(&output.stdout);

@@ -40,7 +40,7 @@ fn child(test: &str, store: &Path, environment: &[(&str, &str)]) -> Child {
 /// Starts this binary for one test.
 pub(super) fn child_of(test: &str, store: &Path, environment: &[(&str, &str)]) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", test, "--nocapture", "--test-threads=1"])
+        .args(["--include-ignored", "--exact", test, "--nocapture", "--test-threads=1"])
         .env(STORE, store)
         .envs(environment.iter().copied())
         .stdin(Stdio::piped())

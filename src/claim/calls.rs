@@ -1,0 +1,286 @@
+//! The calls of a pool and of a store about claims: making them, taking them up, listing and releasing them, and waiting for
+//! their ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Claim;
+use crate::engine::maintain::opener::random_bytes;
+use crate::engine::pool::batch::Batch;
+use crate::engine::read::claims::Standing;
+use crate::engine::write::draft::claims::Held;
+use crate::engine::write::group::Group;
+use crate::engine::write::queue::Weight;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{
+    ClaimFilter, ClaimInfo, ClaimOptions, ClaimToken, ClaimVerdict, Key, Origin, WaitOutcome, check_owner,
+};
+use crate::pool::Pool;
+use crate::store::DataPoolStore;
+
+impl Pool {
+    /// Claims the new items of a batch: holds them until they are confirmed or released, or the lease runs out.
+    ///
+    /// This is one atomic step, as in [`dedupe`](Self::dedupe): if several threads bring the same new value at once,
+    /// exactly one gets it. Of equal items within the batch, the first is claimed, and the others are duplicates.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use datapool_store::{ClaimVerdict, DataPoolStore, EntityTypeId, Key, Origin};
+    ///
+    /// const ORDERS: EntityTypeId = EntityTypeId::new(37);
+    /// # fn deliver(_order: &str) -> Result<(), ()> { Ok(()) }
+    /// # fn main() -> datapool_store::Result<()> {
+    /// let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// let orders = vec!["A-1", "A-2"];
+    /// let origin = Origin::new("shop", "run 1", "deliver");
+    /// let mut claim = pool.claim(&orders, |o| Key::new(ORDERS, *o), &origin, Duration::from_secs(60))?;
+    ///
+    /// // Another run asks for the same order, and leaves it alone.
+    /// let other = pool.claim(&["A-1"], |o| Key::new(ORDERS, *o), &Origin::none(), Duration::from_secs(60))?;
+    /// assert!(matches!(other.verdict(0), Some(ClaimVerdict::InFlight { .. })));
+    ///
+    /// for order in claim.partition(&orders).fresh {
+    ///     if deliver(order).is_err() {
+    ///         return Ok(()); // The claim is dropped: the orders are new for the next run.
+    ///     }
+    /// }
+    /// claim.confirm()?.all_confirmed()?;
+    /// assert!(pool.contains(Key::new(ORDERS, "A-1"))?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more than
+    /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`, `OutcomeUnknown` or
+    /// `Storage` if the disk refuses. In all cases but `OutcomeUnknown` nothing was claimed.
+    pub fn claim<'a, T>(
+        &self,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'a>,
+        origin: &Origin,
+        lease: Duration,
+    ) -> Result<Claim> {
+        self.claim_with(items, key, origin, &ClaimOptions::new().lease(lease))
+    }
+
+    /// Claims the new items of a batch, with options: like [`claim`](Self::claim), and the claim may have an owner, whose claims
+    /// [`resume_claims_of`](Self::resume_claims_of) takes up.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`claim`](Self::claim); also `InvalidArgument` for an empty owner, and `LimitExceeded` for one of more than
+    /// 64 bytes.
+    pub fn claim_with<'a, T>(
+        &self,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'a>,
+        origin: &Origin,
+        options: &ClaimOptions,
+    ) -> Result<Claim> {
+        origin.check()?;
+        options.check()?;
+        let engine = &self.shared().engine;
+        let batch = Arc::new(Batch::from_keys(engine.hash_key(), items.iter().map(key))?.with_origin(origin));
+        let (id, weight, asked) = (self.id(), Weight::of(&batch), Arc::clone(&batch));
+        let (lease, owner) = (options.lease, options.owner.as_deref().map(Into::into));
+        let nonce = new_nonce()?;
+        let grant = engine.submit(weight, move |group| group.pool(id)?.claim(&asked, owner, lease, nonce))?;
+        let (held, until, fence, verdicts) = (grant.held, grant.until, grant.fence, grant.verdicts);
+        let is_duplicate =
+            |(_, verdict): &&(usize, ClaimVerdict)| matches!(verdict, ClaimVerdict::Duplicate(_));
+        engine.counters().claim(verdicts.len(), verdicts.iter().filter(is_duplicate).count());
+        let standing = |(_, verdict): &(usize, ClaimVerdict)| match verdict {
+            ClaimVerdict::Claimed => Standing::Held,
+            _ => Standing::Settled,
+        };
+        let standings = verdicts.iter().map(standing).collect();
+        Ok(Claim {
+            pool: self.clone(),
+            held,
+            until,
+            lease,
+            fence,
+            kept: None,
+            batch,
+            verdicts,
+            standings,
+            by_value: None,
+        })
+    }
+
+    /// Takes up all open claims of an owner, oldest first: those that it left behind when it died, whether it stored their tokens or
+    /// not. Each gets a new lease, as long as its last one, and a new [fencing number](Claim::fencing_number).
+    ///
+    /// Guards and tokens of these claims that were made before cannot confirm, release or extend any more: they get
+    /// `LeaseLost`. So call it when the owner starts, before it claims anything. Each claim's items are as with
+    /// [`resume_claim`](DataPoolStore::resume_claim). Claims whose lease ended over an hour ago are gone.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{ClaimOptions, DataPoolStore, EntityTypeId, Key, Origin};
+    /// # const ORDERS: EntityTypeId = EntityTypeId::new(37);
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// let options = ClaimOptions::new().owner("worker-7");
+    /// let claim = pool.claim_with(&["A-1"], |o| Key::new(ORDERS, *o), &Origin::none(), &options)?;
+    /// std::mem::forget(claim); // The worker dies.
+    ///
+    /// for mut claim in pool.resume_claims_of("worker-7")? {
+    ///     let open: Vec<String> = claim.keys().map(|(_, key)| key.value().to_owned()).collect();
+    ///     assert_eq!(open, ["A-1"]);
+    ///     claim.confirm()?.all_confirmed()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` or `LimitExceeded` for a bad owner; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if
+    /// the disk refuses.
+    pub fn resume_claims_of(&self, owner: &str) -> Result<Vec<Claim>> {
+        check_owner(owner)?;
+        let (id, owner) = (self.id(), owner.to_owned());
+        let engine = &self.shared().engine;
+        let take_up = move |group: &mut Group<'_>| group.pool(id)?.take_up(&owner, new_nonce);
+        let held = engine.submit(Weight { items: 1, bytes: 0 }, take_up)?;
+        let view = self.view()?;
+        let mut claims = Vec::with_capacity(held.len());
+        for held in held {
+            // Somebody else may have settled it meanwhile.
+            if let Some(claim) = view.state.claims.get(held.id, engine.clock().moment())
+                && claim.nonce == held.nonce
+            {
+                claims.push(Claim::of_stored(self, &view, held, claim)?);
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Releases all claims that a filter selects, whoever holds them: their items are new again. Returns the number of claims.
+    /// For operators, when a runner hangs or is gone for good.
+    ///
+    /// Guards and tokens of these claims get `LeaseLost`, or `AlreadyTracked` for items that another runner tracks. What
+    /// the claims had confirmed before stays.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. Then nothing was released, except
+    /// that with `OutcomeUnknown` it may have been.
+    pub fn release_claims(&self, filter: &ClaimFilter) -> Result<u64> {
+        let (id, filter) = (self.id(), filter.clone());
+        let release = move |group: &mut Group<'_>| group.pool(id)?.release_matching(&filter);
+        self.shared().engine.submit(Weight { items: 1, bytes: 0 }, release)
+    }
+
+    /// Blocks until no claim holds any of the values any more, or for the timeout. One's own claims count. Returns for each key, in
+    /// order, what its value is then, all as of one moment.
+    ///
+    /// A caller is woken when a claim is confirmed, released or taken away, and when its lease ends; between these it
+    /// sleeps. [`Free`](WaitOutcome::Free) reserves nothing: of several callers that are woken, one can claim the value. A value
+    /// that nobody holds does not block.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{DataPoolStore, EntityTypeId, Key, Origin, WaitOutcome};
+    /// # const ORDERS: EntityTypeId = EntityTypeId::new(37);
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// # let minute = Duration::from_secs(60);
+    /// let mut claim = pool.claim(&["A-1"], |o| Key::new(ORDERS, *o), &Origin::none(), minute)?;
+    /// std::thread::scope(|scope| {
+    ///     let waiting = scope.spawn(|| pool.wait_for(&[Key::new(ORDERS, "A-1")], minute));
+    ///     claim.confirm()?.all_confirmed()?;
+    ///     let outcomes = waiting.join().expect("it does not panic")?;
+    ///     assert!(matches!(&outcomes[0], WaitOutcome::Tracked(record) if record.value == "A-1"));
+    ///     datapool_store::Result::Ok(())
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)), or for more than 1,048,576 keys;
+    /// `NotFound`, also if the pool is deleted meanwhile; `Closed` if the store is closed meanwhile.
+    pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> Result<Vec<WaitOutcome>> {
+        let engine = &self.shared().engine;
+        let batch = Batch::from_keys(engine.hash_key(), keys.iter().cloned())?;
+        engine.wait_for(self.id(), &batch, timeout)
+    }
+
+    /// Returns the claims on this pool, oldest first, including lapsed ones. Claims that are settled, or whose lease
+    /// ended over an hour ago, are not listed.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn claims(&self) -> Result<Vec<ClaimInfo>> {
+        Ok(self.view()?.claims(self.shared().engine.clock().moment()))
+    }
+}
+
+impl DataPoolStore {
+    /// Takes up the claim of a token, in the process that made the claim or in another one.
+    ///
+    /// The claim's items are those that were [`Claimed`](ClaimVerdict::Claimed), and each keeps its index in the batch
+    /// that was claimed. [`keys`](Claim::keys) returns the items that the claim still holds. Items that were confirmed
+    /// or released are [`Settled`](ClaimVerdict::Settled). Items that the claim lost are [`Lost`](ClaimVerdict::Lost),
+    /// and confirming them returns what became of each. Taking up a claim does not extend its lease: call
+    /// [`extend`](Claim::extend) for that.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
+    /// # const ORDERS: EntityTypeId = EntityTypeId::new(37);
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let store = DataPoolStore::in_memory()?;
+    /// # let pool = store.get_or_create_pool("orders")?;
+    /// let key = |order: &&'static str| Key::new(ORDERS, *order);
+    /// let _ = pool.dedupe(Mode::Track, &["A-1"], key, &Origin::none())?;
+    ///
+    /// let batch = ["A-1", "A-2", "A-3"]; // A-1 is a duplicate.
+    /// let claim = pool.claim(&batch, key, &Origin::none(), Duration::from_secs(60))?;
+    /// let token = claim.into_token().expect("something was claimed");
+    ///
+    /// let mut claim = store.resume_claim(&token)?;
+    /// let split = claim.partition(batch);
+    /// assert_eq!((split.fresh, split.unmatched), (vec!["A-2", "A-3"], vec!["A-1"]));
+    /// claim.confirm_items(&[1])?.all_confirmed()?;
+    /// assert!(pool.contains(Key::new(ORDERS, "A-2"))?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A token can be taken up more than once while the claim exists. Then there are two guards of one claim: the one
+    /// that confirms an item first tracks it, and dropping one guard releases the items for both.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the token is of another store; `LeaseLost` if the claim does not exist any more (it was
+    /// settled, or swept an hour after its end); `NotFound` if the pool was deleted.
+    pub fn resume_claim(&self, token: &ClaimToken) -> Result<Claim> {
+        let engine = &self.shared().engine;
+        if token.store != engine.store_id() {
+            return Err(Error::invalid_argument("the token is of another store than this one"));
+        }
+        let pool = self.pool(token.pool)?;
+        let view = pool.view()?;
+        let claim = view.state.claims.get(token.claim, engine.clock().moment());
+        let claim = claim.filter(|claim| claim.nonce == token.nonce).ok_or_else(|| {
+            let text = format!(
+                "claim {} on data pool {} does not exist any more: it was settled, or its lease ran out over an hour ago",
+                token.claim, token.pool
+            );
+            Error::new(ErrorKind::LeaseLost, text)
+        })?;
+        Claim::of_stored(&pool, &view, Held { id: token.claim, nonce: token.nonce }, claim)
+    }
+}
+
+/// The number that only a claim's maker knows.
+fn new_nonce() -> Result<u128> {
+    Ok(u128::from_le_bytes(random_bytes()?))
+}
