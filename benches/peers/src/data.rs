@@ -189,8 +189,8 @@ pub(crate) fn flows() -> impl Iterator<Item = Named<String>> {
     (0..FLOWS).map(|run| Named::new("flow", flow(run)))
 }
 
-pub(crate) fn flow_runs(size: Size) -> impl Iterator<Item = Named<String>> {
-    (0..size.run_count()).map(|run| Named::new("flow run", run_id(run)))
+pub(crate) fn flow_runs(set: DataSet) -> impl Iterator<Item = Named<String>> {
+    (0..set.run_count()).map(|run| Named::new("flow run", run_id(run)))
 }
 
 pub(crate) fn flow_steps() -> impl Iterator<Item = Named<String>> {
@@ -213,14 +213,18 @@ pub(crate) fn run_id(run: usize) -> String {
 pub(crate) fn file(
     directory: &Path,
     name: &str,
-    size: Size,
+    set: DataSet,
     build: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let path = directory.join(format!("{name}-{}", size.name()));
+    let name = match set.kind {
+        Kind::Random => format!("{name}-{}", set.size.name()),
+        kind => format!("{name}-{}-{}", set.size.name(), kind.name().replace(' ', "-")),
+    };
+    let path = directory.join(&name);
     if path.exists() {
         return Ok(path);
     }
-    let unfinished = directory.join(format!("{name}-{}-unfinished", size.name()));
+    let unfinished = directory.join(format!("{name}-unfinished"));
     if unfinished.exists() {
         std::fs::remove_file(&unfinished)?;
     }

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 
 use crate::Result;
 use crate::answer::{Included, Page, PoolRow, Row};
-use crate::data::{Named, Size};
+use crate::data::{DataSet, Named};
 use crate::measure::fastest;
 use crate::query::{Filter, Include, Listing};
 
@@ -33,13 +33,13 @@ pub(crate) struct Sqlite {
 
 impl Sqlite {
     /// The database of a data set, with an index for each column.
-    pub(crate) fn open(directory: &Path, size: Size) -> Result<Self> {
-        Self::open_file(&load::plain_file(directory, size)?)
+    pub(crate) fn open(directory: &Path, set: DataSet) -> Result<Self> {
+        Self::open_file(&load::plain_file(directory, set)?)
     }
 
     /// The same with another index, for the measured listings.
-    pub(crate) fn open_with_listing_index(directory: &Path, size: Size) -> Result<Self> {
-        Self::open_file(&load::indexed_file(directory, size)?)
+    pub(crate) fn open_with_listing_index(directory: &Path, set: DataSet) -> Result<Self> {
+        Self::open_file(&load::indexed_file(directory, set)?)
     }
 
     fn open_file(path: &Path) -> Result<Self> {

@@ -7,11 +7,11 @@ use datapool_store::{DataPoolStore, Durability, ManualClock, Mode, Pool, Registe
 
 use crate::Result;
 use crate::common::{Row, origin};
-use crate::data::{self, Named, POOL, Run, Size, time_of};
+use crate::data::{self, DataSet, Named, POOL, Run, time_of};
 
 /// The pool of a data set. The handle keeps the store open.
-pub(crate) fn open(directory: &Path, size: Size) -> Result<Pool> {
-    let path = data::file(directory, "store", size, |path| build(path, size))?;
+pub(crate) fn open(directory: &Path, set: DataSet) -> Result<Pool> {
+    let path = data::file(directory, "store", set, |path| build(path, set))?;
     // Opened anew, as SQLite is, so that neither has an advantage from having just written.
     Ok(StoreOptions::new().open(path)?.pool_named(POOL)?)
 }
@@ -19,15 +19,15 @@ pub(crate) fn open(directory: &Path, size: Size) -> Result<Pool> {
 /// Registers every name, then tracks every run as a flow would.
 ///
 /// The store is relaxed, so that building it is quick; reading is the same.
-fn build(path: &Path, size: Size) -> Result<()> {
+fn build(path: &Path, set: DataSet) -> Result<()> {
     let clock = ManualClock::starting_at(time_of(0));
     let durability = Durability::Relaxed { flush_every: Duration::from_millis(500) };
     let options =
         StoreOptions::new().durability(durability).hash_key(*b"a bench hash key").clock(clock.clone());
     let store = options.open(path)?;
     let pool = store.get_or_create_pool(POOL)?;
-    register(&store, size)?;
-    for Run { number, time, rows } in size.runs() {
+    register(&store, set)?;
+    for Run { number, time, rows } in set.runs() {
         clock.set(time);
         let verdicts = pool.dedupe(Mode::FilterAndTrack, &rows, Row::key, &origin(number))?;
         assert_eq!(verdicts.new_count(), rows.len(), "run {number} has a value that another one had before");
@@ -35,10 +35,10 @@ fn build(path: &Path, size: Size) -> Result<()> {
     Ok(store.flush()?)
 }
 
-fn register(store: &DataPoolStore, size: Size) -> Result<()> {
+fn register(store: &DataPoolStore, set: DataSet) -> Result<()> {
     store.put_entity_types(&registered(data::entity_types())?)?;
     store.put_flows(&registered(data::flows())?)?;
-    store.put_flow_runs(&registered(data::flow_runs(size))?)?;
+    store.put_flow_runs(&registered(data::flow_runs(set))?)?;
     store.put_flow_steps(&registered(data::flow_steps())?)?;
     Ok(())
 }

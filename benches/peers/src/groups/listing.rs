@@ -10,7 +10,7 @@ use datapool_store::{Pool, RecordQuery};
 use crate::Result;
 use crate::answer::Page;
 use crate::common::{ENTITY_TYPES, FLOWS, Random, flow, step};
-use crate::data::{Size, run_id, time_of};
+use crate::data::{DataSet, Kind, Size, run_id, time_of};
 use crate::files::Setting;
 use crate::measure::{Contender, Spread, alternate};
 use crate::query::{Filter, Include, Listing};
@@ -36,7 +36,7 @@ struct Row {
 
 /// Measures the rows of pages by value.
 pub(crate) fn by_value(Setting { size, directory }: Setting<'_>) -> Result<Report> {
-    let engines = Engines { indexed: None, ..Engines::open(size, directory)? };
+    let engines = Engines::open(size.random(), directory)?;
     let mut report = Report::new("values", format!("Pages by value, {} records", size.name()));
     for row in rows_by_value(size) {
         engines.page(&row, &mut report)?;
@@ -46,13 +46,20 @@ pub(crate) fn by_value(Setting { size, directory }: Setting<'_>) -> Result<Repor
 
 /// Measures the rows of all other pages.
 pub(crate) fn run(Setting { size, directory }: Setting<'_>) -> Result<Report> {
-    let mut engines = Engines::open(size, directory)?;
-    engines.indexed = Some(Sqlite::open_with_listing_index(directory, size)?);
+    let mut engines = Engines::open(size.random(), directory)?;
+    engines.indexed = Some(Sqlite::open_with_listing_index(directory, size.random())?);
     let mut report = Report::new("listing", format!("Listing, {} records", size.name()));
     for row in rows(size, &engines.store)? {
         engines.page(&row, &mut report)?;
     }
     engines.count("total of all", &Filter::default(), &mut report)?;
+    drop(engines);
+    let set = DataSet { kind: Kind::RunPerRecord, size };
+    let mut engines = Engines::open(set, directory)?;
+    engines.indexed = Some(Sqlite::open_with_listing_index(directory, set)?);
+    let step = Listing { per_page: PER_LARGE_PAGE, ..first_page(one_step()) };
+    let listings = vec![middle_page(&engines.store, step)?];
+    engines.page(&Row { name: "the same with a run for each record", listings }, &mut report)?;
     Ok(report)
 }
 
@@ -61,14 +68,14 @@ pub(crate) fn filtered_page(
     Setting { size, directory }: Setting<'_>,
     with_sqlite: bool,
 ) -> Result<Vec<Spread>> {
-    let store = store::open(directory, size)?;
+    let store = store::open(directory, size.random())?;
     let listing = middle_page(&store, Listing { per_page: PER_LARGE_PAGE, ..first_page(one_step()) })?;
     let own = listing.to_store();
     let by_store = Contender::new(|_| Ok(store.records(&own)?));
     if !with_sqlite {
         return alternate(vec![by_store]);
     }
-    let plain = Sqlite::open(directory, size)?;
+    let plain = Sqlite::open(directory, size.random())?;
     let asked = plain.fastest_way(&listing)?.ask(&listing);
     assert_eq!(plain.page(&asked)?, Page::from(&store.records(&own)?));
     alternate(vec![by_store, Contender::new(|_| plain.page(&asked))])
@@ -188,9 +195,9 @@ struct Engines {
 }
 
 impl Engines {
-    fn open(size: Size, directory: &Path) -> Result<Self> {
-        let store = store::open(directory, size)?;
-        let plain = Sqlite::open(directory, size)?;
+    fn open(set: DataSet, directory: &Path) -> Result<Self> {
+        let store = store::open(directory, set)?;
+        let plain = Sqlite::open(directory, set)?;
         Ok(Self { store, plain, indexed: None })
     }
 

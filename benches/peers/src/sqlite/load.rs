@@ -8,7 +8,7 @@ use rusqlite::{Connection, ToSql};
 
 use crate::Result;
 use crate::common::{flow, step};
-use crate::data::{self, Named, POOL, Run, Size, run_id, time_of};
+use crate::data::{self, DataSet, Named, POOL, Run, run_id, time_of};
 
 const TABLES: &str = "
     CREATE TABLE pool (
@@ -41,27 +41,27 @@ const LISTING_INDEX: &str =
 const IN_A_HURRY: &str = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -262144;";
 
 /// The file of a data set with an index for each attribute, as filters that nobody knows in advance want them.
-pub(super) fn plain_file(directory: &Path, size: Size) -> Result<PathBuf> {
-    data::file(directory, "sqlite", size, |path| build(path, size))
+pub(super) fn plain_file(directory: &Path, set: DataSet) -> Result<PathBuf> {
+    data::file(directory, "sqlite", set, |path| build(path, set))
 }
 
 /// The file with another index that covers the measured filters, which one adds after seeing the slow queries.
-pub(super) fn indexed_file(directory: &Path, size: Size) -> Result<PathBuf> {
-    let plain = plain_file(directory, size)?;
-    data::file(directory, "sqlite-listing", size, |path| {
+pub(super) fn indexed_file(directory: &Path, set: DataSet) -> Result<PathBuf> {
+    let plain = plain_file(directory, set)?;
+    data::file(directory, "sqlite-listing", set, |path| {
         // The same rows in the same pages. Who has the other open only reads.
         std::fs::copy(&plain, path)?;
         add_listing_index(path)
     })
 }
 
-fn build(path: &Path, size: Size) -> Result<()> {
+fn build(path: &Path, set: DataSet) -> Result<()> {
     let mut connection = Connection::open(path)?;
     connection.execute_batch(IN_A_HURRY)?;
     connection.execute_batch(TABLES)?;
     let transaction = connection.transaction()?;
-    register(&transaction, size)?;
-    insert_records(&transaction, size)?;
+    register(&transaction, set)?;
+    insert_records(&transaction, set)?;
     transaction.commit()?;
     connection.execute_batch(ATTRIBUTE_INDEXES)?;
     finish(connection)
@@ -79,11 +79,11 @@ fn finish(connection: Connection) -> Result<()> {
     connection.close().map_err(|(_, error)| error.into())
 }
 
-fn insert_records(connection: &Connection, size: Size) -> Result<()> {
+fn insert_records(connection: &Connection, set: DataSet) -> Result<()> {
     let mut insert = connection.prepare(
         "INSERT INTO record (pool, entity_type, value, flow, run, step, created_at) VALUES (1, ?, ?, ?, ?, ?, ?)",
     )?;
-    for Run { number, time, rows } in size.runs() {
+    for Run { number, time, rows } in set.runs() {
         let (flow, run, step) = (flow(number), run_id(number), step(number));
         for row in rows {
             insert.execute((row.entity_type, &row.value, &flow, &run, &step, time.as_micros()))?;
@@ -92,12 +92,12 @@ fn insert_records(connection: &Connection, size: Size) -> Result<()> {
     Ok(())
 }
 
-fn register(connection: &Connection, size: Size) -> Result<()> {
+fn register(connection: &Connection, set: DataSet) -> Result<()> {
     let now = time_of(0).as_micros();
     connection.execute("INSERT INTO pool VALUES (1, ?, NULL, ?, ?)", (POOL, now, now))?;
     insert_names(connection, "entity_type", data::entity_types())?;
     insert_names(connection, "flow", data::flows())?;
-    insert_names(connection, "flow_run", data::flow_runs(size))?;
+    insert_names(connection, "flow_run", data::flow_runs(set))?;
     insert_names(connection, "flow_step", data::flow_steps())
 }
 
