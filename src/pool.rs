@@ -11,6 +11,7 @@ use crate::engine::read::view::View;
 use crate::engine::write::counters::Counters;
 use crate::engine::write::draft::dedupe::Firsts;
 use crate::engine::write::queue::Weight;
+use crate::engine::write::submit::Submission;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, PoolId, RecordId};
 use crate::model::{DataPool, Key, Origin, PruneReport, Record};
@@ -39,7 +40,7 @@ impl Pool {
         self.shared.engine.view(self.id)
     }
 
-    fn counters(&self) -> &Counters {
+    pub(crate) fn counters(&self) -> &Counters {
         self.shared.engine.counters()
     }
 
@@ -112,11 +113,11 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](crate::Error::item)) or origin, or for more
     /// than 1,048,576 items; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. In all cases
     /// but `OutcomeUnknown` nothing was tracked.
-    pub fn dedupe<'a, T>(
+    pub fn dedupe<'a, 'k, T>(
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'a>,
+        key: impl Fn(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> Result<Verdicts> {
         self.decide(mode, items, key, origin, Firsts::Ignored)
@@ -129,37 +130,52 @@ impl Pool {
     /// # Errors
     ///
     /// The errors of [`dedupe`](Self::dedupe).
-    pub fn dedupe_with_first<'a, T>(
+    pub fn dedupe_with_first<'a, 'k, T>(
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'a>,
+        key: impl Fn(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> Result<Verdicts> {
         self.decide(mode, items, key, origin, Firsts::Wanted)
     }
 
-    fn decide<'a, T>(
+    fn decide<'a, 'k, T>(
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'a>,
+        key: impl Fn(&'a T) -> Key<'k>,
         origin: &Origin,
         firsts: Firsts,
     ) -> Result<Verdicts> {
+        let batch = self.batch_to_decide(mode, items, key, origin)?;
+        let verdicts = if mode.tracks() {
+            self.shared.engine.run(self.tracking(mode, batch, firsts))?
+        } else {
+            self.shared.engine.decide_only(self.id, mode, batch, firsts)?
+        };
+        Ok(self.counters().verdicts(verdicts))
+    }
+
+    pub(crate) fn batch_to_decide<'a, 'k, T>(
+        &self,
+        mode: Mode,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'k>,
+        origin: &Origin,
+    ) -> Result<Batch> {
         let engine = &self.shared.engine;
         if mode.tracks() {
             engine.check_may_write()?;
         }
         origin.check()?;
-        let batch = Batch::from_keys(engine.hash_key(), items.iter().map(key))?.with_origin(origin);
+        Ok(Batch::from_keys(engine.hash_key(), items.iter().map(key))?.with_origin(origin))
+    }
+
+    /// Returns what decides a batch and tracks what is new in it.
+    pub(crate) fn tracking(&self, mode: Mode, batch: Batch, firsts: Firsts) -> Submission<Verdicts> {
         let (id, weight) = (self.id, Weight::of(&batch));
-        let verdicts = if mode.tracks() {
-            engine.submit(weight, move |group| group.pool(id)?.dedupe(mode, &Arc::new(batch), firsts))?
-        } else {
-            engine.decide_only(id, mode, batch, firsts)?
-        };
-        Ok(self.counters().verdicts(verdicts))
+        Submission::new(weight, move |group| group.pool(id)?.dedupe(mode, &Arc::new(batch), firsts))
     }
 
     /// Returns one page of the records that match the query's filter, with the exact total.
@@ -228,10 +244,15 @@ impl Pool {
     ///
     /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `StorageFull`, `OutcomeUnknown` or `Storage`.
     pub fn delete_records(&self, ids: &[RecordId]) -> Result<u64> {
+        self.shared.engine.run(self.deleting_records(ids)?)
+    }
+
+    /// Returns what deletes records by id.
+    pub(crate) fn deleting_records(&self, ids: &[RecordId]) -> Result<Submission<u64>> {
         check_batch_len(ids.len()).map_err(|error| error.with_parameter("ids"))?;
         let (pool, ids) = (self.id, ids.to_vec());
         let weight = Weight { items: ids.len(), bytes: 0 };
-        self.shared.engine.submit(weight, move |group| Ok(group.pool(pool)?.delete_ids(&ids)))
+        Ok(Submission::new(weight, move |group| Ok(group.pool(pool)?.delete_ids(&ids))))
     }
 
     /// Deletes every record with one of these keys. Returns the number of records deleted.
@@ -242,10 +263,14 @@ impl Pool {
     ///
     /// The errors of [`contains_many`](Self::contains_many); `StorageFull`, `OutcomeUnknown` or `Storage`.
     pub fn delete_keys(&self, keys: &[Key<'_>]) -> Result<u64> {
-        let engine = &self.shared.engine;
-        let batch = Batch::from_keys(engine.hash_key(), keys.iter().cloned())?;
+        self.shared.engine.run(self.deleting_keys(keys)?)
+    }
+
+    /// Returns what deletes records by key.
+    pub(crate) fn deleting_keys(&self, keys: &[Key<'_>]) -> Result<Submission<u64>> {
+        let batch = Batch::from_keys(self.shared.engine.hash_key(), keys.iter().cloned())?;
         let (pool, weight) = (self.id, Weight::of(&batch));
-        engine.submit(weight, move |group| group.pool(pool)?.delete_keys(&batch))
+        Ok(Submission::new(weight, move |group| group.pool(pool)?.delete_keys(&batch)))
     }
 
     /// Deletes every record that matches the filter, for example everything that one run tracked. Returns the number of
@@ -263,8 +288,13 @@ impl Pool {
         if filter.names_nothing() {
             return self.view().map(|_| 0);
         }
+        self.shared.engine.run(self.deleting_where(filter))
+    }
+
+    /// Returns what deletes the records that match a filter, which names something.
+    pub(crate) fn deleting_where(&self, filter: &RecordFilter) -> Submission<u64> {
         let (pool, filter) = (self.id, filter.clone());
-        self.shared.engine.submit(Weight::ALONE, move |group| group.pool(pool)?.delete_where(&filter))
+        Submission::new(Weight::ALONE, move |group| group.pool(pool)?.delete_where(&filter))
     }
 
     /// Deletes every record. Returns the number of records deleted. Ids are not reused.
@@ -273,8 +303,13 @@ impl Pool {
     ///
     /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`.
     pub fn clear(&self) -> Result<u64> {
+        self.shared.engine.run(self.clearing())
+    }
+
+    /// Returns what deletes every record.
+    pub(crate) fn clearing(&self) -> Submission<u64> {
         let pool = self.id;
-        self.shared.engine.submit(Weight::ALONE, move |group| Ok(group.pool(pool)?.clear()))
+        Submission::new(Weight::ALONE, move |group| Ok(group.pool(pool)?.clear()))
     }
 
     /// Gives back the space of dead records and claims. Returns how much that was.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Claim;
+use super::hold::{Claimed, Hold};
 use crate::engine::maintain::opener::random_bytes;
 use crate::engine::pool::batch::Batch;
-use crate::engine::read::claims::Standing;
-use crate::engine::write::draft::claims::Held;
+use crate::engine::read::wait_for::Waiter;
+use crate::engine::write::draft::claims::{Grant, Held};
 use crate::engine::write::group::Group;
 use crate::engine::write::queue::Weight;
+use crate::engine::write::submit::Submission;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
     ClaimFilter, ClaimInfo, ClaimOptions, ClaimToken, ClaimVerdict, Key, Origin, WaitOutcome, check_owner,
@@ -56,10 +58,10 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more than
     /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`, `OutcomeUnknown` or
     /// `Storage` if the disk refuses. In all cases but `OutcomeUnknown` nothing was claimed.
-    pub fn claim<'a, T>(
+    pub fn claim<'a, 'k, T>(
         &self,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'a>,
+        key: impl Fn(&'a T) -> Key<'k>,
         origin: &Origin,
         lease: Duration,
     ) -> Result<Claim> {
@@ -73,42 +75,45 @@ impl Pool {
     ///
     /// The errors of [`claim`](Self::claim); also `InvalidArgument` for an empty owner, and `LimitExceeded` for one of more than
     /// 64 bytes.
-    pub fn claim_with<'a, T>(
+    pub fn claim_with<'a, 'k, T>(
         &self,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'a>,
+        key: impl Fn(&'a T) -> Key<'k>,
         origin: &Origin,
         options: &ClaimOptions,
     ) -> Result<Claim> {
+        let batch = self.batch_to_claim(items, key, origin, options)?;
+        let grant = self.shared().engine.run(self.claiming(&batch, options)?)?;
+        Ok(Claim::new(self.granted(batch, grant, options)))
+    }
+
+    pub(crate) fn batch_to_claim<'a, 'k, T>(
+        &self,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'k>,
+        origin: &Origin,
+        options: &ClaimOptions,
+    ) -> Result<Arc<Batch>> {
         origin.check()?;
         options.check()?;
-        let engine = &self.shared().engine;
-        let batch = Arc::new(Batch::from_keys(engine.hash_key(), items.iter().map(key))?.with_origin(origin));
-        let (id, weight, asked) = (self.id(), Weight::of(&batch), Arc::clone(&batch));
+        let hash_key = self.shared().engine.hash_key();
+        Ok(Arc::new(Batch::from_keys(hash_key, items.iter().map(key))?.with_origin(origin)))
+    }
+
+    /// Returns what claims a batch.
+    pub(crate) fn claiming(&self, batch: &Arc<Batch>, options: &ClaimOptions) -> Result<Submission<Grant>> {
+        let (id, asked, nonce) = (self.id(), Arc::clone(batch), new_nonce()?);
         let (lease, owner) = (options.lease, options.owner.as_deref().map(Into::into));
-        let nonce = new_nonce()?;
-        let grant = engine.submit(weight, move |group| group.pool(id)?.claim(&asked, owner, lease, nonce))?;
-        let (held, until, fence, verdicts) = (grant.held, grant.until, grant.fence, grant.verdicts);
+        let claim = move |group: &mut Group<'_>| group.pool(id)?.claim(&asked, owner, lease, nonce);
+        Ok(Submission::new(Weight::of(batch), claim))
+    }
+
+    pub(crate) fn granted(&self, batch: Arc<Batch>, grant: Grant, options: &ClaimOptions) -> (Claimed, Hold) {
         let is_duplicate =
             |(_, verdict): &&(usize, ClaimVerdict)| matches!(verdict, ClaimVerdict::Duplicate(_));
-        engine.counters().claim(verdicts.len(), verdicts.iter().filter(is_duplicate).count());
-        let standing = |(_, verdict): &(usize, ClaimVerdict)| match verdict {
-            ClaimVerdict::Claimed => Standing::Held,
-            _ => Standing::Settled,
-        };
-        let standings = verdicts.iter().map(standing).collect();
-        Ok(Claim {
-            pool: self.clone(),
-            held,
-            until,
-            lease,
-            fence,
-            kept: None,
-            batch,
-            verdicts,
-            standings,
-            by_value: None,
-        })
+        let duplicates = grant.verdicts.iter().filter(is_duplicate).count();
+        self.shared().engine.counters().claim(grant.verdicts.len(), duplicates);
+        Claimed::of_grant(self, batch, grant, options.lease)
     }
 
     /// Takes up all open claims of an owner, oldest first: those that it left behind when it died, whether it stored their tokens or
@@ -142,19 +147,26 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for a bad owner; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if
     /// the disk refuses.
     pub fn resume_claims_of(&self, owner: &str) -> Result<Vec<Claim>> {
+        let held = self.shared().engine.run(self.taking_up(owner)?)?;
+        Ok(self.taken_up(held)?.into_iter().map(Claim::new).collect())
+    }
+
+    /// Returns what takes up an owner's claims.
+    pub(crate) fn taking_up(&self, owner: &str) -> Result<Submission<Vec<Held>>> {
         check_owner(owner)?;
         let (id, owner) = (self.id(), owner.to_owned());
-        let engine = &self.shared().engine;
-        let take_up = move |group: &mut Group<'_>| group.pool(id)?.take_up(&owner, new_nonce);
-        let held = engine.submit(Weight { items: 1, bytes: 0 }, take_up)?;
-        let view = self.view()?;
+        Ok(Submission::new(Weight::ONE, move |group| group.pool(id)?.take_up(&owner, new_nonce)))
+    }
+
+    pub(crate) fn taken_up(&self, held: Vec<Held>) -> Result<Vec<(Claimed, Hold)>> {
+        let (view, moment) = (self.view()?, self.shared().engine.clock().moment());
         let mut claims = Vec::with_capacity(held.len());
         for held in held {
             // Somebody else may have settled it meanwhile.
-            if let Some(claim) = view.state.claims.get(held.id, engine.clock().moment())
+            if let Some(claim) = view.state.claims.get(held.id, moment)
                 && claim.nonce == held.nonce
             {
-                claims.push(Claim::of_stored(self, &view, held, claim)?);
+                claims.push(Claimed::of_stored(self, &view, held, claim)?);
             }
         }
         Ok(claims)
@@ -171,9 +183,13 @@ impl Pool {
     /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. Then nothing was released, except
     /// that with `OutcomeUnknown` it may have been.
     pub fn release_claims(&self, filter: &ClaimFilter) -> Result<u64> {
+        self.shared().engine.run(self.releasing(filter))
+    }
+
+    /// Returns what releases the claims that a filter selects.
+    pub(crate) fn releasing(&self, filter: &ClaimFilter) -> Submission<u64> {
         let (id, filter) = (self.id(), filter.clone());
-        let release = move |group: &mut Group<'_>| group.pool(id)?.release_matching(&filter);
-        self.shared().engine.submit(Weight { items: 1, bytes: 0 }, release)
+        Submission::new(Weight::ONE, move |group| group.pool(id)?.release_matching(&filter))
     }
 
     /// Blocks until no claim holds any of the values any more, or for the timeout. One's own claims count. Returns for each key, in
@@ -206,9 +222,12 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)), or for more than 1,048,576 keys;
     /// `NotFound`, also if the pool is deleted meanwhile; `Closed` if the store is closed meanwhile.
     pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> Result<Vec<WaitOutcome>> {
-        let engine = &self.shared().engine;
-        let batch = Batch::from_keys(engine.hash_key(), keys.iter().cloned())?;
-        engine.wait_for(self.id(), &batch, timeout)
+        self.shared().engine.wait_for(self.waiter(keys, timeout)?)
+    }
+
+    pub(crate) fn waiter(&self, keys: &[Key<'_>], timeout: Duration) -> Result<Waiter> {
+        let batch = Batch::from_keys(self.shared().engine.hash_key(), keys.iter().cloned())?;
+        Ok(Waiter::new(self.id(), batch, timeout))
     }
 
     /// Returns the claims on this pool, oldest first, including lapsed ones. Claims that are settled, or whose lease
@@ -262,6 +281,10 @@ impl DataPoolStore {
     /// `InvalidArgument` if the token is of another store; `LeaseLost` if the claim does not exist any more (it was
     /// settled, or swept an hour after its end); `NotFound` if the pool was deleted.
     pub fn resume_claim(&self, token: &ClaimToken) -> Result<Claim> {
+        Ok(Claim::new(self.resumed(token)?))
+    }
+
+    pub(crate) fn resumed(&self, token: &ClaimToken) -> Result<(Claimed, Hold)> {
         let engine = &self.shared().engine;
         if token.store != engine.store_id() {
             return Err(Error::invalid_argument("the token is of another store than this one"));
@@ -276,7 +299,7 @@ impl DataPoolStore {
             );
             Error::new(ErrorKind::LeaseLost, text)
         })?;
-        Claim::of_stored(&pool, &view, Held { id: token.claim, nonce: token.nonce }, claim)
+        Claimed::of_stored(&pool, &view, Held { id: token.claim, nonce: token.nonce }, claim)
     }
 }
 

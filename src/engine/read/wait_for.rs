@@ -1,5 +1,6 @@
 //! Waiting until none of some values is in flight: one after the other, and at the end all as of one moment.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
@@ -7,6 +8,7 @@ use crate::engine::format::schema::Fingerprint;
 use crate::engine::pool::batch::Batch;
 use crate::engine::pool::claims::ClaimId;
 use crate::engine::read::view::View;
+use crate::engine::read::waiting::{Registered, Sleep};
 use crate::engine::storage::failure::contained;
 use crate::error::Result;
 use crate::ids::{PoolId, RecordId};
@@ -56,58 +58,83 @@ impl View {
     }
 }
 
+/// Waits until no value of a batch is in flight: for one after the other, until it finds all of them free or tracked.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pool: PoolId,
+    batch: Batch,
+    /// When it gives up.
+    until: Option<Instant>,
+    /// The item that it waits for.
+    item: usize,
+    registered: Option<Arc<Registered>>,
+}
+
+/// What a waiter does next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Done(Vec<WaitOutcome>),
+    Sleep(Sleep),
+}
+
+impl Waiter {
+    pub(crate) fn new(pool: PoolId, batch: Batch, timeout: Duration) -> Self {
+        Self { pool, batch, until: Instant::now().checked_add(timeout), item: 0, registered: None }
+    }
+
+    /// Looks at the values, and returns what each is, as of one moment; or what to sleep for before looking again.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Closed`; `Storage` or `Corrupt` if reading fails.
+    pub(crate) fn look(&mut self, engine: &Engine) -> Result<Step> {
+        loop {
+            let mut is_late = false;
+            while let Some(item) = self.batch.items().get(self.item) {
+                let registered = self
+                    .registered
+                    .get_or_insert_with(|| engine.waiting.register(self.pool, item.fingerprint));
+                let mut sleep = registered.sleep();
+                let (view, moment) = (engine.view(self.pool)?, engine.clock.moment());
+                let standing = contained("waiting", || view.standing_of(item.fingerprint, moment))?;
+                if let Standing::InFlight(id) = standing {
+                    let now = Instant::now();
+                    is_late = self.until.is_some_and(|until| until <= now);
+                    if is_late {
+                        break;
+                    }
+                    let deadline = view.state.claims.get(id, moment).map(|claim| claim.deadline);
+                    let lease_end = deadline.and_then(|deadline| engine.clock.left_until(deadline));
+                    let lease_end = lease_end.and_then(|left| now.checked_add(left));
+                    sleep.until = [self.until, lease_end].into_iter().flatten().min();
+                    return Ok(Step::Sleep(sleep));
+                }
+                (self.item, self.registered) = (self.item + 1, None);
+            }
+            let (view, moment) = (engine.view(self.pool)?, engine.clock.moment());
+            let outcomes = contained("waiting", || view.wait_outcomes(&self.batch, moment))?;
+            // While one was waited for, another may have been claimed again.
+            let in_flight = |outcome: &WaitOutcome| matches!(outcome, WaitOutcome::InFlight { .. });
+            if is_late || !outcomes.iter().any(in_flight) {
+                return Ok(Step::Done(outcomes));
+            }
+            self.item = 0;
+        }
+    }
+}
+
 impl Engine {
     /// Blocks until none of the values of a batch is in flight, or for the timeout. Returns what each is then, as of one moment.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `Closed`; `Storage` or `Corrupt` if reading fails.
-    pub(crate) fn wait_for(
-        &self,
-        pool: PoolId,
-        batch: &Batch,
-        timeout: Duration,
-    ) -> Result<Vec<WaitOutcome>> {
-        let until = Instant::now().checked_add(timeout);
+    /// The errors of [`Waiter::look`].
+    pub(crate) fn wait_for(&self, mut waiter: Waiter) -> Result<Vec<WaitOutcome>> {
         loop {
-            let mut is_late = false;
-            for item in batch.items() {
-                is_late = !self.wait_for_one(pool, item.fingerprint, until)?;
-                if is_late {
-                    break;
-                }
+            match waiter.look(self)? {
+                Step::Done(outcomes) => return Ok(outcomes),
+                Step::Sleep(sleep) => sleep.block(),
             }
-            let (view, moment) = (self.view(pool)?, self.clock.moment());
-            let outcomes = contained("waiting", || view.wait_outcomes(batch, moment))?;
-            // While one was waited for, another may have been claimed again.
-            let in_flight = |outcome: &WaitOutcome| matches!(outcome, WaitOutcome::InFlight { .. });
-            if is_late || !outcomes.iter().any(in_flight) {
-                return Ok(outcomes);
-            }
-        }
-    }
-
-    /// Returns false if the value is still in flight when the time is over.
-    fn wait_for_one(&self, pool: PoolId, fingerprint: Fingerprint, until: Option<Instant>) -> Result<bool> {
-        let registered = self.waiting.register(pool, fingerprint);
-        loop {
-            let seen = registered.signal.raised();
-            let (view, moment) = (self.view(pool)?, self.clock.moment());
-            let Standing::InFlight(id) = contained("waiting", || view.standing_of(fingerprint, moment))?
-            else {
-                return Ok(true);
-            };
-            let now = Instant::now();
-            if until.is_some_and(|until| until <= now) {
-                return Ok(false);
-            }
-            let deadline = view.state.claims.get(id, moment).map(|claim| claim.deadline);
-            // The view keeps pages of the file from being reused.
-            drop(view);
-            let lease_end = deadline.and_then(|deadline| self.clock.left_until(deadline));
-            let lease_end = lease_end.and_then(|left| now.checked_add(left));
-            let wake = [until, lease_end].into_iter().flatten().min();
-            registered.signal.wait(seen, wake);
         }
     }
 }

@@ -4,43 +4,96 @@
 //! the view by which it decides to wait, and a commit raises signals while it is published, so no change is missed. A commit
 //! raises only the signals of values whose claims it changed; a lease that ends raises none, since who waits knows when it ends.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::engine::format::schema::Fingerprint;
 use crate::ids::PoolId;
 
 /// The signal of one value, shared by all that wait for it.
 #[derive(Debug, Default)]
-pub(super) struct Signal {
-    /// The number of times it was raised.
-    raised: Mutex<u64>,
-    changed: Condvar,
+struct Signal(Mutex<Listeners>);
+
+#[derive(Debug, Default)]
+struct Listeners {
+    /// The number of times the signal was raised.
+    raised: u64,
+    /// The wakers of those that sleep, each by a number of its own.
+    wakers: BTreeMap<u64, Waker>,
+    next_number: u64,
 }
 
 impl Signal {
-    /// The number of times it was raised.
-    pub(super) fn raised(&self) -> u64 {
-        *self.raised.lock()
+    /// Raises the signal. Returns the wakers of those that sleep.
+    fn raise(&self) -> impl Iterator<Item = Waker> + use<> {
+        let mut listeners = self.0.lock();
+        listeners.raised += 1;
+        std::mem::take(&mut listeners.wakers).into_values()
     }
+}
 
-    fn raise(&self) {
-        *self.raised.lock() += 1;
-        self.changed.notify_all();
-    }
+/// What a waiter sleeps for: the next time that a signal is raised, or the end of a lease or of its own patience.
+#[derive(Debug)]
+pub(crate) struct Sleep {
+    registered: Arc<Registered>,
+    /// The number of times the signal had been raised when the waiter looked.
+    seen: u64,
+    number: Option<u64>,
+    /// The time to look again, also if nothing was raised.
+    pub(crate) until: Option<Instant>,
+}
 
-    /// Waits until it was raised more often than so many times, or until some time.
-    pub(super) fn wait(&self, seen: u64, until: Option<Instant>) {
-        let mut raised = self.raised.lock();
-        let is_unchanged = |raised: &mut u64| *raised == seen;
-        match until {
-            Some(until) => _ = self.changed.wait_while_until(&mut raised, is_unchanged, until),
-            None => self.changed.wait_while(&mut raised, is_unchanged),
+impl Sleep {
+    /// Returns true if it is time to look again. Otherwise, the waker is woken when the signal is raised.
+    pub(crate) fn is_over(&mut self, waker: &Waker) -> bool {
+        let mut listeners = self.registered.signal.0.lock();
+        if listeners.raised != self.seen || self.until.is_some_and(|until| until <= Instant::now()) {
+            return true;
         }
+        let number = *self.number.get_or_insert_with(|| {
+            listeners.next_number += 1;
+            listeners.next_number
+        });
+        let replaced = listeners.wakers.insert(number, waker.clone());
+        drop(listeners);
+        // Without the lock: dropping a waker may run any code.
+        drop(replaced);
+        false
+    }
+
+    /// Sleeps on this thread.
+    pub(super) fn block(mut self) {
+        let waker = Arc::new(Unpark(thread::current())).into();
+        while !self.is_over(&waker) {
+            match self.until {
+                Some(until) => thread::park_timeout(until.saturating_duration_since(Instant::now())),
+                None => thread::park(),
+            }
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let removed = self.registered.signal.0.lock().wakers.remove(&number);
+            drop(removed);
+        }
+    }
+}
+
+/// Wakes a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
@@ -49,17 +102,28 @@ impl Signal {
 pub(crate) struct Waiting {
     /// Their number, so that a commit for which nobody waits takes no lock.
     count: AtomicUsize,
-    signals: Mutex<HashMap<(PoolId, Fingerprint), Arc<Signal>>>,
+    signals: Mutex<Signals>,
 }
+
+type Signals = HashMap<(PoolId, Fingerprint), Arc<Signal>>;
 
 /// Keeps a value's signal as long as somebody waits for it.
-pub(super) struct Registered<'w> {
-    waiting: &'w Waiting,
+#[derive(Debug)]
+pub(super) struct Registered {
+    waiting: Arc<Waiting>,
     key: (PoolId, Fingerprint),
-    pub(super) signal: Arc<Signal>,
+    signal: Arc<Signal>,
 }
 
-impl Drop for Registered<'_> {
+impl Registered {
+    /// Prepares to sleep until the signal is raised the next time. Who looks at the value must take this first.
+    pub(super) fn sleep(self: &Arc<Self>) -> Sleep {
+        let seen = self.signal.0.lock().raised;
+        Sleep { registered: Arc::clone(self), seen, number: None, until: None }
+    }
+}
+
+impl Drop for Registered {
     fn drop(&mut self) {
         let mut signals = self.waiting.signals.lock();
         // One in the map, one here: nobody else waits.
@@ -71,12 +135,12 @@ impl Drop for Registered<'_> {
 }
 
 impl Waiting {
-    pub(super) fn register(&self, pool: PoolId, fingerprint: Fingerprint) -> Registered<'_> {
+    pub(super) fn register(self: &Arc<Self>, pool: PoolId, fingerprint: Fingerprint) -> Arc<Registered> {
         let key = (pool, fingerprint);
         let mut signals = self.signals.lock();
         let signal = Arc::clone(signals.entry(key).or_default());
         self.count.store(signals.len(), Ordering::SeqCst);
-        Registered { waiting: self, key, signal }
+        Arc::new(Registered { waiting: Arc::clone(self), key, signal })
     }
 
     fn is_idle(&self) -> bool {
@@ -85,27 +149,32 @@ impl Waiting {
 
     /// The claims on some values of a pool have changed.
     pub(crate) fn wake(&self, pool: PoolId, fingerprints: impl Iterator<Item = Fingerprint>) {
-        if self.is_idle() {
-            return;
-        }
-        let signals = self.signals.lock();
-        for fingerprint in fingerprints {
-            if let Some(signal) = signals.get(&(pool, fingerprint)) {
-                signal.raise();
-            }
+        if !self.is_idle() {
+            let keys = fingerprints.map(|fingerprint| (pool, fingerprint));
+            self.raise(|signals| {
+                keys.filter_map(|key| signals.get(&key)).flat_map(|signal| signal.raise()).collect()
+            });
         }
     }
 
     /// Any value of a pool may be free now.
     pub(crate) fn wake_pool(&self, pool: PoolId) {
         if !self.is_idle() {
-            let signals = self.signals.lock();
-            signals.iter().filter(|((of, _), _)| *of == pool).for_each(|(_, signal)| signal.raise());
+            self.raise(|signals| {
+                let of_pool = signals.iter().filter(|((of, _), _)| *of == pool);
+                of_pool.flat_map(|(_, signal)| signal.raise()).collect()
+            });
         }
     }
 
     /// The clock was moved by hand, or the store is closed.
     pub(crate) fn wake_all(&self) {
-        self.signals.lock().values().for_each(|signal| signal.raise());
+        self.raise(|signals| signals.values().flat_map(|signal| signal.raise()).collect());
+    }
+
+    /// Raises signals, and wakes those that sleep: without the lock, because a waker may run any code.
+    fn raise(&self, raised: impl FnOnce(&Signals) -> Vec<Waker>) {
+        let wakers = raised(&self.signals.lock());
+        wakers.into_iter().for_each(Waker::wake);
     }
 }

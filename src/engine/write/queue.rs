@@ -30,16 +30,18 @@ pub(crate) struct Weight {
 impl Weight {
     /// The weight of a job that shares its group with no other.
     pub(crate) const ALONE: Self = Self { items: usize::MAX, bytes: usize::MAX };
+    /// The weight of a job about one claim, or a few.
+    pub(crate) const ONE: Self = Self { items: 1, bytes: 0 };
 
     pub(crate) fn of(batch: &Batch) -> Self {
         Self { items: batch.len(), bytes: batch.bytes() }
     }
 
-    fn plus(self, other: Self) -> Self {
+    pub(super) fn plus(self, other: Self) -> Self {
         Self { items: self.items.saturating_add(other.items), bytes: self.bytes.saturating_add(other.bytes) }
     }
 
-    fn fits(self) -> bool {
+    pub(super) fn fits(self) -> bool {
         self.items <= GROUP_MAX_ITEMS && self.bytes <= GROUP_MAX_BYTES
     }
 }

@@ -25,7 +25,43 @@ use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 
+/// An operation that is to be submitted, and the share of a group that it takes.
+pub(crate) struct Submission<T> {
+    pub(super) weight: Weight,
+    pub(super) operation: Operation<T>,
+}
+
+type Operation<T> = Box<dyn FnOnce(&mut Group<'_>) -> Result<T> + Send>;
+
+impl<T> Submission<T> {
+    pub(crate) fn new(
+        weight: Weight,
+        operation: impl FnOnce(&mut Group<'_>) -> Result<T> + Send + 'static,
+    ) -> Self {
+        Self { weight, operation: Box::new(operation) }
+    }
+}
+
+/// Returns the answer of an operation that was run, and whose group was committed.
+pub(super) fn answer_of<T>(answer: Option<Result<T>>, committed: Result<()>) -> Result<T> {
+    match (answer, committed) {
+        (Some(Err(refused)), _) => Err(refused),
+        (_, Err(failed)) => Err(failed),
+        (Some(Ok(answer)), Ok(())) => Ok(answer),
+        (None, Ok(())) => Err(Error::storage("the operation was not run")),
+    }
+}
+
 impl Engine {
+    /// Submits an operation, and blocks until its commit has an outcome.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`submit`](Self::submit).
+    pub(crate) fn run<T: Send + 'static>(&self, submission: Submission<T>) -> Result<T> {
+        self.submit(submission.weight, submission.operation)
+    }
+
     /// Decides and commits an operation, together with those of other callers. Blocks until the commit has an outcome.
     ///
     /// # Errors
@@ -43,14 +79,13 @@ impl Engine {
         let answer = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&answer);
         let job: Job = Some(Box::new(move |group| *slot.lock() = Some(operation(group))));
-        let committed = self.queue.submit(job, weight, |jobs| self.run_group(jobs));
+        let committed = self.submit_job(job, weight);
         let answer = answer.lock().take();
-        match (answer, committed) {
-            (Some(Err(refused)), _) => Err(refused),
-            (_, Err(failed)) => Err(failed),
-            (Some(Ok(answer)), Ok(())) => Ok(answer),
-            (None, Ok(())) => Err(Error::storage("the operation was not run")),
-        }
+        answer_of(answer, committed)
+    }
+
+    pub(super) fn submit_job(&self, job: Job, weight: Weight) -> Result<()> {
+        self.queue.submit(job, weight, |jobs| self.run_group(jobs))
     }
 
     /// Runs work with the writer to itself, on this thread, when its turn comes.

@@ -1,0 +1,328 @@
+//! What a claim's guard knows: the batch that was claimed, and what it still holds of it.
+//!
+//! Owns: [`Claimed`], which never changes, and [`Hold`], which does. Each change of a claim has two halves: a [`Change`] for the
+//! writer, and what the hold becomes once that is on disk. Guards that block and guards of async code have the same halves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dedupe::Split;
+use crate::engine::pool::batch::{Batch, Positions};
+use crate::engine::pool::claims::ClaimState;
+use crate::engine::read::claims::{ClaimItems, Standing};
+use crate::engine::read::view::View;
+use crate::engine::write::draft::claims::{Grant, Held, Settled};
+use crate::engine::write::group::Group;
+use crate::engine::write::keep_alive::Kept;
+use crate::engine::write::queue::Weight;
+use crate::engine::write::submit::Submission;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::limits::KEPT_LEASE_MIN;
+use crate::model::{ClaimOutcome, ClaimToken, ClaimVerdict, Confirmation, Key, check_lease};
+use crate::pool::Pool;
+use crate::time::Timestamp;
+
+/// A batch that was claimed, with a verdict on each item.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) pool: Pool,
+    /// The whole batch; for a claim that was taken up, only the items that were claimed.
+    batch: Arc<Batch>,
+    /// For each item of the batch, in order: its index in the batch that was claimed, and its verdict.
+    pub(crate) verdicts: Vec<(usize, ClaimVerdict)>,
+    pub(crate) fence: Option<u64>,
+}
+
+/// What a claim still holds.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    /// `None` once the claim holds nothing.
+    held: Option<Held>,
+    until: Timestamp,
+    lease: Duration,
+    /// The lease is renewed as long as this is kept.
+    kept: Option<Arc<Kept>>,
+    standings: Vec<Standing>,
+    /// The position in the batch of each open item's value; made when first needed.
+    by_value: Option<Positions>,
+}
+
+/// An operation that changes a claim, and the items that it settles.
+pub(crate) struct Change<T> {
+    pub(crate) submission: Submission<T>,
+    pub(crate) positions: Vec<usize>,
+}
+
+/// The items of a claim that a call is about.
+#[derive(Debug)]
+pub(crate) enum Which<'a> {
+    Open,
+    Indexes(&'a [usize]),
+    /// Keys, checked and hashed.
+    Keys(&'a Batch),
+}
+
+impl Claimed {
+    /// Returns the guard's halves of a claim that was granted.
+    pub(crate) fn of_grant(pool: &Pool, batch: Arc<Batch>, grant: Grant, lease: Duration) -> (Self, Hold) {
+        let Grant { held, until, fence, verdicts } = grant;
+        let standing = |(_, verdict): &(usize, ClaimVerdict)| match verdict {
+            ClaimVerdict::Claimed => Standing::Held,
+            _ => Standing::Settled,
+        };
+        let standings = verdicts.iter().map(standing).collect();
+        let hold = Hold { held, until, lease, kept: None, standings, by_value: None };
+        (Self { pool: pool.clone(), batch, verdicts, fence }, hold)
+    }
+
+    /// Returns the guard's halves of a claim that is stored.
+    pub(crate) fn of_stored(pool: &Pool, view: &View, by: Held, claim: &ClaimState) -> Result<(Self, Hold)> {
+        let ClaimItems { batch, indexes, standings } = view.items_of_claim(by.id, claim)?;
+        let verdict = |standing: &Standing| match standing {
+            Standing::Held => ClaimVerdict::Claimed,
+            Standing::Lost => ClaimVerdict::Lost,
+            Standing::Settled => ClaimVerdict::Settled,
+        };
+        let indexes = indexes.into_iter().map(|index| index as usize);
+        let verdicts = indexes.zip(standings.iter().map(verdict)).collect();
+        let (until, lease) = (claim.until, claim.lease);
+        let hold = Hold { held: Some(by), until, lease, kept: None, standings, by_value: None };
+        Ok((Self { pool: pool.clone(), batch: Arc::new(batch), verdicts, fence: Some(claim.fence) }, hold))
+    }
+
+    pub(crate) fn verdict(&self, index: usize) -> Option<&ClaimVerdict> {
+        self.verdicts.get(self.position(index)?).map(|(_, verdict)| verdict)
+    }
+
+    pub(crate) fn partition<T>(&self, items: impl IntoIterator<Item = T>) -> Split<T> {
+        let mut split = Split::default();
+        let mut verdicts = self.verdicts.iter().peekable();
+        for (index, item) in items.into_iter().enumerate() {
+            match verdicts.next_if(|(of, _)| *of == index).map(|(_, verdict)| verdict) {
+                Some(ClaimVerdict::Claimed) => split.fresh.push(item),
+                Some(ClaimVerdict::Duplicate(_) | ClaimVerdict::Settled) => split.duplicates.push(item),
+                Some(ClaimVerdict::InFlight { .. } | ClaimVerdict::Lost) => split.in_flight.push(item),
+                None => split.unmatched.push(item),
+            }
+        }
+        split
+    }
+
+    fn position(&self, index: usize) -> Option<usize> {
+        self.verdicts.binary_search_by_key(&index, |(index, _)| *index).ok()
+    }
+
+    fn index_at(&self, position: usize) -> usize {
+        self.verdicts.get(position).map_or(position, |(index, _)| *index)
+    }
+
+    /// Returns the index and the key of the item at a position.
+    pub(crate) fn key_at(&self, position: usize) -> Option<(usize, Key<'_>)> {
+        let item = self.batch.items().get(position)?;
+        Some((self.index_at(position), Key::new(item.entity_type, self.batch.value(position))))
+    }
+}
+
+impl Hold {
+    /// Returns the positions of the items that are claimed and neither confirmed nor released yet.
+    pub(crate) fn held_positions(&self) -> impl Iterator<Item = usize> {
+        let standings = self.standings.iter().enumerate();
+        standings.filter(|(_, standing)| **standing == Standing::Held).map(|(position, _)| position)
+    }
+
+    pub(crate) fn until(&self) -> Timestamp {
+        self.kept.as_ref().map_or(self.until, |kept| kept.until())
+    }
+
+    pub(crate) fn token(&self, claimed: &Claimed) -> Option<ClaimToken> {
+        let store = claimed.pool.shared().engine.store_id();
+        let Held { id, nonce } = self.held.filter(|_| self.open_positions().next().is_some())?;
+        Some(ClaimToken { store, pool: claimed.pool.id(), claim: id, nonce })
+    }
+
+    /// Leaves the claim as it is: nothing is released any more.
+    pub(crate) fn let_go(&mut self) {
+        (self.held, self.kept) = (None, None);
+    }
+
+    /// Returns the positions of the items that are neither confirmed nor released. Some may be lost.
+    fn open_positions(&self) -> impl Iterator<Item = usize> {
+        let standings = self.standings.iter().enumerate();
+        standings.filter(|(_, standing)| **standing != Standing::Settled).map(|(position, _)| position)
+    }
+
+    fn is_open_at(&self, position: usize) -> bool {
+        self.standings.get(position).is_some_and(|standing| *standing != Standing::Settled)
+    }
+
+    /// Returns the positions of some open items: ascending, each once.
+    fn positions(&mut self, claimed: &Claimed, which: Which<'_>) -> Result<Vec<usize>> {
+        let mut positions = match which {
+            Which::Open => return Ok(self.open_positions().collect()),
+            Which::Indexes(indexes) => self.positions_of(claimed, indexes)?,
+            Which::Keys(keys) => self.positions_of_keys(claimed, keys)?,
+        };
+        positions.sort_unstable();
+        positions.dedup();
+        Ok(positions)
+    }
+
+    fn positions_of(&self, claimed: &Claimed, indexes: &[usize]) -> Result<Vec<usize>> {
+        let open = |index: &usize| {
+            let position = claimed.position(*index).filter(|position| self.is_open_at(*position));
+            position.ok_or_else(|| {
+                let text =
+                    "the claim does not hold it: it was not claimed, or is confirmed or released already";
+                Error::invalid_argument(text).with_item(*index)
+            })
+        };
+        indexes.iter().map(open).collect()
+    }
+
+    fn positions_of_keys(&mut self, claimed: &Claimed, keys: &Batch) -> Result<Vec<usize>> {
+        let by_value = self.by_value.get_or_insert_with(|| {
+            let items = claimed.batch.items().iter().zip(&self.standings).enumerate();
+            let open = items.filter(|(_, (_, standing))| **standing != Standing::Settled);
+            open.map(|(position, (item, _))| (item.fingerprint, position)).collect()
+        });
+        let mut positions = Vec::with_capacity(keys.len());
+        for (number, item) in keys.items().iter().enumerate() {
+            let position = by_value.get(&item.fingerprint);
+            let is_open =
+                |position: &&usize| self.standings.get(**position).is_some_and(|of| *of != Standing::Settled);
+            let Some(position) = position.filter(is_open) else {
+                let text = format!(
+                    "the claim does not hold {:?} of entity type {}: it was not claimed, or is confirmed or released \
+                     already",
+                    keys.value(number),
+                    item.entity_type
+                );
+                return Err(Error::invalid_argument(text).with_item(number));
+            };
+            positions.push(*position);
+        }
+        Ok(positions)
+    }
+
+    /// Returns what confirms some items; `None` if there is nothing to confirm.
+    pub(crate) fn confirmation(
+        &mut self,
+        claimed: &Claimed,
+        which: Which<'_>,
+    ) -> Result<Option<Change<Vec<ClaimOutcome>>>> {
+        let positions = self.positions(claimed, which)?;
+        Ok(self.settlement(claimed, positions, |held, batch, settled, group, pool| {
+            group.pool(pool)?.confirm(held, batch, settled)
+        }))
+    }
+
+    /// Returns what releases some items; `None` if there is nothing to release.
+    pub(crate) fn release(&mut self, claimed: &Claimed, which: Which<'_>) -> Result<Option<Change<u64>>> {
+        let positions = self.positions(claimed, which)?;
+        Ok(self.settlement(claimed, positions, |held, batch, settled, group, pool| {
+            group.pool(pool)?.release(held, batch, settled)
+        }))
+    }
+
+    fn settlement<T: 'static>(
+        &self,
+        claimed: &Claimed,
+        positions: Vec<usize>,
+        operation: fn(Held, &Arc<Batch>, &Settled, &mut Group<'_>, PoolId) -> Result<T>,
+    ) -> Option<Change<T>> {
+        let held = self.held.filter(|_| !positions.is_empty())?;
+        // Below BATCH_MAX_ITEMS.
+        let indexes = positions.iter().filter_map(|position| u32::try_from(claimed.index_at(*position)).ok());
+        let settled = Settled { positions: positions.clone(), indexes: indexes.collect() };
+        let bytes = positions.iter().map(|position| claimed.batch.value(*position).len()).sum();
+        let weight = Weight { items: positions.len(), bytes };
+        let (pool, batch) = (claimed.pool.id(), Arc::clone(&claimed.batch));
+        let submission = Submission::new(weight, move |group| operation(held, &batch, &settled, group, pool));
+        Some(Change { submission, positions })
+    }
+
+    /// Records that items are settled, once that is on disk.
+    pub(crate) fn settle(&mut self, positions: &[usize]) {
+        for position in positions {
+            if let Some(standing) = self.standings.get_mut(*position) {
+                *standing = Standing::Settled;
+            }
+        }
+        if self.open_positions().next().is_none() {
+            self.let_go();
+        }
+    }
+
+    /// Records that items are confirmed, once that is on disk.
+    pub(crate) fn confirm(
+        &mut self,
+        claimed: &Claimed,
+        positions: &[usize],
+        outcomes: Vec<ClaimOutcome>,
+    ) -> Confirmation {
+        self.settle(positions);
+        let indexes = positions.iter().map(|position| claimed.index_at(*position));
+        Confirmation::new(indexes.zip(outcomes).collect())
+    }
+
+    /// Returns what restarts the lease with a length, or with the length that it has.
+    pub(crate) fn extension(
+        &self,
+        claimed: &Claimed,
+        lease: Option<Duration>,
+    ) -> Result<(Duration, Submission<Timestamp>)> {
+        let lease = lease.unwrap_or(self.lease);
+        check_lease(lease)?;
+        let Some(held) = self.held else {
+            return Err(Error::new(
+                ErrorKind::LeaseLost,
+                "every item of the claim was confirmed, released or lost: it has no lease to extend",
+            ));
+        };
+        let items: Vec<usize> = self.open_positions().collect();
+        let (pool, batch) = (claimed.pool.id(), Arc::clone(&claimed.batch));
+        let extend = move |group: &mut Group<'_>| group.pool(pool)?.extend(held, &batch, &items, lease);
+        Ok((lease, Submission::new(Weight::ONE, extend)))
+    }
+
+    /// Records that the lease was restarted, once that is on disk.
+    pub(crate) fn extend(
+        &mut self,
+        claimed: &Claimed,
+        lease: Duration,
+        until: Timestamp,
+        keep: Keep,
+    ) -> Result<Timestamp> {
+        (self.lease, self.until) = (lease, until);
+        if (keep == Keep::Alive || self.kept.is_some())
+            && let Some(held) = self.held
+        {
+            let kept = Kept::new(claimed.pool.id(), held, lease, until);
+            let shared = claimed.pool.shared();
+            shared.keep_alive.keep(&shared.engine, &kept)?;
+            self.kept = Some(kept);
+        }
+        Ok(until)
+    }
+
+    pub(crate) fn check_keepable(&self) -> Result<()> {
+        if self.lease < KEPT_LEASE_MIN {
+            return Err(Error::invalid_argument(format!(
+                "a lease of {:?} is too short to be kept alive; allowed are {KEPT_LEASE_MIN:?} (KEPT_LEASE_MIN) and more",
+                self.lease
+            ))
+            .with_parameter("lease"));
+        }
+        Ok(())
+    }
+}
+
+/// Who renews the lease after an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// The store's thread.
+    Alive,
+    /// Whoever did so before.
+    AsBefore,
+}
