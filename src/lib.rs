@@ -37,7 +37,7 @@
 //! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify),
 //!   [rebuilding indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
 //!   [compact](DataPoolStore::compact), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature
-//!   `cli` builds the command-line tool `datapool`; the feature `log` logs what the store does.
+//!   `async` gives the calls as futures; `cli` builds the command-line tool `datapool`; `log` logs what the store does.
 //! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is allowed.
 //!   [`limits`] has every limit.
 //!
@@ -119,10 +119,13 @@
 //!
 //! # More
 //!
-//! [Which mode do I need?](modes) is for authors of flows; [The endpoints](endpoints) lists each endpoint and parameter
+//! [Which mode do I need?](modes) is for authors of flows; [In async code](in_async_code), [Processes and locks](processes) and
+//! [Testing code that uses the store](testing_your_code) are for programmers; [The endpoints](endpoints) lists each endpoint and parameter
 //! of the HTTP API beside the call that stands for it; [the design](design) describes how the store is built and what
 //! is in the file, and [the decisions](decisions) explain why; [the changelog](changelog) lists what changed.
 
+#[cfg(feature = "async")]
+mod asynchronous;
 mod claim;
 mod csv;
 mod dedupe;
@@ -134,6 +137,12 @@ pub mod decisions {}
 pub mod endpoints {}
 #[doc = include_str!("../docs/guides/modes.md")]
 pub mod modes {}
+#[doc = include_str!("../docs/guides/async.md")]
+pub mod in_async_code {}
+#[doc = include_str!("../docs/guides/processes.md")]
+pub mod processes {}
+#[doc = include_str!("../docs/guides/testing.md")]
+pub mod testing_your_code {}
 #[doc = include_str!("../CHANGELOG.md")]
 pub mod changelog {}
 mod disk;
@@ -158,6 +167,8 @@ mod store;
 pub mod testing;
 mod time;
 
+#[cfg(feature = "async")]
+pub use crate::asynchronous::{AsyncClaim, AsyncPool, AsyncStore, StoreFuture};
 pub use crate::claim::Claim;
 pub use crate::csv::{
     BadRow, CellQuoting, ExportColumns, ExportOptions, ExportReport, ImportOptions, ImportProgress,

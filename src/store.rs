@@ -9,7 +9,6 @@ use crate::engine::Engine;
 use crate::engine::format::schema::{Geometry, Tuning};
 use crate::engine::maintain::opener::Place;
 use crate::engine::write::flusher::Flusher;
-use crate::engine::write::keep_alive::KeepAlive;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate, PruneReport};
@@ -28,23 +27,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 /// file is closed when the last of them is dropped, or by [`close`](Self::close). A file can be open in one store at a
 /// time, in one process, or in any number of stores that [only read](crate::Access::ReadOnly).
 ///
-/// Calls that write block until the disk has answered. In async code, wrap them:
-///
-/// ```no_run
-/// # mod tokio { pub mod task {
-/// #     pub async fn spawn_blocking<T>(work: impl FnOnce() -> T) -> Result<T, std::io::Error> { Ok(work()) }
-/// # } }
-/// use datapool_store::{DataPoolStore, Key, Mode, Origin, Verdicts};
-///
-/// # async fn run(store: DataPoolStore, orders: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
-/// let verdicts = tokio::task::spawn_blocking(move || {
-///     let pool = store.get_or_create_pool("orders")?;
-///     pool.dedupe(Mode::FilterAndTrack, &orders, |o| Key::new(37, o), &Origin::none())
-/// })
-/// .await??;
-/// # Ok(())
-/// # }
-/// ```
+/// Calls that write block until the disk has answered. In async code, use the feature `async`, whose
+/// [handles](crate::in_async_code) return futures.
 #[derive(Debug, Clone)]
 pub struct DataPoolStore {
     shared: Arc<Shared>,
@@ -94,7 +78,7 @@ impl DataPoolStore {
             Durability::Relaxed { flush_every } => Some(Flusher::start(&engine, flush_every)?),
             Durability::Immediate => None,
         };
-        Ok(Self { shared: Arc::new(Shared { engine, path, flusher, keep_alive: KeepAlive::default() }) })
+        Ok(Self { shared: Arc::new(Shared::new(engine, path, flusher)) })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

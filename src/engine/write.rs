@@ -23,6 +23,8 @@ pub(crate) mod room;
 pub(crate) mod submit;
 pub(crate) mod sweep;
 pub(crate) mod tables;
+#[cfg(feature = "async")]
+pub(crate) mod together;
 pub(crate) mod turns;
 pub(crate) mod upkeep;
 pub(crate) mod writer;

@@ -34,6 +34,11 @@ impl<'a> Key<'a> {
         &self.value
     }
 
+    /// Returns the same key, with a value of its own.
+    pub fn into_owned(self) -> Key<'static> {
+        Key { entity_type: self.entity_type, value: Cow::Owned(self.value.into_owned()) }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         check_value(&self.value)
     }

@@ -1,0 +1,255 @@
+//! A claim's guard for async code.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::threads::Answer;
+use crate::claim::hold::{Claimed, Hold, Keep, Which};
+use crate::dedupe::Split;
+use crate::engine::pool::batch::Batch;
+use crate::error::Result;
+use crate::model::{ClaimToken, ClaimVerdict, Confirmation, Key};
+use crate::shared::Shared;
+use crate::time::Timestamp;
+
+/// New items that one runner holds, for async code: a [`Claim`](crate::Claim) whose calls return futures.
+///
+/// **Dropping it releases** what is neither confirmed nor released. The store's thread does so soon after; the drop does not block.
+///
+/// If the future of a call is dropped before it is ready, the call happens whole or not at all, and the guard knows which. Calls
+/// that come later, and the release by dropping, see what became of it.
+#[derive(Debug)]
+#[must_use = "dropping a claim releases what it holds"]
+pub struct AsyncClaim {
+    claimed: Arc<Claimed>,
+    hold: Arc<Mutex<Hold>>,
+}
+
+impl AsyncClaim {
+    pub(super) fn new((claimed, hold): (Claimed, Hold)) -> Self {
+        Self { claimed: Arc::new(claimed), hold: Arc::new(Mutex::new(hold)) }
+    }
+
+    /// Like [`Claim::verdicts`](crate::Claim::verdicts).
+    pub fn verdicts(&self) -> &[(usize, ClaimVerdict)] {
+        &self.claimed.verdicts
+    }
+
+    /// Like [`Claim::verdict`](crate::Claim::verdict).
+    pub fn verdict(&self, index: usize) -> Option<&ClaimVerdict> {
+        self.claimed.verdict(index)
+    }
+
+    /// Like [`Claim::partition`](crate::Claim::partition).
+    pub fn partition<T>(&self, items: impl IntoIterator<Item = T>) -> Split<T> {
+        self.claimed.partition(items)
+    }
+
+    /// Like [`Claim::keys`](crate::Claim::keys).
+    pub fn keys(&self) -> impl Iterator<Item = (usize, Key<'_>)> {
+        let held: Vec<usize> = self.hold.lock().held_positions().collect();
+        held.into_iter().filter_map(|position| self.claimed.key_at(position))
+    }
+
+    /// Like [`Claim::held_count`](crate::Claim::held_count).
+    pub fn held_count(&self) -> usize {
+        self.hold.lock().held_positions().count()
+    }
+
+    /// Like [`Claim::until`](crate::Claim::until).
+    pub fn until(&self) -> Timestamp {
+        self.hold.lock().until()
+    }
+
+    /// Like [`Claim::fencing_number`](crate::Claim::fencing_number).
+    pub fn fencing_number(&self) -> Option<u64> {
+        self.claimed.fence
+    }
+
+    /// Like [`Claim::token`](crate::Claim::token).
+    pub fn token(&self) -> Option<ClaimToken> {
+        self.hold.lock().token(&self.claimed)
+    }
+
+    /// Like [`Claim::into_token`](crate::Claim::into_token).
+    #[must_use = "without its token nobody can take the claim up before its lease ends"]
+    pub fn into_token(self) -> Option<ClaimToken> {
+        let mut hold = self.hold.lock();
+        let token = hold.token(&self.claimed);
+        hold.let_go();
+        token
+    }
+
+    /// Like [`Claim::confirm`](crate::Claim::confirm).
+    ///
+    /// # Errors
+    ///
+    /// The errors of `Claim::confirm`, and those of every [`StoreFuture`](crate::StoreFuture).
+    pub async fn confirm(&mut self) -> Result<Confirmation> {
+        self.confirm_some(Items::Open).await
+    }
+
+    /// Like [`Claim::confirm_items`](crate::Claim::confirm_items).
+    ///
+    /// # Errors
+    ///
+    /// The errors of `Claim::confirm_items`, and those of every [`StoreFuture`](crate::StoreFuture).
+    pub async fn confirm_items(&mut self, indexes: &[usize]) -> Result<Confirmation> {
+        self.confirm_some(Items::Indexes(indexes.to_vec())).await
+    }
+
+    /// Like [`Claim::confirm_keys`](crate::Claim::confirm_keys).
+    ///
+    /// # Errors
+    ///
+    /// The errors of `Claim::confirm_keys`, and those of every [`StoreFuture`](crate::StoreFuture).
+    pub async fn confirm_keys(&mut self, keys: &[Key<'_>]) -> Result<Confirmation> {
+        self.confirm_some(self.hashed(keys)?).await
+    }
+
+    /// Like [`Claim::release`](crate::Claim::release).
+    ///
+    /// # Errors
+    ///
+    /// The errors of `Claim::release`, and those of every [`StoreFuture`](crate::StoreFuture).
+    pub async fn release(&mut self) -> Result<u64> {
+        self.release_some(Items::Open).await
+    }
+
+    /// Like [`Claim::release_items`](crate::Claim::release_items).
+    ///
+    /// # Errors
+    ///
+    /// The errors of `Claim::release_items`, and those of every [`StoreFuture`](crate::StoreFuture).
+    pub async fn release_items(&mut self, indexes: &[usize]) -> Result<u64> {
+        self.release_some(Items::Indexes(indexes.to_vec())).await
+    }
+
+    /// Like [`Claim::release_keys`](crate::Claim::release_keys).
+    ///
+    /// # Errors
+    ///
+    /// The errors of `Claim::release_keys`, and those of every [`StoreFuture`](crate::StoreFuture).
+    pub async fn release_keys(&mut self, keys: &[Key<'_>]) -> Result<u64> {
+        self.release_some(self.hashed(keys)?).await
+    }
+
+    /// Like [`Claim::extend`](crate::Claim::extend).
+    ///
+    /// # Errors
+    ///
+    /// The errors of `Claim::extend`, and those of every [`StoreFuture`](crate::StoreFuture).
+    pub async fn extend(&mut self, lease: Duration) -> Result<Timestamp> {
+        self.extend_and(Some(lease), Keep::AsBefore).await
+    }
+
+    /// Like [`Claim::keep_alive`](crate::Claim::keep_alive).
+    ///
+    /// # Errors
+    ///
+    /// The errors of `Claim::keep_alive`, and those of every [`StoreFuture`](crate::StoreFuture).
+    pub async fn keep_alive(&mut self) -> Result<()> {
+        self.hold.lock().check_keepable()?;
+        self.extend_and(None, Keep::Alive).await.map(drop)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.claimed.pool.shared()
+    }
+
+    fn hashed(&self, keys: &[Key<'_>]) -> Result<Items> {
+        let hash_key = self.shared().engine.hash_key();
+        Batch::from_keys(hash_key, keys.iter().cloned()).map(Items::Keys)
+    }
+
+    async fn confirm_some(&mut self, items: Items) -> Result<Confirmation> {
+        let (claimed, hold) = (Arc::clone(&self.claimed), Arc::clone(&self.hold));
+        let prepare = move |answer: Answer<Confirmation>| {
+            let change = hold.lock().confirmation(&claimed, items.which());
+            match change {
+                Err(error) => answer.give(Err(error)),
+                Ok(None) => answer.give(Ok(Confirmation::new(Vec::new()))),
+                Ok(Some(change)) => {
+                    return Some(answer.of(change.submission, move |outcomes| {
+                        Ok(hold.lock().confirm(&claimed, &change.positions, outcomes))
+                    }));
+                }
+            }
+            None
+        };
+        self.shared().threads.write(&self.shared().engine, prepare).await
+    }
+
+    async fn release_some(&mut self, items: Items) -> Result<u64> {
+        let prepare = releasing(&self.claimed, &self.hold, items);
+        self.shared().threads.write(&self.shared().engine, prepare).await
+    }
+
+    async fn extend_and(&mut self, lease: Option<Duration>, keep: Keep) -> Result<Timestamp> {
+        let (claimed, hold) = (Arc::clone(&self.claimed), Arc::clone(&self.hold));
+        let prepare = move |answer: Answer<Timestamp>| {
+            let extension = hold.lock().extension(&claimed, lease);
+            match extension {
+                Err(error) => {
+                    answer.give(Err(error));
+                    None
+                }
+                Ok((lease, submission)) => {
+                    Some(answer.of(submission, move |until| hold.lock().extend(&claimed, lease, until, keep)))
+                }
+            }
+        };
+        self.shared().threads.write(&self.shared().engine, prepare).await
+    }
+}
+
+impl Drop for AsyncClaim {
+    fn drop(&mut self) {
+        if self.token().is_some() {
+            let release = releasing(&self.claimed, &self.hold, Items::Open);
+            self.shared().threads.write_unheard(&self.shared().engine, release);
+        }
+    }
+}
+
+/// The items of a claim that a call is about.
+enum Items {
+    Open,
+    Indexes(Vec<usize>),
+    Keys(Batch),
+}
+
+impl Items {
+    fn which(&self) -> Which<'_> {
+        match self {
+            Self::Open => Which::Open,
+            Self::Indexes(indexes) => Which::Indexes(indexes),
+            Self::Keys(keys) => Which::Keys(keys),
+        }
+    }
+}
+
+/// Returns what prepares the release of some items.
+fn releasing(
+    claimed: &Arc<Claimed>,
+    hold: &Arc<Mutex<Hold>>,
+    items: Items,
+) -> impl FnOnce(Answer<u64>) -> Option<crate::engine::write::together::Entry> + Send + use<> {
+    let (claimed, hold) = (Arc::clone(claimed), Arc::clone(hold));
+    move |answer| {
+        let change = hold.lock().release(&claimed, items.which());
+        match change {
+            Err(error) => answer.give(Err(error)),
+            Ok(None) => answer.give(Ok(0)),
+            Ok(Some(change)) => {
+                return Some(answer.of(change.submission, move |released| {
+                    hold.lock().settle(&change.positions);
+                    Ok(released)
+                }));
+            }
+        }
+        None
+    }
+}

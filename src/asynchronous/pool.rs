@@ -1,0 +1,369 @@
+//! A pool for async code.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StoreFuture;
+use super::claim::AsyncClaim;
+use super::threads::{Answer, Threads};
+use crate::csv::{ExportOptions, ExportReport, ImportOptions, ImportReport};
+use crate::dedupe::{Mode, Verdicts};
+use crate::engine::Engine;
+use crate::engine::pool::batch::Batch;
+use crate::engine::read::wait_for::{Step, Waiter};
+use crate::engine::write::draft::dedupe::Firsts;
+use crate::engine::write::submit::Submission;
+use crate::error::Result;
+use crate::ids::{EntityTypeId, FlowId, PoolId, RecordId};
+use crate::model::{
+    ClaimFilter, ClaimInfo, ClaimOptions, DataPool, Key, Origin, PoolStats, PruneReport, Record, WaitOutcome,
+};
+use crate::pool::Pool;
+use crate::query::{Page, RecordFilter, RecordQuery};
+
+/// A handle on one pool, for async code: the calls of [`Pool`], which return futures. Clones are cheap.
+///
+/// Calls that write share commits with all other callers, as they do with [`Pool`]. A thread of the store waits for the disk
+/// for them; up to four threads read; an import, export or prune has a thread of its own.
+///
+/// ```
+/// use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
+///
+/// const ORDERS: EntityTypeId = EntityTypeId::new(37);
+/// # fn main() -> datapool_store::Result<()> {
+/// let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?.to_async();
+/// let work = async move {
+///     let orders = vec!["A-1", "A-2", "A-1"];
+///     let verdicts =
+///         pool.dedupe(Mode::FilterAndTrack, &orders, |o| Key::new(ORDERS, *o), &Origin::none()).await?;
+///     assert_eq!(verdicts.partition(orders).fresh, ["A-1", "A-2"]);
+///     assert!(pool.contains(Key::new(ORDERS, "A-1")).await?);
+///     datapool_store::Result::Ok(())
+/// };
+/// # futures_executor::block_on(work)
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct AsyncPool {
+    pool: Pool,
+}
+
+impl Pool {
+    /// Returns a handle on the same pool for async code.
+    ///
+    /// Once a store has had such a handle, dropping its last handle leaves closing to a thread. To be sure that the file is closed,
+    /// close the store: [`AsyncStore::close`](crate::AsyncStore::close) or [`DataPoolStore::close`](crate::DataPoolStore::close).
+    pub fn to_async(&self) -> AsyncPool {
+        self.shared().threads.use_them();
+        AsyncPool { pool: self.clone() }
+    }
+}
+
+/// What a call needs of its pool.
+fn engine(pool: &Pool) -> &Arc<Engine> {
+    &pool.shared().engine
+}
+
+fn threads(pool: &Pool) -> &Threads {
+    &pool.shared().threads
+}
+
+impl AsyncPool {
+    /// Returns the handle for code that may block.
+    pub fn to_blocking(&self) -> Pool {
+        self.pool.clone()
+    }
+
+    /// Returns the pool's id.
+    pub fn id(&self) -> PoolId {
+        self.pool.id()
+    }
+
+    /// Runs calls that block, on a thread of its own: for whatever has no method here.
+    ///
+    /// ```
+    /// # use datapool_store::{DataPoolStore, Record, RecordFilter, Result};
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?.to_async();
+    /// # futures_executor::block_on(async move {
+    /// let filter = RecordFilter::new().flow_run_id("run 1");
+    /// let records: Vec<Record> = pool.blocking(move |pool| pool.scan(&filter)?.collect()).await?;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Pool) -> Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let pool = self.pool.clone();
+        StoreFuture::new(async move {
+            let asked = pool.clone();
+            threads(&pool).run(move || call(&asked)).await
+        })
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Pool) -> Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let pool = self.pool.clone();
+        StoreFuture::new(async move {
+            let asked = pool.clone();
+            threads(&pool).read(move || call(&asked)).await
+        })
+    }
+
+    /// A call that shares a commit. `finish` makes its answer, on the thread that writes.
+    fn write<S: Send + 'static, T: Send + 'static>(
+        &self,
+        submission: Result<Submission<S>>,
+        finish: impl FnOnce(&Pool, S) -> Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let pool = self.pool.clone();
+        StoreFuture::new(async move {
+            let (submission, asked) = (submission?, pool.clone());
+            let prepare = |answer: Answer<T>| Some(answer.of(submission, move |done| finish(&asked, done)));
+            threads(&pool).write(engine(&pool), prepare).await
+        })
+    }
+
+    fn hashed(&self, keys: &[Key<'_>]) -> Result<Batch> {
+        Batch::from_keys(engine(&self.pool).hash_key(), keys.iter().cloned())
+    }
+
+    // ---- Reading ----------------------------------------------------------------------------------------------
+
+    /// Like [`Pool::info`].
+    pub fn info(&self) -> StoreFuture<DataPool> {
+        self.read(Pool::info)
+    }
+
+    /// Like [`Pool::contains`].
+    pub fn contains(&self, key: Key<'_>) -> StoreFuture<bool> {
+        let key = key.into_owned();
+        self.read(move |pool| pool.contains(key))
+    }
+
+    /// Like [`Pool::contains_many`].
+    pub fn contains_many(&self, keys: &[Key<'_>]) -> StoreFuture<Vec<bool>> {
+        let keys = owned(keys);
+        self.read(move |pool| pool.contains_many(&keys))
+    }
+
+    /// Like [`Pool::lookup`].
+    pub fn lookup(&self, keys: &[Key<'_>]) -> StoreFuture<Vec<Option<Record>>> {
+        let keys = owned(keys);
+        self.read(move |pool| pool.lookup(&keys))
+    }
+
+    /// Like [`Pool::records`].
+    pub fn records(&self, query: &RecordQuery) -> StoreFuture<Page<Record>> {
+        let query = query.clone();
+        self.read(move |pool| pool.records(&query))
+    }
+
+    /// Like [`Pool::count`].
+    pub fn count(&self, filter: &RecordFilter) -> StoreFuture<u64> {
+        let filter = filter.clone();
+        self.read(move |pool| pool.count(&filter))
+    }
+
+    /// Like [`Pool::entity_type_counts`].
+    pub fn entity_type_counts(&self) -> StoreFuture<Vec<(EntityTypeId, u64)>> {
+        self.read(Pool::entity_type_counts)
+    }
+
+    /// Like [`Pool::flow_counts`].
+    pub fn flow_counts(&self) -> StoreFuture<Vec<(FlowId, u64)>> {
+        self.read(Pool::flow_counts)
+    }
+
+    /// Like [`Pool::claims`].
+    pub fn claims(&self) -> StoreFuture<Vec<ClaimInfo>> {
+        self.read(Pool::claims)
+    }
+
+    /// Like [`Pool::stats`].
+    pub fn stats(&self) -> StoreFuture<PoolStats> {
+        self.read(Pool::stats)
+    }
+
+    // ---- Deduplicating ----------------------------------------------------------------------------------------
+
+    /// Like [`Pool::dedupe`]. The keys are computed at once.
+    pub fn dedupe<'a, 'k, T>(
+        &self,
+        mode: Mode,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'k>,
+        origin: &Origin,
+    ) -> StoreFuture<Verdicts> {
+        self.decide(mode, self.pool.batch_to_decide(mode, items, key, origin), Firsts::Ignored)
+    }
+
+    /// Like [`Pool::dedupe_with_first`]. The keys are computed at once.
+    pub fn dedupe_with_first<'a, 'k, T>(
+        &self,
+        mode: Mode,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'k>,
+        origin: &Origin,
+    ) -> StoreFuture<Verdicts> {
+        self.decide(mode, self.pool.batch_to_decide(mode, items, key, origin), Firsts::Wanted)
+    }
+
+    fn decide(&self, mode: Mode, batch: Result<Batch>, firsts: Firsts) -> StoreFuture<Verdicts> {
+        if mode.tracks() {
+            let submission = batch.map(|batch| self.pool.tracking(mode, batch, firsts));
+            return self.write(submission, |pool, verdicts| Ok(pool.counters().verdicts(verdicts)));
+        }
+        self.read(move |pool| {
+            let verdicts = engine(pool).decide_only(pool.id(), mode, batch?, firsts)?;
+            Ok(pool.counters().verdicts(verdicts))
+        })
+    }
+
+    // ---- Claiming ---------------------------------------------------------------------------------------------
+
+    /// Like [`Pool::claim`]. The keys are computed at once. If the future is dropped, what it claimed is released.
+    pub fn claim<'a, 'k, T>(
+        &self,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'k>,
+        origin: &Origin,
+        lease: Duration,
+    ) -> StoreFuture<AsyncClaim> {
+        self.claim_with(items, key, origin, &ClaimOptions::new().lease(lease))
+    }
+
+    /// Like [`Pool::claim_with`]. The keys are computed at once. If the future is dropped, what it claimed is released.
+    pub fn claim_with<'a, 'k, T>(
+        &self,
+        items: &'a [T],
+        key: impl Fn(&'a T) -> Key<'k>,
+        origin: &Origin,
+        options: &ClaimOptions,
+    ) -> StoreFuture<AsyncClaim> {
+        let batch = self.pool.batch_to_claim(items, key, origin, options);
+        let claiming = batch.and_then(|batch| Ok((Arc::clone(&batch), self.pool.claiming(&batch, options)?)));
+        let (batch, submission) = match claiming {
+            Ok((batch, submission)) => (batch, Ok(submission)),
+            Err(error) => (Arc::default(), Err(error)),
+        };
+        let options = options.clone();
+        self.write(submission, move |pool, grant| Ok(AsyncClaim::new(pool.granted(batch, grant, &options))))
+    }
+
+    /// Like [`Pool::resume_claims_of`]. If the future is dropped, the claims are as with an owner that died.
+    pub fn resume_claims_of(&self, owner: &str) -> StoreFuture<Vec<AsyncClaim>> {
+        let taken = self.write(self.pool.taking_up(owner), Pool::taken_up);
+        StoreFuture::new(async move { Ok(taken.await?.into_iter().map(AsyncClaim::new).collect()) })
+    }
+
+    /// Like [`Pool::release_claims`].
+    pub fn release_claims(&self, filter: &ClaimFilter) -> StoreFuture<u64> {
+        self.write(Ok(self.pool.releasing(filter)), |_, released| Ok(released))
+    }
+
+    /// Like [`Pool::wait_for`]. The time starts when the future is polled first.
+    pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> StoreFuture<Vec<WaitOutcome>> {
+        let (pool, batch) = (self.pool.clone(), self.hashed(keys));
+        StoreFuture::new(async move {
+            let mut waiter = Waiter::new(pool.id(), batch?, timeout);
+            loop {
+                let asked = pool.clone();
+                let look = move || {
+                    let step = waiter.look(engine(&asked))?;
+                    Ok((waiter, step))
+                };
+                let step;
+                (waiter, step) = threads(&pool).read(look).await?;
+                match step {
+                    Step::Done(outcomes) => return Ok(outcomes),
+                    Step::Sleep(sleep) => threads(&pool).sleep(sleep).await,
+                }
+            }
+        })
+    }
+
+    // ---- Deleting ---------------------------------------------------------------------------------------------
+
+    /// Like [`Pool::delete_records`].
+    pub fn delete_records(&self, ids: &[RecordId]) -> StoreFuture<u64> {
+        self.write(self.pool.deleting_records(ids), |_, deleted| Ok(deleted))
+    }
+
+    /// Like [`Pool::delete_keys`].
+    pub fn delete_keys(&self, keys: &[Key<'_>]) -> StoreFuture<u64> {
+        self.write(self.pool.deleting_keys(keys), |_, deleted| Ok(deleted))
+    }
+
+    /// Like [`Pool::delete_where`].
+    pub fn delete_where(&self, filter: &RecordFilter) -> StoreFuture<u64> {
+        match filter.check() {
+            Ok(()) if filter.names_nothing() => {
+                let filter = filter.clone();
+                self.read(move |pool| pool.delete_where(&filter))
+            }
+            Ok(()) => self.write(Ok(self.pool.deleting_where(filter)), |_, deleted| Ok(deleted)),
+            Err(error) => StoreFuture::new(async { Err(error) }),
+        }
+    }
+
+    /// Like [`Pool::clear`].
+    pub fn clear(&self) -> StoreFuture<u64> {
+        self.write(Ok(self.pool.clearing()), |_, deleted| Ok(deleted))
+    }
+
+    // ---- Long calls -------------------------------------------------------------------------------------------
+
+    /// Like [`Pool::prune`], on a thread of its own.
+    pub fn prune(&self) -> StoreFuture<PruneReport> {
+        self.blocking(Pool::prune)
+    }
+
+    /// Like [`Pool::import_csv`], on a thread of its own, on which the reader may block. An import whose future is dropped goes on.
+    pub fn import_csv(
+        &self,
+        reader: impl Read + Send + 'static,
+        options: ImportOptions,
+    ) -> StoreFuture<ImportReport> {
+        self.blocking(move |pool| pool.import_csv(reader, &options))
+    }
+
+    /// Like [`Pool::import_csv_path`], on a thread of its own. An import whose future is dropped goes on.
+    pub fn import_csv_path(
+        &self,
+        path: impl Into<PathBuf>,
+        options: ImportOptions,
+    ) -> StoreFuture<ImportReport> {
+        let path = path.into();
+        self.blocking(move |pool| pool.import_csv_path(path, &options))
+    }
+
+    /// Like [`Pool::export_csv`], on a thread of its own, on which the writer may block. An export whose future is dropped goes on.
+    pub fn export_csv(
+        &self,
+        writer: impl Write + Send + 'static,
+        options: ExportOptions,
+    ) -> StoreFuture<ExportReport> {
+        self.blocking(move |pool| pool.export_csv(writer, &options))
+    }
+
+    /// Like [`Pool::export_csv_path`], on a thread of its own. An export whose future is dropped goes on.
+    pub fn export_csv_path(
+        &self,
+        path: impl Into<PathBuf>,
+        options: ExportOptions,
+    ) -> StoreFuture<ExportReport> {
+        let path = path.into();
+        self.blocking(move |pool| pool.export_csv_path(path, &options))
+    }
+}
+
+fn owned(keys: &[Key<'_>]) -> Vec<Key<'static>> {
+    keys.iter().cloned().map(Key::into_owned).collect()
+}

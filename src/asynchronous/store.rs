@@ -1,0 +1,198 @@
+//! The store for async code.
+
+use std::path::{Path, PathBuf};
+
+use super::StoreFuture;
+use super::claim::AsyncClaim;
+use super::pool::AsyncPool;
+use super::threads::alone;
+use crate::error::Result;
+use crate::ids::PoolId;
+use crate::model::{
+    BackupReport, ClaimToken, CompactReport, DataPool, NewPool, PoolUpdate, PruneReport, StoreStats,
+    VerifyReport,
+};
+use crate::options::StoreOptions;
+use crate::query::{Page, PoolQuery};
+use crate::store::DataPoolStore;
+
+/// One open store, for async code: the calls of [`DataPoolStore`], which return futures. Clones are cheap.
+///
+/// Without a runtime of its own: it works under tokio, smol and any other. No call blocks the thread that polls it, nor does
+/// dropping one.
+///
+/// ```
+/// use datapool_store::{Key, Mode, Origin, StoreOptions};
+///
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("pools.redb");
+/// let work = async {
+///     let store = StoreOptions::new().open_async(path).await?;
+///     let pool = store.get_or_create_pool("orders").await?;
+///     let verdicts =
+///         pool.dedupe(Mode::FilterAndTrack, &["A-1"], |o| Key::new(37, *o), &Origin::none()).await?;
+///     assert_eq!(verdicts.new_count(), 1);
+///     store.close().await
+/// };
+/// # futures_executor::block_on(work)?;
+/// # Ok::<(), datapool_store::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct AsyncStore {
+    store: DataPoolStore,
+}
+
+impl StoreOptions {
+    /// Like [`open`](Self::open), on a thread of its own. If the future is dropped, the store is closed once it is open.
+    pub fn open_async(&self, path: impl AsRef<Path>) -> StoreFuture<AsyncStore> {
+        let (options, path) = (self.clone(), path.as_ref().to_owned());
+        StoreFuture::new(alone(move || Ok(options.open(path)?.to_async())))
+    }
+}
+
+impl DataPoolStore {
+    /// Returns a handle on the same store for async code.
+    ///
+    /// Once a store has had such a handle, dropping its last handle leaves closing to a thread. To be sure that the file is closed,
+    /// close the store: [`AsyncStore::close`] or [`close`](Self::close).
+    pub fn to_async(&self) -> AsyncStore {
+        self.shared().threads.use_them();
+        AsyncStore { store: self.clone() }
+    }
+}
+
+impl AsyncStore {
+    /// Returns the handle for code that may block.
+    pub fn to_blocking(&self) -> DataPoolStore {
+        self.store.clone()
+    }
+
+    /// Runs calls that block, on a thread of its own: for whatever has no method here.
+    pub fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&DataPoolStore) -> Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let store = self.store.clone();
+        StoreFuture::new(async move {
+            let asked = store.clone();
+            store.shared().threads.run(move || call(&asked)).await
+        })
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&DataPoolStore) -> Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let store = self.store.clone();
+        StoreFuture::new(async move {
+            let asked = store.clone();
+            store.shared().threads.read(move || call(&asked)).await
+        })
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&DataPoolStore) -> Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let store = self.store.clone();
+        StoreFuture::new(async move {
+            let asked = store.clone();
+            store.shared().threads.write_alone(&store.shared().engine, move || call(&asked)).await
+        })
+    }
+
+    // ---- Pools ------------------------------------------------------------------------------------------------
+
+    /// Like [`DataPoolStore::create_pool`].
+    pub fn create_pool(&self, new: NewPool) -> StoreFuture<AsyncPool> {
+        self.write(move |store| Ok(store.create_pool(new)?.to_async()))
+    }
+
+    /// Like [`DataPoolStore::get_or_create_pool`].
+    pub fn get_or_create_pool(&self, name: &str) -> StoreFuture<AsyncPool> {
+        let name = name.to_owned();
+        self.write(move |store| Ok(store.get_or_create_pool(&name)?.to_async()))
+    }
+
+    /// Like [`DataPoolStore::pool`].
+    pub fn pool(&self, id: PoolId) -> StoreFuture<AsyncPool> {
+        self.read(move |store| Ok(store.pool(id)?.to_async()))
+    }
+
+    /// Like [`DataPoolStore::pool_named`].
+    pub fn pool_named(&self, name: &str) -> StoreFuture<AsyncPool> {
+        let name = name.to_owned();
+        self.read(move |store| Ok(store.pool_named(&name)?.to_async()))
+    }
+
+    /// Like [`DataPoolStore::pools`].
+    pub fn pools(&self, query: &PoolQuery) -> StoreFuture<Page<DataPool>> {
+        let query = query.clone();
+        self.read(move |store| store.pools(&query))
+    }
+
+    /// Like [`DataPoolStore::update_pool`].
+    pub fn update_pool(&self, id: PoolId, update: PoolUpdate) -> StoreFuture<DataPool> {
+        self.write(move |store| store.update_pool(id, update))
+    }
+
+    /// Like [`DataPoolStore::delete_pool`].
+    pub fn delete_pool(&self, id: PoolId) -> StoreFuture<()> {
+        self.write(move |store| store.delete_pool(id))
+    }
+
+    /// Like [`DataPoolStore::resume_claim`]. If the future is dropped, the claim is as it was.
+    pub fn resume_claim(&self, token: &ClaimToken) -> StoreFuture<AsyncClaim> {
+        let token = *token;
+        let resumed = self.read(move |store| store.resumed(&token));
+        StoreFuture::new(async move { resumed.await.map(AsyncClaim::new) })
+    }
+
+    // ---- Operating --------------------------------------------------------------------------------------------
+
+    /// Like [`DataPoolStore::stats`].
+    pub fn stats(&self) -> StoreFuture<StoreStats> {
+        self.read(DataPoolStore::stats)
+    }
+
+    /// Like [`DataPoolStore::flush`]: everything that was submitted before is on disk.
+    pub fn flush(&self) -> StoreFuture<()> {
+        self.write(DataPoolStore::flush)
+    }
+
+    /// Like [`DataPoolStore::prune`], on a thread of its own.
+    pub fn prune(&self) -> StoreFuture<PruneReport> {
+        self.blocking(DataPoolStore::prune)
+    }
+
+    /// Like [`DataPoolStore::verify`], on a thread of its own.
+    pub fn verify(&self) -> StoreFuture<VerifyReport> {
+        self.blocking(DataPoolStore::verify)
+    }
+
+    /// Like [`DataPoolStore::compact`], on a thread of its own.
+    pub fn compact(&self) -> StoreFuture<CompactReport> {
+        self.blocking(DataPoolStore::compact)
+    }
+
+    /// Like [`DataPoolStore::backup_to`], on a thread of its own. A backup whose future is dropped goes on.
+    pub fn backup_to(&self, path: impl Into<PathBuf>) -> StoreFuture<BackupReport> {
+        let path = path.into();
+        self.blocking(move |store| store.backup_to(path))
+    }
+
+    /// Like [`DataPoolStore::close`], after everything that was submitted before has finished, long calls too. From its first poll on,
+    /// other futures fail with `Closed`.
+    pub fn close(&self) -> StoreFuture<()> {
+        let store = self.store.clone();
+        StoreFuture::new(async move {
+            let closed = store.clone();
+            store.shared().threads.close(&store.shared().engine, move || closed.close()).await
+        })
+    }
+
+    /// Like [`DataPoolStore::reopen`].
+    pub fn reopen(&self) -> StoreFuture<()> {
+        self.write(DataPoolStore::reopen)
+    }
+}

@@ -1,0 +1,423 @@
+//! The threads on which the calls of async code block: one that writes, up to four that read, and one of its own for each long call.
+//!
+//! Owns: [`Threads`], which start when they are first needed, and the timers of those that wait. Always holds: a call that was taken
+//! on is run, unless nobody waits for its answer any more; calls that write are run in the order in which they came, those that are
+//! there together in one commit.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Instant;
+
+use futures_channel::oneshot;
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::Engine;
+use crate::engine::read::waiting::Sleep;
+use crate::engine::storage::database::closed;
+use crate::engine::write::submit::Submission;
+use crate::engine::write::together::Entry;
+use crate::error::{Error, Result};
+
+/// The most threads that read.
+const READERS: usize = 4;
+
+type Call = Box<dyn FnOnce() + Send>;
+
+/// Something that the thread that writes does.
+enum Task {
+    /// Prepares an operation, which shares a commit with its neighbours. `None` if there is nothing to write.
+    Write(Box<dyn FnOnce() -> Option<Entry> + Send>),
+    /// A call that blocks.
+    Run(Call),
+}
+
+/// Where a call's answer goes.
+#[derive(Debug)]
+pub(super) struct Answer<T>(oneshot::Sender<Result<T>>);
+
+impl<T: Send + 'static> Answer<T> {
+    /// Gives the answer. If nobody waits for it any more, it is dropped.
+    pub(super) fn give(self, answer: Result<T>) {
+        let _ = self.0.send(answer);
+    }
+
+    /// Gives what `finish` makes of a submission's answer, on the thread that writes.
+    pub(super) fn of<S: Send + 'static>(
+        self,
+        submission: Submission<S>,
+        finish: impl FnOnce(S) -> Result<T> + Send + 'static,
+    ) -> Entry {
+        Entry::new(submission, move |answer| self.give(answer.and_then(finish)))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    /// True once the store has handles for async code.
+    used: AtomicBool,
+    /// True while the store is about to be closed.
+    closing: Arc<AtomicBool>,
+    writer: Mutex<Option<Sender<Task>>>,
+    readers: Arc<Readers>,
+}
+
+impl Threads {
+    /// From now on, the last handle leaves closing to a thread.
+    pub(super) fn use_them(&self) {
+        self.used.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns true if the store has, or had, handles for async code.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Ordering::SeqCst)
+    }
+
+    /// Has the thread that writes close the store. Closes it here if there is no such thread.
+    pub(crate) fn close_later(&self, engine: &Arc<Engine>, close: impl FnOnce() + Send + 'static) {
+        let _ = self.send(engine, Task::Run(Box::new(close)));
+    }
+
+    fn admit(&self) -> Result<()> {
+        if self.closing.load(Ordering::SeqCst) { Err(closed()) } else { Ok(()) }
+    }
+
+    fn send(&self, engine: &Arc<Engine>, task: Task) -> Result<()> {
+        let mut writer = self.writer.lock();
+        let sender = match &mut *writer {
+            Some(sender) => sender,
+            none => {
+                let (sender, tasks) = mpsc::channel();
+                let engine = Arc::downgrade(engine);
+                start("datapool-writer", move || write(&engine, &tasks))?;
+                none.insert(sender)
+            }
+        };
+        // The thread ends only after the sender is dropped.
+        sender.send(task).map_err(|_| ended())
+    }
+
+    /// Submits what `prepare` makes. If its answer is dropped before its turn comes, it is not run.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        engine: &Arc<Engine>,
+        prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
+    ) -> Result<T> {
+        self.admit()?;
+        let (answer, receiver) = oneshot::channel();
+        self.send(engine, prepared(Answer(answer), prepare))?;
+        answer_to(receiver).await
+    }
+
+    /// Submits what `prepare` makes, for a caller that does not wait.
+    pub(super) fn write_unheard<T: Send + 'static>(
+        &self,
+        engine: &Arc<Engine>,
+        prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
+    ) {
+        let prepare = move || prepare(Answer(oneshot::channel().0));
+        // Without a thread the lease ends the claim.
+        let _ = self.send(engine, Task::Write(Box::new(prepare)));
+    }
+
+    /// Runs a call that writes and cannot share a commit, after those that came before.
+    pub(super) async fn write_alone<T: Send + 'static>(
+        &self,
+        engine: &Arc<Engine>,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.admit()?;
+        let (answer, receiver) = oneshot::channel();
+        self.send(engine, Task::Run(heard(Answer(answer), call)))?;
+        answer_to(receiver).await
+    }
+
+    /// Runs a call that reads.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.admit()?;
+        let (answer, receiver) = oneshot::channel();
+        self.readers.run(heard(Answer(answer), call))?;
+        answer_to(receiver).await
+    }
+
+    /// Runs a long call on a thread of its own.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.admit()?;
+        let underway = self.readers.underway();
+        alone(move || {
+            let _underway = underway;
+            call()
+        })
+        .await
+    }
+
+    /// Closes the store by `close`, after everything that was submitted before; nothing is taken on any more.
+    pub(super) async fn close(
+        &self,
+        engine: &Arc<Engine>,
+        close: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        self.closing.store(true, Ordering::SeqCst);
+        let (answer, receiver) = oneshot::channel();
+        let (closing, readers) = (Arc::clone(&self.closing), Arc::clone(&self.readers));
+        let close = move || {
+            readers.wait_until_idle();
+            let closed = close();
+            closing.store(false, Ordering::SeqCst);
+            Answer(answer).give(closed);
+        };
+        let sent = self.send(engine, Task::Run(Box::new(close)));
+        if sent.is_err() {
+            self.closing.store(false, Ordering::SeqCst);
+        }
+        sent?;
+        answer_to(receiver).await
+    }
+
+    /// Sleeps until it is time to look again.
+    pub(super) async fn sleep(&self, sleep: Sleep) {
+        Sleeping { sleep, readers: Arc::clone(&self.readers), timer: None }.await;
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.readers.state.lock().stop = true;
+        self.readers.changed.notify_all();
+    }
+}
+
+/// Runs a call on a thread of its own.
+pub(super) async fn alone<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let (answer, receiver) = oneshot::channel();
+    start("datapool-call", heard(Answer(answer), call))?;
+    answer_to(receiver).await
+}
+
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+    let failed = |error| Error::storage(format!("starting the thread {name:?}: {error}")).with_source(error);
+    started.map(drop).map_err(failed)
+}
+
+fn prepared<T: Send + 'static>(
+    answer: Answer<T>,
+    prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
+) -> Task {
+    Task::Write(Box::new(move || if answer.0.is_canceled() { None } else { prepare(answer) }))
+}
+
+/// A call that is not run if nobody waits for its answer any more.
+fn heard<T: Send + 'static>(answer: Answer<T>, call: impl FnOnce() -> Result<T> + Send + 'static) -> Call {
+    Box::new(move || {
+        if !answer.0.is_canceled() {
+            answer.give(call());
+        }
+    })
+}
+
+async fn answer_to<T>(receiver: oneshot::Receiver<Result<T>>) -> Result<T> {
+    receiver.await.unwrap_or_else(|_| Err(ended()))
+}
+
+fn ended() -> Error {
+    Error::storage("the call ended without an answer: it panicked, and the panic has printed its own message")
+}
+
+/// Runs a call. Its panic must not end the thread: other calls wait for it.
+fn contained(call: impl FnOnce()) {
+    // The panic has printed its message, and the caller gets an error, since its answer is dropped.
+    let _ = catch_unwind(AssertUnwindSafe(call));
+}
+
+/// Runs tasks until the store has no handle any more.
+fn write(engine: &Weak<Engine>, tasks: &Receiver<Task>) {
+    while let Ok(first) = tasks.recv() {
+        // First all are taken, then they are prepared: who drops a future and then calls again, has the first call cancelled.
+        let taken: Vec<Task> = std::iter::once(first).chain(tasks.try_iter()).collect();
+        let mut entries = Vec::new();
+        for task in taken {
+            match task {
+                Task::Write(prepare) => contained(|| entries.extend(prepare())),
+                Task::Run(call) => {
+                    commit(engine, std::mem::take(&mut entries));
+                    contained(call);
+                }
+            }
+        }
+        commit(engine, entries);
+    }
+}
+
+fn commit(engine: &Weak<Engine>, entries: Vec<Entry>) {
+    if !entries.is_empty()
+        && let Some(engine) = engine.upgrade()
+    {
+        contained(|| engine.run_all(entries));
+    }
+}
+
+// ---- Reading --------------------------------------------------------------------------------------------------
+
+#[derive(Default)]
+struct Readers {
+    state: Mutex<State>,
+    changed: Condvar,
+    idle: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    calls: VecDeque<Call>,
+    threads: usize,
+    /// The number of threads that have nothing to do.
+    free: usize,
+    /// The number of calls that are not done yet.
+    underway: usize,
+    /// The wakers of those that sleep until some time; the number tells those of one time apart.
+    timers: BTreeMap<Timer, Waker>,
+    next_number: u64,
+    stop: bool,
+}
+
+type Timer = (Instant, u64);
+
+impl std::fmt::Debug for Readers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Readers").finish_non_exhaustive()
+    }
+}
+
+/// Counts a call as not done yet.
+struct Underway(Arc<Readers>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.underway -= 1;
+        if state.underway == 0 {
+            self.0.idle.notify_all();
+        }
+    }
+}
+
+impl Readers {
+    fn underway(self: &Arc<Self>) -> Underway {
+        self.state.lock().underway += 1;
+        Underway(Arc::clone(self))
+    }
+
+    fn wait_until_idle(&self) {
+        let mut state = self.state.lock();
+        self.idle.wait_while(&mut state, |state| state.underway > 0);
+    }
+
+    fn run(self: &Arc<Self>, call: Call) -> Result<()> {
+        let underway = self.underway();
+        let mut state = self.state.lock();
+        if state.calls.len() >= state.free && state.threads < READERS {
+            let readers = Arc::clone(self);
+            match start("datapool-reader", move || readers.work()) {
+                Ok(()) => state.threads += 1,
+                // The others are slower, and that is all.
+                Err(_) if state.threads > 0 => {}
+                Err(error) => {
+                    // What counts it takes the lock.
+                    drop(state);
+                    return Err(error);
+                }
+            }
+        }
+        state.calls.push_back(Box::new(move || {
+            let _underway = underway;
+            call();
+        }));
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn work(&self) {
+        let mut state = self.state.lock();
+        loop {
+            let late = state.timers.split_off(&(Instant::now(), u64::MAX));
+            let due = std::mem::replace(&mut state.timers, late);
+            let call = state.calls.pop_front();
+            if call.is_none() && due.is_empty() {
+                if state.stop {
+                    return;
+                }
+                state.free += 1;
+                match state.timers.first_key_value().map(|((at, _), _)| *at) {
+                    Some(at) => _ = self.changed.wait_until(&mut state, at),
+                    None => self.changed.wait(&mut state),
+                }
+                state.free -= 1;
+                continue;
+            }
+            drop(state);
+            due.into_values().for_each(Waker::wake);
+            if let Some(call) = call {
+                contained(call);
+            }
+            state = self.state.lock();
+        }
+    }
+
+    /// Has a waker woken at some time. Replaces the timer that was set before.
+    fn set(&self, timer: &mut Option<Timer>, at: Instant, waker: &Waker) {
+        let mut state = self.state.lock();
+        let key = *timer.get_or_insert_with(|| {
+            state.next_number += 1;
+            (at, state.next_number)
+        });
+        let replaced = state.timers.insert(key, waker.clone());
+        drop(state);
+        // Without the lock: dropping a waker may drop a task, and with it what sleeps.
+        drop(replaced);
+        self.changed.notify_one();
+    }
+}
+
+/// A future that is ready when it is time to look again.
+struct Sleeping {
+    sleep: Sleep,
+    readers: Arc<Readers>,
+    timer: Option<Timer>,
+}
+
+impl Future for Sleeping {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { sleep, readers, timer } = &mut *self;
+        if sleep.is_over(context.waker()) {
+            return Poll::Ready(());
+        }
+        if let Some(at) = sleep.until {
+            readers.set(timer, at, context.waker());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleeping {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer {
+            let removed = self.readers.state.lock().timers.remove(&timer);
+            drop(removed);
+        }
+    }
+}

@@ -1,0 +1,597 @@
+//! The store's futures: right answers, and no thread that polls or drops one waits for the disk.
+
+#![allow(missing_docs, reason = "tests are named as sentences")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails so")]
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use datapool_executors::{Executor, WatchedDisk, as_executor, poll_once, watched};
+use datapool_store::{
+    AsyncClaim, AsyncPool, AsyncStore, ClaimFilter, ClaimOptions, ClaimVerdict, DataPoolStore, ErrorKind,
+    ExportOptions, ImportOptions, Key, Mode, NewPool, Origin, PoolQuery, PoolUpdate, RecordFilter,
+    RecordQuery, StoreFuture, StoreOptions, Verdict, WaitOutcome,
+};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// How long a test waits for what must not take long.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn key(value: &str) -> Key<'_> {
+    Key::new(37, value)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "it is called with references to items")]
+fn by_number(number: &usize) -> Key<'static> {
+    Key::new(37, format!("value {number}"))
+}
+
+fn open(disk: &WatchedDisk) -> (DataPoolStore, AsyncPool) {
+    let store = disk.open(&StoreOptions::new()).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap().to_async();
+    (store, pool)
+}
+
+/// The executors that everything must work under.
+#[derive(Debug, Clone, Copy)]
+enum Under {
+    TokioOneThread,
+    TokioManyThreads,
+    Smol,
+    ByHand,
+}
+
+impl Under {
+    const ALL: [Self; 4] = [Self::TokioOneThread, Self::TokioManyThreads, Self::Smol, Self::ByHand];
+
+    /// Runs tasks side by side, and returns their outputs in order.
+    fn run<T: Send + 'static>(self, tasks: Vec<impl Future<Output = T> + Send + 'static>) -> Vec<T> {
+        let tasks = tasks.into_iter().map(watched);
+        match self {
+            Self::TokioOneThread => on_tokio(tokio::runtime::Builder::new_current_thread(), tasks),
+            Self::TokioManyThreads => {
+                let mut builder = tokio::runtime::Builder::new_multi_thread();
+                builder.worker_threads(4);
+                on_tokio(builder, tasks)
+            }
+            Self::Smol => {
+                let executor = smol::Executor::new();
+                let tasks: Vec<_> = tasks.map(|task| executor.spawn(task)).collect();
+                smol::block_on(executor.run(async move {
+                    let mut outputs = Vec::new();
+                    for task in tasks {
+                        outputs.push(task.await);
+                    }
+                    outputs
+                }))
+            }
+            Self::ByHand => Executor::default().run(tasks.collect()),
+        }
+    }
+}
+
+fn on_tokio<T: Send + 'static>(
+    mut builder: tokio::runtime::Builder,
+    tasks: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let runtime = builder.build().unwrap();
+    let tasks: Vec<_> = tasks.map(|task| runtime.spawn(task)).collect();
+    runtime.block_on(async move {
+        let mut outputs = Vec::new();
+        for task in tasks {
+            outputs.push(task.await.unwrap());
+        }
+        outputs
+    })
+}
+
+/// Runs one future to its end.
+fn block_on<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+    Under::ByHand.run(vec![future]).pop().unwrap()
+}
+
+/// Runs a test on a thread, so that a hang fails.
+fn within_patience(test: impl FnOnce() + Send + 'static) {
+    let (done, ended) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        test();
+        let _ = done.send(());
+    });
+    if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PATIENCE) {
+        panic!("something blocks");
+    }
+    thread.join().unwrap();
+}
+
+#[test]
+fn of_all_tasks_that_bring_a_value_one_gets_it_under_any_executor() {
+    for under in Under::ALL {
+        let disk = WatchedDisk::default();
+        let (store, pool) = open(&disk);
+        let task = |number: usize| {
+            let pool = pool.clone();
+            async move {
+                let values = [number / 4, 1_000 + number % 7];
+                let verdicts =
+                    pool.dedupe(Mode::FilterAndTrack, &values, by_number, &Origin::none()).await.unwrap();
+                let is_new =
+                    |(value, verdict): (&usize, &Verdict)| (*verdict == Verdict::New).then_some(*value);
+                values.iter().zip(verdicts.as_slice()).filter_map(is_new).collect::<Vec<usize>>()
+            }
+        };
+        let mut got: Vec<usize> = under.run((0..400).map(task).collect()).concat();
+        got.sort_unstable();
+        let expected: Vec<usize> = (0..100).chain(1_000..1_007).collect();
+        assert_eq!(got, expected, "{under:?}");
+        assert_eq!(store.pool_named("orders").unwrap().count(&RecordFilter::all()).unwrap(), 107);
+        assert!(store.verify().unwrap().ok);
+        assert!(!disk.was_touched(), "{under:?}");
+    }
+}
+
+#[test]
+fn a_runner_claims_works_and_confirms_under_any_executor() {
+    for under in Under::ALL {
+        let disk = WatchedDisk::default();
+        let (store, pool) = open(&disk);
+        let task = |number: usize| {
+            let pool = pool.clone();
+            async move {
+                let values = [number, number + 1];
+                let options = ClaimOptions::new().lease(HOUR).owner(format!("worker {number}"));
+                let mut claim = pool.claim_with(&values, by_number, &Origin::none(), &options).await.unwrap();
+                let mine = claim.partition(values).fresh;
+                assert_eq!(claim.held_count(), mine.len());
+                if !mine.is_empty() {
+                    claim.extend(2 * HOUR).await.unwrap();
+                }
+                if number.is_multiple_of(3) {
+                    // The guard is dropped: whoever waits for these gets them.
+                    return (claim.fencing_number(), Vec::new());
+                }
+                let confirmed = claim.confirm().await.unwrap();
+                confirmed.all_confirmed().unwrap();
+                (claim.fencing_number(), mine)
+            }
+        };
+        let (fences, mut confirmed): (Vec<Option<u64>>, Vec<Vec<usize>>) =
+            under.run((0..200).map(task).collect()).into_iter().unzip();
+        let mut fences: Vec<u64> = fences.into_iter().flatten().collect();
+        let grants = fences.len();
+        fences.sort_unstable();
+        fences.dedup();
+        assert_eq!(fences.len(), grants, "a fencing number was given twice");
+        let mut confirmed: Vec<usize> = confirmed.drain(..).flatten().collect();
+        confirmed.sort_unstable();
+        block_on(store.to_async().flush()).unwrap();
+        let blocking = store.pool_named("orders").unwrap();
+        let mut tracked: Vec<usize> = blocking
+            .scan(&RecordFilter::all())
+            .unwrap()
+            .map(|record| record.unwrap().value["value ".len()..].parse().unwrap())
+            .collect();
+        tracked.sort_unstable();
+        assert_eq!(tracked, confirmed, "{under:?}");
+        assert_eq!(blocking.claims().unwrap(), [], "a dropped guard released nothing");
+        assert!(!disk.was_touched(), "{under:?}");
+    }
+}
+
+/// Each call, by its name, beside what it returns without async.
+#[test]
+fn every_call_answers_as_the_one_that_blocks() {
+    let disk = WatchedDisk::default();
+    let (blocking, pool) = open(&disk);
+    let store = blocking.to_async();
+    let directory = tempfile::tempdir().unwrap();
+    let (exported, backup) = (directory.path().join("out.csv"), directory.path().join("backup.redb"));
+    block_on(watched(async move {
+        let origin = Origin::new("flow", "run", "step");
+        let values = ["A", "B", "A"];
+        let verdicts = pool.dedupe_with_first(Mode::Track, &values, |v| key(v), &origin).await.unwrap();
+        assert_eq!((verdicts.new_count(), verdicts.first(2).unwrap().value.as_str()), (2, "A"));
+        let filtered = pool.dedupe(Mode::Filter, &["B", "C"], |v| key(v), &origin).await.unwrap();
+        assert_eq!(filtered.as_slice(), [Verdict::Duplicate, Verdict::New]);
+
+        let sync = pool.to_blocking();
+        let (query, all) = (RecordQuery::new().flow_id("flow"), RecordFilter::all());
+        assert_eq!(pool.id(), sync.id());
+        assert_eq!(pool.info().await.unwrap(), sync.info().unwrap());
+        assert!(pool.contains(key("A")).await.unwrap() && !pool.contains(key("C")).await.unwrap());
+        let keys = [key("C"), key("B")];
+        assert_eq!(pool.contains_many(&keys).await.unwrap(), [false, true]);
+        assert_eq!(pool.lookup(&keys).await.unwrap(), sync.lookup(&keys).unwrap());
+        assert_eq!(pool.records(&query).await.unwrap(), sync.records(&query).unwrap());
+        assert_eq!(pool.count(&all).await.unwrap(), 2);
+        assert_eq!(pool.entity_type_counts().await.unwrap(), sync.entity_type_counts().unwrap());
+        assert_eq!(pool.flow_counts().await.unwrap(), sync.flow_counts().unwrap());
+        assert_eq!(pool.stats().await.unwrap().live, 2);
+        let scanned: Vec<_> =
+            pool.blocking(move |pool| pool.scan(&RecordFilter::all())?.collect()).await.unwrap();
+        assert_eq!(scanned, sync.scan(&all).unwrap().map(Result::unwrap).collect::<Vec<_>>());
+
+        let report = pool.import_csv("value,entity_type_id\nC,37\nD,37\n".as_bytes(), ImportOptions::new());
+        assert_eq!(report.await.unwrap().added, 2);
+        assert_eq!(pool.export_csv_path(&exported, ExportOptions::new()).await.unwrap().rows, 4);
+        assert_eq!(pool.import_csv_path(exported, ImportOptions::new()).await.unwrap().added, 4);
+        assert_eq!(pool.export_csv(Vec::new(), ExportOptions::new()).await.unwrap().rows, 8);
+
+        let id = sync.lookup(&[key("A")]).unwrap()[0].as_ref().unwrap().id;
+        assert_eq!(pool.delete_records(&[id]).await.unwrap(), 1);
+        assert_eq!(pool.delete_keys(&[key("B")]).await.unwrap(), 2);
+        assert_eq!(pool.delete_where(&RecordFilter::new()).await.unwrap(), 0);
+        assert_eq!(pool.delete_where(&RecordFilter::new().value("C")).await.unwrap(), 2);
+        assert_eq!(pool.clear().await.unwrap(), 3);
+        pool.prune().await.unwrap();
+
+        let options = ClaimOptions::new().lease(HOUR).owner("worker");
+        let claim = pool.claim_with(&values, |v| key(v), &origin, &options).await.unwrap();
+        assert_eq!(pool.claims().await.unwrap()[0].owner.as_deref(), Some("worker"));
+        assert_eq!(claim.verdicts().len(), 3);
+        assert_eq!(claim.verdict(2), Some(&ClaimVerdict::Duplicate(None)));
+        assert_eq!(claim.keys().map(|(index, _)| index).collect::<Vec<_>>(), [0, 1]);
+        let token = claim.token().unwrap();
+        assert_eq!(claim.into_token(), Some(token));
+        let mut claim = store.resume_claim(&token).await.unwrap();
+        claim.keep_alive().await.unwrap();
+        assert!(claim.until() > sync.info().unwrap().created_at);
+        claim.confirm_items(&[1]).await.unwrap().all_confirmed().unwrap();
+        assert_eq!(claim.release_keys(&[key("A")]).await.unwrap(), 1);
+        assert_eq!(claim.extend(HOUR).await.unwrap_err().kind(), ErrorKind::LeaseLost);
+        drop(claim);
+
+        let claim = pool.claim_with(&["E", "F", "G"], |v| key(v), &origin, &options).await.unwrap();
+        let _ = claim.into_token();
+        let mut resumed = pool.resume_claims_of("worker").await.unwrap();
+        assert_eq!(resumed.len(), 1);
+        resumed[0].confirm_keys(&[key("F")]).await.unwrap().all_confirmed().unwrap();
+        assert_eq!(resumed[0].release_items(&[0]).await.unwrap(), 1);
+        assert_eq!(resumed[0].release().await.unwrap(), 1);
+        let claim = pool.claim(&["H"], |v| key(v), &origin, HOUR).await.unwrap();
+        assert_eq!(pool.release_claims(&ClaimFilter::new()).await.unwrap(), 1);
+        drop(claim);
+
+        let other = store.create_pool(NewPool::new("others")).await.unwrap();
+        assert_eq!(store.pool(other.id()).await.unwrap().id(), other.id());
+        assert_eq!(store.pool_named("others").await.unwrap().id(), other.id());
+        assert_eq!(store.get_or_create_pool("others").await.unwrap().id(), other.id());
+        let renamed = store.update_pool(other.id(), PoolUpdate::new().name("renamed")).await.unwrap();
+        assert_eq!(renamed.name, "renamed");
+        assert_eq!(store.pools(&PoolQuery::new()).await.unwrap().data.len(), 2);
+        store.delete_pool(other.id()).await.unwrap();
+        assert_eq!(other.info().await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(store.stats().await.unwrap().pools, 1);
+        store.prune().await.unwrap();
+        store.flush().await.unwrap();
+        assert!(store.verify().await.unwrap().ok);
+        store.backup_to(backup).await.unwrap();
+        store.compact().await.unwrap();
+        assert_eq!(store.blocking(DataPoolStore::stats).await.unwrap().pools, 1);
+        store.close().await.unwrap();
+        assert_eq!(pool.contains(key("A")).await.unwrap_err().kind(), ErrorKind::Closed);
+        store.reopen().await.unwrap();
+        assert!(pool.contains(key("B")).await.unwrap());
+    }));
+}
+
+/// What a call's future becomes, without its type.
+type AnyFuture = std::pin::Pin<Box<dyn Future<Output = Result<(), ErrorKind>> + Send>>;
+
+fn any<T: Send + 'static>(future: StoreFuture<T>) -> AnyFuture {
+    Box::pin(async move { future.await.map(drop).map_err(|error| error.kind()) })
+}
+
+/// Futures of all kinds of call. `number` makes their values different from others.
+fn calls(pool: &AsyncPool, store: &AsyncStore, number: usize) -> Vec<AnyFuture> {
+    let (values, origin) = ([number, number + 1], Origin::none());
+    let csv = format!("value,entity_type_id\nvalue {},37\n", number + 2);
+    vec![
+        any(pool.dedupe(Mode::FilterAndTrack, &values, by_number, &origin)),
+        any(pool.dedupe(Mode::Filter, &values, by_number, &origin)),
+        any(pool.claim(&[number + 3], by_number, &origin, HOUR)),
+        any(pool.contains(by_number(&number))),
+        any(pool.records(&RecordQuery::new())),
+        any(pool.wait_for(&[by_number(&number)], HOUR)),
+        any(pool.delete_keys(&[by_number(&(number + 4))])),
+        any(pool.import_csv(std::io::Cursor::new(csv), ImportOptions::new())),
+        any(pool.resume_claims_of("nobody")),
+        any(store.get_or_create_pool("orders")),
+        any(store.stats()),
+        any(store.flush()),
+    ]
+}
+
+#[test]
+fn no_poll_and_no_drop_waits_for_a_disk_that_is_held_up() {
+    within_patience(|| {
+        let disk = WatchedDisk::default();
+        let (store, pool) = open(&disk);
+        let store = store.to_async();
+        let guards: Vec<AsyncClaim> = (0..3)
+            .map(|n| block_on(pool.claim(&[900 + n], by_number, &Origin::none(), HOUR)).unwrap())
+            .collect();
+        let mut guards = guards.into_iter();
+        disk.hold(true);
+        let mut begun = calls(&pool, &store, 0);
+        for future in &mut begun {
+            let _ = poll_once(future.as_mut());
+        }
+        let (mut confirmed, mut extended) = (guards.next().unwrap(), guards.next().unwrap());
+        let mut confirming = Box::pin(async move { confirmed.confirm().await.map(drop) });
+        assert!(poll_once(confirming.as_mut()).is_pending());
+        let mut extending = Box::pin(async move { extended.extend(HOUR).await.map(drop) });
+        assert!(poll_once(extending.as_mut()).is_pending());
+        // The second half of the calls is given up, as are a guard and all handles.
+        let given_up = begun.split_off(begun.len() / 2);
+        let closing = store.close();
+        as_executor(|| drop((given_up, extending, guards, store, pool)));
+        let mut closing = Box::pin(closing);
+        assert!(poll_once(closing.as_mut()).is_pending());
+        disk.hold(false);
+        for outcome in Under::ByHand.run(begun) {
+            outcome.unwrap();
+        }
+        block_on(confirming).unwrap();
+        block_on(closing).unwrap();
+        assert!(!disk.was_touched());
+        let store = disk.open(&StoreOptions::new()).unwrap();
+        let pool = store.pool_named("orders").unwrap();
+        for number in [0, 1, 900] {
+            assert!(pool.contains(by_number(&number)).unwrap(), "{number}");
+        }
+    });
+}
+
+#[test]
+fn closing_finishes_what_was_submitted_and_refuses_what_comes_later() {
+    within_patience(|| {
+        let disk = WatchedDisk::default();
+        let (store, pool) = open(&disk);
+        let (kept, store) = (store.clone(), store.to_async());
+        disk.hold(true);
+        let mut before: Vec<_> = (0..50)
+            .map(|n| Box::pin(pool.dedupe(Mode::FilterAndTrack, &[n], by_number, &Origin::none())))
+            .collect();
+        let mut read = Box::pin(pool.contains(by_number(&7)));
+        let csv = "value,entity_type_id\nimported,37\n".as_bytes();
+        let mut import = Box::pin(pool.import_csv(csv, ImportOptions::new()));
+        for future in &mut before {
+            assert!(poll_once(future.as_mut()).is_pending());
+        }
+        assert!(poll_once(read.as_mut()).is_pending() && poll_once(import.as_mut()).is_pending());
+        let mut closing = Box::pin(store.close());
+        assert!(poll_once(closing.as_mut()).is_pending());
+        for mut later in calls(&pool, &store, 100) {
+            assert_eq!(poll_once(later.as_mut()), Poll::Ready(Err(ErrorKind::Closed)));
+        }
+        disk.hold(false);
+        for verdicts in Under::ByHand.run(before) {
+            assert_eq!(verdicts.unwrap().new_count(), 1);
+        }
+        block_on(read).unwrap();
+        assert_eq!(block_on(import).unwrap().added, 1);
+        block_on(closing).unwrap();
+        assert_eq!(kept.stats().unwrap_err().kind(), ErrorKind::Closed);
+        let store = disk.open(&StoreOptions::new()).unwrap();
+        assert_eq!(store.pool_named("orders").unwrap().count(&RecordFilter::all()).unwrap(), 51);
+        assert!(!disk.was_touched());
+    });
+}
+
+/// Gives up each future after it was polled some times, sometimes at once, sometimes later: its call happened whole or not at all.
+#[test]
+fn a_future_that_is_dropped_at_any_await_point_has_done_all_or_nothing() {
+    within_patience(|| {
+        let disk = WatchedDisk::default();
+        let (store, pool) = open(&disk);
+        let (blocking, store) = (store.pool_named("orders").unwrap(), store.to_async());
+        let held =
+            |number: &usize| blocking.wait_for(&[by_number(number)], Duration::ZERO).unwrap().remove(0);
+        let mut seen = BTreeMap::new();
+        for round in 0..400 {
+            let number = round * 10;
+            // Another runner's call goes first, and is being written while ours is given up.
+            let mut other = pin!(pool.dedupe(Mode::Track, &[number + 9], by_number, &Origin::none()));
+            if round.is_multiple_of(3) {
+                let _ = poll_once(other.as_mut());
+            }
+            let polls = round % 4;
+            let pause = Duration::from_micros([0, 0, 10, 50, 200, 1_000][round % 6]);
+            let polled = |future: &mut std::pin::Pin<&mut (dyn Future<Output = ()> + Send)>| {
+                for _ in 0..polls {
+                    if poll_once(future.as_mut()).is_ready() {
+                        return;
+                    }
+                    thread::sleep(pause);
+                }
+            };
+            let batch = [number, number + 1, number + 2];
+            let track = pool.dedupe(Mode::FilterAndTrack, &batch, by_number, &Origin::none());
+            let mut tracking = Box::pin(async move { drop(track.await) });
+            polled(&mut (tracking.as_mut() as std::pin::Pin<&mut (dyn Future<Output = ()> + Send)>));
+            as_executor(|| drop(tracking));
+
+            let batch = [number + 3, number + 4];
+            let claim = pool.claim(&batch, by_number, &Origin::none(), HOUR);
+            let mut claiming = Box::pin(async move {
+                let mut claim = claim.await.unwrap();
+                claim.extend(HOUR).await.unwrap();
+                claim.confirm_items(&[1]).await.unwrap().all_confirmed().unwrap();
+                // A guard whose call was given up goes on.
+                claim.confirm().await.unwrap().all_confirmed().unwrap();
+            });
+            polled(&mut (claiming.as_mut() as std::pin::Pin<&mut (dyn Future<Output = ()> + Send)>));
+            as_executor(|| drop(claiming));
+            block_on(store.flush()).unwrap();
+            // What a dropped guard hands over comes after a call that is being written.
+            block_on(store.flush()).unwrap();
+
+            let tracked: Vec<bool> =
+                (0..5).map(|n| blocking.contains(by_number(&(number + n))).unwrap()).collect();
+            assert!(tracked[0] == tracked[1] && tracked[1] == tracked[2], "{tracked:?}");
+            assert!(!tracked[3] || tracked[4], "{tracked:?}");
+            for (n, tracked) in [(3, tracked[3]), (4, tracked[4])] {
+                match held(&(number + n)) {
+                    WaitOutcome::Tracked(_) => assert!(tracked),
+                    WaitOutcome::Free => assert!(!tracked),
+                    other => panic!("round {round}: the claim was not released: {other:?}"),
+                }
+            }
+            *seen.entry((polls, tracked[0], tracked[4])).or_insert(0) += 1;
+        }
+        assert!(blocking.claims().unwrap().is_empty());
+        assert!(seen.keys().any(|(polls, tracked, _)| *polls > 0 && *tracked), "{seen:?}");
+        assert!(
+            seen.keys().all(|(polls, tracked, confirmed)| *polls > 0 || !tracked && !confirmed),
+            "{seen:?}"
+        );
+        assert!(!disk.was_touched());
+    });
+}
+
+#[test]
+fn a_guard_knows_what_became_of_a_call_that_was_given_up() {
+    within_patience(|| {
+        let disk = WatchedDisk::default();
+        let (_store, pool) = open(&disk);
+        for round in 0..200_usize {
+            let batch = [round * 10, round * 10 + 1];
+            let mut claim = block_on(pool.claim(&batch, by_number, &Origin::none(), HOUR)).unwrap();
+            {
+                let mut confirming = pin!(claim.confirm_items(&[0]));
+                let _ = poll_once(confirming.as_mut());
+                if round.is_multiple_of(2) {
+                    thread::sleep(Duration::from_micros(round as u64));
+                }
+            }
+            let rest = block_on(async move {
+                let rest = claim.confirm().await.unwrap();
+                assert_eq!(claim.held_count(), 0);
+                rest
+            });
+            // Either item 0 was confirmed by the first call, or by this one: never twice, never not at all.
+            rest.all_confirmed().unwrap();
+            assert!(matches!(rest.confirmed_count(), 1 | 2));
+            let tracked = pool.to_blocking().contains_many(&batch.map(|number| by_number(&number))).unwrap();
+            assert_eq!(tracked, [true, true]);
+        }
+    });
+}
+
+/// The number of threads that the store has started in this process.
+#[cfg(target_os = "linux")]
+fn store_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("datapool")).count()
+}
+
+#[test]
+fn a_thousand_tasks_wait_for_one_claim_and_one_for_a_thousand() {
+    within_patience(|| {
+        for under in Under::ALL {
+            let disk = WatchedDisk::default();
+            let (_store, pool) = open(&disk);
+            let values: Vec<usize> = (0..1_000).collect();
+            let mut claim = block_on(pool.claim(&values, by_number, &Origin::none(), HOUR)).unwrap();
+            let (waiting, all_wait) = mpsc::channel::<()>();
+            let task = |number: usize| {
+                let (pool, waiting) = (pool.clone(), waiting.clone());
+                async move {
+                    let keys: Vec<Key<'_>> = match number {
+                        0 => (0..1_000).map(|n| by_number(&n)).collect(),
+                        _ => vec![by_number(&0)],
+                    };
+                    // The time is over, and the answer says so.
+                    let outcomes = pool.wait_for(&keys, Duration::from_millis(1)).await.unwrap();
+                    assert!(outcomes.iter().all(|of| matches!(of, WaitOutcome::InFlight { .. })));
+                    drop(waiting);
+                    let outcomes = pool.wait_for(&keys, HOUR).await.unwrap();
+                    assert_eq!(outcomes.len(), keys.len());
+                    outcomes.iter().all(|outcome| matches!(outcome, WaitOutcome::Tracked(_)))
+                }
+            };
+            let tasks: Vec<_> = (0..1_000).map(task).collect();
+            drop(waiting);
+            let runner = thread::spawn(move || under.run(tasks));
+            assert!(all_wait.recv().is_err(), "the channel only ends");
+            #[cfg(target_os = "linux")]
+            assert!(store_threads() <= 6 * 8, "{} threads", store_threads());
+            let confirmed = block_on(async move { claim.confirm().await.map(|of| of.confirmed_count()) });
+            assert_eq!(confirmed.unwrap(), 1_000);
+            assert!(runner.join().unwrap().into_iter().all(|tracked| tracked), "{under:?}");
+            assert!(!disk.was_touched());
+        }
+    });
+}
+
+#[test]
+fn who_waits_is_woken_by_the_end_of_a_lease_and_by_closing() {
+    within_patience(|| {
+        let disk = WatchedDisk::default();
+        let (store, pool) = open(&disk);
+        let claim =
+            block_on(pool.claim(&[1], by_number, &Origin::none(), Duration::from_millis(200))).unwrap();
+        let _ = claim.into_token();
+        let outcomes = block_on(pool.wait_for(&[by_number(&1)], HOUR)).unwrap();
+        assert_eq!(outcomes, [WaitOutcome::Free]);
+
+        let claim = block_on(pool.claim(&[2], by_number, &Origin::none(), HOUR)).unwrap();
+        let _ = claim.into_token();
+        let waiting = pool.wait_for(&[by_number(&2)], HOUR);
+        let waiter = thread::spawn(move || block_on(waiting));
+        thread::sleep(Duration::from_millis(20));
+        block_on(store.to_async().close()).unwrap();
+        assert_eq!(waiter.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn the_last_handle_leaves_closing_to_a_thread() {
+    within_patience(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pools.redb");
+        let options = StoreOptions::new().open_timeout(PATIENCE);
+        for round in 0..20_usize {
+            let store = block_on(options.open_async(&path)).unwrap();
+            let pool = block_on(store.get_or_create_pool("orders")).unwrap();
+            assert_eq!(pool.to_blocking().count(&RecordFilter::all()).unwrap(), round as u64);
+            let tracked = pool.dedupe(Mode::Track, &[round], by_number, &Origin::none());
+            drop((store, pool));
+            // The future is the last handle now.
+            if round.is_multiple_of(2) {
+                assert_eq!(block_on(tracked).unwrap().new_count(), 1);
+            } else {
+                let mut tracked = Box::pin(tracked);
+                assert!(poll_once(tracked.as_mut()).is_pending());
+                // Nobody waits for it any more. It was submitted, and may be run; then it is run whole.
+                thread::sleep(Duration::from_millis(20));
+                as_executor(|| drop(tracked));
+            }
+        }
+    });
+}
+
+#[test]
+fn errors_come_with_the_future_and_change_nothing() {
+    let disk = WatchedDisk::default();
+    let (_store, pool) = open(&disk);
+    let kind_of = |future: AnyFuture| block_on(future).unwrap_err();
+    let none = Origin::none();
+    let empty = ["A", ""];
+    assert_eq!(kind_of(any(pool.dedupe(Mode::Track, &empty, |v| key(v), &none))), ErrorKind::InvalidArgument);
+    assert_eq!(block_on(pool.dedupe(Mode::Filter, &empty, |v| key(v), &none)).unwrap_err().item(), Some(1));
+    assert_eq!(kind_of(any(pool.claim(&["A"], |v| key(v), &none, Duration::ZERO))), ErrorKind::LimitExceeded);
+    assert_eq!(kind_of(any(pool.resume_claims_of(""))), ErrorKind::InvalidArgument);
+    assert_eq!(kind_of(any(pool.records(&RecordQuery::new().page(0)))), ErrorKind::InvalidQuery);
+    assert_eq!(kind_of(any(pool.wait_for(&[key("")], HOUR))), ErrorKind::InvalidArgument);
+    let panics = pool.blocking(|_| -> datapool_store::Result<()> { panic!("on purpose") });
+    assert_eq!(kind_of(any(panics)), ErrorKind::Storage);
+    assert_eq!(pool.to_blocking().count(&RecordFilter::all()).unwrap(), 0);
+    assert!(pool.to_blocking().claims().unwrap().is_empty());
+}
