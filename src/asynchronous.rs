@@ -1,49 +1,15 @@
 //! The store for async code: the same calls, which return futures.
 //!
-//! Part of the public API, with the feature `async`. Owns: [`StoreFuture`]. Always holds: no call blocks the thread that polls it, or
-//! that drops it. Must not know: any async runtime.
+//! Part of the public API, with the feature `async`. Always holds: no call blocks the thread that polls it, or that drops it. Must
+//! not know: any async runtime.
 
 mod claim;
+mod future;
 mod pool;
 mod store;
 pub(crate) mod threads;
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 pub use self::claim::AsyncClaim;
+pub use self::future::StoreFuture;
 pub use self::pool::AsyncPool;
 pub use self::store::AsyncStore;
-use crate::error::Result;
-
-/// The future of a call. It does nothing until it is polled, and works in any async runtime.
-///
-/// What the call was given is checked and copied when the future is made, so that the future borrows nothing: it can be spawned as a
-/// task. If it is dropped before it is ready, the call happens whole or not at all; values that it claimed are released.
-///
-/// Besides its own errors, a call fails with `Closed` once the store [is being closed](AsyncStore::close), and with `Storage` if the
-/// system gives no thread.
-#[must_use = "a future does nothing until it is awaited"]
-pub struct StoreFuture<T>(Pin<Box<dyn Future<Output = Result<T>> + Send>>);
-
-impl<T> StoreFuture<T> {
-    fn new(call: impl Future<Output = Result<T>> + Send + 'static) -> Self {
-        Self(Box::pin(call))
-    }
-}
-
-impl<T> Future for StoreFuture<T> {
-    type Output = Result<T>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        self.0.as_mut().poll(context)
-    }
-}
-
-impl<T> fmt::Debug for StoreFuture<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreFuture").finish_non_exhaustive()
-    }
-}

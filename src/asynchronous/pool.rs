@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::StoreFuture;
 use super::claim::AsyncClaim;
+use super::future::StoreFuture;
 use super::threads::{Answer, Threads};
 use crate::csv::{ExportOptions, ExportReport, ImportOptions, ImportReport};
 use crate::dedupe::{Mode, Verdicts};

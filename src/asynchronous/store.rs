@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::StoreFuture;
 use super::claim::AsyncClaim;
+use super::future::StoreFuture;
 use super::pool::AsyncPool;
 use super::threads::alone;
 use crate::error::Result;
