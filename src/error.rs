@@ -216,6 +216,17 @@ pub(crate) fn all(checks: impl IntoIterator<Item = Result<()>>) -> Result<()> {
     Err(first)
 }
 
+/// The most characters of an offending text that a message repeats.
+const SHOWN_CHARS: usize = 100;
+
+/// Returns a text as messages show it: quoted, and cut if it is long.
+pub(crate) fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
+        None => format!("{text:?}"),
+    }
+}
+
 /// Constructors for the kinds that many places raise.
 macro_rules! constructors {
     ($($name:ident => $kind:ident),* $(,)?) => {

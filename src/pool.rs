@@ -224,12 +224,24 @@ impl Pool {
 
     /// Deletes records by id. Returns the number of records deleted. Unknown and already deleted ids are ignored.
     ///
+    /// ```
+    /// # use datapool_store::{DataPoolStore, RecordFilter, RecordQuery};
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// let page = pool.records(&RecordQuery::new().flow_id("shop"))?;
+    /// pool.delete_records(page.data.iter().map(|record| record.id))?;
+    /// pool.delete_records([3, 4])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `StorageFull`, `OutcomeUnknown` or `Storage`.
-    pub fn delete_records(&self, ids: &[RecordId]) -> Result<u64> {
+    pub fn delete_records(&self, ids: impl IntoIterator<Item: Into<RecordId>>) -> Result<u64> {
+        let ids: Vec<u64> = ids.into_iter().map(|id| id.into().get()).collect();
         check_batch_len(ids.len()).map_err(|error| error.with_parameter("ids"))?;
-        let (pool, ids) = (self.id, ids.to_vec());
+        let pool = self.id;
         let weight = Weight { items: ids.len(), bytes: 0 };
         self.shared.engine.submit(weight, move |group| Ok(group.pool(pool)?.delete_ids(&ids)))
     }

@@ -8,7 +8,7 @@ use crate::engine::read::view::View;
 use crate::engine::storage::session::Reader;
 use crate::engine::storage::session::ReaderKind;
 use crate::error::Result;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::model::Record;
 use crate::pool::Pool;
 use crate::query::{RecordFilter, RecordSort};
@@ -42,7 +42,7 @@ pub struct Scan {
     source: Source,
     filter: RecordFilter,
     /// The ids that are not read yet.
-    ids: Range<RecordId>,
+    ids: Range<RecordNumber>,
     front: VecDeque<Record>,
     back: VecDeque<Record>,
     slice: usize,
@@ -115,8 +115,8 @@ impl Scan {
         };
         if let Some(last) = records.last().filter(|_| records.len() == limit) {
             self.ids = match sort {
-                RecordSort::Ascending => last.id + 1..ids.end,
-                RecordSort::Descending => ids.start..last.id,
+                RecordSort::Ascending => last.id.get() + 1..ids.end,
+                RecordSort::Descending => ids.start..last.id.get(),
             };
             self.source = source;
         }

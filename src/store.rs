@@ -143,7 +143,8 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `NotFound`.
-    pub fn pool(&self, id: PoolId) -> Result<Pool> {
+    pub fn pool(&self, id: impl Into<PoolId>) -> Result<Pool> {
+        let id = id.into();
         self.engine().pool_row(id)?;
         Ok(self.handle(id))
     }
@@ -165,7 +166,8 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `NotFound` if there is no such pool or a filter does not hold; `InvalidQuery`.
-    pub fn find_pool(&self, id: PoolId, query: &PoolQuery) -> Result<Pool> {
+    pub fn find_pool(&self, id: impl Into<PoolId>, query: &PoolQuery) -> Result<Pool> {
+        let id = id.into();
         query.check()?;
         let row = self.engine().pool_row(id)?;
         if query.filter.matches(&row) {
@@ -203,9 +205,9 @@ impl DataPoolStore {
     ///
     /// `NotFound`; `LimitExceeded` as in [`create_pool`](Self::create_pool); `AlreadyExists` if the new name is
     /// another pool's.
-    pub fn update_pool(&self, id: PoolId, update: PoolUpdate) -> Result<DataPool> {
+    pub fn update_pool(&self, id: impl Into<PoolId>, update: PoolUpdate) -> Result<DataPool> {
         update.check()?;
-        self.engine().update_pool(id, &update)
+        self.engine().update_pool(id.into(), &update)
     }
 
     /// Deletes a pool with all its records and claims, in one commit. From then on, calls on its
@@ -214,8 +216,8 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `NotFound`.
-    pub fn delete_pool(&self, id: PoolId) -> Result<()> {
-        self.engine().delete_pool(id)
+    pub fn delete_pool(&self, id: impl Into<PoolId>) -> Result<()> {
+        self.engine().delete_pool(id.into())
     }
 
     /// Gives back the space of dead records in all pools: [`Pool::prune`] for each of them.

@@ -14,7 +14,7 @@ use crate::engine::read::view::View;
 use crate::engine::storage::session::ReaderKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Existing, SyncingWriter, directory_of, follow_links, new_file_in, publish};
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::model::{Progress, Record};
 use crate::parallel::in_order;
 use crate::pool::Pool;
@@ -243,7 +243,7 @@ struct Slice {
 
 impl ExportOptions {
     /// Formats the records of an id range.
-    fn slice(&self, view: &View, ids: Range<RecordId>) -> Result<Slice> {
+    fn slice(&self, view: &View, ids: Range<RecordNumber>) -> Result<Slice> {
         let mut csv = csv_writer();
         let mut rows = 0;
         match self.columns {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::include::PoolInclude;
 use super::page::{Page, PageLinks, PageRequest};
 use super::query_string::{self, Parameter, Printer, check_terms};
-use crate::error::{Error, Result, all};
+use crate::error::{Error, Result, all, shown};
 use crate::ids::PoolId;
 use crate::model::DataPool;
 
@@ -131,8 +131,8 @@ impl PoolQuery {
 
     /// Adds an id: only pools with one of the ids given so far match.
     #[must_use]
-    pub fn id(mut self, id: PoolId) -> Self {
-        self.filter.ids.push(id);
+    pub fn id(mut self, id: impl Into<PoolId>) -> Self {
+        self.filter.ids.push(id.into());
         self
     }
 
@@ -247,7 +247,7 @@ fn sort_named(name: &str) -> Result<PoolSort> {
         "-created_at" => Ok(PoolSort::CreatedAtDescending),
         _ => Err(Error::bad_parameter(
             "sort",
-            format!("is {}; allowed are created_at, -created_at", query_string::shown(name)),
+            format!("is {}; allowed are created_at, -created_at", shown(name)),
         )),
     }
 }

@@ -8,7 +8,7 @@ use super::include::RecordInclude;
 use super::page::{Cursor, Page, PageLinks, PageRequest};
 use super::query_string::{self, Parameter, Printer};
 use super::record_filter::RecordFilter;
-use crate::error::{Error, Result, all};
+use crate::error::{Error, Result, all, shown};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::Record;
 use crate::time::Timestamp;
@@ -215,7 +215,7 @@ fn sort_named(name: &str) -> Result<RecordSort> {
         "-created_at" | "-id" => Ok(RecordSort::Descending),
         _ => Err(Error::bad_parameter(
             "sort",
-            format!("is {}; allowed are created_at, -created_at, id, -id", query_string::shown(name)),
+            format!("is {}; allowed are created_at, -created_at, id, -id", shown(name)),
         )),
     }
 }

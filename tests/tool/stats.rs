@@ -25,7 +25,7 @@ fn busy_place() -> Place {
     clock.advance(DAY * 2);
     let file = "value,entity_type_id\nC-1,47\nC-2,47\n";
     store.pool(1).unwrap().import_csv(file.as_bytes(), &ImportOptions::new()).unwrap();
-    store.pool(1).unwrap().delete_records(&[1, 2, 3]).unwrap();
+    store.pool(1).unwrap().delete_records([1, 2, 3]).unwrap();
     store.put_entity_type(EntityType::new(37, "orders")).unwrap();
     store.close().unwrap();
     place

@@ -91,7 +91,7 @@ fn a_backup_has_everything_and_is_a_store_of_its_own() {
     let pool = store.create_pool(NewPool::new("orders").description("seen").capacity(1_000)).unwrap();
     let values: Vec<String> = (0..300).map(|number| format!("A-{number}")).collect();
     support::track(&pool, &values);
-    pool.delete_records(&[3, 4]).unwrap();
+    pool.delete_records([3, 4]).unwrap();
     store.put_flow(Flow::new("shop", "The shop")).unwrap();
     let claim = pool
         .claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), std::time::Duration::from_mins(1))

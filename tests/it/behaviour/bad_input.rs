@@ -166,7 +166,7 @@ fn a_batch_over_the_limit_is_refused_and_one_at_the_limit_is_not() {
     fixture.refuses(ErrorKind::LimitExceeded, |pool| pool.lookup(&keys));
     fixture.refuses(ErrorKind::LimitExceeded, |pool| pool.delete_keys(&keys));
     let ids = vec![1; over];
-    fixture.refuses(ErrorKind::LimitExceeded, |pool| pool.delete_records(&ids));
+    fixture.refuses(ErrorKind::LimitExceeded, |pool| pool.delete_records(ids.iter().copied()));
     let most = &items[1..];
     let verdicts =
         fixture.pool.dedupe(Mode::Filter, most, |()| Key::new(ORDERS, "new"), &Origin::none()).unwrap();
@@ -180,7 +180,7 @@ fn an_empty_batch_is_no_error() {
     for result in batch_calls(&fixture.pool, &[]) {
         result.unwrap();
     }
-    assert_eq!(fixture.pool.delete_records(&[]).unwrap(), 0);
+    assert_eq!(fixture.pool.delete_records([0_u64; 0]).unwrap(), 0);
     assert_eq!(contents(&fixture.store), before);
 }
 
@@ -264,10 +264,10 @@ fn unknown_pools_are_not_found() {
 fn unknown_record_ids_count_nothing_and_are_no_error() {
     let fixture = Fixture::new();
     let before = contents(&fixture.store);
-    assert_eq!(fixture.pool.delete_records(&[0, 101, u64::MAX]).unwrap(), 0);
+    assert_eq!(fixture.pool.delete_records([0, 101, u64::MAX]).unwrap(), 0);
     assert_eq!(fixture.pool.delete_keys(&[Key::new(ORDERS, "unknown"), Key::new(99, "A-1")]).unwrap(), 0);
     assert_eq!(contents(&fixture.store), before);
-    assert_eq!(fixture.pool.delete_records(&[0, 7, 7, 101]).unwrap(), 1);
+    assert_eq!(fixture.pool.delete_records([0, 7, 7, 101]).unwrap(), 1);
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn every_call_on_a_deleted_pool_answers_not_found() {
         deleted.count(&all).map(drop),
         deleted.scan(&all).map(drop),
         deleted.snapshot().map(drop),
-        deleted.delete_records(&[1]).map(drop),
+        deleted.delete_records([1]).map(drop),
         deleted.delete_keys(&keys).map(drop),
         deleted.delete_where(&all).map(drop),
         deleted.clear().map(drop),

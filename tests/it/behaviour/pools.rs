@@ -18,14 +18,14 @@ fn timed_store() -> (DataPoolStore, ManualClock) {
     (testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap(), clock)
 }
 
-fn named(store: &DataPoolStore, names: &[&str]) -> Vec<PoolId> {
-    names.iter().map(|name| store.create_pool(NewPool::new(*name)).unwrap().id()).collect()
+fn named(store: &DataPoolStore, names: &[&str]) -> Vec<u64> {
+    names.iter().map(|name| store.create_pool(NewPool::new(*name)).unwrap().id().get()).collect()
 }
 
-fn ids(store: &DataPoolStore, query: &PoolQuery) -> Vec<PoolId> {
+fn ids(store: &DataPoolStore, query: &PoolQuery) -> Vec<u64> {
     let page = store.pools(query).unwrap();
     assert_eq!(page.next_cursor, None);
-    page.data.iter().map(|pool| pool.id).collect()
+    page.data.iter().map(|pool| pool.id.get()).collect()
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_new_pool_has_what_it_was_made_with() {
     let (store, clock) = timed_store();
     let pool = store.create_pool(NewPool::new("orders").description("seen orders")).unwrap();
     let row = pool.info().unwrap();
-    assert_eq!((pool.id(), row.id, row.name.as_str()), (1, 1, "orders"));
+    assert_eq!((pool.id(), row.id, row.name.as_str()), (PoolId::new(1), PoolId::new(1), "orders"));
     assert_eq!(row.description.as_deref(), Some("seen orders"));
     assert_eq!((row.created_at, row.updated_at), (clock.now(), clock.now()));
     assert_eq!(store.create_pool(NewPool::new("customers")).unwrap().info().unwrap().description, None);
@@ -47,7 +47,7 @@ fn a_pool_is_found_by_its_id_and_its_exact_name() {
     assert_eq!(ids, [1, 2, 3]);
     for (id, name) in ids.into_iter().zip(["orders", "Orders", "orders "]) {
         assert_eq!(store.pool(id).unwrap().info().unwrap().name, name);
-        assert_eq!(store.pool_named(name).unwrap().id(), id);
+        assert_eq!(store.pool_named(name).unwrap().id().get(), id);
     }
     assert_eq!(store.pool_named("ORDERS").unwrap_err().kind(), ErrorKind::NotFound);
 }
@@ -72,7 +72,7 @@ fn a_pool_is_found_by_its_id_only_if_the_querys_filters_hold() {
     ] {
         let found = store.find_pool(1, &query);
         match found {
-            Ok(pool) => assert!(holds && pool.id() == 1, "{query:?}"),
+            Ok(pool) => assert!(holds && pool.id().get() == 1, "{query:?}"),
             Err(error) => assert!(!holds && error.kind() == ErrorKind::NotFound, "{query:?}: {error}"),
         }
     }
@@ -168,7 +168,7 @@ fn a_deleted_pool_takes_its_records_along_and_its_id_is_not_given_again() {
     support::track(&keep, &["A-1"]);
     for id in 2..6 {
         let pool = store.create_pool(NewPool::new("orders")).unwrap();
-        assert_eq!(pool.id(), id);
+        assert_eq!(pool.id().get(), id);
         assert_eq!(
             support::track(&pool, &(0..200).map(|number| format!("A-{number}")).collect::<Vec<_>>()),
             200
@@ -183,7 +183,7 @@ fn a_deleted_pool_takes_its_records_along_and_its_id_is_not_given_again() {
     let store = open();
     assert_eq!(store.pool(5).unwrap_err().kind(), ErrorKind::NotFound);
     let pool = store.create_pool(NewPool::new("orders")).unwrap();
-    assert_eq!((pool.id(), support::values(&pool)), (6, vec![]));
+    assert_eq!((pool.id().get(), support::values(&pool)), (6, vec![]));
     assert_eq!(support::values(&store.pool(1).unwrap()), ["A-1"]);
 }
 
@@ -244,7 +244,10 @@ fn pages_of_pools_have_exact_totals() {
     assert_eq!((page.data.len(), meta.current_page, meta.last_page, meta.per_page), (15, 1, 3, 15));
     assert_eq!((meta.from, meta.to, meta.total), (Some(1), Some(15), 37));
     let page = store.pools(&PoolQuery::new().page(3).sort(PoolSort::CreatedAtDescending)).unwrap();
-    assert_eq!(page.data.iter().map(|pool| pool.id).collect::<Vec<_>>(), (1..=7).rev().collect::<Vec<_>>());
+    assert_eq!(
+        page.data.iter().map(|pool| pool.id.get()).collect::<Vec<_>>(),
+        (1..=7).rev().collect::<Vec<_>>()
+    );
     assert_eq!((page.meta.from, page.meta.to, page.meta.total), (Some(31), Some(37), 37));
     for number in [4, u64::MAX] {
         let page = store.pools(&PoolQuery::new().page(number)).unwrap();
@@ -288,5 +291,5 @@ fn a_thousand_small_pools_share_a_store() {
         assert_eq!(support::track(&store.pool(number).unwrap(), &values(number)), 0);
     }
     let last = store.pools(&PoolQuery::new().per_page(100).page(10)).unwrap();
-    assert_eq!((last.data.len(), last.data[99].id), (100, 1_000));
+    assert_eq!((last.data.len(), last.data[99].id.get()), (100, 1_000));
 }

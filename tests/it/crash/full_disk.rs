@@ -259,7 +259,7 @@ fn deleting_goes_on_in_a_store_that_is_opened_on_a_full_disk_and_while_the_disk_
         let pool = store.pool_named("orders").unwrap();
         for id in 1..=20 {
             disk.leave_room(0, Keeping::Yes);
-            assert_eq!(pool.delete_records(&[id]).unwrap(), 1, "{records} records");
+            assert_eq!(pool.delete_records([id]).unwrap(), 1, "{records} records");
         }
         disk.leave_room(0, Keeping::Yes);
         assert_eq!(pool.clear().unwrap(), records as u64 - 20);
