@@ -37,7 +37,7 @@
 //! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify),
 //!   [rebuilding indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
 //!   [compact](DataPoolStore::compact), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature
-//!   `cli` builds the command-line tool `datapool`; the feature `log` logs what the store does.
+//!   `cli` builds the command-line tool `datapool`; the feature `tracing` emits [events](#events).
 //! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is allowed.
 //!   [`limits`] has every limit.
 //!
@@ -115,6 +115,19 @@
 //! let pool = store.create_pool(NewPool::new("orders").retention(ninety_days).capacity(1_000_000))?;
 //! # Ok(())
 //! # }
+//! ```
+//!
+//! # Events
+//!
+//! With the feature `tracing`, the store emits an event for each commit, import, verification and so on, with figures and
+//! durations as fields. The target is `datapool_store`; the level is `DEBUG`, or `WARN` for what needs attention. There are no
+//! spans. A subscriber must not write to the store: it gets `Busy`.
+//!
+//! A program that uses `log` gets the events as records of `log`, if it enables a feature of `tracing` in its `Cargo.toml`:
+//!
+//! ```toml
+//! datapool-store = { version = "0.1", features = ["tracing"] }
+//! tracing = { version = "0.1", default-features = false, features = ["log"] }
 //! ```
 //!
 //! # More
