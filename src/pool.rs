@@ -88,8 +88,11 @@ impl Pool {
     /// Finds out which items of a batch are new and, unless the mode is [`Mode::Filter`], tracks these.
     ///
     /// This is one atomic step: if several threads bring the same new value at once, exactly one gets it as new. Of
-    /// equal items within the batch, the first is new. `key` returns what is compared of an item. It runs on the
-    /// calling thread before anything is locked, so it may call the store. The caller keeps the items.
+    /// equal items within the batch, the first is new. The caller keeps the items.
+    ///
+    /// `key` returns what is compared of an item: a closure, or a method such as `Order::key`. What it returns may borrow
+    /// from the item, from something else, or own its value. It runs once for each item, on the calling thread, before
+    /// anything is locked, so it may call the store.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
@@ -112,11 +115,11 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](crate::Error::item)) or origin, or for more
     /// than 1,048,576 items; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. In all cases
     /// but `OutcomeUnknown` nothing was tracked.
-    pub fn dedupe<'a, T>(
+    pub fn dedupe<'a, 'k, T>(
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'a>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> Result<Verdicts> {
         self.decide(mode, items, key, origin, Firsts::Ignored)
@@ -129,21 +132,21 @@ impl Pool {
     /// # Errors
     ///
     /// The errors of [`dedupe`](Self::dedupe).
-    pub fn dedupe_with_first<'a, T>(
+    pub fn dedupe_with_first<'a, 'k, T>(
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'a>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> Result<Verdicts> {
         self.decide(mode, items, key, origin, Firsts::Wanted)
     }
 
-    fn decide<'a, T>(
+    fn decide<'a, 'k, T>(
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'a>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
         firsts: Firsts,
     ) -> Result<Verdicts> {

@@ -56,10 +56,10 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more than
     /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`, `OutcomeUnknown` or
     /// `Storage` if the disk refuses. In all cases but `OutcomeUnknown` nothing was claimed.
-    pub fn claim<'a, T>(
+    pub fn claim<'a, 'k, T>(
         &self,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'a>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
         lease: Duration,
     ) -> Result<Claim> {
@@ -73,10 +73,10 @@ impl Pool {
     ///
     /// The errors of [`claim`](Self::claim); also `InvalidArgument` for an empty owner, and `LimitExceeded` for one of more than
     /// 64 bytes.
-    pub fn claim_with<'a, T>(
+    pub fn claim_with<'a, 'k, T>(
         &self,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'a>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
         options: &ClaimOptions,
     ) -> Result<Claim> {

@@ -11,6 +11,7 @@ mod engine_cases;
 mod explain;
 mod export;
 mod ids;
+mod keys;
 mod lifecycle;
 mod listing;
 mod many_pools;
