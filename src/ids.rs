@@ -104,10 +104,18 @@ number_id! {
 pub(crate) type RecordNumber = u64;
 
 macro_rules! text_id {
+    ($name:ident: $($number:ident),*) => {
+        $(impl From<$number> for $name {
+            /// Takes the number's decimal text.
+            fn from(id: $number) -> Self {
+                Self(itoa::Buffer::new().format(id).into())
+            }
+        })*
+    };
     ($name:ident, $noun:literal) => {
         #[doc = concat!("The id of a ", $noun, ": short opaque text of 1 to 64 bytes.")]
         ///
-        /// Numbers, UUIDs and ULIDs all fit. An id has no commas, and neither begins nor ends with a blank (any
+        /// Numbers (any integer type converts to an id), UUIDs and ULIDs all fit. An id has no commas, and neither begins nor ends with a blank (any
         /// whitespace), because query strings list ids with commas and blanks between them. The call that stores the id
         /// or filters by it checks this.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,11 +150,13 @@ macro_rules! text_id {
             }
         }
 
-        impl From<u64> for $name {
-            fn from(id: u64) -> Self {
-                Self(id.to_string().into())
+        impl From<&Self> for $name {
+            fn from(id: &Self) -> Self {
+                id.clone()
             }
         }
+
+        text_id!($name: i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {

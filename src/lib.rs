@@ -31,7 +31,8 @@
 //! - [`Pool`] is a cheap handle on one pool: [dedupe](Pool::dedupe), [contains](Pool::contains),
 //!   [lookup](Pool::lookup), [records](Pool::records), [scan](Pool::scan), [delete](Pool::delete_where),
 //!   [import](Pool::import_csv), [export](Pool::export_csv). Handles can be cloned and used from any thread.
-//! - [`Key`] is what is compared: a value within an entity type. [`CompositeKey`] joins several fields into a value.
+//! - [`Key`] is what is compared: a value (text or an integer) within an entity type. [`CompositeKey`] joins several fields
+//!   into a value.
 //! - [`Claim`] holds new values for one runner until its work is confirmed.
 //! - [`Record`] is a tracked value with its [`Origin`] (flow, flow run, flow step) and time.
 //! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify),
@@ -182,8 +183,8 @@ pub use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, Record
 pub use crate::model::{
     BackupReport, ClaimFilter, ClaimInfo, ClaimOptions, ClaimOutcome, ClaimToken, ClaimVerdict,
     CompactReport, CompositeKey, Confirmation, DataPool, EntityType, Finding, Flow, FlowRun, FlowStep,
-    GroupSizes, Included, Key, NewPool, Origin, PoolStats, PoolUpdate, Progress, PruneReport, RebuildReport,
-    Record, Registered, SegmentFill, StoreStats, VerifyReport, WaitOutcome,
+    GroupSizes, Included, Key, KeyText, NewPool, Origin, PoolStats, PoolUpdate, Progress, PruneReport,
+    RebuildReport, Record, Registered, SegmentFill, StoreStats, VerifyReport, WaitOutcome,
 };
 pub use crate::options::{Access, Durability, IfMissing, Recovery, StoreOptions};
 pub use crate::pool::Pool;

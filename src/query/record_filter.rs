@@ -3,7 +3,7 @@
 use super::query_string::{self, Parameter, Printer, check_terms};
 use crate::error::{Error, ErrorKind, Result, all};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
-use crate::model::check_value;
+use crate::model::{KeyText, check_value};
 use crate::time::{Rounding, Timestamp};
 
 /// A filter of records, for listings, counts, scans, exports and deletions.
@@ -92,8 +92,8 @@ impl RecordFilter {
 
     /// Adds a value: only records with exactly one of the values given so far match.
     #[must_use]
-    pub fn value(mut self, value: impl Into<String>) -> Self {
-        self.values.push(value.into());
+    pub fn value<'v>(mut self, value: impl Into<KeyText<'v>>) -> Self {
+        self.values.push(value.into().0.into_owned());
         self
     }
 

@@ -10,7 +10,7 @@ use super::query_string::{self, Parameter, Printer};
 use super::record_filter::RecordFilter;
 use crate::error::{Error, Result, all, shown};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
-use crate::model::Record;
+use crate::model::{KeyText, Record};
 use crate::time::Timestamp;
 
 /// The order of a listing of records. Ids grow with time, so the order by id is the order by time.
@@ -242,6 +242,15 @@ impl FromStr for RecordQuery {
     }
 }
 
+impl RecordQuery {
+    /// See [`RecordFilter::value`].
+    #[must_use]
+    pub fn value<'v>(mut self, value: impl Into<KeyText<'v>>) -> Self {
+        self.filter = self.filter.value(value);
+        self
+    }
+}
+
 /// Adds the filter's setters to the query, so that one builder is enough.
 macro_rules! filter_setters {
     ($($(#[$doc:meta])* $name:ident: $argument:ty;)*) => {
@@ -264,8 +273,6 @@ filter_setters! {
     step_id: impl Into<FlowStepId>;
     /// See [`RecordFilter::entity_type_id`].
     entity_type_id: impl Into<EntityTypeId>;
-    /// See [`RecordFilter::value`].
-    value: impl Into<String>;
     /// See [`RecordFilter::created_after`].
     created_after: Timestamp;
     /// See [`RecordFilter::created_before`].

@@ -6,7 +6,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datapool_store::{ClaimOptions, CompositeKey, EntityTypeId, Key, Mode, Origin, Pool};
+use datapool_store::{
+    ClaimOptions, CompositeKey, EntityTypeId, FlowId, FlowRunId, Key, Mode, Origin, Pool, RecordFilter,
+    RecordQuery,
+};
+use proptest::prelude::*;
 
 use crate::support::small_pool;
 
@@ -88,6 +92,7 @@ fn a_closure_can_borrow_from_each_kind_of_item() {
     let orders = vec![order(8), order(9)];
     assert_eq!(new_ones(&pool, &orders, |order| Key::new(37, &order.number)), 1, "a struct");
     assert_eq!(new_ones(&pool, &[&orders[1], &order(10)], |order| Key::new(37, &order.number)), 1);
+    assert_eq!(new_ones(&pool, &["A-9", "A-10"], |value| Key::new(37, value)), 0, "a &&str");
     let boxed = [Box::new(order(10)), Box::new(order(11))];
     assert_eq!(new_ones(&pool, &boxed, |order| order.key()), 1, "a box");
     let split: Vec<&str> = "A-11,A-12".split(',').collect();
@@ -109,7 +114,38 @@ fn a_key_can_be_made_for_each_item() {
     );
     // The key has nothing of the item, which may end before it.
     assert_eq!(new_ones(&pool, &orders, Order::line_key), 2);
-    assert_eq!(new_ones(&pool, &orders, |order| order.line_key()), 0);
+}
+
+#[test]
+fn an_integer_is_the_value_of_its_digits() {
+    let pool = small_pool();
+    assert_eq!(new_ones(&pool, &[1545_u64, 1714], |number| Key::new(37, *number)), 2);
+    assert_eq!(new_ones(&pool, &[1714_u64, 1715], |number| Key::new(37, number)), 1);
+    assert_eq!(new_ones(&pool, &["1545", "1716"], |number| Key::new(37, *number)), 1);
+    assert!(pool.contains(Key::new(37, 1545)).unwrap() && pool.contains(Key::new(37, "1715")).unwrap());
+    let listed = pool.records(&RecordQuery::new().value(1545_u16).value("1714")).unwrap();
+    assert_eq!(listed.meta.total, 2);
+}
+
+#[test]
+fn an_integer_is_the_id_of_its_digits() {
+    let pool = small_pool();
+    let origin = Origin::new(12_u64, 7_i32, usize::MAX);
+    assert_eq!(origin, Origin::new("12", "7", usize::MAX.to_string()));
+    let _ = pool.dedupe(Mode::Track, &["A-1"], |value| Key::new(37, *value), &origin).unwrap();
+    let filter = RecordFilter::new().flow_id(12).flow_run_id(7_u8).step_id(origin.step().unwrap());
+    assert_eq!(pool.count(&filter).unwrap(), 1);
+}
+
+proptest! {
+    #[test]
+    fn an_integer_of_any_type_reads_as_its_digits(number: i64, large: u128, small: i8) {
+        prop_assert_eq!(Key::new(37, number), Key::new(37, number.to_string()));
+        prop_assert_eq!(Key::new(37, large), Key::new(37, large.to_string()));
+        prop_assert_eq!(Key::new(37, small), Key::new(37, small.to_string()));
+        prop_assert_eq!(FlowId::from(number), FlowId::from(number.to_string()));
+        prop_assert_eq!(FlowRunId::from(large), FlowRunId::from(large.to_string()));
+    }
 }
 
 #[test]
