@@ -107,6 +107,35 @@ impl Claim {
         self.verdicts.get(self.position(index)?).map(|(_, verdict)| verdict)
     }
 
+    /// Returns the items of the batch that was claimed whose verdict is [`Claimed`](ClaimVerdict::Claimed), in order, each with
+    /// its index. An index past the end of `items` is left out. The iterator does not borrow the claim, so that each item can
+    /// be confirmed as it is done.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{DataPoolStore, Key, Origin};
+    /// # fn deliver(_order: &str) -> bool { true }
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// let orders = vec!["A-1", "A-2"];
+    /// let mut claim = pool.claim(&orders, |o| Key::new(37, *o), &Origin::none(), Duration::from_secs(60))?;
+    /// for (index, order) in claim.claimed(&orders) {
+    ///     if deliver(order) {
+    ///         claim.confirm_items(&[index])?.all_confirmed()?;
+    ///     }
+    /// }
+    /// # assert_eq!(claim.held_count(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn claimed<'i, T>(&self, items: &'i [T]) -> impl Iterator<Item = (usize, &'i T)> + use<'i, T> {
+        let of_verdict = |(index, verdict): &(usize, ClaimVerdict)| {
+            let item = items.get(*index).filter(|_| verdict.is_claimed())?;
+            Some((*index, item))
+        };
+        self.verdicts.iter().filter_map(of_verdict).collect::<Vec<_>>().into_iter()
+    }
+
     /// Splits the batch that was claimed. Claimed items are fresh. Items that another runner holds or took over are in
     /// flight. Items that were settled before the claim was taken up are duplicates. Items without a verdict are
     /// unmatched: all but the claimed ones, if the claim was taken up.

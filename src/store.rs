@@ -109,32 +109,51 @@ impl DataPoolStore {
         Pool::new(Arc::clone(&self.shared), id)
     }
 
-    /// Creates a pool.
+    /// Creates a pool: from its [fields](NewPool), or from a name alone.
     ///
     /// # Errors
     ///
     /// `LimitExceeded` for a name of less than 3 or more than 100 characters, a description of more than 255, a
     /// retention outside 1 ms to 36,500 days, or a capacity of 0; `AlreadyExists` if the name is taken.
-    pub fn create_pool(&self, new: NewPool) -> Result<Pool> {
+    pub fn create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
+        let new = new.into();
         new.check()?;
         let pool = self.engine().create_pool(&new)?;
         Ok(self.handle(pool.id))
     }
 
-    /// Returns the pool of that name, and creates it if there is none. A new pool has no retention and no capacity:
-    /// [`update_pool`](Self::update_pool) sets them.
+    /// Returns the pool of that name, and creates it if there is none.
+    ///
+    /// A new pool has the description, retention and capacity that are given; without them, it keeps every record. A pool
+    /// that exists is returned as it is, even if its fields differ: [`update_pool`](Self::update_pool) changes them.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{DataPoolStore, NewPool};
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let store = DataPoolStore::in_memory()?;
+    /// let orders = store.get_or_create_pool("orders")?;
+    /// let recent = store.get_or_create_pool(NewPool::new("recent orders").retention(Duration::from_secs(86_400)))?;
+    /// # assert!(orders.info()?.retention.is_none() && recent.info()?.retention.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// The errors of [`create_pool`](Self::create_pool), except `AlreadyExists`.
-    pub fn get_or_create_pool(&self, name: &str) -> Result<Pool> {
-        if let Some(id) = self.engine().pool_id(name)? {
+    /// The errors of [`create_pool`](Self::create_pool), except `AlreadyExists`. Bad fields are refused even if the pool
+    /// exists.
+    pub fn get_or_create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
+        let new = new.into();
+        new.check()?;
+        if let Some(id) = self.engine().pool_id(&new.name)? {
             return Ok(self.handle(id));
         }
-        match self.create_pool(NewPool::new(name)) {
+        match self.engine().create_pool(&new) {
+            Ok(pool) => Ok(self.handle(pool.id)),
             // Another thread was faster.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.pool_named(name),
-            made => made,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.pool_named(&new.name),
+            Err(error) => Err(error),
         }
     }
 
@@ -196,6 +215,27 @@ impl DataPoolStore {
         let skipped = usize::try_from(query.page.skip()).unwrap_or(usize::MAX);
         let data = rows.into_iter().skip(skipped).take(query.page.per_page as usize).collect();
         Ok(query.answer(data, total))
+    }
+
+    /// Returns every pool, by ascending id, all as of one moment: [`pools`](Self::pools) without filters and pages.
+    ///
+    /// ```
+    /// # use datapool_store::DataPoolStore;
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let store = DataPoolStore::in_memory()?;
+    /// # store.create_pool("orders")?;
+    /// for pool in store.all_pools()? {
+    ///     println!("{} {} {}", pool.id, pool.name, store.pool(pool.id)?.stats()?.live);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Corrupt` or `Storage` if reading fails.
+    pub fn all_pools(&self) -> Result<impl ExactSizeIterator<Item = DataPool> + use<>> {
+        Ok(self.engine().pool_rows()?.into_iter())
     }
 
     /// Changes a pool's name, description, retention or capacity, and returns its row. Records that the new retention

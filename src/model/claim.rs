@@ -33,6 +33,13 @@ pub enum ClaimVerdict {
     Settled,
 }
 
+impl ClaimVerdict {
+    /// Returns true if the claim holds the value.
+    pub fn is_claimed(&self) -> bool {
+        matches!(self, Self::Claimed)
+    }
+}
+
 /// The outcome of confirming one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

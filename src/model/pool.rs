@@ -100,6 +100,25 @@ impl NewPool {
     }
 }
 
+impl From<&str> for NewPool {
+    /// Creates the fields of a pool with this name alone.
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<&String> for NewPool {
+    fn from(name: &String) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<String> for NewPool {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
 /// A change to a pool. Fields that are not set stay as they are.
 ///
 /// Deserializes from the HTTP API's body: an absent field stays as it is; null removes a description, a `retention` (in

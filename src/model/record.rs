@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::ser::{SerializeStruct, Serializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::key::Key;
 use super::pool::DataPool;
 use super::registered::{EntityType, Flow, FlowRun, FlowStep};
 
@@ -118,6 +119,18 @@ pub struct Record {
     pub created_at: Timestamp,
     /// The registered entries that the query's [`include`](crate::RecordQuery::include) asked for.
     pub included: Included,
+}
+
+impl Record {
+    /// Returns the key under which the value was tracked.
+    pub fn key(&self) -> Key<'_> {
+        Key::new(self.entity_type_id, &self.value)
+    }
+
+    /// Returns the flow, run and step that tracked the value.
+    pub fn origin(&self) -> Origin {
+        Origin { flow: self.flow_id.clone(), run: self.flow_run_id.clone(), step: self.step_id.clone() }
+    }
 }
 
 /// The number of fields of a record without includes.

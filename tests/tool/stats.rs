@@ -155,7 +155,7 @@ fn of_many_pools_the_largest_are_shown_in_detail_and_fifty_in_the_table() {
     let place = Place::empty();
     let store = place.open();
     for number in 0..60_u64 {
-        let pool = store.get_or_create_pool(&format!("pool {number:02}")).unwrap();
+        let pool = store.get_or_create_pool(format!("pool {number:02}")).unwrap();
         let rows: String = (0..number).map(|row| format!("{row},37\n")).collect();
         let file = format!("value,entity_type_id\n{rows}");
         pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap();

@@ -46,7 +46,7 @@ fn a_backup_beside_eight_writers_is_the_store_as_of_one_moment() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("pools.redb"));
     let pools: Vec<Pool> =
-        (0..2).map(|number| store.get_or_create_pool(&format!("pool {number}")).unwrap()).collect();
+        (0..2).map(|number| store.get_or_create_pool(format!("pool {number}")).unwrap()).collect();
     let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         for writer in 0..8 {

@@ -568,3 +568,23 @@ fn a_pool_row_and_a_claim_may_change_in_one_group() {
     assert_eq!(values(&pool).len(), 2);
     assert!(pool.claims().unwrap().is_empty());
 }
+
+#[test]
+fn claimed_items_come_with_their_indexes_and_can_be_confirmed_one_by_one() {
+    let (store, _clock, pool) = ticking_store();
+    track(&pool, &["old"]);
+    let other = claim(&pool, "run 1", &["held"]);
+    let batch = ["old", "A-1", "held", "A-2", "A-1"];
+    let mut mine = claim(&pool, "run 2", &batch);
+    assert_eq!(mine.claimed(&batch).collect::<Vec<_>>(), [(1, &"A-1"), (3, &"A-2")]);
+    assert_eq!(mine.claimed(&batch[..2]).collect::<Vec<_>>(), [(1, &"A-1")]);
+    assert!(mine.verdicts().iter().all(|(index, verdict)| verdict.is_claimed() == [1, 3].contains(index)));
+    for (index, value) in mine.claimed(&batch) {
+        mine.confirm_items(&[index]).unwrap().all_confirmed().unwrap();
+        assert!(has(&pool, value));
+    }
+    assert_eq!(mine.held_count(), 0);
+    let token = other.into_token().unwrap();
+    let taken_up = store.resume_claim(&token).unwrap();
+    assert_eq!(taken_up.claimed(&["held"]).collect::<Vec<_>>(), [(0, &"held")]);
+}

@@ -390,3 +390,31 @@ fn a_plain_value_of_a_composite_keys_text_is_the_same_value() {
     assert!(support::has(&pool, r#"["JFK",1545,true]"#));
     assert!(!support::has(&pool, r#"["JFK", 1545, true]"#));
 }
+
+#[test]
+fn verdicts_are_a_list() {
+    let pool = support::small_pool();
+    support::track(&pool, &["old"]);
+    let verdicts = dedupe(&pool, Mode::Filter, &["old", "new", "new"]);
+    assert_eq!((verdicts[0], verdicts[1], verdicts[2]), (Duplicate, New, Duplicate));
+    assert!(catch_unwind(AssertUnwindSafe(|| verdicts[3])).is_err());
+    let borrowed: Vec<Verdict> = (&verdicts).into_iter().copied().collect();
+    assert_eq!(borrowed, verdicts.as_slice());
+    let numbered = verdicts.iter().zip(["old", "new", "new"]).filter(|(verdict, _)| **verdict == New).count();
+    assert_eq!(numbered, verdicts.new_count());
+    assert_eq!(verdicts.into_iter().collect::<Vec<_>>(), borrowed);
+}
+
+#[test]
+fn a_record_has_the_key_and_the_origin_of_its_item() {
+    let pool = support::small_pool();
+    let key = |flight: &(&str, i32)| Key::new(37, CompositeKey::new().text(flight.0).integer(flight.1));
+    let origins = [Origin::none(), support::origin(), Origin::none().with_run(7)];
+    for (number, origin) in (1..).zip(&origins) {
+        let _ = pool.dedupe(Mode::Track, &[("UA", number)], key, origin).unwrap();
+    }
+    for (number, (record, origin)) in (1..).zip(support::records(&pool).iter().zip(&origins)) {
+        assert_eq!((record.key(), &record.origin()), (key(&("UA", number)), origin));
+        assert_eq!(pool.lookup(&[record.key()]).unwrap(), [Some(record.clone())]);
+    }
+}

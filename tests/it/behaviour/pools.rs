@@ -293,3 +293,54 @@ fn a_thousand_small_pools_share_a_store() {
     let last = store.pools(&PoolQuery::new().per_page(100).page(10)).unwrap();
     assert_eq!((last.data.len(), last.data[99].id.get()), (100, 1_000));
 }
+
+#[test]
+fn getting_or_creating_with_fields_applies_them_to_a_new_pool_only() {
+    let store = support::small_store();
+    let day = Duration::from_hours(24);
+    let fields = NewPool::new("orders").description("seen").retention(day).capacity(7);
+    let made = store.get_or_create_pool(fields.clone()).unwrap().info().unwrap();
+    assert_eq!(
+        (made.description.as_deref(), made.retention, made.capacity),
+        (Some("seen"), Some(day), Some(7))
+    );
+    for same_name in
+        [NewPool::new("orders"), fields.clone().capacity(8).retention(2 * day).description("other")]
+    {
+        assert_eq!(store.get_or_create_pool(same_name).unwrap().info().unwrap(), made);
+    }
+    let bad = store.get_or_create_pool(fields.capacity(0)).unwrap_err();
+    assert_eq!((bad.kind(), bad.parameter()), (ErrorKind::LimitExceeded, Some("capacity")));
+    assert_eq!(store.get_or_create_pool("orders").unwrap().info().unwrap(), made);
+    assert_eq!(store.all_pools().unwrap().len(), 1);
+}
+
+#[test]
+fn a_name_alone_makes_a_pool() {
+    let store = support::small_store();
+    let name = String::from("customers");
+    let borrowed = store.get_or_create_pool(&name).unwrap();
+    assert_eq!(store.create_pool("orders").unwrap().info().unwrap().name, "orders");
+    assert_eq!(store.create_pool(&name).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(store.get_or_create_pool(name).unwrap().id(), borrowed.id());
+}
+
+#[test]
+fn all_pools_are_those_of_all_pages() {
+    let store = support::small_store();
+    assert_eq!(store.all_pools().unwrap().next(), None);
+    for number in 0..230 {
+        store.create_pool(format!("pool {number}")).unwrap();
+    }
+    for id in [1, 77, 230] {
+        store.delete_pool(id).unwrap();
+    }
+    let mut paged = Vec::new();
+    for number in 1..=3 {
+        paged.extend(store.pools(&PoolQuery::new().per_page(100).page(number)).unwrap());
+    }
+    assert_eq!(paged.len(), 227);
+    let all = store.all_pools().unwrap();
+    store.create_pool("later").unwrap();
+    assert_eq!(all.collect::<Vec<_>>(), paged);
+}
