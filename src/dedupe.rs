@@ -6,8 +6,11 @@
 use std::ops::Index;
 
 use crate::model::Record;
+use crate::words::words;
 
 /// The mode of a deduplication: which items it passes on, and which it tracks.
+///
+/// Prints, parses and serializes as `filter`, `track` or `filter-and-track`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Passes on only new items, and tracks nothing.
@@ -17,6 +20,8 @@ pub enum Mode {
     /// Passes on only new items, and tracks each value that is not in the pool yet.
     FilterAndTrack,
 }
+
+words!(Mode, "a mode": Filter => "filter", Track => "track", FilterAndTrack => "filter-and-track");
 
 impl Mode {
     pub(crate) fn tracks(self) -> bool {

@@ -171,6 +171,7 @@ mod store;
 #[doc(hidden)]
 pub mod testing;
 mod time;
+mod words;
 
 pub use crate::claim::Claim;
 pub use crate::csv::{

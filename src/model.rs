@@ -11,6 +11,7 @@ mod pool;
 mod pruned;
 mod record;
 mod registered;
+mod seconds;
 mod stats;
 mod token;
 

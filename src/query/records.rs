@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::include::RecordInclude;
 use super::page::{Cursor, Page, PageLinks, PageRequest};
 use super::query_string::{self, Parameter, Printer};
@@ -12,8 +14,10 @@ use crate::error::{Error, Result, all, shown};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{KeyText, Record};
 use crate::time::Timestamp;
+use crate::words::words;
 
-/// The order of a listing of records. Ids grow with time, so the order by id is the order by time.
+/// The order of a listing of records. Ids grow with time, so the order by id is the order by time. Prints,
+/// parses and serializes as `created_at` or `-created_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RecordSort {
     /// Oldest (lowest id) first. The default.
@@ -22,6 +26,8 @@ pub enum RecordSort {
     /// Newest (highest id) first.
     Descending,
 }
+
+words!(RecordSort, "an order of records": Ascending => "created_at", Descending => "-created_at");
 
 /// A query of records: filter, order, includes and page. Built in code, or parsed from the HTTP API's query string.
 /// Also prints as such a string, without defaults.
@@ -50,6 +56,9 @@ pub enum RecordSort {
 /// point.
 ///
 /// `cursor=...` ([`cursor`](Self::cursor)) is an addition of this crate: the HTTP API does not have it.
+///
+/// Serializes with the fields `filter`, `sort`, `include`, `page`, `per_page` and `cursor`. When it is deserialized, absent fields
+/// have their defaults, and unknown ones are errors. The call that gets the query checks its numbers and terms.
 ///
 /// ```
 /// use datapool_store::{RecordInclude, RecordQuery, RecordSort};
@@ -80,13 +89,46 @@ pub enum RecordSort {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Fields", into = "Fields")]
 pub struct RecordQuery {
     pub(crate) filter: RecordFilter,
     pub(crate) sort: RecordSort,
     pub(crate) include: BTreeSet<RecordInclude>,
     pub(crate) page: PageRequest,
     pub(crate) cursor: Option<Cursor>,
+}
+
+/// The fields of a serialized query.
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Fields {
+    filter: RecordFilter,
+    sort: RecordSort,
+    include: BTreeSet<RecordInclude>,
+    page: u64,
+    per_page: u32,
+    cursor: Option<Cursor>,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        RecordQuery::default().into()
+    }
+}
+
+impl From<RecordQuery> for Fields {
+    fn from(query: RecordQuery) -> Self {
+        let RecordQuery { filter, sort, include, page: PageRequest { page, per_page }, cursor } = query;
+        Self { filter, sort, include, page, per_page, cursor }
+    }
+}
+
+impl From<Fields> for RecordQuery {
+    fn from(fields: Fields) -> Self {
+        let Fields { filter, sort, include, page, per_page, cursor } = fields;
+        Self { filter, sort, include, page: PageRequest { page, per_page }, cursor }
+    }
 }
 
 impl RecordQuery {
@@ -177,8 +219,7 @@ impl RecordQuery {
         let mut printer = Printer::default();
         self.filter.print(&mut printer);
         printer.push_list("include", self.include.iter().map(|include| include.as_str()));
-        let descending = self.sort == RecordSort::Descending;
-        printer.push_some("sort", descending.then_some("-created_at"));
+        printer.push_some("sort", Some(self.sort).filter(|sort| *sort != RecordSort::default()));
         printer
     }
 

@@ -24,6 +24,7 @@ mod query_strings;
 mod reentrancy;
 mod registry;
 mod retention;
+mod serialized;
 mod stats;
 mod tables;
 mod timestamps;
