@@ -51,6 +51,7 @@ use crate::time::Timestamp;
 /// clock, and cut to the lease's length.
 #[derive(Debug)]
 #[must_use = "dropping a claim releases what it holds"]
+#[doc(alias("lock", "lease", "guard", "reservation"))]
 pub struct Claim {
     pool: Pool,
     /// `None` once the claim holds nothing.
@@ -202,6 +203,7 @@ impl Claim {
     /// # Errors
     ///
     /// `NotFound` if the pool was deleted; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
+    #[doc(alias("ack", "commit", "complete"))]
     pub fn confirm(&mut self) -> Result<Confirmation> {
         let positions = self.open_positions();
         self.confirm_at(positions)
@@ -238,6 +240,7 @@ impl Claim {
     /// # Errors
     ///
     /// The errors of [`confirm`](Self::confirm).
+    #[doc(alias("nack", "unlock", "rollback", "abort"))]
     pub fn release(&mut self) -> Result<u64> {
         let positions = self.open_positions();
         self.release_at(positions)
@@ -269,6 +272,7 @@ impl Claim {
     ///
     /// `LimitExceeded` for a lease outside 1 ms to 365 days; `LeaseLost` if the claim owns none of its items any more;
     /// also the errors of [`confirm`](Self::confirm). After an error, the lease is unchanged.
+    #[doc(alias("renew", "heartbeat"))]
     pub fn extend(&mut self, lease: Duration) -> Result<Timestamp> {
         check_lease(lease)?;
         let Some(held) = self.held else {
@@ -297,6 +301,7 @@ impl Claim {
     /// # Errors
     ///
     /// `InvalidArgument` for a lease of less than 1 s; also the errors of [`extend`](Self::extend).
+    #[doc(alias("renew", "heartbeat"))]
     pub fn keep_alive(&mut self) -> Result<()> {
         if self.lease < KEPT_LEASE_MIN {
             return Err(Error::invalid_argument(format!(

@@ -12,6 +12,7 @@ use crate::words::words;
 ///
 /// Prints, parses and serializes as `filter`, `track` or `filter-and-track`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Mode {
     /// Passes on only new items, and tracks nothing.
     Filter,

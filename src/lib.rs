@@ -137,6 +137,8 @@
 //! of the HTTP API beside the call that stands for it; [the design](design) describes how the store is built and what
 //! is in the file, and [the decisions](decisions) explain why; [the changelog](changelog) lists what changed.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod claim;
 mod csv;
 mod dedupe;

@@ -21,6 +21,7 @@ use crate::shared::Shared;
 ///
 /// The handle keeps the store open. After the pool is deleted, every call fails with `NotFound`.
 #[derive(Debug, Clone)]
+#[doc(alias("collection", "set", "table", "bucket", "namespace"))]
 pub struct Pool {
     shared: Arc<Shared>,
     id: PoolId,
@@ -53,6 +54,7 @@ impl Pool {
     /// # Errors
     ///
     /// `NotFound` after the pool was deleted.
+    #[doc(alias("describe", "row"))]
     pub fn info(&self) -> Result<DataPool> {
         self.shared.engine.pool_row(self.id)
     }
@@ -62,6 +64,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidArgument` or `LimitExceeded` for an empty or too long value; `NotFound`.
+    #[doc(alias("exists", "has", "is_duplicate"))]
     pub fn contains(&self, key: Key<'_>) -> Result<bool> {
         Ok(self.counters().check(self.view()?.contains(&key)?))
     }
@@ -72,6 +75,7 @@ impl Pool {
     ///
     /// The errors of [`contains`](Self::contains), with the [index](crate::Error::item) of the bad key;
     /// `LimitExceeded` for more than 1,048,576 keys.
+    #[doc(alias("exists", "mget"))]
     pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
         Ok(self.counters().checks(self.view()?.contains_many(keys)?))
     }
@@ -81,6 +85,7 @@ impl Pool {
     /// # Errors
     ///
     /// The errors of [`contains_many`](Self::contains_many).
+    #[doc(alias("get", "find"))]
     pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
         Ok(self.counters().lookups(self.view()?.lookup(keys)?))
     }
@@ -115,6 +120,7 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](crate::Error::item)) or origin, or for more
     /// than 1,048,576 items; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. In all cases
     /// but `OutcomeUnknown` nothing was tracked.
+    #[doc(alias("upsert", "insert if absent", "insert_if_not_exists", "put", "distinct", "unique"))]
     pub fn dedupe<'a, 'k, T>(
         &self,
         mode: Mode,
@@ -170,6 +176,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidQuery` for a page of 0, a page size outside 1 to 100, or a filter's bad term; `NotFound`.
+    #[doc(alias("list", "query", "select", "deduped-data"))]
     pub fn records(&self, query: &RecordQuery) -> Result<Page<Record>> {
         self.view()?.page(query)
     }
@@ -179,6 +186,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidQuery` for a filter's bad term; `NotFound`.
+    #[doc(alias("len", "size"))]
     pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
         self.view()?.count(filter)
     }
@@ -200,6 +208,7 @@ impl Pool {
     /// # Errors
     ///
     /// The errors of [`records`](Self::records).
+    #[doc(alias("query plan"))]
     pub fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
         self.view()?.explain(query)
     }
@@ -241,6 +250,7 @@ impl Pool {
     /// # Errors
     ///
     /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `StorageFull`, `OutcomeUnknown` or `Storage`.
+    #[doc(alias("remove", "delete-records"))]
     pub fn delete_records(&self, ids: impl IntoIterator<Item: Into<RecordId>>) -> Result<u64> {
         let ids: Vec<u64> = ids.into_iter().map(|id| id.into().get()).collect();
         check_batch_len(ids.len()).map_err(|error| error.with_parameter("ids"))?;
@@ -256,6 +266,7 @@ impl Pool {
     /// # Errors
     ///
     /// The errors of [`contains_many`](Self::contains_many); `StorageFull`, `OutcomeUnknown` or `Storage`.
+    #[doc(alias("remove", "forget"))]
     pub fn delete_keys(&self, keys: &[Key<'_>]) -> Result<u64> {
         let engine = &self.shared.engine;
         let batch = Batch::from_keys(engine.hash_key(), keys.iter().cloned())?;
@@ -272,6 +283,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidQuery` for a filter's bad term; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`.
+    #[doc(alias("remove", "purge"))]
     pub fn delete_where(&self, filter: &RecordFilter) -> Result<u64> {
         self.shared.engine.check_may_write()?;
         filter.check()?;
@@ -287,6 +299,7 @@ impl Pool {
     /// # Errors
     ///
     /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`.
+    #[doc(alias("truncate", "delete_all", "empty"))]
     pub fn clear(&self) -> Result<u64> {
         let pool = self.id;
         self.shared.engine.submit(Weight::ALONE, move |group| Ok(group.pool(pool)?.clear()))
@@ -302,6 +315,7 @@ impl Pool {
     /// # Errors
     ///
     /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
+    #[doc(alias("vacuum", "garbage collection", "gc"))]
     pub fn prune(&self) -> Result<PruneReport> {
         self.shared.engine.prune(self.id)
     }

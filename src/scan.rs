@@ -60,6 +60,7 @@ impl Pool {
     ///
     /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and nothing
     /// follows an error.
+    #[doc(alias("iter", "each", "stream"))]
     pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
         Scan::over_pool(self.clone(), filter.clone())
     }
@@ -72,6 +73,7 @@ impl PoolSnapshot {
     /// # Errors
     ///
     /// The errors of [`Pool::scan`].
+    #[doc(alias("iter", "each", "stream"))]
     pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
         Scan::over_snapshot(self.clone(), filter.clone())
     }

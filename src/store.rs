@@ -46,6 +46,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 /// # }
 /// ```
 #[derive(Debug, Clone)]
+#[doc(alias("database", "db", "connection"))]
 pub struct DataPoolStore {
     shared: Arc<Shared>,
 }
@@ -56,6 +57,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// The errors of [`StoreOptions::open`].
+    #[doc(alias("connect"))]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         StoreOptions::new().open(path)
     }
@@ -65,6 +67,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// The errors of [`StoreOptions::open_in_memory`].
+    #[doc(alias(":memory:", "mock"))]
     pub fn in_memory() -> Result<Self> {
         StoreOptions::new().open_in_memory()
     }
@@ -115,6 +118,7 @@ impl DataPoolStore {
     ///
     /// `LimitExceeded` for a name of less than 3 or more than 100 characters, a description of more than 255, a
     /// retention outside 1 ms to 36,500 days, or a capacity of 0; `AlreadyExists` if the name is taken.
+    #[doc(alias("create table", "new_pool"))]
     pub fn create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
         let new = new.into();
         new.check()?;
@@ -143,6 +147,7 @@ impl DataPoolStore {
     ///
     /// The errors of [`create_pool`](Self::create_pool), except `AlreadyExists`. Bad fields are refused even if the pool
     /// exists.
+    #[doc(alias("ensure", "create if not exists", "upsert"))]
     pub fn get_or_create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
         let new = new.into();
         new.check()?;
@@ -200,6 +205,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `InvalidQuery` for a page of 0 or a page size outside 1 to 100.
+    #[doc(alias("list"))]
     pub fn pools(&self, query: &PoolQuery) -> Result<Page<DataPool>> {
         query.check()?;
         let mut rows = self.engine().pool_rows()?;
@@ -234,6 +240,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `Closed`; `Corrupt` or `Storage` if reading fails.
+    #[doc(alias("list", "iter"))]
     pub fn all_pools(&self) -> Result<impl ExactSizeIterator<Item = DataPool> + use<>> {
         Ok(self.engine().pool_rows()?.into_iter())
     }
@@ -245,6 +252,7 @@ impl DataPoolStore {
     ///
     /// `NotFound`; `LimitExceeded` as in [`create_pool`](Self::create_pool); `AlreadyExists` if the new name is
     /// another pool's.
+    #[doc(alias("alter", "rename", "patch"))]
     pub fn update_pool(&self, id: impl Into<PoolId>, update: PoolUpdate) -> Result<DataPool> {
         update.check()?;
         self.engine().update_pool(id.into(), &update)
@@ -256,6 +264,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `NotFound`.
+    #[doc(alias("drop", "remove"))]
     pub fn delete_pool(&self, id: impl Into<PoolId>) -> Result<()> {
         self.engine().delete_pool(id.into())
     }
@@ -265,6 +274,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
+    #[doc(alias("vacuum", "garbage collection", "gc"))]
     pub fn prune(&self) -> Result<PruneReport> {
         self.engine().check_may_write()?;
         let mut total = PruneReport::default();
@@ -284,6 +294,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
+    #[doc(alias("sync", "fsync", "checkpoint"))]
     pub fn flush(&self) -> Result<()> {
         self.engine().flush()
     }

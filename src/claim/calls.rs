@@ -56,6 +56,7 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more than
     /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`, `OutcomeUnknown` or
     /// `Storage` if the disk refuses. In all cases but `OutcomeUnknown` nothing was claimed.
+    #[doc(alias("lock", "lease", "reserve", "acquire", "checkout"))]
     pub fn claim<'a, 'k, T>(
         &self,
         items: &'a [T],
@@ -141,6 +142,7 @@ impl Pool {
     ///
     /// `InvalidArgument` or `LimitExceeded` for a bad owner; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if
     /// the disk refuses.
+    #[doc(alias("take over", "recover"))]
     pub fn resume_claims_of(&self, owner: &str) -> Result<Vec<Claim>> {
         check_owner(owner)?;
         let (id, owner) = (self.id(), owner.to_owned());
@@ -170,6 +172,7 @@ impl Pool {
     ///
     /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. Then nothing was released, except
     /// that with `OutcomeUnknown` it may have been.
+    #[doc(alias("unlock", "force_unlock"))]
     pub fn release_claims(&self, filter: &ClaimFilter) -> Result<u64> {
         let (id, filter) = (self.id(), filter.clone());
         let release = move |group: &mut Group<'_>| group.pool(id)?.release_matching(&filter);
@@ -205,6 +208,7 @@ impl Pool {
     ///
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)), or for more than 1,048,576 keys;
     /// `NotFound`, also if the pool is deleted meanwhile; `Closed` if the store is closed meanwhile.
+    #[doc(alias("poll", "block", "subscribe"))]
     pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> Result<Vec<WaitOutcome>> {
         let engine = &self.shared().engine;
         let batch = Batch::from_keys(engine.hash_key(), keys.iter().cloned())?;
@@ -261,6 +265,7 @@ impl DataPoolStore {
     ///
     /// `InvalidArgument` if the token is of another store; `LeaseLost` if the claim does not exist any more (it was
     /// settled, or swept an hour after its end); `NotFound` if the pool was deleted.
+    #[doc(alias("take over", "recover"))]
     pub fn resume_claim(&self, token: &ClaimToken) -> Result<Claim> {
         let engine = &self.shared().engine;
         if token.store != engine.store_id() {

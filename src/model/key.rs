@@ -75,6 +75,7 @@ pub(crate) fn check_value(value: &str) -> Result<()> {
 /// let key: Key<'_> = Key::new(37, &key);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[doc(alias("compound key", "tuple"))]
 pub struct CompositeKey(String);
 
 impl CompositeKey {

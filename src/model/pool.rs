@@ -80,6 +80,7 @@ impl NewPool {
 
     /// Sets how long records live after their `created_at`: 1 ms to 36,500 days.
     #[must_use]
+    #[doc(alias("ttl", "expire", "expiry", "max_age"))]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(seconds::to_micros(retention));
         self
@@ -87,6 +88,7 @@ impl NewPool {
 
     /// Sets the most live records, at least 1. If there are more, the oldest expire.
     #[must_use]
+    #[doc(alias("max_size", "limit", "eviction"))]
     pub fn capacity(mut self, records: u64) -> Self {
         self.capacity = Some(records);
         self
@@ -179,6 +181,7 @@ impl PoolUpdate {
     /// Sets how long records live after their `created_at`: 1 ms to 36,500 days. Older records expire with this update.
     /// Records that expired before stay expired, even if the new retention is longer.
     #[must_use]
+    #[doc(alias("ttl", "expire", "expiry", "max_age"))]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Change::Set(seconds::to_micros(retention));
         self
@@ -193,6 +196,7 @@ impl PoolUpdate {
 
     /// Sets the most live records, at least 1. If there are more, the oldest expire with this update.
     #[must_use]
+    #[doc(alias("max_size", "limit", "eviction"))]
     pub fn capacity(mut self, records: u64) -> Self {
         self.capacity = Change::Set(records);
         self

@@ -26,6 +26,7 @@ use crate::time::Timestamp;
 ///
 /// Serializes as in a record: `{"flow_id", "flow_run_id", "step_id"}`, null if absent; and deserializes from that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[doc(alias("source", "provenance"))]
 pub struct Origin {
     #[serde(rename = "flow_id")]
     pub(crate) flow: Option<FlowId>,
@@ -99,6 +100,7 @@ impl Origin {
 /// that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[doc(alias("row", "entry", "deduped data"))]
 pub struct Record {
     /// The id: from 1, unique in its pool, growing with time.
     pub id: RecordId,

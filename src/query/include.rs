@@ -4,6 +4,7 @@ use crate::words::words;
 
 /// A kind of entry that a page adds to each record: see [`Included`](crate::Included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum RecordInclude {
     /// The flow that tracked the record (`flow`).
     Flow,
@@ -28,6 +29,7 @@ words!(
 
 /// A field that the API lets a listing of pools include. Both are part of every [`DataPool`](crate::DataPool) anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum PoolInclude {
     /// The pool's name (`name`).
     Name,

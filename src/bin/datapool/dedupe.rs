@@ -36,7 +36,7 @@ pub(crate) fn run(file: &StoreFile, arguments: &Dedupe, format: Format) -> Resul
     };
     let verdicts = match mode {
         Mode::Filter => open::to_read(file, decide)?,
-        Mode::Track | Mode::FilterAndTrack => open::to_write(file, decide)?,
+        _ => open::to_write(file, decide)?,
     };
     let printed = match format {
         Format::Json => output::json_lines(answers(&values, &verdicts)),

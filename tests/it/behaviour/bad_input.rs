@@ -55,6 +55,7 @@ impl Fixture {
     fn refuses<T: Debug>(&self, kind: ErrorKind, call: impl FnOnce(&Pool) -> Result<T>) -> Error {
         let error = self.refused(call);
         assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!((kind.is_caller_error(), kind.is_retryable()), (kind != ErrorKind::Io, false), "{kind:?}");
         error
     }
 }
@@ -455,6 +456,7 @@ fn refuses_csv(file: &[u8], line: u64, column: Option<u64>) {
             fixture.refused(|pool| pool.import_csv(file, &options.clone().commit_every(1_000_000))),
         ] {
             assert_eq!(error.kind(), kind, "of {shown:?}: {error}");
+            assert!(kind.is_caller_error() && !kind.is_retryable());
             assert!(error.to_string().starts_with(&format!("line {line}")), "{error}");
         }
     }

@@ -20,6 +20,7 @@ fn opening_waits_for_a_file_as_long_as_it_may() {
     let started = Instant::now();
     let error = StoreOptions::new().open_timeout(wait).open(&path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyOpen);
+    assert!(error.kind().is_retryable() && !error.kind().is_caller_error());
     assert!(started.elapsed() >= wait);
     let held = std::thread::spawn(move || {
         std::thread::sleep(wait);

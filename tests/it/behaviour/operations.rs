@@ -477,3 +477,27 @@ fn progress_of_verifying_reaches_its_total() {
     let last = last.unwrap();
     assert_eq!(last.done, last.total);
 }
+
+#[test]
+fn an_error_is_the_callers_or_passes_or_is_neither() {
+    let neither = [
+        ErrorKind::Cancelled,
+        ErrorKind::LeaseLost,
+        ErrorKind::Closed,
+        ErrorKind::ReadOnly,
+        ErrorKind::NotAStore,
+        ErrorKind::UnsupportedFormat { found: 3, supported: 4 },
+        ErrorKind::Corrupt,
+        ErrorKind::OutcomeUnknown,
+        ErrorKind::Storage,
+        ErrorKind::Io,
+    ];
+    assert!(neither.iter().all(|kind| !kind.is_caller_error() && !kind.is_retryable()));
+    let store = support::small_store();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let scan = pool.scan(&RecordFilter::new()).unwrap();
+    let busy = store.compact().unwrap_err().kind();
+    assert!(busy.is_retryable() && !busy.is_caller_error(), "{busy:?}");
+    drop(scan);
+    store.compact().unwrap();
+}

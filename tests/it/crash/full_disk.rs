@@ -212,6 +212,7 @@ fn fill_a_file_system(directory: &std::path::Path) {
         }
     };
     assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+    assert!(full.kind().is_retryable() && !full.kind().is_caller_error());
     assert!(full.to_string().contains("No space left on device"), "{full}");
     assert_eq!(support::values(&pool).len(), tracked + 1);
     assert_eq!(snapshot.count(&RecordFilter::new()).unwrap(), 1);
