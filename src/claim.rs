@@ -43,6 +43,7 @@ use crate::time::Timestamp;
 /// clock, and cut to the lease's length.
 #[derive(Debug)]
 #[must_use = "dropping a claim releases what it holds"]
+#[doc(alias("lock", "lease", "guard", "reservation"))]
 pub struct Claim {
     claimed: Claimed,
     hold: Hold,
@@ -64,6 +65,31 @@ impl Claim {
     /// Returns the verdict of the item with this index, or `None` if [`verdicts`](Self::verdicts) has none.
     pub fn verdict(&self, index: usize) -> Option<&ClaimVerdict> {
         self.claimed.verdict(index)
+    }
+
+    /// Returns the items of the batch that was claimed whose verdict is [`Claimed`](ClaimVerdict::Claimed), in order, each with
+    /// its index. An index past the end of `items` is left out. The iterator does not borrow the claim, so that each item can
+    /// be confirmed as it is done.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{DataPoolStore, Key, Origin};
+    /// # fn deliver(_order: &str) -> bool { true }
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// let orders = vec!["A-1", "A-2"];
+    /// let mut claim = pool.claim(&orders, |o| Key::new(37, *o), &Origin::none(), Duration::from_secs(60))?;
+    /// for (index, order) in claim.claimed(&orders) {
+    ///     if deliver(order) {
+    ///         claim.confirm_items(&[index])?.all_confirmed()?;
+    ///     }
+    /// }
+    /// # assert_eq!(claim.held_count(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn claimed<'i, T>(&self, items: &'i [T]) -> impl Iterator<Item = (usize, &'i T)> + use<'i, T> {
+        self.claimed.claimed(items)
     }
 
     /// Splits the batch that was claimed. Claimed items are fresh. Items that another runner holds or took over are in
@@ -116,6 +142,7 @@ impl Claim {
     /// # Errors
     ///
     /// `NotFound` if the pool was deleted; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
+    #[doc(alias("ack", "commit", "complete"))]
     pub fn confirm(&mut self) -> Result<Confirmation> {
         self.confirm_some(Which::Open)
     }
@@ -149,6 +176,7 @@ impl Claim {
     /// # Errors
     ///
     /// The errors of [`confirm`](Self::confirm).
+    #[doc(alias("nack", "unlock", "rollback", "abort"))]
     pub fn release(&mut self) -> Result<u64> {
         self.release_some(Which::Open)
     }
@@ -177,6 +205,7 @@ impl Claim {
     ///
     /// `LimitExceeded` for a lease outside 1 ms to 365 days; `LeaseLost` if the claim owns none of its items any more;
     /// also the errors of [`confirm`](Self::confirm). After an error, the lease is unchanged.
+    #[doc(alias("renew", "heartbeat"))]
     pub fn extend(&mut self, lease: Duration) -> Result<Timestamp> {
         self.extend_and(Some(lease), Keep::AsBefore)
     }
@@ -191,6 +220,7 @@ impl Claim {
     /// # Errors
     ///
     /// `InvalidArgument` for a lease of less than 1 s; also the errors of [`extend`](Self::extend).
+    #[doc(alias("renew", "heartbeat"))]
     pub fn keep_alive(&mut self) -> Result<()> {
         self.hold.check_keepable()?;
         self.extend_and(None, Keep::Alive)?;

@@ -3,10 +3,16 @@
 //! Owns: [`Mode`], [`Verdict`], [`Verdicts`], [`Split`]. Always holds: verdicts are in the order of the items. Must not
 //! know: how a verdict is found; that is the engine's.
 
+use std::ops::Index;
+
 use crate::model::Record;
+use crate::words::words;
 
 /// The mode of a deduplication: which items it passes on, and which it tracks.
+///
+/// Prints, parses and serializes as `filter`, `track` or `filter-and-track`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Mode {
     /// Passes on only new items, and tracks nothing.
     Filter,
@@ -15,6 +21,8 @@ pub enum Mode {
     /// Passes on only new items, and tracks each value that is not in the pool yet.
     FilterAndTrack,
 }
+
+words!(Mode, "a mode": Filter => "filter", Track => "track", FilterAndTrack => "filter-and-track");
 
 impl Mode {
     pub(crate) fn tracks(self) -> bool {
@@ -63,6 +71,11 @@ impl Verdicts {
         &self.items
     }
 
+    /// Returns the verdicts one by one, in the order of the items.
+    pub fn iter(&self) -> std::slice::Iter<'_, Verdict> {
+        self.items.iter()
+    }
+
     /// Returns the number of new items.
     pub fn new_count(&self) -> usize {
         self.items.iter().filter(|verdict| **verdict == Verdict::New).count()
@@ -106,6 +119,38 @@ impl Verdicts {
             }
         }
         split
+    }
+}
+
+impl Index<usize> for Verdicts {
+    type Output = Verdict;
+
+    /// Returns the verdict on item `index`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such item, as a `Vec` does. [`as_slice`](Verdicts::as_slice) has `get`.
+    #[allow(clippy::indexing_slicing, reason = "an index is the caller's promise, as of a Vec")]
+    fn index(&self, index: usize) -> &Verdict {
+        &self.items[index]
+    }
+}
+
+impl IntoIterator for Verdicts {
+    type Item = Verdict;
+    type IntoIter = std::vec::IntoIter<Verdict>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.items.into_iter()
+    }
+}
+
+impl<'v> IntoIterator for &'v Verdicts {
+    type Item = &'v Verdict;
+    type IntoIter = std::slice::Iter<'v, Verdict>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

@@ -75,6 +75,52 @@ pub enum ErrorKind {
     Io,
 }
 
+impl ErrorKind {
+    /// Returns true if the input was wrong: the same call fails again until its arguments, its file or the names that it uses
+    /// change. An HTTP API answers with a status of 400 to 499.
+    ///
+    /// These are `NotFound`, `AlreadyExists`, `InvalidArgument`, `LimitExceeded`, `InvalidQuery` and `Csv`.
+    pub const fn is_caller_error(self) -> bool {
+        matches!(
+            self,
+            Self::NotFound
+                | Self::AlreadyExists
+                | Self::InvalidArgument
+                | Self::LimitExceeded
+                | Self::InvalidQuery
+                | Self::Csv { .. }
+        )
+    }
+
+    /// Returns true if nothing was changed, and the same call can succeed later without anything being done to the store. Wait
+    /// between attempts, and give up at some point.
+    ///
+    /// These are `Busy` and `AlreadyOpen`, which end when another operation or handle does, and `StorageFull`, which ends once
+    /// there is room. After `OutcomeUnknown` and `Storage`, [`reopen`](crate::DataPoolStore::reopen) first. A file of the
+    /// program's own (`Io`) has to be read or written from its beginning.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use datapool_store::{DataPoolStore, Result};
+    ///
+    /// fn compact(store: &DataPoolStore) -> Result<()> {
+    ///     for attempt in 1.. {
+    ///         match store.compact() {
+    ///             Err(error) if error.kind().is_retryable() && attempt < 5 => {
+    ///                 std::thread::sleep(Duration::from_millis(100));
+    ///             }
+    ///             compacted => return compacted.map(drop),
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # compact(&DataPoolStore::in_memory().unwrap()).unwrap();
+    /// ```
+    pub const fn is_retryable(self) -> bool {
+        matches!(self, Self::Busy | Self::AlreadyOpen | Self::StorageFull)
+    }
+}
+
 /// An error: a [kind](Error::kind) for programs, a message for people, and the cause where there is one.
 ///
 /// ```
@@ -214,6 +260,17 @@ pub(crate) fn all(checks: impl IntoIterator<Item = Result<()>>) -> Result<()> {
         first.0.further.extend(further);
     }
     Err(first)
+}
+
+/// The most characters of an offending text that a message repeats.
+const SHOWN_CHARS: usize = 100;
+
+/// Returns a text as messages show it: quoted, and cut if it is long.
+pub(crate) fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
+        None => format!("{text:?}"),
+    }
 }
 
 /// Constructors for the kinds that many places raise.

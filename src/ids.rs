@@ -5,54 +5,117 @@
 //! stay readable.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::limits;
 
-/// The id of a pool: from 1, unique in its store, never reused.
-pub type PoolId = u64;
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident($number:ident), $noun:literal) => {
+        $(#[$doc])*
+        ///
+        /// Prints, parses and serializes as the number.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name($number);
 
-/// The id of a record: from 1, unique in its pool, never reused, growing with time.
-pub type RecordId = u64;
+        impl $name {
+            /// Creates the id of this number.
+            pub const fn new(id: $number) -> Self {
+                Self(id)
+            }
 
-/// The kind of thing that a value identifies: 37 for orders, 47 for customers, and so on. A value is a duplicate only
-/// within its entity type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct EntityTypeId(u32);
+            /// Returns the number.
+            pub const fn get(self) -> $number {
+                self.0
+            }
+        }
 
-impl EntityTypeId {
-    /// Creates the entity type of this number.
-    pub const fn new(id: u32) -> Self {
-        Self(id)
-    }
+        impl From<$number> for $name {
+            fn from(id: $number) -> Self {
+                Self(id)
+            }
+        }
 
-    /// Returns the number.
-    pub const fn get(self) -> u32 {
-        self.0
-    }
+        impl From<&Self> for $name {
+            fn from(id: &Self) -> Self {
+                *id
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            /// Reads a number in digits, without a sign and without leading zeros: each id has one text.
+            fn from_str(text: &str) -> Result<Self> {
+                let id: Option<$number> = text.parse().ok();
+                id.filter(|id| id.to_string() == text).map(Self).ok_or_else(|| {
+                    Error::invalid_argument(format!(
+                        "{} is not {}; allowed are whole numbers up to {} in digits, without leading zeros",
+                        shown(text),
+                        $noun,
+                        $number::MAX
+                    ))
+                })
+            }
+        }
+    };
 }
 
-impl From<u32> for EntityTypeId {
-    fn from(id: u32) -> Self {
-        Self(id)
-    }
+number_id! {
+    /// The id of a pool: from 1, unique in its store, never reused.
+    ///
+    /// ```
+    /// use datapool_store::{DataPoolStore, PoolId};
+    ///
+    /// # fn main() -> datapool_store::Result<()> {
+    /// let store = DataPoolStore::in_memory()?;
+    /// let id = store.get_or_create_pool("orders")?.id();
+    /// assert_eq!(id, PoolId::new(1));
+    /// assert_eq!("1".parse::<PoolId>()?, id);
+    /// assert_eq!(store.pool(1)?.id(), id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    PoolId(u64), "a pool id"
 }
 
-impl fmt::Display for EntityTypeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+number_id! {
+    /// The id of a record: from 1, unique in its pool, never reused, growing with time.
+    RecordId(u64), "a record id"
 }
+
+number_id! {
+    /// The kind of thing that a value identifies: 37 for orders, 47 for customers, and so on. A value is a duplicate only
+    /// within its entity type.
+    EntityTypeId(u32), "an entity type"
+}
+
+/// The number in a record's id. The engine counts on these: ranges of ids, and distances from a segment's first one.
+pub(crate) type RecordNumber = u64;
 
 macro_rules! text_id {
+    ($name:ident: $($number:ident),*) => {
+        $(impl From<$number> for $name {
+            /// Takes the number's decimal text.
+            fn from(id: $number) -> Self {
+                Self(itoa::Buffer::new().format(id).into())
+            }
+        })*
+    };
     ($name:ident, $noun:literal) => {
         #[doc = concat!("The id of a ", $noun, ": short opaque text of 1 to 64 bytes.")]
         ///
-        /// Numbers, UUIDs and ULIDs all fit. An id has no commas, and neither begins nor ends with a blank (any
+        /// Numbers (any integer type converts to an id), UUIDs and ULIDs all fit. An id has no commas, and neither begins nor ends with a blank (any
         /// whitespace), because query strings list ids with commas and blanks between them. The call that stores the id
         /// or filters by it checks this.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,11 +150,13 @@ macro_rules! text_id {
             }
         }
 
-        impl From<u64> for $name {
-            fn from(id: u64) -> Self {
-                Self(id.to_string().into())
+        impl From<&Self> for $name {
+            fn from(id: &Self) -> Self {
+                id.clone()
             }
         }
+
+        text_id!($name: i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {

@@ -31,13 +31,14 @@
 //! - [`Pool`] is a cheap handle on one pool: [dedupe](Pool::dedupe), [contains](Pool::contains),
 //!   [lookup](Pool::lookup), [records](Pool::records), [scan](Pool::scan), [delete](Pool::delete_where),
 //!   [import](Pool::import_csv), [export](Pool::export_csv). Handles can be cloned and used from any thread.
-//! - [`Key`] is what is compared: a value within an entity type. [`CompositeKey`] joins several fields into a value.
+//! - [`Key`] is what is compared: a value (text or an integer) within an entity type. [`CompositeKey`] joins several fields
+//!   into a value.
 //! - [`Claim`] holds new values for one runner until its work is confirmed.
 //! - [`Record`] is a tracked value with its [`Origin`] (flow, flow run, flow step) and time.
 //! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify),
 //!   [rebuilding indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
 //!   [compact](DataPoolStore::compact), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature
-//!   `async` gives the calls as futures; `cli` builds the command-line tool `datapool`; `log` logs what the store does.
+//!   `async` gives the calls as futures; `cli` builds the command-line tool `datapool`; `tracing` emits [events](#events).
 //! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is allowed.
 //!   [`limits`] has every limit.
 //!
@@ -117,12 +118,27 @@
 //! # }
 //! ```
 //!
+//! # Events
+//!
+//! With the feature `tracing`, the store emits an event for each commit, import, verification and so on, with figures and
+//! durations as fields. The target is `datapool_store`; the level is `DEBUG`, or `WARN` for what needs attention. There are no
+//! spans. A subscriber must not write to the store: it gets `Busy`.
+//!
+//! A program that uses `log` gets the events as records of `log`, if it enables a feature of `tracing` in its `Cargo.toml`:
+//!
+//! ```toml
+//! datapool-store = { version = "0.1", features = ["tracing"] }
+//! tracing = { version = "0.1", default-features = false, features = ["log"] }
+//! ```
+//!
 //! # More
 //!
 //! [Which mode do I need?](modes) is for authors of flows; [In async code](in_async_code), [Processes and locks](processes) and
 //! [Testing code that uses the store](testing_your_code) are for programmers; [The endpoints](endpoints) lists each endpoint and parameter
 //! of the HTTP API beside the call that stands for it; [the design](design) describes how the store is built and what
 //! is in the file, and [the decisions](decisions) explain why; [the changelog](changelog) lists what changed.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "async")]
 mod asynchronous;
@@ -166,6 +182,7 @@ mod store;
 #[doc(hidden)]
 pub mod testing;
 mod time;
+mod words;
 
 #[cfg(feature = "async")]
 pub use crate::asynchronous::{AsyncClaim, AsyncPool, AsyncStore, StoreFuture};
@@ -180,8 +197,8 @@ pub use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, Record
 pub use crate::model::{
     BackupReport, ClaimFilter, ClaimInfo, ClaimOptions, ClaimOutcome, ClaimToken, ClaimVerdict,
     CompactReport, CompositeKey, Confirmation, DataPool, EntityType, Finding, Flow, FlowRun, FlowStep,
-    GroupSizes, Included, Key, NewPool, Origin, PoolStats, PoolUpdate, Progress, PruneReport, RebuildReport,
-    Record, Registered, SegmentFill, StoreStats, VerifyReport, WaitOutcome,
+    GroupSizes, Included, Key, KeyText, NewPool, Origin, PoolStats, PoolUpdate, Progress, PruneReport,
+    RebuildReport, Record, Registered, SegmentFill, StoreStats, VerifyReport, WaitOutcome,
 };
 pub use crate::options::{Access, Durability, IfMissing, Recovery, StoreOptions};
 pub use crate::pool::Pool;

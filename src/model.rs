@@ -11,6 +11,7 @@ mod pool;
 mod pruned;
 mod record;
 mod registered;
+mod seconds;
 mod stats;
 mod token;
 
@@ -19,7 +20,7 @@ pub use claim::{
 };
 pub(crate) use claim::{check_lease, check_owner};
 pub(crate) use key::check_value;
-pub use key::{CompositeKey, Key};
+pub use key::{CompositeKey, Key, KeyText};
 pub use operation::{BackupReport, CompactReport, Finding, Progress, RebuildReport, VerifyReport};
 pub(crate) use policy::Policy;
 pub use pool::{DataPool, NewPool, PoolUpdate};

@@ -37,6 +37,7 @@ impl DataPoolStore {
     ///
     /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `OutcomeUnknown`; `Closed`; `Storage`. Damage is a
     /// finding, not an error.
+    #[doc(alias("check", "integrity_check", "fsck"))]
     pub fn verify(&self) -> Result<VerifyReport> {
         self.verify_with_progress(|_| ControlFlow::Continue(()))
     }
@@ -68,6 +69,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `ReadOnly`; `StorageFull`, `OutcomeUnknown` or `Storage`: pools that were rebuilt before stay rebuilt.
+    #[doc(alias("reindex", "repair"))]
     pub fn rebuild_indexes(&self) -> Result<RebuildReport> {
         self.shared().engine.rebuild_indexes()
     }
@@ -88,6 +90,7 @@ impl DataPoolStore {
     ///
     /// `AlreadyExists` if there is something at `path`; `Io` if it cannot be written; `Closed`; `Corrupt` or `Storage` if
     /// the store cannot be read.
+    #[doc(alias("dump", "copy", "export"))]
     pub fn backup_to(&self, path: impl AsRef<Path>) -> Result<BackupReport> {
         self.backup_with_progress(path, |_| ControlFlow::Continue(()))
     }
@@ -116,6 +119,7 @@ impl DataPoolStore {
     ///
     /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `StorageFull`, `OutcomeUnknown` or `Storage` if the
     /// disk refuses.
+    #[doc(alias("vacuum", "shrink", "defragment"))]
     pub fn compact(&self) -> Result<CompactReport> {
         self.shared().engine.compact()
     }

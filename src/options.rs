@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::time::ManualClock;
+use crate::words::words;
 
 /// The point at which a call that writes returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +43,8 @@ pub enum Recovery {
     Instant,
 }
 
+words!(Recovery, "a way to recover": Rebuild => "rebuild", Instant => "instant");
+
 /// The observer of a recovery's progress.
 #[derive(Clone)]
 pub(crate) struct RepairObserver(pub(crate) Arc<dyn Fn(f64) -> ControlFlow<()> + Send + Sync>);
@@ -64,6 +67,8 @@ pub enum IfMissing {
     Fail,
 }
 
+words!(IfMissing, "a policy for missing files": Create => "create", Fail => "fail");
+
 /// The access of an open store to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -78,6 +83,8 @@ pub enum Access {
     /// writing once, to recover it.
     ReadOnly,
 }
+
+words!(Access, "an access": ReadWrite => "read-write", ReadOnly => "read-only");
 
 /// Options for opening a store.
 ///

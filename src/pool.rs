@@ -22,6 +22,7 @@ use crate::shared::Shared;
 ///
 /// The handle keeps the store open. After the pool is deleted, every call fails with `NotFound`.
 #[derive(Debug, Clone)]
+#[doc(alias("collection", "set", "table", "bucket", "namespace"))]
 pub struct Pool {
     shared: Arc<Shared>,
     id: PoolId,
@@ -54,6 +55,7 @@ impl Pool {
     /// # Errors
     ///
     /// `NotFound` after the pool was deleted.
+    #[doc(alias("describe", "row"))]
     pub fn info(&self) -> Result<DataPool> {
         self.shared.engine.pool_row(self.id)
     }
@@ -63,6 +65,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidArgument` or `LimitExceeded` for an empty or too long value; `NotFound`.
+    #[doc(alias("exists", "has", "is_duplicate"))]
     pub fn contains(&self, key: Key<'_>) -> Result<bool> {
         Ok(self.counters().check(self.view()?.contains(&key)?))
     }
@@ -73,6 +76,7 @@ impl Pool {
     ///
     /// The errors of [`contains`](Self::contains), with the [index](crate::Error::item) of the bad key;
     /// `LimitExceeded` for more than 1,048,576 keys.
+    #[doc(alias("exists", "mget"))]
     pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
         Ok(self.counters().checks(self.view()?.contains_many(keys)?))
     }
@@ -82,6 +86,7 @@ impl Pool {
     /// # Errors
     ///
     /// The errors of [`contains_many`](Self::contains_many).
+    #[doc(alias("get", "find"))]
     pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
         Ok(self.counters().lookups(self.view()?.lookup(keys)?))
     }
@@ -89,8 +94,11 @@ impl Pool {
     /// Finds out which items of a batch are new and, unless the mode is [`Mode::Filter`], tracks these.
     ///
     /// This is one atomic step: if several threads bring the same new value at once, exactly one gets it as new. Of
-    /// equal items within the batch, the first is new. `key` returns what is compared of an item. It runs on the
-    /// calling thread before anything is locked, so it may call the store. The caller keeps the items.
+    /// equal items within the batch, the first is new. The caller keeps the items.
+    ///
+    /// `key` returns what is compared of an item: a closure, or a method such as `Order::key`. What it returns may borrow
+    /// from the item, from something else, or own its value. It runs once for each item, on the calling thread, before
+    /// anything is locked, so it may call the store.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
@@ -113,11 +121,12 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](crate::Error::item)) or origin, or for more
     /// than 1,048,576 items; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. In all cases
     /// but `OutcomeUnknown` nothing was tracked.
+    #[doc(alias("upsert", "insert if absent", "insert_if_not_exists", "put", "distinct", "unique"))]
     pub fn dedupe<'a, 'k, T>(
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> Result<Verdicts> {
         self.decide(mode, items, key, origin, Firsts::Ignored)
@@ -134,7 +143,7 @@ impl Pool {
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> Result<Verdicts> {
         self.decide(mode, items, key, origin, Firsts::Wanted)
@@ -144,7 +153,7 @@ impl Pool {
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
         firsts: Firsts,
     ) -> Result<Verdicts> {
@@ -161,7 +170,7 @@ impl Pool {
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> Result<Batch> {
         let engine = &self.shared.engine;
@@ -183,6 +192,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidQuery` for a page of 0, a page size outside 1 to 100, or a filter's bad term; `NotFound`.
+    #[doc(alias("list", "query", "select", "deduped-data"))]
     pub fn records(&self, query: &RecordQuery) -> Result<Page<Record>> {
         self.view()?.page(query)
     }
@@ -192,6 +202,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidQuery` for a filter's bad term; `NotFound`.
+    #[doc(alias("len", "size"))]
     pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
         self.view()?.count(filter)
     }
@@ -213,6 +224,7 @@ impl Pool {
     /// # Errors
     ///
     /// The errors of [`records`](Self::records).
+    #[doc(alias("query plan"))]
     pub fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
         self.view()?.explain(query)
     }
@@ -240,17 +252,33 @@ impl Pool {
 
     /// Deletes records by id. Returns the number of records deleted. Unknown and already deleted ids are ignored.
     ///
+    /// ```
+    /// # use datapool_store::{DataPoolStore, RecordFilter, RecordQuery};
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("orders")?;
+    /// let page = pool.records(&RecordQuery::new().flow_id("shop"))?;
+    /// pool.delete_records(page.data.iter().map(|record| record.id))?;
+    /// pool.delete_records([3, 4])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `StorageFull`, `OutcomeUnknown` or `Storage`.
-    pub fn delete_records(&self, ids: &[RecordId]) -> Result<u64> {
+    #[doc(alias("remove", "delete-records"))]
+    pub fn delete_records(&self, ids: impl IntoIterator<Item: Into<RecordId>>) -> Result<u64> {
         self.shared.engine.run(self.deleting_records(ids)?)
     }
 
     /// Returns what deletes records by id.
-    pub(crate) fn deleting_records(&self, ids: &[RecordId]) -> Result<Submission<u64>> {
+    pub(crate) fn deleting_records(
+        &self,
+        ids: impl IntoIterator<Item: Into<RecordId>>,
+    ) -> Result<Submission<u64>> {
+        let ids: Vec<u64> = ids.into_iter().map(|id| id.into().get()).collect();
         check_batch_len(ids.len()).map_err(|error| error.with_parameter("ids"))?;
-        let (pool, ids) = (self.id, ids.to_vec());
+        let pool = self.id;
         let weight = Weight { items: ids.len(), bytes: 0 };
         Ok(Submission::new(weight, move |group| Ok(group.pool(pool)?.delete_ids(&ids))))
     }
@@ -262,6 +290,7 @@ impl Pool {
     /// # Errors
     ///
     /// The errors of [`contains_many`](Self::contains_many); `StorageFull`, `OutcomeUnknown` or `Storage`.
+    #[doc(alias("remove", "forget"))]
     pub fn delete_keys(&self, keys: &[Key<'_>]) -> Result<u64> {
         self.shared.engine.run(self.deleting_keys(keys)?)
     }
@@ -282,6 +311,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidQuery` for a filter's bad term; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`.
+    #[doc(alias("remove", "purge"))]
     pub fn delete_where(&self, filter: &RecordFilter) -> Result<u64> {
         self.shared.engine.check_may_write()?;
         filter.check()?;
@@ -302,6 +332,7 @@ impl Pool {
     /// # Errors
     ///
     /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`.
+    #[doc(alias("truncate", "delete_all", "empty"))]
     pub fn clear(&self) -> Result<u64> {
         self.shared.engine.run(self.clearing())
     }
@@ -322,6 +353,7 @@ impl Pool {
     /// # Errors
     ///
     /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
+    #[doc(alias("vacuum", "garbage collection", "gc"))]
     pub fn prune(&self) -> Result<PruneReport> {
         self.shared.engine.prune(self.id)
     }

@@ -8,7 +8,7 @@ use crate::engine::read::view::View;
 use crate::engine::storage::session::Reader;
 use crate::engine::storage::session::ReaderKind;
 use crate::error::Result;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::model::Record;
 use crate::pool::Pool;
 use crate::query::{RecordFilter, RecordSort};
@@ -42,7 +42,7 @@ pub struct Scan {
     source: Source,
     filter: RecordFilter,
     /// The ids that are not read yet.
-    ids: Range<RecordId>,
+    ids: Range<RecordNumber>,
     front: VecDeque<Record>,
     back: VecDeque<Record>,
     slice: usize,
@@ -60,6 +60,7 @@ impl Pool {
     ///
     /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and nothing
     /// follows an error.
+    #[doc(alias("iter", "each", "stream"))]
     pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
         Scan::over_pool(self.clone(), filter.clone())
     }
@@ -72,6 +73,7 @@ impl PoolSnapshot {
     /// # Errors
     ///
     /// The errors of [`Pool::scan`].
+    #[doc(alias("iter", "each", "stream"))]
     pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
         Scan::over_snapshot(self.clone(), filter.clone())
     }
@@ -115,8 +117,8 @@ impl Scan {
         };
         if let Some(last) = records.last().filter(|_| records.len() == limit) {
             self.ids = match sort {
-                RecordSort::Ascending => last.id + 1..ids.end,
-                RecordSort::Descending => ids.start..last.id,
+                RecordSort::Ascending => last.id.get() + 1..ids.end,
+                RecordSort::Descending => ids.start..last.id.get(),
             };
             self.source = source;
         }

@@ -33,6 +33,7 @@ impl Pool {
     /// # Errors
     ///
     /// `NotFound`.
+    #[doc(alias("begin_read", "transaction"))]
     pub fn snapshot(&self) -> Result<PoolSnapshot> {
         PoolSnapshot::of(self)
     }

@@ -30,6 +30,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 /// Calls that write block until the disk has answered. In async code, use the feature `async`, whose
 /// [handles](crate::in_async_code) return futures.
 #[derive(Debug, Clone)]
+#[doc(alias("database", "db", "connection"))]
 pub struct DataPoolStore {
     shared: Arc<Shared>,
 }
@@ -40,6 +41,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// The errors of [`StoreOptions::open`].
+    #[doc(alias("connect"))]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         StoreOptions::new().open(path)
     }
@@ -49,6 +51,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// The errors of [`StoreOptions::open_in_memory`].
+    #[doc(alias(":memory:", "mock"))]
     pub fn in_memory() -> Result<Self> {
         StoreOptions::new().open_in_memory()
     }
@@ -93,32 +96,53 @@ impl DataPoolStore {
         Pool::new(Arc::clone(&self.shared), id)
     }
 
-    /// Creates a pool.
+    /// Creates a pool: from its [fields](NewPool), or from a name alone.
     ///
     /// # Errors
     ///
     /// `LimitExceeded` for a name of less than 3 or more than 100 characters, a description of more than 255, a
     /// retention outside 1 ms to 36,500 days, or a capacity of 0; `AlreadyExists` if the name is taken.
-    pub fn create_pool(&self, new: NewPool) -> Result<Pool> {
+    #[doc(alias("create table", "new_pool"))]
+    pub fn create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
+        let new = new.into();
         new.check()?;
         let pool = self.engine().create_pool(&new)?;
         Ok(self.handle(pool.id))
     }
 
-    /// Returns the pool of that name, and creates it if there is none. A new pool has no retention and no capacity:
-    /// [`update_pool`](Self::update_pool) sets them.
+    /// Returns the pool of that name, and creates it if there is none.
+    ///
+    /// A new pool has the description, retention and capacity that are given; without them, it keeps every record. A pool
+    /// that exists is returned as it is, even if its fields differ: [`update_pool`](Self::update_pool) changes them.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{DataPoolStore, NewPool};
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let store = DataPoolStore::in_memory()?;
+    /// let orders = store.get_or_create_pool("orders")?;
+    /// let recent = store.get_or_create_pool(NewPool::new("recent orders").retention(Duration::from_secs(86_400)))?;
+    /// # assert!(orders.info()?.retention.is_none() && recent.info()?.retention.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// The errors of [`create_pool`](Self::create_pool), except `AlreadyExists`.
-    pub fn get_or_create_pool(&self, name: &str) -> Result<Pool> {
-        if let Some(id) = self.engine().pool_id(name)? {
+    /// The errors of [`create_pool`](Self::create_pool), except `AlreadyExists`. Bad fields are refused even if the pool
+    /// exists.
+    #[doc(alias("ensure", "create if not exists", "upsert"))]
+    pub fn get_or_create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
+        let new = new.into();
+        new.check()?;
+        if let Some(id) = self.engine().pool_id(&new.name)? {
             return Ok(self.handle(id));
         }
-        match self.create_pool(NewPool::new(name)) {
+        match self.engine().create_pool(&new) {
+            Ok(pool) => Ok(self.handle(pool.id)),
             // Another thread was faster.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.pool_named(name),
-            made => made,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.pool_named(&new.name),
+            Err(error) => Err(error),
         }
     }
 
@@ -127,7 +151,8 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `NotFound`.
-    pub fn pool(&self, id: PoolId) -> Result<Pool> {
+    pub fn pool(&self, id: impl Into<PoolId>) -> Result<Pool> {
+        let id = id.into();
         self.engine().pool_row(id)?;
         Ok(self.handle(id))
     }
@@ -149,7 +174,8 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `NotFound` if there is no such pool or a filter does not hold; `InvalidQuery`.
-    pub fn find_pool(&self, id: PoolId, query: &PoolQuery) -> Result<Pool> {
+    pub fn find_pool(&self, id: impl Into<PoolId>, query: &PoolQuery) -> Result<Pool> {
+        let id = id.into();
         query.check()?;
         let row = self.engine().pool_row(id)?;
         if query.filter.matches(&row) {
@@ -163,6 +189,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `InvalidQuery` for a page of 0 or a page size outside 1 to 100.
+    #[doc(alias("list"))]
     pub fn pools(&self, query: &PoolQuery) -> Result<Page<DataPool>> {
         query.check()?;
         let mut rows = self.engine().pool_rows()?;
@@ -180,6 +207,28 @@ impl DataPoolStore {
         Ok(query.answer(data, total))
     }
 
+    /// Returns every pool, by ascending id, all as of one moment: [`pools`](Self::pools) without filters and pages.
+    ///
+    /// ```
+    /// # use datapool_store::DataPoolStore;
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let store = DataPoolStore::in_memory()?;
+    /// # store.create_pool("orders")?;
+    /// for pool in store.all_pools()? {
+    ///     println!("{} {} {}", pool.id, pool.name, store.pool(pool.id)?.stats()?.live);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Corrupt` or `Storage` if reading fails.
+    #[doc(alias("list", "iter"))]
+    pub fn all_pools(&self) -> Result<impl ExactSizeIterator<Item = DataPool> + use<>> {
+        Ok(self.engine().pool_rows()?.into_iter())
+    }
+
     /// Changes a pool's name, description, retention or capacity, and returns its row. Records that the new retention
     /// or capacity does not keep are gone when this returns. Records that had expired before stay expired.
     ///
@@ -187,9 +236,10 @@ impl DataPoolStore {
     ///
     /// `NotFound`; `LimitExceeded` as in [`create_pool`](Self::create_pool); `AlreadyExists` if the new name is
     /// another pool's.
-    pub fn update_pool(&self, id: PoolId, update: PoolUpdate) -> Result<DataPool> {
+    #[doc(alias("alter", "rename", "patch"))]
+    pub fn update_pool(&self, id: impl Into<PoolId>, update: PoolUpdate) -> Result<DataPool> {
         update.check()?;
-        self.engine().update_pool(id, &update)
+        self.engine().update_pool(id.into(), &update)
     }
 
     /// Deletes a pool with all its records and claims, in one commit. From then on, calls on its
@@ -198,8 +248,9 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `NotFound`.
-    pub fn delete_pool(&self, id: PoolId) -> Result<()> {
-        self.engine().delete_pool(id)
+    #[doc(alias("drop", "remove"))]
+    pub fn delete_pool(&self, id: impl Into<PoolId>) -> Result<()> {
+        self.engine().delete_pool(id.into())
     }
 
     /// Gives back the space of dead records in all pools: [`Pool::prune`] for each of them.
@@ -207,6 +258,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
+    #[doc(alias("vacuum", "garbage collection", "gc"))]
     pub fn prune(&self) -> Result<PruneReport> {
         self.engine().check_may_write()?;
         let mut total = PruneReport::default();
@@ -226,6 +278,7 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
+    #[doc(alias("sync", "fsync", "checkpoint"))]
     pub fn flush(&self) -> Result<()> {
         self.engine().flush()
     }

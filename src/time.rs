@@ -1,10 +1,10 @@
 //! Timestamps and the clock.
 //!
 //! Owns: [`Timestamp`], [`ManualClock`], and the only place that reads the system's clock. Always holds: a pool's time
-//! never runs backwards within a process. jiff is used for text only and is not part of the public API.
+//! never runs backwards within a process. jiff is used for text, and is part of the public API only with the feature `jiff`.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Add, AddAssign, Range, Sub, SubAssign};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
@@ -42,10 +42,34 @@ use crate::error::{Error, Result};
 /// }
 /// # Ok::<(), datapool_store::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// A [`Duration`] can be added and subtracted, and two points subtracted. None of this overflows or panics: results stop at the
+/// ends of the range, and the time from a later point to an earlier one is zero, as with [`Instant`].
+///
+/// ```
+/// use std::time::Duration;
+/// use datapool_store::{RecordFilter, Timestamp};
+///
+/// let start: Timestamp = "2013-01-01".parse()?;
+/// let end = start + Duration::from_secs(90);
+/// assert_eq!((end - start, start - end), (Duration::from_secs(90), Duration::ZERO));
+///
+/// let of_the_last_hour = RecordFilter::new().created_after(Timestamp::now() - Duration::from_secs(3_600));
+/// # Ok::<(), datapool_store::Error>(())
+/// ```
+///
+/// Converts from and to [`SystemTime`], and with the feature `jiff` from and to [`jiff::Timestamp`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// Returns what the system's clock shows. A store with a [`ManualClock`] has that clock's time instead:
+    /// [`ManualClock::now`].
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+
     /// Creates the point that many microseconds after 1970-01-01T00:00:00Z (before it, if negative).
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -69,13 +93,75 @@ impl Timestamp {
 
     /// Returns the time from another point to this one; zero if this one is earlier.
     pub(crate) fn since(self, earlier: Self) -> Duration {
-        u64::try_from(self.0.saturating_sub(earlier.0)).map_or(Duration::ZERO, Duration::from_micros)
+        if self < earlier { Duration::ZERO } else { Duration::from_micros(self.0.abs_diff(earlier.0)) }
     }
 
     /// Returns this point moved later, or the latest point if that overflows.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    /// Moves the point later, at most to the latest point.
+    fn add(self, duration: Duration) -> Self {
+        self.saturating_add(duration)
+    }
+}
+
+impl AddAssign<Duration> for Timestamp {
+    fn add_assign(&mut self, duration: Duration) {
+        *self = *self + duration;
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    /// Moves the point earlier, at most to the earliest point.
+    fn sub(self, duration: Duration) -> Self {
+        self.saturating_sub(duration)
+    }
+}
+
+impl SubAssign<Duration> for Timestamp {
+    fn sub_assign(&mut self, duration: Duration) {
+        *self = *self - duration;
+    }
+}
+
+impl Sub for Timestamp {
+    type Output = Duration;
+
+    /// Returns the time from the other point to this one; zero if the other one is later.
+    fn sub(self, earlier: Self) -> Duration {
+        self.since(earlier)
+    }
+}
+
+#[cfg(feature = "jiff")]
+impl From<jiff::Timestamp> for Timestamp {
+    /// Rounds down to microseconds.
+    fn from(time: jiff::Timestamp) -> Self {
+        // At most the year 9999: some 2.5 * 10^17 microseconds.
+        Self(i64::try_from(time.as_nanosecond().div_euclid(1_000)).unwrap_or(i64::MAX))
+    }
+}
+
+#[cfg(feature = "jiff")]
+impl TryFrom<Timestamp> for jiff::Timestamp {
+    type Error = Error;
+
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a point that jiff does not have: outside the years -9999 to 9999.
+    fn try_from(time: Timestamp) -> Result<Self> {
+        Self::from_microsecond(time.0).map_err(|error| {
+            Error::invalid_argument(format!("{time} is out of range for jiff: {error}")).with_source(error)
+        })
     }
 }
 
@@ -112,6 +198,13 @@ impl fmt::Display for Timestamp {
             Ok(time) if WRITTEN.contains(&self.0) => write!(f, "{time:.6}Z"),
             _ => write!(f, "{}us", self.0),
         }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    /// Prints the same text as [`Display`](fmt::Display).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -367,12 +460,8 @@ impl Clock {
         Self { manual, made: Instant::now() }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     pub(crate) fn now(&self) -> Timestamp {
-        match &self.manual {
-            Some(clock) => clock.now(),
-            None => SystemTime::now().into(),
-        }
+        self.manual.as_ref().map_or_else(Timestamp::now, ManualClock::now)
     }
 
     pub(crate) fn read(&self) -> Reading {

@@ -4,46 +4,72 @@
 #![allow(clippy::unwrap_used, reason = "a test fails so")]
 
 use std::cell::RefCell;
-use std::sync::Mutex;
+use std::fmt::{Debug, Write as _};
+use std::sync::{Arc, Mutex};
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     DataPoolStore, ErrorKind, ImportOptions, Key, Mode, NewPool, Origin, Pool, RecordFilter, StoreOptions,
 };
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Keeps what is told on the threads that ask for it.
-struct Listener;
-
-thread_local! {
-    static HEARD: Mutex<Option<Vec<(Level, String)>>> = const { Mutex::new(None) };
-}
+/// Keeps what is told, as `log` would show it: the message, and each field with its value.
+#[derive(Clone, Default)]
+struct Listener(Arc<Mutex<Vec<(Level, String)>>>);
 
 thread_local! {
     /// The store that the listener calls from within.
     static ASKED: RefCell<Option<DataPoolStore>> = const { RefCell::new(None) };
 }
 
-/// A logger should not call the store. If it does, reading works, and writing is refused.
+/// A subscriber should not call the store. If it does, reading works, and writing is refused.
 fn ask(store: &DataPoolStore) {
     assert_eq!(store.stats().unwrap().pools, 1);
     assert_eq!(store.create_pool(NewPool::new("another")).unwrap_err().kind(), ErrorKind::Busy);
 }
 
-impl Log for Listener {
+/// An event's text: the message first, as it is the first field.
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        match field.name() {
+            "message" => write!(self.message, "{value:?}").unwrap(),
+            name => write!(self.fields, " {name}={value:?}").unwrap(),
+        }
+    }
+}
+
+impl Subscriber for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "datapool_store"
     }
 
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            ASKED.with(|store| store.borrow().iter().for_each(ask));
-            let told = (record.level(), record.args().to_string());
-            HEARD.with(|heard| heard.lock().unwrap().iter_mut().for_each(|list| list.push(told.clone())));
-        }
+    fn event(&self, event: &Event<'_>) {
+        ASKED.with(|store| store.borrow().iter().for_each(ask));
+        let mut text = Text::default();
+        event.record(&mut text);
+        self.0.lock().unwrap().push((*event.metadata().level(), text.message + &text.fields));
     }
 
-    fn flush(&self) {}
+    // The store has no spans.
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 /// A pool of a store in memory with tiny segments, so that a few records reach every path.
@@ -61,12 +87,9 @@ fn track(pool: &Pool, value: &str) {
 
 /// What is told meanwhile on this thread.
 fn heard(work: impl FnOnce()) -> Vec<(Level, String)> {
-    // Another test may have installed it.
-    let _ = log::set_logger(&Listener);
-    log::set_max_level(LevelFilter::Debug);
-    HEARD.with(|heard| *heard.lock().unwrap() = Some(Vec::new()));
-    work();
-    HEARD.with(|heard| heard.lock().unwrap().take()).unwrap()
+    let listener = Listener::default();
+    tracing::subscriber::with_default(listener.clone(), work);
+    listener.0.lock().unwrap().clone()
 }
 
 fn assert_told(heard: &[(Level, String)], level: Level, parts: &[&str]) {
@@ -86,13 +109,13 @@ fn commits_folds_seals_imports_and_prunes_are_told_with_their_durations() {
         pool.prune().unwrap();
         store.close().unwrap();
     });
-    assert_told(&told, Level::Debug, &["opened", "took="]);
-    assert_told(&told, Level::Debug, &["commit calls=1 pools=1 records=1", "took="]);
-    assert_told(&told, Level::Debug, &["work pool=1 folds=1", "took="]);
-    assert_told(&told, Level::Debug, &["seals=1", "took="]);
-    assert_told(&told, Level::Debug, &["import pool=1 rows=2", "took="]);
-    assert_told(&told, Level::Debug, &["segments_dropped=1"]);
-    assert_told(&told, Level::Debug, &["closed"]);
+    assert_told(&told, Level::DEBUG, &["opened", "took="]);
+    assert_told(&told, Level::DEBUG, &["commit calls=1 pools=1 records=1", "took="]);
+    assert_told(&told, Level::DEBUG, &["work pool=1 folds=1", "took="]);
+    assert_told(&told, Level::DEBUG, &["seals=1", "took="]);
+    assert_told(&told, Level::DEBUG, &["import pool=1 rows=2", "took="]);
+    assert_told(&told, Level::DEBUG, &["segments_dropped=1"]);
+    assert_told(&told, Level::DEBUG, &["closed"]);
     let commits = told.iter().filter(|(_, text)| text.starts_with("commit ")).count();
     assert_eq!(commits, 101, "each group once: the values, and the deletion");
 }
@@ -107,10 +130,10 @@ fn runs_over_the_store_are_told_and_findings_are_a_warning() {
         store.compact().unwrap();
         assert!(store.verify().unwrap().ok);
     });
-    assert_told(&told, Level::Debug, &["backup rows=", "bytes=", "took="]);
-    assert_told(&told, Level::Debug, &["compacted before=", "after="]);
-    assert_told(&told, Level::Debug, &["verified took="]);
-    assert!(told.iter().all(|(level, _)| *level == Level::Debug));
+    assert_told(&told, Level::DEBUG, &["backup rows=", "bytes=", "took="]);
+    assert_told(&told, Level::DEBUG, &["compacted before=", "after="]);
+    assert_told(&told, Level::DEBUG, &["verified took="]);
+    assert!(told.iter().all(|(level, _)| *level == Level::DEBUG));
 }
 
 #[test]
@@ -124,5 +147,5 @@ fn a_listener_that_calls_the_store_hangs_nobody() {
         ASKED.with(|asked| *asked.borrow_mut() = None);
         track(&pool, "B-1");
     });
-    assert_told(&told, Level::Debug, &["work pool=1 folds=1"]);
+    assert_told(&told, Level::DEBUG, &["work pool=1 folds=1"]);
 }

@@ -42,6 +42,11 @@ impl AsyncClaim {
         self.claimed.verdict(index)
     }
 
+    /// Like [`Claim::claimed`](crate::Claim::claimed).
+    pub fn claimed<'i, T>(&self, items: &'i [T]) -> impl Iterator<Item = (usize, &'i T)> + use<'i, T> {
+        self.claimed.claimed(items)
+    }
+
     /// Like [`Claim::partition`](crate::Claim::partition).
     pub fn partition<T>(&self, items: impl IntoIterator<Item = T>) -> Split<T> {
         self.claimed.partition(items)

@@ -198,7 +198,7 @@ impl AsyncPool {
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> StoreFuture<Verdicts> {
         self.decide(mode, self.pool.batch_to_decide(mode, items, key, origin), Firsts::Ignored)
@@ -209,7 +209,7 @@ impl AsyncPool {
         &self,
         mode: Mode,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> StoreFuture<Verdicts> {
         self.decide(mode, self.pool.batch_to_decide(mode, items, key, origin), Firsts::Wanted)
@@ -232,7 +232,7 @@ impl AsyncPool {
     pub fn claim<'a, 'k, T>(
         &self,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
         lease: Duration,
     ) -> StoreFuture<AsyncClaim> {
@@ -243,7 +243,7 @@ impl AsyncPool {
     pub fn claim_with<'a, 'k, T>(
         &self,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
         options: &ClaimOptions,
     ) -> StoreFuture<AsyncClaim> {
@@ -292,7 +292,7 @@ impl AsyncPool {
     // ---- Deleting ---------------------------------------------------------------------------------------------
 
     /// Like [`Pool::delete_records`].
-    pub fn delete_records(&self, ids: &[RecordId]) -> StoreFuture<u64> {
+    pub fn delete_records(&self, ids: impl IntoIterator<Item: Into<RecordId>>) -> StoreFuture<u64> {
         self.write(self.pool.deleting_records(ids), |_, deleted| Ok(deleted))
     }
 

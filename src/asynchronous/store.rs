@@ -104,18 +104,20 @@ impl AsyncStore {
     // ---- Pools ------------------------------------------------------------------------------------------------
 
     /// Like [`DataPoolStore::create_pool`].
-    pub fn create_pool(&self, new: NewPool) -> StoreFuture<AsyncPool> {
+    pub fn create_pool(&self, new: impl Into<NewPool>) -> StoreFuture<AsyncPool> {
+        let new = new.into();
         self.write(move |store| Ok(store.create_pool(new)?.to_async()))
     }
 
     /// Like [`DataPoolStore::get_or_create_pool`].
-    pub fn get_or_create_pool(&self, name: &str) -> StoreFuture<AsyncPool> {
-        let name = name.to_owned();
-        self.write(move |store| Ok(store.get_or_create_pool(&name)?.to_async()))
+    pub fn get_or_create_pool(&self, new: impl Into<NewPool>) -> StoreFuture<AsyncPool> {
+        let new = new.into();
+        self.write(move |store| Ok(store.get_or_create_pool(new)?.to_async()))
     }
 
     /// Like [`DataPoolStore::pool`].
-    pub fn pool(&self, id: PoolId) -> StoreFuture<AsyncPool> {
+    pub fn pool(&self, id: impl Into<PoolId>) -> StoreFuture<AsyncPool> {
+        let id = id.into();
         self.read(move |store| Ok(store.pool(id)?.to_async()))
     }
 
@@ -132,12 +134,14 @@ impl AsyncStore {
     }
 
     /// Like [`DataPoolStore::update_pool`].
-    pub fn update_pool(&self, id: PoolId, update: PoolUpdate) -> StoreFuture<DataPool> {
+    pub fn update_pool(&self, id: impl Into<PoolId>, update: PoolUpdate) -> StoreFuture<DataPool> {
+        let id = id.into();
         self.write(move |store| store.update_pool(id, update))
     }
 
     /// Like [`DataPoolStore::delete_pool`].
-    pub fn delete_pool(&self, id: PoolId) -> StoreFuture<()> {
+    pub fn delete_pool(&self, id: impl Into<PoolId>) -> StoreFuture<()> {
+        let id = id.into();
         self.write(move |store| store.delete_pool(id))
     }
 

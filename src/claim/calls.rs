@@ -58,10 +58,11 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more than
     /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`, `OutcomeUnknown` or
     /// `Storage` if the disk refuses. In all cases but `OutcomeUnknown` nothing was claimed.
+    #[doc(alias("lock", "lease", "reserve", "acquire", "checkout"))]
     pub fn claim<'a, 'k, T>(
         &self,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
         lease: Duration,
     ) -> Result<Claim> {
@@ -78,7 +79,7 @@ impl Pool {
     pub fn claim_with<'a, 'k, T>(
         &self,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
         options: &ClaimOptions,
     ) -> Result<Claim> {
@@ -90,7 +91,7 @@ impl Pool {
     pub(crate) fn batch_to_claim<'a, 'k, T>(
         &self,
         items: &'a [T],
-        key: impl Fn(&'a T) -> Key<'k>,
+        key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
         options: &ClaimOptions,
     ) -> Result<Arc<Batch>> {
@@ -146,6 +147,7 @@ impl Pool {
     ///
     /// `InvalidArgument` or `LimitExceeded` for a bad owner; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if
     /// the disk refuses.
+    #[doc(alias("take over", "recover"))]
     pub fn resume_claims_of(&self, owner: &str) -> Result<Vec<Claim>> {
         let held = self.shared().engine.run(self.taking_up(owner)?)?;
         Ok(self.taken_up(held)?.into_iter().map(Claim::new).collect())
@@ -182,6 +184,7 @@ impl Pool {
     ///
     /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. Then nothing was released, except
     /// that with `OutcomeUnknown` it may have been.
+    #[doc(alias("unlock", "force_unlock"))]
     pub fn release_claims(&self, filter: &ClaimFilter) -> Result<u64> {
         self.shared().engine.run(self.releasing(filter))
     }
@@ -221,6 +224,7 @@ impl Pool {
     ///
     /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)), or for more than 1,048,576 keys;
     /// `NotFound`, also if the pool is deleted meanwhile; `Closed` if the store is closed meanwhile.
+    #[doc(alias("poll", "block", "subscribe"))]
     pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> Result<Vec<WaitOutcome>> {
         self.shared().engine.wait_for(self.waiter(keys, timeout)?)
     }
@@ -280,6 +284,7 @@ impl DataPoolStore {
     ///
     /// `InvalidArgument` if the token is of another store; `LeaseLost` if the claim does not exist any more (it was
     /// settled, or swept an hour after its end); `NotFound` if the pool was deleted.
+    #[doc(alias("take over", "recover"))]
     pub fn resume_claim(&self, token: &ClaimToken) -> Result<Claim> {
         Ok(Claim::new(self.resumed(token)?))
     }

@@ -109,6 +109,14 @@ impl Claimed {
         split
     }
 
+    pub(crate) fn claimed<'i, T>(&self, items: &'i [T]) -> impl Iterator<Item = (usize, &'i T)> + use<'i, T> {
+        let of_verdict = |(index, verdict): &(usize, ClaimVerdict)| {
+            let item = items.get(*index).filter(|_| verdict.is_claimed())?;
+            Some((*index, item))
+        };
+        self.verdicts.iter().filter_map(of_verdict).collect::<Vec<_>>().into_iter()
+    }
+
     fn position(&self, index: usize) -> Option<usize> {
         self.verdicts.binary_search_by_key(&index, |(index, _)| *index).ok()
     }

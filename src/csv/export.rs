@@ -8,19 +8,20 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::read::view::View;
 use crate::engine::storage::session::ReaderKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Existing, SyncingWriter, directory_of, follow_links, new_file_in, publish};
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::model::{Progress, Record};
 use crate::parallel::in_order;
 use crate::pool::Pool;
 use crate::query::{RecordFilter, RecordSort};
+use crate::words::words;
 
-/// The columns of an export.
+/// The columns of an export. Prints, parses and serializes as `importable` or `full`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ExportColumns {
@@ -31,7 +32,10 @@ pub enum ExportColumns {
     Full,
 }
 
-/// The way an export writes cells that a spreadsheet would take for a formula.
+words!(ExportColumns, "a choice of columns": Importable => "importable", Full => "full");
+
+/// The way an export writes cells that a spreadsheet would take for a formula. Prints, parses and serializes as
+/// `exact` or `spreadsheet-safe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum CellQuoting {
@@ -42,6 +46,8 @@ pub enum CellQuoting {
     /// instead of running it. Such cells do not import back to the same value.
     SpreadsheetSafe,
 }
+
+words!(CellQuoting, "a way of quoting": Exact => "exact", SpreadsheetSafe => "spreadsheet-safe");
 
 type Observer = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
@@ -125,7 +131,7 @@ impl ExportOptions {
 }
 
 /// The result of an export.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExportReport {
     /// Records written, not counting the header.
@@ -243,7 +249,7 @@ struct Slice {
 
 impl ExportOptions {
     /// Formats the records of an id range.
-    fn slice(&self, view: &View, ids: Range<RecordId>) -> Result<Slice> {
+    fn slice(&self, view: &View, ids: Range<RecordNumber>) -> Result<Slice> {
         let mut csv = csv_writer();
         let mut rows = 0;
         match self.columns {

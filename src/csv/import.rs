@@ -5,7 +5,7 @@ use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::bad_row::BadRow;
 use super::check::{Count, count_good_rows};
@@ -21,7 +21,7 @@ use crate::pool::Pool;
 use crate::time::Timestamp;
 
 /// The result of an import.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ImportReport {
     /// Rows in the file, not counting the header and blank rows.
@@ -34,7 +34,7 @@ pub struct ImportReport {
     pub bad_rows: u64,
     /// Rows left out because they are empty, or have only delimiters, spaces and tabs. Serialized only if there are
     /// any.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub blank_rows: u64,
     /// The first 100 bad rows.
     pub errors: Vec<BadRow>,

@@ -4,12 +4,15 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::model::Origin;
+use crate::words::words;
 
 /// The reaction of an import to a row whose value is live in the pool when the import takes its turn to write, or
-/// occurred earlier in the file.
+/// occurred earlier in the file. Prints, parses and serializes as `add`, `skip` or `fail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnDuplicate {
@@ -22,6 +25,8 @@ pub enum OnDuplicate {
     Fail,
 }
 
+words!(OnDuplicate, "a policy for duplicates": Add => "add", Skip => "skip", Fail => "fail");
+
 /// The reaction of an import to a bad row. A row is bad if it has a missing or non-numeric entity type, an empty or
 /// over-long value, a wrong number of fields, bad UTF-8, or anything but a delimiter or a line end after a closing
 /// quote. If the file has such columns, a row is also bad if it has a bad flow, run or step id, or a time that is
@@ -29,6 +34,8 @@ pub enum OnDuplicate {
 ///
 /// A row with a bad quote extends from its first line to the end of the line with the offending byte. None of it is
 /// imported.
+///
+/// Prints, parses and serializes as `fail` or `skip`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnBadRow {
@@ -39,8 +46,10 @@ pub enum OnBadRow {
     Skip,
 }
 
+words!(OnBadRow, "a policy for bad rows": Fail => "fail", Skip => "skip");
+
 /// The progress of an import.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ImportProgress {
     /// Rows read, including bad ones, but not blank ones.

@@ -1,6 +1,6 @@
 //! A change to a field: keep it, clear it or set it.
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A change to an optional field of a pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,6 +18,27 @@ impl<T: Clone> Change<T> {
             Self::Clear => *field = None,
             Self::Set(value) => *field = Some(value.clone()),
         }
+    }
+}
+
+impl<T> Change<T> {
+    pub(crate) fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+
+    /// Returns the new value; `None` if the field is cleared or kept.
+    pub(crate) fn value(&self) -> Option<&T> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Keep | Self::Clear => None,
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for Change<T> {
+    /// Writes the new value, or null. A field that is kept must be left out.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(serializer)
     }
 }
 

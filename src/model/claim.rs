@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::record::{Origin, Record};
+use super::seconds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{FlowId, FlowRunId, RecordId};
 use crate::limits;
@@ -31,6 +32,13 @@ pub enum ClaimVerdict {
     Lost,
     /// Only in a claim that was taken up by its token: the item was confirmed or released before.
     Settled,
+}
+
+impl ClaimVerdict {
+    /// Returns true if the claim holds the value.
+    pub fn is_claimed(&self) -> bool {
+        matches!(self, Self::Claimed)
+    }
 }
 
 /// The outcome of confirming one item.
@@ -114,9 +122,13 @@ pub enum WaitOutcome {
 ///
 /// let options = ClaimOptions::new().lease(Duration::from_secs(60)).owner("worker-7");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Serializes with the fields `lease`, in seconds, and `owner`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[must_use]
 pub struct ClaimOptions {
+    #[serde(with = "seconds")]
     pub(crate) lease: Duration,
     pub(crate) owner: Option<String>,
 }
@@ -185,13 +197,20 @@ pub(crate) fn check_owner(owner: &str) -> Result<()> {
 ///
 /// let stuck = ClaimFilter::new().owner("worker-7").older_than(Duration::from_secs(3600));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// Serializes with a field for each method, `older_than` in seconds. When it is deserialized, absent fields are no conditions, and
+/// unknown ones are errors, so that a misspelt condition does not release more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[must_use]
 pub struct ClaimFilter {
     id: Option<u64>,
     owner: Option<String>,
+    #[serde(rename = "flow_id")]
     flow: Option<FlowId>,
+    #[serde(rename = "flow_run_id")]
     run: Option<FlowRunId>,
+    #[serde(with = "seconds::optional")]
     older_than: Option<Duration>,
     lapsed: bool,
 }
@@ -250,7 +269,7 @@ impl ClaimFilter {
 }
 
 /// A claim that is neither settled nor swept, as [`Pool::claims`](crate::Pool::claims) lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ClaimInfo {
     /// The claim's id: the highest id of the pool's open claims when it was made, plus one. A settled claim may have

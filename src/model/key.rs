@@ -19,9 +19,17 @@ pub struct Key<'a> {
 
 impl<'a> Key<'a> {
     /// Creates the key of a value within an entity type. The value is borrowed from a `&str` or a `&String`, or owned
-    /// by the key if it is a `String`.
-    pub fn new(entity_type: impl Into<EntityTypeId>, value: impl Into<Cow<'a, str>>) -> Self {
-        Self { entity_type: entity_type.into(), value: value.into() }
+    /// by the key if it is a `String`. The value of an integer is its decimal text.
+    ///
+    /// ```
+    /// use datapool_store::Key;
+    ///
+    /// let number = String::from("1545");
+    /// assert_eq!(Key::new(37, &number), Key::new(37, 1545_u64));
+    /// assert_eq!(Key::new(37, -7).value(), "-7");
+    /// ```
+    pub fn new(entity_type: impl Into<EntityTypeId>, value: impl Into<KeyText<'a>>) -> Self {
+        Self { entity_type: entity_type.into(), value: value.into().0 }
     }
 
     /// Returns the entity type: the kind of thing that the value identifies.
@@ -72,6 +80,7 @@ pub(crate) fn check_value(value: &str) -> Result<()> {
 /// let key: Key<'_> = Key::new(37, &key);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[doc(alias("compound key", "tuple"))]
 pub struct CompositeKey(String);
 
 impl CompositeKey {
@@ -122,6 +131,47 @@ impl Default for CompositeKey {
         Self::new()
     }
 }
+
+/// The text of a value: what [`Key::new`] and filters by value take. Made from text, a [`CompositeKey`] or an integer, whose
+/// decimal text it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyText<'a>(pub(crate) Cow<'a, str>);
+
+macro_rules! from_text {
+    ($($text:ty),*) => {
+        $(impl<'a> From<$text> for KeyText<'a> {
+            fn from(text: $text) -> Self {
+                Self(text.into())
+            }
+        })*
+    };
+}
+
+from_text!(&'a str, &'a String, String, Cow<'a, str>, CompositeKey, &'a CompositeKey);
+
+impl<'a> From<&&'a str> for KeyText<'a> {
+    fn from(text: &&'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+macro_rules! from_integers {
+    ($($number:ident),*) => {
+        $(impl From<$number> for KeyText<'_> {
+            fn from(number: $number) -> Self {
+                Self(Cow::Owned(itoa::Buffer::new().format(number).to_owned()))
+            }
+        }
+
+        impl From<&$number> for KeyText<'_> {
+            fn from(number: &$number) -> Self {
+                (*number).into()
+            }
+        })*
+    };
+}
+
+from_integers!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
 
 impl From<CompositeKey> for Cow<'_, str> {
     fn from(key: CompositeKey) -> Self {

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::PoolId;
 
 /// The progress of an operation over the whole store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Progress {
     /// Rows that are done.
@@ -23,7 +23,7 @@ impl Progress {
 }
 
 /// The result of [compacting](crate::DataPoolStore::compact).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CompactReport {
     /// Bytes of the file before.
@@ -39,7 +39,7 @@ impl CompactReport {
 }
 
 /// The result of a [backup](crate::DataPoolStore::backup_to).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BackupReport {
     /// Records, including dead ones whose space is not given back yet.
@@ -51,7 +51,7 @@ pub struct BackupReport {
 }
 
 /// A problem that verifying or rebuilding found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Finding {
     /// The pool that the problem is about, if it is about one.
@@ -84,7 +84,7 @@ impl fmt::Display for Finding {
 }
 
 /// The result of [`DataPoolStore::verify`](crate::DataPoolStore::verify).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[must_use = "the report says whether the file is damaged: see `ok`"]
 pub struct VerifyReport {
@@ -101,7 +101,7 @@ pub struct VerifyReport {
 }
 
 /// The result of [`DataPoolStore::rebuild_indexes`](crate::DataPoolStore::rebuild_indexes).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RebuildReport {
     /// Pools whose indexes were rebuilt.

@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::Serializer;
 
 use super::change::Change;
+use super::seconds;
 use crate::error::{Error, Result, all};
 use crate::limits;
 
@@ -50,16 +51,9 @@ fn check_capacity(capacity: u64) -> Result<()> {
 
 /// Reads a retention from a JSON body: seconds, or null.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
-    let retention = Duration::try_from_secs_f64(seconds)
-        .map_err(|error| D::Error::custom(format!("a retention of {seconds} seconds: {error}")))?;
-    Ok(Some(to_micros(retention)))
-}
-
-/// Rounds a retention to microseconds, the unit of time in the store.
-pub(super) fn to_micros(retention: Duration) -> Duration {
-    let micros = retention.saturating_add(Duration::from_nanos(500)).as_micros();
-    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    let retention = seconds::of(number);
+    retention.map(Some).map_err(|error| D::Error::custom(format!("a retention of {error}")))
 }
 
 /// Reads a change of the retention from a JSON body.
@@ -67,6 +61,14 @@ pub(super) fn change_of_seconds<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Change<Duration>, D::Error> {
     Ok(seconds(deserializer)?.map_or(Change::Clear, Change::Set))
+}
+
+/// Writes a change of the retention.
+pub(super) fn change_to_seconds<S: Serializer>(
+    change: &Change<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    to_seconds(&change.value().copied(), serializer)
 }
 
 /// Writes a retention in seconds.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::Change;
 use super::policy::{self, Policy};
+use super::seconds;
 use crate::error::{Error, Result, all};
 use crate::ids::PoolId;
 use crate::limits;
@@ -49,16 +50,16 @@ impl DataPool {
 
 /// The fields of a new pool.
 ///
-/// Deserializes from the HTTP API's body, `{"name", "description"}`, with `retention` (in seconds) and `capacity` in
+/// Serializes as the HTTP API's body, and deserializes from that: `{"name", "description"}`, with `retention` (in seconds) and `capacity` in
 /// addition. Every field but the name may be absent or null.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewPool {
     // An absent name is refused like an empty one, by its name and limit.
     #[serde(default)]
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) description: Option<String>,
-    #[serde(default, deserialize_with = "policy::seconds")]
+    #[serde(default, serialize_with = "policy::to_seconds", deserialize_with = "policy::seconds")]
     pub(crate) retention: Option<Duration>,
     #[serde(default)]
     pub(crate) capacity: Option<u64>,
@@ -79,13 +80,15 @@ impl NewPool {
 
     /// Sets how long records live after their `created_at`: 1 ms to 36,500 days.
     #[must_use]
+    #[doc(alias("ttl", "expire", "expiry", "max_age"))]
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.retention = Some(policy::to_micros(retention));
+        self.retention = Some(seconds::to_micros(retention));
         self
     }
 
     /// Sets the most live records, at least 1. If there are more, the oldest expire.
     #[must_use]
+    #[doc(alias("max_size", "limit", "eviction"))]
     pub fn capacity(mut self, records: u64) -> Self {
         self.capacity = Some(records);
         self
@@ -100,9 +103,28 @@ impl NewPool {
     }
 }
 
+impl From<&str> for NewPool {
+    /// Creates the fields of a pool with this name alone.
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<&String> for NewPool {
+    fn from(name: &String) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<String> for NewPool {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
 /// A change to a pool. Fields that are not set stay as they are.
 ///
-/// Deserializes from the HTTP API's body: an absent field stays as it is; null removes a description, a `retention` (in
+/// Serializes as the HTTP API's body, and deserializes from that: an absent field stays as it is; null removes a description, a `retention` (in
 /// seconds) or a `capacity`.
 ///
 /// ```
@@ -112,15 +134,20 @@ impl NewPool {
 /// assert_eq!(update, PoolUpdate::new().name("orders").clear_description());
 /// assert_eq!(serde_json::from_str::<PoolUpdate>("{}").unwrap(), PoolUpdate::new());
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolUpdate {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
     pub(crate) description: Change<String>,
-    #[serde(default, deserialize_with = "policy::change_of_seconds")]
+    #[serde(
+        default,
+        skip_serializing_if = "Change::is_keep",
+        serialize_with = "policy::change_to_seconds",
+        deserialize_with = "policy::change_of_seconds"
+    )]
     pub(crate) retention: Change<Duration>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
     pub(crate) capacity: Change<u64>,
 }
 
@@ -154,8 +181,9 @@ impl PoolUpdate {
     /// Sets how long records live after their `created_at`: 1 ms to 36,500 days. Older records expire with this update.
     /// Records that expired before stay expired, even if the new retention is longer.
     #[must_use]
+    #[doc(alias("ttl", "expire", "expiry", "max_age"))]
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.retention = Change::Set(policy::to_micros(retention));
+        self.retention = Change::Set(seconds::to_micros(retention));
         self
     }
 
@@ -168,6 +196,7 @@ impl PoolUpdate {
 
     /// Sets the most live records, at least 1. If there are more, the oldest expire with this update.
     #[must_use]
+    #[doc(alias("max_size", "limit", "eviction"))]
     pub fn capacity(mut self, records: u64) -> Self {
         self.capacity = Change::Set(records);
         self

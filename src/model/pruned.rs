@@ -2,12 +2,12 @@
 
 use std::ops::AddAssign;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The space that pruning gave back: that of deleted and expired records, and of lapsed claims.
 ///
 /// The file does not get shorter: later writes use the space again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PruneReport {
     /// Segments that were dropped as a whole.

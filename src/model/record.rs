@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::ser::{SerializeStruct, Serializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::key::Key;
 use super::pool::DataPool;
 use super::registered::{EntityType, Flow, FlowRun, FlowStep};
 
@@ -25,6 +26,7 @@ use crate::time::Timestamp;
 ///
 /// Serializes as in a record: `{"flow_id", "flow_run_id", "step_id"}`, null if absent; and deserializes from that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[doc(alias("source", "provenance"))]
 pub struct Origin {
     #[serde(rename = "flow_id")]
     pub(crate) flow: Option<FlowId>,
@@ -98,6 +100,7 @@ impl Origin {
 /// that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[doc(alias("row", "entry", "deduped data"))]
 pub struct Record {
     /// The id: from 1, unique in its pool, growing with time.
     pub id: RecordId,
@@ -118,6 +121,18 @@ pub struct Record {
     pub created_at: Timestamp,
     /// The registered entries that the query's [`include`](crate::RecordQuery::include) asked for.
     pub included: Included,
+}
+
+impl Record {
+    /// Returns the key under which the value was tracked.
+    pub fn key(&self) -> Key<'_> {
+        Key::new(self.entity_type_id, &self.value)
+    }
+
+    /// Returns the flow, run and step that tracked the value.
+    pub fn origin(&self) -> Origin {
+        Origin { flow: self.flow_id.clone(), run: self.flow_run_id.clone(), step: self.step_id.clone() }
+    }
 }
 
 /// The number of fields of a record without includes.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+use super::seconds;
 use crate::time::Timestamp;
 
 /// Statistics of one pool, as of one moment. Returned by [`Pool::stats`](crate::Pool::stats).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PoolStats {
     /// Live records.
@@ -29,7 +30,7 @@ pub struct PoolStats {
     /// The number of seconds by which the pool's time is ahead of the clock: 0 unless the clock was once ahead. Records
     /// get the pool's time, and expire by it, until the clock has caught up, or until the pool has no live record
     /// ([`clear`](crate::Pool::clear)).
-    #[serde(serialize_with = "in_seconds")]
+    #[serde(with = "seconds")]
     pub time_ahead: Duration,
     /// The number of claims that [`Pool::claims`](crate::Pool::claims) lists, including lapsed ones: claims that are
     /// not settled, and whose lease did not end over an hour ago.
@@ -59,7 +60,7 @@ impl PoolStats {
 }
 
 /// The number of records in a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SegmentFill {
     /// The segment's number within its pool.
@@ -83,7 +84,7 @@ impl SegmentFill {
 /// Statistics of the whole store. Returned by [`DataPoolStore::stats`](crate::DataPoolStore::stats).
 ///
 /// Counters start at 0 when this process opens the store.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StoreStats {
     /// Pools in the file.
@@ -98,7 +99,7 @@ pub struct StoreStats {
     /// deletions.
     pub index_memory: u64,
     /// The age of the oldest open snapshot, backup or verification, in seconds.
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(with = "seconds::optional")]
     pub oldest_snapshot: Option<Duration>,
     /// The number of open snapshots, backups and verifications.
     pub snapshots: u64,
@@ -126,7 +127,7 @@ pub struct StoreStats {
 }
 
 /// The sizes of commit groups: calls that arrive together share a commit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GroupSizes {
     /// Groups that were committed.
@@ -145,15 +146,4 @@ impl GroupSizes {
         let mean = if groups == 0 { 0.0 } else { calls as f64 / groups as f64 };
         Self { groups, calls, largest, mean }
     }
-}
-
-/// Serializes a duration as a number of seconds.
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn in_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    duration.as_secs_f64().serialize(serializer)
-}
-
-#[allow(clippy::ref_option, reason = "serde's signature")]
-fn as_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }

@@ -85,7 +85,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_token_reads_back_from_its_text(store: u128, pool: u64, claim: u64, nonce: u128) {
-            let token = ClaimToken { store, pool, claim, nonce };
+            let token = ClaimToken { store, pool: pool.into(), claim, nonce };
             let text = token.to_string();
             prop_assert_eq!(text.parse::<ClaimToken>().unwrap(), token);
             let json = serde_json::to_string(&token).unwrap();

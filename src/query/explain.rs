@@ -3,13 +3,13 @@
 use std::fmt;
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::RecordId;
 
 /// The work of a listing: which index blocks were read, and which were skipped. Returned by
 /// [`Pool::explain`](crate::Pool::explain), which runs the query and counts what it does. Prints as a short report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Explanation {
     /// The query, as a query string.
@@ -43,7 +43,7 @@ pub struct Explanation {
 }
 
 /// Index blocks of one size: `considered` is the sum of the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Blocks {
     /// The number of blocks.
@@ -62,17 +62,17 @@ impl Blocks {
 }
 
 /// One attribute's filter, as posting lists answered it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AttributeUse {
     /// The filter: `flow_id`, `flow_run_id`, `step_id` or `entity_type_id`.
-    pub filter: &'static str,
+    pub filter: String,
     /// Each of its posting lists.
     pub lists: Vec<ListUse>,
 }
 
 /// One posting list that was read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ListUse {
     /// The filter's term: the list contains the records of this id.

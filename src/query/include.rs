@@ -1,7 +1,10 @@
 //! The entries that a listing can include.
 
+use crate::words::words;
+
 /// A kind of entry that a page adds to each record: see [`Included`](crate::Included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum RecordInclude {
     /// The flow that tracked the record (`flow`).
     Flow,
@@ -15,24 +18,18 @@ pub enum RecordInclude {
     DataPool,
 }
 
-impl RecordInclude {
-    /// Everything that can be included.
-    pub const ALL: [Self; 5] = [Self::Flow, Self::FlowRun, Self::FlowStep, Self::EntityType, Self::DataPool];
-
-    /// Returns its name in a query string.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Flow => "flow",
-            Self::FlowRun => "flowRun",
-            Self::FlowStep => "flowStep",
-            Self::EntityType => "entityType",
-            Self::DataPool => "dataPool",
-        }
-    }
-}
+words!(
+    RecordInclude, "something to include":
+    Flow => "flow",
+    FlowRun => "flowRun",
+    FlowStep => "flowStep",
+    EntityType => "entityType",
+    DataPool => "dataPool",
+);
 
 /// A field that the API lets a listing of pools include. Both are part of every [`DataPool`](crate::DataPool) anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum PoolInclude {
     /// The pool's name (`name`).
     Name,
@@ -40,15 +37,4 @@ pub enum PoolInclude {
     Description,
 }
 
-impl PoolInclude {
-    /// Everything that can be included.
-    pub const ALL: [Self; 2] = [Self::Name, Self::Description];
-
-    /// Returns its name in a query string.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::Description => "description",
-        }
-    }
-}
+words!(PoolInclude, "something to include": Name => "name", Description => "description");

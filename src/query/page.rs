@@ -1,6 +1,7 @@
 //! Pages, their links, and cursors.
 
 use std::fmt;
+use std::ops::Index;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,45 @@ impl<T> Page<T> {
         }
         self.meta.path = Some(url.to_owned());
         self
+    }
+}
+
+impl<T> Page<T> {
+    /// Returns the page's items, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, T> {
+        self.data.iter()
+    }
+}
+
+impl<T> Index<usize> for Page<T> {
+    type Output = T;
+
+    /// Returns the page's item at `index`, from 0.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such item, as a `Vec` does. [`data`](Page::data) has `get`.
+    #[allow(clippy::indexing_slicing, reason = "an index is the caller's promise, as of a Vec")]
+    fn index(&self, index: usize) -> &T {
+        &self.data[index]
+    }
+}
+
+impl<T> IntoIterator for Page<T> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.data.into_iter()
+    }
+}
+
+impl<'p, T> IntoIterator for &'p Page<T> {
+    type Item = &'p T;
+    type IntoIter = std::slice::Iter<'p, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::include::PoolInclude;
 use super::page::{Page, PageLinks, PageRequest};
 use super::query_string::{self, Parameter, Printer, check_terms};
-use crate::error::{Error, Result, all};
+use crate::error::{Error, Result, all, shown};
 use crate::ids::PoolId;
 use crate::model::DataPool;
+use crate::words::words;
 
-/// The order of a listing of pools.
+/// The order of a listing of pools. Prints, parses and serializes as `id`, `created_at` or `-created_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum PoolSort {
@@ -24,11 +27,19 @@ pub enum PoolSort {
     CreatedAtDescending,
 }
 
+words!(PoolSort, "an order of pools": Id => "id", CreatedAt => "created_at", CreatedAtDescending => "-created_at");
+
 /// A filter of pools. A pool must meet every condition; without any, all pools match.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// Serializes with the fields `id`, `name` and `id_or_name`, each a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct PoolFilter {
+    #[serde(rename = "id")]
     ids: Vec<PoolId>,
+    #[serde(rename = "name")]
     names: Vec<String>,
+    #[serde(rename = "id_or_name")]
     terms: Vec<String>,
 }
 
@@ -95,6 +106,9 @@ fn single(mut items: impl Iterator<Item = char>) -> Option<char> {
 /// write them: `filter[id][]=1&filter[id][]=2` or `filter[id][0]=1&filter[id][1]=2`. Elements of `filter[name][]` and
 /// `filter[,][]` are not split. Use them to write several names, or terms with a comma; they are also printed that way.
 ///
+/// Serializes with the fields `filter`, `sort`, `include`, `page` and `per_page`. When it is deserialized, absent fields have their
+/// defaults, and unknown ones are errors. The call that gets the query checks its numbers and terms.
+///
 /// ```
 /// use datapool_store::{PoolQuery, PoolSort};
 ///
@@ -115,12 +129,44 @@ fn single(mut items: impl Iterator<Item = char>) -> Option<char> {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Fields", into = "Fields")]
 pub struct PoolQuery {
     pub(crate) filter: PoolFilter,
     pub(crate) sort: PoolSort,
     include: BTreeSet<PoolInclude>,
     pub(crate) page: PageRequest,
+}
+
+/// The fields of a serialized query.
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Fields {
+    filter: PoolFilter,
+    sort: PoolSort,
+    include: BTreeSet<PoolInclude>,
+    page: u64,
+    per_page: u32,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        PoolQuery::default().into()
+    }
+}
+
+impl From<PoolQuery> for Fields {
+    fn from(query: PoolQuery) -> Self {
+        let PoolQuery { filter, sort, include, page: PageRequest { page, per_page } } = query;
+        Self { filter, sort, include, page, per_page }
+    }
+}
+
+impl From<Fields> for PoolQuery {
+    fn from(fields: Fields) -> Self {
+        let Fields { filter, sort, include, page, per_page } = fields;
+        Self { filter, sort, include, page: PageRequest { page, per_page } }
+    }
 }
 
 impl PoolQuery {
@@ -131,8 +177,8 @@ impl PoolQuery {
 
     /// Adds an id: only pools with one of the ids given so far match.
     #[must_use]
-    pub fn id(mut self, id: PoolId) -> Self {
-        self.filter.ids.push(id);
+    pub fn id(mut self, id: impl Into<PoolId>) -> Self {
+        self.filter.ids.push(id.into());
         self
     }
 
@@ -201,7 +247,7 @@ impl PoolQuery {
             filter.terms.iter().for_each(|term| printer.push("filter[,][]", term));
         }
         printer.push_list("include", self.include.iter().map(|include| include.as_str()));
-        printer.push_some("sort", sort_name(self.sort));
+        printer.push_some("sort", Some(self.sort).filter(|sort| *sort != PoolSort::default()));
         printer
     }
 
@@ -232,22 +278,13 @@ impl PoolQuery {
 const PARAMETERS: [&str; 7] =
     ["filter[id]", "filter[name]", "filter[,]", "include", "sort", "page", "per_page"];
 
-/// Returns the order's name in a query string, or `None` for the default.
-fn sort_name(sort: PoolSort) -> Option<&'static str> {
-    match sort {
-        PoolSort::Id => None,
-        PoolSort::CreatedAt => Some("created_at"),
-        PoolSort::CreatedAtDescending => Some("-created_at"),
-    }
-}
-
 fn sort_named(name: &str) -> Result<PoolSort> {
     match name {
         "created_at" => Ok(PoolSort::CreatedAt),
         "-created_at" => Ok(PoolSort::CreatedAtDescending),
         _ => Err(Error::bad_parameter(
             "sort",
-            format!("is {}; allowed are created_at, -created_at", query_string::shown(name)),
+            format!("is {}; allowed are created_at, -created_at", shown(name)),
         )),
     }
 }

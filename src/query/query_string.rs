@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::error::{Error, Result, all};
+use crate::error::{Error, Result, all, shown};
 use crate::limits;
 
 /// The characters that are percent-encoded in names and values. All others may stand in any query (RFC 3986, section
@@ -25,17 +25,6 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@')
     .remove(b'/');
-
-/// The most characters of an offending text that a message repeats.
-const SHOWN_CHARS: usize = 100;
-
-/// Returns a text as messages show it: quoted, and cut if it is long.
-pub(super) fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
-        None => format!("{text:?}"),
-    }
-}
 
 /// A parameter of a query string, decoded.
 #[derive(Debug)]

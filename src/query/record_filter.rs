@@ -1,9 +1,11 @@
 //! Filters of records: their terms, and the `filter[...]` parameters of the HTTP API.
 
+use serde::{Deserialize, Serialize};
+
 use super::query_string::{self, Parameter, Printer, check_terms};
 use crate::error::{Error, ErrorKind, Result, all};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
-use crate::model::check_value;
+use crate::model::{KeyText, check_value};
 use crate::time::{Rounding, Timestamp};
 
 /// A filter of records, for listings, counts, scans, exports and deletions.
@@ -20,16 +22,26 @@ use crate::time::{Rounding, Timestamp};
 ///     .created_after("2013-01-01".parse()?);
 /// # Ok::<(), datapool_store::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// Serializes with a field for each method, `flow_id`, `flow_run_id`, `step_id`, `entity_type_id` and `value` as lists. When it is
+/// deserialized, absent fields are empty, and unknown ones are errors, so that a misspelt term does not widen a deletion.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RecordFilter {
+    #[serde(rename = "flow_id")]
     pub(crate) flows: Vec<FlowId>,
+    #[serde(rename = "flow_run_id")]
     pub(crate) runs: Vec<FlowRunId>,
+    #[serde(rename = "step_id")]
     pub(crate) steps: Vec<FlowStepId>,
+    #[serde(rename = "entity_type_id")]
     pub(crate) entity_types: Vec<EntityTypeId>,
+    #[serde(rename = "value")]
     pub(crate) values: Vec<String>,
     pub(crate) created_after: Option<Timestamp>,
     pub(crate) created_before: Option<Timestamp>,
     /// Set by [`RecordFilter::all`]: the filter also deletes every record.
+    #[serde(rename = "all")]
     is_all: bool,
 }
 
@@ -92,8 +104,8 @@ impl RecordFilter {
 
     /// Adds a value: only records with exactly one of the values given so far match.
     #[must_use]
-    pub fn value(mut self, value: impl Into<String>) -> Self {
-        self.values.push(value.into());
+    pub fn value<'v>(mut self, value: impl Into<KeyText<'v>>) -> Self {
+        self.values.push(value.into().0.into_owned());
         self
     }
 

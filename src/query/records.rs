@@ -4,16 +4,20 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::include::RecordInclude;
 use super::page::{Cursor, Page, PageLinks, PageRequest};
 use super::query_string::{self, Parameter, Printer};
 use super::record_filter::RecordFilter;
-use crate::error::{Error, Result, all};
+use crate::error::{Error, Result, all, shown};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
-use crate::model::Record;
+use crate::model::{KeyText, Record};
 use crate::time::Timestamp;
+use crate::words::words;
 
-/// The order of a listing of records. Ids grow with time, so the order by id is the order by time.
+/// The order of a listing of records. Ids grow with time, so the order by id is the order by time. Prints,
+/// parses and serializes as `created_at` or `-created_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RecordSort {
     /// Oldest (lowest id) first. The default.
@@ -22,6 +26,8 @@ pub enum RecordSort {
     /// Newest (highest id) first.
     Descending,
 }
+
+words!(RecordSort, "an order of records": Ascending => "created_at", Descending => "-created_at");
 
 /// A query of records: filter, order, includes and page. Built in code, or parsed from the HTTP API's query string.
 /// Also prints as such a string, without defaults.
@@ -50,6 +56,9 @@ pub enum RecordSort {
 /// point.
 ///
 /// `cursor=...` ([`cursor`](Self::cursor)) is an addition of this crate: the HTTP API does not have it.
+///
+/// Serializes with the fields `filter`, `sort`, `include`, `page`, `per_page` and `cursor`. When it is deserialized, absent fields
+/// have their defaults, and unknown ones are errors. The call that gets the query checks its numbers and terms.
 ///
 /// ```
 /// use datapool_store::{RecordInclude, RecordQuery, RecordSort};
@@ -80,13 +89,46 @@ pub enum RecordSort {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Fields", into = "Fields")]
 pub struct RecordQuery {
     pub(crate) filter: RecordFilter,
     pub(crate) sort: RecordSort,
     pub(crate) include: BTreeSet<RecordInclude>,
     pub(crate) page: PageRequest,
     pub(crate) cursor: Option<Cursor>,
+}
+
+/// The fields of a serialized query.
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Fields {
+    filter: RecordFilter,
+    sort: RecordSort,
+    include: BTreeSet<RecordInclude>,
+    page: u64,
+    per_page: u32,
+    cursor: Option<Cursor>,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        RecordQuery::default().into()
+    }
+}
+
+impl From<RecordQuery> for Fields {
+    fn from(query: RecordQuery) -> Self {
+        let RecordQuery { filter, sort, include, page: PageRequest { page, per_page }, cursor } = query;
+        Self { filter, sort, include, page, per_page, cursor }
+    }
+}
+
+impl From<Fields> for RecordQuery {
+    fn from(fields: Fields) -> Self {
+        let Fields { filter, sort, include, page, per_page, cursor } = fields;
+        Self { filter, sort, include, page: PageRequest { page, per_page }, cursor }
+    }
 }
 
 impl RecordQuery {
@@ -177,8 +219,7 @@ impl RecordQuery {
         let mut printer = Printer::default();
         self.filter.print(&mut printer);
         printer.push_list("include", self.include.iter().map(|include| include.as_str()));
-        let descending = self.sort == RecordSort::Descending;
-        printer.push_some("sort", descending.then_some("-created_at"));
+        printer.push_some("sort", Some(self.sort).filter(|sort| *sort != RecordSort::default()));
         printer
     }
 
@@ -215,7 +256,7 @@ fn sort_named(name: &str) -> Result<RecordSort> {
         "-created_at" | "-id" => Ok(RecordSort::Descending),
         _ => Err(Error::bad_parameter(
             "sort",
-            format!("is {}; allowed are created_at, -created_at, id, -id", query_string::shown(name)),
+            format!("is {}; allowed are created_at, -created_at, id, -id", shown(name)),
         )),
     }
 }
@@ -242,6 +283,15 @@ impl FromStr for RecordQuery {
     }
 }
 
+impl RecordQuery {
+    /// See [`RecordFilter::value`].
+    #[must_use]
+    pub fn value<'v>(mut self, value: impl Into<KeyText<'v>>) -> Self {
+        self.filter = self.filter.value(value);
+        self
+    }
+}
+
 /// Adds the filter's setters to the query, so that one builder is enough.
 macro_rules! filter_setters {
     ($($(#[$doc:meta])* $name:ident: $argument:ty;)*) => {
@@ -264,8 +314,6 @@ filter_setters! {
     step_id: impl Into<FlowStepId>;
     /// See [`RecordFilter::entity_type_id`].
     entity_type_id: impl Into<EntityTypeId>;
-    /// See [`RecordFilter::value`].
-    value: impl Into<String>;
     /// See [`RecordFilter::created_after`].
     created_after: Timestamp;
     /// See [`RecordFilter::created_before`].

@@ -50,7 +50,7 @@ fn fill(store: &DataPoolStore, clock: &ManualClock) -> ClaimToken {
         (0..90).map(|number| format!("A-{},37\n\"with, comma {number}\",47\n", number * 2)).collect();
     orders.import_csv(format!("value,entity_type_id\n{rows}").as_bytes(), &ImportOptions::new()).unwrap();
     orders.delete_keys(&[Key::new(ORDERS, "A-4"), Key::new(CUSTOMERS, "with, comma 7")]).unwrap();
-    orders.delete_records(&[1, 30, 31]).unwrap();
+    orders.delete_records([1, 30, 31]).unwrap();
     clock.advance(Duration::from_mins(1));
     support::track(&orders, &["straße", "東京", "🦀"]);
 
@@ -98,7 +98,7 @@ fn answers_of(pool: &Pool) -> Vec<String> {
     let mut answers: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
     for record in &records {
         let key = Key::new(record.entity_type_id, record.value.as_str());
-        answers.push(format!("{:?}", pool.lookup(&[key]).unwrap()[0].as_ref().map(|first| first.id)));
+        answers.push(format!("{:?}", pool.lookup(&[key]).unwrap()[0].as_ref().map(|first| first.id.get())));
     }
     let half = support::time("2013-01-01 06:30:00");
     for filter in [
@@ -165,7 +165,7 @@ fn a_file_of_format_4_is_sound_and_goes_on() {
     assert_eq!(keys, [(1, "S-2".to_owned())]);
     assert!(resumed[0].fencing_number().unwrap() > fence);
     assert_eq!(support::track(&orders, &["A-4", "A-60", "new"]), 2);
-    assert_eq!(old.create_pool(NewPool::new("another")).unwrap().id(), 5, "ids are never given again");
+    assert_eq!(old.create_pool(NewPool::new("another")).unwrap().id().get(), 5, "ids are never given again");
     old.rebuild_indexes().unwrap();
     assert_eq!(old.verify().unwrap().findings, []);
 }

@@ -126,7 +126,7 @@ fn each_dependency_is_named_where_it_belongs_and_used_there() {
         ("siphasher", &["engine/"]),
         ("rpds", &["engine/"]),
         ("bincode", &["engine/format/codec.rs"]),
-        ("log", &["engine/write/log.rs"]),
+        ("tracing", &["engine/write/log.rs"]),
         ("futures_channel", &["asynchronous/"]),
         ("jiff", &["time.rs"]),
         ("csv", &["csv.rs", "csv/"]),

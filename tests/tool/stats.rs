@@ -25,7 +25,7 @@ fn busy_place() -> Place {
     clock.advance(DAY * 2);
     let file = "value,entity_type_id\nC-1,47\nC-2,47\n";
     store.pool(1).unwrap().import_csv(file.as_bytes(), &ImportOptions::new()).unwrap();
-    store.pool(1).unwrap().delete_records(&[1, 2, 3]).unwrap();
+    store.pool(1).unwrap().delete_records([1, 2, 3]).unwrap();
     store.put_entity_type(EntityType::new(37, "orders")).unwrap();
     store.close().unwrap();
     place
@@ -155,7 +155,7 @@ fn of_many_pools_the_largest_are_shown_in_detail_and_fifty_in_the_table() {
     let place = Place::empty();
     let store = place.open();
     for number in 0..60_u64 {
-        let pool = store.get_or_create_pool(&format!("pool {number:02}")).unwrap();
+        let pool = store.get_or_create_pool(format!("pool {number:02}")).unwrap();
         let rows: String = (0..number).map(|row| format!("{row},37\n")).collect();
         let file = format!("value,entity_type_id\n{rows}");
         pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap();

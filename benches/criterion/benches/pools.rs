@@ -26,7 +26,7 @@ fn pools(criterion: &mut Criterion) {
     for (count, name) in SIZES {
         let store = DataPoolStore::in_memory().unwrap();
         let pools: Vec<Pool> =
-            (0..count).map(|number| store.get_or_create_pool(&format!("pool {number}")).unwrap()).collect();
+            (0..count).map(|number| store.get_or_create_pool(format!("pool {number}")).unwrap()).collect();
         for pool in &pools {
             track(pool, 0..RECORDS);
         }

@@ -74,8 +74,8 @@ impl From<&Record> for Row {
     fn from(record: &Record) -> Self {
         let has_included = record.included != datapool_store::Included::default();
         Self {
-            id: record.id.cast_signed(),
-            pool: record.data_pool_id.cast_signed(),
+            id: record.id.get().cast_signed(),
+            pool: record.data_pool_id.get().cast_signed(),
             entity_type: record.entity_type_id.get(),
             value: record.value.clone(),
             flow: record.flow_id.as_ref().map(ToString::to_string),
@@ -102,7 +102,7 @@ impl From<&datapool_store::Included> for Included {
 impl From<&DataPool> for PoolRow {
     fn from(pool: &DataPool) -> Self {
         Self {
-            id: pool.id.cast_signed(),
+            id: pool.id.get().cast_signed(),
             name: pool.name.clone(),
             description: pool.description.clone(),
             created_at: pool.created_at.as_micros(),

@@ -156,7 +156,7 @@ async fn delete_records(Named(pool): Named, query: Listing, mut fields: Fields) 
     let ids = fields.ids();
     fields.check()?;
     blocking(move || {
-        let deleted = pool.delete_records(&ids)?;
+        let deleted = pool.delete_records(ids)?;
         Ok(Json(json!({ "message": "The records were deleted.", "deleted": deleted })))
     })
     .await

@@ -1,9 +1,11 @@
 //! The arguments, and the help that clap makes of them.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
 use datapool_store::{Mode, OnBadRow, OnDuplicate, Origin, PoolQuery, RecordId, RecordQuery};
 
 use crate::consent::Consent;
@@ -268,12 +270,13 @@ pub(crate) struct Import {
     /// The CSV file; - is standard input, which is read to its end before the store is opened
     #[arg(value_name = "IN.csv")]
     pub(crate) input: PathBuf,
-    /// The treatment of a value that is in the pool, or occurred earlier in the file
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) on_duplicate: DuplicatePolicy,
-    /// The treatment of a bad row; rows that are left out are reported
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) on_bad_row: BadRowPolicy,
+    /// The treatment of a value that is in the pool, or occurred earlier in the file: add it as a record of its own, skip
+    /// and count it, or fail and add nothing at all
+    #[arg(long, value_name = "POLICY", value_parser = one_of(OnDuplicate::ALL, OnDuplicate::as_str), default_value_t)]
+    pub(crate) on_duplicate: OnDuplicate,
+    /// The treatment of a bad row: fail and add nothing at all, or skip and report it
+    #[arg(long, value_name = "POLICY", value_parser = one_of(OnBadRow::ALL, OnBadRow::as_str), default_value_t)]
+    pub(crate) on_bad_row: OnBadRow,
     /// The character between fields, or tab
     #[arg(long, value_name = "CHARACTER", value_parser = delimiter, default_value = ",")]
     pub(crate) delimiter: char,
@@ -352,69 +355,18 @@ pub(crate) struct Dedupe {
     /// The entity type of the values; a value is a duplicate only within its entity type
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) entity_type: u32,
-    /// The mode: which values are passed on, and which are tracked
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) mode: DedupeMode,
+    /// The mode: pass on new values and track nothing, pass on every value and track the new ones, or pass on new values
+    /// and track them
+    #[arg(long, value_name = "MODE", value_parser = one_of(Mode::ALL, Mode::as_str), default_value_t = Mode::FilterAndTrack)]
+    pub(crate) mode: Mode,
     #[command(flatten)]
     pub(crate) origin: OriginArguments,
 }
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum DuplicatePolicy {
-    /// Add it as a record of its own
-    #[default]
-    Add,
-    /// Leave it out and count it
-    Skip,
-    /// Add nothing at all and fail
-    Fail,
-}
-
-impl From<DuplicatePolicy> for OnDuplicate {
-    fn from(policy: DuplicatePolicy) -> Self {
-        match policy {
-            DuplicatePolicy::Add => Self::Add,
-            DuplicatePolicy::Skip => Self::Skip,
-            DuplicatePolicy::Fail => Self::Fail,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum BadRowPolicy {
-    /// Add nothing at all and fail
-    #[default]
-    Fail,
-    /// Leave it out and report it
-    Skip,
-}
-
-impl From<BadRowPolicy> for OnBadRow {
-    fn from(policy: BadRowPolicy) -> Self {
-        match policy {
-            BadRowPolicy::Fail => Self::Fail,
-            BadRowPolicy::Skip => Self::Skip,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum DedupeMode {
-    /// Pass on new values, track nothing
-    Filter,
-    /// Pass on every value, track the new ones
-    Track,
-    /// Pass on new values and track them
-    #[default]
-    FilterAndTrack,
-}
-
-impl From<DedupeMode> for Mode {
-    fn from(mode: DedupeMode) -> Self {
-        match mode {
-            DedupeMode::Filter => Self::Filter,
-            DedupeMode::Track => Self::Track,
-            DedupeMode::FilterAndTrack => Self::FilterAndTrack,
-        }
-    }
+/// Reads one of the library's choices, and lists them in the help.
+fn one_of<T, const N: usize>(choices: [T; N], word: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = datapool_store::Error> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(choices.map(word)).try_map(|word| word.parse::<T>())
 }

@@ -23,7 +23,7 @@ struct Answer<'a> {
 pub(crate) fn run(file: &StoreFile, arguments: &Dedupe, format: Format) -> Result<(), Failure> {
     // Read first: others can use the store while this waits for its input.
     let values = read_values(io::stdin().lock())?;
-    let (mode, origin) = (Mode::from(arguments.mode), arguments.origin.origin());
+    let (mode, origin) = (arguments.mode, arguments.origin.origin());
     let entity_type = arguments.entity_type;
     let decide = |store: &_| {
         let pool = open::pool(store, file, &arguments.pool)?;
@@ -36,7 +36,7 @@ pub(crate) fn run(file: &StoreFile, arguments: &Dedupe, format: Format) -> Resul
     };
     let verdicts = match mode {
         Mode::Filter => open::to_read(file, decide)?,
-        Mode::Track | Mode::FilterAndTrack => open::to_write(file, decide)?,
+        _ => open::to_write(file, decide)?,
     };
     let printed = match format {
         Format::Json => output::json_lines(answers(&values, &verdicts)),

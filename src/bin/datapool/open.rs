@@ -74,8 +74,7 @@ pub(crate) fn to_create<T>(
 
 /// Returns the pool of that id or name.
 pub(crate) fn pool(store: &DataPoolStore, file: &StoreFile, term: &str) -> Result<Pool, Failure> {
-    let id = term.parse::<PoolId>().ok().filter(|id| id.to_string() == term);
-    let by_id = id.map(|id| store.pool(id));
+    let by_id = term.parse::<PoolId>().ok().map(|id| store.pool(id));
     let found = match by_id {
         Some(Err(error)) if error.kind() == ErrorKind::NotFound => store.pool_named(term),
         Some(by_id) => by_id,

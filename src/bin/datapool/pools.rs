@@ -137,7 +137,7 @@ fn delete(file: &StoreFile, pool: &str, consent: Consent, format: Format) -> Res
         Ok(row)
     })?;
     match format {
-        Format::Json => output::json(&Deleted { deleted: row.id }),
+        Format::Json => output::json(&Deleted { deleted: row.id.get() }),
         Format::Human => output::lines([format!("deleted data pool {}, {:?}", row.id, row.name)]),
     }
 }

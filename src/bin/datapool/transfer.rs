@@ -79,8 +79,8 @@ impl<'a> Source<'a> {
 fn options_of(arguments: &Import) -> ImportOptions {
     let of_form = if arguments.full { ImportOptions::full_export() } else { ImportOptions::new() };
     let options = of_form
-        .on_duplicate(arguments.on_duplicate.into())
-        .on_bad_row(arguments.on_bad_row.into())
+        .on_duplicate(arguments.on_duplicate)
+        .on_bad_row(arguments.on_bad_row)
         .delimiter(arguments.delimiter)
         .value_column(&arguments.value_column)
         .entity_type_column(&arguments.entity_type_column)

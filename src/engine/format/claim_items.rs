@@ -11,7 +11,7 @@ use crate::ids::{EntityTypeId, PoolId};
 use crate::limits;
 
 /// Returns the range of the rows with a claim's items.
-pub(crate) fn blocks_of(pool: PoolId, claim: u64) -> std::ops::RangeInclusive<(u64, u64, u32)> {
+pub(crate) fn blocks_of(pool: PoolId, claim: u64) -> std::ops::RangeInclusive<(PoolId, u64, u32)> {
     (pool, claim, 0)..=(pool, claim, u32::MAX)
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::format::schema::{SegmentNumber, TableNumber};
 use crate::error::{Error, Result};
-use crate::ids::{FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
+use crate::ids::{FlowId, FlowRunId, FlowStepId, PoolId, RecordNumber};
 use crate::model::{DataPool, Origin, Policy, Registered, RegisteredId};
 use crate::time::Timestamp;
 
@@ -243,9 +243,9 @@ pub(crate) fn decode_registered<Id: RegisteredId>(id: Id, bytes: &[u8]) -> Resul
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HeadRow {
     /// Records below this id are dead.
-    pub(crate) watermark: RecordId,
+    pub(crate) watermark: RecordNumber,
     /// Records below this id are in their segments' indexes.
-    pub(crate) folded_to: RecordId,
+    pub(crate) folded_to: RecordNumber,
     /// The highest `created_at` that was stored, even if its record is dropped. An empty segment counts its times from
     /// it.
     pub(crate) last_time: i64,
@@ -268,8 +268,8 @@ pub(crate) struct HeadRow {
 pub(crate) struct TableRow {
     pub(crate) number: TableNumber,
     /// The records that it has entries of.
-    pub(crate) first_id: RecordId,
-    pub(crate) end_id: RecordId,
+    pub(crate) first_id: RecordNumber,
+    pub(crate) end_id: RecordNumber,
     /// About the number of its entries. The size of its filter follows from it.
     pub(crate) len: u64,
     /// The number of its rows.
@@ -280,7 +280,7 @@ pub(crate) struct TableRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SegmentRow {
     pub(crate) number: SegmentNumber,
-    pub(crate) first_id: RecordId,
+    pub(crate) first_id: RecordNumber,
     /// The number of records in a sealed segment; 0 for the open one, whose last record gives its length.
     pub(crate) sealed_len: u32,
 }

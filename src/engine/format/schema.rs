@@ -4,7 +4,9 @@
 //! byte slices, integers and tuples of integers. The byte layouts of the values are in
 //! [`crate::engine::format::codec`], [`crate::engine::format::record`] and [`crate::engine::format::postings`].
 
-use redb::TableDefinition;
+use std::cmp::Ordering;
+
+use redb::{Key, TableDefinition, TypeName, Value};
 
 use crate::ids::PoolId;
 
@@ -24,6 +26,42 @@ pub(crate) type ChunkNumber = u32;
 /// The hash that stands for an entity type and a value: see [`crate::engine::format::fingerprint`].
 pub(crate) type Fingerprint = u128;
 
+/// A pool's id is stored as its number. The name of the type is that of the number, too: redb keeps it in the file.
+#[doc(hidden)]
+impl Value for PoolId {
+    type SelfType<'a> = Self;
+    type AsBytes<'a> = <u64 as Value>::AsBytes<'a>;
+
+    fn fixed_width() -> Option<usize> {
+        u64::fixed_width()
+    }
+
+    fn from_bytes<'a>(data: &'a [u8]) -> Self
+    where
+        Self: 'a,
+    {
+        Self::new(u64::from_bytes(data))
+    }
+
+    fn as_bytes<'a, 'b: 'a>(value: &'a Self) -> Self::AsBytes<'a>
+    where
+        Self: 'b,
+    {
+        value.get().to_le_bytes()
+    }
+
+    fn type_name() -> TypeName {
+        u64::type_name()
+    }
+}
+
+#[doc(hidden)]
+impl Key for PoolId {
+    fn compare(one: &[u8], other: &[u8]) -> Ordering {
+        u64::compare(one, other)
+    }
+}
+
 /// name -> bytes. See the `META_*` names.
 pub(crate) const META: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("meta");
 /// u32, little-endian: the format version.
@@ -38,11 +76,11 @@ pub(crate) const META_GEOMETRY: &[u8] = b"geometry";
 pub(crate) const META_NEXT_POOL: &[u8] = b"next pool id";
 
 /// pool id -> pool row.
-pub(crate) const POOLS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pools");
+pub(crate) const POOLS: TableDefinition<'_, PoolId, &[u8]> = TableDefinition::new("pools");
 /// name -> pool id.
-pub(crate) const POOL_NAMES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("pool names");
+pub(crate) const POOL_NAMES: TableDefinition<'_, &[u8], PoolId> = TableDefinition::new("pool names");
 /// pool id -> head row: folded-up-to, watermark, segment list.
-pub(crate) const POOL_HEADS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pool heads");
+pub(crate) const POOL_HEADS: TableDefinition<'_, PoolId, &[u8]> = TableDefinition::new("pool heads");
 
 /// id -> name and attributes. A text id is its own key; an entity type's is its number, big-endian.
 pub(crate) type RegistryTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -56,26 +94,26 @@ pub(crate) const FLOW_RUNS: RegistryTable = TableDefinition::new("flow runs");
 pub(crate) const FLOW_STEPS: RegistryTable = TableDefinition::new("flow steps");
 
 /// (pool, table, row, part) -> entries of a table of fingerprints: see [`super::index_row`].
-pub(crate) const FINGERPRINTS: TableDefinition<'_, (u64, u32, u32, u32), &[u8]> =
+pub(crate) const FINGERPRINTS: TableDefinition<'_, (PoolId, u32, u32, u32), &[u8]> =
     TableDefinition::new("fingerprints");
 /// (pool, table, piece) -> lines of a table's membership filter: see [`crate::engine::probe::filter`].
-pub(crate) const FILTERS: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("filters");
+pub(crate) const FILTERS: TableDefinition<'_, (PoolId, u32, u32), &[u8]> = TableDefinition::new("filters");
 /// (pool, segment, code) -> origin row.
-pub(crate) const ORIGINS: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("origins");
+pub(crate) const ORIGINS: TableDefinition<'_, (PoolId, u32, u32), &[u8]> = TableDefinition::new("origins");
 /// (pool, segment, block of [`TIME_BLOCK_SLOTS`] slots) -> `created_at` of the block's first record.
-pub(crate) const TIMES: TableDefinition<'_, (u64, u32, u32), i64> = TableDefinition::new("times");
+pub(crate) const TIMES: TableDefinition<'_, (PoolId, u32, u32), i64> = TableDefinition::new("times");
 /// (pool, segment, chunk) -> bitmap of deleted slots.
-pub(crate) const DELETED: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("deleted");
+pub(crate) const DELETED: TableDefinition<'_, (PoolId, u32, u32), &[u8]> = TableDefinition::new("deleted");
 
 /// (pool, claim) -> claim row; (pool, [`FENCE_ROW`]) -> the highest fencing number that the pool has given.
-pub(crate) const CLAIMS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("claims");
+pub(crate) const CLAIMS: TableDefinition<'_, (PoolId, u64), &[u8]> = TableDefinition::new("claims");
 /// The key that no claim has: their ids begin with 1.
 pub(crate) const FENCE_ROW: u64 = 0;
 /// (pool, claim, block) -> the claim's items: see [`super::claim_items`].
-pub(crate) const CLAIM_ITEMS: TableDefinition<'_, (u64, u64, u32), &[u8]> =
+pub(crate) const CLAIM_ITEMS: TableDefinition<'_, (PoolId, u64, u32), &[u8]> =
     TableDefinition::new("claim items");
 /// (pool, fingerprint) -> the claim that owns the value.
-pub(crate) const CLAIMED: TableDefinition<'_, (u64, u128), u64> = TableDefinition::new("claimed");
+pub(crate) const CLAIMED: TableDefinition<'_, (PoolId, u128), u64> = TableDefinition::new("claimed");
 
 /// slot -> record. One table per segment.
 pub(crate) type RecordsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
@@ -186,7 +224,7 @@ mod tests {
         let txn = database.begin_write().unwrap();
         let mut table = txn.open_table(CLAIM_ITEMS).unwrap();
         for block in 0..16 {
-            table.insert((1, 1, block), [0; BLOCK_MAX_BYTES].as_slice()).unwrap();
+            table.insert((PoolId::new(1), 1, block), [0; BLOCK_MAX_BYTES].as_slice()).unwrap();
         }
         let stats = table.stats().unwrap();
         let allocated = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();

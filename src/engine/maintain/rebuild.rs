@@ -26,7 +26,7 @@ use crate::engine::write::fold::whole::WholeFold;
 use crate::engine::write::reclaim::{drop_shared_rows, drop_table_rows, remove_rows};
 use crate::engine::write::writer::Writer;
 use crate::error::{ErrorKind, Result};
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{PoolId, RecordNumber};
 use crate::model::{Finding, RebuildReport};
 
 impl Engine {
@@ -81,7 +81,7 @@ impl Engine {
                 table.insert(name.as_slice(), id).storage()?;
             }
         }
-        raise_next_pool_id(&txn, ids.last().copied().unwrap_or(0))?;
+        raise_next_pool_id(&txn, ids.last().copied().unwrap_or(PoolId::new(0)))?;
         self.commit_rows(txn, Need::Adding)?;
         Ok(ids)
     }
@@ -123,7 +123,7 @@ impl Engine {
         let snapshot = self.snapshot()?;
         let mut owned = Owned::new();
         if let Some(pools) = snapshot.table(schema::POOLS)? {
-            for row in pools.range::<u64>(..).storage()? {
+            for row in pools.range::<PoolId>(..).storage()? {
                 let id = row.storage()?.0.value();
                 let numbers = self.view(id).map(|view| Numbers {
                     segments: view.state.segment_numbers().collect(),
@@ -178,7 +178,7 @@ fn rebuild_segment(
     state: &mut PoolState,
     index: usize,
     row_entries: u64,
-    mut each: impl FnMut(RecordId, Fingerprint),
+    mut each: impl FnMut(RecordNumber, Fingerprint),
 ) -> Result<u64> {
     let Some(segment) = state.segments.get(index).cloned() else { return Ok(0) };
     let (pool, number) = (state.id, segment.number);

@@ -14,7 +14,7 @@ use crate::engine::read::view::View;
 use crate::engine::storage::database::closed;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::error::Result;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::model::{PoolStats, SegmentFill, StoreStats};
 use crate::time::Reading;
 
@@ -115,7 +115,7 @@ impl View {
     }
 
     /// Returns the first record of a segment that is stored. Its dead head may be cut off.
-    pub(crate) fn first_stored(&self, index: usize) -> Result<RecordId> {
+    pub(crate) fn first_stored(&self, index: usize) -> Result<RecordNumber> {
         let state = &self.state;
         let Some(segment) = state.segments.get(index) else { return Ok(state.next_id) };
         if segment.first_id >= state.watermark {
@@ -144,7 +144,7 @@ impl View {
         clippy::cast_sign_loss,
         reason = "an estimate"
     )]
-    fn bytes_of(&self, index: usize, ids: Range<RecordId>, samples: usize) -> Result<u64> {
+    fn bytes_of(&self, index: usize, ids: Range<RecordNumber>, samples: usize) -> Result<u64> {
         let Some(segment) = self.state.segments.get(index) else { return Ok(0) };
         let records = ids.end.saturating_sub(ids.start) as f64;
         let mut bytes = 0.0;

@@ -240,7 +240,7 @@ impl Verification<'_, '_, '_> {
                 }
             }
         }
-        self.check_next_id(ids.last().copied().unwrap_or(0))?;
+        self.check_next_id(ids.last().copied().unwrap_or(PoolId::new(0)))?;
         for (name, id) in names {
             let name = String::from_utf8_lossy(&name).into_owned();
             self.findings.add(Some(id), "pool names", name, format!("pool {id} has no such name"));
@@ -255,7 +255,7 @@ impl Verification<'_, '_, '_> {
             None => None,
         };
         if next.is_none_or(|next| next <= last) {
-            let text = format!("it is {}; there is a pool {last}", next.unwrap_or(0));
+            let text = format!("it is {}; there is a pool {last}", next.unwrap_or(PoolId::new(0)));
             self.findings.add(None, "meta", "next pool id", text);
         }
         Ok(())

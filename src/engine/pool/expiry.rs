@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::state::PoolState;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::model::Policy;
 use crate::search;
 use crate::time::{LatestTime, Timestamp};
@@ -45,15 +45,15 @@ impl PoolState {
     }
 
     /// Returns the first id after this many of the oldest live records.
-    pub(crate) fn after_oldest(&self, records: u64) -> RecordId {
-        let has_them = |end: RecordId| self.live_in(&(self.watermark..end)) >= records;
+    pub(crate) fn after_oldest(&self, records: u64) -> RecordNumber {
+        let has_them = |end: RecordNumber| self.live_in(&(self.watermark..end)) >= records;
         let lowest = self.watermark.saturating_add(records).min(self.next_id);
         // Nearly always, nothing in between is deleted.
         if has_them(lowest) { lowest } else { search::first_that(lowest..self.next_id, has_them) }
     }
 
     /// Returns the newest live record.
-    pub(crate) fn newest_live(&self) -> Option<RecordId> {
+    pub(crate) fn newest_live(&self) -> Option<RecordNumber> {
         let live = self.live();
         (live > 0).then(|| self.after_oldest(live) - 1)
     }
@@ -76,7 +76,7 @@ impl PoolState {
 /// Moving the watermark.
 impl PoolState {
     /// Makes the records below `watermark` dead.
-    pub(crate) fn expire_to(&mut self, watermark: RecordId) {
+    pub(crate) fn expire_to(&mut self, watermark: RecordNumber) {
         self.0.watermark = self.watermark.max(watermark);
     }
 
@@ -100,7 +100,7 @@ impl PoolState {
     /// Moves the watermark over deleted records with no live record before them: they are as dead as those below it.
     pub(crate) fn skip_deleted_head(&mut self) {
         if self.watermark < self.next_id && !self.is_live(self.watermark) {
-            let is_before_live = |id: RecordId| self.live_in(&(self.watermark..id + 1)) > 0;
+            let is_before_live = |id: RecordNumber| self.live_in(&(self.watermark..id + 1)) > 0;
             self.0.watermark = search::first_that(self.watermark..self.next_id, is_before_live);
         }
     }

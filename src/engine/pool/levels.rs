@@ -13,7 +13,7 @@ use crate::engine::format::index_row::OFFSET_MAX;
 use crate::engine::format::schema::TableNumber;
 use crate::engine::pool::state::PoolState;
 use crate::engine::probe::table::{FingerprintTable, Shape};
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 
 /// The number of tables of one level that become one of the next. Measured with 4, 8 and 16: see docs/decisions.md.
 const FAN_OUT: usize = 8;
@@ -90,7 +90,7 @@ impl PoolState {
     /// The last table, if a fold of so few entries goes on with it rather than adding another one.
     pub(crate) fn table_to_absorb(
         &self,
-        ids: &Range<RecordId>,
+        ids: &Range<RecordNumber>,
         len: u64,
         max: u64,
     ) -> Option<Arc<FingerprintTable>> {

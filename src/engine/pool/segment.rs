@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::engine::format::schema::{SegmentNumber, Slot};
 use crate::engine::pool::liveness::Deleted;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::time::Timestamp;
 
 /// A segment as of one commit.
 #[derive(Debug, Clone)]
 pub(crate) struct SegmentState {
     pub(crate) number: SegmentNumber,
-    pub(crate) first_id: RecordId,
+    pub(crate) first_id: RecordNumber,
     /// The number of records once it is sealed; 0 while it is open.
     pub(crate) sealed_len: u32,
     /// The time from which `created_at` of its records counts.
@@ -21,16 +21,16 @@ pub(crate) struct SegmentState {
 
 impl SegmentState {
     /// An empty segment.
-    pub(crate) fn open(number: SegmentNumber, first_id: RecordId, base_time: Timestamp) -> Self {
+    pub(crate) fn open(number: SegmentNumber, first_id: RecordNumber, base_time: Timestamp) -> Self {
         Self { number, first_id, sealed_len: 0, base_time, deleted: Arc::default() }
     }
 
     /// Returns the slot of a record of this segment.
-    pub(crate) fn slot(&self, id: RecordId) -> Slot {
+    pub(crate) fn slot(&self, id: RecordNumber) -> Slot {
         u32::try_from(id.saturating_sub(self.first_id)).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn id(&self, slot: Slot) -> RecordId {
+    pub(crate) fn id(&self, slot: Slot) -> RecordNumber {
         self.first_id + u64::from(slot)
     }
 }

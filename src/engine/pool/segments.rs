@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 use crate::engine::format::schema::{ChunkNumber, SegmentNumber};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::state::PoolState;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::time::Timestamp;
 
 /// The place of deletion bits that a deletion changed.
@@ -24,7 +24,7 @@ pub(crate) struct ChangedBits {
 /// Growing.
 impl PoolState {
     /// Assigns the next id to a record of this pool time. Seals a full segment and opens the next one.
-    pub(crate) fn assign_id(&mut self, time: Timestamp) -> RecordId {
+    pub(crate) fn assign_id(&mut self, time: Timestamp) -> RecordNumber {
         let id = self.next_id;
         let len = self.open_segment().map_or(0, |open| open.slot(id));
         if len > 0 && len >= self.open_segment_slots(time) {
@@ -61,7 +61,7 @@ impl PoolState {
 /// Deleting.
 impl PoolState {
     /// Deletes a live record. Returns the bits that changed, or `None` if there is no such record.
-    pub(crate) fn delete(&mut self, id: RecordId) -> Option<ChangedBits> {
+    pub(crate) fn delete(&mut self, id: RecordNumber) -> Option<ChangedBits> {
         if !self.is_live(id) {
             return None;
         }

@@ -18,7 +18,7 @@ use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailView;
 use crate::engine::probe::budget::Budget;
 use crate::engine::probe::table::FingerprintTable;
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{PoolId, RecordNumber};
 use crate::model::Policy;
 use crate::time::{LatestTime, Moment, Timestamp};
 
@@ -43,13 +43,13 @@ pub(crate) struct PoolFields {
     /// The least number of records in a segment that the policy seals early.
     pub(crate) early_seal_slots: u32,
     /// Records below this id are dead.
-    pub(crate) watermark: RecordId,
+    pub(crate) watermark: RecordNumber,
     /// The watermark in the stored head. What the policy has ended since that head follows from the records.
-    pub(crate) stored_watermark: RecordId,
+    pub(crate) stored_watermark: RecordNumber,
     /// Records below this id are in their segments' indexes.
-    pub(crate) folded_to: RecordId,
+    pub(crate) folded_to: RecordNumber,
     /// The id that the next record gets.
-    pub(crate) next_id: RecordId,
+    pub(crate) next_id: RecordNumber,
     /// The `created_at` of the newest record, even if it is dropped.
     pub(crate) last_time: Timestamp,
     /// See [`PoolState::pool_time`].
@@ -109,14 +109,14 @@ impl PoolState {
 
 impl PoolState {
     /// Returns the segment that holds a record, dead or alive.
-    pub(crate) fn segment_of(&self, id: RecordId) -> Option<(usize, &SegmentState)> {
+    pub(crate) fn segment_of(&self, id: RecordNumber) -> Option<(usize, &SegmentState)> {
         let index = self.segments.partition_point(|segment| segment.first_id <= id).checked_sub(1)?;
         let segment = self.segments.get(index)?;
         (id < self.end_of(index)).then_some((index, segment))
     }
 
     /// Returns the first id after a segment's records.
-    pub(crate) fn end_of(&self, index: usize) -> RecordId {
+    pub(crate) fn end_of(&self, index: usize) -> RecordNumber {
         match self.segments.get(index) {
             Some(segment) if index + 1 < self.segments.len() => {
                 segment.first_id + u64::from(segment.sealed_len)
@@ -132,7 +132,7 @@ impl PoolState {
     }
 
     /// Returns the slots of a segment whose ids are in the range.
-    pub(crate) fn slots_in(&self, index: usize, ids: &Range<RecordId>) -> Range<Slot> {
+    pub(crate) fn slots_in(&self, index: usize, ids: &Range<RecordNumber>) -> Range<Slot> {
         let Some(segment) = self.segments.get(index) else { return 0..0 };
         let start = ids.start.max(segment.first_id);
         let end = ids.end.min(self.end_of(index)).max(start);
@@ -140,7 +140,7 @@ impl PoolState {
     }
 
     /// **The liveness rule.** A record is dead if it is below the watermark or its deleted bit is set.
-    pub(crate) fn is_live(&self, id: RecordId) -> bool {
+    pub(crate) fn is_live(&self, id: RecordNumber) -> bool {
         id >= self.watermark
             && self
                 .segment_of(id)
@@ -148,7 +148,7 @@ impl PoolState {
     }
 
     /// Returns the number of live records in the id range.
-    pub(crate) fn live_in(&self, ids: &Range<RecordId>) -> u64 {
+    pub(crate) fn live_in(&self, ids: &Range<RecordNumber>) -> u64 {
         let ids = ids.start.max(self.watermark)..ids.end.min(self.next_id);
         let live_of = |index: usize| {
             let slots = self.slots_in(index, &ids);
@@ -161,7 +161,7 @@ impl PoolState {
 
     /// Returns the number of live records.
     pub(crate) fn live(&self) -> u64 {
-        self.live_in(&(0..RecordId::MAX))
+        self.live_in(&(0..RecordNumber::MAX))
     }
 
     /// Returns the segment that new records go to.

@@ -20,7 +20,7 @@ use self::origins::{NONE, Origins};
 use crate::engine::format::fingerprint::{VALUE_BITS, value_part};
 use crate::engine::format::schema::Fingerprint;
 use crate::error::Result;
-use crate::ids::{EntityTypeId, RecordId};
+use crate::ids::{EntityTypeId, RecordNumber};
 use crate::model::Origin;
 use crate::query::RecordFilter;
 
@@ -118,12 +118,12 @@ pub(crate) enum SoughtValues {
 /// Append-only columns, shared by the states of many commits.
 #[derive(Debug)]
 pub(crate) struct Tail {
-    first_id: RecordId,
+    first_id: RecordNumber,
     columns: RwLock<Columns>,
 }
 
 impl Tail {
-    pub(crate) fn starting_at(first_id: RecordId) -> Arc<Self> {
+    pub(crate) fn starting_at(first_id: RecordNumber) -> Arc<Self> {
         Arc::new(Self { first_id, columns: RwLock::default() })
     }
 }
@@ -136,13 +136,13 @@ pub(crate) struct TailView {
 }
 
 impl TailView {
-    pub(crate) fn empty(first_id: RecordId) -> Self {
+    pub(crate) fn empty(first_id: RecordNumber) -> Self {
         Self { tail: Tail::starting_at(first_id), len: 0 }
     }
 
     /// Creates a tail with the entries that `fill` pushes, of which there are `len`.
     pub(crate) fn filled(
-        first_id: RecordId,
+        first_id: RecordNumber,
         len: usize,
         fill: impl FnOnce(&mut dyn FnMut(TailEntry)) -> Result<()>,
     ) -> Result<Self> {
@@ -180,7 +180,7 @@ impl TailView {
         self.len == 0
     }
 
-    pub(crate) fn ids(&self) -> Range<RecordId> {
+    pub(crate) fn ids(&self) -> Range<RecordNumber> {
         self.tail.first_id..self.tail.first_id + u64::from(self.len)
     }
 
@@ -188,30 +188,30 @@ impl TailView {
     pub(crate) fn find_live(
         &self,
         fingerprint: Fingerprint,
-        is_live: impl Fn(RecordId) -> bool,
-    ) -> Option<RecordId> {
+        is_live: impl Fn(RecordNumber) -> bool,
+    ) -> Option<RecordNumber> {
         let columns = self.tail.columns.read();
         let mut ids = columns.positions(fingerprint, self.len()).map(|position| self.id(position));
         ids.find(|id| is_live(*id))
     }
 
     /// Adds every record of the fingerprint, dead or alive, to `found`, newest first.
-    pub(crate) fn find_all(&self, fingerprint: Fingerprint, found: &mut Vec<RecordId>) {
+    pub(crate) fn find_all(&self, fingerprint: Fingerprint, found: &mut Vec<RecordNumber>) {
         let columns = self.tail.columns.read();
         found.extend(columns.positions(fingerprint, self.len()).map(|position| self.id(position)));
     }
 
-    fn id(&self, position: u32) -> RecordId {
+    fn id(&self, position: u32) -> RecordNumber {
         self.tail.first_id + u64::from(position)
     }
 
     /// Returns the entries, oldest first.
-    pub(crate) fn entries(&self) -> Vec<(RecordId, TailEntry)> {
+    pub(crate) fn entries(&self) -> Vec<(RecordNumber, TailEntry)> {
         self.entries_from(0, self.len())
     }
 
     /// Returns up to `count` entries from a position on.
-    pub(crate) fn entries_from(&self, start: usize, count: usize) -> Vec<(RecordId, TailEntry)> {
+    pub(crate) fn entries_from(&self, start: usize, count: usize) -> Vec<(RecordNumber, TailEntry)> {
         let columns = self.tail.columns.read();
         let rows = columns.fingerprints.iter().zip(&columns.entity_types).zip(&columns.origins);
         let rows = rows.skip(start).take(count);
@@ -230,7 +230,7 @@ impl TailView {
         &self,
         filter: &RecordFilter,
         sought: Option<&SoughtValues>,
-        ids: &Range<RecordId>,
+        ids: &Range<RecordNumber>,
     ) -> (RoaringBitmap, u64) {
         let columns = self.tail.columns.read();
         let start = ids.start.saturating_sub(self.tail.first_id).min(u64::from(self.len));

@@ -16,7 +16,7 @@ use crate::engine::format::schema::{Fingerprint, TableNumber};
 use crate::engine::probe::budget::Budget;
 use crate::engine::probe::filter::{BITS_PER_ENTRY, LINE_BITS, LINE_BYTES, Line, Question, scaled};
 use crate::error::{Error, Result};
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::search;
 
 /// The number of rows that share a piece of the filter: with rows of 200 entries it fills a page.
@@ -127,7 +127,7 @@ impl Shape {
 pub(crate) struct FingerprintTable {
     pub(crate) number: TableNumber,
     /// The records that it has entries of: those of them that were live when it was written.
-    pub(crate) ids: Range<RecordId>,
+    pub(crate) ids: Range<RecordNumber>,
     /// About the number of its entries.
     pub(crate) len: u64,
     pub(crate) shape: Shape,
@@ -148,7 +148,7 @@ impl Drop for FingerprintTable {
 impl FingerprintTable {
     pub(crate) fn new(
         number: TableNumber,
-        ids: Range<RecordId>,
+        ids: Range<RecordNumber>,
         len: u64,
         shape: Shape,
         budget: &Arc<Budget>,
@@ -181,7 +181,7 @@ impl FingerprintTable {
     }
 
     /// The id of an entry's record.
-    pub(crate) fn id_of(&self, entry: Entry) -> RecordId {
+    pub(crate) fn id_of(&self, entry: Entry) -> RecordNumber {
         self.ids.start + offset_of(entry)
     }
 
@@ -250,7 +250,7 @@ impl FingerprintTable {
         source: &impl IndexRows,
         fingerprint: Fingerprint,
         value: u64,
-        mut visitor: impl FnMut(RecordId) -> ControlFlow<()>,
+        mut visitor: impl FnMut(RecordNumber) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         let key = key_of(fingerprint);
         let keys = key..=key | Entry::from(u32::MAX);

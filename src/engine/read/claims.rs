@@ -57,7 +57,7 @@ impl View {
         let Some(table) = self.claimed()? else { return Ok(Owners::default()) };
         let rows = table.range((pool, 0)..=(pool, Fingerprint::MAX)).storage()?;
         let owner = |row: redb::Result<_, _>| {
-            let (key, owner): (redb::AccessGuard<'_, (u64, u128)>, redb::AccessGuard<'_, u64>) =
+            let (key, owner): (redb::AccessGuard<'_, (PoolId, u128)>, redb::AccessGuard<'_, u64>) =
                 row.storage()?;
             Ok((key.value().1, owner.value()))
         };

@@ -9,7 +9,7 @@ use crate::engine::pool::tail::{TailEntry, TailView};
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::error::{Error, Result};
-use crate::ids::{EntityTypeId, FlowId, RecordId};
+use crate::ids::{EntityTypeId, FlowId, RecordNumber};
 
 impl View {
     /// Returns the number of live records of each entity type, the largest first.
@@ -75,10 +75,10 @@ impl View {
 
 impl PoolState {
     /// Removes from the positions of a chunk those whose records are dead, or not below `end`.
-    fn keep_live(&self, index: usize, chunk: u32, end: RecordId, positions: &mut roaring::RoaringBitmap) {
+    fn keep_live(&self, index: usize, chunk: u32, end: RecordNumber, positions: &mut roaring::RoaringBitmap) {
         let Some(segment) = self.segments.get(index) else { return };
         let base = u64::from(chunk) * u64::from(self.geometry.chunk_slots);
-        let position = |id: RecordId| {
+        let position = |id: RecordNumber| {
             u32::try_from(id.saturating_sub(segment.first_id).saturating_sub(base)).unwrap_or(u32::MAX)
         };
         positions.remove_range(..position(self.watermark));

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::contained;
 use crate::error::Result;
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{PoolId, RecordNumber};
 use crate::search;
 use crate::time::Timestamp;
 
@@ -48,7 +48,7 @@ impl Engine {
 
 impl View {
     /// Returns the watermark at a point in time, if further records have expired by then.
-    pub(crate) fn watermark_at(&self, now: Timestamp) -> Result<Option<RecordId>> {
+    pub(crate) fn watermark_at(&self, now: Timestamp) -> Result<Option<RecordNumber>> {
         let Some(horizon) = self.state.horizon(now) else { return Ok(None) };
         if self.oldest_time()?.is_none_or(|oldest| oldest > horizon) {
             return Ok(None);
@@ -58,7 +58,7 @@ impl View {
 
     /// Returns the first id at or above the watermark whose record is younger than `time`, or `next_id` if there is
     /// none.
-    fn first_after(&self, time: Timestamp) -> Result<RecordId> {
+    fn first_after(&self, time: Timestamp) -> Result<RecordNumber> {
         let state = &self.state;
         // The last segment that begins no later than `time` holds the answer, or ends before it.
         let begun = state.segments.partition_point(|segment| segment.base_time <= time);

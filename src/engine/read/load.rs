@@ -23,7 +23,7 @@ use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::{Error, Result};
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{PoolId, RecordNumber};
 use crate::model::Origin;
 use crate::time::{Reading, Timestamp};
 
@@ -216,7 +216,7 @@ fn rebuild_tails(view: &View) -> Result<(Option<TailView>, TailView)> {
     Ok((frozen, active))
 }
 
-fn rebuild_tail(view: &View, ids: Range<RecordId>) -> Result<TailView> {
+fn rebuild_tail(view: &View, ids: Range<RecordNumber>) -> Result<TailView> {
     let len = usize::try_from(ids.end - ids.start).unwrap_or_default();
     let Some((index, segment)) = view.state.segment_of(ids.start) else {
         return Ok(TailView::empty(ids.start));

@@ -18,7 +18,7 @@ use crate::engine::probe::table::{FingerprintTable, IndexRows};
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 
 /// Fingerprints that are looked up together: what is noted of them stays in the processor's caches.
 const BLOCK: usize = 1_024;
@@ -27,7 +27,7 @@ const BLOCK: usize = 1_024;
 struct Sought<'f> {
     fingerprint: Fingerprint,
     question: Question,
-    found: &'f mut Option<RecordId>,
+    found: &'f mut Option<RecordNumber>,
 }
 
 /// The tables that a filter was asked of, counted for `explain`.
@@ -63,7 +63,7 @@ impl IndexRows for View {
 
 impl View {
     /// Returns a live record of the fingerprint: any of them, if an import made several.
-    pub(crate) fn find_any(&self, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
+    pub(crate) fn find_any(&self, fingerprint: Fingerprint) -> Result<Option<RecordNumber>> {
         let state = &*self.state;
         if let Some(id) = self.find_in_tails(state, fingerprint) {
             return Ok(Some(id));
@@ -88,7 +88,7 @@ impl View {
         &self,
         state: &PoolState,
         fingerprints: &[Fingerprint],
-    ) -> Result<Vec<Option<RecordId>>> {
+    ) -> Result<Vec<Option<RecordNumber>>> {
         let mut found = Vec::with_capacity(fingerprints.len());
         for block in fingerprints.chunks(BLOCK) {
             found.append(&mut self.find_any_of_block(state, block)?);
@@ -96,7 +96,11 @@ impl View {
         Ok(found)
     }
 
-    fn find_any_of_block(&self, state: &PoolState, block: &[Fingerprint]) -> Result<Vec<Option<RecordId>>> {
+    fn find_any_of_block(
+        &self,
+        state: &PoolState,
+        block: &[Fingerprint],
+    ) -> Result<Vec<Option<RecordNumber>>> {
         let mut found: Vec<_> = block.iter().map(|sought| self.find_in_tails(state, *sought)).collect();
         let open = block.iter().zip(&mut found).filter(|(_, found)| found.is_none());
         let mut open: Vec<Sought<'_>> = open
@@ -129,7 +133,7 @@ impl View {
         table: &FingerprintTable,
         fingerprint: Fingerprint,
         question: &Question,
-    ) -> Result<Option<RecordId>> {
+    ) -> Result<Option<RecordNumber>> {
         let mut first = None;
         let _ended = table.visit(self, fingerprint, question.value, |id| {
             if state.is_live(id) {
@@ -142,7 +146,11 @@ impl View {
     }
 
     /// Returns the oldest live record of the fingerprint.
-    pub(crate) fn find_first(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
+    pub(crate) fn find_first(
+        &self,
+        state: &PoolState,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<RecordNumber>> {
         let question = Question::of(fingerprint);
         touch_lines(&self.state.tables, &question);
         for table in self.state.tables.iter().filter(|table| table.ids.end > state.watermark) {
@@ -156,7 +164,7 @@ impl View {
     }
 
     /// Returns every live record of the fingerprint, ascending.
-    pub(crate) fn find_all(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Vec<RecordId>> {
+    pub(crate) fn find_all(&self, state: &PoolState, fingerprint: Fingerprint) -> Result<Vec<RecordNumber>> {
         let mut ids = self.folded_ids_of(fingerprint, &mut Asked::default())?;
         ids.append(&mut self.find_all_in_tails(state, fingerprint));
         ids.retain(|id| state.is_live(*id));
@@ -165,7 +173,11 @@ impl View {
     }
 
     /// Returns the live folded records of a fingerprint, ascending.
-    pub(crate) fn folded_ids_of(&self, fingerprint: Fingerprint, asked: &mut Asked) -> Result<Vec<RecordId>> {
+    pub(crate) fn folded_ids_of(
+        &self,
+        fingerprint: Fingerprint,
+        asked: &mut Asked,
+    ) -> Result<Vec<RecordNumber>> {
         let (question, mut ids) = (Question::of(fingerprint), Vec::new());
         touch_lines(&self.state.tables, &question);
         for table in self.state.tables.iter().filter(|table| table.ids.end > self.state.watermark) {
@@ -185,7 +197,7 @@ impl View {
         &self,
         fingerprint: Fingerprint,
         asked: &mut Asked,
-    ) -> Result<Vec<(Entry, RecordId)>> {
+    ) -> Result<Vec<(Entry, RecordNumber)>> {
         let (question, mut ids) = (Question::of_value(fingerprint), Vec::new());
         touch_lines(&self.state.tables, &question);
         for table in self.state.tables.iter().filter(|table| table.ids.end > self.state.watermark) {
@@ -202,13 +214,13 @@ impl View {
         Ok(ids)
     }
 
-    fn find_in_tails(&self, state: &PoolState, fingerprint: Fingerprint) -> Option<RecordId> {
+    fn find_in_tails(&self, state: &PoolState, fingerprint: Fingerprint) -> Option<RecordNumber> {
         let is_live = |id| state.is_live(id);
         let active = self.state.active.find_live(fingerprint, is_live);
         active.or_else(|| self.state.frozen.as_ref()?.find_live(fingerprint, is_live))
     }
 
-    fn find_all_in_tails(&self, state: &PoolState, fingerprint: Fingerprint) -> Vec<RecordId> {
+    fn find_all_in_tails(&self, state: &PoolState, fingerprint: Fingerprint) -> Vec<RecordNumber> {
         let mut ids = Vec::new();
         self.state.active.find_all(fingerprint, &mut ids);
         if let Some(frozen) = &self.state.frozen {

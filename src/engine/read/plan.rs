@@ -27,7 +27,7 @@ use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailView;
 use crate::engine::read::view::{Rows, View};
 use crate::error::Result;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::query::{Blocks, Explanation, RecordFilter, RecordSort};
 use crate::time::Timestamp;
 
@@ -36,7 +36,7 @@ pub(crate) struct Plan<'a> {
     view: &'a View,
     filter: &'a RecordFilter,
     /// The range of ids that the watermark and the times leave.
-    ids: Range<RecordId>,
+    ids: Range<RecordNumber>,
     /// The attributes in the order in which they are read. Those that are usually rare (a run has few records, an
     /// entity type many) come first and lead. After a few chunks, the attribute that is rarest in fact leads.
     attributes: Vec<AnyOf>,
@@ -68,7 +68,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Returns the same plan, within an id range.
-    pub(crate) fn within(mut self, ids: Range<RecordId>) -> Self {
+    pub(crate) fn within(mut self, ids: Range<RecordNumber>) -> Self {
         self.ids.start = self.ids.start.max(ids.start);
         self.ids.end = self.ids.end.min(ids.end).max(self.ids.start);
         self
@@ -99,13 +99,13 @@ impl<'a> Plan<'a> {
     pub(crate) fn explain(&self) -> Explanation {
         let (state, tally) = (&self.view.state, &self.tally);
         let chunks_of = |index| {
-            u64::from(state.slots_in(index, &(0..RecordId::MAX)).end.div_ceil(state.geometry.chunk_slots))
+            u64::from(state.slots_in(index, &(0..RecordNumber::MAX)).end.div_ceil(state.geometry.chunk_slots))
         };
         let chunks = (0..state.segments.len()).map(chunks_of).sum();
         let uses = self.attributes.iter().zip(&tally.lists).map(|(any, tallies)| any.explain(tallies));
         Explanation {
             query: String::new(),
-            ids: self.ids.clone(),
+            ids: self.ids.start.into()..self.ids.end.into(),
             segments: Blocks::new(state.segments.len() as u64, tally.segments_read.get()),
             chunks: Blocks::new(chunks, tally.chunks_read.get()),
             attributes: uses.collect(),
@@ -139,7 +139,7 @@ impl<'a> Plan<'a> {
         let segments = self.view.state.segments.iter().enumerate();
         for (index, segment) in ordered(segments, sort) {
             // Without conditions no index is needed: unfolded records count like folded ones.
-            let indexed_to = if self.takes_all() { RecordId::MAX } else { self.view.state.folded_to };
+            let indexed_to = if self.takes_all() { RecordNumber::MAX } else { self.view.state.folded_to };
             let ids = self.ids.start..self.ids.end.min(indexed_to);
             let slots = self.view.state.slots_in(index, &ids);
             if slots.is_empty() {

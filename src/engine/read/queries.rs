@@ -7,7 +7,7 @@ use crate::engine::read::plan::Plan;
 use crate::engine::read::view::{Rows, View};
 use crate::engine::storage::failure::contained;
 use crate::error::Result;
-use crate::ids::{EntityTypeId, RecordId};
+use crate::ids::{EntityTypeId, RecordNumber};
 use crate::model::{Key, Record};
 use crate::query::{Cursor, Explanation, Page, RecordFilter, RecordQuery, RecordSort};
 
@@ -33,7 +33,7 @@ impl View {
         let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
         contained("looking values up", || {
             let ids = batch.ask_each(|fingerprint| self.find_first(&self.state, fingerprint))?;
-            let mut found: Vec<(RecordId, usize)> =
+            let mut found: Vec<(RecordNumber, usize)> =
                 ids.into_iter().zip(0..).filter_map(|(id, index)| Some((id?, index))).collect();
             found.sort_unstable();
             let records = self.fetch(&found.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
@@ -49,7 +49,7 @@ impl View {
     }
 
     /// Checks that a record that was found by its fingerprint has the value.
-    fn check_value(&self, id: RecordId, record: &Record, value: &str) -> Result<()> {
+    fn check_value(&self, id: RecordNumber, record: &Record, value: &str) -> Result<()> {
         if record.value == value {
             return Ok(());
         }
@@ -96,12 +96,12 @@ impl View {
     pub(crate) fn slice(
         &self,
         filter: &RecordFilter,
-        ids: Range<RecordId>,
+        ids: Range<RecordNumber>,
         sort: RecordSort,
         limit: usize,
     ) -> Result<Vec<Record>> {
         contained("scanning", || {
-            let mut found: Vec<RecordId> = Vec::new();
+            let mut found: Vec<RecordNumber> = Vec::new();
             let plan = Plan::new(self, filter)?.within(ids);
             plan.visit(sort, |block| {
                 let wanted = (limit - found.len()) as u64;
@@ -116,7 +116,7 @@ impl View {
     pub(crate) fn each_value(
         &self,
         filter: &RecordFilter,
-        ids: Range<RecordId>,
+        ids: Range<RecordNumber>,
         mut show: impl FnMut(EntityTypeId, &str) -> Result<()>,
     ) -> Result<()> {
         contained("scanning", || {
@@ -127,11 +127,11 @@ impl View {
         })
     }
 
-    fn fetch_ordered(&self, ids: &[RecordId], sort: RecordSort, rows: Rows) -> Result<Vec<Record>> {
+    fn fetch_ordered(&self, ids: &[RecordNumber], sort: RecordSort, rows: Rows) -> Result<Vec<Record>> {
         if sort == RecordSort::Ascending {
             return self.fetch_with(ids, rows);
         }
-        let ascending: Vec<RecordId> = ids.iter().rev().copied().collect();
+        let ascending: Vec<RecordNumber> = ids.iter().rev().copied().collect();
         let mut records = self.fetch_with(&ascending, rows)?;
         records.reverse();
         Ok(records)
@@ -145,7 +145,7 @@ fn find_page(plan: &Plan<'_>, query: &RecordQuery) -> Result<FoundPage> {
         let count = block.count();
         let before = match query.cursor {
             None => query.page.skip().saturating_sub(found.total).min(count),
-            Some(Cursor(last)) => block.count_through(last, query.sort),
+            Some(Cursor(last)) => block.count_through(last.get(), query.sort),
         };
         let wanted = u64::from(query.page.per_page) - found.ids.len() as u64;
         found.ids.extend(block.ids_at(before..count.min(before + wanted), query.sort));
@@ -163,7 +163,7 @@ fn find_page(plan: &Plan<'_>, query: &RecordQuery) -> Result<FoundPage> {
 /// The position of a page in its listing.
 #[derive(Default)]
 struct FoundPage {
-    ids: Vec<RecordId>,
+    ids: Vec<RecordNumber>,
     skipped: u64,
     total: u64,
 }

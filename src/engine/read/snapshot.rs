@@ -12,6 +12,7 @@ use crate::engine::format::tables::{AnyTable, TableVisitor};
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::session::{LiveSnapshot, Session};
 use crate::error::{Error, Result};
+use crate::ids::PoolId;
 
 /// The file as of one commit.
 #[derive(Debug)]
@@ -24,8 +25,8 @@ pub(crate) struct Snapshot {
     living: LiveSnapshot,
 }
 
-type FingerprintRows = ReadOnlyTable<(u64, u32, u32, u32), &'static [u8]>;
-type FilterRows = ReadOnlyTable<(u64, u32, u32), &'static [u8]>;
+type FingerprintRows = ReadOnlyTable<(PoolId, u32, u32, u32), &'static [u8]>;
+type FilterRows = ReadOnlyTable<(PoolId, u32, u32), &'static [u8]>;
 
 impl Snapshot {
     pub(crate) fn open(session: &Session) -> Result<Self> {

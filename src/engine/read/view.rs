@@ -19,7 +19,7 @@ use crate::engine::pool::state::PoolState;
 use crate::engine::read::snapshot::{Lazy, Snapshot, opened};
 use crate::engine::storage::failure::StorageResult;
 use crate::error::{Error, Result};
-use crate::ids::RecordId;
+use crate::ids::{PoolId, RecordNumber};
 use crate::model::{Included, Origin, Record};
 use crate::search;
 use crate::time::Timestamp;
@@ -35,8 +35,8 @@ struct SegmentView {
 #[derive(Default)]
 struct PoolTables {
     segments: Box<[SegmentView]>,
-    origins: Lazy<(u64, u32, u32), &'static [u8]>,
-    claimed: Lazy<(u64, u128), u64>,
+    origins: Lazy<(PoolId, u32, u32), &'static [u8]>,
+    claimed: Lazy<(PoolId, u128), u64>,
 }
 
 /// One pool as of one commit.
@@ -82,7 +82,7 @@ impl View {
     }
 
     /// Returns a view of the same commit in which more records are dead.
-    pub(crate) fn with_watermark(&self, watermark: RecordId) -> Self {
+    pub(crate) fn with_watermark(&self, watermark: RecordNumber) -> Self {
         let mut state = PoolState::clone(&self.state);
         state.expire_to(watermark);
         Self {
@@ -148,7 +148,7 @@ impl View {
     }
 
     /// The owners of claimed values, store-wide.
-    pub(crate) fn claimed(&self) -> Result<Option<&ReadOnlyTable<(u64, u128), u64>>> {
+    pub(crate) fn claimed(&self) -> Result<Option<&ReadOnlyTable<(PoolId, u128), u64>>> {
         opened(&self.tables().claimed, || self.snapshot.table(schema::CLAIMED))
     }
 
@@ -168,7 +168,7 @@ impl View {
     }
 
     /// Returns the pool time of a record, dead or alive.
-    pub(crate) fn created_at(&self, id: RecordId) -> Result<Timestamp> {
+    pub(crate) fn created_at(&self, id: RecordNumber) -> Result<Timestamp> {
         let (index, segment) = self.segment_of(id)?;
         let slot = segment.slot(id);
         let row = self.stored(index, slot)?;
@@ -176,30 +176,30 @@ impl View {
     }
 
     /// Reads the row of a record, dead or alive.
-    pub(crate) fn row(&self, id: RecordId) -> Result<Row> {
+    pub(crate) fn row(&self, id: RecordNumber) -> Result<Row> {
         let (index, segment) = self.segment_of(id)?;
         self.stored(index, segment.slot(id))
     }
 
     /// Returns a record from its row.
-    pub(crate) fn stored_in<'r>(&self, id: RecordId, row: &'r Row) -> Result<StoredRecord<'r>> {
+    pub(crate) fn stored_in<'r>(&self, id: RecordNumber, row: &'r Row) -> Result<StoredRecord<'r>> {
         let (_, segment) = self.segment_of(id)?;
         record::decode(segment.slot(id), segment.base_time, row.value())
     }
 
-    fn segment_of(&self, id: RecordId) -> Result<(usize, &SegmentState)> {
+    fn segment_of(&self, id: RecordNumber) -> Result<(usize, &SegmentState)> {
         self.state
             .segment_of(id)
             .ok_or_else(|| Error::corrupt(format!("pool {}: no segment holds record {id}", self.state.id)))
     }
 
     /// Reads records, dead or alive, by ascending id.
-    pub(crate) fn fetch(&self, ids: &[RecordId]) -> Result<Vec<Record>> {
+    pub(crate) fn fetch(&self, ids: &[RecordNumber]) -> Result<Vec<Record>> {
         self.fetch_with(ids, Rows::default())
     }
 
     /// As [`fetch`](Self::fetch), where some rows are there already.
-    pub(crate) fn fetch_with(&self, ids: &[RecordId], rows: Rows) -> Result<Vec<Record>> {
+    pub(crate) fn fetch_with(&self, ids: &[RecordNumber], rows: Rows) -> Result<Vec<Record>> {
         let mut reader = RecordReader { view: self, rows, origins: HashMap::new(), run: None };
         let next = ids.iter().skip(1).copied().map(Some).chain([None]);
         ids.iter().zip(next).map(|(id, next)| reader.read(*id, next == Some(*id + 1))).collect()
@@ -209,7 +209,7 @@ impl View {
     /// are close.
     pub(crate) fn each_stored(
         &self,
-        ids: &[RecordId],
+        ids: &[RecordNumber],
         mut show: impl FnMut(StoredRecord<'_>) -> Result<()>,
     ) -> Result<()> {
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(()) };
@@ -267,14 +267,14 @@ struct RecordReader<'a> {
 pub(crate) type Row = redb::AccessGuard<'static, &'static [u8]>;
 
 /// Rows of records, by id.
-pub(crate) type Rows = HashMap<RecordId, Row>;
+pub(crate) type Rows = HashMap<RecordNumber, Row>;
 
 /// The number of origins that a reader keeps before it starts over.
 const ORIGINS_KEPT: usize = 4_096;
 
 impl RecordReader<'_> {
     /// Reads a record. `is_followed` if the next record that will be read is its neighbour.
-    fn read(&mut self, id: RecordId, is_followed: bool) -> Result<Record> {
+    fn read(&mut self, id: RecordNumber, is_followed: bool) -> Result<Record> {
         let view = self.view;
         let (index, segment) = view.segment_of(id)?;
         let slot = segment.slot(id);
@@ -294,7 +294,7 @@ impl RecordReader<'_> {
         };
         let origin = origin.as_deref();
         Ok(Record {
-            id,
+            id: id.into(),
             data_pool_id: view.state.id,
             entity_type_id: stored.entity_type,
             value: stored.value.to_owned(),
@@ -343,7 +343,7 @@ impl RecordReader<'_> {
 /// Finding points in time, by ids in time order.
 impl View {
     /// Returns the first id whose record was created at or after `time`, or `next_id` if there is none.
-    pub(crate) fn first_at_or_after(&self, time: Timestamp) -> Result<RecordId> {
+    pub(crate) fn first_at_or_after(&self, time: Timestamp) -> Result<RecordNumber> {
         let state = &self.state;
         // The answer is in the last segment whose first record is earlier than `time`, or after that segment.
         let earlier = state.segments.partition_point(|segment| segment.base_time < time);
@@ -359,7 +359,7 @@ impl View {
         Ok(self.id_range_of(index + 1).start)
     }
 
-    fn id_range_of(&self, index: usize) -> Range<RecordId> {
+    fn id_range_of(&self, index: usize) -> Range<RecordNumber> {
         let start = self.state.segments.get(index).map_or(self.state.next_id, |segment| segment.first_id);
         start..self.state.end_of(index).max(start)
     }
@@ -368,9 +368,9 @@ impl View {
     fn narrow_by_blocks(
         &self,
         index: usize,
-        ids: Range<RecordId>,
+        ids: Range<RecordNumber>,
         time: Timestamp,
-    ) -> Result<Range<RecordId>> {
+    ) -> Result<Range<RecordNumber>> {
         let (Some(times), Some(segment)) =
             (self.snapshot.table(schema::TIMES)?, self.state.segments.get(index))
         else {

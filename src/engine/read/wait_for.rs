@@ -11,13 +11,13 @@ use crate::engine::read::view::View;
 use crate::engine::read::waiting::{Registered, Sleep};
 use crate::engine::storage::failure::contained;
 use crate::error::Result;
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{PoolId, RecordNumber};
 use crate::model::{Origin, WaitOutcome};
 use crate::time::Moment;
 
 /// The standing of a value that somebody waits for.
 enum Standing {
-    Tracked(RecordId),
+    Tracked(RecordNumber),
     Free,
     InFlight(ClaimId),
 }

@@ -29,7 +29,7 @@ use crate::engine::write::sweep::{Swept, sweep};
 use crate::engine::write::tables::add_folded;
 use crate::engine::write::writer::{Folding, WriterPool};
 use crate::error::{Error, Result};
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{PoolId, RecordNumber};
 use crate::model::PruneReport;
 
 /// The amount of background work that one commit performs.
@@ -83,7 +83,7 @@ enum TailChange {
     /// The new records go to the active tail.
     Extend,
     /// The new records up to this id complete the active tail's segment: the tail is frozen, and a new one begins.
-    Cross(RecordId),
+    Cross(RecordNumber),
     /// Everything is folded.
     Reset,
 }
@@ -157,7 +157,7 @@ impl Written {
 }
 
 /// Returns the index entries of the records that a draft adds.
-fn new_entries(draft: &PoolDraft) -> impl Iterator<Item = (RecordId, TailEntry)> {
+fn new_entries(draft: &PoolDraft) -> impl Iterator<Item = (RecordNumber, TailEntry)> {
     let entry = |NewRecord { batch, item }: &NewRecord| draft.batches.get(*batch)?.tail_entry(*item);
     (draft.base.state.next_id..).zip(&draft.new).filter_map(move |(id, record)| Some((id, entry(record)?)))
 }

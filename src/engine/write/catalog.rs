@@ -50,7 +50,7 @@ impl Engine {
             let snapshot = self.snapshot()?;
             let Some(pools) = snapshot.table(schema::POOLS)? else { return Ok(Vec::new()) };
             let mut rows = Vec::new();
-            for row in pools.range::<u64>(..).storage()? {
+            for row in pools.range::<PoolId>(..).storage()? {
                 let (id, row) = row.storage()?;
                 rows.push(codec::decode_pool(id.value(), row.value())?);
             }
@@ -173,7 +173,7 @@ fn take_pool_id(txn: &WriteTransaction) -> Result<PoolId> {
     if txn.open_table(schema::POOLS).storage()?.get(id).storage()?.is_some() {
         return Err(Error::corrupt(format!("the store's next pool id is {id}, and there is such a pool")));
     }
-    meta.insert(schema::META_NEXT_POOL, (id + 1).to_le_bytes().as_slice()).storage()?;
+    meta.insert(schema::META_NEXT_POOL, (id.get() + 1).to_le_bytes().as_slice()).storage()?;
     Ok(id)
 }
 
@@ -182,14 +182,14 @@ pub(crate) fn next_pool_id(
     meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
 ) -> Result<Option<PoolId>> {
     let bytes = meta.get(schema::META_NEXT_POOL).storage()?.map(|bytes| bytes.value().to_vec());
-    Ok(bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))))
+    Ok(bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?).into())))
 }
 
 /// Makes sure that the next pool gets an id after `last`.
 pub(crate) fn raise_next_pool_id(txn: &WriteTransaction, last: PoolId) -> Result<()> {
     let mut meta = txn.open_table(schema::META).storage()?;
     if next_pool_id(&meta)?.is_none_or(|next| next <= last) {
-        meta.insert(schema::META_NEXT_POOL, (last + 1).to_le_bytes().as_slice()).storage()?;
+        meta.insert(schema::META_NEXT_POOL, (last.get() + 1).to_le_bytes().as_slice()).storage()?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::engine::pool::segments::ChangedBits;
 use crate::engine::pool::state::PoolState;
 use crate::engine::read::view::View;
 use crate::error::Result;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::model::{Included, Origin, Record};
 use crate::time::{Reading, Timestamp};
 
@@ -42,7 +42,7 @@ pub(crate) struct PoolDraft {
     pub(crate) batches: Vec<Arc<Batch>>,
     /// The records to append, in id order, from the base's `next_id` on.
     pub(crate) new: Vec<NewRecord>,
-    newest: HashMap<Fingerprint, RecordId, BuildFingerprintHasher>,
+    newest: HashMap<Fingerprint, RecordNumber, BuildFingerprintHasher>,
     pub(crate) changed_bits: BTreeSet<ChangedBits>,
     pub(crate) head_changed: bool,
     /// True if the base is not what is stored: the head is written with whatever else is written.
@@ -104,25 +104,25 @@ impl PoolDraft {
     }
 
     /// Returns a live record of the fingerprint that this group adds.
-    fn find_new(&self, fingerprint: Fingerprint) -> Option<RecordId> {
+    fn find_new(&self, fingerprint: Fingerprint) -> Option<RecordNumber> {
         self.newest.get(&fingerprint).copied().filter(|id| self.state.is_live(*id))
     }
 
-    fn fetch(&self, ids: impl Iterator<Item = RecordId>) -> Result<HashMap<RecordId, Record>> {
-        let stored: BTreeSet<RecordId> = ids.filter(|id| *id < self.base.state.next_id).collect();
-        let stored: Vec<RecordId> = stored.into_iter().collect();
-        Ok(self.base.fetch(&stored)?.into_iter().map(|record| (record.id, record)).collect())
+    fn fetch(&self, ids: impl Iterator<Item = RecordNumber>) -> Result<HashMap<RecordNumber, Record>> {
+        let stored: BTreeSet<RecordNumber> = ids.filter(|id| *id < self.base.state.next_id).collect();
+        let stored: Vec<RecordNumber> = stored.into_iter().collect();
+        Ok(self.base.fetch(&stored)?.into_iter().map(|record| (record.id.get(), record)).collect())
     }
 
     /// Returns a record that this group adds, as it will be.
-    fn new_record(&self, id: RecordId) -> Option<Record> {
+    fn new_record(&self, id: RecordNumber) -> Option<Record> {
         let position = usize::try_from(id.checked_sub(self.base.state.next_id)?).ok()?;
         let NewRecord { batch, item } = *self.new.get(position)?;
         let batch = self.batches.get(batch)?;
         let none = Origin::none();
         let origin = batch.origin().map_or(&none, |origin| &**origin);
         Some(Record {
-            id,
+            id: id.into(),
             data_pool_id: self.state.id,
             entity_type_id: batch.items().get(item)?.entity_type,
             value: batch.value(item).to_owned(),
@@ -134,7 +134,7 @@ impl PoolDraft {
         })
     }
 
-    fn append(&mut self, fingerprint: Fingerprint, record: NewRecord) -> RecordId {
+    fn append(&mut self, fingerprint: Fingerprint, record: NewRecord) -> RecordNumber {
         let id = self.state.assign_id(self.time);
         self.new.push(record);
         self.newest.insert(fingerprint, id);

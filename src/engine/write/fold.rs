@@ -21,7 +21,7 @@ use crate::engine::pool::tail::TailEntry;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::tables::add_folded;
 use crate::error::{Error, Result};
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{PoolId, RecordNumber};
 
 /// Index entries of a segment's records on their way into the file: posting lists first, a slice with each commit, and with the
 /// last one a table of the fingerprints.
@@ -29,7 +29,7 @@ use crate::ids::{PoolId, RecordId};
 pub(crate) struct Fold {
     pool: PoolId,
     segment: SegmentNumber,
-    first_id: RecordId,
+    first_id: RecordNumber,
     geometry: Geometry,
     /// Sorted.
     fingerprints: Vec<(Fingerprint, Slot)>,
@@ -51,7 +51,7 @@ impl Fold {
         pool: PoolId,
         geometry: Geometry,
         segment: SegmentNumber,
-        first_id: RecordId,
+        first_id: RecordNumber,
         entries: Entries,
     ) -> Self {
         let (mut fingerprints, postings) = entries.into_parts();
@@ -83,7 +83,7 @@ impl Fold {
     }
 
     /// The fingerprints in order, with the records that have them.
-    pub(crate) fn into_fingerprints(self) -> Vec<(Fingerprint, RecordId)> {
+    pub(crate) fn into_fingerprints(self) -> Vec<(Fingerprint, RecordNumber)> {
         let id = |slot: Slot| self.first_id + u64::from(slot);
         self.fingerprints.into_iter().map(|(fingerprint, slot)| (fingerprint, id(slot))).collect()
     }
@@ -118,11 +118,11 @@ fn write_postings(
 pub(crate) fn fold_now(
     txn: &WriteTransaction,
     state: &mut PoolState,
-    records: impl Iterator<Item = (RecordId, TailEntry)>,
+    records: impl Iterator<Item = (RecordNumber, TailEntry)>,
     tuning: &Tuning,
 ) -> Result<()> {
     let mut by_segment: BTreeMap<usize, Entries> = BTreeMap::new();
-    let mut ids: Option<Range<RecordId>> = None;
+    let mut ids: Option<Range<RecordNumber>> = None;
     for (id, entry) in records {
         let (index, segment) =
             state.segment_of(id).ok_or_else(|| Error::corrupt(format!("no segment holds record {id}")))?;

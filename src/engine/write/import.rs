@@ -40,7 +40,7 @@ use crate::engine::write::reclaim::prune_at_once;
 use crate::engine::write::tables::IndexWriter;
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{PoolId, RecordNumber};
 use crate::parallel::spawn;
 use crate::time::Timestamp;
 
@@ -425,7 +425,7 @@ impl<'a> Import<'a> {
         if let Some(horizon) = self.horizon {
             let expired = now.partition_point(|row| time_of(row) <= horizon);
             if expired > 0 {
-                self.state.expire_to(first + expired as RecordId);
+                self.state.expire_to(first + expired as RecordNumber);
             }
         }
         // The segment that is opened next begins no earlier than this one ends.

@@ -1,9 +1,9 @@
 //! Events: what commits did, with durations, for programs that listen.
 //!
-//! They go through `log`, the facade of redb, fjall and tantivy. It has no dependencies, every subscriber of `tracing`
-//! can receive its events (through `tracing-log`), and a program that installs no logger pays one atomic load. Events
-//! are behind the feature `log`, which is off by default. The target is `datapool_store`. The level is `debug`, or
-//! `warn` for events that need attention.
+//! They go through `tracing`, with their figures as fields, so that a subscriber can filter by them and add them up. Programs
+//! that use `log` get the same events as text through tracing's feature `log`. A program that installs neither pays one
+//! atomic load. Events are behind the feature `tracing`, which is off by default. The target is `datapool_store`. The level
+//! is `debug`, or `warn` for events that need attention.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::model::PruneReport;
 
 /// An event that the store logs.
 #[derive(Debug)]
-#[cfg_attr(not(feature = "log"), allow(dead_code, reason = "nobody listens"))]
+#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "nobody listens"))]
 pub(crate) enum Event {
     /// A group of calls was committed.
     Commit {
@@ -61,45 +61,48 @@ pub(crate) enum Event {
 }
 
 /// Logs an event.
-#[cfg(not(feature = "log"))]
+#[cfg(not(feature = "tracing"))]
 pub(crate) fn log(_event: &Event) {}
 
 /// Logs an event.
-#[cfg(feature = "log")]
+#[cfg(feature = "tracing")]
 pub(crate) fn log(event: &Event) {
     const TARGET: &str = "datapool_store";
     match event {
         Event::Commit { calls, pools, records, started } => {
             let took = started.elapsed();
-            log::debug!(target: TARGET, "commit calls={calls} pools={pools} records={records} took={took:?}");
+            tracing::debug!(target: TARGET, calls, pools, records, ?took, "commit");
         }
         Event::Import { pool, rows, started } => {
             let took = started.elapsed();
-            log::debug!(target: TARGET, "import pool={pool} rows={rows} took={took:?}");
+            tracing::debug!(target: TARGET, pool = pool.get(), rows, ?took, "import");
         }
         Event::Work { pool, work, pruned, took } => {
             let Work { folds, seals, segments_dropped } = work;
-            let PruneReport { records, claims, .. } = pruned;
-            log::debug!(
+            tracing::debug!(
                 target: TARGET,
-                "work pool={pool} folds={folds} seals={seals} segments_dropped={segments_dropped} \
-                 records_removed={records} claims_swept={claims} took={took:?}"
+                pool = pool.get(),
+                folds,
+                seals,
+                segments_dropped,
+                records_removed = pruned.records,
+                claims_swept = pruned.claims,
+                ?took,
+                "work"
             );
         }
-        Event::Opened { took } => log::debug!(target: TARGET, "opened took={took:?}"),
-        Event::Closed => log::debug!(target: TARGET, "closed"),
+        Event::Opened { took } => tracing::debug!(target: TARGET, ?took, "opened"),
+        Event::Closed => tracing::debug!(target: TARGET, "closed"),
         Event::OutcomeUnknown => {
-            log::warn!(target: TARGET, "a commit failed and may or may not be on disk; writes are refused");
+            tracing::warn!(target: TARGET, "a commit failed and may or may not be on disk; writes are refused");
         }
-        Event::Verified { findings: 0, took } => log::debug!(target: TARGET, "verified took={took:?}"),
-        Event::Verified { findings, took } => {
-            log::warn!(target: TARGET, "verified findings={findings} took={took:?}");
-        }
+        Event::Verified { findings: 0, took } => tracing::debug!(target: TARGET, ?took, "verified"),
+        Event::Verified { findings, took } => tracing::warn!(target: TARGET, findings, ?took, "verified"),
         Event::BackedUp { rows, bytes, took } => {
-            log::debug!(target: TARGET, "backup rows={rows} bytes={bytes} took={took:?}");
+            tracing::debug!(target: TARGET, rows, bytes, ?took, "backup");
         }
         Event::Compacted { before, after, took } => {
-            log::debug!(target: TARGET, "compacted before={before} after={after} took={took:?}");
+            tracing::debug!(target: TARGET, before, after, ?took, "compacted");
         }
     }
 }

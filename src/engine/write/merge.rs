@@ -106,11 +106,11 @@ mod tests {
     use crate::engine::probe::filter::Question;
     use crate::engine::probe::table::IndexRows as _;
     use crate::engine::write::tables::add_folded;
-    use crate::ids::RecordId;
+    use crate::ids::RecordNumber;
     use crate::store::DataPoolStore;
 
     /// Every live record of a fingerprint that the tables have.
-    fn found(writer: &IndexWriter<'_>, state: &PoolState, fingerprint: Fingerprint) -> Vec<RecordId> {
+    fn found(writer: &IndexWriter<'_>, state: &PoolState, fingerprint: Fingerprint) -> Vec<RecordNumber> {
         let (question, mut ids) = (Question::of(fingerprint), Vec::new());
         for table in &*state.tables {
             if table.may_contain(writer, &question).unwrap() {
@@ -174,7 +174,7 @@ mod tests {
         let newest = state.last_time;
         state.assign_more_ids(3_600, newest);
         // So small that they are all in the first row.
-        let number = |id: RecordId| if id < 3_000 { id.min(300) } else { id - 3_000 + 300 };
+        let number = |id: RecordNumber| if id < 3_000 { id.min(300) } else { id - 3_000 + 300 };
         let fingerprint = |number: u64| u128::from(number) << 80;
         let records: Vec<_> = (1..3_601).map(|id| (fingerprint(number(id)), id)).collect();
         add_folded(&txn, &mut state, 1..3_601, &records, &Tuning::DEFAULT).unwrap();
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(state.tables.first().unwrap().shape.row_of(900), 0);
         assert!(writer.row(state.tables.first().unwrap().number, 0, 14).unwrap().is_some());
         for sought in 1..=901 {
-            let expected: Vec<RecordId> = (1..3_601).filter(|id| number(*id) == sought).collect();
+            let expected: Vec<RecordNumber> = (1..3_601).filter(|id| number(*id) == sought).collect();
             assert_eq!(found(&writer, &state, fingerprint(sought)), expected, "{sought}");
         }
     }
@@ -206,13 +206,13 @@ mod tests {
             let tuning = Tuning { fold_entries, ..Tuning::DEFAULT };
             let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
             let txn = database.begin_write().unwrap();
-            let (mut records, mut deaths, mut held) = (Vec::<(Fingerprint, RecordId)>::new(), deaths.into_iter(), None);
+            let (mut records, mut deaths, mut held) = (Vec::<(Fingerprint, RecordNumber)>::new(), deaths.into_iter(), None);
             for (round, (count, kinds)) in folds.into_iter().enumerate() {
                 let first = state.next_id;
                 let count = if round == 3 { count + repeats } else { count };
                 let newest = state.last_time;
                 state.assign_more_ids(count, newest);
-                let number = |id: RecordId| if round == 3 && repeats > 0 { 1 } else { id * id % kinds };
+                let number = |id: RecordNumber| if round == 3 && repeats > 0 { 1 } else { id * id % kinds };
                 let mut new: Vec<_> = (first..first + count).map(|id| (fingerprint(number(id)), id)).collect();
                 records.extend(&new);
                 new.sort_unstable();
@@ -241,8 +241,8 @@ mod tests {
                 for state in [Some(&state), held.as_ref()].into_iter().flatten() {
                     for number in 0..kinds.min(20) {
                         let sought = fingerprint(number);
-                        let is_one = |(fingerprint, id): &&(Fingerprint, RecordId)| *fingerprint == sought && state.is_live(*id) && *id < state.folded_to;
-                        let expected: Vec<RecordId> = records.iter().filter(is_one).map(|(_, id)| *id).collect();
+                        let is_one = |(fingerprint, id): &&(Fingerprint, RecordNumber)| *fingerprint == sought && state.is_live(*id) && *id < state.folded_to;
+                        let expected: Vec<RecordNumber> = records.iter().filter(is_one).map(|(_, id)| *id).collect();
                         prop_assert_eq!(found(&writer, state, sought), expected, "round {}", round);
                     }
                 }

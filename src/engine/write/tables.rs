@@ -15,13 +15,13 @@ use crate::engine::probe::filter::{Line, Question};
 use crate::engine::probe::table::{FingerprintTable, IndexRows, Shape};
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
-use crate::ids::{PoolId, RecordId};
+use crate::ids::{PoolId, RecordNumber};
 
 /// The stored rows of a pool's tables, to be read and written.
 pub(crate) struct IndexWriter<'txn> {
     pool: PoolId,
-    rows: Table<'txn, (u64, u32, u32, u32), &'static [u8]>,
-    filters: Table<'txn, (u64, u32, u32), &'static [u8]>,
+    rows: Table<'txn, (PoolId, u32, u32, u32), &'static [u8]>,
+    filters: Table<'txn, (PoolId, u32, u32), &'static [u8]>,
 }
 
 impl IndexRows for IndexWriter<'_> {
@@ -86,7 +86,7 @@ impl<'txn> IndexWriter<'txn> {
         state: &PoolState,
         table: &FingerprintTable,
         values: &Range<u64>,
-        first_id: RecordId,
+        first_id: RecordNumber,
         entries: &mut Vec<Entry>,
     ) -> Result<()> {
         let Some(last) = values.end.checked_sub(1).filter(|last| *last >= values.start) else {
@@ -123,7 +123,7 @@ impl TableWriter {
     pub(crate) fn new(
         state: &PoolState,
         number: TableNumber,
-        ids: Range<RecordId>,
+        ids: Range<RecordNumber>,
         len: u64,
         row_entries: u64,
     ) -> Self {
@@ -132,7 +132,11 @@ impl TableWriter {
     }
 
     /// Takes the next entries: those of live records, from fingerprints in order.
-    pub(crate) fn push(&mut self, state: &PoolState, entries: impl Iterator<Item = (Fingerprint, RecordId)>) {
+    pub(crate) fn push(
+        &mut self,
+        state: &PoolState,
+        entries: impl Iterator<Item = (Fingerprint, RecordNumber)>,
+    ) {
         let first_id = self.table.ids.start;
         let live = entries.filter(|(_, id)| state.is_live(*id));
         self.waiting.extend(live.map(|(fingerprint, id)| entry(fingerprint, id.saturating_sub(first_id))));
@@ -173,13 +177,13 @@ impl TableWriter {
 pub(crate) fn add_folded(
     txn: &WriteTransaction,
     state: &mut PoolState,
-    ids: Range<RecordId>,
-    fingerprints: &[(Fingerprint, RecordId)],
+    ids: Range<RecordNumber>,
+    fingerprints: &[(Fingerprint, RecordNumber)],
     tuning: &Tuning,
 ) -> Result<()> {
     let live = fingerprints.iter().filter(|(_, id)| state.is_live(*id));
     let mut ids = ids;
-    let mut entries: Vec<(Fingerprint, RecordId)> = live.copied().collect();
+    let mut entries: Vec<(Fingerprint, RecordNumber)> = live.copied().collect();
     if entries.is_empty() {
         return Ok(());
     }

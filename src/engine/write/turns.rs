@@ -23,7 +23,7 @@ pub(crate) struct Aging {
 
 impl Default for Aging {
     fn default() -> Self {
-        Self { ids: BTreeSet::new(), looked_at: 0, visited: Some(0) }
+        Self { ids: BTreeSet::new(), looked_at: PoolId::new(0), visited: Some(PoolId::new(0)) }
     }
 }
 

@@ -46,7 +46,7 @@ fn a_backup_beside_eight_writers_is_the_store_as_of_one_moment() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("pools.redb"));
     let pools: Vec<Pool> =
-        (0..2).map(|number| store.get_or_create_pool(&format!("pool {number}")).unwrap()).collect();
+        (0..2).map(|number| store.get_or_create_pool(format!("pool {number}")).unwrap()).collect();
     let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         for writer in 0..8 {
@@ -91,7 +91,7 @@ fn a_backup_has_everything_and_is_a_store_of_its_own() {
     let pool = store.create_pool(NewPool::new("orders").description("seen").capacity(1_000)).unwrap();
     let values: Vec<String> = (0..300).map(|number| format!("A-{number}")).collect();
     support::track(&pool, &values);
-    pool.delete_records(&[3, 4]).unwrap();
+    pool.delete_records([3, 4]).unwrap();
     store.put_flow(Flow::new("shop", "The shop")).unwrap();
     let claim = pool
         .claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), std::time::Duration::from_mins(1))

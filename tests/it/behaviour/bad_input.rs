@@ -55,6 +55,7 @@ impl Fixture {
     fn refuses<T: Debug>(&self, kind: ErrorKind, call: impl FnOnce(&Pool) -> Result<T>) -> Error {
         let error = self.refused(call);
         assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!((kind.is_caller_error(), kind.is_retryable()), (kind != ErrorKind::Io, false), "{kind:?}");
         error
     }
 }
@@ -166,7 +167,7 @@ fn a_batch_over_the_limit_is_refused_and_one_at_the_limit_is_not() {
     fixture.refuses(ErrorKind::LimitExceeded, |pool| pool.lookup(&keys));
     fixture.refuses(ErrorKind::LimitExceeded, |pool| pool.delete_keys(&keys));
     let ids = vec![1; over];
-    fixture.refuses(ErrorKind::LimitExceeded, |pool| pool.delete_records(&ids));
+    fixture.refuses(ErrorKind::LimitExceeded, |pool| pool.delete_records(ids.iter().copied()));
     let most = &items[1..];
     let verdicts =
         fixture.pool.dedupe(Mode::Filter, most, |()| Key::new(ORDERS, "new"), &Origin::none()).unwrap();
@@ -180,7 +181,7 @@ fn an_empty_batch_is_no_error() {
     for result in batch_calls(&fixture.pool, &[]) {
         result.unwrap();
     }
-    assert_eq!(fixture.pool.delete_records(&[]).unwrap(), 0);
+    assert_eq!(fixture.pool.delete_records([0_u64; 0]).unwrap(), 0);
     assert_eq!(contents(&fixture.store), before);
 }
 
@@ -264,10 +265,10 @@ fn unknown_pools_are_not_found() {
 fn unknown_record_ids_count_nothing_and_are_no_error() {
     let fixture = Fixture::new();
     let before = contents(&fixture.store);
-    assert_eq!(fixture.pool.delete_records(&[0, 101, u64::MAX]).unwrap(), 0);
+    assert_eq!(fixture.pool.delete_records([0, 101, u64::MAX]).unwrap(), 0);
     assert_eq!(fixture.pool.delete_keys(&[Key::new(ORDERS, "unknown"), Key::new(99, "A-1")]).unwrap(), 0);
     assert_eq!(contents(&fixture.store), before);
-    assert_eq!(fixture.pool.delete_records(&[0, 7, 7, 101]).unwrap(), 1);
+    assert_eq!(fixture.pool.delete_records([0, 7, 7, 101]).unwrap(), 1);
 }
 
 #[test]
@@ -294,7 +295,7 @@ fn every_call_on_a_deleted_pool_answers_not_found() {
         deleted.count(&all).map(drop),
         deleted.scan(&all).map(drop),
         deleted.snapshot().map(drop),
-        deleted.delete_records(&[1]).map(drop),
+        deleted.delete_records([1]).map(drop),
         deleted.delete_keys(&keys).map(drop),
         deleted.delete_where(&all).map(drop),
         deleted.clear().map(drop),
@@ -455,6 +456,7 @@ fn refuses_csv(file: &[u8], line: u64, column: Option<u64>) {
             fixture.refused(|pool| pool.import_csv(file, &options.clone().commit_every(1_000_000))),
         ] {
             assert_eq!(error.kind(), kind, "of {shown:?}: {error}");
+            assert!(kind.is_caller_error() && !kind.is_retryable());
             assert!(error.to_string().starts_with(&format!("line {line}")), "{error}");
         }
     }

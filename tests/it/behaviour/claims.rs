@@ -71,7 +71,7 @@ fn a_claim_gives_each_item_its_verdict() {
     let second = claim(&pool, "run 2", &["tracked", "held", "new", "new", "held"]);
     let verdicts = second.verdicts();
     let (0, ClaimVerdict::Duplicate(Some(record))) = &verdicts[0] else { panic!("{verdicts:?}") };
-    assert_eq!((record.id, record.value.as_str()), (1, "tracked"));
+    assert_eq!((record.id.get(), record.value.as_str()), (1, "tracked"));
     let in_flight = ClaimVerdict::InFlight { by: runner("run 1"), until };
     let others = [
         (1, in_flight.clone()),
@@ -114,7 +114,7 @@ fn confirming_tracks_under_the_claims_origin_and_ends_the_claim() {
     clock.advance(Duration::from_secs(5));
     let confirmation = held.confirm().unwrap();
     assert_eq!(outcomes(&confirmation), [(0, "confirmed"), (1, "confirmed")]);
-    assert_eq!(confirmation.outcomes()[1].1, ClaimOutcome::Confirmed(2));
+    assert_eq!(confirmation.outcomes()[1].1, ClaimOutcome::Confirmed(2.into()));
     assert_eq!(confirmation.confirmed_count(), 2);
     confirmation.all_confirmed().unwrap();
     assert_eq!(held.held_count(), 0);
@@ -304,7 +304,7 @@ fn tracking_or_importing_a_claimed_value_voids_the_claim() {
         let confirmation = held.confirm().unwrap();
         assert_eq!(outcomes(&confirmation), [(0, "already tracked"), (1, "confirmed")]);
         let ClaimOutcome::AlreadyTracked(first) = &confirmation.outcomes()[0].1 else { panic!() };
-        assert_eq!((first.id, first.value.as_str()), (1, "a"));
+        assert_eq!((first.id.get(), first.value.as_str()), (1, "a"));
         assert_eq!(values(&pool), ["a", "c", "b"]);
     }
 }
@@ -567,4 +567,24 @@ fn a_pool_row_and_a_claim_may_change_in_one_group() {
     });
     assert_eq!(values(&pool).len(), 2);
     assert!(pool.claims().unwrap().is_empty());
+}
+
+#[test]
+fn claimed_items_come_with_their_indexes_and_can_be_confirmed_one_by_one() {
+    let (store, _clock, pool) = ticking_store();
+    track(&pool, &["old"]);
+    let other = claim(&pool, "run 1", &["held"]);
+    let batch = ["old", "A-1", "held", "A-2", "A-1"];
+    let mut mine = claim(&pool, "run 2", &batch);
+    assert_eq!(mine.claimed(&batch).collect::<Vec<_>>(), [(1, &"A-1"), (3, &"A-2")]);
+    assert_eq!(mine.claimed(&batch[..2]).collect::<Vec<_>>(), [(1, &"A-1")]);
+    assert!(mine.verdicts().iter().all(|(index, verdict)| verdict.is_claimed() == [1, 3].contains(index)));
+    for (index, value) in mine.claimed(&batch) {
+        mine.confirm_items(&[index]).unwrap().all_confirmed().unwrap();
+        assert!(has(&pool, value));
+    }
+    assert_eq!(mine.held_count(), 0);
+    let token = other.into_token().unwrap();
+    let taken_up = store.resume_claim(&token).unwrap();
+    assert_eq!(taken_up.claimed(&["held"]).collect::<Vec<_>>(), [(0, &"held")]);
 }

@@ -187,13 +187,15 @@ fn every_row_becomes_a_record_without_origin_and_existing_ones_stay() {
     assert_eq!((report.rows, report.added, report.skipped, report.bad_rows), (4, 4, 0, 0));
     let after = support::records(&pool);
     assert_eq!(after[..2], before);
-    let added: Vec<_> =
-        after[2..].iter().map(|record| (record.id, record.entity_type_id, record.value.as_str())).collect();
+    let added: Vec<_> = after[2..]
+        .iter()
+        .map(|record| (record.id.get(), record.entity_type_id, record.value.as_str()))
+        .collect();
     assert_eq!(added, [(3, ORDERS, "A-1"), (4, ORDERS, "B-1"), (5, CUSTOMERS, "B-1"), (6, ORDERS, "B-1")]);
     assert!(after[2..].iter().all(|r| r.flow_id.is_none() && r.flow_run_id.is_none() && r.step_id.is_none()));
     // The first record of a value stays the first; all of them go at once.
     let first = pool.lookup(&[Key::new(ORDERS, "B-1")]).unwrap().remove(0).unwrap();
-    assert_eq!(first.id, 4);
+    assert_eq!(first.id.get(), 4);
     assert_eq!(pool.delete_keys(&[Key::new(ORDERS, "B-1")]).unwrap(), 2);
     assert!(!support::has(&pool, "B-1"));
 }

@@ -118,7 +118,7 @@ proptest! {
                     model.insert(*item, model.len());
                 }
                 if *with_first {
-                    prop_assert_eq!(verdicts.first(index).map(|record| record.id), first.map(|at| at as u64 + 1));
+                    prop_assert_eq!(verdicts.first(index).map(|record| record.id.get()), first.map(|at| at as u64 + 1));
                     let value = verdicts.first(index).map(|record| (record.entity_type_id.get(), record.value.clone()));
                     prop_assert_eq!(value, first.map(|_| (item.0, format!("value {}", item.1))));
                 } else {
@@ -134,7 +134,7 @@ proptest! {
         }
         let mut tracked: Vec<_> = model.iter().map(|((entity_type, value), at)| (*at as u64 + 1, *entity_type, format!("value {value}"))).collect();
         tracked.sort();
-        let found: Vec<_> = support::records(&pool).into_iter().map(|r| (r.id, r.entity_type_id.get(), r.value)).collect();
+        let found: Vec<_> = support::records(&pool).into_iter().map(|r| (r.id.get(), r.entity_type_id.get(), r.value)).collect();
         prop_assert_eq!(found, tracked);
     }
 
@@ -230,13 +230,13 @@ fn a_duplicate_names_the_record_that_was_first_and_does_not_renew_it() {
         let again = Origin::new("flow", round, "step");
         let verdicts = pool.dedupe_with_first(Mode::Track, &["A-1", "new", "new"], key, &again).unwrap();
         let first = verdicts.first(0).unwrap();
-        assert_eq!((first.id, first.created_at, first.value.as_str()), (1, first_time, "A-1"));
+        assert_eq!((first.id.get(), first.created_at, first.value.as_str()), (1, first_time, "A-1"));
         assert_eq!(first.flow_id, Some("first flow".into()));
         assert_eq!(first.flow_run_id, Some("first run".into()));
         assert_eq!(first.step_id, Some("first step".into()));
         // The repeat within the batch was first tracked a moment ago.
         let repeated: Option<&Record> = verdicts.first(2);
-        assert_eq!(repeated.unwrap().id, round + 2);
+        assert_eq!(repeated.unwrap().id.get(), round + 2);
         assert_eq!(repeated.unwrap().flow_run_id, Some(round.into()));
         assert_eq!(repeated.unwrap().created_at, clock.now());
         assert_eq!(pool.delete_keys(&[key(&"new")]).unwrap(), 1);
@@ -251,10 +251,10 @@ fn looking_up_answers_with_the_first_record_in_order() {
     let pool = support::small_pool();
     let values: Vec<String> = (0..200).map(|number| format!("A-{number}")).collect();
     support::track(&pool, &values);
-    pool.delete_records(&[3]).unwrap();
+    pool.delete_records([3]).unwrap();
     let keys = ["A-199", "none", "A-0", "A-2", "A-0"].map(|value| Key::new(ORDERS, value));
     let ids: Vec<Option<u64>> =
-        pool.lookup(&keys).unwrap().into_iter().map(|record| record.map(|record| record.id)).collect();
+        pool.lookup(&keys).unwrap().into_iter().map(|record| record.map(|record| record.id.get())).collect();
     assert_eq!(ids, [Some(200), None, Some(1), None, Some(1)]);
     assert_eq!(pool.contains_many(&keys).unwrap(), [true, false, true, false, true]);
 }
@@ -262,7 +262,7 @@ fn looking_up_answers_with_the_first_record_in_order() {
 #[test]
 fn a_deleted_value_is_new_again_and_gets_a_new_id() {
     for delete in [
-        |pool: &Pool| pool.delete_records(&[2]),
+        |pool: &Pool| pool.delete_records([2]),
         |pool: &Pool| pool.delete_keys(&[Key::new(ORDERS, "b")]),
         |pool: &Pool| pool.delete_where(&datapool_store::RecordFilter::new().value("b")),
         |pool: &Pool| pool.clear().map(|_| 1),
@@ -274,7 +274,7 @@ fn a_deleted_value_is_new_again_and_gets_a_new_id() {
         assert_eq!(pool.delete_keys(&[Key::new(ORDERS, "b")]).unwrap(), 0);
         assert_eq!(dedupe(&pool, Mode::FilterAndTrack, &["b"]).as_slice(), [New]);
         let first = pool.lookup(&[Key::new(ORDERS, "b")]).unwrap().remove(0).unwrap();
-        assert_eq!(first.id, 4);
+        assert_eq!(first.id.get(), 4);
     }
 }
 
@@ -289,7 +289,7 @@ fn a_failed_call_remembers_nothing() {
         assert_eq!(dedupe(&pool, Mode::Filter, &["a", "b"]).new_count(), 2);
     }
     assert_eq!(dedupe(&pool, Mode::Track, &["a"]).new_count(), 1);
-    assert_eq!(support::records(&pool)[0].id, 1);
+    assert_eq!(support::records(&pool)[0].id.get(), 1);
 }
 
 #[test]
@@ -389,4 +389,32 @@ fn a_plain_value_of_a_composite_keys_text_is_the_same_value() {
     assert_eq!(verdicts.as_slice(), [New, New, New, Duplicate]);
     assert!(support::has(&pool, r#"["JFK",1545,true]"#));
     assert!(!support::has(&pool, r#"["JFK", 1545, true]"#));
+}
+
+#[test]
+fn verdicts_are_a_list() {
+    let pool = support::small_pool();
+    support::track(&pool, &["old"]);
+    let verdicts = dedupe(&pool, Mode::Filter, &["old", "new", "new"]);
+    assert_eq!((verdicts[0], verdicts[1], verdicts[2]), (Duplicate, New, Duplicate));
+    assert!(catch_unwind(AssertUnwindSafe(|| verdicts[3])).is_err());
+    let borrowed: Vec<Verdict> = (&verdicts).into_iter().copied().collect();
+    assert_eq!(borrowed, verdicts.as_slice());
+    let numbered = verdicts.iter().zip(["old", "new", "new"]).filter(|(verdict, _)| **verdict == New).count();
+    assert_eq!(numbered, verdicts.new_count());
+    assert_eq!(verdicts.into_iter().collect::<Vec<_>>(), borrowed);
+}
+
+#[test]
+fn a_record_has_the_key_and_the_origin_of_its_item() {
+    let pool = support::small_pool();
+    let key = |flight: &(&str, i32)| Key::new(37, CompositeKey::new().text(flight.0).integer(flight.1));
+    let origins = [Origin::none(), support::origin(), Origin::none().with_run(7)];
+    for (number, origin) in (1..).zip(&origins) {
+        let _ = pool.dedupe(Mode::Track, &[("UA", number)], key, origin).unwrap();
+    }
+    for (number, (record, origin)) in (1..).zip(support::records(&pool).iter().zip(&origins)) {
+        assert_eq!((record.key(), &record.origin()), (key(&("UA", number)), origin));
+        assert_eq!(pool.lookup(&[record.key()]).unwrap(), [Some(record.clone())]);
+    }
 }

@@ -153,7 +153,7 @@ fn a_time_window_leaves_the_segments_outside_it_alone() {
         (12, 1, 3),
         "{explanation}"
     );
-    assert_eq!(explanation.ids, 41 * CHUNK + 1..44 * CHUNK + 1);
+    assert_eq!(explanation.ids, (41 * CHUNK + 1).into()..(44 * CHUNK + 1).into());
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn an_export_while_others_write_has_what_was_there_throughout_and_nothing_newer(
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             support::track(self.0, &[format!("new {}", self.1.len())]);
             let last = self.0.count(&RecordFilter::new()).unwrap();
-            self.0.delete_records(&[last / 2]).unwrap();
+            self.0.delete_records([last / 2]).unwrap();
             self.1.extend(bytes);
             Ok(bytes.len())
         }
@@ -271,8 +271,8 @@ fn an_export_of_many_slices_is_what_a_scan_has() {
         let _ = pool.dedupe(Mode::Track, &values, key, &origin).unwrap();
     }
     let doomed: Vec<u64> = (0..3_000).map(|_| 1 + numbers.next(12_000)).collect();
-    pool.delete_records(&doomed).unwrap();
-    pool.delete_records(&(4_000..4_200).collect::<Vec<_>>()).unwrap();
+    pool.delete_records(doomed.iter().copied()).unwrap();
+    pool.delete_records(4_000..4_200).unwrap();
     let filters = [
         RecordFilter::new(),
         RecordFilter::new().entity_type_id(1_000_003),

@@ -40,7 +40,7 @@ fn every_call(store: &DataPoolStore, pool: &Pool) -> Vec<(&'static str, Result<(
             "import_csv",
             pool.import_csv(&b"value,entity_type_id\nN-3,37\n"[..], &ImportOptions::new()).map(drop),
         ),
-        ("delete_records", pool.delete_records(&[1]).map(drop)),
+        ("delete_records", pool.delete_records([1]).map(drop)),
         ("delete_keys", pool.delete_keys(&[key()]).map(drop)),
         ("delete_where", pool.delete_where(&RecordFilter::new().value("A-1")).map(drop)),
         ("clear", pool.clear().map(drop)),

@@ -28,7 +28,7 @@ fn add(pool: &Pool, numbers: impl IntoIterator<Item = u64>) {
 }
 
 fn ids<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<u64> {
-    records.into_iter().map(|record| record.id).collect()
+    records.into_iter().map(|record| record.id.get()).collect()
 }
 
 /// The numbers in a page's meta block: `current_page`, `from`, `last_page`, `to`, `total`.
@@ -90,13 +90,13 @@ fn a_cursor_says_where_it_stands_now() {
     let query = RecordQuery::new().per_page(10);
     let cursor = pool.records(&query).unwrap().next_cursor.unwrap();
     // Half of what stands before it goes, and what is behind it grows.
-    pool.delete_records(&[1, 2, 3, 4, 5]).unwrap();
+    pool.delete_records([1, 2, 3, 4, 5]).unwrap();
     add(&pool, 41..=43);
     let page = pool.records(&query.clone().cursor(cursor)).unwrap();
     assert_eq!(ids(&page.data), (11..=20).collect::<Vec<_>>());
     assert_eq!((page.meta.from, page.meta.to, page.meta.total), (Some(6), Some(15), 38));
     // The record it stands at may go as well.
-    pool.delete_records(&[10, 11]).unwrap();
+    pool.delete_records([10, 11]).unwrap();
     let page = pool.records(&query.cursor(cursor)).unwrap();
     assert_eq!(ids(&page.data), (12..=21).collect::<Vec<_>>());
 }
@@ -105,7 +105,7 @@ fn a_cursor_says_where_it_stands_now() {
 fn a_cursor_behind_which_nothing_is_left_gives_an_empty_page() {
     let pool = pool_of(20);
     let cursor = pool.records(&RecordQuery::new()).unwrap().next_cursor.unwrap();
-    pool.delete_records(&(16..=20).collect::<Vec<_>>()).unwrap();
+    pool.delete_records(16..=20).unwrap();
     let page = pool.records(&RecordQuery::new().cursor(cursor)).unwrap();
     assert!(page.data.is_empty() && page.next_cursor.is_none());
     assert_eq!((page.meta.from, page.meta.to, page.meta.total), (None, None, 15));
@@ -122,7 +122,7 @@ fn a_page_by_cursor_whose_records_are_gone_stands_where_a_page_past_the_end_does
         let first = pool.records(&query).unwrap();
         let second = pool.records(&query.clone().cursor(first.next_cursor.unwrap())).unwrap();
         assert_eq!(meta(&second), (2, Some(21), 2, Some(40), 40));
-        pool.delete_records(&ids(&second.data)).unwrap();
+        pool.delete_records(ids(&second.data)).unwrap();
         let gone = pool.records(&query.clone().cursor(first.next_cursor.unwrap())).unwrap();
         assert_eq!(meta(&gone), (2, None, 1, None, 20));
         assert_eq!((gone.links.prev, gone.links.next, gone.next_cursor), (None, None, None));
@@ -157,7 +157,7 @@ impl Change {
                     .filter(|_| !live.is_empty())
                     .map(|choice| live[choice.index(live.len())])
                     .collect();
-                pool.delete_records(&chosen).unwrap();
+                pool.delete_records(chosen.iter().copied()).unwrap();
             }
             Self::Add(count) => {
                 add(pool, *next..*next + count);
@@ -204,10 +204,10 @@ proptest! {
             let live: BTreeSet<u64> = ids(&support::records(&pool)).into_iter().collect();
             alive.retain(|id| live.contains(id));
             page = pool.records(&query.clone().cursor(cursor)).unwrap();
-            prop_assert!(page.data.iter().all(|record| live.contains(&record.id)), "a deleted record is shown");
+            prop_assert!(page.data.iter().all(|record| live.contains(&record.id.get())), "a deleted record is shown");
             prop_assert_eq!(page.meta.total, live.len() as u64);
             let before = live.iter().filter(|id| {
-                let first = page.data.first().map(|record| record.id);
+                let first = page.data.first().map(|record| record.id.get());
                 first.is_some_and(|first| if descending { **id > first } else { **id < first })
             });
             prop_assert_eq!(page.meta.from, page.data.first().map(|_| before.count() as u64 + 1));
@@ -230,7 +230,7 @@ proptest! {
         let mut take = |number: usize| {
             for _ in 0..number {
                 let record = if descending { scan.next_back() } else { scan.next() };
-                shown.extend(record.map(|record| record.unwrap().id));
+                shown.extend(record.map(|record| record.unwrap().id.get()));
             }
         };
         for (change, number) in &changes {
@@ -254,7 +254,7 @@ proptest! {
             let (mut low, mut high) = (1, count);
             for front in &ends {
                 let record = if *front { scan.next() } else { scan.next_back() };
-                let id = record.map(|record| record.unwrap().id);
+                let id = record.map(|record| record.unwrap().id.get());
                 let expected = (low <= high).then_some(if *front { low } else { high });
                 prop_assert_eq!(id, expected);
                 if *front { low += 1 } else { high -= u64::from(high > 0) }
@@ -279,11 +279,11 @@ fn a_long_scan_has_every_record_from_both_ends() {
     backward.reverse();
     assert_eq!(forward, backward);
     let odd = RecordFilter::new().entity_type_id(38);
-    let found: Vec<u64> = pool.scan(&odd).unwrap().map(|record| record.unwrap().id).collect();
+    let found: Vec<u64> = pool.scan(&odd).unwrap().map(|record| record.unwrap().id.get()).collect();
     assert_eq!(found, (1..=COUNT).step_by(2).collect::<Vec<_>>());
     let mut scan = pool.scan(&odd).unwrap();
     assert_eq!(
-        (scan.nth(6_000).unwrap().unwrap().id, scan.next_back().unwrap().unwrap().id),
+        (scan.nth(6_000).unwrap().unwrap().id.get(), scan.next_back().unwrap().unwrap().id.get()),
         (12_001, COUNT - 1)
     );
     assert_eq!(scan.count(), 3_998);
@@ -331,7 +331,7 @@ fn a_snapshot_stays_as_it_was_whatever_happens_to_the_pool() {
         assert_eq!(snapshot.lookup(&keys).unwrap(), [Some(before[6].clone()), None]);
     };
     is_as_before();
-    pool.delete_records(&(1..=100).collect::<Vec<_>>()).unwrap();
+    pool.delete_records(1..=100).unwrap();
     is_as_before();
     add(&pool, 201..=400);
     is_as_before();

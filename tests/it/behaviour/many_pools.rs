@@ -25,7 +25,7 @@ fn unfolded_records_stay_bounded_however_many_pools_there_are() {
     for opened in 0..3 {
         let store = testing::open(&place.path, &support::options(), SIZES).unwrap();
         let pools: Vec<Pool> =
-            (0..POOLS).map(|number| store.get_or_create_pool(&format!("pool {number}")).unwrap()).collect();
+            (0..POOLS).map(|number| store.get_or_create_pool(format!("pool {number}")).unwrap()).collect();
         for step in 0..900 {
             let number = random.next(POOLS);
             let count = 1 + random.next(4);
@@ -53,7 +53,7 @@ fn unfolded_records_stay_bounded_however_many_pools_there_are() {
 fn commits_that_many_pools_share_fold_as_much_as_they_bring() {
     let store = testing::in_memory(&support::options(), SIZES).unwrap();
     let pools: Vec<Pool> =
-        (0..POOLS).map(|number| store.get_or_create_pool(&format!("pool {number}")).unwrap()).collect();
+        (0..POOLS).map(|number| store.get_or_create_pool(format!("pool {number}")).unwrap()).collect();
     std::thread::scope(|scope| {
         for thread in 0..16 {
             let pools = &pools;

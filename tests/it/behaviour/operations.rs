@@ -74,7 +74,7 @@ fn rebuilding_a_pool_with_a_cut_head_changes_no_answer() {
         times.push(clock.now());
         clock.advance(Duration::from_secs(1));
     }
-    pool.delete_records(&(1..=15_000).collect::<Vec<_>>()).unwrap();
+    pool.delete_records(1..=15_000).unwrap();
     pool.prune().unwrap();
     let counts = |pool: &Pool| -> Vec<u64> {
         times.iter().map(|time| pool.count(&RecordFilter::new().created_after(*time)).unwrap()).collect()
@@ -244,7 +244,7 @@ fn a_next_pool_id_that_is_taken_is_found() {
     // Nothing is overwritten until it is mended.
     assert_eq!(store.create_pool(NewPool::new("another")).unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(store.rebuild_indexes().unwrap().left, []);
-    assert_eq!(store.create_pool(NewPool::new("another")).unwrap().id(), 2);
+    assert_eq!(store.create_pool(NewPool::new("another")).unwrap().id().get(), 2);
     assert_eq!(store.verify().unwrap().findings, []);
 }
 
@@ -338,7 +338,7 @@ fn reads_go_on_after_a_failed_compaction() {
     let store = testing::on_disk(disk.clone(), &support::options(), Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &numbered("A", 500));
-    pool.delete_records(&(1..=400).collect::<Vec<_>>()).unwrap();
+    pool.delete_records(1..=400).unwrap();
     disk.broken.store(true, Ordering::SeqCst);
     let failed = store.compact().unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::OutcomeUnknown, "{failed}");
@@ -476,4 +476,28 @@ fn progress_of_verifying_reaches_its_total() {
     assert!(report.ok);
     let last = last.unwrap();
     assert_eq!(last.done, last.total);
+}
+
+#[test]
+fn an_error_is_the_callers_or_passes_or_is_neither() {
+    let neither = [
+        ErrorKind::Cancelled,
+        ErrorKind::LeaseLost,
+        ErrorKind::Closed,
+        ErrorKind::ReadOnly,
+        ErrorKind::NotAStore,
+        ErrorKind::UnsupportedFormat { found: 3, supported: 4 },
+        ErrorKind::Corrupt,
+        ErrorKind::OutcomeUnknown,
+        ErrorKind::Storage,
+        ErrorKind::Io,
+    ];
+    assert!(neither.iter().all(|kind| !kind.is_caller_error() && !kind.is_retryable()));
+    let store = support::small_store();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let scan = pool.scan(&RecordFilter::new()).unwrap();
+    let busy = store.compact().unwrap_err().kind();
+    assert!(busy.is_retryable() && !busy.is_caller_error(), "{busy:?}");
+    drop(scan);
+    store.compact().unwrap();
 }

@@ -117,3 +117,17 @@ fn the_links_of_a_page_are_absolute_once_it_has_its_url() {
     let only = store.pools(&PoolQuery::new()).unwrap().with_base_url(url);
     assert_eq!((only.links.prev, only.links.next), (None, None));
 }
+
+#[test]
+fn a_page_is_a_list_of_its_items() {
+    let (_store, pool) = store();
+    let page = pool.records(&RecordQuery::new().per_page(3)).unwrap();
+    assert_eq!((page[0].value.as_str(), &page[2]), ("A-1", &page.data[2]));
+    assert!(std::panic::catch_unwind(|| page[3].value.clone()).is_err());
+    let mut borrowed = Vec::new();
+    for record in &page {
+        borrowed.push(record.clone());
+    }
+    assert_eq!((&borrowed, page.iter().len()), (&page.data, 3));
+    assert_eq!(page.into_iter().collect::<Vec<_>>(), borrowed);
+}

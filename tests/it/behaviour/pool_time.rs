@@ -51,8 +51,8 @@ fn the_commit_that_leaves_no_live_record_sets_the_time_back() {
     let ways: [(&str, Empty); 4] = [
         ("clear", |pool| assert!(pool.clear().unwrap() > 0)),
         ("delete records", |pool| {
-            let ids: Vec<u64> = records(pool).iter().map(|record| record.id).collect();
-            pool.delete_records(&ids).unwrap();
+            let ids: Vec<u64> = records(pool).iter().map(|record| record.id.get()).collect();
+            pool.delete_records(ids.iter().copied()).unwrap();
         }),
         ("delete keys", |pool| {
             let values = support::values(pool);

@@ -18,14 +18,14 @@ fn timed_store() -> (DataPoolStore, ManualClock) {
     (testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap(), clock)
 }
 
-fn named(store: &DataPoolStore, names: &[&str]) -> Vec<PoolId> {
-    names.iter().map(|name| store.create_pool(NewPool::new(*name)).unwrap().id()).collect()
+fn named(store: &DataPoolStore, names: &[&str]) -> Vec<u64> {
+    names.iter().map(|name| store.create_pool(NewPool::new(*name)).unwrap().id().get()).collect()
 }
 
-fn ids(store: &DataPoolStore, query: &PoolQuery) -> Vec<PoolId> {
+fn ids(store: &DataPoolStore, query: &PoolQuery) -> Vec<u64> {
     let page = store.pools(query).unwrap();
     assert_eq!(page.next_cursor, None);
-    page.data.iter().map(|pool| pool.id).collect()
+    page.data.iter().map(|pool| pool.id.get()).collect()
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_new_pool_has_what_it_was_made_with() {
     let (store, clock) = timed_store();
     let pool = store.create_pool(NewPool::new("orders").description("seen orders")).unwrap();
     let row = pool.info().unwrap();
-    assert_eq!((pool.id(), row.id, row.name.as_str()), (1, 1, "orders"));
+    assert_eq!((pool.id(), row.id, row.name.as_str()), (PoolId::new(1), PoolId::new(1), "orders"));
     assert_eq!(row.description.as_deref(), Some("seen orders"));
     assert_eq!((row.created_at, row.updated_at), (clock.now(), clock.now()));
     assert_eq!(store.create_pool(NewPool::new("customers")).unwrap().info().unwrap().description, None);
@@ -47,7 +47,7 @@ fn a_pool_is_found_by_its_id_and_its_exact_name() {
     assert_eq!(ids, [1, 2, 3]);
     for (id, name) in ids.into_iter().zip(["orders", "Orders", "orders "]) {
         assert_eq!(store.pool(id).unwrap().info().unwrap().name, name);
-        assert_eq!(store.pool_named(name).unwrap().id(), id);
+        assert_eq!(store.pool_named(name).unwrap().id().get(), id);
     }
     assert_eq!(store.pool_named("ORDERS").unwrap_err().kind(), ErrorKind::NotFound);
 }
@@ -72,7 +72,7 @@ fn a_pool_is_found_by_its_id_only_if_the_querys_filters_hold() {
     ] {
         let found = store.find_pool(1, &query);
         match found {
-            Ok(pool) => assert!(holds && pool.id() == 1, "{query:?}"),
+            Ok(pool) => assert!(holds && pool.id().get() == 1, "{query:?}"),
             Err(error) => assert!(!holds && error.kind() == ErrorKind::NotFound, "{query:?}: {error}"),
         }
     }
@@ -168,7 +168,7 @@ fn a_deleted_pool_takes_its_records_along_and_its_id_is_not_given_again() {
     support::track(&keep, &["A-1"]);
     for id in 2..6 {
         let pool = store.create_pool(NewPool::new("orders")).unwrap();
-        assert_eq!(pool.id(), id);
+        assert_eq!(pool.id().get(), id);
         assert_eq!(
             support::track(&pool, &(0..200).map(|number| format!("A-{number}")).collect::<Vec<_>>()),
             200
@@ -183,7 +183,7 @@ fn a_deleted_pool_takes_its_records_along_and_its_id_is_not_given_again() {
     let store = open();
     assert_eq!(store.pool(5).unwrap_err().kind(), ErrorKind::NotFound);
     let pool = store.create_pool(NewPool::new("orders")).unwrap();
-    assert_eq!((pool.id(), support::values(&pool)), (6, vec![]));
+    assert_eq!((pool.id().get(), support::values(&pool)), (6, vec![]));
     assert_eq!(support::values(&store.pool(1).unwrap()), ["A-1"]);
 }
 
@@ -244,7 +244,10 @@ fn pages_of_pools_have_exact_totals() {
     assert_eq!((page.data.len(), meta.current_page, meta.last_page, meta.per_page), (15, 1, 3, 15));
     assert_eq!((meta.from, meta.to, meta.total), (Some(1), Some(15), 37));
     let page = store.pools(&PoolQuery::new().page(3).sort(PoolSort::CreatedAtDescending)).unwrap();
-    assert_eq!(page.data.iter().map(|pool| pool.id).collect::<Vec<_>>(), (1..=7).rev().collect::<Vec<_>>());
+    assert_eq!(
+        page.data.iter().map(|pool| pool.id.get()).collect::<Vec<_>>(),
+        (1..=7).rev().collect::<Vec<_>>()
+    );
     assert_eq!((page.meta.from, page.meta.to, page.meta.total), (Some(31), Some(37), 37));
     for number in [4, u64::MAX] {
         let page = store.pools(&PoolQuery::new().page(number)).unwrap();
@@ -288,5 +291,56 @@ fn a_thousand_small_pools_share_a_store() {
         assert_eq!(support::track(&store.pool(number).unwrap(), &values(number)), 0);
     }
     let last = store.pools(&PoolQuery::new().per_page(100).page(10)).unwrap();
-    assert_eq!((last.data.len(), last.data[99].id), (100, 1_000));
+    assert_eq!((last.data.len(), last.data[99].id.get()), (100, 1_000));
+}
+
+#[test]
+fn getting_or_creating_with_fields_applies_them_to_a_new_pool_only() {
+    let store = support::small_store();
+    let day = Duration::from_hours(24);
+    let fields = NewPool::new("orders").description("seen").retention(day).capacity(7);
+    let made = store.get_or_create_pool(fields.clone()).unwrap().info().unwrap();
+    assert_eq!(
+        (made.description.as_deref(), made.retention, made.capacity),
+        (Some("seen"), Some(day), Some(7))
+    );
+    for same_name in
+        [NewPool::new("orders"), fields.clone().capacity(8).retention(2 * day).description("other")]
+    {
+        assert_eq!(store.get_or_create_pool(same_name).unwrap().info().unwrap(), made);
+    }
+    let bad = store.get_or_create_pool(fields.capacity(0)).unwrap_err();
+    assert_eq!((bad.kind(), bad.parameter()), (ErrorKind::LimitExceeded, Some("capacity")));
+    assert_eq!(store.get_or_create_pool("orders").unwrap().info().unwrap(), made);
+    assert_eq!(store.all_pools().unwrap().len(), 1);
+}
+
+#[test]
+fn a_name_alone_makes_a_pool() {
+    let store = support::small_store();
+    let name = String::from("customers");
+    let borrowed = store.get_or_create_pool(&name).unwrap();
+    assert_eq!(store.create_pool("orders").unwrap().info().unwrap().name, "orders");
+    assert_eq!(store.create_pool(&name).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(store.get_or_create_pool(name).unwrap().id(), borrowed.id());
+}
+
+#[test]
+fn all_pools_are_those_of_all_pages() {
+    let store = support::small_store();
+    assert_eq!(store.all_pools().unwrap().next(), None);
+    for number in 0..230 {
+        store.create_pool(format!("pool {number}")).unwrap();
+    }
+    for id in [1, 77, 230] {
+        store.delete_pool(id).unwrap();
+    }
+    let mut paged = Vec::new();
+    for number in 1..=3 {
+        paged.extend(store.pools(&PoolQuery::new().per_page(100).page(number)).unwrap());
+    }
+    assert_eq!(paged.len(), 227);
+    let all = store.all_pools().unwrap();
+    store.create_pool("later").unwrap();
+    assert_eq!(all.collect::<Vec<_>>(), paged);
 }

@@ -36,8 +36,8 @@ fn use_everything(store: &DataPoolStore, pool: &Pool) {
     assert_eq!(pool.records(&RecordQuery::new()).unwrap().meta.total, before.len() as u64 + 3);
     let inner = pool.scan(&RecordFilter::new()).unwrap().map(|record| record.unwrap());
     let inner: Vec<u64> =
-        inner.filter(|record| record.value.starts_with("inner")).map(|record| record.id).collect();
-    assert_eq!(pool.delete_records(&inner).unwrap(), 3);
+        inner.filter(|record| record.value.starts_with("inner")).map(|record| record.id.get()).collect();
+    assert_eq!(pool.delete_records(inner.iter().copied()).unwrap(), 3);
     store.flush().unwrap();
     pool.prune().unwrap();
     assert_eq!(support::values(pool), before);

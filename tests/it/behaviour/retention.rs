@@ -90,7 +90,7 @@ fn an_expired_value_is_new_again_wherever_its_record_lies() {
         assert_eq!(values(&pool), all);
         assert_eq!(track(&pool, &all), 0);
         let first = pool.lookup(&[Key::new(ORDERS, "v0")]).unwrap().remove(0).unwrap();
-        assert_eq!(first.id, u64::from(records) + 1, "ids are never given again");
+        assert_eq!(first.id.get(), u64::from(records) + 1, "ids are never given again");
     }
 }
 
@@ -235,7 +235,7 @@ fn deletions_count_no_expired_record() {
     track(&pool, &["v0", "v1"]);
     clock.advance(DAY);
     track(&pool, &["v2"]);
-    assert_eq!(pool.delete_records(&[1, 2, 3]).unwrap(), 1);
+    assert_eq!(pool.delete_records([1, 2, 3]).unwrap(), 1);
     track(&pool, &["v3"]);
     assert_eq!(pool.delete_keys(&[Key::new(ORDERS, "v0"), Key::new(ORDERS, "v3")]).unwrap(), 1);
     track(&pool, &["v4"]);
@@ -323,7 +323,7 @@ fn a_batch_larger_than_the_capacity_is_decided_before_its_own_evictions() {
         assert_eq!(verdicts.new_count(), items.len() - 2);
         assert_eq!(verdicts.as_slice()[0], Verdict::Duplicate);
         assert_eq!(
-            verdicts.first(0).unwrap().id,
+            verdicts.first(0).unwrap().id.get(),
             1,
             "the record that was first, though it left with this batch"
         );
@@ -512,7 +512,7 @@ fn the_dead_head_of_a_segment_is_cut_off_and_nobody_misses_it() {
         assert_eq!(pool.count(&RecordFilter::new().created_before(early)).unwrap(), 8);
         assert_eq!(pool.count(&RecordFilter::new().created_after(support::time("2012-01-01"))).unwrap(), 10);
         assert_eq!(pool.count(&RecordFilter::new().created_before(support::time("2012-01-01"))).unwrap(), 0);
-        assert_eq!(pool.delete_records(&[1, 2, 3]).unwrap(), 0);
+        assert_eq!(pool.delete_records([1, 2, 3]).unwrap(), 0);
     };
     is_as_it_should_be(&pool);
     drop((store, pool, other));
@@ -544,7 +544,7 @@ fn prune_gives_back_what_expired_and_says_how_much() {
     assert_eq!((report.segments, report.records), (2, 18));
     assert_eq!(count(&pool), 0);
     assert_eq!(track(&pool, &numbered(0..3)), 3);
-    assert_eq!(pool.lookup(&[Key::new(ORDERS, "v0")]).unwrap()[0].as_ref().unwrap().id, 211);
+    assert_eq!(pool.lookup(&[Key::new(ORDERS, "v0")]).unwrap()[0].as_ref().unwrap().id.get(), 211);
 }
 
 #[test]
@@ -552,7 +552,7 @@ fn prune_gives_back_deleted_records_that_nothing_live_comes_before() {
     // The open segment, with a fold under way.
     let pool = support::small_pool();
     track(&pool, &numbered(0..80));
-    assert_eq!(pool.delete_records(&(1..=64).collect::<Vec<_>>()).unwrap(), 64);
+    assert_eq!(pool.delete_records(1..=64).unwrap(), 64);
     assert_eq!(values(&pool), numbered(64..80));
     let segments = |pool: &Pool| pool.explain(&RecordQuery::new().value("v70")).unwrap().segments.considered;
     assert_eq!((pool.prune().unwrap().records, segments(&pool)), (0, 1), "the deletion did it");
@@ -565,7 +565,7 @@ fn prune_gives_back_deleted_records_that_nothing_live_comes_before() {
     let store = support::small_store();
     let pool = store.create_pool(NewPool::new("orders").capacity(1_000)).unwrap();
     track(&pool, &numbered(0..300));
-    assert_eq!(pool.delete_records(&(33..=64).collect::<Vec<_>>()).unwrap(), 32);
+    assert_eq!(pool.delete_records(33..=64).unwrap(), 32);
     store.update_pool(pool.id(), PoolUpdate::new().capacity(236)).unwrap();
     assert_eq!(count(&pool), 236);
     let report = pool.prune().unwrap();

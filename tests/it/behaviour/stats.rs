@@ -194,7 +194,7 @@ fn a_pools_figures_tell_what_is_live_what_is_dead_and_how_full_its_segments_are(
     track(0..30);
     clock.advance(Duration::from_mins(1));
     track(30..100);
-    pool.delete_records(&[40, 41]).unwrap();
+    pool.delete_records([40, 41]).unwrap();
     let claim =
         pool.claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), Duration::from_secs(9)).unwrap();
     let stats = pool.stats().unwrap();
@@ -225,7 +225,7 @@ fn deleted_records_are_no_expired_ones_wherever_they_lie() {
     for pool in [plain, kept, capped] {
         support::track(&pool, &(0..10).map(|number| format!("A-{number}")).collect::<Vec<_>>());
         // The first ones are below the watermark then, the last one is not.
-        pool.delete_records(&[1, 2, 3, 7]).unwrap();
+        pool.delete_records([1, 2, 3, 7]).unwrap();
         let stats = pool.stats().unwrap();
         assert_eq!((stats.live, stats.expired, stats.deleted), (6, 0, 4));
     }

@@ -40,7 +40,7 @@ fn keys(values: &[String]) -> Vec<Key<'_>> {
 fn firsts(pool: &Pool) -> BTreeMap<String, u64> {
     let mut firsts = BTreeMap::new();
     for record in support::records(pool) {
-        firsts.entry(record.value).or_insert(record.id);
+        firsts.entry(record.value).or_insert(record.id.get());
     }
     firsts
 }
@@ -85,7 +85,7 @@ fn every_value_is_found_in_tables_in_those_that_are_merged_and_after_reopening()
             let live: Vec<bool> = values.iter().map(|value| expected.contains_key(value)).collect();
             assert_eq!(found, live, "step {step}");
             let found = pool.lookup(&keys(&values)).unwrap();
-            let ids: Vec<Option<u64>> = found.iter().map(|first| Some(first.as_ref()?.id)).collect();
+            let ids: Vec<Option<u64>> = found.iter().map(|first| Some(first.as_ref()?.id.get())).collect();
             let first: Vec<_> = values.iter().map(|value| expected.get(value).copied()).collect();
             assert_eq!(ids, first, "step {step}");
             if step % 10 == 0 {
@@ -260,11 +260,11 @@ fn firsts_are_first(snapshot: &PoolSnapshot, values: &[String]) {
     let mut first = std::collections::HashMap::new();
     for record in snapshot.scan(&RecordFilter::new()).unwrap() {
         let record = record.unwrap();
-        first.entry(record.value).or_insert(record.id);
+        first.entry(record.value).or_insert(record.id.get());
     }
     let found = snapshot.lookup(&keys(values)).unwrap();
     for (value, record) in values.iter().zip(found) {
-        assert_eq!(record.map(|record| record.id), first.get(value).copied(), "{value}");
+        assert_eq!(record.map(|record| record.id.get()), first.get(value).copied(), "{value}");
     }
 }
 
@@ -291,8 +291,8 @@ fn a_look_up_names_the_first_of_several_records() {
             }
             let snapshot = pool.snapshot().unwrap();
             let ids: Vec<u64> =
-                pool.lookup(&keys(&values)).unwrap().iter().flatten().map(|first| first.id).collect();
-            pool.delete_records(&ids).unwrap();
+                pool.lookup(&keys(&values)).unwrap().iter().flatten().map(|first| first.id.get()).collect();
+            pool.delete_records(ids.iter().copied()).unwrap();
             snapshot
         })
         .collect();

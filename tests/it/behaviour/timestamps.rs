@@ -2,13 +2,15 @@
 //! each. jiff is the model: it takes a point apart, and the forms are written from the parts. What is no timestamp is
 //! among the bad inputs.
 
+use std::time::{Duration, SystemTime};
+
 use datapool_store::{RecordQuery, Timestamp};
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::support::time;
+use crate::support::{self, time};
 
 const MINUTE: i64 = 60_000_000;
 
@@ -158,4 +160,36 @@ fn the_ends_of_the_range_and_leap_seconds_parse() {
     ] {
         assert_eq!(time(text).to_string(), printed, "{text}");
     }
+}
+
+proptest! {
+    #[test]
+    fn sums_and_differences_are_exact_or_stop_at_the_ends(a: i64, b: i64, secs: u64, nanos in 0..1_000_000_000_u32) {
+        let (one, other, duration) = (Timestamp::from_micros(a), Timestamp::from_micros(b), Duration::new(secs, nanos));
+        let clamped = |micros: i128| Timestamp::from_micros(micros.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
+        let micros = i128::try_from(duration.as_micros()).unwrap();
+        prop_assert_eq!(one + duration, clamped(i128::from(a) + micros));
+        prop_assert_eq!(one - duration, clamped(i128::from(a) - micros));
+        let apart = u128::try_from(i128::from(a) - i128::from(b)).unwrap_or(0);
+        prop_assert_eq!((one - other).as_micros(), apart);
+        let (mut later, mut earlier) = (one, one);
+        later += duration;
+        earlier -= duration;
+        prop_assert_eq!((later, earlier), (one + duration, one - duration));
+    }
+
+    #[test]
+    fn a_timestamp_shows_its_text_to_programmers(micros: i64) {
+        let time = Timestamp::from_micros(micros);
+        prop_assert_eq!(format!("{time:?}"), time.to_string());
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the model of the clock")]
+fn now_is_what_the_system_shows_and_a_manual_clock_has_its_own_time() {
+    let before = Timestamp::from(SystemTime::now());
+    let now = Timestamp::now();
+    assert!((before..=Timestamp::from(SystemTime::now())).contains(&now));
+    assert_eq!(support::clock().now(), support::time("2013-01-01"));
 }

@@ -52,7 +52,7 @@ impl Case {
         let file = format!("value,entity_type_id\n{rows}");
         pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap();
         pool.delete_keys(&[Key::new(ORDERS, "A-7"), Key::new(CUSTOMERS, "B-3")]).unwrap();
-        pool.delete_records(&[12, 13, 14]).unwrap();
+        pool.delete_records([12, 13, 14]).unwrap();
         support::track(&pool, &["Z-1", "Z-2"]);
         let claim = pool.claim(&["C-1", "C-2"], |v| Key::new(ORDERS, *v), &Origin::none(), LEASE).unwrap();
         assert!(claim.into_token().is_some());
@@ -83,7 +83,8 @@ fn answers(pool: &Pool) -> Vec<String> {
         records.iter().map(|record| Key::new(record.entity_type_id, record.value.clone())).collect();
     for keys in keys.chunks(1_000) {
         let firsts = pool.lookup(keys).unwrap();
-        answers.extend(firsts.iter().map(|first| format!("{:?}", first.as_ref().map(|first| first.id))));
+        answers
+            .extend(firsts.iter().map(|first| format!("{:?}", first.as_ref().map(|first| first.id.get()))));
     }
     for filter in [
         RecordFilter::new().entity_type_id(CUSTOMERS),
@@ -479,7 +480,7 @@ fn assert_found_and_left(table: &str, change: impl FnOnce(&redb::WriteTransactio
     let store = case.open();
     let left = store.rebuild_indexes().unwrap().left;
     assert_eq!(left.len(), 1, "{left:#?}");
-    assert_eq!(left[0].data_pool_id, Some(1));
+    assert_eq!(left[0].data_pool_id, Some(datapool_store::PoolId::new(1)));
     assert!(!store.verify().unwrap().ok);
     assert_eq!(store.rebuild_indexes().unwrap().left.len(), 1, "nothing of it was taken for a stray");
 }

@@ -297,7 +297,7 @@ fn check_answers(snapshot: &PoolSnapshot, frozen: &BTreeMap<u64, u64>, asked: &[
     for (((number, value), there), first) in asked.iter().zip(&values).zip(together).zip(firsts) {
         let expected = frozen.get(number).copied();
         assert_eq!(there, expected.is_some(), "contains_many of {value} {moment}");
-        assert_eq!(first.map(|record| record.id), expected, "lookup of {value} {moment}");
+        assert_eq!(first.map(|record| record.id.get()), expected, "lookup of {value} {moment}");
     }
     for (number, value) in asked.iter().zip(&values).step_by(7) {
         let key = Key::new(ORDERS, value.as_str());
@@ -355,7 +355,7 @@ fn snapshots_that_are_held_beside_many_threads_keep_their_answers() {
                         for record in snapshot.scan(&RecordFilter::new()).unwrap() {
                             let record = record.unwrap();
                             let number: u64 = record.value[1..].parse().unwrap();
-                            frozen.entry(number).or_insert(record.id);
+                            frozen.entry(number).or_insert(record.id.get());
                         }
                         let last = frozen.keys().last().copied().unwrap_or(0);
                         for _ in 0..random.next(30) {

@@ -522,7 +522,7 @@ fn rounds(default: u64) -> u64 {
 
 /// Pools of one store, some young and some with segments behind them.
 fn emptied_pool(store: &DataPoolStore, round: u64) -> Pool {
-    let pool = store.get_or_create_pool(&format!("pool {}", round % 7)).unwrap();
+    let pool = store.get_or_create_pool(format!("pool {}", round % 7)).unwrap();
     store.update_pool(pool.id(), PoolUpdate::new().clear_capacity()).unwrap();
     pool.clear().unwrap();
     pool

@@ -115,7 +115,7 @@ impl Soak {
         let newest = RecordQuery::new().sort(RecordSort::Descending).per_page(100).entity_type_id(ORDERS);
         while self.goes_on() {
             let scanned = self.busy.scan(&RecordFilter::new()).unwrap();
-            let ids: Vec<u64> = scanned.map(|record| record.unwrap().id).collect();
+            let ids: Vec<u64> = scanned.map(|record| record.unwrap().id.get()).collect();
             assert!(ids.is_sorted());
             let page = self.busy.records(&newest).unwrap();
             let values: Vec<String> = page.data.into_iter().map(|record| record.value).collect();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{
-    Durability, ErrorKind, ImportOptions, Key, Mode, NewPool, Origin, Pool, PoolQuery, RecordFilter,
+    Durability, ErrorKind, ImportOptions, Key, Mode, NewPool, Origin, Pool, PoolId, PoolQuery, RecordFilter,
     RecordQuery, Verdict,
 };
 use tempfile::TempDir;
@@ -121,7 +121,7 @@ fn all_threads_are_told_the_same_first_record() {
                         assert_eq!(first.is_some(), verdicts.as_slice()[index] == Verdict::Duplicate);
                         if let Some(first) = first {
                             assert_eq!(first.value, format!("A-{value}"));
-                            assert_eq!(*firsts.entry(*value).or_insert(first.id), first.id);
+                            assert_eq!(*firsts.entry(*value).or_insert(first.id.get()), first.id.get());
                         }
                     }
                 }
@@ -132,7 +132,7 @@ fn all_threads_are_told_the_same_first_record() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let records: BTreeMap<String, u64> =
-        support::records(&pool).into_iter().map(|record| (record.value, record.id)).collect();
+        support::records(&pool).into_iter().map(|record| (record.value, record.id.get())).collect();
     for (value, first) in firsts.iter().flatten() {
         assert_eq!(records[&format!("A-{value}")], *first);
     }
@@ -144,7 +144,7 @@ fn threads_that_ask_for_one_pool_get_one_pool() {
     for round in 1..=20 {
         let name = format!("pool {round}");
         let barrier = Barrier::new(8);
-        let ids: BTreeSet<u64> = thread::scope(|scope| {
+        let ids: BTreeSet<PoolId> = thread::scope(|scope| {
             let get = || {
                 barrier.wait();
                 store.get_or_create_pool(&name).unwrap().id()

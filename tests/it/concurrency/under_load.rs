@@ -65,7 +65,7 @@ impl Load {
             let values: Vec<String> = (0..7).map(|n| format!("churn {writer} {round} {n}")).collect();
             track(&self.pool, &values);
             if let Some(id) = early.get(round) {
-                assert_eq!(self.pool.delete_records(&[*id]).unwrap(), 1);
+                assert_eq!(self.pool.delete_records([*id]).unwrap(), 1);
             }
             let take_step = |left: usize| left.checked_sub(1);
             if self.steps.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_step).is_ok() {

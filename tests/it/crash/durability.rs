@@ -146,7 +146,7 @@ fn has_what_was_acknowledged(pool: &Pool, acknowledged: &[(String, u64)]) {
         assert!(batch(writer, number.parse().unwrap()).iter().all(|value| found.contains(value)));
         assert!(support::has(pool, value));
     }
-    let ids: Vec<u64> = support::records(pool).iter().map(|record| record.id).collect();
+    let ids: Vec<u64> = support::records(pool).iter().map(|record| record.id.get()).collect();
     assert!(ids.is_sorted_by(|a, b| a < b), "ids are unique and grow");
     assert_eq!(ids.len(), found.len());
 }
@@ -360,12 +360,12 @@ fn a_reopened_store_has_everything_and_its_ids_go_on() {
         support::track(&pool, &(0..50).map(|number| format!("{round} {number}")).collect::<Vec<_>>());
         let first = pool.lookup(&[Key::new(ORDERS, new[0].as_str())]).unwrap().remove(0).unwrap();
         // The 53 records of each round, deleted or not, have taken their ids.
-        assert_eq!((first.id, first.created_at), (1 + 53 * round, clock.now()));
-        assert_eq!(pool.delete_records(&[first.id + 1, first.id + 20]).unwrap(), 2);
+        assert_eq!((first.id.get(), first.created_at), (1 + 53 * round, clock.now()));
+        assert_eq!(pool.delete_records([first.id.get() + 1, first.id.get() + 20]).unwrap(), 2);
         let other = store.create_pool(NewPool::new(format!("pool {round}"))).unwrap();
-        assert_eq!(other.id(), 2 + 2 * round);
+        assert_eq!(other.id().get(), 2 + 2 * round);
         store.create_pool(NewPool::new("deleted")).unwrap();
-        store.delete_pool(other.id() + 1).unwrap();
+        store.delete_pool(other.id().get() + 1).unwrap();
         rows = store.pools(&PoolQuery::new()).unwrap().data;
         records = support::records(&pool);
     }
@@ -382,7 +382,7 @@ fn cleared_and_deleted_records_do_not_come_back() {
     let reopened = pool(open(&path, &support::options()));
     assert_eq!(support::values(&reopened), [""; 0]);
     assert_eq!(support::track(&reopened, &values[..100]), 100);
-    assert_eq!(support::records(&reopened)[0].id, 201);
+    assert_eq!(support::records(&reopened)[0].id.get(), 201);
     reopened.delete_where(&RecordFilter::new().value("A-7")).unwrap();
     drop(reopened);
     let reopened = pool(open(&path, &support::options()));

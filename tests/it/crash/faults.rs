@@ -418,7 +418,7 @@ fn the_first_unknown_outcome_refuses_every_further_write_and_says_how_to_recover
         Call::Delete(1, 2).make(&pool),
         Call::Import(3, 4).make(&pool),
         Call::Clear.make(&pool),
-        pool.delete_records(&[1]).map(drop),
+        pool.delete_records([1]).map(drop),
         pool.delete_where(&RecordFilter::all()).map(drop),
         store.create_pool(new()).map(drop),
         store.update_pool(pool.id(), datapool_store::PoolUpdate::new().name("renamed")).map(drop),

@@ -212,6 +212,7 @@ fn fill_a_file_system(directory: &std::path::Path) {
         }
     };
     assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+    assert!(full.kind().is_retryable() && !full.kind().is_caller_error());
     assert!(full.to_string().contains("No space left on device"), "{full}");
     assert_eq!(support::values(&pool).len(), tracked + 1);
     assert_eq!(snapshot.count(&RecordFilter::new()).unwrap(), 1);
@@ -259,7 +260,7 @@ fn deleting_goes_on_in_a_store_that_is_opened_on_a_full_disk_and_while_the_disk_
         let pool = store.pool_named("orders").unwrap();
         for id in 1..=20 {
             disk.leave_room(0, Keeping::Yes);
-            assert_eq!(pool.delete_records(&[id]).unwrap(), 1, "{records} records");
+            assert_eq!(pool.delete_records([id]).unwrap(), 1, "{records} records");
         }
         disk.leave_room(0, Keeping::Yes);
         assert_eq!(pool.clear().unwrap(), records as u64 - 20);

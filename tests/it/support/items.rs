@@ -24,7 +24,7 @@ impl From<&Record> for Row {
             origin = origin.with_step(step.clone());
         }
         let item = Item { entity_type: record.entity_type_id, value: record.value.clone() };
-        Self { id: record.id, item, origin, created_at: record.created_at }
+        Self { id: record.id.get(), item, origin, created_at: record.created_at }
     }
 }
 

@@ -20,7 +20,7 @@ impl Driver {
             Op::Create { name, retention, capacity } => {
                 let new = set(NewPool::new(name.clone()), *retention, NewPool::retention);
                 let new = set(new, *capacity, NewPool::capacity);
-                store.create_pool(new).map(|pool| Answer::Count(pool.id()))
+                store.create_pool(new).map(|pool| Answer::Count(pool.id().get()))
             }
             Op::Update { pool, name, description, retention, capacity } => {
                 let mut update = PoolUpdate::new();
@@ -170,7 +170,7 @@ fn call_on(pool: &Pool, op: &Op) -> Result<Answer> {
             };
             verdicts.map(|verdicts| told(*mode, items, &verdicts))
         }
-        Op::DeleteRecords { ids, .. } => pool.delete_records(ids).map(Answer::Count),
+        Op::DeleteRecords { ids, .. } => pool.delete_records(ids.iter().copied()).map(Answer::Count),
         Op::DeleteKeys { items, .. } => {
             let keys: Vec<_> = items.iter().map(Item::key).collect();
             pool.delete_keys(&keys).map(Answer::Count)

@@ -99,7 +99,7 @@ impl Driver {
             assert_eq!(is_held, told.verdict == Verdict::New, "item {index}");
         }
         if claim.held_count() > 0 {
-            self.held.insert((pool.id(), id), Held::Guard(claim, vec![]));
+            self.held.insert((pool.id().get(), id), Held::Guard(claim, vec![]));
         } else {
             assert!(claim.into_token().is_none());
         }
@@ -245,7 +245,7 @@ impl Driver {
 
 fn outcomes(confirmation: &Confirmation) -> Answer {
     let outcome = |(index, outcome): &(usize, ClaimOutcome)| match outcome {
-        ClaimOutcome::Confirmed(id) => (*index, Outcome::Confirmed(*id)),
+        ClaimOutcome::Confirmed(id) => (*index, Outcome::Confirmed(id.get())),
         ClaimOutcome::AlreadyTracked(first) => (*index, Outcome::AlreadyTracked(Row::from(&**first))),
         ClaimOutcome::LeaseLost => (*index, Outcome::Lost),
         other => panic!("{other:?}"),

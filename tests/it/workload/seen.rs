@@ -48,7 +48,7 @@ impl Seen {
         let mut pools = BTreeMap::new();
         for pool in store.pools(&PoolQuery::new().per_page(100))?.data {
             assert_eq!(store.pool_named(&pool.name)?.id(), pool.id);
-            pools.insert(pool.id, SeenPool::of(&store.pool(pool.id)?, &pool)?);
+            pools.insert(pool.id.get(), SeenPool::of(&store.pool(pool.id)?, &pool)?);
         }
         let flows = store.flows().map(|flow| flow.map(|flow| (flow.id.to_string(), flow.name)));
         let flows = flows.collect::<Result<_>>()?;

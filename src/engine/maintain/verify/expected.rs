@@ -3,7 +3,7 @@
 use crate::engine::format::index_row::{Entry, key_of};
 use crate::engine::format::schema::Fingerprint;
 use crate::engine::pool::state::PoolState;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 
 /// A set of fingerprints and ids, as far as it can be compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    pub(super) fn add(&mut self, key: Entry, id: RecordId) {
+    pub(super) fn add(&mut self, key: Entry, id: RecordNumber) {
         self.count += 1;
         // Keys are random. Multiplied, no two wrong pairs make up for each other but by chance.
         let hash = (key ^ u128::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
@@ -35,7 +35,7 @@ impl Expected {
     }
 
     /// A live folded record. Returns false if no table is there for it.
-    pub(super) fn add(&mut self, state: &PoolState, fingerprint: Fingerprint, id: RecordId) -> bool {
+    pub(super) fn add(&mut self, state: &PoolState, fingerprint: Fingerprint, id: RecordNumber) -> bool {
         let place = state.tables.partition_point(|table| table.ids.end <= id);
         let table = state.tables.get(place).filter(|table| table.ids.contains(&id));
         match (table, self.0.get_mut(place)) {

@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId};
 use crate::model::RegisteredId;
 
+/// The id below those of all pools.
+const BELOW_ALL: PoolId = PoolId::new(0);
+
 /// Something that belongs to no pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stray {
@@ -49,33 +52,36 @@ pub(crate) fn find_strays(snapshot: &Snapshot, owned: &Owned) -> Result<Vec<Stra
         let lost = owners.into_iter().filter(|(pool, segment)| !belongs(*pool, *segment));
         strays.extend(lost.map(|(pool, segment)| Stray::Rows { table, pool, segment }));
     };
-    let first = |key: (u64, u32, u32)| (key.0, key.1);
+    let first = |key: (PoolId, u32, u32)| (key.0, key.1);
     let behind = |(pool, segment)| (pool, segment, u32::MAX);
-    rows("origins", owners(snapshot, schema::ORIGINS, (0, 0, 0), first, behind)?);
-    rows("times", owners(snapshot, schema::TIMES, (0, 0, 0), first, behind)?);
-    rows("deleted", owners(snapshot, schema::DELETED, (0, 0, 0), first, behind)?);
+    rows("origins", owners(snapshot, schema::ORIGINS, (BELOW_ALL, 0, 0), first, behind)?);
+    rows("times", owners(snapshot, schema::TIMES, (BELOW_ALL, 0, 0), first, behind)?);
+    rows("deleted", owners(snapshot, schema::DELETED, (BELOW_ALL, 0, 0), first, behind)?);
     let mut rows = |name, owners: Vec<(PoolId, TableNumber)>| {
         let is_known = |pool, table| belongs_to(pool, &|numbers| numbers.tables.contains(&table));
         let lost = owners.into_iter().filter(|(pool, table)| !is_known(*pool, *table));
         strays.extend(lost.map(|(pool, table)| Stray::TableRows { name, pool, table }));
     };
-    rows("filters", owners(snapshot, schema::FILTERS, (0, 0, 0), first, behind)?);
-    let first = |key: (u64, u32, u32, u32)| (key.0, key.1);
+    rows("filters", owners(snapshot, schema::FILTERS, (BELOW_ALL, 0, 0), first, behind)?);
+    let first = |key: (PoolId, u32, u32, u32)| (key.0, key.1);
     let behind = |(pool, table)| (pool, table, u32::MAX, u32::MAX);
-    rows("fingerprints", owners(snapshot, schema::FINGERPRINTS, (0, 0, 0, 0), first, behind)?);
+    rows("fingerprints", owners(snapshot, schema::FINGERPRINTS, (BELOW_ALL, 0, 0, 0), first, behind)?);
     let mut rows = |table, owners: Vec<(PoolId, ())>| {
         let lost = owners.into_iter().filter(|(pool, ())| !owned.contains_key(pool));
         strays.extend(lost.map(|(pool, ())| Stray::PoolRows { table, pool }));
     };
-    rows("pool heads", owners(snapshot, schema::POOL_HEADS, 0, |pool| (pool, ()), |(pool, ())| pool)?);
+    rows(
+        "pool heads",
+        owners(snapshot, schema::POOL_HEADS, BELOW_ALL, |pool| (pool, ()), |(pool, ())| pool)?,
+    );
     rows(
         "claims",
-        owners(snapshot, schema::CLAIMS, (0, 0), |key| (key.0, ()), |(pool, ())| (pool, u64::MAX))?,
+        owners(snapshot, schema::CLAIMS, (BELOW_ALL, 0), |key| (key.0, ()), |(pool, ())| (pool, u64::MAX))?,
     );
     let behind = |(pool, ())| (pool, u64::MAX, u32::MAX);
-    rows("claim items", owners(snapshot, schema::CLAIM_ITEMS, (0, 0, 0), |key| (key.0, ()), behind)?);
+    rows("claim items", owners(snapshot, schema::CLAIM_ITEMS, (BELOW_ALL, 0, 0), |key| (key.0, ()), behind)?);
     let behind = |(pool, ())| (pool, u128::MAX);
-    rows("claimed", owners(snapshot, schema::CLAIMED, (0, 0), |key| (key.0, ()), behind)?);
+    rows("claimed", owners(snapshot, schema::CLAIMED, (BELOW_ALL, 0), |key| (key.0, ()), behind)?);
     Ok(strays)
 }
 

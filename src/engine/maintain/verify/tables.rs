@@ -18,7 +18,7 @@ use crate::engine::probe::table::FingerprintTable;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::{ErrorKind, Result};
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 
 /// A table's name in findings, and that of its filter.
 const TABLE: &str = "fingerprints";
@@ -42,7 +42,7 @@ impl Verification<'_, '_, '_> {
         &mut self,
         view: &View,
         table: &FingerprintTable,
-        show_live: &mut dyn FnMut(Entry, RecordId),
+        show_live: &mut dyn FnMut(Entry, RecordNumber),
     ) -> Result<()> {
         let pool = view.state.id;
         for piece in 0..table.shape.pieces() {
@@ -136,7 +136,7 @@ impl Verification<'_, '_, '_> {
     /// Finds out which entries of a table are not what its records say.
     fn explain(&mut self, view: &View, table: &FingerprintTable) -> Result<()> {
         let pool = view.state.id;
-        let mut missing: HashMap<RecordId, Entry> = HashMap::new();
+        let mut missing: HashMap<RecordNumber, Entry> = HashMap::new();
         for index in 0..view.state.segments.len() {
             self.each_live(view, index, &table.ids, |fingerprint, id| {
                 missing.insert(id, key_of(fingerprint));
@@ -176,8 +176,8 @@ impl Verification<'_, '_, '_> {
         &self,
         view: &View,
         index: usize,
-        ids: &Range<RecordId>,
-        mut show: impl FnMut(Fingerprint, RecordId),
+        ids: &Range<RecordNumber>,
+        mut show: impl FnMut(Fingerprint, RecordNumber),
     ) -> Result<()> {
         let Some(segment) = view.state.segments.get(index) else { return Ok(()) };
         let slots = view.state.slots_in(index, ids);

@@ -6,14 +6,14 @@ use roaring::RoaringBitmap;
 
 use crate::engine::format::chunk_set::ChunkSet;
 use crate::engine::format::schema::ChunkNumber;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::query::RecordSort;
 
 /// The matches of one chunk of a segment, or of a tail. Positions count from the block's first record.
 #[derive(Debug)]
 pub(crate) struct Block<'a> {
     /// The record at position 0.
-    pub(super) base: RecordId,
+    pub(super) base: RecordNumber,
     /// The index of the segment, and the chunk; `None` for a tail.
     pub(crate) chunk: Option<(usize, ChunkNumber)>,
     pub(super) matches: Matches<'a>,
@@ -50,14 +50,14 @@ impl Block<'_> {
     }
 
     /// Returns the number of matches up to and including a record, in the requested order.
-    pub(crate) fn count_through(&self, id: RecordId, sort: RecordSort) -> u64 {
+    pub(crate) fn count_through(&self, id: RecordNumber, sort: RecordSort) -> u64 {
         match sort {
             RecordSort::Ascending => self.count_below(id.saturating_add(1)),
             RecordSort::Descending => self.count() - self.count_below(id),
         }
     }
 
-    fn count_below(&self, id: RecordId) -> u64 {
+    fn count_below(&self, id: RecordNumber) -> u64 {
         let end = u32::try_from(id.saturating_sub(self.base)).unwrap_or(u32::MAX);
         match &self.matches {
             Matches::AllBut { positions, deleted } => {
@@ -87,7 +87,7 @@ impl Block<'_> {
     }
 
     /// Returns the ids of the matches, ascending.
-    pub(crate) fn ids(&self) -> Vec<RecordId> {
+    pub(crate) fn ids(&self) -> Vec<RecordNumber> {
         if let Matches::AllBut { positions, deleted: None } = &self.matches {
             return (self.base + u64::from(positions.start)..self.base + u64::from(positions.end)).collect();
         }
@@ -98,7 +98,7 @@ impl Block<'_> {
     }
 
     /// Returns the ids of the matches at some places of the requested order.
-    pub(crate) fn ids_at(&self, places: Range<u64>, sort: RecordSort) -> Vec<RecordId> {
+    pub(crate) fn ids_at(&self, places: Range<u64>, sort: RecordSort) -> Vec<RecordNumber> {
         let skip = usize::try_from(places.start).unwrap_or(usize::MAX);
         let take = usize::try_from(places.end.saturating_sub(places.start)).unwrap_or(usize::MAX);
         if take == 0 {

@@ -34,7 +34,7 @@ impl AnyOf {
             bitmaps_read: tally.read.get(),
             bitmaps_passed: tally.met.get() - tally.read.get(),
         };
-        AttributeUse { filter: self.parameter, lists: lists.map(list).collect() }
+        AttributeUse { filter: self.parameter.to_owned(), lists: lists.map(list).collect() }
     }
 }
 

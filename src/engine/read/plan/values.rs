@@ -10,7 +10,7 @@ use crate::engine::pool::tail::SoughtValues;
 use crate::engine::read::lookup::Asked;
 use crate::engine::read::view::{Rows, View};
 use crate::error::Result;
-use crate::ids::{EntityTypeId, RecordId};
+use crate::ids::{EntityTypeId, RecordNumber};
 use crate::query::RecordFilter;
 
 /// The most rows that are kept: those of a page.
@@ -24,7 +24,7 @@ pub(super) struct Values<'a> {
     exact: bool,
     /// The entity types of the filter, if it is not exact. None means any.
     types: Vec<EntityTypeId>,
-    folded: OnceCell<Vec<RecordId>>,
+    folded: OnceCell<Vec<RecordNumber>>,
     /// Rows that were read to compare values: a page need not read them again.
     rows: RefCell<Rows>,
 }
@@ -68,7 +68,7 @@ impl<'a> Values<'a> {
     }
 
     /// The live folded records that have one of the values, ascending: looked up once, in all tables.
-    fn folded_ids(&self, view: &View, tally: &Tally) -> Result<&[RecordId]> {
+    fn folded_ids(&self, view: &View, tally: &Tally) -> Result<&[RecordNumber]> {
         if let Some(ids) = self.folded.get() {
             return Ok(ids);
         }
@@ -95,7 +95,7 @@ impl<'a> Values<'a> {
     }
 
     /// Returns true if a record has one of the values and types.
-    pub(super) fn confirms(&self, view: &View, id: RecordId, tally: &Tally) -> Result<bool> {
+    pub(super) fn confirms(&self, view: &View, id: RecordNumber, tally: &Tally) -> Result<bool> {
         if self.exact {
             return Ok(true);
         }
@@ -107,7 +107,7 @@ impl<'a> Values<'a> {
     fn read_and_compare(
         &self,
         view: &View,
-        id: RecordId,
+        id: RecordNumber,
         tally: &Tally,
         is_sought: impl FnOnce(&str) -> bool,
     ) -> Result<bool> {

@@ -16,7 +16,7 @@ use crate::engine::format::schema::Fingerprint;
 use crate::engine::pool::batch::Batch;
 use crate::engine::pool::claims::{ClaimId, ClaimState};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::model::{ClaimFilter, ClaimOutcome, ClaimVerdict, Origin};
 use crate::time::Timestamp;
 
@@ -53,7 +53,7 @@ pub(crate) struct Settled {
 enum Standing {
     #[default]
     Free,
-    Tracked(RecordId),
+    Tracked(RecordNumber),
     /// Owned by a claim whose lease runs.
     Owned(ClaimId),
 }
@@ -86,7 +86,7 @@ impl PoolDraft {
         self.existing(id).is_some_and(|claim| !claim.is_lapsed(self.now.moment))
     }
 
-    fn first_of(&self, fingerprint: Fingerprint) -> Result<Option<RecordId>> {
+    fn first_of(&self, fingerprint: Fingerprint) -> Result<Option<RecordNumber>> {
         match self.find_new(fingerprint) {
             Some(id) => Ok(Some(id)),
             None => self.base.find_first(&self.state, fingerprint),
@@ -293,7 +293,7 @@ impl PoolDraft {
             outcomes.push(match (fingerprint(*item), first) {
                 (Some(fingerprint), _) if is_own => {
                     let record = NewRecord { batch: number, item: *item };
-                    ClaimOutcome::Confirmed(self.append(fingerprint, record))
+                    ClaimOutcome::Confirmed(self.append(fingerprint, record).into())
                 }
                 (_, Some(id)) => {
                     let first = known.get(&id).cloned().or_else(|| self.new_record(id));

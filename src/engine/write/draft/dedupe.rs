@@ -9,7 +9,7 @@ use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::schema::Fingerprint;
 use crate::engine::pool::batch::Batch;
 use crate::error::Result;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 
 impl PoolDraft {
     /// Decides a batch. If `firsts` are wanted, each duplicate comes with the record that was first.
@@ -54,7 +54,7 @@ impl PoolDraft {
         let firsts = match firsts {
             Firsts::Ignored => Vec::new(),
             Firsts::Wanted => {
-                let record = |id: RecordId| known.get(&id).cloned().or_else(|| self.new_record(id));
+                let record = |id: RecordNumber| known.get(&id).cloned().or_else(|| self.new_record(id));
                 decided.iter().map(|(_, first)| first.and_then(record)).collect()
             }
         };
@@ -63,7 +63,7 @@ impl PoolDraft {
     }
 
     /// Returns for each item the owner of its value; empty in a pool without claims.
-    fn owners_of(&self, batch: &Batch, present: &[Option<RecordId>]) -> Result<Vec<Owner>> {
+    fn owners_of(&self, batch: &Batch, present: &[Option<RecordNumber>]) -> Result<Vec<Owner>> {
         if self.state.claims.is_empty() {
             return Ok(Vec::new());
         }

@@ -7,16 +7,16 @@ use crate::engine::pool::batch::Batch;
 use crate::engine::pool::segments::ChangedBits;
 use crate::engine::read::plan::Plan;
 use crate::error::Result;
-use crate::ids::RecordId;
+use crate::ids::RecordNumber;
 use crate::query::{RecordFilter, RecordSort};
 
 impl PoolDraft {
     /// Deletes live records by id. Returns the number of records deleted.
-    pub(crate) fn delete_ids(&mut self, ids: &[RecordId]) -> u64 {
+    pub(crate) fn delete_ids(&mut self, ids: &[RecordNumber]) -> u64 {
         ids.iter().map(|id| u64::from(self.delete(*id))).sum()
     }
 
-    fn delete(&mut self, id: RecordId) -> bool {
+    fn delete(&mut self, id: RecordNumber) -> bool {
         let changed = self.state.delete(id);
         self.changed_bits.extend(changed);
         changed.is_some()

@@ -127,6 +127,7 @@ mod tests {
     use crate::engine::write::fold::entries::Entries;
     use crate::engine::write::fold::{Fold, Share};
     use crate::engine::write::tables::add_folded;
+    use crate::ids::PoolId;
     use crate::model::Origin;
     use crate::store::DataPoolStore;
     use proptest::prelude::*;
@@ -165,7 +166,7 @@ mod tests {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         let txn = database.begin_write().unwrap();
         write(&txn);
-        let postings = SegmentTables::new(1, 0);
+        let postings = SegmentTables::new(PoolId::new(1), 0);
         [rows(&txn, FINGERPRINTS), rows(&txn, FILTERS), rows(&txn, postings.postings())]
     }
 

@@ -1,0 +1,48 @@
+//! Durations as JSON has them: a number of seconds, with decimals.
+
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.as_secs_f64().serialize(serializer)
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    of(f64::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Reads a number of seconds, rounded to microseconds, the unit of time in the store.
+pub(super) fn of(seconds: f64) -> Result<Duration, String> {
+    let duration =
+        Duration::try_from_secs_f64(seconds).map_err(|error| format!("{seconds} seconds: {error}"))?;
+    Ok(to_micros(duration))
+}
+
+pub(super) fn to_micros(duration: Duration) -> Duration {
+    let micros = duration.saturating_add(Duration::from_nanos(500)).as_micros();
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+/// The same for a duration that may be absent: null.
+pub(super) mod optional {
+    use super::{Deserialize, Deserializer, Duration, Serialize, Serializer};
+    use serde::de::Error as _;
+
+    #[allow(clippy::ref_option, reason = "serde's signature")]
+    pub(in crate::model) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+    }
+
+    pub(in crate::model) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let seconds = Option::<f64>::deserialize(deserializer)?;
+        seconds.map(super::of).transpose().map_err(D::Error::custom)
+    }
+}
