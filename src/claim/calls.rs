@@ -140,7 +140,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidArgument` or `LimitExceeded` for a bad owner; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if
-    /// the disk refuses.
+    /// the disk refuses; `Corrupt` if the items of a claim cannot be read. Nothing is released then: call again.
     pub fn resume_claims_of(&self, owner: &str) -> Result<Vec<Claim>> {
         check_owner(owner)?;
         let (id, owner) = (self.id(), owner.to_owned());
@@ -154,7 +154,14 @@ impl Pool {
             if let Some(claim) = view.state.claims.get(held.id, engine.clock().moment())
                 && claim.nonce == held.nonce
             {
-                claims.push(Claim::of_stored(self, &view, held, claim)?);
+                match Claim::of_stored(self, &view, held, claim) {
+                    Ok(claim) => claims.push(claim),
+                    Err(error) => {
+                        // NOTE: dropping the guards would release what the caller does not know it has.
+                        claims.into_iter().for_each(|claim| _ = claim.into_token());
+                        return Err(error);
+                    }
+                }
             }
         }
         Ok(claims)
