@@ -104,7 +104,7 @@ impl Waiting {
         }
     }
 
-    /// The clock was moved by hand, or the store is closed.
+    /// The clock was moved by hand, or the store is closed or opened again.
     pub(crate) fn wake_all(&self) {
         self.signals.lock().values().for_each(|signal| signal.raise());
     }
