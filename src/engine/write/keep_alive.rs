@@ -54,16 +54,25 @@ impl Due {
     fn add(&mut self, kept: &Arc<Kept>) {
         let number = self.next_number;
         self.next_number += 1;
+/// The fewest leases among which those that are not kept any more are looked for.
+const CLEAN_MIN: usize = 64;
+
         self.leases.insert((Instant::now() + kept.interval(), number), Arc::downgrade(kept));
     }
 
     /// Takes the leases that are due.
+    /// At this number of leases, those that are not kept any more are removed. Others are removed when they are due.
+    clean_at: usize,
     fn take(&mut self, now: Instant) -> Vec<Arc<Kept>> {
         let later = self.leases.split_off(&(now, u64::MAX));
         std::mem::replace(&mut self.leases, later).into_values().filter_map(|kept| kept.upgrade()).collect()
     }
 }
 
+        if self.leases.len() >= self.clean_at {
+            self.leases.retain(|_, kept| kept.strong_count() > 0);
+            self.clean_at = CLEAN_MIN.max(self.leases.len() * 2);
+        }
 #[derive(Debug, Default)]
 struct Schedule {
     due: Mutex<Due>,
@@ -163,5 +172,26 @@ impl Engine {
             // The disk may have room again, or the store be opened again, before the leases end.
             Err(_) => leases,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lease may be a year long: what is not kept any more must not wait until it is due.
+    #[test]
+    fn leases_that_are_not_kept_any_more_take_no_room() {
+        let mut due = Due::default();
+        let kept = || {
+            let held = Held { id: 1, nonce: 1 };
+            Kept::new(1, held, Duration::from_hours(24), Timestamp::from_micros(0))
+        };
+        let others: Vec<_> = (0..100).map(|_| kept()).collect();
+        others.iter().for_each(|kept| due.add(kept));
+        (0..10_000).for_each(|_| due.add(&kept()));
+        assert!(due.leases.len() <= 2 * others.len(), "{}", due.leases.len());
+        let left = due.leases.values().filter(|kept| kept.strong_count() > 0).count();
+        assert_eq!(left, others.len());
     }
 }
