@@ -238,24 +238,34 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for a lease outside 1 ms to 365 days; `LeaseLost` if the claim owns none of its items any more;
-    /// also the errors of [`confirm`](Self::confirm). After an error, the lease is unchanged.
+    /// `LimitExceeded` for a lease outside 1 ms to 365 days; `InvalidArgument` for one of less than 1 s if the claim is
+    /// [kept alive](Self::keep_alive); `LeaseLost` if the claim owns none of its items any more; also the errors of
+    /// [`confirm`](Self::confirm). After an error, the lease is unchanged.
     pub fn extend(&mut self, lease: Duration) -> Result<Timestamp> {
         check_lease(lease)?;
         let Some(held) = self.held else {
             return Err(Error::new(
+        if self.kept.is_some() {
+            check_kept_lease(lease)?;
+        }
                 ErrorKind::LeaseLost,
                 "every item of the claim was confirmed, released or lost: it has no lease to extend",
             ));
         };
         let (pool, batch, items) = (self.pool.id(), Arc::clone(&self.batch), self.open_positions());
         let extend = move |group: &mut Group<'_>| group.pool(pool)?.extend(held, &batch, &items, lease);
-        self.until = self.pool.shared().engine.submit(Weight { items: 1, bytes: 0 }, extend)?;
-        self.lease = lease;
-        if self.kept.is_some() {
+        self.until = self.until();
+        let kept = self.kept.take();
+        // NOTE: before the lease changes, or a renewal that is under way could restart it with its former length.
+        kept.iter().for_each(|kept| kept.end());
+        let extended = self.pool.shared().engine.submit(Weight { items: 1, bytes: 0 }, extend);
+        if let Ok(until) = extended {
+            (self.until, self.lease) = (until, lease);
+        }
+        if kept.is_some() {
             self.keep()?;
         }
-        Ok(self.until)
+        extended
     }
 
     /// Renews the lease for as long as this guard lives: at once, and then each time a third of its length has passed.
@@ -269,13 +279,7 @@ impl Claim {
     ///
     /// `InvalidArgument` for a lease of less than 1 s; also the errors of [`extend`](Self::extend).
     pub fn keep_alive(&mut self) -> Result<()> {
-        if self.lease < KEPT_LEASE_MIN {
-            return Err(Error::invalid_argument(format!(
-                "a lease of {:?} is too short to be kept alive; allowed are {KEPT_LEASE_MIN:?} (KEPT_LEASE_MIN) and more",
-                self.lease
-            ))
-            .with_parameter("lease"));
-        }
+        check_kept_lease(self.lease)?;
         self.extend(self.lease)?;
         self.keep()
     }
@@ -410,6 +414,39 @@ impl Drop for Claim {
 /// Sorts the positions, and removes repeats.
 fn in_order(mut positions: Vec<usize>) -> Vec<usize> {
     positions.sort_unstable();
+fn check_kept_lease(lease: Duration) -> Result<()> {
+    if lease >= KEPT_LEASE_MIN {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!(
+        "a lease of {lease:?} is too short to be kept alive; allowed are {KEPT_LEASE_MIN:?} (KEPT_LEASE_MIN) and more"
+    ))
+    .with_parameter("lease"))
+}
+
     positions.dedup();
     positions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DataPoolStore, Origin};
+
+    #[test]
+    fn a_renewal_that_is_under_way_does_not_undo_an_extension() {
+        let pool = DataPoolStore::in_memory().unwrap().get_or_create_pool("orders").unwrap();
+        let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+        let mut claim = pool.claim(&["a"], |value| Key::new(37, *value), &Origin::none(), minute).unwrap();
+        claim.keep_alive().unwrap();
+        let taken = claim.kept.clone().unwrap();
+        let until = claim.extend(hour).unwrap();
+        assert!(pool.shared().engine.renew(vec![taken]).is_empty());
+        assert_eq!(pool.claims().unwrap()[0].until, until);
+        assert_eq!(pool.shared().engine.renew(vec![claim.kept.clone().unwrap()]).len(), 1);
+        assert!(claim.until() >= until);
+
+        assert_eq!(claim.extend(KEPT_LEASE_MIN / 2).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert!(pool.claims().unwrap()[0].until >= until, "the lease is unchanged");
+    }
 }
