@@ -26,8 +26,9 @@ use crate::time::Timestamp;
 
 /// New items that one runner holds. While the lease runs, no other caller gets them as new.
 ///
-/// Made by [`Pool::claim`], or from a token by [`DataPoolStore::resume_claim`](crate::DataPoolStore::resume_claim). Process the items whose verdict is
-/// [`Claimed`](ClaimVerdict::Claimed), then [`confirm`](Self::confirm) them: they are tracked, with the claim's origin.
+/// Made by [`Pool::claim`] and [`Pool::claim_with`]; taken up from a token by
+/// [`DataPoolStore::resume_claim`](crate::DataPoolStore::resume_claim), and for an owner by
+/// [`Pool::resume_claims_of`]. Process the items whose verdict is [`Claimed`](ClaimVerdict::Claimed), then [`confirm`](Self::confirm) them: they are tracked, with the claim's origin.
 /// If the work fails, [`release`](Self::release) them: they are new again. Both also work for some of the items.
 ///
 /// **Dropping a claim releases** the items that are neither confirmed nor released, so that a flow that returns early
@@ -60,7 +61,7 @@ pub struct Claim {
     fence: Option<u64>,
     /// The lease is renewed as long as this is kept.
     kept: Option<Arc<Kept>>,
-    /// The whole batch; for a claim that was taken up by its token, only the items that were claimed.
+    /// The whole batch; for a claim that was taken up, only the items that were claimed.
     batch: Arc<Batch>,
     /// For each item of the batch, in order: its index in the batch that was claimed, and its verdict.
     verdicts: Vec<(usize, ClaimVerdict)>,
@@ -96,8 +97,8 @@ impl Claim {
 
     /// Returns the verdict of each item when the claim was made or taken up, with the item's index, ascending.
     ///
-    /// A new claim has a verdict for each item of the batch. A claim that was taken up by its token has one for each
-    /// item that was claimed: it does not know the others.
+    /// A new claim has a verdict for each item of the batch. A claim that was taken up has one for each item that was
+    /// claimed: it does not know the others.
     pub fn verdicts(&self) -> &[(usize, ClaimVerdict)] {
         &self.verdicts
     }
@@ -145,9 +146,10 @@ impl Claim {
 
     /// Returns the fencing number of this grant; `None` if nothing was claimed.
     ///
-    /// In a pool, each grant has a higher number than all before it, also after a backup was restored. A system that the
-    /// runner writes to can refuse a writer with a lower number than the highest it has seen: so a runner whose lease
-    /// has ended does no harm. [`extend`](Self::extend) and [`resume_claim`](crate::DataPoolStore::resume_claim) keep the
+    /// In a pool, each grant has a higher number than all before it. The number is the highest so far plus one, or the
+    /// wall clock in microseconds if that is higher: so the numbers also grow after a backup was restored, unless the
+    /// system's clock was set back. A system that the runner writes to can refuse a writer with a lower number than the
+    /// highest it has seen: so a runner whose lease has ended does no harm. [`extend`](Self::extend) and [`resume_claim`](crate::DataPoolStore::resume_claim) keep the
     /// number; [`resume_claims_of`](Pool::resume_claims_of) is a new grant.
     ///
     /// See Kleppmann, "How to do distributed locking" (2016).
@@ -243,11 +245,11 @@ impl Claim {
     /// [`confirm`](Self::confirm). After an error, the lease is unchanged.
     pub fn extend(&mut self, lease: Duration) -> Result<Timestamp> {
         check_lease(lease)?;
-        let Some(held) = self.held else {
-            return Err(Error::new(
         if self.kept.is_some() {
             check_kept_lease(lease)?;
         }
+        let Some(held) = self.held else {
+            return Err(Error::new(
                 ErrorKind::LeaseLost,
                 "every item of the claim was confirmed, released or lost: it has no lease to extend",
             ));
@@ -271,8 +273,9 @@ impl Claim {
     /// Renews the lease for as long as this guard lives: at once, and then each time a third of its length has passed.
     /// One thread of the store does so for all claims; it starts with the first.
     ///
-    /// Renewing fails if the disk refuses, or if the process is stopped for longer than the lease. Then other runners may
-    /// take the items, and the guard's next call says so: [`confirm`](Self::confirm) in its outcomes, others by
+    /// A lease ends all the same if the disk refuses, if the process is stopped for longer than the lease, or if a call
+    /// that has the writer to itself (an import, a rebuild, compacting) takes longer. Then other runners may take the
+    /// items, and the guard's next call says so: [`confirm`](Self::confirm) in its outcomes, others by
     /// `LeaseLost`. With a [`ManualClock`](crate::ManualClock), the thirds are of real time.
     ///
     /// # Errors
@@ -297,7 +300,7 @@ impl Claim {
     /// Gives up the guard and keeps the claim: any process with the token can [take it
     /// up](crate::DataPoolStore::resume_claim). Returns `None` if every item is confirmed or released. Items that the claim
     /// has [lost](ClaimVerdict::Lost) count as open: confirming them returns what became of each.
-    #[must_use = "without its token nobody can take the claim up before its lease ends"]
+    #[must_use = "without its token only its owner can take the claim up before its lease ends"]
     pub fn into_token(mut self) -> Option<ClaimToken> {
         let token = self.token();
         (self.held, self.kept) = (None, None);
@@ -411,9 +414,6 @@ impl Drop for Claim {
     }
 }
 
-/// Sorts the positions, and removes repeats.
-fn in_order(mut positions: Vec<usize>) -> Vec<usize> {
-    positions.sort_unstable();
 fn check_kept_lease(lease: Duration) -> Result<()> {
     if lease >= KEPT_LEASE_MIN {
         return Ok(());
@@ -424,6 +424,9 @@ fn check_kept_lease(lease: Duration) -> Result<()> {
     .with_parameter("lease"))
 }
 
+/// Sorts the positions, and removes repeats.
+fn in_order(mut positions: Vec<usize>) -> Vec<usize> {
+    positions.sort_unstable();
     positions.dedup();
     positions
 }

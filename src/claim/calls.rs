@@ -266,8 +266,8 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the token is of another store; `LeaseLost` if the claim does not exist any more (it was
-    /// settled, or swept an hour after its end); `NotFound` if the pool was deleted.
+    /// `InvalidArgument` if the token is of another store; `LeaseLost` if the claim does not exist any more: it was
+    /// settled or released, its owner took it up, or it was swept an hour after its end; `NotFound` if the pool was deleted.
     pub fn resume_claim(&self, token: &ClaimToken) -> Result<Claim> {
         let engine = &self.shared().engine;
         if token.store != engine.store_id() {
@@ -278,7 +278,8 @@ impl DataPoolStore {
         let claim = view.state.claims.get(token.claim, engine.clock().moment());
         let claim = claim.filter(|claim| claim.nonce == token.nonce).ok_or_else(|| {
             let text = format!(
-                "claim {} on data pool {} does not exist any more: it was settled, or its lease ran out over an hour ago",
+                "the token's claim {} on data pool {} does not exist any more: it was settled or released, its owner took it \
+                 up, or its lease ran out over an hour ago",
                 token.claim, token.pool
             );
             Error::new(ErrorKind::LeaseLost, text)
