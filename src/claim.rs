@@ -18,7 +18,9 @@ use crate::time::Timestamp;
 
 /// New items that one runner holds. While the lease runs, no other caller gets them as new.
 ///
-/// Made by [`Pool::claim`](crate::Pool::claim), or from a token by [`DataPoolStore::resume_claim`](crate::DataPoolStore::resume_claim). Process the items whose verdict is
+/// Made by [`Pool::claim`](crate::Pool::claim) and [`Pool::claim_with`](crate::Pool::claim_with); taken up from a token by
+/// [`DataPoolStore::resume_claim`](crate::DataPoolStore::resume_claim), and for an owner by
+/// [`Pool::resume_claims_of`](crate::Pool::resume_claims_of). Process the items whose verdict is
 /// [`Claimed`](ClaimVerdict::Claimed), then [`confirm`](Self::confirm) them: they are tracked, with the claim's origin.
 /// If the work fails, [`release`](Self::release) them: they are new again. Both also work for some of the items.
 ///
@@ -56,8 +58,8 @@ impl Claim {
 
     /// Returns the verdict of each item when the claim was made or taken up, with the item's index, ascending.
     ///
-    /// A new claim has a verdict for each item of the batch. A claim that was taken up by its token has one for each
-    /// item that was claimed: it does not know the others.
+    /// A new claim has a verdict for each item of the batch. A claim that was taken up has one for each item that was
+    /// claimed: it does not know the others.
     pub fn verdicts(&self) -> &[(usize, ClaimVerdict)] {
         &self.claimed.verdicts
     }
@@ -116,10 +118,12 @@ impl Claim {
 
     /// Returns the fencing number of this grant; `None` if nothing was claimed.
     ///
-    /// In a pool, each grant has a higher number than all before it, also after a backup was restored. A system that the
-    /// runner writes to can refuse a writer with a lower number than the highest it has seen: so a runner whose lease
-    /// has ended does no harm. [`extend`](Self::extend) and [`resume_claim`](crate::DataPoolStore::resume_claim) keep the
-    /// number; [`resume_claims_of`](crate::Pool::resume_claims_of) is a new grant.
+    /// In a pool, each grant has a higher number than all before it. The number is the highest so far plus one, or the
+    /// wall clock in microseconds if that is higher: so the numbers also grow after a backup was restored, unless the
+    /// system's clock was set back. A system that the runner writes to can refuse a writer with a lower number than the
+    /// highest it has seen: so a runner whose lease has ended does no harm. [`extend`](Self::extend) and
+    /// [`resume_claim`](crate::DataPoolStore::resume_claim) keep the number;
+    /// [`resume_claims_of`](crate::Pool::resume_claims_of) is a new grant.
     ///
     /// See Kleppmann, "How to do distributed locking" (2016).
     pub fn fencing_number(&self) -> Option<u64> {
@@ -203,8 +207,9 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for a lease outside 1 ms to 365 days; `LeaseLost` if the claim owns none of its items any more;
-    /// also the errors of [`confirm`](Self::confirm). After an error, the lease is unchanged.
+    /// `LimitExceeded` for a lease outside 1 ms to 365 days; `InvalidArgument` for one of less than 1 s if the claim is
+    /// [kept alive](Self::keep_alive); `LeaseLost` if the claim owns none of its items any more; also the errors of
+    /// [`confirm`](Self::confirm). After an error, the lease is unchanged.
     #[doc(alias("renew", "heartbeat"))]
     pub fn extend(&mut self, lease: Duration) -> Result<Timestamp> {
         self.extend_and(Some(lease), Keep::AsBefore)
@@ -213,8 +218,9 @@ impl Claim {
     /// Renews the lease for as long as this guard lives: at once, and then each time a third of its length has passed.
     /// One thread of the store does so for all claims; it starts with the first.
     ///
-    /// Renewing fails if the disk refuses, or if the process is stopped for longer than the lease. Then other runners may
-    /// take the items, and the guard's next call says so: [`confirm`](Self::confirm) in its outcomes, others by
+    /// A lease ends all the same if the disk refuses, if the process is stopped for longer than the lease, or if a call
+    /// that has the writer to itself (an import, a rebuild, compacting) takes longer. Then other runners may take the
+    /// items, and the guard's next call says so: [`confirm`](Self::confirm) in its outcomes, others by
     /// `LeaseLost`. With a [`ManualClock`](crate::ManualClock), the thirds are of real time.
     ///
     /// # Errors
@@ -222,15 +228,13 @@ impl Claim {
     /// `InvalidArgument` for a lease of less than 1 s; also the errors of [`extend`](Self::extend).
     #[doc(alias("renew", "heartbeat"))]
     pub fn keep_alive(&mut self) -> Result<()> {
-        self.hold.check_keepable()?;
-        self.extend_and(None, Keep::Alive)?;
-        Ok(())
+        self.extend_and(None, Keep::Alive).map(drop)
     }
 
     /// Gives up the guard and keeps the claim: any process with the token can [take it
     /// up](crate::DataPoolStore::resume_claim). Returns `None` if every item is confirmed or released. Items that the claim
     /// has [lost](ClaimVerdict::Lost) count as open: confirming them returns what became of each.
-    #[must_use = "without its token nobody can take the claim up before its lease ends"]
+    #[must_use = "without its token only its owner can take the claim up before its lease ends"]
     pub fn into_token(mut self) -> Option<ClaimToken> {
         let token = self.token();
         self.hold.let_go();
@@ -257,9 +261,9 @@ impl Claim {
     }
 
     fn extend_and(&mut self, lease: Option<Duration>, keep: Keep) -> Result<Timestamp> {
-        let (lease, submission) = self.hold.extension(&self.claimed, lease)?;
-        let until = self.engine().run(submission)?;
-        self.hold.extend(&self.claimed, lease, until, keep)
+        let (extension, submission) = self.hold.extension(&self.claimed, lease, keep)?;
+        let extended = self.engine().run(submission);
+        self.hold.extended(&self.claimed, extension, extended)
     }
 
     fn engine(&self) -> &Engine {

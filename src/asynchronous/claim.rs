@@ -156,7 +156,6 @@ impl AsyncClaim {
     ///
     /// The errors of `Claim::keep_alive`, and those of every [`StoreFuture`](crate::StoreFuture).
     pub async fn keep_alive(&mut self) -> Result<()> {
-        self.hold.lock().check_keepable()?;
         self.extend_and(None, Keep::Alive).await.map(drop)
     }
 
@@ -178,7 +177,7 @@ impl AsyncClaim {
                 Ok(None) => answer.give(Ok(Confirmation::new(Vec::new()))),
                 Ok(Some(change)) => {
                     return Some(answer.of(change.submission, move |outcomes| {
-                        Ok(hold.lock().confirm(&claimed, &change.positions, outcomes))
+                        Ok(hold.lock().confirm(&claimed, &change.positions, outcomes?))
                     }));
                 }
             }
@@ -195,15 +194,16 @@ impl AsyncClaim {
     async fn extend_and(&mut self, lease: Option<Duration>, keep: Keep) -> Result<Timestamp> {
         let (claimed, hold) = (Arc::clone(&self.claimed), Arc::clone(&self.hold));
         let prepare = move |answer: Answer<Timestamp>| {
-            let extension = hold.lock().extension(&claimed, lease);
+            let extension = hold.lock().extension(&claimed, lease, keep);
             match extension {
                 Err(error) => {
                     answer.give(Err(error));
                     None
                 }
-                Ok((lease, submission)) => {
-                    Some(answer.of(submission, move |until| hold.lock().extend(&claimed, lease, until, keep)))
-                }
+                Ok((extension, submission)) => Some(
+                    answer
+                        .of(submission, move |extended| hold.lock().extended(&claimed, extension, extended)),
+                ),
             }
         };
         self.shared().threads.write(&self.shared().engine, prepare).await
@@ -250,6 +250,7 @@ fn releasing(
             Ok(None) => answer.give(Ok(0)),
             Ok(Some(change)) => {
                 return Some(answer.of(change.submission, move |released| {
+                    let released = released?;
                     hold.lock().settle(&change.positions);
                     Ok(released)
                 }));

@@ -125,7 +125,7 @@ impl AsyncPool {
         let pool = self.pool.clone();
         StoreFuture::new(async move {
             let (submission, asked) = (submission?, pool.clone());
-            let prepare = |answer: Answer<T>| Some(answer.of(submission, move |done| finish(&asked, done)));
+            let prepare = |answer: Answer<T>| Some(answer.of(submission, move |done| finish(&asked, done?)));
             threads(&pool).write(engine(&pool), prepare).await
         })
     }

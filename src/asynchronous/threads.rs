@@ -52,9 +52,9 @@ impl<T: Send + 'static> Answer<T> {
     pub(super) fn of<S: Send + 'static>(
         self,
         submission: Submission<S>,
-        finish: impl FnOnce(S) -> Result<T> + Send + 'static,
+        finish: impl FnOnce(Result<S>) -> Result<T> + Send + 'static,
     ) -> Entry {
-        Entry::new(submission, move |answer| self.give(answer.and_then(finish)))
+        Entry::new(submission, move |answer| self.give(finish(answer)))
     }
 }
 

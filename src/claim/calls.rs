@@ -146,7 +146,7 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidArgument` or `LimitExceeded` for a bad owner; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if
-    /// the disk refuses.
+    /// the disk refuses; `Corrupt` if the items of a claim cannot be read. Nothing is released then: call again.
     #[doc(alias("take over", "recover"))]
     pub fn resume_claims_of(&self, owner: &str) -> Result<Vec<Claim>> {
         let held = self.shared().engine.run(self.taking_up(owner)?)?;
@@ -282,8 +282,8 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the token is of another store; `LeaseLost` if the claim does not exist any more (it was
-    /// settled, or swept an hour after its end); `NotFound` if the pool was deleted.
+    /// `InvalidArgument` if the token is of another store; `LeaseLost` if the claim does not exist any more: it was
+    /// settled or released, its owner took it up, or it was swept an hour after its end; `NotFound` if the pool was deleted.
     #[doc(alias("take over", "recover"))]
     pub fn resume_claim(&self, token: &ClaimToken) -> Result<Claim> {
         Ok(Claim::new(self.resumed(token)?))
@@ -299,7 +299,8 @@ impl DataPoolStore {
         let claim = view.state.claims.get(token.claim, engine.clock().moment());
         let claim = claim.filter(|claim| claim.nonce == token.nonce).ok_or_else(|| {
             let text = format!(
-                "claim {} on data pool {} does not exist any more: it was settled, or its lease ran out over an hour ago",
+                "the token's claim {} on data pool {} does not exist any more: it was settled or released, its owner took it \
+                 up, or its lease ran out over an hour ago",
                 token.claim, token.pool
             );
             Error::new(ErrorKind::LeaseLost, text)

@@ -274,56 +274,75 @@ impl Hold {
         Confirmation::new(indexes.zip(outcomes).collect())
     }
 
-    /// Returns what restarts the lease with a length, or with the length that it has.
+    /// Returns what restarts the lease with a length, or with the length that it has. Until that has an outcome, nobody renews
+    /// the lease: a renewal that is under way could restart it with its former length.
     pub(crate) fn extension(
-        &self,
+        &mut self,
         claimed: &Claimed,
         lease: Option<Duration>,
-    ) -> Result<(Duration, Submission<Timestamp>)> {
+        keep: Keep,
+    ) -> Result<(Extension, Submission<Timestamp>)> {
         let lease = lease.unwrap_or(self.lease);
         check_lease(lease)?;
+        let was_kept = self.kept.is_some();
+        if was_kept || keep == Keep::Alive {
+            check_kept_lease(lease)?;
+        }
         let Some(held) = self.held else {
             return Err(Error::new(
                 ErrorKind::LeaseLost,
                 "every item of the claim was confirmed, released or lost: it has no lease to extend",
             ));
         };
+        self.until = self.until();
+        if let Some(kept) = self.kept.take() {
+            kept.end();
+        }
         let items: Vec<usize> = self.open_positions().collect();
         let (pool, batch) = (claimed.pool.id(), Arc::clone(&claimed.batch));
         let extend = move |group: &mut Group<'_>| group.pool(pool)?.extend(held, &batch, &items, lease);
-        Ok((lease, Submission::new(Weight::ONE, extend)))
+        Ok((Extension { lease, keep, was_kept }, Submission::new(Weight::ONE, extend)))
     }
 
-    /// Records that the lease was restarted, once that is on disk.
-    pub(crate) fn extend(
+    /// Records the outcome of an extension. After an error, the lease is as it was.
+    pub(crate) fn extended(
         &mut self,
         claimed: &Claimed,
-        lease: Duration,
-        until: Timestamp,
-        keep: Keep,
+        extension: Extension,
+        extended: Result<Timestamp>,
     ) -> Result<Timestamp> {
-        (self.lease, self.until) = (lease, until);
-        if (keep == Keep::Alive || self.kept.is_some())
+        let Extension { lease, keep, was_kept } = extension;
+        if let Ok(until) = extended {
+            (self.until, self.lease) = (until, lease);
+        }
+        if (was_kept || keep == Keep::Alive && extended.is_ok())
             && let Some(held) = self.held
         {
-            let kept = Kept::new(claimed.pool.id(), held, lease, until);
+            let kept = Kept::new(claimed.pool.id(), held, self.lease, self.until);
             let shared = claimed.pool.shared();
             shared.keep_alive.keep(&shared.engine, &kept)?;
             self.kept = Some(kept);
         }
-        Ok(until)
+        extended
     }
+}
 
-    pub(crate) fn check_keepable(&self) -> Result<()> {
-        if self.lease < KEPT_LEASE_MIN {
-            return Err(Error::invalid_argument(format!(
-                "a lease of {:?} is too short to be kept alive; allowed are {KEPT_LEASE_MIN:?} (KEPT_LEASE_MIN) and more",
-                self.lease
-            ))
-            .with_parameter("lease"));
-        }
-        Ok(())
+fn check_kept_lease(lease: Duration) -> Result<()> {
+    if lease >= KEPT_LEASE_MIN {
+        return Ok(());
     }
+    Err(Error::invalid_argument(format!(
+        "a lease of {lease:?} is too short to be kept alive; allowed are {KEPT_LEASE_MIN:?} (KEPT_LEASE_MIN) and more"
+    ))
+    .with_parameter("lease"))
+}
+
+/// An extension under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extension {
+    lease: Duration,
+    keep: Keep,
+    was_kept: bool,
 }
 
 /// Who renews the lease after an extension.
@@ -333,4 +352,27 @@ pub(crate) enum Keep {
     Alive,
     /// Whoever did so before.
     AsBefore,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DataPoolStore, Origin};
+
+    #[test]
+    fn a_renewal_that_is_under_way_does_not_undo_an_extension() {
+        let pool = DataPoolStore::in_memory().unwrap().get_or_create_pool("orders").unwrap();
+        let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+        let mut claim = pool.claim(&["a"], |value| Key::new(37, *value), &Origin::none(), minute).unwrap();
+        claim.keep_alive().unwrap();
+        let taken = claim.hold.kept.clone().unwrap();
+        let until = claim.extend(hour).unwrap();
+        assert!(pool.shared().engine.renew(vec![taken]).is_empty());
+        assert_eq!(pool.claims().unwrap()[0].until, until);
+        assert_eq!(pool.shared().engine.renew(vec![claim.hold.kept.clone().unwrap()]).len(), 1);
+        assert!(claim.until() >= until);
+
+        assert_eq!(claim.extend(KEPT_LEASE_MIN / 2).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert!(pool.claims().unwrap()[0].until >= until, "the lease is unchanged");
+    }
 }

@@ -27,10 +27,10 @@ pub enum ClaimVerdict {
     },
     /// The value is in the pool: the record that was first with it; `None` if it occurred earlier in the same batch.
     Duplicate(Option<Box<Record>>),
-    /// Only in a claim that was taken up by its token: the claim does not hold the value any more, because another
+    /// Only in a claim that was taken up, by its token or for its owner: the claim does not hold the value any more, because another
     /// caller tracked it, or took it over after the lease ran out. Confirming the item returns what became of it.
     Lost,
-    /// Only in a claim that was taken up by its token: the item was confirmed or released before.
+    /// Only in a claim that was taken up, by its token or for its owner: the item was confirmed or released before.
     Settled,
 }
 
@@ -51,7 +51,8 @@ pub enum ClaimOutcome {
     AlreadyTracked(Box<Record>),
     /// The claim does not hold the value any more, and no record has it. Nothing was written. Possible reasons: the
     /// lease ran out, and another claim took the value over; the lease ran out over an hour ago; the value was tracked
-    /// meanwhile and deleted again; another guard of the same claim, made by its token, released it.
+    /// meanwhile and deleted again; another guard of the same claim, made by its token, released it; [the claim was
+    /// released](crate::Pool::release_claims); [its owner took it up](crate::Pool::resume_claims_of).
     LeaseLost,
 }
 
@@ -90,7 +91,7 @@ impl Confirmation {
             ClaimOutcome::AlreadyTracked(first) => {
                 format!("somebody else tracked it meanwhile, as record {}", first.id)
             }
-            _ => "its lease ran out and somebody else took it over, or it was released".to_owned(),
+            _ => "its lease ran out and somebody else took it over, or it was released or taken up by its owner".to_owned(),
         };
         let text = format!("the claim does not hold the item any more: {how}");
         Err(Error::new(ErrorKind::LeaseLost, text).with_item(*index))

@@ -102,10 +102,13 @@ impl Engine {
     /// Opens the store's file again. Call it from within [`exclusive`](Self::exclusive), after [`detach`](Self::detach).
     pub(crate) fn attach(&self) -> Result<()> {
         let started = Instant::now();
-        let (session, _) = self.opener.open(Some(self.store_id))?;
-        log(&Event::Opened { took: started.elapsed() });
-        *self.session.write() = Some(session);
-        Ok(())
+        let opened = self.opener.open(Some(self.store_id)).map(|(session, _)| {
+            log(&Event::Opened { took: started.elapsed() });
+            *self.session.write() = Some(session);
+        });
+        // The rest of each lease is read anew, and a commit with an unknown outcome may show; or the store is closed.
+        self.waiting.wake_all();
+        opened
     }
 
     /// Shrinks the file as much as possible.

@@ -167,7 +167,7 @@ impl Waiting {
         }
     }
 
-    /// The clock was moved by hand, or the store is closed.
+    /// The clock was moved by hand, or the store is closed or opened again.
     pub(crate) fn wake_all(&self) {
         self.raise(|signals| signals.values().flat_map(|signal| signal.raise()).collect());
     }

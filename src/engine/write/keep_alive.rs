@@ -4,7 +4,7 @@
 //! leases that are due together are renewed in one commit.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -26,11 +26,23 @@ pub(crate) struct Kept {
     pub(crate) lease: Duration,
     /// Its expiry, in microseconds.
     until: AtomicI64,
+    /// True if it is not renewed any more, though a renewal may be under way.
+    ended: AtomicBool,
 }
 
 impl Kept {
     pub(crate) fn new(pool: PoolId, held: Held, lease: Duration, until: Timestamp) -> Arc<Self> {
-        Arc::new(Self { pool, held, lease, until: AtomicI64::new(until.as_micros()) })
+        let (until, ended) = (AtomicI64::new(until.as_micros()), AtomicBool::new(false));
+        Arc::new(Self { pool, held, lease, until, ended })
+    }
+
+    /// Ends the renewals. Whatever is submitted after this follows the last of them.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     pub(crate) fn until(&self) -> Timestamp {
@@ -42,16 +54,25 @@ impl Kept {
     }
 }
 
+/// The fewest leases among which those that are not kept any more are looked for.
+const CLEAN_MIN: usize = 64;
+
 #[derive(Debug, Default)]
 struct Due {
     /// By the time when each is due; the number tells those of one time apart.
     leases: BTreeMap<(Instant, u64), Weak<Kept>>,
+    /// At this number of leases, those that are not kept any more are removed. Others are removed when they are due.
+    clean_at: usize,
     next_number: u64,
     stop: bool,
 }
 
 impl Due {
     fn add(&mut self, kept: &Arc<Kept>) {
+        if self.leases.len() >= self.clean_at {
+            self.leases.retain(|_, kept| kept.strong_count() > 0);
+            self.clean_at = CLEAN_MIN.max(self.leases.len() * 2);
+        }
         let number = self.next_number;
         self.next_number += 1;
         self.leases.insert((Instant::now() + kept.interval(), number), Arc::downgrade(kept));
@@ -140,11 +161,14 @@ impl Drop for KeepAlive {
 
 impl Engine {
     /// Renews leases in one commit. Returns those that are to be renewed again: all whose claims still exist.
-    fn renew(&self, leases: Vec<Arc<Kept>>) -> Vec<Arc<Kept>> {
+    pub(crate) fn renew(&self, leases: Vec<Arc<Kept>>) -> Vec<Arc<Kept>> {
         let asked = leases.clone();
         let weight = Weight { items: asked.len(), bytes: 0 };
         let renewed = self.submit(weight, move |group| {
             let renew = |kept: &Arc<Kept>| {
+                if kept.has_ended() {
+                    return None;
+                }
                 // A pool that is gone, or cannot be read, keeps the others from nothing.
                 group.pool(kept.pool).ok()?.renew(kept.held, kept.lease)
             };
@@ -163,5 +187,26 @@ impl Engine {
             // The disk may have room again, or the store be opened again, before the leases end.
             Err(_) => leases,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lease may be a year long: what is not kept any more must not wait until it is due.
+    #[test]
+    fn leases_that_are_not_kept_any_more_take_no_room() {
+        let mut due = Due::default();
+        let kept = || {
+            let held = Held { id: 1, nonce: 1 };
+            Kept::new(PoolId::new(1), held, Duration::from_hours(24), Timestamp::from_micros(0))
+        };
+        let others: Vec<_> = (0..100).map(|_| kept()).collect();
+        others.iter().for_each(|kept| due.add(kept));
+        (0..10_000).for_each(|_| due.add(&kept()));
+        assert!(due.leases.len() <= 2 * others.len(), "{}", due.leases.len());
+        let left = due.leases.values().filter(|kept| kept.strong_count() > 0).count();
+        assert_eq!(left, others.len());
     }
 }

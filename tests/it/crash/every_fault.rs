@@ -10,11 +10,11 @@ use datapool_store::{Durability, ErrorKind, Mode, OnDuplicate, Origin};
 
 use crate::support;
 use crate::support::disk::{Fault, Operation, Reason, TestDisk, Torn};
-use crate::workload::filter::Filter;
+use crate::workload::filter::{ClaimsFilter, Filter};
 use crate::workload::random::item;
 use crate::workload::{Driver, How, Named, Op, Resting};
 
-/// A store with folds, seals and deletions behind it, and a claim; and its pool and claim.
+/// A store with folds, seals and deletions behind it, and two claims of one owner; and its pool and first claim.
 fn store(cache: usize) -> (Resting, u64, u64) {
     let options = support::options().cache_size(cache);
     let mut driver = Driver::new(Durability::Immediate, options, Sizes::SMALL);
@@ -27,8 +27,10 @@ fn store(cache: usize) -> (Resting, u64, u64) {
         driver.run(&Op::Dedupe { pool, mode: Mode::Track, firsts: false, items, origin: origin() });
     }
     driver.run(&Op::DeleteKeys { pool, items: (3..20).map(item).collect() });
-    let claimed = (200..210).map(item).collect();
-    driver.run(&Op::Claim { pool, id: 1, items: claimed, origin: origin(), lease: Duration::from_mins(1) });
+    for (id, start) in [(1, 200), (2, 210)] {
+        let (items, lease) = ((start..start + 10).map(item).collect(), Duration::from_mins(1));
+        driver.run(&Op::Claim { pool, id, items, origin: origin(), lease, owner: Some("worker".into()) });
+    }
     (driver.rest(true), pool, 1)
 }
 
@@ -53,11 +55,14 @@ fn operations(pool: u64, claim: u64) -> Vec<Op> {
         dedupe(Mode::FilterAndTrack),
         Op::Claim {
             pool,
-            id: 2,
+            id: 3,
             items: items(110, 150),
             origin: origin.clone(),
             lease: Duration::from_mins(1),
+            owner: None,
         },
+        Op::TakeUp { pool, owner: "worker".into() },
+        Op::ReleaseClaims { pool, filter: ClaimsFilter::default() },
         settle(How::Confirm),
         settle(How::ConfirmSome(vec![0, 3], Named::ByIndex)),
         settle(How::Release),
@@ -65,6 +70,7 @@ fn operations(pool: u64, claim: u64) -> Vec<Op> {
         settle(How::Drop),
         settle(How::Extend(Duration::from_mins(2))),
         settle(How::HandOver),
+        settle(How::Store),
         Op::DeleteRecords { pool, ids: vec![30, 31, 70] },
         Op::DeleteKeys { pool, items: items(50, 90) },
         Op::DeleteWhere { pool, filter: Filter { runs: vec![2], ..Filter::default() } },

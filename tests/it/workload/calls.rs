@@ -1,8 +1,8 @@
 //! What each operation calls.
 
 use datapool_store::{
-    ErrorKind, ExportOptions, Flow, ImportOptions, Mode, NewPool, Pool, PoolUpdate, Result, Timestamp,
-    Verdict, Verdicts,
+    ClaimOptions, ErrorKind, ExportOptions, Flow, ImportOptions, Mode, NewPool, Pool, PoolUpdate, Result,
+    Timestamp, Verdict, Verdicts,
 };
 
 use super::driver::Driver;
@@ -63,10 +63,13 @@ impl Driver {
                 Ok(Answer::Done)
             }
             Op::Settle { pool, claim, how } => self.settle((*pool, *claim), how),
-            Op::Claim { pool, id, items, origin, lease } => {
-                let pool = store.pool(*pool)?;
-                self.claim(&pool, *id, items, origin, *lease)
+            Op::Claim { pool, id, items, origin, lease, owner } => {
+                let options = set(ClaimOptions::new().lease(*lease), owner.clone(), ClaimOptions::owner);
+                let claim = store.pool(*pool)?.claim_with(items, Item::key, origin, &options);
+                self.claimed((*pool, *id), claim)
             }
+            Op::TakeUp { pool, owner } => self.take_up(*pool, owner),
+            Op::ReleaseClaims { pool, filter } => self.release_claims(*pool, filter),
             Op::Copy { pool, to, filter } => {
                 let (mut file, options) = (vec![], ExportOptions::new().filter(filter.build()));
                 store.pool(*pool)?.export_csv(&mut file, &options)?;

@@ -235,6 +235,9 @@ impl Driver {
         if let Op::Claim { pool, id: claim, .. } | Op::Settle { pool, claim, .. } = op {
             self.guard_agrees((*pool, *claim));
         }
+        if let Op::TakeUp { pool, owner } = op {
+            self.guards_of_owner_agree(*pool, owner);
+        }
     }
 
     /// Whether what an answer says is on disk, and so is all before it.
@@ -245,12 +248,13 @@ impl Driver {
         match op {
             Op::Flush | Op::Reopen | Op::Compact => true,
             // Claims are always durable.
-            Op::Claim { pool, .. } | Op::Settle { pool, .. } => {
-                before.iter().zip(after).any(|(before, after)| {
-                    let (before, after) = (&before.pools[pool], &after.pools[pool]);
-                    before.claims != after.claims || before.owners != after.owners
-                })
-            }
+            Op::Claim { pool, .. }
+            | Op::TakeUp { pool, .. }
+            | Op::ReleaseClaims { pool, .. }
+            | Op::Settle { pool, .. } => before.iter().zip(after).any(|(before, after)| {
+                let (before, after) = (&before.pools[pool], &after.pools[pool]);
+                before.claims != after.claims || before.owners != after.owners
+            }),
             _ => false,
         }
     }

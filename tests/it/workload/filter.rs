@@ -1,7 +1,10 @@
 //! Filters, in terms that plain loops can hold records against.
 
-use datapool_store::{RecordFilter, Timestamp};
+use std::time::Duration;
 
+use datapool_store::{ClaimFilter, RecordFilter, Timestamp};
+
+use super::model::{ClaimModel, Now};
 use crate::support::items::Row;
 
 #[derive(Debug, Clone, Default)]
@@ -51,5 +54,43 @@ impl Filter {
     /// The rows that the filter takes, in their order.
     pub(crate) fn select(&self, rows: &[Row]) -> Vec<Row> {
         rows.iter().filter(|row| self.takes(row)).cloned().collect()
+    }
+}
+
+/// Which claims of a pool are released.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ClaimsFilter {
+    /// The one at this place in the pool's list; no other.
+    pub(crate) place: Option<usize>,
+    pub(crate) owner: Option<String>,
+    pub(crate) flow: Option<u64>,
+    pub(crate) run: Option<u64>,
+    pub(crate) older_than: Option<Duration>,
+    pub(crate) lapsed: bool,
+}
+
+impl ClaimsFilter {
+    /// The store's filter, if it lists claims of these ids.
+    pub(crate) fn build(&self, listed: &[u64]) -> ClaimFilter {
+        let mut filter = if self.lapsed { ClaimFilter::new().lapsed() } else { ClaimFilter::new() };
+        let id = self.place.map(|place| listed.get(place).copied().unwrap_or(u64::MAX));
+        filter = id.into_iter().fold(filter, ClaimFilter::id);
+        filter = self.owner.iter().fold(filter, ClaimFilter::owner);
+        filter = self.flow.into_iter().fold(filter, ClaimFilter::flow_id);
+        filter = self.run.into_iter().fold(filter, ClaimFilter::flow_run_id);
+        self.older_than.into_iter().fold(filter, ClaimFilter::older_than)
+    }
+
+    /// Whether the filter takes a claim, which is at this place in the pool's list.
+    pub(crate) fn takes(&self, place: usize, claim: &ClaimModel, now: Now) -> bool {
+        let is = |wanted: Option<u64>, id: Option<&str>| {
+            wanted.is_none_or(|wanted| id.is_some_and(|id| wanted.to_string() == id))
+        };
+        self.place.is_none_or(|wanted| wanted == place)
+            && self.owner.as_ref().is_none_or(|owner| claim.owner.as_ref() == Some(owner))
+            && is(self.flow, claim.origin.flow().map(AsRef::as_ref))
+            && is(self.run, claim.origin.run().map(AsRef::as_ref))
+            && self.older_than.is_none_or(|age| claim.age(now) > age)
+            && (!self.lapsed || claim.is_lapsed(now))
     }
 }

@@ -1,14 +1,14 @@
 //! Claims that the process holds: by guards, or as tokens.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use datapool_store::{
-    Claim, ClaimOutcome, ClaimToken, ClaimVerdict, Confirmation, ErrorKind, Key, Origin, Pool, Result,
-    Verdict,
+    Claim, ClaimOutcome, ClaimToken, ClaimVerdict, Confirmation, Error, ErrorKind, Key, Result, Verdict,
+    limits,
 };
 
 use super::driver::Driver;
+use super::filter::ClaimsFilter;
 use super::model::ClaimModel;
 use super::random::all_items;
 use super::seen::SeenClaim;
@@ -18,11 +18,24 @@ use crate::support::items::{Item, Row};
 pub(super) enum Held {
     /// With those of the claim's items, by their places, that were lost when it was taken up.
     Guard(Claim, Vec<usize>),
-    Token(ClaimToken),
+    Token(Token),
+}
+
+/// A token, and the fencing number of the grant that it is of. Once its owner has taken the claim up, it is void.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Token {
+    pub(super) token: ClaimToken,
+    pub(super) fence: u64,
+}
+
+impl Token {
+    fn of(claim: &Claim) -> Option<Self> {
+        Some(Self { token: claim.token()?, fence: claim.fencing_number().unwrap() })
+    }
 }
 
 /// Tokens by pool and claim.
-pub(crate) type Claims = BTreeMap<(u64, u64), ClaimToken>;
+pub(crate) type Claims = BTreeMap<(u64, u64), Token>;
 
 /// The places of the items that a claim, as it was taken up, has lost.
 fn lost_of(claim: &Claim) -> Vec<usize> {
@@ -72,16 +85,10 @@ impl Driver {
         self.held.iter().filter_map(can_be).collect()
     }
 
-    pub(super) fn claim(
-        &mut self,
-        pool: &Pool,
-        id: u64,
-        items: &[Item],
-        origin: &Origin,
-        lease: Duration,
-    ) -> Result<Answer> {
+    /// What a new claim says, which the test knows as `which`.
+    pub(super) fn claimed(&mut self, which: (u64, u64), claim: Result<Claim>) -> Result<Answer> {
         self.next_claim += 1;
-        let claim = pool.claim(items, Item::key, origin, lease)?;
+        let claim = claim?;
         let told = |(_, verdict): &(usize, ClaimVerdict)| match verdict {
             ClaimVerdict::Claimed => Told { verdict: Verdict::New, first: None, by: None },
             ClaimVerdict::InFlight { by, until } => {
@@ -98,12 +105,58 @@ impl Driver {
             let is_held = claim.keys().any(|(held, _)| held == index);
             assert_eq!(is_held, told.verdict == Verdict::New, "item {index}");
         }
+        let fence = claim.fencing_number();
         if claim.held_count() > 0 {
-            self.held.insert((pool.id().get(), id), Held::Guard(claim, vec![]));
+            self.held.insert(which, Held::Guard(claim, vec![]));
         } else {
             assert!(claim.into_token().is_none());
         }
-        Ok(Answer::Verdicts(told))
+        Ok(Answer::Claimed(told, fence))
+    }
+
+    pub(super) fn take_up(&mut self, pool: u64, owner: &str) -> Result<Answer> {
+        let ids = self.model().pools[&pool].claims_of(owner, self.now());
+        let claims = self.store().pool(pool)?.resume_claims_of(owner)?;
+        assert_eq!(claims.len(), ids.len(), "claims of {owner}");
+        let fences = claims.iter().map(|claim| claim.fencing_number().unwrap()).collect();
+        for (id, claim) in ids.into_iter().zip(claims) {
+            let lost = lost_of(&claim);
+            let former = self.held.insert((pool, id), Held::Guard(claim, lost));
+            former.into_iter().for_each(|held| self.is_void(id, held));
+        }
+        Ok(Answer::TakenUp(fences))
+    }
+
+    pub(super) fn release_claims(&mut self, pool: u64, filter: &ClaimsFilter) -> Result<Answer> {
+        let ids = self.model().pools[&pool].claims_that(filter, self.now());
+        let handle = self.store().pool(pool)?;
+        let listed: Vec<u64> = handle.claims()?.iter().map(|claim| claim.id).collect();
+        let released = handle.release_claims(&filter.build(&listed))?;
+        for id in ids {
+            let former = self.held.remove(&(pool, id));
+            former.into_iter().for_each(|held| self.is_void(id, held));
+        }
+        Ok(Answer::Count(released))
+    }
+
+    /// A claim was released, or taken up by its owner: whoever held it can do nothing with it any more.
+    fn is_void(&self, id: u64, held: Held) {
+        let is_lost = |error: Error| assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+        match held {
+            // The disk may fail, and nothing may go to it that the operation does not say.
+            Held::Guard(guard, _) if !self.looks() => _ = guard.into_token(),
+            Held::Guard(mut guard, _) => {
+                is_lost(guard.extend(limits::LEASE_MIN).unwrap_err());
+                is_lost(self.store().resume_claim(&guard.token().unwrap()).unwrap_err());
+                match id % 3 {
+                    0 => assert_eq!(guard.confirm().unwrap().confirmed_count(), 0),
+                    1 => assert_eq!(guard.release().unwrap(), 0),
+                    _ => drop(guard),
+                }
+            }
+            Held::Token(_) if !self.looks() => {}
+            Held::Token(held) => is_lost(self.store().resume_claim(&held.token).unwrap_err()),
+        }
     }
 
     pub(super) fn settle(&mut self, which: (u64, u64), how: &How) -> Result<Answer> {
@@ -113,9 +166,9 @@ impl Driver {
             Held::Token(token) => {
                 // Whatever fails, the claim may be taken up later.
                 self.held.insert(which, Held::Token(token));
-                let claim = self.store().resume_claim(&token)?;
+                let claim = self.store().resume_claim(&token.token)?;
                 if self.looks() {
-                    let expected = SeenClaim::expected(self.model(), which, self.now());
+                    let expected = SeenClaim::expected(self.model(), which, Some(token.fence), self.now());
                     assert_eq!(Some(SeenClaim::of(&claim)), expected);
                 }
                 let lost = lost_of(&claim);
@@ -154,11 +207,26 @@ impl Driver {
                 drop(guard);
                 return Ok(Answer::Done);
             }
+            How::Store => {
+                let token = guard.token().unwrap();
+                match self.store().resume_claim(&token) {
+                    Ok(twin) => {
+                        let expected =
+                            SeenClaim::expected(self.model(), which, guard.fencing_number(), self.now());
+                        assert_eq!(Some(SeenClaim::of(&twin)), expected);
+                        assert_eq!(twin.into_token(), Some(token));
+                        Ok(Answer::Done)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
             How::HandOver => {
-                if let Some(token) = guard.into_token() {
+                let token = Token::of(&guard);
+                assert_eq!(guard.into_token(), token.map(|token| token.token));
+                if let Some(token) = token {
                     self.held.insert(which, Held::Token(token));
                     if model.is_over(self.now()) {
-                        let error = self.store().resume_claim(&token).unwrap_err();
+                        let error = self.store().resume_claim(&token.token).unwrap_err();
                         assert_eq!(error.kind(), ErrorKind::LeaseLost);
                     }
                 }
@@ -176,15 +244,32 @@ impl Driver {
         let held: Vec<usize> =
             model.open_places().into_iter().filter(|place| !lost.contains(place)).collect();
         assert_eq!((guard.until(), guard.held_count()), (model.until, held.len()));
+        assert_eq!(guard.fencing_number(), Some(model.fence));
         let keys = guard.keys().map(|(index, key)| (index, key.value().to_owned()));
         assert!(keys.eq(held.iter().map(|place| (model.indexes[*place], model.items[*place].value.clone()))));
+    }
+
+    /// Claims that an owner has just taken up are as their guards say.
+    pub(super) fn guards_of_owner_agree(&self, pool: u64, owner: &str) {
+        for id in self.model().pools[&pool].claims_of(owner, self.now()) {
+            self.guard_agrees((pool, id));
+            let Some(Held::Guard(guard, _)) = self.held.get(&(pool, id)) else {
+                panic!("no guard of claim {id}")
+            };
+            let expected = SeenClaim::expected(self.model(), (pool, id), guard.fencing_number(), self.now());
+            assert_eq!(Some(SeenClaim::of(guard)), expected);
+        }
     }
 
     /// Lets go of all guards without releasing anything.
     pub(super) fn hand_over(&mut self) {
         for (which, held) in std::mem::take(&mut self.held) {
             let token = match held {
-                Held::Guard(guard, _) => guard.into_token(),
+                Held::Guard(guard, _) => {
+                    let token = Token::of(&guard);
+                    let _ = guard.into_token();
+                    token
+                }
                 Held::Token(token) => Some(token),
             };
             self.held.extend(token.map(|token| (which, Held::Token(token))));
@@ -202,8 +287,12 @@ impl Driver {
 
     pub(super) fn forget_claims_that_ended(&mut self) {
         let model = &self.current[0];
-        self.held.retain(|(pool, claim), _| {
-            model.pools.get(pool).is_some_and(|pool| pool.claims.contains_key(claim))
+        self.held.retain(|(pool, claim), held| {
+            let claim = model.pools.get(pool).and_then(|pool| pool.claims.get(claim));
+            claim.is_some_and(|claim| match held {
+                Held::Guard(guard, _) => guard.fencing_number() == Some(claim.fence),
+                Held::Token(token) => token.fence == claim.fence,
+            })
         });
     }
 
@@ -217,11 +306,11 @@ impl Driver {
                 let claim = &self.model().pools[&pool].claims[&id];
                 (claim.is_over(now), claim.may_be_swept)
             };
-            let parsed: ClaimToken = token.to_string().parse().unwrap();
+            let parsed: ClaimToken = token.token.to_string().parse().unwrap();
             match self.store().resume_claim(&parsed) {
                 Ok(claim) => {
                     assert!(!is_over, "claim {which:?} is past its hour");
-                    let expected = SeenClaim::expected(self.model(), which, now);
+                    let expected = SeenClaim::expected(self.model(), which, Some(token.fence), now);
                     assert_eq!(Some(SeenClaim::of(&claim)), expected);
                     let lost = lost_of(&claim);
                     self.held.insert(which, Held::Guard(claim, lost));

@@ -1,15 +1,18 @@
 //! Operations on a store in a file, whose clock is set back and forth, with a look at everything after each.
 
+use std::time::Duration;
+
 use datapool_store::testing::{self, Sizes};
-use datapool_store::{Error, ErrorKind, RecordFilter, Result};
+use datapool_store::{Error, ErrorKind, Origin, RecordFilter, Result};
 
 use super::driver::Driver;
 use super::filter::Filter;
+use super::random::all_items;
 use super::readers::HeldSnapshot;
 use super::seen::{self, SeenPool, listed_claims};
 use super::{Answer, Op};
 use crate::support;
-use crate::support::items::rows;
+use crate::support::items::{Item, rows};
 
 impl Driver {
     /// Does it, and looks at what it may have changed.
@@ -93,6 +96,10 @@ impl Driver {
             assert!(listed.iter().all(|listed| there().any(|claim| claim.listed(now) == *listed)));
             let mut must = there().filter(|claim| !claim.may_be_swept);
             assert!(must.all(|claim| listed.contains(&claim.listed(now))), "{listed:?}");
+            let lease = Duration::from_secs(1);
+            let granted = handle.claim(all_items(), Item::key, &Origin::none(), lease)?;
+            let number = granted.fencing_number();
+            assert!(number.is_none_or(|number| number == model.next_fence(now)), "{number:?} in a copy");
         }
         let report = copy.verify()?;
         assert_eq!((report.findings, report.pools), (vec![], model.pools.len() as u64));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use datapool_store::testing::Sizes;
 use datapool_store::{ErrorKind, ExportColumns, Mode, OnDuplicate, Origin, RecordSort, Timestamp, Verdict};
 
-use super::filter::Filter;
+use super::filter::{ClaimsFilter, Filter};
 use crate::support::items::{Item, Row};
 
 #[derive(Debug, Clone)]
@@ -40,6 +40,16 @@ pub(crate) enum Op {
         items: Vec<Item>,
         origin: Origin,
         lease: Duration,
+        owner: Option<String>,
+    },
+    /// An owner takes up its claims.
+    TakeUp {
+        pool: u64,
+        owner: String,
+    },
+    ReleaseClaims {
+        pool: u64,
+        filter: ClaimsFilter,
     },
     Settle {
         pool: u64,
@@ -139,6 +149,8 @@ pub(crate) enum How {
     Extend(Duration),
     /// Into a token; if it is one, up again.
     HandOver,
+    /// A token is stored, and the guard goes on.
+    Store,
 }
 
 /// How some items of a claim are named.
@@ -175,6 +187,10 @@ pub(crate) enum Answer {
     /// Records deleted, added or set free; or a new pool's id.
     Count(u64),
     Verdicts(Vec<Told>),
+    /// What a claim says of its items, and its fencing number.
+    Claimed(Vec<Told>, Option<u64>),
+    /// The fencing numbers of claims that were taken up, oldest claim first.
+    TakenUp(Vec<u64>),
     /// Of items by their indexes in the batch.
     Outcomes(Vec<(usize, Outcome)>),
     Refused(ErrorKind),
@@ -208,6 +224,8 @@ impl Op {
             | Self::Delete { pool }
             | Self::Dedupe { pool, .. }
             | Self::Claim { pool, .. }
+            | Self::TakeUp { pool, .. }
+            | Self::ReleaseClaims { pool, .. }
             | Self::Settle { pool, .. }
             | Self::DeleteRecords { pool, .. }
             | Self::DeleteKeys { pool, .. }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use datapool_store::testing::Sizes;
 use datapool_store::{EntityTypeId, ExportColumns, Mode, OnDuplicate, Origin, RecordSort, Timestamp, limits};
 
-use super::filter::Filter;
+use super::filter::{ClaimsFilter, Filter};
 use super::model::{Model, Now, PoolModel};
 use super::{How, Named, Op, Reading};
 use crate::support::items::{Item, Row};
@@ -274,6 +274,7 @@ fn any_change(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
         90 => Op::Compact,
         91 => Op::Verify,
         92 => Op::Reopen,
+        93..96 => over_claims(numbers, scene, pool, model),
         _ => Op::Pass { time: scene.time(numbers, model) },
     }
 }
@@ -328,7 +329,7 @@ fn any_look(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
 }
 
 fn any_claims_op(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
-    let kind = numbers.next(33);
+    let kind = numbers.next(38);
     let (pool, model) = any_pool(numbers, scene);
     match kind {
         0..8 => claim(numbers, scene, pool),
@@ -349,6 +350,7 @@ fn any_claims_op(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
         29 => Op::Reopen,
         30 => Op::Rebuild,
         31 => Op::Backup,
+        32..37 => over_claims(numbers, scene, pool, model),
         _ => Op::Verify,
     }
 }
@@ -378,7 +380,31 @@ fn dedupe(numbers: &mut Numbers, scene: &Scene<'_>, pool: u64, mode: Mode) -> Op
 fn claim(numbers: &mut Numbers, scene: &Scene<'_>, pool: u64) -> Op {
     let lease = millis(numbers, 20_000);
     let items = scene.batch(numbers, 16);
-    Op::Claim { pool, id: scene.next_claim, items, origin: origin(numbers), lease }
+    let (origin, owner) = (origin(numbers), maybe(numbers, 3, owner));
+    Op::Claim { pool, id: scene.next_claim, items, origin, lease, owner }
+}
+
+fn owner(numbers: &mut Numbers) -> String {
+    format!("worker {}", numbers.next(2))
+}
+
+/// What ends the grants of claims from outside: their owner comes back, or they are released by what they are.
+fn over_claims(numbers: &mut Numbers, scene: &Scene<'_>, pool: u64, model: &PoolModel) -> Op {
+    if numbers.next(2) == 0 {
+        return Op::TakeUp { pool, owner: owner(numbers) };
+    }
+    let ages: Vec<Duration> = model.claims.values().map(|claim| claim.age(scene.now)).collect();
+    let rarely = |numbers: &mut Numbers| numbers.next(3) == 0;
+    let filter = ClaimsFilter {
+        place: rarely(numbers).then(|| index(numbers, model.claims.len() + 1)),
+        owner: rarely(numbers).then(|| owner(numbers)),
+        flow: rarely(numbers).then(|| numbers.next(3)),
+        run: rarely(numbers).then(|| numbers.next(6)),
+        older_than: (rarely(numbers) && !ages.is_empty())
+            .then(|| one_of(numbers, &ages).saturating_sub(Duration::from_micros(numbers.next(2)))),
+        lapsed: rarely(numbers),
+    };
+    Op::ReleaseClaims { pool, filter }
 }
 
 /// Where everything is looked at after each operation, there are few pools.
@@ -431,13 +457,14 @@ fn settle(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
     let picks: BTreeSet<usize> = (0..=numbers.next(4)).map(|_| open[index(numbers, open.len())]).collect();
     let picks = picks.into_iter().collect::<Vec<_>>();
     let named = one_of(numbers, &[Named::ByIndex, Named::ByKey]);
-    let how = match numbers.next(11) {
+    let how = match numbers.next(12) {
         0..3 => How::Confirm,
         3 => How::Release,
         4 => How::Drop,
         5..7 => How::ConfirmSome(picks, named),
         7 => How::ReleaseSome(picks, named),
         8..10 => How::Extend(millis(numbers, 20_000)),
+        10 => How::Store,
         _ => How::HandOver,
     };
     Op::Settle { pool, claim, how }

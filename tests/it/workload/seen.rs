@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use datapool_store::{
-    Claim, ClaimVerdict, DataPool, DataPoolStore, EntityTypeId, ErrorKind, FlowId, Key, Mode, Origin, Pool,
-    PoolQuery, RecordFilter, RecordQuery, Result, Timestamp, Verdict,
+    Claim, ClaimInfo, ClaimVerdict, DataPool, DataPoolStore, EntityTypeId, ErrorKind, FlowId, Key, Mode,
+    Origin, Pool, PoolQuery, RecordFilter, RecordQuery, Result, Timestamp, Verdict, WaitOutcome,
 };
 
-use super::guards::Claims;
+use super::guards::{Claims, Token};
 use super::model::{ClaimModel, Model, Now, PoolModel, firsts};
 use super::random::{VALUES, all_items};
 use crate::support::items::{Item, Row, rows};
@@ -29,15 +30,25 @@ pub(super) struct SeenPool {
     claims: Vec<ListedClaim>,
     /// What filtering says of every item.
     verdicts: Vec<Verdict>,
+    /// What waiting for no time says of every item.
+    standings: Vec<Standing>,
 }
 
-/// Of a claim its end, how many items it has, its origin, and whether it has lapsed.
-type ListedClaim = (Timestamp, u64, Origin, bool);
+#[derive(Debug, Clone, PartialEq)]
+enum Standing {
+    Tracked(Row),
+    Free,
+    InFlight(Origin, Timestamp),
+}
+
+/// Of a claim its end, how many items it has, its origin, whether it has lapsed, its owner, and since when it has it.
+type ListedClaim = (Timestamp, u64, Origin, bool, Option<String>, Timestamp);
 
 /// A claim that is taken up.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SeenClaim {
     until: Timestamp,
+    fence: Option<u64>,
     verdicts: Vec<(usize, ClaimVerdict)>,
     /// What it holds, by index.
     keys: Vec<(usize, String)>,
@@ -54,7 +65,7 @@ impl Seen {
         let flows = flows.collect::<Result<_>>()?;
         let mut claims = BTreeMap::new();
         for (which, token) in tokens {
-            let seen = match store.resume_claim(token) {
+            let seen = match store.resume_claim(&token.token) {
                 Ok(claim) => {
                     let seen = SeenClaim::of(&claim);
                     // Nothing is released.
@@ -71,7 +82,10 @@ impl Seen {
 
     pub(super) fn expected(model: &Model, now: Now, tokens: &Claims) -> Self {
         let pools = model.pools.iter().map(|(id, pool)| (*id, SeenPool::expected(pool, now))).collect();
-        let claims = tokens.keys().map(|which| (*which, SeenClaim::expected(model, *which, now))).collect();
+        let claim = |(which, token): (&(u64, u64), &Token)| {
+            (*which, SeenClaim::expected(model, *which, Some(token.fence), now))
+        };
+        let claims = tokens.iter().map(claim).collect();
         Self { pools, flows: model.flows.clone(), claims }
     }
 
@@ -103,7 +117,7 @@ impl SeenPool {
         let live = live.collect::<Result<Vec<_>>>()?;
         let verdicts = pool.dedupe(Mode::Filter, all_items(), Item::key, &Origin::none())?;
         let (row, verdicts) = (format!("{row:?}"), verdicts.as_slice().to_vec());
-        Ok(Self { row, live, claims: listed_claims(pool)?, verdicts })
+        Ok(Self { row, live, claims: listed_claims(pool)?, verdicts, standings: standings(pool)? })
     }
 
     pub(super) fn expected(pool: &PoolModel, now: Now) -> Self {
@@ -112,7 +126,14 @@ impl SeenPool {
         let claims = pool.claims.values().filter(|claim| !claim.is_over(now));
         let claims = claims.map(|claim| claim.listed(now)).collect();
         let verdicts = pool.verdicts(Mode::Filter, all_items(), now);
-        Self { row: format!("{row:?}"), live: pool.live.clone(), claims, verdicts }
+        let firsts = firsts(&pool.live);
+        let standing = |item: &Item| match (firsts.get(item), pool.running(item, now)) {
+            (Some(first), _) => Standing::Tracked(Row::clone(first)),
+            (None, Some(claim)) => Standing::InFlight(claim.origin.clone(), claim.until),
+            (None, None) => Standing::Free,
+        };
+        let standings = all_items().iter().map(standing).collect();
+        Self { row: format!("{row:?}"), live: pool.live.clone(), claims, verdicts, standings }
     }
 
     /// Where another differs from this one.
@@ -120,22 +141,39 @@ impl SeenPool {
         let ids = |rows: &[Row]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
         let verdicts = self.verdicts.iter().zip(&other.verdicts).enumerate();
         let differing: Vec<_> = verdicts.filter(|(_, (expected, found))| expected != found).collect();
+        let standings = self.standings.iter().zip(&other.standings).enumerate();
+        let waited: Vec<_> = standings.filter(|(_, (expected, found))| expected != found).collect();
         let (expected, found) =
             ((&self.row, ids(&self.live), &self.claims), (&other.row, ids(&other.live), &other.claims));
-        format!("is {expected:?}, found {found:?}; verdicts {differing:?}")
+        format!("is {expected:?}, found {found:?}; verdicts {differing:?}; waited for {waited:?}")
     }
 }
 
 impl ClaimModel {
     pub(super) fn listed(&self, now: Now) -> ListedClaim {
-        (self.until, self.items.len() as u64, self.origin.clone(), self.is_lapsed(now))
+        let (lapsed, owner) = (self.is_lapsed(now), self.owner.clone());
+        (self.until, self.items.len() as u64, self.origin.clone(), lapsed, owner, self.since)
     }
 }
 
 pub(super) fn listed_claims(pool: &Pool) -> Result<Vec<ListedClaim>> {
     let claims = pool.claims()?;
     assert!(claims.is_sorted_by(|a, b| a.id < b.id));
-    Ok(claims.into_iter().map(|claim| (claim.until, claim.items, claim.origin, claim.is_lapsed)).collect())
+    let listed = |claim: ClaimInfo| {
+        (claim.until, claim.items, claim.origin, claim.is_lapsed, claim.owner, claim.since)
+    };
+    Ok(claims.into_iter().map(listed).collect())
+}
+
+fn standings(pool: &Pool) -> Result<Vec<Standing>> {
+    let keys: Vec<Key<'_>> = all_items().iter().map(Item::key).collect();
+    let standing = |outcome| match outcome {
+        WaitOutcome::Tracked(record) => Standing::Tracked(Row::from(&*record)),
+        WaitOutcome::Free => Standing::Free,
+        WaitOutcome::InFlight { by, until } => Standing::InFlight(by, until),
+        other => panic!("{other:?}"),
+    };
+    Ok(pool.wait_for(&keys, Duration::ZERO)?.into_iter().map(standing).collect())
 }
 
 impl SeenClaim {
@@ -154,12 +192,18 @@ impl SeenClaim {
         assert!(split.unmatched.into_iter().eq((0..batch_len).filter(is_other)));
         let keys: Vec<_> = claim.keys().map(|(index, key)| (index, key.value().to_owned())).collect();
         assert_eq!(claim.held_count(), keys.len());
-        Self { until: claim.until(), verdicts: verdicts.to_vec(), keys }
+        Self { until: claim.until(), fence: claim.fencing_number(), verdicts: verdicts.to_vec(), keys }
     }
 
-    pub(super) fn expected(model: &Model, (pool, id): (u64, u64), now: Now) -> Option<Self> {
+    /// By a guard or token of the grant with this number.
+    pub(super) fn expected(
+        model: &Model,
+        (pool, id): (u64, u64),
+        fence: Option<u64>,
+        now: Now,
+    ) -> Option<Self> {
         let pool = model.pools.get(&pool)?;
-        let claim = pool.claims.get(&id).filter(|claim| !claim.is_over(now))?;
+        let claim = pool.claims.get(&id).filter(|claim| !claim.is_over(now) && Some(claim.fence) == fence)?;
         let verdict = |(item, open): (&Item, &bool)| match open {
             false => ClaimVerdict::Settled,
             true if pool.owners.get(item) == Some(&id) => ClaimVerdict::Claimed,
@@ -169,7 +213,7 @@ impl SeenClaim {
         let verdicts: Vec<_> = claim.indexes.iter().copied().zip(verdicts).collect();
         let held = verdicts.iter().zip(&claim.items).filter(|((_, is), _)| *is == ClaimVerdict::Claimed);
         let keys = held.map(|((index, _), item)| (*index, item.value.clone())).collect();
-        Some(Self { until: claim.until, verdicts, keys })
+        Some(Self { until: claim.until, fence, verdicts, keys })
     }
 }
 

@@ -350,8 +350,8 @@ impl PoolDraft {
             }
         }
         let Some(claim) = self.claim_of(held).filter(|_| owns_any) else {
-            let text = "the claim holds none of its items any more: its lease ran out over an hour ago, or somebody else took \
-                        them over or tracked them";
+            let text = "the claim holds none of its items any more: its lease ran out over an hour ago, it was released or \
+                        taken up by its owner, or somebody else took the items over or tracked them";
             return Err(Error::new(ErrorKind::LeaseLost, text));
         };
         let claim = ClaimState::clone(claim);

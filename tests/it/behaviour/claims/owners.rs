@@ -5,7 +5,7 @@ use datapool_store::{ClaimFilter, ClaimOptions, ErrorKind, Timestamp, limits};
 use std::time::Duration;
 
 use super::{MINUTE, claim, is_in_flight, key, outcomes, runner, ticking_store};
-use crate::support::{StoreFile, track, values};
+use crate::support::{Place, StoreFile, track, values};
 
 fn owned(pool: &datapool_store::Pool, owner: &str, values: &[&str]) -> datapool_store::Claim {
     let options = ClaimOptions::new().lease(MINUTE).owner(owner);
@@ -42,6 +42,28 @@ fn an_owner_takes_up_all_its_claims_and_earlier_guards_and_tokens_are_lost() {
     assert_eq!(values(&pool), ["b", "a", "c", "d"]);
     assert!(pool.resume_claims_of("worker-7").unwrap().is_empty());
     drop((other, nobody));
+}
+
+/// The claims that could be read must not be released for the sake of one that could not.
+#[test]
+fn taking_up_claims_of_which_one_is_damaged_releases_none() {
+    const ITEMS: redb::TableDefinition<'_, (u64, u64, u32), &[u8]> =
+        redb::TableDefinition::new("claim items");
+    let place = Place::new();
+    {
+        let pool = place.open().get_or_create_pool("orders").unwrap();
+        for value in ["a", "b", "c"] {
+            assert!(owned(&pool, "worker-7", &[value]).into_token().is_some());
+        }
+    }
+    place.damage(|txn| drop(txn.open_table(ITEMS).unwrap().insert((1, 2, 0), [255; 3].as_slice()).unwrap()));
+    let store = place.open();
+    let pool = store.pool_named("orders").unwrap();
+    for _ in 0..2 {
+        assert_eq!(pool.resume_claims_of("worker-7").unwrap_err().kind(), ErrorKind::Corrupt);
+        assert!(["a", "b", "c"].iter().all(|value| is_in_flight(&pool, value)));
+    }
+    assert_eq!(pool.claims().unwrap().len(), 3);
 }
 
 #[test]

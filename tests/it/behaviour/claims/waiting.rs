@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use datapool_store::{ClaimFilter, DataPoolStore, ErrorKind, Key, Pool, WaitOutcome};
 
 use super::{MINUTE, claim, is_in_flight, key, runner, ticking_store};
-use crate::support::{self, ORDERS, track};
+use crate::support::{self, ORDERS, StoreFile, track};
 
 /// Longer than any test: who waits is woken.
 const LONG: Duration = Duration::from_mins(10);
@@ -111,6 +111,20 @@ fn who_waits_hears_that_the_pool_is_deleted_or_the_store_closed() {
         drop(held);
     }
     drop(pool);
+}
+
+/// The rest of a lease is read anew when the store is opened again: it may end earlier than whoever waits has read.
+#[test]
+fn opening_again_wakes_who_waits() {
+    let file = StoreFile::new();
+    let (pool, store) = file.open_orders();
+    let held = claim(&pool, "run 1", &["a"]);
+    let reopen = || {
+        file.clock.set(file.clock.now().saturating_add(MINUTE * 2));
+        store.reopen().unwrap();
+    };
+    assert_eq!(woken_by(&pool, &["a"], reopen), ["free"]);
+    drop(held);
 }
 
 /// The real clock: nobody moves it, and nobody is told that a lease has ended.

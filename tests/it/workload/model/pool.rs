@@ -7,6 +7,7 @@ use datapool_store::{ErrorKind, Mode, Origin, Timestamp, Verdict, limits};
 
 use super::Now;
 use crate::support::items::{Item, Row};
+use crate::workload::filter::ClaimsFilter;
 use crate::workload::{Answer, How, Op, Outcome, Told};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct PoolModel {
     pub(crate) claims: BTreeMap<u64, ClaimModel>,
     /// The claim that owns a value. It may have lapsed, or be past its hour.
     pub(crate) owners: BTreeMap<Item, u64>,
+    /// The highest fencing number that was given.
+    fence: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,10 @@ pub(crate) struct ClaimModel {
     /// Whether each item is neither confirmed nor released.
     pub(crate) open: Vec<bool>,
     pub(crate) origin: Origin,
+    pub(crate) owner: Option<String>,
+    /// When it was made, or taken up by its owner.
+    pub(crate) since: Timestamp,
+    pub(crate) fence: u64,
     pub(crate) until: Timestamp,
     lease: Duration,
     /// When the lease ends, in microseconds that passed.
@@ -55,6 +62,12 @@ impl ClaimModel {
     /// The places of its items that are open.
     pub(crate) fn open_places(&self) -> Vec<usize> {
         (0..self.items.len()).filter(|place| self.open[*place]).collect()
+    }
+
+    /// How long ago it was granted, by the wall clock.
+    pub(crate) fn age(&self, now: Now) -> Duration {
+        let micros = now.wall.as_micros() - self.since.as_micros();
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
     /// How much of its lease is left, in microseconds.
@@ -92,6 +105,7 @@ impl PoolModel {
             latest: None,
             claims: BTreeMap::new(),
             owners: BTreeMap::new(),
+            fence: 0,
         }
     }
 
@@ -173,7 +187,7 @@ impl PoolModel {
     }
 
     /// The claim that owns a value and whose lease runs.
-    fn running(&self, item: &Item, now: Now) -> Option<&ClaimModel> {
+    pub(crate) fn running(&self, item: &Item, now: Now) -> Option<&ClaimModel> {
         let claim = &self.claims[self.owners.get(item)?];
         (!claim.is_lapsed(now)).then_some(claim)
     }
@@ -219,7 +233,19 @@ impl PoolModel {
                 }
                 Answer::Verdicts(told)
             }
-            Op::Claim { id, items, origin, lease, .. } => self.claim(*id, items, origin, *lease, now),
+            Op::Claim { .. } => self.claim(op, now),
+            Op::TakeUp { owner, .. } => {
+                let taken = self.claims_of(owner, now);
+                Answer::TakenUp(taken.into_iter().map(|id| self.take_up(id, now)).collect())
+            }
+            Op::ReleaseClaims { filter, .. } => {
+                let released = self.claims_that(filter, now);
+                for id in &released {
+                    self.claims.remove(id);
+                    self.owners.retain(|_, owner| owner != id);
+                }
+                Answer::Count(released.len() as u64)
+            }
             Op::Settle { claim, how, .. } => self.settle(*claim, how, now),
             Op::DeleteRecords { ids, .. } => self.forget(|row| ids.contains(&row.id)),
             Op::DeleteKeys { items, .. } => self.forget(|row| items.contains(&row.item)),
@@ -245,7 +271,33 @@ impl PoolModel {
         Answer::Count((before - self.live.len()) as u64)
     }
 
-    fn claim(&mut self, id: u64, batch: &[Item], origin: &Origin, lease: Duration, now: Now) -> Answer {
+    /// The claims that exist and that a filter takes, oldest first.
+    pub(crate) fn claims_that(&self, filter: &ClaimsFilter, now: Now) -> Vec<u64> {
+        let existing = self.claims.iter().filter(|(_, claim)| !claim.is_over(now)).enumerate();
+        let taken = existing.filter(|(place, (_, claim))| filter.takes(*place, claim, now));
+        taken.map(|(_, (id, _))| *id).collect()
+    }
+
+    pub(crate) fn claims_of(&self, owner: &str, now: Now) -> Vec<u64> {
+        self.claims_that(&ClaimsFilter { owner: Some(owner.to_owned()), ..ClaimsFilter::default() }, now)
+    }
+
+    /// The number that the next grant gets.
+    pub(crate) fn next_fence(&self, now: Now) -> u64 {
+        (self.fence + 1).max(u64::try_from(now.wall.as_micros()).unwrap_or(0))
+    }
+
+    /// Grants a claim anew to its owner.
+    fn take_up(&mut self, id: u64, now: Now) -> u64 {
+        self.fence = self.next_fence(now);
+        let claim = self.claims.get_mut(&id).unwrap();
+        (claim.since, claim.until) = (now.wall, now.wall.saturating_add(claim.lease));
+        (claim.fence, claim.deadline) = (self.fence, now.passed + micros(claim.lease));
+        self.fence
+    }
+
+    fn claim(&mut self, op: &Op, now: Now) -> Answer {
+        let Op::Claim { id, items: batch, origin, lease, owner, .. } = op else { unreachable!("{op:?}") };
         let verdicts = self.verdicts(Mode::FilterAndTrack, batch, now);
         let mut told = self.with_firsts(batch, &verdicts);
         for (item, told) in batch.iter().zip(&mut told).filter(|(_, told)| told.verdict == Verdict::InFlight)
@@ -253,22 +305,27 @@ impl PoolModel {
             told.by = self.running(item, now).map(|other| (other.origin.clone(), other.until));
         }
         let (indexes, items) = new_ones(batch, &verdicts);
-        if !items.is_empty() {
-            self.owners.extend(items.iter().map(|item| (item.clone(), id)));
+        let fence = (!items.is_empty()).then(|| self.next_fence(now));
+        if let Some(fence) = fence {
+            self.fence = fence;
+            self.owners.extend(items.iter().map(|item| (item.clone(), *id)));
             let claim = ClaimModel {
                 open: vec![true; items.len()],
                 items,
                 indexes,
                 batch_len: batch.len(),
                 origin: origin.clone(),
-                until: now.wall.saturating_add(lease),
-                lease,
-                deadline: now.passed + micros(lease),
+                owner: owner.clone(),
+                since: now.wall,
+                fence,
+                until: now.wall.saturating_add(*lease),
+                lease: *lease,
+                deadline: now.passed + micros(*lease),
                 may_be_swept: false,
             };
-            self.claims.insert(id, claim);
+            self.claims.insert(*id, claim);
         }
-        Answer::Verdicts(told)
+        Answer::Claimed(told, fence)
     }
 
     /// A claim past its hour has nothing any more, and yet gives up what it owned: a clock that is set back brings it back
@@ -282,7 +339,8 @@ impl PoolModel {
             How::ConfirmSome(places, _) => (places, true),
             How::Release | How::Drop => (&all, false),
             How::ReleaseSome(places, _) => (places, false),
-            How::HandOver => return Answer::Done,
+            How::Store if !exists => return Answer::Refused(ErrorKind::LeaseLost),
+            How::HandOver | How::Store => return Answer::Done,
             How::Extend(lease) => return self.extend(id, *lease, now),
         };
         let (mut outcomes, mut confirmed) = (vec![], vec![]);
