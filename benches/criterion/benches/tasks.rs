@@ -43,7 +43,8 @@ fn single_claims(criterion: &mut Criterion) {
         let rounds = by_threads.len();
         let [threads, tasks] = [median(by_threads), median(by_tasks)];
         let ratio = threads.as_secs_f64() / tasks.as_secs_f64();
-        let a_second = |time: Duration| VALUES as f64 / time.as_secs_f64();
+        let values = f64::from(u32::try_from(VALUES).unwrap());
+        let a_second = |time: Duration| values / time.as_secs_f64();
         println!(
             "threads {:.0} a second, tasks {:.0}: {ratio:.2} times, medians of {rounds} in turn\n",
             a_second(threads),

@@ -203,7 +203,9 @@ mod tests {
             Kept::new(PoolId::new(1), held, Duration::from_hours(24), Timestamp::from_micros(0))
         };
         let others: Vec<_> = (0..100).map(|_| kept()).collect();
-        others.iter().for_each(|kept| due.add(kept));
+        for kept in &others {
+            due.add(kept);
+        }
         (0..10_000).for_each(|_| due.add(&kept()));
         assert!(due.leases.len() <= 2 * others.len(), "{}", due.leases.len());
         let left = due.leases.values().filter(|kept| kept.strong_count() > 0).count();

@@ -222,7 +222,7 @@ fn every_call_answers_as_the_one_that_blocks() {
         assert_eq!(pool.export_csv(Vec::new(), ExportOptions::new()).await.unwrap().rows, 8);
 
         let id = sync.lookup(&[key("A")]).unwrap()[0].as_ref().unwrap().id;
-        assert_eq!(pool.delete_records(&[id]).await.unwrap(), 1);
+        assert_eq!(pool.delete_records([id]).await.unwrap(), 1);
         assert_eq!(pool.delete_keys(&[key("B")]).await.unwrap(), 2);
         assert_eq!(pool.delete_where(&RecordFilter::new()).await.unwrap(), 0);
         assert_eq!(pool.delete_where(&RecordFilter::new().value("C")).await.unwrap(), 2);

@@ -140,7 +140,7 @@ fn calls_take_ids_as_numbers_and_as_ids() {
     let first = pool.scan(&RecordFilter::new()).unwrap().next().unwrap().unwrap().id;
     assert_eq!(pool.delete_records([first]).unwrap(), 1);
     let ids = [RecordId::new(2), first];
-    assert_eq!(pool.delete_records(&ids).unwrap(), 1);
+    assert_eq!(pool.delete_records(ids).unwrap(), 1);
     assert_eq!(pool.delete_records(ids).unwrap(), 0);
     assert_eq!(pool.delete_records(3..5).unwrap(), 2);
     store.delete_pool(pool.id()).unwrap();

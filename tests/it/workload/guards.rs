@@ -122,7 +122,9 @@ impl Driver {
         for (id, claim) in ids.into_iter().zip(claims) {
             let lost = lost_of(&claim);
             let former = self.held.insert((pool, id), Held::Guard(claim, lost));
-            former.into_iter().for_each(|held| self.is_void(id, held));
+            for held in former {
+                self.is_void(id, held);
+            }
         }
         Ok(Answer::TakenUp(fences))
     }
@@ -134,7 +136,9 @@ impl Driver {
         let released = handle.release_claims(&filter.build(&listed))?;
         for id in ids {
             let former = self.held.remove(&(pool, id));
-            former.into_iter().for_each(|held| self.is_void(id, held));
+            for held in former {
+                self.is_void(id, held);
+            }
         }
         Ok(Answer::Count(released))
     }
