@@ -83,7 +83,7 @@ impl Timestamp {
     /// Returns this point moved earlier, or the earliest point if that overflows.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_sub_unsigned(micros_in(duration)))
     }
 
     /// Returns this point moved earlier, or `None` if that overflows.
@@ -99,8 +99,13 @@ impl Timestamp {
     /// Returns this point moved later, or the latest point if that overflows.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_add_unsigned(micros_in(duration)))
     }
+}
+
+/// Returns the whole microseconds of a duration; what does not fit moves any point beyond the ends.
+fn micros_in(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Add<Duration> for Timestamp {

@@ -211,7 +211,7 @@ pub struct ClaimFilter {
     flow: Option<FlowId>,
     #[serde(rename = "flow_run_id")]
     run: Option<FlowRunId>,
-    #[serde(with = "seconds::optional")]
+    #[serde(serialize_with = "seconds::serialize_some", deserialize_with = "seconds::deserialize_some")]
     older_than: Option<Duration>,
     lapsed: bool,
 }

@@ -26,23 +26,18 @@ pub(super) fn to_micros(duration: Duration) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
-/// The same for a duration that may be absent: null.
-pub(super) mod optional {
-    use super::{Deserialize, Deserializer, Duration, Serialize, Serializer};
-    use serde::de::Error as _;
+/// Writes a duration that may be absent: null.
+#[allow(clippy::ref_option, reason = "serde's signature")]
+pub(super) fn serialize_some<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+}
 
-    #[allow(clippy::ref_option, reason = "serde's signature")]
-    pub(in crate::model) fn serialize<S: Serializer>(
-        duration: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
-    }
-
-    pub(in crate::model) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        let seconds = Option::<f64>::deserialize(deserializer)?;
-        seconds.map(super::of).transpose().map_err(D::Error::custom)
-    }
+pub(super) fn deserialize_some<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let seconds = Option::<f64>::deserialize(deserializer)?;
+    seconds.map(of).transpose().map_err(D::Error::custom)
 }

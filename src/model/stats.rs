@@ -99,7 +99,7 @@ pub struct StoreStats {
     /// deletions.
     pub index_memory: u64,
     /// The age of the oldest open snapshot, backup or verification, in seconds.
-    #[serde(with = "seconds::optional")]
+    #[serde(serialize_with = "seconds::serialize_some", deserialize_with = "seconds::deserialize_some")]
     pub oldest_snapshot: Option<Duration>,
     /// The number of open snapshots, backups and verifications.
     pub snapshots: u64,

@@ -298,7 +298,11 @@ fn reports_and_statistics_read_back() {
     reads_back::<Explanation>(&explanation);
     {
         let _snapshot = pool.snapshot().unwrap();
-        reads_back::<StoreStats>(&store.stats().unwrap());
+        let mut stats = store.stats().unwrap();
+        assert!(stats.oldest_snapshot.is_some());
+        // Durations read back to the microsecond.
+        stats.oldest_snapshot = Some(Duration::from_micros(1_500_007));
+        reads_back::<StoreStats>(&stats);
     }
     reads_back::<PoolStats>(&pool.stats().unwrap());
     drop(claim);
