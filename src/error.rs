@@ -35,6 +35,13 @@ pub enum ErrorKind {
         /// The field of that record, from 1; `None` if the whole record is meant.
         column: Option<u64>,
     },
+    /// A JSON document is malformed, or does not have the items and keys that it should have.
+    Json {
+        /// The line, from 1.
+        line: u64,
+        /// The character of that line, from 1.
+        column: u64,
+    },
     /// A progress callback stopped the operation.
     Cancelled,
     /// A claim's lease ran out and another runner took the value over.

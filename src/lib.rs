@@ -39,6 +39,8 @@
 //!   [rebuilding indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
 //!   [compact](DataPoolStore::compact), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature
 //!   `async` gives the calls as futures; `cli` builds the command-line tool `datapool`; `tracing` emits [events](#events).
+//! - The feature `json` adds `Pool::dedupe_json`, which takes a JSON document and returns it without the items that have
+//!   been seen. `JsonItems` describes where the items and their keys are.
 //! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is allowed.
 //!   [`limits`] has every limit.
 //!
@@ -166,6 +168,8 @@ mod engine;
 mod error;
 mod files;
 mod ids;
+#[cfg(feature = "json")]
+mod json;
 pub mod limits;
 mod model;
 mod operations;
@@ -194,6 +198,8 @@ pub use crate::csv::{
 pub use crate::dedupe::{Mode, Split, Verdict, Verdicts};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
+#[cfg(feature = "json")]
+pub use crate::json::{DedupedJson, JsonItems, OnMissingKey};
 pub use crate::model::{
     BackupReport, ClaimFilter, ClaimInfo, ClaimOptions, ClaimOutcome, ClaimToken, ClaimVerdict,
     CompactReport, CompositeKey, Confirmation, DataPool, EntityType, Finding, Flow, FlowRun, FlowStep,

@@ -6,6 +6,8 @@
 mod format;
 #[path = "../../tests/it/fuzzing/mod.rs"]
 mod fuzzing;
+#[path = "../../tests/json/payload.rs"]
+mod json_payload;
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 #[path = "../../tests/it/workload/mod.rs"]
@@ -17,7 +19,9 @@ mod workload;
 ///
 /// Where the store is wrong, and for a target that is not there.
 pub fn run(target: &str, bytes: &[u8]) {
-    let (_, body) = fuzzing::TARGETS.iter().find(|(name, _)| *name == target).expect("a target of that name");
+    let with_features: [(&str, fuzzing::Body); 1] = [("json_payload", json_payload::run)];
+    let mut targets = fuzzing::TARGETS.iter().chain(&with_features);
+    let (_, body) = targets.find(|(name, _)| *name == target).expect("a target of that name");
     body(bytes);
 }
 

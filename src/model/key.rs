@@ -104,6 +104,13 @@ impl CompositeKey {
         self.push(&text)
     }
 
+    /// Adds a number of any size, in its canonical text: an integer has the text that [`integer`](Self::integer)
+    /// gives it.
+    #[cfg(feature = "json")]
+    pub(crate) fn number(self, canonical: &str) -> Self {
+        self.push(canonical)
+    }
+
     /// Adds a boolean field.
     #[must_use]
     pub fn boolean(self, field: bool) -> Self {

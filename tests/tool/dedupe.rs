@@ -154,3 +154,107 @@ fn a_flow_that_cannot_be_is_refused() {
     assert!(error.contains("comma"), "{error}");
     assert_eq!(json!(tracked(&place)), 0);
 }
+
+const LINES: &str =
+    "\u{feff}{ \"id\": 17,\t\"n\": 1.50}\r\n\n{\"id\": \"A-1\"}\n \t\n{\"id\": \"17\", \"s\": \"x\"} \n";
+
+#[test]
+fn lines_of_json_are_passed_on_as_they_came_if_their_key_is_new() {
+    let place = Place::new();
+    let by_id = ["--json-lines", "/id"];
+    let filter = [by_id.as_slice(), &["--mode", "filter"]].concat();
+    let fresh = "{ \"id\": 17,\t\"n\": 1.50}\n{\"id\": \"A-1\"}\n";
+    assert_eq!(dedupe(&place, LINES, &filter), fresh);
+    assert_eq!(tracked(&place), 0);
+    assert_eq!(dedupe(&place, LINES, &by_id), fresh);
+    assert_eq!(tracked(&place), 2);
+    // The key is a value like any other.
+    assert_eq!(dedupe(&place, "17\nA-1\nA-2\n", &[]), "A-2\n");
+    let track = [by_id.as_slice(), &["--mode", "track"]].concat();
+    assert_eq!(dedupe(&place, "{\"id\":1}\n{\"id\":1}", &track), "{\"id\":1}\n{\"id\":1}\n");
+    assert_eq!(dedupe(&place, "", &by_id), "");
+}
+
+#[test]
+fn several_pointers_make_a_composite_key() {
+    let place = Place::new();
+    let input = "{\"a\": [{\"b\": 1}], \"\": true}\n{\"a\": [{\"b\": \"1\"}], \"\": true}\n{\"a\": [{\"b\": 1.0}], \"\": true}\n";
+    let expected = input.lines().take(2).map(|line| format!("{line}\n")).collect::<String>();
+    assert_eq!(dedupe(&place, input, &["--json-lines", "/a/0/b", "/"]), expected);
+    assert_eq!(dedupe(&place, input, &["--json-lines", "/a/0/b", "--json-lines", "/"]), "");
+    assert_eq!(dedupe(&place, "[1,true]\n[\"1\",true]\n", &[]), "");
+}
+
+#[test]
+fn json_has_the_value_the_verdict_and_the_item_of_every_line_of_json() {
+    let place = Place::new();
+    place.track(&["A-1"]);
+    let more = ["--json-lines", "/id", "--on-missing-key", "pass", "--json"];
+    let input = format!("{LINES}{{\"id\": null}}\n7\n");
+    let answers = place.run_with(input, DEDUPE.into_iter().chain(more)).json_lines();
+    let first = place.json(["records", "orders", "sort=id"])["data"].clone();
+    assert_eq!(
+        answers,
+        [
+            json!({"value": "17", "verdict": "new", "first": null, "item": {"id": 17, "n": 1.50}}),
+            json!({"value": "A-1", "verdict": "duplicate", "first": first[0], "item": {"id": "A-1"}}),
+            json!({"value": "17", "verdict": "duplicate", "first": first[1], "item": {"id": "17", "s": "x"}}),
+            json!({"value": null, "verdict": "no_key", "first": null, "item": {"id": null}}),
+            json!({"value": null, "verdict": "no_key", "first": null, "item": 7}),
+        ]
+    );
+    let printed = place.run_with("{ \"id\": 1.50 }", DEDUPE.into_iter().chain(more)).ok();
+    assert!(printed.contains("\"item\":{ \"id\": 1.50 }"), "{printed}");
+}
+
+#[test]
+fn lines_of_json_without_a_key_fail_pass_or_are_left_out() {
+    let place = Place::new();
+    let input = "{\"id\": 1}\n\n{}\n{\"id\": \"\"}\n{\"id\": 1}\n";
+    let run = |more: &[&str]| {
+        place.run_with(input, DEDUPE.into_iter().chain(["--json-lines", "/id"]).chain(more.iter().copied()))
+    };
+    let error = run(&[]).error(1);
+    assert!(error.contains("line 3, column 1: the item has no key: nothing is at \"/id\""), "{error}");
+    assert_eq!(tracked(&place), 0);
+    let pass = ["--on-missing-key", "pass"];
+    assert_eq!(run(&pass).ok(), "{\"id\": 1}\n{}\n{\"id\": \"\"}\n");
+    assert_eq!(run(&pass).ok(), "{}\n{\"id\": \"\"}\n");
+    let drop = ["--on-missing-key", "drop"];
+    assert_eq!(run(&drop).ok(), "");
+    let all = "{\"id\": 1}\n{}\n{\"id\": \"\"}\n{\"id\": 1}\n";
+    assert_eq!(run(&["--on-missing-key", "drop", "--mode", "track"]).ok(), all);
+    assert_eq!(tracked(&place), 1);
+}
+
+#[test]
+fn a_line_that_is_no_json_is_named_by_line_and_column_and_nothing_is_tracked() {
+    let place = Place::new();
+    let long = format!("{{\"id\": 1}}\n{{\"id\": \"{}\"}}\n", "x".repeat(4_097));
+    let cases: [(&[u8], &str); 5] = [
+        (b"{\"id\": 1}\n\n{\"id\": 2\n", "line 3, column 8: the document is not JSON: EOF"),
+        (b"{\"id\": 1} {\"id\": 2}\n", "line 1, column 11: the document is not JSON: trailing characters"),
+        (b"{\"id\": 1}\n{\"id\": \"\xff\"}\n", "line 2, column 9: the document is not UTF-8"),
+        (b"{\"id\": 1}\n{\"id\": [1]}\n", "line 2, column 8: an array is at \"/id\""),
+        (long.as_bytes(), "line 2: a value has 4097 bytes"),
+    ];
+    for (input, expected) in cases {
+        let error = place.run_with(input, DEDUPE.into_iter().chain(["--json-lines", "/id"])).error(1);
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(tracked(&place), 0);
+}
+
+#[test]
+fn a_json_pointer_that_is_none_is_wrong_usage() {
+    let place = Place::new();
+    for (arguments, expected) in [
+        (["--json-lines", "id"].as_slice(), "does not begin with \"/\""),
+        (&["--json-lines", "/id", "/~"], "has a \"~\" without 0 or 1"),
+        (&["--json-lines"], "a value is required"),
+        (&["--on-missing-key", "pass"], "--json-lines"),
+    ] {
+        let error = place.run_with("{}", DEDUPE.into_iter().chain(arguments.iter().copied())).error(2);
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use datapool_store::{Mode, OnBadRow, OnDuplicate, Origin, PoolQuery, RecordId, RecordQuery};
+use datapool_store::{
+    JsonItems, Mode, OnBadRow, OnDuplicate, OnMissingKey, Origin, PoolQuery, RecordId, RecordQuery,
+};
 
 use crate::consent::Consent;
 use crate::open::StoreFile;
@@ -102,10 +104,16 @@ With --json there is an object for every value, in order: {\"value\", \"verdict\
 \"in_flight\", \"first\": the record that was first, or null}. In flight is what another runner has claimed: it is
 not passed on.
 
+With --json-lines each line is a JSON value, which is passed on as it came. A JSON pointer (/order/id) leads to its
+key: a string, a number or a boolean. The number 17 and the string \"17\" are the same value. Several pointers make
+a composite key, [\"A\",17]. Objects of --json then have \"item\", the line's JSON, too; without a key, their value
+is null and their verdict \"no_key\".
+
 Examples:
   datapool pools.redb dedupe orders --entity-type 37 < new.txt
   datapool pools.redb dedupe orders --entity-type 37 --mode filter --json < new.txt
-  datapool pools.redb dedupe orders --entity-type 37 --flow shop --run 'run 1' < new.txt > todo.txt")]
+  datapool pools.redb dedupe orders --entity-type 37 --flow shop --run 'run 1' < new.txt > todo.txt
+  datapool pools.redb dedupe orders --entity-type 37 --json-lines /order/id < new.jsonl > todo.jsonl")]
     Dedupe(Dedupe),
     /// Delete records by id; their values are new again
     #[command(after_help = "\
@@ -359,8 +367,35 @@ pub(crate) struct Dedupe {
     /// and track them
     #[arg(long, value_name = "MODE", value_parser = one_of(Mode::ALL, Mode::as_str), default_value_t = Mode::FilterAndTrack)]
     pub(crate) mode: Mode,
+    /// Read each line as JSON, and take its value from where this JSON pointer leads; several make a composite key
+    #[arg(long, value_name = "POINTER", num_args = 1.., value_parser = json_pointer)]
+    json_lines: Vec<String>,
+    /// What becomes of a line of JSON without a key: fail, and track nothing at all; pass it on; or drop it, except in the mode
+    /// track
+    #[arg(long, value_name = "POLICY", value_parser = one_of(OnMissingKey::ALL, OnMissingKey::as_str), default_value_t, requires = "json_lines")]
+    on_missing_key: OnMissingKey,
     #[command(flatten)]
     pub(crate) origin: OriginArguments,
+}
+
+impl Dedupe {
+    /// Returns where lines of JSON have their keys, or `None` if lines are values.
+    pub(crate) fn json_items(&self) -> Option<JsonItems> {
+        let (first, others) = self.json_lines.split_first()?;
+        let items = others.iter().fold(JsonItems::new(self.entity_type, first), JsonItems::and_key);
+        Some(items.on_missing_key(self.on_missing_key))
+    }
+
+    /// Returns true if lines without a key are passed on.
+    pub(crate) fn passes_without_key(&self) -> bool {
+        self.mode == Mode::Track || self.on_missing_key == OnMissingKey::Pass
+    }
+}
+
+fn json_pointer(text: &str) -> Result<String, datapool_store::Error> {
+    // It checks the pointer first.
+    JsonItems::new(0, text).on_missing_key(OnMissingKey::Pass).key_of("null")?;
+    Ok(text.to_owned())
 }
 
 /// Reads one of the library's choices, and lists them in the help.

@@ -9,6 +9,7 @@ mod consent;
 mod dedupe;
 mod failure;
 mod input;
+mod lines;
 mod open;
 mod output;
 mod plain;

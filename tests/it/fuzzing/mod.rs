@@ -84,6 +84,9 @@ mod tests {
 
     use super::TARGETS;
 
+    /// The targets that need a feature: a test binary of that feature replays their seeds.
+    const ELSEWHERE: [&str; 1] = ["json_payload"];
+
     /// Runs a target on every file of a folder. How many there were.
     fn replay(folder: &Path, body: super::Body) -> usize {
         let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
@@ -105,7 +108,7 @@ mod tests {
             assert!(replay(&seeds.join(name), body) >= 4, "{name} has hardly a seed");
         }
         let folders = std::fs::read_dir(&seeds).unwrap().count();
-        assert_eq!(folders, TARGETS.len(), "seeds of a target that is not there");
+        assert_eq!(folders, TARGETS.len() + ELSEWHERE.len(), "seeds of a target that is not there");
         if let Some(more) = std::env::var_os("DATAPOOL_FUZZ_INPUTS") {
             for (name, body) in TARGETS {
                 println!("{name}: {} inputs", replay(&Path::new(&more).join(name), body));
