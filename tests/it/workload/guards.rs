@@ -122,7 +122,7 @@ impl Driver {
         for (id, claim) in ids.into_iter().zip(claims) {
             let lost = lost_of(&claim);
             let former = self.held.insert((pool, id), Held::Guard(claim, lost));
-            for held in former {
+            if let Some(held) = former {
                 self.is_void(id, held);
             }
         }
@@ -136,7 +136,7 @@ impl Driver {
         let released = handle.release_claims(&filter.build(&listed))?;
         for id in ids {
             let former = self.held.remove(&(pool, id));
-            for held in former {
+            if let Some(held) = former {
                 self.is_void(id, held);
             }
         }
