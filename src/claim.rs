@@ -155,7 +155,7 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for an index that the claim does not hold, with that [index](Error::item), and nothing
+    /// `InvalidArgument` for an index that the claim does not hold, with that [index](crate::Error::item), and nothing
     /// is confirmed; also the errors of [`confirm`](Self::confirm).
     pub fn confirm_items(&mut self, indexes: &[usize]) -> Result<Confirmation> {
         self.confirm_some(Which::Indexes(indexes))
@@ -167,7 +167,7 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a key that the claim does not hold, with its [index](Error::item) in `keys`, and nothing is
+    /// `InvalidArgument` for a key that the claim does not hold, with its [index](crate::Error::item) in `keys`, and nothing is
     /// confirmed. `InvalidArgument` or `LimitExceeded` for a bad key, or for more than 1,048,576 keys. Also
     /// the errors of [`confirm`](Self::confirm).
     pub fn confirm_keys(&mut self, keys: &[Key<'_>]) -> Result<Confirmation> {
