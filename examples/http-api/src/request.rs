@@ -30,7 +30,8 @@ impl FromRequestParts<DataPoolStore> for Named {
     async fn from_request_parts(parts: &mut Parts, store: &DataPoolStore) -> Outcome<Self> {
         let store = store.clone();
         let text = Path::<String>::from_request_parts(parts, &()).await.map_or(String::new(), |path| path.0);
-        let id = text.parse::<PoolId>().map_err(|_| Failure::new(StatusCode::NOT_FOUND, "no such data pool"))?;
+        let id =
+            text.parse::<PoolId>().map_err(|_| Failure::new(StatusCode::NOT_FOUND, "no such data pool"))?;
         blocking(move || Ok(Self(store.pool(id)?))).await
     }
 }
@@ -264,7 +265,9 @@ impl Fields {
                 Value::String(id) => id.parse().ok(),
                 _ => None,
             };
-            number.map(RecordId::new).or_else(|| self.wrong(&format!("ids.{place}"), "must be an integer, at least 0"))
+            number
+                .map(RecordId::new)
+                .or_else(|| self.wrong(&format!("ids.{place}"), "must be an integer, at least 0"))
         });
         ids.collect()
     }
