@@ -375,4 +375,28 @@ mod tests {
         assert_eq!(claim.extend(KEPT_LEASE_MIN / 2).unwrap_err().kind(), ErrorKind::InvalidArgument);
         assert!(pool.claims().unwrap()[0].until >= until, "the lease is unchanged");
     }
+
+    #[test]
+    fn a_lease_is_renewed_again_after_the_store_was_closed_and_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DataPoolStore::open(directory.path().join("pools.redb")).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let (minute, key) = (Duration::from_mins(1), |value: &&'static str| Key::new(37, *value));
+        let mut claim = pool.claim(&["a"], key, &Origin::none(), minute).unwrap();
+        claim.keep_alive().unwrap();
+        let (kept, engine) = (claim.hold.kept.clone().unwrap(), &pool.shared().engine);
+        store.close().unwrap();
+        let again = engine.renew(vec![kept]);
+        assert_eq!(again.len(), 1, "it is tried again");
+        store.reopen().unwrap();
+        let before = claim.until();
+        assert_eq!(engine.renew(again).len(), 1);
+        assert!(claim.until() >= before);
+        claim.confirm().unwrap().all_confirmed().unwrap();
+
+        let mut other = pool.claim(&["b"], key, &Origin::none(), minute).unwrap();
+        other.keep_alive().unwrap();
+        store.delete_pool(pool.id()).unwrap();
+        assert!(engine.renew(other.hold.kept.clone().into_iter().collect()).is_empty());
+    }
 }

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::engine::Engine;
 use crate::engine::write::draft::claims::Held;
 use crate::engine::write::queue::Weight;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::time::Timestamp;
 
@@ -160,31 +160,31 @@ impl Drop for KeepAlive {
 }
 
 impl Engine {
-    /// Renews leases in one commit. Returns those that are to be renewed again: all whose claims still exist.
+    /// Renews leases in one commit. Returns those that are to be renewed again: all whose claims may still exist.
     pub(crate) fn renew(&self, leases: Vec<Arc<Kept>>) -> Vec<Arc<Kept>> {
         let asked = leases.clone();
         let weight = Weight { items: asked.len(), bytes: 0 };
         let renewed = self.submit(weight, move |group| {
             let renew = |kept: &Arc<Kept>| {
                 if kept.has_ended() {
-                    return None;
+                    return Ok(None);
                 }
-                // A pool that is gone, or cannot be read, keeps the others from nothing.
-                group.pool(kept.pool).ok()?.renew(kept.held, kept.lease)
+                group.pool(kept.pool).map(|pool| pool.renew(kept.held, kept.lease))
             };
             Ok(asked.iter().map(renew).collect::<Vec<_>>())
         });
         match renewed {
             Ok(renewed) => {
-                let pairs = leases.into_iter().zip(renewed);
-                let kept = pairs.filter_map(|(kept, until)| Some((kept, until?)));
-                kept.map(|(kept, until)| {
-                    kept.until.store(until.as_micros(), Ordering::SeqCst);
-                    kept
-                })
-                .collect()
+                let again = |(kept, renewed): (Arc<Kept>, Result<Option<Timestamp>>)| match renewed {
+                    Ok(until) => {
+                        kept.until.store(until?.as_micros(), Ordering::SeqCst);
+                        Some(kept)
+                    }
+                    Err(error) => (error.kind() != ErrorKind::NotFound).then_some(kept),
+                };
+                leases.into_iter().zip(renewed).filter_map(again).collect()
             }
-            // The disk may have room again, or the store be opened again, before the leases end.
+            // The disk may have room again before the leases end, or, as above, the store be opened again.
             Err(_) => leases,
         }
     }

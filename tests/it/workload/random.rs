@@ -394,15 +394,17 @@ fn over_claims(numbers: &mut Numbers, scene: &Scene<'_>, pool: u64, model: &Pool
         return Op::TakeUp { pool, owner: owner(numbers) };
     }
     let ages: Vec<Duration> = model.claims.values().map(|claim| claim.age(scene.now)).collect();
-    let rarely = |numbers: &mut Numbers| numbers.next(3) == 0;
+    // At most two conditions, so that some claims are left to be told apart.
+    let conditions = [numbers.next(9), numbers.next(9)];
+    let has = |condition| conditions.contains(&condition);
     let filter = ClaimsFilter {
-        place: rarely(numbers).then(|| index(numbers, model.claims.len() + 1)),
-        owner: rarely(numbers).then(|| owner(numbers)),
-        flow: rarely(numbers).then(|| numbers.next(3)),
-        run: rarely(numbers).then(|| numbers.next(6)),
-        older_than: (rarely(numbers) && !ages.is_empty())
+        owner: has(0).then(|| owner(numbers)),
+        place: has(1).then(|| index(numbers, model.claims.len() + 1)),
+        flow: has(2).then(|| numbers.next(3)),
+        run: has(3).then(|| numbers.next(6)),
+        older_than: (has(4) && !ages.is_empty())
             .then(|| one_of(numbers, &ages).saturating_sub(Duration::from_micros(numbers.next(2)))),
-        lapsed: rarely(numbers),
+        lapsed: has(5),
     };
     Op::ReleaseClaims { pool, filter }
 }
