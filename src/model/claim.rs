@@ -189,8 +189,8 @@ pub(crate) fn check_owner(owner: &str) -> Result<()> {
     .map_err(|error| error.with_parameter("owner"))
 }
 
-/// Selects claims of a pool, for [`Pool::release_claims`](crate::Pool::release_claims). All conditions must hold; without
-/// a condition, all claims are selected.
+/// Selects claims of a pool, for [`Pool::release_claims`](crate::Pool::release_claims). All conditions must hold. A filter without a
+/// condition selects nothing, so that a condition that was forgotten releases nothing: [`all`](Self::all) selects every claim.
 ///
 /// ```
 /// use std::time::Duration;
@@ -214,12 +214,19 @@ pub struct ClaimFilter {
     #[serde(serialize_with = "seconds::serialize_some", deserialize_with = "seconds::deserialize_some")]
     older_than: Option<Duration>,
     lapsed: bool,
+    #[serde(rename = "all")]
+    is_all: bool,
 }
 
 impl ClaimFilter {
-    /// Creates a filter that selects all claims.
+    /// Creates a filter without a condition, which selects nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Creates a filter that selects every claim. Conditions that are added narrow it down.
+    pub fn all() -> Self {
+        Self { is_all: true, ..Self::default() }
     }
 
     /// Selects the claim with this [id](ClaimInfo::id).
@@ -260,7 +267,8 @@ impl ClaimFilter {
 
     /// Returns true if the filter takes a claim. `now` is the wall clock.
     pub(crate) fn takes(&self, claim: &ClaimInfo, now: Timestamp) -> bool {
-        self.id.is_none_or(|id| claim.id == id)
+        *self != Self::default()
+            && self.id.is_none_or(|id| claim.id == id)
             && self.owner.as_ref().is_none_or(|owner| claim.owner.as_ref() == Some(owner))
             && self.flow.as_ref().is_none_or(|flow| claim.origin.flow() == Some(flow))
             && self.run.as_ref().is_none_or(|run| claim.origin.run() == Some(run))

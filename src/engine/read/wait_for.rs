@@ -16,8 +16,10 @@ use crate::model::{Origin, WaitOutcome};
 use crate::time::Moment;
 
 /// The standing of a value that somebody waits for.
+#[derive(Clone, Copy, Default)]
 enum Standing {
     Tracked(RecordNumber),
+    #[default]
     Free,
     InFlight(ClaimId),
 }
@@ -38,23 +40,27 @@ impl View {
 
     /// Returns the standing of each value of a batch, as callers see it.
     fn wait_outcomes(&self, batch: &Batch, moment: Moment) -> Result<Vec<WaitOutcome>> {
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for item in batch.items() {
-            outcomes.push(match self.standing_of(item.fingerprint, moment)? {
-                Standing::Tracked(id) => match self.fetch(&[id])?.pop() {
-                    Some(record) => WaitOutcome::Tracked(Box::new(record)),
-                    None => WaitOutcome::Free,
-                },
-                Standing::Free => WaitOutcome::Free,
-                Standing::InFlight(id) => match self.state.claims.get(id, moment) {
-                    Some(claim) => {
-                        WaitOutcome::InFlight { by: Origin::clone(&claim.origin), until: claim.until }
-                    }
-                    None => WaitOutcome::Free,
-                },
-            });
-        }
-        Ok(outcomes)
+        let standings = batch.ask_each(|fingerprint| self.standing_of(fingerprint, moment))?;
+        let tracked = standings.iter().filter_map(|standing| match standing {
+            Standing::Tracked(id) => Some(*id),
+            _ => None,
+        });
+        let mut ids: Vec<RecordNumber> = tracked.collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let records = self.fetch(&ids)?;
+        let outcome = |standing: Standing| match standing {
+            Standing::Tracked(id) => {
+                let record = ids.binary_search(&id).ok().and_then(|place| records.get(place));
+                record.map_or(WaitOutcome::Free, |record| WaitOutcome::Tracked(Box::new(record.clone())))
+            }
+            Standing::Free => WaitOutcome::Free,
+            Standing::InFlight(id) => match self.state.claims.get(id, moment) {
+                Some(claim) => WaitOutcome::InFlight { by: Origin::clone(&claim.origin), until: claim.until },
+                None => WaitOutcome::Free,
+            },
+        };
+        Ok(standings.into_iter().map(outcome).collect())
     }
 }
 

@@ -253,7 +253,7 @@ fn every_call_answers_as_the_one_that_blocks() {
         assert_eq!(resumed[0].release_items(&[0]).await.unwrap(), 1);
         assert_eq!(resumed[0].release().await.unwrap(), 1);
         let claim = pool.claim(&["H"], |v| key(v), &origin, HOUR).await.unwrap();
-        assert_eq!(pool.release_claims(&ClaimFilter::new()).await.unwrap(), 1);
+        assert_eq!(pool.release_claims(&ClaimFilter::all()).await.unwrap(), 1);
         drop(claim);
 
         let other = store.create_pool(NewPool::new("others")).await.unwrap();

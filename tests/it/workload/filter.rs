@@ -70,7 +70,7 @@ pub(crate) struct ClaimsFilter {
 }
 
 impl ClaimsFilter {
-    /// The store's filter, if it lists claims of these ids.
+    /// The store's filter, if it lists claims of these ids. What names nothing is everything in so many words.
     pub(crate) fn build(&self, listed: &[u64]) -> ClaimFilter {
         let mut filter = if self.lapsed { ClaimFilter::new().lapsed() } else { ClaimFilter::new() };
         let id = self.place.map(|place| listed.get(place).copied().unwrap_or(u64::MAX));
@@ -78,7 +78,8 @@ impl ClaimsFilter {
         filter = self.owner.iter().fold(filter, ClaimFilter::owner);
         filter = self.flow.into_iter().fold(filter, ClaimFilter::flow_id);
         filter = self.run.into_iter().fold(filter, ClaimFilter::flow_run_id);
-        self.older_than.into_iter().fold(filter, ClaimFilter::older_than)
+        filter = self.older_than.into_iter().fold(filter, ClaimFilter::older_than);
+        if filter == ClaimFilter::new() { ClaimFilter::all() } else { filter }
     }
 
     /// Whether the filter takes a claim, which is at this place in the pool's list.

@@ -126,6 +126,7 @@ fn operators_release_claims_by_owner_origin_age_and_id() {
     track(&pool, &["c"]);
 
     let none = [
+        ClaimFilter::new(),
         ClaimFilter::new().owner("worker"),
         ClaimFilter::new().id(77),
         ClaimFilter::new().flow_id("shop").flow_run_id("run 2"),
@@ -140,7 +141,7 @@ fn operators_release_claims_by_owner_origin_age_and_id() {
     assert_eq!(pool.release_claims(&ClaimFilter::new().owner("worker-7")).unwrap(), 1);
     assert!(!is_in_flight(&pool, "b"));
     assert_eq!(outcomes(&young.confirm().unwrap()), [(0, "lost"), (1, "already tracked")]);
-    assert_eq!(pool.release_claims(&ClaimFilter::new()).unwrap(), 1, "all that are left");
+    assert_eq!(pool.release_claims(&ClaimFilter::all()).unwrap(), 1, "all that are left");
     assert_eq!(run.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(values(&pool), ["c"]);
     assert!(pool.claims().unwrap().is_empty());

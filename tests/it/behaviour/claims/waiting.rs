@@ -71,7 +71,7 @@ fn each_end_of_a_claim_wakes_who_waits() {
     assert_eq!(woken_by(&pool, &["c"], || assert_eq!(track(&pool, &["c"]), 1)), ["tracked"]);
     drop(held);
     let held = claim(&pool, "run 1", &["d"]);
-    let release = || assert_eq!(pool.release_claims(&ClaimFilter::new()).unwrap(), 1);
+    let release = || assert_eq!(pool.release_claims(&ClaimFilter::all()).unwrap(), 1);
     assert_eq!(woken_by(&pool, &["d"], release), ["free"]);
     drop(held);
     let held = claim(&pool, "run 1", &["e"]);
@@ -219,7 +219,7 @@ fn a_guard_that_is_kept_alive_says_that_it_lost_its_lease() {
     let (_store, _clock, pool) = ticking_store();
     let mut held = claim(&pool, "run", &["a"]);
     held.keep_alive().unwrap();
-    pool.release_claims(&ClaimFilter::new()).unwrap();
+    pool.release_claims(&ClaimFilter::all()).unwrap();
     assert_eq!(held.keep_alive().unwrap_err().kind(), ErrorKind::LeaseLost);
     assert!(held.confirm().unwrap().all_confirmed().is_err());
     let mut short = pool.claim(&["b"], key, &runner("run"), Duration::from_millis(999)).unwrap();
