@@ -86,7 +86,7 @@ impl ErrorKind {
     /// Returns true if the input was wrong: the same call fails again until its arguments, its file or the names that it uses
     /// change. An HTTP API answers with a status of 400 to 499.
     ///
-    /// These are `NotFound`, `AlreadyExists`, `InvalidArgument`, `LimitExceeded`, `InvalidQuery` and `Csv`.
+    /// These are `NotFound`, `AlreadyExists`, `InvalidArgument`, `LimitExceeded`, `InvalidQuery`, `Csv` and `Json`.
     pub const fn is_caller_error(self) -> bool {
         matches!(
             self,
@@ -96,6 +96,7 @@ impl ErrorKind {
                 | Self::LimitExceeded
                 | Self::InvalidQuery
                 | Self::Csv { .. }
+                | Self::Json { .. }
         )
     }
 

@@ -1,0 +1,80 @@
+//! A webhook receiver: each delivery is handled once, by its idempotency key. See the README beside this package.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use datapool_store::{AsyncPool, ClaimVerdict, EntityTypeId, Error, Key, Origin};
+
+const DELIVERIES: EntityTypeId = EntityTypeId::new(1);
+/// The longest time that the work on a delivery takes. If the process dies, the key is free after it.
+const LEASE: Duration = Duration::from_mins(1);
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// What is done with a delivery's body. The error's text goes to the sender.
+pub type Work = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+#[derive(Clone)]
+struct Receiver {
+    pool: AsyncPool,
+    work: Work,
+}
+
+/// Returns the routes: `POST /webhooks`.
+pub fn routes(pool: AsyncPool, work: Work) -> Router {
+    Router::new().route("/webhooks", post(receive)).with_state(Receiver { pool, work })
+}
+
+async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: String) -> Response {
+    let key = headers.get("idempotency-key").map(|key| key.to_str());
+    let Some(Ok(key)) = key else {
+        return (StatusCode::BAD_REQUEST, "the header Idempotency-Key is missing or not text\n")
+            .into_response();
+    };
+    handle(&receiver, key, body).await.unwrap_or_else(|error| failure(&error))
+}
+
+async fn handle(receiver: &Receiver, key: &str, body: String) -> Result<Response, Error> {
+    let origin = Origin::none().with_flow("webhooks");
+    let mut claim = receiver.pool.claim(&[key], |key| Key::new(DELIVERIES, *key), &origin, LEASE).await?;
+    match claim.verdict(0) {
+        Some(ClaimVerdict::Claimed) => {}
+        Some(ClaimVerdict::Duplicate(first)) => {
+            let first =
+                first.as_ref().map(|first| format!("handled {} as record {}\n", first.created_at, first.id));
+            return Ok(([("idempotency-replayed", "true")], first.unwrap_or_default()).into_response());
+        }
+        _ => {
+            let retry = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS.to_string())];
+            return Ok((StatusCode::CONFLICT, retry, "this delivery is being handled\n").into_response());
+        }
+    }
+    // If this future is dropped because the client went away, or the work panics, the claim is dropped: the key is free again.
+    if let Err(reason) = (receiver.work)(body).await {
+        claim.release().await?;
+        return Ok((StatusCode::INTERNAL_SERVER_ERROR, text(reason)).into_response());
+    }
+    claim.confirm().await?.all_confirmed()?;
+    Ok("done\n".into_response())
+}
+
+fn failure(error: &Error) -> Response {
+    let kind = error.kind();
+    let status = match kind {
+        _ if kind.is_caller_error() => StatusCode::BAD_REQUEST,
+        _ if kind.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, text(error)).into_response()
+}
+
+fn text(of: impl Display) -> String {
+    format!("{of}\n")
+}

@@ -1,0 +1,28 @@
+//! Listens for webhooks: `webhook-receiver STORE ADDRESS`.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use datapool_store::StoreOptions;
+use webhook_receiver::{Work, routes};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [store, address] = arguments.as_slice() else {
+        return Err("usage: webhook-receiver STORE ADDRESS".into());
+    };
+    let store = StoreOptions::new().open_async(store).await?;
+    let pool = store.get_or_create_pool("webhooks").await?;
+    let work: Work = Arc::new(|body| {
+        Box::pin(async move {
+            println!("{body}");
+            Ok(())
+        })
+    });
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    // Ctrl-c lets requests finish that are under way.
+    let stopped = async { drop(tokio::signal::ctrl_c().await) };
+    axum::serve(listener, routes(pool, work)).with_graceful_shutdown(stopped).await?;
+    Ok(store.close().await?)
+}
