@@ -8,7 +8,7 @@ pub(crate) mod hold;
 
 use std::time::Duration;
 
-use self::hold::{Claimed, Hold, Keep, Which};
+use self::hold::{Change, Claimed, Hold, Keep, Which};
 use crate::dedupe::Split;
 use crate::engine::Engine;
 use crate::engine::pool::batch::Batch;
@@ -246,18 +246,16 @@ impl Claim {
     }
 
     fn confirm_some(&mut self, which: Which<'_>) -> Result<Confirmation> {
-        let Some(change) = self.hold.confirmation(&self.claimed, which)? else {
-            return Ok(Confirmation::new(Vec::new()));
-        };
-        let outcomes = self.engine().run(change.submission)?;
-        Ok(self.hold.confirm(&self.claimed, &change.positions, outcomes))
+        let Change { submission, positions, .. } = self.hold.confirmation(&self.claimed, which)?;
+        let outcomes = submission.map(|submission| self.engine().run(submission)).transpose()?;
+        Ok(self.hold.confirm(&self.claimed, &positions, outcomes.unwrap_or_default()))
     }
 
     fn release_some(&mut self, which: Which<'_>) -> Result<u64> {
-        let Some(change) = self.hold.release(&self.claimed, which)? else { return Ok(0) };
-        let released = self.engine().run(change.submission)?;
-        self.hold.settle(&change.positions);
-        Ok(released)
+        let Change { submission, positions, .. } = self.hold.release(&self.claimed, which)?;
+        let released = submission.map(|submission| self.engine().run(submission)).transpose()?;
+        self.hold.settle(&positions);
+        Ok(released.unwrap_or_default())
     }
 
     fn extend_and(&mut self, lease: Option<Duration>, keep: Keep) -> Result<Timestamp> {

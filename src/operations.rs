@@ -137,6 +137,8 @@ impl DataPoolStore {
     /// when it is opened again. A store that has failed with `OutcomeUnknown` is closed without a further
     /// error.
     pub fn close(&self) -> Result<()> {
+        #[cfg(feature = "async")]
+        self.shared().threads.finish_writes();
         self.shared().engine.close()
     }
 

@@ -157,7 +157,10 @@ impl Pool {
         origin: &Origin,
         firsts: Firsts,
     ) -> Result<Verdicts> {
-        let batch = self.batch_to_decide(mode, items, key, origin)?;
+        if mode.tracks() {
+            self.shared.engine.check_may_write()?;
+        }
+        let batch = self.batch_to_decide(items, key, origin)?;
         let verdicts = if mode.tracks() {
             self.shared.engine.run(self.tracking(mode, batch, firsts))?
         } else {
@@ -168,17 +171,12 @@ impl Pool {
 
     pub(crate) fn batch_to_decide<'a, 'k, T>(
         &self,
-        mode: Mode,
         items: &'a [T],
         key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> Result<Batch> {
-        let engine = &self.shared.engine;
-        if mode.tracks() {
-            engine.check_may_write()?;
-        }
         origin.check()?;
-        Ok(Batch::from_keys(engine.hash_key(), items.iter().map(key))?.with_origin(origin))
+        Ok(Batch::from_keys(self.shared.engine.hash_key(), items.iter().map(key))?.with_origin(origin))
     }
 
     /// Returns what decides a batch and tracks what is new in it.

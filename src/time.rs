@@ -162,7 +162,8 @@ impl TryFrom<Timestamp> for jiff::Timestamp {
 
     /// # Errors
     ///
-    /// `InvalidArgument` for a point that jiff does not have: outside the years -9999 to 9999.
+    /// `InvalidArgument` for a point outside the range of jiff's timestamps, about the years -9999 to 9999; it ends 26 hours before the
+    /// last of these.
     fn try_from(time: Timestamp) -> Result<Self> {
         Self::from_microsecond(time.0).map_err(|error| {
             Error::invalid_argument(format!("{time} is out of range for jiff: {error}")).with_source(error)

@@ -6,9 +6,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::threads::Answer;
-use crate::claim::hold::{Claimed, Hold, Keep, Which};
+use crate::claim::hold::{Change, Claimed, Hold, Keep, Which};
 use crate::dedupe::Split;
 use crate::engine::pool::batch::Batch;
+use crate::engine::write::together::Entry;
 use crate::error::Result;
 use crate::model::{ClaimToken, ClaimVerdict, Confirmation, Key};
 use crate::shared::Shared;
@@ -18,8 +19,10 @@ use crate::time::Timestamp;
 ///
 /// **Dropping it releases** what is neither confirmed nor released. The store's thread does so soon after; the drop does not block.
 ///
-/// If the future of a call is dropped before it is ready, the call happens whole or not at all, and the guard knows which. Calls
-/// that come later, and the release by dropping, see what became of it.
+/// If the future of a call is dropped before it is ready, the call happens whole or not at all, and the guard knows which. Make the
+/// same call again: it does what is left to do, and returns what became of each item, also of those that the first call settled.
+/// Confirming an item that a call has released whose future was dropped returns
+/// [`LeaseLost`](crate::ClaimOutcome::LeaseLost).
 #[derive(Debug)]
 #[must_use = "dropping a claim releases what it holds"]
 pub struct AsyncClaim {
@@ -172,39 +175,39 @@ impl AsyncClaim {
         let (claimed, hold) = (Arc::clone(&self.claimed), Arc::clone(&self.hold));
         let prepare = move |answer: Answer<Confirmation>| {
             let change = hold.lock().confirmation(&claimed, items.which());
-            match change {
-                Err(error) => answer.give(Err(error)),
-                Ok(None) => answer.give(Ok(Confirmation::new(Vec::new()))),
-                Ok(Some(change)) => {
-                    return Some(answer.of(change.submission, move |outcomes| {
-                        Ok(hold.lock().confirm(&claimed, &change.positions, outcomes?))
-                    }));
-                }
+            let Change { submission, positions, asked } = match change {
+                Ok(change) => change,
+                Err(error) => return answer.give_at_once(Err(error)),
+            };
+            let confirm =
+                move |outcomes| hold.lock().confirm_unheard(&claimed, (&positions, &asked), outcomes);
+            match submission {
+                Some(submission) => Some(answer.of(submission, move |outcomes| Ok(confirm(outcomes?)))),
+                None => answer.give_at_once(Ok(confirm(Vec::new()))),
             }
-            None
         };
-        self.shared().threads.write(&self.shared().engine, prepare).await
+        let confirmation = self.shared().threads.write(&self.shared().engine, prepare).await?;
+        self.hold.lock().heard(&self.claimed, &confirmation);
+        Ok(confirmation)
     }
 
     async fn release_some(&mut self, items: Items) -> Result<u64> {
         let prepare = releasing(&self.claimed, &self.hold, items);
-        self.shared().threads.write(&self.shared().engine, prepare).await
+        let released = self.shared().threads.write(&self.shared().engine, prepare).await?;
+        self.hold.lock().heard_released();
+        Ok(released)
     }
 
     async fn extend_and(&mut self, lease: Option<Duration>, keep: Keep) -> Result<Timestamp> {
         let (claimed, hold) = (Arc::clone(&self.claimed), Arc::clone(&self.hold));
         let prepare = move |answer: Answer<Timestamp>| {
             let extension = hold.lock().extension(&claimed, lease, keep);
-            match extension {
-                Err(error) => {
-                    answer.give(Err(error));
-                    None
-                }
-                Ok((extension, submission)) => Some(
-                    answer
-                        .of(submission, move |extended| hold.lock().extended(&claimed, extension, extended)),
-                ),
-            }
+            let (extension, submission) = match extension {
+                Ok(extension) => extension,
+                Err(error) => return answer.give_at_once(Err(error)),
+            };
+            let extended = move |extended| hold.lock().extended(&claimed, extension, extended);
+            Some(answer.of(submission, extended))
         };
         self.shared().threads.write(&self.shared().engine, prepare).await
     }
@@ -241,21 +244,18 @@ fn releasing(
     claimed: &Arc<Claimed>,
     hold: &Arc<Mutex<Hold>>,
     items: Items,
-) -> impl FnOnce(Answer<u64>) -> Option<crate::engine::write::together::Entry> + Send + use<> {
+) -> impl FnOnce(Answer<u64>) -> Option<Entry> + Send + use<> {
     let (claimed, hold) = (Arc::clone(claimed), Arc::clone(hold));
     move |answer| {
         let change = hold.lock().release(&claimed, items.which());
-        match change {
-            Err(error) => answer.give(Err(error)),
-            Ok(None) => answer.give(Ok(0)),
-            Ok(Some(change)) => {
-                return Some(answer.of(change.submission, move |released| {
-                    let released = released?;
-                    hold.lock().settle(&change.positions);
-                    Ok(released)
-                }));
-            }
+        let Change { submission, positions, .. } = match change {
+            Ok(change) => change,
+            Err(error) => return answer.give_at_once(Err(error)),
+        };
+        let release = move |released| hold.lock().release_unheard(&positions, released);
+        match submission {
+            Some(submission) => Some(answer.of(submission, move |released| Ok(release(released?)))),
+            None => answer.give_at_once(Ok(release(0))),
         }
-        None
     }
 }

@@ -12,6 +12,8 @@ use crate::error::Result;
 /// What the call was given is checked and copied when the future is made, so that the future borrows nothing: it can be spawned as a
 /// task. If it is dropped before it is ready, the call happens whole or not at all; values that it claimed are released.
 ///
+/// If the code that a call was given panics (a closure, a reader, a writer), so does the task that waits for it.
+///
 /// Besides its own errors, a call fails with `Closed` once the store [is being closed](crate::AsyncStore::close), and with `Storage` if the
 /// system gives no thread.
 #[must_use = "a future does nothing until it is awaited"]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::claim::AsyncClaim;
 use super::future::StoreFuture;
-use super::threads::{Answer, Threads};
+use super::threads::{Answer, Threads, Turn};
 use crate::csv::{ExportOptions, ExportReport, ImportOptions, ImportReport};
 use crate::dedupe::{Mode, Verdicts};
 use crate::engine::Engine;
@@ -112,7 +112,7 @@ impl AsyncPool {
         let pool = self.pool.clone();
         StoreFuture::new(async move {
             let asked = pool.clone();
-            threads(&pool).read(move || call(&asked)).await
+            threads(&pool).read(Turn::Last, move || call(&asked)).await
         })
     }
 
@@ -201,7 +201,7 @@ impl AsyncPool {
         key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> StoreFuture<Verdicts> {
-        self.decide(mode, self.pool.batch_to_decide(mode, items, key, origin), Firsts::Ignored)
+        self.decide(mode, self.pool.batch_to_decide(items, key, origin), Firsts::Ignored)
     }
 
     /// Like [`Pool::dedupe_with_first`]. The keys are computed at once.
@@ -212,7 +212,7 @@ impl AsyncPool {
         key: impl FnMut(&'a T) -> Key<'k>,
         origin: &Origin,
     ) -> StoreFuture<Verdicts> {
-        self.decide(mode, self.pool.batch_to_decide(mode, items, key, origin), Firsts::Wanted)
+        self.decide(mode, self.pool.batch_to_decide(items, key, origin), Firsts::Wanted)
     }
 
     fn decide(&self, mode: Mode, batch: Result<Batch>, firsts: Firsts) -> StoreFuture<Verdicts> {
@@ -280,7 +280,8 @@ impl AsyncPool {
                     Ok((waiter, step))
                 };
                 let step;
-                (waiter, step) = threads(&pool).read(look).await?;
+                // Its time may be over: it goes before calls that may take long.
+                (waiter, step) = threads(&pool).read(Turn::Next, look).await?;
                 match step {
                     Step::Done(outcomes) => return Ok(outcomes),
                     Step::Sleep(sleep) => threads(&pool).sleep(sleep).await,

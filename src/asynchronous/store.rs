@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::claim::AsyncClaim;
 use super::future::StoreFuture;
 use super::pool::AsyncPool;
-use super::threads::alone;
+use super::threads::{Turn, alone};
 use crate::error::Result;
 use crate::ids::PoolId;
 use crate::model::{
@@ -86,7 +86,7 @@ impl AsyncStore {
         let store = self.store.clone();
         StoreFuture::new(async move {
             let asked = store.clone();
-            store.shared().threads.read(move || call(&asked)).await
+            store.shared().threads.read(Turn::Last, move || call(&asked)).await
         })
     }
 
@@ -185,13 +185,13 @@ impl AsyncStore {
         self.blocking(move |store| store.backup_to(path))
     }
 
-    /// Like [`DataPoolStore::close`], after everything that was submitted before has finished, long calls too. From its first poll on,
-    /// other futures fail with `Closed`.
+    /// Like [`DataPoolStore::close`], after everything that was submitted before has finished, long calls too, and what dropped guards
+    /// held is released. From its first poll on, other futures fail with `Closed`. Within a long call it fails with `Busy`.
     pub fn close(&self) -> StoreFuture<()> {
         let store = self.store.clone();
         StoreFuture::new(async move {
             let closed = store.clone();
-            store.shared().threads.close(&store.shared().engine, move || closed.close()).await
+            store.shared().threads.close(&store.shared().engine, move || closed.shared().engine.close()).await
         })
     }
 

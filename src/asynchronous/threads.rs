@@ -4,9 +4,11 @@
 //! on is run, unless nobody waits for its answer any more; calls that write are run in the order in which they came, those that are
 //! there together in one commit.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -21,9 +23,10 @@ use parking_lot::{Condvar, Mutex};
 use crate::engine::Engine;
 use crate::engine::read::waiting::Sleep;
 use crate::engine::storage::database::closed;
+use crate::engine::storage::failure::isolated;
 use crate::engine::write::submit::Submission;
 use crate::engine::write::together::Entry;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The most threads that read.
 const READERS: usize = 4;
@@ -36,6 +39,21 @@ enum Task {
     Write(Box<dyn FnOnce() -> Option<Entry> + Send>),
     /// A call that blocks.
     Run(Call),
+    /// Closes the store, after everything else; the sender is how the thread learns that all calls have ended.
+    Close(Call, Sender<Task>),
+}
+
+thread_local! {
+    /// True on the thread of a long call.
+    static IN_LONG_CALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// When a call that reads is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Before all that wait.
+    Next,
+    Last,
 }
 
 /// Where a call's answer goes.
@@ -46,6 +64,12 @@ impl<T: Send + 'static> Answer<T> {
     /// Gives the answer. If nobody waits for it any more, it is dropped.
     pub(super) fn give(self, answer: Result<T>) {
         let _ = self.0.send(answer);
+    }
+
+    /// Gives the answer of a call that has nothing to submit.
+    pub(super) fn give_at_once(self, answer: Result<T>) -> Option<Entry> {
+        self.give(answer);
+        None
     }
 
     /// Gives what `finish` makes of a submission's answer, on the thread that writes.
@@ -89,18 +113,20 @@ impl Threads {
     }
 
     fn send(&self, engine: &Arc<Engine>, task: Task) -> Result<()> {
-        let mut writer = self.writer.lock();
-        let sender = match &mut *writer {
-            Some(sender) => sender,
-            none => {
-                let (sender, tasks) = mpsc::channel();
-                let engine = Arc::downgrade(engine);
-                start("datapool-writer", move || write(&engine, &tasks))?;
-                none.insert(sender)
-            }
-        };
         // The thread ends only after the sender is dropped.
-        sender.send(task).map_err(|_| ended())
+        self.writer(engine)?.send(task).map_err(|_| ended())
+    }
+
+    /// Returns what sends to the thread that writes, which starts if it was not needed before.
+    fn writer(&self, engine: &Arc<Engine>) -> Result<Sender<Task>> {
+        let mut writer = self.writer.lock();
+        if let Some(sender) = &*writer {
+            return Ok(sender.clone());
+        }
+        let (sender, tasks) = mpsc::channel();
+        let (engine, readers) = (Arc::downgrade(engine), Arc::clone(&self.readers));
+        start("datapool-writer", move || write(&engine, &readers, &tasks))?;
+        Ok(writer.insert(sender).clone())
     }
 
     /// Submits what `prepare` makes. If its answer is dropped before its turn comes, it is not run.
@@ -141,11 +167,12 @@ impl Threads {
     /// Runs a call that reads.
     pub(super) async fn read<T: Send + 'static>(
         &self,
+        turn: Turn,
         call: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.admit()?;
         let (answer, receiver) = oneshot::channel();
-        self.readers.run(heard(Answer(answer), call))?;
+        self.readers.run(turn, heard(Answer(answer), call))?;
         answer_to(receiver).await
     }
 
@@ -158,9 +185,22 @@ impl Threads {
         let underway = self.readers.underway();
         alone(move || {
             let _underway = underway;
+            IN_LONG_CALL.set(true);
             call()
         })
         .await
+    }
+
+    /// Blocks until everything that was submitted before has an outcome: a guard that was dropped has handed over its release.
+    pub(crate) fn finish_writes(&self) {
+        let writer = self.writer.lock().clone();
+        if let Some(writer) = writer {
+            let (done, finished) = mpsc::channel::<()>();
+            // The other end is dropped once the thread is past this point, or gone.
+            if writer.send(Task::Run(Box::new(move || drop(done)))).is_ok() {
+                let _ = finished.recv();
+            }
+        }
     }
 
     /// Closes the store by `close`, after everything that was submitted before; nothing is taken on any more.
@@ -169,20 +209,21 @@ impl Threads {
         engine: &Arc<Engine>,
         close: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        self.closing.store(true, Ordering::SeqCst);
+        if IN_LONG_CALL.get() {
+            let text =
+                "closing waits for the calls that are under way, and cannot be waited for within one of them";
+            return Err(Error::new(ErrorKind::Busy, text));
+        }
         let (answer, receiver) = oneshot::channel();
-        let (closing, readers) = (Arc::clone(&self.closing), Arc::clone(&self.readers));
+        let closing = Arc::clone(&self.closing);
         let close = move || {
-            readers.wait_until_idle();
             let closed = close();
             closing.store(false, Ordering::SeqCst);
             Answer(answer).give(closed);
         };
-        let sent = self.send(engine, Task::Run(Box::new(close)));
-        if sent.is_err() {
-            self.closing.store(false, Ordering::SeqCst);
-        }
-        sent?;
+        let writer = self.writer(engine)?;
+        self.closing.store(true, Ordering::SeqCst);
+        writer.send(Task::Close(Box::new(close), writer.clone())).map_err(|_| ended())?;
         answer_to(receiver).await
     }
 
@@ -199,11 +240,23 @@ impl Drop for Threads {
     }
 }
 
-/// Runs a call on a thread of its own.
+/// Runs a call on a thread of its own. If it panics, so does the task that waits for it, as if it had made the call itself.
 pub(super) async fn alone<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let (answer, receiver) = oneshot::channel();
-    start("datapool-call", heard(Answer(answer), call))?;
-    answer_to(receiver).await
+    start("datapool-call", move || {
+        if !answer.is_canceled() {
+            let _ = answer.send(catch_unwind(AssertUnwindSafe(call)));
+        }
+    })?;
+    match receiver.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panic)) => resume(panic),
+        Err(_) => Err(ended()),
+    }
+}
+
+fn resume<T>(panic: Box<dyn Any + Send>) -> Result<T> {
+    resume_unwind(panic)
 }
 
 fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -233,31 +286,41 @@ async fn answer_to<T>(receiver: oneshot::Receiver<Result<T>>) -> Result<T> {
 }
 
 fn ended() -> Error {
-    Error::storage("the call ended without an answer: it panicked, and the panic has printed its own message")
-}
-
-/// Runs a call. Its panic must not end the thread: other calls wait for it.
-fn contained(call: impl FnOnce()) {
-    // The panic has printed its message, and the caller gets an error, since its answer is dropped.
-    let _ = catch_unwind(AssertUnwindSafe(call));
+    Error::storage(
+        "the call ended without an answer: its thread has ended, or it panicked and has printed why",
+    )
 }
 
 /// Runs tasks until the store has no handle any more.
-fn write(engine: &Weak<Engine>, tasks: &Receiver<Task>) {
+fn write(engine: &Weak<Engine>, readers: &Arc<Readers>, tasks: &Receiver<Task>) {
+    let mut closes = Vec::new();
     while let Ok(first) = tasks.recv() {
         // First all are taken, then they are prepared: who drops a future and then calls again, has the first call cancelled.
-        let taken: Vec<Task> = std::iter::once(first).chain(tasks.try_iter()).collect();
-        let mut entries = Vec::new();
-        for task in taken {
-            match task {
-                Task::Write(prepare) => contained(|| entries.extend(prepare())),
-                Task::Run(call) => {
-                    commit(engine, std::mem::take(&mut entries));
-                    contained(call);
+        let mut taken: Vec<Task> = std::iter::once(first).chain(tasks.try_iter()).collect();
+        while !taken.is_empty() {
+            let mut entries = Vec::new();
+            for task in taken.drain(..) {
+                match task {
+                    // A panic must not end the thread: other calls wait for it. The caller gets an error, since its answer is
+                    // dropped.
+                    Task::Write(prepare) => isolated(|| entries.extend(prepare())),
+                    Task::Run(call) => {
+                        commit(engine, std::mem::take(&mut entries));
+                        isolated(call);
+                    }
+                    Task::Close(close, sender) => closes.push((close, sender)),
                 }
             }
+            commit(engine, entries);
+            // What was just done may have submitted more: the release of what nobody has received.
+            taken.extend(tasks.try_iter());
         }
-        commit(engine, entries);
+        // Calls that are under way may submit more, too. The last of them sends word.
+        if closes.last().is_some_and(|(_, sender)| readers.is_idle_or_tells(sender)) {
+            for (close, _) in closes.drain(..) {
+                isolated(close);
+            }
+        }
     }
 }
 
@@ -265,7 +328,7 @@ fn commit(engine: &Weak<Engine>, entries: Vec<Entry>) {
     if !entries.is_empty()
         && let Some(engine) = engine.upgrade()
     {
-        contained(|| engine.run_all(entries));
+        isolated(|| engine.run_all(entries));
     }
 }
 
@@ -275,7 +338,6 @@ fn commit(engine: &Weak<Engine>, entries: Vec<Entry>) {
 struct Readers {
     state: Mutex<State>,
     changed: Condvar,
-    idle: Condvar,
 }
 
 #[derive(Default)]
@@ -286,6 +348,8 @@ struct State {
     free: usize,
     /// The number of calls that are not done yet.
     underway: usize,
+    /// Who is told when there is none.
+    told_idle: Option<Sender<Task>>,
     /// The wakers of those that sleep until some time; the number tells those of one time apart.
     timers: BTreeMap<Timer, Waker>,
     next_number: u64,
@@ -307,8 +371,11 @@ impl Drop for Underway {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.underway -= 1;
-        if state.underway == 0 {
-            self.0.idle.notify_all();
+        let told = if state.underway == 0 { state.told_idle.take() } else { None };
+        drop(state);
+        if let Some(told) = told {
+            // Without the thread there is nobody to tell.
+            let _ = told.send(Task::Run(Box::new(|| {})));
         }
     }
 }
@@ -319,12 +386,16 @@ impl Readers {
         Underway(Arc::clone(self))
     }
 
-    fn wait_until_idle(&self) {
+    /// Returns true if no call is under way. Otherwise sends a task when there is none any more.
+    fn is_idle_or_tells(&self, told: &Sender<Task>) -> bool {
         let mut state = self.state.lock();
-        self.idle.wait_while(&mut state, |state| state.underway > 0);
+        if state.underway > 0 {
+            state.told_idle = Some(told.clone());
+        }
+        state.underway == 0
     }
 
-    fn run(self: &Arc<Self>, call: Call) -> Result<()> {
+    fn run(self: &Arc<Self>, turn: Turn, call: Call) -> Result<()> {
         let underway = self.underway();
         let mut state = self.state.lock();
         if state.calls.len() >= state.free && state.threads < READERS {
@@ -340,10 +411,14 @@ impl Readers {
                 }
             }
         }
-        state.calls.push_back(Box::new(move || {
+        let call: Call = Box::new(move || {
             let _underway = underway;
             call();
-        }));
+        });
+        match turn {
+            Turn::Next => state.calls.push_front(call),
+            Turn::Last => state.calls.push_back(call),
+        }
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -368,9 +443,11 @@ impl Readers {
                 continue;
             }
             drop(state);
-            due.into_values().for_each(Waker::wake);
+            for waker in due.into_values() {
+                isolated(|| waker.wake());
+            }
             if let Some(call) = call {
-                contained(call);
+                isolated(call);
             }
             state = self.state.lock();
         }

@@ -199,7 +199,7 @@ impl Pool {
     /// order, what its value is then, all as of one moment.
     ///
     /// A caller is woken when a claim is confirmed, released or taken away, and when its lease ends; between these it
-    /// sleeps. [`Free`](WaitOutcome::Free) reserves nothing: of several callers that are woken, one can claim the value. A value
+    /// sleeps. The timeout is in real time, also with a [`ManualClock`](crate::ManualClock). [`Free`](WaitOutcome::Free) reserves nothing: of several callers that are woken, one can claim the value. A value
     /// that nobody holds does not block.
     ///
     /// ```

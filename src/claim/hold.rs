@@ -3,6 +3,7 @@
 //! Owns: [`Claimed`], which never changes, and [`Hold`], which does. Each change of a claim has two halves: a [`Change`] for the
 //! writer, and what the hold becomes once that is on disk. Guards that block and guards of async code have the same halves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,12 +47,30 @@ pub(crate) struct Hold {
     standings: Vec<Standing>,
     /// The position in the batch of each open item's value; made when first needed.
     by_value: Option<Positions>,
+    /// What became of items, by position, in calls whose answer nobody has received: `None` if they were released. The next
+    /// call that asks returns it.
+    unheard: BTreeMap<usize, Option<ClaimOutcome>>,
+    /// The number of items that such calls have released.
+    #[cfg_attr(not(feature = "async"), allow(dead_code, reason = "callers that block are there"))]
+    unheard_released: u64,
 }
 
-/// An operation that changes a claim, and the items that it settles.
+/// What a call does with items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settling {
+    Confirming,
+    Releasing,
+}
+
+/// What a call does to a claim.
 pub(crate) struct Change<T> {
-    pub(crate) submission: Submission<T>,
+    /// `None` if there is nothing to settle.
+    pub(crate) submission: Option<Submission<T>>,
+    /// The positions of the items that it settles, ascending.
     pub(crate) positions: Vec<usize>,
+    /// Those and the positions of the items that an unheard call has settled, ascending.
+    #[cfg_attr(not(feature = "async"), allow(dead_code, reason = "callers that block are there"))]
+    pub(crate) asked: Vec<usize>,
 }
 
 /// The items of a claim that a call is about.
@@ -72,7 +91,7 @@ impl Claimed {
             _ => Standing::Settled,
         };
         let standings = verdicts.iter().map(standing).collect();
-        let hold = Hold { held, until, lease, kept: None, standings, by_value: None };
+        let hold = Hold::new(held, until, lease, standings);
         (Self { pool: pool.clone(), batch, verdicts, fence }, hold)
     }
 
@@ -87,7 +106,7 @@ impl Claimed {
         let indexes = indexes.into_iter().map(|index| index as usize);
         let verdicts = indexes.zip(standings.iter().map(verdict)).collect();
         let (until, lease) = (claim.until, claim.lease);
-        let hold = Hold { held: Some(by), until, lease, kept: None, standings, by_value: None };
+        let hold = Hold::new(Some(by), until, lease, standings);
         Ok((Self { pool: pool.clone(), batch: Arc::new(batch), verdicts, fence: Some(claim.fence) }, hold))
     }
 
@@ -133,6 +152,11 @@ impl Claimed {
 }
 
 impl Hold {
+    fn new(held: Option<Held>, until: Timestamp, lease: Duration, standings: Vec<Standing>) -> Self {
+        let (unheard, unheard_released) = (BTreeMap::new(), 0);
+        Self { held, until, lease, kept: None, standings, by_value: None, unheard, unheard_released }
+    }
+
     /// Returns the positions of the items that are claimed and neither confirmed nor released yet.
     pub(crate) fn held_positions(&self) -> impl Iterator<Item = usize> {
         let standings = self.standings.iter().enumerate();
@@ -164,42 +188,55 @@ impl Hold {
         self.standings.get(position).is_some_and(|standing| *standing != Standing::Settled)
     }
 
-    /// Returns the positions of some open items: ascending, each once.
-    fn positions(&mut self, claimed: &Claimed, which: Which<'_>) -> Result<Vec<usize>> {
-        let mut positions = match which {
-            Which::Open => return Ok(self.open_positions().collect()),
-            Which::Indexes(indexes) => self.positions_of(claimed, indexes)?,
-            Which::Keys(keys) => self.positions_of_keys(claimed, keys)?,
+    /// Returns true if a call may ask for the item at a position: it is open, or an unheard call has done the same with it.
+    fn may_be_asked(&self, position: usize, settling: Settling) -> bool {
+        self.is_open_at(position)
+            || match self.unheard.get(&position) {
+                Some(unheard) => settling == Settling::Confirming || unheard.is_none(),
+                None => false,
+            }
+    }
+
+    /// Returns the positions of the items that a call asks for: ascending, each once.
+    fn asked(&mut self, claimed: &Claimed, which: Which<'_>, settling: Settling) -> Result<Vec<usize>> {
+        let mut positions: Vec<usize> = match which {
+            Which::Open => {
+                let unheard = self.unheard.keys().copied();
+                let unheard = unheard.filter(|position| self.may_be_asked(*position, settling));
+                self.open_positions().chain(unheard).collect()
+            }
+            Which::Indexes(indexes) => self.asked_by_index(claimed, indexes, settling)?,
+            Which::Keys(keys) => self.asked_by_key(claimed, keys, settling)?,
         };
         positions.sort_unstable();
         positions.dedup();
         Ok(positions)
     }
 
-    fn positions_of(&self, claimed: &Claimed, indexes: &[usize]) -> Result<Vec<usize>> {
-        let open = |index: &usize| {
-            let position = claimed.position(*index).filter(|position| self.is_open_at(*position));
+    fn asked_by_index(&self, claimed: &Claimed, indexes: &[usize], settling: Settling) -> Result<Vec<usize>> {
+        let asked = |index: &usize| {
+            let position = claimed.position(*index).filter(|position| self.may_be_asked(*position, settling));
             position.ok_or_else(|| {
                 let text =
                     "the claim does not hold it: it was not claimed, or is confirmed or released already";
                 Error::invalid_argument(text).with_item(*index)
             })
         };
-        indexes.iter().map(open).collect()
+        indexes.iter().map(asked).collect()
     }
 
-    fn positions_of_keys(&mut self, claimed: &Claimed, keys: &Batch) -> Result<Vec<usize>> {
-        let by_value = self.by_value.get_or_insert_with(|| {
-            let items = claimed.batch.items().iter().zip(&self.standings).enumerate();
-            let open = items.filter(|(_, (_, standing))| **standing != Standing::Settled);
-            open.map(|(position, (item, _))| (item.fingerprint, position)).collect()
-        });
+    fn asked_by_key(&mut self, claimed: &Claimed, keys: &Batch, settling: Settling) -> Result<Vec<usize>> {
+        if self.by_value.is_none() {
+            let items = claimed.batch.items().iter().enumerate();
+            let asked = items.filter(|(position, _)| self.may_be_asked(*position, Settling::Confirming));
+            let by_value = asked.map(|(position, item)| (item.fingerprint, position)).collect();
+            self.by_value = Some(by_value);
+        }
         let mut positions = Vec::with_capacity(keys.len());
         for (number, item) in keys.items().iter().enumerate() {
-            let position = by_value.get(&item.fingerprint);
-            let is_open =
-                |position: &&usize| self.standings.get(**position).is_some_and(|of| *of != Standing::Settled);
-            let Some(position) = position.filter(is_open) else {
+            let position =
+                self.by_value.as_ref().and_then(|by_value| by_value.get(&item.fingerprint).copied());
+            let Some(position) = position.filter(|position| self.may_be_asked(*position, settling)) else {
                 let text = format!(
                     "the claim does not hold {:?} of entity type {}: it was not claimed, or is confirmed or released \
                      already",
@@ -208,27 +245,27 @@ impl Hold {
                 );
                 return Err(Error::invalid_argument(text).with_item(number));
             };
-            positions.push(*position);
+            positions.push(position);
         }
         Ok(positions)
     }
 
-    /// Returns what confirms some items; `None` if there is nothing to confirm.
+    /// Returns what confirms some items.
     pub(crate) fn confirmation(
         &mut self,
         claimed: &Claimed,
         which: Which<'_>,
-    ) -> Result<Option<Change<Vec<ClaimOutcome>>>> {
-        let positions = self.positions(claimed, which)?;
-        Ok(self.settlement(claimed, positions, |held, batch, settled, group, pool| {
+    ) -> Result<Change<Vec<ClaimOutcome>>> {
+        let asked = self.asked(claimed, which, Settling::Confirming)?;
+        Ok(self.settlement(claimed, asked, |held, batch, settled, group, pool| {
             group.pool(pool)?.confirm(held, batch, settled)
         }))
     }
 
-    /// Returns what releases some items; `None` if there is nothing to release.
-    pub(crate) fn release(&mut self, claimed: &Claimed, which: Which<'_>) -> Result<Option<Change<u64>>> {
-        let positions = self.positions(claimed, which)?;
-        Ok(self.settlement(claimed, positions, |held, batch, settled, group, pool| {
+    /// Returns what releases some items.
+    pub(crate) fn release(&mut self, claimed: &Claimed, which: Which<'_>) -> Result<Change<u64>> {
+        let asked = self.asked(claimed, which, Settling::Releasing)?;
+        Ok(self.settlement(claimed, asked, |held, batch, settled, group, pool| {
             group.pool(pool)?.release(held, batch, settled)
         }))
     }
@@ -236,10 +273,14 @@ impl Hold {
     fn settlement<T: 'static>(
         &self,
         claimed: &Claimed,
-        positions: Vec<usize>,
+        asked: Vec<usize>,
         operation: fn(Held, &Arc<Batch>, &Settled, &mut Group<'_>, PoolId) -> Result<T>,
-    ) -> Option<Change<T>> {
-        let held = self.held.filter(|_| !positions.is_empty())?;
+    ) -> Change<T> {
+        let positions: Vec<usize> =
+            asked.iter().copied().filter(|position| self.is_open_at(*position)).collect();
+        let Some(held) = self.held.filter(|_| !positions.is_empty()) else {
+            return Change { submission: None, positions: Vec::new(), asked };
+        };
         // Below BATCH_MAX_ITEMS.
         let indexes = positions.iter().filter_map(|position| u32::try_from(claimed.index_at(*position)).ok());
         let settled = Settled { positions: positions.clone(), indexes: indexes.collect() };
@@ -247,7 +288,7 @@ impl Hold {
         let weight = Weight { items: positions.len(), bytes };
         let (pool, batch) = (claimed.pool.id(), Arc::clone(&claimed.batch));
         let submission = Submission::new(weight, move |group| operation(held, &batch, &settled, group, pool));
-        Some(Change { submission, positions })
+        Change { submission: Some(submission), positions, asked }
     }
 
     /// Records that items are settled, once that is on disk.
@@ -262,7 +303,7 @@ impl Hold {
         }
     }
 
-    /// Records that items are confirmed, once that is on disk.
+    /// Records that items are confirmed, once that is on disk. The caller is there.
     pub(crate) fn confirm(
         &mut self,
         claimed: &Claimed,
@@ -273,7 +314,57 @@ impl Hold {
         let indexes = positions.iter().map(|position| claimed.index_at(*position));
         Confirmation::new(indexes.zip(outcomes).collect())
     }
+}
 
+/// What only the guards of async code need: their callers may be gone when the answer comes.
+#[cfg(feature = "async")]
+impl Hold {
+    /// Records that items are confirmed, once that is on disk. Returns the outcomes of all that was asked for, and keeps them until
+    /// they are [`heard`](Self::heard).
+    pub(crate) fn confirm_unheard(
+        &mut self,
+        claimed: &Claimed,
+        (positions, asked): (&[usize], &[usize]),
+        outcomes: Vec<ClaimOutcome>,
+    ) -> Confirmation {
+        self.settle(positions);
+        self.unheard.extend(positions.iter().copied().zip(outcomes.into_iter().map(Some)));
+        let outcome = |position: &usize| {
+            let unheard = self.unheard.get(position)?;
+            // It was released: the claim does not hold it any more.
+            let outcome = unheard.clone().unwrap_or(ClaimOutcome::LeaseLost);
+            Some((claimed.index_at(*position), outcome))
+        };
+        Confirmation::new(asked.iter().filter_map(outcome).collect())
+    }
+
+    /// Records that items are released, once that is on disk. Returns the number of items that this and unheard calls have
+    /// released.
+    pub(crate) fn release_unheard(&mut self, positions: &[usize], released: u64) -> u64 {
+        self.settle(positions);
+        self.unheard.extend(positions.iter().map(|position| (*position, None)));
+        self.unheard_released += released;
+        self.unheard_released
+    }
+
+    /// The caller has received the outcomes.
+    pub(crate) fn heard(&mut self, claimed: &Claimed, confirmation: &Confirmation) {
+        for (index, _) in confirmation.outcomes() {
+            let position = claimed.position(*index);
+            if let Some(None) = position.and_then(|position| self.unheard.remove(&position)) {
+                self.unheard_released = self.unheard_released.saturating_sub(1);
+            }
+        }
+    }
+
+    /// The caller has received the number of released items.
+    pub(crate) fn heard_released(&mut self) {
+        self.unheard.retain(|_, outcome| outcome.is_some());
+        self.unheard_released = 0;
+    }
+}
+
+impl Hold {
     /// Returns what restarts the lease with a length, or with the length that it has. Until that has an outcome, nobody renews
     /// the lease: a renewal that is under way could restart it with its former length.
     pub(crate) fn extension(

@@ -36,7 +36,10 @@ impl Engine {
         log(&Event::Opened { took: started.elapsed() });
         let (clock, waiting) = (Clock::new(options.clock.clone()), Arc::<Waiting>::default());
         let woken = Arc::clone(&waiting);
-        let watcher: Arc<dyn Fn() + Send + Sync> = Arc::new(move || woken.wake_all());
+        let watcher: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+            woken.wake_all();
+            woken.notify();
+        });
         clock.watch(&watcher);
         Ok(Self {
             geometry: meta.geometry,

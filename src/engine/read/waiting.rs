@@ -14,6 +14,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::engine::format::schema::Fingerprint;
+use crate::engine::storage::failure::isolated;
 use crate::ids::PoolId;
 
 /// The signal of one value, shared by all that wait for it.
@@ -103,6 +104,8 @@ pub(crate) struct Waiting {
     /// Their number, so that a commit for which nobody waits takes no lock.
     count: AtomicUsize,
     signals: Mutex<Signals>,
+    /// The wakers of signals that were raised. A waker may run any code, so they are woken where no lock is held.
+    raised: Mutex<Vec<Waker>>,
 }
 
 type Signals = HashMap<(PoolId, Fingerprint), Arc<Signal>>;
@@ -167,14 +170,24 @@ impl Waiting {
         }
     }
 
-    /// The clock was moved by hand, or the store is closed or opened again.
+    /// The store is closed or opened again.
     pub(crate) fn wake_all(&self) {
         self.raise(|signals| signals.values().flat_map(|signal| signal.raise()).collect());
     }
 
-    /// Raises signals, and wakes those that sleep: without the lock, because a waker may run any code.
-    fn raise(&self, raised: impl FnOnce(&Signals) -> Vec<Waker>) {
-        let wakers = raised(&self.signals.lock());
-        wakers.into_iter().for_each(Waker::wake);
+    /// Raises signals. Those that sleep are woken by [`notify`](Self::notify).
+    fn raise(&self, raise: impl FnOnce(&Signals) -> Vec<Waker>) {
+        let wakers = raise(&self.signals.lock());
+        self.raised.lock().extend(wakers);
+    }
+
+    /// Wakes those whose signals were raised. Call it where no lock is held, and nobody waits for this thread.
+    pub(crate) fn notify(&self) {
+        if !self.is_idle() {
+            let wakers = std::mem::take(&mut *self.raised.lock());
+            for waker in wakers {
+                isolated(|| waker.wake());
+            }
+        }
     }
 }

@@ -80,6 +80,12 @@ pub(crate) fn no_room(location: impl std::fmt::Display, need: Need, error: std::
     made.with_source(error)
 }
 
+/// Runs code of the program that uses the store: a waker, a callback. If it panics, the panic has printed its message, and goes no
+/// further.
+pub(crate) fn isolated(run: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(run));
+}
+
 /// Runs code that calls into the storage. A panic in it, which only a damaged file can cause, becomes an error.
 pub(crate) fn contained<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {

@@ -85,18 +85,22 @@ impl Engine {
     }
 
     pub(super) fn submit_job(&self, job: Job, weight: Weight) -> Result<()> {
-        self.queue.submit(job, weight, |jobs| self.run_group(jobs))
+        let committed = self.queue.submit(job, weight, |jobs| self.run_group(jobs));
+        self.waiting.notify();
+        committed
     }
 
     /// Runs work with the writer to itself, on this thread, when its turn comes.
     pub(crate) fn exclusive<T>(&self, work: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
         let mut answer = None;
-        self.queue.submit(None, Weight::ALONE, |_| {
+        let run = self.queue.submit(None, Weight::ALONE, |_| {
             let mut writer = self.writer.lock();
             let result = contained("writing", || work(&mut writer));
             answer = Some(self.recover(&mut writer, result));
             Ok(())
-        })?;
+        });
+        self.waiting.notify();
+        run?;
         answer.unwrap_or_else(|| Err(Error::storage("the operation was not run")))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::engine::Engine;
+use crate::engine::storage::failure::isolated;
 use crate::engine::storage::space::Space;
 use crate::engine::write::group::{Group, Job};
 use crate::engine::write::queue::Weight;
@@ -43,7 +44,7 @@ impl Engine {
     pub(crate) fn run_all(&self, entries: Vec<Entry>) {
         if let Err(refused) = self.check_may_write() {
             for entry in entries {
-                (entry.done)(Err(refused.clone()));
+                isolated(|| (entry.done)(Err(refused.clone())));
             }
             return;
         }
@@ -63,7 +64,8 @@ impl Engine {
             let job: Job = Some(Box::new(run));
             let committed = self.submit_job(job, weight);
             for done in dones {
-                done(committed.clone());
+                // It wakes a task of the program that uses the store.
+                isolated(|| done(committed.clone()));
             }
         }
     }

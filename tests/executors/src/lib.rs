@@ -56,9 +56,16 @@ pub struct WatchedDisk(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     bytes: Mutex<Vec<u8>>,
-    held: Mutex<bool>,
-    let_go: Condvar,
+    held: Mutex<Held>,
+    changed: Condvar,
     touched: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    is_held: bool,
+    /// The number of threads that wait for the disk.
+    waiting: usize,
 }
 
 impl WatchedDisk {
@@ -73,8 +80,16 @@ impl WatchedDisk {
 
     /// Holds up every use of the disk, or lets it go on.
     pub fn hold(&self, held: bool) {
-        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
-        self.0.let_go.notify_all();
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).is_held = held;
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until a thread waits for the disk.
+    pub fn wait_until_wanted(&self) {
+        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        while held.waiting == 0 {
+            held = self.0.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Returns true if an executor's thread has used the disk.
@@ -87,8 +102,11 @@ impl WatchedDisk {
             self.0.touched.store(true, Ordering::SeqCst);
         }
         let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
-        while *held {
-            held = self.0.let_go.wait(held).unwrap_or_else(PoisonError::into_inner);
+        while held.is_held {
+            held.waiting += 1;
+            self.0.changed.notify_all();
+            held = self.0.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+            held.waiting -= 1;
         }
         drop(held);
         of(&mut self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner))

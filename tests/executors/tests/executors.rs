@@ -4,17 +4,19 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails so")]
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::mpsc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use datapool_executors::{Executor, WatchedDisk, as_executor, poll_once, watched};
 use datapool_store::{
-    AsyncClaim, AsyncPool, AsyncStore, ClaimFilter, ClaimOptions, ClaimVerdict, DataPoolStore, ErrorKind,
-    ExportOptions, ImportOptions, Key, Mode, NewPool, Origin, PoolQuery, PoolUpdate, RecordFilter,
-    RecordQuery, StoreFuture, StoreOptions, Verdict, WaitOutcome,
+    AsyncClaim, AsyncPool, AsyncStore, ClaimFilter, ClaimOptions, ClaimOutcome, ClaimVerdict, DataPoolStore,
+    ErrorKind, ExportOptions, ImportOptions, Key, ManualClock, Mode, NewPool, Origin, PoolQuery, PoolUpdate,
+    RecordFilter, RecordQuery, StoreFuture, StoreOptions, Verdict, WaitOutcome,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -93,6 +95,11 @@ fn on_tokio<T: Send + 'static>(
 /// Runs one future to its end.
 fn block_on<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     Under::ByHand.run(vec![future]).pop().unwrap()
+}
+
+/// The same for a future that borrows.
+fn block_on_local<T>(future: impl Future<Output = T>) -> T {
+    Executor::default().run(vec![future]).pop().unwrap()
 }
 
 /// Runs a test on a thread, so that a hang fails.
@@ -591,7 +598,231 @@ fn errors_come_with_the_future_and_change_nothing() {
     assert_eq!(kind_of(any(pool.records(&RecordQuery::new().page(0)))), ErrorKind::InvalidQuery);
     assert_eq!(kind_of(any(pool.wait_for(&[key("")], HOUR))), ErrorKind::InvalidArgument);
     let panics = pool.blocking(|_| -> datapool_store::Result<()> { panic!("on purpose") });
-    assert_eq!(kind_of(any(panics)), ErrorKind::Storage);
+    let panic = std::panic::catch_unwind(AssertUnwindSafe(|| block_on(panics))).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"on purpose"));
     assert_eq!(pool.to_blocking().count(&RecordFilter::all()).unwrap(), 0);
     assert!(pool.to_blocking().claims().unwrap().is_empty());
+}
+
+#[test]
+fn what_a_dropped_claim_had_claimed_is_released_before_the_store_closes() {
+    within_patience(|| {
+        for round in 0..40_u64 {
+            let disk = WatchedDisk::default();
+            let (store, pool) = open(&disk);
+            let (kept, blocking) = (store.clone(), pool.to_blocking());
+            let mut claiming = Box::pin(pool.claim(&[1, 2], by_number, &Origin::none(), HOUR));
+            let _ = poll_once(claiming.as_mut());
+            thread::sleep(Duration::from_micros(round * 5));
+            as_executor(|| drop(claiming));
+            // A guard within a long call that closing waits for, and one that was dropped just before.
+            let guard = block_on(pool.claim(&[3], by_number, &Origin::none(), HOUR)).unwrap();
+            let (begun, has_begun) = mpsc::channel();
+            let mut long = Box::pin(pool.blocking(move |_| {
+                begun.send(()).unwrap();
+                thread::sleep(Duration::from_millis(2));
+                drop(guard);
+                Ok(())
+            }));
+            let _ = poll_once(long.as_mut());
+            has_begun.recv().unwrap();
+            as_executor(|| drop(block_on(pool.claim(&[4], by_number, &Origin::none(), HOUR)).unwrap()));
+            if round % 2 == 0 {
+                block_on(store.to_async().close()).unwrap();
+            } else {
+                block_on(long).unwrap();
+                kept.close().unwrap();
+            }
+            kept.reopen().unwrap();
+            assert_eq!(blocking.claims().unwrap(), [], "round {round}");
+        }
+    });
+}
+
+#[test]
+fn closing_waits_for_long_calls_that_write_by_futures() {
+    within_patience(|| {
+        for round in 0..100_usize {
+            let disk = WatchedDisk::default();
+            let (store, pool) = open(&disk);
+            let inner = pool.clone();
+            let mut long = Box::pin(pool.blocking(move |_| {
+                let mut tracked = 0;
+                while let Ok(verdicts) =
+                    block_on(inner.dedupe(Mode::Track, &[tracked], by_number, &Origin::none()))
+                {
+                    tracked += verdicts.new_count();
+                }
+                Ok(tracked)
+            }));
+            let _ = poll_once(long.as_mut());
+            thread::sleep(Duration::from_micros(round as u64 * 10));
+            block_on(store.to_async().close()).unwrap();
+            let tracked = block_on(long).unwrap();
+            store.reopen().unwrap();
+            assert_eq!(pool.to_blocking().count(&RecordFilter::all()).unwrap(), tracked as u64);
+        }
+        let (store, _) = open(&WatchedDisk::default());
+        let within = store.to_async();
+        let closed = block_on(store.to_async().blocking(move |_| block_on(within.close())));
+        assert_eq!(closed.unwrap_err().kind(), ErrorKind::Busy);
+        block_on(store.to_async().close()).unwrap();
+    });
+}
+
+#[test]
+fn making_a_future_waits_for_nothing() {
+    within_patience(|| {
+        let disk = WatchedDisk::default();
+        let (store, pool) = open(&disk);
+        block_on(pool.dedupe(Mode::Track, &[1], by_number, &Origin::none())).unwrap().new_count();
+        // Verifying has the file to itself, and is held up.
+        disk.hold(true);
+        let handle = store.to_async();
+        let verifying = thread::spawn(move || store.verify());
+        thread::sleep(Duration::from_millis(20));
+        let mut made = calls(&pool, &handle, 50);
+        for future in &mut made {
+            let _ = poll_once(future.as_mut());
+        }
+        disk.hold(false);
+        assert!(verifying.join().unwrap().unwrap().ok);
+        for outcome in Under::ByHand.run(made) {
+            outcome.unwrap();
+        }
+        assert!(!disk.was_touched());
+    });
+}
+
+#[test]
+fn a_call_that_was_given_up_tells_the_next_one_what_became_of_the_items() {
+    within_patience(|| {
+        let clock = ManualClock::starting_at("2026-01-01".parse().unwrap());
+        let disk = WatchedDisk::default();
+        let store = disk.open(&StoreOptions::new().clock(clock.clone())).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap().to_async();
+        // A call that is given up while it is being written: it runs to its end, and nobody hears of it.
+        macro_rules! give_up {
+            ($call:expr) => {
+                disk.hold(true);
+                {
+                    let mut call = pin!($call);
+                    assert!(poll_once(call.as_mut()).is_pending());
+                    disk.wait_until_wanted();
+                }
+                disk.hold(false);
+                block_on(store.to_async().flush()).unwrap();
+            };
+        }
+        let mut claim = block_on(pool.claim(&[0, 1, 2, 3, 4], by_number, &Origin::none(), HOUR)).unwrap();
+        clock.advance(HOUR + HOUR / 2);
+        let mut other = pool.to_blocking().claim(&[0], by_number, &Origin::none(), HOUR).unwrap();
+        other.confirm().unwrap().all_confirmed().unwrap();
+
+        give_up!(claim.confirm_items(&[0, 1]));
+        give_up!(claim.release_items(&[2]));
+        // The same again: it was done, and this says what came of it.
+        let again = block_on_local(claim.confirm_items(&[0, 1])).unwrap();
+        assert!(matches!(again.outcomes()[0], (0, ClaimOutcome::AlreadyTracked(_))));
+        assert!(matches!(again.outcomes()[1], (1, ClaimOutcome::Confirmed(_))));
+        assert_eq!(block_on_local(claim.release_items(&[2])).unwrap(), 1);
+        // Once heard, they are settled as ever.
+        let error = block_on_local(claim.confirm_items(&[1])).unwrap_err();
+        assert_eq!((error.kind(), error.item()), (ErrorKind::InvalidArgument, Some(1)));
+
+        give_up!(claim.release_items(&[3]));
+        let rest = block_on_local(claim.confirm()).unwrap();
+        assert!(matches!(rest.outcomes(), [(3, ClaimOutcome::LeaseLost), (4, ClaimOutcome::Confirmed(_))]));
+        assert!(block_on_local(claim.confirm()).unwrap().outcomes().is_empty());
+        assert_eq!(block_on_local(claim.release()).unwrap(), 0);
+    });
+}
+
+/// A waker that does what a waker should not.
+struct BadWaker {
+    woken: AtomicUsize,
+    does: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Wake for BadWaker {
+    fn wake(self: Arc<Self>) {
+        self.woken.fetch_add(1, Ordering::SeqCst);
+        (self.does)();
+    }
+}
+
+#[test]
+fn a_waker_that_panics_or_reads_the_store_harms_nobody_else() {
+    within_patience(|| {
+        let (store, pool) = open(&WatchedDisk::default());
+        let blocking = pool.to_blocking();
+        let read = blocking.clone();
+        let bad: [Box<dyn Fn() + Send + Sync>; 2] = [
+            Box::new(|| panic!("a waker that panics")),
+            Box::new(move || assert!(read.contains(by_number(&0)).is_ok())),
+        ];
+        for (number, does) in bad.into_iter().enumerate() {
+            let waker = Arc::new(BadWaker { woken: AtomicUsize::new(0), does });
+            let value = [number + 1];
+            let mut claim = blocking.claim(&value, by_number, &Origin::none(), HOUR).unwrap();
+            // It waits for a claim, for time to pass, and for a write.
+            let mut futures: Vec<AnyFuture> = vec![any(pool.wait_for(&[by_number(&value[0])], HOUR))];
+            for millis in 1..8 {
+                futures.push(any(pool.wait_for(&[by_number(&value[0])], Duration::from_millis(millis))));
+            }
+            for other in 0..8 {
+                let batch = [100 + other];
+                futures.push(any(pool.dedupe(Mode::Track, &batch, by_number, &Origin::none())));
+            }
+            // The first poll has a thread look; the second finds that it must wait.
+            for _ in 0..50 {
+                for future in &mut futures {
+                    let polled =
+                        future.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&waker))));
+                    if polled.is_ready() {
+                        *future = Box::pin(std::future::pending());
+                    }
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            claim.confirm().unwrap().all_confirmed().unwrap();
+            assert!(blocking.contains(by_number(&value[0])).unwrap());
+            assert!(waker.woken.load(Ordering::SeqCst) > 0);
+            // The threads are all there.
+            let reads: Vec<_> = (0..50).map(|_| pool.contains(by_number(&value[0]))).collect();
+            assert!(Under::ByHand.run(reads).into_iter().all(Result::unwrap));
+            assert_eq!(
+                block_on(pool.dedupe(Mode::Track, &[200 + number], by_number, &Origin::none()))
+                    .unwrap()
+                    .new_count(),
+                1
+            );
+        }
+        assert!(store.verify().unwrap().ok);
+    });
+}
+
+#[test]
+fn a_wait_whose_time_is_over_goes_before_long_reads() {
+    within_patience(|| {
+        let (_store, pool) = open(&WatchedDisk::default());
+        let claim = block_on(pool.claim(&[1], by_number, &Origin::none(), HOUR)).unwrap();
+        let keys: Vec<Key<'_>> = (0..20_000).map(|number| by_number(&number)).collect();
+        let done = Arc::new(AtomicUsize::new(0));
+        let reads = (0..40).map(|_| {
+            let (done, read) = (Arc::clone(&done), pool.contains_many(&keys));
+            Box::pin(async move {
+                read.await.unwrap();
+                done.fetch_add(1, Ordering::SeqCst)
+            }) as std::pin::Pin<Box<dyn Future<Output = usize> + Send>>
+        });
+        let (finished, wait) = (Arc::clone(&done), pool.wait_for(&[by_number(&1)], Duration::from_millis(1)));
+        let waits = Box::pin(async move {
+            assert!(matches!(wait.await.unwrap()[..], [WaitOutcome::InFlight { .. }]));
+            finished.load(Ordering::SeqCst)
+        }) as std::pin::Pin<Box<dyn Future<Output = usize> + Send>>;
+        let finished_before = Under::ByHand.run(reads.chain([waits]).collect()).pop().unwrap();
+        assert!(finished_before < 40, "it came after all reads");
+        drop(claim);
+    });
 }
