@@ -21,6 +21,11 @@ pub(crate) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
         let mut owners: Vec<_> = changes.owners.iter().collect();
         owners.sort_unstable();
         let mut table = txn.open_table(schema::CLAIMED).storage()?;
+        if draft.state.claims.is_empty() {
+            // The last claims were settled: one pass removes all rows of the pool.
+            table.retain_in((pool, 0)..=(pool, Fingerprint::MAX), |_, _| false).storage()?;
+            owners.clear();
+        }
         for (fingerprint, owner) in owners {
             match owner {
                 Some(owner) => table.insert((pool, *fingerprint), *owner).storage()?,
