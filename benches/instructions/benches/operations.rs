@@ -97,7 +97,7 @@ fn track_one((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     (pool, black_box(verdicts.map_or(0, |verdicts| verdicts.new_count())))
 }
 
-#[library_benchmark(config = counted(17_204_000))]
+#[library_benchmark(config = counted(12_597_000))]
 #[bench::of_1000(setup = with_new)]
 fn claim_and_confirm((pool, values): (Pool, Vec<String>)) -> (Pool, usize) {
     let confirmed = pool
