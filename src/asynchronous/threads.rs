@@ -105,7 +105,11 @@ impl Threads {
 
     /// Has the thread that writes close the store. Closes it here if there is no such thread.
     pub(crate) fn close_later(&self, engine: &Arc<Engine>, close: impl FnOnce() + Send + 'static) {
-        let _ = self.send(engine, Task::Run(Box::new(close)));
+        match self.writer(engine) {
+            // The thread ends only after the sender is dropped.
+            Ok(writer) => _ = writer.send(Task::Run(Box::new(close))),
+            Err(_) => close(),
+        }
     }
 
     fn admit(&self) -> Result<()> {
@@ -191,10 +195,11 @@ impl Threads {
         .await
     }
 
-    /// Blocks until everything that was submitted before has an outcome: a guard that was dropped has handed over its release.
+    /// Blocks until everything that was submitted before has an outcome, and what nobody has received of it is released.
     pub(crate) fn finish_writes(&self) {
-        let writer = self.writer.lock().clone();
-        if let Some(writer) = writer {
+        let Some(writer) = self.writer.lock().clone() else { return };
+        // The second time, what was submitted by the end of the first is done, too.
+        for _ in 0..2 {
             let (done, finished) = mpsc::channel::<()>();
             // The other end is dropped once the thread is past this point, or gone.
             if writer.send(Task::Run(Box::new(move || drop(done)))).is_ok() {

@@ -631,6 +631,9 @@ fn what_a_dropped_claim_had_claimed_is_released_before_the_store_closes() {
                 block_on(store.to_async().close()).unwrap();
             } else {
                 block_on(long).unwrap();
+                let mut last = Box::pin(pool.claim(&[5], by_number, &Origin::none(), HOUR));
+                let _ = poll_once(last.as_mut());
+                as_executor(|| drop(last));
                 kept.close().unwrap();
             }
             kept.reopen().unwrap();
