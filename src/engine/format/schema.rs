@@ -32,17 +32,21 @@ impl Value for PoolId {
     type SelfType<'a> = Self;
     type AsBytes<'a> = <u64 as Value>::AsBytes<'a>;
 
+    #[inline]
     fn fixed_width() -> Option<usize> {
-        u64::fixed_width()
+        Some(size_of::<u64>())
     }
 
+    #[inline]
     fn from_bytes<'a>(data: &'a [u8]) -> Self
     where
         Self: 'a,
     {
-        Self::new(u64::from_bytes(data))
+        // redb hands over as many bytes as the width says.
+        Self::new(data.first_chunk().copied().map_or(0, u64::from_le_bytes))
     }
 
+    #[inline]
     fn as_bytes<'a, 'b: 'a>(value: &'a Self) -> Self::AsBytes<'a>
     where
         Self: 'b,
@@ -57,8 +61,9 @@ impl Value for PoolId {
 
 #[doc(hidden)]
 impl Key for PoolId {
+    #[inline]
     fn compare(one: &[u8], other: &[u8]) -> Ordering {
-        u64::compare(one, other)
+        Self::from_bytes(one).cmp(&Self::from_bytes(other))
     }
 }
 
