@@ -225,7 +225,8 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a lease of less than 1 s; also the errors of [`extend`](Self::extend).
+    /// `InvalidArgument` for a lease of less than 1 s; also the errors of [`extend`](Self::extend): `LeaseLost` if the claim holds
+    /// nothing, as when every item of the batch was a duplicate.
     #[doc(alias("renew", "heartbeat"))]
     pub fn keep_alive(&mut self) -> Result<()> {
         self.extend_and(None, Keep::Alive).map(drop)

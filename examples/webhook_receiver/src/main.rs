@@ -21,8 +21,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         })
     });
     let listener = tokio::net::TcpListener::bind(address).await?;
-    // Ctrl-c lets requests finish that are under way.
-    let stopped = async { drop(tokio::signal::ctrl_c().await) };
-    axum::serve(listener, routes(pool, work)).with_graceful_shutdown(stopped).await?;
+    axum::serve(listener, routes(pool, work)).with_graceful_shutdown(stopped()).await?;
     Ok(store.close().await?)
+}
+
+/// Ready on ctrl-c or SIGTERM: requests that are under way finish, and no other is taken.
+async fn stopped() {
+    #[cfg(unix)]
+    if let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminated.recv() => {}
+        }
+        return;
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }
