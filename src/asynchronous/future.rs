@@ -1,4 +1,4 @@
-//! What a call returns to async code.
+//! The future that a call returns to async code.
 
 use std::fmt;
 use std::future::Future;
@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// The future of a call. It does nothing until it is polled, and works in any async runtime.
 ///
-/// What the call was given is checked and copied when the future is made, so that the future borrows nothing: it can be spawned as a
+/// The arguments are checked and copied when the future is made, so that the future borrows nothing: it can be spawned as a
 /// task. If it is dropped before it is ready, the call happens whole or not at all; values that it claimed are released.
 ///
 /// If the code that a call was given panics (a closure, a reader, a writer), so does the task that waits for it.

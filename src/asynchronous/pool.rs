@@ -61,7 +61,6 @@ impl Pool {
     }
 }
 
-/// What a call needs of its pool.
 fn engine(pool: &Pool) -> &Arc<Engine> {
     &pool.shared().engine
 }

@@ -48,7 +48,7 @@ thread_local! {
     static IN_LONG_CALL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// When a call that reads is run.
+/// The place in the queue of a call that reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Before all that wait.
@@ -56,7 +56,7 @@ pub(super) enum Turn {
     Last,
 }
 
-/// Where a call's answer goes.
+/// The sending end of a call's answer.
 #[derive(Debug)]
 pub(super) struct Answer<T>(oneshot::Sender<Result<T>>);
 
@@ -353,7 +353,7 @@ struct State {
     free: usize,
     /// The number of calls that are not done yet.
     underway: usize,
-    /// Who is told when there is none.
+    /// The thread that is told when there is none.
     told_idle: Option<Sender<Task>>,
     /// The wakers of those that sleep until some time; the number tells those of one time apart.
     timers: BTreeMap<Timer, Waker>,

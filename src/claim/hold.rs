@@ -1,4 +1,4 @@
-//! What a claim's guard knows: the batch that was claimed, and what it still holds of it.
+//! The state of a claim's guard: the batch that was claimed, and the part of it that is still held.
 //!
 //! Owns: [`Claimed`], which never changes, and [`Hold`], which does. Each change of a claim has two halves: a [`Change`] for the
 //! writer, and what the hold becomes once that is on disk. Guards that block and guards of async code have the same halves.
@@ -35,7 +35,7 @@ pub(crate) struct Claimed {
     pub(crate) fence: Option<u64>,
 }
 
-/// What a claim still holds.
+/// The part of a claim that is still held.
 #[derive(Debug)]
 pub(crate) struct Hold {
     /// `None` once the claim holds nothing.
@@ -47,7 +47,7 @@ pub(crate) struct Hold {
     standings: Vec<Standing>,
     /// The position in the batch of each open item's value; made when first needed.
     by_value: Option<Positions>,
-    /// What became of items, by position, in calls whose answer nobody has received: `None` if they were released. The next
+    /// The outcomes of items, by position, in calls whose answer nobody has received: `None` if they were released. The next
     /// call that asks returns it.
     unheard: BTreeMap<usize, Option<ClaimOutcome>>,
     /// The number of items that such calls have released.
@@ -55,14 +55,14 @@ pub(crate) struct Hold {
     unheard_released: u64,
 }
 
-/// What a call does with items.
+/// The end that a call puts to items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Settling {
     Confirming,
     Releasing,
 }
 
-/// What a call does to a claim.
+/// A change of a claim that a call submits.
 pub(crate) struct Change<T> {
     /// `None` if there is nothing to settle.
     pub(crate) submission: Option<Submission<T>>,
@@ -316,7 +316,7 @@ impl Hold {
     }
 }
 
-/// What only the guards of async code need: their callers may be gone when the answer comes.
+/// For the guards of async code alone: their callers may be gone when the answer comes.
 #[cfg(feature = "async")]
 impl Hold {
     /// Records that items are confirmed, once that is on disk. Returns the outcomes of all that was asked for, and keeps them until
@@ -436,7 +436,7 @@ pub(crate) struct Extension {
     was_kept: bool,
 }
 
-/// Who renews the lease after an extension.
+/// The renewals of a lease after an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
     /// The store's thread.

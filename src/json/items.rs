@@ -1,4 +1,4 @@
-//! Where the items of a document are, and how a key is made of an item.
+//! The places of a document's items, and the key of an item.
 
 use std::borrow::Cow;
 

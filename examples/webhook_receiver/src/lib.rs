@@ -18,7 +18,7 @@ const DELIVERIES: EntityTypeId = EntityTypeId::new(1);
 const LEASE: Duration = Duration::from_mins(1);
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// What is done with a delivery's body. The error's text goes to the sender.
+/// The work on a delivery's body. The error's text goes to the sender.
 pub type Work = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 #[derive(Clone)]

@@ -370,7 +370,7 @@ pub(crate) struct Dedupe {
     /// Read each line as JSON, and take its value from where this JSON pointer leads; several make a composite key
     #[arg(long, value_name = "POINTER", num_args = 1.., value_parser = json_pointer)]
     json_lines: Vec<String>,
-    /// What becomes of a line of JSON without a key: fail, and track nothing at all; pass it on; or drop it, except in the mode
+    /// The treatment of a line of JSON without a key: fail, and track nothing at all; pass it on; or drop it, except in the mode
     /// track
     #[arg(long, value_name = "POLICY", value_parser = one_of(OnMissingKey::ALL, OnMissingKey::as_str), default_value_t, requires = "json_lines")]
     on_missing_key: OnMissingKey,

@@ -69,14 +69,14 @@ impl View {
 pub(crate) struct Waiter {
     pool: PoolId,
     batch: Batch,
-    /// When it gives up.
+    /// The time at which it gives up.
     until: Option<Instant>,
     /// The item that it waits for.
     item: usize,
     registered: Option<Arc<Registered>>,
 }
 
-/// What a waiter does next.
+/// The next step of a waiter.
 #[derive(Debug)]
 pub(crate) enum Step {
     Done(Vec<WaitOutcome>),

@@ -39,7 +39,7 @@ impl Signal {
     }
 }
 
-/// What a waiter sleeps for: the next time that a signal is raised, or the end of a lease or of its own patience.
+/// A sleep until the next time that a signal is raised, or the end of a lease or of its own patience.
 #[derive(Debug)]
 pub(crate) struct Sleep {
     registered: Arc<Registered>,

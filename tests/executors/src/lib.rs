@@ -1,4 +1,4 @@
-//! What the tests of futures need: a hand-written executor, and a disk that tells who waits for it.
+//! For the tests of futures: a hand-written executor, and a disk that tells who waits for it.
 
 use std::cell::Cell;
 use std::collections::VecDeque;

@@ -21,7 +21,7 @@ use datapool_store::{
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// How long a test waits for what must not take long.
+/// The longest time of a test.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn key(value: &str) -> Key<'_> {
@@ -286,7 +286,7 @@ fn every_call_answers_as_the_one_that_blocks() {
     }));
 }
 
-/// What a call's future becomes, without its type.
+/// A call's future, without the type of its answer.
 type AnyFuture = std::pin::Pin<Box<dyn Future<Output = Result<(), ErrorKind>> + Send>>;
 
 fn any<T: Send + 'static>(future: StoreFuture<T>) -> AnyFuture {
