@@ -1,7 +1,7 @@
 //! The tables of fingerprints of a pool: which there are, and which of them are merged.
 //!
-//! Each fold adds a table. Eight tables of about the same size become one, so that a pool of 100 million records has some
-//! twenty; each record is merged once for each level. Levels go by the number of entries.
+//! Each fold adds a table. Four tables of about the same size become one, so that a pool of 100 million records has about
+//! ten; each record is merged once for each level. Levels go by the number of entries.
 //!
 //! Always holds: tables are in id order and do not overlap; together they have every live folded record; a table that is
 //! being merged stays listed until the merged one is whole; a number is given to one table only.
@@ -16,9 +16,9 @@ use crate::engine::probe::table::{FingerprintTable, Shape};
 use crate::ids::RecordNumber;
 
 /// The number of tables of one level that become one of the next. Measured with 4, 8 and 16: see docs/decisions.md.
-const FAN_OUT: usize = 8;
+const FAN_OUT: usize = 4;
 
-/// The level of a table with so many entries: the number of its base-8 digits.
+/// The level of a table with so many entries: the number of its base-4 digits.
 fn level(len: u64) -> u32 {
     (u64::BITS - len.leading_zeros()).div_ceil(FAN_OUT.ilog2())
 }
@@ -178,8 +178,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_has_eight_times_the_entries_of_the_one_below() {
-        assert_eq!([1, 7, 8, 63, 64, 511, 512].map(level), [1, 1, 2, 2, 3, 3, 4]);
-        assert_eq!((level(65_536), level(8 * 65_536), level(0)), (6, 7, 0));
+    fn a_level_has_four_times_the_entries_of_the_one_below() {
+        assert_eq!([1, 3, 4, 15, 16, 63, 64].map(level), [1, 1, 2, 2, 3, 3, 4]);
+        assert_eq!((level(65_536), level(4 * 65_536), level(0)), (9, 10, 0));
     }
 }

@@ -11,7 +11,7 @@ const FILTERS_MIN_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Budget {
     max: usize,
-    /// The filters of all tables, whether they are loaded or not.
+    /// What the filters of all tables need, whether they are loaded or not.
     all_filters: AtomicUsize,
     filters: AtomicUsize,
     rows: AtomicUsize,
@@ -27,14 +27,14 @@ impl Budget {
         }
     }
 
-    /// There is a table with a filter of this size.
-    pub(super) fn add_table(&self, filter_bytes: usize) {
-        self.all_filters.fetch_add(filter_bytes, Ordering::Relaxed);
+    /// There is a table whose filter needs so much.
+    pub(super) fn add_table(&self, needed: usize) {
+        self.all_filters.fetch_add(needed, Ordering::Relaxed);
     }
 
     /// A table is gone, with what was loaded of it.
-    pub(super) fn remove_table(&self, filter_bytes: usize, loaded: usize, rows: usize) {
-        self.all_filters.fetch_sub(filter_bytes, Ordering::Relaxed);
+    pub(super) fn remove_table(&self, needed: usize, loaded: usize, rows: usize) {
+        self.all_filters.fetch_sub(needed, Ordering::Relaxed);
         self.filters.fetch_sub(loaded, Ordering::Relaxed);
         self.rows.fetch_sub(rows, Ordering::Relaxed);
     }

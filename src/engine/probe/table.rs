@@ -120,7 +120,21 @@ impl Shape {
     pub(crate) fn filter_bytes(self) -> usize {
         self.pieces() as usize * self.piece_bytes()
     }
+
+    /// The memory that its filter takes, with the places for what is kept of the filter and the rows.
+    fn needed_bytes(self) -> usize {
+        self.filter_bytes() + self.cells_bytes()
+    }
+
+    fn cells_bytes(self) -> usize {
+        self.rows as usize * size_of::<RowCell>() + self.pieces() as usize * size_of::<PieceCell>()
+    }
 }
+
+/// What is kept of a piece of a filter.
+type PieceCell = OnceLock<Box<[Line]>>;
+/// What is kept of a row.
+type RowCell = OnceLock<Box<[Entry]>>;
 
 /// A table of fingerprints.
 #[derive(Debug)]
@@ -131,8 +145,8 @@ pub(crate) struct FingerprintTable {
     /// About the number of its entries.
     pub(crate) len: u64,
     pub(crate) shape: Shape,
-    filter: Box<[OnceLock<Box<[Line]>>]>,
-    rows: Box<[OnceLock<Box<[Entry]>>]>,
+    filter: Box<[PieceCell]>,
+    rows: Box<[RowCell]>,
     kept_filter_bytes: AtomicUsize,
     kept_row_bytes: AtomicUsize,
     budget: Arc<Budget>,
@@ -141,7 +155,7 @@ pub(crate) struct FingerprintTable {
 impl Drop for FingerprintTable {
     fn drop(&mut self) {
         let (filter, rows) = (self.kept_filter_bytes.get_mut(), self.kept_row_bytes.get_mut());
-        self.budget.remove_table(self.shape.filter_bytes(), *filter, *rows);
+        self.budget.remove_table(self.shape.needed_bytes(), *filter, *rows);
     }
 }
 
@@ -153,7 +167,7 @@ impl FingerprintTable {
         shape: Shape,
         budget: &Arc<Budget>,
     ) -> Self {
-        budget.add_table(shape.filter_bytes());
+        budget.add_table(shape.needed_bytes());
         Self {
             number,
             ids,
@@ -176,8 +190,7 @@ impl FingerprintTable {
     pub(crate) fn memory(&self) -> usize {
         let kept =
             self.kept_filter_bytes.load(Ordering::Relaxed) + self.kept_row_bytes.load(Ordering::Relaxed);
-        kept + self.rows.len() * size_of::<OnceLock<Box<[Entry]>>>()
-            + self.filter.len() * size_of::<OnceLock<Box<[Line]>>>()
+        kept + self.shape.cells_bytes()
     }
 
     /// The id of an entry's record.

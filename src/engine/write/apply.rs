@@ -47,7 +47,7 @@ enum Pace<'t> {
 /// The least slice, in rows: a commit of few records must stay short.
 const SLICE_MIN: usize = 64;
 /// The entries that are gathered in the time that a row takes.
-const ENTRIES_A_ROW: usize = 8;
+const ENTRIES_A_ROW: usize = 4;
 
 impl Pace<'_> {
     fn rows(self, for_each_record: usize) -> usize {

@@ -14,8 +14,8 @@ use crate::engine::write::tables::IndexWriter;
 use crate::engine::write::writer::WriterPool;
 use crate::error::Result;
 
-/// The entries that are merged for each record that comes in: a record is merged once for each level, and there are four or
-/// five.
+/// The entries that are merged for each record that comes in: a record is merged once for each level, and there are five or
+/// six.
 const MERGED_FOR_EACH_RECORD: usize = 8;
 /// A merge of a piece that has next to no entries is some work, too.
 const PIECE_MIN_ENTRIES: usize = 64;
@@ -248,8 +248,8 @@ mod tests {
                 }
                 prop_assert!(state.tables.is_sorted_by(|a, b| a.ids.end <= b.ids.start));
             }
-            // Eight of each of a few levels.
-            prop_assert!(state.tables.len() < 40, "{}", state.tables.len());
+            // Four of each of a few levels.
+            prop_assert!(state.tables.len() < 30, "{}", state.tables.len());
         }
     }
 }

@@ -26,7 +26,7 @@ const DROP_MAX_ROWS: u64 = 1 << 18;
 /// The rows of dropped tables of fingerprints that one commit removes at least, and that a commit for this work alone removes.
 const DROP_TABLE_ROWS: usize = 1_024;
 const DROP_TABLE_ROWS_ALONE: usize = 1 << 14;
-/// One row is removed for so many records that come in. They make a row for each 200, on each of four or five levels, and end as
+/// One row is removed for so many records that come in. They make a row for each 200, on each of five or six levels, and end as
 /// many.
 const RECORDS_A_DROPPED_ROW: usize = 25;
 /// The rows of a dropped segment that one commit removes from each table that segments share.

@@ -181,26 +181,30 @@ pub(crate) fn add_folded(
     fingerprints: &[(Fingerprint, RecordNumber)],
     tuning: &Tuning,
 ) -> Result<()> {
-    let live = fingerprints.iter().filter(|(_, id)| state.is_live(*id));
-    let mut ids = ids;
-    let mut entries: Vec<(Fingerprint, RecordNumber)> = live.copied().collect();
-    if entries.is_empty() {
+    let mut len = fingerprints.iter().filter(|(_, id)| state.is_live(*id)).count() as u64;
+    if len == 0 {
         return Ok(());
     }
-    let mut writer = IndexWriter::open(txn, state.id)?;
-    while let Some(last) = state.table_to_absorb(&ids, entries.len() as u64, tuning.absorb_max()) {
-        let mut absorbed = Vec::new();
-        let all = 0..1 << VALUE_BITS;
-        writer.read_values(state, &last, &all, last.ids.start, &mut absorbed)?;
-        entries.extend(absorbed.into_iter().map(|entry| (entry, last.id_of(entry))));
-        ids.start = last.ids.start;
+    let (mut first_id, mut absorbed) = (ids.start, Vec::new());
+    while let Some(last) = state.table_to_absorb(&(first_id..ids.end), len, tuning.absorb_max()) {
+        (first_id, len) = (last.ids.start, len + last.len);
         state.drop_last_table();
+        absorbed.push(last);
     }
+    let mut writer = IndexWriter::open(txn, state.id)?;
+    let mut entries = Vec::new();
+    for table in &absorbed {
+        writer.read_values(state, table, &(0..1 << VALUE_BITS), first_id, &mut entries)?;
+    }
+    let live = fingerprints.iter().filter(|(_, id)| state.is_live(*id));
+    entries.extend(live.map(|(fingerprint, id)| entry(*fingerprint, id.saturating_sub(first_id))));
+    // As good as sorted, which only this sort finds.
+    #[allow(clippy::stable_sort_primitive, reason = "the unstable one sorts it all again")]
+    entries.sort();
     let len = entries.len() as u64;
-    entries.sort_unstable_by_key(|(fingerprint, id)| (fingerprint >> 32, *id));
     let number = state.take_table_number();
-    let mut table = TableWriter::new(state, number, ids, len, tuning.row_entries());
-    table.push(state, entries.into_iter());
+    let mut table = TableWriter::new(state, number, first_id..ids.end, len, tuning.row_entries());
+    table.waiting = entries;
     let table = table.finish(&mut writer)?;
     state.add_table(table);
     Ok(())
