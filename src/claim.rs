@@ -5,10 +5,12 @@
 
 mod calls;
 pub(crate) mod hold;
+pub(crate) mod results;
 
 use std::time::Duration;
 
 use self::hold::{Change, Claimed, Hold, Keep, Which};
+use self::results::Results;
 use crate::dedupe::Split;
 use crate::engine::Engine;
 use crate::engine::pool::batch::Batch;
@@ -148,7 +150,53 @@ impl Claim {
     /// `NotFound` if the pool was deleted; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
     #[doc(alias("ack", "commit", "complete"))]
     pub fn confirm(&mut self) -> Result<Confirmation> {
-        self.confirm_some(Which::Open)
+        self.confirm_some(Which::Open, Results::default())
+    }
+
+    /// Like [`confirm`](Self::confirm), and keeps results with the records: what `result` returns for an item, from the
+    /// item's index in the batch that was claimed. `None` keeps nothing. A later duplicate gets the bytes by
+    /// [`Pool::result`](crate::Pool::result) or [`Pool::results`](crate::Pool::results), so that a receiver can answer a
+    /// repeated request as it answered the first.
+    ///
+    /// `result` runs once for each item that is neither confirmed nor released yet, in the order of their indexes, on the
+    /// calling thread, before anything is locked or written, so it may call the store. A `Vec` or a `String` is taken
+    /// without a copy. If `result` panics, nothing is confirmed, and the claim stays open. The result of an item that is
+    /// not [`Confirmed`](crate::ClaimOutcome::Confirmed) is dropped.
+    ///
+    /// A result goes when its record goes: it is not returned any more once the record is deleted or has expired. The
+    /// space is given back with that of the record's segment. Checks, listings and exports do not read results, and a
+    /// copy by export and import has none.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use datapool_store::{ClaimVerdict, DataPoolStore, EntityTypeId, Key, Origin};
+    /// # const REQUESTS: EntityTypeId = EntityTypeId::new(1);
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("requests")?;
+    /// let (key, lease) = (|id: &&'static str| Key::new(REQUESTS, *id), Duration::from_secs(60));
+    /// let mut claim = pool.claim(&["r-1"], key, &Origin::none(), lease)?;
+    /// claim.confirm_with(|_| Some("201 Created"))?.all_confirmed()?;
+    ///
+    /// let again = pool.claim(&["r-1"], key, &Origin::none(), lease)?;
+    /// let Some(ClaimVerdict::Duplicate(Some(first))) = again.verdict(0) else { panic!("it is tracked") };
+    /// assert_eq!(pool.result(first.id)?.as_deref(), Some(b"201 Created".as_slice()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `LimitExceeded` for a result of more than 65,536 bytes ([`RESULT_MAX_BYTES`](crate::limits::RESULT_MAX_BYTES)), or
+    /// for results of more than 67,108,864 bytes together ([`RESULTS_MAX_BYTES`](crate::limits::RESULTS_MAX_BYTES)), with
+    /// the [index](crate::Error::item) of the item that goes over: nothing is confirmed, and the claim stays open. Also
+    /// the errors of [`confirm`](Self::confirm).
+    #[doc(alias("response", "idempotency", "ack"))]
+    pub fn confirm_with<B: Into<Vec<u8>>>(
+        &mut self,
+        result: impl FnMut(usize) -> Option<B>,
+    ) -> Result<Confirmation> {
+        let results = Results::collect(self.hold.open_items(&self.claimed), result)?;
+        self.confirm_some(Which::Open, results)
     }
 
     /// Tracks some of the items, by index. The claim keeps the others.
@@ -158,7 +206,7 @@ impl Claim {
     /// `InvalidArgument` for an index that the claim does not hold, with that [index](crate::Error::item), and nothing
     /// is confirmed; also the errors of [`confirm`](Self::confirm).
     pub fn confirm_items(&mut self, indexes: &[usize]) -> Result<Confirmation> {
-        self.confirm_some(Which::Indexes(indexes))
+        self.confirm_some(Which::Indexes(indexes), Results::default())
     }
 
     /// Tracks some of the items, by key. The claim keeps the others.
@@ -171,7 +219,7 @@ impl Claim {
     /// confirmed. `InvalidArgument` or `LimitExceeded` for a bad key, or for more than 1,048,576 keys. Also
     /// the errors of [`confirm`](Self::confirm).
     pub fn confirm_keys(&mut self, keys: &[Key<'_>]) -> Result<Confirmation> {
-        self.confirm_some(Which::Keys(&self.hashed(keys)?))
+        self.confirm_some(Which::Keys(&self.hashed(keys)?), Results::default())
     }
 
     /// Frees every item that is still held: the items are new again. Returns the number of items that the claim owned
@@ -246,8 +294,8 @@ impl Claim {
         Batch::from_keys(self.engine().hash_key(), keys.iter().cloned())
     }
 
-    fn confirm_some(&mut self, which: Which<'_>) -> Result<Confirmation> {
-        let Change { submission, positions, .. } = self.hold.confirmation(&self.claimed, which)?;
+    fn confirm_some(&mut self, which: Which<'_>, results: Results) -> Result<Confirmation> {
+        let Change { submission, positions, .. } = self.hold.confirmation(&self.claimed, which, results)?;
         let outcomes = submission.map(|submission| self.engine().run(submission)).transpose()?;
         Ok(self.hold.confirm(&self.claimed, &positions, outcomes.unwrap_or_default()))
     }

@@ -178,6 +178,7 @@ mod parallel;
 mod pool;
 mod query;
 mod registry;
+mod results;
 mod scan;
 mod search;
 mod shared;

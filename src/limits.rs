@@ -45,6 +45,12 @@ pub const OWNER_MAX_BYTES: usize = 64;
 /// its items over; then it is swept.
 pub const CLAIM_KEPT_AFTER_LEASE: Duration = Duration::from_hours(1);
 
+/// The largest result that is kept with a record, in bytes. The smallest is 0.
+pub const RESULT_MAX_BYTES: usize = 65_536;
+
+/// The most bytes of results that one call confirms items with, all together.
+pub const RESULTS_MAX_BYTES: usize = 67_108_864;
+
 /// The longest flow, flow run or flow step id, in bytes of UTF-8. The shortest is 1.
 pub const ID_MAX_BYTES: usize = 64;
 

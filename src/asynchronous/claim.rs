@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::threads::Answer;
 use crate::claim::hold::{Change, Claimed, Hold, Keep, Which};
+use crate::claim::results::Results;
 use crate::dedupe::Split;
 use crate::engine::pool::batch::Batch;
 use crate::engine::write::together::Entry;
@@ -96,7 +97,24 @@ impl AsyncClaim {
     ///
     /// The errors of `Claim::confirm`, and those of every [`StoreFuture`](crate::StoreFuture).
     pub async fn confirm(&mut self) -> Result<Confirmation> {
-        self.confirm_some(Items::Open).await
+        self.confirm_some(Items::Open, Results::default()).await
+    }
+
+    /// Like [`Claim::confirm_with`](crate::Claim::confirm_with). `result` runs at once, before the future is polled.
+    ///
+    /// If a call before was given up, items that it is still settling have its outcome, and no result of this call.
+    ///
+    /// # Errors
+    ///
+    /// The errors of `Claim::confirm_with`, and those of every [`StoreFuture`](crate::StoreFuture).
+    pub fn confirm_with<B: Into<Vec<u8>>>(
+        &mut self,
+        result: impl FnMut(usize) -> Option<B>,
+    ) -> impl Future<Output = Result<Confirmation>> + Send {
+        // The lock is not held while `result` runs.
+        let open: Vec<(usize, usize)> = self.hold.lock().open_items(&self.claimed).collect();
+        let results = Results::collect(open.into_iter(), result);
+        async move { self.confirm_some(Items::Open, results?).await }
     }
 
     /// Like [`Claim::confirm_items`](crate::Claim::confirm_items).
@@ -105,7 +123,7 @@ impl AsyncClaim {
     ///
     /// The errors of `Claim::confirm_items`, and those of every [`StoreFuture`](crate::StoreFuture).
     pub async fn confirm_items(&mut self, indexes: &[usize]) -> Result<Confirmation> {
-        self.confirm_some(Items::Indexes(indexes.to_vec())).await
+        self.confirm_some(Items::Indexes(indexes.to_vec()), Results::default()).await
     }
 
     /// Like [`Claim::confirm_keys`](crate::Claim::confirm_keys).
@@ -114,7 +132,7 @@ impl AsyncClaim {
     ///
     /// The errors of `Claim::confirm_keys`, and those of every [`StoreFuture`](crate::StoreFuture).
     pub async fn confirm_keys(&mut self, keys: &[Key<'_>]) -> Result<Confirmation> {
-        self.confirm_some(self.hashed(keys)?).await
+        self.confirm_some(self.hashed(keys)?, Results::default()).await
     }
 
     /// Like [`Claim::release`](crate::Claim::release).
@@ -171,10 +189,10 @@ impl AsyncClaim {
         Batch::from_keys(hash_key, keys.iter().cloned()).map(Items::Keys)
     }
 
-    async fn confirm_some(&mut self, items: Items) -> Result<Confirmation> {
+    async fn confirm_some(&mut self, items: Items, results: Results) -> Result<Confirmation> {
         let (claimed, hold) = (Arc::clone(&self.claimed), Arc::clone(&self.hold));
         let prepare = move |answer: Answer<Confirmation>| {
-            let change = hold.lock().confirmation(&claimed, items.which());
+            let change = hold.lock().confirmation(&claimed, items.which(), results);
             let Change { submission, positions, asked } = match change {
                 Ok(change) => change,
                 Err(error) => return answer.give_at_once(Err(error)),

@@ -158,6 +158,18 @@ impl AsyncPool {
         self.read(move |pool| pool.lookup(&keys))
     }
 
+    /// Like [`Pool::result`].
+    pub fn result(&self, record: impl Into<RecordId>) -> StoreFuture<Option<Vec<u8>>> {
+        let record = record.into();
+        self.read(move |pool| pool.result(record))
+    }
+
+    /// Like [`Pool::results`].
+    pub fn results(&self, keys: &[Key<'_>]) -> StoreFuture<Vec<Option<Vec<u8>>>> {
+        let keys = owned(keys);
+        self.read(move |pool| pool.results(&keys))
+    }
+
     /// Like [`Pool::records`].
     pub fn records(&self, query: &RecordQuery) -> StoreFuture<Page<Record>> {
         let query = query.clone();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::results::Results;
 use crate::dedupe::Split;
 use crate::engine::pool::batch::{Batch, Positions};
 use crate::engine::pool::claims::ClaimState;
@@ -184,6 +185,11 @@ impl Hold {
         standings.filter(|(_, standing)| **standing != Standing::Settled).map(|(position, _)| position)
     }
 
+    /// Returns the position and the index of each item that is neither confirmed nor released.
+    pub(crate) fn open_items(&self, claimed: &Claimed) -> impl Iterator<Item = (usize, usize)> {
+        self.open_positions().map(|position| (position, claimed.index_at(position)))
+    }
+
     fn is_open_at(&self, position: usize) -> bool {
         self.standings.get(position).is_some_and(|standing| *standing != Standing::Settled)
     }
@@ -250,14 +256,15 @@ impl Hold {
         Ok(positions)
     }
 
-    /// Returns what confirms some items.
+    /// Returns what confirms some items, with their results.
     pub(crate) fn confirmation(
         &mut self,
         claimed: &Claimed,
         which: Which<'_>,
+        results: Results,
     ) -> Result<Change<Vec<ClaimOutcome>>> {
         let asked = self.asked(claimed, which, Settling::Confirming)?;
-        Ok(self.settlement(claimed, asked, |held, batch, settled, group, pool| {
+        Ok(self.settlement(claimed, asked, results, |held, batch, settled, group, pool| {
             group.pool(pool)?.confirm(held, batch, settled)
         }))
     }
@@ -265,8 +272,8 @@ impl Hold {
     /// Returns what releases some items.
     pub(crate) fn release(&mut self, claimed: &Claimed, which: Which<'_>) -> Result<Change<u64>> {
         let asked = self.asked(claimed, which, Settling::Releasing)?;
-        Ok(self.settlement(claimed, asked, |held, batch, settled, group, pool| {
-            group.pool(pool)?.release(held, batch, settled)
+        Ok(self.settlement(claimed, asked, Results::default(), |held, batch, settled, group, pool| {
+            group.pool(pool)?.release(held, batch, &settled)
         }))
     }
 
@@ -274,7 +281,8 @@ impl Hold {
         &self,
         claimed: &Claimed,
         asked: Vec<usize>,
-        operation: fn(Held, &Arc<Batch>, &Settled, &mut Group<'_>, PoolId) -> Result<T>,
+        results: Results,
+        operation: fn(Held, &Arc<Batch>, Settled, &mut Group<'_>, PoolId) -> Result<T>,
     ) -> Change<T> {
         let positions: Vec<usize> =
             asked.iter().copied().filter(|position| self.is_open_at(*position)).collect();
@@ -283,11 +291,12 @@ impl Hold {
         };
         // Below BATCH_MAX_ITEMS.
         let indexes = positions.iter().filter_map(|position| u32::try_from(claimed.index_at(*position)).ok());
-        let settled = Settled { positions: positions.clone(), indexes: indexes.collect() };
-        let bytes = positions.iter().map(|position| claimed.batch.value(*position).len()).sum();
-        let weight = Weight { items: positions.len(), bytes };
+        let indexes = indexes.collect();
+        let bytes: usize = positions.iter().map(|position| claimed.batch.value(*position).len()).sum();
+        let weight = Weight { items: positions.len(), bytes: bytes + results.bytes() };
+        let settled = Settled { positions: positions.clone(), indexes, results: results.of(&positions) };
         let (pool, batch) = (claimed.pool.id(), Arc::clone(&claimed.batch));
-        let submission = Submission::new(weight, move |group| operation(held, &batch, &settled, group, pool));
+        let submission = Submission::new(weight, move |group| operation(held, &batch, settled, group, pool));
         Change { submission: Some(submission), positions, asked }
     }
 

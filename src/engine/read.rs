@@ -8,6 +8,7 @@ pub(crate) mod lookup;
 pub(crate) mod plan;
 pub(crate) mod published;
 pub(crate) mod queries;
+pub(crate) mod results;
 pub(crate) mod snapshot;
 pub(crate) mod view;
 pub(crate) mod views;

@@ -19,6 +19,7 @@ pub(crate) mod queue;
 pub(crate) mod reclaim;
 pub(crate) mod recovery;
 pub(crate) mod registry;
+pub(crate) mod results;
 pub(crate) mod room;
 pub(crate) mod submit;
 pub(crate) mod sweep;

@@ -14,7 +14,7 @@ pub struct PruneReport {
     pub segments: u64,
     /// Dead records that were removed, including those of dropped segments.
     pub records: u64,
-    /// The bytes that these records took.
+    /// The bytes that these records and their results took.
     pub bytes: u64,
     /// Claims that were swept.
     pub claims: u64,

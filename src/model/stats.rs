@@ -20,7 +20,7 @@ pub struct PoolStats {
     pub deleted: u64,
     /// The number of segments.
     pub segments: u64,
-    /// The approximate number of bytes that the pool's records and indexes take in the file. It is estimated from the
+    /// The approximate number of bytes that the pool's records, results and indexes take in the file. It is estimated from the
     /// number of rows and the length of some of them, and is usually right within a fifth.
     pub bytes: u64,
     /// The time of the oldest live record.

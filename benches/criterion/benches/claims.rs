@@ -21,8 +21,11 @@ use tempfile::TempDir;
 
 const LEASE: Duration = Duration::from_mins(1);
 
-/// Batches of 1,000 new records, durable on return: tracked at once, and claimed, then confirmed. Both go into one pool
-/// in turn.
+/// The length of a result.
+const RESULT_BYTES: usize = 200;
+
+/// Batches of 1,000 new records, durable on return: tracked at once; claimed, then confirmed; and claimed, then confirmed
+/// with results. All go into one pool in turn.
 fn claim_and_confirm(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("claims/batches of 1,000");
     group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(10));
@@ -31,27 +34,44 @@ fn claim_and_confirm(criterion: &mut Criterion) {
         let fixture = Fixture::imported(&Rows::stored(Shape::Random).batch(size));
         let mut fresh = Rows::fresh(Shape::Random);
         let (mut run, mut tracked, mut confirmed) = (0, Vec::new(), Vec::new());
-        let mut both = || {
+        let (mut ends, mut ends_with_results) = (Vec::new(), Vec::new());
+        let mut all = || {
             run += 1;
             let (one, other, by) = (fresh.batch(RUN_RECORDS), fresh.batch(RUN_RECORDS), origin(run));
             tracked.push(timed(|| fixture.track(&one, &by)));
             confirmed.push(timed(|| {
                 let mut claim = fixture.pool.claim(&other, Row::key, &by, LEASE).unwrap();
-                assert_eq!(claim.confirm().unwrap().confirmed_count(), other.len());
+                ends.push(timed(|| assert_eq!(claim.confirm().unwrap().confirmed_count(), other.len())));
             }));
-            (*tracked.last().unwrap(), *confirmed.last().unwrap())
+            let third = fresh.batch(RUN_RECORDS);
+            let with_results = timed(|| {
+                let mut claim = fixture.pool.claim(&third, Row::key, &by, LEASE).unwrap();
+                ends_with_results.push(timed(|| {
+                    let confirmation = claim.confirm_with(|_| Some([7; RESULT_BYTES])).unwrap();
+                    assert_eq!(confirmation.confirmed_count(), third.len());
+                }));
+            });
+            (*tracked.last().unwrap(), *confirmed.last().unwrap(), with_results)
         };
         group.bench_function(BenchmarkId::new("filter and track", name), |bencher| {
-            bencher.iter_custom(|rounds| (0..rounds).map(|_| both().0).sum());
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| all().0).sum());
         });
         group.bench_function(BenchmarkId::new("claim and confirm", name), |bencher| {
-            bencher.iter_custom(|rounds| (0..rounds).map(|_| both().1).sum());
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| all().1).sum());
+        });
+        group.bench_function(BenchmarkId::new("claim and confirm with results", name), |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| all().2).sum());
         });
         if !tracked.is_empty() {
             let (rounds, tracked, confirmed) = (tracked.len(), median(tracked), median(confirmed));
             let ratio = confirmed.as_secs_f64() / tracked.as_secs_f64();
             println!(
-                "{name}: {tracked:.2?} and {confirmed:.2?}, {ratio:.2} times, medians of {rounds} in turn\n"
+                "{name}: {tracked:.2?} and {confirmed:.2?}, {ratio:.2} times, medians of {rounds} in turn"
+            );
+            let (without, with) = (median(ends), median(ends_with_results));
+            let ratio = with.as_secs_f64() / without.as_secs_f64();
+            println!(
+                "confirming alone: {without:.2?}; with results of {RESULT_BYTES} bytes {with:.2?}, {ratio:.2} times\n"
             );
         }
     }

@@ -1,4 +1,5 @@
-//! A webhook receiver: each delivery is handled once, by its idempotency key. See the README beside this package.
+//! A webhook receiver: each delivery is handled once, by its idempotency key, and a repeat is answered as the first was. See the
+//! README beside this package.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -11,15 +12,16 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use datapool_store::{AsyncPool, ClaimVerdict, EntityTypeId, Error, Key, Origin};
+use datapool_store::{AsyncPool, ClaimVerdict, EntityTypeId, Error, Key, Origin, Record, limits};
 
 const DELIVERIES: EntityTypeId = EntityTypeId::new(1);
 /// The longest time that the work on a delivery takes. If the process dies, the key is free after it.
 const LEASE: Duration = Duration::from_mins(1);
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// The work on a delivery's body. The error's text goes to the sender.
-pub type Work = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+/// The work on a delivery's body. Its text goes to the sender: the response, which is kept, or the error, which is not.
+pub type Work =
+    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync>;
 
 #[derive(Clone)]
 struct Receiver {
@@ -46,23 +48,33 @@ async fn handle(receiver: &Receiver, key: &str, body: String) -> Result<Response
     let mut claim = receiver.pool.claim(&[key], |key| Key::new(DELIVERIES, *key), &origin, LEASE).await?;
     match claim.verdict(0) {
         Some(ClaimVerdict::Claimed) => {}
-        Some(ClaimVerdict::Duplicate(first)) => {
-            let first =
-                first.as_ref().map(|first| format!("handled {} as record {}\n", first.created_at, first.id));
-            return Ok(([("idempotency-replayed", "true")], first.unwrap_or_default()).into_response());
-        }
+        Some(ClaimVerdict::Duplicate(Some(first))) => return replay(receiver, first).await,
         _ => {
             let retry = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS.to_string())];
             return Ok((StatusCode::CONFLICT, retry, "this delivery is being handled\n").into_response());
         }
     }
     // If this future is dropped because the client went away, or the work panics, the claim is dropped: the key is free again.
-    if let Err(reason) = (receiver.work)(body).await {
-        claim.release().await?;
-        return Ok((StatusCode::INTERNAL_SERVER_ERROR, text(reason)).into_response());
+    match (receiver.work)(body).await {
+        Ok(response) => {
+            let kept = (response.len() <= limits::RESULT_MAX_BYTES).then_some(response.as_str());
+            claim.confirm_with(|_| kept).await?.all_confirmed()?;
+            Ok(response.into_response())
+        }
+        Err(reason) => {
+            claim.release().await?;
+            Ok((StatusCode::INTERNAL_SERVER_ERROR, text(reason)).into_response())
+        }
     }
-    claim.confirm().await?.all_confirmed()?;
-    Ok("done\n".into_response())
+}
+
+/// Answers as the first delivery was answered, if its response was kept.
+async fn replay(receiver: &Receiver, first: &Record) -> Result<Response, Error> {
+    let response = match receiver.pool.result(first.id).await? {
+        Some(response) => String::from_utf8_lossy(&response).into_owned(),
+        None => format!("handled {} as record {}\n", first.created_at, first.id),
+    };
+    Ok(([("idempotency-replayed", "true")], response).into_response())
 }
 
 fn failure(error: &Error) -> Response {

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use datapool_store::StoreOptions;
+use datapool_store::{StoreOptions, Timestamp};
 use webhook_receiver::{Work, routes};
 
 #[tokio::main]
@@ -17,10 +17,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let work: Work = Arc::new(|body| {
         Box::pin(async move {
             println!("{body}");
-            Ok(())
+            Ok(format!("received {}\n", Timestamp::now()))
         })
     });
     let listener = tokio::net::TcpListener::bind(address).await?;
+    eprintln!("listening on {}", listener.local_addr()?);
     axum::serve(listener, routes(pool, work)).with_graceful_shutdown(stopped()).await?;
     Ok(store.close().await?)
 }

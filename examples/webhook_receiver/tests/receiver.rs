@@ -32,9 +32,13 @@ fn scene() -> Scene {
     let work: Work = Arc::new(move |body| {
         let (begun, gate) = (Arc::clone(&counted), Arc::clone(&waited));
         Box::pin(async move {
-            begun.fetch_add(1, Ordering::SeqCst);
+            let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
             gate.acquire().await.unwrap().forget();
-            if body == "fail" { Err("the work failed".to_owned()) } else { Ok(()) }
+            match body.as_str() {
+                "fail" => Err("the work failed".to_owned()),
+                "long" => Ok("x".repeat(100_000)),
+                _ => Ok(format!("response {number}")),
+            }
         })
     });
     Scene { routes: routes(pool.to_async(), work), pool, begun, gate }
@@ -56,7 +60,7 @@ impl Scene {
 }
 
 async fn text(response: Response) -> String {
-    String::from_utf8(to_bytes(response.into_body(), 10_000).await.unwrap().to_vec()).unwrap()
+    String::from_utf8(to_bytes(response.into_body(), 1_000_000).await.unwrap().to_vec()).unwrap()
 }
 
 #[tokio::test]
@@ -66,14 +70,26 @@ async fn a_delivery_is_handled_once_and_repeats_are_told_so() {
     let first = scene.send("4711", "{}").await;
     assert_eq!(first.status(), StatusCode::OK);
     assert!(first.headers().get("idempotency-replayed").is_none());
+    assert_eq!(text(first).await, "response 1");
     for _ in 0..3 {
-        let repeat = scene.send("4711", "{}").await;
+        let repeat = scene.send("4711", "another body").await;
         assert_eq!(repeat.status(), StatusCode::OK);
         assert!(repeat.headers().contains_key("idempotency-replayed"));
-        assert!(text(repeat).await.ends_with("as record 1\n"));
+        assert_eq!(text(repeat).await, "response 1");
     }
     assert_eq!(scene.send("4712", "{}").await.status(), StatusCode::OK);
     assert_eq!(scene.begun.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_response_that_is_too_long_to_keep_is_sent_once() {
+    let scene = scene();
+    scene.gate.add_permits(10);
+    assert_eq!(text(scene.send("4711", "long").await).await.len(), 100_000);
+    let repeat = scene.send("4711", "long").await;
+    assert!(repeat.headers().contains_key("idempotency-replayed"));
+    assert!(text(repeat).await.ends_with("as record 1\n"));
+    assert_eq!(scene.begun.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -125,16 +125,24 @@ pub(crate) type RecordsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
 /// posting key -> bitmap of slots. One table per segment.
 pub(crate) type PostingsDefinition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
+/// slot -> result. One table per segment, made by the segment's first result.
+pub(crate) type ResultsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
+
 /// The names of one segment's own tables.
 #[derive(Debug)]
 pub(crate) struct SegmentTables {
     pub(crate) records: String,
     pub(crate) postings: String,
+    pub(crate) results: String,
 }
 
 impl SegmentTables {
     pub(crate) fn new(pool: PoolId, segment: SegmentNumber) -> Self {
-        Self { records: format!("records/{pool}/{segment}"), postings: format!("postings/{pool}/{segment}") }
+        Self {
+            records: format!("records/{pool}/{segment}"),
+            postings: format!("postings/{pool}/{segment}"),
+            results: format!("results/{pool}/{segment}"),
+        }
     }
 
     /// Returns the pool and the segment to which a table belongs, by its name.
@@ -150,6 +158,10 @@ impl SegmentTables {
 
     pub(crate) fn postings(&self) -> PostingsDefinition<'_> {
         TableDefinition::new(&self.postings)
+    }
+
+    pub(crate) fn results(&self) -> ResultsDefinition<'_> {
+        TableDefinition::new(&self.results)
     }
 }
 

@@ -6,8 +6,8 @@ use redb::{Key, TableDefinition, TableHandle, Value};
 
 use crate::engine::format::schema::{
     CLAIM_ITEMS, CLAIMED, CLAIMS, DELETED, ENTITY_TYPES, FILTERS, FINGERPRINTS, FLOW_RUNS, FLOW_STEPS, FLOWS,
-    META, ORIGINS, POOL_HEADS, POOL_NAMES, POOLS, PostingsDefinition, RecordsDefinition, SegmentTables,
-    TIMES,
+    META, ORIGINS, POOL_HEADS, POOL_NAMES, POOLS, PostingsDefinition, RecordsDefinition, ResultsDefinition,
+    SegmentTables, TIMES,
 };
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
@@ -35,6 +35,7 @@ pub(crate) enum AnyTable {
     /// Of one segment, by its whole name.
     Records(String),
     Postings(String),
+    Results(String),
 }
 
 /// Works on a table, whatever the types of its rows.
@@ -69,7 +70,11 @@ impl AnyTable {
         }
         let (pool, segment) = SegmentTables::owner(name)?;
         let names = SegmentTables::new(pool, segment);
-        let own = [(names.records, Self::Records as fn(String) -> Self), (names.postings, Self::Postings)];
+        let own = [
+            (names.records, Self::Records as fn(String) -> Self),
+            (names.postings, Self::Postings),
+            (names.results, Self::Results),
+        ];
         own.into_iter().find(|(own, _)| own == name).map(|(own, table)| table(own))
     }
 
@@ -93,6 +98,7 @@ impl AnyTable {
             Self::Claimed => visitor.visit(CLAIMED),
             Self::Records(name) => visitor.visit(RecordsDefinition::new(name)),
             Self::Postings(name) => visitor.visit(PostingsDefinition::new(name)),
+            Self::Results(name) => visitor.visit(ResultsDefinition::new(name)),
         }
     }
 }

@@ -184,7 +184,24 @@ impl View {
             bytes +=
                 table.len().storage()? as f64 * (mean.value() + 2.0 * ROW_OVERHEAD_BYTES) / FILL_INSERTED;
         }
+        bytes += self.result_bytes(index, samples)?;
         Ok(bytes as u64)
+    }
+
+    /// Returns the approximate number of bytes of the file that a segment's results take.
+    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+    fn result_bytes(&self, index: usize, samples: usize) -> Result<f64> {
+        let Some(table) = self.results(index)? else { return Ok(0.0) };
+        let ends = (table.first().storage()?, table.last().storage()?);
+        let (Some((first, _)), Some((last, _))) = ends else { return Ok(0.0) };
+        let slots = first.value()..last.value().saturating_add(1);
+        let mut mean = Mean::default();
+        for slot in slots.clone().step_by((slots.len() / samples).max(1)).take(samples) {
+            if let Some(row) = table.range(slot..).storage()?.next() {
+                mean.add(row.storage()?.1.value().len());
+            }
+        }
+        Ok(table.len().storage()? as f64 * (mean.value() + 4.0 + ROW_OVERHEAD_BYTES) / FILL_APPENDED)
     }
 }
 

@@ -8,6 +8,7 @@
 mod claims;
 mod expected;
 pub(crate) mod owned;
+mod results;
 mod segment;
 pub(crate) mod strays;
 mod tables;

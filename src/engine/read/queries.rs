@@ -39,7 +39,7 @@ impl View {
             let records = self.fetch(&found.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
             let mut answers = vec![None; batch.len()];
             for ((id, index), record) in found.into_iter().zip(records) {
-                self.check_value(id, &record, batch.value(index))?;
+                self.check_value(id, &record.value, batch.value(index))?;
                 if let Some(answer) = answers.get_mut(index) {
                     *answer = Some(record);
                 }
@@ -49,13 +49,13 @@ impl View {
     }
 
     /// Checks that a record that was found by its fingerprint has the value.
-    fn check_value(&self, id: RecordNumber, record: &Record, value: &str) -> Result<()> {
-        if record.value == value {
+    pub(super) fn check_value(&self, id: RecordNumber, found: &str, value: &str) -> Result<()> {
+        if found == value {
             return Ok(());
         }
         Err(crate::error::Error::corrupt(format!(
-            "pool {}: the fingerprint index leads from {value:?} to record {id}, which has {:?}",
-            self.state.id, record.value
+            "pool {}: the fingerprint index leads from {value:?} to record {id}, which has {found:?}",
+            self.state.id
         )))
     }
 

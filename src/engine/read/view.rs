@@ -29,6 +29,7 @@ use crate::time::Timestamp;
 struct SegmentView {
     records: Lazy<u32, &'static [u8]>,
     postings: Lazy<&'static [u8], &'static [u8]>,
+    results: Lazy<u32, &'static [u8]>,
 }
 
 /// One pool's tables as of one commit, each opened when first needed.
@@ -145,6 +146,11 @@ impl View {
         index: usize,
     ) -> Result<Option<&ReadOnlyTable<&'static [u8], &'static [u8]>>> {
         opened(&self.segment(index)?.postings, || self.snapshot.table(self.names(index)?.postings()))
+    }
+
+    /// `None` if the segment has no result.
+    pub(crate) fn results(&self, index: usize) -> Result<Option<&ReadOnlyTable<u32, &'static [u8]>>> {
+        opened(&self.segment(index)?.results, || self.snapshot.table(self.names(index)?.results()))
     }
 
     /// The owners of claimed values, store-wide.

@@ -25,6 +25,7 @@ use crate::engine::write::fold::entries::Entries;
 use crate::engine::write::fold::{Fold, Share, fold_now};
 use crate::engine::write::merge::merge_share;
 use crate::engine::write::reclaim;
+use crate::engine::write::results::write_results;
 use crate::engine::write::sweep::{Swept, sweep};
 use crate::engine::write::tables::add_folded;
 use crate::engine::write::writer::{Folding, WriterPool};
@@ -177,6 +178,7 @@ pub(crate) fn write(
         *pool = WriterPool::default();
     }
     append_records(txn, &draft, &mut pool.origins)?;
+    write_results(txn, &draft)?;
     write_deletions(txn, &draft)?;
     claim_rows::write(txn, &draft)?;
     draft.state.skip_deleted_head();

@@ -42,6 +42,8 @@ pub(crate) struct PoolDraft {
     pub(crate) batches: Vec<Arc<Batch>>,
     /// The records to append, in id order, from the base's `next_id` on.
     pub(crate) new: Vec<NewRecord>,
+    /// The results of some of them, in id order.
+    pub(crate) results: Vec<(RecordNumber, Vec<u8>)>,
     newest: HashMap<Fingerprint, RecordNumber, BuildFingerprintHasher>,
     pub(crate) changed_bits: BTreeSet<ChangedBits>,
     pub(crate) head_changed: bool,
@@ -87,6 +89,7 @@ impl PoolDraft {
             base,
             batches: Vec::new(),
             new: Vec::new(),
+            results: Vec::new(),
             newest: HashMap::default(),
             changed_bits: BTreeSet::new(),
             head_changed: false,

@@ -12,6 +12,7 @@ use crate::engine::format::schema::{self, SegmentNumber, SegmentTables, TableNum
 use crate::engine::pool::state::PoolState;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::draft::PoolDraft;
+use crate::engine::write::results::{cut_results, drop_results, removal_share};
 use crate::error::Result;
 use crate::ids::PoolId;
 use crate::model::PruneReport;
@@ -53,9 +54,10 @@ pub(crate) fn prune_share(
         .map_or(DROP_TABLE_ROWS_ALONE, |incoming| DROP_TABLE_ROWS.max(incoming.div_ceil(row_records.max(1))));
     drop_tables(txn, draft, rows)?;
     let mut pruned = PruneReport::default();
+    let result_bytes = removal_share(draft);
     while let Some(number) = draft.state.dropped.last().copied() {
         draft.head_changed = true;
-        if !drop_share(txn, draft.state.id, number, &mut pruned)? {
+        if !drop_share(txn, draft.state.id, number, result_bytes, &mut pruned)? {
             break;
         }
         draft.state.forget_last_dropped();
@@ -124,6 +126,7 @@ fn drop_share(
     txn: &WriteTransaction,
     pool: PoolId,
     number: SegmentNumber,
+    result_bytes: u64,
     pruned: &mut PruneReport,
 ) -> Result<bool> {
     let names = SegmentTables::new(pool, number);
@@ -140,6 +143,9 @@ fn drop_share(
         return Ok(false);
     }
     txn.delete_table(names.postings()).storage()?;
+    if !drop_results(txn, (pool, number), result_bytes, pruned)? {
+        return Ok(false);
+    }
     let is_gone = drop_shared_rows(txn, pool, number, Some(DROP_SHARED_ROWS))?;
     pruned.segments += u64::from(is_gone);
     Ok(is_gone)
@@ -150,6 +156,7 @@ pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: Segment
     let names = SegmentTables::new(pool, number);
     txn.delete_table(names.records()).storage()?;
     txn.delete_table(names.postings()).storage()?;
+    txn.delete_table(names.results()).storage()?;
     drop_shared_rows(txn, pool, number, None).map(drop)
 }
 
@@ -203,13 +210,17 @@ fn cut_dead_head(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneR
         return Ok(PruneReport::default());
     }
     let names = SegmentTables::new(state.id, segment.number);
-    let mut table = txn.open_table(names.records()).storage()?;
-    let first = table.first().storage()?.map_or(dead, |(slot, _)| slot.value());
+    let first = {
+        let table = txn.open_table(names.records()).storage()?;
+        table.first().storage()?.map_or(dead, |(slot, _)| slot.value())
+    };
     if dead.saturating_sub(first) < CUT_MIN_RECORDS {
         return Ok(PruneReport::default());
     }
     let mut pruned = PruneReport::default();
     let end = dead.min(first.saturating_add(CUT_SLICE_RECORDS));
+    let end = cut_results(txn, draft, &names, end, &mut pruned)?;
+    let mut table = txn.open_table(names.records()).storage()?;
     table
         .retain_in(first..end, |_, row| {
             pruned.records += 1;

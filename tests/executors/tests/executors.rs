@@ -16,7 +16,7 @@ use datapool_executors::{Executor, WatchedDisk, as_executor, poll_once, watched}
 use datapool_store::{
     AsyncClaim, AsyncPool, AsyncStore, ClaimFilter, ClaimOptions, ClaimOutcome, ClaimVerdict, DataPoolStore,
     ErrorKind, ExportOptions, ImportOptions, Key, ManualClock, Mode, NewPool, Origin, PoolQuery, PoolUpdate,
-    RecordFilter, RecordQuery, StoreFuture, StoreOptions, Verdict, WaitOutcome,
+    RecordFilter, RecordQuery, StoreFuture, StoreOptions, Verdict, WaitOutcome, limits,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -259,6 +259,14 @@ fn every_call_answers_as_the_one_that_blocks() {
         resumed[0].confirm_keys(&[key("F")]).await.unwrap().all_confirmed().unwrap();
         assert_eq!(resumed[0].release_items(&[0]).await.unwrap(), 1);
         assert_eq!(resumed[0].release().await.unwrap(), 1);
+        let mut claim = pool.claim(&["K", "L"], |v| key(v), &origin, HOUR).await.unwrap();
+        let confirmation = claim.confirm_with(|index| (index == 1).then_some("kept")).await.unwrap();
+        let ClaimOutcome::Confirmed(id) = confirmation.outcomes()[1].1 else { panic!("{confirmation:?}") };
+        assert_eq!(pool.result(id).await.unwrap().as_deref(), Some(b"kept".as_slice()));
+        let keys = [key("L"), key("K"), key("C")];
+        assert_eq!(pool.results(&keys).await.unwrap(), sync.results(&keys).unwrap());
+        assert_eq!(pool.results(&keys).await.unwrap(), [Some(b"kept".to_vec()), None, None]);
+
         let claim = pool.claim(&["H"], |v| key(v), &origin, HOUR).await.unwrap();
         assert_eq!(pool.release_claims(&ClaimFilter::all()).await.unwrap(), 1);
         drop(claim);
@@ -302,6 +310,8 @@ fn calls(pool: &AsyncPool, store: &AsyncStore, number: usize) -> Vec<AnyFuture> 
         any(pool.dedupe(Mode::Filter, &values, by_number, &origin)),
         any(pool.claim(&[number + 3], by_number, &origin, HOUR)),
         any(pool.contains(by_number(&number))),
+        any(pool.results(&[by_number(&number)])),
+        any(pool.result(1)),
         any(pool.records(&RecordQuery::new())),
         any(pool.wait_for(&[by_number(&number)], HOUR)),
         any(pool.delete_keys(&[by_number(&(number + 4))])),
@@ -487,6 +497,51 @@ fn a_guard_knows_what_became_of_a_call_that_was_given_up() {
             let tracked = pool.to_blocking().contains_many(&batch.map(|number| by_number(&number))).unwrap();
             assert_eq!(tracked, [true, true]);
         }
+    });
+}
+
+/// Whatever became of a call that was given up, each item has the result of the call that confirmed it.
+#[test]
+fn results_are_asked_for_at_once_and_kept_by_the_call_that_confirms() {
+    within_patience(|| {
+        let disk = WatchedDisk::default();
+        let (_store, pool) = open(&disk);
+        let (blocking, mut first, mut second) = (pool.to_blocking(), 0, 0);
+        for round in 0..200_usize {
+            let mut claim = block_on(pool.claim(&[round], by_number, &Origin::none(), HOUR)).unwrap();
+            let mut asked = 0;
+            {
+                let confirming = claim.confirm_with(|_| {
+                    asked += 1;
+                    Some("first")
+                });
+                let mut confirming = pin!(confirming);
+                if !round.is_multiple_of(4) {
+                    let _ = poll_once(confirming.as_mut());
+                }
+                // Given up before it is submitted, after it is on disk, or at any moment between.
+                while round % 4 == 2 && !blocking.contains(by_number(&round)).unwrap() {
+                    thread::yield_now();
+                }
+            }
+            assert_eq!(asked, 1, "before the future is polled");
+            // Nothing is left to confirm if the first poll had the answer.
+            let confirmation = block_on(async move { claim.confirm_with(|_| Some("second")).await.unwrap() });
+            confirmation.all_confirmed().unwrap();
+            match blocking.results(&[by_number(&round)]).unwrap().remove(0).unwrap().as_slice() {
+                b"first" => first += 1,
+                b"second" => second += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(first >= 50 && second >= 50, "{first} and {second}");
+        let mut claim = block_on(pool.claim(&[1_000], by_number, &Origin::none(), HOUR)).unwrap();
+        let refused = block_on_local(async {
+            claim.confirm_with(|_| Some(vec![0; limits::RESULT_MAX_BYTES + 1])).await.unwrap_err().kind()
+        });
+        assert_eq!((refused, claim.held_count()), (ErrorKind::LimitExceeded, 1));
+        as_executor(|| drop(claim));
+        assert!(!disk.was_touched());
     });
 }
 

@@ -16,6 +16,7 @@ use crate::support::{self, ORDERS, StoreFile, has, track, values};
 
 mod owners;
 mod past_their_hour;
+mod results;
 mod sweeping;
 mod tokens;
 mod waiting;

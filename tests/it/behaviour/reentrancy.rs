@@ -98,7 +98,7 @@ fn observer<P>(action: &Action) -> impl Fn(P) -> ControlFlow<()> + Send + Sync +
     }
 }
 
-const CLOSURES: [(&str, Within); 9] = [
+const CLOSURES: [(&str, Within); 10] = [
     ("the key of a dedupe", |_, pool, action| {
         let key = |value: &'static &str| key_after(value, &**action);
         let verdicts = pool.dedupe(Mode::FilterAndTrack, &["B-1", "B-2"], key, &Origin::none()).unwrap();
@@ -108,6 +108,17 @@ const CLOSURES: [(&str, Within); 9] = [
         let key = |value: &'static &str| key_after(value, &**action);
         let mut claim = pool.claim(&["B-1", "B-2"], key, &Origin::none(), LEASE).unwrap();
         assert_eq!(claim.confirm().unwrap().confirmed_count(), 2);
+    }),
+    ("the results of a confirmation", |_, pool, action| {
+        let key = |value: &'static &str| Key::new(ORDERS, *value);
+        let mut claim = pool.claim(&["B-1", "B-2"], key, &Origin::none(), LEASE).unwrap();
+        let confirmed = claim.confirm_with(|index| {
+            action();
+            (index == 1).then_some("kept")
+        });
+        assert_eq!(confirmed.unwrap().confirmed_count(), 2);
+        let kept = pool.results(&[Key::new(ORDERS, "B-1"), Key::new(ORDERS, "B-2")]).unwrap();
+        assert_eq!(kept, [None, Some(b"kept".to_vec())]);
     }),
     ("an import's reader", |_, pool, action| {
         let reader = Reading(Cursor::new(FILE.as_bytes()), &**action);

@@ -462,6 +462,12 @@ fn tables_and_rows_of_pools_that_are_not_there_are_found_and_removed() {
         let lost: TableDefinition<'_, u32, Bytes> = TableDefinition::new("records/9/0");
         txn.open_table(lost).unwrap().insert(0, b"lost".as_slice()).unwrap();
     });
+    for lost in ["results/9/0", "results/1/99"] {
+        assert_found_and_mended(lost, |txn| {
+            let table: TableDefinition<'_, u32, Bytes> = TableDefinition::new(lost);
+            txn.open_table(table).unwrap().insert(0, b"lost".as_slice()).unwrap();
+        });
+    }
     assert_found_and_mended("origins", |txn| {
         txn.open_table(ORIGINS).unwrap().insert((9, 0, 0), b"lost".as_slice()).unwrap();
     });

@@ -65,6 +65,7 @@ fn operations(pool: u64, claim: u64) -> Vec<Op> {
         Op::ReleaseClaims { pool, filter: ClaimsFilter::default() },
         settle(How::Confirm),
         settle(How::ConfirmSome(vec![0, 3], Named::ByIndex)),
+        settle(How::ConfirmWith(3)),
         settle(How::Release),
         settle(How::ReleaseSome(vec![1, 2], Named::ByIndex)),
         settle(How::Drop),

@@ -9,7 +9,7 @@ use datapool_store::{
 
 use super::driver::Driver;
 use super::filter::ClaimsFilter;
-use super::model::ClaimModel;
+use super::model::{ClaimModel, result_of};
 use super::random::all_items;
 use super::seen::SeenClaim;
 use super::{Answer, How, Named, Outcome, Told};
@@ -190,6 +190,15 @@ impl Driver {
         }
         let answer = match how {
             How::Confirm => guard.confirm().map(|confirmation| outcomes(&confirmation)),
+            How::ConfirmWith(seed) => {
+                let mut asked = vec![];
+                let confirmation = guard.confirm_with(|index| {
+                    asked.push(index);
+                    result_of(*seed, index)
+                });
+                assert_eq!(asked, model.indexes_of(&model.open_places()));
+                confirmation.map(|confirmation| outcomes(&confirmation))
+            }
             How::ConfirmSome(places, Named::ByIndex) => {
                 guard.confirm_items(&model.indexes_of(places)).map(|confirmation| outcomes(&confirmation))
             }

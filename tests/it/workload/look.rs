@@ -91,6 +91,7 @@ impl Driver {
             let (handle, original) = (copy.pool(*pool)?, self.store().pool(*pool)?);
             assert_eq!(handle.info()?, original.info()?);
             assert_eq!(rows(&support::records(&handle)), self.model().pools[pool].live);
+            assert_eq!(seen::results(&handle, model.next_id)?, self.model().pools[pool].results);
             let listed = listed_claims(&handle)?;
             let there = || model.claims.values().filter(|claim| !claim.is_over(now));
             assert!(listed.iter().all(|listed| there().any(|claim| claim.listed(now) == *listed)));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use datapool_store::{ErrorKind, Mode, OnDuplicate, Origin, Timestamp};
 
 use self::pool::new_ones;
-pub(crate) use self::pool::{ClaimModel, PoolModel, firsts};
+pub(crate) use self::pool::{ClaimModel, PoolModel, firsts, result_of};
 use super::{Answer, Op};
 use crate::support::items::Item;
 

@@ -143,6 +143,8 @@ pub(crate) enum Op {
 pub(crate) enum How {
     Confirm,
     ConfirmSome(Vec<usize>, Named),
+    /// With results: what [`result_of`](super::model::result_of) says of this seed.
+    ConfirmWith(u64),
     Release,
     ReleaseSome(Vec<usize>, Named),
     Drop,

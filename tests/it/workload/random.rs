@@ -459,7 +459,7 @@ fn settle(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
     let picks: BTreeSet<usize> = (0..=numbers.next(4)).map(|_| open[index(numbers, open.len())]).collect();
     let picks = picks.into_iter().collect::<Vec<_>>();
     let named = one_of(numbers, &[Named::ByIndex, Named::ByKey]);
-    let how = match numbers.next(12) {
+    let how = match numbers.next(15) {
         0..3 => How::Confirm,
         3 => How::Release,
         4 => How::Drop,
@@ -467,7 +467,8 @@ fn settle(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
         7 => How::ReleaseSome(picks, named),
         8..10 => How::Extend(millis(numbers, 20_000)),
         10 => How::Store,
-        _ => How::HandOver,
+        11 => How::HandOver,
+        _ => How::ConfirmWith(numbers.next(100)),
     };
     Op::Settle { pool, claim, how }
 }

@@ -1,6 +1,6 @@
 //! Reading by filters, at once or while other operations go on: pages, scans, exports, snapshots.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use datapool_store::{
     Cursor, ErrorKind, ExportColumns, ExportOptions, Page, Pool, PoolSnapshot, Record, RecordFilter,
@@ -29,6 +29,7 @@ pub(super) struct OpenScan {
 pub(super) struct HeldSnapshot {
     snapshot: PoolSnapshot,
     live: Vec<Row>,
+    results: BTreeMap<u64, Vec<u8>>,
 }
 
 fn read(scan: impl Iterator<Item = Result<Record>>) -> Vec<Row> {
@@ -74,6 +75,11 @@ impl HeldSnapshot {
             assert_eq!(record.as_ref().map(Row::from).as_ref(), firsts.get(item).copied(), "{item:?}");
             assert_eq!(is_there, record.is_some(), "{item:?}");
         }
+        let kept = self.live.iter().map(|row| (row.id, self.snapshot.result(row.id).unwrap()));
+        let kept: BTreeMap<_, _> = kept.filter_map(|(id, result)| Some((id, result?))).collect();
+        assert_eq!(kept, self.results);
+        let result = |item: &Item| self.results.get(&firsts.get(item)?.id).cloned();
+        assert!(self.snapshot.results(&keys).unwrap().into_iter().eq(items.iter().map(result)));
     }
 
     /// The store was closed, and opened again.
@@ -114,8 +120,9 @@ impl Driver {
             }
             Op::TakeSnapshot { pool } => {
                 let snapshot = self.store().pool(*pool)?.snapshot()?;
-                let live = self.model().pools[pool].live.clone();
-                self.snapshots.push(HeldSnapshot { snapshot, live });
+                let model = &self.model().pools[pool];
+                let (live, results) = (model.live.clone(), model.results.clone());
+                self.snapshots.push(HeldSnapshot { snapshot, live, results });
             }
             Op::DropSnapshot { number, filter } => self.snapshots.remove(*number).check_thoroughly(filter),
             other => unreachable!("{other:?} does not read"),

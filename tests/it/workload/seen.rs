@@ -26,6 +26,8 @@ pub(super) struct Seen {
 pub(super) struct SeenPool {
     row: String,
     live: Vec<Row>,
+    /// By id.
+    results: BTreeMap<u64, Vec<u8>>,
     /// In the order in which they were granted.
     claims: Vec<ListedClaim>,
     /// What filtering says of every item.
@@ -115,9 +117,10 @@ impl SeenPool {
         let row = (&row.name, &row.description, row.retention, row.capacity, row.created_at, row.updated_at);
         let live = pool.scan(&RecordFilter::new())?.map(|record| Ok(Row::from(&record?)));
         let live = live.collect::<Result<Vec<_>>>()?;
+        let results = results(pool, live.last().map_or(0, |newest| newest.id + 1))?;
         let verdicts = pool.dedupe(Mode::Filter, all_items(), Item::key, &Origin::none())?;
         let (row, verdicts) = (format!("{row:?}"), verdicts.as_slice().to_vec());
-        Ok(Self { row, live, claims: listed_claims(pool)?, verdicts, standings: standings(pool)? })
+        Ok(Self { row, live, results, claims: listed_claims(pool)?, verdicts, standings: standings(pool)? })
     }
 
     pub(super) fn expected(pool: &PoolModel, now: Now) -> Self {
@@ -133,7 +136,8 @@ impl SeenPool {
             (None, None) => Standing::Free,
         };
         let standings = all_items().iter().map(standing).collect();
-        Self { row: format!("{row:?}"), live: pool.live.clone(), claims, verdicts, standings }
+        let (row, live, results) = (format!("{row:?}"), pool.live.clone(), pool.results.clone());
+        Self { row, live, results, claims, verdicts, standings }
     }
 
     /// Where another differs from this one.
@@ -145,7 +149,10 @@ impl SeenPool {
         let waited: Vec<_> = standings.filter(|(_, (expected, found))| expected != found).collect();
         let (expected, found) =
             ((&self.row, ids(&self.live), &self.claims), (&other.row, ids(&other.live), &other.claims));
-        format!("is {expected:?}, found {found:?}; verdicts {differing:?}; waited for {waited:?}")
+        let results = (self.results.keys(), other.results.keys(), self.results == other.results);
+        format!(
+            "is {expected:?}, found {found:?}; verdicts {differing:?}; waited for {waited:?}; results of {results:?}"
+        )
     }
 }
 
@@ -163,6 +170,12 @@ pub(super) fn listed_claims(pool: &Pool) -> Result<Vec<ListedClaim>> {
         (claim.until, claim.items, claim.origin, claim.is_lapsed, claim.owner, claim.since)
     };
     Ok(claims.into_iter().map(listed).collect())
+}
+
+/// What is kept with records up to an id, by id.
+pub(super) fn results(pool: &Pool, up_to: u64) -> Result<BTreeMap<u64, Vec<u8>>> {
+    let results = (0..=up_to).map(|id| Ok(pool.result(id)?.map(|result| (id, result))));
+    results.filter_map(Result::transpose).collect()
 }
 
 fn standings(pool: &Pool) -> Result<Vec<Standing>> {
@@ -226,6 +239,9 @@ pub(super) fn answers_agree(pool: &Pool, model: &PoolModel, now: Now) -> Result<
     for (item, found) in items.iter().zip(found) {
         assert_eq!(found.as_ref().map(Row::from).as_ref(), firsts.get(item).copied(), "first of {item:?}");
     }
+    assert_eq!(results(pool, model.next_id)?, model.results);
+    let result = |item: &Item| model.results.get(&firsts.get(item)?.id).cloned();
+    assert_eq!(pool.results(&keys)?, items.iter().map(result).collect::<Vec<_>>());
     let is_there = |item: &Item| firsts.contains_key(item);
     assert_eq!(pool.contains_many(&keys)?, items.iter().map(is_there).collect::<Vec<_>>());
     for item in items.iter().step_by(7) {

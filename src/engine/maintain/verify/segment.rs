@@ -31,11 +31,11 @@ use crate::time::Timestamp;
 const TICK_RECORDS: u64 = 65_536;
 
 /// The parts of a segment's records from which indexes follow.
-struct Column {
-    pool: PoolId,
-    names: SegmentTables,
+pub(super) struct Column {
+    pub(super) pool: PoolId,
+    pub(super) names: SegmentTables,
     /// The slots that should be stored. A dead head may be cut off.
-    stored: Range<Slot>,
+    pub(super) stored: Range<Slot>,
     /// The fingerprint of each of these slots; `None` if its record is missing or damaged.
     fingerprints: Vec<Option<Fingerprint>>,
     /// The slots that are live and folded: every index must have them.
@@ -71,6 +71,7 @@ impl Verification<'_, '_, '_> {
         self.check_times(segment, &column)?;
         self.check_deleted(view, segment, &column);
         self.check_owned(view, segment, &column, owners);
+        self.check_results(view, index, &column)?;
         self.check_postings(view, index, column)?;
         Ok(live_time)
     }

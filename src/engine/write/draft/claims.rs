@@ -46,6 +46,8 @@ pub(crate) struct Settled {
     pub(crate) positions: Vec<usize>,
     /// Their indexes in the batch that was claimed.
     pub(crate) indexes: RoaringBitmap,
+    /// The results of some of them, by position, ascending.
+    pub(crate) results: Vec<(usize, Vec<u8>)>,
 }
 
 /// The standing of a value.
@@ -265,12 +267,12 @@ impl PoolDraft {
         self.claims.owners.extend(items.map(|item| (item.fingerprint, None)));
     }
 
-    /// Tracks the items that a claim owns. Returns what became of each item, in their order.
+    /// Tracks the items that a claim owns, with their results. Returns what became of each item, in their order.
     pub(crate) fn confirm(
         &mut self,
         held: Held,
         batch: &Arc<Batch>,
-        settled: &Settled,
+        mut settled: Settled,
     ) -> Result<Vec<ClaimOutcome>> {
         let rows = self.owner_rows(held, batch, &settled.positions)?;
         let exists = self.claim_of(held).is_some();
@@ -288,12 +290,16 @@ impl PoolDraft {
         self.free(batch, &settled.positions, &rows);
         let number = self.batches.len();
         self.batches.push(Arc::clone(batch));
+        let mut results = std::mem::take(&mut settled.results).into_iter().peekable();
         let mut outcomes = Vec::with_capacity(owned.len());
         for ((item, is_own), first) in settled.positions.iter().zip(owned).zip(firsts) {
+            let result = results.next_if(|(position, _)| position == item);
             outcomes.push(match (fingerprint(*item), first) {
                 (Some(fingerprint), _) if is_own => {
                     let record = NewRecord { batch: number, item: *item };
-                    ClaimOutcome::Confirmed(self.append(fingerprint, record).into())
+                    let id = self.append(fingerprint, record);
+                    self.results.extend(result.map(|(_, bytes)| (id, bytes)));
+                    ClaimOutcome::Confirmed(id.into())
                 }
                 (_, Some(id)) => {
                     let first = known.get(&id).cloned().or_else(|| self.new_record(id));
@@ -302,7 +308,7 @@ impl PoolDraft {
                 (_, None) => ClaimOutcome::LeaseLost,
             });
         }
-        self.settle(held, settled);
+        self.settle(held, &settled);
         self.state.evict();
         Ok(outcomes)
     }

@@ -20,6 +20,8 @@ pub(crate) struct PoolModel {
     pub(crate) updated_at: Timestamp,
     /// The live records, oldest first.
     pub(crate) live: Vec<Row>,
+    /// The results of live records, by id.
+    pub(crate) results: BTreeMap<u64, Vec<u8>>,
     pub(crate) next_id: u64,
     /// The time of the newest record, while there is a live one.
     last_time: Option<Timestamp>,
@@ -100,6 +102,7 @@ impl PoolModel {
             created_at,
             updated_at: created_at,
             live: vec![],
+            results: BTreeMap::new(),
             next_id: 1,
             last_time: None,
             latest: None,
@@ -125,6 +128,7 @@ impl PoolModel {
         let time = self.time(now);
         let expired = self.live.iter().filter(|row| self.is_expired(row, time)).count();
         self.live.drain(..expired);
+        self.forget_results();
         if now.may_turn {
             self.latest = Some(time);
             self.claims.values_mut().for_each(|claim| claim.may_be_swept |= claim.is_over(now));
@@ -169,6 +173,13 @@ impl PoolModel {
     pub(super) fn evict(&mut self) {
         let capacity = self.capacity.map_or(usize::MAX, |capacity| usize::try_from(capacity).unwrap());
         self.live.drain(..self.live.len().saturating_sub(capacity));
+        self.forget_results();
+    }
+
+    /// A result goes with its record.
+    fn forget_results(&mut self) {
+        let live = &self.live;
+        self.results.retain(|id, _| live.binary_search_by_key(id, |row| row.id).is_ok());
     }
 
     pub(super) fn add(&mut self, items: Vec<Item>, origin: &Origin, now: Now) {
@@ -268,6 +279,7 @@ impl PoolModel {
     fn forget(&mut self, is_gone: impl Fn(&Row) -> bool) -> Answer {
         let before = self.live.len();
         self.live.retain(|row| !is_gone(row));
+        self.forget_results();
         Answer::Count((before - self.live.len()) as u64)
     }
 
@@ -335,7 +347,7 @@ impl PoolModel {
         let exists = !claim.is_over(now);
         let all = claim.open_places();
         let (places, confirms) = match how {
-            How::Confirm => (&all, true),
+            How::Confirm | How::ConfirmWith(_) => (&all, true),
             How::ConfirmSome(places, _) => (places, true),
             How::Release | How::Drop => (&all, false),
             How::ReleaseSome(places, _) => (places, false),
@@ -358,6 +370,8 @@ impl PoolModel {
                 self.owners.remove(item);
             }
             if owns && exists {
+                let result = if let How::ConfirmWith(seed) = how { result_of(*seed, index) } else { None };
+                self.results.extend(result.map(|result| (self.next_id + confirmed.len() as u64, result)));
                 confirmed.push(item.clone());
             }
         }
@@ -389,6 +403,17 @@ impl PoolModel {
         (claim.until, claim.lease) = (now.wall.saturating_add(lease), lease);
         claim.deadline = now.passed + micros(lease);
         Answer::Done
+    }
+}
+
+/// The result that an item is confirmed with, by its index: often none, empty now and then, and seldom long.
+pub(crate) fn result_of(seed: u64, index: usize) -> Option<Vec<u8>> {
+    let text = format!("result {index} of {seed}");
+    match (seed + index as u64 * 7) % 9 {
+        0..3 => None,
+        3 => Some(vec![]),
+        4 => Some(text.repeat(500).into_bytes()),
+        _ => Some(text.into_bytes()),
     }
 }
 

@@ -1,0 +1,56 @@
+//! Results: what was kept with records when they were confirmed.
+//!
+//! Part of the public API: each method is a few lines over the engine. [`Claim::confirm_with`](crate::Claim::confirm_with)
+//! keeps them.
+
+use crate::error::Result;
+use crate::ids::RecordId;
+use crate::model::Key;
+use crate::pool::Pool;
+use crate::snapshot::PoolSnapshot;
+
+impl Pool {
+    /// Returns the result that was kept with a record by [`Claim::confirm_with`](crate::Claim::confirm_with). Returns
+    /// `None` if the record has none, is deleted or expired, or does not exist.
+    ///
+    /// A [`Duplicate`](crate::ClaimVerdict::Duplicate) says which record was first.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` for a deleted pool; `Corrupt` or `Storage` if reading fails.
+    #[doc(alias("response", "idempotency", "get"))]
+    pub fn result(&self, record: impl Into<RecordId>) -> Result<Option<Vec<u8>>> {
+        self.view()?.result(record.into())
+    }
+
+    /// Returns for each key, in order, the result of the record that was first with its value. All answers are as of one
+    /// moment. They have up to 65,536 bytes for each key.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`contains_many`](Self::contains_many); `Corrupt` or `Storage` if reading fails.
+    #[doc(alias("responses", "mget"))]
+    pub fn results(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.view()?.results_of(keys)
+    }
+}
+
+impl PoolSnapshot {
+    /// Returns the result that was kept with a record, if it was live.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Pool::result`]; `Closed`.
+    pub fn result(&self, record: impl Into<RecordId>) -> Result<Option<Vec<u8>>> {
+        self.view()?.result(record.into())
+    }
+
+    /// Returns for each key, in order, the result of the record that was first with its value.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Pool::results`]; `Closed`.
+    pub fn results(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.view()?.results_of(keys)
+    }
+}
