@@ -114,8 +114,8 @@ mod tests {
         let (question, mut ids) = (Question::of(fingerprint), Vec::new());
         for table in &*state.tables {
             if table.may_contain(writer, &question).unwrap() {
-                let _all = table.visit(writer, fingerprint, question.value, |id| {
-                    ids.extend(Some(id).filter(|id| state.is_live(*id)));
+                let _all = table.visit(writer, fingerprint, question.value, |entry| {
+                    ids.extend(Some(table.id_of(entry)).filter(|id| state.is_live(*id)));
                     ControlFlow::Continue(())
                 });
             }
@@ -139,7 +139,7 @@ mod tests {
         for _ in 0..8 {
             let (first, newest) = (state.next_id, state.last_time);
             state.assign_more_ids(8, newest);
-            let mut new: Vec<_> = (first..first + 8).map(|id| (fingerprint(id), id)).collect();
+            let mut new: Vec<_> = (first..first + 8).map(|id| (fingerprint(id), id, id % 3 == 0)).collect();
             new.sort_unstable();
             add_folded(&txn, &mut state, first..first + 8, &new, &tuning).unwrap();
             state.all_is_folded();
@@ -176,7 +176,7 @@ mod tests {
         // So small that they are all in the first row.
         let number = |id: RecordNumber| if id < 3_000 { id.min(300) } else { id - 3_000 + 300 };
         let fingerprint = |number: u64| u128::from(number) << 80;
-        let records: Vec<_> = (1..3_601).map(|id| (fingerprint(number(id)), id)).collect();
+        let records: Vec<_> = (1..3_601).map(|id| (fingerprint(number(id)), id, false)).collect();
         add_folded(&txn, &mut state, 1..3_601, &records, &Tuning::DEFAULT).unwrap();
         state.all_is_folded();
         let writer = IndexWriter::open(&txn, state.id).unwrap();
@@ -213,7 +213,7 @@ mod tests {
                 let newest = state.last_time;
                 state.assign_more_ids(count, newest);
                 let number = |id: RecordNumber| if round == 3 && repeats > 0 { 1 } else { id * id % kinds };
-                let mut new: Vec<_> = (first..first + count).map(|id| (fingerprint(number(id)), id)).collect();
+                let mut new: Vec<_> = (first..first + count).map(|id| (fingerprint(number(id)), id, false)).collect();
                 records.extend(&new);
                 new.sort_unstable();
                 add_folded(&txn, &mut state, first..first + count, &new, &tuning).unwrap();

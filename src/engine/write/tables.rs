@@ -8,7 +8,7 @@ use std::ops::Range;
 use redb::{AccessGuard, ReadableTable, Table, WriteTransaction};
 
 use crate::engine::format::fingerprint::VALUE_BITS;
-use crate::engine::format::index_row::{Entry, encode, entry};
+use crate::engine::format::index_row::{Entry, encode, entry, has_version};
 use crate::engine::format::schema::{self, Fingerprint, TableNumber, Tuning};
 use crate::engine::pool::state::PoolState;
 use crate::engine::probe::filter::{Line, Question};
@@ -96,7 +96,7 @@ impl<'txn> IndexWriter<'txn> {
             for stored in table.read_row(self, row)? {
                 let id = table.id_of(stored);
                 if values.contains(&value_of(stored)) && state.is_live(id) {
-                    entries.push(entry(stored, id - first_id));
+                    entries.push(entry(stored, id - first_id, has_version(stored)));
                 }
             }
         }
@@ -109,6 +109,9 @@ impl<'txn> IndexWriter<'txn> {
 fn value_of(entry: Entry) -> u64 {
     (entry >> (Entry::BITS - VALUE_BITS)) as u64
 }
+
+/// What a table has of a record: its fingerprint, its id, and true if it has a version.
+pub(crate) type Folded = (Fingerprint, RecordNumber, bool);
 
 /// A table on its way into the file, from entries that come in order.
 pub(crate) struct TableWriter {
@@ -135,11 +138,14 @@ impl TableWriter {
     pub(crate) fn push(
         &mut self,
         state: &PoolState,
-        entries: impl Iterator<Item = (Fingerprint, RecordNumber)>,
+        entries: impl Iterator<Item = Folded>,
     ) {
         let first_id = self.table.ids.start;
-        let live = entries.filter(|(_, id)| state.is_live(*id));
-        self.waiting.extend(live.map(|(fingerprint, id)| entry(fingerprint, id.saturating_sub(first_id))));
+        let live = entries.filter(|(_, id, _)| state.is_live(*id));
+        let entry = |(fingerprint, id, has_version): Folded| {
+            entry(fingerprint, id.saturating_sub(first_id), has_version)
+        };
+        self.waiting.extend(live.map(entry));
     }
 
     /// Writes the pieces that are complete.
@@ -178,12 +184,12 @@ pub(crate) fn add_folded(
     txn: &WriteTransaction,
     state: &mut PoolState,
     ids: Range<RecordNumber>,
-    fingerprints: &[(Fingerprint, RecordNumber)],
+    fingerprints: &[Folded],
     tuning: &Tuning,
 ) -> Result<()> {
-    let live = fingerprints.iter().filter(|(_, id)| state.is_live(*id));
+    let live = fingerprints.iter().filter(|(_, id, _)| state.is_live(*id));
     let mut ids = ids;
-    let mut entries: Vec<(Fingerprint, RecordNumber)> = live.copied().collect();
+    let mut entries: Vec<Folded> = live.copied().collect();
     if entries.is_empty() {
         return Ok(());
     }
@@ -192,12 +198,12 @@ pub(crate) fn add_folded(
         let mut absorbed = Vec::new();
         let all = 0..1 << VALUE_BITS;
         writer.read_values(state, &last, &all, last.ids.start, &mut absorbed)?;
-        entries.extend(absorbed.into_iter().map(|entry| (entry, last.id_of(entry))));
+        entries.extend(absorbed.into_iter().map(|entry| (entry, last.id_of(entry), has_version(entry))));
         ids.start = last.ids.start;
         state.drop_last_table();
     }
     let len = entries.len() as u64;
-    entries.sort_unstable_by_key(|(fingerprint, id)| (fingerprint >> 32, *id));
+    entries.sort_unstable_by_key(|(fingerprint, id, _)| (fingerprint >> 32, *id));
     let number = state.take_table_number();
     let mut table = TableWriter::new(state, number, ids, len, tuning.row_entries());
     table.push(state, entries.into_iter());
