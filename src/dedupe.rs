@@ -37,7 +37,7 @@ impl Mode {
 pub enum Verdict {
     /// The value is not in the pool and did not occur earlier in the batch.
     New,
-    /// The value is in the pool, or occurred earlier in the batch.
+    /// The value is in the pool, or occurred earlier in the batch, and the item does not change it.
     Duplicate,
     /// Another runner has claimed the value.
     InFlight,

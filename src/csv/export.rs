@@ -234,9 +234,16 @@ impl ExportColumns {
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::Importable => &["value", "entity_type_id"],
-            Self::Full => {
-                &["value", "entity_type_id", "id", "flow_id", "flow_run_id", "step_id", "version", "created_at"]
-            }
+            Self::Full => &[
+                "value",
+                "entity_type_id",
+                "id",
+                "flow_id",
+                "flow_run_id",
+                "step_id",
+                "version",
+                "created_at",
+            ],
         }
     }
 }

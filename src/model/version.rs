@@ -147,7 +147,9 @@ mod tests {
 
     #[test]
     fn what_is_nearly_a_version_is_refused() {
-        for text in ["", "c:", "o:", "o:+1", "o:01", "o:-0", "o:9223372036854775808", "c:00", "7", "x:7", "ö:7"] {
+        for text in
+            ["", "c:", "o:", "o:+1", "o:01", "o:-0", "o:9223372036854775808", "c:00", "7", "x:7", "ö:7"]
+        {
             let error = text.parse::<Version>().unwrap_err();
             assert!(error.to_string().contains("is not a version; allowed are c: and 32 digits"), "{error}");
         }

@@ -5,9 +5,7 @@
 //! is 1 or 2, a content's digest or an ordinal, and the id of the record that the claim saw in LEB128. Items are in the batch's
 //! order. Blocks are filled up to 4,064 bytes, and each can be read by itself.
 
-use crate::engine::format::record::{
-    push_leb128, push_version, take_content, take_leb128, take_ordinal,
-};
+use crate::engine::format::record::{push_leb128, push_version, take_content, take_leb128, take_ordinal};
 use crate::engine::format::schema::BLOCK_MAX_BYTES;
 use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, PoolId, RecordNumber};

@@ -67,8 +67,9 @@ mod tests {
 
     #[test]
     fn rows_read_back_and_damaged_ones_are_errors() {
-        let entries: Vec<Entry> =
-            (0..600_u64).map(|number| entry(u128::from(number) << 40, 600 - number, number % 3 == 0)).collect();
+        let entries: Vec<Entry> = (0..600_u64)
+            .map(|number| entry(u128::from(number) << 40, 600 - number, number % 3 == 0))
+            .collect();
         let parts: Vec<Vec<u8>> = encode(&entries).collect();
         assert_eq!(parts.len(), 3);
         let mut read = Vec::new();
@@ -79,7 +80,11 @@ mod tests {
         assert!(entries.is_sorted());
         assert_eq!((offset_of(entries[7]), key_of(7 << 40)), (593, 7 << 40));
         assert_eq!((has_version(entries[6]), has_version(entries[7])), (true, false));
-        assert_eq!(entry(7 << 40, OFFSET_MAX, true) + 1, entry(7 << 40 | 1 << 32, 0, false), "a mark does not disturb the order");
+        assert_eq!(
+            entry(7 << 40, OFFSET_MAX, true) + 1,
+            entry(7 << 40 | 1 << 32, 0, false),
+            "a mark does not disturb the order"
+        );
         assert!(decode(&parts[0][1..], &mut read).is_err());
         assert!(decode(&[0; BLOCK_MAX_BYTES + 16], &mut read).is_err());
     }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::engine::format::claim_items::{blocks_of, decode_block};
-use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::codec;
+use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::schema::{self, FENCE_ROW, Fingerprint};
 use crate::engine::pool::batch::Batch;
 use crate::engine::pool::claims::{ClaimId, ClaimState, Claims, Owners};
@@ -134,7 +134,11 @@ pub(crate) type ItemsByClaim = HashMap<ClaimId, Result<SeenRecords>>;
 /// Returns the newest record that a claim saw of a value, 0 if it saw none or has no such item; `None` if the claim's items
 /// cannot be read, or it does not exist. The owner of a value has seen every live record of it: adding one takes the value
 /// away.
-pub(crate) fn seen_by(claim: ClaimId, fingerprint: Fingerprint, items: &ItemsByClaim) -> Option<RecordNumber> {
+pub(crate) fn seen_by(
+    claim: ClaimId,
+    fingerprint: Fingerprint,
+    items: &ItemsByClaim,
+) -> Option<RecordNumber> {
     let seen = items.get(&claim)?.as_ref().ok()?;
     Some(seen.get(&fingerprint).copied().unwrap_or(0))
 }

@@ -28,7 +28,8 @@ impl View {
         let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
         contained("checking values", || {
             if batch.has_versions() {
-                let live = batch.ask_together(|fingerprints| self.live_records_of(&self.state, fingerprints))?;
+                let live =
+                    batch.ask_together(|fingerprints| self.live_records_of(&self.state, fingerprints))?;
                 let contains = |(index, live): (usize, &LiveRecords)| live.contain(batch.version(index));
                 return Ok(live.iter().enumerate().map(contains).collect());
             }

@@ -207,7 +207,8 @@ impl View {
 
     /// Reads the versions of records, dead or alive, by ascending id.
     pub(crate) fn versions(&self, ids: &[RecordNumber]) -> Result<Vec<Option<Version>>> {
-        let mut reader = RecordReader { view: self, rows: Rows::default(), origins: HashMap::new(), run: None };
+        let mut reader =
+            RecordReader { view: self, rows: Rows::default(), origins: HashMap::new(), run: None };
         let next = ids.iter().skip(1).copied().map(Some).chain([None]);
         let version = |(id, next): (&RecordNumber, Option<RecordNumber>)| {
             let row = reader.row(*id, next == Some(*id + 1))?;

@@ -26,7 +26,12 @@ enum Standing {
 
 impl View {
     /// Returns the standing of a value; of one with a version, the standing of that version.
-    fn standing_of(&self, fingerprint: Fingerprint, asked: Option<Version>, moment: Moment) -> Result<Standing> {
+    fn standing_of(
+        &self,
+        fingerprint: Fingerprint,
+        asked: Option<Version>,
+        moment: Moment,
+    ) -> Result<Standing> {
         let tracked = match asked {
             None => self.find_first(&self.state, fingerprint)?,
             Some(_) => {

@@ -85,8 +85,7 @@ impl Fold {
     /// The fingerprints in order, with the records that have them.
     pub(crate) fn into_fingerprints(self) -> Vec<Folded> {
         let id = |slot: Slot| self.first_id + u64::from(slot);
-        let folded =
-            |(fingerprint, slot, has_version): Indexed| (fingerprint, id(slot), has_version);
+        let folded = |(fingerprint, slot, has_version): Indexed| (fingerprint, id(slot), has_version);
         self.fingerprints.into_iter().map(folded).collect()
     }
 }

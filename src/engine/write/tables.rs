@@ -135,11 +135,7 @@ impl TableWriter {
     }
 
     /// Takes the next entries: those of live records, from fingerprints in order.
-    pub(crate) fn push(
-        &mut self,
-        state: &PoolState,
-        entries: impl Iterator<Item = Folded>,
-    ) {
+    pub(crate) fn push(&mut self, state: &PoolState, entries: impl Iterator<Item = Folded>) {
         let first_id = self.table.ids.start;
         let live = entries.filter(|(_, id, _)| state.is_live(*id));
         let entry = |(fingerprint, id, has_version): Folded| {

@@ -89,7 +89,8 @@ impl PoolDraft {
         fingerprints.sort_unstable();
         fingerprints.dedup();
         let found = self.base.live_records_of(&self.state, &fingerprints)?;
-        let mut keys = KeyStates::with_capacity_and_hasher(fingerprints.len(), BuildFingerprintHasher::default());
+        let mut keys =
+            KeyStates::with_capacity_and_hasher(fingerprints.len(), BuildFingerprintHasher::default());
         for (fingerprint, mut live) in fingerprints.into_iter().zip(found) {
             if let Some(id) = self.find_new(fingerprint) {
                 live.ids.push(id);
@@ -136,7 +137,13 @@ impl PoolDraft {
 
     /// An item of the key has passed: it is what the next ones are held against. If the mode tracks, its record replaces
     /// those of the key.
-    pub(super) fn pass(&mut self, mode: Mode, fingerprint: Fingerprint, key: &mut KeyState, record: NewRecord) {
+    pub(super) fn pass(
+        &mut self,
+        mode: Mode,
+        fingerprint: Fingerprint,
+        key: &mut KeyState,
+        record: NewRecord,
+    ) {
         let is_first = !std::mem::replace(&mut key.is_of_batch, true);
         key.live.version = self.batches.get(record.batch).and_then(|batch| batch.version(record.item));
         if !mode.tracks() {

@@ -108,9 +108,8 @@ impl WholeFold {
                 write_postings(txn, state.id, segment.number, state.geometry, &rows)
             })?;
             let written = sorted.into_iter().try_for_each(|share: Vec<Indexed>| {
-                let folded = |(fingerprint, slot, has_version): Indexed| {
-                    (fingerprint, segment.id(slot), has_version)
-                };
+                let folded =
+                    |(fingerprint, slot, has_version): Indexed| (fingerprint, segment.id(slot), has_version);
                 table.push(state, share.into_iter().map(folded));
                 table.write_complete(&mut writer)
             });
