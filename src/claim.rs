@@ -209,7 +209,7 @@ impl Claim {
         self.confirm_some(Which::Indexes(indexes), Results::default())
     }
 
-    /// Tracks some of the items, by key. The claim keeps the others.
+    /// Tracks some of the items, by key without its version. The claim keeps the others.
     ///
     /// The outcomes carry the items' indexes in the batch that was claimed, ascending.
     ///
@@ -242,7 +242,7 @@ impl Claim {
         self.release_some(Which::Indexes(indexes))
     }
 
-    /// Frees some of the items, by key. The claim keeps the others.
+    /// Frees some of the items, by key without its version. The claim keeps the others.
     ///
     /// # Errors
     ///

@@ -5,6 +5,7 @@
 
 use std::ops::Index;
 
+use crate::ids::RecordId;
 use crate::model::Record;
 use crate::words::words;
 
@@ -14,11 +15,11 @@ use crate::words::words;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mode {
-    /// Passes on only new items, and tracks nothing.
+    /// Passes on only new and changed items, and tracks nothing.
     Filter,
-    /// Passes on everything, and tracks each value that is not in the pool yet.
+    /// Passes on everything, and tracks each value that is not in the pool yet or has changed.
     Track,
-    /// Passes on only new items, and tracks each value that is not in the pool yet.
+    /// Passes on only new and changed items, and tracks these.
     FilterAndTrack,
 }
 
@@ -36,10 +37,24 @@ impl Mode {
 pub enum Verdict {
     /// The value is not in the pool and did not occur earlier in the batch.
     New,
-    /// The value is in the pool, or occurred earlier in the batch.
+    /// The value is in the pool, or occurred earlier in the batch, and the item does not change it.
     Duplicate,
     /// Another runner has claimed the value.
     InFlight,
+    /// The value is in the pool, but with another [version](crate::Key::content): the item passes as a new one does. Only an
+    /// item whose key has a version gets this verdict.
+    Changed {
+        /// The newest record of the value before, which this item's record replaces if the mode tracks. `None` if that was an
+        /// item earlier in the same batch.
+        previous: Option<RecordId>,
+    },
+}
+
+impl Verdict {
+    /// Returns true for a new item and for a changed one.
+    pub(crate) fn passes(self) -> bool {
+        matches!(self, Self::New | Self::Changed { .. })
+    }
 }
 
 /// The verdicts of a deduplication on a batch: one for each item, in order.
@@ -81,21 +96,27 @@ impl Verdicts {
         self.items.iter().filter(|verdict| **verdict == Verdict::New).count()
     }
 
-    /// Returns the record that was first with the value of item `index`.
+    /// Returns the number of changed items in the batch.
+    pub fn changed_count(&self) -> usize {
+        self.items.iter().filter(|verdict| matches!(verdict, Verdict::Changed { .. })).count()
+    }
+
+    /// Returns the record that was first with the value of item `index`; for a changed item, its
+    /// [previous](Verdict::Changed) record.
     ///
-    /// Returns `None` if the item is not a duplicate, if it repeats an item of the same batch in [`Mode::Filter`]
+    /// Returns `None` if the item is neither a duplicate nor changed, if it repeats an item of the same batch in [`Mode::Filter`]
     /// (which tracks nothing), or if the verdicts come from [`Pool::dedupe`](crate::Pool::dedupe), which does not look
     /// up first records: [`Pool::dedupe_with_first`](crate::Pool::dedupe_with_first) does.
     pub fn first(&self, index: usize) -> Option<&Record> {
         self.firsts.get(index)?.as_ref()
     }
 
-    /// Returns true if the mode passes item `index` on: everything in [`Mode::Track`], new items otherwise.
+    /// Returns true if the mode passes item `index` on: everything in [`Mode::Track`], new and changed items otherwise.
     pub fn passes(&self, index: usize) -> bool {
         match self.items.get(index) {
             None => false,
             Some(_) if self.mode == Mode::Track => true,
-            Some(verdict) => *verdict == Verdict::New,
+            Some(verdict) => verdict.passes(),
         }
     }
 
@@ -112,7 +133,7 @@ impl Verdicts {
         let mut split = Split::default();
         for (index, item) in items.into_iter().enumerate() {
             match self.items.get(index) {
-                Some(Verdict::New) => split.fresh.push(item),
+                Some(Verdict::New | Verdict::Changed { .. }) => split.fresh.push(item),
                 Some(Verdict::Duplicate) => split.duplicates.push(item),
                 Some(Verdict::InFlight) => split.in_flight.push(item),
                 None => split.unmatched.push(item),
@@ -158,7 +179,7 @@ impl<'v> IntoIterator for &'v Verdicts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Split<T> {
-    /// The new items.
+    /// The new and changed items.
     pub fresh: Vec<T>,
     /// The items whose value was in the pool or occurred earlier in the batch.
     pub duplicates: Vec<T>,

@@ -205,7 +205,7 @@ pub use crate::model::{
     BackupReport, ClaimFilter, ClaimInfo, ClaimOptions, ClaimOutcome, ClaimToken, ClaimVerdict,
     CompactReport, CompositeKey, Confirmation, DataPool, EntityType, Finding, Flow, FlowRun, FlowStep,
     GroupSizes, Included, Key, KeyText, NewPool, Origin, PoolStats, PoolUpdate, Progress, PruneReport,
-    RebuildReport, Record, Registered, SegmentFill, StoreStats, VerifyReport, WaitOutcome,
+    RebuildReport, Record, Registered, SegmentFill, StoreStats, VerifyReport, Version, WaitOutcome,
 };
 pub use crate::options::{Access, Durability, IfMissing, Recovery, StoreOptions};
 pub use crate::pool::Pool;

@@ -14,6 +14,7 @@ mod registered;
 mod seconds;
 mod stats;
 mod token;
+mod version;
 
 pub use claim::{
     ClaimFilter, ClaimInfo, ClaimOptions, ClaimOutcome, ClaimVerdict, Confirmation, WaitOutcome,
@@ -30,3 +31,4 @@ pub use registered::{EntityType, Flow, FlowRun, FlowStep, Registered};
 pub(crate) use registered::{RegisteredId, RegisteredKind, attributes_of};
 pub use stats::{GroupSizes, PoolStats, SegmentFill, StoreStats};
 pub use token::ClaimToken;
+pub use version::Version;

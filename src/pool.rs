@@ -60,7 +60,8 @@ impl Pool {
         self.shared.engine.pool_row(self.id)
     }
 
-    /// Returns true if the value is in the pool.
+    /// Returns true if the value is in the pool; of a key with a [version](Key::content), if its newest record has that
+    /// content, or that ordinal or a higher one.
     ///
     /// # Errors
     ///
@@ -70,7 +71,7 @@ impl Pool {
         Ok(self.counters().check(self.view()?.contains(&key)?))
     }
 
-    /// Returns for each key, in order, whether its value is in the pool. All answers are as of one moment.
+    /// Answers as [`contains`](Self::contains) for each key, in order. All answers are as of one moment.
     ///
     /// # Errors
     ///
@@ -81,7 +82,8 @@ impl Pool {
         Ok(self.counters().checks(self.view()?.contains_many(keys)?))
     }
 
-    /// Returns for each key, in order, the record that was first with its value. All answers are as of one moment.
+    /// Returns for each key, in order, the record that was first with its value, whatever its version. All answers are as of
+    /// one moment.
     ///
     /// # Errors
     ///
@@ -95,6 +97,11 @@ impl Pool {
     ///
     /// This is one atomic step: if several threads bring the same new value at once, exactly one gets it as new. Of
     /// equal items within the batch, the first is new. The caller keeps the items.
+    ///
+    /// An item whose key has a [version](Key::content) is changed if the newest record of its value has another version: it
+    /// passes, and a mode that tracks replaces all live records of the value by one. Items of one key are decided in order,
+    /// each against the one before; only the last version is stored. While a claim on the key runs, [`Mode::Track`] leaves
+    /// an item with a lower ordinal than the claimed one in flight, and tracks others, so that the claim loses the key.
     ///
     /// `key` returns what is compared of an item: a closure, or a method such as `Order::key`. What it returns may borrow
     /// from the item, from something else, or own its value. It runs once for each item, on the calling thread, before
@@ -281,7 +288,7 @@ impl Pool {
         Ok(Submission::new(weight, move |group| Ok(group.pool(pool)?.delete_ids(&ids))))
     }
 
-    /// Deletes every record with one of these keys. Returns the number of records deleted.
+    /// Deletes every record with one of these keys, whatever its version. Returns the number of records deleted.
     ///
     /// The values are new again.
     ///

@@ -26,6 +26,11 @@ impl Pool {
     /// This is one atomic step, as in [`dedupe`](Self::dedupe): if several threads bring the same new value at once,
     /// exactly one gets it. Of equal items within the batch, the first is claimed, and the others are duplicates.
     ///
+    /// An item whose key has a [version](Key::content) is claimed also if it changes the key. Confirming it replaces the
+    /// records that the claim saw; if another caller tracked the value meanwhile, it is
+    /// [`AlreadyTracked`](crate::ClaimOutcome::AlreadyTracked). A claim holds a key once: an item of the same key with another
+    /// version is in flight by the same claim.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use datapool_store::{ClaimVerdict, DataPoolStore, EntityTypeId, Key, Origin};
@@ -196,7 +201,8 @@ impl Pool {
     }
 
     /// Blocks until no claim holds any of the values any more, or for the timeout. One's own claims count. Returns for each key, in
-    /// order, what its value is then, all as of one moment.
+    /// order, what its value is then, all as of one moment. Of a key with a [version](Key::content), that is what its version is:
+    /// free if an item with it would change the key.
     ///
     /// A caller is woken when a claim is confirmed, released or taken away, and when its lease ends; between these it
     /// sleeps. The timeout is in real time, also with a [`ManualClock`](crate::ManualClock). [`Free`](WaitOutcome::Free) reserves nothing: of several callers that are woken, one can claim the value. A value

@@ -34,6 +34,8 @@ pub(crate) struct Claimed {
     /// For each item of the batch, in order: its index in the batch that was claimed, and its verdict.
     pub(crate) verdicts: Vec<(usize, ClaimVerdict)>,
     pub(crate) fence: Option<u64>,
+    /// The positions of the claimed items whose key had a record, ascending.
+    changes: Vec<usize>,
 }
 
 /// The part of a claim that is still held.
@@ -86,19 +88,19 @@ pub(crate) enum Which<'a> {
 impl Claimed {
     /// Returns the guard's halves of a claim that was granted.
     pub(crate) fn of_grant(pool: &Pool, batch: Arc<Batch>, grant: Grant, lease: Duration) -> (Self, Hold) {
-        let Grant { held, until, fence, verdicts } = grant;
+        let Grant { held, until, fence, changes, verdicts } = grant;
         let standing = |(_, verdict): &(usize, ClaimVerdict)| match verdict {
             ClaimVerdict::Claimed => Standing::Held,
             _ => Standing::Settled,
         };
         let standings = verdicts.iter().map(standing).collect();
         let hold = Hold::new(held, until, lease, standings);
-        (Self { pool: pool.clone(), batch, verdicts, fence }, hold)
+        (Self { pool: pool.clone(), batch, verdicts, fence, changes }, hold)
     }
 
     /// Returns the guard's halves of a claim that is stored.
     pub(crate) fn of_stored(pool: &Pool, view: &View, by: Held, claim: &ClaimState) -> Result<(Self, Hold)> {
-        let ClaimItems { batch, indexes, standings } = view.items_of_claim(by.id, claim)?;
+        let ClaimItems { batch, indexes, seen, standings } = view.items_of_claim(by.id, claim)?;
         let verdict = |standing: &Standing| match standing {
             Standing::Held => ClaimVerdict::Claimed,
             Standing::Lost => ClaimVerdict::Lost,
@@ -108,7 +110,9 @@ impl Claimed {
         let verdicts = indexes.zip(standings.iter().map(verdict)).collect();
         let (until, lease) = (claim.until, claim.lease);
         let hold = Hold::new(Some(by), until, lease, standings);
-        Ok((Self { pool: pool.clone(), batch: Arc::new(batch), verdicts, fence: Some(claim.fence) }, hold))
+        let seen = seen.iter().enumerate().filter(|(_, seen)| **seen > 0);
+        let (batch, changes) = (Arc::new(batch), seen.map(|(position, _)| position).collect());
+        Ok((Self { pool: pool.clone(), batch, verdicts, fence: Some(claim.fence), changes }, hold))
     }
 
     pub(crate) fn verdict(&self, index: usize) -> Option<&ClaimVerdict> {
@@ -148,7 +152,8 @@ impl Claimed {
     /// Returns the index and the key of the item at a position.
     pub(crate) fn key_at(&self, position: usize) -> Option<(usize, Key<'_>)> {
         let item = self.batch.items().get(position)?;
-        Some((self.index_at(position), Key::new(item.entity_type, self.batch.value(position))))
+        let key = Key::new(item.entity_type, self.batch.value(position));
+        Some((self.index_at(position), Key { version: self.batch.version(position), ..key }))
     }
 }
 
@@ -292,9 +297,12 @@ impl Hold {
         // Below BATCH_MAX_ITEMS.
         let indexes = positions.iter().filter_map(|position| u32::try_from(claimed.index_at(*position)).ok());
         let indexes = indexes.collect();
+        let is_change = |position: &usize| claimed.changes.binary_search(position).is_ok();
+        let changes = positions.iter().copied().filter(is_change).collect();
         let bytes: usize = positions.iter().map(|position| claimed.batch.value(*position).len()).sum();
         let weight = Weight { items: positions.len(), bytes: bytes + results.bytes() };
-        let settled = Settled { positions: positions.clone(), indexes, results: results.of(&positions) };
+        let results = results.of(&positions);
+        let settled = Settled { positions: positions.clone(), indexes, results, changes };
         let (pool, batch) = (claimed.pool.id(), Arc::clone(&claimed.batch));
         let submission = Submission::new(weight, move |group| operation(held, &batch, settled, group, pool));
         Change { submission: Some(submission), positions, asked }

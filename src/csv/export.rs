@@ -28,7 +28,7 @@ pub enum ExportColumns {
     /// `value,entity_type_id`: imports back to the same set. The default.
     #[default]
     Importable,
-    /// `value,entity_type_id,id,flow_id,flow_run_id,step_id,created_at`.
+    /// `value,entity_type_id,id,flow_id,flow_run_id,step_id,version,created_at`.
     Full,
 }
 
@@ -234,9 +234,16 @@ impl ExportColumns {
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::Importable => &["value", "entity_type_id"],
-            Self::Full => {
-                &["value", "entity_type_id", "id", "flow_id", "flow_run_id", "step_id", "created_at"]
-            }
+            Self::Full => &[
+                "value",
+                "entity_type_id",
+                "id",
+                "flow_id",
+                "flow_run_id",
+                "step_id",
+                "version",
+                "created_at",
+            ],
         }
     }
 }
@@ -277,6 +284,7 @@ impl ExportOptions {
         csv.write_field(id(record.flow_id.as_ref().map(AsRef::as_ref)))?;
         csv.write_field(id(record.flow_run_id.as_ref().map(AsRef::as_ref)))?;
         csv.write_field(id(record.step_id.as_ref().map(AsRef::as_ref)))?;
+        csv.write_field(record.version.map(|version| version.to_string()).unwrap_or_default())?;
         csv.write_field(record.created_at.to_string())?;
         csv.write_record(None::<&[u8]>)
     }

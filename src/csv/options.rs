@@ -103,6 +103,7 @@ pub struct ImportOptions {
     /// The columns of flow, run and step.
     pub(super) origin_columns: [Option<String>; 3],
     pub(super) created_at_column: Option<String>,
+    pub(super) version_column: Option<String>,
 }
 
 impl Default for ImportOptions {
@@ -118,6 +119,7 @@ impl Default for ImportOptions {
             origin: Origin::none(),
             origin_columns: [None, None, None],
             created_at_column: None,
+            version_column: None,
         }
     }
 }
@@ -135,6 +137,7 @@ impl fmt::Debug for ImportOptions {
             .field("origin", &self.origin)
             .field("origin_columns", &self.origin_columns)
             .field("created_at_column", &self.created_at_column)
+            .field("version_column", &self.version_column)
             .finish()
     }
 }
@@ -147,7 +150,8 @@ impl ImportOptions {
     }
 
     /// Like [`new`](Self::new), but for a file that was exported with
-    /// [`ExportColumns::Full`](crate::ExportColumns::Full): its records get their origins and times back, and new ids.
+    /// [`ExportColumns::Full`](crate::ExportColumns::Full): its records get their origins, times and versions back,
+    /// and new ids.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, ExportColumns, ExportOptions, ImportOptions, Key, Mode, Origin};
@@ -169,6 +173,7 @@ impl ImportOptions {
         Self::new()
             .origin_columns(Some("flow_id"), Some("flow_run_id"), Some("step_id"))
             .created_at_column("created_at")
+            .version_column("version")
     }
 
     /// Sets the reaction to values that are in the pool already. Default: [`OnDuplicate::Add`].
@@ -243,6 +248,17 @@ impl ImportOptions {
         self
     }
 
+    /// Sets the name of the column with the versions, in the form that a [`Version`](crate::Version) prints. An empty cell
+    /// means that the row has no version; a row with any other text is a bad row. Default: no column.
+    ///
+    /// A row is a new record, as any other: it replaces none. A version plays no part in what [`on_duplicate`
+    /// ](Self::on_duplicate) takes for present.
+    #[must_use]
+    pub fn version_column(mut self, name: impl Into<String>) -> Self {
+        self.version_column = Some(name.into());
+        self
+    }
+
     /// Commits each time this many rows are read, instead of once at the end. Progress is kept if the import fails or
     /// the process dies, and other writers get their turn in between. Committed parts stay; the error of a failing
     /// import [reports their rows](crate::Error::committed_rows). Zero is the same as one.
@@ -288,6 +304,7 @@ impl ImportOptions {
         names
             .chain(self.origin_columns.iter().flatten())
             .chain(&self.created_at_column)
+            .chain(&self.version_column)
             .map(String::as_str)
             .collect()
     }

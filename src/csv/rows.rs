@@ -28,6 +28,7 @@ pub(super) struct Columns {
     /// The columns of flow, run and step.
     origin: [Option<usize>; 3],
     created_at: Option<usize>,
+    version: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +147,14 @@ impl<R: Read> RowReader<R> {
             None => None,
             Some(field) => Some(self.times.next(text(field)?).map_err(|reason| bad(field, &reason))?),
         };
-        Ok(ImportRow { line, entity_type, value, origin, created_at })
+        let version = match columns.version {
+            None => None,
+            Some(field) => match text(field)? {
+                "" => None,
+                version => Some(version.parse().map_err(|error: Error| bad(field, &error))?),
+            },
+        };
+        Ok(ImportRow { line, entity_type, value, origin, created_at, version })
     }
 }
 
@@ -200,7 +208,8 @@ fn find_columns<R>(
         *place = name.as_deref().map(find).transpose()?;
     }
     let created_at = options.created_at_column.as_deref().map(find).transpose()?;
-    Ok(Columns { count: header.field_count(), value, entity_type, origin, created_at })
+    let version = options.version_column.as_deref().map(find).transpose()?;
+    Ok(Columns { count: header.field_count(), value, entity_type, origin, created_at, version })
 }
 
 fn find_column<R>(

@@ -3,7 +3,8 @@
 //! Other writers never wait for a caller's reader: rows are parsed into a buffer of bounded size, then into a temporary
 //! file beside the store, and are added from there. Layout of a row: line u64, entity type u32, length u16, all
 //! little-endian, then the value. If the file has columns for the origin, flow, run and step follow, each as a byte of
-//! length (0 if absent) and its text. If it has a column for the time, the time follows as i64.
+//! length (0 if absent) and its text. If it has a column for the time, the time follows as i64. If it has one for the
+//! version, a byte follows: 0 for none, 1 and the 16 bytes of a content's digest, or 2 and an ordinal as i64.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, Write};
@@ -16,11 +17,15 @@ use crate::engine::write::import::ImportRow;
 use crate::engine::write::import::RowSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::EntityTypeId;
+use crate::model::Version;
 use crate::time::Timestamp;
 
 /// The number of bytes of rows that stay in memory.
 const MEMORY_BYTES: usize = 16 << 20;
 const HEAD_BYTES: usize = 14;
+const NO_VERSION: u8 = 0;
+const CONTENT: u8 = 1;
+const ORDINAL: u8 = 2;
 
 enum Store {
     Memory(Vec<u8>),
@@ -108,7 +113,23 @@ fn write_row(out: &mut impl Write, row: &ImportRow<'_>, options: &ImportOptions)
             out.write_all(id.as_bytes())?;
         }
     }
-    row.created_at.map_or(Ok(()), |time| out.write_all(&time.as_micros().to_le_bytes()))
+    if let Some(time) = row.created_at {
+        out.write_all(&time.as_micros().to_le_bytes())?;
+    }
+    if options.version_column.is_none() {
+        return Ok(());
+    }
+    match row.version {
+        None => out.write_all(&[NO_VERSION]),
+        Some(Version::Content(digest)) => {
+            out.write_all(&[CONTENT])?;
+            out.write_all(&digest)
+        }
+        Some(Version::Ordinal(number)) => {
+            out.write_all(&[ORDINAL])?;
+            out.write_all(&number.to_le_bytes())
+        }
+    }
 }
 
 fn spool_error(directory: Option<&Path>, error: io::Error) -> Error {
@@ -139,6 +160,17 @@ impl SpoolRows<'_> {
         let mut bytes = [0; N];
         self.source.read_exact(&mut bytes).map_err(|error| spool_error(self.directory, error))?;
         Ok(bytes)
+    }
+
+    fn version(&mut self) -> Result<Option<Version>> {
+        if self.options.version_column.is_none() {
+            return Ok(None);
+        }
+        Ok(match self.bytes()? {
+            [CONTENT] => Some(Version::Content(self.bytes()?)),
+            [ORDINAL] => Some(Version::Ordinal(i64::from_le_bytes(self.bytes()?))),
+            [_] => None,
+        })
     }
 
     /// Appends this many bytes to the row's text.
@@ -174,6 +206,7 @@ impl RowSource for SpoolRows<'_> {
             Some(_) => Some(Timestamp::from_micros(i64::from_le_bytes(self.bytes()?))),
             None => None,
         };
+        let version = self.version()?;
         let text = std::str::from_utf8(&self.text)
             .map_err(|error| spool_error(self.directory, io::Error::other(error)))?;
         let value = text.get(..length).unwrap_or_default();
@@ -183,7 +216,7 @@ impl RowSource for SpoolRows<'_> {
             parts_of(&self.options.origin)
         };
         let origin = self.origins.get(parts).map_err(|bad| bad.error)?;
-        push(ImportRow { line, entity_type, value, origin, created_at });
+        push(ImportRow { line, entity_type, value, origin, created_at, version });
         Ok(true)
     }
 }

@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 pub enum ClaimVerdict {
     /// The claim holds its value: process it, then confirm.
     Claimed,
-    /// Another claim holds its value.
+    /// Another claim holds its value, or the same one holds it with another version.
     InFlight {
         /// The origin of that claim.
         by: Origin,
@@ -25,7 +25,8 @@ pub enum ClaimVerdict {
         /// extended before then.
         until: Timestamp,
     },
-    /// The value is in the pool: the record that was first with it; `None` if it occurred earlier in the same batch.
+    /// The value is in the pool, with this version if the key has one: the record that was first with it; `None` if it occurred
+    /// earlier in the same batch.
     Duplicate(Option<Box<Record>>),
     /// Only in a claim that was taken up, by its token or for its owner: the claim does not hold the value any more, because another
     /// caller tracked it, or took it over after the lease ran out. Confirming the item returns what became of it.

@@ -6,15 +6,32 @@ use std::fmt::Write as _;
 use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::limits;
+use crate::model::Version;
 
 /// The key that deduplication compares: a value within an entity type.
 ///
 /// The value is compared exactly: it is never trimmed, folded or normalised. It has 1 to 4,096 bytes; the call that
 /// takes the key checks that.
+///
+/// A key may have a version: [`content`](Self::content) or [`ordinal`](Self::ordinal). Then an item that changed since
+/// its key was tracked passes once more.
+///
+/// ```
+/// # use datapool_store::{DataPoolStore, Key, Mode, Origin, Verdict};
+/// # fn main() -> datapool_store::Result<()> {
+/// # let pool = DataPoolStore::in_memory()?.get_or_create_pool("products")?;
+/// let key = |product: &(&'static str, &str)| Key::new(54, product.0).content(product.1);
+/// let _ = pool.dedupe(Mode::FilterAndTrack, &[("SKU-1", "10 EUR")], key, &Origin::none())?;
+/// let verdicts = pool.dedupe(Mode::FilterAndTrack, &[("SKU-1", "12 EUR")], key, &Origin::none())?;
+/// assert!(matches!(verdicts[0], Verdict::Changed { .. }));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key<'a> {
     pub(crate) entity_type: EntityTypeId,
     pub(crate) value: Cow<'a, str>,
+    pub(crate) version: Option<Version>,
 }
 
 impl<'a> Key<'a> {
@@ -29,7 +46,25 @@ impl<'a> Key<'a> {
     /// assert_eq!(Key::new(37, -7).value(), "-7");
     /// ```
     pub fn new(entity_type: impl Into<EntityTypeId>, value: impl Into<KeyText<'a>>) -> Self {
-        Self { entity_type: entity_type.into(), value: value.into().0 }
+        Self { entity_type: entity_type.into(), value: value.into().0, version: None }
+    }
+
+    /// Sets the version to a digest of the item's content, whatever it was before. An item passes again when its content
+    /// differs from that of the newest record of its key: content A, then B, then A again is changed each time.
+    ///
+    /// The digest is computed here; the content is not kept. Give it the fields that matter, in a fixed form.
+    #[must_use]
+    pub fn content(mut self, content: impl AsRef<[u8]>) -> Self {
+        self.version = Some(Version::of_content(content));
+        self
+    }
+
+    /// Sets the version to a number that says how new the item is, whatever it was before: an updated-at, or a sequence
+    /// number. An item passes again when its number is higher than that of the newest record of its key.
+    #[must_use]
+    pub fn ordinal(mut self, number: i64) -> Self {
+        self.version = Some(Version::Ordinal(number));
+        self
     }
 
     /// Returns the entity type: the kind of thing that the value identifies.
@@ -42,9 +77,15 @@ impl<'a> Key<'a> {
         &self.value
     }
 
+    /// Returns the version, if the key has one.
+    pub fn version(&self) -> Option<Version> {
+        self.version
+    }
+
     /// Returns the same key, with a value of its own.
     pub fn into_owned(self) -> Key<'static> {
-        Key { entity_type: self.entity_type, value: Cow::Owned(self.value.into_owned()) }
+        let Self { entity_type, value, version } = self;
+        Key { entity_type, value: Cow::Owned(value.into_owned()), version }
     }
 
     pub(crate) fn check(&self) -> Result<()> {

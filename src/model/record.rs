@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::key::Key;
 use super::pool::DataPool;
 use super::registered::{EntityType, Flow, FlowRun, FlowStep};
+use super::version::Version;
 
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
@@ -96,8 +97,8 @@ impl Origin {
 
 /// One tracked value.
 ///
-/// Serializes as in the HTTP API, with the fields that the query's includes asked for at the end, and deserializes from
-/// that.
+/// Serializes as in the HTTP API, with `version` if it has one, and the fields that the query's includes asked for at the
+/// end; and deserializes from that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[doc(alias("row", "entry", "deduped data"))]
@@ -119,14 +120,16 @@ pub struct Record {
     /// The pool time of the commit that wrote it, or the time in [the import's
     /// file](crate::ImportOptions::created_at_column).
     pub created_at: Timestamp,
+    /// The version of the item that was tracked, if its key had one.
+    pub version: Option<Version>,
     /// The registered entries that the query's [`include`](crate::RecordQuery::include) asked for.
     pub included: Included,
 }
 
 impl Record {
-    /// Returns the key under which the value was tracked.
+    /// Returns the key under which the value was tracked, with its version.
     pub fn key(&self) -> Key<'_> {
-        Key::new(self.entity_type_id, &self.value)
+        Key { version: self.version, ..Key::new(self.entity_type_id, &self.value) }
     }
 
     /// Returns the flow, run and step that tracked the value.
@@ -135,12 +138,13 @@ impl Record {
     }
 }
 
-/// The number of fields of a record without includes.
+/// The number of fields of a record without a version and includes.
 const RECORD_FIELDS: usize = 8;
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Record", RECORD_FIELDS + self.included.asked())?;
+        let more = usize::from(self.version.is_some()) + self.included.asked();
+        let mut fields = serializer.serialize_struct("Record", RECORD_FIELDS + more)?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("data_pool_id", &self.data_pool_id)?;
         fields.serialize_field("entity_type_id", &self.entity_type_id)?;
@@ -149,6 +153,9 @@ impl Serialize for Record {
         fields.serialize_field("flow_run_id", &self.flow_run_id)?;
         fields.serialize_field("step_id", &self.step_id)?;
         fields.serialize_field("created_at", &self.created_at)?;
+        if let Some(version) = &self.version {
+            fields.serialize_field("version", version)?;
+        }
         self.included.serialize_into(&mut fields)?;
         fields.end()
     }
@@ -165,6 +172,7 @@ struct RecordFields {
     flow_run_id: Option<FlowRunId>,
     step_id: Option<FlowStepId>,
     created_at: Timestamp,
+    version: Option<Version>,
     #[serde(flatten)]
     included: Includes,
 }
@@ -181,6 +189,7 @@ impl<'de> Deserialize<'de> for Record {
             flow_run_id: fields.flow_run_id,
             step_id: fields.step_id,
             created_at: fields.created_at,
+            version: fields.version,
             included: Included::from_fields(fields.included),
         })
     }

@@ -29,3 +29,4 @@ mod stats;
 mod tables;
 mod timestamps;
 mod verify;
+mod versions;

@@ -101,8 +101,8 @@ fn a_full_export_has_id_origin_and_time() {
     place.run_with("A-1\n", ["dedupe", "orders", "--entity-type", "37", "--flow", "shop"]).ok();
     let text = place.run(["export", "orders", "--full"]).ok();
     let (header, row) = text.split_once('\n').unwrap();
-    assert_eq!(header, "value,entity_type_id,id,flow_id,flow_run_id,step_id,created_at");
-    assert!(row.starts_with("A-1,37,1,shop,,,20") && row.ends_with("Z\n"), "{row}");
+    assert_eq!(header, "value,entity_type_id,id,flow_id,flow_run_id,step_id,version,created_at");
+    assert!(row.starts_with("A-1,37,1,shop,,,,20") && row.ends_with("Z\n"), "{row}");
 }
 
 #[test]

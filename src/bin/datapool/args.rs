@@ -297,7 +297,7 @@ pub(crate) struct Import {
     /// The entity type of all rows, for a file without a column for it
     #[arg(long, value_name = "N", allow_hyphen_values = true, conflicts_with = "entity_type_column")]
     pub(crate) entity_type: Option<u32>,
-    /// The file is a full export: also take the origin and time of each record from it
+    /// The file is a full export: also take the origin, time and version of each record from it
     #[arg(long, conflicts_with_all = ["flow", "run", "step"])]
     pub(crate) full: bool,
     #[command(flatten)]

@@ -84,6 +84,7 @@ fn answers<'a>(
             None => "no_key",
             Some(Some(Verdict::New)) => "new",
             Some(Some(Verdict::InFlight)) => "in_flight",
+            Some(Some(Verdict::Changed { .. })) => "changed",
             Some(_) => "duplicate",
         },
         first: index.and_then(|index| verdicts.first(index)),

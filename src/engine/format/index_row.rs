@@ -1,8 +1,8 @@
 //! Rows of a table of fingerprints: entries of 16 bytes, ascending.
 //!
 //! Owns: [`Entry`] and how many entries a row has. An entry is a little-endian u128. Its high 96 bits are those of the
-//! fingerprint; the low 31 bits are the record's id less the table's first id; the bit between is 0 and kept free.
-//! Always holds: 96 bits tell fingerprints apart. Among 2^30 records the chance that an absent value is taken for a present
+//! fingerprint; the next 31 bits are the record's id less the table's first id; the lowest bit is set if the record has
+//! a version, so that records are read for their versions only where there are some. Always holds: 96 bits tell fingerprints apart. Among 2^30 records the chance that an absent value is taken for a present
 //! one is 2^-66.
 
 use crate::engine::format::schema::{BLOCK_MAX_BYTES, Fingerprint};
@@ -12,26 +12,38 @@ use crate::error::{Error, Result};
 pub(crate) type Entry = u128;
 
 const ENTRY_BYTES: usize = size_of::<Entry>();
-const ID_BITS: u32 = 32;
+/// The bits of the id and of the mark of a version.
+const LOW_BITS: u32 = 32;
+const HAS_VERSION: Entry = 1;
 /// The most that an id can be above its table's first id.
 pub(crate) const OFFSET_MAX: u64 = (1 << 31) - 1;
 /// A row of more entries goes on in further parts.
 pub(crate) const PART_ENTRIES: usize = BLOCK_MAX_BYTES / ENTRY_BYTES;
 
 /// The entry of a record, if its id is so near to the table's first id.
-pub(crate) fn entry(fingerprint: Fingerprint, offset: u64) -> Entry {
-    key_of(fingerprint) | u128::from(offset.min(OFFSET_MAX))
+pub(crate) fn entry(fingerprint: Fingerprint, offset: u64, has_version: bool) -> Entry {
+    identity(fingerprint, has_version) | u128::from(offset.min(OFFSET_MAX)) << 1
+}
+
+/// What of an entry does not depend on its table.
+pub(crate) fn identity(fingerprint: Fingerprint, has_version: bool) -> Entry {
+    key_of(fingerprint) | Entry::from(has_version)
 }
 
 /// What of a fingerprint tells its entries apart from others. It is below all of them.
 pub(crate) fn key_of(fingerprint: Fingerprint) -> Entry {
-    fingerprint >> ID_BITS << ID_BITS
+    fingerprint >> LOW_BITS << LOW_BITS
 }
 
 /// The id of an entry's record, less the table's first id.
 #[allow(clippy::cast_possible_truncation, reason = "31 bits")]
 pub(crate) fn offset_of(entry: Entry) -> u64 {
-    (entry & u128::from(OFFSET_MAX)) as u64
+    (entry >> 1 & u128::from(OFFSET_MAX)) as u64
+}
+
+/// Returns true if the record has a version.
+pub(crate) fn has_version(entry: Entry) -> bool {
+    entry & HAS_VERSION != 0
 }
 
 /// Reads a part of a row, and adds its entries to others.
@@ -55,8 +67,9 @@ mod tests {
 
     #[test]
     fn rows_read_back_and_damaged_ones_are_errors() {
-        let entries: Vec<Entry> =
-            (0..600_u64).map(|number| entry(u128::from(number) << 40, 600 - number)).collect();
+        let entries: Vec<Entry> = (0..600_u64)
+            .map(|number| entry(u128::from(number) << 40, 600 - number, number % 3 == 0))
+            .collect();
         let parts: Vec<Vec<u8>> = encode(&entries).collect();
         assert_eq!(parts.len(), 3);
         let mut read = Vec::new();
@@ -66,6 +79,12 @@ mod tests {
         assert_eq!(read, entries);
         assert!(entries.is_sorted());
         assert_eq!((offset_of(entries[7]), key_of(7 << 40)), (593, 7 << 40));
+        assert_eq!((has_version(entries[6]), has_version(entries[7])), (true, false));
+        assert_eq!(
+            entry(7 << 40, OFFSET_MAX, true) + 1,
+            entry(7 << 40 | 1 << 32, 0, false),
+            "a mark does not disturb the order"
+        );
         assert!(decode(&parts[0][1..], &mut read).is_err());
         assert!(decode(&[0; BLOCK_MAX_BYTES + 16], &mut read).is_err());
     }

@@ -2,8 +2,8 @@
 //!
 //! Layout: a tag byte; if bit 0 of the tag is set, the origin code as `slot - code` in LEB128; if bit 2 is set, the
 //! length of the origin's row in LEB128, and that row; the entity type in LEB128; `created_at` minus the segment's base
-//! time, in microseconds, in LEB128; the value's bytes to the end. The code of an origin is the slot of the first
-//! record that has it.
+//! time, in microseconds, in LEB128; if bit 3 of the tag is set, the 16 bytes of a content's digest, or if bit 4 is set,
+//! an ordinal as i64; the value's bytes to the end. The code of an origin is the slot of the first record that has it.
 //!
 //! Always holds: [`PostingKey`] turns an attribute into the key of a posting list, for writing and for reading.
 
@@ -12,12 +12,14 @@ use std::borrow::Cow;
 use crate::engine::format::schema::Slot;
 use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
-use crate::model::Origin;
+use crate::model::{Origin, Version};
 use crate::time::Timestamp;
 
 const TAG_PLAIN: u8 = 0b010;
 const HAS_ORIGIN_CODE: u8 = 0b001;
 const HAS_ORIGIN: u8 = 0b100;
+const HAS_CONTENT: u8 = 0b1000;
+const HAS_ORDINAL: u8 = 0b1_0000;
 
 /// A record's origin, as it is stored in a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,20 +37,26 @@ pub(crate) struct StoredRecord<'a> {
     pub(crate) origin: StoredOrigin<'a>,
     pub(crate) entity_type: EntityTypeId,
     pub(crate) created_at: Timestamp,
+    pub(crate) version: Option<Version>,
     pub(crate) value: &'a str,
 }
 
 impl StoredRecord<'_> {
     pub(crate) fn encode(&self, slot: Slot, base_time: Timestamp, out: &mut Vec<u8>) {
         out.clear();
+        let tag = match self.version {
+            None => TAG_PLAIN,
+            Some(Version::Content(_)) => TAG_PLAIN | HAS_CONTENT,
+            Some(Version::Ordinal(_)) => TAG_PLAIN | HAS_ORDINAL,
+        };
         match &self.origin {
-            StoredOrigin::None => out.push(TAG_PLAIN),
+            StoredOrigin::None => out.push(tag),
             StoredOrigin::Code(code) => {
-                out.push(TAG_PLAIN | HAS_ORIGIN_CODE);
+                out.push(tag | HAS_ORIGIN_CODE);
                 push_leb128(u64::from(slot - code), out);
             }
             StoredOrigin::Here(row) => {
-                out.push(TAG_PLAIN | HAS_ORIGIN);
+                out.push(tag | HAS_ORIGIN);
                 push_leb128(row.len() as u64, out);
                 out.extend_from_slice(row);
             }
@@ -56,6 +64,7 @@ impl StoredRecord<'_> {
         push_leb128(u64::from(self.entity_type.get()), out);
         let delta = self.created_at.as_micros().wrapping_sub(base_time.as_micros());
         push_leb128(delta.cast_unsigned(), out);
+        push_version(self.version, out);
         out.extend_from_slice(self.value.as_bytes());
     }
 }
@@ -68,7 +77,8 @@ pub(crate) fn decode(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Result<S
 
 fn parse(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Option<StoredRecord<'_>> {
     let (tag, mut rest) = bytes.split_first()?;
-    let origin = match tag ^ TAG_PLAIN {
+    let version = tag & (HAS_CONTENT | HAS_ORDINAL);
+    let origin = match tag ^ version ^ TAG_PLAIN {
         0 => StoredOrigin::None,
         HAS_ORIGIN_CODE => {
             StoredOrigin::Code(slot.checked_sub(u32::try_from(take_leb128(&mut rest)?).ok()?)?)
@@ -84,8 +94,35 @@ fn parse(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Option<StoredRecord<
     let entity_type = EntityTypeId::new(u32::try_from(take_leb128(&mut rest)?).ok()?);
     let delta = take_leb128(&mut rest)?;
     let created_at = Timestamp::from_micros(base_time.as_micros().wrapping_add(delta.cast_signed()));
+    let version = match version {
+        0 => None,
+        HAS_CONTENT => Some(take_content(&mut rest)?),
+        HAS_ORDINAL => Some(take_ordinal(&mut rest)?),
+        _ => return None,
+    };
     let value = std::str::from_utf8(rest).ok()?;
-    Some(StoredRecord { origin, entity_type, created_at, value })
+    Some(StoredRecord { origin, entity_type, created_at, version, value })
+}
+
+/// Writes a version without its kind.
+pub(crate) fn push_version(version: Option<Version>, out: &mut Vec<u8>) {
+    match version {
+        None => {}
+        Some(Version::Content(digest)) => out.extend_from_slice(&digest),
+        Some(Version::Ordinal(number)) => out.extend_from_slice(&number.to_le_bytes()),
+    }
+}
+
+pub(crate) fn take_content(bytes: &mut &[u8]) -> Option<Version> {
+    let (digest, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(Version::Content(*digest))
+}
+
+pub(crate) fn take_ordinal(bytes: &mut &[u8]) -> Option<Version> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(Version::Ordinal(i64::from_le_bytes(*number)))
 }
 
 pub(crate) fn push_leb128(mut number: u64, out: &mut Vec<u8>) {
@@ -207,7 +244,7 @@ pub(crate) fn origin_posting_keys(origin: &Origin) -> impl Iterator<Item = Posti
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -220,25 +257,42 @@ mod tests {
         ]
     }
 
+    pub(crate) fn versions() -> impl Strategy<Value = Option<Version>> {
+        prop_oneof![
+            Just(None),
+            any::<[u8; 16]>().prop_map(|digest| Some(Version::Content(digest))),
+            any::<i64>().prop_map(|number| Some(Version::Ordinal(number))),
+        ]
+    }
+
     /// Stored rows must be read by every later version.
     #[test]
     fn the_layout_is_frozen() {
-        let row = |origin| {
+        let versioned = |origin, version| {
             let (entity_type, created_at) = (EntityTypeId::new(300), Timestamp::from_micros(1_129));
             let mut bytes = Vec::new();
-            let record = StoredRecord { origin, entity_type, created_at, value: "A-1" };
+            let record = StoredRecord { origin, entity_type, created_at, version, value: "A-1" };
             record.encode(7, Timestamp::from_micros(1_000), &mut bytes);
             bytes
         };
+        let row = |origin| versioned(origin, None);
         assert_eq!(row(StoredOrigin::None), b"\x02\xac\x02\x81\x01A-1");
         assert_eq!(row(StoredOrigin::Code(5)), b"\x03\x02\xac\x02\x81\x01A-1");
         assert_eq!(row(StoredOrigin::Here(b"origin".into())), b"\x06\x06origin\xac\x02\x81\x01A-1");
+        let content = Some(Version::Content(*b"0123456789abcdef"));
+        assert_eq!(versioned(StoredOrigin::None, content), b"\x0a\xac\x02\x81\x010123456789abcdefA-1");
+        let ordinal = Some(Version::Ordinal(-2));
+        assert_eq!(
+            versioned(StoredOrigin::Code(5), ordinal),
+            b"\x13\x02\xac\x02\x81\x01\xfe\xff\xff\xff\xff\xff\xff\xffA-1"
+        );
     }
 
     proptest! {
         #[test]
         fn a_row_reads_back_as_it_was_written(
-            slot in 0_u32..1 << 20, origin in origins(), entity_type: u32, base: i64, time: i64, value in "\\PC{1,40}",
+            slot in 0_u32..1 << 20, origin in origins(), entity_type: u32, base: i64, time: i64, version in versions(),
+            value in "\\PC{1,40}",
         ) {
             let origin = match origin {
                 StoredOrigin::Code(back) => StoredOrigin::Code(slot.saturating_sub(back)),
@@ -248,6 +302,7 @@ mod tests {
                 origin,
                 entity_type: EntityTypeId::new(entity_type),
                 created_at: Timestamp::from_micros(time),
+                version,
                 value: &value,
             };
             let mut bytes = Vec::new();

@@ -11,9 +11,9 @@ use redb::{Key, TableDefinition, TypeName, Value};
 use crate::ids::PoolId;
 
 /// The version of everything below. A store of another version is refused.
-pub(crate) const FORMAT_VERSION: u32 = 4;
+pub(crate) const FORMAT_VERSION: u32 = 5;
 /// Versions up to this one were written before the first release, and are not read.
-pub(crate) const UNRELEASED_FORMAT: u32 = 3;
+pub(crate) const UNRELEASED_FORMAT: u32 = 4;
 
 /// The number of a segment within its pool: from 0, never reused.
 pub(crate) type SegmentNumber = u32;

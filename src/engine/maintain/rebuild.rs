@@ -16,6 +16,7 @@ use crate::engine::maintain::verify::owned::{Numbers, Owned};
 use crate::engine::maintain::verify::strays::{Stray, find_strays};
 use crate::engine::pool::claims::ClaimId;
 use crate::engine::pool::state::PoolState;
+use crate::engine::read::claims::seen_by;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::space::Need;
@@ -92,21 +93,24 @@ impl Engine {
         let mut state = PoolState::clone(&view.state);
         let txn = self.begin()?;
         let (mut records, mut owners, mut lost) = (0, view.owners()?, Vec::new());
+        let items = view.items_by_claim()?;
         drop_table_rows(&txn, id, 0..=TableNumber::MAX, None)?;
         state.forget_tables();
         let row_entries = self.tuning.row_entries();
         for index in 0..state.segments.len() {
             self.check_room(Need::Adding)?;
             records += rebuild_segment(&txn, &view, &mut state, index, row_entries, |id, fingerprint| {
-                if !owners.is_empty() && view.state.is_live(id) && owners.remove(&fingerprint).is_some() {
+                let is_unseen =
+                    |owner: &ClaimId| seen_by(*owner, fingerprint, &items).is_some_and(|seen| id > seen);
+                if owners.get(&fingerprint).is_some_and(is_unseen) && view.state.is_live(id) {
+                    owners.remove(&fingerprint);
                     lost.push(fingerprint);
                 }
             })?;
         }
         state.all_is_folded();
-        let items = view.items_by_claim()?;
         let is_lost = |(fingerprint, owner): &(Fingerprint, ClaimId)| match items.get(owner) {
-            Some(Ok(items)) => !items.contains(fingerprint),
+            Some(Ok(items)) => !items.contains_key(fingerprint),
             // The items cannot be read, or the claim is being swept.
             Some(Err(_)) | None => !view.state.claims.contains(*owner),
         };

@@ -276,13 +276,14 @@ impl Verification<'_, '_, '_> {
         let state = Arc::new(state.ok_or_else(|| Error::corrupt(format!("pool {id} is gone")))?);
         let hash_key = self.engine.hash_key.clone();
         let view = View::new(Arc::clone(&self.snapshot), Arc::clone(&state), hash_key);
-        let mut owners = self.read_owners(&view)?;
+        let (mut owners, items) = (self.read_owners(&view)?, view.items_by_claim());
         let (mut last_time, mut expected) = (None, Expected::of(&state));
         for index in 0..state.segments.len() {
-            last_time = self.check_segment(&view, index, last_time, &mut owners, &mut expected)?;
+            let claimed = (&mut owners, items.as_ref().ok());
+            last_time = self.check_segment(&view, index, last_time, claimed, &mut expected)?;
         }
         self.check_tables(&view, &expected)?;
-        self.check_claims(&view, &owners)?;
+        self.check_claims(&view, &owners, &items?)?;
         Ok(Numbers { segments: state.segment_numbers().collect(), tables: state.table_numbers().collect() })
     }
 

@@ -12,7 +12,7 @@ use crate::engine::pool::tail::TailEntry;
 use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::limits;
-use crate::model::{Key, Origin};
+use crate::model::{Key, Origin, Version};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Item {
@@ -29,6 +29,8 @@ pub(crate) type Positions = HashMap<Fingerprint, usize, BuildFingerprintHasher>;
 pub(crate) struct Batch {
     text: String,
     items: Vec<Item>,
+    /// The version of each item, up to the last item that has one.
+    versions: Vec<Option<Version>>,
     origin: Option<Arc<Origin>>,
 }
 
@@ -46,7 +48,7 @@ impl Batch {
         let mut batch = Self { items: Vec::with_capacity(keys.len()), ..Self::default() };
         for (index, key) in keys.enumerate() {
             key.check().map_err(|error| error.with_item(index))?;
-            batch.push(hash_key, key.entity_type(), key.value());
+            batch.push(hash_key, key.entity_type(), key.value(), key.version());
         }
         Ok(batch)
     }
@@ -57,7 +59,17 @@ impl Batch {
         self
     }
 
-    pub(crate) fn push(&mut self, hash_key: &HashKey, entity_type: EntityTypeId, value: &str) {
+    pub(crate) fn push(
+        &mut self,
+        hash_key: &HashKey,
+        entity_type: EntityTypeId,
+        value: &str,
+        version: Option<Version>,
+    ) {
+        if version.is_some() {
+            self.versions.resize(self.items.len(), None);
+            self.versions.push(version);
+        }
         self.text.push_str(value);
         let fingerprint = hash_key.fingerprint(entity_type, value);
         self.items.push(Item { fingerprint, entity_type, end: self.text.len() });
@@ -67,6 +79,7 @@ impl Batch {
     pub(crate) fn clear(&mut self) {
         self.text.clear();
         self.items.clear();
+        self.versions.clear();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -82,6 +95,15 @@ impl Batch {
         &self.items
     }
 
+    /// Returns true if an item has a version.
+    pub(crate) fn has_versions(&self) -> bool {
+        !self.versions.is_empty()
+    }
+
+    pub(crate) fn version(&self, index: usize) -> Option<Version> {
+        self.versions.get(index).copied().flatten()
+    }
+
     pub(crate) fn origin(&self) -> Option<&Arc<Origin>> {
         self.origin.as_ref()
     }
@@ -94,8 +116,12 @@ impl Batch {
 
     pub(crate) fn tail_entry(&self, index: usize) -> Option<TailEntry> {
         let item = self.items.get(index)?;
-        let origin = self.origin.clone();
-        Some(TailEntry { fingerprint: item.fingerprint, entity_type: item.entity_type, origin })
+        Some(TailEntry {
+            fingerprint: item.fingerprint,
+            entity_type: item.entity_type,
+            has_version: self.version(index).is_some(),
+            origin: self.origin.clone(),
+        })
     }
 
     /// Calls `ask` once for each distinct fingerprint, in fingerprint order, because lookups in that order touch

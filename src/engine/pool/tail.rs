@@ -29,6 +29,7 @@ use crate::query::RecordFilter;
 pub(crate) struct TailEntry {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) entity_type: EntityTypeId,
+    pub(crate) has_version: bool,
     pub(crate) origin: Option<Arc<Origin>>,
 }
 
@@ -38,6 +39,8 @@ struct Columns {
     entity_types: Vec<EntityTypeId>,
     /// The numbers of the origins; [`NONE`] for no origin.
     origins: Vec<u32>,
+    /// The positions of the records that have a version.
+    with_version: RoaringBitmap,
     /// The previous entry of the same value, within whatever entity type, or [`NONE`].
     previous: Vec<u32>,
     /// The latest entry of each value. By position: with the fingerprints in it, it would not fit into the processor's caches.
@@ -75,6 +78,9 @@ impl Columns {
         self.fingerprints.push(entry.fingerprint);
         self.entity_types.push(entry.entity_type);
         self.origins.push(origin);
+        if entry.has_version {
+            self.with_version.insert(position);
+        }
         self.previous.push(previous);
     }
 
@@ -201,6 +207,12 @@ impl TailView {
         found.extend(columns.positions(fingerprint, self.len()).map(|position| self.id(position)));
     }
 
+    /// Returns true if a record of the tail has a version.
+    pub(crate) fn has_version(&self, id: RecordNumber) -> bool {
+        let position = id.checked_sub(self.tail.first_id).and_then(|position| u32::try_from(position).ok());
+        position.is_some_and(|position| self.tail.columns.read().with_version.contains(position))
+    }
+
     fn id(&self, position: u32) -> RecordNumber {
         self.tail.first_id + u64::from(position)
     }
@@ -216,10 +228,13 @@ impl TailView {
         let rows = columns.fingerprints.iter().zip(&columns.entity_types).zip(&columns.origins);
         let rows = rows.skip(start).take(count);
         let mut shared: HashMap<u32, Option<Arc<Origin>>> = HashMap::new();
+        let mut position = u32::try_from(start).unwrap_or(u32::MAX);
         let entry = |(id, ((fingerprint, entity_type), origin)): (_, ((&u128, &EntityTypeId), &u32))| {
             let make = |number: &u32| columns.numbered.get(*number).map(Arc::new);
             let origin = shared.entry(*origin).or_insert_with_key(make).clone();
-            (id, TailEntry { fingerprint: *fingerprint, entity_type: *entity_type, origin })
+            let has_version = columns.with_version.contains(position);
+            position += 1;
+            (id, TailEntry { fingerprint: *fingerprint, entity_type: *entity_type, has_version, origin })
         };
         self.ids().skip(start).zip(rows).map(entry).collect()
     }

@@ -257,17 +257,17 @@ impl FingerprintTable {
         usize::try_from(place).unwrap_or(0)
     }
 
-    /// Shows the ids of a fingerprint's entries, ascending, until the visitor has enough. Returns true if it had.
+    /// Shows a fingerprint's entries, by ascending id, until the visitor has enough.
     pub(crate) fn visit(
         &self,
         source: &impl IndexRows,
         fingerprint: Fingerprint,
         value: u64,
-        mut visitor: impl FnMut(RecordNumber) -> ControlFlow<()>,
+        visitor: impl FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         let key = key_of(fingerprint);
         let keys = key..=key | Entry::from(u32::MAX);
-        self.visit_row(source, value, &keys, |entry| visitor(self.id_of(entry)))
+        self.visit_row(source, value, &keys, visitor)
     }
 
     /// Shows the entries of a value, within any entity type.

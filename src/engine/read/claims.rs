@@ -1,10 +1,11 @@
 //! Claims as of one commit: the claims, their items, and the owners of values.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::engine::format::claim_items::{blocks_of, decode_block};
 use crate::engine::format::codec;
+use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::schema::{self, FENCE_ROW, Fingerprint};
 use crate::engine::pool::batch::Batch;
 use crate::engine::pool::claims::{ClaimId, ClaimState, Claims, Owners};
@@ -12,7 +13,7 @@ use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::error::{Error, Result};
-use crate::ids::PoolId;
+use crate::ids::{PoolId, RecordNumber};
 use crate::model::ClaimInfo;
 use crate::time::{Moment, Reading, Timestamp};
 
@@ -70,14 +71,16 @@ impl View {
         Ok(table.get((self.state.id, id, 0)).storage()?.is_some())
     }
 
-    /// Returns the values for which each claim was made, as far as they can be read. Leaves out claims that are half
-    /// swept.
-    pub(crate) fn items_by_claim(&self) -> Result<HashMap<ClaimId, Result<HashSet<Fingerprint>>>> {
+    /// Returns the values for which each claim was made, as far as they can be read, with the record that it saw of each.
+    /// Leaves out claims that are half swept.
+    pub(crate) fn items_by_claim(&self) -> Result<ItemsByClaim> {
         let mut items = HashMap::new();
         for (id, claim) in self.state.claims.iter() {
             if self.has_first_block(id)? {
                 let read = self.items_of_claim(id, claim);
-                let of = |read: ClaimItems| read.batch.items().iter().map(|item| item.fingerprint).collect();
+                let of = |read: ClaimItems| {
+                    read.batch.items().iter().map(|item| item.fingerprint).zip(read.seen).collect()
+                };
                 items.insert(id, read.map(of));
             }
         }
@@ -87,7 +90,7 @@ impl View {
     /// Returns the items for which a claim was made, and the standing of each.
     pub(crate) fn items_of_claim(&self, id: ClaimId, claim: &ClaimState) -> Result<ClaimItems> {
         contained("reading a claim", || {
-            let (batch, indexes) = self.batch_of_claim(id)?;
+            let (batch, indexes, seen) = self.batch_of_claim(id)?;
             check_items(claim, &indexes)
                 .map_err(|reason| Error::corrupt(format!("pool {}: claim {id} {reason}", self.state.id)))?;
             let owned = batch.ask_each(|fingerprint| Ok(self.owner(fingerprint)? == Some(id)))?;
@@ -97,22 +100,23 @@ impl View {
                 (false, false) => Standing::Lost,
             };
             let standings = indexes.iter().zip(owned).map(standing).collect();
-            Ok(ClaimItems { batch: batch.with_origin(&claim.origin), indexes, standings })
+            Ok(ClaimItems { batch: batch.with_origin(&claim.origin), indexes, seen, standings })
         })
     }
 
-    /// Returns the items for which a claim was made, and their indexes in the batch that was claimed.
-    pub(crate) fn batch_of_claim(&self, id: ClaimId) -> Result<(Batch, Vec<u32>)> {
-        let (mut batch, mut indexes) = (Batch::default(), Vec::new());
+    /// Returns the items for which a claim was made, their indexes in the batch that was claimed, and the records that it saw.
+    pub(crate) fn batch_of_claim(&self, id: ClaimId) -> Result<(Batch, Vec<u32>, Vec<RecordNumber>)> {
+        let (mut batch, mut indexes, mut seen) = (Batch::default(), Vec::new(), Vec::new());
         if let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? {
             for row in table.range(blocks_of(self.state.id, id)).storage()? {
-                decode_block(row.storage()?.1.value(), |index, entity_type, value| {
-                    indexes.push(index);
-                    batch.push(&self.hash_key, entity_type, value);
+                decode_block(row.storage()?.1.value(), |item| {
+                    indexes.push(item.index);
+                    seen.push(item.seen);
+                    batch.push(&self.hash_key, item.entity_type, item.value, item.version);
                 })?;
             }
         }
-        Ok((batch, indexes))
+        Ok((batch, indexes, seen))
     }
 
     /// Returns the pool's claims, oldest first.
@@ -121,11 +125,31 @@ impl View {
     }
 }
 
+/// The newest record of each claimed value when it was claimed; 0 if there was none.
+pub(crate) type SeenRecords = HashMap<Fingerprint, RecordNumber, BuildFingerprintHasher>;
+
+/// The values for which each claim was made, as far as they can be read.
+pub(crate) type ItemsByClaim = HashMap<ClaimId, Result<SeenRecords>>;
+
+/// Returns the newest record that a claim saw of a value, 0 if it saw none or has no such item; `None` if the claim's items
+/// cannot be read, or it does not exist. The owner of a value has seen every live record of it: adding one takes the value
+/// away.
+pub(crate) fn seen_by(
+    claim: ClaimId,
+    fingerprint: Fingerprint,
+    items: &ItemsByClaim,
+) -> Option<RecordNumber> {
+    let seen = items.get(&claim)?.as_ref().ok()?;
+    Some(seen.get(&fingerprint).copied().unwrap_or(0))
+}
+
 /// The items of a claim that is taken up.
 pub(crate) struct ClaimItems {
     pub(crate) batch: Batch,
     /// The index of each in the claimed batch, ascending.
     pub(crate) indexes: Vec<u32>,
+    /// The newest record of each item's key when it was claimed; 0 if there was none.
+    pub(crate) seen: Vec<RecordNumber>,
     pub(crate) standings: Vec<Standing>,
 }
 

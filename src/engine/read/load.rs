@@ -266,11 +266,9 @@ impl View {
                     }
                 };
                 let fingerprint = self.hash_key.fingerprint(stored.entity_type, stored.value);
-                each(
-                    slot,
-                    stored.created_at,
-                    TailEntry { fingerprint, entity_type: stored.entity_type, origin },
-                );
+                let (entity_type, has_version) = (stored.entity_type, stored.version.is_some());
+                let entry = TailEntry { fingerprint, entity_type, has_version, origin };
+                each(slot, stored.created_at, entry);
             }
         }
         if expected == slots.end {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use redb::AccessGuard;
 
-use crate::engine::format::index_row::{Entry, key_of};
+use crate::engine::format::index_row::{Entry, has_version, key_of};
 use crate::engine::format::schema::{Fingerprint, TableNumber};
 use crate::engine::pool::state::PoolState;
 use crate::engine::probe::filter::{Line, Question};
@@ -19,6 +19,7 @@ use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
 use crate::ids::RecordNumber;
+use crate::model::Version;
 
 /// Fingerprints that are looked up together: what is noted of them stays in the processor's caches.
 const BLOCK: usize = 1_024;
@@ -28,6 +29,28 @@ struct Sought<'f> {
     fingerprint: Fingerprint,
     question: Question,
     found: &'f mut Option<RecordNumber>,
+}
+
+/// The live records of a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LiveRecords {
+    /// Ascending.
+    pub(crate) ids: Vec<RecordNumber>,
+    /// The version of the newest, which is the key's.
+    pub(crate) version: Option<Version>,
+}
+
+impl LiveRecords {
+    /// Returns true if an item of the key with this version would be a duplicate.
+    pub(crate) fn contain(&self, asked: Option<Version>) -> bool {
+        !self.ids.is_empty() && !Version::changes(asked, self.version)
+    }
+
+    /// Returns true if the records answer for an item of the key while a claim on it runs. They do not for contents: the claim
+    /// may replace the one that they have.
+    pub(crate) fn answer_under_claim(&self, asked: Option<Version>) -> bool {
+        self.contain(asked) && !Version::is_content(asked)
+    }
 }
 
 /// The tables that a filter was asked of, counted for `explain`.
@@ -125,6 +148,72 @@ impl View {
         Ok(found)
     }
 
+    /// Returns the live records of each of many fingerprints, best in ascending order. Like
+    /// [`find_any_of`](Self::find_any_of), it asks one table before the next. Records are read for their versions only where
+    /// an index says that they have one, in the order of their ids.
+    pub(crate) fn live_records_of(
+        &self,
+        state: &PoolState,
+        fingerprints: &[Fingerprint],
+    ) -> Result<Vec<LiveRecords>> {
+        let mut found = vec![LiveRecords::default(); fingerprints.len()];
+        let mut with_version = vec![false; fingerprints.len()];
+        for ((block, found), marks) in
+            fingerprints.chunks(BLOCK).zip(found.chunks_mut(BLOCK)).zip(with_version.chunks_mut(BLOCK))
+        {
+            self.find_live(state, block, found, marks)?;
+        }
+        let newest = |(place, (found, mark)): (usize, (&LiveRecords, &bool))| {
+            found.ids.last().filter(|_| *mark).map(|id| (*id, place))
+        };
+        let mut to_read: Vec<_> = found.iter().zip(&with_version).enumerate().filter_map(newest).collect();
+        to_read.sort_unstable();
+        let ids: Vec<RecordNumber> = to_read.iter().map(|(id, _)| *id).collect();
+        for ((_, place), version) in to_read.into_iter().zip(self.versions(&ids)?) {
+            if let Some(found) = found.get_mut(place) {
+                found.version = version;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Finds the live records of a block of fingerprints, and sets the mark of each whose newest record has a version.
+    fn find_live(
+        &self,
+        state: &PoolState,
+        block: &[Fingerprint],
+        found: &mut [LiveRecords],
+        with_version: &mut [bool],
+    ) -> Result<()> {
+        let questions: Vec<Question> = block.iter().map(|fingerprint| Question::of(*fingerprint)).collect();
+        for table in self.state.tables.iter().filter(|table| table.ids.end > state.watermark) {
+            touch_lines_of(table, questions.iter());
+            let keys = block.iter().zip(&questions).zip(found.iter_mut().zip(with_version.iter_mut()));
+            for ((fingerprint, question), (found, mark)) in keys {
+                if table.may_contain(self, question)? {
+                    let _all = table.visit(self, *fingerprint, question.value, |entry| {
+                        let id = table.id_of(entry);
+                        if state.is_live(id) {
+                            found.ids.push(id);
+                            *mark = has_version(entry);
+                        }
+                        ControlFlow::Continue(())
+                    })?;
+                }
+            }
+        }
+        for (fingerprint, (found, mark)) in block.iter().zip(found.iter_mut().zip(with_version)) {
+            let mut ids = self.find_all_in_tails(state, *fingerprint);
+            ids.sort_unstable();
+            if let Some(newest) = ids.last() {
+                let tails = self.state.frozen.iter().chain([&self.state.active]);
+                *mark = tails.into_iter().any(|tail| tail.has_version(*newest));
+                found.ids.append(&mut ids);
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the first live record that a table has of a fingerprint. Kept out of line: most questions end at the filter.
     #[inline(never)]
     fn first_live(
@@ -135,7 +224,8 @@ impl View {
         question: &Question,
     ) -> Result<Option<RecordNumber>> {
         let mut first = None;
-        let _ended = table.visit(self, fingerprint, question.value, |id| {
+        let _ended = table.visit(self, fingerprint, question.value, |entry| {
+            let id = table.id_of(entry);
             if state.is_live(id) {
                 first = Some(id);
                 return ControlFlow::Break(());
@@ -182,8 +272,8 @@ impl View {
         touch_lines(&self.state.tables, &question);
         for table in self.state.tables.iter().filter(|table| table.ids.end > self.state.watermark) {
             if asked.count(table.may_contain(self, &question)?) {
-                let _all = table.visit(self, fingerprint, question.value, |id| {
-                    ids.extend(Some(id).filter(|id| self.state.is_live(*id)));
+                let _all = table.visit(self, fingerprint, question.value, |entry| {
+                    ids.extend(Some(table.id_of(entry)).filter(|id| self.state.is_live(*id)));
                     ControlFlow::Continue(())
                 })?;
             }

@@ -3,6 +3,7 @@
 use std::ops::{ControlFlow, Range};
 
 use crate::engine::pool::batch::Batch;
+use crate::engine::read::lookup::LiveRecords;
 use crate::engine::read::plan::Plan;
 use crate::engine::read::view::{Rows, View};
 use crate::engine::storage::failure::contained;
@@ -12,17 +13,26 @@ use crate::model::{Key, Record};
 use crate::query::{Cursor, Explanation, Page, RecordFilter, RecordQuery, RecordSort};
 
 impl View {
-    /// Returns true if a value is in the pool.
+    /// Returns true if a value is in the pool; of a key with a version, if an item with it would be a duplicate.
     pub(crate) fn contains(&self, key: &Key<'_>) -> Result<bool> {
         key.check()?;
+        if key.version().is_some() {
+            return Ok(self.contains_many(std::slice::from_ref(key))? == [true]);
+        }
         let fingerprint = self.hash_key.fingerprint(key.entity_type(), key.value());
         contained("checking a value", || Ok(self.find_any(fingerprint)?.is_some()))
     }
 
-    /// Returns for each key, in order, whether its value is in the pool.
+    /// As [`contains`](Self::contains), for each of many keys, in order.
     pub(crate) fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
         let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
         contained("checking values", || {
+            if batch.has_versions() {
+                let live =
+                    batch.ask_together(|fingerprints| self.live_records_of(&self.state, fingerprints))?;
+                let contains = |(index, live): (usize, &LiveRecords)| live.contain(batch.version(index));
+                return Ok(live.iter().enumerate().map(contains).collect());
+            }
             let found = batch.ask_together(|fingerprints| self.find_any_of(&self.state, fingerprints))?;
             Ok(found.iter().map(Option::is_some).collect())
         })

@@ -20,7 +20,7 @@ use crate::engine::read::snapshot::{Lazy, Snapshot, opened};
 use crate::engine::storage::failure::StorageResult;
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordNumber};
-use crate::model::{Included, Origin, Record};
+use crate::model::{Included, Origin, Record, Version};
 use crate::search;
 use crate::time::Timestamp;
 
@@ -211,6 +211,18 @@ impl View {
         ids.iter().zip(next).map(|(id, next)| reader.read(*id, next == Some(*id + 1))).collect()
     }
 
+    /// Reads the versions of records, dead or alive, by ascending id.
+    pub(crate) fn versions(&self, ids: &[RecordNumber]) -> Result<Vec<Option<Version>>> {
+        let mut reader =
+            RecordReader { view: self, rows: Rows::default(), origins: HashMap::new(), run: None };
+        let next = ids.iter().skip(1).copied().map(Some).chain([None]);
+        let version = |(id, next): (&RecordNumber, Option<RecordNumber>)| {
+            let row = reader.row(*id, next == Some(*id + 1))?;
+            Ok(self.stored_in(*id, &row)?.version)
+        };
+        ids.iter().zip(next).map(version).collect()
+    }
+
     /// Shows records, dead or alive, as they are stored in their segment, without their origins. The ids ascend, and
     /// are close.
     pub(crate) fn each_stored(
@@ -279,19 +291,26 @@ pub(crate) type Rows = HashMap<RecordNumber, Row>;
 const ORIGINS_KEPT: usize = 4_096;
 
 impl RecordReader<'_> {
-    /// Reads a record. `is_followed` if the next record that will be read is its neighbour.
-    fn read(&mut self, id: RecordNumber, is_followed: bool) -> Result<Record> {
-        let view = self.view;
-        let (index, segment) = view.segment_of(id)?;
+    /// Reads a record's row. `is_followed` if the next record that will be read is its neighbour.
+    fn row(&mut self, id: RecordNumber, is_followed: bool) -> Result<Row> {
+        let (index, segment) = self.view.segment_of(id)?;
         let slot = segment.slot(id);
         let row = match self.rows.remove(&id) {
             Some(row) => Some(row),
             None => self.walk(index, slot, is_followed)?,
         };
-        let row = match row {
-            Some(row) => row,
-            None => view.stored(index, slot)?,
-        };
+        match row {
+            Some(row) => Ok(row),
+            None => self.view.stored(index, slot),
+        }
+    }
+
+    /// Reads a record. `is_followed` if the next record that will be read is its neighbour.
+    fn read(&mut self, id: RecordNumber, is_followed: bool) -> Result<Record> {
+        let view = self.view;
+        let row = self.row(id, is_followed)?;
+        let (index, segment) = view.segment_of(id)?;
+        let slot = segment.slot(id);
         let stored = record::decode(slot, segment.base_time, row.value())?;
         let origin = match &stored.origin {
             StoredOrigin::None => None,
@@ -308,6 +327,7 @@ impl RecordReader<'_> {
             flow_run_id: origin.and_then(|origin| origin.run.clone()),
             step_id: origin.and_then(|origin| origin.step.clone()),
             created_at: stored.created_at,
+            version: stored.version,
             included: Included::default(),
         })
     }

@@ -12,7 +12,7 @@ use crate::engine::read::waiting::{Registered, Sleep};
 use crate::engine::storage::failure::contained;
 use crate::error::Result;
 use crate::ids::{PoolId, RecordNumber};
-use crate::model::{Origin, WaitOutcome};
+use crate::model::{Origin, Version, WaitOutcome};
 use crate::time::Moment;
 
 /// The standing of a value that somebody waits for.
@@ -25,22 +25,44 @@ enum Standing {
 }
 
 impl View {
-    fn standing_of(&self, fingerprint: Fingerprint, moment: Moment) -> Result<Standing> {
-        if let Some(id) = self.find_first(&self.state, fingerprint)? {
+    /// Returns the standing of a value; of one with a version, the standing of that version.
+    fn standing_of(
+        &self,
+        fingerprint: Fingerprint,
+        asked: Option<Version>,
+        moment: Moment,
+    ) -> Result<Standing> {
+        let tracked = match asked {
+            None => self.find_first(&self.state, fingerprint)?,
+            Some(_) => {
+                let live = self.live_records_of(&self.state, &[fingerprint])?.pop().unwrap_or_default();
+                live.ids.first().copied().filter(|_| live.contain(asked))
+            }
+        };
+        // As `LiveRecords::answer_under_claim` says.
+        if let Some(id) = tracked.filter(|_| !Version::is_content(asked)) {
             return Ok(Standing::Tracked(id));
         }
-        if self.state.claims.is_empty() {
-            return Ok(Standing::Free);
-        }
-        let owner = self.owner(fingerprint)?;
+        let owner = if self.state.claims.is_empty() { None } else { self.owner(fingerprint)? };
         let is_running =
             |id: &ClaimId| self.state.claims.get(*id, moment).is_some_and(|claim| !claim.is_lapsed(moment));
-        Ok(owner.filter(is_running).map_or(Standing::Free, Standing::InFlight))
+        Ok(match (owner.filter(is_running), tracked) {
+            (Some(owner), _) => Standing::InFlight(owner),
+            (None, Some(id)) => Standing::Tracked(id),
+            (None, None) => Standing::Free,
+        })
     }
 
     /// Returns the standing of each value of a batch, as callers see it.
     fn wait_outcomes(&self, batch: &Batch, moment: Moment) -> Result<Vec<WaitOutcome>> {
-        let standings = batch.ask_each(|fingerprint| self.standing_of(fingerprint, moment))?;
+        let standings = if batch.has_versions() {
+            let items = batch.items().iter().enumerate();
+            items
+                .map(|(index, item)| self.standing_of(item.fingerprint, batch.version(index), moment))
+                .collect::<Result<_>>()?
+        } else {
+            batch.ask_each(|fingerprint| self.standing_of(fingerprint, None, moment))?
+        };
         let tracked = standings.iter().filter_map(|standing| match standing {
             Standing::Tracked(id) => Some(*id),
             _ => None,
@@ -102,7 +124,9 @@ impl Waiter {
                     .get_or_insert_with(|| engine.waiting.register(self.pool, item.fingerprint));
                 let mut sleep = registered.sleep();
                 let (view, moment) = (engine.view(self.pool)?, engine.clock.moment());
-                let standing = contained("waiting", || view.standing_of(item.fingerprint, moment))?;
+                let standing = contained("waiting", || {
+                    view.standing_of(item.fingerprint, self.batch.version(self.item), moment)
+                })?;
                 if let Standing::InFlight(id) = standing {
                     let now = Instant::now();
                     is_late = self.until.is_some_and(|until| until <= now);

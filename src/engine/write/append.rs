@@ -170,7 +170,8 @@ fn with_origins<'d>(
             _ => Follower::OfAnother,
         };
         let origin = origins.store(batch.origin(), slot, follower)?;
-        rows.push(StoredRecord { origin, entity_type, created_at: draft.time, value: batch.value(*item) });
+        let (version, value) = (batch.version(*item), batch.value(*item));
+        rows.push(StoredRecord { origin, entity_type, created_at: draft.time, version, value });
     }
     Ok(rows)
 }

@@ -1,18 +1,19 @@
 //! Claims on disk: writes what a draft changes in them.
 //!
 //! Always holds: the owner of a value is the claim that the owners' table names, if that claim exists; every owner row
-//! is of a claim that has a row, and of a value that no live record has; a claim never gets back a value that it lost.
+//! is of a claim that has a row, and of a value whose live records that claim has seen; a claim never gets back a value that
+//! it lost.
 
 use redb::WriteTransaction;
 
-use crate::engine::format::claim_items::{blocks_of, encode_blocks};
+use crate::engine::format::claim_items::{ClaimedItem, blocks_of, encode_blocks};
 use crate::engine::format::codec;
 use crate::engine::format::schema::{self, FENCE_ROW, Fingerprint};
 use crate::engine::pool::claims::{ClaimId, Claims};
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::draft::PoolDraft;
 use crate::error::Result;
-use crate::ids::PoolId;
+use crate::ids::{PoolId, RecordNumber};
 
 /// Writes what a draft changes in its pool's claims.
 pub(crate) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
@@ -39,8 +40,13 @@ pub(crate) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
     let kept = |id: &ClaimId| draft.state.claims.stored(*id);
     for (id, batch, items) in changes.made.iter().filter(|(id, ..)| kept(id).is_some()) {
         let mut table = txn.open_table(schema::CLAIM_ITEMS).storage()?;
-        let item =
-            |index: &usize| Some((*index, batch.items().get(*index)?.entity_type, batch.value(*index)));
+        let item = |(place, seen): &(usize, RecordNumber)| {
+            let entity_type = batch.items().get(*place)?.entity_type;
+            // Below BATCH_MAX_ITEMS.
+            let index = u32::try_from(*place).ok()?;
+            let (value, version) = (batch.value(*place), batch.version(*place));
+            Some(ClaimedItem { index, entity_type, value, version, seen: *seen })
+        };
         let of_batch = items.iter().filter_map(item);
         for (number, block) in (0_u32..).zip(encode_blocks(of_batch)) {
             table.insert((pool, *id, number), block.as_slice()).storage()?;

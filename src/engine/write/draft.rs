@@ -7,6 +7,7 @@
 pub(crate) mod claims;
 pub(crate) mod dedupe;
 mod delete;
+mod keys;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::engine::pool::state::PoolState;
 use crate::engine::read::view::View;
 use crate::error::Result;
 use crate::ids::RecordNumber;
-use crate::model::{Included, Origin, Record};
+use crate::model::{Included, Origin, Record, Version};
 use crate::time::{Reading, Timestamp};
 
 /// A record that the group adds: an item of one of the group's batches.
@@ -57,8 +58,8 @@ pub(crate) struct PoolDraft {
 pub(crate) struct ClaimChanges {
     /// The new owners of values; `None` for values that are free now.
     pub(crate) owners: HashMap<Fingerprint, Option<ClaimId>, BuildFingerprintHasher>,
-    /// New claims, each with the items that it owns.
-    pub(crate) made: Vec<(ClaimId, Arc<Batch>, Vec<usize>)>,
+    /// New claims, each with the items that it owns: their indexes in the batch, and the newest record of each's key, or 0.
+    pub(crate) made: Vec<(ClaimId, Arc<Batch>, Vec<(usize, RecordNumber)>)>,
     /// Claims whose rows are written: new ones, extended ones, and those that are settled in part.
     pub(crate) changed: BTreeSet<ClaimId>,
     /// Claims that are settled or released.
@@ -117,10 +118,19 @@ impl PoolDraft {
         Ok(self.base.fetch(&stored)?.into_iter().map(|record| (record.id.get(), record)).collect())
     }
 
+    /// Returns the place in `new` of a record that this group adds.
+    fn place_of_new(&self, id: RecordNumber) -> Option<usize> {
+        usize::try_from(id.checked_sub(self.base.state.next_id)?).ok()
+    }
+
+    fn new_version(&self, id: RecordNumber) -> Option<Version> {
+        let NewRecord { batch, item } = *self.new.get(self.place_of_new(id)?)?;
+        self.batches.get(batch)?.version(item)
+    }
+
     /// Returns a record that this group adds, as it will be.
     fn new_record(&self, id: RecordNumber) -> Option<Record> {
-        let position = usize::try_from(id.checked_sub(self.base.state.next_id)?).ok()?;
-        let NewRecord { batch, item } = *self.new.get(position)?;
+        let NewRecord { batch, item } = *self.new.get(self.place_of_new(id)?)?;
         let batch = self.batches.get(batch)?;
         let none = Origin::none();
         let origin = batch.origin().map_or(&none, |origin| &**origin);
@@ -133,6 +143,7 @@ impl PoolDraft {
             flow_run_id: origin.run.clone(),
             step_id: origin.step.clone(),
             created_at: self.time,
+            version: batch.version(item),
             included: Included::default(),
         })
     }

@@ -13,13 +13,13 @@ use redb::{ReadableTable, WriteTransaction};
 use roaring::RoaringBitmap;
 
 use self::entries::Entries;
-use self::entries::PostingLists;
+use self::entries::{Indexed, PostingLists};
 use crate::engine::format::postings;
-use crate::engine::format::schema::{Fingerprint, Geometry, SegmentNumber, SegmentTables, Slot, Tuning};
+use crate::engine::format::schema::{Geometry, SegmentNumber, SegmentTables, Slot, Tuning};
 use crate::engine::pool::state::PoolState;
 use crate::engine::pool::tail::TailEntry;
 use crate::engine::storage::failure::StorageResult;
-use crate::engine::write::tables::add_folded;
+use crate::engine::write::tables::{Folded, add_folded};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordNumber};
 
@@ -32,7 +32,7 @@ pub(crate) struct Fold {
     first_id: RecordNumber,
     geometry: Geometry,
     /// Sorted.
-    fingerprints: Vec<(Fingerprint, Slot)>,
+    fingerprints: Vec<Indexed>,
     postings: PostingLists,
     /// The number of posting lists that there were.
     lists: usize,
@@ -83,9 +83,10 @@ impl Fold {
     }
 
     /// The fingerprints in order, with the records that have them.
-    pub(crate) fn into_fingerprints(self) -> Vec<(Fingerprint, RecordNumber)> {
+    pub(crate) fn into_fingerprints(self) -> Vec<Folded> {
         let id = |slot: Slot| self.first_id + u64::from(slot);
-        self.fingerprints.into_iter().map(|(fingerprint, slot)| (fingerprint, id(slot))).collect()
+        let folded = |(fingerprint, slot, has_version): Indexed| (fingerprint, id(slot), has_version);
+        self.fingerprints.into_iter().map(folded).collect()
     }
 }
 

@@ -376,8 +376,8 @@ impl<'a> Import<'a> {
             {
                 let question = Question::of(*fingerprint);
                 if table.may_contain(rows, &question)? {
-                    let found = table.visit(rows, *fingerprint, question.value, |id| {
-                        if self.state.is_live(id) {
+                    let found = table.visit(rows, *fingerprint, question.value, |entry| {
+                        if self.state.is_live(table.id_of(entry)) {
                             ControlFlow::Break(())
                         } else {
                             ControlFlow::Continue(())
@@ -415,8 +415,9 @@ impl<'a> Import<'a> {
         let stored = now.iter().filter_map(|row| {
             let entity_type = buffer.rows.items().get(*row)?.entity_type;
             let (value, created_at) = (buffer.rows.value(*row), time_of(row));
+            let version = buffer.rows.version(*row);
             let origin = origins.next().unwrap_or(StoredOrigin::None);
-            Some(StoredRecord { origin, entity_type, created_at, value })
+            Some(StoredRecord { origin, entity_type, created_at, version, value })
         });
         append_to_segment(self.txn, self.state.id, &segment, slot, stored)?;
         let appended_time = now.last().map_or(self.time, time_of);

@@ -102,20 +102,22 @@ mod tests {
     use redb::backends::InMemoryBackend;
 
     use super::*;
+    use crate::engine::format::index_row::has_version;
     use crate::engine::format::schema::Fingerprint;
     use crate::engine::probe::filter::Question;
     use crate::engine::probe::table::IndexRows as _;
-    use crate::engine::write::tables::add_folded;
+    use crate::engine::write::tables::{Folded, add_folded};
     use crate::ids::RecordNumber;
     use crate::store::DataPoolStore;
 
-    /// Every live record of a fingerprint that the tables have.
+    /// Every live record of a fingerprint that the tables have. Each third has a version.
     fn found(writer: &IndexWriter<'_>, state: &PoolState, fingerprint: Fingerprint) -> Vec<RecordNumber> {
         let (question, mut ids) = (Question::of(fingerprint), Vec::new());
         for table in &*state.tables {
             if table.may_contain(writer, &question).unwrap() {
-                let _all = table.visit(writer, fingerprint, question.value, |id| {
-                    ids.extend(Some(id).filter(|id| state.is_live(*id)));
+                let _all = table.visit(writer, fingerprint, question.value, |entry| {
+                    assert_eq!(has_version(entry), table.id_of(entry) % 3 == 0);
+                    ids.extend(Some(table.id_of(entry)).filter(|id| state.is_live(*id)));
                     ControlFlow::Continue(())
                 });
             }
@@ -139,7 +141,7 @@ mod tests {
         for _ in 0..8 {
             let (first, newest) = (state.next_id, state.last_time);
             state.assign_more_ids(8, newest);
-            let mut new: Vec<_> = (first..first + 8).map(|id| (fingerprint(id), id)).collect();
+            let mut new: Vec<_> = (first..first + 8).map(|id| (fingerprint(id), id, id % 3 == 0)).collect();
             new.sort_unstable();
             add_folded(&txn, &mut state, first..first + 8, &new, &tuning).unwrap();
             state.all_is_folded();
@@ -176,7 +178,7 @@ mod tests {
         // So small that they are all in the first row.
         let number = |id: RecordNumber| if id < 3_000 { id.min(300) } else { id - 3_000 + 300 };
         let fingerprint = |number: u64| u128::from(number) << 80;
-        let records: Vec<_> = (1..3_601).map(|id| (fingerprint(number(id)), id)).collect();
+        let records: Vec<_> = (1..3_601).map(|id| (fingerprint(number(id)), id, id % 3 == 0)).collect();
         add_folded(&txn, &mut state, 1..3_601, &records, &Tuning::DEFAULT).unwrap();
         state.all_is_folded();
         let writer = IndexWriter::open(&txn, state.id).unwrap();
@@ -206,14 +208,14 @@ mod tests {
             let tuning = Tuning { fold_entries, ..Tuning::DEFAULT };
             let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
             let txn = database.begin_write().unwrap();
-            let (mut records, mut deaths, mut held) = (Vec::<(Fingerprint, RecordNumber)>::new(), deaths.into_iter(), None);
+            let (mut records, mut deaths, mut held) = (Vec::<Folded>::new(), deaths.into_iter(), None);
             for (round, (count, kinds)) in folds.into_iter().enumerate() {
                 let first = state.next_id;
                 let count = if round == 3 { count + repeats } else { count };
                 let newest = state.last_time;
                 state.assign_more_ids(count, newest);
                 let number = |id: RecordNumber| if round == 3 && repeats > 0 { 1 } else { id * id % kinds };
-                let mut new: Vec<_> = (first..first + count).map(|id| (fingerprint(number(id)), id)).collect();
+                let mut new: Vec<_> = (first..first + count).map(|id| (fingerprint(number(id)), id, id % 3 == 0)).collect();
                 records.extend(&new);
                 new.sort_unstable();
                 add_folded(&txn, &mut state, first..first + count, &new, &tuning).unwrap();
@@ -241,8 +243,8 @@ mod tests {
                 for state in [Some(&state), held.as_ref()].into_iter().flatten() {
                     for number in 0..kinds.min(20) {
                         let sought = fingerprint(number);
-                        let is_one = |(fingerprint, id): &&(Fingerprint, RecordNumber)| *fingerprint == sought && state.is_live(*id) && *id < state.folded_to;
-                        let expected: Vec<RecordNumber> = records.iter().filter(is_one).map(|(_, id)| *id).collect();
+                        let is_one = |(fingerprint, id, _): &&Folded| *fingerprint == sought && state.is_live(*id) && *id < state.folded_to;
+                        let expected: Vec<RecordNumber> = records.iter().filter(is_one).map(|(_, id, _)| *id).collect();
                         prop_assert_eq!(found(&writer, state, sought), expected, "round {}", round);
                     }
                 }

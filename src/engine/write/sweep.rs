@@ -35,8 +35,8 @@ pub(crate) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swe
         let mut items = txn.open_table(schema::CLAIM_ITEMS).storage()?;
         let mut blocks = items.extract_from_if(blocks_of(pool, id), |_, _| true).storage()?;
         while let Some(block) = blocks.next().transpose().storage()? {
-            decode_block(block.1.value(), |_, entity_type, value| {
-                batch.push(&draft.base.hash_key, entity_type, value);
+            decode_block(block.1.value(), |item| {
+                batch.push(&draft.base.hash_key, item.entity_type, item.value, None);
             })?;
             if batch.len() >= SWEEP_ITEMS {
                 is_rest = false;

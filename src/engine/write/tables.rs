@@ -8,7 +8,7 @@ use std::ops::Range;
 use redb::{AccessGuard, ReadableTable, Table, WriteTransaction};
 
 use crate::engine::format::fingerprint::VALUE_BITS;
-use crate::engine::format::index_row::{Entry, encode, entry};
+use crate::engine::format::index_row::{Entry, encode, entry, has_version};
 use crate::engine::format::schema::{self, Fingerprint, TableNumber, Tuning};
 use crate::engine::pool::state::PoolState;
 use crate::engine::probe::filter::{Line, Question};
@@ -96,7 +96,7 @@ impl<'txn> IndexWriter<'txn> {
             for stored in table.read_row(self, row)? {
                 let id = table.id_of(stored);
                 if values.contains(&value_of(stored)) && state.is_live(id) {
-                    entries.push(entry(stored, id - first_id));
+                    entries.push(entry(stored, id - first_id, has_version(stored)));
                 }
             }
         }
@@ -109,6 +109,9 @@ impl<'txn> IndexWriter<'txn> {
 fn value_of(entry: Entry) -> u64 {
     (entry >> (Entry::BITS - VALUE_BITS)) as u64
 }
+
+/// What a table has of a record: its fingerprint, its id, and true if it has a version.
+pub(crate) type Folded = (Fingerprint, RecordNumber, bool);
 
 /// A table on its way into the file, from entries that come in order.
 pub(crate) struct TableWriter {
@@ -132,14 +135,13 @@ impl TableWriter {
     }
 
     /// Takes the next entries: those of live records, from fingerprints in order.
-    pub(crate) fn push(
-        &mut self,
-        state: &PoolState,
-        entries: impl Iterator<Item = (Fingerprint, RecordNumber)>,
-    ) {
+    pub(crate) fn push(&mut self, state: &PoolState, entries: impl Iterator<Item = Folded>) {
         let first_id = self.table.ids.start;
-        let live = entries.filter(|(_, id)| state.is_live(*id));
-        self.waiting.extend(live.map(|(fingerprint, id)| entry(fingerprint, id.saturating_sub(first_id))));
+        let live = entries.filter(|(_, id, _)| state.is_live(*id));
+        let entry = |(fingerprint, id, has_version): Folded| {
+            entry(fingerprint, id.saturating_sub(first_id), has_version)
+        };
+        self.waiting.extend(live.map(entry));
     }
 
     /// Writes the pieces that are complete.
@@ -178,10 +180,10 @@ pub(crate) fn add_folded(
     txn: &WriteTransaction,
     state: &mut PoolState,
     ids: Range<RecordNumber>,
-    fingerprints: &[(Fingerprint, RecordNumber)],
+    fingerprints: &[Folded],
     tuning: &Tuning,
 ) -> Result<()> {
-    let mut len = fingerprints.iter().filter(|(_, id)| state.is_live(*id)).count() as u64;
+    let mut len = fingerprints.iter().filter(|(_, id, _)| state.is_live(*id)).count() as u64;
     if len == 0 {
         return Ok(());
     }
@@ -196,8 +198,10 @@ pub(crate) fn add_folded(
     for table in &absorbed {
         writer.read_values(state, table, &(0..1 << VALUE_BITS), first_id, &mut entries)?;
     }
-    let live = fingerprints.iter().filter(|(_, id)| state.is_live(*id));
-    entries.extend(live.map(|(fingerprint, id)| entry(*fingerprint, id.saturating_sub(first_id))));
+    let live = fingerprints.iter().filter(|(_, id, _)| state.is_live(*id));
+    entries.extend(live.map(|(fingerprint, id, has_version)| {
+        entry(*fingerprint, id.saturating_sub(first_id), *has_version)
+    }));
     // As good as sorted, which only this sort finds.
     #[allow(clippy::stable_sort_primitive, reason = "the unstable one sorts it all again")]
     entries.sort();

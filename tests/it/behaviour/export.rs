@@ -38,11 +38,11 @@ fn an_export_has_the_values_and_their_types_oldest_first() {
 #[test]
 fn a_full_export_says_where_each_record_came_from_and_when() {
     let file = export(&known_pool(), &ExportOptions::new().columns(ExportColumns::Full));
-    let expected = "value,entity_type_id,id,flow_id,flow_run_id,step_id,created_at\n\
-        A-1,37,1,shop,run 1,read orders,2013-01-01T00:00:00.000000Z\n\
-        \"a, \"\"b\"\"\nc\",37,2,shop,run 1,read orders,2013-01-01T00:00:00.000000Z\n\
-        -1,47,3,,=run,,2013-01-01T00:00:01.500001Z\n\
-        @home,4294967295,4,,,,2013-01-01T00:00:01.500001Z\n";
+    let expected = "value,entity_type_id,id,flow_id,flow_run_id,step_id,version,created_at\n\
+        A-1,37,1,shop,run 1,read orders,,2013-01-01T00:00:00.000000Z\n\
+        \"a, \"\"b\"\"\nc\",37,2,shop,run 1,read orders,,2013-01-01T00:00:00.000000Z\n\
+        -1,47,3,,=run,,,2013-01-01T00:00:01.500001Z\n\
+        @home,4294967295,4,,,,,2013-01-01T00:00:01.500001Z\n";
     assert_eq!(file, expected);
 }
 

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use datapool_store::testing::Sizes;
-use datapool_store::{Durability, ErrorKind, Mode, OnDuplicate, Origin};
+use datapool_store::{Durability, ErrorKind, Mode, OnDuplicate, Origin, Version};
 
 use crate::support;
 use crate::support::disk::{Fault, Operation, Reason, TestDisk, Torn};
+use crate::support::items::{Asked, content};
 use crate::workload::filter::{ClaimsFilter, Filter};
 use crate::workload::random::item;
 use crate::workload::{Driver, How, Named, Op, Resting};
@@ -23,28 +24,39 @@ fn store(cache: usize) -> (Resting, u64, u64) {
     driver.run(&Op::PutFlow { id: "flow 1".into(), name: "one".into() });
     let origin = || Origin::new(1_u64, 2_u64, 0_u64);
     for start in [0, 30, 60, 90] {
-        let items = (start..start + 30).map(item).collect();
+        let items = asked(start, start + 30, 1);
         driver.run(&Op::Dedupe { pool, mode: Mode::Track, firsts: false, items, origin: origin() });
     }
     driver.run(&Op::DeleteKeys { pool, items: (3..20).map(item).collect() });
-    for (id, start) in [(1, 200), (2, 210)] {
-        let (items, lease) = ((start..start + 10).map(item).collect(), Duration::from_mins(1));
+    // The first one holds changes, too.
+    for (id, start) in [(1, 115), (2, 210)] {
+        let (items, lease) = (asked(start, start + 10, 2), Duration::from_mins(1));
         driver.run(&Op::Claim { pool, id, items, origin: origin(), lease, owner: Some("worker".into()) });
     }
     (driver.rest(true), pool, 1)
+}
+
+/// Items, two of three with a version.
+fn asked(from: u64, to: u64, generation: u8) -> Vec<Asked> {
+    let version = |number: u64| match number % 3 {
+        0 => None,
+        1 => Some(content(generation)),
+        _ => Some(Version::Ordinal(generation.into())),
+    };
+    (from..to).map(|number| Asked { item: item(number), version: version(number) }).collect()
 }
 
 fn operations(pool: u64, claim: u64) -> Vec<Op> {
     let items = |from, to| (from..to).map(item).collect::<Vec<_>>();
     let origin = Origin::new(2_u64, 3_u64, 1_u64);
     let dedupe =
-        |mode| Op::Dedupe { pool, mode, firsts: false, items: items(100, 160), origin: origin.clone() };
+        |mode| Op::Dedupe { pool, mode, firsts: false, items: asked(100, 160, 3), origin: origin.clone() };
     let settle = |how| Op::Settle { pool, claim, how };
     let update = |retention, capacity| {
         let (name, description) = (Some("renamed".to_owned()), Some(Some("text".to_owned())));
         Op::Update { pool, name, description, retention, capacity }
     };
-    let import = |policy, every| Op::Import { pool, items: items(110, 240), policy, every };
+    let import = |policy, every| Op::Import { pool, items: asked(110, 240, 4), policy, every };
     vec![
         Op::Create { name: "another".into(), retention: None, capacity: Some(9) },
         update(Some(Some(Duration::from_mins(1))), None),
@@ -56,7 +68,7 @@ fn operations(pool: u64, claim: u64) -> Vec<Op> {
         Op::Claim {
             pool,
             id: 3,
-            items: items(110, 150),
+            items: asked(100, 150, 5),
             origin: origin.clone(),
             lease: Duration::from_mins(1),
             owner: None,

@@ -1,6 +1,6 @@
 //! Items and records, comparable with those that a test made itself.
 
-use datapool_store::{EntityTypeId, Key, Origin, Record, Timestamp};
+use datapool_store::{EntityTypeId, Key, Origin, Record, Timestamp, Version};
 
 /// A record, comparable with one that a test made itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +9,7 @@ pub(crate) struct Row {
     pub(crate) item: Item,
     pub(crate) origin: Origin,
     pub(crate) created_at: Timestamp,
+    pub(crate) version: Option<Version>,
 }
 
 impl From<&Record> for Row {
@@ -24,7 +25,8 @@ impl From<&Record> for Row {
             origin = origin.with_step(step.clone());
         }
         let item = Item { entity_type: record.entity_type_id, value: record.value.clone() };
-        Self { id: record.id.get(), item, origin, created_at: record.created_at }
+        let (created_at, version) = (record.created_at, record.version);
+        Self { id: record.id.get(), item, origin, created_at, version }
     }
 }
 
@@ -45,9 +47,57 @@ impl Item {
     }
 }
 
+/// An item, and what it looks like or how new it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) item: Item,
+    pub(crate) version: Option<Version>,
+}
+
+impl From<Item> for Asked {
+    fn from(item: Item) -> Self {
+        Self { item, version: None }
+    }
+}
+
+impl Asked {
+    pub(crate) fn key(&self) -> Key<'_> {
+        with_version(self.item.key(), self.version)
+    }
+}
+
+/// The key with this version. Contents are known by their first byte.
+pub(crate) fn with_version(key: Key<'_>, version: Option<Version>) -> Key<'_> {
+    match version {
+        None => key,
+        Some(Version::Ordinal(number)) => key.ordinal(number),
+        Some(version) => {
+            let number =
+                (0..=u8::MAX).find(|number| content(*number) == version).expect("a content of a test");
+            key.content([number])
+        }
+    }
+}
+
+/// The version of a content that tests use.
+pub(crate) fn content(number: u8) -> Version {
+    Version::of_content([number])
+}
+
 /// The items as a CSV file, every field quoted.
 pub(crate) fn csv_of(items: &[Item]) -> String {
-    let row = |item: &Item| format!("\"{}\",\"{}\"\r\n", item.value.replace('"', "\"\""), item.entity_type);
-    let rows: String = items.iter().map(row).collect();
+    let rows: String = items.iter().map(|item| format!("{}\r\n", csv_row(item))).collect();
     format!("value,entity_type_id\r\n{rows}")
+}
+
+/// The items and their versions as a CSV file.
+pub(crate) fn csv_with_versions(items: &[Asked]) -> String {
+    let version = |asked: &Asked| asked.version.map(|version| version.to_string()).unwrap_or_default();
+    let row = |asked: &Asked| format!("{},{}\r\n", csv_row(&asked.item), version(asked));
+    let rows: String = items.iter().map(row).collect();
+    format!("value,entity_type_id,version\r\n{rows}")
+}
+
+fn csv_row(item: &Item) -> String {
+    format!("\"{}\",\"{}\"", item.value.replace('"', "\"\""), item.entity_type)
 }

@@ -6,8 +6,8 @@ use datapool_store::{
 };
 
 use super::driver::Driver;
-use super::{Answer, Op, Told, readers};
-use crate::support::items::{Item, Row, csv_of};
+use super::{Answer, Op, Told, is_passed, readers};
+use crate::support::items::{Asked, Item, Row, csv_with_versions};
 
 impl Driver {
     pub(super) fn call(&mut self, op: &Op) -> Result<Answer> {
@@ -65,7 +65,7 @@ impl Driver {
             Op::Settle { pool, claim, how } => self.settle((*pool, *claim), how),
             Op::Claim { pool, id, items, origin, lease, owner } => {
                 let options = set(ClaimOptions::new().lease(*lease), owner.clone(), ClaimOptions::owner);
-                let claim = store.pool(*pool)?.claim_with(items, Item::key, origin, &options);
+                let claim = store.pool(*pool)?.claim_with(items, Asked::key, origin, &options);
                 self.claimed((*pool, *id), claim)
             }
             Op::TakeUp { pool, owner } => self.take_up(*pool, owner),
@@ -168,8 +168,8 @@ fn call_on(pool: &Pool, op: &Op) -> Result<Answer> {
     match op {
         Op::Dedupe { mode, firsts, items, origin, .. } => {
             let verdicts = match firsts {
-                true => pool.dedupe_with_first(*mode, items, Item::key, origin),
-                false => pool.dedupe(*mode, items, Item::key, origin),
+                true => pool.dedupe_with_first(*mode, items, Asked::key, origin),
+                false => pool.dedupe(*mode, items, Asked::key, origin),
             };
             verdicts.map(|verdicts| told(*mode, items, &verdicts))
         }
@@ -181,9 +181,9 @@ fn call_on(pool: &Pool, op: &Op) -> Result<Answer> {
         Op::DeleteWhere { filter, .. } => pool.delete_where(&filter.build_to_delete()).map(Answer::Count),
         Op::Clear { .. } => pool.clear().map(Answer::Count),
         Op::Import { items, policy, every, .. } => {
-            let mut options = ImportOptions::new().on_duplicate(*policy);
+            let mut options = ImportOptions::new().on_duplicate(*policy).version_column("version");
             options = set(options, *every, ImportOptions::commit_every);
-            match pool.import_csv(csv_of(items).as_bytes(), &options) {
+            match pool.import_csv(csv_with_versions(items).as_bytes(), &options) {
                 Ok(report) => {
                     let counts = (report.rows, report.skipped, report.bad_rows);
                     assert_eq!(counts, (items.len() as u64, report.rows - report.added, 0));
@@ -201,19 +201,24 @@ fn call_on(pool: &Pool, op: &Op) -> Result<Answer> {
 }
 
 /// What a deduplication says of each item, in all the ways that it does.
-fn told(mode: Mode, items: &[Item], verdicts: &Verdicts) -> Answer {
+fn told(mode: Mode, items: &[Asked], verdicts: &Verdicts) -> Answer {
     assert_eq!(verdicts.len(), items.len());
     let told = |(index, verdict): (usize, &Verdict)| {
-        assert_eq!(verdicts.passes(index), *verdict == Verdict::New || mode == Mode::Track);
+        assert_eq!(verdicts.passes(index), is_passed(*verdict) || mode == Mode::Track);
         Told { verdict: *verdict, first: verdicts.first(index).map(Row::from), by: None }
     };
     let told = verdicts.as_slice().iter().enumerate().map(told).collect();
-    let of = |wanted: Verdict| {
-        let pairs = items.iter().zip(verdicts.as_slice()).filter(|(_, verdict)| **verdict == wanted);
+    let of = |wanted: fn(Verdict) -> bool| {
+        let pairs = items.iter().zip(verdicts.as_slice()).filter(|(_, verdict)| wanted(**verdict));
         pairs.map(|(item, _)| item.clone()).collect::<Vec<_>>()
     };
     let split = verdicts.partition(items.to_vec());
-    assert_eq!((split.fresh, split.duplicates), (of(Verdict::New), of(Verdict::Duplicate)));
-    assert_eq!((split.in_flight, split.unmatched), (of(Verdict::InFlight), vec![]));
+    let duplicates = of(|verdict| verdict == Verdict::Duplicate);
+    assert_eq!(
+        (verdicts.new_count() + verdicts.changed_count(), &split.fresh),
+        (split.fresh.len(), &of(is_passed))
+    );
+    assert_eq!((split.duplicates, split.unmatched), (duplicates, vec![]));
+    assert_eq!(split.in_flight, of(|verdict| verdict == Verdict::InFlight));
     Answer::Verdicts(told)
 }

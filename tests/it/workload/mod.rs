@@ -22,7 +22,7 @@ use std::time::Duration;
 use datapool_store::Durability;
 
 pub(crate) use self::driver::{Driver, Resting};
-pub(crate) use self::op::{Answer, How, Named, Op, Outcome, Reading, Told};
+pub(crate) use self::op::{Answer, How, Named, Op, Outcome, Reading, Told, is_passed};
 
 /// Flushed when an operation says so: the interval is longer than any test.
 pub(crate) const RELAXED: Durability = Durability::Relaxed { flush_every: Duration::from_hours(1) };

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datapool_store::{ErrorKind, Mode, OnDuplicate, Origin, Timestamp};
+use datapool_store::{ErrorKind, OnDuplicate, Origin, Timestamp};
 
-use self::pool::new_ones;
+use self::pool::Adding;
 pub(crate) use self::pool::{ClaimModel, PoolModel, firsts, result_of};
 use super::{Answer, Op};
-use crate::support::items::Item;
+use crate::support::items::Asked;
 
 /// What the clocks show.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +82,7 @@ impl Model {
             }
             Op::Copy { pool, to, filter } => {
                 let copied = filter.select(&next.pools[pool].live);
-                let items: Vec<Item> = copied.into_iter().map(|row| row.item).collect();
+                let items: Vec<Asked> = copied.into_iter().map(|row| row.item.into()).collect();
                 return next.import(*to, &items, OnDuplicate::Add, None, now);
             }
             Op::Reopen | Op::Restart { .. } if now.may_turn => {
@@ -118,7 +118,7 @@ impl Model {
     fn import(
         mut self,
         pool: u64,
-        items: &[Item],
+        items: &[Asked],
         policy: OnDuplicate,
         every: Option<u64>,
         now: Now,
@@ -128,15 +128,14 @@ impl Model {
         // Each part is an operation of its own: it sees what the parts before added and evicted.
         for part in items.chunks(part_rows) {
             let pool = self.pool(pool);
-            let verdicts = pool.verdicts(Mode::Track, part, now);
-            let fresh = new_ones(part, &verdicts).1;
+            let fresh = pool.absent(part);
             if policy == OnDuplicate::Fail && fresh.len() < part.len() {
                 return (states, Answer::Stopped(every.map(|_| committed)));
             }
             let new = if policy == OnDuplicate::Skip { fresh } else { part.to_vec() };
             added += new.len() as u64;
             committed += part.len() as u64;
-            pool.add(new, &Origin::none(), now);
+            pool.add(new, &Origin::none(), Adding::Beside, now);
             pool.evict();
             states.push(self.clone());
         }

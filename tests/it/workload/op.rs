@@ -6,7 +6,7 @@ use datapool_store::testing::Sizes;
 use datapool_store::{ErrorKind, ExportColumns, Mode, OnDuplicate, Origin, RecordSort, Timestamp, Verdict};
 
 use super::filter::{ClaimsFilter, Filter};
-use crate::support::items::{Item, Row};
+use crate::support::items::{Asked, Item, Row};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
@@ -30,14 +30,14 @@ pub(crate) enum Op {
         mode: Mode,
         /// Whether duplicates say which record was first.
         firsts: bool,
-        items: Vec<Item>,
+        items: Vec<Asked>,
         origin: Origin,
     },
     /// The id is the test's own: no other claim has it.
     Claim {
         pool: u64,
         id: u64,
-        items: Vec<Item>,
+        items: Vec<Asked>,
         origin: Origin,
         lease: Duration,
         owner: Option<String>,
@@ -73,7 +73,7 @@ pub(crate) enum Op {
     },
     Import {
         pool: u64,
-        items: Vec<Item>,
+        items: Vec<Asked>,
         policy: OnDuplicate,
         every: Option<u64>,
     },
@@ -208,6 +208,11 @@ pub(crate) struct Told {
     pub(crate) first: Option<Row>,
     /// Whose claim owns its value, and until when, if that was asked.
     pub(crate) by: Option<(Origin, Timestamp)>,
+}
+
+/// Whether an item is new or changed.
+pub(crate) fn is_passed(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::New | Verdict::Changed { .. })
 }
 
 /// What became of an item that a claim confirms.

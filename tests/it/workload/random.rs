@@ -5,12 +5,14 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use datapool_store::testing::Sizes;
-use datapool_store::{EntityTypeId, ExportColumns, Mode, OnDuplicate, Origin, RecordSort, Timestamp, limits};
+use datapool_store::{
+    EntityTypeId, ExportColumns, Mode, OnDuplicate, Origin, RecordSort, Timestamp, Version, limits,
+};
 
 use super::filter::{ClaimsFilter, Filter};
 use super::model::{Model, Now, PoolModel};
 use super::{How, Named, Op, Reading};
-use crate::support::items::{Item, Row};
+use crate::support::items::{Asked, Item, Row, content};
 use crate::support::{self, Numbers};
 
 /// How many values there are, of each entity type: few enough that batches repeat each other.
@@ -40,6 +42,23 @@ fn value(number: u64) -> String {
 pub(crate) fn all_items() -> &'static [Item] {
     static ITEMS: LazyLock<Vec<Item>> =
         LazyLock::new(|| (0..VALUES * TYPES.len() as u64).map(item).collect());
+    &ITEMS
+}
+
+/// Every item there is, in one of its versions.
+pub(crate) fn all_asked() -> &'static [Asked] {
+    static ITEMS: LazyLock<Vec<Asked>> = LazyLock::new(|| {
+        let version = |number| match number % 5 {
+            0 | 1 => Some(content(number as u8 % 5)),
+            other => Some(Version::Ordinal(other as i64)),
+        };
+        all_items()
+            .iter()
+            .cloned()
+            .zip(0_usize..)
+            .map(|(item, number)| Asked { item, version: version(number) })
+            .collect()
+    });
     &ITEMS
 }
 
@@ -118,6 +137,23 @@ fn few(numbers: &mut Numbers) -> Vec<Item> {
     (0..=numbers.next(5)).map(|_| item(numbers.next(50))).collect()
 }
 
+/// Half of all batches have no versions; others have some, or all, of one kind or both.
+fn with_versions(numbers: &mut Numbers, items: Vec<Item>) -> Vec<Asked> {
+    let kinds: &[u64] = match numbers.next(8) {
+        0..4 => &[0],
+        4 => &[0, 1, 2],
+        5 => &[1, 1, 1, 0],
+        6 => &[2],
+        _ => &[1, 2],
+    };
+    let version = |numbers: &mut Numbers| match one_of(numbers, kinds) {
+        0 => None,
+        1 => Some(content(numbers.next(3) as u8)),
+        _ => Some(Version::Ordinal(numbers.next(6) as i64 - 1)),
+    };
+    items.into_iter().map(|item| Asked { item, version: version(numbers) }).collect()
+}
+
 /// Mostly a flow, a run and a step; sometimes parts of that, sometimes nothing.
 pub(crate) fn origin(numbers: &mut Numbers) -> Origin {
     let parts = [7, 7, 7, 7, 7, 7, 0, 1, 2, 5][index(numbers, 10)];
@@ -179,15 +215,16 @@ impl Scene<'_> {
     }
 
     /// Items for a batch, so many on a disk that fails.
-    fn batch(&self, numbers: &mut Numbers, at_most: u64) -> Vec<Item> {
-        match self.mix {
+    fn batch(&self, numbers: &mut Numbers, at_most: u64) -> Vec<Asked> {
+        let items = match self.mix {
             Mix::Crashes => items(numbers, at_most),
             Mix::Everything => {
                 let at_most = one_of(numbers, &[8, 40, 100]);
                 items(numbers, at_most)
             }
             Mix::Claims => few(numbers),
-        }
+        };
+        with_versions(numbers, items)
     }
 
     /// Time that passes: often so little that records are next to each other, or just so much that something ends.
@@ -340,7 +377,7 @@ fn any_claims_op(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
         }
         15 => {
             let policy = one_of(numbers, &[OnDuplicate::Add, OnDuplicate::Skip]);
-            Op::Import { pool, items: few(numbers), policy, every: None }
+            Op::Import { pool, items: scene.batch(numbers, 0), policy, every: None }
         }
         16 => Op::DeleteKeys { pool, items: few(numbers) },
         17..19 => Op::Pass { time: scene.time(numbers, model) },

@@ -223,6 +223,7 @@ fn exported(row: &Row, columns: ExportColumns) -> Vec<String> {
         fields.push(text(row.origin.flow().map(ToString::to_string)));
         fields.push(text(row.origin.run().map(ToString::to_string)));
         fields.push(text(row.origin.step().map(ToString::to_string)));
+        fields.push(text(row.version.map(|version| version.to_string())));
         fields.push(row.created_at.to_string());
     }
     fields

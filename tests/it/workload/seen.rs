@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use datapool_store::{
     Claim, ClaimInfo, ClaimVerdict, DataPool, DataPoolStore, EntityTypeId, ErrorKind, FlowId, Key, Mode,
-    Origin, Pool, PoolQuery, RecordFilter, RecordQuery, Result, Timestamp, Verdict, WaitOutcome,
+    Origin, Pool, PoolQuery, RecordFilter, RecordQuery, Result, Timestamp, Verdict, Version, WaitOutcome,
 };
 
 use super::guards::{Claims, Token};
 use super::model::{ClaimModel, Model, Now, PoolModel, firsts};
-use super::random::{VALUES, all_items};
-use crate::support::items::{Item, Row, rows};
+use super::random::{VALUES, all_asked, all_items};
+use crate::support::items::{Asked, Item, Row, rows};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Seen {
@@ -32,6 +32,8 @@ pub(super) struct SeenPool {
     claims: Vec<ListedClaim>,
     /// What filtering says of every item.
     verdicts: Vec<Verdict>,
+    /// What filtering says of every item in one of its versions.
+    of_versions: Vec<Verdict>,
     /// What waiting for no time says of every item.
     standings: Vec<Standing>,
 }
@@ -53,7 +55,7 @@ pub(super) struct SeenClaim {
     fence: Option<u64>,
     verdicts: Vec<(usize, ClaimVerdict)>,
     /// What it holds, by index.
-    keys: Vec<(usize, String)>,
+    keys: Vec<(usize, String, Option<Version>)>,
 }
 
 impl Seen {
@@ -119,8 +121,10 @@ impl SeenPool {
         let live = live.collect::<Result<Vec<_>>>()?;
         let results = results(pool, live.last().map_or(0, |newest| newest.id + 1))?;
         let verdicts = pool.dedupe(Mode::Filter, all_items(), Item::key, &Origin::none())?;
+        let of_versions = pool.dedupe(Mode::Filter, all_asked(), Asked::key, &Origin::none())?;
         let (row, verdicts) = (format!("{row:?}"), verdicts.as_slice().to_vec());
-        Ok(Self { row, live, results, claims: listed_claims(pool)?, verdicts, standings: standings(pool)? })
+        let (of_versions, claims) = (of_versions.as_slice().to_vec(), listed_claims(pool)?);
+        Ok(Self { row, live, results, claims, verdicts, of_versions, standings: standings(pool)? })
     }
 
     pub(super) fn expected(pool: &PoolModel, now: Now) -> Self {
@@ -128,7 +132,9 @@ impl SeenPool {
             (&pool.name, &pool.description, pool.retention, pool.capacity, pool.created_at, pool.updated_at);
         let claims = pool.claims.values().filter(|claim| !claim.is_over(now));
         let claims = claims.map(|claim| claim.listed(now)).collect();
-        let verdicts = pool.verdicts(Mode::Filter, all_items(), now);
+        let without: Vec<Asked> = all_items().iter().cloned().map(Asked::from).collect();
+        let verdicts = pool.verdicts(Mode::Filter, &without, now);
+        let of_versions = pool.verdicts(Mode::Filter, all_asked(), now);
         let firsts = firsts(&pool.live);
         let standing = |item: &Item| match (firsts.get(item), pool.running(item, now)) {
             (Some(first), _) => Standing::Tracked(Row::clone(first)),
@@ -137,13 +143,14 @@ impl SeenPool {
         };
         let standings = all_items().iter().map(standing).collect();
         let (row, live, results) = (format!("{row:?}"), pool.live.clone(), pool.results.clone());
-        Self { row, live, results, claims, verdicts, standings }
+        Self { row, live, results, claims, verdicts, of_versions, standings }
     }
 
     /// Where another differs from this one.
     pub(super) fn difference(&self, other: &Self) -> String {
         let ids = |rows: &[Row]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
-        let verdicts = self.verdicts.iter().zip(&other.verdicts).enumerate();
+        let verdicts = self.verdicts.iter().zip(&other.verdicts);
+        let verdicts = verdicts.chain(self.of_versions.iter().zip(&other.of_versions)).enumerate();
         let differing: Vec<_> = verdicts.filter(|(_, (expected, found))| expected != found).collect();
         let standings = self.standings.iter().zip(&other.standings).enumerate();
         let waited: Vec<_> = standings.filter(|(_, (expected, found))| expected != found).collect();
@@ -203,7 +210,8 @@ impl SeenClaim {
         assert_eq!(split.in_flight, of(ClaimVerdict::Lost));
         let is_other = |index: &usize| verdicts.iter().all(|(of, _)| of != index);
         assert!(split.unmatched.into_iter().eq((0..batch_len).filter(is_other)));
-        let keys: Vec<_> = claim.keys().map(|(index, key)| (index, key.value().to_owned())).collect();
+        let keys: Vec<_> =
+            claim.keys().map(|(index, key)| (index, key.value().to_owned(), key.version())).collect();
         assert_eq!(claim.held_count(), keys.len());
         Self { until: claim.until(), fence: claim.fencing_number(), verdicts: verdicts.to_vec(), keys }
     }
@@ -224,8 +232,9 @@ impl SeenClaim {
         };
         let verdicts = claim.items.iter().zip(&claim.open).map(verdict);
         let verdicts: Vec<_> = claim.indexes.iter().copied().zip(verdicts).collect();
-        let held = verdicts.iter().zip(&claim.items).filter(|((_, is), _)| *is == ClaimVerdict::Claimed);
-        let keys = held.map(|((index, _), item)| (*index, item.value.clone())).collect();
+        let items = claim.items.iter().zip(&claim.versions);
+        let held = verdicts.iter().zip(items).filter(|((_, is), _)| *is == ClaimVerdict::Claimed);
+        let keys = held.map(|((index, _), (item, version))| (*index, item.value.clone(), *version)).collect();
         Some(Self { until: claim.until, fence, verdicts, keys })
     }
 }
@@ -246,6 +255,12 @@ pub(super) fn answers_agree(pool: &Pool, model: &PoolModel, now: Now) -> Result<
     assert_eq!(pool.contains_many(&keys)?, items.iter().map(is_there).collect::<Vec<_>>());
     for item in items.iter().step_by(7) {
         assert_eq!(pool.contains(item.key())?, is_there(item), "{item:?}");
+    }
+    let of_versions: Vec<Key<'_>> = all_asked().iter().map(Asked::key).collect();
+    let expected: Vec<bool> = all_asked().iter().map(|asked| model.contains(asked)).collect();
+    assert_eq!(pool.contains_many(&of_versions)?, expected);
+    for (key, expected) in of_versions.into_iter().zip(expected).step_by(9) {
+        assert_eq!(pool.contains(key)?, expected);
     }
     for flow in 0..3_u64 {
         let of_flow = |row: &&Row| row.origin.flow().is_some_and(|id| id.to_string() == flow.to_string());

@@ -1,10 +1,12 @@
-//! Checks claims: their items can be read, only claims with such an item own a value, and no owned value is tracked.
+//! Checks claims: their items can be read, only claims with such an item own a value, and no owned value has a record that is
+//! newer than the one that the claim saw.
 
 use std::collections::HashSet;
 
 use super::Verification;
 use crate::engine::format::schema::{self, Fingerprint};
 use crate::engine::pool::claims::{ClaimId, Owners};
+use crate::engine::read::claims::ItemsByClaim;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::{ErrorKind, Result};
@@ -29,9 +31,8 @@ impl Verification<'_, '_, '_> {
     }
 
     /// Checks a pool's claims, and that claims that own values have them as items.
-    pub(super) fn check_claims(&mut self, view: &View, owners: &Owners) -> Result<()> {
+    pub(super) fn check_claims(&mut self, view: &View, owners: &Owners, items: &ItemsByClaim) -> Result<()> {
         let pool = view.state.id;
-        let items = view.items_by_claim()?;
         for (id, error) in items.iter().filter_map(|(id, items)| Some((id, items.as_ref().err()?))) {
             if error.kind() != ErrorKind::Corrupt {
                 return Err(error.clone());
@@ -40,7 +41,7 @@ impl Verification<'_, '_, '_> {
         }
         for (fingerprint, owner) in owners {
             let reason = match items.get(owner) {
-                Some(Ok(items)) if !items.contains(fingerprint) => {
+                Some(Ok(items)) if !items.contains_key(fingerprint) => {
                     format!("claim {owner} owns it, and has no such item")
                 }
                 None if !view.state.claims.contains(*owner) => {

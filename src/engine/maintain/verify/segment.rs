@@ -13,12 +13,14 @@ use roaring::RoaringBitmap;
 use super::Verification;
 use super::expected::Expected;
 use crate::engine::format::codec;
+use crate::engine::format::index_row::identity;
 use crate::engine::format::postings;
 use crate::engine::format::record::{self, PostingKey, StoredOrigin};
 use crate::engine::format::schema::{self, Fingerprint, SegmentTables, Slot};
-use crate::engine::pool::claims::Owners;
+use crate::engine::pool::claims::{ClaimId, Owners};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailEntry;
+use crate::engine::read::claims::{ItemsByClaim, seen_by};
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::fold::entries::Entries;
@@ -40,6 +42,8 @@ pub(super) struct Column {
     fingerprints: Vec<Option<Fingerprint>>,
     /// The slots that are live and folded: every index must have them.
     required: RoaringBitmap,
+    /// The slots of the records that have a version.
+    with_version: RoaringBitmap,
     /// The entries from which the posting lists follow.
     entries: Entries,
     block_times: BTreeMap<u32, Timestamp>,
@@ -61,7 +65,7 @@ impl Verification<'_, '_, '_> {
         view: &View,
         index: usize,
         before: Option<Timestamp>,
-        owners: &mut Owners,
+        (owners, items): (&mut Owners, Option<&ItemsByClaim>),
         expected: &mut Expected,
     ) -> Result<Option<Timestamp>> {
         let state = &view.state;
@@ -70,7 +74,9 @@ impl Verification<'_, '_, '_> {
         self.expect_entries(view, segment, &column, expected);
         self.check_times(segment, &column)?;
         self.check_deleted(view, segment, &column);
-        self.check_owned(view, segment, &column, owners);
+        if let Some(items) = items.filter(|_| !owners.is_empty()) {
+            self.check_owned(view, segment, &column, owners, items);
+        }
         self.check_results(view, index, &column)?;
         self.check_postings(view, index, column)?;
         Ok(live_time)
@@ -94,6 +100,7 @@ impl Verification<'_, '_, '_> {
             stored: len..len,
             fingerprints: Vec::new(),
             required: RoaringBitmap::new(),
+            with_version: RoaringBitmap::new(),
             entries: Entries::default(),
             block_times: BTreeMap::new(),
         };
@@ -139,7 +146,11 @@ impl Verification<'_, '_, '_> {
                 self.origin_of(view, segment, &column.names.records, slot, &stored.origin, &mut origins)?;
             let fingerprint = self.engine.hash_key.fingerprint(stored.entity_type, stored.value);
             column.fingerprints.push(Some(fingerprint));
-            column.entries.push(slot, TailEntry { fingerprint, entity_type: stored.entity_type, origin });
+            let (entity_type, has_version) = (stored.entity_type, stored.version.is_some());
+            if has_version {
+                column.with_version.insert(slot);
+            }
+            column.entries.push(slot, TailEntry { fingerprint, entity_type, has_version, origin });
             let id = segment.id(slot);
             if state.is_live(id) {
                 live_time = Some(stored.created_at);
@@ -218,7 +229,8 @@ impl Verification<'_, '_, '_> {
         for slot in &column.required {
             let Some(fingerprint) = column.fingerprint(slot) else { continue };
             let id = segment.id(slot);
-            if !expected.add(&view.state, fingerprint, id) {
+            let identity = identity(fingerprint, column.with_version.contains(slot));
+            if !expected.add(&view.state, identity, id) {
                 let text = format!("no table has record {id}");
                 self.findings.add(Some(column.pool), "fingerprints", hex(fingerprint), text);
             }
@@ -274,15 +286,23 @@ impl Verification<'_, '_, '_> {
         }
     }
 
-    /// Checks that no claim owns the value of a live record. Takes the rows that it reports out of `owners`.
-    fn check_owned(&mut self, view: &View, segment: &SegmentState, column: &Column, owners: &mut Owners) {
-        if owners.is_empty() {
-            return;
-        }
+    /// Checks that no claim owns the value of a live record that it has not seen. Takes the rows that it reports out of
+    /// `owners`.
+    fn check_owned(
+        &mut self,
+        view: &View,
+        segment: &SegmentState,
+        column: &Column,
+        owners: &mut Owners,
+        items: &ItemsByClaim,
+    ) {
         for (slot, fingerprint) in column.stored.clone().zip(&column.fingerprints) {
             let id = segment.id(slot);
             let Some(fingerprint) = fingerprint.filter(|_| view.state.is_live(id)) else { continue };
-            if let Some(owner) = owners.remove(&fingerprint) {
+            let is_unseen =
+                |owner: &&ClaimId| seen_by(**owner, fingerprint, items).is_some_and(|seen| id > seen);
+            if let Some(owner) = owners.get(&fingerprint).filter(is_unseen).copied() {
+                owners.remove(&fingerprint);
                 let reason = format!("claim {owner} owns it, and it is tracked: record {id} has it");
                 self.add_owner(column.pool, fingerprint, reason);
             }

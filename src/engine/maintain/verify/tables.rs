@@ -10,9 +10,8 @@ use std::ops::Range;
 
 use super::Verification;
 use super::expected::{Expected, Sum};
-use crate::engine::format::index_row::{Entry, key_of};
+use crate::engine::format::index_row::{Entry, has_version, identity, key_of};
 use crate::engine::format::record;
-use crate::engine::format::schema::Fingerprint;
 use crate::engine::probe::filter::{LINE_BYTES, Line, Question};
 use crate::engine::probe::table::FingerprintTable;
 use crate::engine::read::view::View;
@@ -29,7 +28,7 @@ impl Verification<'_, '_, '_> {
     pub(super) fn check_tables(&mut self, view: &View, expected: &Expected) -> Result<()> {
         for (table, expected) in view.state.tables.iter().zip(expected.sums()) {
             let mut found = Sum::default();
-            self.read_table(view, table, &mut |key, id| found.add(key, id))?;
+            self.read_table(view, table, &mut |identity, id| found.add(identity, id))?;
             if found != *expected {
                 self.explain(view, table)?;
             }
@@ -84,7 +83,7 @@ impl Verification<'_, '_, '_> {
                         let text = format!("it leads to record {id}, of which the table has none");
                         self.findings.add(Some(pool), TABLE, hex(entry), text);
                     } else if view.state.is_live(id) {
-                        show_live(key_of(entry), id);
+                        show_live(identity(entry, has_version(entry)), id);
                     }
                 }
             }
@@ -138,8 +137,8 @@ impl Verification<'_, '_, '_> {
         let pool = view.state.id;
         let mut missing: HashMap<RecordNumber, Entry> = HashMap::new();
         for index in 0..view.state.segments.len() {
-            self.each_live(view, index, &table.ids, |fingerprint, id| {
-                missing.insert(id, key_of(fingerprint));
+            self.each_live(view, index, &table.ids, |identity, id| {
+                missing.insert(id, identity);
             })?;
         }
         let mut entries = Vec::new();
@@ -157,7 +156,11 @@ impl Verification<'_, '_, '_> {
                 continue;
             }
             let reason = match missing.remove(&id) {
-                Some(key) if key == key_of(entry) => continue,
+                Some(wanted) if wanted == identity(entry, has_version(entry)) => continue,
+                Some(wanted) if key_of(wanted) == key_of(entry) => {
+                    let says = if has_version(entry) { "a version" } else { "no version" };
+                    format!("it says that record {id} has {says}")
+                }
                 Some(_) => format!("it leads to record {id}, which has another fingerprint"),
                 None => format!("record {id} has an entry already, or cannot be read"),
             };
@@ -165,8 +168,8 @@ impl Verification<'_, '_, '_> {
         }
         let mut missing: Vec<_> = missing.into_iter().collect();
         missing.sort_unstable();
-        for (id, key) in missing {
-            self.findings.add(Some(pool), TABLE, hex(key), format!("record {id} is not in it"));
+        for (id, identity) in missing {
+            self.findings.add(Some(pool), TABLE, hex(identity), format!("record {id} is not in it"));
         }
         Ok(())
     }
@@ -177,7 +180,7 @@ impl Verification<'_, '_, '_> {
         view: &View,
         index: usize,
         ids: &Range<RecordNumber>,
-        mut show: impl FnMut(Fingerprint, RecordNumber),
+        mut show: impl FnMut(Entry, RecordNumber),
     ) -> Result<()> {
         let Some(segment) = view.state.segments.get(index) else { return Ok(()) };
         let slots = view.state.slots_in(index, ids);
@@ -190,7 +193,8 @@ impl Verification<'_, '_, '_> {
                 && view.state.is_live(id)
                 && id < view.state.folded_to
             {
-                show(self.engine.hash_key.fingerprint(stored.entity_type, stored.value), id);
+                let fingerprint = self.engine.hash_key.fingerprint(stored.entity_type, stored.value);
+                show(identity(fingerprint, stored.version.is_some()), id);
             }
         }
         Ok(())

@@ -1,23 +1,24 @@
 //! Deciding claims: taking values, confirming, releasing and extending.
 //!
 //! Always holds: as in the whole draft, everything is looked up before anything is changed. A value has one owner.
-//! Adding a record removes the value's owner row, so no live value is both tracked and owned. That includes rows of
-//! claims that count as not existing, because these exist again if the clock is set back before they are swept.
+//! Adding a record removes the value's owner row, so the owner of a value has seen each live record of it. That includes rows
+//! of claims that count as not existing, because these exist again if the clock is set back before they are swept.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use roaring::RoaringBitmap;
 
+use super::keys::Owner;
 use super::{NewRecord, PoolDraft};
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::schema::Fingerprint;
-use crate::engine::pool::batch::Batch;
+use crate::engine::pool::batch::{Batch, Item};
 use crate::engine::pool::claims::{ClaimId, ClaimState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::RecordNumber;
-use crate::model::{ClaimFilter, ClaimOutcome, ClaimVerdict, Origin};
+use crate::model::{ClaimFilter, ClaimOutcome, ClaimVerdict, Origin, Version};
 use crate::time::Timestamp;
 
 /// The id and the nonce of a claim, as its holder knows them.
@@ -35,6 +36,8 @@ pub(crate) struct Grant {
     /// Its fencing number.
     pub(crate) fence: Option<u64>,
     pub(crate) until: Timestamp,
+    /// The indexes of the claimed items whose key had a record.
+    pub(crate) changes: Vec<usize>,
     /// One verdict for each item of the batch, with the item's index.
     pub(crate) verdicts: Vec<(usize, ClaimVerdict)>,
 }
@@ -48,6 +51,8 @@ pub(crate) struct Settled {
     pub(crate) indexes: RoaringBitmap,
     /// The results of some of them, by position, ascending.
     pub(crate) results: Vec<(usize, Vec<u8>)>,
+    /// The positions of those whose key had a record when it was claimed, ascending.
+    pub(crate) changes: Vec<usize>,
 }
 
 /// The standing of a value.
@@ -55,9 +60,25 @@ pub(crate) struct Settled {
 enum Standing {
     #[default]
     Free,
+    /// Free, and the item changes the key, whose newest record is this.
+    Changes(RecordNumber),
     Tracked(RecordNumber),
     /// Owned by a claim whose lease runs.
     Owned(ClaimId),
+}
+
+impl Standing {
+    fn is_tracked(self) -> bool {
+        matches!(self, Self::Tracked(_))
+    }
+
+    /// The record that a claim of the item sees; 0 if there is none.
+    fn seen(self) -> RecordNumber {
+        match self {
+            Self::Changes(newest) => newest,
+            Self::Free | Self::Tracked(_) | Self::Owned(_) => 0,
+        }
+    }
 }
 
 impl PoolDraft {
@@ -78,11 +99,6 @@ impl PoolDraft {
         self.state.claims.get(id, self.now.moment)
     }
 
-    /// Returns the claim that owns a value, if its lease runs.
-    fn running_owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
-        Ok(self.owner(fingerprint)?.filter(|id| self.runs(*id)))
-    }
-
     /// Returns true if a claim exists and its lease runs.
     pub(super) fn runs(&self, id: ClaimId) -> bool {
         self.existing(id).is_some_and(|claim| !claim.is_lapsed(self.now.moment))
@@ -95,7 +111,34 @@ impl PoolDraft {
         }
     }
 
-    /// Claims the values of a batch that are neither tracked nor owned.
+    /// Returns the standing of each item's value; of an item with a version, the standing of that version.
+    fn standings(&self, batch: &Batch) -> Result<Vec<Standing>> {
+        if !batch.has_versions() {
+            return batch.ask_each(|fingerprint| {
+                if let Some(id) = self.first_of(fingerprint)? {
+                    return Ok(Standing::Tracked(id));
+                }
+                Ok(match self.owner_of(fingerprint)? {
+                    Owner::Running(id) => Standing::Owned(id),
+                    Owner::None | Owner::Lapsed => Standing::Free,
+                })
+            });
+        }
+        let keys = self.keys_of(batch, None)?;
+        let standing = |(index, item): (usize, &Item)| {
+            let (asked, key) = (batch.version(index), keys.get(&item.fingerprint)?);
+            let records = &key.live;
+            Some(match (key.owner, records.ids.first(), records.ids.last()) {
+                (Owner::Running(id), ..) if !records.answer_under_claim(asked) => Standing::Owned(id),
+                (_, Some(first), _) if records.contain(asked) => Standing::Tracked(*first),
+                (_, _, Some(newest)) => Standing::Changes(*newest),
+                (_, _, None) => Standing::Free,
+            })
+        };
+        Ok(batch.items().iter().enumerate().map(|item| standing(item).unwrap_or_default()).collect())
+    }
+
+    /// Claims the values of a batch that are neither tracked nor owned, or that are tracked with another version.
     pub(crate) fn claim(
         &mut self,
         batch: &Arc<Batch>,
@@ -103,12 +146,7 @@ impl PoolDraft {
         lease: Duration,
         nonce: u128,
     ) -> Result<Grant> {
-        let standings = batch.ask_each(|fingerprint| {
-            if let Some(id) = self.first_of(fingerprint)? {
-                return Ok(Standing::Tracked(id));
-            }
-            Ok(self.running_owner(fingerprint)?.map_or(Standing::Free, Standing::Owned))
-        })?;
+        let standings = self.standings(batch)?;
         let tracked = standings.iter().filter_map(|standing| match standing {
             Standing::Tracked(id) => Some(*id),
             _ => None,
@@ -116,32 +154,40 @@ impl PoolDraft {
         let known = self.fetch(tracked)?;
         // From here on nothing fails.
         let id = self.state.next_claim;
-        let mut claimed = Vec::new();
-        let mut seen: HashSet<Fingerprint, BuildFingerprintHasher> = HashSet::default();
+        let until = self.now.time.saturating_add(lease);
+        let by = batch.origin().cloned().unwrap_or_default();
+        let mut claimed: Vec<(usize, RecordNumber)> = Vec::new();
+        // The claimed version of each key.
+        let mut held: HashMap<Fingerprint, Option<Version>, BuildFingerprintHasher> = HashMap::default();
         let mut verdicts = Vec::with_capacity(batch.len());
         for (index, (item, standing)) in batch.items().iter().zip(standings).enumerate() {
-            let verdict = match standing {
-                Standing::Tracked(id) => {
+            let asked = batch.version(index);
+            let verdict = match (held.get(&item.fingerprint), standing) {
+                (Some(held), _) if *held == asked => ClaimVerdict::Duplicate(None),
+                (Some(_), standing) if !standing.is_tracked() || Version::is_content(asked) => {
+                    ClaimVerdict::InFlight { by: Origin::clone(&by), until }
+                }
+                (_, Standing::Tracked(id)) => {
                     let first = known.get(&id).cloned().or_else(|| self.new_record(id));
                     ClaimVerdict::Duplicate(first.map(Box::new))
                 }
-                Standing::Owned(owner) => self.in_flight(owner),
-                Standing::Free if seen.insert(item.fingerprint) => {
-                    claimed.push(index);
+                (_, Standing::Owned(owner)) => self.in_flight(owner),
+                (_, Standing::Free | Standing::Changes(_)) => {
+                    held.insert(item.fingerprint, asked);
+                    claimed.push((index, standing.seen()));
                     self.claims.owners.insert(item.fingerprint, Some(id));
                     ClaimVerdict::Claimed
                 }
-                Standing::Free => ClaimVerdict::Duplicate(None),
             };
             verdicts.push((index, verdict));
         }
-        let until = self.now.time.saturating_add(lease);
+        let changes = claimed.iter().filter(|(_, seen)| *seen > 0).map(|(index, _)| *index).collect();
         if claimed.is_empty() {
-            return Ok(Grant { held: None, fence: None, until, verdicts });
+            return Ok(Grant { held: None, fence: None, until, changes, verdicts });
         }
         let fence = self.next_fence();
         let claim = ClaimState {
-            origin: batch.origin().cloned().unwrap_or_default(),
+            origin: by,
             owner,
             since: self.now.time,
             until,
@@ -155,7 +201,7 @@ impl PoolDraft {
         self.state.grant(id, claim);
         self.claims.changed.insert(id);
         self.claims.made.push((id, Arc::clone(batch), claimed));
-        Ok(Grant { held: Some(Held { id, nonce }), fence: Some(fence), until, verdicts })
+        Ok(Grant { held: Some(Held { id, nonce }), fence: Some(fence), until, changes, verdicts })
     }
 
     fn next_fence(&mut self) -> u64 {
@@ -211,10 +257,11 @@ impl PoolDraft {
         let mut values = Vec::new();
         for id in &matching {
             if let Some((_, batch, items)) = self.claims.made.iter().find(|(made, ..)| made == id) {
-                let fingerprint = |item: &usize| Some((batch.items().get(*item)?.fingerprint, *id));
+                let fingerprint =
+                    |(item, _): &(usize, RecordNumber)| Some((batch.items().get(*item)?.fingerprint, *id));
                 values.extend(items.iter().filter_map(fingerprint));
             } else {
-                let (batch, _) = self.base.batch_of_claim(*id)?;
+                let (batch, ..) = self.base.batch_of_claim(*id)?;
                 values.extend(batch.items().iter().map(|item| (item.fingerprint, *id)));
             }
         }
@@ -286,6 +333,7 @@ impl PoolDraft {
             });
         }
         let known = self.fetch(firsts.iter().copied().flatten())?;
+        let mut replaced = settled.changes.iter().copied().zip(self.replaced_by(batch, &settled)?).peekable();
         // From here on nothing fails.
         self.free(batch, &settled.positions, &rows);
         let number = self.batches.len();
@@ -294,10 +342,11 @@ impl PoolDraft {
         let mut outcomes = Vec::with_capacity(owned.len());
         for ((item, is_own), first) in settled.positions.iter().zip(owned).zip(firsts) {
             let result = results.next_if(|(position, _)| position == item);
+            let replaced = replaced.next_if(|(change, _)| change == item).map(|(_, ids)| ids);
             outcomes.push(match (fingerprint(*item), first) {
                 (Some(fingerprint), _) if is_own => {
                     let record = NewRecord { batch: number, item: *item };
-                    let id = self.append(fingerprint, record);
+                    let id = self.replace(fingerprint, &replaced.unwrap_or_default(), record);
                     self.results.extend(result.map(|(_, bytes)| (id, bytes)));
                     ClaimOutcome::Confirmed(id.into())
                 }
@@ -311,6 +360,15 @@ impl PoolDraft {
         self.settle(held, &settled);
         self.state.evict();
         Ok(outcomes)
+    }
+
+    /// Returns the live records of each claimed change. If the claim owns the value still, there are none that it has not seen.
+    fn replaced_by(&self, batch: &Batch, settled: &Settled) -> Result<Vec<Vec<RecordNumber>>> {
+        batch.ask_some(&settled.changes, |fingerprint| {
+            let mut ids = self.base.find_all(&self.state, fingerprint)?;
+            ids.extend(self.find_new(fingerprint));
+            Ok(ids)
+        })
     }
 
     /// Frees items that a claim owns. Returns the number of items that it owned.

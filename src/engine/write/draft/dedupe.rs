@@ -3,17 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::keys::Owner;
 use super::{NewRecord, PoolDraft};
 use crate::dedupe::{Mode, Verdict, Verdicts};
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::schema::Fingerprint;
 use crate::engine::pool::batch::Batch;
 use crate::error::Result;
-use crate::ids::RecordNumber;
+use crate::ids::{RecordId, RecordNumber};
+use crate::model::Record;
 
 impl PoolDraft {
     /// Decides a batch. If `firsts` are wanted, each duplicate comes with the record that was first.
     pub(crate) fn dedupe(&mut self, mode: Mode, batch: &Arc<Batch>, firsts: Firsts) -> Result<Verdicts> {
+        if batch.has_versions() {
+            return self.dedupe_versions(mode, batch, firsts);
+        }
         let present = match firsts {
             // Records that this group adds are looked up below.
             Firsts::Ignored => {
@@ -38,7 +43,7 @@ impl PoolDraft {
         for (item, (entry, found)) in batch.items().iter().zip(present).enumerate() {
             let first = found.or_else(|| self.find_new(entry.fingerprint));
             let owner = owners.get(item).copied().unwrap_or_default();
-            if first.is_none() && owner == Owner::Running && mode != Mode::Track {
+            if first.is_none() && matches!(owner, Owner::Running(_)) && mode != Mode::Track {
                 decided.push((Verdict::InFlight, None));
                 continue;
             }
@@ -51,6 +56,43 @@ impl PoolDraft {
             }
             decided.push((if is_new { Verdict::New } else { Verdict::Duplicate }, first));
         }
+        Ok(self.decided(mode, decided, firsts, &known))
+    }
+
+    /// Decides a batch that has versions: the items of each key in order, each against the one before.
+    fn dedupe_versions(&mut self, mode: Mode, batch: &Arc<Batch>, firsts: Firsts) -> Result<Verdicts> {
+        let mut keys = self.keys_of(batch, Some(mode))?;
+        let known = match firsts {
+            Firsts::Ignored => HashMap::new(),
+            Firsts::Wanted => self.fetch(keys.values().flat_map(|key| key.live.ids.iter().copied()))?,
+        };
+        // From here on nothing fails.
+        let number = self.batches.len();
+        self.batches.push(Arc::clone(batch));
+        let mut decided = Vec::with_capacity(batch.len());
+        for (item, entry) in batch.items().iter().enumerate() {
+            let Some(key) = keys.get_mut(&entry.fingerprint) else { continue };
+            let verdict = key.decide(mode, batch.version(item));
+            decided.push(match verdict {
+                Verdict::Duplicate => (verdict, key.live.ids.first().copied()),
+                Verdict::Changed { previous } => (verdict, previous.map(RecordId::get)),
+                Verdict::New | Verdict::InFlight => (verdict, None),
+            });
+            if verdict.passes() {
+                self.pass(mode, entry.fingerprint, key, NewRecord { batch: number, item });
+            }
+        }
+        Ok(self.decided(mode, decided, firsts, &known))
+    }
+
+    /// Ends a batch: what is over the capacity leaves. Returns the verdicts, with the record that each one names.
+    fn decided(
+        &mut self,
+        mode: Mode,
+        decided: Vec<(Verdict, Option<RecordNumber>)>,
+        firsts: Firsts,
+        known: &HashMap<RecordNumber, Record>,
+    ) -> Verdicts {
         let firsts = match firsts {
             Firsts::Ignored => Vec::new(),
             Firsts::Wanted => {
@@ -59,7 +101,7 @@ impl PoolDraft {
             }
         };
         self.state.evict();
-        Ok(Verdicts::new(mode, decided.into_iter().map(|(verdict, _)| verdict).collect(), firsts))
+        Verdicts::new(mode, decided.into_iter().map(|(verdict, _)| verdict).collect(), firsts)
     }
 
     /// Returns for each item the owner of its value; empty in a pool without claims.
@@ -78,23 +120,9 @@ impl PoolDraft {
             if tracked.contains(&fingerprint) {
                 return Ok(Owner::None);
             }
-            Ok(match self.owner(fingerprint)? {
-                None => Owner::None,
-                Some(id) if self.runs(id) => Owner::Running,
-                Some(_) => Owner::Lapsed,
-            })
+            self.owner_of(fingerprint)
         })
     }
-}
-
-/// The owner of a value.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Owner {
-    #[default]
-    None,
-    /// A claim whose lease does not run. It may not exist for callers any more, but its row is still there.
-    Lapsed,
-    Running,
 }
 
 /// Selects if a deduplication looks up the records that were first.

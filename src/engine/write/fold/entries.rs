@@ -15,10 +15,13 @@ use crate::engine::pool::tail::TailEntry;
 use crate::ids::EntityTypeId;
 use crate::model::Origin;
 
+/// What the fingerprints' table gets of a record: its fingerprint, its slot, and true if it has a version.
+pub(super) type Indexed = (Fingerprint, Slot, bool);
+
 /// The index entries of records of one segment, before they are sorted.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    fingerprints: Vec<(Fingerprint, Slot)>,
+    fingerprints: Vec<Indexed>,
     lists: Lists,
 }
 
@@ -75,7 +78,7 @@ impl Lists {
 
 impl Entries {
     pub(crate) fn push(&mut self, slot: Slot, entry: TailEntry) {
-        self.fingerprints.push((entry.fingerprint, slot));
+        self.fingerprints.push((entry.fingerprint, slot, entry.has_version));
         self.lists.push(slot, entry);
     }
 
@@ -101,7 +104,7 @@ impl Entries {
         self.into_parts().1.take(usize::MAX, geometry)
     }
 
-    pub(super) fn into_parts(self) -> (Vec<(Fingerprint, Slot)>, PostingLists) {
+    pub(super) fn into_parts(self) -> (Vec<Indexed>, PostingLists) {
         (self.fingerprints, self.lists.into_posting_lists())
     }
 }
@@ -190,7 +193,7 @@ mod tests {
                     expected.entry(key.at_chunk(slot / 8)).or_default().insert(slot % 8);
                 }
                 let entity_type = (*entity_type).into();
-                let entry = TailEntry { fingerprint: 0, entity_type, origin: Some(origin) };
+                let entry = TailEntry { fingerprint: 0, entity_type, has_version: false, origin: Some(origin) };
                 entries.extend(std::iter::once((slot, entry)));
             }
             let (_, mut lists) = entries.into_parts();

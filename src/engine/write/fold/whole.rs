@@ -11,7 +11,7 @@ use std::thread;
 
 use redb::WriteTransaction;
 
-use super::entries::Lists;
+use super::entries::{Indexed, Lists};
 use super::write_postings;
 use crate::engine::format::schema::{Fingerprint, SegmentTables, Slot, TableNumber};
 use crate::engine::pool::segment::SegmentState;
@@ -31,7 +31,7 @@ const WRITTEN_MIN: usize = 4_096;
 /// The index entries of a segment's records, which are written into its tables in one commit.
 #[derive(Debug)]
 pub(crate) struct WholeFold {
-    shares: [Vec<(Fingerprint, Slot)>; SHARES],
+    shares: [Vec<Indexed>; SHARES],
     lists: Lists,
     records: u64,
     /// From the first record to the last.
@@ -55,7 +55,7 @@ impl WholeFold {
     pub(crate) fn push(&mut self, slot: Slot, entry: TailEntry) {
         let leading = (entry.fingerprint >> (Fingerprint::BITS - SHARE_BITS)) as usize;
         if let Some(share) = self.shares.get_mut(leading) {
-            share.push((entry.fingerprint, slot));
+            share.push((entry.fingerprint, slot, entry.has_version));
         }
         self.lists.push(slot, entry);
         self.slots.get_or_insert(slot..slot).end = slot + 1;
@@ -107,9 +107,10 @@ impl WholeFold {
                 let rows = lists.into_posting_lists().take(usize::MAX, state.geometry);
                 write_postings(txn, state.id, segment.number, state.geometry, &rows)
             })?;
-            let written = sorted.into_iter().try_for_each(|share: Vec<(Fingerprint, Slot)>| {
-                let entries = share.into_iter().map(|(fingerprint, slot)| (fingerprint, segment.id(slot)));
-                table.push(state, entries);
+            let written = sorted.into_iter().try_for_each(|share: Vec<Indexed>| {
+                let folded =
+                    |(fingerprint, slot, has_version): Indexed| (fingerprint, segment.id(slot), has_version);
+                table.push(state, share.into_iter().map(folded));
                 table.write_complete(&mut writer)
             });
             let sorting =
@@ -192,7 +193,8 @@ mod tests {
                 .map(|(slot, (fingerprint, entity_type, origin))| {
                     let origin = origin.map(|number| Arc::new(Origin::new("flow", format!("run {number}"), "step")));
                     let entity_type = (*entity_type).into();
-                    (slot, TailEntry { fingerprint: *fingerprint, entity_type, origin })
+                    let has_version = slot % 3 == 0;
+                    (slot, TailEntry { fingerprint: *fingerprint, entity_type, has_version, origin })
                 })
                 .collect();
             let ids = segment.id(first)..segment.id(first) + records.len() as u64;

@@ -11,7 +11,7 @@ use crate::engine::pool::batch::Batch;
 use crate::engine::pool::tail::TailEntry;
 use crate::error::Result;
 use crate::ids::EntityTypeId;
-use crate::model::Origin;
+use crate::model::{Origin, Version};
 use crate::parallel::spawn;
 use crate::time::Timestamp;
 
@@ -31,6 +31,7 @@ pub(crate) struct ImportRow<'r> {
     /// The row's time, if it is not that of the import. Either all rows of an import have one, or none has. They
     /// ascend, up to now.
     pub(crate) created_at: Option<Timestamp>,
+    pub(crate) version: Option<Version>,
 }
 
 /// The source of an import's rows, which are validated and in file order.
@@ -69,7 +70,7 @@ impl Buffer {
         }
         self.times.extend(row.created_at);
         self.lines.push(row.line);
-        self.rows.push(hash_key, row.entity_type, row.value);
+        self.rows.push(hash_key, row.entity_type, row.value, row.version);
     }
 
     pub(super) fn tail_entry(&self, row: usize) -> Option<TailEntry> {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use datapool_store::{ErrorKind, Mode, Origin, Timestamp, Verdict, limits};
+use datapool_store::{ErrorKind, Mode, Origin, Timestamp, Verdict, Version, limits};
 
 use super::Now;
-use crate::support::items::{Item, Row};
+use crate::support::items::{Asked, Item, Row};
 use crate::workload::filter::ClaimsFilter;
-use crate::workload::{Answer, How, Op, Outcome, Told};
+use crate::workload::{Answer, How, Op, Outcome, Told, is_passed};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PoolModel {
@@ -38,6 +38,9 @@ pub(crate) struct PoolModel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClaimModel {
     pub(crate) items: Vec<Item>,
+    pub(crate) versions: Vec<Option<Version>>,
+    /// The newest record of each item's value when it was claimed, or 0.
+    seen: Vec<u64>,
     /// The index of each item in the batch.
     pub(crate) indexes: Vec<usize>,
     pub(crate) batch_len: usize,
@@ -61,6 +64,11 @@ fn micros(duration: Duration) -> i64 {
 }
 
 impl ClaimModel {
+    fn version_of(&self, item: &Item) -> Option<Version> {
+        let place = self.items.iter().position(|of| of == item).unwrap();
+        self.versions[place]
+    }
+
     /// The places of its items that are open.
     pub(crate) fn open_places(&self) -> Vec<usize> {
         (0..self.items.len()).filter(|place| self.open[*place]).collect()
@@ -182,19 +190,34 @@ impl PoolModel {
         self.results.retain(|id, _| live.binary_search_by_key(id, |row| row.id).is_ok());
     }
 
-    pub(super) fn add(&mut self, items: Vec<Item>, origin: &Origin, now: Now) {
+    pub(super) fn add(&mut self, items: Vec<Asked>, origin: &Origin, adding: Adding, now: Now) {
         if items.is_empty() {
             return;
         }
         let created_at = self.time(now);
         self.last_time = Some(created_at);
         self.latest = Some(created_at).filter(|_| now.may_turn);
-        for item in items {
+        if adding == Adding::InPlace {
+            self.live.retain(|row| items.iter().all(|asked| asked.item != row.item));
+        }
+        for Asked { item, version } in items {
             // A record voids whatever claim owns its value.
             self.owners.remove(&item);
-            self.live.push(Row { id: self.next_id, item, origin: origin.clone(), created_at });
+            self.live.push(Row { id: self.next_id, item, origin: origin.clone(), created_at, version });
             self.next_id += 1;
         }
+    }
+
+    /// The items whose value is not there, each once.
+    pub(super) fn absent(&self, items: &[Asked]) -> Vec<Asked> {
+        let mut there: BTreeSet<&Item> = self.live.iter().map(|row| &row.item).collect();
+        items.iter().filter(|asked| there.insert(&asked.item)).cloned().collect()
+    }
+
+    /// Whether a deduplication would find the item a duplicate, if there were no claims.
+    pub(crate) fn contains(&self, asked: &Asked) -> bool {
+        let newest = self.live.iter().rev().find(|row| row.item == asked.item);
+        newest.is_some_and(|row| !changes(asked.version, row.version))
     }
 
     /// The claim that owns a value and whose lease runs.
@@ -203,41 +226,69 @@ impl PoolModel {
         (!claim.is_lapsed(now)).then_some(claim)
     }
 
-    pub(crate) fn verdicts(&self, mode: Mode, items: &[Item], now: Now) -> Vec<Verdict> {
-        let (live, mut seen) = (firsts(&self.live), BTreeSet::new());
-        let verdict = |item| {
-            if live.contains_key(item) {
-                Verdict::Duplicate
-            } else if mode != Mode::Track && self.running(item, now).is_some() {
-                Verdict::InFlight
-            } else if !seen.insert(item) {
-                Verdict::Duplicate
-            } else {
-                Verdict::New
+    pub(crate) fn verdicts(&self, mode: Mode, items: &[Asked], now: Now) -> Vec<Verdict> {
+        let newest = newest(&self.live);
+        // The version of each value that an item has passed with.
+        let mut passed: BTreeMap<&Item, Option<Version>> = BTreeMap::new();
+        let verdict = |asked: &Asked, passed: &BTreeMap<&Item, Option<Version>>| {
+            let of_batch = passed.get(&asked.item).copied();
+            let record = newest.get(&asked.item).filter(|_| of_batch.is_none());
+            let known = of_batch.or(record.map(|row| row.version));
+            let passes = known.is_none_or(|known| changes(asked.version, known));
+            let claim = self.running(&asked.item, now).filter(|_| of_batch.is_none());
+            let is_held = claim.is_some_and(|claim| match mode {
+                Mode::Track => passes && is_older(asked.version, claim.version_of(&asked.item)),
+                _ => passes || is_content(asked.version),
+            });
+            match (is_held, passes, known) {
+                (true, ..) => Verdict::InFlight,
+                (_, false, _) => Verdict::Duplicate,
+                (_, true, None) => Verdict::New,
+                (_, true, Some(_)) => Verdict::Changed { previous: record.map(|row| row.id.into()) },
             }
         };
-        items.iter().map(verdict).collect()
+        let mut verdicts = vec![];
+        for asked in items {
+            let decided = verdict(asked, &passed);
+            verdicts.push(decided);
+            if is_passed(decided) {
+                passed.insert(&asked.item, asked.version);
+            }
+        }
+        verdicts
     }
 
-    /// Verdicts, and for each duplicate the live record that was first with its value.
-    fn with_firsts(&self, items: &[Item], verdicts: &[Verdict]) -> Vec<Told> {
-        let firsts = firsts(&self.live);
-        let told = |(item, verdict): (&Item, &Verdict)| {
-            let first = firsts.get(item).filter(|_| *verdict == Verdict::Duplicate);
-            Told { verdict: *verdict, first: first.map(|row| Row::clone(row)), by: None }
-        };
-        items.iter().zip(verdicts).map(told).collect()
+    /// Verdicts, and for each duplicate the live record that was first with its value, for each changed item the one before.
+    /// `before` is what was live.
+    fn told(&self, mode: Mode, items: &[Asked], verdicts: &[Verdict], before: &[Row]) -> Vec<Told> {
+        let (former, now) = (firsts(before), firsts(&self.live));
+        let mut passed: BTreeSet<&Item> = BTreeSet::new();
+        let mut told = vec![];
+        for (Asked { item, .. }, verdict) in items.iter().zip(verdicts) {
+            let first = match verdict {
+                Verdict::Duplicate if !passed.contains(item) => former.get(item).copied(),
+                Verdict::Duplicate if mode != Mode::Filter => now.get(item).copied(),
+                Verdict::Changed { previous: Some(id) } => before.iter().find(|row| row.id == id.get()),
+                _ => None,
+            };
+            if is_passed(*verdict) {
+                passed.insert(item);
+            }
+            told.push(Told { verdict: *verdict, first: first.cloned(), by: None });
+        }
+        told
     }
 
     pub(super) fn apply(&mut self, op: &Op, now: Now) -> Answer {
         match op {
             Op::Dedupe { mode, firsts, items, origin, .. } => {
                 let verdicts = self.verdicts(*mode, items, now);
+                let before = self.live.clone();
                 if *mode != Mode::Filter {
-                    self.add(new_ones(items, &verdicts).1, origin, now);
+                    self.add(last_passed(items, &verdicts), origin, Adding::InPlace, now);
                 }
                 // Decided before the evictions: the first record may leave with this very call.
-                let mut told = self.with_firsts(items, &verdicts);
+                let mut told = self.told(*mode, items, &verdicts, &before);
                 self.evict();
                 for told in told.iter_mut().filter(|_| !firsts) {
                     told.first = None;
@@ -310,13 +361,33 @@ impl PoolModel {
 
     fn claim(&mut self, op: &Op, now: Now) -> Answer {
         let Op::Claim { id, items: batch, origin, lease, owner, .. } = op else { unreachable!("{op:?}") };
-        let verdicts = self.verdicts(Mode::FilterAndTrack, batch, now);
-        let mut told = self.with_firsts(batch, &verdicts);
-        for (item, told) in batch.iter().zip(&mut told).filter(|(_, told)| told.verdict == Verdict::InFlight)
-        {
-            told.by = self.running(item, now).map(|other| (other.origin.clone(), other.until));
+        let (firsts, newest) = (firsts(&self.live), newest(&self.live));
+        let until = now.wall.saturating_add(*lease);
+        let (mut told, mut indexes, mut held) = (vec![], vec![], BTreeMap::new());
+        let (mut items, mut versions, mut seen) = (vec![], vec![], vec![]);
+        for (index, Asked { item, version }) in batch.iter().enumerate() {
+            let newest = newest.get(item);
+            let contains = newest.is_some_and(|row| !changes(*version, row.version));
+            let answers = contains && !is_content(*version);
+            let first = firsts.get(item).map(|row| Row::clone(row));
+            let (verdict, first, by) = match (held.get(item), self.running(item, now)) {
+                (Some(held), _) if held == version => (Verdict::Duplicate, None, None),
+                (Some(_), _) if !answers => (Verdict::InFlight, None, Some((origin.clone(), until))),
+                (None, Some(other)) if !answers => {
+                    (Verdict::InFlight, None, Some((other.origin.clone(), other.until)))
+                }
+                _ if contains => (Verdict::Duplicate, first, None),
+                _ => (Verdict::New, None, None),
+            };
+            if verdict == Verdict::New {
+                held.insert(item, *version);
+                indexes.push(index);
+                items.push(item.clone());
+                versions.push(*version);
+                seen.push(newest.map_or(0, |row| row.id));
+            }
+            told.push(Told { verdict, first, by });
         }
-        let (indexes, items) = new_ones(batch, &verdicts);
         let fence = (!items.is_empty()).then(|| self.next_fence(now));
         if let Some(fence) = fence {
             self.fence = fence;
@@ -324,13 +395,15 @@ impl PoolModel {
             let claim = ClaimModel {
                 open: vec![true; items.len()],
                 items,
+                versions,
+                seen,
                 indexes,
                 batch_len: batch.len(),
                 origin: origin.clone(),
                 owner: owner.clone(),
                 since: now.wall,
                 fence,
-                until: now.wall.saturating_add(*lease),
+                until,
                 lease: *lease,
                 deadline: now.passed + micros(*lease),
                 may_be_swept: false,
@@ -372,12 +445,17 @@ impl PoolModel {
             if owns && exists {
                 let result = if let How::ConfirmWith(seed) = how { result_of(*seed, index) } else { None };
                 self.results.extend(result.map(|result| (self.next_id + confirmed.len() as u64, result)));
-                confirmed.push(item.clone());
+                let newest = self.live.iter().rev().find(|row| row.item == *item);
+                assert!(
+                    newest.is_none_or(|row| row.id <= claim.seen[*place]),
+                    "tracked behind the claim's back"
+                );
+                confirmed.push(Asked { item: item.clone(), version: claim.versions[*place] });
             }
         }
         let released = confirmed.len() as u64;
         if confirms {
-            self.add(confirmed, &claim.origin, now);
+            self.add(confirmed, &claim.origin, Adding::InPlace, now);
             self.evict();
         }
         let settled = self.claims.get_mut(&id).unwrap();
@@ -422,9 +500,47 @@ pub(crate) fn firsts(live: &[Row]) -> BTreeMap<&Item, &Row> {
     live.iter().rev().map(|row| (&row.item, row)).collect()
 }
 
-/// The items that are new, with their indexes.
-pub(super) fn new_ones(items: &[Item], verdicts: &[Verdict]) -> (Vec<usize>, Vec<Item>) {
-    let items = items.iter().enumerate().zip(verdicts);
-    let new = items.filter(|(_, verdict)| **verdict == Verdict::New);
-    new.map(|((index, item), _)| (index, item.clone())).unzip()
+/// The newest record of each value.
+fn newest(live: &[Row]) -> BTreeMap<&Item, &Row> {
+    live.iter().map(|row| (&row.item, row)).collect()
+}
+
+/// How a record comes to those that have its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Adding {
+    Beside,
+    InPlace,
+}
+
+/// The specification's table.
+fn changes(asked: Option<Version>, stored: Option<Version>) -> bool {
+    match (stored, asked) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(Version::Ordinal(stored)), Some(Version::Ordinal(asked))) => asked > stored,
+        (Some(stored), Some(asked)) => asked != stored,
+    }
+}
+
+fn is_content(version: Option<Version>) -> bool {
+    matches!(version, Some(Version::Content(_)))
+}
+
+fn is_older(asked: Option<Version>, claimed: Option<Version>) -> bool {
+    match (asked, claimed) {
+        (Some(Version::Ordinal(asked)), Some(Version::Ordinal(claimed))) => asked < claimed,
+        _ => false,
+    }
+}
+
+/// The values that passed, in the order in which they first did, with the versions that they last had.
+fn last_passed(items: &[Asked], verdicts: &[Verdict]) -> Vec<Asked> {
+    let mut passed: Vec<Asked> = vec![];
+    for (asked, _) in items.iter().zip(verdicts).filter(|(_, verdict)| is_passed(**verdict)) {
+        match passed.iter_mut().find(|other| other.item == asked.item) {
+            Some(other) => other.version = asked.version,
+            None => passed.push(asked.clone()),
+        }
+    }
+    passed
 }

@@ -1,0 +1,86 @@
+//! Changed items beside new ones: batches of 1,000 products with a content each, into one pool in turn.
+//!
+//! Both are measured in turn within one run, so that the machine's moods hit both sides; the ratio of the medians is printed.
+
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+#![allow(clippy::unwrap_used, reason = "a bench that fails may stop where it stands")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Fixture, RUN_RECORDS, Random, Row, Rows, SIZES, Shape, origin};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use datapool_store::{ImportOptions, Key, Mode, Version};
+
+/// A row, and the number that its content is made of.
+type Product = (Row, usize);
+
+fn key((row, content): &Product) -> Key<'_> {
+    row.key().content(content.to_le_bytes())
+}
+
+/// A pool of these rows, each with the content 0.
+fn imported(rows: &[Row]) -> Fixture {
+    let fixture = Fixture::empty();
+    let version = Version::of_content(0_usize.to_le_bytes());
+    let mut file = "value,entity_type_id,version\n".to_owned();
+    rows.iter().for_each(|row| file.push_str(&format!("{},{},{version}\n", row.value, row.entity_type)));
+    let options = ImportOptions::new().version_column("version");
+    assert_eq!(fixture.pool.import_csv(file.as_bytes(), &options).unwrap().added, rows.len() as u64);
+    fixture
+}
+
+fn changed_and_new(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("versions/batches of 1,000");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(10));
+    group.throughput(Throughput::Elements(RUN_RECORDS as u64));
+    for (size, name) in SIZES {
+        let stored = Rows::stored(Shape::Random).batch(size);
+        let fixture = imported(&stored);
+        let (mut fresh, mut random) = (Rows::fresh(Shape::Random), Random(7));
+        let (mut run, mut new, mut changed) = (0, Vec::new(), Vec::new());
+        let mut both = || {
+            run += 1;
+            // Neighbours in a shuffled order: each row at most once.
+            let start = random.below(size - RUN_RECORDS + 1);
+            let known: Vec<Product> =
+                (start..start + RUN_RECORDS).map(|row| (stored[row].clone(), run)).collect();
+            let unknown: Vec<Product> = fresh.batch(RUN_RECORDS).into_iter().map(|row| (row, run)).collect();
+            new.push(timed(|| assert_eq!(dedupe(&fixture, &unknown, run), (RUN_RECORDS, 0))));
+            changed.push(timed(|| assert_eq!(dedupe(&fixture, &known, run), (0, RUN_RECORDS))));
+            (*new.last().unwrap(), *changed.last().unwrap())
+        };
+        group.bench_function(BenchmarkId::new("new", name), |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| both().0).sum());
+        });
+        group.bench_function(BenchmarkId::new("changed", name), |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| both().1).sum());
+        });
+        if !new.is_empty() {
+            let (rounds, new, changed) = (new.len(), median(new), median(changed));
+            let ratio = changed.as_secs_f64() / new.as_secs_f64();
+            println!("{name}: {new:.2?} and {changed:.2?}, {ratio:.2} times, medians of {rounds} in turn\n");
+        }
+    }
+}
+
+/// Returns the number of new and of changed items.
+fn dedupe(fixture: &Fixture, products: &[Product], run: usize) -> (usize, usize) {
+    let verdicts = fixture.pool.dedupe(Mode::FilterAndTrack, products, key, &origin(run)).unwrap();
+    (verdicts.new_count(), verdicts.changed_count())
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+criterion_group!(benches, changed_and_new);
+criterion_main!(benches);

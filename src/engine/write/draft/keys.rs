@@ -1,0 +1,177 @@
+//! Deciding items with versions: the keys of a batch, as the draft leaves them so far.
+//!
+//! Owns: [`KeyState`], and what becomes of a key's records when an item of it passes. Always holds: a key that an item with a
+//! version was tracked for has one live record, the last that passed.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::{NewRecord, PoolDraft};
+use crate::dedupe::{Mode, Verdict};
+use crate::engine::format::fingerprint::BuildFingerprintHasher;
+use crate::engine::format::schema::Fingerprint;
+use crate::engine::pool::batch::Batch;
+use crate::engine::pool::claims::ClaimId;
+use crate::engine::read::lookup::LiveRecords;
+use crate::error::Result;
+use crate::ids::RecordNumber;
+use crate::model::Version;
+
+/// The keys of a batch, by their fingerprints.
+pub(super) type KeyStates = HashMap<Fingerprint, KeyState, BuildFingerprintHasher>;
+
+/// The ordinals of a claim's items.
+type Ordinals = HashMap<Fingerprint, i64, BuildFingerprintHasher>;
+
+/// The owner of a value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Owner {
+    #[default]
+    None,
+    /// A claim whose lease does not run. It may not exist for callers any more, but its row is still there.
+    Lapsed,
+    Running(ClaimId),
+}
+
+/// A key, as the items of a batch so far leave it.
+#[derive(Debug)]
+pub(super) struct KeyState {
+    /// Its records. Once an item of the batch has passed: that item's, and none if the mode does not track.
+    pub(super) live: LiveRecords,
+    pub(super) owner: Owner,
+    /// True once an item of the batch has passed.
+    is_of_batch: bool,
+    /// The ordinal that its owner claimed, where the mode tracks in spite of claims.
+    claimed: Option<i64>,
+}
+
+impl KeyState {
+    /// Decides the next item of the key.
+    pub(super) fn decide(&self, mode: Mode, asked: Option<Version>) -> Verdict {
+        let is_known = self.is_of_batch || !self.live.ids.is_empty();
+        let passes = !is_known || Version::changes(asked, self.live.version);
+        let is_held = match (self.owner, mode) {
+            // What is older than the claimed item must not take the key away from it.
+            (Owner::Running(_), Mode::Track) => passes && self.is_older_than_claimed(asked),
+            (Owner::Running(_), _) => !self.live.answer_under_claim(asked),
+            (Owner::None | Owner::Lapsed, _) => false,
+        };
+        let replaced = self.live.ids.last().filter(|_| !self.is_of_batch);
+        match (is_held, passes, is_known) {
+            (true, ..) => Verdict::InFlight,
+            (false, false, _) => Verdict::Duplicate,
+            (false, true, false) => Verdict::New,
+            (false, true, true) => Verdict::Changed { previous: replaced.map(|id| (*id).into()) },
+        }
+    }
+
+    fn is_older_than_claimed(&self, asked: Option<Version>) -> bool {
+        match (asked, self.claimed) {
+            (Some(Version::Ordinal(asked)), Some(claimed)) => asked < claimed,
+            _ => false,
+        }
+    }
+}
+
+impl PoolDraft {
+    /// Returns the owner of a value.
+    pub(super) fn owner_of(&self, fingerprint: Fingerprint) -> Result<Owner> {
+        Ok(match self.owner(fingerprint)? {
+            None => Owner::None,
+            Some(id) if self.runs(id) => Owner::Running(id),
+            Some(_) => Owner::Lapsed,
+        })
+    }
+
+    /// Returns the keys of a batch. `mode` is that of a deduplication.
+    pub(super) fn keys_of(&self, batch: &Batch, mode: Option<Mode>) -> Result<KeyStates> {
+        let mut fingerprints: Vec<Fingerprint> = batch.items().iter().map(|item| item.fingerprint).collect();
+        fingerprints.sort_unstable();
+        fingerprints.dedup();
+        let found = self.base.live_records_of(&self.state, &fingerprints)?;
+        let mut keys =
+            KeyStates::with_capacity_and_hasher(fingerprints.len(), BuildFingerprintHasher::default());
+        for (fingerprint, mut live) in fingerprints.into_iter().zip(found) {
+            if let Some(id) = self.find_new(fingerprint) {
+                live.ids.push(id);
+                live.version = self.new_version(id);
+            }
+            let owner = self.owner_of(fingerprint)?;
+            keys.insert(fingerprint, KeyState { live, owner, is_of_batch: false, claimed: None });
+        }
+        if mode == Some(Mode::Track) {
+            self.read_claimed(batch, &mut keys)?;
+        }
+        Ok(keys)
+    }
+
+    /// Reads the ordinals that running claims hold of the keys that are asked with one.
+    fn read_claimed(&self, batch: &Batch, keys: &mut KeyStates) -> Result<()> {
+        let mut known: HashMap<ClaimId, Ordinals> = HashMap::new();
+        for (index, item) in batch.items().iter().enumerate() {
+            if let Some(Version::Ordinal(_)) = batch.version(index)
+                && let Some(key) = keys.get_mut(&item.fingerprint)
+                && let Owner::Running(claim) = key.owner
+            {
+                let ordinals = match known.entry(claim) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(entry) => entry.insert(self.ordinals_of_claim(claim)?),
+                };
+                key.claimed = ordinals.get(&item.fingerprint).copied();
+            }
+        }
+        Ok(())
+    }
+
+    fn ordinals_of_claim(&self, claim: ClaimId) -> Result<Ordinals> {
+        let ordinal = |batch: &Batch, index: usize| match (batch.items().get(index), batch.version(index)) {
+            (Some(item), Some(Version::Ordinal(ordinal))) => Some((item.fingerprint, ordinal)),
+            _ => None,
+        };
+        if let Some((_, batch, items)) = self.claims.made.iter().find(|(made, ..)| *made == claim) {
+            return Ok(items.iter().filter_map(|(index, _)| ordinal(batch, *index)).collect());
+        }
+        let (batch, ..) = self.base.batch_of_claim(claim)?;
+        Ok((0..batch.len()).filter_map(|index| ordinal(&batch, index)).collect())
+    }
+
+    /// An item of the key has passed: it is what the next ones are held against. If the mode tracks, its record replaces
+    /// those of the key.
+    pub(super) fn pass(
+        &mut self,
+        mode: Mode,
+        fingerprint: Fingerprint,
+        key: &mut KeyState,
+        record: NewRecord,
+    ) {
+        let is_first = !std::mem::replace(&mut key.is_of_batch, true);
+        key.live.version = self.batches.get(record.batch).and_then(|batch| batch.version(record.item));
+        if !mode.tracks() {
+            key.live.ids.clear();
+        } else if is_first {
+            let id = self.replace(fingerprint, &key.live.ids, record);
+            key.live.ids = vec![id];
+            if key.owner != Owner::None {
+                self.claims.owners.insert(fingerprint, None);
+                key.owner = Owner::None;
+            }
+        } else if let Some(id) = key.live.ids.last()
+            && let Some(place) = self.place_of_new(*id)
+            && let Some(of_batch) = self.new.get_mut(place)
+        {
+            // Only the last version of a batch is stored.
+            *of_batch = record;
+        }
+    }
+
+    /// Appends a record in place of others.
+    pub(super) fn replace(
+        &mut self,
+        fingerprint: Fingerprint,
+        replaced: &[RecordNumber],
+        record: NewRecord,
+    ) -> RecordNumber {
+        self.delete_ids(replaced);
+        self.append(fingerprint, record)
+    }
+}
