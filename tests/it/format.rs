@@ -204,14 +204,3 @@ fn a_file_of_format_5_is_sound_and_goes_on() {
     old.rebuild_indexes().unwrap();
     assert_eq!(old.verify().unwrap().findings, []);
 }
-
-#[test]
-fn tmp_write_fixture() {
-    let Ok(path) = std::env::var("WRITE_FIXTURE") else { return };
-    let clock = support::clock();
-    let store = testing::open(path.as_ref(), &options(&clock), Sizes::SMALL).unwrap();
-    let token = fill(&store, &clock);
-    store.compact().unwrap();
-    store.close().unwrap();
-    fs::write(token_file(), serde_json::to_string(&token).unwrap()).unwrap();
-}

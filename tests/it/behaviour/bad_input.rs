@@ -811,15 +811,15 @@ fn a_database_of_another_program_is_not_a_store() {
 
 #[test]
 fn a_store_of_another_format_is_refused_and_left_as_it_was() {
-    for found in [0, 1, 2, 3, 5, 0x0102_0304, u32::MAX] {
+    for found in [0, 1, 2, 3, 4, 6, 0x0102_0304, u32::MAX] {
         let directory = TempDir::new().unwrap();
         let path = store_file(&directory);
         // The names of the rows stand in their order, the values behind them in the same order.
         let names = b"formatgeometryhash keynext pool idstore id";
         let with = |format: u32| [names.as_slice(), &format.to_le_bytes()].concat();
-        assert!(patch(&path, &with(4), &with(found)) > 0);
+        assert!(patch(&path, &with(5), &with(found)) > 0);
         let error = refuses_file(&path);
-        assert_eq!(error.kind(), ErrorKind::UnsupportedFormat { found, supported: 4 }, "{error}");
+        assert_eq!(error.kind(), ErrorKind::UnsupportedFormat { found, supported: 5 }, "{error}");
         assert!(error.to_string().contains(&found.to_string()), "{error}");
     }
 }

@@ -284,8 +284,17 @@ fn an_export_of_many_slices_is_what_a_scan_has() {
         for columns in [ExportColumns::Importable, ExportColumns::Full] {
             let mut expected = csv::Writer::from_writer(Vec::new());
             let full = columns == ExportColumns::Full;
-            let header = ["value", "entity_type_id", "id", "flow_id", "flow_run_id", "step_id", "created_at"];
-            expected.write_record(&header[..if full { 7 } else { 2 }]).unwrap();
+            let header = [
+                "value",
+                "entity_type_id",
+                "id",
+                "flow_id",
+                "flow_run_id",
+                "step_id",
+                "version",
+                "created_at",
+            ];
+            expected.write_record(&header[..if full { 8 } else { 2 }]).unwrap();
             for record in pool.scan(&filter).unwrap() {
                 let record = record.unwrap();
                 let mut row = vec![record.value, record.entity_type_id.to_string()];
@@ -294,6 +303,7 @@ fn an_export_of_many_slices_is_what_a_scan_has() {
                     row.push(record.flow_id.map(|id| id.to_string()).unwrap_or_default());
                     row.push(record.flow_run_id.map(|id| id.to_string()).unwrap_or_default());
                     row.push(record.step_id.map(|id| id.to_string()).unwrap_or_default());
+                    row.push(record.version.map(|version| version.to_string()).unwrap_or_default());
                     row.push(record.created_at.to_string());
                 }
                 expected.write_record(&row).unwrap();

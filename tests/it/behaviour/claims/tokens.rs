@@ -175,13 +175,16 @@ fn a_claims_damaged_items_are_an_error_that_says_what_is_wrong() {
     type Bytes = &'static [u8];
     const ITEMS: redb::TableDefinition<'_, (u64, u64, u32), Bytes> =
         redb::TableDefinition::new("claim items");
-    // Of an index, an entity type, the value's length, and the value.
-    let cases: [(&[&[u8]], &str); 5] = [
-        (&[&[0, 37, 1, b'a', 0, 37, 1, b'b']], "out of order"),
-        (&[&[3, 37, 1, b'a'], &[3, 37, 1, b'b']], "out of order"),
-        (&[&[0xff, 0xff, 0x7f, 37, 1, b'a', 1, 37, 1, b'b']], "damaged"),
-        (&[&[0, 37, 1, b'a', 1, 37, 9, b'b']], "damaged"),
-        (&[&[0, 37, 1, b'a']], "1 items instead of 2"),
+    // Of an index, an entity type, four times the value's length, and the value.
+    let cases: [(&[&[u8]], &str); 7] = [
+        (&[&[0, 37, 4, b'a', 0, 37, 4, b'b']], "out of order"),
+        (&[&[3, 37, 4, b'a'], &[3, 37, 4, b'b']], "out of order"),
+        (&[&[0xff, 0xff, 0x7f, 37, 4, b'a', 1, 37, 4, b'b']], "damaged"),
+        (&[&[0, 37, 4, b'a', 1, 37, 36, b'b']], "damaged"),
+        // A kind of version that there is not, and a version that is cut off.
+        (&[&[0, 37, 4, b'a', 1, 37, 7, b'b']], "damaged"),
+        (&[&[0, 37, 4, b'a', 1, 37, 6, b'b', 1, 2, 3]], "damaged"),
+        (&[&[0, 37, 4, b'a']], "1 items instead of 2"),
     ];
     for (blocks, reason) in cases {
         let place = support::Place::new();
