@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use super::version::Version;
+
 use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::limits;
-use crate::model::Version;
 
 /// The key that deduplication compares: a value within an entity type.
 ///

@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use common::{Fixture, RUN_RECORDS, Random, Row, Rows, SIZES, Shape, origin};
@@ -25,7 +26,9 @@ fn imported(rows: &[Row]) -> Fixture {
     let fixture = Fixture::empty();
     let version = Version::of_content(0_usize.to_le_bytes());
     let mut file = "value,entity_type_id,version\n".to_owned();
-    rows.iter().for_each(|row| file.push_str(&format!("{},{},{version}\n", row.value, row.entity_type)));
+    for row in rows {
+        writeln!(file, "{},{},{version}", row.value, row.entity_type).unwrap();
+    }
     let options = ImportOptions::new().version_column("version");
     assert_eq!(fixture.pool.import_csv(file.as_bytes(), &options).unwrap().added, rows.len() as u64);
     fixture
@@ -45,7 +48,7 @@ fn changed_and_new(criterion: &mut Criterion) {
             // Neighbours in a shuffled order: each row at most once.
             let start = random.below(size - RUN_RECORDS + 1);
             let known: Vec<Product> =
-                (start..start + RUN_RECORDS).map(|row| (stored[row].clone(), run)).collect();
+                stored.iter().skip(start).take(RUN_RECORDS).map(|row| (row.clone(), run)).collect();
             let unknown: Vec<Product> = fresh.batch(RUN_RECORDS).into_iter().map(|row| (row, run)).collect();
             new.push(timed(|| assert_eq!(dedupe(&fixture, &unknown, run), (RUN_RECORDS, 0))));
             changed.push(timed(|| assert_eq!(dedupe(&fixture, &known, run), (0, RUN_RECORDS))));

@@ -32,12 +32,11 @@ impl View {
         asked: Option<Version>,
         moment: Moment,
     ) -> Result<Standing> {
-        let tracked = match asked {
-            None => self.find_first(&self.state, fingerprint)?,
-            Some(_) => {
-                let live = self.live_records_of(&self.state, &[fingerprint])?.pop().unwrap_or_default();
-                live.ids.first().copied().filter(|_| live.contain(asked))
-            }
+        let tracked = if asked.is_none() {
+            self.find_first(&self.state, fingerprint)?
+        } else {
+            let live = self.live_records_of(&self.state, &[fingerprint])?.pop().unwrap_or_default();
+            live.ids.first().copied().filter(|_| live.contain(asked))
         };
         // As `LiveRecords::answer_under_claim` says.
         if let Some(id) = tracked.filter(|_| !Version::is_content(asked)) {

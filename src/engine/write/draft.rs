@@ -53,13 +53,16 @@ pub(crate) struct PoolDraft {
     pub(crate) claims: ClaimChanges,
 }
 
+/// The items that a claim owns: their indexes in its batch, each with the newest record of its key, or 0.
+pub(crate) type SeenItems = Vec<(usize, RecordNumber)>;
+
 /// The changes of a group to a pool's claims. The states of the claims are in the draft's pool state.
 #[derive(Debug, Default)]
 pub(crate) struct ClaimChanges {
     /// The new owners of values; `None` for values that are free now.
     pub(crate) owners: HashMap<Fingerprint, Option<ClaimId>, BuildFingerprintHasher>,
-    /// New claims, each with the items that it owns: their indexes in the batch, and the newest record of each's key, or 0.
-    pub(crate) made: Vec<(ClaimId, Arc<Batch>, Vec<(usize, RecordNumber)>)>,
+    /// New claims, each with the items that it owns.
+    pub(crate) made: Vec<(ClaimId, Arc<Batch>, SeenItems)>,
     /// Claims whose rows are written: new ones, extended ones, and those that are settled in part.
     pub(crate) changed: BTreeSet<ClaimId>,
     /// Claims that are settled or released.

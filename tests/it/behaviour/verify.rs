@@ -121,8 +121,9 @@ fn assert_damage_of(case: &Case, table: &str, change: impl FnOnce(&redb::WriteTr
     assert_eq!(answers(&case.open().pool(1).unwrap()), expected);
 }
 
-/// The low bits of an entry: the record's id less the table's first id.
-const OFFSET: u128 = (1 << 31) - 1;
+/// The low bits of an entry: the record's id less the table's first id, above the mark of a version.
+const OFFSET: u128 = ((1 << 31) - 1) << 1;
+const HAS_VERSION: u128 = 1;
 
 /// Changes the entries of the fullest row of the first pool: nearly all of its records are live.
 fn change_row(txn: &redb::WriteTransaction, change: impl FnOnce(&mut Vec<u128>)) {
@@ -198,6 +199,13 @@ fn fingerprints_that_lead_to_other_records_are_found_and_mended() {
 fn fingerprints_that_lead_behind_the_table_are_found_and_mended() {
     assert_found_and_mended("fingerprints", |txn| {
         change_row(txn, |entries| entries.iter_mut().take(3).for_each(|entry| *entry |= OFFSET));
+    });
+}
+
+#[test]
+fn marks_of_versions_that_are_not_there_are_found_and_mended() {
+    assert_found_and_mended("fingerprints", |txn| {
+        change_row(txn, |entries| entries.iter_mut().take(3).for_each(|entry| *entry |= HAS_VERSION));
     });
 }
 

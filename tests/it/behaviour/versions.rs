@@ -1,6 +1,7 @@
 //! Proves that an item of a tracked key passes once more when its content differs, or when it is newer: each cell of the
 //! specification's table, in all modes, in claims, in checks, imports and exports; and that the record it replaces is gone.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use datapool_store::testing::{self, Sizes};
@@ -268,7 +269,7 @@ fn doubles_of_a_key_are_all_replaced_and_its_version_is_that_of_the_newest() {
         let pool = store.get_or_create_pool("products").unwrap();
         let mut file = "value,entity_type_id,version\n".to_owned();
         for number in 0..rows {
-            file.push_str(&format!("A,54,o:{number}\nB{number},54,\n"));
+            writeln!(file, "A,54,o:{number}\nB{number},54,").unwrap();
         }
         let options = ImportOptions::new().version_column("version");
         pool.import_csv(file.as_bytes(), &options).unwrap();

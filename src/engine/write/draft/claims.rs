@@ -11,7 +11,7 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 
 use super::keys::Owner;
-use super::{NewRecord, PoolDraft};
+use super::{NewRecord, PoolDraft, SeenItems};
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::schema::Fingerprint;
 use crate::engine::pool::batch::{Batch, Item};
@@ -156,7 +156,7 @@ impl PoolDraft {
         let id = self.state.next_claim;
         let until = self.now.time.saturating_add(lease);
         let by = batch.origin().cloned().unwrap_or_default();
-        let mut claimed: Vec<(usize, RecordNumber)> = Vec::new();
+        let mut claimed = SeenItems::new();
         // The claimed version of each key.
         let mut held: HashMap<Fingerprint, Option<Version>, BuildFingerprintHasher> = HashMap::default();
         let mut verdicts = Vec::with_capacity(batch.len());

@@ -228,10 +228,10 @@ impl PoolModel {
 
     pub(crate) fn verdicts(&self, mode: Mode, items: &[Asked], now: Now) -> Vec<Verdict> {
         let newest = newest(&self.live);
-        // The version of each value that an item has passed with.
-        let mut passed: BTreeMap<&Item, Option<Version>> = BTreeMap::new();
-        let verdict = |asked: &Asked, passed: &BTreeMap<&Item, Option<Version>>| {
-            let of_batch = passed.get(&asked.item).copied();
+        // The version that an item of each value has passed with.
+        let mut left_by: BTreeMap<&Item, Option<Version>> = BTreeMap::new();
+        let verdict = |asked: &Asked, left_by: &BTreeMap<&Item, Option<Version>>| {
+            let of_batch = left_by.get(&asked.item).copied();
             let record = newest.get(&asked.item).filter(|_| of_batch.is_none());
             let known = of_batch.or(record.map(|row| row.version));
             let passes = known.is_none_or(|known| changes(asked.version, known));
@@ -249,10 +249,10 @@ impl PoolModel {
         };
         let mut verdicts = vec![];
         for asked in items {
-            let decided = verdict(asked, &passed);
+            let decided = verdict(asked, &left_by);
             verdicts.push(decided);
             if is_passed(decided) {
-                passed.insert(&asked.item, asked.version);
+                left_by.insert(&asked.item, asked.version);
             }
         }
         verdicts
