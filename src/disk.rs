@@ -50,6 +50,26 @@ pub trait Disk: Debug + Send + Sync + 'static {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Creates an empty disk, for a copy that is to take this one's place.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the disk; `Unsupported` if it can make no other disk, which is the default.
+    fn beside(&self) -> io::Result<Box<dyn Disk>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Takes over the contents of a disk that was made [beside](Self::beside) this one, whole or not at all. On return, they
+    /// survive a loss of power.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the disk, which then has what it had; `Unsupported` by default.
+    fn take_over(&self, copy: &dyn Disk) -> io::Result<()> {
+        let _ = copy;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Returns true if the length is 0.
     ///
     /// # Errors

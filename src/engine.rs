@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Engine`], one open file. Its folders, from the top down; each uses only those below it:
 //!
-//! - [`maintain`]: opening, closing, verifying, rebuilding, backup, compacting, statistics.
+//! - [`maintain`]: opening, closing, verifying, rebuilding, backup, vacuuming, compacting, statistics.
 //! - [`mod@write`]: group commit, decisions, transactions, background work.
 //! - [`read`]: a pool as of one commit, and queries on it.
 //! - [`pool`]: a pool in memory.
@@ -98,5 +98,10 @@ impl Engine {
 
     pub(crate) fn hash_key(&self) -> &HashKey {
         &self.hash_key
+    }
+
+    /// The number of entries that a row of a table of fingerprints has on average.
+    pub(crate) fn row_entries(&self) -> u64 {
+        self.tuning.row_entries()
     }
 }

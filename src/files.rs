@@ -150,7 +150,69 @@ pub(crate) fn publish(
 
 /// Syncs a directory, so that new names in it are durable. Does nothing on a system that cannot sync directories.
 pub(crate) fn sync_directory(directory: &Path) {
-    if let Ok(directory) = File::open(directory) {
-        let _ = directory.sync_all();
+    let _ = try_sync_directory(directory);
+}
+
+/// As [`sync_directory`].
+///
+/// # Errors
+///
+/// The error of the system, unless it cannot sync directories at all.
+pub(crate) fn try_sync_directory(directory: &Path) -> io::Result<()> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    match synced {
+        Err(error)
+            if cfg!(unix)
+                && !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
     }
+}
+
+/// The identity of a file, whatever its names. `None` on a system that does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId(Option<(u64, u64)>);
+
+impl FileId {
+    /// # Errors
+    ///
+    /// The error of the system.
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        file.metadata().map(|meta| Self::in_metadata(&meta))
+    }
+
+    /// Returns true if a path leads to this file.
+    pub(crate) fn is_at(self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|meta| self == Self::in_metadata(&meta))
+    }
+
+    #[cfg(unix)]
+    fn in_metadata(meta: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self(Some((meta.dev(), meta.ino())))
+    }
+
+    #[cfg(not(unix))]
+    fn in_metadata(_meta: &fs::Metadata) -> Self {
+        Self(None)
+    }
+}
+
+/// Gives a new file the permissions and the owner of another.
+///
+/// # Errors
+///
+/// The error of the system, if this process may not give files to that owner.
+pub(crate) fn make_alike(file: &File, other: &fs::Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (other.uid(), other.gid()) {
+            fchown(file, Some(other.uid()), Some(other.gid()))?;
+        }
+    }
+    file.set_permissions(other.permissions())
 }

@@ -37,7 +37,7 @@
 //! - [`Record`] is a tracked value with its [`Origin`] (flow, flow run, flow step) and time.
 //! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify),
 //!   [rebuilding indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
-//!   [compact](DataPoolStore::compact), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature
+//!   [compact](DataPoolStore::compact), [vacuum](DataPoolStore::vacuum), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature
 //!   `async` gives the calls as futures; `cli` builds the command-line tool `datapool`; `tracing` emits [events](#events).
 //! - The feature `json` adds `Pool::dedupe_json`, which takes a JSON document and returns it without the items that have
 //!   been seen. `JsonItems` describes where the items and their keys are.
@@ -137,7 +137,7 @@
 //!
 //! [Which mode do I need?](modes) is for authors of flows; [In async code](in_async_code), [Processes and locks](processes) and
 //! [Testing code that uses the store](testing_your_code) are for programmers; [The endpoints](endpoints) lists each endpoint and parameter
-//! of the HTTP API beside the call that stands for it; [the design](design) describes how the store is built and what
+//! of the HTTP API beside the call that stands for it; [Erasing](erasing) says how the last byte of a value goes; [the design](design) describes how the store is built and what
 //! is in the file, and [the decisions](decisions) explain why; [the changelog](changelog) lists what changed.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -153,6 +153,8 @@ pub mod design {}
 pub mod decisions {}
 #[doc = include_str!("../docs/guides/endpoints.md")]
 pub mod endpoints {}
+#[doc = include_str!("../docs/guides/erasing.md")]
+pub mod erasing {}
 #[doc = include_str!("../docs/guides/modes.md")]
 pub mod modes {}
 #[doc = include_str!("../docs/guides/async.md")]
@@ -205,7 +207,8 @@ pub use crate::model::{
     BackupReport, ClaimFilter, ClaimInfo, ClaimOptions, ClaimOutcome, ClaimToken, ClaimVerdict,
     CompactReport, CompositeKey, Confirmation, DataPool, EntityType, Finding, Flow, FlowRun, FlowStep,
     GroupSizes, Included, Key, KeyText, NewPool, Origin, PoolStats, PoolUpdate, Progress, PruneReport,
-    RebuildReport, Record, Registered, SegmentFill, StoreStats, VerifyReport, Version, WaitOutcome,
+    RebuildReport, Record, Registered, SegmentFill, StoreStats, VacuumReport, VerifyReport, Version,
+    WaitOutcome,
 };
 pub use crate::options::{Access, Durability, IfMissing, Recovery, StoreOptions};
 pub use crate::pool::Pool;

@@ -22,7 +22,9 @@ pub use claim::{
 pub(crate) use claim::{check_lease, check_owner};
 pub(crate) use key::check_value;
 pub use key::{CompositeKey, Key, KeyText};
-pub use operation::{BackupReport, CompactReport, Finding, Progress, RebuildReport, VerifyReport};
+pub use operation::{
+    BackupReport, CompactReport, Finding, Progress, RebuildReport, VacuumReport, VerifyReport,
+};
 pub(crate) use policy::Policy;
 pub use pool::{DataPool, NewPool, PoolUpdate};
 pub use pruned::PruneReport;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::model::{
-    BackupReport, CompactReport, PoolStats, Progress, RebuildReport, StoreStats, VerifyReport,
+    BackupReport, CompactReport, PoolStats, Progress, RebuildReport, StoreStats, VacuumReport, VerifyReport,
 };
 use crate::pool::Pool;
 use crate::store::DataPoolStore;
@@ -76,10 +76,11 @@ impl DataPoolStore {
 
     /// Writes a copy of the store, as of this moment, to a new file. To restore the copy, open it.
     ///
-    /// The copy has no free space. Dead records whose space is not given back yet are copied, too: to leave them out,
-    /// [prune](Self::prune) first.
+    /// The copy has no free space, and what is live only: no byte of a value, origin or claimed item that was deleted, has
+    /// expired or was settled is in it. Of a dead record between live ones its time is kept. A pool in which records have
+    /// died gets new indexes in the copy, which takes about twice as long as copying them.
     ///
-    /// The copy contains what is read from the store: if the file may be damaged, [verify](Self::verify) first.
+    /// If the file may be damaged, [verify](Self::verify) first.
     ///
     /// Others can read and write meanwhile, and nothing that they write is in the copy. Until the copy is done, the
     /// store's file cannot reuse the space of what changes. The copy is written beside `path` under another name (it
@@ -88,8 +89,8 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` if there is something at `path`; `Io` if it cannot be written; `Closed`; `Corrupt` or `Storage` if
-    /// the store cannot be read.
+    /// `AlreadyExists` if there is something at `path`; `Io` if it cannot be written; `Closed`; `Busy` during a
+    /// [vacuum](Self::vacuum); `Corrupt` or `Storage` if the store cannot be read.
     #[doc(alias("dump", "copy", "export"))]
     pub fn backup_to(&self, path: impl AsRef<Path>) -> Result<BackupReport> {
         self.backup_with_progress(path, |_| ControlFlow::Continue(()))
@@ -119,9 +120,66 @@ impl DataPoolStore {
     ///
     /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `StorageFull`, `OutcomeUnknown` or `Storage` if the
     /// disk refuses.
-    #[doc(alias("vacuum", "shrink", "defragment"))]
+    #[doc(alias("shrink", "defragment"))]
     pub fn compact(&self) -> Result<CompactReport> {
         self.shared().engine.compact()
+    }
+
+    /// Erases what is dead: writes a copy of what is live, and puts it in the place of the file. Afterwards no byte of a
+    /// deleted or expired value, nor of an origin or claimed item that nothing live has, is in the file.
+    ///
+    /// Deleting removes nothing from the file by itself. So to erase a value, [delete it](Self::delete_where), then vacuum:
+    /// see [Erasing](crate::erasing).
+    ///
+    /// ```
+    /// use datapool_store::{DataPoolStore, Key, Mode, Origin, RecordFilter};
+    ///
+    /// # fn main() -> datapool_store::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("pools.redb");
+    /// let store = DataPoolStore::open(&path)?;
+    /// let pool = store.get_or_create_pool("customers")?;
+    /// let _ = pool.dedupe(Mode::Track, &["jo@example.org"], |c| Key::new(47, *c), &Origin::none())?;
+    ///
+    /// assert_eq!(store.delete_where(&RecordFilter::new().value("jo@example.org"))?, 1);
+    /// store.vacuum()?;
+    /// # let file = std::fs::read(path).unwrap();
+    /// # assert!(!file.windows(14).any(|bytes| bytes == b"jo@example.org"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The copy is written beside the file under another name (it begins with `.datapool-vacuum-`), synced and renamed. If the
+    /// process or the power fails, the file is the old one or the new one, and both have everything that is live. The disk
+    /// needs room for the copy. All handles go on with the new file. The file keeps its permissions and its owner; a link that
+    /// leads to it stays a link, but another hard link keeps the old contents. Leases of claims then run by the wall clock,
+    /// as after [reopening](Self::reopen). A store in memory is copied in memory.
+    ///
+    /// Reading goes on meanwhile, except for a moment at the end. Calls that write wait: about 10 s for 10 million records.
+    /// New scans, exports, snapshots, backups and verifications get `Busy`.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` while a scan, snapshot or backup is open, or if a call that reads does not return within two seconds; `ReadOnly`;
+    /// `Closed`; `StorageFull` or `Io` if the copy cannot be written; `Corrupt` or `Storage` if the store cannot be read. In all
+    /// these cases the old file stays in use, and no copy is left. `OutcomeUnknown` if a loss of power may bring back the
+    /// old file.
+    #[doc(alias("erase", "forget", "gdpr", "shrink"))]
+    pub fn vacuum(&self) -> Result<VacuumReport> {
+        self.vacuum_with_progress(|_| ControlFlow::Continue(()))
+    }
+
+    /// Like [`vacuum`](Self::vacuum), but calls `observer` from time to time with the number of rows copied. `Break` stops
+    /// it with `Cancelled`, and leaves the file as it is. The observer may read the store; calls that write get `Busy`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`vacuum`](Self::vacuum); `Cancelled`.
+    pub fn vacuum_with_progress(
+        &self,
+        mut observer: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<VacuumReport> {
+        self.shared().engine.vacuum(&mut observer)
     }
 
     /// Writes everything to disk and closes the file, even if there are other handles. From then on, all handles, open

@@ -14,7 +14,7 @@ use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate, PruneReport};
 use crate::options::{Durability, StoreOptions};
 use crate::pool::Pool;
-use crate::query::{Page, PoolQuery, PoolSort};
+use crate::query::{Page, PoolQuery, PoolSort, RecordFilter};
 use crate::shared::Shared;
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -253,12 +253,37 @@ impl DataPoolStore {
         self.engine().delete_pool(id.into())
     }
 
+    /// Deletes every record that matches the filter, in all pools. Returns the number of records deleted. This is one
+    /// commit: all of them are deleted, or none.
+    ///
+    /// A filter that names values also voids claims on these keys, in every pool: confirming such an item gives `LeaseLost`,
+    /// and whoever claims the value next gets it. Entity types, flows, runs and steps of the filter must match the item and the
+    /// origin of its claim. A filter with a time voids nothing, because a claimed item is not created yet.
+    ///
+    /// A filter without a term deletes nothing; [`RecordFilter::all`] deletes every record, and voids no claims.
+    ///
+    /// The values are new again, and stay in the file until a [vacuum](Self::vacuum).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidQuery` for a filter's bad term; `ReadOnly`; `Corrupt` or `Storage` if a pool cannot be read; `StorageFull`,
+    /// `OutcomeUnknown` or `Storage` if the disk refuses.
+    #[doc(alias("forget", "erase", "purge", "gdpr"))]
+    pub fn delete_where(&self, filter: &RecordFilter) -> Result<u64> {
+        self.engine().check_may_write()?;
+        filter.check()?;
+        if filter.names_nothing() {
+            return self.engine().pool_rows().map(|_| 0);
+        }
+        self.engine().delete_in_all(filter)
+    }
+
     /// Gives back the space of dead records in all pools: [`Pool::prune`] for each of them.
     ///
     /// # Errors
     ///
     /// `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
-    #[doc(alias("vacuum", "garbage collection", "gc"))]
+    #[doc(alias("garbage collection", "gc"))]
     pub fn prune(&self) -> Result<PruneReport> {
         self.engine().check_may_write()?;
         let mut total = PruneReport::default();

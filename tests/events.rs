@@ -128,10 +128,12 @@ fn runs_over_the_store_are_told_and_findings_are_a_warning() {
         track(&pool, "A-1");
         store.backup_to(directory.path().join("copy")).unwrap();
         store.compact().unwrap();
+        store.vacuum().unwrap();
         assert!(store.verify().unwrap().ok);
     });
     assert_told(&told, Level::DEBUG, &["backup rows=", "bytes=", "took="]);
     assert_told(&told, Level::DEBUG, &["compacted before=", "after="]);
+    assert_told(&told, Level::DEBUG, &["vacuumed records=1 before=", "after=", "took="]);
     assert_told(&told, Level::DEBUG, &["verified took="]);
     assert!(told.iter().all(|(level, _)| *level == Level::DEBUG));
 }

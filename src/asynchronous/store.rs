@@ -10,10 +10,10 @@ use crate::error::Result;
 use crate::ids::PoolId;
 use crate::model::{
     BackupReport, ClaimToken, CompactReport, DataPool, NewPool, PoolUpdate, PruneReport, StoreStats,
-    VerifyReport,
+    VacuumReport, VerifyReport,
 };
 use crate::options::StoreOptions;
-use crate::query::{Page, PoolQuery};
+use crate::query::{Page, PoolQuery, RecordFilter};
 use crate::store::DataPoolStore;
 
 /// One open store, for async code: the calls of [`DataPoolStore`], which return futures. Clones are cheap.
@@ -145,6 +145,12 @@ impl AsyncStore {
         self.write(move |store| store.delete_pool(id))
     }
 
+    /// Like [`DataPoolStore::delete_where`].
+    pub fn delete_where(&self, filter: &RecordFilter) -> StoreFuture<u64> {
+        let filter = filter.clone();
+        self.write(move |store| store.delete_where(&filter))
+    }
+
     /// Like [`DataPoolStore::resume_claim`]. If the future is dropped, the claim is as it was.
     pub fn resume_claim(&self, token: &ClaimToken) -> StoreFuture<AsyncClaim> {
         let token = *token;
@@ -177,6 +183,11 @@ impl AsyncStore {
     /// Like [`DataPoolStore::compact`], on a thread of its own.
     pub fn compact(&self) -> StoreFuture<CompactReport> {
         self.blocking(DataPoolStore::compact)
+    }
+
+    /// Like [`DataPoolStore::vacuum`], on a thread of its own. A vacuum whose future is dropped goes on.
+    pub fn vacuum(&self) -> StoreFuture<VacuumReport> {
+        self.blocking(DataPoolStore::vacuum)
     }
 
     /// Like [`DataPoolStore::backup_to`], on a thread of its own. A backup whose future is dropped goes on.

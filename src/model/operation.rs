@@ -38,13 +38,31 @@ impl CompactReport {
     }
 }
 
+/// The result of [vacuuming](crate::DataPoolStore::vacuum).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct VacuumReport {
+    /// Bytes of the file before.
+    pub bytes_before: u64,
+    /// Bytes of the file now.
+    pub bytes_after: u64,
+    /// Live records, which are all that the file has now.
+    pub records: u64,
+}
+
+impl VacuumReport {
+    pub(crate) fn new(bytes_before: u64, bytes_after: u64, records: u64) -> Self {
+        Self { bytes_before, bytes_after, records }
+    }
+}
+
 /// The result of a [backup](crate::DataPoolStore::backup_to).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BackupReport {
-    /// Records, including dead ones whose space is not given back yet.
+    /// Live records, which are all that the copy has.
     pub records: u64,
-    /// Rows of all tables.
+    /// Rows of all tables of the copy.
     pub rows: u64,
     /// Bytes of the copy.
     pub bytes: u64,

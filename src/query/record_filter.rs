@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::query_string::{self, Parameter, Printer, check_terms};
 use crate::error::{Error, ErrorKind, Result, all};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
-use crate::model::{KeyText, check_value};
+use crate::model::{KeyText, Origin, check_value};
 use crate::time::{Rounding, Timestamp};
 
 /// A filter of records, for listings, counts, scans, exports and deletions.
@@ -123,6 +123,22 @@ impl RecordFilter {
         self
     }
 
+    /// Returns true if it names keys that a claim may have: values, and no time, because a claimed item is not created yet.
+    pub(crate) fn may_name_claimed(&self) -> bool {
+        !self.values.is_empty() && self.created_after.is_none() && self.created_before.is_none()
+    }
+
+    pub(crate) fn takes_entity_type(&self, id: EntityTypeId) -> bool {
+        self.entity_types.is_empty() || self.entity_types.contains(&id)
+    }
+
+    /// Returns true if the flow, run and step of an origin match.
+    pub(crate) fn takes_origin(&self, origin: &Origin) -> bool {
+        takes(&self.flows, origin.flow())
+            && takes(&self.runs, origin.run())
+            && takes(&self.steps, origin.step())
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         all([
             check_terms("filter[flow_id]", self.flows.len()),
@@ -136,6 +152,10 @@ impl RecordFilter {
             self.values.iter().try_for_each(|value| named("filter[value]", check_value(value))),
         ])
     }
+}
+
+fn takes<Id: PartialEq>(terms: &[Id], id: Option<&Id>) -> bool {
+    terms.is_empty() || id.is_some_and(|id| terms.contains(id))
 }
 
 /// Turns a term's error into one about the query's parameter.

@@ -8,6 +8,7 @@ mod csv_files;
 mod csv_times;
 mod dedupe;
 mod engine_cases;
+mod erasing;
 mod explain;
 mod export;
 mod ids;

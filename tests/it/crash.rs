@@ -8,3 +8,4 @@ mod every_fault;
 mod faults;
 mod full_disk;
 mod power;
+mod vacuum;

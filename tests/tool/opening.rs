@@ -21,7 +21,7 @@ const READING: [&[&str]; 12] = [
     &["stats", "orders", "--json"],
 ];
 
-const WRITING: [&[&str]; 9] = [
+const WRITING: [&[&str]; 10] = [
     &["pool", "create", "customers"],
     &["pool", "update", "orders", "--capacity", "9"],
     &["import", "orders", "-"],
@@ -29,6 +29,7 @@ const WRITING: [&[&str]; 9] = [
     &["delete", "orders", "1"],
     &["verify"],
     &["compact"],
+    &["vacuum"],
     &["clear", "orders", "--yes"],
     &["pool", "delete", "orders", "--yes"],
 ];

@@ -1,4 +1,4 @@
-//! Proves that a store is checked, compacted and copied.
+//! Proves that a store is checked, compacted, vacuumed and copied.
 
 use crate::support::{FILE, Place, has_line};
 
@@ -20,6 +20,23 @@ fn compacting_says_how_long_the_file_was_and_is() {
     assert_eq!(json["bytes_after"], std::fs::metadata(place.path(FILE)).unwrap().len());
     let text = place.run(["compact"]).ok();
     assert!(has_line(&text, &[FILE, "KiB before", "KiB now"]), "{text}");
+}
+
+#[test]
+fn vacuuming_erases_what_was_deleted_and_says_what_is_left() {
+    let place = Place::new();
+    place.track(&["A-1", "a value to be erased"]);
+    place.run(["delete", "orders", "2"]).ok();
+    let has_it =
+        || std::fs::read(place.path(FILE)).unwrap().windows(20).any(|bytes| bytes == b"a value to be erased");
+    assert!(has_it());
+    let json = place.json(["vacuum"]);
+    assert!(!has_it());
+    assert_eq!(json["records"], 1);
+    assert_eq!(json["bytes_after"], std::fs::metadata(place.path(FILE)).unwrap().len());
+    let text = place.run(["vacuum"]).ok();
+    assert!(has_line(&text, &[FILE, "KiB before", "KiB now", "1 record"]), "{text}");
+    assert_eq!(place.files(), [FILE]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::support::{FILE, Place, finish};
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 16] = [
     &[],
     &["pool"],
     &["pool", "create"],
@@ -18,6 +18,7 @@ const COMMANDS: [&[&str]; 15] = [
     &["stats"],
     &["verify"],
     &["compact"],
+    &["vacuum"],
 ];
 
 #[test]

@@ -167,9 +167,17 @@ No other program may have the store open. A file that goes on growing is better 
 Example:
   datapool pools.redb compact")]
     Compact,
-    /// Write a copy of the store, without free space, to a new file
+    /// Erase what is deleted, expired or released: rewrite the file with what is live
     #[command(after_help = "\
-Nothing at DEST is replaced. Restoring is using the copy. What is damaged is copied as it is: verify first.
+No other program may have the store open. The disk needs room for a second file meanwhile. If it is cut off, the
+file is the old one, or the new one.
+
+Example:
+  datapool pools.redb vacuum")]
+    Vacuum,
+    /// Write a copy of the store, without free space and dead records, to a new file
+    #[command(after_help = "\
+Nothing at DEST is replaced. Restoring is using the copy. If the file may be damaged, verify first.
 
 Example:
   datapool pools.redb backup pools-monday.redb")]

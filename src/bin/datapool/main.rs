@@ -52,6 +52,7 @@ fn run(arguments: &Arguments, file: &StoreFile) -> Result<(), Failure> {
         Command::Stats { pool: Some(pool) } => stats::of_pool(file, pool, format),
         Command::Verify => upkeep::verify(file, format),
         Command::Compact => upkeep::compact(file, format),
+        Command::Vacuum => upkeep::vacuum(file, format),
         Command::Backup { destination } => upkeep::backup(file, destination, format),
     }
 }

@@ -1,4 +1,4 @@
-//! Checking, compacting and copying the store.
+//! Checking, compacting, vacuuming and copying the store.
 
 use std::path::Path;
 
@@ -71,6 +71,25 @@ pub(crate) fn compact(file: &StoreFile, format: Format) -> Result<(), Failure> {
         Format::Human => {
             let (before, after) = (output::bytes(report.bytes_before), output::bytes(report.bytes_after));
             output::lines([format!("{}: {before} before, {after} now", file.display())])
+        }
+    }
+}
+
+pub(crate) fn vacuum(file: &StoreFile, format: Format) -> Result<(), Failure> {
+    let mut report = open::to_write(file, |store| {
+        let bar = Bar::spinner("vacuuming");
+        Ok(store.vacuum_with_progress(follow(bar.handle()))?)
+    })?;
+    // Closing writes a little more. The size of the closed file is what counts.
+    if let Ok(closed) = std::fs::metadata(&file.path) {
+        report.bytes_after = closed.len();
+    }
+    match format {
+        Format::Json => output::json(&report),
+        Format::Human => {
+            let (before, after) = (output::bytes(report.bytes_before), output::bytes(report.bytes_after));
+            let records = output::number_of(report.records, "record");
+            output::lines([format!("{}: {before} before, {after} now, {records}", file.display())])
         }
     }
 }

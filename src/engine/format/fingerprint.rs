@@ -8,6 +8,7 @@
 //! ("`SipHash`: a fast short-input PRF"), keyed: first over the value, then over that digest and the entity type.
 
 use std::hash::Hasher;
+use std::ops::RangeInclusive;
 
 use siphasher::sip128::SipHasher13;
 
@@ -61,6 +62,12 @@ impl HashKey {
     /// The fingerprint of a value within no entity type: only its value part means something.
     pub(crate) fn of_value(&self, value: &str) -> Fingerprint {
         self.digest(value) >> REST_BITS << REST_BITS
+    }
+
+    /// Returns the range of the fingerprints of a value, whatever its entity type.
+    pub(crate) fn range_of_value(&self, value: &str) -> RangeInclusive<Fingerprint> {
+        let first = self.of_value(value);
+        first..=first | ((1 << REST_BITS) - 1)
     }
 }
 

@@ -5,6 +5,9 @@
 //! time, in microseconds, in LEB128; if bit 3 of the tag is set, the 16 bytes of a content's digest, or if bit 4 is set,
 //! an ordinal as i64; the value's bytes to the end. The code of an origin is the slot of the first record that has it.
 //!
+//! A copy of the store has a stub in place of a dead record: the tag 1, and the time as above. Nothing else of the record
+//! is left, and whoever reads slots in time order still can.
+//!
 //! Always holds: [`PostingKey`] turns an attribute into the key of a posting list, for writing and for reading.
 
 use std::borrow::Cow;
@@ -15,6 +18,8 @@ use crate::ids::EntityTypeId;
 use crate::model::{Origin, Version};
 use crate::time::Timestamp;
 
+/// The tag of a stub. It lacks the bit that every tag of a record has.
+const TAG_STUB: u8 = 0b001;
 const TAG_PLAIN: u8 = 0b010;
 const HAS_ORIGIN_CODE: u8 = 0b001;
 const HAS_ORIGIN: u8 = 0b100;
@@ -62,17 +67,55 @@ impl StoredRecord<'_> {
             }
         }
         push_leb128(u64::from(self.entity_type.get()), out);
-        let delta = self.created_at.as_micros().wrapping_sub(base_time.as_micros());
-        push_leb128(delta.cast_unsigned(), out);
+        push_time(self.created_at, base_time, out);
         push_version(self.version, out);
         out.extend_from_slice(self.value.as_bytes());
     }
 }
 
-/// Decodes a record's row.
+/// The contents of a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stored<'a> {
+    Record(StoredRecord<'a>),
+    /// The time of a dead record, of which nothing else is left.
+    Stub(Timestamp),
+}
+
+impl Stored<'_> {
+    pub(crate) fn created_at(&self) -> Timestamp {
+        match self {
+            Self::Record(record) => record.created_at,
+            Self::Stub(created_at) => *created_at,
+        }
+    }
+}
+
+/// Encodes a stub, the row that stands for a dead record of this time.
+pub(crate) fn encode_stub(created_at: Timestamp, base_time: Timestamp, out: &mut Vec<u8>) {
+    out.clear();
+    out.push(TAG_STUB);
+    push_time(created_at, base_time, out);
+}
+
+/// Decodes the row of a slot, whose record may be dead.
+pub(crate) fn decode_slot(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Result<Stored<'_>> {
+    match bytes.split_first() {
+        Some((&TAG_STUB, mut rest)) => take_time(&mut rest, base_time)
+            .filter(|_| rest.is_empty())
+            .map(Stored::Stub)
+            .ok_or_else(|| Error::corrupt(format!("the stub in slot {slot} is damaged"))),
+        _ => decode(slot, base_time, bytes).map(Stored::Record),
+    }
+}
+
+/// Decodes the row of a live record.
 pub(crate) fn decode(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Result<StoredRecord<'_>> {
-    parse(slot, base_time, bytes)
-        .ok_or_else(|| Error::corrupt(format!("the record in slot {slot} is damaged")))
+    parse(slot, base_time, bytes).ok_or_else(|| match bytes.first() {
+        Some(&TAG_STUB) => {
+            Error::corrupt(format!("slot {slot} has a stub, as if its record were dead, and it is live"))
+        }
+        _ => Error::corrupt(format!("the record in slot {slot} is damaged")),
+    })
 }
 
 fn parse(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Option<StoredRecord<'_>> {
@@ -92,8 +135,7 @@ fn parse(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Option<StoredRecord<
         _ => return None,
     };
     let entity_type = EntityTypeId::new(u32::try_from(take_leb128(&mut rest)?).ok()?);
-    let delta = take_leb128(&mut rest)?;
-    let created_at = Timestamp::from_micros(base_time.as_micros().wrapping_add(delta.cast_signed()));
+    let created_at = take_time(&mut rest, base_time)?;
     let version = match version {
         0 => None,
         HAS_CONTENT => Some(take_content(&mut rest)?),
@@ -123,6 +165,16 @@ pub(crate) fn take_ordinal(bytes: &mut &[u8]) -> Option<Version> {
     let (number, rest) = bytes.split_first_chunk()?;
     *bytes = rest;
     Some(Version::Ordinal(i64::from_le_bytes(*number)))
+}
+
+fn push_time(time: Timestamp, base_time: Timestamp, out: &mut Vec<u8>) {
+    let delta = time.as_micros().wrapping_sub(base_time.as_micros());
+    push_leb128(delta.cast_unsigned(), out);
+}
+
+fn take_time(bytes: &mut &[u8], base_time: Timestamp) -> Option<Timestamp> {
+    let delta = take_leb128(bytes)?;
+    Some(Timestamp::from_micros(base_time.as_micros().wrapping_add(delta.cast_signed())))
 }
 
 pub(crate) fn push_leb128(mut number: u64, out: &mut Vec<u8>) {
@@ -286,6 +338,9 @@ pub(crate) mod tests {
             versioned(StoredOrigin::Code(5), ordinal),
             b"\x13\x02\xac\x02\x81\x01\xfe\xff\xff\xff\xff\xff\xff\xffA-1"
         );
+        let mut stub = Vec::new();
+        encode_stub(Timestamp::from_micros(1_129), Timestamp::from_micros(1_000), &mut stub);
+        assert_eq!(stub, b"\x01\x81\x01");
     }
 
     proptest! {
@@ -311,8 +366,19 @@ pub(crate) mod tests {
         }
 
         #[test]
+        fn a_stub_reads_back_as_its_time_and_as_no_record(slot: u32, base: i64, time: i64, more: Vec<u8>) {
+            let (base, time) = (Timestamp::from_micros(base), Timestamp::from_micros(time));
+            let mut bytes = Vec::new();
+            encode_stub(time, base, &mut bytes);
+            prop_assert_eq!(decode_slot(slot, base, &bytes).unwrap(), Stored::Stub(time));
+            prop_assert!(decode(slot, base, &bytes).is_err());
+            bytes.extend_from_slice(&more);
+            prop_assert_eq!(decode_slot(slot, base, &bytes).is_ok(), more.is_empty());
+        }
+
+        #[test]
         fn damaged_rows_never_panic(slot: u32, bytes: Vec<u8>) {
-            let _ = decode(slot, Timestamp::from_micros(0), &bytes);
+            let _ = decode_slot(slot, Timestamp::from_micros(0), &bytes);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Always holds: the leader of the writer's queue does all of this, so no commit is under way. The
 //! snapshot and views that readers were given are taken back under the lock under which readers get them.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::engine::Engine;
 use crate::engine::read::published::Published;
 use crate::engine::storage::database::{closed, read_only};
 use crate::engine::storage::poison::Reason;
-use crate::engine::storage::session::{Reader, ReaderKind, Session};
+use crate::engine::storage::session::{Reader, ReaderKind, Readers, Session};
 use crate::engine::storage::space::Need;
 use crate::engine::write::log::{Event, log};
 use crate::engine::write::writer::Writer;
@@ -30,10 +31,10 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `Closed`.
+    /// `Closed`; `Busy` during a vacuum, and for a vacuum if there is another reader.
     pub(crate) fn reader(&self, kind: ReaderKind) -> Result<Reader> {
         let session = self.session.read();
-        session.as_ref().map(|session| session.readers.register(kind)).ok_or_else(closed)
+        session.as_ref().ok_or_else(closed)?.readers.register(kind)
     }
 
     /// Returns true if the store was opened for reading only.
@@ -172,7 +173,13 @@ impl Engine {
     pub(crate) fn detach(&self, writer: &mut Writer) -> Option<Session> {
         let mut published = self.published.write();
         let session = self.session.write().take()?;
-        session.readers.close();
+        self.forget_session(&session.readers, &mut published, writer);
+        Some(session)
+    }
+
+    /// Ends the readers of a session, and forgets everything that readers and the writer remember of it.
+    fn forget_session(&self, readers: &Readers, published: &mut Published, writer: &mut Writer) {
+        readers.close();
         let times = published.pools().map(|state| (state.id, state.latest.clone()));
         self.latest_times.lock().extend(times);
         *published = Published::default();
@@ -180,7 +187,38 @@ impl Engine {
         *self.aging.lock() = crate::engine::Aging::default();
         self.unflushed.store(false, Ordering::Release);
         self.poison.lift();
-        Some(session)
+    }
+
+    /// Has `exchange` put another session in the place of the current one, at a moment when no call reads. Calls that
+    /// come meanwhile wait, and notice nothing. Call it from within [`exclusive`](Self::exclusive).
+    ///
+    /// # Errors
+    ///
+    /// `Busy` if calls that read do not return; the errors of `exchange`.
+    pub(crate) fn exchange_session(
+        &self,
+        writer: &mut Writer,
+        wanted: &str,
+        exchange: impl FnOnce(&mut Option<Session>) -> Result<()>,
+    ) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            let handed_out = self.published.write().take_handed_out();
+            drop(handed_out);
+            let mut published = self.published.write();
+            let mut session = self.session.write();
+            let readers = Arc::clone(&session.as_ref().ok_or_else(closed)?.readers);
+            if !readers.wait_for_snapshots(GATE_CLOSED_FOR) {
+                continue;
+            }
+            let exchanged = exchange(&mut session);
+            if session.as_ref().is_none_or(|session| !Arc::ptr_eq(&session.readers, &readers)) {
+                self.forget_session(&readers, &mut published, writer);
+                self.waiting.wake_all();
+            }
+            return exchanged;
+        }
+        Err(never_alone(wanted))
     }
 
     /// Does work that redb does only without readers. Other readers and writers wait meanwhile. Call it from within
@@ -211,12 +249,16 @@ impl Engine {
                 Alone::NotYet => std::thread::sleep(Duration::from_millis(1)),
             }
         }
-        let text = format!(
-            "{wanted} must be alone with the file, and some call has been reading it for {} s: try again",
-            PATIENCE.as_secs()
-        );
-        Err(Error::new(ErrorKind::Busy, text))
+        Err(never_alone(wanted))
     }
+}
+
+fn never_alone(wanted: &str) -> Error {
+    let text = format!(
+        "{wanted} must be alone with the file, and some call has been reading it for {} s: try again",
+        PATIENCE.as_secs()
+    );
+    Error::new(ErrorKind::Busy, text)
 }
 
 /// The outcome of work that must be alone with the file.

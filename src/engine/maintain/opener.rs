@@ -19,7 +19,7 @@ use crate::engine::storage::failure::{self, StorageResult, contained};
 use crate::engine::storage::holder::holder_of;
 use crate::engine::storage::session::Session;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{directory_of, sync_directory};
+use crate::files::{FileId, directory_of, sync_directory};
 use crate::options::{Access, IfMissing, Recovery, RepairObserver, StoreOptions};
 
 /// The place of a store.
@@ -40,13 +40,13 @@ const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
 /// Everything that is needed to open the store again.
 pub(crate) struct Opener {
-    location: Location,
-    options: StoreOptions,
+    pub(super) location: Location,
+    pub(super) options: StoreOptions,
     /// The geometry of a store that is created.
     geometry: Geometry,
 }
 
-enum Location {
+pub(super) enum Location {
     Path(PathBuf),
     /// A medium that outlives each opening.
     Kept(Medium),
@@ -107,20 +107,21 @@ impl Opener {
             Location::Path(path) => check_path(path, if_empty)?,
             Location::Kept(medium) => check_medium(medium),
         };
-        let (mut backend, mut database) = self.open_once(if_empty)?;
+        let mut session = self.open_once(if_empty)?;
         if was_closed == WasClosed::No {
             // Closing cuts off what the file had grown by for commits that never happened.
-            let _ = database.close();
-            (backend, database) = self.open_once(if_empty)?;
+            let _ = session.database.close();
+            session = self.open_once(if_empty)?;
         }
-        let meta = contained("reading the store's format", || match (read_meta(&database)?, expected) {
+        let database = &session.database;
+        let meta = contained("reading the store's format", || match (read_meta(database)?, expected) {
             (Some(meta), Some(expected)) if meta.store_id != expected => Err(Error::not_found(
                 "this store is gone: its file was replaced by that of another store. Open that one anew, as its own",
             )),
             (Some(meta), _) => Ok(meta),
             (None, _) => {
                 if_empty.check(empty_database)?;
-                make_store(&database, &self.options, self.geometry)
+                make_store(database, &self.options, self.geometry)
             }
         })?;
         if let Some(directory) = new_in {
@@ -128,18 +129,33 @@ impl Opener {
         }
         if self.options.access == Access::ReadWrite {
             // If this room is not available now, it is reserved when it is needed.
-            let _ = backend.keep_all();
+            let _ = session.backend.keep_all();
         }
-        Ok((Session::new(database, backend), meta))
+        Ok((session, meta))
     }
 
-    fn open_once(&self, if_empty: IfEmpty) -> Result<(Backend, OpenDatabase)> {
-        let backend = Backend::new(&match &self.location {
-            Location::Path(path) => self.open_file(path, if_empty)?,
-            Location::Kept(medium) => medium.clone(),
-        });
+    fn open_once(&self, if_empty: IfEmpty) -> Result<Session> {
+        let path = match &self.location {
+            Location::Path(path) => path,
+            Location::Kept(medium) => return self.open_medium(medium, None),
+        };
+        loop {
+            let file = self.open_file(path, if_empty)?;
+            let failed = |error| Error::io(format_args!("opening {}", path.display()), error);
+            let id = FileId::of(&file).map_err(failed)?;
+            let opened = self.open_medium(&file_medium(path, &file)?, Some(id))?;
+            // Before it was locked, another process may have put a vacuumed file in its place.
+            if id.is_at(path) {
+                return Ok(opened);
+            }
+        }
+    }
+
+    /// Opens a medium, which locks it.
+    pub(super) fn open_medium(&self, medium: &Medium, file: Option<FileId>) -> Result<Session> {
+        let backend = Backend::new(medium);
         let database = contained("opening the store", || self.open_database(backend.clone()))?;
-        Ok((backend, database))
+        Ok(Session::new(database, backend, file))
     }
 
     fn if_empty(&self, expected: Option<u128>) -> IfEmpty {
@@ -191,17 +207,22 @@ impl Opener {
     }
 
     /// Opens the file, which is known to be a store or allowed to become one.
-    fn open_file(&self, path: &Path, if_empty: IfEmpty) -> Result<Medium> {
-        let name = path.display();
+    fn open_file(&self, path: &Path, if_empty: IfEmpty) -> Result<File> {
         let mut open = OpenOptions::new();
         open.read(true);
         if self.options.access == Access::ReadWrite {
             open.write(true).create(if_empty == IfEmpty::Make).truncate(false);
         }
-        let opened = open.open(path).and_then(|file| Ok((file.try_clone()?, file)));
-        let (file, room) = opened.map_err(|error| Error::io(format_args!("opening {name}"), error))?;
-        Ok(Medium::new(FileBackend::new(file).map_err(|error| cannot_open(path, error))?, room))
+        open.open(path).map_err(|error| Error::io(format_args!("opening {}", path.display()), error))
     }
+}
+
+/// Returns a file as a medium, which shares its lock.
+pub(super) fn file_medium(path: &Path, file: &File) -> Result<Medium> {
+    let cloned = file.try_clone().and_then(|one| Ok((one, file.try_clone()?)));
+    let (file, room) =
+        cloned.map_err(|error| Error::io(format_args!("opening {}", path.display()), error))?;
+    Ok(Medium::new(FileBackend::new(file).map_err(|error| cannot_open(path, error))?, room))
 }
 
 /// The reaction of opening to nothing: no file, an empty one, or a database without tables.

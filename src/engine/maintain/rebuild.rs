@@ -200,8 +200,11 @@ fn rebuild_segment(
             if slot > 0 && slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
                 times.push((slot / schema::TIME_BLOCK_SLOTS, created_at));
             }
-            each(segment.id(slot), entry.fingerprint);
-            fold.push(slot, entry);
+            if let Some(entry) = entry {
+                each(segment.id(slot), entry.fingerprint);
+                fold.push(slot, entry);
+            }
+            Ok(())
         })
     })?;
     let records = fold.records();

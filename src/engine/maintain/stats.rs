@@ -8,7 +8,7 @@ use std::ops::Range;
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use crate::engine::Engine;
-use crate::engine::format::record::{self, Attribute, PostingKey, StoredOrigin};
+use crate::engine::format::record::{self, Attribute, PostingKey, Stored, StoredOrigin, StoredRecord};
 use crate::engine::format::schema;
 use crate::engine::read::view::View;
 use crate::engine::storage::database::closed;
@@ -154,10 +154,12 @@ impl View {
             let (mut mean, mut origins) = (Mean::default(), Mean::default());
             for slot in slots.step_by(step).take(samples) {
                 let Some(row) = table.get(slot).storage()? else { continue };
-                let stored = record::decode(slot, segment.base_time, row.value())?;
+                let stored = record::decode_slot(slot, segment.base_time, row.value())?;
                 mean.add(row.value().len());
                 // The first of several records with one origin brings a row.
-                origins.add(if stored.origin == StoredOrigin::Code(slot) { ORIGIN_ROW_BYTES } else { 0 });
+                let is_first = |record: &StoredRecord<'_>| record.origin == StoredOrigin::Code(slot);
+                let brings_row = matches!(&stored, Stored::Record(record) if is_first(record));
+                origins.add(if brings_row { ORIGIN_ROW_BYTES } else { 0 });
             }
             bytes += if table.len().storage()? <= MEASURED_ROWS {
                 let stats = table.stats().storage()?;

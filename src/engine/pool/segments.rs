@@ -98,6 +98,22 @@ impl PoolState {
         true
     }
 
+    /// Becomes the state of a copy that has no dead record: without segments of dead records, and without indexes, which
+    /// are built from what is copied. Other dead records keep their slots, and the pool its next id and its time.
+    pub(crate) fn leave_out_dead(&mut self, shown: Timestamp) {
+        self.skip_deleted_head();
+        self.start_over_if_dead(shown);
+        self.all_is_folded();
+        let open_first = self.open_segment().map_or(self.next_id, |open| open.first_id);
+        if self.live_in(&(open_first..self.next_id)) == 0 {
+            // The next segment begins at the next id, and counts from the last time.
+            self.seal_open_segment(self.last_time);
+        }
+        self.drop_dead_segments();
+        self.0.dropped = Arc::default();
+        self.forget_tables();
+    }
+
     /// Takes the last segment off the list of dropped ones, because all its rows are removed.
     pub(crate) fn forget_last_dropped(&mut self) {
         Arc::make_mut(&mut self.0.dropped).pop();

@@ -52,6 +52,19 @@ impl View {
         Ok(table.get((self.state.id, fingerprint)).storage()?.map(|owner| owner.value()))
     }
 
+    /// Returns the owner rows of keys with a value, of any entity type. Some may be of other values.
+    pub(crate) fn owners_of_value(&self, value: &str) -> Result<Vec<(Fingerprint, ClaimId)>> {
+        let (pool, range) = (self.state.id, self.hash_key.range_of_value(value));
+        let Some(table) = self.claimed()? else { return Ok(Vec::new()) };
+        let rows = table.range((pool, *range.start())..=(pool, *range.end())).storage()?;
+        let owner = |row: redb::Result<_, _>| {
+            let (key, owner): (redb::AccessGuard<'_, (PoolId, u128)>, redb::AccessGuard<'_, u64>) =
+                row.storage()?;
+            Ok((key.value().1, owner.value()))
+        };
+        rows.map(owner).collect()
+    }
+
     /// Returns every owner row: the value and the claim.
     pub(crate) fn owners(&self) -> Result<Owners> {
         let pool = self.state.id;

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::engine::format::codec::{self, HeadRow, SegmentRow, TableRow};
 use crate::engine::format::index_row::OFFSET_MAX;
 use crate::engine::format::postings;
-use crate::engine::format::record::{self, StoredOrigin};
+use crate::engine::format::record::{self, Stored, StoredOrigin, StoredRecord};
 use crate::engine::format::schema::{self, Geometry, SegmentTables, Slot};
 use crate::engine::format::tables::record_count;
 use crate::engine::pool::liveness::Deleted;
@@ -222,24 +222,28 @@ fn rebuild_tail(view: &View, ids: Range<RecordNumber>) -> Result<TailView> {
         return Ok(TailView::empty(ids.start));
     };
     let slots = segment.slot(ids.start)..segment.slot(ids.end);
-    TailView::filled(ids.start, len, |push| view.each_record(index, slots, |_, _, entry| push(entry)))
+    TailView::filled(ids.start, len, |push| {
+        view.each_record(index, slots, |slot, _, entry| {
+            let no_entry = || Error::corrupt(format!("slot {slot} has a stub, and no index has its record"));
+            push(entry.ok_or_else(no_entry)?);
+            Ok(())
+        })
+    })
 }
 
 impl View {
     /// Calls `each` for every record in some slots of a segment, with everything from which indexes follow: the slot,
-    /// the time, the entry.
+    /// the time, the entry. A stub has no entry.
     pub(crate) fn each_record(
         &self,
         index: usize,
         slots: Range<Slot>,
-        mut each: impl FnMut(Slot, Timestamp, TailEntry),
+        mut each: impl FnMut(Slot, Timestamp, Option<TailEntry>) -> Result<()>,
     ) -> Result<()> {
         let Some(segment) = self.state.segments.get(index).filter(|_| !slots.is_empty()) else {
             return Ok(());
         };
-        let mut origins = HashMap::new();
-        // Most records come in batches of one origin.
-        let mut last: Option<(Slot, Arc<Origin>)> = None;
+        let mut origins = KnownOrigins::default();
         let mut expected = slots.start;
         if let Some(records) = self.records(index)? {
             for row in records.range(slots.clone()).storage()? {
@@ -249,26 +253,17 @@ impl View {
                     break;
                 }
                 expected += 1;
-                let stored = record::decode(slot, segment.base_time, row.value())?;
-                let origin = match stored.origin {
-                    StoredOrigin::None => None,
-                    StoredOrigin::Here(row) => Some(Arc::new(codec::decode_origin(&row)?)),
-                    StoredOrigin::Code(code) => {
-                        let origin = match &last {
-                            Some((known, origin)) if *known == code => Arc::clone(origin),
-                            _ => match origins.entry(code) {
-                                Entry::Occupied(entry) => Arc::clone(entry.get()),
-                                Entry::Vacant(entry) => Arc::clone(entry.insert(self.origin(segment, code)?)),
-                            },
-                        };
-                        last = Some((code, Arc::clone(&origin)));
-                        Some(origin)
-                    }
+                let stored = if self.state.is_live(segment.id(slot)) {
+                    Stored::Record(record::decode(slot, segment.base_time, row.value())?)
+                } else {
+                    record::decode_slot(slot, segment.base_time, row.value())?
                 };
-                let fingerprint = self.hash_key.fingerprint(stored.entity_type, stored.value);
-                let (entity_type, has_version) = (stored.entity_type, stored.version.is_some());
-                let entry = TailEntry { fingerprint, entity_type, has_version, origin };
-                each(slot, stored.created_at, entry);
+                let created_at = stored.created_at();
+                let entry = match stored {
+                    Stored::Record(record) => Some(self.entry_of(segment, &record, &mut origins)?),
+                    Stored::Stub(_) => None,
+                };
+                each(slot, created_at, entry)?;
             }
         }
         if expected == slots.end {
@@ -281,7 +276,41 @@ impl View {
     }
 }
 
+/// The origins of a segment that were read so far. Most records come in batches of one origin.
+#[derive(Debug, Default)]
+pub(crate) struct KnownOrigins {
+    all: HashMap<Slot, Arc<Origin>>,
+    last: Option<(Slot, Arc<Origin>)>,
+}
+
 impl View {
+    /// Returns the entry of a segment's record from which indexes follow.
+    pub(crate) fn entry_of(
+        &self,
+        segment: &SegmentState,
+        record: &StoredRecord<'_>,
+        known: &mut KnownOrigins,
+    ) -> Result<TailEntry> {
+        let origin = match &record.origin {
+            StoredOrigin::None => None,
+            StoredOrigin::Here(row) => Some(Arc::new(codec::decode_origin(row)?)),
+            StoredOrigin::Code(code) => {
+                let origin = match &known.last {
+                    Some((last, origin)) if last == code => Arc::clone(origin),
+                    _ => match known.all.entry(*code) {
+                        Entry::Occupied(entry) => Arc::clone(entry.get()),
+                        Entry::Vacant(entry) => Arc::clone(entry.insert(self.origin(segment, *code)?)),
+                    },
+                };
+                known.last = Some((*code, Arc::clone(&origin)));
+                Some(origin)
+            }
+        };
+        let fingerprint = self.hash_key.fingerprint(record.entity_type, record.value);
+        let (entity_type, has_version) = (record.entity_type, record.version.is_some());
+        Ok(TailEntry { fingerprint, entity_type, has_version, origin })
+    }
+
     /// Returns the pool time of the newest record of the pool, dead or alive.
     fn last_record_time(&self) -> Result<Option<Timestamp>> {
         match self.state.next_id.checked_sub(1) {

@@ -11,7 +11,7 @@ use crate::engine::format::schema;
 use crate::engine::format::tables::{AnyTable, TableVisitor};
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::session::{LiveSnapshot, Session};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::PoolId;
 
 /// The file as of one commit.
@@ -48,19 +48,6 @@ impl Snapshot {
     /// Returns true if the file was closed since.
     pub(crate) fn is_closed(&self) -> bool {
         self.living.is_closed()
-    }
-
-    /// Returns every table.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` if there is a table that no store has.
-    pub(crate) fn tables(&self) -> Result<Vec<AnyTable>> {
-        let named = |name: String| {
-            let unknown = || Error::corrupt(format!("the file has a table {name:?}, which no store has"));
-            AnyTable::named(&name).ok_or_else(unknown)
-        };
-        self.table_names()?.into_iter().map(named).collect()
     }
 
     /// Returns the names of all tables, known ones or not.

@@ -168,7 +168,7 @@ impl View {
         row.ok_or_else(|| self.missing(index, slot))
     }
 
-    fn missing(&self, index: usize, slot: Slot) -> Error {
+    pub(crate) fn missing(&self, index: usize, slot: Slot) -> Error {
         let pool = self.state.id;
         Error::corrupt(format!("pool {pool}: the record in slot {slot} of segment {index} is missing"))
     }
@@ -178,10 +178,10 @@ impl View {
         let (index, segment) = self.segment_of(id)?;
         let slot = segment.slot(id);
         let row = self.stored(index, slot)?;
-        Ok(record::decode(slot, segment.base_time, row.value())?.created_at)
+        Ok(record::decode_slot(slot, segment.base_time, row.value())?.created_at())
     }
 
-    /// Reads the row of a record, dead or alive.
+    /// Reads the row of a live record.
     pub(crate) fn row(&self, id: RecordNumber) -> Result<Row> {
         let (index, segment) = self.segment_of(id)?;
         self.stored(index, segment.slot(id))
@@ -199,7 +199,7 @@ impl View {
             .ok_or_else(|| Error::corrupt(format!("pool {}: no segment holds record {id}", self.state.id)))
     }
 
-    /// Reads records, dead or alive, by ascending id.
+    /// Reads live records, by ascending id.
     pub(crate) fn fetch(&self, ids: &[RecordNumber]) -> Result<Vec<Record>> {
         self.fetch_with(ids, Rows::default())
     }
@@ -223,7 +223,7 @@ impl View {
         ids.iter().zip(next).map(version).collect()
     }
 
-    /// Shows records, dead or alive, as they are stored in their segment, without their origins. The ids ascend, and
+    /// Shows live records as they are stored in their segment, without their origins. The ids ascend, and
     /// are close.
     pub(crate) fn each_stored(
         &self,

@@ -40,11 +40,16 @@ impl Traffic {
 pub(crate) struct Medium {
     bytes: Arc<dyn StorageBackend>,
     room: Arc<dyn Allocate>,
+    /// The disk that a test made, if it is one.
+    disk: Option<Arc<dyn Disk>>,
 }
+
+/// The number of bytes of memory that are copied at a time.
+const COPIED_BYTES: usize = 1 << 20;
 
 impl Medium {
     pub(crate) fn new(bytes: impl StorageBackend, room: impl Allocate + 'static) -> Self {
-        Self { bytes: Arc::new(bytes), room: Arc::new(room) }
+        Self { bytes: Arc::new(bytes), room: Arc::new(room), disk: None }
     }
 
     pub(crate) fn memory() -> Self {
@@ -53,7 +58,36 @@ impl Medium {
 
     pub(crate) fn disk(disk: Box<dyn Disk>) -> Self {
         let disk: Arc<dyn Disk> = disk.into();
-        Self::new(DiskBackend(Arc::clone(&disk)), disk)
+        Self { disk: Some(Arc::clone(&disk)), ..Self::new(DiskBackend(Arc::clone(&disk)), disk) }
+    }
+
+    pub(crate) fn bytes(&self) -> Arc<dyn StorageBackend> {
+        Arc::clone(&self.bytes)
+    }
+
+    /// Creates an empty medium for a copy that is to take this one's place. This one is memory, or a test's disk.
+    pub(crate) fn beside(&self) -> io::Result<Self> {
+        match &self.disk {
+            Some(disk) => Ok(Self::disk(disk.beside()?)),
+            None => Ok(Self::memory()),
+        }
+    }
+
+    /// Takes over what a medium has that was made [beside](Self::beside) it. Nobody has either of them open.
+    pub(crate) fn take_over(&self, copy: &Self) -> io::Result<()> {
+        if let (Some(disk), Some(copy)) = (&self.disk, &copy.disk) {
+            return disk.take_over(&**copy);
+        }
+        let len = copy.bytes.len()?;
+        self.bytes.set_len(len)?;
+        let mut part = vec![0; COPIED_BYTES];
+        for offset in (0..len).step_by(COPIED_BYTES) {
+            let size = usize::try_from(len - offset).unwrap_or(usize::MAX).min(COPIED_BYTES);
+            let part = part.get_mut(..size).unwrap_or_default();
+            copy.bytes.read(offset, part)?;
+            self.bytes.write(offset, part)?;
+        }
+        Ok(())
     }
 }
 

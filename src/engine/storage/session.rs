@@ -14,19 +14,22 @@ use parking_lot::{Condvar, Mutex};
 use crate::engine::storage::backend::{Backend, Traffic};
 use crate::engine::storage::database::{OpenDatabase, closed};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::FileId;
 
 /// One opening of the file.
 pub(crate) struct Session {
     pub(crate) database: OpenDatabase,
     /// Its length is the file's length.
     pub(crate) backend: Backend,
+    /// The file, if it is one.
+    pub(crate) file: Option<FileId>,
     pub(crate) readers: Arc<Readers>,
 }
 
 impl Session {
-    pub(crate) fn new(database: OpenDatabase, backend: Backend) -> Self {
+    pub(crate) fn new(database: OpenDatabase, backend: Backend, file: Option<FileId>) -> Self {
         let readers = Arc::new(Readers { traffic: Arc::clone(backend.traffic()), ..Readers::default() });
-        Self { database, backend, readers }
+        Self { database, backend, file, readers }
     }
 }
 
@@ -39,6 +42,8 @@ pub(crate) enum ReaderKind {
     Backup,
     /// A check of all indexes.
     Verification,
+    /// No other reader is registered meanwhile.
+    Vacuum,
 }
 
 impl ReaderKind {
@@ -48,6 +53,7 @@ impl ReaderKind {
             Self::Snapshot => "a snapshot",
             Self::Backup => "a backup",
             Self::Verification => "a verification",
+            Self::Vacuum => "a vacuum",
         }
     }
 }
@@ -81,6 +87,18 @@ struct Registered {
     readers: BTreeMap<u64, OpenReader>,
 }
 
+impl Registered {
+    fn check_none(&self, wanted: &str) -> Result<()> {
+        let Some(reader) = self.readers.values().next() else { return Ok(()) };
+        let others = self.readers.len() - 1;
+        let more = if others == 0 { String::new() } else { format!(" (and {others} more)") };
+        Err(Error::new(
+            ErrorKind::Busy,
+            format!("{wanted} must be alone with the file, and {}{more} is open", reader.kind.noun()),
+        ))
+    }
+}
+
 /// The readers that keep pages from being reused, taken together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Holding {
@@ -91,14 +109,26 @@ pub(crate) struct Holding {
 }
 
 impl Readers {
-    pub(crate) fn register(self: &Arc<Self>, kind: ReaderKind) -> Reader {
+    /// Registers a reader.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` during a vacuum; for a vacuum, if any reader is registered.
+    pub(crate) fn register(self: &Arc<Self>, kind: ReaderKind) -> Result<Reader> {
         let (since, written, drops) = (Instant::now(), self.traffic.written(), self.drops());
         let reader = OpenReader { kind, since, written, drops };
         let mut registered = self.open.lock();
+        if kind == ReaderKind::Vacuum {
+            registered.check_none("vacuuming")?;
+        }
+        if registered.readers.values().any(|other| other.kind == ReaderKind::Vacuum) {
+            let text = format!("{} cannot begin while the store is being vacuumed: try again", kind.noun());
+            return Err(Error::new(ErrorKind::Busy, text));
+        }
         let number = registered.next;
         registered.next += 1;
         registered.readers.insert(number, reader);
-        Reader { readers: Arc::clone(self), number }
+        Ok(Reader { readers: Arc::clone(self), number })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -111,14 +141,7 @@ impl Readers {
 
     /// Refuses work that must be alone with the file, if a reader is registered.
     pub(crate) fn check_none(&self, wanted: &str) -> Result<()> {
-        let registered = self.open.lock();
-        let Some(reader) = registered.readers.values().next() else { return Ok(()) };
-        let others = registered.readers.len() - 1;
-        let more = if others == 0 { String::new() } else { format!(" (and {others} more)") };
-        Err(Error::new(
-            ErrorKind::Busy,
-            format!("{wanted} must be alone with the file, and {}{more} is open", reader.kind.noun()),
-        ))
+        self.open.lock().check_none(wanted)
     }
 
     fn drops(&self) -> u64 {

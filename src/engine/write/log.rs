@@ -58,6 +58,12 @@ pub(crate) enum Event {
         after: u64,
         took: Duration,
     },
+    Vacuumed {
+        records: u64,
+        before: u64,
+        after: u64,
+        took: Duration,
+    },
 }
 
 /// Logs an event.
@@ -103,6 +109,9 @@ pub(crate) fn log(event: &Event) {
         }
         Event::Compacted { before, after, took } => {
             tracing::debug!(target: TARGET, before, after, ?took, "compacted");
+        }
+        Event::Vacuumed { records, before, after, took } => {
+            tracing::debug!(target: TARGET, records, before, after, ?took, "vacuumed");
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::engine::write::queue::Weight;
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
+use crate::query::RecordFilter;
 
 /// An operation that is to be submitted, and the share of a group that it takes.
 pub(crate) struct Submission<T> {
@@ -102,6 +103,28 @@ impl Engine {
         self.waiting.notify();
         run?;
         answer.unwrap_or_else(|| Err(Error::storage("the operation was not run")))
+    }
+
+    /// Deletes what matches a filter in all pools, and voids claims on the keys that it names, in one commit. Returns the
+    /// number of records deleted.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` or `Storage` if a pool cannot be read, which changes nothing; the errors of the commit.
+    pub(crate) fn delete_in_all(&self, filter: &RecordFilter) -> Result<u64> {
+        self.exclusive(|writer| {
+            self.check_writable()?;
+            let view = |id, time| self.view_at(id, time);
+            let mut group = Group::new(self.clock.read(), &view);
+            let mut deleted = 0;
+            for pool in self.pool_rows()? {
+                let draft = group.pool(pool.id)?;
+                deleted += draft.delete_where(filter)?;
+                draft.void_claims_on(filter)?;
+            }
+            self.commit_group(writer, group, 1)?;
+            Ok(deleted)
+        })
     }
 
     fn run_group(&self, jobs: Vec<Job>) -> Result<()> {

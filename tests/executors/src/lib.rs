@@ -141,6 +141,17 @@ impl Disk for WatchedDisk {
         self.bytes(|_| Ok(()))
     }
 
+    fn beside(&self) -> io::Result<Box<dyn Disk>> {
+        self.bytes(|_| Ok(Box::new(Self::default()) as Box<dyn Disk>))
+    }
+
+    fn take_over(&self, copy: &dyn Disk) -> io::Result<()> {
+        let mut all = vec![0; usize::try_from(copy.len()?).map_err(io::Error::other)?];
+        copy.read(0, &mut all)?;
+        self.bytes(|bytes| *bytes = all);
+        Ok(())
+    }
+
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let range = range(offset, data.len())?;
         self.bytes(|bytes| {

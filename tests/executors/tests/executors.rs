@@ -286,6 +286,8 @@ fn every_call_answers_as_the_one_that_blocks() {
         assert!(store.verify().await.unwrap().ok);
         store.backup_to(backup).await.unwrap();
         store.compact().await.unwrap();
+        assert_eq!(store.delete_where(&RecordFilter::new().value("nobody's")).await.unwrap(), 0);
+        assert!(store.vacuum().await.unwrap().bytes_after > 0);
         assert_eq!(store.blocking(DataPoolStore::stats).await.unwrap().pools, 1);
         store.close().await.unwrap();
         assert_eq!(pool.contains(key("A")).await.unwrap_err().kind(), ErrorKind::Closed);

@@ -49,6 +49,8 @@ fn every_call(store: &DataPoolStore, pool: &Pool) -> Vec<(&'static str, Result<(
         ("delete_pool", store.delete_pool(pool.id())),
         ("put_flow", store.put_flow(datapool_store::Flow::new("shop", "The shop"))),
         ("compact", store.compact().map(drop)),
+        ("vacuum", store.vacuum().map(drop)),
+        ("delete_where in all", store.delete_where(&RecordFilter::new().value("A-1")).map(drop)),
         ("verify", store.verify().map(drop)),
         ("rebuild_indexes", store.rebuild_indexes().map(drop)),
     ]);

@@ -89,6 +89,8 @@ fn a_store_that_only_reads_refuses_every_call_that_writes_whatever_it_would_writ
         ("forget what is old", store.delete_flows_before(support::time("2013-01-01")).map(drop)),
         ("rebuild", store.rebuild_indexes().map(drop)),
         ("compact", store.compact().map(drop)),
+        ("vacuum", store.vacuum().map(drop)),
+        ("delete in all", store.delete_where(&datapool_store::RecordFilter::all()).map(drop)),
         ("confirm", store.resume_claim(&token).and_then(|mut claim| claim.confirm().map(drop))),
         ("release", store.resume_claim(&token).and_then(|mut claim| claim.release().map(drop))),
     ];

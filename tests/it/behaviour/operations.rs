@@ -155,6 +155,7 @@ fn a_store_closed_after_an_unknown_outcome_answers_closed() {
     let kinds = [
         ("clear", pool.clear().unwrap_err().kind()),
         ("compact", store.compact().unwrap_err().kind()),
+        ("vacuum", store.vacuum().unwrap_err().kind()),
         ("verify", store.verify().unwrap_err().kind()),
         ("create_pool", store.create_pool(NewPool::new("another")).unwrap_err().kind()),
         ("rebuild", store.rebuild_indexes().unwrap_err().kind()),

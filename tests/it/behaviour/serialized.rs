@@ -10,7 +10,7 @@ use datapool_store::{
     ErrorKind, Explanation, ExportColumns, ExportOptions, ExportReport, IfMissing, ImportOptions,
     ImportReport, Key, Mode, NewPool, OnBadRow, OnDuplicate, Origin, Pool, PoolInclude, PoolQuery, PoolSort,
     PoolStats, PoolUpdate, PruneReport, RebuildReport, RecordFilter, RecordInclude, RecordQuery, RecordSort,
-    Recovery, StoreStats, Timestamp, VerifyReport,
+    Recovery, StoreStats, Timestamp, VacuumReport, VerifyReport,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -309,6 +309,7 @@ fn reports_and_statistics_read_back() {
     let directory = tempfile::tempdir().unwrap();
     reads_back::<BackupReport>(&store.backup_to(directory.path().join("copy")).unwrap());
     reads_back::<CompactReport>(&store.compact().unwrap());
+    reads_back::<VacuumReport>(&store.vacuum().unwrap());
     reads_back::<VerifyReport>(&store.verify().unwrap());
     reads_back::<RebuildReport>(&store.rebuild_indexes().unwrap());
     reads_back::<PruneReport>(&store.prune().unwrap());

@@ -95,6 +95,8 @@ fn operations(pool: u64, claim: u64) -> Vec<Op> {
         Op::Prune { pool: Some(pool) },
         Op::Rebuild,
         Op::Compact,
+        Op::Vacuum,
+        Op::DeleteInAll { filter: Filter { values: vec![item(205).value], ..Filter::default() } },
         Op::Verify,
         Op::Reopen,
     ]
@@ -102,8 +104,11 @@ fn operations(pool: u64, claim: u64) -> Vec<Op> {
 
 /// Whether reading goes on as before when it failed.
 fn leaves_reads_alone(op: &Op) -> bool {
-    // Reopening closes; verifying, rebuilding and compacting push it out of the cache; parts of an import stay.
-    !matches!(op, Op::Reopen | Op::Verify | Op::Rebuild | Op::Compact | Op::Import { every: Some(_), .. })
+    // Reopening closes; verifying, rebuilding, compacting and vacuuming push it out of the cache; parts of an import stay.
+    !matches!(
+        op,
+        Op::Reopen | Op::Verify | Op::Rebuild | Op::Compact | Op::Vacuum | Op::Import { every: Some(_), .. }
+    )
 }
 
 /// Runs an operation that meets a fault. Whether it got that far.

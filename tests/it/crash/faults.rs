@@ -352,8 +352,9 @@ fn a_store_that_is_reopened_in_place_after_a_failure_has_what_was_acknowledged_a
 #[test]
 fn a_failure_while_the_whole_store_is_worked_on_loses_nothing() {
     type Work = fn(&DataPoolStore) -> Result<()>;
-    let works: [(&str, Work); 3] = [
+    let works: [(&str, Work); 4] = [
         ("compact", |store| store.compact().map(drop)),
+        ("vacuum", |store| store.vacuum().map(drop)),
         ("rebuild", |store| store.rebuild_indexes().map(drop)),
         ("verify", |store| store.verify().map(drop)),
     ];

@@ -19,6 +19,7 @@ fn takes_away(op: &Op) -> bool {
             | Op::DeleteRecords { .. }
             | Op::DeleteKeys { .. }
             | Op::DeleteWhere { .. }
+            | Op::DeleteInAll { .. }
             | Op::Clear { .. }
             | Op::DeleteFlow { .. }
             | Op::Verify

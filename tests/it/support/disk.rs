@@ -333,6 +333,23 @@ impl Disk for TestDisk {
         }
     }
 
+    fn beside(&self) -> io::Result<Box<dyn Disk>> {
+        Ok(Box::new(Beside { disk: self.clone(), own: Mutex::default() }))
+    }
+
+    /// As a change of a name in a synced directory, it is done or not.
+    fn take_over(&self, copy: &dyn Disk) -> io::Result<()> {
+        let mut bytes = vec![0; usize::try_from(copy.len()?).unwrap()];
+        copy.read(0, &mut bytes)?;
+        let mut state = self.state.lock().unwrap();
+        state.check(Operation::Sync)?;
+        state.room.taken = (0..(bytes.len() as u64).div_ceil(PAGE)).collect();
+        state.since.clear();
+        state.synced.clone_from(&bytes);
+        state.bytes = bytes;
+        Ok(())
+    }
+
     fn sync(&self) -> io::Result<()> {
         if let Some((held, released)) = self.gate.shut.lock().unwrap().take() {
             held.send(()).unwrap();
@@ -361,5 +378,68 @@ impl Disk for TestDisk {
             state.change(Change::Write(usize::try_from(offset).unwrap(), data[..arrives].to_vec()));
         }
         checked
+    }
+}
+
+/// A second file on a disk, which fails with it. A loss of power takes it.
+#[derive(Debug)]
+struct Beside {
+    disk: TestDisk,
+    own: Mutex<Own>,
+}
+
+#[derive(Debug, Default)]
+struct Own {
+    bytes: Vec<u8>,
+    is_synced: bool,
+    taken: BTreeSet<u64>,
+}
+
+impl Beside {
+    /// Asks the disk whether it does this.
+    fn check(&self, operation: Operation) -> io::Result<()> {
+        self.disk.state.lock().unwrap().check(operation)
+    }
+}
+
+impl Disk for Beside {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.own.lock().unwrap().bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.check(Operation::Read)?;
+        let own = self.own.lock().unwrap();
+        let start = usize::try_from(offset).unwrap();
+        out.copy_from_slice(&own.bytes[start..start + out.len()]);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check(Operation::SetLen)?;
+        let mut own = self.own.lock().unwrap();
+        own.is_synced = false;
+        own.bytes.resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.check(Operation::Sync)?;
+        self.own.lock().unwrap().is_synced = true;
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check(Operation::Write)?;
+        let mut own = self.own.lock().unwrap();
+        own.is_synced = false;
+        let start = usize::try_from(offset).unwrap();
+        own.taken.extend(offset / PAGE..(offset + data.len() as u64).div_ceil(PAGE));
+        let room = &self.disk.state.lock().unwrap().room;
+        if room.taken.len() + own.taken.len() > room.pages {
+            return Err(Reason::Full.error());
+        }
+        own.bytes[start..start + data.len()].copy_from_slice(data);
+        Ok(())
     }
 }

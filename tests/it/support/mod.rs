@@ -204,9 +204,12 @@ impl StoreFile {
         Self { directory: tempfile::tempdir().unwrap(), clock: clock() }
     }
 
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("pools.redb")
+    }
+
     pub(crate) fn open(&self) -> DataPoolStore {
-        let path = self.directory.path().join("pools.redb");
-        testing::open(&path, &options().clock(self.clock.clone()), Sizes::SMALL).unwrap()
+        testing::open(&self.path(), &options().clock(self.clock.clone()), Sizes::SMALL).unwrap()
     }
 
     /// The pool "orders", and the store.

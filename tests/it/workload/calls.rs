@@ -6,6 +6,7 @@ use datapool_store::{
 };
 
 use super::driver::Driver;
+use super::filter::Filter;
 use super::{Answer, Op, Told, is_passed, readers};
 use crate::support::items::{Asked, Item, Row, csv_with_versions};
 
@@ -52,7 +53,8 @@ impl Driver {
             Op::DeleteFlow { id } => store.delete_flow(id.as_str()).map(|was| Answer::Count(u64::from(was))),
             Op::Prune { pool: None } => done(store.prune().map(drop)),
             Op::Flush => done(store.flush()),
-            Op::Rebuild | Op::Compact | Op::Verify | Op::Backup => self.work_on_the_whole(op),
+            Op::DeleteInAll { filter } => store.delete_where(&filter.build_to_delete()).map(Answer::Count),
+            Op::Rebuild | Op::Compact | Op::Vacuum | Op::Verify | Op::Backup => self.work_on_the_whole(op),
             Op::Pass { time } => {
                 self.clock.advance(*time);
                 self.passed += i64::try_from(time.as_micros()).unwrap();
@@ -89,7 +91,7 @@ impl Driver {
 
     fn work_on_the_whole(&mut self, op: &Op) -> Result<Answer> {
         let store = self.store().clone();
-        if matches!(op, Op::Compact | Op::Verify) {
+        if matches!(op, Op::Compact | Op::Vacuum | Op::Verify) {
             self.end_scans();
         }
         match op {
@@ -110,6 +112,7 @@ impl Driver {
                 }
                 Ok(Answer::Done)
             }
+            Op::Vacuum => self.vacuum(),
             Op::Verify => {
                 let verified = store.verify();
                 if !self.is_busy(&verified) {
@@ -124,6 +127,24 @@ impl Driver {
             Op::Backup => self.back_up(),
             other => unreachable!("{other:?} is not about the whole store"),
         }
+    }
+
+    fn vacuum(&mut self) -> Result<Answer> {
+        self.hand_over();
+        let store = self.store().clone();
+        let mut vacuumed = store.vacuum();
+        if self.is_busy(&vacuumed) {
+            self.snapshots.drain(..).for_each(|snapshot| snapshot.check_thoroughly(&Filter::default()));
+            vacuumed = store.vacuum();
+        }
+        let report = vacuumed?;
+        let live: usize = self.model().pools.values().map(|pool| pool.live.len()).sum();
+        // What has expired meanwhile is gone.
+        assert!(report.records <= live as u64);
+        if let Some((_, path)) = &self.file {
+            assert_eq!(std::fs::metadata(path).unwrap().len(), report.bytes_after);
+        }
+        Ok(Answer::Done)
     }
 
     fn open_again(&mut self, op: &Op) -> Result<Answer> {

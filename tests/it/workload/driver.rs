@@ -246,7 +246,7 @@ impl Driver {
             return true;
         }
         match op {
-            Op::Flush | Op::Reopen | Op::Compact => true,
+            Op::Flush | Op::Reopen | Op::Compact | Op::Vacuum => true,
             // Claims are always durable.
             Op::Claim { pool, .. }
             | Op::TakeUp { pool, .. }

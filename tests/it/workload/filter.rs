@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use datapool_store::{ClaimFilter, RecordFilter, Timestamp};
+use datapool_store::{ClaimFilter, Origin, RecordFilter, Timestamp};
 
 use super::model::{ClaimModel, Now};
-use crate::support::items::Row;
+use crate::support::items::{Item, Row};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
@@ -49,6 +49,15 @@ impl Filter {
             && (self.values.is_empty() || self.values.contains(&row.item.value))
             && self.after.is_none_or(|after| row.created_at > after)
             && self.before.is_none_or(|before| row.created_at < before)
+    }
+
+    /// Whether a claim of this origin loses an item: a record of it would be taken, whenever it were made.
+    pub(crate) fn voids(&self, item: &Item, origin: &Origin) -> bool {
+        let (created_at, origin) = (Timestamp::from_micros(0), origin.clone());
+        let is_timeless = self.after.is_none() && self.before.is_none();
+        !self.values.is_empty()
+            && is_timeless
+            && self.takes(&Row { id: 0, item: item.clone(), version: None, origin, created_at })
     }
 
     /// The rows that the filter takes, in their order.

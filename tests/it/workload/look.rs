@@ -20,12 +20,15 @@ impl Driver {
         self.run(op);
         match op {
             Op::Pass { .. } | Op::Turn { .. } => self.tick(),
-            Op::Reopen | Op::Restart { .. } => {
+            Op::Reopen | Op::Restart { .. } | Op::Vacuum => {
                 self.tick();
                 self.take_claims_up();
             }
             Op::Rebuild => self.run(&Op::Verify),
             _ => {}
+        }
+        if matches!(op, Op::Vacuum) {
+            self.run(&Op::Verify);
         }
         let copied_to = if let Op::Copy { to, .. } = op { Some(*to) } else { None };
         match op.pool().filter(|pool| self.model().pools.contains_key(pool)) {

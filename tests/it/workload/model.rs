@@ -59,6 +59,14 @@ impl Model {
         self.expire(now);
     }
 
+    /// What is dead is erased, and the store goes on as if it were opened again.
+    fn vacuum(&mut self, now: Now) {
+        if now.may_turn {
+            self.open(now, false);
+        }
+        self.pools.values_mut().for_each(|pool| Arc::make_mut(pool).erase(now));
+    }
+
     /// The states through which an operation leads, one for each commit that shows; and its answer.
     pub(crate) fn apply(&self, op: &Op, now: Now) -> (Vec<Self>, Answer) {
         let mut next = self.clone();
@@ -88,6 +96,14 @@ impl Model {
             Op::Reopen | Op::Restart { .. } if now.may_turn => {
                 next.open(now, matches!(op, Op::Restart { .. }));
                 Answer::Done
+            }
+            Op::Vacuum => {
+                next.vacuum(now);
+                Answer::Done
+            }
+            Op::DeleteInAll { filter } => {
+                let pools = next.pools.values_mut().map(Arc::make_mut);
+                Answer::Count(pools.map(|pool| pool.delete_and_void(filter)).sum())
             }
             _ => match op.pool() {
                 Some(pool) => next.pool(pool).apply(op, now),

@@ -68,6 +68,10 @@ pub(crate) enum Op {
         pool: u64,
         filter: Filter,
     },
+    /// In all pools; claims on the values that the filter names are void.
+    DeleteInAll {
+        filter: Filter,
+    },
     Clear {
         pool: u64,
     },
@@ -120,6 +124,8 @@ pub(crate) enum Op {
     Flush,
     Rebuild,
     Compact,
+    /// What is dead is erased. Claims are handed over.
+    Vacuum,
     Verify,
     /// A copy of the store is made, opened, and looked through.
     Backup,

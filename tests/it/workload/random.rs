@@ -310,6 +310,7 @@ fn any_change(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
         91 => Op::Verify,
         92 => Op::Reopen,
         93..96 => over_claims(numbers, scene, pool, model),
+        96 => Op::Vacuum,
         _ => Op::Pass { time: scene.time(numbers, model) },
     }
 }
@@ -364,7 +365,7 @@ fn any_look(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
 }
 
 fn any_claims_op(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
-    let kind = numbers.next(38);
+    let kind = numbers.next(41);
     let (pool, model) = any_pool(numbers, scene);
     match kind {
         0..8 => claim(numbers, scene, pool),
@@ -386,6 +387,8 @@ fn any_claims_op(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
         30 => Op::Rebuild,
         31 => Op::Backup,
         32..37 => over_claims(numbers, scene, pool, model),
+        37..39 => Op::Vacuum,
+        39 => Op::DeleteInAll { filter: scene.filter(numbers, model) },
         _ => Op::Verify,
     }
 }
@@ -470,7 +473,7 @@ fn delete(numbers: &mut Numbers, scene: &Scene<'_>, pool: u64, model: &PoolModel
     if live.is_empty() {
         return Op::Clear { pool };
     }
-    match numbers.next(9) {
+    match numbers.next(10) {
         0..3 => {
             let id = |numbers: &mut Numbers| match numbers.next(6) {
                 0 => one_of(numbers, &[0, model.next_id / 2, model.next_id, u64::MAX]),
@@ -484,6 +487,7 @@ fn delete(numbers: &mut Numbers, scene: &Scene<'_>, pool: u64, model: &PoolModel
             Op::DeleteKeys { pool, items: items.collect() }
         }
         6..8 => Op::DeleteWhere { pool, filter: scene.filter(numbers, model) },
+        8 => Op::DeleteInAll { filter: scene.filter(numbers, model) },
         _ => Op::Clear { pool },
     }
 }
@@ -493,7 +497,10 @@ fn settle(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
     let open = scene.model.pools[&pool].claims[&claim].open_places();
     let picks: BTreeSet<usize> = (0..=numbers.next(4)).map(|_| open[index(numbers, open.len())]).collect();
     let picks = picks.into_iter().collect::<Vec<_>>();
-    let named = one_of(numbers, &[Named::ByIndex, Named::ByKey]);
+    // The key of an item whose value is erased names nothing.
+    let erased = &scene.model.pools[&pool].claims[&claim].erased;
+    let has_erased = picks.iter().any(|place| erased.contains(place));
+    let named = if has_erased { Named::ByIndex } else { one_of(numbers, &[Named::ByIndex, Named::ByKey]) };
     let how = match numbers.next(15) {
         0..3 => How::Confirm,
         3 => How::Release,

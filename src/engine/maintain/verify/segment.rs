@@ -15,7 +15,7 @@ use super::expected::Expected;
 use crate::engine::format::codec;
 use crate::engine::format::index_row::identity;
 use crate::engine::format::postings;
-use crate::engine::format::record::{self, PostingKey, StoredOrigin};
+use crate::engine::format::record::{self, PostingKey, Stored, StoredOrigin};
 use crate::engine::format::schema::{self, Fingerprint, SegmentTables, Slot};
 use crate::engine::pool::claims::{ClaimId, Owners};
 use crate::engine::pool::segment::SegmentState;
@@ -129,7 +129,7 @@ impl Verification<'_, '_, '_> {
             self.report_gap(&column, expected..slot, segment, view);
             column.fingerprints.resize((slot - column.stored.start) as usize, None);
             expected = slot + 1;
-            let stored = match record::decode(slot, segment.base_time, row.value()) {
+            let stored = match record::decode_slot(slot, segment.base_time, row.value()) {
                 Ok(stored) => stored,
                 Err(error) => {
                     self.findings.add(Some(pool), &column.names.records, slot.to_string(), error.to_string());
@@ -137,29 +137,43 @@ impl Verification<'_, '_, '_> {
                     continue;
                 }
             };
-            if last_time.is_some_and(|last| stored.created_at < last) {
+            let created_at = stored.created_at();
+            if last_time.is_some_and(|last| created_at < last) {
                 let text = "it is older than the record before it";
                 self.findings.add(Some(pool), &column.names.records, slot.to_string(), text);
             }
-            last_time = Some(stored.created_at);
-            let origin =
-                self.origin_of(view, segment, &column.names.records, slot, &stored.origin, &mut origins)?;
-            let fingerprint = self.engine.hash_key.fingerprint(stored.entity_type, stored.value);
-            column.fingerprints.push(Some(fingerprint));
-            let (entity_type, has_version) = (stored.entity_type, stored.version.is_some());
-            if has_version {
-                column.with_version.insert(slot);
-            }
-            column.entries.push(slot, TailEntry { fingerprint, entity_type, has_version, origin });
+            last_time = Some(created_at);
             let id = segment.id(slot);
-            if state.is_live(id) {
-                live_time = Some(stored.created_at);
+            let is_live = state.is_live(id);
+            match stored {
+                Stored::Record(stored) => {
+                    let records = &column.names.records;
+                    let origin =
+                        self.origin_of(view, segment, records, slot, &stored.origin, &mut origins)?;
+                    let fingerprint = self.engine.hash_key.fingerprint(stored.entity_type, stored.value);
+                    column.fingerprints.push(Some(fingerprint));
+                    let (entity_type, has_version) = (stored.entity_type, stored.version.is_some());
+                    if has_version {
+                        column.with_version.insert(slot);
+                    }
+                    column.entries.push(slot, TailEntry { fingerprint, entity_type, has_version, origin });
+                }
+                Stored::Stub(_) => {
+                    column.fingerprints.push(None);
+                    if is_live {
+                        let text = "it has a stub, as if its record were dead, and it is live";
+                        self.findings.add(Some(pool), &column.names.records, slot.to_string(), text);
+                    }
+                }
+            }
+            if is_live {
+                live_time = Some(created_at);
                 if id < state.folded_to {
                     column.required.insert(slot);
                 }
             }
             if slot.is_multiple_of(schema::TIME_BLOCK_SLOTS) {
-                column.block_times.insert(slot / schema::TIME_BLOCK_SLOTS, stored.created_at);
+                column.block_times.insert(slot / schema::TIME_BLOCK_SLOTS, created_at);
             }
             untold += 1;
             if untold == TICK_RECORDS {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::PoolDraft;
-use crate::engine::pool::batch::Batch;
+use crate::engine::pool::batch::{Batch, Item};
 use crate::engine::pool::segments::ChangedBits;
 use crate::engine::read::plan::Plan;
 use crate::error::Result;
@@ -55,6 +55,38 @@ impl PoolDraft {
             self.changed_bits.insert(bits);
         }
         Ok(deleted)
+    }
+
+    /// Takes the keys that a filter names away from the claims that own them. Like those of records, the origin of a claim
+    /// must match, and a claimed item matches no time.
+    ///
+    /// The claims are read from the base, so this must be the group's only operation on claims.
+    pub(crate) fn void_claims_on(&mut self, filter: &RecordFilter) -> Result<()> {
+        if self.state.claims.is_empty() || !filter.may_name_claimed() {
+            return Ok(());
+        }
+        let mut voided = Vec::new();
+        for value in &filter.values {
+            for (fingerprint, id) in self.base.owners_of_value(value)? {
+                let claim = self.state.claims.stored(id);
+                if claim.is_none_or(|claim| !filter.takes_origin(&claim.origin)) {
+                    continue;
+                }
+                // The fingerprint of another value may begin like that of this one.
+                let is_named = |(item, of): (&Item, &str)| {
+                    item.fingerprint == fingerprint
+                        && of == value
+                        && filter.takes_entity_type(item.entity_type)
+                };
+                let (batch, ..) = self.base.batch_of_claim(id)?;
+                let values = (0..batch.len()).map(|position| batch.value(position));
+                if batch.items().iter().zip(values).any(is_named) {
+                    voided.push((fingerprint, None));
+                }
+            }
+        }
+        self.claims.owners.extend(voided);
+        Ok(())
     }
 
     /// Deletes every record by moving the watermark. Returns the number of records that were live.

@@ -7,7 +7,7 @@ use datapool_store::{ErrorKind, Mode, Origin, Timestamp, Verdict, Version, limit
 
 use super::Now;
 use crate::support::items::{Asked, Item, Row};
-use crate::workload::filter::ClaimsFilter;
+use crate::workload::filter::{ClaimsFilter, Filter};
 use crate::workload::{Answer, How, Op, Outcome, Told, is_passed};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) struct ClaimModel {
     pub(crate) batch_len: usize,
     /// Whether each item is neither confirmed nor released.
     pub(crate) open: Vec<bool>,
+    /// The places of items that were lost, and whose values are erased.
+    pub(crate) erased: BTreeSet<usize>,
     pub(crate) origin: Origin,
     pub(crate) owner: Option<String>,
     /// When it was made, or taken up by its owner.
@@ -334,6 +336,30 @@ impl PoolModel {
         Answer::Count((before - self.live.len()) as u64)
     }
 
+    /// Deletes what a filter takes, and voids claims on the values that it names.
+    pub(super) fn delete_and_void(&mut self, filter: &Filter) -> u64 {
+        let before = self.live.len();
+        self.live.retain(|row| !filter.takes(row));
+        let claims = &self.claims;
+        self.owners.retain(|item, owner| !filter.voids(item, &claims[owner].origin));
+        (before - self.live.len()) as u64
+    }
+
+    /// The values of lost items go, unless a live record has them or a claim that exists owns them.
+    pub(super) fn erase(&mut self, now: Now) {
+        let live = firsts(&self.live);
+        let is_owned =
+            |item: &Item| self.owners.get(item).is_some_and(|owner| !self.claims[owner].is_over(now));
+        let is_kept = |item: &Item| live.contains_key(item) || is_owned(item);
+        let erased = |claim: &ClaimModel| -> BTreeSet<usize> {
+            claim.open_places().into_iter().filter(|place| !is_kept(&claim.items[*place])).collect()
+        };
+        let erased: Vec<_> = self.claims.iter().map(|(id, claim)| (*id, erased(claim))).collect();
+        for (id, places) in erased {
+            self.claims.get_mut(&id).unwrap().erased.extend(places);
+        }
+    }
+
     /// The claims that exist and that a filter takes, oldest first.
     pub(crate) fn claims_that(&self, filter: &ClaimsFilter, now: Now) -> Vec<u64> {
         let existing = self.claims.iter().filter(|(_, claim)| !claim.is_over(now)).enumerate();
@@ -394,6 +420,7 @@ impl PoolModel {
             self.owners.extend(items.iter().map(|item| (item.clone(), *id)));
             let claim = ClaimModel {
                 open: vec![true; items.len()],
+                erased: BTreeSet::new(),
                 items,
                 versions,
                 seen,
@@ -432,7 +459,8 @@ impl PoolModel {
         for place in places {
             let (index, item) = (claim.indexes[*place], &claim.items[*place]);
             let owns = self.owners.get(item) == Some(&id);
-            let first = self.live.iter().find(|row| row.item == *item);
+            let is_erased = claim.erased.contains(place);
+            let first = self.live.iter().find(|row| row.item == *item && !is_erased);
             let outcome = match first {
                 _ if owns && exists => Outcome::Confirmed(self.next_id + confirmed.len() as u64),
                 Some(first) => Outcome::AlreadyTracked(first.clone()),

@@ -1,0 +1,132 @@
+//! A copy that takes the place of the store's file, whole or not at all.
+//!
+//! Always holds: the old file stays locked until the new one, which is locked by then, has its name. A copy that does not
+//! take the place of the file leaves nothing.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use tempfile::NamedTempFile;
+
+use crate::engine::maintain::opener::{Location, Opener, file_medium};
+use crate::engine::storage::backend::Medium;
+use crate::engine::storage::failure::StorageResult;
+use crate::engine::storage::session::Session;
+use crate::engine::storage::space::is_want_of_room;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::{FileId, directory_of, follow_links, make_alike, new_file_in, try_sync_directory};
+use crate::options::Recovery;
+
+/// What the name of a copy begins with, until it has that of the store.
+const PREFIX: &str = ".datapool-vacuum-";
+
+/// An empty medium for a copy of the store.
+pub(crate) struct Replacement {
+    pub(crate) medium: Medium,
+    /// The file of the medium, and the one whose place it takes.
+    file: Option<(NamedTempFile, PathBuf)>,
+}
+
+impl Opener {
+    /// Creates an empty medium beside the store's own. Removes what killed processes have left of theirs.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, `Io` or `Storage`.
+    pub(crate) fn replacement(&self) -> Result<Replacement> {
+        match &self.location {
+            Location::Path(path) => {
+                // A link to the file stays one.
+                let target = follow_links(path);
+                let file =
+                    new_file_in(directory_of(&target), PREFIX).map_err(|error| self.not_copied(error))?;
+                let medium = file_medium(file.path(), file.as_file())?;
+                Ok(Replacement { medium, file: Some((file, target)) })
+            }
+            Location::Kept(medium) => {
+                let medium = medium.beside().map_err(|error| self.not_copied(error))?;
+                Ok(Replacement { medium, file: None })
+            }
+        }
+    }
+
+    /// Creates the error for a copy that cannot be written.
+    pub(crate) fn not_copied(&self, error: io::Error) -> Error {
+        let kind = match self.location {
+            _ if is_want_of_room(&error) => ErrorKind::StorageFull,
+            Location::Path(_) => ErrorKind::Io,
+            Location::Kept(_) => ErrorKind::Storage,
+        };
+        let text = format!(
+            "vacuuming writes a copy beside {}, and that failed ({error}); nothing was changed",
+            self.location()
+        );
+        Error::new(kind, text).with_source(error)
+    }
+
+    /// Puts a copy in the place of the store's file, and its session in the place of the file's.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, `Io` or `Storage`: the session is the old one, or none if the old medium does not open any more.
+    /// `OutcomeUnknown` if a loss of power may bring back the old file: the session is the new one.
+    pub(crate) fn replace(
+        &self,
+        replacement: Replacement,
+        session: &mut Option<Session>,
+        store_id: u128,
+    ) -> Result<()> {
+        let Replacement { medium, file } = replacement;
+        match (&self.location, file) {
+            (Location::Kept(own), _) => {
+                if let Some(mut before) = session.take() {
+                    let _ = before.database.close();
+                }
+                let replaced = own.take_over(&medium);
+                let (opened, _) = self.open(Some(store_id))?;
+                self.make_instant(&opened)?;
+                *session = Some(opened);
+                replaced.map_err(|error| self.not_copied(error))
+            }
+            (Location::Path(_), Some((file, target))) => {
+                if session.as_ref().and_then(|session| session.file).is_some_and(|old| !old.is_at(&target)) {
+                    return Err(Error::storage(format!(
+                        "{} is not the file any more that this store has open: another one took its place, and is left as it \
+                         is",
+                        target.display()
+                    )));
+                }
+                let id = FileId::of(file.as_file()).map_err(|error| self.not_copied(error))?;
+                let opened = self.open_medium(&medium, Some(id))?;
+                self.make_instant(&opened)?;
+                let alike = fs::metadata(&target).and_then(|meta| make_alike(file.as_file(), &meta));
+                let synced = alike.and_then(|()| file.as_file().sync_all());
+                synced.map_err(|error| self.not_copied(error))?;
+                // If this room is not available now, it is reserved when it is needed.
+                let _ = opened.backend.keep_all();
+                file.persist(&target).map_err(|error| self.not_copied(error.error))?;
+                *session = Some(opened);
+                try_sync_directory(directory_of(&target)).map_err(|error| {
+                    let text = format!(
+                        "the vacuumed file is in its place, but a loss of power may bring back the old one: syncing the \
+                         directory failed; open the store again to go on: {error}"
+                    );
+                    Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
+                })
+            }
+            (Location::Path(_), None) => Err(Error::storage("the copy is no file")),
+        }
+    }
+
+    /// Commits once, if the store promises instant recovery: its last commit must be one from which it can recover
+    /// instantly.
+    fn make_instant(&self, session: &Session) -> Result<()> {
+        if self.options.recovery != Recovery::Instant {
+            return Ok(());
+        }
+        let mut txn = session.database.begin_write()?;
+        txn.set_quick_repair(true);
+        txn.commit().storage()
+    }
+}
