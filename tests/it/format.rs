@@ -20,6 +20,7 @@ use datapool_store::{
 use crate::support::{self, CUSTOMERS, ORDERS};
 
 const PRODUCTS: u32 = 54;
+const MINUTE: Duration = Duration::from_mins(1);
 
 pub(crate) fn fixture() -> PathBuf {
     support::data("format-5.redb")
@@ -34,7 +35,7 @@ pub(crate) fn options(clock: &ManualClock) -> StoreOptions {
 }
 
 /// Everything that a file can hold: pools with and without a policy, records with and without origins and versions, repeats,
-/// deletions, expired, evicted and replaced ones, folded and unfolded ones, sealed segments with filters, claims on new and on
+/// deletions, expired, evicted and replaced ones, folded and unfolded ones, stubs, results, sealed segments, claims on new and on
 /// changed items, what is registered.
 fn fill(store: &DataPoolStore, clock: &ManualClock) -> ClaimToken {
     let orders = store.create_pool(NewPool::new("orders").description("all that was ordered")).unwrap();
@@ -69,6 +70,13 @@ fn fill(store: &DataPoolStore, clock: &ManualClock) -> ClaimToken {
     let gone = store.create_pool(NewPool::new("gone for good")).unwrap();
     support::track(&gone, &["G-1"]);
     store.delete_pool(gone.id()).unwrap();
+
+    // The dead of before are stubs from here on.
+    let of_order = |value: &&'static str| Key::new(ORDERS, *value);
+    let mut answered = orders.claim(&["W-1", "W-2"], of_order, &support::origin(), MINUTE).unwrap();
+    answered.confirm_with(|index| Some(format!("201 Created: {index}"))).unwrap().all_confirmed().unwrap();
+    store.vacuum().unwrap();
+    assert_eq!(orders.delete_keys(&[Key::new(ORDERS, "W-2")]).unwrap(), 1);
 
     let products = store.create_pool(NewPool::new("products")).unwrap();
     for night in 0..4_i64 {
@@ -125,6 +133,7 @@ fn answers_of(pool: &Pool) -> Vec<String> {
         let key = Key::new(record.entity_type_id, record.value.as_str());
         answers.push(format!("{:?}", pool.lookup(&[key]).unwrap()[0].as_ref().map(|first| first.id.get())));
         answers.push(format!("{:?}", pool.contains(record.key()).unwrap()));
+        answers.push(format!("{:?}", pool.result(record.id).unwrap()));
     }
     for version in [0, 3, 4, 9] {
         let verdicts = pool
@@ -157,10 +166,12 @@ fn a_file_of_format_5_answers_as_it_did() {
     let store = testing::in_memory(&options(&clock), Sizes::SMALL).unwrap();
     fill(&store, &clock);
     let expected = answers(&store);
-    // By hand, in case both are wrong alike: 210 values of twelve batches that overlap, 180 rows, 6 deleted, 4 more.
+    // By hand, in case both are wrong alike: 210 values of twelve batches that overlap, 180 rows, 6 deleted, 5 more.
     let orders = store.pool_named("orders").unwrap();
-    assert_eq!(orders.stats().unwrap().live, 210 + 180 - 6 + 4);
+    assert_eq!(orders.stats().unwrap().live, 210 + 180 - 6 + 5);
     assert_eq!(store.pool_named("recent").unwrap().stats().unwrap().live, 50);
+    let answer = orders.results(&[Key::new(ORDERS, "W-1"), Key::new(ORDERS, "W-2")]).unwrap();
+    assert_eq!(answer, [Some(b"201 Created: 0".to_vec()), None]);
     let products = store.pool_named("products").unwrap().stats().unwrap();
     // Of 40, each third was replaced three times; three rows of an import are beside them.
     assert_eq!((products.live, products.live + products.expired + products.deleted), (43, 40 + 3 * 14 + 3));
@@ -203,4 +214,16 @@ fn a_file_of_format_5_is_sound_and_goes_on() {
     assert_eq!(old.create_pool(NewPool::new("another")).unwrap().id().get(), 6, "ids are never given again");
     old.rebuild_indexes().unwrap();
     assert_eq!(old.verify().unwrap().findings, []);
+}
+
+#[test]
+fn zz_write() {
+    let clock = support::clock();
+    let path = fixture();
+    let _ = fs::remove_file(&path);
+    let store = testing::open(&path, &options(&clock), Sizes::SMALL).unwrap();
+    let token = fill(&store, &clock);
+    store.compact().unwrap();
+    store.close().unwrap();
+    fs::write(token_file(), serde_json::to_string(&token).unwrap()).unwrap();
 }

@@ -17,6 +17,8 @@ impl Verification<'_, '_, '_> {
             let (slot, len) = (slot.value(), result.value().len());
             let text = if !column.stored.contains(&slot) {
                 "the segment has no such record".to_owned()
+            } else if column.fingerprint(slot).is_none() {
+                "its record is a stub, or cannot be read".to_owned()
             } else if len > RESULT_MAX_BYTES {
                 format!("the result has {len} bytes; the limit is {RESULT_MAX_BYTES} (RESULT_MAX_BYTES)")
             } else {

@@ -51,7 +51,7 @@ pub(super) struct Column {
 
 impl Column {
     /// Returns the fingerprint of a slot, or `None` if nothing is stored there.
-    fn fingerprint(&self, slot: Slot) -> Option<Fingerprint> {
+    pub(super) fn fingerprint(&self, slot: Slot) -> Option<Fingerprint> {
         let at = slot.checked_sub(self.stored.start)?;
         self.fingerprints.get(at as usize).copied().flatten()
     }
