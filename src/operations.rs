@@ -155,7 +155,7 @@ impl DataPoolStore {
     /// leads to it stays a link, but another hard link keeps the old contents. Leases of claims then run by the wall clock,
     /// as after [reopening](Self::reopen). A store in memory is copied in memory.
     ///
-    /// Reading goes on meanwhile, except for a moment at the end. Calls that write wait: about 10 s for 10 million records.
+    /// Reading goes on meanwhile, except for a moment at the end. Calls that write wait until it is done: about twice as long as a [backup](Self::backup_to) of a pool without dead records.
     /// New scans, exports, snapshots, backups and verifications get `Busy`.
     ///
     /// # Errors
