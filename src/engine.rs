@@ -55,7 +55,8 @@ pub(crate) struct Engine {
     store_id: u128,
     hash_key: HashKey,
     clock: Clock,
-    /// The latest times of the pools that were loaded before the file was opened again.
+    /// The latest time of each pool that was used. It is that of the pool's current state, and outlives it when the file is
+    /// opened again.
     latest_times: Mutex<HashMap<PoolId, LatestTime>>,
     durability: Durability,
     recovery: Recovery,

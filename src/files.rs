@@ -23,13 +23,29 @@ pub(crate) fn follow_links(path: &Path) -> PathBuf {
     target
 }
 
-/// Creates a temporary file in a directory, with the permissions of a new file, and locked while it is open. Removes
-/// the files of the same prefix that nobody has locked: their writers were killed.
-pub(crate) fn new_file_in(directory: &Path, prefix: &str) -> io::Result<tempfile::NamedTempFile> {
+/// The users that may read a temporary file while it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadableBy {
+    /// Those who may read any new file of this process.
+    Usual,
+    /// Its owner, until it gets other permissions.
+    Owner,
+}
+
+/// Creates a temporary file in a directory, locked while it is open. Removes the files of the same prefix that nobody has
+/// locked: their writers were killed.
+pub(crate) fn new_file_in(
+    directory: &Path,
+    prefix: &str,
+    readable: ReadableBy,
+) -> io::Result<tempfile::NamedTempFile> {
     remove_left_over(directory, prefix);
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(match readable {
+        ReadableBy::Usual => 0o666,
+        ReadableBy::Owner => 0o600,
+    }));
     builder.prefix(prefix);
     loop {
         let file = builder.tempfile_in(directory).map_err(|error| reason_of(&error, directory))?;
@@ -43,7 +59,7 @@ pub(crate) fn new_file_in(directory: &Path, prefix: &str) -> io::Result<tempfile
 }
 
 /// Removes the temporary files of a prefix whose writers were killed. A file that cannot be removed stays.
-fn remove_left_over(directory: &Path, prefix: &str) {
+pub(crate) fn remove_left_over(directory: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         let has_prefix = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix));

@@ -153,7 +153,8 @@ impl DataPoolStore {
     /// process or the power fails, the file is the old one or the new one, and both have everything that is live. The disk
     /// needs room for the copy. All handles go on with the new file. The file keeps its permissions and its owner; a link that
     /// leads to it stays a link, but another hard link keeps the old contents. Leases of claims then run by the wall clock,
-    /// as after [reopening](Self::reopen). A store in memory is copied in memory.
+    /// as after [reopening](Self::reopen). A store in memory is copied in memory. Vacuuming needs a directory that can be
+    /// written, and the right to give the copy the file's owner. A small file that was compacted may grow.
     ///
     /// Reading goes on meanwhile, except for a moment at the end. Calls that write wait until it is done: about twice as long as a [backup](Self::backup_to) of a pool without dead records.
     /// New scans, exports, snapshots, backups and verifications get `Busy`.
@@ -161,10 +162,10 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `Busy` while a scan, snapshot or backup is open, or if a call that reads does not return within two seconds; `ReadOnly`;
-    /// `Closed`; `StorageFull` or `Io` if the copy cannot be written; `Corrupt` or `Storage` if the store cannot be read. In all
-    /// these cases the old file stays in use, and no copy is left. `OutcomeUnknown` if a loss of power may bring back the
-    /// old file.
-    #[doc(alias("erase", "forget", "gdpr", "shrink"))]
+    /// `Closed`; `StorageFull`, `Io` or `Storage` if the copy cannot be written, or cannot take the place of the file; `Corrupt` or
+    /// `Storage` if the store cannot be read. In all these cases the old file stays in use, and no copy is left.
+    /// `OutcomeUnknown` if a loss of power may bring back the old file.
+    #[doc(alias("erase", "forget", "gdpr"))]
     pub fn vacuum(&self) -> Result<VacuumReport> {
         self.vacuum_with_progress(|_| ControlFlow::Continue(()))
     }

@@ -100,7 +100,7 @@ impl Pool {
     ///
     /// An item whose key has a [version](Key::content) is changed if the newest record of its value has another version: it
     /// passes, and a mode that tracks replaces all live records of the value by one. Items of one key are decided in order,
-    /// each against the one before; only the last version is stored. While a claim on the key runs, [`Mode::Track`] leaves
+    /// each against the one before; only the last version is stored, in the place of the first item of the key that passes. While a claim on the key runs, [`Mode::Track`] leaves
     /// an item with a lower ordinal than the claimed one in flight, and tracks others, so that the claim loses the key.
     ///
     /// `key` returns what is compared of an item: a closure, or a method such as `Order::key`. What it returns may borrow

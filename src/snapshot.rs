@@ -57,7 +57,7 @@ impl PoolSnapshot {
         self.shared.engine.counters()
     }
 
-    /// Returns true if the value was in the pool.
+    /// Returns true if the value was in the pool, with the version of the key if it has one.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl PoolSnapshot {
         Ok(self.counters().check(self.view()?.contains(&key)?))
     }
 
-    /// Returns for each key, in order, whether its value was in the pool.
+    /// Returns for each key, in order, true if its value was in the pool, with the version of the key if it has one.
     ///
     /// # Errors
     ///

@@ -27,9 +27,9 @@ impl Pool {
     /// exactly one gets it. Of equal items within the batch, the first is claimed, and the others are duplicates.
     ///
     /// An item whose key has a [version](Key::content) is claimed also if it changes the key. Confirming it replaces the
-    /// records that the claim saw; if another caller tracked the value meanwhile, it is
+    /// records that the claim saw and that are still live; if another caller tracked the value meanwhile, it is
     /// [`AlreadyTracked`](crate::ClaimOutcome::AlreadyTracked). A claim holds a key once: an item of the same key with another
-    /// version is in flight by the same claim.
+    /// version, or with none, is in flight by the same claim.
     ///
     /// ```
     /// use std::time::Duration;
@@ -200,7 +200,7 @@ impl Pool {
         Submission::new(Weight::ONE, move |group| group.pool(id)?.release_matching(&filter))
     }
 
-    /// Blocks until no claim holds any of the values any more, or for the timeout. One's own claims count. Returns for each key, in
+    /// Blocks until none of the keys is in flight any more, or for the timeout. One's own claims count. Returns for each key, in
     /// order, what its value is then, all as of one moment. Of a key with a [version](Key::content), that is what its version is:
     /// free if an item with it would change the key.
     ///

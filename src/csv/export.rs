@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::read::view::View;
 use crate::engine::storage::session::ReaderKind;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{Existing, SyncingWriter, directory_of, follow_links, new_file_in, publish};
+use crate::files::{Existing, ReadableBy, SyncingWriter, directory_of, follow_links, new_file_in, publish};
 use crate::ids::RecordNumber;
 use crate::model::{Progress, Record};
 use crate::parallel::in_order;
@@ -222,7 +222,8 @@ impl Pool {
             let file = OpenOptions::new().write(true).open(&target).map_err(failed)?;
             return self.export_csv(file, options);
         }
-        let file = new_file_in(directory_of(&target), ".datapool-export-").map_err(failed)?;
+        let file =
+            new_file_in(directory_of(&target), ".datapool-export-", ReadableBy::Usual).map_err(failed)?;
         let report = self.export_csv(SyncingWriter::new(file.as_file()), options)?;
         let permissions = existing.map(|existing| existing.permissions());
         publish(file, &target, permissions, Existing::Replaced).map_err(failed)?;

@@ -29,8 +29,8 @@ words!(OnDuplicate, "a policy for duplicates": Add => "add", Skip => "skip", Fai
 
 /// The reaction of an import to a bad row. A row is bad if it has a missing or non-numeric entity type, an empty or
 /// over-long value, a wrong number of fields, bad UTF-8, or anything but a delimiter or a line end after a closing
-/// quote. If the file has such columns, a row is also bad if it has a bad flow, run or step id, or a time that is
-/// malformed, later than now, or earlier than the time of an earlier row.
+/// quote. If the file has such columns, a row is also bad if it has a bad flow, run or step id, a malformed version, or a time
+/// that is malformed, later than now, or earlier than the time of an earlier row.
 ///
 /// A row with a bad quote extends from its first line to the end of the line with the offending byte. None of it is
 /// imported.
@@ -251,8 +251,8 @@ impl ImportOptions {
     /// Sets the name of the column with the versions, in the form that a [`Version`](crate::Version) prints. An empty cell
     /// means that the row has no version; a row with any other text is a bad row. Default: no column.
     ///
-    /// A row is a new record, as any other: it replaces none. A version plays no part in what [`on_duplicate`
-    /// ](Self::on_duplicate) takes for present.
+    /// A row is a new record, as any other: it replaces none. So the version of its key is that of the row from now on, also if
+    /// the cell is empty. A version plays no part in what [`on_duplicate`](Self::on_duplicate) takes for present.
     #[must_use]
     pub fn version_column(mut self, name: impl Into<String>) -> Self {
         self.version_column = Some(name.into());

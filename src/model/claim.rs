@@ -282,8 +282,8 @@ impl ClaimFilter {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ClaimInfo {
-    /// The claim's id: the highest id of the pool's open claims when it was made, plus one. A settled claim may have
-    /// had the same id.
+    /// The claim's id, which no other open claim of the pool has. After the store is opened again or vacuumed, a new claim may
+    /// get the id of one that is over.
     pub id: u64,
     /// The origin of the claim.
     #[serde(flatten)]

@@ -16,7 +16,7 @@ pub struct PoolStats {
     /// Records that have expired by the pool's retention or capacity, and whose space is not given back yet, because
     /// their segment has live records. Records that were deleted before are not counted.
     pub expired: u64,
-    /// Records in such segments that were deleted by id, value or filter.
+    /// Records in such segments that were deleted by id, value or filter, or replaced by a record with another version.
     pub deleted: u64,
     /// The number of segments.
     pub segments: u64,

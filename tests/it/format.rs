@@ -215,15 +215,3 @@ fn a_file_of_format_5_is_sound_and_goes_on() {
     old.rebuild_indexes().unwrap();
     assert_eq!(old.verify().unwrap().findings, []);
 }
-
-#[test]
-fn zz_write() {
-    let clock = support::clock();
-    let path = fixture();
-    let _ = fs::remove_file(&path);
-    let store = testing::open(&path, &options(&clock), Sizes::SMALL).unwrap();
-    let token = fill(&store, &clock);
-    store.compact().unwrap();
-    store.close().unwrap();
-    fs::write(token_file(), serde_json::to_string(&token).unwrap()).unwrap();
-}

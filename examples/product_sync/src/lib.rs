@@ -90,7 +90,7 @@ pub fn run(store: &Path, products: u64, out: &mut impl Write) -> Result<()> {
         writeln!(out, "{name}").unwrap();
         let pool = store.get_or_create_pool(name)?;
         let mut shop = Shop::new();
-        let nights = [(1, "night 1"), (2, "night 2"), (1, "night 3, with the file of night 1")];
+        let nights = [(1, "night 1"), (2, "night 2"), (1, "night 3 (the file of night 1)")];
         for (number, night) in nights {
             let file: Vec<Product> = file(number, products).collect();
             let (new, changed) = sync(&pool, by, night, &file, &mut shop)?;

@@ -7,13 +7,13 @@ const EXPECTED: &str = "\
 by content
   night 1: 30000 new, 0 changed
   night 2: 0 new, 300 changed
-  night 3, with the file of night 1: 0 new, 300 changed
+  night 3 (the file of night 1): 0 new, 300 changed
   the shop has 30000 products, 300 of them out of date
   the pool has 30000 records, and 600 that were replaced
 by ordinal
   night 1: 30000 new, 0 changed
   night 2: 0 new, 300 changed
-  night 3, with the file of night 1: 0 new, 0 changed
+  night 3 (the file of night 1): 0 new, 0 changed
   the shop has 30000 products, 0 of them out of date
   the pool has 30000 records, and 300 that were replaced
 ";

@@ -15,8 +15,11 @@ use crate::engine::storage::failure::contained;
 use crate::engine::storage::session::ReaderKind;
 use crate::engine::write::log::{Event, log};
 use crate::error::{Error, Result};
-use crate::files::{Existing, directory_of, new_file_in, publish};
+use crate::files::{Existing, ReadableBy, directory_of, new_file_in, publish};
 use crate::model::BackupReport;
+
+/// What the name of a backup begins with, until it has its own.
+pub(super) const BACKUP_PREFIX: &str = ".datapool-backup-";
 
 impl Engine {
     /// Copies the store to a new file.
@@ -37,7 +40,10 @@ impl Engine {
         }
         let reader = self.reader(ReaderKind::Backup)?;
         let snapshot = contained("copying the store", || self.snapshot())?;
-        let file = new_file_in(directory_of(path), ".datapool-backup-").map_err(failed)?;
+        let permissions = self.opener.permissions();
+        // It gets the store's permissions at the end. Until then, it must not be read by more users than the store.
+        let readable = if permissions.is_some() { ReadableBy::Owner } else { ReadableBy::Usual };
+        let file = new_file_in(directory_of(path), BACKUP_PREFIX, readable).map_err(failed)?;
         let source = Source { engine: self, snapshot, reader: &reader, now: self.clock.read() };
         let medium = file_medium(path, file.as_file())?;
         let Copied { records, rows } = Watch::over(observer, |watch| {
@@ -49,11 +55,9 @@ impl Engine {
         let bytes = file.as_file().metadata().map_err(failed)?.len();
         // Users who may not read the store may not read its copy. Set last, because a store that may not be written can
         // have a copy, too.
-        publish(file, path, self.opener.permissions(), Existing::Kept).map_err(|error| {
-            match error.kind() {
-                io::ErrorKind::AlreadyExists => exists(path),
-                _ => failed(error),
-            }
+        publish(file, path, permissions, Existing::Kept).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => exists(path),
+            _ => failed(error),
         })?;
         log(&Event::BackedUp { rows, bytes, took: started.elapsed() });
         Ok(BackupReport { records, rows, bytes })

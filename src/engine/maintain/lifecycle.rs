@@ -180,8 +180,6 @@ impl Engine {
     /// Ends the readers of a session, and forgets everything that readers and the writer remember of it.
     fn forget_session(&self, readers: &Readers, published: &mut Published, writer: &mut Writer) {
         readers.close();
-        let times = published.pools().map(|state| (state.id, state.latest.clone()));
-        self.latest_times.lock().extend(times);
         *published = Published::default();
         *writer = Writer::default();
         *self.aging.lock() = crate::engine::Aging::default();

@@ -9,13 +9,17 @@ use std::path::PathBuf;
 
 use tempfile::NamedTempFile;
 
+use crate::engine::maintain::backup::BACKUP_PREFIX;
 use crate::engine::maintain::opener::{Location, Opener, file_medium};
 use crate::engine::storage::backend::Medium;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::session::Session;
 use crate::engine::storage::space::is_want_of_room;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{FileId, directory_of, follow_links, make_alike, new_file_in, try_sync_directory};
+use crate::files::{
+    FileId, ReadableBy, directory_of, follow_links, make_alike, new_file_in, remove_left_over,
+    try_sync_directory,
+};
 use crate::options::Recovery;
 
 /// What the name of a copy begins with, until it has that of the store.
@@ -39,8 +43,11 @@ impl Opener {
             Location::Path(path) => {
                 // A link to the file stays one.
                 let target = follow_links(path);
-                let file =
-                    new_file_in(directory_of(&target), PREFIX).map_err(|error| self.not_copied(error))?;
+                let directory = directory_of(&target);
+                // What a killed backup has left there would outlive what is erased.
+                remove_left_over(directory, BACKUP_PREFIX);
+                let file = new_file_in(directory, PREFIX, ReadableBy::Owner)
+                    .map_err(|error| self.not_copied(error))?;
                 let medium = file_medium(file.path(), file.as_file())?;
                 Ok(Replacement { medium, file: Some((file, target)) })
             }
@@ -91,9 +98,13 @@ impl Opener {
             }
             (Location::Path(_), Some((file, target))) => {
                 if session.as_ref().and_then(|session| session.file).is_some_and(|old| !old.is_at(&target)) {
+                    let reason = if target.exists() {
+                        "another one took its place, and is left as it is"
+                    } else {
+                        "it was removed or renamed"
+                    };
                     return Err(Error::storage(format!(
-                        "{} is not the file any more that this store has open: another one took its place, and is left as it \
-                         is",
+                        "{} is not the file any more that this store has open: {reason}; nothing was changed",
                         target.display()
                     )));
                 }
@@ -101,8 +112,15 @@ impl Opener {
                 let opened = self.open_medium(&medium, Some(id))?;
                 self.make_instant(&opened)?;
                 let alike = fs::metadata(&target).and_then(|meta| make_alike(file.as_file(), &meta));
-                let synced = alike.and_then(|()| file.as_file().sync_all());
-                synced.map_err(|error| self.not_copied(error))?;
+                alike.map_err(|error| {
+                    let text = format!(
+                        "the copy cannot get the owner and the permissions of {} ({error}); only the file's owner or root \
+                         can vacuum it; nothing was changed",
+                        target.display()
+                    );
+                    Error::new(ErrorKind::Io, text).with_source(error)
+                })?;
+                file.as_file().sync_all().map_err(|error| self.not_copied(error))?;
                 // If this room is not available now, it is reserved when it is needed.
                 let _ = opened.backend.keep_all();
                 file.persist(&target).map_err(|error| self.not_copied(error.error))?;

@@ -78,7 +78,7 @@ pub(crate) fn load(
         folded_to: head.folded_to,
         next_id,
         last_time: Timestamp::from_micros(head.last_time),
-        latest: engine.latest_times.lock().get(&id).cloned().unwrap_or_default(),
+        latest: engine.latest_times.lock().entry(id).or_default().clone(),
         segments: Arc::new(segments),
         dropped: Arc::new(head.dropped),
         frozen: None,

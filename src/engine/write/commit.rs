@@ -217,6 +217,7 @@ impl Engine {
             }
             PoolChange::Deleted(id) => {
                 published.replace(id, None);
+                self.latest_times.lock().remove(&id);
                 self.waiting.wake_pool(id);
                 self.forget_work(writer, id);
                 Work::default()
@@ -228,6 +229,7 @@ impl Engine {
     fn put_state(&self, published: &mut Published, writer: &mut Writer, state: PoolState) {
         writer.set_work(&state);
         self.aging.lock().set(&state);
+        self.latest_times.lock().insert(state.id, state.latest.clone());
         published.replace(state.id, Some(Arc::new(state)));
     }
 

@@ -720,3 +720,106 @@ fn policies_and_clearing_go_on_after_a_vacuum() {
     support::track(&pool, &["next"]);
     assert_eq!(support::records(&pool)[0].id.get(), last + 1);
 }
+
+/// A commit that leaves no live record sets the pool's time to the clock, also for whatever loads the pool anew.
+#[test]
+fn what_is_tracked_after_the_clock_was_put_right_is_copied() {
+    const DAY: Duration = Duration::from_hours(24);
+    let reopen = |store: &DataPoolStore| store.reopen().unwrap();
+    let vacuum = |store: &DataPoolStore| assert_eq!(store.vacuum().unwrap().records, 0);
+    let nothing = |_: &DataPoolStore| {};
+    let loads: [&dyn Fn(&DataPoolStore); 3] = [&reopen, &vacuum, &nothing];
+    for (load, is_cleared) in loads.iter().flat_map(|load| [(load, true), (load, false)]) {
+        let (directory, file) = (tempfile::tempdir().unwrap(), StoreFile::new());
+        let (pool, store) = file.open_orders();
+        store.update_pool(pool.id(), PoolUpdate::new().retention(DAY)).unwrap();
+        file.clock.advance(5 * DAY);
+        support::track(&pool, &["a"]);
+        if is_cleared {
+            pool.clear().unwrap();
+        } else {
+            file.clock.advance(2 * DAY);
+        }
+        load(&store);
+        file.clock.set(support::time("2013-01-01 00:00:00"));
+        support::track(&pool, &["b", "c"]);
+        // What had expired by the clock that was ahead may not return, so the pool's time stays ahead.
+        let live = support::values(&pool);
+        assert!(live == ["b", "c"] || !is_cleared, "{live:?}");
+        let backup = store.backup_to(directory.path().join("copy")).unwrap();
+        assert_eq!(backup.records, live.len() as u64);
+        for _ in 0..2 {
+            assert_eq!(store.vacuum().unwrap().records, live.len() as u64);
+            assert_eq!(support::values(&pool), live);
+            store.reopen().unwrap();
+            assert_eq!(support::values(&pool), live);
+        }
+        assert_eq!(store.verify().unwrap().findings, []);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_copy_under_way_is_readable_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let file = StoreFile::new();
+    let (pool, store) = file.open_orders();
+    support::track(&pool, &support::numbered("A", 100));
+    let directory = file.path().parent().unwrap().to_owned();
+    let modes = || -> Vec<u32> {
+        let copies = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap());
+        let copies = copies.filter(|entry| entry.file_name().to_str().unwrap().starts_with(".datapool-"));
+        copies.map(|entry| entry.metadata().unwrap().permissions().mode() & 0o777).collect()
+    };
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
+    let mut seen = Vec::new();
+    store
+        .vacuum_with_progress(|_| {
+            seen.extend(modes());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    store
+        .backup_with_progress(directory.join("copy"), |_| {
+            seen.extend(modes());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert!(seen.len() >= 2 && seen.iter().all(|mode| *mode == 0o600), "{seen:?}");
+    for path in [file.path(), directory.join("copy")] {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+}
+
+#[test]
+fn what_a_killed_backup_left_beside_the_store_goes_with_a_vacuum() {
+    let file = StoreFile::new();
+    let (_pool, store) = file.open_orders();
+    let left = file.path().parent().unwrap().join(".datapool-backup-1a2b3c");
+    fs::write(&left, "a value that was erased since").unwrap();
+    store.vacuum().unwrap();
+    assert!(!left.exists());
+}
+
+#[test]
+fn the_digest_of_a_content_that_a_claim_has_lost_goes() {
+    let file = StoreFile::new();
+    let (pool, store) = file.open_orders();
+    let lost = |value: &&'static str| Key::new(ORDERS, *value).content("lost");
+    let claim = pool.claim(&["kept", "lost"], lost, &Origin::none(), MINUTE).unwrap();
+    let token = claim.into_token().unwrap();
+    assert_eq!(support::track(&pool, &["lost"]), 1);
+    let digest = |content: &str| match datapool_store::Version::of_content(content) {
+        datapool_store::Version::Content(digest) => digest,
+        other => panic!("{other}"),
+    };
+    let count = |digest: [u8; 16]| {
+        fs::read(file.path()).unwrap().windows(16).filter(|bytes| *bytes == digest).count()
+    };
+    store.vacuum().unwrap();
+    assert_eq!(count(digest("lost")), 1, "that of the item that is held");
+    let mut claim = store.resume_claim(&token).unwrap();
+    assert_eq!(claim.confirm_items(&[0]).unwrap().confirmed_count(), 1);
+    assert_eq!(store.verify().unwrap().findings, []);
+}

@@ -48,7 +48,10 @@ pub(super) fn copy(txn: &WriteTransaction, view: &View, moment: Moment) -> Resul
                 Standing::Lost => is_of_another(view, item.fingerprint, moment)?,
             };
             items.push(if is_kept {
-                let (value, version) = (batch.value(position), batch.version(position));
+                // Nobody can confirm a lost item, so its version is of no use.
+                let is_held = standing == Standing::Held;
+                let version = batch.version(position).filter(|_| is_held);
+                let (value, seen) = (batch.value(position), if version.is_some() { seen } else { 0 });
                 ClaimedItem { index, entity_type: item.entity_type, value, version, seen }
             } else {
                 ClaimedItem { index, ..LEFT_OUT }

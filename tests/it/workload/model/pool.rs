@@ -340,6 +340,7 @@ impl PoolModel {
     pub(super) fn delete_and_void(&mut self, filter: &Filter) -> u64 {
         let before = self.live.len();
         self.live.retain(|row| !filter.takes(row));
+        self.forget_results();
         let claims = &self.claims;
         self.owners.retain(|item, owner| !filter.voids(item, &claims[owner].origin));
         (before - self.live.len()) as u64
