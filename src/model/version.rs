@@ -19,7 +19,7 @@ use crate::error::{Error, Result, shown};
 /// assert_eq!(Key::new(54, "SKU-1").ordinal(7).version(), Some(Version::Ordinal(7)));
 /// let version = Version::of_content(b"red, 10 EUR");
 /// assert_eq!(version.to_string().parse::<Version>()?, version);
-/// # datapool_store::Result::Ok(())
+/// # Ok::<(), datapool_store::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]

