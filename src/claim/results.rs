@@ -2,15 +2,20 @@
 //!
 //! Always holds: each result, and all of them together, are within their limits.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::engine::write::draft::ResultBytes;
 use crate::error::{Error, Result};
 use crate::limits::{RESULT_MAX_BYTES, RESULTS_MAX_BYTES};
 
 /// The results of some items of a claim.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
-    /// By the items' positions, ascending.
-    by_position: Vec<(usize, Vec<u8>)>,
-    bytes: usize,
+    /// All results, one after the other.
+    bytes: Vec<u8>,
+    /// Where each of them is, by the items' positions, ascending.
+    by_position: Vec<(usize, Range<usize>)>,
 }
 
 impl Results {
@@ -26,38 +31,40 @@ impl Results {
         let mut results = Self::default();
         for (position, index) in items {
             if let Some(bytes) = result(index) {
-                results.add(position, bytes.into()).map_err(|error| error.with_item(index))?;
+                results.add(position, &bytes.into()).map_err(|error| error.with_item(index))?;
             }
         }
         Ok(results)
     }
 
-    fn add(&mut self, position: usize, bytes: Vec<u8>) -> Result<()> {
-        let len = bytes.len();
+    fn add(&mut self, position: usize, bytes: &[u8]) -> Result<()> {
+        let (len, start) = (bytes.len(), self.bytes.len());
         if len > RESULT_MAX_BYTES {
             return Err(Error::limit_exceeded(format!(
                 "the result has {len} bytes; the limit is {RESULT_MAX_BYTES} (RESULT_MAX_BYTES)"
             )));
         }
-        self.bytes += len;
-        if self.bytes > RESULTS_MAX_BYTES {
+        let end = start + len;
+        if end > RESULTS_MAX_BYTES {
             return Err(Error::limit_exceeded(format!(
-                "the results of the call have {} bytes up to here; the limit is {RESULTS_MAX_BYTES} \
-                 (RESULTS_MAX_BYTES). Confirm fewer items at once",
-                self.bytes
+                "the results of the call have {end} bytes up to here; the limit is {RESULTS_MAX_BYTES} \
+                 (RESULTS_MAX_BYTES). Confirm fewer items at once"
             )));
         }
-        self.by_position.push((position, bytes));
+        self.bytes.extend_from_slice(bytes);
+        self.by_position.push((position, start..end));
         Ok(())
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes.len()
     }
 
     /// Returns those of some positions, which ascend.
-    pub(super) fn of(mut self, positions: &[usize]) -> Vec<(usize, Vec<u8>)> {
-        self.by_position.retain(|(position, _)| positions.binary_search(position).is_ok());
-        self.by_position
+    pub(super) fn of(self, positions: &[usize]) -> Vec<(usize, ResultBytes)> {
+        let all = Arc::new(self.bytes);
+        let those = self.by_position.into_iter();
+        let those = those.filter(|(position, _)| positions.binary_search(position).is_ok());
+        those.map(|(position, place)| (position, ResultBytes::new(Arc::clone(&all), place))).collect()
     }
 }

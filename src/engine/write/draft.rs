@@ -10,6 +10,7 @@ mod delete;
 mod keys;
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
@@ -44,7 +45,7 @@ pub(crate) struct PoolDraft {
     /// The records to append, in id order, from the base's `next_id` on.
     pub(crate) new: Vec<NewRecord>,
     /// The results of some of them, in id order.
-    pub(crate) results: Vec<(RecordNumber, Vec<u8>)>,
+    pub(crate) results: Vec<(RecordNumber, ResultBytes)>,
     newest: HashMap<Fingerprint, RecordNumber, BuildFingerprintHasher>,
     pub(crate) changed_bits: BTreeSet<ChangedBits>,
     pub(crate) head_changed: bool,
@@ -76,6 +77,24 @@ pub(crate) struct ClaimChanges {
 impl ClaimChanges {
     pub(crate) fn is_empty(&self) -> bool {
         self.owners.is_empty() && self.changed.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// The bytes of a result. They lie beside those of the other results of the call: a thousand small allocations take as long as
+/// writing them.
+#[derive(Debug, Clone)]
+pub(crate) struct ResultBytes {
+    all: Arc<Vec<u8>>,
+    place: Range<usize>,
+}
+
+impl ResultBytes {
+    pub(crate) fn new(all: Arc<Vec<u8>>, place: Range<usize>) -> Self {
+        Self { all, place }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.all.get(self.place.clone()).unwrap_or_default()
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn write_results(txn: &WriteTransaction, draft: &PoolDraft) -> Result
 
 /// Returns the bytes of results that a commit removes.
 pub(crate) fn removal_share(draft: &PoolDraft) -> u64 {
-    let added: usize = draft.results.iter().map(|(_, bytes)| bytes.len()).sum();
+    let added: usize = draft.results.iter().map(|(_, bytes)| bytes.as_slice().len()).sum();
     REMOVED_BYTES.max(2 * added as u64)
 }
 

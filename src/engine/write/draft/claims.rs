@@ -11,7 +11,7 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 
 use super::keys::Owner;
-use super::{NewRecord, PoolDraft, SeenItems};
+use super::{NewRecord, PoolDraft, ResultBytes, SeenItems};
 use crate::engine::format::fingerprint::BuildFingerprintHasher;
 use crate::engine::format::schema::Fingerprint;
 use crate::engine::pool::batch::{Batch, Item};
@@ -50,7 +50,7 @@ pub(crate) struct Settled {
     /// Their indexes in the batch that was claimed.
     pub(crate) indexes: RoaringBitmap,
     /// The results of some of them, by position, ascending.
-    pub(crate) results: Vec<(usize, Vec<u8>)>,
+    pub(crate) results: Vec<(usize, ResultBytes)>,
     /// The positions of those whose key had a record when it was claimed, ascending.
     pub(crate) changes: Vec<usize>,
 }
