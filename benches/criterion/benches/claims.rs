@@ -10,9 +10,9 @@
 mod common;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Fixture, RUN_RECORDS, Row, Rows, SIZES, Shape, csv_file, origin};
+use common::{Fixture, RUN_RECORDS, Row, Rows, SIZES, Shape, csv_file, median, origin, timed};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use datapool_store::{
     DataPoolStore, ImportOptions, ManualClock, Mode, NewPool, Pool, RecordFilter, StoreOptions, Timestamp,
@@ -211,17 +211,6 @@ impl AgedPool {
             median(checks_after)
         );
     }
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 criterion_group!(benches, claim_and_confirm, expiry);

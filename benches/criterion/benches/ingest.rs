@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Fixture, RUN_RECORDS, Row, Rows, SIZES, Shape, csv_file, origin};
+use common::{Fixture, RUN_RECORDS, Row, Rows, SIZES, Shape, csv_file, origin, timed};
 use criterion::{
     BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
@@ -133,12 +133,6 @@ impl Inserts {
             println!("{data_set}/{size}: the slowest of {} calls took {:.1?}\n", self.runs, self.slowest);
         }
     }
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
 }
 
 criterion_group!(benches, bulk_import, batches_of_1000, one_record_one_thread, one_record_16_threads);

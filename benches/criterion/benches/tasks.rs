@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Fixture, Row, Rows, Shape, origin};
+use common::{Fixture, Row, Rows, Shape, median, origin};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 
 const LEASE: Duration = Duration::from_mins(1);
@@ -89,11 +89,6 @@ fn tasks(runtime: &tokio::runtime::Runtime, fixture: &Fixture, rows: Vec<Row>) -
         }
     });
     start.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 criterion_group!(benches, single_claims);

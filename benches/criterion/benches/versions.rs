@@ -8,9 +8,9 @@
 mod common;
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Fixture, RUN_RECORDS, Random, Row, Rows, SIZES, Shape, origin};
+use common::{Fixture, RUN_RECORDS, Random, Row, Rows, SIZES, Shape, median, origin, timed};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use datapool_store::{ImportOptions, Key, Mode, Version};
 
@@ -72,17 +72,6 @@ fn changed_and_new(criterion: &mut Criterion) {
 fn dedupe(fixture: &Fixture, products: &[Product], run: usize) -> (usize, usize) {
     let verdicts = fixture.pool.dedupe(Mode::FilterAndTrack, products, key, &origin(run)).unwrap();
     (verdicts.new_count(), verdicts.changed_count())
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 criterion_group!(benches, changed_and_new);

@@ -92,11 +92,6 @@ impl Size {
         self.records() / RUN_RECORDS
     }
 
-    /// All runs of a thousand random values, oldest first. The first record of the first run gets the id 1.
-    pub(crate) fn runs(self) -> impl Iterator<Item = Run> {
-        self.random().runs()
-    }
-
     pub(crate) fn random(self) -> DataSet {
         DataSet { kind: Kind::Random, size: self }
     }

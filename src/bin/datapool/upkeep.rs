@@ -62,16 +62,10 @@ pub(crate) fn compact(file: &StoreFile, format: Format) -> Result<(), Failure> {
         let _bar = Bar::spinner("compacting");
         Ok(store.compact()?)
     })?;
-    // Closing writes a little more. The size of the closed file is what counts.
-    if let Ok(closed) = std::fs::metadata(&file.path) {
-        report.bytes_after = closed.len();
-    }
+    report.bytes_after = closed_size(file, report.bytes_after);
     match format {
         Format::Json => output::json(&report),
-        Format::Human => {
-            let (before, after) = (output::bytes(report.bytes_before), output::bytes(report.bytes_after));
-            output::lines([format!("{}: {before} before, {after} now", file.display())])
-        }
+        Format::Human => output::lines([sizes(file, report.bytes_before, report.bytes_after)]),
     }
 }
 
@@ -80,18 +74,23 @@ pub(crate) fn vacuum(file: &StoreFile, format: Format) -> Result<(), Failure> {
         let bar = Bar::spinner("vacuuming");
         Ok(store.vacuum_with_progress(follow(bar.handle()))?)
     })?;
-    // Closing writes a little more. The size of the closed file is what counts.
-    if let Ok(closed) = std::fs::metadata(&file.path) {
-        report.bytes_after = closed.len();
-    }
+    report.bytes_after = closed_size(file, report.bytes_after);
     match format {
         Format::Json => output::json(&report),
         Format::Human => {
-            let (before, after) = (output::bytes(report.bytes_before), output::bytes(report.bytes_after));
-            let records = output::number_of(report.records, "record");
-            output::lines([format!("{}: {before} before, {after} now, {records}", file.display())])
+            let sizes = sizes(file, report.bytes_before, report.bytes_after);
+            output::lines([format!("{sizes}, {}", output::number_of(report.records, "record"))])
         }
     }
+}
+
+/// Returns the size of the closed file, which is what counts: closing writes a little more. `open` is the size before it.
+fn closed_size(file: &StoreFile, open: u64) -> u64 {
+    std::fs::metadata(&file.path).map_or(open, |closed| closed.len())
+}
+
+fn sizes(file: &StoreFile, before: u64, after: u64) -> String {
+    format!("{}: {} before, {} now", file.display(), output::bytes(before), output::bytes(after))
 }
 
 pub(crate) fn backup(file: &StoreFile, destination: &Path, format: Format) -> Result<(), Failure> {

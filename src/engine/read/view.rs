@@ -211,14 +211,16 @@ impl View {
         ids.iter().zip(next).map(|(id, next)| reader.read(*id, next == Some(*id + 1))).collect()
     }
 
-    /// Reads the versions of records, dead or alive, by ascending id.
+    /// Reads the versions of live records, by ascending id.
     pub(crate) fn versions(&self, ids: &[RecordNumber]) -> Result<Vec<Option<Version>>> {
         let mut reader =
             RecordReader { view: self, rows: Rows::default(), origins: HashMap::new(), run: None };
         let next = ids.iter().skip(1).copied().map(Some).chain([None]);
         let version = |(id, next): (&RecordNumber, Option<RecordNumber>)| {
-            let row = reader.row(*id, next == Some(*id + 1))?;
-            Ok(self.stored_in(*id, &row)?.version)
+            let (index, segment) = self.segment_of(*id)?;
+            let slot = segment.slot(*id);
+            let row = reader.row(*id, index, slot, next == Some(*id + 1))?;
+            Ok(record::decode(slot, segment.base_time, row.value())?.version)
         };
         ids.iter().zip(next).map(version).collect()
     }
@@ -291,10 +293,9 @@ pub(crate) type Rows = HashMap<RecordNumber, Row>;
 const ORIGINS_KEPT: usize = 4_096;
 
 impl RecordReader<'_> {
-    /// Reads a record's row. `is_followed` if the next record that will be read is its neighbour.
-    fn row(&mut self, id: RecordNumber, is_followed: bool) -> Result<Row> {
-        let (index, segment) = self.view.segment_of(id)?;
-        let slot = segment.slot(id);
+    /// Reads the row of a record, which is in this segment and slot. `is_followed` if the next record that will be read is its
+    /// neighbour.
+    fn row(&mut self, id: RecordNumber, index: usize, slot: Slot, is_followed: bool) -> Result<Row> {
         let row = match self.rows.remove(&id) {
             Some(row) => Some(row),
             None => self.walk(index, slot, is_followed)?,
@@ -308,9 +309,9 @@ impl RecordReader<'_> {
     /// Reads a record. `is_followed` if the next record that will be read is its neighbour.
     fn read(&mut self, id: RecordNumber, is_followed: bool) -> Result<Record> {
         let view = self.view;
-        let row = self.row(id, is_followed)?;
         let (index, segment) = view.segment_of(id)?;
         let slot = segment.slot(id);
+        let row = self.row(id, index, slot, is_followed)?;
         let stored = record::decode(slot, segment.base_time, row.value())?;
         let origin = match &stored.origin {
             StoredOrigin::None => None,

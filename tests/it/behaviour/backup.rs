@@ -196,15 +196,7 @@ fn a_backup_to_an_existing_file_is_refused_and_leaves_it_as_it_is() {
     }
     let missing = directory.path().join("no such directory").join("copy");
     assert_eq!(store.backup_to(missing).unwrap_err().kind(), ErrorKind::Io);
-    assert_eq!(names(directory.path()), ["pools.redb", "raced", "taken"]);
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
+    assert_eq!(support::names(directory.path()), ["pools.redb", "raced", "taken"]);
 }
 
 #[test]
@@ -224,7 +216,7 @@ fn a_backup_that_is_stopped_or_whose_store_is_closed_leaves_nothing() {
         })
         .unwrap_err();
     assert_eq!(closed.kind(), ErrorKind::Closed, "{closed}");
-    assert_eq!(names(directory.path()), ["pools.redb"]);
+    assert_eq!(support::names(directory.path()), ["pools.redb"]);
     store.reopen().unwrap();
     // Its observer may call the store.
     store

@@ -423,15 +423,7 @@ fn during_a_vacuum_reading_goes_on_and_nothing_else_hangs() {
     assert!(asked > 0);
     assert_eq!(support::values(&pool).len(), 299);
     assert_eq!(support::track(&pool, &["new"]), 1);
-    assert_eq!(names(directory), ["pools.redb"]);
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
+    assert_eq!(support::names(directory), ["pools.redb"]);
 }
 
 #[test]
@@ -447,7 +439,7 @@ fn a_vacuum_that_is_stopped_leaves_the_file_as_it_is_and_nothing_beside_it() {
         store.vacuum_with_progress(|_| panic!("the observer's own"))
     }));
     assert!(panicked.is_err());
-    assert_eq!(names(directory), ["pools.redb"]);
+    assert_eq!(support::names(directory), ["pools.redb"]);
     assert_eq!(store.stats().unwrap().file_size, length);
     assert!(has_bytes(&place.path, "A-0"));
     assert_eq!(support::track(&pool, &["B-1"]), 1);
@@ -461,7 +453,7 @@ fn what_a_killed_vacuum_left_goes_with_the_next_one() {
     let left = place.path.with_file_name(".datapool-vacuum-abc123");
     fs::write(&left, "half a copy").unwrap();
     place.open().vacuum().unwrap();
-    assert_eq!(names(place.path.parent().unwrap()), ["pools.redb"]);
+    assert_eq!(support::names(place.path.parent().unwrap()), ["pools.redb"]);
 }
 
 /// Whoever takes up what a link leads to finds the new file; nobody else may read it now who could not before.
@@ -482,8 +474,8 @@ fn a_vacuum_keeps_links_and_permissions() {
     store.close().unwrap();
     assert_eq!(fs::read_link(&link).unwrap(), place.path);
     assert_eq!(fs::metadata(&place.path).unwrap().permissions().mode() & 0o777, 0o640);
-    assert_eq!(names(directory.path()), ["link"]);
-    assert_eq!(names(place.path.parent().unwrap()), ["pools.redb"]);
+    assert_eq!(support::names(directory.path()), ["link"]);
+    assert_eq!(support::names(place.path.parent().unwrap()), ["pools.redb"]);
     assert_eq!(support::values(&place.open().pool_named("orders").unwrap()), ["A-1", "A-2", "after"]);
     assert!(!has_bytes(&place.path, "A-0"));
 }
@@ -500,7 +492,7 @@ fn a_vacuum_replaces_no_other_file_than_its_own() {
     assert_eq!(error.kind(), ErrorKind::Storage, "{error}");
     assert!(error.to_string().contains("another one took its place"), "{error}");
     assert_eq!(fs::read_to_string(&place.path).unwrap(), "somebody else's");
-    assert_eq!(names(place.path.parent().unwrap()), ["pools.redb"]);
+    assert_eq!(support::names(place.path.parent().unwrap()), ["pools.redb"]);
     assert_eq!(support::values(&store.pool_named("orders").unwrap()).len(), 3);
 }
 
@@ -560,7 +552,7 @@ fn stores_that_wait_for_a_file_that_is_vacuumed_lose_nothing() {
     let found = support::values(&store.pool_named("orders").unwrap());
     assert_eq!(found.len() as u64, 3 + 4 * rounds);
     assert!(found.iter().all(|value| !value.starts_with("dead")));
-    assert_eq!(names(place.path.parent().unwrap()), ["pools.redb"]);
+    assert_eq!(support::names(place.path.parent().unwrap()), ["pools.redb"]);
 }
 
 /// Readers, writers and runners with claims beside one vacuum after the other.

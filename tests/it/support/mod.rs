@@ -26,6 +26,15 @@ pub(crate) fn data(name: &str) -> PathBuf {
     folders.find(|folder| folder.is_dir()).unwrap().join(name)
 }
 
+/// The names of the files in a directory, in order.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 /// A clock that stands at the first second of 2013.
 pub(crate) fn clock() -> ManualClock {
     ManualClock::starting_at(time("2013-01-01"))

@@ -12,7 +12,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "rows and random numbers stay far below 2^32")]
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datapool_store::{
     DataPoolStore, Durability, ImportOptions, Key, Mode, Origin, Pool, RecordFilter, StoreOptions,
@@ -217,4 +217,15 @@ impl Fixture {
         let verdicts = self.pool.dedupe(Mode::FilterAndTrack, rows, Row::key, origin).unwrap();
         assert_eq!(verdicts.new_count(), rows.len());
     }
+}
+
+pub(crate) fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
