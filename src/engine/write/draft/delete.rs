@@ -1,9 +1,12 @@
 //! Deciding deletions: by ids, by keys, by a filter, or of all records.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::PoolDraft;
-use crate::engine::pool::batch::{Batch, Item};
+use crate::engine::format::schema::Fingerprint;
+use crate::engine::pool::batch::Batch;
+use crate::engine::pool::claims::ClaimId;
 use crate::engine::pool::segments::ChangedBits;
 use crate::engine::read::plan::Plan;
 use crate::error::Result;
@@ -65,25 +68,28 @@ impl PoolDraft {
         if self.state.claims.is_empty() || !filter.may_name_claimed() {
             return Ok(());
         }
-        let mut voided = Vec::new();
+        // Each claim is read once, however many of its values are named.
+        let mut owned: BTreeMap<ClaimId, HashSet<Fingerprint>> = BTreeMap::new();
         for value in &filter.values {
             for (fingerprint, id) in self.base.owners_of_value(value)? {
-                let claim = self.state.claims.stored(id);
-                if claim.is_none_or(|claim| !filter.takes_origin(&claim.origin)) {
-                    continue;
-                }
-                // The fingerprint of another value may begin like that of this one.
-                let is_named = |(item, of): (&Item, &str)| {
-                    item.fingerprint == fingerprint
-                        && of == value
-                        && filter.takes_entity_type(item.entity_type)
-                };
-                let (batch, ..) = self.base.batch_of_claim(id)?;
-                let values = (0..batch.len()).map(|position| batch.value(position));
-                if batch.items().iter().zip(values).any(is_named) {
-                    voided.push((fingerprint, None));
-                }
+                owned.entry(id).or_default().insert(fingerprint);
             }
+        }
+        let values: HashSet<&str> = filter.values.iter().map(String::as_str).collect();
+        let mut voided = Vec::new();
+        for (id, owned) in owned {
+            let claim = self.state.claims.stored(id);
+            if claim.is_none_or(|claim| !filter.takes_origin(&claim.origin)) {
+                continue;
+            }
+            let (batch, ..) = self.base.batch_of_claim(id)?;
+            // The fingerprint of another value may begin like that of one that is named.
+            let named = batch.items().iter().enumerate().filter(|(position, item)| {
+                owned.contains(&item.fingerprint)
+                    && filter.takes_entity_type(item.entity_type)
+                    && values.contains(batch.value(*position))
+            });
+            voided.extend(named.map(|(_, item)| (item.fingerprint, None)));
         }
         self.claims.owners.extend(voided);
         Ok(())
