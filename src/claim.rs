@@ -1,6 +1,6 @@
 //! Claims: values held for one runner until its work is confirmed.
 //!
-//! Part of the public API: each method is a few lines over the engine. The calls of a pool and of a store are in [`calls`]; the
+//! Part of the public API: each method is a few lines over the backend. The calls of a pool and of a store are in [`calls`]; the
 //! verdicts and outcomes of claims are in [`crate::model`].
 
 mod calls;
@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use self::hold::{Change, Claimed, Hold, Keep, Which};
 use self::results::Results;
+use crate::backend::Backend;
 use crate::dedupe::Split;
-use crate::engine::Engine;
-use crate::engine::pool::batch::Batch;
 use crate::error::Result;
 use crate::model::{ClaimToken, ClaimVerdict, Confirmation, Key};
 use crate::time::Timestamp;
@@ -219,7 +218,7 @@ impl Claim {
     /// confirmed. `InvalidArgument` or `LimitExceeded` for a bad key, or for more than 1,048,576 keys. Also
     /// the errors of [`confirm`](Self::confirm).
     pub fn confirm_keys(&mut self, keys: &[Key<'_>]) -> Result<Confirmation> {
-        self.confirm_some(Which::Keys(&self.hashed(keys)?), Results::default())
+        self.confirm_some(Which::Keys(&self.claimed.pool.hashed(keys)?), Results::default())
     }
 
     /// Frees every item that is still held: the items are new again. Returns the number of items that the claim owned
@@ -248,7 +247,7 @@ impl Claim {
     ///
     /// The errors of [`confirm_keys`](Self::confirm_keys).
     pub fn release_keys(&mut self, keys: &[Key<'_>]) -> Result<u64> {
-        self.release_some(Which::Keys(&self.hashed(keys)?))
+        self.release_some(Which::Keys(&self.claimed.pool.hashed(keys)?))
     }
 
     /// Restarts the lease with a new length, and returns its new expiry.
@@ -290,31 +289,27 @@ impl Claim {
         token
     }
 
-    fn hashed(&self, keys: &[Key<'_>]) -> Result<Batch> {
-        Batch::from_keys(self.engine().hash_key(), keys.iter().cloned())
-    }
-
     fn confirm_some(&mut self, which: Which<'_>, results: Results) -> Result<Confirmation> {
         let Change { submission, positions, .. } = self.hold.confirmation(&self.claimed, which, results)?;
-        let outcomes = submission.map(|submission| self.engine().run(submission)).transpose()?;
+        let outcomes = submission.map(|submission| self.backend().run(submission)).transpose()?;
         Ok(self.hold.confirm(&self.claimed, &positions, outcomes.unwrap_or_default()))
     }
 
     fn release_some(&mut self, which: Which<'_>) -> Result<u64> {
         let Change { submission, positions, .. } = self.hold.release(&self.claimed, which)?;
-        let released = submission.map(|submission| self.engine().run(submission)).transpose()?;
+        let released = submission.map(|submission| self.backend().run(submission)).transpose()?;
         self.hold.settle(&positions);
         Ok(released.unwrap_or_default())
     }
 
     fn extend_and(&mut self, lease: Option<Duration>, keep: Keep) -> Result<Timestamp> {
         let (extension, submission) = self.hold.extension(&self.claimed, lease, keep)?;
-        let extended = self.engine().run(submission);
+        let extended = self.backend().run(submission);
         self.hold.extended(&self.claimed, extension, extended)
     }
 
-    fn engine(&self) -> &Engine {
-        &self.claimed.pool.shared().engine
+    fn backend(&self) -> &dyn Backend {
+        self.claimed.pool.backend()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`Engine`], one open file. Its folders, from the top down; each uses only those below it:
 //!
+//! - [`embedded`]: the engine behind the seam, [`crate::backend`].
 //! - [`maintain`]: opening, closing, verifying, rebuilding, backup, vacuuming, compacting, statistics.
 //! - [`mod@write`]: group commit, decisions, transactions, background work.
 //! - [`read`]: a pool as of one commit, and queries on it.
@@ -15,6 +16,7 @@
 //!
 //! Must not know: the public API, the CSV format.
 
+pub(crate) mod embedded;
 pub(crate) mod format;
 pub(crate) mod maintain;
 pub(crate) mod pool;
@@ -29,20 +31,20 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
-use self::format::fingerprint::HashKey;
 use self::format::schema::{Geometry, Tuning};
 use self::maintain::opener::Opener;
 use self::probe::budget::Budget;
 use self::read::published::Published;
-use self::read::waiting::Waiting;
 use self::storage::poison::Poison;
 use self::storage::session::Session;
-use self::write::counters::Counters;
 use self::write::flush_signal::FlushSignal;
 use self::write::group::Job;
-use self::write::queue::Queue;
 use self::write::turns::Aging;
 use self::write::writer::Writer;
+use crate::backend::counters::Counters;
+use crate::backend::fingerprint::HashKey;
+use crate::backend::queue::Queue;
+use crate::backend::waiting::Waiting;
 use crate::ids::PoolId;
 use crate::options::{Durability, Recovery};
 use crate::time::{Clock, LatestTime};
@@ -91,6 +93,10 @@ impl Engine {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(crate) fn waiting(&self) -> &Arc<Waiting> {
+        &self.waiting
     }
 
     pub(crate) fn clock(&self) -> &Clock {

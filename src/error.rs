@@ -217,6 +217,10 @@ impl Error {
         self
     }
 
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the store is closed; `reopen` opens it again")
+    }
+
     pub(crate) fn io(doing: impl fmt::Display, source: std::io::Error) -> Self {
         Self::new(ErrorKind::Io, format!("{doing}: {source}")).with_source(source)
     }

@@ -232,3 +232,12 @@ pub(crate) fn make_alike(file: &File, other: &fs::Metadata) -> io::Result<()> {
     }
     file.set_permissions(other.permissions())
 }
+
+/// Returns true if the system refused because there is no room: on the disk, in a quota, or by a limit of the file
+/// size.
+pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}

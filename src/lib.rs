@@ -144,6 +144,7 @@
 
 #[cfg(feature = "async")]
 mod asynchronous;
+mod backend;
 mod claim;
 mod csv;
 mod dedupe;
@@ -179,6 +180,7 @@ mod options;
 mod parallel;
 mod pool;
 mod query;
+mod random;
 mod registry;
 mod results;
 mod scan;

@@ -30,7 +30,7 @@ pub use pool::{DataPool, NewPool, PoolUpdate};
 pub use pruned::PruneReport;
 pub use record::{Included, Origin, Record};
 pub use registered::{EntityType, Flow, FlowRun, FlowStep, Registered};
-pub(crate) use registered::{RegisteredId, RegisteredKind, attributes_of};
+pub(crate) use registered::{RegisteredEntry, RegisteredId, RegisteredKind};
 pub use stats::{GroupSizes, PoolStats, SegmentFill, StoreStats};
 pub use token::ClaimToken;
 pub use version::Version;

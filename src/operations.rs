@@ -1,6 +1,6 @@
 //! Operating a store: statistics, verifying, rebuilding, backup, compacting, closing.
 //!
-//! Part of the public API: each method is a few lines over the engine.
+//! Part of the public API: each method is a few lines over the backend.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,7 +20,7 @@ impl DataPoolStore {
     ///
     /// `Closed`; `Storage` if the file's length cannot be read.
     pub fn stats(&self) -> Result<StoreStats> {
-        self.shared().engine.stats()
+        self.backend().stats()
     }
 
     /// Verifies the file: its checksums, and every index against the records.
@@ -52,7 +52,7 @@ impl DataPoolStore {
         &self,
         mut observer: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<VerifyReport> {
-        self.shared().engine.verify(&mut observer)
+        self.backend().verify(&mut observer)
     }
 
     /// Rebuilds every index from the records.
@@ -71,7 +71,7 @@ impl DataPoolStore {
     /// `ReadOnly`; `StorageFull`, `OutcomeUnknown` or `Storage`: pools that were rebuilt before stay rebuilt.
     #[doc(alias("reindex", "repair"))]
     pub fn rebuild_indexes(&self) -> Result<RebuildReport> {
-        self.shared().engine.rebuild_indexes()
+        self.backend().rebuild_indexes()
     }
 
     /// Writes a copy of the store, as of this moment, to a new file. To restore the copy, open it.
@@ -107,7 +107,7 @@ impl DataPoolStore {
         path: impl AsRef<Path>,
         mut observer: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<BackupReport> {
-        self.shared().engine.backup(path.as_ref(), &mut observer)
+        self.backend().backup(path.as_ref(), &mut observer)
     }
 
     /// Shrinks the file as much as possible: space that [pruning](Self::prune) gave back, or that the file has grown
@@ -122,7 +122,7 @@ impl DataPoolStore {
     /// disk refuses.
     #[doc(alias("shrink", "defragment"))]
     pub fn compact(&self) -> Result<CompactReport> {
-        self.shared().engine.compact()
+        self.backend().compact()
     }
 
     /// Erases what is dead: writes a copy of what is live, and puts it in the place of the file. Afterwards no byte of a
@@ -180,7 +180,7 @@ impl DataPoolStore {
         &self,
         mut observer: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<VacuumReport> {
-        self.shared().engine.vacuum(&mut observer)
+        self.backend().vacuum(&mut observer)
     }
 
     /// Writes everything to disk and closes the file, even if there are other handles. From then on, all handles, open
@@ -198,7 +198,7 @@ impl DataPoolStore {
     pub fn close(&self) -> Result<()> {
         #[cfg(feature = "async")]
         self.shared().threads.finish_writes();
-        self.shared().engine.close()
+        self.backend().close()
     }
 
     /// Closes the file and opens it again with the same options. This is how a store continues after `OutcomeUnknown`,
@@ -216,7 +216,7 @@ impl DataPoolStore {
     /// the errors of [`StoreOptions::open`](crate::StoreOptions::open), and `NotFound` if the file is gone or another
     /// store is in its place: the store is closed then, and this can be called again.
     pub fn reopen(&self) -> Result<()> {
-        self.shared().engine.reopen()
+        self.backend().reopen()
     }
 }
 
@@ -227,6 +227,6 @@ impl Pool {
     ///
     /// `NotFound`; `Corrupt` or `Storage` if reading fails.
     pub fn stats(&self) -> Result<PoolStats> {
-        self.view()?.stats(self.shared().engine.clock().read())
+        self.backend().pool_stats(self.id())
     }
 }

@@ -1,5 +1,6 @@
-//! Work in several threads whose results are taken in order.
+//! Threads: work whose results are taken in order, and code of others that may panic.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
@@ -57,6 +58,12 @@ pub(crate) fn spawn<'scope, T: Send + 'scope>(
 ) -> Result<ScopedJoinHandle<'scope, T>> {
     let failed = |error| Error::storage(format!("starting the thread {name}: {error}")).with_source(error);
     thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).map_err(failed)
+}
+
+/// Runs code of the program that uses the store: a waker, a callback. If it panics, the panic has printed its message, and goes no
+/// further.
+pub(crate) fn isolated(run: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(run));
 }
 
 #[cfg(test)]

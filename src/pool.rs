@@ -1,17 +1,16 @@
 //! A pool: deduplicating, looking up, listing, deleting.
 //!
-//! Part of the public API: each method is a few lines over the engine. Import and export are in
+//! Part of the public API: each method is a few lines over the backend. Import and export are in
 //! [`crate::csv`], scanning is in [`crate::scan`].
 
 use std::sync::Arc;
 
+use crate::backend::batch::{Batch, check_batch_len};
+use crate::backend::counters::Counters;
+use crate::backend::operation::{Firsts, Operation, Submission};
+use crate::backend::queue::Weight;
+use crate::backend::{Backend, Reading};
 use crate::dedupe::{Mode, Verdicts};
-use crate::engine::pool::batch::{Batch, check_batch_len};
-use crate::engine::read::view::View;
-use crate::engine::write::counters::Counters;
-use crate::engine::write::draft::dedupe::Firsts;
-use crate::engine::write::queue::Weight;
-use crate::engine::write::submit::Submission;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, PoolId, RecordId};
 use crate::model::{DataPool, Key, Origin, PruneReport, Record};
@@ -37,12 +36,30 @@ impl Pool {
         &self.shared
     }
 
-    pub(crate) fn view(&self) -> Result<Arc<View>> {
-        self.shared.engine.view(self.id)
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.shared.backend
+    }
+
+    pub(crate) fn reading(&self) -> Result<Arc<dyn Reading>> {
+        self.backend().reading(self.id)
     }
 
     pub(crate) fn counters(&self) -> &Counters {
-        self.shared.engine.counters()
+        self.backend().counters()
+    }
+
+    /// Computes, checks and hashes the keys of a call's items.
+    pub(crate) fn batch_of<'a, 'k, T>(
+        &self,
+        items: &'a [T],
+        key: impl FnMut(&'a T) -> Key<'k>,
+    ) -> Result<Batch> {
+        Batch::from_keys(self.backend().hash_key(), items.iter().map(key))
+    }
+
+    /// Checks and hashes the keys of a call.
+    pub(crate) fn hashed(&self, keys: &[Key<'_>]) -> Result<Batch> {
+        Batch::from_keys(self.backend().hash_key(), keys.iter().cloned())
     }
 
     /// Returns the pool's id.
@@ -57,7 +74,7 @@ impl Pool {
     /// `NotFound` after the pool was deleted.
     #[doc(alias("describe", "row"))]
     pub fn info(&self) -> Result<DataPool> {
-        self.shared.engine.pool_row(self.id)
+        self.backend().pool_row(self.id)
     }
 
     /// Returns true if the value is in the pool; of a key with a [version](Key::content), if its newest record has that
@@ -68,7 +85,7 @@ impl Pool {
     /// `InvalidArgument` or `LimitExceeded` for an empty or too long value; `NotFound`.
     #[doc(alias("exists", "has", "is_duplicate"))]
     pub fn contains(&self, key: Key<'_>) -> Result<bool> {
-        Ok(self.counters().check(self.view()?.contains(&key)?))
+        Ok(self.counters().check(self.reading()?.contains(&key)?))
     }
 
     /// Answers as [`contains`](Self::contains) for each key, in order. All answers are as of one moment.
@@ -79,7 +96,7 @@ impl Pool {
     /// `LimitExceeded` for more than 1,048,576 keys.
     #[doc(alias("exists", "mget"))]
     pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
-        Ok(self.counters().checks(self.view()?.contains_many(keys)?))
+        Ok(self.counters().checks(self.reading()?.contains_many(keys)?))
     }
 
     /// Returns for each key, in order, the record that was first with its value, whatever its version. All answers are as of
@@ -90,7 +107,7 @@ impl Pool {
     /// The errors of [`contains_many`](Self::contains_many).
     #[doc(alias("get", "find"))]
     pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
-        Ok(self.counters().lookups(self.view()?.lookup(keys)?))
+        Ok(self.counters().lookups(self.reading()?.lookup(keys)?))
     }
 
     /// Finds out which items of a batch are new and, unless the mode is [`Mode::Filter`], tracks these.
@@ -165,13 +182,13 @@ impl Pool {
         firsts: Firsts,
     ) -> Result<Verdicts> {
         if mode.tracks() {
-            self.shared.engine.check_may_write()?;
+            self.backend().check_may_write()?;
         }
         let batch = self.batch_to_decide(items, key, origin)?;
         let verdicts = if mode.tracks() {
-            self.shared.engine.run(self.tracking(mode, batch, firsts))?
+            self.backend().run(self.tracking(mode, batch, firsts))?
         } else {
-            self.shared.engine.decide_only(self.id, mode, batch, firsts)?
+            self.backend().decide(self.id, mode, batch, firsts)?
         };
         Ok(self.counters().verdicts(verdicts))
     }
@@ -183,13 +200,13 @@ impl Pool {
         origin: &Origin,
     ) -> Result<Batch> {
         origin.check()?;
-        Ok(Batch::from_keys(self.shared.engine.hash_key(), items.iter().map(key))?.with_origin(origin))
+        Ok(self.batch_of(items, key)?.with_origin(origin))
     }
 
     /// Returns what decides a batch and tracks what is new in it.
     pub(crate) fn tracking(&self, mode: Mode, batch: Batch, firsts: Firsts) -> Submission<Verdicts> {
-        let (id, weight) = (self.id, Weight::of(&batch));
-        Submission::new(weight, move |group| group.pool(id)?.dedupe(mode, &Arc::new(batch), firsts))
+        let weight = Weight::of(&batch);
+        Submission::new(self.id, weight, Operation::Dedupe { mode, batch: Arc::new(batch), firsts })
     }
 
     /// Returns one page of the records that match the query's filter, with the exact total.
@@ -199,7 +216,7 @@ impl Pool {
     /// `InvalidQuery` for a page of 0, a page size outside 1 to 100, or a filter's bad term; `NotFound`.
     #[doc(alias("list", "query", "select", "deduped-data"))]
     pub fn records(&self, query: &RecordQuery) -> Result<Page<Record>> {
-        self.view()?.page(query)
+        self.reading()?.page(query)
     }
 
     /// Returns the number of records that match the filter.
@@ -209,7 +226,7 @@ impl Pool {
     /// `InvalidQuery` for a filter's bad term; `NotFound`.
     #[doc(alias("len", "size"))]
     pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
-        self.view()?.count(filter)
+        self.reading()?.count(filter)
     }
 
     /// Runs a query and returns what it read: how a page of a listing is found.
@@ -231,7 +248,7 @@ impl Pool {
     /// The errors of [`records`](Self::records).
     #[doc(alias("query plan"))]
     pub fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
-        self.view()?.explain(query)
+        self.reading()?.explain(query)
     }
 
     /// Returns the number of records of each entity type, the largest first.
@@ -243,7 +260,7 @@ impl Pool {
     ///
     /// `NotFound`; `Corrupt` or `Storage` if reading fails.
     pub fn entity_type_counts(&self) -> Result<Vec<(EntityTypeId, u64)>> {
-        self.view()?.entity_type_counts()
+        self.reading()?.entity_type_counts()
     }
 
     /// Returns the number of records that each flow tracked, the largest first. Records without a flow are left out.
@@ -252,7 +269,7 @@ impl Pool {
     ///
     /// The errors of [`entity_type_counts`](Self::entity_type_counts).
     pub fn flow_counts(&self) -> Result<Vec<(FlowId, u64)>> {
-        self.view()?.flow_counts()
+        self.reading()?.flow_counts()
     }
 
     /// Deletes records by id. Returns the number of records deleted. Unknown and already deleted ids are ignored.
@@ -273,7 +290,7 @@ impl Pool {
     /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `StorageFull`, `OutcomeUnknown` or `Storage`.
     #[doc(alias("remove", "delete-records"))]
     pub fn delete_records(&self, ids: impl IntoIterator<Item: Into<RecordId>>) -> Result<u64> {
-        self.shared.engine.run(self.deleting_records(ids)?)
+        self.backend().run(self.deleting_records(ids)?)
     }
 
     /// Returns what deletes records by id.
@@ -283,9 +300,8 @@ impl Pool {
     ) -> Result<Submission<u64>> {
         let ids: Vec<u64> = ids.into_iter().map(|id| id.into().get()).collect();
         check_batch_len(ids.len()).map_err(|error| error.with_parameter("ids"))?;
-        let pool = self.id;
         let weight = Weight { items: ids.len(), bytes: 0 };
-        Ok(Submission::new(weight, move |group| Ok(group.pool(pool)?.delete_ids(&ids))))
+        Ok(Submission::new(self.id, weight, Operation::DeleteIds(ids)))
     }
 
     /// Deletes every record with one of these keys, whatever its version. Returns the number of records deleted.
@@ -297,14 +313,13 @@ impl Pool {
     /// The errors of [`contains_many`](Self::contains_many); `StorageFull`, `OutcomeUnknown` or `Storage`.
     #[doc(alias("remove", "forget"))]
     pub fn delete_keys(&self, keys: &[Key<'_>]) -> Result<u64> {
-        self.shared.engine.run(self.deleting_keys(keys)?)
+        self.backend().run(self.deleting_keys(keys)?)
     }
 
     /// Returns what deletes records by key.
     pub(crate) fn deleting_keys(&self, keys: &[Key<'_>]) -> Result<Submission<u64>> {
-        let batch = Batch::from_keys(self.shared.engine.hash_key(), keys.iter().cloned())?;
-        let (pool, weight) = (self.id, Weight::of(&batch));
-        Ok(Submission::new(weight, move |group| group.pool(pool)?.delete_keys(&batch)))
+        let batch = self.hashed(keys)?;
+        Ok(Submission::new(self.id, Weight::of(&batch), Operation::DeleteKeys(batch)))
     }
 
     /// Deletes every record that matches the filter, for example everything that one run tracked. Returns the number of
@@ -318,18 +333,17 @@ impl Pool {
     /// `InvalidQuery` for a filter's bad term; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`.
     #[doc(alias("remove", "purge"))]
     pub fn delete_where(&self, filter: &RecordFilter) -> Result<u64> {
-        self.shared.engine.check_may_write()?;
+        self.backend().check_may_write()?;
         filter.check()?;
         if filter.names_nothing() {
-            return self.view().map(|_| 0);
+            return self.reading().map(|_| 0);
         }
-        self.shared.engine.run(self.deleting_where(filter))
+        self.backend().run(self.deleting_where(filter))
     }
 
     /// Returns what deletes the records that match a filter, which names something.
     pub(crate) fn deleting_where(&self, filter: &RecordFilter) -> Submission<u64> {
-        let (pool, filter) = (self.id, filter.clone());
-        Submission::new(Weight::ALONE, move |group| group.pool(pool)?.delete_where(&filter))
+        Submission::new(self.id, Weight::ALONE, Operation::DeleteWhere(filter.clone()))
     }
 
     /// Deletes every record. Returns the number of records deleted. Ids are not reused.
@@ -339,13 +353,12 @@ impl Pool {
     /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`.
     #[doc(alias("truncate", "delete_all", "empty"))]
     pub fn clear(&self) -> Result<u64> {
-        self.shared.engine.run(self.clearing())
+        self.backend().run(self.clearing())
     }
 
     /// Returns what deletes every record.
     pub(crate) fn clearing(&self) -> Submission<u64> {
-        let pool = self.id;
-        Submission::new(Weight::ALONE, move |group| Ok(group.pool(pool)?.clear()))
+        Submission::new(self.id, Weight::ALONE, Operation::Clear)
     }
 
     /// Gives back the space of dead records and claims. Returns how much that was.
@@ -360,14 +373,13 @@ impl Pool {
     /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
     #[doc(alias("vacuum", "garbage collection", "gc"))]
     pub fn prune(&self) -> Result<PruneReport> {
-        self.shared.engine.prune(self.id)
+        self.backend().prune(self.id)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::write::group::Group;
     use crate::store::DataPoolStore;
 
     /// Earlier versions let ids begin and end with blanks.
@@ -378,13 +390,9 @@ mod tests {
         let origin = Origin::new(" flow", "run\n", " ");
         {
             let pool = DataPoolStore::open(&path).unwrap().get_or_create_pool("orders").unwrap();
-            let engine = &pool.shared.engine;
             let keys = ["A-1", "A-2"].map(|value| Key::new(37, value));
-            let batch = Batch::from_keys(engine.hash_key(), keys.into_iter()).unwrap().with_origin(&origin);
-            let (id, weight, batch) = (pool.id, Weight::of(&batch), Arc::new(batch));
-            let track =
-                move |group: &mut Group<'_>| group.pool(id)?.dedupe(Mode::Track, &batch, Firsts::Ignored);
-            let _ = engine.submit(weight, track).unwrap();
+            let batch = pool.hashed(&keys).unwrap().with_origin(&origin);
+            let _ = pool.backend().run(pool.tracking(Mode::Track, batch, Firsts::Ignored)).unwrap();
         }
         let store = DataPoolStore::open(&path).unwrap();
         let pool = store.pool_named("orders").unwrap();

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::engine::Engine;
+use crate::backend::Backend;
+use crate::backend::batch::check_batch_len;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
-use crate::model::{EntityType, Flow, FlowRun, FlowStep, Registered, RegisteredId};
+use crate::model::{EntityType, Flow, FlowRun, FlowStep, Registered, RegisteredEntry, RegisteredId};
 use crate::shared::Shared;
 use crate::store::DataPoolStore;
 use crate::time::Timestamp;
@@ -23,15 +24,17 @@ const SLICE_ENTRIES: usize = 256;
 pub struct Registrations<T> {
     shared: Arc<Shared>,
     /// Reads the entries after the given one, or from the first one on.
-    read: fn(&Engine, Option<&T>) -> Result<Vec<T>>,
+    read: fn(&dyn Backend, Option<&T>) -> Result<Vec<T>>,
     slice: std::vec::IntoIter<T>,
     last: Option<T>,
     finished: bool,
 }
 
 fn registrations<Id: RegisteredId>(shared: Arc<Shared>) -> Registrations<Registered<Id>> {
-    let read = |engine: &Engine, last: Option<&Registered<Id>>| {
-        engine.registered_after(last.map(|last| &last.id), SLICE_ENTRIES)
+    let read = |backend: &dyn Backend, last: Option<&Registered<Id>>| {
+        let after = last.map(|last| last.id.to_key());
+        let entries = backend.registered_after(Id::KIND, after.as_deref(), SLICE_ENTRIES)?;
+        entries.into_iter().map(RegisteredEntry::read).collect()
     };
     Registrations { shared, read, slice: Vec::new().into_iter(), last: None, finished: false }
 }
@@ -41,7 +44,7 @@ impl<T: Clone> Iterator for Registrations<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.slice.len() == 0 && !self.finished {
-            match (self.read)(&self.shared.engine, self.last.as_ref()) {
+            match (self.read)(&*self.shared.backend, self.last.as_ref()) {
                 Ok(entries) => {
                     self.finished = entries.len() < SLICE_ENTRIES;
                     self.last = entries.last().cloned();
@@ -59,6 +62,30 @@ impl<T: Clone> Iterator for Registrations<T> {
 
 impl<T: Clone> std::iter::FusedIterator for Registrations<T> {}
 
+impl DataPoolStore {
+    fn put_registered<Id: RegisteredId>(&self, entries: &[Registered<Id>]) -> Result<()> {
+        self.backend().check_may_write()?;
+        check_batch_len(entries.len())?;
+        let entries = entries.iter().map(RegisteredEntry::of).collect::<Result<_>>()?;
+        self.backend().put_registered(Id::KIND, entries)
+    }
+
+    fn registered<Id: RegisteredId>(&self, id: &Id) -> Result<Option<Registered<Id>>> {
+        let entry = self.backend().registered(Id::KIND, &id.to_key())?;
+        entry.map(RegisteredEntry::read).transpose()
+    }
+
+    fn delete_registered<Id: RegisteredId>(&self, id: &Id) -> Result<bool> {
+        self.backend().check_may_write()?;
+        self.backend().delete_registered(Id::KIND, &id.to_key())
+    }
+
+    fn delete_registered_before<Id: RegisteredId>(&self, time: Timestamp) -> Result<u64> {
+        self.backend().check_may_write()?;
+        self.backend().delete_registered_before(Id::KIND, time)
+    }
+}
+
 macro_rules! registry {
     ($noun:literal, $type:ident, $id:ident, $put:ident, $put_all:ident, $get:ident, $list:ident, $delete:ident, $delete_before:ident) => {
         impl DataPoolStore {
@@ -72,7 +99,7 @@ macro_rules! registry {
             /// `LimitExceeded` or `InvalidArgument` for a bad id, a name of more than 255 characters, or attributes of
             /// more than 65,536 bytes or 64 levels; `StorageFull`, `OutcomeUnknown` or `Storage`.
             pub fn $put(&self, entry: $type) -> Result<()> {
-                self.shared().engine.put_registered(&[entry])
+                self.put_registered(&[entry])
             }
 
             #[doc = concat!("As [`", stringify!($put), "`](Self::", stringify!($put), "), for many, in one commit.")]
@@ -83,7 +110,7 @@ macro_rules! registry {
             #[doc = concat!("As [`", stringify!($put), "`](Self::", stringify!($put), "), and `LimitExceeded` for more than 1,048,576 ")]
             #[doc = "entries; then none is registered."]
             pub fn $put_all(&self, entries: &[$type]) -> Result<()> {
-                self.shared().engine.put_registered(entries)
+                self.put_registered(entries)
             }
 
             #[doc = concat!("Returns the registered ", $noun, " of that id; `None` if there is none.")]
@@ -92,7 +119,7 @@ macro_rules! registry {
             ///
             /// `Storage` or `Corrupt` if reading fails.
             pub fn $get(&self, id: impl Into<$id>) -> Result<Option<$type>> {
-                self.shared().engine.registered(&id.into())
+                self.registered(&id.into())
             }
 
             #[doc = concat!("Returns every registered ", $noun, ", by ascending id.")]
@@ -106,7 +133,7 @@ macro_rules! registry {
             ///
             /// `StorageFull`, `OutcomeUnknown` or `Storage`.
             pub fn $delete(&self, id: impl Into<$id>) -> Result<bool> {
-                self.shared().engine.delete_registered(&id.into())
+                self.delete_registered(&id.into())
             }
 
             #[doc = concat!("Forgets every ", $noun, " that was registered, or replaced, before a point in time, in one commit; ")]
@@ -117,7 +144,7 @@ macro_rules! registry {
             /// `Corrupt` if an entry cannot be read: then none is removed; `StorageFull`, `OutcomeUnknown` or
             /// `Storage`.
             pub fn $delete_before(&self, time: Timestamp) -> Result<u64> {
-                self.shared().engine.delete_registered_before::<$id>(time)
+                self.delete_registered_before::<$id>(time)
             }
         }
     };

@@ -1,6 +1,6 @@
 //! Results: what was kept with records when they were confirmed.
 //!
-//! Part of the public API: each method is a few lines over the engine. [`Claim::confirm_with`](crate::Claim::confirm_with)
+//! Part of the public API: each method is a few lines over the backend. [`Claim::confirm_with`](crate::Claim::confirm_with)
 //! keeps them.
 
 use crate::error::Result;
@@ -20,7 +20,7 @@ impl Pool {
     /// `NotFound` for a deleted pool; `Corrupt` or `Storage` if reading fails.
     #[doc(alias("response", "idempotency", "get"))]
     pub fn result(&self, record: impl Into<RecordId>) -> Result<Option<Vec<u8>>> {
-        self.view()?.result(record.into())
+        self.reading()?.result(record.into())
     }
 
     /// Returns for each key, in order, the result of the record that was first with its value. All answers are as of one
@@ -31,7 +31,7 @@ impl Pool {
     /// The errors of [`contains_many`](Self::contains_many); `Corrupt` or `Storage` if reading fails.
     #[doc(alias("responses", "mget"))]
     pub fn results(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Vec<u8>>>> {
-        self.view()?.results_of(keys)
+        self.reading()?.results_of(keys)
     }
 }
 
@@ -42,7 +42,7 @@ impl PoolSnapshot {
     ///
     /// The errors of [`Pool::result`]; `Closed`.
     pub fn result(&self, record: impl Into<RecordId>) -> Result<Option<Vec<u8>>> {
-        self.view()?.result(record.into())
+        self.reading()?.result(record.into())
     }
 
     /// Returns for each key, in order, the result of the record that was first with its value.
@@ -51,6 +51,6 @@ impl PoolSnapshot {
     ///
     /// The errors of [`Pool::results`]; `Closed`.
     pub fn results(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Vec<u8>>>> {
-        self.view()?.results_of(keys)
+        self.reading()?.results_of(keys)
     }
 }

@@ -2,11 +2,8 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 
-use crate::engine::read::view::View;
-use crate::engine::storage::session::Reader;
-use crate::engine::storage::session::ReaderKind;
+use crate::backend::OpenReader;
 use crate::error::Result;
 use crate::ids::RecordNumber;
 use crate::model::Record;
@@ -22,7 +19,7 @@ const FIRST_SLICE_RECORDS: usize = 64;
 #[derive(Debug)]
 enum Source {
     /// Reads each slice from a fresh view.
-    Pool(Pool, Reader),
+    Pool(Pool, Box<dyn OpenReader>),
     /// Reads every slice from one view. The snapshot keeps the store open.
     Snapshot(PoolSnapshot),
     /// There is nothing left to read.
@@ -81,19 +78,18 @@ impl PoolSnapshot {
 
 impl Scan {
     pub(crate) fn over_pool(pool: Pool, filter: RecordFilter) -> Result<Self> {
-        let reader = pool.shared().engine.reader(ReaderKind::Scan)?;
-        let view = pool.view()?;
-        Self::new(Source::Pool(pool, reader), &view, filter)
+        let reader = pool.backend().open_scan()?;
+        let ids = pool.reading()?.ids()?;
+        Self::new(Source::Pool(pool, reader), ids, filter)
     }
 
     pub(crate) fn over_snapshot(snapshot: PoolSnapshot, filter: RecordFilter) -> Result<Self> {
-        let view = Arc::clone(snapshot.view()?);
-        Self::new(Source::Snapshot(snapshot), &view, filter)
+        let ids = snapshot.reading()?.ids()?;
+        Self::new(Source::Snapshot(snapshot), ids, filter)
     }
 
-    fn new(source: Source, view: &View, filter: RecordFilter) -> Result<Self> {
+    fn new(source: Source, ids: Range<RecordNumber>, filter: RecordFilter) -> Result<Self> {
         filter.check()?;
-        let ids = view.state.watermark..view.state.next_id;
         let (front, back) = (VecDeque::new(), VecDeque::new());
         Ok(Self { source, filter, ids, front, back, slice: FIRST_SLICE_RECORDS })
     }
@@ -110,9 +106,11 @@ impl Scan {
         let records = match &source {
             Source::Pool(pool, reader) => {
                 reader.check_open()?;
-                pool.view()?.slice(&self.filter, ids.clone(), sort, limit)?
+                pool.reading()?.slice(&self.filter, ids.clone(), sort, limit)?
             }
-            Source::Snapshot(snapshot) => snapshot.view()?.slice(&self.filter, ids.clone(), sort, limit)?,
+            Source::Snapshot(snapshot) => {
+                snapshot.reading()?.slice(&self.filter, ids.clone(), sort, limit)?
+            }
             Source::Done => return Ok(Vec::new()),
         };
         if let Some(last) = records.last().filter(|_| records.len() == limit) {

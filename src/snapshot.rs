@@ -1,13 +1,11 @@
 //! A pool as of one moment, for as long as the snapshot is held.
 //!
-//! Part of the public API: each method is a few lines over the engine.
+//! Part of the public API: each method is a few lines over the backend.
 
 use std::sync::Arc;
 
-use crate::engine::read::view::View;
-use crate::engine::storage::session::Reader;
-use crate::engine::storage::session::ReaderKind;
-use crate::engine::write::counters::Counters;
+use crate::backend::counters::Counters;
+use crate::backend::{OpenReader, Reading};
 use crate::error::Result;
 use crate::model::{Key, Record};
 use crate::pool::Pool;
@@ -19,8 +17,8 @@ use crate::shared::Shared;
 /// If the store is closed, every call fails with `Closed`, even if the store is opened again.
 #[derive(Debug, Clone)]
 pub struct PoolSnapshot {
-    view: Arc<View>,
-    reader: Arc<Reader>,
+    reading: Arc<dyn Reading>,
+    reader: Arc<dyn OpenReader>,
     shared: Arc<Shared>,
 }
 
@@ -41,20 +39,20 @@ impl Pool {
 
 impl PoolSnapshot {
     pub(crate) fn of(pool: &Pool) -> Result<Self> {
-        let reader = Arc::new(pool.shared().engine.reader(ReaderKind::Snapshot)?);
-        Ok(Self { view: pool.view()?, reader, shared: Arc::clone(pool.shared()) })
+        let (reading, reader) = pool.backend().open_snapshot(pool.id())?;
+        Ok(Self { reading, reader: reader.into(), shared: Arc::clone(pool.shared()) })
     }
 
     /// # Errors
     ///
     /// `Closed` if the store was closed since.
-    pub(crate) fn view(&self) -> Result<&Arc<View>> {
+    pub(crate) fn reading(&self) -> Result<&dyn Reading> {
         self.reader.check_open()?;
-        Ok(&self.view)
+        Ok(&*self.reading)
     }
 
     fn counters(&self) -> &Counters {
-        self.shared.engine.counters()
+        self.shared.backend.counters()
     }
 
     /// Returns true if the value was in the pool, with the version of the key if it has one.
@@ -63,7 +61,7 @@ impl PoolSnapshot {
     ///
     /// The errors of [`Pool::contains`].
     pub fn contains(&self, key: Key<'_>) -> Result<bool> {
-        Ok(self.counters().check(self.view()?.contains(&key)?))
+        Ok(self.counters().check(self.reading()?.contains(&key)?))
     }
 
     /// Returns for each key, in order, true if its value was in the pool, with the version of the key if it has one.
@@ -72,7 +70,7 @@ impl PoolSnapshot {
     ///
     /// The errors of [`Pool::contains_many`].
     pub fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
-        Ok(self.counters().checks(self.view()?.contains_many(keys)?))
+        Ok(self.counters().checks(self.reading()?.contains_many(keys)?))
     }
 
     /// Returns for each key, in order, the record that was first with its value.
@@ -81,7 +79,7 @@ impl PoolSnapshot {
     ///
     /// The errors of [`Pool::lookup`].
     pub fn lookup(&self, keys: &[Key<'_>]) -> Result<Vec<Option<Record>>> {
-        Ok(self.counters().lookups(self.view()?.lookup(keys)?))
+        Ok(self.counters().lookups(self.reading()?.lookup(keys)?))
     }
 
     /// Returns one page of the records that match the query's filter, with the exact total.
@@ -90,7 +88,7 @@ impl PoolSnapshot {
     ///
     /// The errors of [`Pool::records`].
     pub fn records(&self, query: &RecordQuery) -> Result<Page<Record>> {
-        self.view()?.page(query)
+        self.reading()?.page(query)
     }
 
     /// Returns the number of records that match the filter.
@@ -99,6 +97,6 @@ impl PoolSnapshot {
     ///
     /// The errors of [`Pool::count`].
     pub fn count(&self, filter: &RecordFilter) -> Result<u64> {
-        self.view()?.count(filter)
+        self.reading()?.count(filter)
     }
 }

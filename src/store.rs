@@ -1,25 +1,21 @@
 //! The store: one open file and its pools.
 //!
-//! Part of the public API: each method is a few lines over the engine.
+//! Part of the public API: each method is a few lines over the backend.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::Engine;
+use crate::backend::Backend;
+use crate::engine::embedded::Embedded;
 use crate::engine::format::schema::{Geometry, Tuning};
 use crate::engine::maintain::opener::Place;
-use crate::engine::write::flusher::Flusher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate, PruneReport};
-use crate::options::{Durability, StoreOptions};
+use crate::options::StoreOptions;
 use crate::pool::Pool;
 use crate::query::{Page, PoolQuery, PoolSort, RecordFilter};
 use crate::shared::Shared;
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|error| Error::io(format_args!("opening {:?}", path.display()), error))
-}
 
 /// One open store: a file (or memory) with any number of data pools.
 ///
@@ -70,29 +66,22 @@ impl DataPoolStore {
         geometry: Geometry,
         tuning: Tuning,
     ) -> Result<Self> {
-        // A later change of the working directory must not lead to another file.
-        let path = match &place {
-            Place::Path(path) => Some(absolute(path)?),
-            _ => None,
-        };
-        let place = path.as_deref().map_or(place, Place::Path);
-        let engine = Arc::new(Engine::open(place, options, geometry, tuning)?);
-        let flusher = match options.durability {
-            Durability::Relaxed { flush_every } => Some(Flusher::start(&engine, flush_every)?),
-            Durability::Immediate => None,
-        };
-        Ok(Self { shared: Arc::new(Shared::new(engine, path, flusher)) })
+        Ok(Self::over(Arc::new(Embedded::open(place, options, geometry, tuning)?)))
+    }
+
+    pub(crate) fn over(backend: Arc<dyn Backend>) -> Self {
+        Self { shared: Arc::new(Shared::new(backend)) }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    fn engine(&self) -> &Engine {
-        &self.shared.engine
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.shared.backend
     }
 
-    fn handle(&self, id: PoolId) -> Pool {
+    pub(crate) fn handle(&self, id: PoolId) -> Pool {
         Pool::new(Arc::clone(&self.shared), id)
     }
 
@@ -106,7 +95,7 @@ impl DataPoolStore {
     pub fn create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
         let new = new.into();
         new.check()?;
-        let pool = self.engine().create_pool(&new)?;
+        let pool = self.backend().create_pool(&new)?;
         Ok(self.handle(pool.id))
     }
 
@@ -135,10 +124,10 @@ impl DataPoolStore {
     pub fn get_or_create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
         let new = new.into();
         new.check()?;
-        if let Some(id) = self.engine().pool_id(&new.name)? {
+        if let Some(id) = self.backend().pool_id(&new.name)? {
             return Ok(self.handle(id));
         }
-        match self.engine().create_pool(&new) {
+        match self.backend().create_pool(&new) {
             Ok(pool) => Ok(self.handle(pool.id)),
             // Another thread was faster.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.pool_named(&new.name),
@@ -153,7 +142,7 @@ impl DataPoolStore {
     /// `NotFound`.
     pub fn pool(&self, id: impl Into<PoolId>) -> Result<Pool> {
         let id = id.into();
-        self.engine().pool_row(id)?;
+        self.backend().pool_row(id)?;
         Ok(self.handle(id))
     }
 
@@ -163,7 +152,7 @@ impl DataPoolStore {
     ///
     /// `NotFound`.
     pub fn pool_named(&self, name: &str) -> Result<Pool> {
-        let id = self.engine().pool_id(name)?;
+        let id = self.backend().pool_id(name)?;
         id.map(|id| self.handle(id))
             .ok_or_else(|| Error::not_found(format!("no data pool is named {name:?}")))
     }
@@ -177,7 +166,7 @@ impl DataPoolStore {
     pub fn find_pool(&self, id: impl Into<PoolId>, query: &PoolQuery) -> Result<Pool> {
         let id = id.into();
         query.check()?;
-        let row = self.engine().pool_row(id)?;
+        let row = self.backend().pool_row(id)?;
         if query.filter.matches(&row) {
             return Ok(self.handle(id));
         }
@@ -192,7 +181,7 @@ impl DataPoolStore {
     #[doc(alias("list"))]
     pub fn pools(&self, query: &PoolQuery) -> Result<Page<DataPool>> {
         query.check()?;
-        let mut rows = self.engine().pool_rows()?;
+        let mut rows = self.backend().pool_rows()?;
         rows.retain(|row| query.filter.matches(row));
         match query.sort {
             PoolSort::Id => {}
@@ -226,7 +215,7 @@ impl DataPoolStore {
     /// `Closed`; `Corrupt` or `Storage` if reading fails.
     #[doc(alias("list", "iter"))]
     pub fn all_pools(&self) -> Result<impl ExactSizeIterator<Item = DataPool> + use<>> {
-        Ok(self.engine().pool_rows()?.into_iter())
+        Ok(self.backend().pool_rows()?.into_iter())
     }
 
     /// Changes a pool's name, description, retention or capacity, and returns its row. Records that the new retention
@@ -239,7 +228,7 @@ impl DataPoolStore {
     #[doc(alias("alter", "rename", "patch"))]
     pub fn update_pool(&self, id: impl Into<PoolId>, update: PoolUpdate) -> Result<DataPool> {
         update.check()?;
-        self.engine().update_pool(id.into(), &update)
+        self.backend().update_pool(id.into(), &update)
     }
 
     /// Deletes a pool with all its records and claims, in one commit. From then on, calls on its
@@ -250,7 +239,7 @@ impl DataPoolStore {
     /// `NotFound`.
     #[doc(alias("drop", "remove"))]
     pub fn delete_pool(&self, id: impl Into<PoolId>) -> Result<()> {
-        self.engine().delete_pool(id.into())
+        self.backend().delete_pool(id.into())
     }
 
     /// Deletes every record that matches the filter, in all pools. Returns the number of records deleted. This is one
@@ -270,12 +259,12 @@ impl DataPoolStore {
     /// `OutcomeUnknown` or `Storage` if the disk refuses.
     #[doc(alias("forget", "erase", "purge", "gdpr"))]
     pub fn delete_where(&self, filter: &RecordFilter) -> Result<u64> {
-        self.engine().check_may_write()?;
+        self.backend().check_may_write()?;
         filter.check()?;
         if filter.names_nothing() {
-            return self.engine().pool_rows().map(|_| 0);
+            return self.backend().pool_rows().map(|_| 0);
         }
-        self.engine().delete_in_all(filter)
+        self.backend().delete_in_all(filter)
     }
 
     /// Gives back the space of dead records in all pools: [`Pool::prune`] for each of them.
@@ -285,10 +274,10 @@ impl DataPoolStore {
     /// `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
     #[doc(alias("garbage collection", "gc"))]
     pub fn prune(&self) -> Result<PruneReport> {
-        self.engine().check_may_write()?;
+        self.backend().check_may_write()?;
         let mut total = PruneReport::default();
-        for pool in self.engine().pool_rows()? {
-            match self.engine().prune(pool.id) {
+        for pool in self.backend().pool_rows()? {
+            match self.backend().prune(pool.id) {
                 Ok(report) => total += report,
                 // It was deleted meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -305,7 +294,7 @@ impl DataPoolStore {
     /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
     #[doc(alias("sync", "fsync", "checkpoint"))]
     pub fn flush(&self) -> Result<()> {
-        self.engine().flush()
+        self.backend().flush()
     }
 }
 

@@ -39,7 +39,7 @@ impl Sizes {
         early_seal_slots: 16,
     };
 
-    fn split(self) -> (Geometry, Tuning) {
+    pub(crate) fn split(self) -> (Geometry, Tuning) {
         let geometry = Geometry { segment_slots: self.segment_slots, chunk_slots: self.chunk_slots };
         let tuning = Tuning {
             fold_entries: self.fold_entries,
@@ -49,6 +49,19 @@ impl Sizes {
         };
         (geometry, tuning)
     }
+}
+
+/// Creates a store in memory for a test within the engine.
+#[cfg(test)]
+pub(crate) fn with_engine(
+    options: &StoreOptions,
+    (geometry, tuning): (Geometry, Tuning),
+) -> (DataPoolStore, std::sync::Arc<crate::engine::Engine>) {
+    use crate::engine::embedded::Embedded;
+
+    let embedded = Embedded::open(Place::Memory, options, geometry, tuning).unwrap();
+    let engine = embedded.engine();
+    (DataPoolStore::over(std::sync::Arc::new(embedded)), engine)
 }
 
 /// Opens a file with these sizes.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::threads::Answer;
+use crate::backend::batch::Batch;
+use crate::backend::operation::Entry;
 use crate::claim::hold::{Change, Claimed, Hold, Keep, Which};
 use crate::claim::results::Results;
 use crate::dedupe::Split;
-use crate::engine::pool::batch::Batch;
-use crate::engine::write::together::Entry;
 use crate::error::Result;
 use crate::model::{ClaimToken, ClaimVerdict, Confirmation, Key};
 use crate::shared::Shared;
@@ -185,8 +185,7 @@ impl AsyncClaim {
     }
 
     fn hashed(&self, keys: &[Key<'_>]) -> Result<Items> {
-        let hash_key = self.shared().engine.hash_key();
-        Batch::from_keys(hash_key, keys.iter().cloned()).map(Items::Keys)
+        self.claimed.pool.hashed(keys).map(Items::Keys)
     }
 
     async fn confirm_some(&mut self, items: Items, results: Results) -> Result<Confirmation> {
@@ -204,14 +203,14 @@ impl AsyncClaim {
                 None => answer.give_at_once(Ok(confirm(Vec::new()))),
             }
         };
-        let confirmation = self.shared().threads.write(&self.shared().engine, prepare).await?;
+        let confirmation = self.shared().threads.write(&self.shared().backend, prepare).await?;
         self.hold.lock().heard(&self.claimed, &confirmation);
         Ok(confirmation)
     }
 
     async fn release_some(&mut self, items: Items) -> Result<u64> {
         let prepare = releasing(&self.claimed, &self.hold, items);
-        let released = self.shared().threads.write(&self.shared().engine, prepare).await?;
+        let released = self.shared().threads.write(&self.shared().backend, prepare).await?;
         self.hold.lock().heard_released();
         Ok(released)
     }
@@ -227,7 +226,7 @@ impl AsyncClaim {
             let extended = move |extended| hold.lock().extended(&claimed, extension, extended);
             Some(answer.of(submission, extended))
         };
-        self.shared().threads.write(&self.shared().engine, prepare).await
+        self.shared().threads.write(&self.shared().backend, prepare).await
     }
 }
 
@@ -235,7 +234,7 @@ impl Drop for AsyncClaim {
     fn drop(&mut self) {
         if self.token().is_some() {
             let release = releasing(&self.claimed, &self.hold, Items::Open);
-            self.shared().threads.write_unheard(&self.shared().engine, release);
+            self.shared().threads.write_unheard(&self.shared().backend, release);
         }
     }
 }

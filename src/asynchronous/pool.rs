@@ -8,13 +8,12 @@ use std::time::Duration;
 use super::claim::AsyncClaim;
 use super::future::StoreFuture;
 use super::threads::{Answer, Threads, Turn};
+use crate::backend::Backend;
+use crate::backend::batch::Batch;
+use crate::backend::operation::{Firsts, OfAnswer, Submission};
+use crate::backend::wait_for::{Step, Waiter};
 use crate::csv::{ExportOptions, ExportReport, ImportOptions, ImportReport};
 use crate::dedupe::{Mode, Verdicts};
-use crate::engine::Engine;
-use crate::engine::pool::batch::Batch;
-use crate::engine::read::wait_for::{Step, Waiter};
-use crate::engine::write::draft::dedupe::Firsts;
-use crate::engine::write::submit::Submission;
 use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, PoolId, RecordId};
 use crate::model::{
@@ -61,8 +60,8 @@ impl Pool {
     }
 }
 
-fn engine(pool: &Pool) -> &Arc<Engine> {
-    &pool.shared().engine
+fn backend(pool: &Pool) -> &Arc<dyn Backend> {
+    &pool.shared().backend
 }
 
 fn threads(pool: &Pool) -> &Threads {
@@ -116,7 +115,7 @@ impl AsyncPool {
     }
 
     /// A call that shares a commit. `finish` makes its answer, on the thread that writes.
-    fn write<S: Send + 'static, T: Send + 'static>(
+    fn write<S: OfAnswer + 'static, T: Send + 'static>(
         &self,
         submission: Result<Submission<S>>,
         finish: impl FnOnce(&Pool, S) -> Result<T> + Send + 'static,
@@ -125,12 +124,8 @@ impl AsyncPool {
         StoreFuture::new(async move {
             let (submission, asked) = (submission?, pool.clone());
             let prepare = |answer: Answer<T>| Some(answer.of(submission, move |done| finish(&asked, done?)));
-            threads(&pool).write(engine(&pool), prepare).await
+            threads(&pool).write(backend(&pool), prepare).await
         })
-    }
-
-    fn hashed(&self, keys: &[Key<'_>]) -> Result<Batch> {
-        Batch::from_keys(engine(&self.pool).hash_key(), keys.iter().cloned())
     }
 
     // ---- Reading ----------------------------------------------------------------------------------------------
@@ -232,7 +227,7 @@ impl AsyncPool {
             return self.write(submission, |pool, verdicts| Ok(pool.counters().verdicts(verdicts)));
         }
         self.read(move |pool| {
-            let verdicts = engine(pool).decide_only(pool.id(), mode, batch?, firsts)?;
+            let verdicts = backend(pool).decide(pool.id(), mode, batch?, firsts)?;
             Ok(pool.counters().verdicts(verdicts))
         })
     }
@@ -281,13 +276,13 @@ impl AsyncPool {
 
     /// Like [`Pool::wait_for`]. The time starts when the future is polled first.
     pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> StoreFuture<Vec<WaitOutcome>> {
-        let (pool, batch) = (self.pool.clone(), self.hashed(keys));
+        let (pool, batch) = (self.pool.clone(), self.pool.hashed(keys));
         StoreFuture::new(async move {
             let mut waiter = Waiter::new(pool.id(), batch?, timeout);
             loop {
                 let asked = pool.clone();
                 let look = move || {
-                    let step = waiter.look(engine(&asked))?;
+                    let step = waiter.look(asked.backend())?;
                     Ok((waiter, step))
                 };
                 let step;

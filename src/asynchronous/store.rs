@@ -97,7 +97,7 @@ impl AsyncStore {
         let store = self.store.clone();
         StoreFuture::new(async move {
             let asked = store.clone();
-            store.shared().threads.write_alone(&store.shared().engine, move || call(&asked)).await
+            store.shared().threads.write_alone(&store.shared().backend, move || call(&asked)).await
         })
     }
 
@@ -202,7 +202,7 @@ impl AsyncStore {
         let store = self.store.clone();
         StoreFuture::new(async move {
             let closed = store.clone();
-            store.shared().threads.close(&store.shared().engine, move || closed.shared().engine.close()).await
+            store.shared().threads.close(&store.shared().backend, move || closed.backend().close()).await
         })
     }
 

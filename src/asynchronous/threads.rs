@@ -20,13 +20,11 @@ use std::time::Instant;
 use futures_channel::oneshot;
 use parking_lot::{Condvar, Mutex};
 
-use crate::engine::Engine;
-use crate::engine::read::waiting::Sleep;
-use crate::engine::storage::database::closed;
-use crate::engine::storage::failure::isolated;
-use crate::engine::write::submit::Submission;
-use crate::engine::write::together::Entry;
+use crate::backend::Backend;
+use crate::backend::operation::{Entry, OfAnswer, Submission};
+use crate::backend::waiting::Sleep;
 use crate::error::{Error, ErrorKind, Result};
+use crate::parallel::isolated;
 
 /// The most threads that read.
 const READERS: usize = 4;
@@ -73,7 +71,7 @@ impl<T: Send + 'static> Answer<T> {
     }
 
     /// Gives what `finish` makes of a submission's answer, on the thread that writes.
-    pub(super) fn of<S: Send + 'static>(
+    pub(super) fn of<S: OfAnswer + 'static>(
         self,
         submission: Submission<S>,
         finish: impl FnOnce(Result<S>) -> Result<T> + Send + 'static,
@@ -104,8 +102,8 @@ impl Threads {
     }
 
     /// Has the thread that writes close the store. Closes it here if there is no such thread.
-    pub(crate) fn close_later(&self, engine: &Arc<Engine>, close: impl FnOnce() + Send + 'static) {
-        match self.writer(engine) {
+    pub(crate) fn close_later(&self, backend: &Arc<dyn Backend>, close: impl FnOnce() + Send + 'static) {
+        match self.writer(backend) {
             // The thread ends only after the sender is dropped.
             Ok(writer) => _ = writer.send(Task::Run(Box::new(close))),
             Err(_) => close(),
@@ -113,58 +111,58 @@ impl Threads {
     }
 
     fn admit(&self) -> Result<()> {
-        if self.closing.load(Ordering::SeqCst) { Err(closed()) } else { Ok(()) }
+        if self.closing.load(Ordering::SeqCst) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    fn send(&self, engine: &Arc<Engine>, task: Task) -> Result<()> {
+    fn send(&self, backend: &Arc<dyn Backend>, task: Task) -> Result<()> {
         // The thread ends only after the sender is dropped.
-        self.writer(engine)?.send(task).map_err(|_| ended())
+        self.writer(backend)?.send(task).map_err(|_| ended())
     }
 
     /// Returns what sends to the thread that writes, which starts if it was not needed before.
-    fn writer(&self, engine: &Arc<Engine>) -> Result<Sender<Task>> {
+    fn writer(&self, backend: &Arc<dyn Backend>) -> Result<Sender<Task>> {
         let mut writer = self.writer.lock();
         if let Some(sender) = &*writer {
             return Ok(sender.clone());
         }
         let (sender, tasks) = mpsc::channel();
-        let (engine, readers) = (Arc::downgrade(engine), Arc::clone(&self.readers));
-        start("datapool-writer", move || write(&engine, &readers, &tasks))?;
+        let (backend, readers) = (Arc::downgrade(backend), Arc::clone(&self.readers));
+        start("datapool-writer", move || write(&backend, &readers, &tasks))?;
         Ok(writer.insert(sender).clone())
     }
 
     /// Submits what `prepare` makes. If its answer is dropped before its turn comes, it is not run.
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        engine: &Arc<Engine>,
+        backend: &Arc<dyn Backend>,
         prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
     ) -> Result<T> {
         self.admit()?;
         let (answer, receiver) = oneshot::channel();
-        self.send(engine, prepared(Answer(answer), prepare))?;
+        self.send(backend, prepared(Answer(answer), prepare))?;
         answer_to(receiver).await
     }
 
     /// Submits what `prepare` makes, for a caller that does not wait.
     pub(super) fn write_unheard<T: Send + 'static>(
         &self,
-        engine: &Arc<Engine>,
+        backend: &Arc<dyn Backend>,
         prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
     ) {
         let prepare = move || prepare(Answer(oneshot::channel().0));
         // Without a thread the lease ends the claim.
-        let _ = self.send(engine, Task::Write(Box::new(prepare)));
+        let _ = self.send(backend, Task::Write(Box::new(prepare)));
     }
 
     /// Runs a call that writes and cannot share a commit, after those that came before.
     pub(super) async fn write_alone<T: Send + 'static>(
         &self,
-        engine: &Arc<Engine>,
+        backend: &Arc<dyn Backend>,
         call: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.admit()?;
         let (answer, receiver) = oneshot::channel();
-        self.send(engine, Task::Run(heard(Answer(answer), call)))?;
+        self.send(backend, Task::Run(heard(Answer(answer), call)))?;
         answer_to(receiver).await
     }
 
@@ -211,7 +209,7 @@ impl Threads {
     /// Closes the store by `close`, after everything that was submitted before; nothing is taken on any more.
     pub(super) async fn close(
         &self,
-        engine: &Arc<Engine>,
+        backend: &Arc<dyn Backend>,
         close: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<()> {
         if IN_LONG_CALL.get() {
@@ -226,7 +224,7 @@ impl Threads {
             closing.store(false, Ordering::SeqCst);
             Answer(answer).give(closed);
         };
-        let writer = self.writer(engine)?;
+        let writer = self.writer(backend)?;
         self.closing.store(true, Ordering::SeqCst);
         writer.send(Task::Close(Box::new(close), writer.clone())).map_err(|_| ended())?;
         answer_to(receiver).await
@@ -297,7 +295,7 @@ fn ended() -> Error {
 }
 
 /// Runs tasks until the store has no handle any more.
-fn write(engine: &Weak<Engine>, readers: &Arc<Readers>, tasks: &Receiver<Task>) {
+fn write(backend: &Weak<dyn Backend>, readers: &Arc<Readers>, tasks: &Receiver<Task>) {
     let mut closes = Vec::new();
     while let Ok(first) = tasks.recv() {
         // First all are taken, then they are prepared: who drops a future and then calls again, has the first call cancelled.
@@ -310,13 +308,13 @@ fn write(engine: &Weak<Engine>, readers: &Arc<Readers>, tasks: &Receiver<Task>) 
                     // dropped.
                     Task::Write(prepare) => isolated(|| entries.extend(prepare())),
                     Task::Run(call) => {
-                        commit(engine, std::mem::take(&mut entries));
+                        commit(backend, std::mem::take(&mut entries));
                         isolated(call);
                     }
                     Task::Close(close, sender) => closes.push((close, sender)),
                 }
             }
-            commit(engine, entries);
+            commit(backend, entries);
             // What was just done may have submitted more: the release of what nobody has received.
             taken.extend(tasks.try_iter());
         }
@@ -329,11 +327,11 @@ fn write(engine: &Weak<Engine>, readers: &Arc<Readers>, tasks: &Receiver<Task>) 
     }
 }
 
-fn commit(engine: &Weak<Engine>, entries: Vec<Entry>) {
+fn commit(backend: &Weak<dyn Backend>, entries: Vec<Entry>) {
     if !entries.is_empty()
-        && let Some(engine) = engine.upgrade()
+        && let Some(backend) = backend.upgrade()
     {
-        isolated(|| engine.run_all(entries));
+        isolated(|| backend.submit_all(entries));
     }
 }
 

@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use super::Claim;
 use super::hold::{Claimed, Hold};
-use crate::engine::maintain::opener::random_bytes;
-use crate::engine::pool::batch::Batch;
-use crate::engine::read::wait_for::Waiter;
-use crate::engine::write::draft::claims::{Grant, Held};
-use crate::engine::write::group::Group;
-use crate::engine::write::queue::Weight;
-use crate::engine::write::submit::Submission;
+use crate::backend::batch::Batch;
+use crate::backend::claims::{Grant, Held};
+use crate::backend::operation::{Operation, Submission};
+use crate::backend::queue::Weight;
+use crate::backend::wait_for::Waiter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
     ClaimFilter, ClaimInfo, ClaimOptions, ClaimToken, ClaimVerdict, Key, Origin, WaitOutcome, check_owner,
 };
 use crate::pool::Pool;
+use crate::random::random_bytes;
 use crate::store::DataPoolStore;
 
 impl Pool {
@@ -89,7 +88,7 @@ impl Pool {
         options: &ClaimOptions,
     ) -> Result<Claim> {
         let batch = self.batch_to_claim(items, key, origin, options)?;
-        let grant = self.shared().engine.run(self.claiming(&batch, options)?)?;
+        let grant = self.backend().run(self.claiming(&batch, options)?)?;
         Ok(Claim::new(self.granted(batch, grant, options)))
     }
 
@@ -102,23 +101,21 @@ impl Pool {
     ) -> Result<Arc<Batch>> {
         origin.check()?;
         options.check()?;
-        let hash_key = self.shared().engine.hash_key();
-        Ok(Arc::new(Batch::from_keys(hash_key, items.iter().map(key))?.with_origin(origin)))
+        Ok(Arc::new(self.batch_of(items, key)?.with_origin(origin)))
     }
 
     /// Returns what claims a batch.
     pub(crate) fn claiming(&self, batch: &Arc<Batch>, options: &ClaimOptions) -> Result<Submission<Grant>> {
-        let (id, asked, nonce) = (self.id(), Arc::clone(batch), new_nonce()?);
         let (lease, owner) = (options.lease, options.owner.as_deref().map(Into::into));
-        let claim = move |group: &mut Group<'_>| group.pool(id)?.claim(&asked, owner, lease, nonce);
-        Ok(Submission::new(Weight::of(batch), claim))
+        let claim = Operation::Claim { batch: Arc::clone(batch), owner, lease, nonce: new_nonce()? };
+        Ok(Submission::new(self.id(), Weight::of(batch), claim))
     }
 
     pub(crate) fn granted(&self, batch: Arc<Batch>, grant: Grant, options: &ClaimOptions) -> (Claimed, Hold) {
         let is_duplicate =
             |(_, verdict): &&(usize, ClaimVerdict)| matches!(verdict, ClaimVerdict::Duplicate(_));
         let duplicates = grant.verdicts.iter().filter(is_duplicate).count();
-        self.shared().engine.counters().claim(grant.verdicts.len(), duplicates);
+        self.counters().claim(grant.verdicts.len(), duplicates);
         Claimed::of_grant(self, batch, grant, options.lease)
     }
 
@@ -154,26 +151,23 @@ impl Pool {
     /// the disk refuses; `Corrupt` if the items of a claim cannot be read. Nothing is released then: call again.
     #[doc(alias("take over", "recover"))]
     pub fn resume_claims_of(&self, owner: &str) -> Result<Vec<Claim>> {
-        let held = self.shared().engine.run(self.taking_up(owner)?)?;
+        let held = self.backend().run(self.taking_up(owner)?)?;
         Ok(self.taken_up(held)?.into_iter().map(Claim::new).collect())
     }
 
     /// Returns what takes up an owner's claims.
     pub(crate) fn taking_up(&self, owner: &str) -> Result<Submission<Vec<Held>>> {
         check_owner(owner)?;
-        let (id, owner) = (self.id(), owner.to_owned());
-        Ok(Submission::new(Weight::ONE, move |group| group.pool(id)?.take_up(&owner, new_nonce)))
+        let take_up = Operation::TakeUp { owner: owner.to_owned(), nonce: new_nonce()? };
+        Ok(Submission::new(self.id(), Weight::ONE, take_up))
     }
 
     pub(crate) fn taken_up(&self, held: Vec<Held>) -> Result<Vec<(Claimed, Hold)>> {
-        let (view, moment) = (self.view()?, self.shared().engine.clock().moment());
         let mut claims = Vec::with_capacity(held.len());
         for held in held {
             // Somebody else may have settled it meanwhile.
-            if let Some(claim) = view.state.claims.get(held.id, moment)
-                && claim.nonce == held.nonce
-            {
-                claims.push(Claimed::of_stored(self, &view, held, claim)?);
+            if let Some(claim) = self.backend().stored_claim(self.id(), held)? {
+                claims.push(Claimed::of_stored(self, held, claim));
             }
         }
         Ok(claims)
@@ -191,13 +185,12 @@ impl Pool {
     /// that with `OutcomeUnknown` it may have been.
     #[doc(alias("unlock", "force_unlock"))]
     pub fn release_claims(&self, filter: &ClaimFilter) -> Result<u64> {
-        self.shared().engine.run(self.releasing(filter))
+        self.backend().run(self.releasing(filter))
     }
 
     /// Returns what releases the claims that a filter selects.
     pub(crate) fn releasing(&self, filter: &ClaimFilter) -> Submission<u64> {
-        let (id, filter) = (self.id(), filter.clone());
-        Submission::new(Weight::ONE, move |group| group.pool(id)?.release_matching(&filter))
+        Submission::new(self.id(), Weight::ONE, Operation::ReleaseMatching(filter.clone()))
     }
 
     /// Blocks until none of the keys is in flight any more, or for the timeout. One's own claims count. Returns for each key, in
@@ -232,12 +225,11 @@ impl Pool {
     /// `NotFound`, also if the pool is deleted meanwhile; `Closed` if the store is closed meanwhile.
     #[doc(alias("poll", "block", "subscribe"))]
     pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> Result<Vec<WaitOutcome>> {
-        self.shared().engine.wait_for(self.waiter(keys, timeout)?)
+        self.waiter(keys, timeout)?.block(self.backend())
     }
 
     pub(crate) fn waiter(&self, keys: &[Key<'_>], timeout: Duration) -> Result<Waiter> {
-        let batch = Batch::from_keys(self.shared().engine.hash_key(), keys.iter().cloned())?;
-        Ok(Waiter::new(self.id(), batch, timeout))
+        Ok(Waiter::new(self.id(), self.hashed(keys)?, timeout))
     }
 
     /// Returns the claims on this pool, oldest first, including lapsed ones. Claims that are settled, or whose lease
@@ -247,7 +239,7 @@ impl Pool {
     ///
     /// `NotFound`.
     pub fn claims(&self) -> Result<Vec<ClaimInfo>> {
-        Ok(self.view()?.claims(self.shared().engine.clock().moment()))
+        self.backend().claims(self.id())
     }
 }
 
@@ -296,14 +288,11 @@ impl DataPoolStore {
     }
 
     pub(crate) fn resumed(&self, token: &ClaimToken) -> Result<(Claimed, Hold)> {
-        let engine = &self.shared().engine;
-        if token.store != engine.store_id() {
+        if token.store != self.backend().store_id() {
             return Err(Error::invalid_argument("the token is of another store than this one"));
         }
-        let pool = self.pool(token.pool)?;
-        let view = pool.view()?;
-        let claim = view.state.claims.get(token.claim, engine.clock().moment());
-        let claim = claim.filter(|claim| claim.nonce == token.nonce).ok_or_else(|| {
+        let held = Held { id: token.claim, nonce: token.nonce };
+        let claim = self.backend().stored_claim(token.pool, held)?.ok_or_else(|| {
             let text = format!(
                 "the token's claim {} on data pool {} does not exist any more: it was settled or released, its owner took it \
                  up, or its lease ran out over an hour ago",
@@ -311,7 +300,7 @@ impl DataPoolStore {
             );
             Error::new(ErrorKind::LeaseLost, text)
         })?;
-        Claimed::of_stored(&pool, &view, Held { id: token.claim, nonce: token.nonce }, claim)
+        Ok(Claimed::of_stored(&self.handle(token.pool), held, claim))
     }
 }
 

@@ -8,18 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::results::Results;
+use crate::backend::batch::{Batch, Positions};
+use crate::backend::claims::{Grant, Held, Settled, Standing, StoredClaim};
+use crate::backend::lease::Kept;
+use crate::backend::operation::{OfAnswer, Operation, Submission};
+use crate::backend::queue::Weight;
 use crate::dedupe::Split;
-use crate::engine::pool::batch::{Batch, Positions};
-use crate::engine::pool::claims::ClaimState;
-use crate::engine::read::claims::{ClaimItems, Standing};
-use crate::engine::read::view::View;
-use crate::engine::write::draft::claims::{Grant, Held, Settled};
-use crate::engine::write::group::Group;
-use crate::engine::write::keep_alive::Kept;
-use crate::engine::write::queue::Weight;
-use crate::engine::write::submit::Submission;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::PoolId;
 use crate::limits::KEPT_LEASE_MIN;
 use crate::model::{ClaimOutcome, ClaimToken, ClaimVerdict, Confirmation, Key, check_lease};
 use crate::pool::Pool;
@@ -99,8 +94,8 @@ impl Claimed {
     }
 
     /// Returns the guard's halves of a claim that is stored.
-    pub(crate) fn of_stored(pool: &Pool, view: &View, by: Held, claim: &ClaimState) -> Result<(Self, Hold)> {
-        let ClaimItems { batch, indexes, seen, standings } = view.items_of_claim(by.id, claim)?;
+    pub(crate) fn of_stored(pool: &Pool, by: Held, claim: StoredClaim) -> (Self, Hold) {
+        let StoredClaim { until, lease, fence, batch, indexes, seen, standings } = claim;
         let verdict = |standing: &Standing| match standing {
             Standing::Held => ClaimVerdict::Claimed,
             Standing::Lost => ClaimVerdict::Lost,
@@ -108,11 +103,10 @@ impl Claimed {
         };
         let indexes = indexes.into_iter().map(|index| index as usize);
         let verdicts = indexes.zip(standings.iter().map(verdict)).collect();
-        let (until, lease) = (claim.until, claim.lease);
         let hold = Hold::new(Some(by), until, lease, standings);
         let seen = seen.iter().enumerate().filter(|(_, seen)| **seen > 0);
         let (batch, changes) = (Arc::new(batch), seen.map(|(position, _)| position).collect());
-        Ok((Self { pool: pool.clone(), batch, verdicts, fence: Some(claim.fence), changes }, hold))
+        (Self { pool: pool.clone(), batch, verdicts, fence: Some(fence), changes }, hold)
     }
 
     pub(crate) fn verdict(&self, index: usize) -> Option<&ClaimVerdict> {
@@ -174,7 +168,7 @@ impl Hold {
     }
 
     pub(crate) fn token(&self, claimed: &Claimed) -> Option<ClaimToken> {
-        let store = claimed.pool.shared().engine.store_id();
+        let store = claimed.pool.backend().store_id();
         let Held { id, nonce } = self.held.filter(|_| self.open_positions().next().is_some())?;
         Some(ClaimToken { store, pool: claimed.pool.id(), claim: id, nonce })
     }
@@ -269,25 +263,29 @@ impl Hold {
         results: Results,
     ) -> Result<Change<Vec<ClaimOutcome>>> {
         let asked = self.asked(claimed, which, Settling::Confirming)?;
-        Ok(self.settlement(claimed, asked, results, |held, batch, settled, group, pool| {
-            group.pool(pool)?.confirm(held, batch, settled)
+        Ok(self.settlement(claimed, asked, results, |held, batch, settled| Operation::Confirm {
+            held,
+            batch,
+            settled,
         }))
     }
 
     /// Returns what releases some items.
     pub(crate) fn release(&mut self, claimed: &Claimed, which: Which<'_>) -> Result<Change<u64>> {
         let asked = self.asked(claimed, which, Settling::Releasing)?;
-        Ok(self.settlement(claimed, asked, Results::default(), |held, batch, settled, group, pool| {
-            group.pool(pool)?.release(held, batch, &settled)
+        Ok(self.settlement(claimed, asked, Results::default(), |held, batch, settled| Operation::Release {
+            held,
+            batch,
+            settled,
         }))
     }
 
-    fn settlement<T: 'static>(
+    fn settlement<T: OfAnswer>(
         &self,
         claimed: &Claimed,
         asked: Vec<usize>,
         results: Results,
-        operation: fn(Held, &Arc<Batch>, Settled, &mut Group<'_>, PoolId) -> Result<T>,
+        operation: fn(Held, Arc<Batch>, Settled) -> Operation,
     ) -> Change<T> {
         let positions: Vec<usize> =
             asked.iter().copied().filter(|position| self.is_open_at(*position)).collect();
@@ -303,8 +301,8 @@ impl Hold {
         let weight = Weight { items: positions.len(), bytes: bytes + results.bytes() };
         let results = results.of(&positions);
         let settled = Settled { positions: positions.clone(), indexes, results, changes };
-        let (pool, batch) = (claimed.pool.id(), Arc::clone(&claimed.batch));
-        let submission = Submission::new(weight, move |group| operation(held, &batch, settled, group, pool));
+        let operation = operation(held, Arc::clone(&claimed.batch), settled);
+        let submission = Submission::new(claimed.pool.id(), weight, operation);
         Change { submission: Some(submission), positions, asked }
     }
 
@@ -406,10 +404,10 @@ impl Hold {
         if let Some(kept) = self.kept.take() {
             kept.end();
         }
-        let items: Vec<usize> = self.open_positions().collect();
-        let (pool, batch) = (claimed.pool.id(), Arc::clone(&claimed.batch));
-        let extend = move |group: &mut Group<'_>| group.pool(pool)?.extend(held, &batch, &items, lease);
-        Ok((Extension { lease, keep, was_kept }, Submission::new(Weight::ONE, extend)))
+        let (batch, positions) = (Arc::clone(&claimed.batch), self.open_positions().collect());
+        let extend = Operation::Extend { held, batch, positions, lease };
+        let submission = Submission::new(claimed.pool.id(), Weight::ONE, extend);
+        Ok((Extension { lease, keep, was_kept }, submission))
     }
 
     /// Records the outcome of an extension. After an error, the lease is as it was.
@@ -428,7 +426,7 @@ impl Hold {
         {
             let kept = Kept::new(claimed.pool.id(), held, self.lease, self.until);
             let shared = claimed.pool.shared();
-            shared.keep_alive.keep(&shared.engine, &kept)?;
+            shared.keep_alive.keep(&shared.backend, &kept)?;
             self.kept = Some(kept);
         }
         extended
@@ -465,6 +463,7 @@ pub(crate) enum Keep {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::keep_alive::renew;
     use crate::{DataPoolStore, Origin};
 
     #[test]
@@ -475,9 +474,9 @@ mod tests {
         claim.keep_alive().unwrap();
         let taken = claim.hold.kept.clone().unwrap();
         let until = claim.extend(hour).unwrap();
-        assert!(pool.shared().engine.renew(vec![taken]).is_empty());
+        assert!(renew(pool.backend(), vec![taken]).is_empty());
         assert_eq!(pool.claims().unwrap()[0].until, until);
-        assert_eq!(pool.shared().engine.renew(vec![claim.hold.kept.clone().unwrap()]).len(), 1);
+        assert_eq!(renew(pool.backend(), vec![claim.hold.kept.clone().unwrap()]).len(), 1);
         assert!(claim.until() >= until);
 
         assert_eq!(claim.extend(KEPT_LEASE_MIN / 2).unwrap_err().kind(), ErrorKind::InvalidArgument);
@@ -492,19 +491,19 @@ mod tests {
         let (minute, key) = (Duration::from_mins(1), |value: &&'static str| Key::new(37, *value));
         let mut claim = pool.claim(&["a"], key, &Origin::none(), minute).unwrap();
         claim.keep_alive().unwrap();
-        let (kept, engine) = (claim.hold.kept.clone().unwrap(), &pool.shared().engine);
+        let (kept, backend) = (claim.hold.kept.clone().unwrap(), pool.backend());
         store.close().unwrap();
-        let again = engine.renew(vec![kept]);
+        let again = renew(backend, vec![kept]);
         assert_eq!(again.len(), 1, "it is tried again");
         store.reopen().unwrap();
         let before = claim.until();
-        assert_eq!(engine.renew(again).len(), 1);
+        assert_eq!(renew(backend, again).len(), 1);
         assert!(claim.until() >= before);
         claim.confirm().unwrap().all_confirmed().unwrap();
 
         let mut other = pool.claim(&["b"], key, &Origin::none(), minute).unwrap();
         other.keep_alive().unwrap();
         store.delete_pool(pool.id()).unwrap();
-        assert!(engine.renew(other.hold.kept.clone().into_iter().collect()).is_empty());
+        assert!(renew(backend, other.hold.kept.clone().into_iter().collect()).is_empty());
     }
 }

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::engine::write::draft::ResultBytes;
+use crate::backend::claims::ResultBytes;
 use crate::error::{Error, Result};
 use crate::limits::{RESULT_MAX_BYTES, RESULTS_MAX_BYTES};
 

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::read::view::View;
-use crate::engine::storage::session::ReaderKind;
+use crate::backend::Reading;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Existing, ReadableBy, SyncingWriter, directory_of, follow_links, new_file_in, publish};
 use crate::ids::RecordNumber;
@@ -166,10 +165,9 @@ impl Pool {
     pub fn export_csv(&self, mut writer: impl Write, options: &ExportOptions) -> Result<ExportReport> {
         let total = if options.on_progress.is_some() { self.count(&options.filter)? } else { 0 };
         options.filter.check()?;
-        let reader = self.shared().engine.reader(ReaderKind::Scan)?;
+        let reader = self.backend().open_scan()?;
         let slices = {
-            let state = &self.view()?.state;
-            let (start, end) = (state.watermark, state.next_id);
+            let Range { start, end } = self.reading()?.ids()?;
             let step = usize::try_from(SLICE_RECORDS).unwrap_or(usize::MAX);
             (start..end).step_by(step).map(move |first| first..end.min(first + SLICE_RECORDS))
         };
@@ -180,7 +178,7 @@ impl Pool {
         let mut report = ExportReport::default();
         let read = |ids| {
             reader.check_open()?;
-            options.slice(&*self.view()?, ids)
+            options.slice(&*self.reading()?, ids)
         };
         let write = |Slice { text, rows }| {
             text.chunks(WRITE_BYTES).try_for_each(|bytes| writer.write_all(bytes)).map_err(failed)?;
@@ -257,18 +255,20 @@ struct Slice {
 
 impl ExportOptions {
     /// Formats the records of an id range.
-    fn slice(&self, view: &View, ids: Range<RecordNumber>) -> Result<Slice> {
+    fn slice(&self, reading: &dyn Reading, ids: Range<RecordNumber>) -> Result<Slice> {
         let mut csv = csv_writer();
         let mut rows = 0;
         match self.columns {
-            ExportColumns::Importable => view.each_value(&self.filter, ids, |entity_type, value| {
-                rows += 1;
-                let mut digits = itoa::Buffer::new();
-                let value = self.quoting.cell(value);
-                csv.write_record([value.as_ref(), digits.format(entity_type.get())]).map_err(write_error)
-            })?,
+            ExportColumns::Importable => {
+                reading.each_value(&self.filter, ids, &mut |entity_type, value| {
+                    rows += 1;
+                    let mut digits = itoa::Buffer::new();
+                    let value = self.quoting.cell(value);
+                    csv.write_record([value.as_ref(), digits.format(entity_type.get())]).map_err(write_error)
+                })?;
+            }
             ExportColumns::Full => {
-                for record in view.slice(&self.filter, ids, RecordSort::Ascending, usize::MAX)? {
+                for record in reading.slice(&self.filter, ids, RecordSort::Ascending, usize::MAX)? {
                     rows += 1;
                     self.write_full(&mut csv, &record).map_err(write_error)?;
                 }

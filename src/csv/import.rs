@@ -12,9 +12,7 @@ use super::check::{Count, count_good_rows};
 use super::options::{ImportOptions, ImportProgress, OnBadRow, OnDuplicate};
 use super::rows::RowReader;
 use super::spool::Spool;
-use crate::engine::write::import::ImportRow;
-use crate::engine::write::import::Present;
-use crate::engine::write::import::RowSource;
+use crate::backend::import::{ImportRow, Present, RowSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::pool::Pool;
@@ -79,8 +77,8 @@ impl Pool {
     /// `Storage`. Nothing was added, except for the parts that [`committed_rows`](crate::Error::committed_rows)
     /// reports.
     pub fn import_csv(&self, reader: impl Read, options: &ImportOptions) -> Result<ImportReport> {
-        self.shared().engine.check_may_write()?;
-        self.view()?;
+        self.backend().check_may_write()?;
+        self.reading()?;
         Import::new(self, options)?.run(reader)
     }
 
@@ -93,7 +91,7 @@ impl Pool {
     /// The errors of [`import_csv`](Self::import_csv); `Io` also if the second reading finds a different number
     /// of good rows. No other change to the file is noticed: the rows that the second reading finds are imported.
     pub fn import_csv_path(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<ImportReport> {
-        self.shared().engine.check_may_write()?;
+        self.backend().check_may_write()?;
         let path = path.as_ref();
         let failed = |error| Error::io(format_args!("opening {}", path.display()), error);
         let open = || File::open(path).map_err(failed);
@@ -101,7 +99,7 @@ impl Pool {
         if options.commit_every.is_some() || !file.metadata().map_err(failed)?.is_file() {
             return self.import_csv(file, options);
         }
-        self.view()?;
+        self.reading()?;
         let mut import = Import::new(self, options)?;
         if options.on_progress.is_none()
             && let Some(Count { good, blank }) = count_good_rows(path, options)
@@ -132,7 +130,7 @@ struct Import<'a> {
 impl<'a> Import<'a> {
     fn new(pool: &'a Pool, options: &'a ImportOptions) -> Result<Self> {
         options.check()?;
-        let now = pool.shared().engine.clock().now();
+        let now = pool.backend().now()?;
         Ok(Self { pool, options, now, report: ImportReport::default(), committed_rows: 0 })
     }
 
@@ -217,7 +215,7 @@ impl<'a> Import<'a> {
             OnDuplicate::Skip => Present::Skip,
             OnDuplicate::Fail => Present::Fail,
         };
-        let done = self.pool.shared().engine.import(self.pool.id(), source, present)?;
+        let done = self.pool.backend().import(self.pool.id(), source, present)?;
         self.report.added += done.added;
         self.report.skipped += done.skipped;
         Ok(())

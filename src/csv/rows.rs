@@ -12,7 +12,7 @@ use super::bad_row::BadRow;
 use super::foreign;
 use super::options::{EntityTypeFrom, ImportOptions};
 use super::records::{End, Records};
-use crate::engine::write::import::ImportRow;
+use crate::backend::import::ImportRow;
 use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{Origin, check_value};

@@ -12,10 +12,9 @@ use std::path::Path;
 
 use super::options::ImportOptions;
 use super::rows::{Origins, parts_of};
-use crate::engine::storage::space::is_want_of_room;
-use crate::engine::write::import::ImportRow;
-use crate::engine::write::import::RowSource;
+use crate::backend::import::{ImportRow, RowSource};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::is_want_of_room;
 use crate::ids::EntityTypeId;
 use crate::model::Version;
 use crate::time::Timestamp;

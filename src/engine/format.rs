@@ -3,7 +3,6 @@
 pub(crate) mod chunk_set;
 pub(crate) mod claim_items;
 pub(crate) mod codec;
-pub(crate) mod fingerprint;
 pub(crate) mod index_row;
 pub(crate) mod postings;
 pub(crate) mod record;

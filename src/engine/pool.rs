@@ -1,6 +1,5 @@
 //! A pool in memory: its state, the liveness of its records, and its tail, which is the records that no index has yet.
 
-pub(crate) mod batch;
 pub(crate) mod claims;
 pub(crate) mod expiry;
 pub(crate) mod folding;

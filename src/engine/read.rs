@@ -10,7 +10,6 @@ pub(crate) mod published;
 pub(crate) mod queries;
 pub(crate) mod results;
 pub(crate) mod snapshot;
+pub(crate) mod standing;
 pub(crate) mod view;
 pub(crate) mod views;
-pub(crate) mod wait_for;
-pub(crate) mod waiting;

@@ -129,8 +129,45 @@ macro_rules! registered_text_id {
 
 registered_text_id!(FlowId => Flow, FlowRunId => FlowRun, FlowStepId => FlowStep);
 
+/// A registered id as an engine keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RegisteredEntry {
+    /// The id, as [`RegisteredId::to_key`] returns it.
+    pub(crate) key: Vec<u8>,
+    pub(crate) name: String,
+    /// JSON.
+    pub(crate) attributes: String,
+}
+
+impl RegisteredEntry {
+    /// Checks an entry.
+    ///
+    /// # Errors
+    ///
+    /// `LimitExceeded` or `InvalidArgument` with the name of the field.
+    pub(crate) fn of<Id: RegisteredId>(entry: &Registered<Id>) -> Result<Self> {
+        let attributes = attributes_of(entry)?;
+        Ok(Self { key: entry.id.to_key(), name: entry.name.clone(), attributes })
+    }
+
+    /// Returns the entry as callers see it.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if the key or the attributes are damaged.
+    pub(crate) fn read<Id: RegisteredId>(self) -> Result<Registered<Id>> {
+        let noun = Id::KIND.noun();
+        let id = Id::from_key(&self.key)
+            .ok_or_else(|| Error::corrupt(format!("the key of a registered {noun} is damaged")))?;
+        let attributes: Value = serde_json::from_str(&self.attributes).map_err(|error| {
+            Error::corrupt(format!("the attributes of a registered {noun}: {error}")).with_source(error)
+        })?;
+        Ok(Registered::new(id, self.name).attributes(attributes))
+    }
+}
+
 /// Checks an entry, and returns its attributes as the text that is stored.
-pub(crate) fn attributes_of<Id: RegisteredId>(entry: &Registered<Id>) -> Result<String> {
+fn attributes_of<Id: RegisteredId>(entry: &Registered<Id>) -> Result<String> {
     let noun = Id::KIND.noun();
     entry.id.check()?;
     let (length, limit) = (entry.name.chars().count(), limits::REGISTERED_NAME_MAX_CHARS);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::format::schema::{SegmentNumber, TableNumber};
 use crate::error::{Error, Result};
 use crate::ids::{FlowId, FlowRunId, FlowStepId, PoolId, RecordNumber};
-use crate::model::{DataPool, Origin, Policy, Registered, RegisteredId};
+use crate::model::{DataPool, Origin, Policy, RegisteredEntry};
 use crate::time::Timestamp;
 
 const TAG_BINCODE: u8 = 1;
@@ -220,8 +220,9 @@ struct RegisteredRow {
     registered_at: i64,
 }
 
-pub(crate) fn encode_registered(name: &str, attributes: String, now: Timestamp) -> Result<Vec<u8>> {
-    encode(&RegisteredRow { name: name.to_owned(), attributes, registered_at: now.as_micros() })
+pub(crate) fn encode_registered(entry: RegisteredEntry, now: Timestamp) -> Result<Vec<u8>> {
+    let RegisteredEntry { name, attributes, .. } = entry;
+    encode(&RegisteredRow { name, attributes, registered_at: now.as_micros() })
 }
 
 /// Returns the time at which a row was registered or replaced.
@@ -230,13 +231,9 @@ pub(crate) fn registered_at(bytes: &[u8]) -> Result<Timestamp> {
     Ok(Timestamp::from_micros(row.registered_at))
 }
 
-pub(crate) fn decode_registered<Id: RegisteredId>(id: Id, bytes: &[u8]) -> Result<Registered<Id>> {
-    let row: RegisteredRow = decode("a registered row", bytes)?;
-    let attributes: serde_json::Value = serde_json::from_str(&row.attributes).map_err(|error| {
-        Error::corrupt(format!("the attributes of a registered {}: {error}", Id::KIND.noun()))
-            .with_source(error)
-    })?;
-    Ok(Registered::new(id, row.name).attributes(attributes))
+pub(crate) fn decode_registered(key: &[u8], bytes: &[u8]) -> Result<RegisteredEntry> {
+    let RegisteredRow { name, attributes, .. } = decode("a registered row", bytes)?;
+    Ok(RegisteredEntry { key: key.to_vec(), name, attributes })
 }
 
 /// A pool's head: the part of its state that a plain commit does not change.

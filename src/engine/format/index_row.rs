@@ -5,7 +5,8 @@
 //! a version, so that records are read for their versions only where there are some. Always holds: 96 bits tell fingerprints apart. Among 2^30 records the chance that an absent value is taken for a present
 //! one is 2^-66.
 
-use crate::engine::format::schema::{BLOCK_MAX_BYTES, Fingerprint};
+use crate::backend::fingerprint::Fingerprint;
+use crate::engine::format::schema::BLOCK_MAX_BYTES;
 use crate::error::{Error, Result};
 
 /// An entry of a table of fingerprints.

@@ -23,8 +23,6 @@ pub(crate) type TableNumber = u32;
 pub(crate) type Slot = u32;
 /// The position of a run of `chunk_slots` slots within a segment.
 pub(crate) type ChunkNumber = u32;
-/// The hash that stands for an entity type and a value: see [`crate::engine::format::fingerprint`].
-pub(crate) type Fingerprint = u128;
 
 /// A pool's id is stored as its number. The name of the type is that of the number, too: redb keeps it in the file.
 #[doc(hidden)]

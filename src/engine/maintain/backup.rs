@@ -7,9 +7,10 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+use crate::backend::Observer;
 use crate::engine::Engine;
 use crate::engine::maintain::copy::{Copied, CopyError, Source, copy};
-use crate::engine::maintain::observer::{Observer, Watch};
+use crate::engine::maintain::observer::Watch;
 use crate::engine::maintain::opener::file_medium;
 use crate::engine::storage::failure::contained;
 use crate::engine::storage::session::ReaderKind;

@@ -11,7 +11,7 @@ use redb::{CompactionError, Database, StorageBackend};
 
 use crate::engine::Engine;
 use crate::engine::read::published::Published;
-use crate::engine::storage::database::{closed, read_only};
+use crate::engine::storage::database::read_only;
 use crate::engine::storage::poison::Reason;
 use crate::engine::storage::session::{Reader, ReaderKind, Readers, Session};
 use crate::engine::storage::space::Need;
@@ -34,7 +34,7 @@ impl Engine {
     /// `Closed`; `Busy` during a vacuum, and for a vacuum if there is another reader.
     pub(crate) fn reader(&self, kind: ReaderKind) -> Result<Reader> {
         let session = self.session.read();
-        session.as_ref().ok_or_else(closed)?.readers.register(kind)
+        session.as_ref().ok_or_else(Error::closed)?.readers.register(kind)
     }
 
     /// Returns true if the store was opened for reading only.
@@ -155,7 +155,7 @@ impl Engine {
     /// Returns the number of bytes of the file.
     pub(crate) fn file_size(&self) -> Result<u64> {
         let session = self.session.read();
-        let session = session.as_ref().ok_or_else(closed)?;
+        let session = session.as_ref().ok_or_else(Error::closed)?;
         session
             .backend
             .len()
@@ -205,7 +205,7 @@ impl Engine {
             drop(handed_out);
             let mut published = self.published.write();
             let mut session = self.session.write();
-            let readers = Arc::clone(&session.as_ref().ok_or_else(closed)?.readers);
+            let readers = Arc::clone(&session.as_ref().ok_or_else(Error::closed)?.readers);
             if !readers.wait_for_snapshots(GATE_CLOSED_FOR) {
                 continue;
             }
@@ -235,7 +235,7 @@ impl Engine {
             let handed_out = self.published.write().take_handed_out();
             drop(handed_out);
             let mut session = self.session.write();
-            let session = session.as_mut().ok_or_else(closed)?;
+            let session = session.as_mut().ok_or_else(Error::closed)?;
             session.readers.check_none(wanted)?;
             // NOTE: only for a short time, because a reader may wait for a lock that is held here before it drops its
             // snapshot.

@@ -7,12 +7,10 @@ use std::any::Any;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use crate::backend::Observer;
 use crate::engine::storage::session::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Progress;
-
-/// Gets the progress of a run, and may stop it.
-pub(crate) type Observer<'o> = &'o mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 /// An observer, and the panic in which it ended.
 pub(crate) struct Watch<'o> {

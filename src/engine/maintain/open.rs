@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::backend::counters::Counters;
+use crate::backend::fingerprint::HashKey;
+use crate::backend::queue::Queue;
+use crate::backend::waiting::Waiting;
 use crate::engine::Engine;
-use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::schema::{Geometry, Tuning};
 use crate::engine::maintain::opener::{Opener, Place};
 use crate::engine::probe::budget::Budget;
-use crate::engine::read::waiting::Waiting;
 use crate::engine::storage::poison::Poison;
-use crate::engine::write::counters::Counters;
 use crate::engine::write::log::{Event, log};
-use crate::engine::write::queue::Queue;
 use crate::error::{Error, Result};
 use crate::options::StoreOptions;
 use crate::time::Clock;

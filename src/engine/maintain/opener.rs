@@ -21,6 +21,7 @@ use crate::engine::storage::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{FileId, directory_of, sync_directory};
 use crate::options::{Access, IfMissing, Recovery, RepairObserver, StoreOptions};
+use crate::random::random_bytes;
 
 /// The place of a store.
 pub(crate) enum Place<'a> {
@@ -445,12 +446,4 @@ fn make_store(database: &OpenDatabase, options: &StoreOptions, geometry: Geometr
     }
     txn.commit().storage()?;
     Ok(Meta { store_id: u128::from_le_bytes(store_id), hash_key, geometry })
-}
-
-/// Returns bytes that nobody can guess.
-pub(crate) fn random_bytes() -> Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::storage(format!("the system gives no random bytes: {error}")))?;
-    Ok(bytes)
 }

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{Key, ReadableTable, TableDefinition, Value, WriteTransaction};
 
+use crate::backend::claims::ClaimId;
+use crate::backend::fingerprint::Fingerprint;
 use crate::engine::Engine;
 use crate::engine::format::codec;
-use crate::engine::format::schema::{self, Fingerprint, SegmentTables, TableNumber};
+use crate::engine::format::schema::{self, SegmentTables, TableNumber};
 use crate::engine::format::tables::{AnyTable, TableVisitor};
 use crate::engine::maintain::verify::owned::{Numbers, Owned};
 use crate::engine::maintain::verify::strays::{Stray, find_strays};
-use crate::engine::pool::claims::ClaimId;
 use crate::engine::pool::state::PoolState;
 use crate::engine::read::claims::seen_by;
 use crate::engine::read::view::View;

@@ -14,8 +14,8 @@ use crate::engine::maintain::opener::{Location, Opener, file_medium};
 use crate::engine::storage::backend::Medium;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::session::Session;
-use crate::engine::storage::space::is_want_of_room;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::is_want_of_room;
 use crate::files::{
     FileId, ReadableBy, directory_of, follow_links, make_alike, new_file_in, remove_left_over,
     try_sync_directory,

@@ -11,9 +11,8 @@ use crate::engine::Engine;
 use crate::engine::format::record::{self, Attribute, PostingKey, Stored, StoredOrigin, StoredRecord};
 use crate::engine::format::schema;
 use crate::engine::read::view::View;
-use crate::engine::storage::database::closed;
 use crate::engine::storage::failure::{StorageResult, contained};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::RecordNumber;
 use crate::model::{PoolStats, SegmentFill, StoreStats};
 use crate::time::Reading;
@@ -48,7 +47,7 @@ impl Engine {
         };
         let file_size = self.file_size()?;
         let session = self.session.read();
-        let session = session.as_ref().ok_or_else(closed)?;
+        let session = session.as_ref().ok_or_else(Error::closed)?;
         let traffic = session.backend.traffic();
         let holding = session.readers.holding();
         Ok(StoreStats {

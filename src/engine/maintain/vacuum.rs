@@ -5,9 +5,10 @@
 
 use std::time::Instant;
 
+use crate::backend::Observer;
 use crate::engine::Engine;
 use crate::engine::maintain::copy::{Copied, CopyError, Source, copy};
-use crate::engine::maintain::observer::{Observer, Watch};
+use crate::engine::maintain::observer::Watch;
 use crate::engine::storage::poison::Reason;
 use crate::engine::storage::session::ReaderKind;
 use crate::engine::write::log::{Event, log};

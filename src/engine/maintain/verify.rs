@@ -21,12 +21,13 @@ use redb::{DatabaseError, ReadableTable, StorageError};
 
 use self::expected::Expected;
 use self::owned::{Numbers, Owned};
+use crate::backend::Observer;
 use crate::engine::Engine;
 use crate::engine::format::codec;
 use crate::engine::format::schema;
 use crate::engine::format::tables::AnyTable;
 use crate::engine::maintain::lifecycle::Alone;
-use crate::engine::maintain::observer::{Observer, Watch};
+use crate::engine::maintain::observer::Watch;
 use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::snapshot::count_rows;
 use crate::engine::read::view::View;

@@ -12,14 +12,12 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 use rpds::RedBlackTreeMapSync;
 
+use crate::backend::claims::ClaimId;
+use crate::backend::fingerprint::{BuildFingerprintHasher, Fingerprint};
 use crate::engine::format::codec::ClaimRow;
-use crate::engine::format::fingerprint::BuildFingerprintHasher;
-use crate::engine::format::schema::Fingerprint;
 use crate::limits;
 use crate::model::{ClaimInfo, Origin};
 use crate::time::{Moment, Timestamp};
-
-pub(crate) type ClaimId = u64;
 
 /// Owner rows: the claim of each claimed value.
 pub(crate) type Owners = HashMap<Fingerprint, ClaimId, BuildFingerprintHasher>;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 
-use crate::engine::format::fingerprint::BuildFingerprintHasher;
+use crate::backend::fingerprint::BuildFingerprintHasher;
 
 /// Distinct things, numbered from 0.
 #[derive(Debug)]

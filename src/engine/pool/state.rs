@@ -11,9 +11,10 @@
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use crate::backend::claims::ClaimId;
 use crate::engine::format::codec::{HeadRow, SegmentRow, TableRow};
 use crate::engine::format::schema::{Geometry, SegmentNumber, Slot, TableNumber};
-use crate::engine::pool::claims::{ClaimId, ClaimState, Claims};
+use crate::engine::pool::claims::{ClaimState, Claims};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailView;
 use crate::engine::probe::budget::Budget;

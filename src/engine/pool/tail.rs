@@ -17,8 +17,8 @@ use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
 use self::origins::{NONE, Origins};
-use crate::engine::format::fingerprint::{VALUE_BITS, value_part};
-use crate::engine::format::schema::Fingerprint;
+use crate::backend::batch::Batch;
+use crate::backend::fingerprint::{Fingerprint, VALUE_BITS, value_part};
 use crate::error::Result;
 use crate::ids::{EntityTypeId, RecordNumber};
 use crate::model::Origin;
@@ -31,6 +31,19 @@ pub(crate) struct TailEntry {
     pub(crate) entity_type: EntityTypeId,
     pub(crate) has_version: bool,
     pub(crate) origin: Option<Arc<Origin>>,
+}
+
+impl TailEntry {
+    /// Returns the entry of a record that is an item of a batch.
+    pub(crate) fn of(batch: &Batch, index: usize) -> Option<Self> {
+        let item = batch.items().get(index)?;
+        Some(Self {
+            fingerprint: item.fingerprint,
+            entity_type: item.entity_type,
+            has_version: batch.version(index).is_some(),
+            origin: batch.origin().cloned(),
+        })
+    }
 }
 
 #[derive(Debug, Default)]

@@ -8,8 +8,7 @@
 //! Layout: a piece of a filter is some lines of eight 64-bit words each, little-endian. Lines are in the order of
 //! fingerprints, so that a merge writes them from first to last. The probing is part of the file format.
 
-use crate::engine::format::fingerprint::{VALUE_BITS, value_part};
-use crate::engine::format::schema::Fingerprint;
+use crate::backend::fingerprint::{Fingerprint, VALUE_BITS, value_part};
 
 pub(crate) const BITS_PER_ENTRY: u64 = 14;
 pub(crate) const LINE_BITS: u64 = 512;
@@ -117,7 +116,7 @@ pub(crate) fn scaled(value: u64, of: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::format::fingerprint::HashKey;
+    use crate::backend::fingerprint::HashKey;
 
     fn fingerprint(value: u32, entity_type: u32) -> Fingerprint {
         HashKey::new(*b"0123456789abcdef").fingerprint(entity_type.into(), &value.to_string())

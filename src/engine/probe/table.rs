@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock};
 
 use redb::AccessGuard;
 
-use crate::engine::format::fingerprint::VALUE_BITS;
+use crate::backend::fingerprint::{Fingerprint, VALUE_BITS};
 use crate::engine::format::index_row::{self, Entry, key_of, offset_of};
-use crate::engine::format::schema::{Fingerprint, TableNumber};
+use crate::engine::format::schema::TableNumber;
 use crate::engine::probe::budget::Budget;
 use crate::engine::probe::filter::{BITS_PER_ENTRY, LINE_BITS, LINE_BYTES, Line, Question, scaled};
 use crate::error::{Error, Result};

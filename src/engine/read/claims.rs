@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::backend::batch::Batch;
+use crate::backend::claims::{ClaimId, Standing, StoredClaim};
+use crate::backend::fingerprint::{BuildFingerprintHasher, Fingerprint};
 use crate::engine::format::claim_items::{blocks_of, decode_block};
 use crate::engine::format::codec;
-use crate::engine::format::fingerprint::BuildFingerprintHasher;
-use crate::engine::format::schema::{self, FENCE_ROW, Fingerprint};
-use crate::engine::pool::batch::Batch;
-use crate::engine::pool::claims::{ClaimId, ClaimState, Claims, Owners};
+use crate::engine::format::schema::{self, FENCE_ROW};
+use crate::engine::pool::claims::{ClaimState, Claims, Owners};
 use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::{StorageResult, contained};
@@ -91,7 +92,7 @@ impl View {
         for (id, claim) in self.state.claims.iter() {
             if self.has_first_block(id)? {
                 let read = self.items_of_claim(id, claim);
-                let of = |read: ClaimItems| {
+                let of = |read: StoredClaim| {
                     read.batch.items().iter().map(|item| item.fingerprint).zip(read.seen).collect()
                 };
                 items.insert(id, read.map(of));
@@ -101,7 +102,7 @@ impl View {
     }
 
     /// Returns the items for which a claim was made, and the standing of each.
-    pub(crate) fn items_of_claim(&self, id: ClaimId, claim: &ClaimState) -> Result<ClaimItems> {
+    pub(crate) fn items_of_claim(&self, id: ClaimId, claim: &ClaimState) -> Result<StoredClaim> {
         contained("reading a claim", || {
             let (batch, indexes, seen) = self.batch_of_claim(id)?;
             check_items(claim, &indexes)
@@ -113,7 +114,9 @@ impl View {
                 (false, false) => Standing::Lost,
             };
             let standings = indexes.iter().zip(owned).map(standing).collect();
-            Ok(ClaimItems { batch: batch.with_origin(&claim.origin), indexes, seen, standings })
+            let &ClaimState { until, lease, fence, .. } = claim;
+            let batch = batch.with_origin(&claim.origin);
+            Ok(StoredClaim { until, lease, fence, batch, indexes, seen, standings })
         })
     }
 
@@ -156,16 +159,6 @@ pub(crate) fn seen_by(
     Some(seen.get(&fingerprint).copied().unwrap_or(0))
 }
 
-/// The items of a claim that is taken up.
-pub(crate) struct ClaimItems {
-    pub(crate) batch: Batch,
-    /// The index of each in the claimed batch, ascending.
-    pub(crate) indexes: Vec<u32>,
-    /// The newest record of each item's key when it was claimed; 0 if there was none.
-    pub(crate) seen: Vec<RecordNumber>,
-    pub(crate) standings: Vec<Standing>,
-}
-
 /// Checks a claim's items as a whole, and returns what is wrong: there must be as many as its row says, and they must
 /// include those that are settled.
 fn check_items(claim: &ClaimState, indexes: &[u32]) -> std::result::Result<(), String> {
@@ -179,17 +172,6 @@ fn check_items(claim: &ClaimState, indexes: &[u32]) -> std::result::Result<(), S
         Some(index) => Err(format!("has settled the item with index {index}, which it does not have")),
         None => Ok(()),
     }
-}
-
-/// The standing of an item of a claim that is taken up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// The claim owns its value.
-    Held,
-    /// The claim does not own its value any more.
-    Lost,
-    /// It was confirmed or released.
-    Settled,
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use redb::AccessGuard;
 
+use crate::backend::fingerprint::Fingerprint;
+use crate::backend::rules::LiveRecords;
 use crate::engine::format::index_row::{Entry, has_version, key_of};
-use crate::engine::format::schema::{Fingerprint, TableNumber};
+use crate::engine::format::schema::TableNumber;
 use crate::engine::pool::state::PoolState;
 use crate::engine::probe::filter::{Line, Question};
 use crate::engine::probe::table::{FingerprintTable, IndexRows};
@@ -19,7 +21,6 @@ use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
 use crate::ids::RecordNumber;
-use crate::model::Version;
 
 /// Fingerprints that are looked up together: what is noted of them stays in the processor's caches.
 const BLOCK: usize = 1_024;
@@ -29,28 +30,6 @@ struct Sought<'f> {
     fingerprint: Fingerprint,
     question: Question,
     found: &'f mut Option<RecordNumber>,
-}
-
-/// The live records of a key.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct LiveRecords {
-    /// Ascending.
-    pub(crate) ids: Vec<RecordNumber>,
-    /// The version of the newest, which is the key's.
-    pub(crate) version: Option<Version>,
-}
-
-impl LiveRecords {
-    /// Returns true if an item of the key with this version would be a duplicate.
-    pub(crate) fn contain(&self, asked: Option<Version>) -> bool {
-        !self.ids.is_empty() && !Version::changes(asked, self.version)
-    }
-
-    /// Returns true if the records answer for an item of the key while a claim on it runs. They do not for contents: the claim
-    /// may replace the one that they have.
-    pub(crate) fn answer_under_claim(&self, asked: Option<Version>) -> bool {
-        self.contain(asked) && !Version::is_content(asked)
-    }
 }
 
 /// The tables that a filter was asked of, counted for `explain`.

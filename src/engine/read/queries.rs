@@ -2,8 +2,8 @@
 
 use std::ops::{ControlFlow, Range};
 
-use crate::engine::pool::batch::Batch;
-use crate::engine::read::lookup::LiveRecords;
+use crate::backend::batch::Batch;
+use crate::backend::rules::LiveRecords;
 use crate::engine::read::plan::Plan;
 use crate::engine::read::view::{Rows, View};
 use crate::engine::storage::failure::contained;

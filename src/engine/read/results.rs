@@ -2,7 +2,7 @@
 //!
 //! Always holds: the result of a dead record is not read; it may be stored still.
 
-use crate::engine::pool::batch::Batch;
+use crate::backend::batch::Batch;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::error::Result;

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 
 use redb::ReadOnlyTable;
 
+use crate::backend::fingerprint::HashKey;
 use crate::engine::format::codec;
-use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::record::{self, StoredOrigin, StoredRecord};
 use crate::engine::format::schema::{self, SegmentTables, Slot};
 use crate::engine::pool::segment::SegmentState;

@@ -8,7 +8,6 @@ use crate::engine::read::load;
 use crate::engine::read::published::{Known, Published};
 use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::view::View;
-use crate::engine::storage::database::closed;
 use crate::engine::storage::failure::contained;
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
@@ -29,7 +28,7 @@ impl Engine {
             return Ok(Arc::clone(snapshot));
         }
         let session = self.session.read();
-        let snapshot = Arc::new(Snapshot::open(session.as_ref().ok_or_else(closed)?)?);
+        let snapshot = Arc::new(Snapshot::open(session.as_ref().ok_or_else(Error::closed)?)?);
         published.set_snapshot(Arc::clone(&snapshot));
         Ok(snapshot)
     }
@@ -85,7 +84,7 @@ impl Engine {
         let Some(state) = state else { return Err(no_pool(id)) };
         let mut published = self.published.write();
         if snapshot.is_closed() {
-            return Err(closed());
+            return Err(Error::closed());
         }
         // NOTE: a commit to a pool loads it first, so while there is no entry the pool has not changed since the
         // snapshot was taken; and a deleted pool leaves an entry.

@@ -22,14 +22,14 @@ impl OpenDatabase {
     }
 
     pub(crate) fn begin_read(&self) -> Result<ReadTransaction> {
-        match self.0.as_ref().ok_or_else(closed)? {
+        match self.0.as_ref().ok_or_else(Error::closed)? {
             Handle::Writable(database) => database.begin_read().storage(),
             Handle::ReadOnly(database) => database.begin_read().storage(),
         }
     }
 
     pub(crate) fn begin_write(&self) -> Result<WriteTransaction> {
-        match self.0.as_ref().ok_or_else(closed)? {
+        match self.0.as_ref().ok_or_else(Error::closed)? {
             Handle::Writable(database) => database.begin_write().storage(),
             Handle::ReadOnly(_) => Err(read_only()),
         }
@@ -37,7 +37,7 @@ impl OpenDatabase {
 
     /// Returns the database, for work that redb does only without readers.
     pub(crate) fn writable(&mut self) -> Result<&mut Database> {
-        match self.0.as_mut().ok_or_else(closed)? {
+        match self.0.as_mut().ok_or_else(Error::closed)? {
             Handle::Writable(database) => Ok(database),
             Handle::ReadOnly(_) => Err(read_only()),
         }
@@ -62,10 +62,6 @@ impl Drop for OpenDatabase {
         // A failure cannot be reported here. The file is recovered when it is opened again.
         let _ = self.close();
     }
-}
-
-pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the store is closed; `reopen` opens it again")
 }
 
 pub(crate) fn read_only() -> Error {

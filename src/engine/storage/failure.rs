@@ -5,8 +5,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::storage::space::{Need, is_want_of_room};
+use crate::engine::storage::space::Need;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::is_want_of_room;
 
 /// Turns redb's results into the crate's.
 pub(crate) trait StorageResult<T> {
@@ -78,12 +79,6 @@ pub(crate) fn no_room(location: impl std::fmt::Display, need: Need, error: std::
         Error::storage(format!("making {location} longer failed ({error}); nothing was changed"))
     };
     made.with_source(error)
-}
-
-/// Runs code of the program that uses the store: a waker, a callback. If it panics, the panic has printed its message, and goes no
-/// further.
-pub(crate) fn isolated(run: impl FnOnce()) {
-    let _ = catch_unwind(AssertUnwindSafe(run));
 }
 
 /// Runs code that calls into the storage. A panic in it, which only a damaged file can cause, becomes an error.

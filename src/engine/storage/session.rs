@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::engine::storage::backend::{Backend, Traffic};
-use crate::engine::storage::database::{OpenDatabase, closed};
+use crate::engine::storage::database::OpenDatabase;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::FileId;
 
@@ -213,7 +213,7 @@ impl Reader {
     ///
     /// `Closed`.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.readers.is_closed() { Err(closed()) } else { Ok(()) }
+        if self.readers.is_closed() { Err(Error::closed()) } else { Ok(()) }
     }
 }
 

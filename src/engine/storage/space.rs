@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use redb::StorageBackend;
 
+use crate::files::is_want_of_room;
+
 /// The size of redb's pages. All that redb writes is made of pages, except the header, which is shorter and in the
 /// first page.
 const PAGE_BYTES: usize = 4_096;
@@ -283,15 +285,6 @@ impl Space {
             room
         })
     }
-}
-
-/// Returns true if the system refused because there is no room: on the disk, in a quota, or by a limit of the file
-/// size.
-pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
 }
 
 impl Extent {

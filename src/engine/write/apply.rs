@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use redb::WriteTransaction;
 
+use crate::backend::counters::Work;
 use crate::engine::format::codec;
 use crate::engine::format::postings;
 use crate::engine::format::schema::{self, Tuning};
@@ -19,7 +20,6 @@ use crate::engine::pool::tail::{TailEntry, TailView};
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::append::append_records;
 use crate::engine::write::claim_rows;
-use crate::engine::write::counters::Work;
 use crate::engine::write::draft::{ClaimChanges, NewRecord, PoolDraft};
 use crate::engine::write::fold::entries::Entries;
 use crate::engine::write::fold::{Fold, Share, fold_now};
@@ -159,7 +159,7 @@ impl Written {
 
 /// Returns the index entries of the records that a draft adds.
 fn new_entries(draft: &PoolDraft) -> impl Iterator<Item = (RecordNumber, TailEntry)> {
-    let entry = |NewRecord { batch, item }: &NewRecord| draft.batches.get(*batch)?.tail_entry(*item);
+    let entry = |NewRecord { batch, item }: &NewRecord| TailEntry::of(draft.batches.get(*batch)?, *item);
     (draft.base.state.next_id..).zip(&draft.new).filter_map(move |(id, record)| Some((id, entry(record)?)))
 }
 

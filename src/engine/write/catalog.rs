@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redb::{ReadableTable, WriteTransaction};
 
+use crate::backend::counters::Work;
 use crate::engine::Engine;
 use crate::engine::format::codec;
 use crate::engine::format::schema::{self, TableNumber};
@@ -13,7 +14,6 @@ use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::space::Need;
 use crate::engine::write::claim_rows;
 use crate::engine::write::commit::{Changes, PoolChange};
-use crate::engine::write::counters::Work;
 use crate::engine::write::reclaim::{drop_segment, drop_table_rows};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;

@@ -6,10 +6,12 @@
 
 use redb::WriteTransaction;
 
+use crate::backend::claims::ClaimId;
+use crate::backend::fingerprint::Fingerprint;
 use crate::engine::format::claim_items::{ClaimedItem, blocks_of, encode_blocks};
 use crate::engine::format::codec;
-use crate::engine::format::schema::{self, FENCE_ROW, Fingerprint};
-use crate::engine::pool::claims::{ClaimId, Claims};
+use crate::engine::format::schema::{self, FENCE_ROW};
+use crate::engine::pool::claims::Claims;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::draft::PoolDraft;
 use crate::error::Result;

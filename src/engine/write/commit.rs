@@ -9,15 +9,14 @@ use std::sync::atomic::Ordering;
 
 use redb::{CommitError, WriteTransaction};
 
+use crate::backend::counters::Work;
 use crate::engine::Engine;
 use crate::engine::pool::state::PoolState;
 use crate::engine::read::published::Published;
-use crate::engine::storage::database::closed;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::poison::Reason;
 use crate::engine::storage::space::{Need, Space};
 use crate::engine::write::apply::{Written, write_head};
-use crate::engine::write::counters::Work;
 use crate::engine::write::log::{Event, log};
 use crate::engine::write::turns::TURN_MIN_RECORDS;
 use crate::engine::write::writer::Writer;
@@ -78,7 +77,7 @@ impl Engine {
     /// Begins a transaction that is on disk once it is committed.
     pub(crate) fn begin_durable(&self) -> Result<WriteTransaction> {
         self.check_writable()?;
-        let mut txn = self.session.read().as_ref().ok_or_else(closed)?.database.begin_write()?;
+        let mut txn = self.session.read().as_ref().ok_or_else(Error::closed)?.database.begin_write()?;
         txn.set_quick_repair(self.recovery == Recovery::Instant);
         Ok(txn)
     }

@@ -10,13 +10,12 @@ mod delete;
 mod keys;
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Range;
 use std::sync::Arc;
 
-use crate::engine::format::fingerprint::BuildFingerprintHasher;
-use crate::engine::format::schema::Fingerprint;
-use crate::engine::pool::batch::Batch;
-use crate::engine::pool::claims::ClaimId;
+use crate::backend::batch::Batch;
+use crate::backend::claims::{ClaimId, ResultBytes};
+use crate::backend::fingerprint::{BuildFingerprintHasher, Fingerprint};
+use crate::backend::operation::{Answer, Operation};
 use crate::engine::pool::segments::ChangedBits;
 use crate::engine::pool::state::PoolState;
 use crate::engine::read::view::View;
@@ -80,24 +79,6 @@ impl ClaimChanges {
     }
 }
 
-/// The bytes of a result. They lie beside those of the other results of the call: a thousand small allocations take as long as
-/// writing them.
-#[derive(Debug, Clone)]
-pub(crate) struct ResultBytes {
-    all: Arc<Vec<u8>>,
-    place: Range<usize>,
-}
-
-impl ResultBytes {
-    pub(crate) fn new(all: Arc<Vec<u8>>, place: Range<usize>) -> Self {
-        Self { all, place }
-    }
-
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        self.all.get(self.place.clone()).unwrap_or_default()
-    }
-}
-
 impl PoolDraft {
     /// Creates a draft. A pool without a live record starts over.
     pub(crate) fn new(base: Arc<View>, now: Reading) -> Self {
@@ -118,6 +99,36 @@ impl PoolDraft {
             head_changed: false,
             claims: ClaimChanges::default(),
         }
+    }
+
+    /// Performs an operation.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the operation. Then nothing is changed.
+    pub(crate) fn perform(&mut self, operation: Operation) -> Result<Answer> {
+        Ok(match operation {
+            Operation::Dedupe { mode, batch, firsts } => Answer::Verdicts(self.dedupe(mode, &batch, firsts)?),
+            Operation::DeleteIds(ids) => Answer::Count(self.delete_ids(&ids)),
+            Operation::DeleteKeys(batch) => Answer::Count(self.delete_keys(&batch)?),
+            Operation::DeleteWhere(filter) => Answer::Count(self.delete_where(&filter)?),
+            Operation::Clear => Answer::Count(self.clear()),
+            Operation::Claim { batch, owner, lease, nonce } => {
+                Answer::Grant(self.claim(&batch, owner, lease, nonce)?)
+            }
+            Operation::Confirm { held, batch, settled } => {
+                Answer::Outcomes(self.confirm(held, &batch, settled)?)
+            }
+            Operation::Release { held, batch, settled } => {
+                Answer::Count(self.release(held, &batch, &settled)?)
+            }
+            Operation::Extend { held, batch, positions, lease } => {
+                Answer::Until(self.extend(held, &batch, &positions, lease)?)
+            }
+            Operation::Renew(kept) => Answer::Renewed(self.renew(&kept)),
+            Operation::TakeUp { owner, nonce } => Answer::TakenUp(self.take_up(&owner, nonce)),
+            Operation::ReleaseMatching(filter) => Answer::Count(self.release_matching(&filter)?),
+        })
     }
 
     pub(crate) fn changes_something(&self) -> bool {

@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use crate::backend::operation::{Answer, Request};
 use crate::engine::read::view::View;
 use crate::engine::write::draft::PoolDraft;
 use crate::error::Result;
 use crate::ids::PoolId;
 use crate::time::{Reading, Timestamp};
 
-/// An operation of a caller: it decides against the group's drafts, and keeps its own answer. `None` for a caller that
-/// runs alone, on its own thread.
-pub(crate) type Job = Option<Box<dyn FnOnce(&mut Group<'_>) + Send>>;
+/// The operations of one or more callers, and where their answers go. `None` for a caller that runs alone, on its own thread.
+pub(crate) type Job = Option<(Vec<Request>, Answers)>;
+
+/// The answers to some requests, in order. They count only once the commit has succeeded.
+pub(crate) type Answers = Arc<Mutex<Vec<Result<Answer>>>>;
 
 /// Returns a pool as of the last commit, without what has expired by some time.
 type ViewAt<'e> = dyn Fn(PoolId, Timestamp) -> Result<Arc<View>> + 'e;
@@ -42,5 +47,12 @@ impl<'e> Group<'e> {
                 Ok(entry.insert(PoolDraft::new(view, self.now)))
             }
         }
+    }
+
+    /// Performs the operations of a job.
+    pub(crate) fn perform(&mut self, job: Job) {
+        let Some((requests, answers)) = job else { return };
+        let perform = |Request { pool, operation, .. }| self.pool(pool)?.perform(operation);
+        *answers.lock() = requests.into_iter().map(perform).collect();
     }
 }

@@ -16,12 +16,13 @@ use std::time::Instant;
 use redb::WriteTransaction;
 
 use self::rows::{Buffer, ReadAhead, read_ahead};
-pub(crate) use self::rows::{ImportRow, RowSource};
+use crate::backend::counters::Work;
+use crate::backend::fingerprint::HashKey;
+use crate::backend::fingerprint::{BuildFingerprintHasher, Fingerprint};
+use crate::backend::import::{BulkReport, Present, RowSource};
 use crate::engine::Engine;
-use crate::engine::format::fingerprint::BuildFingerprintHasher;
-use crate::engine::format::fingerprint::HashKey;
 use crate::engine::format::record::{StoredOrigin, StoredRecord};
-use crate::engine::format::schema::{Fingerprint, SegmentNumber, Slot, TableNumber};
+use crate::engine::format::schema::{SegmentNumber, Slot, TableNumber};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::state::PoolState;
 use crate::engine::pool::tail::{TailEntry, TailView};
@@ -32,7 +33,6 @@ use crate::engine::storage::space::Need;
 use crate::engine::write::append::{Follower, KnownOrigins, OriginWriter, append_to_segment};
 use crate::engine::write::claim_rows;
 use crate::engine::write::commit::Changes;
-use crate::engine::write::counters::Work;
 use crate::engine::write::fold::fold_now;
 use crate::engine::write::fold::whole::WholeFold;
 use crate::engine::write::log::Event;
@@ -46,21 +46,6 @@ use crate::time::Timestamp;
 
 /// The most commits of background work that an import makes, because there may be no other writer.
 const WORK_OFF_COMMITS: usize = 16;
-
-/// The treatment of a row whose value is in the pool, or occurred earlier in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Present {
-    Add,
-    Skip,
-    Fail,
-}
-
-/// The result of an import.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct BulkReport {
-    pub(crate) added: u64,
-    pub(crate) skipped: u64,
-}
 
 impl Engine {
     /// Adds rows to a pool in one commit.

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::engine::write::counters::Work;
+use crate::backend::counters::Work;
 use crate::ids::PoolId;
 use crate::model::PruneReport;
 

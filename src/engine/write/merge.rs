@@ -102,13 +102,15 @@ mod tests {
     use redb::backends::InMemoryBackend;
 
     use super::*;
+    use crate::backend::fingerprint::Fingerprint;
     use crate::engine::format::index_row::has_version;
-    use crate::engine::format::schema::Fingerprint;
+    use crate::engine::format::schema::Geometry;
     use crate::engine::probe::filter::Question;
     use crate::engine::probe::table::IndexRows as _;
     use crate::engine::write::tables::{Folded, add_folded};
     use crate::ids::RecordNumber;
-    use crate::store::DataPoolStore;
+    use crate::options::StoreOptions;
+    use crate::testing::with_engine;
 
     /// Every live record of a fingerprint that the tables have. Each third has a version.
     fn found(writer: &IndexWriter<'_>, state: &PoolState, fingerprint: Fingerprint) -> Vec<RecordNumber> {
@@ -132,9 +134,9 @@ mod tests {
     /// A group that deletes records merges with them left out. If it fails, they were never deleted.
     #[test]
     fn a_merge_in_a_transaction_that_is_given_up_leaves_nothing_behind() {
-        let store = DataPoolStore::in_memory().unwrap();
+        let (store, engine) = with_engine(&StoreOptions::new(), (Geometry::DEFAULT, Tuning::DEFAULT));
         let pool = store.get_or_create_pool("orders").unwrap();
-        let mut state = PoolState::clone(&store.shared().engine.view(pool.id()).unwrap().state);
+        let mut state = PoolState::clone(&engine.view(pool.id()).unwrap().state);
         let tuning = Tuning { fold_entries: 8, ..Tuning::DEFAULT };
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         let txn = database.begin_write().unwrap();
@@ -168,9 +170,9 @@ mod tests {
     /// Values of one row: 300 records before a value that 3,000 records have, and 300 behind it.
     #[test]
     fn a_row_of_many_parts_has_each_value() {
-        let store = DataPoolStore::in_memory().unwrap();
+        let (store, engine) = with_engine(&StoreOptions::new(), (Geometry::DEFAULT, Tuning::DEFAULT));
         let pool = store.get_or_create_pool("orders").unwrap();
-        let mut state = PoolState::clone(&store.shared().engine.view(pool.id()).unwrap().state);
+        let mut state = PoolState::clone(&engine.view(pool.id()).unwrap().state);
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         let txn = database.begin_write().unwrap();
         let newest = state.last_time;
@@ -202,9 +204,9 @@ mod tests {
             fold_entries in prop_oneof![Just(8_usize), Just(64), Just(400)],
             repeats in prop_oneof![9 => Just(0_u64), 1 => Just(700)],
         ) {
-            let store = DataPoolStore::in_memory().unwrap();
+            let (store, engine) = with_engine(&StoreOptions::new(), (Geometry::DEFAULT, Tuning::DEFAULT));
             let pool = store.get_or_create_pool("orders").unwrap();
-            let mut state = PoolState::clone(&store.shared().engine.view(pool.id()).unwrap().state);
+            let mut state = PoolState::clone(&engine.view(pool.id()).unwrap().state);
             let tuning = Tuning { fold_entries, ..Tuning::DEFAULT };
             let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
             let txn = database.begin_write().unwrap();

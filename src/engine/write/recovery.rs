@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering;
 use crate::engine::Engine;
 use crate::engine::storage::failure::no_room;
 use crate::engine::storage::poison::Reason;
-use crate::engine::storage::space::{Need, Space, is_want_of_room};
+use crate::engine::storage::space::{Need, Space};
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
+use crate::files::is_want_of_room;
 
 impl Engine {
     /// Cleans up after a call. After a failure, the writer forgets what it remembered. If the disk had no room, the

@@ -10,19 +10,18 @@ use std::hash::Hash;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::ReadOnlyTable;
+use redb::{AccessGuard, ReadOnlyTable};
 
 use crate::engine::Engine;
 use crate::engine::format::codec;
 use crate::engine::format::schema::{self, RegistryTable};
-use crate::engine::pool::batch::check_batch_len;
 use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::view::View;
 use crate::engine::read::views::no_pool;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::space::Need;
-use crate::error::{Error, Result};
-use crate::model::{Included, Record, Registered, RegisteredId, RegisteredKind, attributes_of};
+use crate::error::Result;
+use crate::model::{Included, Record, Registered, RegisteredEntry, RegisteredId, RegisteredKind};
 use crate::query::RecordInclude;
 use crate::time::Timestamp;
 
@@ -37,23 +36,18 @@ fn definition(kind: RegisteredKind) -> RegistryTable {
 
 impl Engine {
     /// Registers entries, or replaces registered ones, in one commit.
-    pub(crate) fn put_registered<Id: RegisteredId>(&self, entries: &[Registered<Id>]) -> Result<()> {
-        self.check_may_write()?;
-        check_batch_len(entries.len())?;
+    pub(crate) fn put_registered(&self, kind: RegisteredKind, entries: Vec<RegisteredEntry>) -> Result<()> {
         let now = self.clock.now();
         let mut rows = Vec::with_capacity(entries.len());
-        for entry in entries {
-            rows.push((
-                entry.id.to_key(),
-                codec::encode_registered(&entry.name, attributes_of(entry)?, now)?,
-            ));
+        for mut entry in entries {
+            rows.push((std::mem::take(&mut entry.key), codec::encode_registered(entry, now)?));
         }
         if rows.is_empty() {
             return Ok(());
         }
         self.exclusive(|_| {
             let txn = self.begin()?;
-            let mut table = txn.open_table(definition(Id::KIND)).storage()?;
+            let mut table = txn.open_table(definition(kind)).storage()?;
             for (key, row) in &rows {
                 table.insert(key.as_slice(), row.as_slice()).storage()?;
             }
@@ -63,14 +57,13 @@ impl Engine {
     }
 
     /// Removes a registered entry. Returns false if there was none.
-    pub(crate) fn delete_registered<Id: RegisteredId>(&self, id: &Id) -> Result<bool> {
-        self.check_may_write()?;
+    pub(crate) fn delete_registered(&self, kind: RegisteredKind, key: &[u8]) -> Result<bool> {
         self.exclusive(|_| {
-            if self.registered(id)?.is_none() {
+            if self.registered(kind, key)?.is_none() {
                 return Ok(false);
             }
             let txn = self.begin()?;
-            txn.open_table(definition(Id::KIND)).storage()?.remove(id.to_key().as_slice()).storage()?;
+            txn.open_table(definition(kind)).storage()?.remove(key).storage()?;
             self.commit_rows(txn, Need::Reserve)?;
             Ok(true)
         })
@@ -78,12 +71,11 @@ impl Engine {
 
     /// Removes the entries that were registered before a point in time, in one commit. Returns the number of entries
     /// removed.
-    pub(crate) fn delete_registered_before<Id: RegisteredId>(&self, time: Timestamp) -> Result<u64> {
-        self.check_may_write()?;
+    pub(crate) fn delete_registered_before(&self, kind: RegisteredKind, time: Timestamp) -> Result<u64> {
         self.exclusive(|_| {
             let txn = self.begin()?;
             let (mut deleted, mut damaged) = (0, Ok(()));
-            txn.open_table(definition(Id::KIND))
+            txn.open_table(definition(kind))
                 .storage()?
                 .retain(|_, row| match codec::registered_at(row) {
                     Ok(at) if at < time => {
@@ -105,31 +97,28 @@ impl Engine {
         })
     }
 
-    /// Returns the registered entry of an id.
-    pub(crate) fn registered<Id: RegisteredId>(&self, id: &Id) -> Result<Option<Registered<Id>>> {
-        contained("reading what is registered", || Registry::open(&*self.snapshot()?, Id::KIND)?.get(id))
+    /// Returns the registered entry of a key.
+    pub(crate) fn registered(&self, kind: RegisteredKind, key: &[u8]) -> Result<Option<RegisteredEntry>> {
+        contained("reading what is registered", || Registry::open(&*self.snapshot()?, kind)?.get(key))
     }
 
-    /// Returns the registered entries after an id, or from the first one on, in the order of the ids, up to `limit`.
-    pub(crate) fn registered_after<Id: RegisteredId>(
+    /// Returns the registered entries after a key, or from the first one on, in the order of the keys, up to `limit`.
+    pub(crate) fn registered_after(
         &self,
-        after: Option<&Id>,
+        kind: RegisteredKind,
+        after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<Registered<Id>>> {
+    ) -> Result<Vec<RegisteredEntry>> {
         contained("reading what is registered", || {
             let snapshot = self.snapshot()?;
-            let Some(table) = snapshot.table(definition(Id::KIND))? else { return Ok(Vec::new()) };
-            let after = after.map(RegisteredId::to_key);
-            let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            let mut entries = Vec::new();
-            for row in table.range::<&[u8]>((start, Bound::Unbounded)).storage()?.take(limit) {
-                let (key, row) = row.storage()?;
-                let id = Id::from_key(key.value()).ok_or_else(|| {
-                    Error::corrupt(format!("the key of a registered {} is damaged", Id::KIND.noun()))
-                })?;
-                entries.push(codec::decode_registered(id, row.value())?);
-            }
-            Ok(entries)
+            let Some(table) = snapshot.table(definition(kind))? else { return Ok(Vec::new()) };
+            let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let rows = table.range::<&[u8]>((start, Bound::Unbounded)).storage()?.take(limit);
+            let entry = |row: redb::Result<_, _>| {
+                let (key, row): (AccessGuard<'_, &[u8]>, AccessGuard<'_, &[u8]>) = row.storage()?;
+                codec::decode_registered(key.value(), row.value())
+            };
+            rows.map(entry).collect()
         })
     }
 }
@@ -147,11 +136,11 @@ impl Registry {
         Ok(Self { table: snapshot.table(definition(kind))?, lookups: Cell::new(0) })
     }
 
-    fn get<Id: RegisteredId>(&self, id: &Id) -> Result<Option<Registered<Id>>> {
+    fn get(&self, key: &[u8]) -> Result<Option<RegisteredEntry>> {
         let Some(table) = &self.table else { return Ok(None) };
         self.lookups.set(self.lookups.get() + 1);
-        let row = table.get(id.to_key().as_slice()).storage()?;
-        row.map(|row| codec::decode_registered(id.clone(), row.value())).transpose()
+        let row = table.get(key).storage()?;
+        row.map(|row| codec::decode_registered(key, row.value())).transpose()
     }
 }
 
@@ -193,8 +182,9 @@ impl View {
                 Some(id) => match known.entry(id) {
                     Entry::Occupied(entry) => entry.get().clone(),
                     Entry::Vacant(entry) => {
-                        let found = registry.get(entry.key())?.map(Arc::new);
-                        entry.insert(found).clone()
+                        let found = registry.get(&entry.key().to_key())?;
+                        let found = found.map(RegisteredEntry::read).transpose()?;
+                        entry.insert(found.map(Arc::new)).clone()
                     }
                 },
             };

@@ -2,10 +2,9 @@
 
 use crate::engine::Engine;
 use crate::engine::storage::backend::Backend;
-use crate::engine::storage::database::closed;
 use crate::engine::storage::failure::no_room;
 use crate::engine::storage::space::{Need, Space};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Engine {
     /// Answers a question about the room on the disk.
@@ -43,7 +42,7 @@ impl Engine {
 
     fn ask_for_room(&self, need: Need, ask: impl FnOnce(&Backend) -> std::io::Result<()>) -> Result<()> {
         let session = self.session.read();
-        let room = ask(&session.as_ref().ok_or_else(closed)?.backend);
+        let room = ask(&session.as_ref().ok_or_else(Error::closed)?.backend);
         room.map_err(|error| no_room(self.opener.location(), need, error))
     }
 

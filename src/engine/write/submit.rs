@@ -6,89 +6,87 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
+use crate::backend::batch::Batch;
+use crate::backend::counters::Work;
+use crate::backend::operation::{Answer, Entry, Firsts, Request};
+use crate::backend::queue::Weight;
 use crate::dedupe::{Mode, Verdicts};
 use crate::engine::Engine;
-use crate::engine::pool::batch::Batch;
 use crate::engine::storage::failure::contained;
 use crate::engine::storage::space::{Need, Space};
 use crate::engine::write::apply;
 use crate::engine::write::commit::{Changes, PoolChange};
-use crate::engine::write::counters::Work;
 use crate::engine::write::draft::PoolDraft;
-use crate::engine::write::draft::dedupe::Firsts;
-use crate::engine::write::group::{Group, Job};
+use crate::engine::write::group::{Answers, Group, Job};
 use crate::engine::write::log::Event;
-use crate::engine::write::queue::Weight;
 use crate::engine::write::writer::Writer;
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
+use crate::parallel::isolated;
 use crate::query::RecordFilter;
 
-/// An operation that is to be submitted, and the share of a group that it takes.
-pub(crate) struct Submission<T> {
-    pub(super) weight: Weight,
-    pub(super) operation: Operation<T>,
-}
-
-type Operation<T> = Box<dyn FnOnce(&mut Group<'_>) -> Result<T> + Send>;
-
-impl<T> Submission<T> {
-    pub(crate) fn new(
-        weight: Weight,
-        operation: impl FnOnce(&mut Group<'_>) -> Result<T> + Send + 'static,
-    ) -> Self {
-        Self { weight, operation: Box::new(operation) }
-    }
-}
-
-/// Returns the answer of an operation that was run, and whose group was committed.
-pub(super) fn answer_of<T>(answer: Option<Result<T>>, committed: Result<()>) -> Result<T> {
+/// Returns the answer of an operation that was performed, and whose group was committed.
+fn answer_of(answer: Option<Result<Answer>>, committed: Result<()>) -> Result<Answer> {
     match (answer, committed) {
         (Some(Err(refused)), _) => Err(refused),
         (_, Err(failed)) => Err(failed),
         (Some(Ok(answer)), Ok(())) => Ok(answer),
-        (None, Ok(())) => Err(Error::storage("the operation was not run")),
+        (None, Ok(())) => Err(Error::storage("the operation was not performed")),
     }
 }
 
 impl Engine {
-    /// Submits an operation, and blocks until its commit has an outcome.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`submit`](Self::submit).
-    pub(crate) fn run<T: Send + 'static>(&self, submission: Submission<T>) -> Result<T> {
-        self.submit(submission.weight, submission.operation)
-    }
-
     /// Decides and commits an operation, together with those of other callers. Blocks until the commit has an outcome.
     ///
     /// # Errors
     ///
     /// The errors of the operation, which then changed nothing; or the error of the commit, which all callers of the
     /// group get.
-    pub(crate) fn submit<T: Send + 'static>(
-        &self,
-        weight: Weight,
-        operation: impl FnOnce(&mut Group<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    pub(crate) fn submit(&self, request: Request) -> Result<Answer> {
         self.check_may_write()?;
-        // A call that deletes must not fail because others of its group add.
-        let weight = if self.asks_disk(Space::is_full) { Weight::ALONE } else { weight };
-        let answer = Arc::new(Mutex::new(None));
-        let slot = Arc::clone(&answer);
-        let job: Job = Some(Box::new(move |group| *slot.lock() = Some(operation(group))));
-        let committed = self.submit_job(job, weight);
-        let answer = answer.lock().take();
-        answer_of(answer, committed)
+        let weight = self.weight_of(&request);
+        let (answers, committed) = self.submit_job(vec![request], weight);
+        answer_of(answers.into_iter().next(), committed)
     }
 
-    pub(super) fn submit_job(&self, job: Job, weight: Weight) -> Result<()> {
+    /// Decides and commits operations, in order, in as few commits as their weights allow. Blocks until all have an outcome.
+    pub(crate) fn submit_all(&self, entries: Vec<Entry>) {
+        if let Err(refused) = self.check_may_write() {
+            for entry in entries {
+                isolated(|| (entry.deliver)(Err(refused.clone())));
+            }
+            return;
+        }
+        let mut rest = entries.into_iter().peekable();
+        while let Some(Entry { request, deliver }) = rest.next() {
+            let mut weight = self.weight_of(&request);
+            let (mut requests, mut delivers) = (vec![request], vec![deliver]);
+            while let Some(next) = rest.next_if(|next| weight.plus(next.request.weight).fits()) {
+                weight = weight.plus(next.request.weight);
+                requests.push(next.request);
+                delivers.push(next.deliver);
+            }
+            let (answers, committed) = self.submit_job(requests, weight);
+            let answers = answers.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+            for (deliver, answer) in delivers.into_iter().zip(answers) {
+                // It wakes a task of the program that uses the store.
+                isolated(|| deliver(answer_of(answer, committed.clone())));
+            }
+        }
+    }
+
+    fn weight_of(&self, request: &Request) -> Weight {
+        // A call that deletes must not fail because others of its group add.
+        if self.asks_disk(Space::is_full) { Weight::ALONE } else { request.weight }
+    }
+
+    fn submit_job(&self, requests: Vec<Request>, weight: Weight) -> (Vec<Result<Answer>>, Result<()>) {
+        let answers = Answers::default();
+        let job = Some((requests, Arc::clone(&answers)));
         let committed = self.queue.submit(job, weight, |jobs| self.run_group(jobs));
         self.waiting.notify();
-        committed
+        let answers = std::mem::take(&mut *answers.lock());
+        (answers, committed)
     }
 
     /// Runs work with the writer to itself, on this thread, when its turn comes.
@@ -134,7 +132,9 @@ impl Engine {
             self.check_writable()?;
             let view = |id, time| self.view_at(id, time);
             let mut group = Group::new(self.clock.read(), &view);
-            jobs.into_iter().flatten().for_each(|job| job(&mut group));
+            for job in jobs {
+                group.perform(job);
+            }
             self.commit_group(&mut writer, group, calls)
         });
         self.recover(&mut writer, result)

@@ -4,9 +4,9 @@
 
 use redb::WriteTransaction;
 
+use crate::backend::batch::Batch;
 use crate::engine::format::claim_items::{blocks_of, decode_block};
 use crate::engine::format::schema;
-use crate::engine::pool::batch::Batch;
 use crate::engine::storage::failure::StorageResult;
 use crate::engine::write::claim_rows::remove_rows;
 use crate::engine::write::draft::PoolDraft;
@@ -80,12 +80,12 @@ mod tests {
         }
         let clock = ManualClock::starting_at("2013-01-01".parse().unwrap());
         let options = StoreOptions::new().clock(clock.clone());
-        let store = testing::in_memory(&options, Sizes::SMALL).unwrap();
+        let (store, engine) = testing::with_engine(&options, Sizes::SMALL.split());
         let (damaged, other) =
             (store.get_or_create_pool("damaged").unwrap(), store.get_or_create_pool("other").unwrap());
         let lease = Duration::from_mins(1);
         assert!(damaged.claim(&["a"], key, &Origin::none(), lease).unwrap().into_token().is_some());
-        let txn = store.shared().engine.session.read().as_ref().unwrap().database.begin_write().unwrap();
+        let txn = engine.session.read().as_ref().unwrap().database.begin_write().unwrap();
         let block = [255; 7];
         txn.open_table(schema::CLAIM_ITEMS).unwrap().insert((damaged.id(), 1, 0), block.as_slice()).unwrap();
         txn.commit().unwrap();

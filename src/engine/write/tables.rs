@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use redb::{AccessGuard, ReadableTable, Table, WriteTransaction};
 
-use crate::engine::format::fingerprint::VALUE_BITS;
+use crate::backend::fingerprint::{Fingerprint, VALUE_BITS};
 use crate::engine::format::index_row::{Entry, encode, entry, has_version};
-use crate::engine::format::schema::{self, Fingerprint, TableNumber, Tuning};
+use crate::engine::format::schema::{self, TableNumber, Tuning};
 use crate::engine::pool::state::PoolState;
 use crate::engine::probe::filter::{Line, Question};
 use crate::engine::probe::table::{FingerprintTable, IndexRows, Shape};

@@ -5,10 +5,11 @@
 
 use redb::WriteTransaction;
 
+use crate::backend::claims::{Standing, StoredClaim};
+use crate::backend::fingerprint::Fingerprint;
 use crate::engine::format::claim_items::{ClaimedItem, encode_blocks};
 use crate::engine::format::codec;
-use crate::engine::format::schema::{self, FENCE_ROW, Fingerprint};
-use crate::engine::read::claims::{ClaimItems, Standing};
+use crate::engine::format::schema::{self, FENCE_ROW};
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
@@ -34,7 +35,7 @@ pub(super) fn copy(txn: &WriteTransaction, view: &View, moment: Moment) -> Resul
         }
     }
     for (id, claim) in claims.iter().filter(|(_, claim)| !claim.is_sweepable(moment)) {
-        let ClaimItems { batch, indexes, seen, standings } = view.items_of_claim(id, claim)?;
+        let StoredClaim { batch, indexes, seen, standings, .. } = view.items_of_claim(id, claim)?;
         let mut items = Vec::with_capacity(indexes.len());
         for (position, ((index, seen), standing)) in indexes.into_iter().zip(seen).zip(standings).enumerate()
         {

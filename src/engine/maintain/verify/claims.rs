@@ -4,8 +4,10 @@
 use std::collections::HashSet;
 
 use super::Verification;
-use crate::engine::format::schema::{self, Fingerprint};
-use crate::engine::pool::claims::{ClaimId, Owners};
+use crate::backend::claims::ClaimId;
+use crate::backend::fingerprint::Fingerprint;
+use crate::engine::format::schema;
+use crate::engine::pool::claims::Owners;
 use crate::engine::read::claims::ItemsByClaim;
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::StorageResult;

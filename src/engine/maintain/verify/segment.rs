@@ -12,12 +12,14 @@ use roaring::RoaringBitmap;
 
 use super::Verification;
 use super::expected::Expected;
+use crate::backend::claims::ClaimId;
+use crate::backend::fingerprint::Fingerprint;
 use crate::engine::format::codec;
 use crate::engine::format::index_row::identity;
 use crate::engine::format::postings;
 use crate::engine::format::record::{self, PostingKey, Stored, StoredOrigin};
-use crate::engine::format::schema::{self, Fingerprint, SegmentTables, Slot};
-use crate::engine::pool::claims::{ClaimId, Owners};
+use crate::engine::format::schema::{self, SegmentTables, Slot};
+use crate::engine::pool::claims::Owners;
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::tail::TailEntry;
 use crate::engine::read::claims::{ItemsByClaim, seen_by};

@@ -12,7 +12,7 @@ use crate::engine::read::snapshot::Snapshot;
 use crate::engine::storage::failure::StorageResult;
 use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId};
-use crate::model::RegisteredId;
+use crate::model::{RegisteredEntry, RegisteredId};
 
 /// The id below those of all pools.
 const BELOW_ALL: PoolId = PoolId::new(0);
@@ -153,14 +153,10 @@ impl Verification<'_, '_, '_> {
         let Some(table) = self.snapshot.table(table)? else { return Ok(()) };
         for row in ReadableTable::iter(&table).storage()? {
             let (key, row) = row.storage()?;
-            let text = String::from_utf8_lossy(key.value()).into_owned();
-            match Id::from_key(key.value()) {
-                None => self.findings.add(None, name, text, "the key is damaged"),
-                Some(id) => {
-                    if let Err(error) = codec::decode_registered(id, row.value()) {
-                        self.findings.add(None, name, text, error.to_string());
-                    }
-                }
+            let read = codec::decode_registered(key.value(), row.value());
+            if let Err(error) = read.and_then(RegisteredEntry::read::<Id>) {
+                let text = String::from_utf8_lossy(key.value()).into_owned();
+                self.findings.add(None, name, text, error.to_string());
             }
         }
         Ok(())

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 use super::tally::{Tally, count};
-use crate::engine::format::schema::{Fingerprint, Slot};
+use crate::backend::fingerprint::Fingerprint;
+use crate::engine::format::schema::Slot;
 use crate::engine::pool::tail::SoughtValues;
 use crate::engine::read::lookup::Asked;
 use crate::engine::read::view::{Rows, View};

@@ -4,82 +4,22 @@
 //! Adding a record removes the value's owner row, so the owner of a value has seen each live record of it. That includes rows
 //! of claims that count as not existing, because these exist again if the clock is set back before they are swept.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use roaring::RoaringBitmap;
 
-use super::keys::Owner;
-use super::{NewRecord, PoolDraft, ResultBytes, SeenItems};
-use crate::engine::format::fingerprint::BuildFingerprintHasher;
-use crate::engine::format::schema::Fingerprint;
-use crate::engine::pool::batch::{Batch, Item};
-use crate::engine::pool::claims::{ClaimId, ClaimState};
+use super::{NewRecord, PoolDraft, SeenItems};
+use crate::backend::batch::{Batch, Item};
+use crate::backend::claims::{ClaimId, Grant, Held, Settled};
+use crate::backend::fingerprint::Fingerprint;
+use crate::backend::lease::Kept;
+use crate::backend::rules::{Claiming, Owner, Standing, Taken};
+use crate::engine::pool::claims::ClaimState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::RecordNumber;
-use crate::model::{ClaimFilter, ClaimOutcome, ClaimVerdict, Origin, Version};
+use crate::model::{ClaimFilter, ClaimOutcome, ClaimVerdict, Origin};
 use crate::time::Timestamp;
-
-/// The id and the nonce of a claim, as its holder knows them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) id: ClaimId,
-    pub(crate) nonce: u128,
-}
-
-/// The result of claiming a batch.
-#[derive(Debug)]
-pub(crate) struct Grant {
-    /// `None` if there was nothing to claim.
-    pub(crate) held: Option<Held>,
-    /// Its fencing number.
-    pub(crate) fence: Option<u64>,
-    pub(crate) until: Timestamp,
-    /// The indexes of the claimed items whose key had a record.
-    pub(crate) changes: Vec<usize>,
-    /// One verdict for each item of the batch, with the item's index.
-    pub(crate) verdicts: Vec<(usize, ClaimVerdict)>,
-}
-
-/// The items of a claim that an operation settles.
-#[derive(Debug)]
-pub(crate) struct Settled {
-    /// Their positions in the batch of the claim's holder, ascending.
-    pub(crate) positions: Vec<usize>,
-    /// Their indexes in the batch that was claimed.
-    pub(crate) indexes: RoaringBitmap,
-    /// The results of some of them, by position, ascending.
-    pub(crate) results: Vec<(usize, ResultBytes)>,
-    /// The positions of those whose key had a record when it was claimed, ascending.
-    pub(crate) changes: Vec<usize>,
-}
-
-/// The standing of a value.
-#[derive(Debug, Clone, Copy, Default)]
-enum Standing {
-    #[default]
-    Free,
-    /// Free, and the item changes the key, whose newest record is this.
-    Changes(RecordNumber),
-    Tracked(RecordNumber),
-    /// Owned by a claim whose lease runs.
-    Owned(ClaimId),
-}
-
-impl Standing {
-    fn is_tracked(self) -> bool {
-        matches!(self, Self::Tracked(_))
-    }
-
-    /// The record that a claim of the item sees; 0 if there is none.
-    fn seen(self) -> RecordNumber {
-        match self {
-            Self::Changes(newest) => newest,
-            Self::Free | Self::Tracked(_) | Self::Owned(_) => 0,
-        }
-    }
-}
 
 impl PoolDraft {
     /// Returns the claim in a value's owner row. Its lease may have ended over an hour ago without being swept yet: see
@@ -125,16 +65,8 @@ impl PoolDraft {
             });
         }
         let keys = self.keys_of(batch, None)?;
-        let standing = |(index, item): (usize, &Item)| {
-            let (asked, key) = (batch.version(index), keys.get(&item.fingerprint)?);
-            let records = &key.live;
-            Some(match (key.owner, records.ids.first(), records.ids.last()) {
-                (Owner::Running(id), ..) if !records.answer_under_claim(asked) => Standing::Owned(id),
-                (_, Some(first), _) if records.contain(asked) => Standing::Tracked(*first),
-                (_, _, Some(newest)) => Standing::Changes(*newest),
-                (_, _, None) => Standing::Free,
-            })
-        };
+        let standing =
+            |(index, item): (usize, &Item)| Some(keys.get(&item.fingerprint)?.standing(batch.version(index)));
         Ok(batch.items().iter().enumerate().map(|item| standing(item).unwrap_or_default()).collect())
     }
 
@@ -157,27 +89,22 @@ impl PoolDraft {
         let until = self.now.time.saturating_add(lease);
         let by = batch.origin().cloned().unwrap_or_default();
         let mut claimed = SeenItems::new();
-        // The claimed version of each key.
-        let mut held: HashMap<Fingerprint, Option<Version>, BuildFingerprintHasher> = HashMap::default();
+        let mut taken = Taken::default();
         let mut verdicts = Vec::with_capacity(batch.len());
         for (index, (item, standing)) in batch.items().iter().zip(standings).enumerate() {
-            let asked = batch.version(index);
-            let verdict = match (held.get(&item.fingerprint), standing) {
-                (Some(held), _) if *held == asked => ClaimVerdict::Duplicate(None),
-                (Some(_), standing) if !standing.is_tracked() || Version::is_content(asked) => {
-                    ClaimVerdict::InFlight { by: Origin::clone(&by), until }
-                }
-                (_, Standing::Tracked(id)) => {
-                    let first = known.get(&id).cloned().or_else(|| self.new_record(id));
-                    ClaimVerdict::Duplicate(first.map(Box::new))
-                }
-                (_, Standing::Owned(owner)) => self.in_flight(owner),
-                (_, Standing::Free | Standing::Changes(_)) => {
-                    held.insert(item.fingerprint, asked);
-                    claimed.push((index, standing.seen()));
+            let verdict = match taken.decide(item.fingerprint, batch.version(index), standing) {
+                Claiming::Takes { seen } => {
+                    claimed.push((index, seen));
                     self.claims.owners.insert(item.fingerprint, Some(id));
                     ClaimVerdict::Claimed
                 }
+                Claiming::Repeats => ClaimVerdict::Duplicate(None),
+                Claiming::InFlightHere => ClaimVerdict::InFlight { by: Origin::clone(&by), until },
+                Claiming::Tracked(id) => {
+                    let first = known.get(&id).cloned().or_else(|| self.new_record(id));
+                    ClaimVerdict::Duplicate(first.map(Box::new))
+                }
+                Claiming::Owned(owner) => self.in_flight(owner),
             };
             verdicts.push((index, verdict));
         }
@@ -209,16 +136,8 @@ impl PoolDraft {
         self.state.next_fence(self.now.time)
     }
 
-    /// Takes up all claims of an owner: each gets a new lease of its length, a new nonce from `nonces`, and a new fencing number.
-    ///
-    /// # Errors
-    ///
-    /// The errors of `nonces`. Then nothing is changed.
-    pub(crate) fn take_up(
-        &mut self,
-        owner: &str,
-        mut nonces: impl FnMut() -> Result<u128>,
-    ) -> Result<Vec<Held>> {
+    /// Takes up all claims of an owner: each gets a new lease of its length, a new fencing number, and a new nonce.
+    pub(crate) fn take_up(&mut self, owner: &str, nonce: u128) -> Vec<Held> {
         let moment = self.now.moment;
         let claims = self
             .state
@@ -226,7 +145,7 @@ impl PoolDraft {
             .iter()
             .filter(|(_, claim)| claim.owner.as_deref() == Some(owner) && !claim.is_sweepable(moment));
         let held: Vec<Held> =
-            claims.map(|(id, _)| Ok(Held { id, nonce: nonces()? })).collect::<Result<_>>()?;
+            claims.map(|(id, _)| Held { id, nonce: nonce.wrapping_add(id.into()) }).collect();
         for Held { id, nonce } in &held {
             let fence = self.next_fence();
             let Some(claim) = self.existing(*id) else { continue };
@@ -241,7 +160,7 @@ impl PoolDraft {
             self.state.change_claim(*id, granted);
             self.claims.changed.insert(*id);
         }
-        Ok(held)
+        held
     }
 
     /// Releases all claims that a filter takes. Returns their number.
@@ -383,7 +302,7 @@ impl PoolDraft {
     /// Settles items. The claim is removed with its last item; until then it records which of its items are settled.
     fn settle(&mut self, held: Held, settled: &Settled) {
         let Some(claim) = self.stored_claim_of(held) else { return };
-        let settled = &claim.settled | &settled.indexes;
+        let settled = &claim.settled | &settled.indexes.iter().copied().collect::<RoaringBitmap>();
         if settled.len() < u64::from(claim.items) {
             let claim = ClaimState { settled, ..ClaimState::clone(claim) };
             self.state.change_claim(held.id, claim);
@@ -422,11 +341,15 @@ impl PoolDraft {
         Ok(self.restart_lease(held.id, claim, lease))
     }
 
-    /// Restarts a claim's lease, whether it still owns any of its items or not. Returns its new expiry, or `None` if the claim does
-    /// not exist any more.
-    pub(crate) fn renew(&mut self, held: Held, lease: Duration) -> Option<Timestamp> {
-        let claim = ClaimState::clone(self.claim_of(held)?);
-        Some(self.restart_lease(held.id, claim, lease))
+    /// Restarts a lease that is kept alive, even if the claim owns none of its items any more. Returns its new expiry, or `None` if
+    /// the claim does not exist any more or the lease is not kept alive any more.
+    pub(crate) fn renew(&mut self, kept: &Kept) -> Option<Timestamp> {
+        // An extension that came later has its own length.
+        if kept.has_ended() {
+            return None;
+        }
+        let claim = ClaimState::clone(self.claim_of(kept.held)?);
+        Some(self.restart_lease(kept.held.id, claim, kept.lease))
     }
 
     fn restart_lease(&mut self, id: ClaimId, claim: ClaimState, lease: Duration) -> Timestamp {

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::keys::Owner;
 use super::{NewRecord, PoolDraft};
+use crate::backend::batch::Batch;
+use crate::backend::fingerprint::{BuildFingerprintHasher, Fingerprint};
+use crate::backend::operation::Firsts;
+use crate::backend::rules::Owner;
 use crate::dedupe::{Mode, Verdict, Verdicts};
-use crate::engine::format::fingerprint::BuildFingerprintHasher;
-use crate::engine::format::schema::Fingerprint;
-use crate::engine::pool::batch::Batch;
 use crate::error::Result;
-use crate::ids::{RecordId, RecordNumber};
+use crate::ids::RecordNumber;
 use crate::model::Record;
 
 impl PoolDraft {
@@ -73,11 +73,7 @@ impl PoolDraft {
         for (item, entry) in batch.items().iter().enumerate() {
             let Some(key) = keys.get_mut(&entry.fingerprint) else { continue };
             let verdict = key.decide(mode, batch.version(item));
-            decided.push(match verdict {
-                Verdict::Duplicate => (verdict, key.live.ids.first().copied()),
-                Verdict::Changed { previous } => (verdict, previous.map(RecordId::get)),
-                Verdict::New | Verdict::InFlight => (verdict, None),
-            });
+            decided.push((verdict, key.named_by(verdict)));
             if verdict.passes() {
                 self.pass(mode, entry.fingerprint, key, NewRecord { batch: number, item });
             }
@@ -123,11 +119,4 @@ impl PoolDraft {
             self.owner_of(fingerprint)
         })
     }
-}
-
-/// Selects if a deduplication looks up the records that were first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Firsts {
-    Ignored,
-    Wanted,
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::PoolDraft;
-use crate::engine::format::schema::Fingerprint;
-use crate::engine::pool::batch::Batch;
-use crate::engine::pool::claims::ClaimId;
+use crate::backend::batch::Batch;
+use crate::backend::claims::ClaimId;
+use crate::backend::fingerprint::Fingerprint;
 use crate::engine::pool::segments::ChangedBits;
 use crate::engine::read::plan::Plan;
 use crate::error::Result;

@@ -1,18 +1,17 @@
 //! Deciding items with versions: the keys of a batch, as the draft leaves them so far.
 //!
-//! Owns: [`KeyState`], and what becomes of a key's records when an item of it passes. Always holds: a key that an item with a
+//! Owns: what becomes of a key's records when an item of it passes. Always holds: a key that an item with a
 //! version was tracked for has one live record, the last that passed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::{NewRecord, PoolDraft};
-use crate::dedupe::{Mode, Verdict};
-use crate::engine::format::fingerprint::BuildFingerprintHasher;
-use crate::engine::format::schema::Fingerprint;
-use crate::engine::pool::batch::Batch;
-use crate::engine::pool::claims::ClaimId;
-use crate::engine::read::lookup::LiveRecords;
+use crate::backend::batch::Batch;
+use crate::backend::claims::ClaimId;
+use crate::backend::fingerprint::{BuildFingerprintHasher, Fingerprint};
+use crate::backend::rules::{KeyState, Owner};
+use crate::dedupe::Mode;
 use crate::error::Result;
 use crate::ids::RecordNumber;
 use crate::model::Version;
@@ -22,56 +21,6 @@ pub(super) type KeyStates = HashMap<Fingerprint, KeyState, BuildFingerprintHashe
 
 /// The ordinals of a claim's items.
 type Ordinals = HashMap<Fingerprint, i64, BuildFingerprintHasher>;
-
-/// The owner of a value.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Owner {
-    #[default]
-    None,
-    /// A claim whose lease does not run. It may not exist for callers any more, but its row is still there.
-    Lapsed,
-    Running(ClaimId),
-}
-
-/// A key, as the items of a batch so far leave it.
-#[derive(Debug)]
-pub(super) struct KeyState {
-    /// Its records. Once an item of the batch has passed: that item's, and none if the mode does not track.
-    pub(super) live: LiveRecords,
-    pub(super) owner: Owner,
-    /// True once an item of the batch has passed.
-    is_of_batch: bool,
-    /// The ordinal that its owner claimed, where the mode tracks in spite of claims.
-    claimed: Option<i64>,
-}
-
-impl KeyState {
-    /// Decides the next item of the key.
-    pub(super) fn decide(&self, mode: Mode, asked: Option<Version>) -> Verdict {
-        let is_known = self.is_of_batch || !self.live.ids.is_empty();
-        let passes = !is_known || Version::changes(asked, self.live.version);
-        let is_held = match (self.owner, mode) {
-            // What is older than the claimed item must not take the key away from it.
-            (Owner::Running(_), Mode::Track) => passes && self.is_older_than_claimed(asked),
-            (Owner::Running(_), _) => !self.live.answer_under_claim(asked),
-            (Owner::None | Owner::Lapsed, _) => false,
-        };
-        let replaced = self.live.ids.last().filter(|_| !self.is_of_batch);
-        match (is_held, passes, is_known) {
-            (true, ..) => Verdict::InFlight,
-            (false, false, _) => Verdict::Duplicate,
-            (false, true, false) => Verdict::New,
-            (false, true, true) => Verdict::Changed { previous: replaced.map(|id| (*id).into()) },
-        }
-    }
-
-    fn is_older_than_claimed(&self, asked: Option<Version>) -> bool {
-        match (asked, self.claimed) {
-            (Some(Version::Ordinal(asked)), Some(claimed)) => asked < claimed,
-            _ => false,
-        }
-    }
-}
 
 impl PoolDraft {
     /// Returns the owner of a value.
@@ -97,7 +46,7 @@ impl PoolDraft {
                 live.version = self.new_version(id);
             }
             let owner = self.owner_of(fingerprint)?;
-            keys.insert(fingerprint, KeyState { live, owner, is_of_batch: false, claimed: None });
+            keys.insert(fingerprint, KeyState::new(live, owner));
         }
         if mode == Some(Mode::Track) {
             self.read_claimed(batch, &mut keys)?;

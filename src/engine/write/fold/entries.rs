@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use crate::backend::fingerprint::Fingerprint;
 use crate::engine::format::record::{PostingKey, origin_posting_keys};
-use crate::engine::format::schema::{Fingerprint, Geometry, Slot};
+use crate::engine::format::schema::{Geometry, Slot};
 use crate::engine::pool::interner::Interner;
 use crate::engine::pool::tail::TailEntry;
 use crate::ids::EntityTypeId;

@@ -13,7 +13,8 @@ use redb::WriteTransaction;
 
 use super::entries::{Indexed, Lists};
 use super::write_postings;
-use crate::engine::format::schema::{Fingerprint, SegmentTables, Slot, TableNumber};
+use crate::backend::fingerprint::Fingerprint;
+use crate::engine::format::schema::{SegmentTables, Slot, TableNumber};
 use crate::engine::pool::segment::SegmentState;
 use crate::engine::pool::state::PoolState;
 use crate::engine::pool::tail::TailEntry;
@@ -124,13 +125,14 @@ impl WholeFold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::format::schema::{FILTERS, FINGERPRINTS, Tuning};
+    use crate::engine::format::schema::{FILTERS, FINGERPRINTS, Geometry, Tuning};
     use crate::engine::write::fold::entries::Entries;
     use crate::engine::write::fold::{Fold, Share};
     use crate::engine::write::tables::add_folded;
     use crate::ids::PoolId;
     use crate::model::Origin;
-    use crate::store::DataPoolStore;
+    use crate::options::StoreOptions;
+    use crate::testing::with_engine;
     use proptest::prelude::*;
     use redb::backends::InMemoryBackend;
     use redb::{Database, ReadableTable, TableDefinition};
@@ -180,9 +182,9 @@ mod tests {
             dead in prop_oneof![4 => Just(0_u64), 1 => Just(1_000)],
             written_min in 1_usize..40,
         ) {
-            let store = DataPoolStore::in_memory().unwrap();
+            let (store, engine) = with_engine(&StoreOptions::new(), (Geometry::DEFAULT, Tuning::DEFAULT));
             let pool = store.get_or_create_pool("orders").unwrap();
-            let mut state = PoolState::clone(&store.shared().engine.view(pool.id()).unwrap().state);
+            let mut state = PoolState::clone(&engine.view(pool.id()).unwrap().state);
             let newest = state.last_time;
             state.assign_more_ids(1_000, newest);
             state.expire_to(state.watermark + dead);

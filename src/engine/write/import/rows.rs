@@ -1,17 +1,17 @@
 //! The rows of an import before they reach the writer: read and hashed, a buffer at a time.
 //!
-//! Owns: [`RowSource`], the parts of a row, and the thread that reads ahead. Must not know: what becomes of the rows.
+//! Owns: the buffers, and the thread that reads ahead. Must not know: what becomes of the rows.
 
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{Scope, ScopedJoinHandle};
 
-use crate::engine::format::fingerprint::HashKey;
-use crate::engine::pool::batch::Batch;
+use crate::backend::batch::Batch;
+use crate::backend::fingerprint::HashKey;
+use crate::backend::import::{ImportRow, RowSource};
 use crate::engine::pool::tail::TailEntry;
 use crate::error::Result;
-use crate::ids::EntityTypeId;
-use crate::model::{Origin, Version};
+use crate::model::Origin;
 use crate::parallel::spawn;
 use crate::time::Timestamp;
 
@@ -19,26 +19,6 @@ use crate::time::Timestamp;
 const BUFFER_ROWS: usize = 65_536;
 /// The number of bytes of values that a buffer holds.
 const BUFFER_BYTES: usize = 16 << 20;
-
-/// A row that is imported.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ImportRow<'r> {
-    /// Its line in the file.
-    pub(crate) line: u64,
-    pub(crate) entity_type: EntityTypeId,
-    pub(crate) value: &'r str,
-    pub(crate) origin: Option<&'r Arc<Origin>>,
-    /// The row's time, if it is not that of the import. Either all rows of an import have one, or none has. They
-    /// ascend, up to now.
-    pub(crate) created_at: Option<Timestamp>,
-    pub(crate) version: Option<Version>,
-}
-
-/// The source of an import's rows, which are validated and in file order.
-pub(crate) trait RowSource {
-    /// Hands the next row to `push`. Returns false at the end.
-    fn next(&mut self, push: &mut dyn FnMut(ImportRow<'_>)) -> Result<bool>;
-}
 
 /// Rows of the source, hashed.
 #[derive(Default)]
@@ -75,7 +55,7 @@ impl Buffer {
 
     pub(super) fn tail_entry(&self, row: usize) -> Option<TailEntry> {
         let origin = self.origins.get(row).cloned().flatten();
-        self.rows.tail_entry(row).map(|entry| TailEntry { origin, ..entry })
+        TailEntry::of(&self.rows, row).map(|entry| TailEntry { origin, ..entry })
     }
 
     /// Returns false if there are no more rows.

@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::engine::format::schema::Fingerprint;
-use crate::engine::storage::failure::isolated;
+use crate::backend::fingerprint::Fingerprint;
 use crate::ids::PoolId;
+use crate::parallel::isolated;
 
 /// The signal of one value, shared by all that wait for it.
 #[derive(Debug, Default)]

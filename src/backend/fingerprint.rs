@@ -12,8 +12,10 @@ use std::ops::RangeInclusive;
 
 use siphasher::sip128::SipHasher13;
 
-use crate::engine::format::schema::Fingerprint;
 use crate::ids::EntityTypeId;
+
+/// 128 bits that stand for an entity type and a value.
+pub(crate) type Fingerprint = u128;
 
 /// The number of high bits that stand for the value alone.
 pub(crate) const VALUE_BITS: u32 = 48;

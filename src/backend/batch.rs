@@ -6,9 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::engine::format::fingerprint::{BuildFingerprintHasher, HashKey};
-use crate::engine::format::schema::Fingerprint;
-use crate::engine::pool::tail::TailEntry;
+use crate::backend::fingerprint::{BuildFingerprintHasher, Fingerprint, HashKey};
 use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::limits;
@@ -112,16 +110,6 @@ impl Batch {
         let start = index.checked_sub(1).and_then(|before| self.items.get(before)).map_or(0, |item| item.end);
         let end = self.items.get(index).map_or(start, |item| item.end);
         self.text.get(start..end).unwrap_or_default()
-    }
-
-    pub(crate) fn tail_entry(&self, index: usize) -> Option<TailEntry> {
-        let item = self.items.get(index)?;
-        Some(TailEntry {
-            fingerprint: item.fingerprint,
-            entity_type: item.entity_type,
-            has_version: self.version(index).is_some(),
-            origin: self.origin.clone(),
-        })
     }
 
     /// Calls `ask` once for each distinct fingerprint, in fingerprint order, because lookups in that order touch

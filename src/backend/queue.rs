@@ -12,7 +12,7 @@ use std::thread::{self, ThreadId};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::engine::pool::batch::Batch;
+use crate::backend::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A group closes at this many items.
@@ -37,11 +37,11 @@ impl Weight {
         Self { items: batch.len(), bytes: batch.bytes() }
     }
 
-    pub(super) fn plus(self, other: Self) -> Self {
+    pub(crate) fn plus(self, other: Self) -> Self {
         Self { items: self.items.saturating_add(other.items), bytes: self.bytes.saturating_add(other.bytes) }
     }
 
-    pub(super) fn fits(self) -> bool {
+    pub(crate) fn fits(self) -> bool {
         self.items <= GROUP_MAX_ITEMS && self.bytes <= GROUP_MAX_BYTES
     }
 }

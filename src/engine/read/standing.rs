@@ -1,14 +1,11 @@
-//! Waiting until none of some values is in flight: one after the other, and at the end all as of one moment.
+//! The standing of values, for callers that wait until they are no longer in flight.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
+use crate::backend::InFlight;
+use crate::backend::batch::Batch;
+use crate::backend::claims::ClaimId;
+use crate::backend::fingerprint::Fingerprint;
 use crate::engine::Engine;
-use crate::engine::format::schema::Fingerprint;
-use crate::engine::pool::batch::Batch;
-use crate::engine::pool::claims::ClaimId;
 use crate::engine::read::view::View;
-use crate::engine::read::waiting::{Registered, Sleep};
 use crate::engine::storage::failure::contained;
 use crate::error::Result;
 use crate::ids::{PoolId, RecordNumber};
@@ -85,85 +82,39 @@ impl View {
     }
 }
 
-/// Waits until no value of a batch is in flight: for one after the other, until it finds all of them free or tracked.
-#[derive(Debug)]
-pub(crate) struct Waiter {
-    pool: PoolId,
-    batch: Batch,
-    /// The time at which it gives up.
-    until: Option<Instant>,
-    /// The item that it waits for.
-    item: usize,
-    registered: Option<Arc<Registered>>,
-}
-
-/// The next step of a waiter.
-#[derive(Debug)]
-pub(crate) enum Step {
-    Done(Vec<WaitOutcome>),
-    Sleep(Sleep),
-}
-
-impl Waiter {
-    pub(crate) fn new(pool: PoolId, batch: Batch, timeout: Duration) -> Self {
-        Self { pool, batch, until: Instant::now().checked_add(timeout), item: 0, registered: None }
-    }
-
-    /// Looks at the values, and returns what each is, as of one moment; or what to sleep for before looking again.
+impl Engine {
+    /// Finds the first item of a batch, from a position on, that is in flight.
     ///
     /// # Errors
     ///
     /// `NotFound`; `Closed`; `Storage` or `Corrupt` if reading fails.
-    pub(crate) fn look(&mut self, engine: &Engine) -> Result<Step> {
-        loop {
-            let mut is_late = false;
-            while let Some(item) = self.batch.items().get(self.item) {
-                let registered = self
-                    .registered
-                    .get_or_insert_with(|| engine.waiting.register(self.pool, item.fingerprint));
-                let mut sleep = registered.sleep();
-                let (view, moment) = (engine.view(self.pool)?, engine.clock.moment());
-                let standing = contained("waiting", || {
-                    view.standing_of(item.fingerprint, self.batch.version(self.item), moment)
-                })?;
+    pub(crate) fn first_in_flight(
+        &self,
+        pool: PoolId,
+        batch: &Batch,
+        from: usize,
+    ) -> Result<Option<InFlight>> {
+        let (view, moment) = (self.view(pool)?, self.clock.moment());
+        contained("waiting", || {
+            for (index, item) in batch.items().iter().enumerate().skip(from) {
+                let standing = view.standing_of(item.fingerprint, batch.version(index), moment)?;
                 if let Standing::InFlight(id) = standing {
-                    let now = Instant::now();
-                    is_late = self.until.is_some_and(|until| until <= now);
-                    if is_late {
-                        break;
-                    }
                     let deadline = view.state.claims.get(id, moment).map(|claim| claim.deadline);
-                    let lease_end = deadline.and_then(|deadline| engine.clock.left_until(deadline));
-                    let lease_end = lease_end.and_then(|left| now.checked_add(left));
-                    sleep.until = [self.until, lease_end].into_iter().flatten().min();
-                    return Ok(Step::Sleep(sleep));
+                    let look_again_in = deadline.and_then(|deadline| self.clock.left_until(deadline));
+                    return Ok(Some(InFlight { item: index, look_again_in }));
                 }
-                (self.item, self.registered) = (self.item + 1, None);
             }
-            let (view, moment) = (engine.view(self.pool)?, engine.clock.moment());
-            let outcomes = contained("waiting", || view.wait_outcomes(&self.batch, moment))?;
-            // While one was waited for, another may have been claimed again.
-            let in_flight = |outcome: &WaitOutcome| matches!(outcome, WaitOutcome::InFlight { .. });
-            if is_late || !outcomes.iter().any(in_flight) {
-                return Ok(Step::Done(outcomes));
-            }
-            self.item = 0;
-        }
+            Ok(None)
+        })
     }
-}
 
-impl Engine {
-    /// Blocks until none of the values of a batch is in flight, or for the timeout. Returns what each is then, as of one moment.
+    /// Returns what the value of each item is, as of one moment.
     ///
     /// # Errors
     ///
-    /// The errors of [`Waiter::look`].
-    pub(crate) fn wait_for(&self, mut waiter: Waiter) -> Result<Vec<WaitOutcome>> {
-        loop {
-            match waiter.look(self)? {
-                Step::Done(outcomes) => return Ok(outcomes),
-                Step::Sleep(sleep) => sleep.block(),
-            }
-        }
+    /// The errors of [`first_in_flight`](Self::first_in_flight).
+    pub(crate) fn wait_outcomes(&self, pool: PoolId, batch: &Batch) -> Result<Vec<WaitOutcome>> {
+        let (view, moment) = (self.view(pool)?, self.clock.moment());
+        contained("waiting", || view.wait_outcomes(batch, moment))
     }
 }

@@ -1,58 +1,20 @@
 //! Keeping leases alive: a thread that renews them at a third of their length, and is parked while there is none.
 //!
-//! Owns: [`KeepAlive`], the thread, and [`Kept`], a lease that it renews as long as its claim's guard has it. Always holds: all
-//! leases that are due together are renewed in one commit.
+//! Owns: [`KeepAlive`], the thread. Always holds: all leases that are due together are renewed in one commit.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::engine::Engine;
-use crate::engine::write::draft::claims::Held;
-use crate::engine::write::queue::Weight;
+use super::Backend;
+use super::lease::Kept;
+use super::operation::{Entry, Operation, Submission};
+use super::queue::Weight;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::PoolId;
 use crate::time::Timestamp;
-
-/// A lease that is renewed.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    pub(crate) pool: PoolId,
-    pub(crate) held: Held,
-    pub(crate) lease: Duration,
-    /// Its expiry, in microseconds.
-    until: AtomicI64,
-    /// True if it is not renewed any more, though a renewal may be under way.
-    ended: AtomicBool,
-}
-
-impl Kept {
-    pub(crate) fn new(pool: PoolId, held: Held, lease: Duration, until: Timestamp) -> Arc<Self> {
-        let (until, ended) = (AtomicI64::new(until.as_micros()), AtomicBool::new(false));
-        Arc::new(Self { pool, held, lease, until, ended })
-    }
-
-    /// Ends the renewals. Whatever is submitted after this follows the last of them.
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-    }
-
-    fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn until(&self) -> Timestamp {
-        Timestamp::from_micros(self.until.load(Ordering::SeqCst))
-    }
-
-    fn interval(&self) -> Duration {
-        self.lease / 3
-    }
-}
 
 /// The fewest leases among which those that are not kept any more are looked for.
 const CLEAN_MIN: usize = 64;
@@ -124,13 +86,13 @@ impl KeepAlive {
     /// # Errors
     ///
     /// `Storage` if the system gives no thread.
-    pub(crate) fn keep(&self, engine: &Arc<Engine>, kept: &Arc<Kept>) -> Result<()> {
+    pub(crate) fn keep(&self, backend: &Arc<dyn Backend>, kept: &Arc<Kept>) -> Result<()> {
         let mut thread = self.thread.lock();
         if thread.is_none() {
-            let (schedule, engine) = (Arc::clone(&self.schedule), Arc::clone(engine));
+            let (schedule, backend) = (Arc::clone(&self.schedule), Arc::clone(backend));
             let run = move || {
                 while let Some(due) = schedule.wait() {
-                    let renewed = engine.renew(due);
+                    let renewed = renew(&*backend, due);
                     let mut due = schedule.due.lock();
                     for kept in &renewed {
                         due.add(kept);
@@ -159,40 +121,38 @@ impl Drop for KeepAlive {
     }
 }
 
-impl Engine {
-    /// Renews leases in one commit. Returns those that are to be renewed again: all whose claims may still exist.
-    pub(crate) fn renew(&self, leases: Vec<Arc<Kept>>) -> Vec<Arc<Kept>> {
-        let asked = leases.clone();
-        let weight = Weight { items: asked.len(), bytes: 0 };
-        let renewed = self.submit(weight, move |group| {
-            let renew = |kept: &Arc<Kept>| {
-                if kept.has_ended() {
-                    return Ok(None);
+/// Renews leases in one commit. Returns those that are to be renewed again: all whose claims may still exist.
+pub(crate) fn renew(backend: &dyn Backend, leases: Vec<Arc<Kept>>) -> Vec<Arc<Kept>> {
+    let again = Arc::new(Mutex::new(Vec::with_capacity(leases.len())));
+    let entries = leases.into_iter().map(|kept| {
+        let renewal = Submission::new(kept.pool, Weight::ONE, Operation::Renew(Arc::clone(&kept)));
+        let again = Arc::clone(&again);
+        Entry::new(renewal, move |renewed: Result<Option<Timestamp>>| {
+            let is_gone = match renewed {
+                Ok(Some(until)) => {
+                    kept.renewed(until);
+                    false
                 }
-                group.pool(kept.pool).map(|pool| pool.renew(kept.held, kept.lease))
+                Ok(None) => true,
+                // The disk may have room again before the lease ends, or the store be opened again.
+                Err(error) => error.kind() == ErrorKind::NotFound,
             };
-            Ok(asked.iter().map(renew).collect::<Vec<_>>())
-        });
-        match renewed {
-            Ok(renewed) => {
-                let again = |(kept, renewed): (Arc<Kept>, Result<Option<Timestamp>>)| match renewed {
-                    Ok(until) => {
-                        kept.until.store(until?.as_micros(), Ordering::SeqCst);
-                        Some(kept)
-                    }
-                    Err(error) => (error.kind() != ErrorKind::NotFound).then_some(kept),
-                };
-                leases.into_iter().zip(renewed).filter_map(again).collect()
+            if !is_gone {
+                again.lock().push(kept);
             }
-            // The disk may have room again before the leases end, or, as above, the store be opened again.
-            Err(_) => leases,
-        }
-    }
+        })
+    });
+    backend.submit_all(entries.collect());
+    std::mem::take(&mut *again.lock())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::backend::claims::Held;
+    use crate::ids::PoolId;
 
     /// A lease may be a year long: what is not kept any more must not wait until it is due.
     #[test]
