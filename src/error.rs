@@ -80,6 +80,8 @@ pub enum ErrorKind {
     Storage,
     /// Reading or writing a file that is not the store's own failed.
     Io,
+    /// The engine behind this store cannot do that: compacting, for example, is for stores in a file.
+    Unsupported,
 }
 
 impl ErrorKind {

@@ -179,6 +179,8 @@ mod operations;
 mod options;
 mod parallel;
 mod pool;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
 mod random;
 mod registry;

@@ -111,6 +111,8 @@ pub struct StoreOptions {
     pub(crate) open_timeout: Duration,
     pub(crate) clock: Option<ManualClock>,
     pub(crate) hash_key: Option<[u8; 16]>,
+    #[cfg(feature = "postgres")]
+    pub(crate) schema: String,
 }
 
 impl StoreOptions {
@@ -129,6 +131,8 @@ impl StoreOptions {
             open_timeout: Duration::ZERO,
             clock: None,
             hash_key: None,
+            #[cfg(feature = "postgres")]
+            schema: "datapool".to_owned(),
         }
     }
 
@@ -208,6 +212,15 @@ impl StoreOptions {
     #[must_use]
     pub fn hash_key(mut self, key: [u8; 16]) -> Self {
         self.hash_key = Some(key);
+        self
+    }
+
+    /// Sets the schema of the database in which a store over PostgreSQL has its tables. Default: `datapool`. Each schema is a
+    /// store of its own. A name has 1 to 63 lower-case letters, digits and underscores, and does not begin with a digit.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        self.schema = name.into();
         self
     }
 }

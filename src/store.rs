@@ -37,9 +37,18 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// The errors of [`StoreOptions::open`].
-    #[doc(alias("connect"))]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         StoreOptions::new().open(path)
+    }
+
+    /// Connects to the store over PostgreSQL that a URL names, with the default [options](StoreOptions).
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`StoreOptions::connect`].
+    #[cfg(feature = "postgres")]
+    pub fn connect(url: &str) -> Result<Self> {
+        StoreOptions::new().connect(url)
     }
 
     /// Creates an empty store in memory. Nothing of it outlives the last handle.
@@ -287,7 +296,7 @@ impl DataPoolStore {
         Ok(total)
     }
 
-    /// Waits until everything written so far is on disk. Returns at once with [`Durability::Immediate`].
+    /// Waits until everything written so far is on disk. Returns at once with [`Durability::Immediate`](crate::Durability::Immediate).
     ///
     /// # Errors
     ///
@@ -311,6 +320,23 @@ impl StoreOptions {
     /// if the system refuses.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<DataPoolStore> {
         DataPoolStore::open_with(path.as_ref(), self)
+    }
+
+    /// Connects to the store over PostgreSQL that a URL names (`postgresql://user:password@host:5432/database?sslmode=require`), and
+    /// makes its tables if there are none. The store is the same to its callers as one in a file, and any number of processes can
+    /// have it open.
+    ///
+    /// [`durability`](Self::durability), [`recovery`](Self::recovery), [`cache_size`](Self::cache_size) and
+    /// [`open_timeout`](Self::open_timeout) mean nothing here: what a call wrote is committed when it returns.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a URL or a [schema](Self::schema) that is malformed; `Storage` if the server cannot be reached or
+    /// refuses; `NotFound` with [`IfMissing::Fail`](crate::IfMissing::Fail) or [`Access::ReadOnly`](crate::Access::ReadOnly)
+    /// if there is no store; `UnsupportedFormat` if its tables are of a later version.
+    #[cfg(feature = "postgres")]
+    pub fn connect(&self, url: &str) -> Result<DataPoolStore> {
+        Ok(DataPoolStore::over(crate::postgres::Postgres::connect(url, self)?))
     }
 
     /// Creates an empty store in memory. Nothing of it outlives the last handle.

@@ -90,7 +90,7 @@ impl Drop for Sleep {
 }
 
 /// Wakes a thread.
-struct Unpark(Thread);
+pub(crate) struct Unpark(pub(crate) Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {

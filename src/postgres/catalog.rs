@@ -1,0 +1,262 @@
+//! The pools of a store: making, changing, deleting and listing them.
+
+use tokio_postgres::Row;
+
+use super::Postgres;
+use super::connection::{Connection, Failure, Patience, Step};
+use super::head::no_pool;
+use super::values::{Bits, Columns, bigint, micros};
+use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::model::{DataPool, NewPool, PoolUpdate};
+use crate::random::random_bytes;
+
+const ROW: &str = "SELECT * FROM {s}.catalogue WHERE id = $1";
+/// Locks the catalogue.
+pub(super) const LOCK: &str = "SELECT number FROM {s}.meta WHERE name = 'next pool' FOR UPDATE";
+/// A deletion removes this many records of a pool at a time.
+const DELETED_AT_ONCE: i64 = 50_000;
+/// The pool that stands for the catalogue where calls leave their marks.
+pub(super) const CATALOGUE: PoolId = PoolId::new(0);
+
+fn row_of(row: &Row) -> Result<DataPool> {
+    Ok(DataPool {
+        id: row.number("id")?.into(),
+        name: row.text("name")?,
+        description: row.optional_text("description")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+        retention: row.duration("retention")?,
+        capacity: row.numbered("capacity")?,
+    })
+}
+
+/// Reads a pool's row.
+///
+/// # Errors
+///
+/// `NotFound` if there is no such pool.
+pub(super) fn pool_row(connection: &mut Connection, id: PoolId) -> Result<DataPool, Failure> {
+    let rows = connection.query(ROW, vec![Box::new(bigint(id.get()))])?;
+    Ok(rows.first().map_or_else(|| Err(no_pool(id)), row_of)?)
+}
+
+fn id_of_name(connection: &mut Connection, name: &str) -> Result<Option<PoolId>, Failure> {
+    let rows = connection
+        .query("SELECT id FROM {s}.catalogue WHERE name = $1", vec![Box::new(name.as_bytes().to_vec())])?;
+    Ok(rows.first().map(|row| Ok::<_, Error>(row.number("id")?.into())).transpose()?)
+}
+
+fn check_name_is_free(connection: &mut Connection, name: &str, own: Option<PoolId>) -> Result<(), Failure> {
+    match id_of_name(connection, name)? {
+        Some(id) if Some(id) != own => {
+            let text = format!("the name {name:?} is taken by data pool {id}; names are unique");
+            Err(Error::already_exists(text).with_parameter("name").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Postgres {
+    /// Reads with a statement of its own, again if the connection is lost.
+    pub(super) fn read<T>(&self, mut read: impl FnMut(&mut Connection) -> Result<T, Failure>) -> Result<T> {
+        let mut patience = Patience::new(self.retry_for);
+        loop {
+            match self.connections.with(&mut read) {
+                Ok(done) => return Ok(done),
+                Err(failure) => patience.next(failure)?,
+            }
+        }
+    }
+
+    /// Locks the catalogue for changes, and returns the wall clock.
+    pub(super) fn lock_catalogue(&self, connection: &mut Connection) -> Result<i64, Failure> {
+        let read = connection.run(vec![
+            Step::Command(super::write::BEGIN.into()),
+            Step::Query(LOCK.into(), Vec::new()),
+            Step::Query(CLOCK.into(), Vec::new()),
+        ])?;
+        let clock = read.get(2).map(Vec::as_slice).unwrap_or_default();
+        Ok(self.now_by(clock)?.as_micros())
+    }
+
+    pub(super) fn make_pool(&self, new: &NewPool) -> Result<DataPool> {
+        self.check_writable()?;
+        // The row tells who made it, so that a lost connection is no reason to say that the name is taken.
+        let made_by = u128::from_be_bytes(random_bytes()?);
+        let mut patience = Patience::new(self.retry_for);
+        loop {
+            let attempt = self.connections.with(|connection| {
+                let made = "SELECT * FROM {s}.catalogue WHERE name = $1 AND made_by = $2";
+                let params = || -> super::connection::Params {
+                    vec![Box::new(new.name.as_bytes().to_vec()), Box::new(Bits(made_by))]
+                };
+                if let Some(row) = connection.query(made, params())?.first() {
+                    return Ok(row_of(row)?);
+                }
+                let made = self.insert_pool(connection, new, made_by);
+                if made.is_err() {
+                    connection.roll_back();
+                }
+                made
+            });
+            match attempt {
+                Ok(pool) => return Ok(pool),
+                Err(failure) => patience.next(failure)?,
+            }
+        }
+    }
+
+    fn insert_pool(
+        &self,
+        connection: &mut Connection,
+        new: &NewPool,
+        made_by: u128,
+    ) -> Result<DataPool, Failure> {
+        let now = self.lock_catalogue(connection)?;
+        check_name_is_free(connection, &new.name, None)?;
+        let next =
+            "UPDATE {s}.meta SET number = number + 1 WHERE name = 'next pool' RETURNING number - 1 AS id";
+        let rows = connection.query(next, Vec::new())?;
+        let Some(id) = rows.first() else {
+            return Err(Error::corrupt("the store's table meta has no next pool").into());
+        };
+        let id: i64 = id.read("id")?;
+        let insert = "INSERT INTO {s}.catalogue (id, name, description, created_at, updated_at, retention, capacity, made_by) \
+                      VALUES ($1, $2, $3, $4, $4, $5, $6, $7) RETURNING *";
+        let head = "INSERT INTO {s}.head (pool, last_time, retention, capacity) VALUES ($1, $2, $3, $4)";
+        let (retention, capacity) = (new.retention.map(micros), new.capacity.map(bigint));
+        let written = connection.run(vec![
+            Step::Query(
+                insert.into(),
+                vec![
+                    Box::new(id),
+                    Box::new(new.name.as_bytes().to_vec()),
+                    Box::new(new.description.as_ref().map(|text| text.as_bytes().to_vec())),
+                    Box::new(now),
+                    Box::new(retention),
+                    Box::new(capacity),
+                    Box::new(Bits(made_by)),
+                ],
+            ),
+            Step::Query(
+                head.into(),
+                // A pool without a record has no time of its own.
+                vec![Box::new(id), Box::new(i64::MIN), Box::new(retention), Box::new(capacity)],
+            ),
+            Step::Command("COMMIT".into()),
+        ])?;
+        let row = written.first().and_then(|rows| rows.first());
+        Ok(row.map_or_else(|| Err(Error::storage("a statement gave no answer")), row_of)?)
+    }
+
+    pub(super) fn change_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool> {
+        self.check_writable()?;
+        self.execute_once(id, |connection, call| {
+            let mut draft = self.read_draft(connection, id, &Needs::default(), Lock::ForUpdate)?;
+            let mut pool = pool_row(connection, id)?;
+            if let Some(name) = &update.name {
+                check_name_is_free(connection, name, Some(id))?;
+                pool.name.clone_from(name);
+            }
+            update.description.apply_to(&mut pool.description);
+            update.retention.apply_to(&mut pool.retention);
+            update.capacity.apply_to(&mut pool.capacity);
+            pool.updated_at = pool.updated_at.max(draft.now);
+            draft.head.policy = pool.policy();
+            // What the new retention does not keep expires now.
+            let oldest = connection.query(super::write::OLDEST, vec![Box::new(bigint(id.get()))])?;
+            self.expire(connection, &mut draft, &oldest)?;
+            let store = "UPDATE {s}.catalogue SET name = $2, description = $3, updated_at = $4, retention = $5, capacity = $6 \
+                         WHERE id = $1";
+            let step = Step::Query(
+                store.into(),
+                vec![
+                    Box::new(bigint(id.get())),
+                    Box::new(pool.name.as_bytes().to_vec()),
+                    Box::new(pool.description.as_ref().map(|text| text.as_bytes().to_vec())),
+                    Box::new(pool.updated_at.as_micros()),
+                    Box::new(pool.retention.map(micros)),
+                    Box::new(pool.capacity.map(bigint)),
+                ],
+            );
+            let steps = vec![step, head_step(&mut draft)];
+            Ok(Outcome { answer: pool, commit: Commit::new(steps, id, call, draft.now, Box::new(|| {})) })
+        })
+    }
+
+    pub(super) fn remove_pool(&self, id: PoolId) -> Result<()> {
+        self.check_writable()?;
+        let pool = bigint(id.get());
+        self.execute_once(CATALOGUE, |connection, call| {
+            let now = self.lock_catalogue(connection)?;
+            let locked = connection.query(super::head::LOCK, vec![Box::new(pool)])?;
+            super::head::Head::of(id, &locked)?;
+            let steps =
+                ["catalogue WHERE id", "head WHERE pool", "claim_item WHERE pool", "claim WHERE pool"];
+            let step = |table: &str| {
+                Step::Query(format!("DELETE FROM {{s}}.{table} = $1").into(), vec![Box::new(pool)])
+            };
+            let (waiting, steps) = (std::sync::Arc::clone(&self.waiting), steps.map(step).into());
+            let done = Box::new(move || waiting.wake_pool(id));
+            let now = crate::time::Timestamp::from_micros(now);
+            Ok(Outcome { answer: (), commit: Commit::new(steps, CATALOGUE, call, now, done) })
+        })?;
+        self.queues.lock().remove(&id);
+        self.waiting.notify();
+        // The pool is gone. What is left of it is in nobody's way, and `prune` removes it if this fails.
+        let _ = self.remove_leftovers(id);
+        Ok(())
+    }
+
+    /// Removes the rows of a pool that is deleted, some at a time. Returns the number of records.
+    pub(super) fn remove_leftovers(&self, id: PoolId) -> Result<u64> {
+        let pool = bigint(id.get());
+        let mut removed = 0;
+        for (table, key) in [("result", "record"), ("record", "id")] {
+            loop {
+                let text = format!(
+                    "WITH some AS (SELECT {key} FROM {{s}}.{table} WHERE pool = $1 ORDER BY {key} LIMIT $2) SELECT max({key}) AS last, \
+                     count(*) AS count FROM some"
+                );
+                let rows = self.read(|connection| {
+                    connection.query(text.clone(), vec![Box::new(pool), Box::new(DELETED_AT_ONCE)])
+                })?;
+                let Some(last) = rows.first().map(|row| row.numbered("last")).transpose()?.flatten() else {
+                    break;
+                };
+                if table == "record" {
+                    removed += rows.first().map_or(Ok(0), |row| row.number("count"))?;
+                }
+                let delete = format!("DELETE FROM {{s}}.{table} WHERE pool = $1 AND {key} <= $2");
+                self.read(|connection| {
+                    connection.query(delete.clone(), vec![Box::new(pool), Box::new(bigint(last))])
+                })?;
+            }
+        }
+        self.read(|connection| {
+            connection.query("DELETE FROM {s}.executed WHERE pool = $1", vec![Box::new(pool)])
+        })?;
+        Ok(removed)
+    }
+
+    pub(super) fn id_of_pool(&self, name: &str) -> Result<Option<PoolId>> {
+        self.read(|connection| id_of_name(connection, name))
+    }
+
+    pub(super) fn row_of_pool(&self, id: PoolId) -> Result<DataPool> {
+        self.read(|connection| pool_row(connection, id))
+    }
+
+    pub(super) fn rows_of_pools(&self) -> Result<Vec<DataPool>> {
+        let rows =
+            self.read(|connection| connection.query("SELECT * FROM {s}.catalogue ORDER BY id", Vec::new()))?;
+        rows.iter().map(row_of).collect()
+    }
+
+    /// Returns true for the error of a pool that was deleted meanwhile.
+    pub(super) fn is_gone(error: &Error) -> bool {
+        error.kind() == ErrorKind::NotFound
+    }
+}

@@ -1,0 +1,460 @@
+//! Connections to the server: one that statements run on, and the store's set of them.
+//!
+//! Owns: [`Connection`], with the statements that it has prepared, and [`Connections`]. Always holds: statements of one
+//! [`run`](Connection::run) are sent together and executed in order; a connection that was lost, or on which a transaction may be
+//! open, is not used again.
+//!
+//! One thread of the store moves the bytes of all connections. Callers park until their answer is there, so they may be on any
+//! thread, also on one of an async runtime.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use parking_lot::{Condvar, Mutex};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, Row, Statement};
+
+use super::tls::Tls;
+use crate::backend::waiting::Unpark;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A connection keeps this many prepared statements. Those of listings have many forms.
+const STATEMENTS_MAX: usize = 200;
+/// The time within which a connection must be made, unless the URL says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The parameters of a statement.
+pub(super) type Params = Vec<Box<dyn ToSql + Sync + Send>>;
+
+/// A step of what is sent together. In its text `{s}` stands for the schema's name.
+pub(super) enum Step {
+    /// Statements without parameters, and without an answer.
+    Command(Cow<'static, str>),
+    Query(Cow<'static, str>, Params),
+}
+
+/// The failure of a statement.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The connection is lost, or the server is not there.
+    Lost(Error),
+    /// The server has ended the transaction because of another one: it can be tried again.
+    Again(Error),
+    Refused(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Failure {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Lost(error) | Self::Again(error) | Self::Refused(error) => error,
+        }
+    }
+}
+
+/// Sorts an error of the driver.
+fn failure(error: tokio_postgres::Error) -> Failure {
+    let Some(reason) = error.as_db_error() else {
+        let text = format!("the connection to the server failed: {}", causes(&error));
+        let is_lost = error.is_closed() || has_io_cause(&error);
+        let made = Error::storage(text).with_source(error);
+        return if is_lost { Failure::Lost(made) } else { Failure::Refused(made) };
+    };
+    let code = reason.code().clone();
+    let text = format!("the server refused: {} ({})", reason.message(), code.code());
+    let class = code.code().get(..2).unwrap_or_default();
+    let kind = match class {
+        "53" if code == SqlState::DISK_FULL => ErrorKind::StorageFull,
+        "XX" => ErrorKind::Corrupt,
+        _ if code == SqlState::READ_ONLY_SQL_TRANSACTION => ErrorKind::ReadOnly,
+        _ => ErrorKind::Storage,
+    };
+    let made = Error::new(kind, text).with_source(error);
+    match class {
+        // Serialization failures and deadlocks. Or somebody was faster to take a name: the next attempt finds out.
+        "40" => Failure::Again(made),
+        _ if code == SqlState::UNIQUE_VIOLATION => Failure::Again(made),
+        // Exceptions of connections, too many of them, and the server's operators.
+        "08" | "57" => Failure::Lost(made),
+        _ if code == SqlState::TOO_MANY_CONNECTIONS
+            || code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT =>
+        {
+            Failure::Lost(made)
+        }
+        _ => Failure::Refused(made),
+    }
+}
+
+fn has_io_cause(error: &dyn StdError) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if cause.is::<std::io::Error>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// Returns an error with its causes, down to the system's own reason.
+fn causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Waits for a future on this thread.
+pub(super) fn wait<F: Future>(future: F) -> F::Output {
+    let waker: Waker = Arc::new(Unpark(thread::current())).into();
+    let (mut context, mut future) = (Context::from_waker(&waker), pin!(future));
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// One connection.
+pub(super) struct Connection {
+    client: Client,
+    schema: Arc<str>,
+    statements: HashMap<Cow<'static, str>, Statement>,
+    /// True if it must not be used again.
+    is_spent: bool,
+}
+
+impl Connection {
+    /// Returns the schema's name, quoted where that is needed.
+    pub(super) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Returns a text with the schema's name in it.
+    pub(super) fn named(&self, text: &str) -> String {
+        text.replace("{s}", &self.schema)
+    }
+
+    /// Sends steps together, and returns the rows of each. After a failure in a transaction, the steps after it fail, too.
+    pub(super) fn run(&mut self, steps: Vec<Step>) -> Result<Vec<Vec<Row>>, Failure> {
+        let ran = wait(self.run_steps(steps));
+        ran.map_err(|error| self.failed(error))
+    }
+
+    pub(super) fn query(
+        &mut self,
+        text: impl Into<Cow<'static, str>>,
+        params: Params,
+    ) -> Result<Vec<Row>, Failure> {
+        Ok(self.run(vec![Step::Query(text.into(), params)])?.pop().unwrap_or_default())
+    }
+
+    pub(super) fn command(&mut self, text: &'static str) -> Result<(), Failure> {
+        self.run(vec![Step::Command(text.into())]).map(drop)
+    }
+
+    /// Marks the connection if it was lost, and sorts the error.
+    pub(super) fn failed(&mut self, error: tokio_postgres::Error) -> Failure {
+        let failure = failure(error);
+        if matches!(failure, Failure::Lost(_)) || self.client.is_closed() {
+            self.is_spent = true;
+        }
+        failure
+    }
+
+    /// Runs work in a transaction that commits if it succeeds.
+    pub(super) fn in_transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.command("BEGIN ISOLATION LEVEL READ COMMITTED")?;
+        match work(self) {
+            Ok(done) => self.command("COMMIT").map(|()| done),
+            Err(failure) => {
+                self.roll_back();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Ends a transaction that failed.
+    pub(super) fn roll_back(&mut self) {
+        if !self.is_spent && self.command("ROLLBACK").is_err() {
+            self.is_spent = true;
+        }
+    }
+
+    async fn run_steps(&mut self, steps: Vec<Step>) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
+        for step in &steps {
+            if let Step::Query(text, _) = step {
+                self.prepare(text).await?;
+            }
+        }
+        let this = &*self;
+        let sent = steps.into_iter().map(|step| async move {
+            match step {
+                Step::Command(text) => {
+                    this.client.batch_execute(&this.named(&text)).await.map(|()| Vec::new())
+                }
+                Step::Query(text, params) => {
+                    let params: Vec<&(dyn ToSql + Sync)> =
+                        params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+                    match this.statements.get(&text) {
+                        Some(statement) => this.client.query(statement, &params).await,
+                        None => this.client.query(&*this.named(&text), &params).await,
+                    }
+                }
+            }
+        });
+        try_join_all(sent).await
+    }
+
+    async fn prepare(&mut self, text: &Cow<'static, str>) -> Result<(), tokio_postgres::Error> {
+        if !self.statements.contains_key(text) {
+            if self.statements.len() >= STATEMENTS_MAX {
+                self.statements.clear();
+            }
+            let statement = self.client.prepare(&text.replace("{s}", &self.schema)).await?;
+            self.statements.insert(text.clone(), statement);
+        }
+        Ok(())
+    }
+}
+
+/// The thread that moves the bytes of a store's connections.
+struct Io {
+    handle: Handle,
+    /// Dropping it ends the thread.
+    _stop: oneshot::Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Io {
+    fn start() -> Result<Self> {
+        let failed = |error: std::io::Error| {
+            Error::storage(format!("starting the thread of the connections: {error}")).with_source(error)
+        };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (handle, (stop, stopped)) = (runtime.handle().clone(), oneshot::channel::<()>());
+        let run = move || {
+            // The sender is never used: it is dropped.
+            let _ = runtime.block_on(stopped);
+        };
+        let thread = thread::Builder::new().name("datapool-io".to_owned()).spawn(run).map_err(failed)?;
+        Ok(Self { handle, _stop: stop, thread: Some(thread) })
+    }
+}
+
+/// The connections of a store.
+pub(super) struct Connections {
+    config: Config,
+    tls: Tls,
+    schema: Arc<str>,
+    /// The most connections that calls use at a time. Snapshots have others.
+    most: usize,
+    pool: Mutex<Free>,
+    returned: Condvar,
+    io: Io,
+}
+
+#[derive(Default)]
+struct Free {
+    connections: Vec<Connection>,
+    /// The number of those that are free or in use.
+    open: usize,
+    closed: bool,
+}
+
+impl std::fmt::Debug for Connections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connections").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Connections {
+    pub(super) fn new(config: Config, tls: Tls, schema: &str, most: usize) -> Result<Self> {
+        let (pool, returned, io) = (Mutex::default(), Condvar::new(), Io::start()?);
+        Ok(Self { config, tls, schema: schema.into(), most, pool, returned, io })
+    }
+
+    /// Makes a connection.
+    pub(super) fn connect(&self) -> Result<Connection, Failure> {
+        let (config, tls) = (self.config.clone(), self.tls.clone());
+        let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let connecting = self.io.handle.spawn(async move {
+            let connecting = tokio::time::timeout(limit, config.connect(tls));
+            let Ok(connected) = connecting.await else { return Err(None) };
+            let (client, connection) = connected.map_err(Some)?;
+            // It ends when the client is dropped, or with an error that the client reports.
+            tokio::spawn(async move { _ = connection.await });
+            Ok(client)
+        });
+        match wait(connecting) {
+            Ok(Ok(client)) => Ok(Connection {
+                client,
+                schema: Arc::clone(&self.schema),
+                statements: HashMap::new(),
+                is_spent: false,
+            }),
+            Ok(Err(Some(error))) => Err(failure(error)),
+            Ok(Err(None)) => {
+                let text = format!("the server did not answer within {} s", limit.as_secs_f64());
+                Err(Failure::Lost(Error::storage(text)))
+            }
+            Err(_) => Err(Failure::Lost(Error::closed())),
+        }
+    }
+
+    /// Runs work on a connection that nobody else uses meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; the errors of the work.
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut connection = match self.take()? {
+            Some(connection) => connection,
+            None => self.connect().inspect_err(|_| self.give_up())?,
+        };
+        let done = work(&mut connection);
+        if matches!(done, Err(Failure::Lost(_))) {
+            // The server has probably ended the others, too.
+            self.drop_free();
+        }
+        self.give_back(connection);
+        done
+    }
+
+    /// Takes a free connection, or the right to make one (`None`).
+    fn take(&self) -> Result<Option<Connection>> {
+        let mut free = self.pool.lock();
+        loop {
+            if free.closed {
+                return Err(Error::closed());
+            }
+            if let Some(connection) = free.connections.pop() {
+                return Ok(Some(connection));
+            }
+            if free.open < self.most {
+                free.open += 1;
+                return Ok(None);
+            }
+            self.returned.wait(&mut free);
+        }
+    }
+
+    fn give_up(&self) {
+        self.pool.lock().open -= 1;
+        self.returned.notify_one();
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut free = self.pool.lock();
+        if connection.is_spent || free.closed {
+            free.open -= 1;
+            drop(free);
+            drop(connection);
+        } else {
+            free.connections.push(connection);
+            drop(free);
+        }
+        self.returned.notify_one();
+    }
+
+    fn drop_free(&self) {
+        let mut free = self.pool.lock();
+        free.open -= free.connections.len();
+        let dropped = std::mem::take(&mut free.connections);
+        drop(free);
+        drop(dropped);
+        self.returned.notify_all();
+    }
+
+    /// Closes the connections that are free, and the others when they are returned.
+    pub(super) fn close(&self) {
+        self.pool.lock().closed = true;
+        self.drop_free();
+    }
+
+    pub(super) fn reopen(&self) {
+        self.pool.lock().closed = false;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.pool.lock().closed
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.drop_free();
+        let (stop, _) = oneshot::channel();
+        drop(std::mem::replace(&mut self.io._stop, stop));
+        if let Some(thread) = self.io.thread.take() {
+            // It can only have panicked because of a bug, and the panic has printed its own message.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The bounds within which a call is tried again.
+#[derive(Debug)]
+pub(super) struct Patience {
+    until: Instant,
+    pause: Duration,
+    conflicts: u32,
+}
+
+/// A transaction that others have ended so often is not tried again.
+const CONFLICTS_MAX: u32 = 20;
+
+impl Patience {
+    pub(super) fn new(retry_for: Duration) -> Self {
+        Self { until: Instant::now() + retry_for, pause: Duration::from_millis(5), conflicts: 0 }
+    }
+
+    /// Waits before the next attempt. Returns the error if there is none.
+    pub(super) fn next(&mut self, failure: Failure) -> Result<()> {
+        match failure {
+            Failure::Refused(error) => return Err(error),
+            Failure::Again(error) if self.conflicts >= CONFLICTS_MAX => return Err(error),
+            Failure::Again(_) => self.conflicts += 1,
+            Failure::Lost(error) if error.kind() == ErrorKind::Closed || Instant::now() >= self.until => {
+                return Err(error);
+            }
+            Failure::Lost(_) => {}
+        }
+        thread::sleep(self.pause);
+        self.pause = (self.pause * 2).min(Duration::from_millis(250));
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! A pool's head: its next id, its watermark, its policy.
+//!
+//! Always holds: the head's row is the lock of the pool. Whoever writes to the pool has locked it, and decides by what it reads
+//! after that.
+
+use tokio_postgres::Row;
+
+use super::values::Columns;
+use crate::error::{Error, Result};
+use crate::ids::{PoolId, RecordNumber};
+use crate::model::Policy;
+use crate::time::Timestamp;
+
+/// Reads the head without locking it.
+pub(super) const READ: &str = "SELECT * FROM {s}.head WHERE pool = $1";
+pub(super) const LOCK: &str = "SELECT * FROM {s}.head WHERE pool = $1 FOR UPDATE";
+
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    pub(super) pool: PoolId,
+    pub(super) next_id: RecordNumber,
+    /// Records below it are dead.
+    pub(super) watermark: RecordNumber,
+    /// Rows below it are removed.
+    pub(super) reclaimed: RecordNumber,
+    /// The number of records at or above the watermark. Some may have expired since it was stored.
+    pub(super) live: u64,
+    pub(super) last_time: Timestamp,
+    pub(super) next_claim: u64,
+    pub(super) fence: u64,
+    pub(super) policy: Policy,
+}
+
+impl Head {
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such pool.
+    pub(super) fn of(pool: PoolId, rows: &[Row]) -> Result<Self> {
+        let Some(row) = rows.first() else { return Err(no_pool(pool)) };
+        Ok(Self {
+            pool,
+            next_id: row.number("next_id")?,
+            watermark: row.number("watermark")?,
+            reclaimed: row.number("reclaimed")?,
+            live: row.number("live")?,
+            last_time: row.time("last_time")?,
+            next_claim: row.number("next_claim")?,
+            fence: row.number("fence")?,
+            policy: Policy { retention: row.duration("retention")?, capacity: row.numbered("capacity")? },
+        })
+    }
+
+    /// Returns the time up to which records are expired, itself included, at a point of the pool's time.
+    pub(super) fn horizon(&self, time: Timestamp) -> Option<Timestamp> {
+        time.checked_sub(self.policy.retention?)
+    }
+
+    /// Gives the next fencing number. It follows the wall clock, so that it is higher than those of a store of which this one is
+    /// an older copy.
+    pub(super) fn next_fence(&mut self, now: Timestamp) -> u64 {
+        self.fence = self.fence.saturating_add(1).max(u64::try_from(now.as_micros()).unwrap_or(0));
+        self.fence
+    }
+
+    /// Returns the number of live records over the capacity.
+    pub(super) fn excess(&self) -> u64 {
+        self.policy.capacity.map_or(0, |capacity| self.live.saturating_sub(capacity))
+    }
+}
+
+pub(super) fn no_pool(id: PoolId) -> Error {
+    Error::not_found(format!("no data pool has the id {id}"))
+}

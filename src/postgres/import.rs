@@ -1,0 +1,269 @@
+//! Bulk import: rows are copied into a table of the transaction's own, and then added in one statement.
+//!
+//! Always holds: the pool is locked after the rows were copied, and only until they are added. Ids follow the order of the rows.
+
+use bytes::{BufMut, BytesMut};
+use futures_util::{SinkExt, pin_mut};
+use tokio_postgres::Row;
+
+use super::Postgres;
+use super::connection::{Connection, Failure, Step};
+use super::head::{self, Head};
+use super::values::{Bits, Columns, bigint, origin_columns, version_columns};
+use super::write::{CLOCK, Commit, OLDEST, Outcome, head_step};
+use crate::backend::import::{BulkReport, ImportRow, Present, RowSource};
+use crate::error::{Error, Result};
+use crate::ids::PoolId;
+use crate::model::Origin;
+use crate::time::Timestamp;
+
+/// The bytes that are sent together.
+const CHUNK_BYTES: usize = 1 << 20;
+/// The beginning and the end of PostgreSQL's binary COPY format, as its documentation describes it under COPY.
+const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const COPY_END: i16 = -1;
+const COLUMNS: i16 = 11;
+
+const STAGE: &str = "CREATE TEMP TABLE datapool_staged (n bigint NOT NULL, line bigint NOT NULL, fingerprint uuid NOT NULL, \
+                     entity_type bigint NOT NULL, value bytea NOT NULL, flow bytea, run bytea, step bytea, created_at bigint, \
+                     content uuid, ordinal bigint) ON COMMIT DROP";
+const COPY: &str = "COPY datapool_staged FROM STDIN BINARY";
+
+/// Rows in the binary COPY format.
+#[derive(Default)]
+struct Rows {
+    bytes: BytesMut,
+    count: i64,
+    first: Option<Timestamp>,
+}
+
+impl Rows {
+    fn field(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            None => self.bytes.put_i32(-1),
+            Some(bytes) => {
+                // A field has at most a few thousand bytes.
+                self.bytes.put_i32(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
+                self.bytes.put_slice(bytes);
+            }
+        }
+    }
+
+    fn push(&mut self, store: &Postgres, row: &ImportRow<'_>) {
+        if self.count == 0 {
+            self.first = row.created_at;
+        }
+        self.count += 1;
+        self.bytes.put_i16(COLUMNS);
+        self.field(Some(&self.count.to_be_bytes()));
+        self.field(Some(&bigint(row.line).to_be_bytes()));
+        let fingerprint = store.hash_key.fingerprint(row.entity_type, row.value);
+        self.field(Some(&fingerprint.to_be_bytes()));
+        self.field(Some(&i64::from(row.entity_type.get()).to_be_bytes()));
+        self.field(Some(row.value.as_bytes()));
+        let none = Origin::none();
+        for part in origin_columns(row.origin.map_or(&none, |origin| &**origin)) {
+            self.field(part.as_deref());
+        }
+        self.field(
+            row.created_at.map(|time| time.as_micros().to_be_bytes()).as_ref().map(|bytes| &bytes[..]),
+        );
+        let (content, ordinal) = version_columns(row.version);
+        self.field(content.map(|Bits(bits)| bits.to_be_bytes()).as_ref().map(|bytes| &bytes[..]));
+        self.field(ordinal.map(i64::to_be_bytes).as_ref().map(|bytes| &bytes[..]));
+    }
+}
+
+impl Postgres {
+    pub(super) fn import_rows(
+        &self,
+        pool: PoolId,
+        source: &mut (dyn RowSource + Send),
+        present: Present,
+    ) -> Result<BulkReport> {
+        self.check_writable()?;
+        let mut is_read = false;
+        self.execute_once(pool, |connection, call| {
+            if std::mem::replace(&mut is_read, true) {
+                // The rows were read by the first attempt, and cannot be read again.
+                let text = "the connection was lost while rows were copied; nothing was added. Import again";
+                return Err(Error::storage(text).into());
+            }
+            connection.run(vec![Step::Command(super::write::BEGIN.into()), Step::Command(STAGE.into())])?;
+            let rows = self.copy(connection, source)?;
+            let id = bigint(pool.get());
+            connection.command("ANALYZE datapool_staged")?;
+            let read = connection.run(vec![
+                Step::Query(head::LOCK.into(), vec![Box::new(id)]),
+                Step::Query(CLOCK.into(), Vec::new()),
+                Step::Query(OLDEST.into(), vec![Box::new(id)]),
+            ])?;
+            let [head, clock, oldest] = read.as_slice() else {
+                return Err(Error::storage("a statement gave no answer").into());
+            };
+            let mut draft = self.draft_of(Head::of(pool, head)?, self.now_by(clock)?);
+            self.expire(connection, &mut draft, oldest)?;
+            let report = if rows.count == 0 {
+                BulkReport::default()
+            } else {
+                self.add_staged(connection, &mut draft, rows.first, present)?
+            };
+            if report.added == 0 {
+                return Ok(Outcome { answer: report, commit: Commit::nothing() });
+            }
+            let waiting = std::sync::Arc::clone(&self.waiting);
+            let done = Box::new(move || waiting.wake_pool(pool));
+            let steps = vec![head_step(&mut draft)];
+            Ok(Outcome { answer: report, commit: Commit::new(steps, pool, call, draft.now, done) })
+        })
+    }
+
+    /// Copies the rows of a source into the staging table.
+    fn copy(
+        &self,
+        connection: &mut Connection,
+        source: &mut (dyn RowSource + Send),
+    ) -> Result<Rows, Failure> {
+        let mut rows = Rows::default();
+        rows.bytes.put_slice(COPY_HEADER);
+        let copied = super::connection::wait(async {
+            let sink =
+                connection.client().copy_in::<_, bytes::Bytes>(COPY).await.map_err(CopyError::Server)?;
+            pin_mut!(sink);
+            loop {
+                let mut more = true;
+                while more && rows.bytes.len() < CHUNK_BYTES {
+                    more = source.next(&mut |row| rows.push(self, &row)).map_err(CopyError::Source)?;
+                }
+                if !more {
+                    rows.bytes.put_i16(COPY_END);
+                }
+                sink.send(rows.bytes.split().freeze()).await.map_err(CopyError::Server)?;
+                if !more {
+                    return sink.finish().await.map_err(CopyError::Server);
+                }
+            }
+        });
+        match copied {
+            Ok(_) => Ok(rows),
+            Err(CopyError::Source(error)) => Err(error.into()),
+            Err(CopyError::Server(error)) => Err(connection.failed(error)),
+        }
+    }
+
+    /// Adds the staged rows to a pool that is locked.
+    fn add_staged(
+        &self,
+        connection: &mut Connection,
+        draft: &mut super::draft::Draft,
+        first: Option<Timestamp>,
+        present: Present,
+    ) -> Result<BulkReport, Failure> {
+        let pool = bigint(draft.head.pool.get());
+        if let Some(first) = first {
+            self.begin_at(connection, draft, first)?;
+        }
+        let horizon = draft.head.horizon(draft.time).map_or(i64::MIN, Timestamp::as_micros);
+        let mut skipped = 0;
+        if present != Present::Add {
+            let rows = doubles(connection, draft, horizon)?;
+            if let (Present::Fail, Some(row)) = (present, rows.first()) {
+                let text = format!(
+                    "line {}: the value {:?} of entity type {} is in the pool already, or earlier in the file",
+                    row.number("line")?,
+                    row.text("value")?,
+                    row.number("entity_type")?
+                );
+                return Err(Error::already_exists(text).into());
+            }
+            skipped = rows.len() as u64;
+            let doubles = rows.iter().map(|row| row.read("n")).collect::<Result<Vec<i64>>>()?;
+            if !doubles.is_empty() {
+                connection.query("DELETE FROM datapool_staged WHERE n = ANY($1)", vec![Box::new(doubles)])?;
+            }
+        }
+        let insert = "INSERT INTO {s}.record (pool, id, fingerprint, entity_type, value, flow, run, step, created_at, content, \
+                      ordinal) SELECT $1::bigint, $2::bigint + row_number() OVER (ORDER BY n) - 1, fingerprint, entity_type, value, \
+                      flow, run, step, coalesce(created_at, $3::bigint), content, ordinal FROM datapool_staged ORDER BY n";
+        let count = "SELECT count(*) AS count, max(created_at) AS last, count(*) FILTER (WHERE created_at <= $1) AS expired \
+                     FROM datapool_staged";
+        let void = "UPDATE {s}.claim_item i SET owned = false FROM datapool_staged d WHERE i.pool = $1 AND i.owned \
+                    AND i.fingerprint = d.fingerprint";
+        let mut steps = vec![
+            Step::Query(count.into(), vec![Box::new(horizon)]),
+            Step::Query(
+                insert.into(),
+                vec![Box::new(pool), Box::new(bigint(draft.head.next_id)), Box::new(draft.time.as_micros())],
+            ),
+        ];
+        if draft.head.next_claim > 1 {
+            steps.push(Step::Query(void.into(), vec![Box::new(pool)]));
+        }
+        let written = connection.run(steps)?;
+        let Some(row) = written.first().and_then(|rows| rows.first()) else {
+            return Err(Error::storage("a statement gave no answer").into());
+        };
+        let (added, expired) = (row.number("count")?, row.number("expired")?);
+        let last: Option<i64> = row.read("last")?;
+        if added > 0 {
+            draft.head.last_time = last.map_or(draft.time, Timestamp::from_micros);
+        }
+        if expired > 0 {
+            // Times ascend, so the first ones are expired, with all that was there before.
+            draft.head.watermark = draft.head.next_id + expired;
+            draft.head.live = 0;
+        }
+        draft.head.next_id += added;
+        draft.head.live += added - expired;
+        Ok(BulkReport { added, skipped })
+    }
+
+    /// Lets a pool whose live records are not newer begin at the time of the first row.
+    fn begin_at(
+        &self,
+        connection: &mut Connection,
+        draft: &mut super::draft::Draft,
+        first: Timestamp,
+    ) -> Result<(), Failure> {
+        let newest =
+            "SELECT created_at FROM {s}.record WHERE pool = $1 AND id >= $2 ORDER BY id DESC LIMIT 1";
+        let (pool, watermark) = (bigint(draft.head.pool.get()), bigint(draft.head.watermark));
+        let rows = connection.query(newest, vec![Box::new(pool), Box::new(watermark)])?;
+        let Some(newest) = rows.first().map(|row| row.time("created_at")).transpose()? else { return Ok(()) };
+        if newest > first {
+            let text = format!(
+                "the pool's newest record is of {newest}, and the first row of {first}: a file with times can be imported only \
+                 into a pool whose live records are not newer"
+            );
+            return Err(Error::invalid_argument(text).into());
+        }
+        Ok(())
+    }
+}
+
+/// Returns the staged rows whose value is in the pool, or occurred earlier in the file. A row that is expired already hides no
+/// later one.
+fn doubles(
+    connection: &mut Connection,
+    draft: &super::draft::Draft,
+    horizon: i64,
+) -> Result<Vec<Row>, Failure> {
+    let select = "SELECT d.n, d.line, d.value, d.entity_type FROM (SELECT s.*, row_number() OVER (PARTITION BY fingerprint, \
+                  coalesce(created_at, $4) > $3 ORDER BY n) AS place FROM datapool_staged s) d \
+                  WHERE (d.place > 1 AND coalesce(d.created_at, $4) > $3) OR EXISTS (SELECT 1 FROM {s}.record r WHERE r.pool = $1 \
+                  AND r.fingerprint = d.fingerprint AND r.id >= $2 AND r.created_at > $3) ORDER BY d.n";
+    connection.query(
+        select,
+        vec![
+            Box::new(bigint(draft.head.pool.get())),
+            Box::new(bigint(draft.head.watermark)),
+            Box::new(horizon),
+            Box::new(draft.time.as_micros()),
+        ],
+    )
+}
+
+enum CopyError {
+    Source(Error),
+    Server(tokio_postgres::Error),
+}

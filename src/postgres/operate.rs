@@ -1,0 +1,254 @@
+//! Operating a store: statistics, verifying, pruning, and deciding without writing.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::Postgres;
+use super::connection::{Failure, Step};
+use super::head::{self, Head};
+use super::values::{Columns, bigint};
+use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step, reclaim_steps, remove_claims};
+use crate::backend::Observer;
+use crate::backend::batch::Batch;
+use crate::backend::operation::{Answer, Firsts};
+use crate::dedupe::{Mode, Verdicts};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::limits::CLAIM_KEPT_AFTER_LEASE;
+use crate::model::{Finding, PoolStats, Progress, PruneReport, StoreStats, VerifyReport};
+
+/// The most findings that a report describes.
+const FINDINGS_MAX: usize = 1_000;
+/// The number of records that are pruned in one transaction.
+const PRUNED_AT_ONCE: u64 = 50_000;
+/// A mark of a call is of no use after this time: nobody repeats a call so late.
+const MARKS_KEPT_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
+
+impl Postgres {
+    /// Decides a batch by a mode that tracks nothing.
+    pub(super) fn decide_only(
+        &self,
+        pool: PoolId,
+        mode: Mode,
+        batch: Batch,
+        firsts: Firsts,
+    ) -> Result<Verdicts> {
+        let (batch, mut needs) = (Arc::new(batch), Needs::default());
+        needs.add_batch(&batch);
+        let answer = self.read(|connection| {
+            let read = self.read_draft(connection, pool, &needs, Lock::None).and_then(|mut draft| {
+                let decided = draft.dedupe(mode, &batch, firsts);
+                let named: Vec<i64> = decided.records().into_iter().map(bigint).collect();
+                let records = self.records_of(connection, pool, named)?;
+                connection.command("COMMIT")?;
+                Ok(decided.finish(|id| records.get(&id).cloned()))
+            });
+            if read.is_err() {
+                connection.roll_back();
+            }
+            read
+        })?;
+        match answer {
+            Answer::Verdicts(verdicts) => Ok(verdicts),
+            _ => Err(Error::storage("the engine gave the answer to another operation")),
+        }
+    }
+
+    pub(super) fn stats_of_pool(&self, pool: PoolId) -> Result<PoolStats> {
+        self.see(pool, |seen| {
+            let live = seen.live();
+            let rows = seen.query(
+                "SELECT count(*) AS count, min(created_at) AS oldest, max(created_at) AS newest FROM {s}.record",
+                live,
+                "",
+            )?;
+            let row = rows.first().ok_or_else(|| Error::storage("a statement gave no answer"))?;
+            let id = bigint(pool.get());
+            let read = seen.connection.run(vec![
+                Step::Query(CLOCK.into(), Vec::new()),
+                Step::Query("SELECT count(*) AS count FROM {s}.record WHERE pool = $1".into(), vec![Box::new(id)]),
+            ])?;
+            let [clock, all] = read.as_slice() else {
+                return Err(Error::storage("a statement gave no answer").into());
+            };
+            let now = self.now_by(clock)?;
+            let claims = super::claims::infos(seen.connection, pool, now)?.len() as u64;
+            let mut stats = PoolStats::new(row.number("count")?, claims, 0);
+            let stored = all.first().map_or(Ok(0), |row| row.number("count"))?;
+            stats.expired = stored.saturating_sub(stats.live);
+            let (oldest, newest): (Option<i64>, Option<i64>) = (row.read("oldest")?, row.read("newest")?);
+            stats.oldest = oldest.map(crate::time::Timestamp::from_micros);
+            stats.newest = newest.map(crate::time::Timestamp::from_micros);
+            if stats.live > 0 {
+                stats.time_ahead = seen.time.since(now);
+            }
+            Ok(stats)
+        })
+    }
+
+    pub(super) fn stats_of_store(&self) -> Result<StoreStats> {
+        let rows = self
+            .read(|connection| connection.query("SELECT count(*) AS count FROM {s}.catalogue", Vec::new()))?;
+        let pools = rows.first().map_or(Ok(0), |row| row.number("count"))?;
+        Ok(StoreStats { pools, ..self.counters.read() })
+    }
+
+    /// Removes the rows of dead records and of claims whose lease ended long ago.
+    pub(super) fn prune_pool(&self, pool: PoolId) -> Result<PruneReport> {
+        self.check_writable()?;
+        let mut report = PruneReport::default();
+        loop {
+            let (records, claims, more) = self.execute_once(pool, |connection, call| {
+                let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
+                let id = bigint(pool.get());
+                let gone = draft.now.saturating_sub(CLAIM_KEPT_AFTER_LEASE).as_micros();
+                let end = draft.head.watermark.min(draft.head.reclaimed.saturating_add(PRUNED_AT_ONCE));
+                let counts = connection.run(vec![
+                    Step::Query(
+                        "SELECT count(*) AS count FROM {s}.record WHERE pool = $1 AND id >= $2 AND id < $3"
+                            .into(),
+                        vec![Box::new(id), Box::new(bigint(draft.head.reclaimed)), Box::new(bigint(end))],
+                    ),
+                    Step::Query(
+                        "SELECT id FROM {s}.claim WHERE pool = $1 AND until <= $2".into(),
+                        vec![Box::new(id), Box::new(gone)],
+                    ),
+                ])?;
+                let [records, claims] = counts.as_slice() else {
+                    return Err(Error::storage("a statement gave no answer").into());
+                };
+                let records = records.first().map_or(Ok(0), |row| row.number("count"))?;
+                let claims = claims.iter().map(|row| row.read("id")).collect::<Result<Vec<i64>>>()?;
+                let more = end < draft.head.watermark;
+                let answer = (records, claims.len() as u64, more);
+                let mut steps = reclaim_steps(&draft.head, PRUNED_AT_ONCE / 2);
+                if !claims.is_empty() {
+                    remove_claims(id, claims, &mut steps);
+                }
+                let old = draft.now.as_micros().saturating_sub(MARKS_KEPT_MICROS);
+                let forget = "DELETE FROM {s}.executed WHERE pool = $1 AND at < $2";
+                steps.push(Step::Query(forget.into(), vec![Box::new(id), Box::new(old)]));
+                steps.push(head_step(&mut draft));
+                Ok(Outcome { answer, commit: Commit::new(steps, pool, call, draft.now, Box::new(|| {})) })
+            })?;
+            report.records += records;
+            report.claims += claims;
+            if !more {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Checks what the database does not check itself: that fingerprints are those of the values, and that heads agree with the
+    /// records.
+    pub(super) fn verify_store(&self, observer: Observer<'_>) -> Result<VerifyReport> {
+        let mut report = VerifyReport { ok: true, ..VerifyReport::default() };
+        let add = |report: &mut VerifyReport, finding: Finding| {
+            report.ok = false;
+            report.findings_count += 1;
+            if report.findings.len() < FINDINGS_MAX {
+                report.findings.push(finding);
+            }
+        };
+        let pools = self.rows_of_pools()?;
+        let mut total = 0;
+        for pool in &pools {
+            total += match self.see(pool.id, |seen| Ok(seen.head.live)) {
+                Ok(live) => live,
+                Err(error) if Self::is_gone(&error) => 0,
+                Err(error) => return Err(error),
+            };
+        }
+        for pool in &pools {
+            let mut next = 0_i64;
+            loop {
+                let rows = self.read(|connection| {
+                    connection.query(
+                        "SELECT id, fingerprint, entity_type, value, created_at FROM {s}.record WHERE pool = $1 AND id > $2 \
+                         ORDER BY id LIMIT 4096",
+                        vec![Box::new(bigint(pool.id.get())), Box::new(next)],
+                    )
+                })?;
+                for row in &rows {
+                    next = row.read("id")?;
+                    let super::values::Bits(fingerprint) = row.read("fingerprint")?;
+                    let entity_type = u32::try_from(row.number("entity_type")?).unwrap_or(u32::MAX);
+                    let value = row.text("value");
+                    let is_right = value.as_ref().is_ok_and(|value| {
+                        self.hash_key.fingerprint(entity_type.into(), value) == fingerprint
+                    });
+                    if !is_right {
+                        let reason =
+                            value.err().map_or("the fingerprint is of another value".to_owned(), |error| {
+                                error.to_string()
+                            });
+                        add(&mut report, Finding::new(Some(pool.id), "record", next.to_string(), reason));
+                    }
+                    report.records += 1;
+                }
+                let progress = Progress::new(report.records.min(total), total);
+                if let ControlFlow::Break(()) = observer(progress) {
+                    return Err(Error::new(ErrorKind::Cancelled, "verifying was stopped by its callback"));
+                }
+                if rows.len() < 4096 {
+                    break;
+                }
+            }
+            match self.check_head(pool.id) {
+                Ok(reasons) => {
+                    for reason in reasons {
+                        add(&mut report, Finding::new(Some(pool.id), "head", pool.id.to_string(), reason));
+                    }
+                    report.pools += 1;
+                }
+                Err(error) if Self::is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(report)
+    }
+
+    /// Returns what is wrong with a pool's head.
+    fn check_head(&self, pool: PoolId) -> Result<Vec<String>> {
+        self.read(|connection| {
+            let id = bigint(pool.get());
+            let read = connection.run(vec![
+                Step::Command(super::write::BEGIN_READING.into()),
+                Step::Query(head::READ.into(), vec![Box::new(id)]),
+                Step::Query(
+                    "SELECT count(*) FILTER (WHERE r.id >= h.watermark) AS live, max(r.id) AS last, \
+                     max(r.created_at) AS newest FROM {s}.head h LEFT JOIN {s}.record r ON r.pool = h.pool WHERE h.pool = $1"
+                        .into(),
+                    vec![Box::new(id)],
+                ),
+                Step::Query(
+                    "SELECT count(*) AS count FROM {s}.claim_item i WHERE i.pool = $1 AND NOT EXISTS (SELECT 1 FROM {s}.claim c \
+                     WHERE c.pool = $1 AND c.id = i.claim)"
+                        .into(),
+                    vec![Box::new(id)],
+                ),
+                Step::Command("COMMIT".into()),
+            ]);
+            let read = read.inspect_err(|_: &Failure| connection.roll_back())?;
+            let [_, head, records, strays, _] = read.as_slice() else {
+                return Err(Error::storage("a statement gave no answer").into());
+            };
+            let head = Head::of(pool, head)?;
+            let mut reasons = Vec::new();
+            if let Some(row) = records.first() {
+                let live = row.number("live")?;
+                if live != head.live {
+                    reasons.push(format!("it counts {} live records, and there are {live}", head.live));
+                }
+                if row.numbered("last")?.is_some_and(|last| last >= head.next_id) {
+                    reasons.push(format!("the next id is {}, and there is a record with it or a later one", head.next_id));
+                }
+            }
+            let strays = strays.first().map_or(Ok(0), |row| row.number("count"))?;
+            if strays > 0 {
+                reasons.push(format!("{strays} items are of claims that do not exist"));
+            }
+            Ok(reasons)
+        })
+    }
+}

@@ -1,0 +1,802 @@
+//! Writing: the operations of a process's callers on one pool become one transaction.
+//!
+//! Owns: [`Job`] and the transaction of a group. Always holds: the pool's head is locked first, and everything is decided by what
+//! is read after that; nothing is decided by a statement that may have waited for the lock. A group is executed once: its
+//! transaction leaves a mark, and before the group is tried again, the mark is looked for.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_postgres::Row;
+
+use super::Postgres;
+use super::catalog::{self, CATALOGUE};
+use super::connection::{Connection, Failure, Params, Patience, Step};
+use super::draft::{ByFingerprint, Changes, Decided, Draft, NewClaim, NewRecord, Stored, StoredClaim};
+use super::head::{self, Head};
+use super::values::{Bits, Columns, bigint, micros, origin_columns, version_columns};
+use crate::backend::batch::Batch;
+use crate::backend::claims::ClaimId;
+use crate::backend::fingerprint::Fingerprint;
+use crate::backend::operation::{Answer, Entry, Operation, Request};
+use crate::backend::queue::Weight;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{PoolId, RecordNumber};
+use crate::limits::CLAIM_KEPT_AFTER_LEASE;
+use crate::model::{Origin, Record};
+use crate::parallel::isolated;
+use crate::time::Timestamp;
+
+/// Rows below the watermark that a commit removes at least, if there are some.
+const RECLAIMED_ROWS: u64 = 1_000;
+/// Claims that a commit sweeps at most.
+const SWEPT_CLAIMS: i64 = 16;
+
+pub(super) const BEGIN: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '10s'";
+pub(super) const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// The server's wall clock; after the lock, because a statement may have waited for that.
+pub(super) const CLOCK: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now";
+pub(super) const OLDEST: &str = "SELECT r.id, r.created_at FROM {s}.head h JOIN {s}.record r ON r.pool = h.pool AND r.id >= h.watermark \
+                      WHERE h.pool = $1 ORDER BY r.id LIMIT 1";
+const KNOWN: &str = "SELECT id, fingerprint, created_at, content, ordinal FROM {s}.record \
+                     WHERE pool = $1 AND fingerprint = ANY($2) ORDER BY id";
+const OWNED: &str = "SELECT fingerprint, claim, content, ordinal FROM {s}.claim_item \
+                     WHERE pool = $1 AND fingerprint = ANY($2) AND owned";
+const CLAIMS: &str = "SELECT c.id, c.nonce, c.until, c.lease, c.flow, c.run, c.step FROM {s}.claim c WHERE c.pool = $1 AND \
+                      (c.id = ANY($3) OR c.id IN (SELECT i.claim FROM {s}.claim_item i \
+                      WHERE i.pool = $1 AND i.fingerprint = ANY($2) AND i.owned))";
+const IDS: &str = "SELECT id, created_at FROM {s}.record WHERE pool = $1 AND id = ANY($2)";
+const SWEEPABLE: &str = "SELECT id FROM {s}.claim WHERE pool = $1 AND until <= $2 ORDER BY until LIMIT $3";
+const EXECUTED: &str = "SELECT call FROM {s}.executed WHERE pool = $1 AND session = $2";
+
+/// The operations of one or more callers on a pool, and where their answers go.
+pub(super) struct Job {
+    requests: Vec<Request>,
+    answers: Answers,
+}
+
+type Answers = Arc<Mutex<Vec<Option<Result<Answer>>>>>;
+
+/// What a group reads of a pool.
+#[derive(Default)]
+pub(super) struct Needs {
+    fingerprints: BTreeSet<Fingerprint>,
+    ids: BTreeSet<RecordNumber>,
+    claims: BTreeSet<ClaimId>,
+    /// True if it asks who owns values.
+    owners: bool,
+}
+
+impl Needs {
+    fn of<'o>(operations: impl Iterator<Item = &'o Operation>) -> Self {
+        let mut needs = Self::default();
+        for operation in operations {
+            needs.add(operation);
+        }
+        needs
+    }
+
+    fn add(&mut self, operation: &Operation) {
+        let positioned = |batch: &Batch, positions: &[usize]| -> Vec<Fingerprint> {
+            positions.iter().filter_map(|position| Some(batch.items().get(*position)?.fingerprint)).collect()
+        };
+        match operation {
+            Operation::Dedupe { batch, .. } | Operation::Claim { batch, .. } => self.add_batch(batch),
+            Operation::DeleteKeys(batch) => self.add_batch(batch),
+            Operation::DeleteIds(ids) => self.ids.extend(ids),
+            Operation::Confirm { held, batch, settled } | Operation::Release { held, batch, settled } => {
+                self.fingerprints.extend(positioned(batch, &settled.positions));
+                self.claims.insert(held.id);
+            }
+            Operation::Extend { held, batch, positions, .. } => {
+                self.fingerprints.extend(positioned(batch, positions));
+                self.claims.insert(held.id);
+            }
+            Operation::Renew(kept) => _ = self.claims.insert(kept.held.id),
+            Operation::DeleteWhere(_)
+            | Operation::Clear
+            | Operation::TakeUp { .. }
+            | Operation::ReleaseMatching(_) => {}
+        }
+        self.owners = true;
+    }
+
+    pub(super) fn add_batch(&mut self, batch: &Batch) {
+        self.fingerprints.extend(batch.items().iter().map(|item| item.fingerprint));
+    }
+
+    fn fingerprints(&self) -> Vec<Bits> {
+        self.fingerprints.iter().copied().map(Bits).collect()
+    }
+}
+
+/// An operation that shares its transaction with no other.
+fn is_alone(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::DeleteWhere(_)
+            | Operation::Clear
+            | Operation::TakeUp { .. }
+            | Operation::ReleaseMatching(_)
+    )
+}
+
+impl Postgres {
+    pub(super) fn submit_request(&self, request: Request) -> Result<Answer> {
+        let (pool, weight) = (request.pool, request.weight);
+        let mut answers = self.submit_job(pool, vec![request], weight);
+        answers.pop().unwrap_or_else(|| Err(Error::storage("the operation was not performed")))
+    }
+
+    pub(super) fn submit_entries(&self, entries: Vec<Entry>) {
+        let mut rest = entries.into_iter().peekable();
+        while let Some(Entry { request, deliver }) = rest.next() {
+            let (pool, mut weight) = (request.pool, request.weight);
+            let (mut requests, mut delivers) = (vec![request], vec![deliver]);
+            while let Some(next) =
+                rest.next_if(|next| next.request.pool == pool && weight.plus(next.request.weight).fits())
+            {
+                weight = weight.plus(next.request.weight);
+                requests.push(next.request);
+                delivers.push(next.deliver);
+            }
+            let answers = self.submit_job(pool, requests, weight);
+            for (deliver, answer) in delivers.into_iter().zip(answers) {
+                // It wakes a task of the program that uses the store.
+                isolated(|| deliver(answer));
+            }
+        }
+    }
+
+    /// Submits operations on a pool. Returns an answer for each, in order.
+    fn submit_job(&self, pool: PoolId, requests: Vec<Request>, weight: Weight) -> Vec<Result<Answer>> {
+        let count = requests.len();
+        let answers = Answers::default();
+        let queue = Arc::clone(self.queues.lock().entry(pool).or_default());
+        let job = Job { requests, answers: Arc::clone(&answers) };
+        let ran = queue.submit(job, weight, |jobs| {
+            self.run_jobs(pool, jobs);
+            Ok(())
+        });
+        self.waiting.notify();
+        let mut answers = std::mem::take(&mut *answers.lock());
+        answers.resize_with(count, || None);
+        let refused = ran.err().unwrap_or_else(|| Error::storage("the operation was not performed"));
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(refused.clone()))).collect()
+    }
+
+    /// Runs the jobs of a group: in one transaction, or in several if an operation must end its own.
+    fn run_jobs(&self, pool: PoolId, jobs: Vec<Job>) {
+        let places: Vec<(usize, usize)> = jobs
+            .iter()
+            .enumerate()
+            .flat_map(|(job, of)| (0..of.requests.len()).map(move |request| (job, request)))
+            .collect();
+        let operations: Vec<&Operation> =
+            jobs.iter().flat_map(|job| job.requests.iter().map(|request| &request.operation)).collect();
+        let mut answers: Vec<Result<Answer>> = Vec::with_capacity(operations.len());
+        self.counters.group(jobs.len());
+        while let Some(rest) = operations.get(answers.len()..).filter(|rest| !rest.is_empty()) {
+            match self.run_group(pool, rest) {
+                Ok(mut done) if !done.is_empty() => answers.append(&mut done),
+                Ok(_) => answers.push(Err(Error::storage("the operation was not performed"))),
+                Err(failed) => {
+                    let count = rest.len();
+                    answers.extend((0..count).map(|_| Err(failed.clone())));
+                }
+            }
+        }
+        for ((job, request), answer) in places.into_iter().zip(answers) {
+            if let Some(job) = jobs.get(job) {
+                let mut slots = job.answers.lock();
+                if slots.len() <= request {
+                    slots.resize_with(request + 1, || None);
+                }
+                if let Some(slot) = slots.get_mut(request) {
+                    *slot = Some(answer);
+                }
+            }
+        }
+    }
+
+    /// Performs operations from the first one on, until one must end its transaction. Returns the answers to those performed.
+    fn run_group(&self, pool: PoolId, operations: &[&Operation]) -> Result<Vec<Result<Answer>>> {
+        if let [first, ..] = operations
+            && is_alone(first)
+        {
+            return self.run_alone(pool, first).map(|answer| vec![Ok(answer)]);
+        }
+        let shared = operations.iter().take_while(|operation| !is_alone(operation)).count();
+        let operations = operations.get(..shared).unwrap_or_default();
+        let needs = Needs::of(operations.iter().copied());
+        self.execute_once(pool, |connection, call| {
+            let mut draft = self.read_draft(connection, pool, &needs, Lock::ForUpdate)?;
+            let mut decided = Vec::with_capacity(operations.len());
+            for operation in operations {
+                decided.push(draft.perform(operation));
+                // The next operation must not see what this one evicts.
+                if draft.head.excess() > 0 {
+                    break;
+                }
+            }
+            let answers = self.write(connection, draft, decided, call)?;
+            Ok(answers)
+        })
+    }
+
+    /// Runs a transaction that is executed once, however often the connection is lost.
+    pub(super) fn execute_once<T>(
+        &self,
+        pool: PoolId,
+        mut work: impl FnMut(&mut Connection, Call) -> Result<Outcome<T>, Failure>,
+    ) -> Result<T> {
+        let call = Call { session: self.session, number: self.next_call() };
+        let mut patience = Patience::new(self.retry_for);
+        // What the transaction answers if it was committed, once that is being found out.
+        let mut unknown: Option<T> = None;
+        loop {
+            let attempt = self.connections.with(|connection| {
+                if let Some(answer) = unknown.take() {
+                    match was_executed(connection, pool, call) {
+                        Ok(true) => return Ok(answer),
+                        Ok(false) => {}
+                        Err(failure) => {
+                            unknown = Some(answer);
+                            return Err(failure);
+                        }
+                    }
+                }
+                match work(connection, call) {
+                    Ok(Outcome { answer, commit }) => match commit.run(connection) {
+                        Ok(()) => Ok(answer),
+                        Err(failure) => {
+                            if let Failure::Lost(_) = failure {
+                                unknown = Some(answer);
+                            } else {
+                                connection.roll_back();
+                            }
+                            Err(failure)
+                        }
+                    },
+                    Err(failure) => {
+                        connection.roll_back();
+                        Err(failure)
+                    }
+                }
+            });
+            match attempt {
+                Ok(answer) => {
+                    self.counters.commit();
+                    return Ok(answer);
+                }
+                Err(failure) => patience.next(failure).map_err(|error| match &unknown {
+                    None => error,
+                    Some(_) => {
+                        let text = format!(
+                            "the connection was lost during a commit, and for {} s there was no other to find out if it took place: \
+                             {error}",
+                            self.retry_for.as_secs_f64()
+                        );
+                        Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
+                    }
+                })?,
+            }
+        }
+    }
+
+    /// Begins a transaction, and reads what a group needs.
+    pub(super) fn read_draft(
+        &self,
+        connection: &mut Connection,
+        pool: PoolId,
+        needs: &Needs,
+        lock: Lock,
+    ) -> Result<Draft, Failure> {
+        let id = bigint(pool.get());
+        let (begin, head) = match lock {
+            Lock::ForUpdate => (Some(BEGIN), head::LOCK),
+            Lock::Within => (None, head::LOCK),
+            Lock::None => (Some(BEGIN_READING), head::READ),
+        };
+        let mut steps: Vec<Step> = begin.map(|begin| Step::Command(begin.into())).into_iter().collect();
+        let begun = steps.len();
+        steps.extend([
+            Step::Query(head.into(), vec![Box::new(id)]),
+            Step::Query(CLOCK.into(), Vec::new()),
+            Step::Query(OLDEST.into(), vec![Box::new(id)]),
+            Step::Query(KNOWN.into(), vec![Box::new(id), Box::new(needs.fingerprints())]),
+        ]);
+        let ids: Vec<i64> = needs.ids.iter().copied().map(bigint).collect();
+        let claims: Vec<i64> = needs.claims.iter().copied().map(bigint).collect();
+        steps.push(Step::Query(OWNED.into(), vec![Box::new(id), Box::new(needs.fingerprints())]));
+        steps.push(Step::Query(
+            CLAIMS.into(),
+            vec![Box::new(id), Box::new(needs.fingerprints()), Box::new(claims)],
+        ));
+        if !ids.is_empty() {
+            steps.push(Step::Query(IDS.into(), vec![Box::new(id), Box::new(ids)]));
+        }
+        let read = connection.run(steps)?;
+        let [head, clock, oldest, known, owned, claims, rest @ ..] = read.get(begun..).unwrap_or_default()
+        else {
+            return Err(Error::storage("a statement gave no answer").into());
+        };
+        let head = Head::of(pool, head)?;
+        let now = self.now_by(clock)?;
+        let mut draft = self.draft_of(head, now);
+        self.expire(connection, &mut draft, oldest)?;
+        let horizon = draft.head.horizon(draft.time);
+        let is_live = |row: &Row| -> Result<bool> {
+            Ok(row.number("id")? >= draft.head.watermark
+                && horizon.is_none_or(|horizon| row.time("created_at").is_ok_and(|time| time > horizon)))
+        };
+        let mut keys: ByFingerprint<Stored> = ByFingerprint::default();
+        for row in known {
+            if is_live(row)? {
+                let Bits(fingerprint) = row.read("fingerprint")?;
+                keys.entry(fingerprint).or_default().live.push((row.number("id")?, row.version()?));
+            }
+        }
+        for row in owned {
+            let Bits(fingerprint) = row.read("fingerprint")?;
+            keys.entry(fingerprint).or_default().owner = Some((row.number("claim")?, row.version()?));
+        }
+        let mut live_ids = HashSet::new();
+        for row in rest.iter().flatten() {
+            if is_live(row)? {
+                live_ids.insert(row.number("id")?);
+            }
+        }
+        draft.keys = keys;
+        draft.live_ids = live_ids;
+        draft.claims = claims.iter().map(stored_claim).collect::<Result<_>>()?;
+        Ok(draft)
+    }
+
+    /// Returns a draft of a pool's head. A pool without a live record begins anew with the clock's time.
+    pub(super) fn draft_of(&self, mut head: Head, now: Timestamp) -> Draft {
+        if head.live == 0 {
+            head.last_time = head.last_time.min(now);
+            self.latest.forget(head.pool);
+        }
+        let time = head.last_time.max(self.latest.reach(head.pool, now));
+        Draft {
+            head,
+            now,
+            time,
+            keys: ByFingerprint::default(),
+            live_ids: HashSet::new(),
+            claims: HashMap::new(),
+            changes: Changes::default(),
+        }
+    }
+
+    /// Moves the watermark over the records that have expired. `oldest` is the first at or above it.
+    pub(super) fn expire(
+        &self,
+        connection: &mut Connection,
+        draft: &mut Draft,
+        oldest: &[Row],
+    ) -> Result<(), Failure> {
+        let Some(horizon) = draft.head.horizon(draft.time) else { return Ok(()) };
+        let Some(oldest) = oldest.first() else { return Ok(()) };
+        if oldest.time("created_at")? > horizon {
+            return Ok(());
+        }
+        let (pool, from) = (bigint(draft.head.pool.get()), oldest.number("id")?);
+        let first = connection.query(
+            "SELECT id FROM {s}.record WHERE pool = $1 AND id >= $2 AND created_at > $3 ORDER BY id LIMIT 1",
+            vec![Box::new(pool), Box::new(bigint(from)), Box::new(horizon.as_micros())],
+        )?;
+        let first = first.first().map_or(Ok(draft.head.next_id), |row| row.number("id"))?;
+        let expired = connection.query(
+            "SELECT count(*) AS count FROM {s}.record WHERE pool = $1 AND id >= $2 AND id < $3",
+            vec![Box::new(pool), Box::new(bigint(from)), Box::new(bigint(first))],
+        )?;
+        let expired = expired.first().map_or(Ok(0), |row| row.number("count"))?;
+        draft.head.watermark = first;
+        draft.head.live = draft.head.live.saturating_sub(expired);
+        if draft.head.live == 0 {
+            draft.head.last_time = draft.head.last_time.min(draft.now);
+            self.latest.forget(draft.head.pool);
+            draft.time = draft.head.last_time.max(self.latest.reach(draft.head.pool, draft.now));
+        }
+        Ok(())
+    }
+
+    /// Returns the answers to what was decided, and the steps that write and commit it.
+    pub(super) fn write(
+        &self,
+        connection: &mut Connection,
+        mut draft: Draft,
+        decided: Vec<Result<Decided>>,
+        call: Call,
+    ) -> Result<Outcome<Vec<Result<Answer>>>, Failure> {
+        let records = self.records_named(connection, &draft, &decided)?;
+        let record = |id: RecordNumber| records.get(&id).cloned().or_else(|| draft.new_record(id));
+        let finish = |decided: Result<Decided>| decided.map(|decided| decided.finish(record));
+        let answer = decided.into_iter().map(finish).collect();
+        let (pool, freed) = (draft.head.pool, freed_by(&draft.changes));
+        if !draft.changes_something() {
+            return Ok(Outcome { answer, commit: Commit::nothing() });
+        }
+        let mut steps = Vec::new();
+        self.sweep(connection, &draft, &mut steps)?;
+        write_changes(&mut draft, &mut steps);
+        steps.push(head_step(&mut draft));
+        let waiting = Arc::clone(&self.waiting);
+        let done = Box::new(move || waiting.wake(pool, freed.into_iter()));
+        Ok(Outcome { answer, commit: Commit::new(steps, pool, call, draft.now, done) })
+    }
+
+    /// Reads the stored records that answers name, before they may be deleted.
+    fn records_named(
+        &self,
+        connection: &mut Connection,
+        draft: &Draft,
+        decided: &[Result<Decided>],
+    ) -> Result<HashMap<RecordNumber, Record>, Failure> {
+        let named: BTreeSet<RecordNumber> = decided.iter().flatten().flat_map(Decided::records).collect();
+        let stored: Vec<i64> =
+            named.into_iter().filter(|id| !draft.changes.new.contains_key(id)).map(bigint).collect();
+        if stored.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.records_of(connection, draft.head.pool, stored)
+    }
+
+    /// Removes claims whose lease ended long ago.
+    fn sweep(
+        &self,
+        connection: &mut Connection,
+        draft: &Draft,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Failure> {
+        if draft.head.next_claim == 1 {
+            return Ok(());
+        }
+        let pool = bigint(draft.head.pool.get());
+        let before = draft.now.saturating_sub(CLAIM_KEPT_AFTER_LEASE).as_micros();
+        let rows =
+            connection.query(SWEEPABLE, vec![Box::new(pool), Box::new(before), Box::new(SWEPT_CLAIMS)])?;
+        let ids = rows.iter().map(|row| row.read("id")).collect::<Result<Vec<i64>>>()?;
+        if !ids.is_empty() {
+            remove_claims(pool, ids, steps);
+        }
+        Ok(())
+    }
+}
+
+/// Adds the steps that remove claims with their items.
+pub(super) fn remove_claims(pool: i64, ids: Vec<i64>, steps: &mut Vec<Step>) {
+    for delete in [
+        "DELETE FROM {s}.claim_item WHERE pool = $1 AND claim = ANY($2)",
+        "DELETE FROM {s}.claim WHERE pool = $1 AND id = ANY($2)",
+    ] {
+        steps.push(Step::Query(delete.into(), vec![Box::new(pool), Box::new(ids.clone())]));
+    }
+}
+
+/// Returns the values that may be free, or tracked, after a group.
+fn freed_by(changes: &Changes) -> Vec<Fingerprint> {
+    changes.voided.iter().copied().collect()
+}
+
+fn stored_claim(row: &Row) -> Result<(ClaimId, StoredClaim)> {
+    let Bits(nonce) = row.read("nonce")?;
+    let lease = row.duration("lease")?.unwrap_or_default();
+    Ok((row.number("id")?, StoredClaim { nonce, until: row.time("until")?, lease, origin: row.origin()? }))
+}
+
+/// Selects how a pool is locked before it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// Begins a transaction that locks the pool.
+    ForUpdate,
+    /// Locks the pool in the transaction that is under way.
+    Within,
+    /// Begins a transaction that only reads.
+    None,
+}
+
+/// A transaction's number in its session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    session: u128,
+    number: i64,
+}
+
+/// The answer of a transaction, and what writes and commits it.
+pub(super) struct Outcome<T> {
+    pub(super) answer: T,
+    pub(super) commit: Commit,
+}
+
+/// The last steps of a transaction.
+pub(super) struct Commit {
+    steps: Vec<Step>,
+    /// What is done once they have succeeded.
+    done: Box<dyn FnOnce()>,
+}
+
+impl Commit {
+    /// Ends a transaction that has written nothing.
+    pub(super) fn nothing() -> Self {
+        Self { steps: vec![Step::Command("COMMIT".into())], done: Box::new(|| {}) }
+    }
+
+    /// Writes, leaves the mark of the call, and commits.
+    pub(super) fn new(
+        mut steps: Vec<Step>,
+        pool: PoolId,
+        call: Call,
+        now: Timestamp,
+        done: Box<dyn FnOnce()>,
+    ) -> Self {
+        let mark = "INSERT INTO {s}.executed (pool, session, call, at) VALUES ($1, $2, $3, $4) \
+                    ON CONFLICT (pool, session) DO UPDATE SET call = excluded.call, at = excluded.at";
+        let params: Params = vec![
+            Box::new(bigint(pool.get())),
+            Box::new(Bits(call.session)),
+            Box::new(call.number),
+            Box::new(now.as_micros()),
+        ];
+        steps.push(Step::Query(mark.into(), params));
+        steps.push(Step::Command("COMMIT".into()));
+        Self { steps, done }
+    }
+
+    fn run(self, connection: &mut Connection) -> Result<(), Failure> {
+        connection.run(self.steps)?;
+        (self.done)();
+        Ok(())
+    }
+}
+
+/// Returns true if a call was committed. Waits for the pool's lock, so an execution that is still under way has ended by then.
+fn was_executed(connection: &mut Connection, pool: PoolId, call: Call) -> Result<bool, Failure> {
+    let id = bigint(pool.get());
+    let lock = match pool {
+        CATALOGUE => Step::Query(catalog::LOCK.into(), Vec::new()),
+        _ => Step::Query(head::LOCK.into(), vec![Box::new(id)]),
+    };
+    let read = connection.run(vec![
+        Step::Command(BEGIN.into()),
+        lock,
+        Step::Query(EXECUTED.into(), vec![Box::new(id), Box::new(Bits(call.session))]),
+        Step::Command("COMMIT".into()),
+    ]);
+    let read = match read {
+        Ok(read) => read,
+        Err(failure) => {
+            connection.roll_back();
+            return Err(failure);
+        }
+    };
+    let last = read.get(2).and_then(|rows| rows.first());
+    let last: Option<i64> = last.map(|row| row.read("call")).transpose()?;
+    Ok(last.is_some_and(|last| last >= call.number))
+}
+
+/// Adds the steps that write what a group changes.
+fn write_changes(draft: &mut Draft, steps: &mut Vec<Step>) {
+    let pool = bigint(draft.head.pool.get());
+    let changes = &draft.changes;
+    if !changes.deleted.is_empty() {
+        let ids: Vec<i64> = changes.deleted.iter().copied().map(bigint).collect();
+        for delete in [
+            "DELETE FROM {s}.result WHERE pool = $1 AND record = ANY($2)",
+            "DELETE FROM {s}.record WHERE pool = $1 AND id = ANY($2)",
+        ] {
+            steps.push(Step::Query(delete.into(), vec![Box::new(pool), Box::new(ids.clone())]));
+        }
+    }
+    if !changes.voided.is_empty() {
+        let voided: Vec<Bits> = changes.voided.iter().copied().map(Bits).collect();
+        let void =
+            "UPDATE {s}.claim_item SET owned = false WHERE pool = $1 AND fingerprint = ANY($2) AND owned";
+        steps.push(Step::Query(void.into(), vec![Box::new(pool), Box::new(voided)]));
+    }
+    for (claim, items) in &changes.settled {
+        let items: Vec<i64> = items.iter().map(|item| i64::from(*item)).collect();
+        let claim = bigint(*claim);
+        let settle =
+            "UPDATE {s}.claim_item SET settled = true WHERE pool = $1 AND claim = $2 AND item = ANY($3)";
+        let count = "UPDATE {s}.claim SET open = (SELECT count(*) FROM {s}.claim_item i WHERE i.pool = $1 AND i.claim = $2 \
+                     AND NOT i.settled) WHERE pool = $1 AND id = $2";
+        steps.push(Step::Query(settle.into(), vec![Box::new(pool), Box::new(claim), Box::new(items)]));
+        steps.push(Step::Query(count.into(), vec![Box::new(pool), Box::new(claim)]));
+        for delete in [
+            "DELETE FROM {s}.claim_item WHERE pool = $1 AND claim = $2 AND NOT EXISTS (SELECT 1 FROM {s}.claim c \
+             WHERE c.pool = $1 AND c.id = $2 AND c.open > 0)",
+            "DELETE FROM {s}.claim WHERE pool = $1 AND id = $2 AND open = 0",
+        ] {
+            steps.push(Step::Query(delete.into(), vec![Box::new(pool), Box::new(claim)]));
+        }
+    }
+    if !changes.leases.is_empty() {
+        let mut columns = (Vec::new(), Vec::new(), Vec::new());
+        for (id, (until, lease)) in &changes.leases {
+            columns.0.push(bigint(*id));
+            columns.1.push(until.as_micros());
+            columns.2.push(micros(*lease));
+        }
+        let restart = "UPDATE {s}.claim c SET until = u.until, lease = u.lease FROM unnest($2::bigint[], $3::bigint[], \
+                       $4::bigint[]) AS u(id, until, lease) WHERE c.pool = $1 AND c.id = u.id";
+        let params: Params =
+            vec![Box::new(pool), Box::new(columns.0), Box::new(columns.1), Box::new(columns.2)];
+        steps.push(Step::Query(restart.into(), params));
+    }
+    for claim in &changes.claims {
+        write_claim(pool, claim, draft.now, steps);
+    }
+    write_records(draft, steps);
+}
+
+fn write_claim(pool: i64, claim: &NewClaim, now: Timestamp, steps: &mut Vec<Step>) {
+    let origin = claim.batch.origin().map(|origin| Origin::clone(origin)).unwrap_or_default();
+    let [flow, run, step] = origin_columns(&origin);
+    let insert = "INSERT INTO {s}.claim (pool, id, nonce, owner, flow, run, step, since, until, lease, fence, items, open) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)";
+    let items = bigint(claim.items.len() as u64);
+    let owner = claim.owner.as_ref().map(|owner| owner.as_bytes().to_vec());
+    steps.push(Step::Query(
+        insert.into(),
+        vec![
+            Box::new(pool),
+            Box::new(bigint(claim.id)),
+            Box::new(Bits(claim.nonce)),
+            Box::new(owner),
+            Box::new(flow),
+            Box::new(run),
+            Box::new(step),
+            Box::new(now.as_micros()),
+            Box::new(claim.until.as_micros()),
+            Box::new(micros(claim.lease)),
+            Box::new(bigint(claim.fence)),
+            Box::new(items),
+        ],
+    ));
+    let (mut indexes, mut seen) = (Vec::new(), Vec::new());
+    let mut rows = ItemColumns::default();
+    for (index, newest) in &claim.items {
+        indexes.push(bigint(*index as u64));
+        seen.push(bigint(*newest));
+        rows.push(&claim.batch, *index);
+    }
+    let insert = "INSERT INTO {s}.claim_item (pool, claim, item, fingerprint, entity_type, value, content, ordinal, seen) \
+                  SELECT h.pool, $2, u.* FROM {s}.head h, unnest($3::bigint[], $4::uuid[], $5::bigint[], $6::bytea[], \
+                  $7::uuid[], $8::bigint[], $9::bigint[]) AS u WHERE h.pool = $1";
+    let ItemColumns { fingerprints, entity_types, values, contents, ordinals } = rows;
+    steps.push(Step::Query(
+        insert.into(),
+        vec![
+            Box::new(pool),
+            Box::new(bigint(claim.id)),
+            Box::new(indexes),
+            Box::new(fingerprints),
+            Box::new(entity_types),
+            Box::new(values),
+            Box::new(contents),
+            Box::new(ordinals),
+            Box::new(seen),
+        ],
+    ));
+}
+
+/// The columns of some items.
+#[derive(Default)]
+struct ItemColumns {
+    fingerprints: Vec<Bits>,
+    entity_types: Vec<i64>,
+    values: Vec<Vec<u8>>,
+    contents: Vec<Option<Bits>>,
+    ordinals: Vec<Option<i64>>,
+}
+
+impl ItemColumns {
+    fn push(&mut self, batch: &Batch, index: usize) {
+        let Some(item) = batch.items().get(index) else { return };
+        let (content, ordinal) = version_columns(batch.version(index));
+        self.fingerprints.push(Bits(item.fingerprint));
+        self.entity_types.push(item.entity_type.get().into());
+        self.values.push(batch.value(index).as_bytes().to_vec());
+        self.contents.push(content);
+        self.ordinals.push(ordinal);
+    }
+}
+
+fn write_records(draft: &Draft, steps: &mut Vec<Step>) {
+    let (pool, changes) = (bigint(draft.head.pool.get()), &draft.changes);
+    // Records of one origin together: an insert for each.
+    let mut by_origin: Vec<(Origin, Vec<i64>, ItemColumns)> = Vec::new();
+    for (id, NewRecord { batch, item }) in &changes.new {
+        let origin = batch.origin().map(|origin| Origin::clone(origin)).unwrap_or_default();
+        if by_origin.last().is_none_or(|(of, ..)| *of != origin) {
+            by_origin.push((origin, Vec::new(), ItemColumns::default()));
+        }
+        if let Some((_, ids, rows)) = by_origin.last_mut() {
+            ids.push(bigint(*id));
+            rows.push(batch, *item);
+        }
+    }
+    for (origin, ids, rows) in by_origin {
+        let [flow, run, step] = origin_columns(&origin);
+        let insert = "INSERT INTO {s}.record (pool, id, fingerprint, entity_type, value, content, ordinal, flow, run, step, \
+                      created_at) SELECT h.pool, u.*, $8::bytea, $9::bytea, $10::bytea, $11::bigint FROM {s}.head h, \
+                      unnest($2::bigint[], $3::uuid[], $4::bigint[], $5::bytea[], $6::uuid[], $7::bigint[]) AS u \
+                      WHERE h.pool = $1";
+        let ItemColumns { fingerprints, entity_types, values, contents, ordinals } = rows;
+        steps.push(Step::Query(
+            insert.into(),
+            vec![
+                Box::new(pool),
+                Box::new(ids),
+                Box::new(fingerprints),
+                Box::new(entity_types),
+                Box::new(values),
+                Box::new(contents),
+                Box::new(ordinals),
+                Box::new(flow),
+                Box::new(run),
+                Box::new(step),
+                Box::new(draft.time.as_micros()),
+            ],
+        ));
+    }
+    let results = changes.results.iter().filter(|(id, _)| changes.new.contains_key(id));
+    let (ids, bytes): (Vec<i64>, Vec<Vec<u8>>) =
+        results.map(|(id, bytes)| (bigint(*id), bytes.as_slice().to_vec())).unzip();
+    if !ids.is_empty() {
+        let insert = "INSERT INTO {s}.result (pool, record, bytes) SELECT h.pool, u.* FROM {s}.head h, \
+                      unnest($2::bigint[], $3::bytea[]) AS u WHERE h.pool = $1";
+        steps.push(Step::Query(insert.into(), vec![Box::new(pool), Box::new(ids), Box::new(bytes)]));
+    }
+}
+
+/// Returns the step that stores a head, evicts what is over the capacity, and removes some rows of dead records.
+pub(super) fn head_step(draft: &mut Draft) -> Step {
+    let excess = draft.head.excess();
+    let head = &mut draft.head;
+    head.live -= excess;
+    let store = "UPDATE {s}.head SET next_id = $2, live = $3, last_time = $4, next_claim = $5, fence = $6, retention = $7, \
+                 capacity = $8, watermark = CASE WHEN $10::bigint = 0 THEN $9::bigint ELSE coalesce((SELECT r.id FROM {s}.record r \
+                 WHERE r.pool = $1 AND r.id >= $9 ORDER BY r.id OFFSET $10 LIMIT 1), $2) END WHERE pool = $1";
+    let capacity = head.policy.capacity.map(bigint);
+    Step::Query(
+        store.into(),
+        vec![
+            Box::new(bigint(head.pool.get())),
+            Box::new(bigint(head.next_id)),
+            Box::new(bigint(head.live)),
+            Box::new(head.last_time.as_micros()),
+            Box::new(bigint(head.next_claim)),
+            Box::new(bigint(head.fence)),
+            Box::new(head.policy.retention.map(micros)),
+            Box::new(capacity),
+            Box::new(bigint(head.watermark)),
+            Box::new(bigint(excess)),
+        ],
+    )
+}
+
+/// Returns the steps that remove rows of dead records: about twice as many as were added, and a thousand at least.
+pub(super) fn reclaim_steps(head: &Head, added: u64) -> Vec<Step> {
+    if head.reclaimed >= head.watermark {
+        return Vec::new();
+    }
+    let end = head.watermark.min(head.reclaimed.saturating_add(RECLAIMED_ROWS.max(2 * added)));
+    let (pool, from, to) = (bigint(head.pool.get()), bigint(head.reclaimed), bigint(end));
+    let mut steps = Vec::new();
+    for delete in [
+        "DELETE FROM {s}.result WHERE pool = $1 AND record >= $2 AND record < $3",
+        "DELETE FROM {s}.record WHERE pool = $1 AND id >= $2 AND id < $3",
+    ] {
+        steps.push(Step::Query(delete.into(), vec![Box::new(pool), Box::new(from), Box::new(to)]));
+    }
+    let moved = "UPDATE {s}.head SET reclaimed = $2 WHERE pool = $1";
+    steps.push(Step::Query(moved.into(), vec![Box::new(pool), Box::new(to)]));
+    steps
+}
