@@ -336,7 +336,7 @@ impl Pool {
         self.backend().check_may_write()?;
         filter.check()?;
         if filter.names_nothing() {
-            return self.reading().map(|_| 0);
+            return self.info().map(|_| 0);
         }
         self.backend().run(self.deleting_where(filter))
     }

@@ -103,6 +103,10 @@ impl LatestTimes {
     fn forget(&self, pool: PoolId) {
         self.0.lock().remove(&pool);
     }
+
+    fn pools(&self) -> Vec<PoolId> {
+        self.0.lock().keys().copied().collect()
+    }
 }
 
 impl std::fmt::Debug for Postgres {
@@ -390,6 +394,7 @@ impl Backend for Postgres {
 
     fn close(&self) -> Result<()> {
         if !self.connections.is_closed() {
+            self.store_expiry();
             self.connections.close();
             self.closes.fetch_add(1, Ordering::SeqCst);
             self.waiting.wake_all();
@@ -408,5 +413,7 @@ impl Backend for Postgres {
         Ok(())
     }
 
-    fn finish(&self) {}
+    fn finish(&self) {
+        self.store_expiry();
+    }
 }

@@ -78,7 +78,7 @@ impl Pool {
     /// reports.
     pub fn import_csv(&self, reader: impl Read, options: &ImportOptions) -> Result<ImportReport> {
         self.backend().check_may_write()?;
-        self.reading()?;
+        self.info()?;
         Import::new(self, options)?.run(reader)
     }
 
@@ -99,7 +99,7 @@ impl Pool {
         if options.commit_every.is_some() || !file.metadata().map_err(failed)?.is_file() {
             return self.import_csv(file, options);
         }
-        self.reading()?;
+        self.info()?;
         let mut import = Import::new(self, options)?;
         if options.on_progress.is_none()
             && let Some(Count { good, blank }) = count_good_rows(path, options)

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::limits::CLAIM_KEPT_AFTER_LEASE;
 use crate::model::{Finding, PoolStats, Progress, PruneReport, StoreStats, VerifyReport};
+use crate::options::Access;
 
 /// The most findings that a report describes.
 const FINDINGS_MAX: usize = 1_000;
@@ -51,6 +52,30 @@ impl Postgres {
         match answer {
             Answer::Verdicts(verdicts) => Ok(verdicts),
             _ => Err(Error::storage("the engine gave the answer to another operation")),
+        }
+    }
+
+    /// Stores what has expired in the pools that were used, so that it stays expired wherever the clock is set. A failure cannot
+    /// be reported, and harms only that.
+    pub(super) fn store_expiry(&self) {
+        if self.access == Access::ReadOnly || self.connections.is_closed() {
+            return;
+        }
+        for pool in self.latest.pools() {
+            let has_retention = self.row_of_pool(pool).is_ok_and(|row| row.retention.is_some());
+            if !has_retention {
+                continue;
+            }
+            let _ = self.execute_once(pool, |connection, call| {
+                let before = connection.query(head::READ, vec![Box::new(bigint(pool.get()))])?;
+                let before = Head::of(pool, &before)?.watermark;
+                let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
+                if draft.head.watermark <= before {
+                    return Ok(Outcome { answer: (), commit: Commit::nothing() });
+                }
+                let steps = vec![head_step(&mut draft)];
+                Ok(Outcome { answer: (), commit: Commit::new(steps, pool, call, draft.now, Box::new(|| {})) })
+            });
         }
     }
 

@@ -358,7 +358,8 @@ impl Reading for PoolReading {
         })
     }
 
-    fn explain(&self, _: &RecordQuery) -> Result<Explanation> {
+    fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
+        query.check()?;
         Err(super::unsupported("explaining a query by index blocks"))
     }
 

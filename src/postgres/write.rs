@@ -177,7 +177,6 @@ impl Postgres {
         let operations: Vec<&Operation> =
             jobs.iter().flat_map(|job| job.requests.iter().map(|request| &request.operation)).collect();
         let mut answers: Vec<Result<Answer>> = Vec::with_capacity(operations.len());
-        self.counters.group(jobs.len());
         while let Some(rest) = operations.get(answers.len()..).filter(|rest| !rest.is_empty()) {
             match self.run_group(pool, rest) {
                 Ok(mut done) if !done.is_empty() => answers.append(&mut done),
@@ -221,8 +220,7 @@ impl Postgres {
                     break;
                 }
             }
-            let answers = self.write(connection, draft, decided, call)?;
-            Ok(answers)
+            self.write(connection, draft, decided, call)
         })
     }
 
@@ -240,7 +238,10 @@ impl Postgres {
             let attempt = self.connections.with(|connection| {
                 if let Some(answer) = unknown.take() {
                     match was_executed(connection, pool, call) {
-                        Ok(true) => return Ok(answer),
+                        Ok(true) => {
+                            self.waiting.wake_pool(pool);
+                            return Ok((answer, Wrote::Something));
+                        }
                         Ok(false) => {}
                         Err(failure) => {
                             unknown = Some(answer);
@@ -250,7 +251,7 @@ impl Postgres {
                 }
                 match work(connection, call) {
                     Ok(Outcome { answer, commit }) => match commit.run(connection) {
-                        Ok(()) => Ok(answer),
+                        Ok(wrote) => Ok((answer, wrote)),
                         Err(failure) => {
                             if let Failure::Lost(_) = failure {
                                 unknown = Some(answer);
@@ -267,8 +268,10 @@ impl Postgres {
                 }
             });
             match attempt {
-                Ok(answer) => {
-                    self.counters.commit();
+                Ok((answer, wrote)) => {
+                    if wrote == Wrote::Something {
+                        self.counters.commit();
+                    }
                     return Ok(answer);
                 }
                 Err(failure) => patience.next(failure).map_err(|error| match &unknown {
@@ -417,15 +420,18 @@ impl Postgres {
         let records = self.records_named(connection, &draft, &decided)?;
         let record = |id: RecordNumber| records.get(&id).cloned().or_else(|| draft.new_record(id));
         let finish = |decided: Result<Decided>| decided.map(|decided| decided.finish(record));
+        let answered = decided.len();
         let answer = decided.into_iter().map(finish).collect();
         let (pool, freed) = (draft.head.pool, freed_by(&draft.changes));
         if !draft.changes_something() {
             return Ok(Outcome { answer, commit: Commit::nothing() });
         }
+        self.counters.group(answered);
         let mut steps = Vec::new();
         self.sweep(connection, &draft, &mut steps)?;
         write_changes(&mut draft, &mut steps);
         steps.push(head_step(&mut draft));
+        steps.extend(reclaim_steps(&draft.head, draft.changes.new.len() as u64));
         let waiting = Arc::clone(&self.waiting);
         let done = Box::new(move || waiting.wake(pool, freed.into_iter()));
         Ok(Outcome { answer, commit: Commit::new(steps, pool, call, draft.now, done) })
@@ -517,14 +523,22 @@ pub(super) struct Outcome<T> {
 /// The last steps of a transaction.
 pub(super) struct Commit {
     steps: Vec<Step>,
+    wrote: Wrote,
     /// What is done once they have succeeded.
     done: Box<dyn FnOnce()>,
+}
+
+/// Tells if a transaction has changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrote {
+    Nothing,
+    Something,
 }
 
 impl Commit {
     /// Ends a transaction that has written nothing.
     pub(super) fn nothing() -> Self {
-        Self { steps: vec![Step::Command("COMMIT".into())], done: Box::new(|| {}) }
+        Self { steps: vec![Step::Command("COMMIT".into())], wrote: Wrote::Nothing, done: Box::new(|| {}) }
     }
 
     /// Writes, leaves the mark of the call, and commits.
@@ -545,13 +559,13 @@ impl Commit {
         ];
         steps.push(Step::Query(mark.into(), params));
         steps.push(Step::Command("COMMIT".into()));
-        Self { steps, done }
+        Self { steps, wrote: Wrote::Something, done }
     }
 
-    fn run(self, connection: &mut Connection) -> Result<(), Failure> {
+    fn run(self, connection: &mut Connection) -> Result<Wrote, Failure> {
         connection.run(self.steps)?;
         (self.done)();
-        Ok(())
+        Ok(self.wrote)
     }
 }
 

@@ -10,14 +10,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     Access, ClaimOptions, ClaimToken, ClaimVerdict, DataPoolStore, EntityType, Flow, ImportOptions, Key,
     ManualClock, Mode, NewPool, Origin, Pool, PoolQuery, RecordFilter, RecordInclude, RecordQuery,
     StoreOptions,
 };
 
-use crate::support::{self, CUSTOMERS, ORDERS};
+use crate::support::{self, CUSTOMERS, Need, ORDERS, store_with};
 
 const PRODUCTS: u32 = 54;
 const MINUTE: Duration = Duration::from_mins(1);
@@ -163,7 +163,7 @@ fn answers_of(pool: &Pool) -> Vec<String> {
 #[test]
 fn a_file_of_format_5_answers_as_it_did() {
     let clock = support::clock();
-    let store = testing::in_memory(&options(&clock), Sizes::SMALL).unwrap();
+    let store = store_with(Need::Clock, &options(&clock));
     fill(&store, &clock);
     let expected = answers(&store);
     // By hand, in case both are wrong alike: 210 values of twelve batches that overlap, 180 rows, 6 deleted, 5 more.
@@ -180,7 +180,7 @@ fn a_file_of_format_5_answers_as_it_did() {
     let path = directory.path().join("copy.redb");
     fs::copy(fixture(), &path).unwrap();
     for access in [Access::ReadOnly, Access::ReadWrite] {
-        let old = testing::open(&path, &options(&clock).access(access), Sizes::SMALL).unwrap();
+        let old = support::embedded::open(&path, &options(&clock).access(access), Sizes::SMALL).unwrap();
         let found = answers(&old);
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!(found, expected, "{access:?}");
@@ -192,12 +192,12 @@ fn a_file_of_format_5_answers_as_it_did() {
 #[test]
 fn a_file_of_format_5_is_sound_and_goes_on() {
     let clock = support::clock();
-    let store = testing::in_memory(&options(&clock), Sizes::SMALL).unwrap();
+    let store = store_with(Need::Clock, &options(&clock));
     fill(&store, &clock);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("copy.redb");
     fs::copy(fixture(), &path).unwrap();
-    let old = testing::open(&path, &options(&clock), Sizes::SMALL).unwrap();
+    let old = support::embedded::open(&path, &options(&clock), Sizes::SMALL).unwrap();
     assert_eq!(old.verify().unwrap().findings, []);
     let token: ClaimToken = serde_json::from_str(&fs::read_to_string(token_file()).unwrap()).unwrap();
     let mut claim = old.resume_claim(&token).unwrap();

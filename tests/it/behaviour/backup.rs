@@ -7,15 +7,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     ClaimVerdict, DataPoolStore, ErrorKind, Flow, Key, Mode, NewPool, Origin, Pool, RecordFilter, RecordQuery,
 };
 
-use crate::support::{self, ORDERS};
+use crate::support::{self, Need, ORDERS};
 
 fn open(path: &Path) -> DataPoolStore {
-    testing::open(path, &support::options(), Sizes::SMALL).unwrap()
+    support::embedded::open(path, &support::options(), Sizes::SMALL).unwrap()
 }
 
 /// A value of a writer, and its number.
@@ -139,11 +139,11 @@ fn a_backup_has_the_permissions_of_its_store() {
     for mode in [0o600, 0o640, 0o444] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let options = support::options().access(datapool_store::Access::ReadOnly);
-        let store = testing::open(&path, &options, Sizes::SMALL).unwrap();
+        let store = support::embedded::open(&path, &options, Sizes::SMALL).unwrap();
         let copy = directory.path().join(format!("copy {mode:o}"));
         store.backup_to(&copy).unwrap();
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, mode);
-        let copied = testing::open(&copy, &options, Sizes::SMALL).unwrap();
+        let copied = support::embedded::open(&copy, &options, Sizes::SMALL).unwrap();
         assert_eq!(support::values(&copied.pool_named("orders").unwrap()), ["A-1"]);
     }
 }
@@ -232,11 +232,11 @@ fn a_backup_that_is_stopped_or_whose_store_is_closed_leaves_nothing() {
 #[test]
 fn a_store_in_memory_or_opened_for_reading_is_backed_up_to_a_file() {
     let directory = tempfile::tempdir().unwrap();
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     support::track(&store.get_or_create_pool("orders").unwrap(), &["A-1"]);
     let (first, second) = (directory.path().join("first"), directory.path().join("second"));
     store.backup_to(&first).unwrap();
     let options = support::options().access(datapool_store::Access::ReadOnly);
-    testing::open(&first, &options, Sizes::SMALL).unwrap().backup_to(&second).unwrap();
+    support::embedded::open(&first, &options, Sizes::SMALL).unwrap().backup_to(&second).unwrap();
     assert_eq!(support::values(&open(&second).pool_named("orders").unwrap()), ["A-1"]);
 }

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     Access, DataPool, DataPoolStore, Error, ErrorKind, ExportOptions, IfMissing, ImportOptions, Key, Mode,
     NewPool, OnBadRow, OnDuplicate, Origin, Pool, PoolQuery, PoolUpdate, Record, RecordFilter, RecordQuery,
@@ -18,7 +18,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::support::{self, ORDERS};
+use crate::support::{self, Need, ORDERS};
 
 /// All that a store shows.
 fn contents(store: &DataPoolStore) -> Vec<(DataPool, Vec<Record>)> {
@@ -35,7 +35,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let store = support::small_store();
+        let store = support::store_for(Need::Any);
         let pool = store.create_pool(NewPool::new("orders").description("seen orders")).unwrap();
         store.create_pool(NewPool::new("customers")).unwrap();
         let values: Vec<String> = (0..100).map(|number| format!("A-{number}")).collect();
@@ -119,7 +119,7 @@ fn the_first_of_several_bad_values_is_named() {
 
 #[test]
 fn values_of_one_byte_and_of_the_limit_are_tracked() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let values =
         ["x".to_owned(), "y".repeat(limits::VALUE_MAX_BYTES), "ü".repeat(limits::VALUE_MAX_BYTES / 2)];
     assert_eq!(support::track(&pool, &values), 3);
@@ -468,7 +468,7 @@ fn takes_csv(file: &[u8], expected: &[&str]) {
     let path = directory.path().join("in.csv");
     fs::write(&path, file).unwrap();
     for from_path in [false, true] {
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let options = ImportOptions::new();
         let report =
             if from_path { pool.import_csv_path(&path, &options) } else { pool.import_csv(file, &options) }
@@ -648,7 +648,7 @@ proptest! {
         let mark = if mark { "\u{feff}" } else { "" };
         let after = if last { String::new() } else { format!("{end}D-1,37{end}") };
         let file = format!("{mark}value,entity_type_id{end}{before}{}{after}", bad.0);
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let error = pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap_err();
         prop_assert_eq!(error.kind(), ErrorKind::Csv { line, column: bad.1 }, "{}", error);
         prop_assert_eq!(support::records(&pool), vec![]);
@@ -662,7 +662,7 @@ proptest! {
     ) {
         let mut file = if headed { b"value,entity_type_id\n".to_vec() } else { Vec::new() };
         file.extend(&bytes);
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let policy = if skip { OnBadRow::Skip } else { OnBadRow::Fail };
         match pool.import_csv(file.as_slice(), &ImportOptions::new().on_bad_row(policy)) {
             Ok(report) => {
@@ -691,7 +691,7 @@ fn importing_a_path_that_cannot_be_read_is_an_io_error() {
 /// A closed store's file, with one pool and a few records in it.
 fn store_file(directory: &TempDir) -> PathBuf {
     let path = directory.path().join("store.redb");
-    let store = testing::open(&path, &support::options(), Sizes::SMALL).unwrap();
+    let store = support::embedded::open(&path, &support::options(), Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     let values: Vec<String> = (0..100).map(|number| format!("A-{number}")).collect();
     support::track(&pool, &values);

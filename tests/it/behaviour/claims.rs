@@ -6,13 +6,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     Claim, ClaimOutcome, ClaimVerdict, DataPoolStore, Durability, ErrorKind, ImportOptions, Key, ManualClock,
     Mode, NewPool, OnDuplicate, Origin, Pool, RecordFilter, Verdict, limits,
 };
 
-use crate::support::{self, ORDERS, StoreFile, has, track, values};
+use crate::support::{self, Need, ORDERS, StoreFile, has, track, values};
 
 mod owners;
 mod past_their_hour;
@@ -25,7 +25,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 fn ticking_store() -> (DataPoolStore, ManualClock, Pool) {
     let clock = support::clock();
-    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
     let pool = store.get_or_create_pool("orders").unwrap();
     (store, clock, pool)
 }
@@ -356,7 +356,8 @@ fn clearing_and_expiry_leave_claims_alone() {
 fn a_deleted_pool_takes_its_claims_with_it() {
     let directory = tempfile::tempdir().unwrap();
     let store =
-        testing::open(&directory.path().join("pools.redb"), &support::options(), Sizes::SMALL).unwrap();
+        support::embedded::open(&directory.path().join("pools.redb"), &support::options(), Sizes::SMALL)
+            .unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     let kept = store.get_or_create_pool("kept").unwrap();
     let mut held = claim(&pool, "run 1", &["a"]);
@@ -410,7 +411,7 @@ fn a_claim_is_durable_when_it_returns_even_in_a_relaxed_store() {
     track(&pool, &["tracked"]);
     let held = claim(&pool, "run 1", &["a"]);
     let copy = disk.copy();
-    let after_power_loss = testing::on_disk(copy, &options, Sizes::SMALL).unwrap();
+    let after_power_loss = support::embedded::on_disk(copy, &options, Sizes::SMALL).unwrap();
     let again = after_power_loss.pool_named("orders").unwrap();
     assert!(is_in_flight(&again, "a"));
     assert_eq!(again.claims().unwrap().len(), 1);
@@ -552,7 +553,7 @@ fn of_threads_that_claim_one_value_exactly_one_gets_it() {
 
 #[test]
 fn a_pool_row_and_a_claim_may_change_in_one_group() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.create_pool(NewPool::new("orders").capacity(2)).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..8 {

@@ -16,7 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::support::{self, CUSTOMERS, ORDERS};
+use crate::support::{self, CUSTOMERS, Need, ORDERS};
 
 /// The values of a pool within their entity types, oldest first.
 fn items(pool: &Pool) -> Vec<(u32, String)> {
@@ -108,7 +108,7 @@ proptest! {
         items_in in any_items(),
         full in prop::bool::ANY,
     ) {
-        let (pool, copy) = (support::small_pool(), support::small_pool());
+        let (pool, copy) = (support::pool_for(Need::Any), support::pool_for(Need::Any));
         for (entity_type, value) in &items_in {
             let key = |value: &&'_ String| Key::new(*entity_type, (*value).clone());
             let _ = pool.dedupe(Mode::Track, &[value], key, &support::origin()).unwrap();
@@ -133,7 +133,7 @@ proptest! {
         // A mark's look-alike at the start of a file is a mark.
         let quoted = quoted || columns[0].is_empty();
         let file = format!("{mark}{}", file_of(&items_in, &columns, quoted, end));
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let report = import(&pool, &file);
         prop_assert_eq!((report.rows, report.added), (items_in.len() as u64, items_in.len() as u64));
         prop_assert_eq!(items(&pool), items_in);
@@ -142,7 +142,7 @@ proptest! {
     #[test]
     fn a_reader_may_give_its_bytes_in_any_portions(items_in in any_items(), portions in vec(1..40_usize, 1..20)) {
         let file = file_of(&items_in, &["value", "entity_type_id"], false, "\n");
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let reader = Trickle { bytes: file.as_bytes(), portions: portions.into_iter().cycle(), interrupt: false };
         pool.import_csv(reader, &ImportOptions::new()).unwrap();
         prop_assert_eq!(items(&pool), items_in);
@@ -170,7 +170,7 @@ impl<I: Iterator<Item = usize>> Read for Trickle<'_, I> {
 /// `Read` says of `Interrupted`: typically nothing is to be done but to try again.
 #[test]
 fn a_reader_that_is_interrupted_is_asked_again() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let file = orders(0..100);
     let reader =
         Trickle { bytes: file.as_bytes(), portions: [0, 7, 0, 0, 50].into_iter().cycle(), interrupt: true };
@@ -180,7 +180,7 @@ fn a_reader_that_is_interrupted_is_asked_again() {
 
 #[test]
 fn every_row_becomes_a_record_without_origin_and_existing_ones_stay() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     support::track(&pool, &["A-1", "A-2"]);
     let before = support::records(&pool);
     let report = import(&pool, "value,entity_type_id\nA-1,37\nB-1,37\nB-1,47\nB-1,37\n");
@@ -202,7 +202,7 @@ fn every_row_becomes_a_record_without_origin_and_existing_ones_stay() {
 
 #[test]
 fn importing_a_file_twice_doubles_it_or_changes_nothing_as_asked() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let file = orders((0..150).map(|number| format!("A-{number}")));
     import(&pool, &file);
     import(&pool, &file);
@@ -219,7 +219,7 @@ fn importing_a_file_twice_doubles_it_or_changes_nothing_as_asked() {
 
 #[test]
 fn a_present_value_fails_an_import_that_is_told_to_fail() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     support::track(&pool, &["A-1"]);
     let fail = ImportOptions::new().on_duplicate(OnDuplicate::Fail);
     for (file, line) in [(orders(["B-1", "B-2", "A-1", "B-3"]), 4), (orders(["B-1", "B-2", "B-1"]), 4)] {
@@ -301,7 +301,7 @@ proptest! {
         commit_every in prop::option::of(1..12_u64),
         from_path in prop::bool::ANY,
     ) {
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let present: Vec<u8> = present.into_iter().collect();
         support::track(&pool, &present.iter().map(|number| format!("A-{number}")).collect::<Vec<_>>());
         let line = |row: &Row| match row {
@@ -342,7 +342,7 @@ proptest! {
 
 #[test]
 fn the_report_describes_the_first_100_bad_rows_and_counts_all() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let rows: String = (0..250).map(|number| format!("A-{number},37\nB-{number},order {number}\n")).collect();
     let file = format!("value,entity_type_id\n{rows}");
     let skip = ImportOptions::new().on_bad_row(OnBadRow::Skip);
@@ -366,7 +366,7 @@ fn an_import_from_a_path_does_what_one_from_a_reader_does() {
     fs::write(&path, &file).unwrap();
     let skip = ImportOptions::new().on_bad_row(OnBadRow::Skip).on_duplicate(OnDuplicate::Skip);
     for options in [skip.clone(), skip.clone().on_duplicate(OnDuplicate::Add), skip.commit_every(700)] {
-        let (from_reader, from_path) = (support::small_pool(), support::small_pool());
+        let (from_reader, from_path) = (support::pool_for(Need::Any), support::pool_for(Need::Any));
         let reports = (
             from_reader.import_csv(file.as_bytes(), &options).unwrap(),
             from_path.import_csv_path(&path, &options).unwrap(),
@@ -397,7 +397,7 @@ fn progress_grows_to_the_whole_file() {
     fs::write(&path, &file).unwrap();
     for commit_every in [None, Some(3_000)] {
         for from_path in [false, true] {
-            let pool = support::small_pool();
+            let pool = support::pool_for(Need::Any);
             let mut options = ImportOptions::new().on_bad_row(OnBadRow::Skip);
             if let Some(rows) = commit_every {
                 options = options.commit_every(rows);
@@ -423,14 +423,14 @@ fn progress_grows_to_the_whole_file() {
 #[test]
 fn progress_of_an_empty_import_is_told_once() {
     let (options, seen) = watched(ImportOptions::new());
-    support::small_pool().import_csv(orders([""; 0]).as_bytes(), &options).unwrap();
+    support::pool_for(Need::Any).import_csv(orders([""; 0]).as_bytes(), &options).unwrap();
     let seen = seen.lock().unwrap();
     assert_eq!(seen.iter().map(|progress| (progress.rows, progress.bytes)).collect::<Vec<_>>(), [(0, 21)]);
 }
 
 /// Imports 20,000 rows and stops when the callback has seen this many.
 fn cancelled_after(rows: u64, options: ImportOptions, from_path: bool) -> (Pool, Error) {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     support::track(&pool, &["B-1"]);
     let file = orders((0..20_000).map(|number| format!("A-{number}")));
     let options = options.on_progress(move |progress| {
@@ -470,7 +470,7 @@ fn committed_parts_of_a_cancelled_import_stay() {
 
 #[test]
 fn a_progress_callback_may_call_the_store() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let inner = pool.clone();
     let options = ImportOptions::new().on_progress(move |progress| {
         // Reading and writing, importing and exporting.
@@ -501,7 +501,7 @@ fn an_import_may_read_from_the_pool_it_adds_to() {
             self.1.read(&mut buffer[..length])
         }
     }
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let file = orders(["A-1", "A-2"]);
     pool.import_csv(Asking(pool.clone(), file.as_bytes()), &ImportOptions::new()).unwrap();
     assert_eq!(support::values(&pool), ["asked", "A-1", "A-2"]);
@@ -524,7 +524,7 @@ impl Read for Awaited {
 
 #[test]
 fn others_write_while_an_imports_reader_is_waited_for() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     let (waiting, waits) = mpsc::channel();
     let (give, input) = mpsc::channel();
@@ -555,7 +555,7 @@ fn import_elsewhere(pool: &Pool) {
 /// Present is what is live when the import's turn to write comes, not when it began.
 #[test]
 fn what_others_track_while_an_import_reads_is_present_for_it() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     support::track(&pool, &["A-3"]);
     let (waiting, waits) = mpsc::channel();
     let (give, input) = mpsc::channel();
@@ -577,7 +577,7 @@ fn what_others_track_while_an_import_reads_is_present_for_it() {
 
 #[test]
 fn committed_parts_show_while_the_rest_is_waited_for() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let (waiting, waits) = mpsc::channel();
     let (give, input) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -604,7 +604,7 @@ fn a_reader_that_fails_fails_the_import() {
             Err(io::Error::other("the line is dead"))
         }
     }
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let file = orders((0..20_000).map(|number| format!("A-{number}")));
     for length in [0, 10, 21, 1_000, file.len()] {
         let reader = file.as_bytes()[..length].chain(Failing);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use crate::fuzzing::import_csv::agree;
-use crate::support::{self, ORDERS};
+use crate::support::{self, Need, ORDERS};
 
 /// How a file reaches the store.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,7 @@ type Bad = (u64, Option<u64>, String);
 fn skipping(file: &[u8], options: ImportOptions) -> (Vec<String>, Vec<Bad>, u64) {
     let options = options.on_bad_row(OnBadRow::Skip);
     let mut results = WAYS.map(|way| {
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let report = import(&pool, file, &options, way).unwrap();
         assert_eq!(report.added + report.bad_rows, report.rows);
         let errors: Vec<_> =
@@ -67,7 +67,7 @@ fn skipping(file: &[u8], options: ImportOptions) -> (Vec<String>, Vec<Bad>, u64)
 fn refused(file: &[u8], options: &ImportOptions, line: u64, words: &[&str]) {
     for policy in [OnBadRow::Fail, OnBadRow::Skip] {
         for way in WAYS {
-            let pool = support::small_pool();
+            let pool = support::pool_for(Need::Any);
             let error = import(&pool, file, &options.clone().on_bad_row(policy), way).unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Csv { line: at, .. } if at == line), "{error}");
             for word in words {
@@ -141,7 +141,7 @@ proptest! {
     fn of_any_bytes_an_import_makes_the_rows_that_a_plain_model_makes((file, delimiter) in any_file()) {
         for policy in [OnBadRow::Fail, OnBadRow::Skip] {
             for way in WAYS {
-                let pool = support::small_pool();
+                let pool = support::pool_for(Need::Any);
                 let options = ImportOptions::new().on_bad_row(policy).delimiter(delimiter);
                 let result = import(&pool, &file, &options, way);
                 agree(&file, delimiter, policy, &pool, &result);
@@ -195,7 +195,7 @@ fn a_row_with_a_bad_quote_reaches_to_the_end_of_the_line_with_the_offending_byte
 
 fn refused_at_first(file: &str, line: u64) {
     for way in WAYS {
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let error = import(&pool, file.as_bytes(), &ImportOptions::new(), way).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Csv { line, column: Some(1) }, "{error}");
         assert_eq!(support::values(&pool), [""; 0]);
@@ -225,7 +225,7 @@ fn a_cr_ends_a_line_only_before_an_lf() {
     // A file of an old Mac is one line.
     for file in ["value,entity_type_id\rA,37\r", "value\rA\r"] {
         for way in WAYS {
-            let pool = support::small_pool();
+            let pool = support::pool_for(Need::Any);
             let error = import(&pool, file.as_bytes(), &ImportOptions::new(), way).unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Csv { line: 1, .. }), "{error}");
             assert!(error.to_string().contains("CR alone"), "{error}");
@@ -316,7 +316,7 @@ fn a_delimiter_that_could_not_be_told_from_the_rest_is_refused() {
     for delimiter in ['"', '\n', '\r', 'ü', '\u{80}', '→'] {
         let options = ImportOptions::new().delimiter(delimiter);
         for way in WAYS {
-            let error = import(&support::small_pool(), b"value", &options, way).unwrap_err();
+            let error = import(&support::pool_for(Need::Any), b"value", &options, way).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
             assert!(error.to_string().contains(&format!("{delimiter:?}")), "{error}");
         }
@@ -348,7 +348,7 @@ fn columns_have_the_names_that_the_options_say() {
 #[test]
 fn a_file_without_entity_types_gets_one() {
     for way in WAYS {
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let file = b"value\nA-1\n\n\"A 2\"\n \n";
         let report = import(&pool, file, &ImportOptions::new().entity_type(ORDERS), way).unwrap();
         assert_eq!((report.added, report.blank_rows), (2, 2));
@@ -376,7 +376,7 @@ fn an_origin_is_that_of_all_rows_where_no_column_says_otherwise() {
     let file = b"value,entity_type_id,run\nA-1,37,r 1\nA-2,37,r 1\nA-3,37,\nA-4,37,r 2\nA-5,37,r 1\n";
     let some = |text: &str| Some(text.to_owned());
     for way in WAYS {
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let options = ImportOptions::new().origin(&Origin::new("shop", "default", "read"));
         import(&pool, file, &options, way).unwrap();
         assert!(
@@ -391,7 +391,7 @@ fn an_origin_is_that_of_all_rows_where_no_column_says_otherwise() {
         let by_run = |run: &str| pool.count(&datapool_store::RecordFilter::new().flow_run_id(run)).unwrap();
         assert_eq!((by_run("r 1"), by_run("r 2")), (3, 1));
     }
-    let error = support::small_pool()
+    let error = support::pool_for(Need::Any)
         .import_csv(file.as_slice(), &ImportOptions::new().origin(&Origin::none().with_flow("a,b")))
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
@@ -419,7 +419,7 @@ fn each_row_of_a_large_file_has_its_own_origin() {
     let file = format!("value,entity_type_id,run\n{rows}");
     let options = ImportOptions::new().origin_columns(None, Some("run"), None);
     for way in [Way::Reader, Way::Path] {
-        let store = support::options().open_in_memory().unwrap();
+        let store = support::store_for(Need::Any);
         let pool = store.get_or_create_pool("orders").unwrap();
         import(&pool, file.as_bytes(), &options, way).unwrap();
         let as_written = |(n, record): (u64, datapool_store::Record)| {

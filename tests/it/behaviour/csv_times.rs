@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     DataPoolStore, ErrorKind, ExportColumns, ExportOptions, ImportOptions, Key, ManualClock, Mode, NewPool,
     OnBadRow, OnDuplicate, Origin, Pool, PoolUpdate, RecordFilter, Timestamp,
@@ -13,14 +13,14 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::support::{self, ORDERS};
+use crate::support::{self, Need, ORDERS};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// A store of small sizes at the first second of 2013, its clock, and an empty pool.
 fn pool() -> (DataPoolStore, ManualClock, Pool) {
     let clock = support::clock();
-    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
     let pool = store.get_or_create_pool("orders").unwrap();
     (store, clock, pool)
 }
@@ -118,7 +118,7 @@ fn times_and_parts_exclude_each_other() {
 #[test]
 fn rows_beyond_the_retention_are_added_and_dead_for_good() {
     let clock = support::clock();
-    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
     let pool = store.create_pool(NewPool::new("orders").retention(60 * MINUTE)).unwrap();
     let rows = [
         ("A", "2012-01-01"),
@@ -171,7 +171,7 @@ fn a_row_beyond_the_retention_hides_no_later_one_of_its_value() {
 #[test]
 fn a_capacity_holds_after_an_import_with_times() {
     let clock = support::clock();
-    let store = testing::in_memory(&support::options().clock(clock), Sizes::SMALL).unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock));
     let pool = store.create_pool(NewPool::new("orders").capacity(3)).unwrap();
     let values: Vec<String> = (0..300).map(|n| format!("v{n}")).collect();
     let rows = values.iter().map(|value| (value.as_str(), "2012-01-01"));
@@ -249,7 +249,7 @@ proptest! {
     ) {
         let (clock, directory) = (support::clock(), TempDir::new().unwrap());
         let options = support::options().clock(clock.clone());
-        let store = testing::open(&directory.path().join("s.redb"), &options, Sizes::SMALL).unwrap();
+        let store = support::embedded::open(&directory.path().join("s.redb"), &options, Sizes::SMALL).unwrap();
         let retention = retention.map(|minutes| MINUTE * u32::try_from(minutes).unwrap());
         let new = NewPool::new("orders");
         let pool = store.create_pool(retention.map_or(new.clone(), |retention| new.retention(retention))).unwrap();

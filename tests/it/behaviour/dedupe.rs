@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     CompositeKey, EntityTypeId, ErrorKind, Key, Mode, Origin, Pool, Record, Verdict, Verdicts,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::support::{self, CUSTOMERS, ORDERS};
+use crate::support::{self, CUSTOMERS, Need, ORDERS};
 
 use Verdict::{Duplicate, New};
 
@@ -32,7 +31,7 @@ fn each_mode_passes_on_and_tracks_what_the_table_says() {
         (Mode::FilterAndTrack, vec!["new", "newer"], vec!["old", "new", "newer"]),
     ];
     for (mode, passed_on, tracked) in table {
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         support::track(&pool, &["old"]);
         let verdicts = dedupe(&pool, mode, &items);
         assert_eq!(verdicts.as_slice(), [Duplicate, New, Duplicate, New], "{mode:?}");
@@ -48,7 +47,7 @@ fn each_mode_passes_on_and_tracks_what_the_table_says() {
 #[test]
 fn the_first_of_equal_items_in_a_batch_wins_in_every_mode() {
     for mode in MODES {
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let verdicts = dedupe(&pool, mode, &["a", "b", "a", "a", "b", "c"]);
         assert_eq!(verdicts.as_slice(), [New, New, Duplicate, Duplicate, Duplicate, New], "{mode:?}");
         let tracked: &[&str] = if mode == Mode::Filter { &[] } else { &["a", "b", "c"] };
@@ -58,7 +57,7 @@ fn the_first_of_equal_items_in_a_batch_wins_in_every_mode() {
 
 #[test]
 fn filtering_remembers_nothing() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     for _ in 0..3 {
         assert_eq!(dedupe(&pool, Mode::Filter, &["a", "b"]).as_slice(), [New, New]);
     }
@@ -69,14 +68,14 @@ fn filtering_remembers_nothing() {
 #[test]
 fn an_empty_batch_gets_no_verdicts() {
     for mode in MODES {
-        let verdicts = dedupe(&support::small_pool(), mode, &[]);
+        let verdicts = dedupe(&support::pool_for(Need::Any), mode, &[]);
         assert!(verdicts.is_empty() && verdicts.pass_on(["stray"]).is_empty() && !verdicts.passes(0));
     }
 }
 
 #[test]
 fn items_beyond_the_batch_are_kept_apart() {
-    let verdicts = dedupe(&support::small_pool(), Mode::Track, &["a", "a"]);
+    let verdicts = dedupe(&support::pool_for(Need::Any), Mode::Track, &["a", "a"]);
     let split = verdicts.partition(["a", "a", "more", "and more"]);
     assert_eq!(
         (split.fresh, split.duplicates, split.unmatched),
@@ -95,7 +94,7 @@ proptest! {
     fn verdicts_and_firsts_are_those_of_a_map(
         batches in vec((prop::sample::select(MODES.to_vec()), any::<bool>(), vec((37..40_u32, 0..30_u8), 0..50)), 1..12),
     ) {
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         let mut model = Model::new();
         for (number, (mode, with_first, batch)) in batches.iter().enumerate() {
             let origin = Origin::new("flow", number as u64, "step");
@@ -141,7 +140,7 @@ proptest! {
     #[test]
     fn values_are_compared_by_their_exact_bytes(values in prop::collection::btree_set("\\PC{1,12}|[ \\t\\r\\n\\x00a-cA-Cäß]{1,6}", 1..40)) {
         let values: Vec<String> = values.into_iter().collect();
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         prop_assert_eq!(support::track(&pool, &values), values.len());
         prop_assert_eq!(support::values(&pool), values.clone());
         prop_assert_eq!(support::track(&pool, &values), 0);
@@ -167,7 +166,7 @@ proptest! {
 
 #[test]
 fn values_that_look_alike_are_different_values() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let values = [
         "a",
         "A",
@@ -192,7 +191,7 @@ fn values_that_look_alike_are_different_values() {
 
 #[test]
 fn a_value_is_a_duplicate_only_within_its_entity_type() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     support::track(&pool, &["A-1"]);
     for entity_type in [CUSTOMERS, EntityTypeId::new(0), EntityTypeId::new(u32::MAX)] {
         let key = |value: &&'static str| Key::new(entity_type, *value);
@@ -206,7 +205,7 @@ fn a_value_is_a_duplicate_only_within_its_entity_type() {
 
 #[test]
 fn pools_know_nothing_of_each_other() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let (orders, others) =
         (store.get_or_create_pool("orders").unwrap(), store.get_or_create_pool("others").unwrap());
     support::track(&orders, &["A-1"]);
@@ -219,7 +218,7 @@ fn pools_know_nothing_of_each_other() {
 #[test]
 fn a_duplicate_names_the_record_that_was_first_and_does_not_renew_it() {
     let clock = support::clock();
-    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
     let pool = store.get_or_create_pool("orders").unwrap();
     let key = |value: &&'static str| Key::new(ORDERS, *value);
     let first_origin = Origin::new("first flow", "first run", "first step");
@@ -248,7 +247,7 @@ fn a_duplicate_names_the_record_that_was_first_and_does_not_renew_it() {
 
 #[test]
 fn looking_up_answers_with_the_first_record_in_order() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let values: Vec<String> = (0..200).map(|number| format!("A-{number}")).collect();
     support::track(&pool, &values);
     pool.delete_records([3]).unwrap();
@@ -267,7 +266,7 @@ fn a_deleted_value_is_new_again_and_gets_a_new_id() {
         |pool: &Pool| pool.delete_where(&datapool_store::RecordFilter::new().value("b")),
         |pool: &Pool| pool.clear().map(|_| 1),
     ] {
-        let pool = support::small_pool();
+        let pool = support::pool_for(Need::Any);
         support::track(&pool, &["a", "b", "c"]);
         assert_eq!(delete(&pool).unwrap(), 1);
         assert!(!support::has(&pool, "b"));
@@ -280,7 +279,7 @@ fn a_deleted_value_is_new_again_and_gets_a_new_id() {
 
 #[test]
 fn a_failed_call_remembers_nothing() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     for mode in MODES {
         let items = ["a", "b", ""];
         let key = |value: &&'static str| Key::new(ORDERS, *value);
@@ -294,7 +293,7 @@ fn a_failed_call_remembers_nothing() {
 
 #[test]
 fn a_key_closure_may_call_the_store() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     for mode in MODES {
         let key = |value: &&'static str| {
@@ -312,7 +311,7 @@ fn a_key_closure_may_call_the_store() {
 
 #[test]
 fn a_panic_in_a_key_closure_reaches_the_caller_and_leaves_the_store_working() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     for mode in MODES {
         let key = |value: &&'static str| {
             assert_ne!(*value, "b", "as planned");
@@ -380,7 +379,7 @@ fn the_text_of_a_composite_key_is_frozen() {
 
 #[test]
 fn a_plain_value_of_a_composite_keys_text_is_the_same_value() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let flights = [("JFK", 1545_u32, true), ("JFK", 1545, false), ("LGA", 1545, true), ("JFK", 1545, true)];
     let key = |(airport, number, delayed): &(&'static str, u32, bool)| {
         Key::new(ORDERS, CompositeKey::new().text(airport).integer(*number).boolean(*delayed))
@@ -393,7 +392,7 @@ fn a_plain_value_of_a_composite_keys_text_is_the_same_value() {
 
 #[test]
 fn verdicts_are_a_list() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     support::track(&pool, &["old"]);
     let verdicts = dedupe(&pool, Mode::Filter, &["old", "new", "new"]);
     assert_eq!((verdicts[0], verdicts[1], verdicts[2]), (Duplicate, New, Duplicate));
@@ -407,7 +406,7 @@ fn verdicts_are_a_list() {
 
 #[test]
 fn a_record_has_the_key_and_the_origin_of_its_item() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let key = |flight: &(&str, i32)| Key::new(37, CompositeKey::new().text(flight.0).integer(flight.1));
     let origins = [Origin::none(), support::origin(), Origin::none().with_run(7)];
     for (number, origin) in (1..).zip(&origins) {

@@ -7,13 +7,13 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     DataPoolStore, Durability, ErrorKind, ImportOptions, Key, Mode, NewPool, OnDuplicate, Origin, Pool,
     RecordFilter, RecordQuery, RecordSort, Timestamp,
 };
 
-use crate::support::{self, ORDERS, Place, has, small_pool, track};
+use crate::support::{self, Need, ORDERS, Place, has, pool_for, track};
 
 /// Values that no other range of numbers has.
 fn values(numbers: Range<u32>) -> Vec<String> {
@@ -77,7 +77,7 @@ fn delete_first_by_first(pool: &Pool, value: &str, mut left: Vec<u64>) {
 
 #[test]
 fn deleting_the_first_of_several_repeats_makes_the_next_one_first_within_a_segment() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     import(&pool, &["twice", "other", "twice", "twice"]);
     delete_first_by_first(&pool, "twice", vec![1, 3, 4]);
 }
@@ -86,7 +86,7 @@ fn deleting_the_first_of_several_repeats_makes_the_next_one_first_within_a_segme
 #[test]
 fn what_is_imported_after_the_first_was_deleted_joins_the_repeats_that_are_left() {
     for before in [0, 1, 5] {
-        let pool = small_pool();
+        let pool = pool_for(Need::Any);
         import(&pool, &values(0..before));
         import(&pool, &["twice", "twice", "twice"]);
         let first = u64::from(before) + 1;
@@ -98,7 +98,7 @@ fn what_is_imported_after_the_first_was_deleted_joins_the_repeats_that_are_left(
 
 #[test]
 fn deleting_the_first_of_several_repeats_makes_the_next_one_first_across_segments() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     import(&pool, &["twice", "twice"]);
     import(&pool, &values(2..64));
     import(&pool, &["twice"]);
@@ -109,7 +109,7 @@ fn deleting_the_first_of_several_repeats_makes_the_next_one_first_across_segment
 
 #[test]
 fn deleting_the_first_of_several_repeats_counts_those_behind_it_in_the_tail() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     import(&pool, &["twice", "twice"]);
     // The value is tracked anew into the tail, once all of its records are gone; the tail's is then the first.
     assert_eq!(pool.delete_records([1, 2]).unwrap(), 2);
@@ -123,7 +123,7 @@ fn deleting_the_first_of_several_repeats_counts_those_behind_it_in_the_tail() {
 
 #[test]
 fn a_value_deleted_from_the_tail_is_new_again_and_stays_found_through_the_fold() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     for round in 0..10_u64 {
         assert_eq!(track(&pool, &["again"]), 1);
         assert_eq!(track(&pool, &["again"]), 0);
@@ -144,7 +144,7 @@ fn a_value_deleted_from_the_tail_is_new_again_and_stays_found_through_the_fold()
 fn folds_keep_pace_with_what_comes_in() {
     let fold_entries = Sizes::SMALL.fold_entries as u64;
     for (fresh, again) in [(1, 0), (2, 0), (4, 0), (8, 0), (1, 3), (1, 7)] {
-        let pool = small_pool();
+        let pool = pool_for(Need::Any);
         let repeated = values(1_000_000..1_000_000 + again);
         let mut most = 0;
         for call in 0..100 {
@@ -188,7 +188,7 @@ fn a_fold_that_is_cut_off_by_closing_the_store_is_done_anew() {
 
 #[test]
 fn a_value_deleted_from_the_open_segment_is_new_again() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     track(&pool, &values(0..20));
     // A batch of more than a fold's size is folded at once: record 1 is in the open segment's index.
     assert_eq!(pool.delete_records([1]).unwrap(), 1);
@@ -204,7 +204,7 @@ fn a_value_deleted_from_the_open_segment_is_new_again() {
 
 #[test]
 fn a_value_deleted_from_a_sealed_segment_is_new_again() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     track_singly(&pool, 0..100);
     assert_eq!(pool.delete_keys(&[Key::new(ORDERS, "value 0")]).unwrap(), 1);
     assert_eq!(first_of(&pool, "value 0"), None);
@@ -218,7 +218,7 @@ fn a_value_deleted_from_a_sealed_segment_is_new_again() {
 #[test]
 fn an_import_crosses_the_end_of_a_segment_while_a_tail_waits() {
     for before in 0..70 {
-        let pool = small_pool();
+        let pool = pool_for(Need::Any);
         track_singly(&pool, 0..before);
         import(&pool, &values(0..70));
         let (before, all) = (u64::from(before), u64::from(before) + 70);
@@ -235,7 +235,7 @@ fn an_import_crosses_the_end_of_a_segment_while_a_tail_waits() {
 #[test]
 fn a_skipping_import_sees_the_tail_the_segments_and_its_own_rows() {
     for before in [10, 64, 75, 130] {
-        let pool = small_pool();
+        let pool = pool_for(Need::Any);
         track_singly(&pool, 0..before);
         assert_eq!(pool.delete_keys(&[Key::new(ORDERS, "value 3")]).unwrap(), 1);
         let twice = [values(0..200), values(0..200)].concat();
@@ -250,7 +250,7 @@ fn a_skipping_import_sees_the_tail_the_segments_and_its_own_rows() {
 #[test]
 fn a_skipping_import_sees_its_own_rows_across_buffers_and_segments() {
     let sizes = Sizes { segment_slots: 50_000, chunk_slots: 10_000, ..Sizes::SMALL };
-    let store = testing::in_memory(&support::options(), sizes).unwrap();
+    let store = support::embedded::in_memory(&support::options(), sizes).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     // Repeated: the first row of the file, the last of the first segment, the first of the second one, the last of
     // the first buffer, the first of the second one.
@@ -271,7 +271,7 @@ fn a_skipping_import_sees_its_own_rows_across_buffers_and_segments() {
 
 #[test]
 fn a_failing_import_leaves_tail_and_ids_as_they_were() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     track_singly(&pool, 0..10);
     let mut rows = values(10..150);
     rows.push("value 5".into());
@@ -286,7 +286,7 @@ fn a_failing_import_leaves_tail_and_ids_as_they_were() {
 #[test]
 fn a_batch_may_be_larger_than_several_segments() {
     for before in [0, 1, 15, 63, 64, 65] {
-        let pool = small_pool();
+        let pool = pool_for(Need::Any);
         track_singly(&pool, 0..before);
         let batch = [values(0..400), values(0..400)].concat();
         let key = |value: &String| Key::new(ORDERS, value.clone());
@@ -305,7 +305,7 @@ fn a_batch_may_be_larger_than_several_segments() {
 #[test]
 fn a_clock_that_jumps_back_or_ahead_keeps_ids_and_times_in_one_order() {
     let clock = support::clock();
-    let pool = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL)
+    let pool = support::embedded::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL)
         .and_then(|store| store.get_or_create_pool("orders"))
         .unwrap();
     let start = clock.now();
@@ -340,7 +340,8 @@ fn a_clock_that_jumped_back_between_two_openings_does_not_turn_pool_time_back() 
     let path = directory.path().join("pools.redb");
     let clock = support::clock();
     let start = clock.now();
-    let open = || testing::open(&path, &support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let open =
+        || support::embedded::open(&path, &support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
     let pool_of = |store: &DataPoolStore| store.get_or_create_pool("orders").unwrap();
     track_singly(&pool_of(&open()), 0..70);
     // Time is kept as long as a record lives.
@@ -360,7 +361,7 @@ fn a_clock_that_jumped_back_between_two_openings_does_not_turn_pool_time_back() 
 
 #[test]
 fn a_scan_that_began_before_a_clear_ends_quietly() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     track(&pool, &values(0..300));
     for sort in [RecordSort::Ascending, RecordSort::Descending] {
         let mut scan = pool.scan(&RecordFilter::new()).unwrap();
@@ -381,7 +382,7 @@ fn a_scan_that_began_before_a_clear_ends_quietly() {
 
 #[test]
 fn a_scan_goes_on_across_the_drop_of_the_segments_before_behind_and_under_it() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     track(&pool, &values(0..640));
     let mut scan = pool.scan(&RecordFilter::new()).unwrap();
     assert_eq!(scan.next().unwrap().unwrap().id.get(), 1);
@@ -399,7 +400,7 @@ fn a_scan_goes_on_across_the_drop_of_the_segments_before_behind_and_under_it() {
 
 #[test]
 fn a_snapshot_answers_as_before_across_fold_seal_and_drop() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     track_singly(&pool, 0..70);
     assert_eq!(pool.delete_records([7, 68]).unwrap(), 2);
     let snapshot = pool.snapshot().unwrap();
@@ -446,7 +447,7 @@ fn a_snapshot_answers_as_before_across_fold_seal_and_drop() {
 fn membership_filters_miss_nothing_after_seals_and_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pools.redb");
-    let open = || testing::open(&path, &support::options(), Sizes::SMALL).unwrap();
+    let open = || support::embedded::open(&path, &support::options(), Sizes::SMALL).unwrap();
     let pool_of = |store: &DataPoolStore| store.get_or_create_pool("orders").unwrap();
     let check = |pool: &Pool, tracked: u32| {
         let values = values(0..2 * tracked);
@@ -481,7 +482,7 @@ fn a_file_closed_at_any_moment_of_a_fold_opens_with_everything_in_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pools.redb");
     for number in 0..90 {
-        let store = testing::open(&path, &support::options(), Sizes::SMALL).unwrap();
+        let store = support::embedded::open(&path, &support::options(), Sizes::SMALL).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         track_singly(&pool, number..number + 1);
         assert_eq!(track(&pool, &values(0..number + 1)), 0);
@@ -539,7 +540,7 @@ fn many_pools_together_exceed_the_tails_limit_and_lose_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pools.redb");
     let relaxed = support::options().durability(Durability::Relaxed { flush_every: Duration::from_hours(1) });
-    let open = || testing::open(&path, &relaxed, Sizes::SMALL).unwrap();
+    let open = || support::embedded::open(&path, &relaxed, Sizes::SMALL).unwrap();
     // 50 pools of up to 15 unfolded records each, where 64 are allowed in all.
     let names: Vec<String> = (0..50).map(|number| format!("pool {number}")).collect();
     let check = |store: &DataPoolStore, each: u32| {

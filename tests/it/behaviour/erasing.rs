@@ -6,13 +6,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     ClaimOutcome, ClaimVerdict, DataPoolStore, EntityTypeId, ErrorKind, Flow, IfMissing, Key, Mode, NewPool,
     Origin, Pool, PoolUpdate, RecordFilter, Result, VacuumReport, limits,
 };
 
-use crate::support::{self, CUSTOMERS, Numbers, ORDERS, Place, StoreFile};
+use crate::support::{self, CUSTOMERS, Need, Numbers, ORDERS, Place, StoreFile};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -206,7 +206,7 @@ fn nothing_of_the_dead_is_in_a_backup() {
             let report = store.backup_to(&copy).unwrap();
             assert!(!has_bytes(&copy, &secret), "{name}, beside {size}");
             let options = support::options().clock(file.clock.clone());
-            let copied = testing::open(&copy, &options, Sizes::SMALL).unwrap();
+            let copied = support::embedded::open(&copy, &options, Sizes::SMALL).unwrap();
             assert_eq!(copied.verify().unwrap().findings, [], "{name}");
             let values = support::values(&copied.pool_named("orders").unwrap());
             assert_eq!(values, support::values(&pool), "{name}");
@@ -334,7 +334,7 @@ fn a_vacuumed_store_is_as_small_as_a_new_one_and_a_second_vacuum_leaves_it_so() 
 
 #[test]
 fn an_empty_store_is_vacuumed() {
-    for store in [support::small_store(), Place::new().open()] {
+    for store in [support::store_for(Need::Any), Place::new().open()] {
         assert_eq!(store.vacuum().unwrap().records, 0);
         let pool = store.create_pool("orders").unwrap();
         assert_eq!((pool.id().get(), store.vacuum().unwrap().records), (1, 0));
@@ -347,7 +347,7 @@ fn an_empty_store_is_vacuumed() {
 
 #[test]
 fn a_store_in_memory_is_vacuumed_in_memory() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &support::numbered("A", 3_000));
     assert_eq!(pool.delete_records(2..=3_000_u64).unwrap(), 2_999);
@@ -466,7 +466,7 @@ fn a_vacuum_keeps_links_and_permissions() {
     let link = directory.path().join("link");
     symlink(&place.path, &link).unwrap();
     fs::set_permissions(&place.path, fs::Permissions::from_mode(0o640)).unwrap();
-    let store = testing::open(&link, &support::options(), Sizes::SMALL).unwrap();
+    let store = support::embedded::open(&link, &support::options(), Sizes::SMALL).unwrap();
     let pool = store.pool_named("orders").unwrap();
     pool.delete_records([1]).unwrap();
     store.vacuum().unwrap();
@@ -588,7 +588,7 @@ fn calls_beside_vacuums_are_answered_as_ever() {
 
 #[test]
 fn a_filter_deletes_in_all_pools_in_one_commit() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pools: Vec<Pool> =
         (0..3).map(|number| store.create_pool(format!("pool {number}")).unwrap()).collect();
     for pool in &pools[..2] {
@@ -613,7 +613,7 @@ fn a_filter_deletes_in_all_pools_in_one_commit() {
 
 #[test]
 fn a_filter_that_names_values_voids_claims_on_them_in_all_pools() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pools: Vec<Pool> =
         (0..2).map(|number| store.create_pool(format!("pool {number}")).unwrap()).collect();
     let shop = Origin::new("shop", "run 1", "step");
@@ -668,7 +668,7 @@ fn a_filter_that_names_values_voids_claims_on_them_in_all_pools() {
 
 #[test]
 fn whoever_waits_for_a_value_wakes_when_its_claim_is_void() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.create_pool("orders").unwrap();
     let claim = pool.claim(&["jo"], key, &Origin::none(), MINUTE).unwrap();
     let waiting = pool.clone();

@@ -7,19 +7,18 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     CellQuoting, EntityTypeId, ErrorKind, ExportColumns, ExportOptions, Key, Mode, Origin, Pool, RecordFilter,
 };
 use tempfile::TempDir;
 
 use crate::behaviour::csv::{export, import, orders};
-use crate::support::{self, CUSTOMERS};
+use crate::support::{self, CUSTOMERS, Need};
 
 /// A pool with two records from somewhere and one from nowhere, at known times.
 fn known_pool() -> Pool {
     let clock = support::clock();
-    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &["A-1", "a, \"b\"\nc"]);
     clock.advance(Duration::from_micros(1_500_001));
@@ -48,7 +47,7 @@ fn a_full_export_says_where_each_record_came_from_and_when() {
 
 #[test]
 fn an_export_of_an_empty_pool_is_its_header_and_imports() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let file = export(&pool, &ExportOptions::new());
     assert_eq!(file, "value,entity_type_id\n");
     assert_eq!(import(&pool, &file).rows, 0);
@@ -61,7 +60,7 @@ fn a_spreadsheet_safe_export_has_no_cell_that_begins_like_a_formula() {
     assert!(file.contains("\n'-1,47,3,,'=run,,"), "{file}");
     assert!(file.contains("\n'@home,"), "{file}");
     assert!(file.contains("\nA-1,37,1,shop,"), "{file}");
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let values = ["=1+1", "+1", "-1", "@a", "\ta", "\ra", "a=1", "'=1", "=a,\"b\""];
     support::track(&pool, &values);
     let file = export(&pool, &ExportOptions::new().quoting(CellQuoting::SpreadsheetSafe));
@@ -97,7 +96,7 @@ fn a_writer_that_fails_fails_the_export() {
             Ok(())
         }
     }
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     import(&pool, &orders(0..20_000));
     for room in [0, 10, 100_000] {
         let error = pool.export_csv(Full(room), &ExportOptions::new()).unwrap_err();
@@ -111,7 +110,7 @@ fn a_writer_that_fails_fails_the_export() {
 fn an_export_to_a_path_replaces_the_file_as_a_whole() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("out.csv");
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     support::track(&pool, &["A-1"]);
     pool.export_csv_path(&path, &ExportOptions::new()).unwrap();
     let mut reader = File::open(&path).unwrap();
@@ -129,13 +128,13 @@ fn an_export_that_fails_leaves_the_old_file_and_nothing_else() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("out.csv");
     fs::write(&path, "old").unwrap();
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     store.delete_pool(pool.id()).unwrap();
     let error = pool.export_csv_path(&path, &ExportOptions::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     for path in [directory.path().join("none/out.csv"), directory.path().to_owned()] {
         let error = pool.export_csv_path(&path, &ExportOptions::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
@@ -183,12 +182,12 @@ fn an_export_while_others_write_has_what_was_there_throughout_and_nothing_newer(
             Ok(())
         }
     }
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     import(&pool, &orders((0..40_000).map(|number| format!("A-{number}"))));
     let before: BTreeSet<String> = support::values(&pool).into_iter().collect();
     let mut writer = Writing(&pool, Vec::new());
     let report = pool.export_csv(&mut writer, &ExportOptions::new()).unwrap();
-    let copy = support::small_pool();
+    let copy = support::pool_for(Need::Any);
     import(&copy, std::str::from_utf8(&writer.1).unwrap());
     let exported = support::values(&copy);
     assert_eq!(exported.len() as u64, report.rows);
@@ -235,7 +234,7 @@ fn an_export_through_a_link_replaces_what_it_leads_to_and_a_device_stays_a_devic
 
 #[test]
 fn an_exports_observer_hears_how_far_it_is_may_call_the_store_and_can_stop_it() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let values: Vec<String> = (0..9_000).map(|number| format!("A-{number}")).collect();
     support::track(&pool, &values);
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -260,7 +259,7 @@ fn an_exports_observer_hears_how_far_it_is_may_call_the_store_and_can_stop_it() 
 /// Slices are read by several threads, from the segments themselves: the file must be what the `csv` crate makes of a scan.
 #[test]
 fn an_export_of_many_slices_is_what_a_scan_has() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let pieces = ["plain", "a,b", "\"", "line\nbreak", "\r", "ü", " ", "'", "=1", "\t"];
     let mut numbers = support::Numbers::seeded(5);
     for batch in 0..40_u64 {
@@ -331,7 +330,7 @@ fn a_writer_gets_no_more_than_64_kib_at_once() {
             Ok(())
         }
     }
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     support::track(&pool, &(0..300).map(|number| format!("{number:04000}")).collect::<Vec<_>>());
     let mut longest = Longest(0);
     pool.export_csv(&mut longest, &ExportOptions::new()).unwrap();

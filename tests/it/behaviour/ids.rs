@@ -9,7 +9,7 @@ use datapool_store::{
 };
 use proptest::prelude::*;
 
-use crate::support::{small_pool, small_store};
+use crate::support::{Need, pool_for, store_for};
 
 /// What no list of ids can hold, and why.
 const REFUSED: [(&str, &str); 9] = [
@@ -44,7 +44,7 @@ fn refusals(pool: &Pool, origin: &Origin) -> [Error; 3] {
 
 #[test]
 fn an_id_that_no_list_can_hold_is_not_tracked_or_claimed() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     for (id, reason) in REFUSED {
         for error in origins(id).iter().flat_map(|origin| refusals(&pool, origin)) {
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
@@ -57,7 +57,7 @@ fn an_id_that_no_list_can_hold_is_not_tracked_or_claimed() {
 
 #[test]
 fn an_id_that_no_list_can_hold_is_not_registered() {
-    let store = small_store();
+    let store = store_for(Need::Any);
     for (id, reason) in REFUSED {
         for error in [
             store.put_flow(Flow::new(id, "name")).unwrap_err(),
@@ -72,7 +72,7 @@ fn an_id_that_no_list_can_hold_is_not_registered() {
 
 #[test]
 fn an_id_that_no_list_can_hold_is_not_filtered_by() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     for (id, reason) in REFUSED {
         let filter = RecordFilter::new;
         for (parameter, filter) in [
@@ -89,7 +89,7 @@ fn an_id_that_no_list_can_hold_is_not_filtered_by() {
 
 #[test]
 fn blanks_within_an_id_are_part_of_it() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     let origin = Origin::new("read  orders", "a\u{200b}", "a;b");
     let _ = pool.dedupe(Mode::Track, &["A-1"], key, &origin).unwrap();
     let filter = RecordFilter::new().flow_id("read  orders").flow_run_id("a\u{200b}").step_id("a;b");
@@ -132,7 +132,7 @@ proptest! {
 
 #[test]
 fn calls_take_ids_as_numbers_and_as_ids() {
-    let store = small_store();
+    let store = store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     let _ = pool.dedupe(Mode::Track, &["A-1", "A-2", "A-3", "A-4"], key, &Origin::none()).unwrap();
     assert_eq!(store.pool(1).unwrap().id(), store.pool(pool.id()).unwrap().id());

@@ -12,7 +12,7 @@ use datapool_store::{
 };
 use proptest::prelude::*;
 
-use crate::support::small_pool;
+use crate::support::{Need, pool_for};
 
 const ORDERS: EntityTypeId = EntityTypeId::new(37);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -70,7 +70,7 @@ fn new_ones<'items, 'key, T>(
 
 #[test]
 fn a_closure_can_borrow_from_each_kind_of_item() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     let values: Vec<String> = (0..20).map(|number| format!("A-{number}")).collect();
     let [first, second, third, ..] = values.as_slice() else { unreachable!() };
 
@@ -101,7 +101,7 @@ fn a_closure_can_borrow_from_each_kind_of_item() {
 
 #[test]
 fn a_key_can_be_made_for_each_item() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     let flights = [("UA", 1545, "EWR"), ("UA", 1714, "LGA")];
     let key =
         |flight: &(&str, i32, &str)| CompositeKey::new().text(flight.0).integer(flight.1).text(flight.2);
@@ -118,7 +118,7 @@ fn a_key_can_be_made_for_each_item() {
 
 #[test]
 fn an_integer_is_the_value_of_its_digits() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     assert_eq!(new_ones(&pool, &[1545_u64, 1714], |number| Key::new(37, *number)), 2);
     assert_eq!(new_ones(&pool, &[1714_u64, 1715], |number| Key::new(37, number)), 1);
     assert_eq!(new_ones(&pool, &["1545", "1716"], |number| Key::new(37, *number)), 1);
@@ -129,7 +129,7 @@ fn an_integer_is_the_value_of_its_digits() {
 
 #[test]
 fn an_integer_is_the_id_of_its_digits() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     let origin = Origin::new(12_u64, 7_i32, usize::MAX);
     assert_eq!(origin, Origin::new("12", "7", usize::MAX.to_string()));
     let _ = pool.dedupe(Mode::Track, &["A-1"], |value| Key::new(37, *value), &origin).unwrap();
@@ -150,7 +150,7 @@ proptest! {
 
 #[test]
 fn functions_and_methods_are_keys() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     let orders: Vec<Order> = (0..20).map(order).collect();
     assert_eq!(new_ones(&pool, &orders[..2], Order::key), 2);
     assert_eq!(new_ones(&pool, &orders[1..3], key_of), 1);
@@ -169,7 +169,7 @@ fn functions_and_methods_are_keys() {
 
 #[test]
 fn a_key_may_come_from_elsewhere_and_count_its_calls() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     let names: HashMap<u32, String> = (0..5).map(|number| (number, format!("A-{number}"))).collect();
     let mut calls = 0;
     let looked_up = |number: &u32| {
@@ -204,7 +204,7 @@ fn run_all<T: Keyed>(pool: &Pool, batches: &[Vec<T>]) -> usize {
 
 #[test]
 fn a_program_can_wrap_the_calls() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     let mut step = Step { pool: pool.clone(), key: Order::key, seen: Vec::new() };
     assert_eq!((step.run(&[order(1), order(2)]), step.run(&[order(2), order(3)])), (2, 1));
     let mut step =
@@ -215,7 +215,7 @@ fn a_program_can_wrap_the_calls() {
 
 #[test]
 fn one_closure_serves_several_calls() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     let key = |value: &&'static str| Key::new(ORDERS, *value);
     assert_eq!(new_ones(&pool, &["A-1", "A-2"], key), 2);
     assert_eq!(new_ones(&pool, &["A-2", "A-3"], &key), 1);

@@ -5,13 +5,13 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     Access, ClaimVerdict, DataPoolStore, Durability, ErrorKind, IfMissing, ImportOptions, Key, Mode, NewPool,
     Origin, Pool, PoolQuery, PoolUpdate, RecordFilter, RecordQuery, Recovery, Result, StoreOptions,
 };
 
-use crate::support::{self, ORDERS, Place, is_walked};
+use crate::support::{self, Need, ORDERS, Place, is_walked};
 
 impl Place {
     fn filled(&self) -> (DataPoolStore, Pool) {
@@ -160,7 +160,7 @@ fn a_claim_outlives_reopening_and_its_guard_goes_on_with_it() {
 
 #[test]
 fn a_store_in_memory_keeps_what_it_has_when_it_is_closed_and_opened_again() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &["A-1"]);
     store.reopen().unwrap();
@@ -184,7 +184,7 @@ fn closing_and_reopening_bring_relaxed_calls_to_disk() {
     store.close().unwrap();
     let copy = place.path.with_extension("copy");
     fs::copy(&place.path, &copy).unwrap();
-    let copied = testing::open(&copy, &support::options(), Sizes::SMALL).unwrap();
+    let copied = support::embedded::open(&copy, &support::options(), Sizes::SMALL).unwrap();
     assert_eq!(support::values(&copied.pool_named("orders").unwrap()), ["A-1", "A-2"]);
 }
 
@@ -306,12 +306,12 @@ fn compacting_answers_busy_while_a_scan_or_snapshot_is_open() {
 fn compacting_keeps_the_promise_of_instant_recovery() {
     let instant = support::options().recovery(Recovery::Instant);
     let disk = support::Memory::default();
-    let store = testing::on_disk(disk.clone(), &instant, Sizes::SMALL).unwrap();
+    let store = support::embedded::on_disk(disk.clone(), &instant, Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &["A-1"]);
     store.compact().unwrap();
     assert!(!is_walked(disk.copy(), &instant));
-    let after = testing::on_disk(disk.copy(), &instant, Sizes::SMALL).unwrap();
+    let after = support::embedded::on_disk(disk.copy(), &instant, Sizes::SMALL).unwrap();
     assert_eq!(support::values(&after.pool_named("orders").unwrap()), ["A-1"]);
 }
 
@@ -372,15 +372,15 @@ fn opening_for_reading_makes_no_file_and_recovers_none() {
     assert_eq!(place.open_with(&read_only()).unwrap_err().kind(), ErrorKind::NotAStore);
     fs::remove_file(&place.path).unwrap();
     let disk = support::Memory::default();
-    let store = testing::on_disk(disk.clone(), &support::options(), Sizes::SMALL).unwrap();
+    let store = support::embedded::on_disk(disk.clone(), &support::options(), Sizes::SMALL).unwrap();
     support::track(&store.get_or_create_pool("orders").unwrap(), &["A-1"]);
     // Its process dies.
     let left = disk.copy();
-    let error = testing::on_disk(left.clone(), &read_only(), Sizes::SMALL).unwrap_err();
+    let error = support::embedded::on_disk(left.clone(), &read_only(), Sizes::SMALL).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
     assert!(error.to_string().contains("must be recovered"), "{error}");
-    drop(testing::on_disk(left.clone(), &support::options(), Sizes::SMALL).unwrap());
-    let store = testing::on_disk(left, &read_only(), Sizes::SMALL).unwrap();
+    drop(support::embedded::on_disk(left.clone(), &support::options(), Sizes::SMALL).unwrap());
+    let store = support::embedded::on_disk(left, &read_only(), Sizes::SMALL).unwrap();
     assert_eq!(support::values(&store.pool_named("orders").unwrap()), ["A-1"]);
 }
 

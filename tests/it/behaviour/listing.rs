@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     ImportOptions, Key, ManualClock, Mode, Origin, Page, Pool, Record, RecordFilter, RecordQuery, RecordSort,
     Timestamp,
@@ -13,11 +12,11 @@ use datapool_store::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::support::{self, CUSTOMERS, ORDERS};
+use crate::support::{self, CUSTOMERS, Need, ORDERS};
 
 /// A pool of values `A-1`, `A-2`, ..., whose ids are their numbers.
 fn pool_of(count: u64) -> Pool {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     add(&pool, 1..=count);
     pool
 }
@@ -64,7 +63,7 @@ fn a_page_past_the_end_is_empty_and_says_where_the_end_is() {
 #[test]
 fn where_nothing_is_found_there_is_one_empty_page() {
     let pool = pool_of(30);
-    for pool in [support::small_pool(), pool.clone()] {
+    for pool in [support::pool_for(Need::Any), pool.clone()] {
         let page = pool.records(&RecordQuery::new().value("none")).unwrap();
         assert!(page.data.is_empty() && page.next_cursor.is_none());
         assert_eq!(meta(&page), (1, None, 1, None, 0));
@@ -267,7 +266,7 @@ proptest! {
 #[test]
 fn a_long_scan_has_every_record_from_both_ends() {
     const COUNT: u64 = 20_000;
-    let store = support::options().open_in_memory().unwrap();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     let rows: String = (1..=COUNT).map(|number| format!("A-{number},{}\n", 37 + number % 2)).collect();
     let file = format!("value,entity_type_id\n{rows}");
@@ -300,7 +299,7 @@ fn a_finished_scan_stays_finished() {
 
 #[test]
 fn a_scan_of_a_pool_that_is_deleted_meanwhile_ends_with_an_error() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     add(&pool, 1..=500);
     let mut scan = pool.scan(&RecordFilter::new()).unwrap();
@@ -312,7 +311,7 @@ fn a_scan_of_a_pool_that_is_deleted_meanwhile_ends_with_an_error() {
 
 #[test]
 fn a_snapshot_stays_as_it_was_whatever_happens_to_the_pool() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     add(&pool, 1..=200);
     let before = support::records(&pool);
@@ -351,7 +350,7 @@ fn a_snapshot_stays_as_it_was_whatever_happens_to_the_pool() {
 fn timed_pool() -> (Pool, Timestamp) {
     let clock = support::clock();
     let start = clock.now();
-    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
     let pool = store.get_or_create_pool("orders").unwrap();
     for second in 0..40 {
         add(&pool, 3 * second..3 * second + 3);
@@ -421,7 +420,7 @@ fn created_after_and_before_are_strict() {
 
 #[test]
 fn several_terms_of_a_filter_mean_any_and_several_filters_mean_all() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     for flow in 0..4_u64 {
         for run in 0..4_u64 {
             for entity_type in [ORDERS, CUSTOMERS] {
@@ -458,7 +457,7 @@ fn several_terms_of_a_filter_mean_any_and_several_filters_mean_all() {
 
 #[test]
 fn records_without_an_origin_match_no_filter_of_one() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let file = "value,entity_type_id\nA-1,37\n";
     pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap();
     let key = |value: &&'static str| Key::new(ORDERS, *value);

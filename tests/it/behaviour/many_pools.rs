@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{Pool, RecordFilter};
 
 use crate::support::{self, Numbers, Place};
@@ -23,7 +23,7 @@ fn unfolded_records_stay_bounded_however_many_pools_there_are() {
     let mut random = Numbers::seeded(5);
     let mut model: BTreeMap<u64, u64> = BTreeMap::new();
     for opened in 0..3 {
-        let store = testing::open(&place.path, &support::options(), SIZES).unwrap();
+        let store = support::embedded::open(&place.path, &support::options(), SIZES).unwrap();
         let pools: Vec<Pool> =
             (0..POOLS).map(|number| store.get_or_create_pool(format!("pool {number}")).unwrap()).collect();
         for step in 0..900 {
@@ -51,7 +51,7 @@ fn unfolded_records_stay_bounded_however_many_pools_there_are() {
 /// Sixteen threads share commits, each of which brings records to many pools.
 #[test]
 fn commits_that_many_pools_share_fold_as_much_as_they_bring() {
-    let store = testing::in_memory(&support::options(), SIZES).unwrap();
+    let store = support::embedded::in_memory(&support::options(), SIZES).unwrap();
     let pools: Vec<Pool> =
         (0..POOLS).map(|number| store.get_or_create_pool(format!("pool {number}")).unwrap()).collect();
     std::thread::scope(|scope| {

@@ -9,7 +9,7 @@ use datapool_store::{
     Origin, PoolUpdate, RecordFilter, Result, StoreOptions,
 };
 
-use crate::support::{self, ORDERS};
+use crate::support::{self, Need, ORDERS};
 
 #[test]
 fn opening_waits_for_a_file_as_long_as_it_may() {
@@ -149,7 +149,7 @@ fn what_cannot_be_written_is_told_by_the_systems_own_reason() {
 #[test]
 fn registrations_are_forgotten_by_age() {
     let clock = support::clock();
-    let store = StoreOptions::new().clock(clock.clone()).open_in_memory().unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
     for run in 0..10 {
         store.put_flow_run(datapool_store::FlowRun::new(format!("run {run}").as_str(), "a run")).unwrap();
         clock.advance(Duration::from_hours(1));

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use datapool_store::testing::{self, Disk, Sizes};
+use datapool_store::testing::{Disk, Sizes};
 use datapool_store::{
     DataPoolStore, Durability, ErrorKind, ImportOptions, Key, Mode, NewPool, Origin, Pool, RecordFilter,
     Recovery,
 };
 use redb::{ReadableTable, TableDefinition};
 
-use crate::support::{self, ORDERS, Place, is_walked, numbered, returns};
+use crate::support::{self, Need, ORDERS, Place, is_walked, numbered, returns};
 
 type Bytes = &'static [u8];
 const META: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("meta");
@@ -66,7 +66,7 @@ fn rebuilding_a_pool_with_a_cut_head_changes_no_answer() {
         tails_max_entries: 65_536,
         ..Sizes::SMALL
     };
-    let store = testing::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
+    let store = support::embedded::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     let mut times = Vec::new();
     for batch in numbered("A", 20_000).chunks(1_000) {
@@ -91,7 +91,7 @@ fn rebuilding_a_pool_with_a_cut_head_changes_no_answer() {
 /// It goes on where the run ends.
 #[test]
 fn a_panic_of_verifys_observer_is_no_damage() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     support::track(&store.get_or_create_pool("orders").unwrap(), &numbered("A", 200));
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         store.verify_with_progress(|_| panic!("a bug of the caller"))
@@ -103,7 +103,7 @@ fn a_panic_of_verifys_observer_is_no_damage() {
 
 #[test]
 fn a_panic_of_backups_observer_is_no_damage() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     support::track(&store.get_or_create_pool("orders").unwrap(), &numbered("A", 200));
     let place = Place::new();
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -128,7 +128,7 @@ fn the_observer_of_a_recovery_may_call_the_store_while_it_is_reopened() {
         }
         ControlFlow::Continue(())
     });
-    let store = testing::on_disk(disk.clone(), &options, Sizes::SMALL).unwrap();
+    let store = support::embedded::on_disk(disk.clone(), &options, Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     assert!(slot.set((store.clone(), pool.clone())).is_ok());
     disk.broken.store(true, Ordering::SeqCst);
@@ -145,7 +145,7 @@ fn the_observer_of_a_recovery_may_call_the_store_while_it_is_reopened() {
 #[test]
 fn a_store_closed_after_an_unknown_outcome_answers_closed() {
     let disk = Failing::default();
-    let store = testing::on_disk(disk.clone(), &support::options(), Sizes::SMALL).unwrap();
+    let store = support::embedded::on_disk(disk.clone(), &support::options(), Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     disk.broken.store(true, Ordering::SeqCst);
     let failed = pool.dedupe(Mode::Track, &["A"], |v| Key::new(ORDERS, *v), &Origin::none()).unwrap_err();
@@ -169,7 +169,7 @@ fn a_store_closed_after_an_unknown_outcome_answers_closed() {
 fn what_readers_hold_is_no_more_than_the_statistics_say() {
     let (disk, store) = {
         let disk = support::Memory::default();
-        let store = testing::on_disk(
+        let store = support::embedded::on_disk(
             disk.clone(),
             &support::options(),
             Sizes {
@@ -279,12 +279,12 @@ fn verifying_keeps_the_promise_of_instant_recovery() {
     for durability in [Durability::Immediate, Durability::Relaxed { flush_every: Duration::from_hours(1) }] {
         let instant = support::options().recovery(Recovery::Instant).durability(durability);
         let disk = support::Memory::default();
-        let store = testing::on_disk(disk.clone(), &instant, Sizes::SMALL).unwrap();
+        let store = support::embedded::on_disk(disk.clone(), &instant, Sizes::SMALL).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         support::track(&pool, &["A-1"]);
         assert_eq!(store.verify().unwrap().findings, []);
         assert!(!is_walked(disk.copy(), &instant), "{durability:?}");
-        let after = testing::on_disk(disk.copy(), &instant, Sizes::SMALL).unwrap();
+        let after = support::embedded::on_disk(disk.copy(), &instant, Sizes::SMALL).unwrap();
         assert_eq!(support::values(&after.pool_named("orders").unwrap()), ["A-1"]);
     }
 }
@@ -294,7 +294,7 @@ fn verifying_keeps_the_promise_of_instant_recovery() {
 fn opening_keeps_the_promise_of_instant_recovery() {
     let instant = support::options().recovery(Recovery::Instant);
     let disk = support::Memory::default();
-    let store = testing::on_disk(disk.clone(), &instant, Sizes::SMALL).unwrap();
+    let store = support::embedded::on_disk(disk.clone(), &instant, Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &["A-1"]);
     store.reopen().unwrap();
@@ -310,14 +310,14 @@ fn opening_keeps_the_promise_of_instant_recovery() {
 fn making_a_store_keeps_the_promise_of_instant_recovery() {
     let instant = support::options().recovery(Recovery::Instant);
     let disk = support::Memory::default();
-    let _store = testing::on_disk(disk.clone(), &instant, Sizes::SMALL).unwrap();
+    let _store = support::embedded::on_disk(disk.clone(), &instant, Sizes::SMALL).unwrap();
     assert!(!is_walked(disk.copy(), &instant));
 }
 
 /// Sealed and dropped segments are counted, whoever does it.
 #[test]
 fn what_an_import_seals_and_drops_is_counted() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.create_pool(NewPool::new("orders").capacity(64)).unwrap();
     let before = store.stats().unwrap();
     let rows: String = (0..1_000).map(|n| format!("A-{n},37\n")).collect();
@@ -336,7 +336,7 @@ fn what_an_import_seals_and_drops_is_counted() {
 #[test]
 fn reads_go_on_after_a_failed_compaction() {
     let disk = Failing::default();
-    let store = testing::on_disk(disk.clone(), &support::options(), Sizes::SMALL).unwrap();
+    let store = support::embedded::on_disk(disk.clone(), &support::options(), Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &numbered("A", 500));
     pool.delete_records(1..=400).unwrap();
@@ -356,7 +356,7 @@ fn reads_go_on_after_a_failed_compaction() {
 fn reads_go_on_after_a_verification_that_the_disk_failed() {
     let disk = Failing::default();
     let relaxed = support::options().durability(Durability::Relaxed { flush_every: Duration::from_hours(1) });
-    let store = testing::on_disk(disk.clone(), &relaxed, Sizes::SMALL).unwrap();
+    let store = support::embedded::on_disk(disk.clone(), &relaxed, Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &numbered("A", 500));
     disk.broken.store(true, Ordering::SeqCst);
@@ -367,7 +367,7 @@ fn reads_go_on_after_a_verification_that_the_disk_failed() {
 
 #[test]
 fn many_readers_do_not_keep_a_verification_waiting() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.create_pool(NewPool::new("orders").retention(Duration::from_hours(1))).unwrap();
     support::track(&pool, &numbered("A", 500));
     let done = &AtomicBool::new(false);
@@ -401,7 +401,7 @@ fn many_readers_do_not_keep_a_verification_waiting() {
 /// Break on the last report stops, too.
 #[test]
 fn a_backup_stopped_at_its_last_report_is_stopped() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     support::track(&store.get_or_create_pool("orders").unwrap(), &numbered("A", 200));
     let place = Place::new();
     let outcome = store.backup_with_progress(&place.path, |progress| {
@@ -448,7 +448,7 @@ fn a_full_destination_is_no_failure_of_the_stores_storage() {
         assert!(ran.status.success() && told.contains("1 passed"), "{told}");
         return;
     }
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     for batch in numbered(&"x".repeat(300), 6_000).chunks(500) {
         support::track(&pool, batch);
@@ -462,7 +462,7 @@ fn a_full_destination_is_no_failure_of_the_stores_storage() {
 /// Also when there are segments whose space is being given back, of which nothing is checked.
 #[test]
 fn progress_of_verifying_reaches_its_total() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &numbered("A", 2_000));
     pool.clear().unwrap();
@@ -494,7 +494,7 @@ fn an_error_is_the_callers_or_passes_or_is_neither() {
         ErrorKind::Io,
     ];
     assert!(neither.iter().all(|kind| !kind.is_caller_error() && !kind.is_retryable()));
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     let scan = pool.scan(&RecordFilter::new()).unwrap();
     let busy = store.compact().unwrap_err().kind();

@@ -3,17 +3,16 @@
 
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
-use datapool_store::{ManualClock, NewPool, Pool, StoreOptions};
+use datapool_store::{ManualClock, NewPool, Pool};
 
-use crate::support::{self, records, time, track};
+use crate::support::{self, Need, records, store_with, time, track};
 
 const DAY: Duration = Duration::from_hours(24);
 
 /// A store whose clock shows the first day of 2013.
 fn store() -> (datapool_store::DataPoolStore, ManualClock) {
     let clock = support::clock();
-    (StoreOptions::new().clock(clock.clone()).open_in_memory().unwrap(), clock)
+    (support::store_with(Need::Clock, &support::options().clock(clock.clone())), clock)
 }
 
 fn newest(pool: &Pool) -> datapool_store::Timestamp {
@@ -115,7 +114,7 @@ fn a_pool_that_dies_at_any_moment_starts_over_without_a_trace() {
     for records in 1..90 {
         let clock = support::clock();
         let options = support::options().clock(clock.clone());
-        let store = testing::in_memory(&options, Sizes::SMALL).unwrap();
+        let store = store_with(Need::Clock, &options);
         let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
         for number in 0..records {
             assert_eq!(track(&pool, &[format!("A-{number}")]), 1);
@@ -137,7 +136,7 @@ fn a_pool_that_dies_at_any_moment_starts_over_without_a_trace() {
 fn commits_to_one_pool_under_a_clock_that_is_ahead_leave_the_time_of_others_alone() {
     let clock = support::clock();
     let options = support::options().clock(clock.clone());
-    let store = testing::in_memory(&options, Sizes::SMALL).unwrap();
+    let store = store_with(Need::Clock, &options);
     let new = |name: &str| store.create_pool(NewPool::new(name).retention(DAY * 30)).unwrap();
     let (used, others) = (new("used"), [new("one"), new("two"), new("three")]);
     for (pool, records) in others.iter().zip([3, 17, 70]) {

@@ -2,20 +2,19 @@
 //!
 //! Names and descriptions out of bounds are in [`crate::bad_input`].
 
+use crate::support::{self, Need};
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     DataPool, DataPoolStore, ErrorKind, ManualClock, NewPool, PoolId, PoolQuery, PoolSort, PoolUpdate,
     RecordFilter,
 };
 use tempfile::TempDir;
 
-use crate::support;
-
 fn timed_store() -> (DataPoolStore, ManualClock) {
     let clock = support::clock();
-    (testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap(), clock)
+    (support::store_with(Need::Clock, &support::options().clock(clock.clone())), clock)
 }
 
 fn named(store: &DataPoolStore, names: &[&str]) -> Vec<u64> {
@@ -42,7 +41,7 @@ fn a_new_pool_has_what_it_was_made_with() {
 
 #[test]
 fn a_pool_is_found_by_its_id_and_its_exact_name() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let ids = named(&store, &["orders", "Orders", "orders "]);
     assert_eq!(ids, [1, 2, 3]);
     for (id, name) in ids.into_iter().zip(["orders", "Orders", "orders "]) {
@@ -54,7 +53,7 @@ fn a_pool_is_found_by_its_id_and_its_exact_name() {
 
 #[test]
 fn a_pool_is_found_by_its_id_only_if_the_querys_filters_hold() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     named(&store, &["Shop orders", "customers"]);
     let new = PoolQuery::new;
     for (query, holds) in [
@@ -80,7 +79,7 @@ fn a_pool_is_found_by_its_id_only_if_the_querys_filters_hold() {
 
 #[test]
 fn getting_or_creating_makes_a_pool_once() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &["A-1"]);
     let again = store.get_or_create_pool("orders").unwrap();
@@ -124,7 +123,7 @@ fn an_update_changes_what_it_names_and_nothing_else() {
 
 #[test]
 fn an_update_of_nothing_leaves_name_and_description() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let id = store.create_pool(NewPool::new("orders").description("old")).unwrap().id();
     let row = store.update_pool(id, PoolUpdate::new()).unwrap();
     assert_eq!((row.name.as_str(), row.description.as_deref()), ("orders", Some("old")));
@@ -132,7 +131,7 @@ fn an_update_of_nothing_leaves_name_and_description() {
 
 #[test]
 fn a_renamed_pool_gives_its_old_name_free_and_keeps_its_records() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.create_pool(NewPool::new("orders")).unwrap();
     support::track(&pool, &["A-1"]);
     store.update_pool(pool.id(), PoolUpdate::new().name("old orders")).unwrap();
@@ -144,7 +143,7 @@ fn a_renamed_pool_gives_its_old_name_free_and_keeps_its_records() {
 
 #[test]
 fn names_are_unique_also_after_a_change() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let ids = named(&store, &["orders", "customers"]);
     let taken = |result: Result<(), datapool_store::Error>| {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::AlreadyExists);
@@ -162,7 +161,7 @@ fn names_are_unique_also_after_a_change() {
 fn a_deleted_pool_takes_its_records_along_and_its_id_is_not_given_again() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store.redb");
-    let open = || testing::open(&path, &support::options(), Sizes::SMALL).unwrap();
+    let open = || support::embedded::open(&path, &support::options(), Sizes::SMALL).unwrap();
     let store = open();
     let keep = store.create_pool(NewPool::new("keep")).unwrap();
     support::track(&keep, &["A-1"]);
@@ -189,7 +188,7 @@ fn a_deleted_pool_takes_its_records_along_and_its_id_is_not_given_again() {
 
 #[test]
 fn a_listing_takes_filters_that_must_all_hold() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     named(
         &store,
         &["Shop orders", "shop customers", "ORDERS of 2012", "Straße", "3"]
@@ -235,7 +234,7 @@ fn a_listing_is_sorted_by_id_or_creation_either_way() {
 
 #[test]
 fn pages_of_pools_have_exact_totals() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     for number in 1..=37 {
         store.create_pool(NewPool::new(format!("pool {number}"))).unwrap();
     }
@@ -267,7 +266,8 @@ fn a_thousand_small_pools_share_a_store() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store.redb");
     let relaxed = datapool_store::Durability::Relaxed { flush_every: Duration::from_hours(1) };
-    let open = || testing::open(&path, &support::options().durability(relaxed), Sizes::SMALL).unwrap();
+    let open =
+        || support::embedded::open(&path, &support::options().durability(relaxed), Sizes::SMALL).unwrap();
     let values = |number: u64| [format!("A-{number}"), "everywhere".to_owned()];
     let store = open();
     for number in 1..=1_000 {
@@ -296,7 +296,7 @@ fn a_thousand_small_pools_share_a_store() {
 
 #[test]
 fn getting_or_creating_with_fields_applies_them_to_a_new_pool_only() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let day = Duration::from_hours(24);
     let fields = NewPool::new("orders").description("seen").retention(day).capacity(7);
     let made = store.get_or_create_pool(fields.clone()).unwrap().info().unwrap();
@@ -317,7 +317,7 @@ fn getting_or_creating_with_fields_applies_them_to_a_new_pool_only() {
 
 #[test]
 fn a_name_alone_makes_a_pool() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let name = String::from("customers");
     let borrowed = store.get_or_create_pool(&name).unwrap();
     assert_eq!(store.create_pool("orders").unwrap().info().unwrap().name, "orders");
@@ -327,7 +327,7 @@ fn a_name_alone_makes_a_pool() {
 
 #[test]
 fn all_pools_are_those_of_all_pages() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     assert_eq!(store.all_pools().unwrap().next(), None);
     for number in 0..230 {
         store.create_pool(format!("pool {number}")).unwrap();

@@ -2,7 +2,7 @@
 //! reads as the API documents it, and everything else is an `InvalidQuery` that says what is allowed.
 
 use datapool_store::{
-    DataPoolStore, ErrorKind, Key, Mode, Origin, PoolInclude, PoolQuery, PoolSort, RecordInclude,
+    ErrorKind, Key, Mode, Origin, PoolInclude, PoolQuery, PoolSort, RecordInclude,
     RecordQuery, RecordSort, Timestamp,
 };
 use proptest::collection::{btree_set, vec};
@@ -10,7 +10,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::fuzzing::query_string::spellings;
-use crate::support::{small_pool, time, track};
+use crate::support::{self, Need, pool_for, time, track};
 
 /// Texts that are hard to put into a query string.
 fn text() -> impl Strategy<Value = String> {
@@ -476,7 +476,7 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
 
 #[test]
 fn both_flows_of_a_list_with_a_blank_are_found() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     for flow in ["12", "13", "14"] {
         let origin = Origin::new(flow, "run", "step");
         let values = [format!("A-{flow}")];
@@ -497,7 +497,7 @@ fn both_flows_of_a_list_with_a_blank_are_found() {
 
 #[test]
 fn links_lead_through_a_listing_in_either_order() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     let values: Vec<String> = (0..100).map(|n| format!("v{n}")).collect();
     track(&pool, &values);
     for query in
@@ -529,7 +529,7 @@ fn links_lead_through_a_listing_in_either_order() {
 
 #[test]
 fn links_of_a_page_that_a_cursor_asked_for_go_on_by_cursor() {
-    let pool = small_pool();
+    let pool = pool_for(Need::Any);
     track(&pool, &["a", "b", "c", "d", "e"]);
     let first = pool.records(&RecordQuery::new().per_page(2)).unwrap();
     let second = pool.records(&RecordQuery::new().per_page(2).cursor(first.next_cursor.unwrap())).unwrap();
@@ -541,7 +541,7 @@ fn links_of_a_page_that_a_cursor_asked_for_go_on_by_cursor() {
 
 #[test]
 fn a_name_is_found_in_any_case_and_at_any_place() {
-    let store = DataPoolStore::in_memory().unwrap();
+    let store = support::store_for(Need::Any);
     for name in ["ΟΔΟΣΑΒ", "Straße 5", "Çeşme ılık"] {
         store.get_or_create_pool(name).unwrap();
     }
@@ -566,7 +566,7 @@ fn a_name_is_found_in_any_case_and_at_any_place() {
 
 #[test]
 fn a_term_is_an_id_only_as_the_id_prints() {
-    let store = DataPoolStore::in_memory().unwrap();
+    let store = support::store_for(Need::Any);
     for name in ["first", "0001", "+01"] {
         store.get_or_create_pool(name).unwrap();
     }
@@ -586,7 +586,7 @@ fn a_term_is_an_id_only_as_the_id_prints() {
 
 #[test]
 fn several_names_mean_any_of_them() {
-    let store = DataPoolStore::in_memory().unwrap();
+    let store = support::store_for(Need::Any);
     for name in ["Shop orders", "customers", "products"] {
         store.get_or_create_pool(name).unwrap();
     }
@@ -616,7 +616,7 @@ fn every_bad_parameter_of_a_query_is_told() {
 
 #[test]
 fn every_bad_field_of_a_pool_is_told() {
-    let store = datapool_store::DataPoolStore::in_memory().unwrap();
+    let store = support::store_for(Need::Any);
     let new = datapool_store::NewPool::new("ab").description("x".repeat(256)).capacity(0);
     let error = store.create_pool(new).unwrap_err();
     let all: Vec<_> = std::iter::once(&error).chain(error.further()).map(|error| error.parameter()).collect();

@@ -12,7 +12,7 @@ use datapool_store::{
 };
 use tempfile::TempDir;
 
-use crate::support::{self, ORDERS, returns};
+use crate::support::{self, Need, ORDERS, returns};
 
 const LEASE: Duration = Duration::from_mins(1);
 
@@ -44,7 +44,7 @@ fn use_everything(store: &DataPoolStore, pool: &Pool) {
 }
 
 fn store_with_pool() -> (DataPoolStore, Pool) {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &(0..40).map(|number| format!("A-{number}")).collect::<Vec<_>>());
     (store, pool)

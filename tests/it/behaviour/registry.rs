@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use datapool_store::{
-    DataPoolStore, EntityType, EntityTypeId, ErrorKind, Flow, FlowId, FlowRun, FlowStep, Key, Mode, Origin,
+    EntityType, EntityTypeId, ErrorKind, Flow, FlowId, FlowRun, FlowStep, Key, Mode, Origin,
     RecordInclude, RecordQuery, limits,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::{options, small_store, track};
+use crate::support::{self, Need, options, store_for, track};
 
 fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -47,7 +47,7 @@ proptest! {
 
     #[test]
     fn registering_is_a_map_by_id(steps in proptest::collection::vec(step(), 0..30)) {
-        let store = small_store();
+        let store = store_for(Need::Any);
         let (mut flows, mut types): (BTreeMap<String, Flow>, BTreeMap<u32, EntityType>) = Default::default();
         for step in steps {
             match step {
@@ -80,7 +80,7 @@ proptest! {
 
 #[test]
 fn many_are_put_in_one_call_and_listed_in_order_whatever_their_number() {
-    let store = DataPoolStore::in_memory().unwrap();
+    let store = support::store_for(Need::Any);
     let runs: Vec<FlowRun> =
         (0..1_000).map(|n| FlowRun::new(format!("{n:04}"), format!("Run {n}"))).collect();
     let mut shuffled: Vec<FlowRun> = runs.iter().rev().cloned().collect();
@@ -107,7 +107,7 @@ fn what_is_registered_survives_reopening() {
 
 #[test]
 fn what_is_over_a_limit_is_refused_and_nothing_of_the_call_is_registered() {
-    let store = small_store();
+    let store = store_for(Need::Any);
     let deep = (0..limits::ATTRIBUTES_MAX_DEPTH).fold(json!(1), |inner, _| json!([inner]));
     store.put_flow(Flow::new("deep", "x").attributes(deep.clone())).unwrap();
     assert_eq!(store.flow("deep").unwrap().unwrap().attributes, deep);
@@ -130,7 +130,7 @@ fn what_is_over_a_limit_is_refused_and_nothing_of_the_call_is_registered() {
 
 #[test]
 fn one_call_registers_no_more_entries_than_a_batch_has() {
-    let store = small_store();
+    let store = store_for(Need::Any);
     let most = limits::BATCH_MAX_ITEMS;
     let (flow, run, step) = (Flow::new("x", ""), FlowRun::new("x", ""), FlowStep::new("x", ""));
     for error in [
@@ -149,7 +149,7 @@ fn one_call_registers_no_more_entries_than_a_batch_has() {
 
 #[test]
 fn a_page_brings_along_what_it_was_asked_for_and_nothing_else() {
-    let store = small_store();
+    let store = store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     track(&pool, &["before"]);
     store.put_flow(Flow::new("shop", "Shop")).unwrap();
@@ -179,7 +179,7 @@ fn a_page_brings_along_what_it_was_asked_for_and_nothing_else() {
 
 #[test]
 fn a_snapshot_includes_what_was_registered_at_its_moment() {
-    let store = small_store();
+    let store = store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     track(&pool, &["a"]);
     let query = RecordQuery::new().include([RecordInclude::EntityType]);

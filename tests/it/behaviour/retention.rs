@@ -3,27 +3,27 @@
 
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     DataPool, DataPoolStore, ErrorKind, ExportOptions, ImportOptions, Key, ManualClock, Mode, NewPool,
     OnDuplicate, Origin, Pool, PoolUpdate, PruneReport, RecordFilter, RecordQuery, RecordSort, StoreOptions,
     Verdict, limits,
 };
 
-use crate::support::{self, ORDERS, StoreFile, has, track, values};
+use crate::support::{self, Need, ORDERS, StoreFile, has, track, values};
 
 const DAY: Duration = Duration::from_hours(24);
 
 /// A store of small sizes, its clock, and a pool that keeps its records for a day.
 fn day_pool() -> (DataPoolStore, ManualClock, Pool) {
     let clock = support::clock();
-    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
     let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
     (store, clock, pool)
 }
 
 fn capacity_pool(capacity: u64) -> Pool {
-    support::small_store().create_pool(NewPool::new("orders").capacity(capacity)).unwrap()
+    support::store_for(Need::Any).create_pool(NewPool::new("orders").capacity(capacity)).unwrap()
 }
 
 fn numbered(numbers: std::ops::Range<u32>) -> Vec<String> {
@@ -140,7 +140,7 @@ fn a_value_tracked_again_after_it_expired_is_there_once_after_a_loss_of_power_wi
     // What is on disk at this moment, without any closing.
     let copy = disk.copy();
     clock.set(start);
-    let store = testing::on_disk(copy, &options, Sizes::SMALL).unwrap();
+    let store = support::embedded::on_disk(copy, &options, Sizes::SMALL).unwrap();
     let pool = store.pool_named("orders").unwrap();
     everyone_sees(&pool, &["v7"]);
 }
@@ -162,7 +162,7 @@ fn a_value_claimed_again_after_it_expired_is_tracked_once_after_a_loss_of_power_
     let token = claim.into_token().unwrap();
     let copy = disk.copy();
     clock.set(start.saturating_add(DAY / 2));
-    let store = testing::on_disk(copy, &options, Sizes::SMALL).unwrap();
+    let store = support::embedded::on_disk(copy, &options, Sizes::SMALL).unwrap();
     let pool = store.pool_named("orders").unwrap();
     everyone_sees(&pool, &["v1"]);
     store.resume_claim(&token).unwrap().confirm().unwrap().all_confirmed().unwrap();
@@ -270,7 +270,7 @@ fn an_import_into_a_wholly_expired_pool_sees_its_own_rows_across_segments() {
     };
     let clock = support::clock();
     for policy in [OnDuplicate::Skip, OnDuplicate::Fail] {
-        let store = testing::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
+        let store = support::embedded::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
         let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
         let import = |numbers: &mut dyn Iterator<Item = u32>, policy| {
             let rows: String = numbers.map(|number| format!("v{number},37\n")).collect();
@@ -373,7 +373,7 @@ fn what_was_evicted_stays_gone_over_a_loss_of_power_whatever_was_deleted_since()
     pool.delete_keys(&[Key::new(ORDERS, "v39"), Key::new(ORDERS, "v38")]).unwrap();
     track(&pool, &["v40"]);
     let copy = disk.copy();
-    let store = testing::on_disk(copy, &support::options(), Sizes::SMALL).unwrap();
+    let store = support::embedded::on_disk(copy, &support::options(), Sizes::SMALL).unwrap();
     everyone_sees(&store.pool_named("orders").unwrap(), &["v37", "v40"]);
 }
 
@@ -382,7 +382,7 @@ fn what_was_evicted_stays_gone_over_a_loss_of_power_whatever_was_deleted_since()
 #[test]
 fn nothing_is_forgotten_when_the_capacity_is_raised_after_an_import_that_filled_a_segment() {
     for clears in [false, true] {
-        let store = support::small_store();
+        let store = support::store_for(Need::Any);
         let pool = store.create_pool(NewPool::new("orders").capacity(128)).unwrap();
         let rows: String = numbered(0..16).iter().map(|value| format!("{value},37\n")).collect();
         pool.import_csv(format!("value,entity_type_id\n{rows}").as_bytes(), &ImportOptions::new()).unwrap();
@@ -449,7 +449,7 @@ fn a_pool_of_small_capacity_that_is_only_imported_into_stays_small() {
 fn a_clock_at_the_end_of_time_harms_nobody() {
     for start in [i64::MIN, i64::MAX] {
         let clock = ManualClock::starting_at(datapool_store::Timestamp::from_micros(start));
-        let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+        let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
         let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
         track(&pool, &numbered(0..40));
         let key = |value: &&'static str| Key::new(ORDERS, *value);
@@ -550,7 +550,7 @@ fn prune_gives_back_what_expired_and_says_how_much() {
 #[test]
 fn prune_gives_back_deleted_records_that_nothing_live_comes_before() {
     // The open segment, with a fold under way.
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     track(&pool, &numbered(0..80));
     assert_eq!(pool.delete_records(1..=64).unwrap(), 64);
     assert_eq!(values(&pool), numbered(64..80));
@@ -562,7 +562,7 @@ fn prune_gives_back_deleted_records_that_nothing_live_comes_before() {
     assert_eq!(track(&pool, &numbered(0..80)), 80);
 
     // Half of a segment died by the watermark, the other half by deletion.
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.create_pool(NewPool::new("orders").capacity(1_000)).unwrap();
     track(&pool, &numbered(0..300));
     assert_eq!(pool.delete_records(33..=64).unwrap(), 32);
@@ -626,7 +626,7 @@ fn retention_and_capacity_are_part_of_a_pools_row_and_of_the_apis_bodies() {
 
 #[test]
 fn a_policy_out_of_range_is_refused_by_name_and_changes_nothing() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.create_pool(NewPool::new("orders").capacity(5)).unwrap();
     let too_long = Duration::from_hours(36_501 * 24);
     let bad = [
@@ -653,7 +653,7 @@ fn space_is_given_back_as_fast_as_large_batches_end_segments_and_tables() {
     const BATCH: u64 = 12_000;
     let sizes = Sizes { segment_slots: 4_096, chunk_slots: 256, early_seal_slots: 256, ..Sizes::SMALL };
     let place = support::Place::new();
-    let store = testing::open(&place.path, &support::options(), sizes).unwrap();
+    let store = support::embedded::open(&place.path, &support::options(), sizes).unwrap();
     let pool = store.create_pool(NewPool::new("orders").capacity(BATCH)).unwrap();
     for round in 0..8 {
         let values: Vec<String> = (0..BATCH).map(|number| format!("{round}-{number}")).collect();

@@ -1,6 +1,7 @@
 //! Proves that queries, filters, options, policies and reports read back from what they serialize as, and that what is
 //! deserialized is checked by the calls that take it.
 
+use crate::support::Need;
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 use std::time::Duration;
@@ -221,7 +222,7 @@ fn what_is_misspelt_is_refused_and_widens_nothing() {
 
 #[test]
 fn what_is_deserialized_is_checked_by_the_call() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     support::track(&pool, &["A-1"]);
     let kind = |error: Error| error.kind();

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     DataPoolStore, ImportOptions, Key, NewPool, Pool, PoolSnapshot, PoolUpdate, RecordFilter,
 };
 use redb::{ReadableTable, TableDefinition};
 
-use crate::support::{self, Numbers, ORDERS, Place, Seed};
+use crate::support::{self, Need, Numbers, ORDERS, Place, Seed};
 
 type Bytes = &'static [u8];
 const FINGERPRINTS: TableDefinition<'_, (u64, u32, u32, u32), Bytes> = TableDefinition::new("fingerprints");
@@ -21,7 +21,7 @@ const SIZES: Sizes = Sizes { segment_slots: 256, ..Sizes::SMALL };
 const ROUNDS: u32 = 3;
 
 fn open(place: &Place) -> DataPoolStore {
-    testing::open(&place.path, &support::options(), SIZES).unwrap()
+    support::embedded::open(&place.path, &support::options(), SIZES).unwrap()
 }
 
 fn value(number: u64) -> String {
@@ -117,7 +117,7 @@ fn is_merging(place: &Place) -> bool {
 /// The view that copies a group has fewer of its segments than a snapshot that asks later.
 #[test]
 fn a_snapshot_finds_what_was_in_segments_that_its_groups_were_copied_without() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.create_pool(NewPool::new("orders")).unwrap();
     support::track(&pool, &values(0..700));
     pool.prune().unwrap();
@@ -136,7 +136,7 @@ fn a_snapshot_finds_what_was_in_segments_that_its_groups_were_copied_without() {
 #[test]
 fn a_snapshot_finds_what_was_in_segments_that_the_filter_of_all_was_copied_without() {
     for gone in [0..300, 300..600, 1_700..1_900] {
-        let store = support::small_store();
+        let store = support::store_for(Need::Any);
         let pool = store.create_pool(NewPool::new("orders")).unwrap();
         support::track(&pool, &values(0..2_000));
         pool.prune().unwrap();
@@ -170,7 +170,7 @@ fn numbers(there: &[bool]) -> BTreeSet<u64> {
 fn every_snapshot_is_answered_as_of_its_own_moment_while_tables_are_dropped() {
     for seed in 0..support::runs(1, 4) {
         let mut random = Numbers::seeded(seed);
-        let store = testing::in_memory(&support::options(), Sizes::SMALL).unwrap();
+        let store = support::embedded::in_memory(&support::options(), Sizes::SMALL).unwrap();
         let capacity = 1_600;
         let pool = store.create_pool(NewPool::new("orders").capacity(capacity)).unwrap();
         let (mut order, mut next): (Vec<u64>, u64) = (Vec::new(), 0);
@@ -216,7 +216,7 @@ fn every_snapshot_is_answered_as_of_its_own_moment_while_values_come_and_go() {
     let values: Vec<String> = (0..VALUES).map(value).collect();
     for seed in 0..4 {
         let mut numbers = Numbers::seeded(seed);
-        let store = testing::in_memory(&support::options(), sizes).unwrap();
+        let store = support::embedded::in_memory(&support::options(), sizes).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         let mut tracked = BTreeSet::new();
         let mut snapshots: Vec<(PoolSnapshot, BTreeSet<u64>)> = Vec::new();
@@ -272,7 +272,7 @@ fn firsts_are_first(snapshot: &PoolSnapshot, values: &[String]) {
 #[test]
 fn a_look_up_names_the_first_of_several_records() {
     let sizes = Sizes { segment_slots: 2_048, chunk_slots: 256, fold_entries: 32, ..Sizes::SMALL };
-    let store = testing::in_memory(&support::options(), sizes).unwrap();
+    let store = support::embedded::in_memory(&support::options(), sizes).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     let values: Vec<String> = (0..600).map(value).collect();
     for round in 0..3 {
@@ -313,7 +313,7 @@ fn import(pool: &Pool, values: &[String]) {
 fn filters_and_rows_stay_within_their_share_of_the_cache() {
     let cache = 400_000;
     let sizes = Sizes { segment_slots: 2_048, chunk_slots: 256, fold_entries: 32, ..Sizes::SMALL };
-    let store = testing::in_memory(&support::options().cache_size(cache), sizes).unwrap();
+    let store = support::embedded::in_memory(&support::options().cache_size(cache), sizes).unwrap();
     let pools: Vec<Pool> = (0..6)
         .map(|number| {
             let pool = store.get_or_create_pool(format!("pool {number}").as_str()).unwrap();
@@ -339,7 +339,7 @@ fn filters_and_rows_stay_within_their_share_of_the_cache() {
 fn readers_beside_folds_and_merges_miss_nothing() {
     let sizes = Sizes { segment_slots: 4_096, chunk_slots: 256, fold_entries: 64, ..Sizes::SMALL };
     for round in 0..4 {
-        let store = testing::in_memory(&support::options(), sizes).unwrap();
+        let store = support::embedded::in_memory(&support::options(), sizes).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         let acknowledged = &AtomicU64::new(0);
         let value = |number: u64| format!("{round}-{number}");
@@ -387,7 +387,7 @@ fn what_is_asked_before_and_after_a_merge_is_found() {
     let values: Vec<String> = (0..4_150).map(value).collect();
     for questions in (0..3_000).step_by(500) {
         let place = support::Place::new();
-        let open = || testing::open(&place.path, &support::options(), sizes).unwrap();
+        let open = || support::embedded::open(&place.path, &support::options(), sizes).unwrap();
         let pool = open().get_or_create_pool("orders").unwrap();
         for batch in values.chunks(50) {
             support::track(&pool, batch);

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     Access, ErrorKind, Finding, Flow, ImportOptions, Key, Mode, NewPool, Origin, Pool, RecordFilter,
     RecordQuery, VerifyReport,
@@ -65,7 +65,7 @@ impl Case {
     }
 
     fn open(&self) -> datapool_store::DataPoolStore {
-        testing::open(&self.place.path, &support::options(), self.sizes).unwrap()
+        support::embedded::open(&self.place.path, &support::options(), self.sizes).unwrap()
     }
 
     fn verify(&self) -> VerifyReport {
@@ -661,7 +661,8 @@ fn an_observer_hears_how_far_verifying_is_and_can_stop_it() {
 fn a_store_that_is_read_only_is_not_verified_and_says_so() {
     let case = Case::new(Sizes::SMALL);
     let store =
-        testing::open(&case.place.path, &support::options().access(Access::ReadOnly), case.sizes).unwrap();
+        support::embedded::open(&case.place.path, &support::options().access(Access::ReadOnly), case.sizes)
+            .unwrap();
     assert_eq!(store.verify().unwrap_err().kind(), ErrorKind::ReadOnly);
     assert_eq!(store.rebuild_indexes().unwrap_err().kind(), ErrorKind::ReadOnly);
 }
@@ -677,7 +678,8 @@ fn a_zeroed_page_anywhere_is_found_or_was_free() {
     // The first page says where the others are: without it nothing can be opened.
     for page in (1..whole.len() / 4_096).step_by(2) {
         std::fs::write(&case.place.path, &whole).unwrap();
-        let store = testing::open(&case.place.path, &support::options().cache_size(0), case.sizes).unwrap();
+        let store =
+            support::embedded::open(&case.place.path, &support::options().cache_size(0), case.sizes).unwrap();
         let mut bytes = std::fs::read(&case.place.path).unwrap();
         bytes[page * 4_096..(page + 1) * 4_096].fill(0);
         std::fs::write(&case.place.path, bytes).unwrap();

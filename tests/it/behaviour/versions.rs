@@ -4,14 +4,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     Claim, ClaimOutcome, ClaimVerdict, DataPoolStore, ErrorKind, ExportColumns, ExportOptions, ImportOptions,
     Key, ManualClock, Mode, NewPool, OnDuplicate, Origin, Pool, Record, RecordFilter, RecordId, Verdict,
     Verdicts, Version, WaitOutcome,
 };
 
-use crate::support::{self, Place};
+use crate::support::{self, Need, Place};
 
 const PRODUCTS: u32 = 54;
 const MINUTE: Duration = Duration::from_mins(1);
@@ -69,7 +68,7 @@ fn live(pool: &Pool) -> Vec<(u64, String, Option<Version>)> {
 }
 
 fn new_pool() -> Pool {
-    support::small_store().get_or_create_pool("products").unwrap()
+    support::store_for(Need::Any).get_or_create_pool("products").unwrap()
 }
 
 fn claim(pool: &Pool, products: &[Product<'_>]) -> Claim {
@@ -173,7 +172,7 @@ fn each_cell_of_the_table_holds_in_each_mode_in_claims_and_in_checks() {
 #[test]
 fn a_changed_item_replaces_its_record_in_one_step() {
     let clock = support::clock();
-    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
     let pool = store.get_or_create_pool("products").unwrap();
     let first = Origin::new("sync", "night 1", "read");
     let _ = pool.dedupe(Mode::Track, &[("A", "red"), ("B", "red")], key, &first).unwrap();
@@ -236,7 +235,7 @@ fn a_batch_with_one_key_five_times_decides_each_against_the_one_before() {
 
 #[test]
 fn callers_of_one_commit_see_what_the_ones_before_decided() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("products").unwrap();
     track(&pool, "A", "o:0");
     // Whatever groups they make: each number passes at most once, and the last one stays.
@@ -265,7 +264,7 @@ fn callers_of_one_commit_see_what_the_ones_before_decided() {
 #[test]
 fn doubles_of_a_key_are_all_replaced_and_its_version_is_that_of_the_newest() {
     for rows in [2, 200] {
-        let store = support::small_store();
+        let store = support::store_for(Need::Any);
         let pool = store.get_or_create_pool("products").unwrap();
         let mut file = "value,entity_type_id,version\n".to_owned();
         for number in 0..rows {
@@ -360,7 +359,7 @@ fn versions_hold_across_segments_folds_merges_and_reopening() {
 
 fn ticking(new: NewPool) -> (DataPoolStore, ManualClock, Pool) {
     let clock = support::clock();
-    let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+    let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
     let pool = store.create_pool(new).unwrap();
     (store, clock, pool)
 }
@@ -397,7 +396,7 @@ fn what_expired_was_deleted_or_evicted_is_new_again_whatever_its_version() {
 
 #[test]
 fn a_claimed_change_replaces_the_record_that_it_saw() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("products").unwrap();
     for (sku, version) in [("A", "red"), ("B", "o:1"), ("C", ""), ("D", "red")] {
         track(&pool, sku, version);
@@ -527,7 +526,7 @@ fn what_is_tracked_in_spite_of_a_claim_voids_it_unless_it_is_older_than_the_clai
     for (stored, claimed, tracked, verdict, outcome) in cases {
         for resumed in [false, true] {
             let case = format!("{stored:?}, claimed {claimed:?}, tracked {tracked:?}, resumed: {resumed}");
-            let store = support::small_store();
+            let store = support::store_for(Need::Any);
             let pool = store.get_or_create_pool("products").unwrap();
             if stored != "nothing" {
                 track(&pool, "A", stored);
@@ -558,7 +557,7 @@ fn what_is_tracked_in_spite_of_a_claim_voids_it_unless_it_is_older_than_the_clai
 
 #[test]
 fn a_claimed_change_whose_record_is_gone_is_tracked_and_an_import_voids_it() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("products").unwrap();
     track(&pool, "A", "red");
     track(&pool, "B", "red");
@@ -576,7 +575,7 @@ fn a_claimed_change_whose_record_is_gone_is_tracked_and_an_import_voids_it() {
 
 #[test]
 fn a_full_export_imports_back_with_versions() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let (pool, copy) =
         (store.get_or_create_pool("products").unwrap(), store.get_or_create_pool("copy").unwrap());
     for (sku, version) in [("A", "red"), ("B", "o:-7"), ("C", ""), ("A", "blue")] {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     DataPoolStore, ErrorKind, ImportOptions, Key, OnDuplicate, Pool, PoolSnapshot, PoolUpdate, RecordFilter,
 };
@@ -51,7 +51,8 @@ fn track_one_by_one(pool: &Pool, numbers: std::ops::Range<u64>) {
 /// A hot index that gave way is copied again from the merged table, in which deleted records are gone.
 #[test]
 fn a_hot_index_that_is_copied_again_does_not_answer_older_snapshots() {
-    let store = testing::in_memory(&support::options().cache_size(ROOM_FOR_ONE), Sizes::SMALL).unwrap();
+    let store =
+        support::embedded::in_memory(&support::options().cache_size(ROOM_FOR_ONE), Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     track_one_by_one(&pool, 0..60);
     ask_one_by_one(&pool, 0..16, 4_000);
@@ -76,7 +77,7 @@ fn a_hot_index_that_is_copied_again_does_not_answer_older_snapshots() {
 #[test]
 fn a_hot_index_that_is_copied_across_a_merge_misses_nothing() {
     for asked in (0..2_000).step_by(100) {
-        let store = testing::in_memory(&support::options(), Sizes::SMALL).unwrap();
+        let store = support::embedded::in_memory(&support::options(), Sizes::SMALL).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         track_one_by_one(&pool, 0..60);
         ask_one_by_one(&pool, 0..40, asked);
@@ -95,7 +96,7 @@ fn a_hot_index_that_is_copied_across_a_merge_misses_nothing() {
 /// The filter of all segments speaks for segments that were open, or not merged, when the snapshot was taken.
 #[test]
 fn the_filter_of_all_segments_does_not_answer_for_what_was_not_merged_yet() {
-    let store = testing::in_memory(&support::options(), Sizes::SMALL).unwrap();
+    let store = support::embedded::in_memory(&support::options(), Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     let first = 64 * 18;
     track_one_by_one(&pool, 0..first + 50);
@@ -125,7 +126,8 @@ struct World {
 impl World {
     /// A seed decides how much there is: a few segments, or so many that there is a filter of all of them.
     fn new(seed: u64, cache_size: usize) -> Self {
-        let store = testing::in_memory(&support::options().cache_size(cache_size), Sizes::SMALL).unwrap();
+        let store =
+            support::embedded::in_memory(&support::options().cache_size(cache_size), Sizes::SMALL).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         let other = store.get_or_create_pool("other").unwrap();
         track_one_by_one(&other, 0..60);
@@ -330,7 +332,8 @@ fn snapshots_keep_their_answers_across_all_background_work() {
 #[test]
 fn snapshots_that_are_held_beside_many_threads_keep_their_answers() {
     for (seed, cache_size) in (0..support::runs(1, 9)).zip(support::CACHE_SIZES) {
-        let store = testing::in_memory(&support::options().cache_size(cache_size), Sizes::SMALL).unwrap();
+        let store =
+            support::embedded::in_memory(&support::options().cache_size(cache_size), Sizes::SMALL).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         support::track(&pool, &values(0..64 * 18));
         let is_done = AtomicBool::new(false);

@@ -19,7 +19,7 @@ use datapool_store::{
     Origin, Pool, PoolSnapshot, PoolUpdate, RecordFilter, RecordQuery, RecordSort, Verdict,
 };
 
-use crate::support::{self, Numbers, ORDERS};
+use crate::support::{self, Need, Numbers, ORDERS};
 
 /// Values are 0 to 5; a set of them is bits.
 type Set = u8;
@@ -530,7 +530,7 @@ fn emptied_pool(store: &DataPoolStore, round: u64) -> Pool {
 
 #[test]
 fn histories_of_all_calls_are_linearizable() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     for seed in 0..rounds(500) {
         let shape = [(2, 5), (3, 4), (4, 3), (6, 2), (8, 2)][(seed % 5) as usize];
         let pool = emptied_pool(&store, seed);
@@ -542,7 +542,7 @@ fn histories_of_all_calls_are_linearizable() {
 
 #[test]
 fn histories_of_many_threads_are_linearizable_value_by_value() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     for seed in 0..rounds(24) {
         let shape = [(16, 3), (32, 2), (64, 2)][(seed % 3) as usize];
         let pool = emptied_pool(&store, seed);

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     Durability, ErrorKind, ImportOptions, Key, Mode, NewPool, Origin, Pool, PoolId, PoolQuery, RecordFilter,
     RecordQuery, Verdict,
 };
 use tempfile::TempDir;
 
-use crate::support::{self, Numbers, ORDERS};
+use crate::support::{self, Need, Numbers, ORDERS};
 
 const THREADS: u64 = 8;
 
@@ -75,7 +75,7 @@ fn eight_threads_bring_overlapping_batches(pool: &Pool) {
 
 #[test]
 fn every_value_is_new_exactly_once_to_one_of_many_threads() {
-    eight_threads_bring_overlapping_batches(&support::small_pool());
+    eight_threads_bring_overlapping_batches(&support::pool_for(Need::Any));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn every_value_is_new_exactly_once_under_relaxed_durability_and_dropping_flushes
     let path = directory.path().join("store.redb");
     for flush_every in [Duration::ZERO, Duration::from_millis(1), Duration::from_hours(1)] {
         let options = support::options().durability(Durability::Relaxed { flush_every });
-        let store = testing::open(&path, &options, Sizes::SMALL).unwrap();
+        let store = support::embedded::open(&path, &options, Sizes::SMALL).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         eight_threads_bring_overlapping_batches(&pool);
         store.flush().unwrap();
@@ -106,7 +106,7 @@ fn every_value_is_new_exactly_once_under_relaxed_durability_and_dropping_flushes
 
 #[test]
 fn all_threads_are_told_the_same_first_record() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let firsts: Vec<BTreeMap<u64, u64>> = thread::scope(|scope| {
         let run = |thread: u64| {
             let pool = &pool;
@@ -140,7 +140,7 @@ fn all_threads_are_told_the_same_first_record() {
 
 #[test]
 fn threads_that_ask_for_one_pool_get_one_pool() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     for round in 1..=20 {
         let name = format!("pool {round}");
         let barrier = Barrier::new(8);
@@ -159,7 +159,7 @@ fn threads_that_ask_for_one_pool_get_one_pool() {
 
 #[test]
 fn of_threads_that_make_one_pool_exactly_one_does() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let barrier = Barrier::new(8);
     let made = thread::scope(|scope| {
         let make = || {
@@ -176,7 +176,7 @@ fn of_threads_that_make_one_pool_exactly_one_does() {
 
 #[test]
 fn calls_that_fail_do_not_disturb_those_beside_them() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("orders").unwrap();
     let deleted = store.get_or_create_pool("deleted").unwrap();
     store.delete_pool(deleted.id()).unwrap();
@@ -221,7 +221,7 @@ fn calls_that_fail_do_not_disturb_those_beside_them() {
 
 #[test]
 fn pools_come_and_go_beside_each_other() {
-    let store = support::small_store();
+    let store = support::store_for(Need::Any);
     thread::scope(|scope| {
         for thread in 0..4_u64 {
             let store = &store;
@@ -256,7 +256,7 @@ fn whole_batch(number: u64) -> Vec<u64> {
 
 #[test]
 fn readers_see_each_batch_whole_or_not_at_all() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let done = AtomicBool::new(false);
     let newest = AtomicU64::new(0);
     thread::scope(|scope| {

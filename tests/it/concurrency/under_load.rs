@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
 use datapool_store::{
     ManualClock, NewPool, Pool, Record, RecordFilter, RecordId, RecordQuery, RecordSort, Timestamp,
 };
 
-use crate::support::{self, track};
+use crate::support::{self, Need, track};
 
 /// How many records stay throughout; between any two of them lie ten that come and go.
 const STABLE: usize = 120;
@@ -38,7 +37,7 @@ struct Load {
 impl Load {
     fn new() -> Self {
         let clock = support::clock();
-        let store = testing::in_memory(&support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
+        let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
         let retention = STEP * u32::try_from(OLD).unwrap();
         let pool = store.create_pool(NewPool::new("orders").retention(retention)).unwrap();
         for n in 0..OLD {

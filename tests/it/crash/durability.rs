@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     DataPoolStore, Durability, ErrorKind, ExportOptions, Key, Mode, NewPool, Pool, PoolQuery, RecordFilter,
     Recovery, StoreOptions, Verdict,
@@ -58,7 +58,7 @@ fn tell(line: &str) {
 }
 
 fn open(path: &Path, options: &StoreOptions) -> DataPoolStore {
-    testing::open(path, options, Sizes::SMALL).unwrap()
+    support::embedded::open(path, options, Sizes::SMALL).unwrap()
 }
 
 fn relaxed() -> StoreOptions {
@@ -457,16 +457,16 @@ fn instant_recovery_has_nothing_to_repair_and_rebuilding_says_how_far_it_is() {
     for durability in [Durability::Immediate, Durability::Relaxed { flush_every: Duration::from_hours(1) }] {
         let options = support::options().durability(durability);
         let image = crashed(&options);
-        let error = testing::on_disk(image.copy(), &stopping, Sizes::SMALL).unwrap_err();
+        let error = support::embedded::on_disk(image.copy(), &stopping, Sizes::SMALL).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
-        has_everything(&testing::on_disk(image, &observed, Sizes::SMALL).unwrap());
+        has_everything(&support::embedded::on_disk(image, &observed, Sizes::SMALL).unwrap());
         let heard = std::mem::take(&mut *steps.lock().unwrap());
         assert!(
             !heard.is_empty() && heard.is_sorted() && heard.iter().all(|share| (0.0..=1.0).contains(share))
         );
 
         let image = crashed(&options.recovery(Recovery::Instant));
-        has_everything(&testing::on_disk(image, &stopping, Sizes::SMALL).unwrap());
+        has_everything(&support::embedded::on_disk(image, &stopping, Sizes::SMALL).unwrap());
     }
 }
 

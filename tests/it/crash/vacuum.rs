@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{Durability, Key, Mode, Origin, Recovery};
 
 use super::durability::{STORE, child_of};
@@ -108,7 +108,7 @@ fn values_of(round: u64, kind: &str) -> Vec<String> {
 #[ignore = "the entry point of a child process"]
 fn child_process_vacuums() {
     let Some(path) = std::env::var_os(STORE) else { return };
-    let store = testing::open(path.as_ref(), &support::options(), Sizes::SMALL).unwrap();
+    let store = support::embedded::open(path.as_ref(), &support::options(), Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
     let first = pool.stats().unwrap().newest.map_or(0, |newest| newest.as_micros().cast_unsigned());
     for round in first.. {

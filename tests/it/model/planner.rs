@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use datapool_store::testing;
 use datapool_store::{
     ImportOptions, ManualClock, Mode, Origin, Pool, Record, RecordFilter, RecordQuery, RecordSort, Timestamp,
 };
@@ -16,7 +15,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::support::items::{Item, Row, csv_of, rows};
-use crate::support::{self, Numbers};
+use crate::support::{self, Need, Numbers};
 use crate::workload::random::{SIZES, TYPES, VALUES, all_items, filter, item, origin};
 
 fn any_item() -> impl Strategy<Value = Item> + Clone {
@@ -132,7 +131,7 @@ proptest! {
         filters in vec((any_choice(), 1..30_u32), 1..12),
     ) {
         let clock = support::clock();
-        let store = testing::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
+        let store = support::embedded::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         for step in &steps {
             take(step, &pool, &clock);
@@ -151,7 +150,7 @@ proptest! {
 fn times_in_filters_are_strict_at_every_record() {
     for sizes in SIZES {
         let clock = support::clock();
-        let store = testing::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
+        let store = support::embedded::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         for (number, item) in all_items().iter().take(180).enumerate() {
             // Runs of equal times, of every length from 1 to 5.
@@ -181,7 +180,7 @@ fn times_in_filters_are_strict_at_every_record() {
 
 #[test]
 fn the_ends_of_time_are_boundaries_like_any_other() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     support::track(&pool, &["A-1", "A-2"]);
     let (first, last) = (Timestamp::from_micros(i64::MIN), Timestamp::from_micros(i64::MAX));
     let count = |filter: RecordFilter| pool.count(&filter).unwrap();
@@ -194,7 +193,7 @@ fn the_ends_of_time_are_boundaries_like_any_other() {
 
 #[test]
 fn a_page_far_past_the_end_is_empty_and_keeps_its_number() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     support::track(&pool, &["A-1", "A-2"]);
     for number in [3, 1 << 40, u64::MAX] {
         let page = pool.records(&RecordQuery::new().page(number).per_page(100)).unwrap();

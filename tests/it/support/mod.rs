@@ -1,7 +1,11 @@
 //! What many tests need: stores to test, keys, clocks.
 
 pub(crate) mod disk;
+pub(crate) mod engine;
 pub(crate) mod items;
+
+use engine::Engine;
+pub(crate) use engine::{Need, embedded, pool_for, store_for, store_with};
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -10,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use datapool_store::testing::{self, Disk, Sizes};
+use datapool_store::testing::{Disk, Sizes};
 use datapool_store::{
     DataPoolStore, EntityTypeId, Key, ManualClock, Mode, Origin, Pool, Record, RecordFilter, Result,
     StoreOptions, Timestamp,
@@ -53,16 +57,6 @@ pub(crate) fn options() -> StoreOptions {
 
 /// Sizes of the cache in which few of the rows of small tables fit, more, and all.
 pub(crate) const CACHE_SIZES: [usize; 4] = [64 << 10, 100_000, 280_000, 16 << 20];
-
-/// A store in memory with tiny segments, so that a few records reach every path.
-pub(crate) fn small_store() -> DataPoolStore {
-    testing::in_memory(&options(), Sizes::SMALL).unwrap()
-}
-
-/// A pool of such a store.
-pub(crate) fn small_pool() -> Pool {
-    small_store().get_or_create_pool("orders").unwrap()
-}
 
 pub(crate) fn origin() -> Origin {
     Origin::new("shop", "run 1", "read orders")
@@ -136,7 +130,7 @@ impl Disk for Memory {
 /// A store of small sizes on such a disk.
 pub(crate) fn measured_store(options: &StoreOptions) -> (Memory, DataPoolStore) {
     let disk = Memory::default();
-    let store = testing::on_disk(disk.clone(), options, Sizes::SMALL).unwrap();
+    let store = embedded::on_disk(disk.clone(), options, Sizes::SMALL).unwrap();
     (disk, store)
 }
 
@@ -148,7 +142,7 @@ pub(crate) fn is_walked(disk: Memory, options: &StoreOptions) -> bool {
         heard.store(true, Ordering::Relaxed);
         ControlFlow::Continue(())
     });
-    drop(testing::on_disk(disk, &options, Sizes::SMALL).unwrap());
+    drop(embedded::on_disk(disk, &options, Sizes::SMALL).unwrap());
     is_walked.load(Ordering::Relaxed)
 }
 
@@ -160,13 +154,14 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
+        embedded::needed();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pools.redb");
         Self { _directory: directory, path }
     }
 
     pub(crate) fn open_with(&self, options: &StoreOptions) -> Result<DataPoolStore> {
-        testing::open(&self.path, options, Sizes::SMALL)
+        embedded::open(&self.path, options, Sizes::SMALL)
     }
 
     pub(crate) fn open(&self) -> DataPoolStore {
@@ -202,23 +197,33 @@ pub(crate) fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}-{number}")).collect()
 }
 
-/// A store of small sizes in a file, under a clock, for tests that open it again.
+/// A store of small sizes in a file, or in a schema, under a clock, for tests that open it again.
 pub(crate) struct StoreFile {
     directory: tempfile::TempDir,
+    schema: String,
     pub(crate) clock: ManualClock,
 }
 
 impl StoreFile {
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), clock: clock() }
+        let schema = match Engine::of_this_run() {
+            Engine::Embedded => String::new(),
+            Engine::Postgres => engine::new_schema(),
+        };
+        Self { directory: tempfile::tempdir().unwrap(), schema, clock: clock() }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
+        embedded::needed();
         self.directory.path().join("pools.redb")
     }
 
     pub(crate) fn open(&self) -> DataPoolStore {
-        testing::open(&self.path(), &options().clock(self.clock.clone()), Sizes::SMALL).unwrap()
+        let options = options().clock(self.clock.clone());
+        match Engine::of_this_run() {
+            Engine::Embedded => embedded::open(&self.path(), &options, Sizes::SMALL).unwrap(),
+            Engine::Postgres => engine::connect(&self.schema, &options).unwrap(),
+        }
     }
 
     /// The pool "orders", and the store.

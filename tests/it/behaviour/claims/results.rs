@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
 use std::time::Duration;
 
-use datapool_store::testing::{self, Sizes};
+use datapool_store::testing::Sizes;
 use datapool_store::{
     Access, Claim, ClaimOutcome, ClaimVerdict, Confirmation, DataPoolStore, ErrorKind, ImportOptions, Key,
     ManualClock, NewPool, Origin, Pool, PoolUpdate, RecordFilter, WaitOutcome, limits,
@@ -14,7 +14,7 @@ use datapool_store::{
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 
 use super::{MINUTE, claim, outcomes, ticking_store};
-use crate::support::{self, ORDERS, Place, has, track};
+use crate::support::{self, Need, ORDERS, Place, has, track};
 
 fn keys(values: &[String]) -> Vec<Key<'_>> {
     values.iter().map(|value| Key::new(ORDERS, value.as_str())).collect()
@@ -129,7 +129,7 @@ fn a_result_has_64_kib_at_most() {
 
 #[test]
 fn the_results_of_a_call_have_64_mib_at_most() {
-    let pool = DataPoolStore::in_memory().unwrap().get_or_create_pool("orders").unwrap();
+    let pool = support::store_for(Need::Any).get_or_create_pool("orders").unwrap();
     let (most, largest) = (limits::RESULTS_MAX_BYTES, limits::RESULT_MAX_BYTES);
     assert_eq!(most, 64 << 20);
     let values = support::numbered("A", most / largest + 1);
@@ -331,7 +331,7 @@ fn only_segments_with_results_have_a_table_for_them_and_it_goes_with_the_segment
 fn results_of_a_dropped_segment_are_removed_in_shares() {
     let place = Place::new();
     let sizes = Sizes { segment_slots: 256, ..Sizes::SMALL };
-    let open = || testing::open(&place.path, &support::options(), sizes).unwrap();
+    let open = || support::embedded::open(&place.path, &support::options(), sizes).unwrap();
     let store = open();
     let (pool, other) =
         (store.get_or_create_pool("orders").unwrap(), store.get_or_create_pool("other").unwrap());
@@ -367,7 +367,7 @@ fn pruning_counts_the_bytes_of_results() {
 fn results_of_a_dead_head_are_cut_off_with_it() {
     let place = Place::new();
     let sizes = Sizes { segment_slots: 8_192, chunk_slots: 1_024, early_seal_slots: 4_096, ..Sizes::SMALL };
-    let open = || testing::open(&place.path, &support::options(), sizes).unwrap();
+    let open = || support::embedded::open(&place.path, &support::options(), sizes).unwrap();
     let store = open();
     let pool = store.create_pool(NewPool::new("orders").capacity(50)).unwrap();
     let values = support::numbered("A", 2_000);
@@ -423,7 +423,7 @@ fn verify_finds_results_without_a_record_and_rebuilding_leaves_results_alone() {
 
 #[test]
 fn a_result_is_there_as_soon_as_its_record_is() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     let (pool, start) = (&pool, Barrier::new(8));
     std::thread::scope(|scope| {
         for runner in 0..8 {
@@ -450,7 +450,7 @@ fn a_result_is_there_as_soon_as_its_record_is() {
 
 #[test]
 fn statistics_count_the_bytes_of_results() {
-    let pool = support::small_pool();
+    let pool = support::pool_for(Need::Any);
     for values in support::numbered("A", 1_000).chunks(100) {
         keep(&pool, values, |_| None);
     }

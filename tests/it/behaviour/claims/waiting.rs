@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use datapool_store::{ClaimFilter, DataPoolStore, ErrorKind, Key, Pool, WaitOutcome};
+use datapool_store::{ClaimFilter, ErrorKind, Key, Pool, WaitOutcome};
 
 use super::{MINUTE, claim, is_in_flight, key, runner, ticking_store};
-use crate::support::{self, ORDERS, StoreFile, track};
+use crate::support::{self, Need, ORDERS, StoreFile, track};
 
 /// Longer than any test: who waits is woken.
 const LONG: Duration = Duration::from_mins(10);
@@ -130,7 +130,7 @@ fn opening_again_wakes_who_waits() {
 /// The real clock: nobody moves it, and nobody is told that a lease has ended.
 #[test]
 fn a_lease_that_ends_by_itself_wakes_who_waits() {
-    let pool = DataPoolStore::in_memory().unwrap().get_or_create_pool("orders").unwrap();
+    let pool = support::store_for(Need::Any).get_or_create_pool("orders").unwrap();
     let start = Instant::now();
     let held = pool.claim(&["a"], key, &runner("run"), Duration::from_millis(100)).unwrap();
     assert_eq!(wait(&pool, &["a"], LONG), ["free"]);
@@ -195,7 +195,7 @@ fn no_wake_up_is_lost() {
 
 #[test]
 fn a_lease_is_kept_alive_as_long_as_its_guard_lives() {
-    let pool = DataPoolStore::in_memory().unwrap().get_or_create_pool("orders").unwrap();
+    let pool = support::store_for(Need::Any).get_or_create_pool("orders").unwrap();
     let lease = Duration::from_secs(1);
     let mut held = pool.claim(&["a", "b"], key, &runner("run"), lease).unwrap();
     let mut other = pool.claim(&["c"], key, &runner("run"), lease).unwrap();

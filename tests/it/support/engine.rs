@@ -1,0 +1,125 @@
+//! The engine that the tests run on: the embedded one, or PostgreSQL if `DATAPOOL_ENGINE` says so.
+//!
+//! With `DATAPOOL_ENGINE=postgres`, `DATAPOOL_POSTGRES_URL` names the server. Each store has a schema of its own. The tests that
+//! need the embedded engine are listed, with their reasons, in `tests/data/embedded-only.txt`; `.ci/postgres` leaves them out.
+
+use datapool_store::testing::{self, Sizes};
+use datapool_store::{DataPoolStore, Pool, Result, StoreOptions};
+
+use super::options;
+
+/// What a test needs of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing special.
+    Any,
+    /// A clock that the test moves.
+    Clock,
+    /// What only a store in a file or in memory has.
+    Embedded,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Embedded,
+    Postgres,
+}
+
+impl Engine {
+    pub(crate) fn of_this_run() -> Self {
+        match std::env::var("DATAPOOL_ENGINE").as_deref() {
+            Err(_) | Ok("embedded") => Self::Embedded,
+            Ok("postgres") => Self::Postgres,
+            Ok(other) => panic!("DATAPOOL_ENGINE is {other:?}; allowed are embedded and postgres"),
+        }
+    }
+}
+
+/// An empty store.
+pub(crate) fn store_for(need: Need) -> DataPoolStore {
+    store_with(need, &options())
+}
+
+/// An empty store with options. In the embedded engine it has tiny segments, so that a few records reach every path.
+pub(crate) fn store_with(need: Need, options: &StoreOptions) -> DataPoolStore {
+    match (Engine::of_this_run(), need) {
+        (Engine::Embedded, _) => testing::in_memory(options, Sizes::SMALL).unwrap(),
+        (Engine::Postgres, Need::Any | Need::Clock) => connect(&new_schema(), options).unwrap(),
+        (Engine::Postgres, Need::Embedded) => panic!("{}", embedded::LISTED),
+    }
+}
+
+/// A pool of such a store.
+pub(crate) fn pool_for(need: Need) -> Pool {
+    store_for(need).get_or_create_pool("orders").unwrap()
+}
+
+#[cfg(feature = "postgres")]
+mod server {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::{DataPoolStore, Result, StoreOptions};
+
+    fn url() -> String {
+        std::env::var("DATAPOOL_POSTGRES_URL").expect("DATAPOOL_POSTGRES_URL names the server of the tests")
+    }
+
+    /// The name of a schema that nobody has.
+    pub(crate) fn new_schema() -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        format!("test_{}_{}_{started}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn connect(schema: &str, options: &StoreOptions) -> Result<DataPoolStore> {
+        options.clone().schema(schema).connect(&url())
+    }
+}
+
+#[cfg(not(feature = "postgres"))]
+mod server {
+    use super::{DataPoolStore, Result, StoreOptions};
+
+    pub(crate) fn new_schema() -> String {
+        panic!("run the tests with the feature postgres")
+    }
+
+    pub(crate) fn connect(_: &str, _: &StoreOptions) -> Result<DataPoolStore> {
+        panic!("run the tests with the feature postgres")
+    }
+}
+
+pub(crate) use server::{connect, new_schema};
+
+/// Stores of the embedded engine, for tests about it alone.
+pub(crate) mod embedded {
+    use std::path::Path;
+
+    use datapool_store::testing::{self, Disk, Sizes};
+    use datapool_store::{DataPoolStore, Result, StoreOptions};
+
+    use super::Engine;
+
+    pub(crate) const LISTED: &str =
+        "this test needs the embedded engine: list it in tests/data/embedded-only.txt, with the reason";
+
+    pub(crate) fn needed() {
+        assert_eq!(Engine::of_this_run(), Engine::Embedded, "{LISTED}");
+    }
+
+    pub(crate) fn open(path: &Path, options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> {
+        needed();
+        testing::open(path, options, sizes)
+    }
+
+    pub(crate) fn in_memory(options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> {
+        needed();
+        testing::in_memory(options, sizes)
+    }
+
+    pub(crate) fn on_disk(disk: impl Disk, options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> {
+        needed();
+        testing::on_disk(disk, options, sizes)
+    }
+}
