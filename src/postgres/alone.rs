@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Postgres;
-use super::catalog::CATALOGUE;
 use super::connection::{Connection, Failure, Step};
 use super::draft::Draft;
 use super::filter::Condition;
+use super::head::CATALOGUE;
+use super::store::Postgres;
 use super::values::{Bits, Columns, bigint};
 use super::write::{Call, Commit, Lock, Needs, Outcome, head_step, remove_claims};
 use crate::backend::claims::Held;

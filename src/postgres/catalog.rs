@@ -2,9 +2,9 @@
 
 use tokio_postgres::Row;
 
-use super::Postgres;
 use super::connection::{Connection, Failure, Patience, Step};
-use super::head::no_pool;
+use super::head::{CATALOGUE, LOCK_CATALOGUE, no_pool};
+use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, micros};
 use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,12 +13,8 @@ use crate::model::{DataPool, NewPool, PoolUpdate};
 use crate::random::random_bytes;
 
 const ROW: &str = "SELECT * FROM {s}.catalogue WHERE id = $1";
-/// Locks the catalogue.
-pub(super) const LOCK: &str = "SELECT number FROM {s}.meta WHERE name = 'next pool' FOR UPDATE";
 /// A deletion removes this many records of a pool at a time.
 const DELETED_AT_ONCE: i64 = 50_000;
-/// The pool that stands for the catalogue where calls leave their marks.
-pub(super) const CATALOGUE: PoolId = PoolId::new(0);
 
 fn row_of(row: &Row) -> Result<DataPool> {
     Ok(DataPool {
@@ -74,7 +70,7 @@ impl Postgres {
     pub(super) fn lock_catalogue(&self, connection: &mut Connection) -> Result<i64, Failure> {
         let read = connection.run(vec![
             Step::Command(super::write::BEGIN.into()),
-            Step::Query(LOCK.into(), Vec::new()),
+            Step::Query(LOCK_CATALOGUE.into(), Vec::new()),
             Step::Query(CLOCK.into(), Vec::new()),
         ])?;
         let clock = read.get(2).map(Vec::as_slice).unwrap_or_default();

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::Postgres;
 use super::connection::{Connection, Failure, Step};
+use super::store::Postgres;
 use super::values::{Bits, Columns, bigint};
 use super::write::{CLOCK, Lock, Needs};
 use crate::backend::InFlight;

@@ -405,8 +405,10 @@ impl Connections {
         self.drop_free();
     }
 
+    /// Goes on with new connections, whether they were closed or not.
     pub(super) fn reopen(&self) {
         self.pool.lock().closed = false;
+        self.drop_free();
     }
 
     pub(super) fn is_closed(&self) -> bool {

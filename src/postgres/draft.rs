@@ -359,7 +359,16 @@ impl Draft {
         }
     }
 
+    /// Returns true if a claim owns a value.
+    pub(super) fn is_owner(&self, claim: ClaimId, fingerprint: Fingerprint) -> bool {
+        self.keys.get(&fingerprint).and_then(|key| key.owner).is_some_and(|(id, _)| id == claim)
+    }
+
+    /// Returns true if a value's owner row names the claim, and the holder knows its nonce.
     fn owns(&self, held: Held, fingerprint: Fingerprint) -> bool {
+        if self.claims.get(&held.id).is_none_or(|claim| claim.nonce != held.nonce) {
+            return false;
+        }
         self.keys.get(&fingerprint).and_then(|key| key.owner).is_some_and(|(id, _)| id == held.id)
     }
 

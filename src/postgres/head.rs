@@ -14,6 +14,10 @@ use crate::time::Timestamp;
 /// Reads the head without locking it.
 pub(super) const READ: &str = "SELECT * FROM {s}.head WHERE pool = $1";
 pub(super) const LOCK: &str = "SELECT * FROM {s}.head WHERE pool = $1 FOR UPDATE";
+/// Locks the catalogue.
+pub(super) const LOCK_CATALOGUE: &str = "SELECT number FROM {s}.meta WHERE name = 'next pool' FOR UPDATE";
+/// The pool that stands for the catalogue where calls leave their marks.
+pub(super) const CATALOGUE: PoolId = PoolId::new(0);
 
 #[derive(Debug, Clone)]
 pub(super) struct Head {

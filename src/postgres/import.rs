@@ -6,11 +6,11 @@ use bytes::{BufMut, BytesMut};
 use futures_util::{SinkExt, pin_mut};
 use tokio_postgres::Row;
 
-use super::Postgres;
 use super::connection::{Connection, Failure, Step};
 use super::head::{self, Head};
+use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, origin_columns, version_columns};
-use super::write::{CLOCK, Commit, OLDEST, Outcome, head_step};
+use super::write::{CLOCK, Commit, OLDEST, Outcome, head_step, reclaim_steps};
 use crate::backend::import::{BulkReport, ImportRow, Present, RowSource};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
@@ -113,7 +113,10 @@ impl Postgres {
             }
             let waiting = std::sync::Arc::clone(&self.waiting);
             let done = Box::new(move || waiting.wake_pool(pool));
-            let steps = vec![head_step(&mut draft)];
+            let mut steps = Vec::new();
+            self.sweep(connection, &draft, &mut steps)?;
+            steps.extend(reclaim_steps(&draft.head, report.added));
+            steps.push(head_step(&mut draft));
             Ok(Outcome { answer: report, commit: Commit::new(steps, pool, call, draft.now, done) })
         })
     }

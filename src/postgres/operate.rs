@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::Postgres;
 use super::connection::{Failure, Step};
 use super::head::{self, Head};
+use super::store::Postgres;
 use super::values::{Columns, bigint};
 use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step, reclaim_steps, remove_claims};
 use crate::backend::Observer;

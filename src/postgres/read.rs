@@ -10,11 +10,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio_postgres::Row;
 
-use super::Postgres;
 use super::connection::{Connection, Failure, Patience, Step};
 use super::draft::Draft;
 use super::filter::Condition;
 use super::head::{self, Head};
+use super::store::Postgres;
 use super::values::{Bits, Columns, bigint};
 use super::write::{BEGIN_READING, CLOCK};
 use crate::backend::batch::Batch;
@@ -360,7 +360,7 @@ impl Reading for PoolReading {
 
     fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
         query.check()?;
-        Err(super::unsupported("explaining a query by index blocks"))
+        Err(super::store::unsupported("explaining a query by index blocks"))
     }
 
     fn entity_type_counts(&self) -> Result<Vec<(EntityTypeId, u64)>> {

@@ -2,8 +2,8 @@
 
 use tokio_postgres::Row;
 
-use super::Postgres;
 use super::connection::{Connection, Failure, Params};
+use super::store::Postgres;
 use super::values::{Columns, bigint};
 use crate::error::Result;
 use crate::model::{RegisteredEntry, RegisteredKind};

@@ -7,14 +7,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio_postgres::Row;
 
-use super::Postgres;
-use super::catalog::{self, CATALOGUE};
 use super::connection::{Connection, Failure, Params, Patience, Step};
 use super::draft::{ByFingerprint, Changes, Decided, Draft, NewClaim, NewRecord, Stored, StoredClaim};
-use super::head::{self, Head};
+use super::head::{self, CATALOGUE, Head};
+use super::job::{Answers, Job};
+use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, micros, origin_columns, version_columns};
 use crate::backend::batch::Batch;
 use crate::backend::claims::ClaimId;
@@ -50,14 +49,6 @@ const CLAIMS: &str = "SELECT c.id, c.nonce, c.until, c.lease, c.flow, c.run, c.s
 const IDS: &str = "SELECT id, created_at FROM {s}.record WHERE pool = $1 AND id = ANY($2)";
 const SWEEPABLE: &str = "SELECT id FROM {s}.claim WHERE pool = $1 AND until <= $2 ORDER BY until LIMIT $3";
 const EXECUTED: &str = "SELECT call FROM {s}.executed WHERE pool = $1 AND session = $2";
-
-/// The operations of one or more callers on a pool, and where their answers go.
-pub(super) struct Job {
-    requests: Vec<Request>,
-    answers: Answers,
-}
-
-type Answers = Arc<Mutex<Vec<Option<Result<Answer>>>>>;
 
 /// What a group reads of a pool.
 #[derive(Default)]
@@ -454,7 +445,7 @@ impl Postgres {
     }
 
     /// Removes claims whose lease ended long ago.
-    fn sweep(
+    pub(super) fn sweep(
         &self,
         connection: &mut Connection,
         draft: &Draft,
@@ -573,7 +564,7 @@ impl Commit {
 fn was_executed(connection: &mut Connection, pool: PoolId, call: Call) -> Result<bool, Failure> {
     let id = bigint(pool.get());
     let lock = match pool {
-        CATALOGUE => Step::Query(catalog::LOCK.into(), Vec::new()),
+        CATALOGUE => Step::Query(head::LOCK_CATALOGUE.into(), Vec::new()),
         _ => Step::Query(head::LOCK.into(), vec![Box::new(id)]),
     };
     let read = connection.run(vec![
@@ -644,12 +635,13 @@ fn write_changes(draft: &mut Draft, steps: &mut Vec<Step>) {
         steps.push(Step::Query(restart.into(), params));
     }
     for claim in &changes.claims {
-        write_claim(pool, claim, draft.now, steps);
+        write_claim(draft, claim, steps);
     }
     write_records(draft, steps);
 }
 
-fn write_claim(pool: i64, claim: &NewClaim, now: Timestamp, steps: &mut Vec<Step>) {
+fn write_claim(draft: &Draft, claim: &NewClaim, steps: &mut Vec<Step>) {
+    let pool = bigint(draft.head.pool.get());
     let origin = claim.batch.origin().map(|origin| Origin::clone(origin)).unwrap_or_default();
     let [flow, run, step] = origin_columns(&origin);
     let insert = "INSERT INTO {s}.claim (pool, id, nonce, owner, flow, run, step, since, until, lease, fence, items, open) \
@@ -666,23 +658,27 @@ fn write_claim(pool: i64, claim: &NewClaim, now: Timestamp, steps: &mut Vec<Step
             Box::new(flow),
             Box::new(run),
             Box::new(step),
-            Box::new(now.as_micros()),
+            Box::new(draft.now.as_micros()),
             Box::new(claim.until.as_micros()),
             Box::new(micros(claim.lease)),
             Box::new(bigint(claim.fence)),
             Box::new(items),
         ],
     ));
-    let (mut indexes, mut seen) = (Vec::new(), Vec::new());
+    let (mut indexes, mut seen, mut owned) = (Vec::new(), Vec::new(), Vec::new());
     let mut rows = ItemColumns::default();
     for (index, newest) in &claim.items {
         indexes.push(bigint(*index as u64));
         seen.push(bigint(*newest));
+        // A later operation of the group may have taken it away.
+        owned.push(
+            claim.batch.items().get(*index).is_some_and(|item| draft.is_owner(claim.id, item.fingerprint)),
+        );
         rows.push(&claim.batch, *index);
     }
-    let insert = "INSERT INTO {s}.claim_item (pool, claim, item, fingerprint, entity_type, value, content, ordinal, seen) \
+    let insert = "INSERT INTO {s}.claim_item (pool, claim, item, fingerprint, entity_type, value, content, ordinal, seen, owned) \
                   SELECT h.pool, $2, u.* FROM {s}.head h, unnest($3::bigint[], $4::uuid[], $5::bigint[], $6::bytea[], \
-                  $7::uuid[], $8::bigint[], $9::bigint[]) AS u WHERE h.pool = $1";
+                  $7::uuid[], $8::bigint[], $9::bigint[], $10::boolean[]) AS u WHERE h.pool = $1";
     let ItemColumns { fingerprints, entity_types, values, contents, ordinals } = rows;
     steps.push(Step::Query(
         insert.into(),
@@ -696,6 +692,7 @@ fn write_claim(pool: i64, claim: &NewClaim, now: Timestamp, steps: &mut Vec<Step
             Box::new(contents),
             Box::new(ordinals),
             Box::new(seen),
+            Box::new(owned),
         ],
     ));
 }

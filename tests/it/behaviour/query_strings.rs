@@ -2,8 +2,8 @@
 //! reads as the API documents it, and everything else is an `InvalidQuery` that says what is allowed.
 
 use datapool_store::{
-    ErrorKind, Key, Mode, Origin, PoolInclude, PoolQuery, PoolSort, RecordInclude,
-    RecordQuery, RecordSort, Timestamp,
+    ErrorKind, Key, Mode, Origin, PoolInclude, PoolQuery, PoolSort, RecordInclude, RecordQuery, RecordSort,
+    Timestamp,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use datapool_store::{
-    EntityType, EntityTypeId, ErrorKind, Flow, FlowId, FlowRun, FlowStep, Key, Mode, Origin,
-    RecordInclude, RecordQuery, limits,
+    EntityType, EntityTypeId, ErrorKind, Flow, FlowId, FlowRun, FlowStep, Key, Mode, Origin, RecordInclude,
+    RecordQuery, limits,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};

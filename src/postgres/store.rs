@@ -1,0 +1,175 @@
+//! One open store: what its calls share.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_postgres::{Config, Row};
+
+use super::connection::{Connections, Failure};
+use super::job::Job;
+use super::schema::{self, Missing};
+use super::tls;
+use super::values::Columns;
+use crate::backend::counters::Counters;
+use crate::backend::fingerprint::HashKey;
+use crate::backend::queue::Queue;
+use crate::backend::waiting::Waiting;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::PoolId;
+use crate::options::{Access, IfMissing, StoreOptions};
+use crate::random::random_bytes;
+use crate::time::{LatestTime, ManualClock, Timestamp};
+
+/// The most connections that the calls of a process use at a time.
+const CONNECTIONS: usize = 8;
+/// The time for which a call that has lost its connection is tried again.
+const RETRY_FOR: Duration = Duration::from_secs(30);
+
+/// One open store.
+pub(crate) struct Postgres {
+    /// This store, for readings that outlive a call.
+    pub(super) own: Weak<Postgres>,
+    pub(super) connections: Connections,
+    pub(super) store_id: u128,
+    pub(super) hash_key: HashKey,
+    pub(super) clock: Option<ManualClock>,
+    pub(super) access: Access,
+    pub(super) retry_for: Duration,
+    pub(super) counters: Counters,
+    pub(super) waiting: Arc<Waiting>,
+    /// The callers in line of each pool.
+    pub(super) queues: Mutex<HashMap<PoolId, Arc<Queue<Job>>>>,
+    pub(super) latest: LatestTimes,
+    /// The number by which the server knows this process's transactions.
+    pub(super) session: u128,
+    pub(super) calls: AtomicI64,
+    /// The number of times that the store was closed.
+    pub(super) closes: AtomicU64,
+}
+
+/// The latest time of each pool that this process has answered by.
+#[derive(Debug, Default)]
+pub(super) struct LatestTimes(Mutex<HashMap<PoolId, LatestTime>>);
+
+impl LatestTimes {
+    /// Moves a pool's time on to `now`, and returns the latest one.
+    pub(super) fn reach(&self, pool: PoolId, now: Timestamp) -> Timestamp {
+        self.0.lock().entry(pool).or_default().reach(now)
+    }
+
+    pub(super) fn forget(&self, pool: PoolId) {
+        self.0.lock().remove(&pool);
+    }
+
+    pub(super) fn pools(&self) -> Vec<PoolId> {
+        self.0.lock().keys().copied().collect()
+    }
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").field("connections", &self.connections).finish_non_exhaustive()
+    }
+}
+
+/// The error for what this engine cannot do.
+pub(super) fn unsupported(what: &str) -> Error {
+    let text = format!(
+        "{what} is for stores in a file; a store over PostgreSQL is operated with the server's own means"
+    );
+    Error::new(ErrorKind::Unsupported, text)
+}
+
+impl Postgres {
+    /// Connects to the store that a URL names, and makes its tables if there are none.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a bad URL; the errors of [`StoreOptions::connect`].
+    pub(crate) fn connect(url: &str, options: &StoreOptions) -> Result<Arc<Self>> {
+        let config = Config::from_str(url).map_err(|error| {
+            let text = format!(
+                "the URL of the server cannot be read: {error}; it looks like postgresql://user@host/database"
+            );
+            Error::invalid_argument(text).with_source(error)
+        })?;
+        check_schema(&options.schema)?;
+        let connections = Connections::new(config, tls::tls()?, &options.schema, CONNECTIONS)?;
+        let missing = match (options.if_missing, options.access) {
+            (IfMissing::Create, Access::ReadWrite) => Missing::Create { hash_key: options.hash_key },
+            _ => Missing::Fail,
+        };
+        let meta =
+            connections.with(|connection| schema::open(connection, missing)).map_err(Failure::into_error)?;
+        let session = u128::from_be_bytes(random_bytes()?);
+        Ok(Arc::new_cyclic(|own| Self {
+            own: Weak::clone(own),
+            connections,
+            store_id: meta.store_id,
+            hash_key: HashKey::new(meta.hash_key),
+            clock: options.clock.clone(),
+            access: options.access,
+            retry_for: RETRY_FOR,
+            counters: Counters::default(),
+            waiting: Arc::default(),
+            queues: Mutex::default(),
+            latest: LatestTimes::default(),
+            session,
+            calls: AtomicI64::new(1),
+            closes: AtomicU64::new(0),
+        }))
+    }
+
+    pub(super) fn own(&self) -> Result<Arc<Self>> {
+        self.own.upgrade().ok_or_else(Error::closed)
+    }
+
+    pub(super) fn next_call(&self) -> i64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn closes(&self) -> u64 {
+        self.closes.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn manual_now(&self) -> Option<Timestamp> {
+        self.clock.as_ref().map(ManualClock::now)
+    }
+
+    /// Returns the time of a manual clock, or that of the server's clock, which was asked by [`write::CLOCK`].
+    pub(super) fn now_by(&self, clock: &[Row]) -> Result<Timestamp> {
+        match (self.manual_now(), clock.first()) {
+            (Some(now), _) => Ok(now),
+            (None, Some(row)) => row.time("now"),
+            (None, None) => Err(Error::storage("the server's clock gave no answer")),
+        }
+    }
+
+    pub(super) fn check_writable(&self) -> Result<()> {
+        match self.access {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly => {
+                let text =
+                    "the store is open for reading only: open it with `Access::ReadWrite` to write to it";
+                Err(Error::new(ErrorKind::ReadOnly, text))
+            }
+        }
+    }
+}
+
+/// The name goes into statements as it is.
+fn check_schema(name: &str) -> Result<()> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let begins_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    if begins_well && name.len() <= 63 && name.bytes().all(is_plain) {
+        return Ok(());
+    }
+    let text = format!(
+        "{name:?} is not a name for the store's schema; allowed are 1 to 63 lower-case letters, digits and underscores, not a digit first"
+    );
+    Err(Error::invalid_argument(text).with_parameter("schema"))
+}
