@@ -160,6 +160,9 @@ pub mod erasing {}
 pub mod modes {}
 #[doc = include_str!("../docs/guides/async.md")]
 pub mod in_async_code {}
+#[cfg(feature = "postgres")]
+#[doc = include_str!("../docs/guides/postgres.md")]
+pub mod over_postgresql {}
 #[doc = include_str!("../docs/guides/processes.md")]
 pub mod processes {}
 #[doc = include_str!("../docs/guides/testing.md")]

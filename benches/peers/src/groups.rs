@@ -8,6 +8,8 @@ mod growth;
 mod import;
 mod listing;
 mod open;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod single;
 
 pub(crate) use export::SQLITE_COMMAND;
@@ -36,10 +38,13 @@ pub(crate) enum Group {
     Listing,
     Values,
     Growth,
+    #[cfg(feature = "postgres")]
+    Postgres,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 10] = [
+    /// Those that need no server.
+    pub(crate) const ALONE: [Self; 10] = [
         Self::Import,
         Self::Batch,
         Self::Single,
@@ -51,6 +56,14 @@ impl Group {
         Self::Values,
         Self::Growth,
     ];
+
+    /// All groups.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = Self::ALONE.to_vec();
+        #[cfg(feature = "postgres")]
+        all.push(Self::Postgres);
+        all
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -64,6 +77,8 @@ impl Group {
             Self::Listing => "listing",
             Self::Values => "values",
             Self::Growth => "growth",
+            #[cfg(feature = "postgres")]
+            Self::Postgres => "postgres",
         }
     }
 
@@ -80,6 +95,8 @@ impl Group {
             Self::Listing => listing::run(setting),
             Self::Values => listing::by_value(setting),
             Self::Growth => return growth::run(setting),
+            #[cfg(feature = "postgres")]
+            Self::Postgres => postgres::run(setting),
         };
         Ok((report?, Vec::new()))
     }

@@ -66,12 +66,12 @@ impl Command {
             match argument.as_str() {
                 "--data" => data = Some(directory()?),
                 "--out" => out = Some(directory()?),
-                "--size" => size = named(Size::ALL, Size::name, arguments.next())?,
-                _ => groups.push(named(Group::ALL, Group::name, Some(argument))?),
+                "--size" => size = named(&Size::ALL, Size::name, arguments.next())?,
+                _ => groups.push(named(&Group::all(), Group::name, Some(argument))?),
             }
         }
         if groups.is_empty() {
-            groups.extend(Group::ALL);
+            groups.extend(Group::ALONE);
         }
         for directory in data.iter().chain(&out) {
             fs::create_dir_all(directory)?;
@@ -112,14 +112,11 @@ fn draw(report: &Report, points: &[groups::Point], out: &Path) -> Result<()> {
 }
 
 /// The choice of that name, in whatever case.
-fn named<T: Copy, const N: usize>(
-    all: [T; N],
-    name: fn(T) -> &'static str,
-    asked: Option<String>,
-) -> Result<T> {
+fn named<T: Copy>(all: &[T], name: fn(T) -> &'static str, asked: Option<String>) -> Result<T> {
     let asked = asked.unwrap_or_default();
-    let found = all.into_iter().find(|choice| name(*choice).eq_ignore_ascii_case(&asked));
-    found.ok_or_else(|| format!("{asked:?} is not one of {}", all.map(name).join(", ")).into())
+    let found = all.iter().copied().find(|choice| name(*choice).eq_ignore_ascii_case(&asked));
+    let names: Vec<&str> = all.iter().copied().map(name).collect();
+    found.ok_or_else(|| format!("{asked:?} is not one of {}", names.join(", ")).into())
 }
 
 fn main() -> ExitCode {
