@@ -20,6 +20,7 @@ mod filter;
 mod head;
 mod import;
 mod job;
+mod listen;
 mod operate;
 mod read;
 mod registry;
@@ -239,6 +240,7 @@ impl Backend for Postgres {
     fn close(&self) -> Result<()> {
         if !self.connections.is_closed() {
             self.store_expiry();
+            self.stop_listening();
             self.connections.close();
             self.closes.fetch_add(1, Ordering::SeqCst);
             self.waiting.wake_all();
@@ -261,5 +263,6 @@ impl Backend for Postgres {
 
     fn finish(&self) {
         self.store_expiry();
+        self.stop_listening();
     }
 }

@@ -9,7 +9,7 @@ use super::filter::Condition;
 use super::head::CATALOGUE;
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint};
-use super::write::{Call, Commit, Lock, Needs, Outcome, head_step, remove_claims};
+use super::write::{Call, Commit, Lock, Needs, Outcome, Turn, head_step, remove_claims};
 use crate::backend::claims::Held;
 use crate::backend::operation::{Answer, Operation};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 
 impl Postgres {
     pub(super) fn run_alone(&self, pool: PoolId, operation: &Operation) -> Result<Answer> {
-        self.execute_once(pool, |connection, call| {
+        self.execute_once(pool, Turn::InLine, |connection, call| {
             let draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
             match operation {
                 Operation::DeleteWhere(filter) => self.delete_matching(connection, draft, filter, call),
@@ -119,7 +119,8 @@ impl Postgres {
                 Box::new(now.as_micros()),
             ],
         );
-        let steps = vec![grant, head_step(&mut draft)];
+        let mut steps = vec![grant, head_step(&mut draft)];
+        self.notify(connection, pool, &mut steps)?;
         let waiting = Arc::clone(&self.waiting);
         let done = Box::new(move || waiting.wake_pool(pool));
         Ok(Outcome { answer: Answer::TakenUp(held), commit: Commit::new(steps, pool, call, now, done) })
@@ -142,6 +143,7 @@ impl Postgres {
         }
         let mut steps = Vec::new();
         remove_claims(bigint(pool.get()), ids, &mut steps);
+        self.notify(connection, pool, &mut steps)?;
         let waiting = Arc::clone(&self.waiting);
         let done = Box::new(move || waiting.wake_pool(pool));
         Ok(Outcome { answer, commit: Commit::new(steps, pool, call, now, done) })
@@ -150,7 +152,7 @@ impl Postgres {
     /// Deletes what matches a filter in all pools, and voids claims on the keys that it names, in one transaction.
     pub(super) fn delete_everywhere(&self, filter: &RecordFilter) -> Result<u64> {
         self.check_writable()?;
-        self.execute_once(CATALOGUE, |connection, call| {
+        self.execute_once(CATALOGUE, Turn::OutOfLine, |connection, call| {
             let now = self.lock_catalogue(connection)?;
             let pools = connection.query("SELECT pool FROM {s}.head ORDER BY pool", Vec::new())?;
             let (mut deleted, mut steps) = (0, Vec::new());

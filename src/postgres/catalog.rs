@@ -6,7 +6,7 @@ use super::connection::{Connection, Failure, Patience, Step};
 use super::head::{CATALOGUE, LOCK_CATALOGUE, no_pool};
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, micros};
-use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step};
+use super::write::{CLOCK, Commit, Lock, Needs, Outcome, Turn, head_step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate};
@@ -149,7 +149,7 @@ impl Postgres {
 
     pub(super) fn change_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool> {
         self.check_writable()?;
-        self.execute_once(id, |connection, call| {
+        self.execute_once(id, Turn::OutOfLine, |connection, call| {
             let mut draft = self.read_draft(connection, id, &Needs::default(), Lock::ForUpdate)?;
             let mut pool = pool_row(connection, id)?;
             if let Some(name) = &update.name {
@@ -185,7 +185,7 @@ impl Postgres {
     pub(super) fn remove_pool(&self, id: PoolId) -> Result<()> {
         self.check_writable()?;
         let pool = bigint(id.get());
-        self.execute_once(CATALOGUE, |connection, call| {
+        self.execute_once(CATALOGUE, Turn::OutOfLine, |connection, call| {
             let now = self.lock_catalogue(connection)?;
             let locked = connection.query(super::head::LOCK, vec![Box::new(pool)])?;
             super::head::Head::of(id, &locked)?;

@@ -1,7 +1,6 @@
 //! Claims as of now: listing them, taking them up, and the standing of values for callers that wait.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use super::connection::{Connection, Failure, Step};
 use super::store::Postgres;
@@ -16,9 +15,6 @@ use crate::ids::{PoolId, RecordNumber};
 use crate::limits::CLAIM_KEPT_AFTER_LEASE;
 use crate::model::{ClaimInfo, Record, Version, WaitOutcome};
 use crate::time::Timestamp;
-
-/// A caller that waits looks again after this time at the latest: another process may have changed the value.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Reads the claims that exist, oldest first.
 pub(super) fn infos(
@@ -127,14 +123,16 @@ impl Postgres {
         batch: &Batch,
         from: usize,
     ) -> Result<Option<InFlight>> {
+        // First it listens, then it looks, so that no change in between is missed.
+        let look_again = self.listen();
         let (standings, draft) = self.standings(pool, batch)?;
         let found = standings.iter().enumerate().skip(from).find_map(|(item, standing)| match standing {
             KeyStanding::Owned(claim) => Some((item, *claim)),
             _ => None,
         });
         Ok(found.map(|(item, claim)| {
-            let left = draft.claims.get(&claim).map_or(LOOK_AGAIN, |claim| claim.until.since(draft.now));
-            InFlight { item, look_again_in: Some(left.min(LOOK_AGAIN)) }
+            let left = draft.claims.get(&claim).map_or(look_again, |claim| claim.until.since(draft.now));
+            InFlight { item, look_again_in: Some(left.min(look_again)) }
         }))
     }
 

@@ -25,7 +25,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row, Statement};
 
-use super::tls::Tls;
+use super::tls::{Tls, TlsStream};
 use crate::backend::waiting::Unpark;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -33,6 +33,9 @@ use crate::error::{Error, ErrorKind, Result};
 const STATEMENTS_MAX: usize = 200;
 /// The time within which a connection must be made, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The messages of a connection, which somebody must handle.
+pub(super) type Messages = tokio_postgres::Connection<tokio_postgres::Socket, TlsStream>;
 
 /// The parameters of a statement.
 pub(super) type Params = Vec<Box<dyn ToSql + Sync + Send>>;
@@ -306,14 +309,22 @@ impl Connections {
 
     /// Makes a connection.
     pub(super) fn connect(&self) -> Result<Connection, Failure> {
+        // It ends when the client is dropped, or with an error that the client reports.
+        self.connect_with(|connection| async move { _ = connection.await })
+    }
+
+    /// Makes a connection whose messages are handled by `handle`.
+    pub(super) fn connect_with<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        handle: impl FnOnce(Messages) -> F + Send + 'static,
+    ) -> Result<Connection, Failure> {
         let (config, tls) = (self.config.clone(), self.tls.clone());
         let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
         let connecting = self.io.handle.spawn(async move {
             let connecting = tokio::time::timeout(limit, config.connect(tls));
             let Ok(connected) = connecting.await else { return Err(None) };
             let (client, connection) = connected.map_err(Some)?;
-            // It ends when the client is dropped, or with an error that the client reports.
-            tokio::spawn(async move { _ = connection.await });
+            tokio::spawn(handle(connection));
             Ok(client)
         });
         match wait(connecting) {

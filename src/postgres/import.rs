@@ -10,7 +10,7 @@ use super::connection::{Connection, Failure, Step};
 use super::head::{self, Head};
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, origin_columns, version_columns};
-use super::write::{CLOCK, Commit, OLDEST, Outcome, head_step, reclaim_steps};
+use super::write::{CLOCK, Commit, OLDEST, Outcome, Turn, head_step, reclaim_steps};
 use crate::backend::import::{BulkReport, ImportRow, Present, RowSource};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
@@ -83,7 +83,7 @@ impl Postgres {
     ) -> Result<BulkReport> {
         self.check_writable()?;
         let mut is_read = false;
-        self.execute_once(pool, |connection, call| {
+        self.execute_once(pool, Turn::OutOfLine, |connection, call| {
             if std::mem::replace(&mut is_read, true) {
                 // The rows were read by the first attempt, and cannot be read again.
                 let text = "the connection was lost while rows were copied; nothing was added. Import again";

@@ -7,7 +7,7 @@ use super::connection::{Failure, Step};
 use super::head::{self, Head};
 use super::store::Postgres;
 use super::values::{Columns, bigint};
-use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step, reclaim_steps, remove_claims};
+use super::write::{CLOCK, Commit, Lock, Needs, Outcome, Turn, head_step, reclaim_steps, remove_claims};
 use crate::backend::Observer;
 use crate::backend::batch::Batch;
 use crate::backend::operation::{Answer, Firsts};
@@ -22,8 +22,6 @@ use crate::options::Access;
 const FINDINGS_MAX: usize = 1_000;
 /// The number of records that are pruned in one transaction.
 const PRUNED_AT_ONCE: u64 = 50_000;
-/// A mark of a call is of no use after this time: nobody repeats a call so late.
-const MARKS_KEPT_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
 impl Postgres {
     /// Decides a batch by a mode that tracks nothing.
@@ -66,7 +64,7 @@ impl Postgres {
             if !has_retention {
                 continue;
             }
-            let _ = self.execute_once(pool, |connection, call| {
+            let _ = self.execute_once(pool, Turn::OutOfLine, |connection, call| {
                 let before = connection.query(head::READ, vec![Box::new(bigint(pool.get()))])?;
                 let before = Head::of(pool, &before)?.watermark;
                 let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
@@ -123,7 +121,7 @@ impl Postgres {
         self.check_writable()?;
         let mut report = PruneReport::default();
         loop {
-            let (records, claims, more) = self.execute_once(pool, |connection, call| {
+            let (records, claims, more) = self.execute_once(pool, Turn::OutOfLine, |connection, call| {
                 let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
                 let id = bigint(pool.get());
                 let gone = draft.now.saturating_sub(CLAIM_KEPT_AFTER_LEASE).as_micros();
@@ -150,9 +148,6 @@ impl Postgres {
                 if !claims.is_empty() {
                     remove_claims(id, claims, &mut steps);
                 }
-                let old = draft.now.as_micros().saturating_sub(MARKS_KEPT_MICROS);
-                let forget = "DELETE FROM {s}.executed WHERE pool = $1 AND at < $2";
-                steps.push(Step::Query(forget.into(), vec![Box::new(id), Box::new(old)]));
                 steps.push(head_step(&mut draft));
                 Ok(Outcome { answer, commit: Commit::new(steps, pool, call, draft.now, Box::new(|| {})) })
             })?;

@@ -103,6 +103,7 @@ CREATE TABLE {s}.executed (
     at bigint NOT NULL,
     PRIMARY KEY (pool, session)
 ) WITH (fillfactor = 50);
+CREATE TABLE {s}.listener (session uuid PRIMARY KEY, until bigint NOT NULL);
 CREATE TABLE {s}.registered (
     kind bigint NOT NULL,
     key bytea NOT NULL,
@@ -115,7 +116,7 @@ CREATE TABLE {s}.registered (
 
 /// The tables that Citus distributes by pool, the first of which the others lie beside; and those of which each node has a copy.
 const DISTRIBUTED: [&str; 6] = ["head", "record", "result", "claim", "claim_item", "executed"];
-const COPIED: [&str; 3] = ["meta", "catalogue", "registered"];
+const COPIED: [&str; 4] = ["meta", "catalogue", "registered", "listener"];
 
 /// What a store is known by.
 #[derive(Debug, Clone, Copy)]

@@ -11,6 +11,7 @@ use tokio_postgres::{Config, Row};
 
 use super::connection::{Connections, Failure};
 use super::job::Job;
+use super::listen::Listener;
 use super::schema::{self, Missing};
 use super::tls;
 use super::values::Columns;
@@ -44,6 +45,7 @@ pub(crate) struct Postgres {
     /// The callers in line of each pool.
     pub(super) queues: Mutex<HashMap<PoolId, Arc<Queue<Job>>>>,
     pub(super) latest: LatestTimes,
+    pub(super) listener: Listener,
     /// The number by which the server knows this process's transactions.
     pub(super) session: u128,
     pub(super) calls: AtomicI64,
@@ -118,6 +120,7 @@ impl Postgres {
             waiting: Arc::default(),
             queues: Mutex::default(),
             latest: LatestTimes::default(),
+            listener: Listener::default(),
             session,
             calls: AtomicI64::new(1),
             closes: AtomicU64::new(0),

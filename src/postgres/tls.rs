@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::Socket;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{Error, Result};
 
 /// What encrypts connections, if the server asks for it or the URL does (`sslmode`).
 pub(super) type Tls = MakeRustlsConnect;
+
+/// An encrypted connection.
+pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// Trusts the certificates of the system, or those that `SSL_CERT_FILE` names.
 ///

@@ -13,6 +13,7 @@ use super::connection::{Connection, Failure, Params, Patience, Step};
 use super::draft::{ByFingerprint, Changes, Decided, Draft, NewClaim, NewRecord, Stored, StoredClaim};
 use super::head::{self, CATALOGUE, Head};
 use super::job::{Answers, Job};
+use super::listen;
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, micros, origin_columns, version_columns};
 use crate::backend::batch::Batch;
@@ -25,10 +26,13 @@ use crate::ids::{PoolId, RecordNumber};
 use crate::limits::CLAIM_KEPT_AFTER_LEASE;
 use crate::model::{Origin, Record};
 use crate::parallel::isolated;
+use crate::random::random_bytes;
 use crate::time::Timestamp;
 
 /// Rows below the watermark that a commit removes at least, if there are some.
 const RECLAIMED_ROWS: u64 = 1_000;
+/// A mark of a call is of no use after this time: nobody repeats a call so late.
+const MARKS_KEPT_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 /// Claims that a commit sweeps at most.
 const SWEPT_CLAIMS: i64 = 16;
 
@@ -201,7 +205,7 @@ impl Postgres {
         let shared = operations.iter().take_while(|operation| !is_alone(operation)).count();
         let operations = operations.get(..shared).unwrap_or_default();
         let needs = Needs::of(operations.iter().copied());
-        self.execute_once(pool, |connection, call| {
+        self.execute_once(pool, Turn::InLine, |connection, call| {
             let mut draft = self.read_draft(connection, pool, &needs, Lock::ForUpdate)?;
             let mut decided = Vec::with_capacity(operations.len());
             for operation in operations {
@@ -215,13 +219,22 @@ impl Postgres {
         })
     }
 
+    /// Returns the mark of a transaction.
+    fn call(&self, turn: Turn) -> Result<Call> {
+        Ok(match turn {
+            Turn::InLine => Call { turn, session: self.session, number: self.next_call() },
+            Turn::OutOfLine => Call { turn, session: u128::from_be_bytes(random_bytes()?), number: 1 },
+        })
+    }
+
     /// Runs a transaction that is executed once, however often the connection is lost.
     pub(super) fn execute_once<T>(
         &self,
         pool: PoolId,
+        turn: Turn,
         mut work: impl FnMut(&mut Connection, Call) -> Result<Outcome<T>, Failure>,
     ) -> Result<T> {
-        let call = Call { session: self.session, number: self.next_call() };
+        let call = self.call(turn)?;
         let mut patience = Patience::new(self.retry_for);
         // What the transaction answers if it was committed, once that is being found out.
         let mut unknown: Option<T> = None;
@@ -420,6 +433,9 @@ impl Postgres {
         self.counters.group(answered);
         let mut steps = Vec::new();
         self.sweep(connection, &draft, &mut steps)?;
+        if !freed.is_empty() {
+            self.notify(connection, pool, &mut steps)?;
+        }
         write_changes(&mut draft, &mut steps);
         steps.push(head_step(&mut draft));
         steps.extend(reclaim_steps(&draft.head, draft.changes.new.len() as u64));
@@ -444,7 +460,7 @@ impl Postgres {
         self.records_of(connection, draft.head.pool, stored)
     }
 
-    /// Removes claims whose lease ended long ago.
+    /// Adds the steps that remove claims whose lease ended long ago.
     pub(super) fn sweep(
         &self,
         connection: &mut Connection,
@@ -461,6 +477,20 @@ impl Postgres {
         let ids = rows.iter().map(|row| row.read("id")).collect::<Result<Vec<i64>>>()?;
         if !ids.is_empty() {
             remove_claims(pool, ids, steps);
+        }
+        Ok(())
+    }
+
+    /// Adds the step that wakes callers of other processes, if some wait.
+    pub(super) fn notify(
+        &self,
+        connection: &mut Connection,
+        pool: PoolId,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Failure> {
+        let listening = connection.query(listen::ANYBODY, Vec::new())?;
+        if listening.first().map_or(Ok(0), |row| row.number("count"))? > 0 {
+            steps.push(listen::notify(pool));
         }
         Ok(())
     }
@@ -498,9 +528,19 @@ pub(super) enum Lock {
     None,
 }
 
+/// Tells if a transaction is that of a leader in the pool's line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// No other transaction of this process in line with the pool runs meanwhile, so the number of the last one stands for all.
+    InLine,
+    /// It may run beside others, so it has a mark of its own.
+    OutOfLine,
+}
+
 /// A transaction's number in its session.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
+    turn: Turn,
     session: u128,
     number: i64,
 }
@@ -549,6 +589,11 @@ impl Commit {
             Box::new(now.as_micros()),
         ];
         steps.push(Step::Query(mark.into(), params));
+        if call.turn == Turn::OutOfLine {
+            let old = now.as_micros().saturating_sub(MARKS_KEPT_MICROS);
+            let forget = "DELETE FROM {s}.executed WHERE pool = $1 AND at < $2";
+            steps.push(Step::Query(forget.into(), vec![Box::new(bigint(pool.get())), Box::new(old)]));
+        }
         steps.push(Step::Command("COMMIT".into()));
         Self { steps, wrote: Wrote::Something, done }
     }

@@ -1,0 +1,119 @@
+//! Hearing of other processes' changes: callers that wait for values are woken by the server's notifications.
+//!
+//! Owns: the connection that listens, while somebody waits. Always holds: processes that listen have a row in `listener` that lasts
+//! a while, and writers notify only while there is one. A notification may be missed, and a pooler may pass none on: whoever waits
+//! looks again after some time anyhow.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio_postgres::AsyncMessage;
+
+use super::connection::{Connection, Failure, Step};
+use super::store::Postgres;
+use super::values::Bits;
+use crate::backend::waiting::Waiting;
+use crate::ids::PoolId;
+
+/// A process counts as listening for this time after it has last said so.
+const LISTENING_FOR: Duration = Duration::from_secs(60);
+/// A caller that waits looks again after this time if notifications come; and if they do not.
+const LOOK_AGAIN_LISTENING: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_POLLING: Duration = Duration::from_millis(100);
+
+/// The channel of a store's notifications. Their text is the pool's id.
+const CHANNEL: &str = "datapool_{s}";
+/// True if a process listens. In a transaction that writes.
+pub(super) const ANYBODY: &str = "SELECT count(*) AS count FROM {s}.listener WHERE until > \
+                                  (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+const REGISTER: &str = "INSERT INTO {s}.listener (session, until) VALUES ($1, \
+                        (extract(epoch from clock_timestamp()) * 1000000)::bigint + $2) \
+                        ON CONFLICT (session) DO UPDATE SET until = excluded.until";
+const FORGET: &str =
+    "DELETE FROM {s}.listener WHERE until < (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+
+/// The connection that listens.
+#[derive(Default)]
+pub(super) struct Listener {
+    state: Mutex<Option<Listening>>,
+}
+
+struct Listening {
+    /// Keeps the connection.
+    connection: Connection,
+    /// False once the connection is lost.
+    is_alive: Arc<AtomicBool>,
+    registered: Instant,
+}
+
+/// The step that notifies those who wait for values of a pool.
+pub(super) fn notify(pool: PoolId) -> Step {
+    let text = format!("SELECT pg_notify('{CHANNEL}', $1)");
+    Step::Query(text.into(), vec![Box::new(pool.to_string())])
+}
+
+impl Postgres {
+    /// Listens from now on for a while. Returns the time after which a caller that waits must look again.
+    pub(super) fn listen(&self) -> Duration {
+        match self.try_to_listen() {
+            Ok(()) => LOOK_AGAIN_LISTENING,
+            Err(_) => LOOK_AGAIN_POLLING,
+        }
+    }
+
+    fn try_to_listen(&self) -> Result<(), Failure> {
+        let mut state = self.listener.state.lock();
+        if state.as_ref().is_none_or(|listening| !listening.is_alive.load(Ordering::SeqCst)) {
+            *state = None;
+            let is_alive = Arc::new(AtomicBool::new(true));
+            let (waiting, alive) = (Arc::clone(&self.waiting), Arc::clone(&is_alive));
+            let mut connection = self.connections.connect_with(|mut messages| async move {
+                while let Some(Ok(message)) = poll_fn(|context| messages.poll_message(context)).await {
+                    if let AsyncMessage::Notification(notification) = message {
+                        wake(&waiting, notification.payload());
+                    }
+                }
+                alive.store(false, Ordering::SeqCst);
+                // What came meanwhile was not heard.
+                waiting.wake_all();
+                waiting.notify();
+            })?;
+            connection.run(vec![Step::Command(format!("LISTEN {CHANNEL}").into())])?;
+            self.say_that_it_listens(&mut connection)?;
+            *state = Some(Listening { connection, is_alive, registered: Instant::now() });
+        } else if let Some(listening) = &mut *state
+            && listening.registered.elapsed() > LISTENING_FOR / 2
+        {
+            self.say_that_it_listens(&mut listening.connection)?;
+            listening.registered = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn say_that_it_listens(&self, connection: &mut Connection) -> Result<(), Failure> {
+        let micros = i64::try_from(LISTENING_FOR.as_micros()).unwrap_or(i64::MAX);
+        connection.query(FORGET, Vec::new())?;
+        connection.query(REGISTER, vec![Box::new(Bits(self.session)), Box::new(micros)]).map(drop)
+    }
+
+    /// Stops listening.
+    pub(super) fn stop_listening(&self) {
+        let listening = self.listener.state.lock().take();
+        if let Some(mut listening) = listening {
+            // The row lasts a minute otherwise.
+            let _ = listening
+                .connection
+                .query("DELETE FROM {s}.listener WHERE session = $1", vec![Box::new(Bits(self.session))]);
+        }
+    }
+}
+
+fn wake(waiting: &Waiting, payload: &str) {
+    if let Ok(pool) = payload.parse::<PoolId>() {
+        waiting.wake_pool(pool);
+        waiting.notify();
+    }
+}
