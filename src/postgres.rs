@@ -6,7 +6,7 @@
 //! - [`mod@write`]: a group of operations as one transaction that is executed once; [`alone`]: operations that share theirs with
 //!   no other; [`draft`]: deciding.
 //! - [`mod@read`] and [`claims`]: a pool as of one moment; [`filter`]: filters as SQL.
-//! - [`store`]: what the calls share; [`job`]; [`head`]: a pool's row, which is its lock; [`schema`]: the tables; [`values`]: columns; [`connection`] and [`tls`].
+//! - [`store`]: what the calls share; [`job`]; [`listener`], [`listen`]: waking callers that wait; [`head`]: a pool's row, which is its lock; [`schema`]: the tables; [`values`]: columns; [`connection`] and [`tls`].
 //!
 //! Always holds: verdicts are decided after the pool was locked, by what is read then. Statements that touch records are about
 //! one pool, so that Citus sends them to one node.
@@ -21,6 +21,7 @@ mod head;
 mod import;
 mod job;
 mod listen;
+mod listener;
 mod operate;
 mod read;
 mod registry;

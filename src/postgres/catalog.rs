@@ -162,8 +162,8 @@ impl Postgres {
             pool.updated_at = pool.updated_at.max(draft.now);
             draft.head.policy = pool.policy();
             // What the new retention does not keep expires now.
-            let oldest = connection.query(super::write::OLDEST, vec![Box::new(bigint(id.get()))])?;
-            self.expire(connection, &mut draft, &oldest)?;
+            let now = connection.query(super::write::NOW, vec![Box::new(bigint(id.get()))])?;
+            self.expire(connection, &mut draft, super::write::oldest_of(&now)?)?;
             let store = "UPDATE {s}.catalogue SET name = $2, description = $3, updated_at = $4, retention = $5, capacity = $6 \
                          WHERE id = $1";
             let step = Step::Query(

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::head::Head;
+use super::values::Columns;
+use tokio_postgres::Row;
+
 use crate::backend::batch::Batch;
 use crate::backend::claims::{ClaimId, Grant, Held, ResultBytes, Settled};
 use crate::backend::fingerprint::{BuildFingerprintHasher, Fingerprint};
@@ -190,6 +193,16 @@ impl Draft {
             | Operation::TakeUp { .. }
             | Operation::ReleaseMatching(_) => return Err(Error::storage("the operation shares no group")),
         })
+    }
+
+    /// Returns true if a record that was read is live.
+    pub(super) fn is_live(&self, row: &Row) -> Result<bool> {
+        let horizon = self.head.horizon(self.time);
+        let is_kept = match horizon {
+            None => true,
+            Some(horizon) => row.time("created_at")? > horizon,
+        };
+        Ok(is_kept && row.number("id")? >= self.head.watermark)
     }
 
     /// Returns true if there is something to write.

@@ -10,7 +10,7 @@ use super::connection::{Connection, Failure, Step};
 use super::head::{self, Head};
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, origin_columns, version_columns};
-use super::write::{CLOCK, Commit, OLDEST, Outcome, Turn, head_step, reclaim_steps};
+use super::write::{Commit, NOW, Outcome, Turn, head_step, oldest_of, reclaim_steps};
 use crate::backend::import::{BulkReport, ImportRow, Present, RowSource};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
@@ -95,14 +95,13 @@ impl Postgres {
             connection.command("ANALYZE datapool_staged")?;
             let read = connection.run(vec![
                 Step::Query(head::LOCK.into(), vec![Box::new(id)]),
-                Step::Query(CLOCK.into(), Vec::new()),
-                Step::Query(OLDEST.into(), vec![Box::new(id)]),
+                Step::Query(NOW.into(), vec![Box::new(id)]),
             ])?;
-            let [head, clock, oldest] = read.as_slice() else {
+            let [head, now] = read.as_slice() else {
                 return Err(Error::storage("a statement gave no answer").into());
             };
-            let mut draft = self.draft_of(Head::of(pool, head)?, self.now_by(clock)?);
-            self.expire(connection, &mut draft, oldest)?;
+            let mut draft = self.draft_of(Head::of(pool, head)?, self.now_by(now)?);
+            self.expire(connection, &mut draft, oldest_of(now)?)?;
             let report = if rows.count == 0 {
                 BulkReport::default()
             } else {

@@ -1,6 +1,6 @@
 //! Hearing of other processes' changes: callers that wait for values are woken by the server's notifications.
 //!
-//! Owns: the connection that listens, while somebody waits. Always holds: processes that listen have a row in `listener` that lasts
+//! Owns: when a process listens and notifies. Always holds: processes that listen have a row in `listener` that lasts
 //! a while, and writers notify only while there is one. A notification may be missed, and a pooler may pass none on: whoever waits
 //! looks again after some time anyhow.
 
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio_postgres::AsyncMessage;
 
 use super::connection::{Connection, Failure, Step};
+use super::listener::Listening;
 use super::store::Postgres;
 use super::values::Bits;
 use crate::backend::waiting::Waiting;
@@ -34,20 +34,6 @@ const REGISTER: &str = "INSERT INTO {s}.listener (session, until) VALUES ($1, \
                         ON CONFLICT (session) DO UPDATE SET until = excluded.until";
 const FORGET: &str =
     "DELETE FROM {s}.listener WHERE until < (extract(epoch from clock_timestamp()) * 1000000)::bigint";
-
-/// The connection that listens.
-#[derive(Default)]
-pub(super) struct Listener {
-    state: Mutex<Option<Listening>>,
-}
-
-struct Listening {
-    /// Keeps the connection.
-    connection: Connection,
-    /// False once the connection is lost.
-    is_alive: Arc<AtomicBool>,
-    registered: Instant,
-}
 
 /// The step that notifies those who wait for values of a pool.
 pub(super) fn notify(pool: PoolId) -> Step {

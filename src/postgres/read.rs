@@ -22,12 +22,19 @@ use crate::backend::rules::LiveRecords;
 use crate::backend::{OpenReader, Reading};
 use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, PoolId, RecordId, RecordNumber};
-use crate::model::{Included, Key, Record, RegisteredEntry, RegisteredId};
+use crate::model::{Included, Key, Record, RegisteredEntry, RegisteredId, Version};
 use crate::query::{Cursor, Explanation, Page, RecordFilter, RecordInclude, RecordQuery, RecordSort};
 use crate::time::Timestamp;
 
 /// The columns of a record.
 const RECORD: &str = "id, entity_type, value, flow, run, step, created_at, content, ordinal";
+
+/// The live records of some fingerprints, with the pool's time; one row without a record if there are none.
+const LIVE: &str = "SELECT r.id, r.fingerprint, r.content, r.ordinal, n.now, h.retention IS NOT NULL AS expires FROM {s}.head h \
+                    CROSS JOIN LATERAL (SELECT coalesce($3::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint) AS now) n \
+                    LEFT JOIN {s}.record r ON r.pool = h.pool AND r.fingerprint = ANY($2) AND r.id >= h.watermark AND \
+                    (h.retention IS NULL OR r.created_at > greatest(n.now, h.last_time, $4::bigint)::numeric - h.retention) \
+                    WHERE h.pool = $1";
 
 /// A pool, as of each call or as of one moment.
 pub(super) struct PoolReading {
@@ -145,6 +152,29 @@ impl Postgres {
         Ok((draft.head, draft.time))
     }
 
+    /// Reads the live records of some fingerprints as of now, in one statement.
+    fn live_rows(&self, pool: PoolId, asked: Vec<Bits>) -> Result<Vec<Row>> {
+        let latest = self.latest.get(pool).map(Timestamp::as_micros);
+        let mut rows = self.read(|connection| {
+            connection.query(
+                LIVE,
+                vec![
+                    Box::new(bigint(pool.get())),
+                    Box::new(asked.clone()),
+                    Box::new(self.manual_now().map(Timestamp::as_micros)),
+                    Box::new(latest),
+                ],
+            )
+        })?;
+        let Some(row) = rows.first() else { return Err(head::no_pool(pool)) };
+        if row.read::<bool>("expires")? {
+            self.latest.reach(pool, row.time("now")?);
+        }
+        // The pool's own row comes without a record if there is none.
+        rows.retain(|row| matches!(row.read::<Option<i64>>("id"), Ok(Some(_))));
+        Ok(rows)
+    }
+
     /// Reads records by id.
     pub(super) fn records_of(
         &self,
@@ -194,25 +224,27 @@ impl PoolReading {
     /// Returns the live records of each item's key, as far as they are wanted.
     fn live_of(&self, batch: &Batch) -> Result<HashMap<u128, LiveRecords>> {
         let fingerprints: BTreeSet<u128> = batch.items().iter().map(|item| item.fingerprint).collect();
-        self.see(|seen| {
-            let mut condition = seen.live();
-            let asked: Vec<Bits> = fingerprints.iter().copied().map(Bits).collect();
-            let place = condition.param(asked);
-            condition.text.push_str(&format!(" AND fingerprint = ANY(${place})"));
-            let rows = seen.query(
-                "SELECT id, fingerprint, content, ordinal FROM {s}.record",
-                condition,
-                "ORDER BY id",
-            )?;
-            let mut live: HashMap<u128, LiveRecords> = HashMap::new();
-            for row in &rows {
-                let Bits(fingerprint) = row.read("fingerprint")?;
-                let records = live.entry(fingerprint).or_default();
-                records.ids.push(row.number("id")?);
-                records.version = row.version()?;
-            }
-            Ok(live)
-        })
+        let asked: Vec<Bits> = fingerprints.into_iter().map(Bits).collect();
+        let rows = match &self.held {
+            None => self.store.live_rows(self.pool, asked)?,
+            Some(_) => self.see(|seen| {
+                let mut condition = seen.live();
+                let place = condition.param(asked.clone());
+                condition.text.push_str(&format!(" AND fingerprint = ANY(${place})"));
+                seen.query("SELECT id, fingerprint, content, ordinal FROM {s}.record", condition, "")
+            })?,
+        };
+        let mut live: HashMap<u128, Vec<(RecordNumber, Option<Version>)>> = HashMap::new();
+        for row in &rows {
+            let Bits(fingerprint) = row.read("fingerprint")?;
+            live.entry(fingerprint).or_default().push((row.number("id")?, row.version()?));
+        }
+        let records = |mut live: Vec<(RecordNumber, Option<Version>)>| {
+            live.sort_unstable_by_key(|(id, _)| *id);
+            let version = live.last().and_then(|(_, version)| *version);
+            LiveRecords { ids: live.into_iter().map(|(id, _)| id).collect(), version }
+        };
+        Ok(live.into_iter().map(|(fingerprint, live)| (fingerprint, records(live))).collect())
     }
 
     fn include(

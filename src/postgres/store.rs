@@ -1,6 +1,6 @@
 //! One open store: what its calls share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,7 +11,7 @@ use tokio_postgres::{Config, Row};
 
 use super::connection::{Connections, Failure};
 use super::job::Job;
-use super::listen::Listener;
+use super::listener::Listener;
 use super::schema::{self, Missing};
 use super::tls;
 use super::values::Columns;
@@ -45,6 +45,8 @@ pub(crate) struct Postgres {
     /// The callers in line of each pool.
     pub(super) queues: Mutex<HashMap<PoolId, Arc<Queue<Job>>>>,
     pub(super) latest: LatestTimes,
+    /// Pools that are known to have had a claim: only there owners are read with the rest.
+    pub(super) claimed: Mutex<HashSet<PoolId>>,
     pub(super) listener: Listener,
     /// The number by which the server knows this process's transactions.
     pub(super) session: u128,
@@ -61,6 +63,10 @@ impl LatestTimes {
     /// Moves a pool's time on to `now`, and returns the latest one.
     pub(super) fn reach(&self, pool: PoolId, now: Timestamp) -> Timestamp {
         self.0.lock().entry(pool).or_default().reach(now)
+    }
+
+    pub(super) fn get(&self, pool: PoolId) -> Option<Timestamp> {
+        self.0.lock().get(&pool).map(LatestTime::get)
     }
 
     pub(super) fn forget(&self, pool: PoolId) {
@@ -120,6 +126,7 @@ impl Postgres {
             waiting: Arc::default(),
             queues: Mutex::default(),
             latest: LatestTimes::default(),
+            claimed: Mutex::default(),
             listener: Listener::default(),
             session,
             calls: AtomicI64::new(1),
@@ -129,6 +136,14 @@ impl Postgres {
 
     pub(super) fn own(&self) -> Result<Arc<Self>> {
         self.own.upgrade().ok_or_else(Error::closed)
+    }
+
+    pub(super) fn has_claims(&self, pool: PoolId) -> bool {
+        self.claimed.lock().contains(&pool)
+    }
+
+    pub(super) fn note_claims(&self, pool: PoolId) {
+        self.claimed.lock().insert(pool);
     }
 
     pub(super) fn next_call(&self) -> i64 {

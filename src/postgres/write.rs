@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 
 use super::connection::{Connection, Failure, Params, Patience, Step};
-use super::draft::{ByFingerprint, Changes, Decided, Draft, NewClaim, NewRecord, Stored, StoredClaim};
+use super::draft::{ByFingerprint, Changes, Decided, Draft, NewClaim, NewRecord, StoredClaim};
 use super::head::{self, CATALOGUE, Head};
 use super::job::{Answers, Job};
 use super::listen;
@@ -41,15 +41,17 @@ pub(super) const BEGIN: &str =
 pub(super) const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// The server's wall clock; after the lock, because a statement may have waited for that.
 pub(super) const CLOCK: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now";
-pub(super) const OLDEST: &str = "SELECT r.id, r.created_at FROM {s}.head h JOIN {s}.record r ON r.pool = h.pool AND r.id >= h.watermark \
-                      WHERE h.pool = $1 ORDER BY r.id LIMIT 1";
+/// The server's wall clock, with the oldest record that is not below the watermark.
+pub(super) const NOW: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now, o.id, o.created_at \
+                              FROM (SELECT 1) one LEFT JOIN (SELECT r.id, r.created_at FROM {s}.head h JOIN {s}.record r \
+                              ON r.pool = h.pool AND r.id >= h.watermark WHERE h.pool = $1 ORDER BY r.id LIMIT 1) o ON true";
 const KNOWN: &str = "SELECT id, fingerprint, created_at, content, ordinal FROM {s}.record \
-                     WHERE pool = $1 AND fingerprint = ANY($2) ORDER BY id";
-const OWNED: &str = "SELECT fingerprint, claim, content, ordinal FROM {s}.claim_item \
-                     WHERE pool = $1 AND fingerprint = ANY($2) AND owned";
-const CLAIMS: &str = "SELECT c.id, c.nonce, c.until, c.lease, c.flow, c.run, c.step FROM {s}.claim c WHERE c.pool = $1 AND \
-                      (c.id = ANY($3) OR c.id IN (SELECT i.claim FROM {s}.claim_item i \
-                      WHERE i.pool = $1 AND i.fingerprint = ANY($2) AND i.owned))";
+                     WHERE pool = $1 AND fingerprint = ANY($2)";
+const OWNED: &str = "SELECT i.fingerprint, i.content, i.ordinal, c.id, c.nonce, c.until, c.lease, c.flow, c.run, c.step \
+                     FROM {s}.claim_item i JOIN {s}.claim c ON c.pool = i.pool AND c.id = i.claim \
+                     WHERE i.pool = $1 AND i.fingerprint = ANY($2) AND i.owned";
+const CLAIMS: &str =
+    "SELECT id, nonce, until, lease, flow, run, step FROM {s}.claim WHERE pool = $1 AND id = ANY($2)";
 const IDS: &str = "SELECT id, created_at FROM {s}.record WHERE pool = $1 AND id = ANY($2)";
 const SWEEPABLE: &str = "SELECT id FROM {s}.claim WHERE pool = $1 AND until <= $2 ORDER BY until LIMIT $3";
 const EXECUTED: &str = "SELECT call FROM {s}.executed WHERE pool = $1 AND session = $2";
@@ -309,57 +311,59 @@ impl Postgres {
         };
         let mut steps: Vec<Step> = begin.map(|begin| Step::Command(begin.into())).into_iter().collect();
         let begun = steps.len();
+        let asked = || Box::new(needs.fingerprints());
         steps.extend([
             Step::Query(head.into(), vec![Box::new(id)]),
-            Step::Query(CLOCK.into(), Vec::new()),
-            Step::Query(OLDEST.into(), vec![Box::new(id)]),
-            Step::Query(KNOWN.into(), vec![Box::new(id), Box::new(needs.fingerprints())]),
+            Step::Query(NOW.into(), vec![Box::new(id)]),
+            Step::Query(KNOWN.into(), vec![Box::new(id), asked()]),
         ]);
-        let ids: Vec<i64> = needs.ids.iter().copied().map(bigint).collect();
-        let claims: Vec<i64> = needs.claims.iter().copied().map(bigint).collect();
-        steps.push(Step::Query(OWNED.into(), vec![Box::new(id), Box::new(needs.fingerprints())]));
-        steps.push(Step::Query(
-            CLAIMS.into(),
-            vec![Box::new(id), Box::new(needs.fingerprints()), Box::new(claims)],
-        ));
-        if !ids.is_empty() {
-            steps.push(Step::Query(IDS.into(), vec![Box::new(id), Box::new(ids)]));
+        let has_claims = self.has_claims(pool);
+        if has_claims {
+            steps.push(Step::Query(OWNED.into(), vec![Box::new(id), asked()]));
         }
         let read = connection.run(steps)?;
-        let [head, clock, oldest, known, owned, claims, rest @ ..] = read.get(begun..).unwrap_or_default()
-        else {
+        let [head, now, known, owned @ ..] = read.get(begun..).unwrap_or_default() else {
             return Err(Error::storage("a statement gave no answer").into());
         };
-        let head = Head::of(pool, head)?;
-        let now = self.now_by(clock)?;
-        let mut draft = self.draft_of(head, now);
-        self.expire(connection, &mut draft, oldest)?;
-        let horizon = draft.head.horizon(draft.time);
-        let is_live = |row: &Row| -> Result<bool> {
-            Ok(row.number("id")? >= draft.head.watermark
-                && horizon.is_none_or(|horizon| row.time("created_at").is_ok_and(|time| time > horizon)))
-        };
-        let mut keys: ByFingerprint<Stored> = ByFingerprint::default();
-        for row in known {
-            if is_live(row)? {
-                let Bits(fingerprint) = row.read("fingerprint")?;
-                keys.entry(fingerprint).or_default().live.push((row.number("id")?, row.version()?));
+        let mut draft = self.draft_of(Head::of(pool, head)?, self.now_by(now)?);
+        self.expire(connection, &mut draft, oldest_of(now)?)?;
+        self.read_keys(&mut draft, known)?;
+        if has_claims {
+            read_owners(&mut draft, owned.iter().flatten())?;
+        } else if draft.head.next_claim > 1 {
+            self.note_claims(pool);
+            let owned = connection.query(OWNED, vec![Box::new(id), asked()])?;
+            read_owners(&mut draft, owned.iter())?;
+        }
+        if !needs.claims.is_empty() {
+            let claims: Vec<i64> = needs.claims.iter().copied().map(bigint).collect();
+            for row in connection.query(CLAIMS, vec![Box::new(id), Box::new(claims)])? {
+                let (id, claim) = stored_claim(&row)?;
+                draft.claims.insert(id, claim);
             }
         }
-        for row in owned {
-            let Bits(fingerprint) = row.read("fingerprint")?;
-            keys.entry(fingerprint).or_default().owner = Some((row.number("claim")?, row.version()?));
-        }
-        let mut live_ids = HashSet::new();
-        for row in rest.iter().flatten() {
-            if is_live(row)? {
-                live_ids.insert(row.number("id")?);
+        if !needs.ids.is_empty() {
+            let ids: Vec<i64> = needs.ids.iter().copied().map(bigint).collect();
+            for row in connection.query(IDS, vec![Box::new(id), Box::new(ids)])? {
+                if draft.is_live(&row)? {
+                    draft.live_ids.insert(row.number("id")?);
+                }
             }
         }
-        draft.keys = keys;
-        draft.live_ids = live_ids;
-        draft.claims = claims.iter().map(stored_claim).collect::<Result<_>>()?;
         Ok(draft)
+    }
+
+    /// Keeps what is live of the keys that were read.
+    fn read_keys(&self, draft: &mut Draft, known: &[Row]) -> Result<()> {
+        for row in known {
+            if draft.is_live(row)? {
+                let Bits(fingerprint) = row.read("fingerprint")?;
+                let (id, version) = (row.number("id")?, row.version()?);
+                draft.keys.entry(fingerprint).or_default().live.push((id, version));
+            }
+        }
+        draft.keys.values_mut().for_each(|key| key.live.sort_unstable_by_key(|(id, _)| *id));
+        Ok(())
     }
 
     /// Returns a draft of a pool's head. A pool without a live record begins anew with the clock's time.
@@ -385,14 +389,14 @@ impl Postgres {
         &self,
         connection: &mut Connection,
         draft: &mut Draft,
-        oldest: &[Row],
+        oldest: Option<(RecordNumber, Timestamp)>,
     ) -> Result<(), Failure> {
         let Some(horizon) = draft.head.horizon(draft.time) else { return Ok(()) };
-        let Some(oldest) = oldest.first() else { return Ok(()) };
-        if oldest.time("created_at")? > horizon {
+        let Some((from, oldest)) = oldest else { return Ok(()) };
+        if oldest > horizon {
             return Ok(());
         }
-        let (pool, from) = (bigint(draft.head.pool.get()), oldest.number("id")?);
+        let pool = bigint(draft.head.pool.get());
         let first = connection.query(
             "SELECT id FROM {s}.record WHERE pool = $1 AND id >= $2 AND created_at > $3 ORDER BY id LIMIT 1",
             vec![Box::new(pool), Box::new(bigint(from)), Box::new(horizon.as_micros())],
@@ -504,6 +508,24 @@ pub(super) fn remove_claims(pool: i64, ids: Vec<i64>, steps: &mut Vec<Step>) {
     ] {
         steps.push(Step::Query(delete.into(), vec![Box::new(pool), Box::new(ids.clone())]));
     }
+}
+
+/// Reads the oldest record in the answer to [`NOW`].
+pub(super) fn oldest_of(now: &[Row]) -> Result<Option<(RecordNumber, Timestamp)>> {
+    let Some(row) = now.first() else { return Ok(None) };
+    let (Some(id), Some(time)) = (row.numbered("id")?, row.read("created_at")?) else { return Ok(None) };
+    Ok(Some((id, Timestamp::from_micros(time))))
+}
+
+/// Keeps the owners of values, with their claims.
+fn read_owners<'r>(draft: &mut Draft, owned: impl Iterator<Item = &'r Row>) -> Result<()> {
+    for row in owned {
+        let Bits(fingerprint) = row.read("fingerprint")?;
+        let (id, claim) = stored_claim(row)?;
+        draft.keys.entry(fingerprint).or_default().owner = Some((id, row.version()?));
+        draft.claims.insert(id, claim);
+    }
+    Ok(())
 }
 
 /// Returns the values that may be free, or tracked, after a group.
@@ -766,23 +788,21 @@ impl ItemColumns {
 
 fn write_records(draft: &Draft, steps: &mut Vec<Step>) {
     let (pool, changes) = (bigint(draft.head.pool.get()), &draft.changes);
-    // Records of one origin together: an insert for each.
-    let mut by_origin: Vec<(Origin, Vec<i64>, ItemColumns)> = Vec::new();
+    let (mut ids, mut rows) = (Vec::new(), ItemColumns::default());
+    let (mut flows, mut runs, mut origin_steps) = (Vec::new(), Vec::new(), Vec::new());
     for (id, NewRecord { batch, item }) in &changes.new {
-        let origin = batch.origin().map(|origin| Origin::clone(origin)).unwrap_or_default();
-        if by_origin.last().is_none_or(|(of, ..)| *of != origin) {
-            by_origin.push((origin, Vec::new(), ItemColumns::default()));
-        }
-        if let Some((_, ids, rows)) = by_origin.last_mut() {
-            ids.push(bigint(*id));
-            rows.push(batch, *item);
-        }
+        let none = Origin::none();
+        let [flow, run, step] = origin_columns(batch.origin().map_or(&none, |origin| &**origin));
+        ids.push(bigint(*id));
+        rows.push(batch, *item);
+        flows.push(flow);
+        runs.push(run);
+        origin_steps.push(step);
     }
-    for (origin, ids, rows) in by_origin {
-        let [flow, run, step] = origin_columns(&origin);
+    if !ids.is_empty() {
         let insert = "INSERT INTO {s}.record (pool, id, fingerprint, entity_type, value, content, ordinal, flow, run, step, \
-                      created_at) SELECT h.pool, u.*, $8::bytea, $9::bytea, $10::bytea, $11::bigint FROM {s}.head h, \
-                      unnest($2::bigint[], $3::uuid[], $4::bigint[], $5::bytea[], $6::uuid[], $7::bigint[]) AS u \
+                      created_at) SELECT h.pool, u.*, $11::bigint FROM {s}.head h, unnest($2::bigint[], $3::uuid[], \
+                      $4::bigint[], $5::bytea[], $6::uuid[], $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[]) AS u \
                       WHERE h.pool = $1";
         let ItemColumns { fingerprints, entity_types, values, contents, ordinals } = rows;
         steps.push(Step::Query(
@@ -795,9 +815,9 @@ fn write_records(draft: &Draft, steps: &mut Vec<Step>) {
                 Box::new(values),
                 Box::new(contents),
                 Box::new(ordinals),
-                Box::new(flow),
-                Box::new(run),
-                Box::new(step),
+                Box::new(flows),
+                Box::new(runs),
+                Box::new(origin_steps),
                 Box::new(draft.time.as_micros()),
             ],
         ));
