@@ -31,6 +31,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A connection keeps this many prepared statements. Those of listings have many forms.
 const STATEMENTS_MAX: usize = 200;
+/// Point statements are planned once for all values: planning one takes longer than executing it.
+const SETTINGS: &str = "SET plan_cache_mode = force_generic_plan";
 /// The time within which a connection must be made, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -325,6 +327,7 @@ impl Connections {
             let Ok(connected) = connecting.await else { return Err(None) };
             let (client, connection) = connected.map_err(Some)?;
             tokio::spawn(handle(connection));
+            client.batch_execute(SETTINGS).await.map_err(Some)?;
             Ok(client)
         });
         match wait(connecting) {

@@ -38,7 +38,9 @@ const SWEPT_CLAIMS: i64 = 16;
 
 pub(super) const BEGIN: &str =
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '10s'";
-pub(super) const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// Listings have filters for which the best plan depends on the values.
+pub(super) const BEGIN_READING: &str =
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
 /// The server's wall clock; after the lock, because a statement may have waited for that.
 pub(super) const CLOCK: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now";
 /// The server's wall clock, with the oldest record that is not below the watermark.
