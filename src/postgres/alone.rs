@@ -107,7 +107,7 @@ impl Postgres {
         if held.is_empty() {
             return Ok(Outcome { answer: Answer::TakenUp(held), commit: Commit::nothing() });
         }
-        let grant = "UPDATE {s}.claim c SET nonce = u.nonce, fence = u.fence, since = $5, until = least($5::numeric + c.lease, 9223372036854775807)::bigint FROM \
+        let grant = "UPDATE {s}.claim c SET nonce = u.nonce, fence = u.fence, since = $5::bigint, until = least($5::bigint::numeric + c.lease, 9223372036854775807)::bigint FROM \
                      unnest($2::bigint[], $3::uuid[], $4::bigint[]) AS u(id, nonce, fence) WHERE c.pool = $1 AND c.id = u.id";
         let grant = Step::Query(
             grant.into(),

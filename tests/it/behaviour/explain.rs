@@ -19,7 +19,7 @@ const SEGMENTS: u64 = 20;
 /// of flow `rare`. Values are numbers; the entity type is the number modulo 4; the clock moves on by a second a run.
 fn pool() -> (Pool, ManualClock) {
     let clock = clock();
-    let store = store_with(Need::Clock, &options().clock(clock.clone()));
+    let store = store_with(Need::Embedded, &options().clock(clock.clone()));
     let pool = store.get_or_create_pool("orders").unwrap();
     for run in 0..SEGMENTS * SEGMENT / CHUNK {
         let flow = if run % 40 == 7 { "rare" } else { "common" };
@@ -74,7 +74,7 @@ fn three_filters_touch_only_the_chunks_that_can_match() {
 /// type. Where the filter names one entity type, the whole fingerprint says it.
 #[test]
 fn records_are_compared_once_for_each_entity_type_of_a_value() {
-    let pool = support::pool_for(Need::Any);
+    let pool = support::pool_for(Need::Embedded);
     let rows = (0..12).map(|row| format!("A-1,{}\n", row % 3)).collect::<String>();
     pool.import_csv(format!("value,entity_type_id\n{rows}").as_bytes(), &ImportOptions::new()).unwrap();
     let explain = |query: RecordQuery| {
@@ -96,7 +96,7 @@ fn records_are_compared_once_for_each_entity_type_of_a_value() {
 /// Those of a tail that is being folded, too.
 #[test]
 fn records_that_no_index_has_yet_are_counted() {
-    let pool = support::pool_for(Need::Any);
+    let pool = support::pool_for(Need::Embedded);
     let query = RecordQuery::new().flow_id("shop");
     let mut seen = BTreeSet::new();
     for number in 0..60 {
@@ -217,7 +217,7 @@ fn a_term_that_is_repeated_is_asked_for_once() {
 
 #[test]
 fn includes_are_looked_up_once_for_each_distinct_id() {
-    let store = store_with(Need::Clock, &options());
+    let store = store_with(Need::Embedded, &options());
     let pool = store.get_or_create_pool("orders").unwrap();
     track(&pool, &(0..50).map(|n| format!("v{n}")).collect::<Vec<_>>());
     let key = |value: &String| Key::new(47, value.clone());

@@ -21,7 +21,7 @@ fn filled(store: &DataPoolStore, records: usize) -> Pool {
 
 #[test]
 fn checks_and_hits_count_every_value_that_was_asked_for() {
-    let store = support::store_for(Need::Any);
+    let store = support::store_for(Need::Embedded);
     let pool = store.get_or_create_pool("orders").unwrap();
     let counts = || {
         let stats = store.stats().unwrap();
@@ -56,7 +56,7 @@ fn checks_and_hits_count_every_value_that_was_asked_for() {
 
 #[test]
 fn group_sizes_tell_how_calls_shared_commits() {
-    let store = support::store_for(Need::Any);
+    let store = support::store_for(Need::Embedded);
     let pool = store.get_or_create_pool("orders").unwrap();
     let before = store.stats().unwrap();
     assert_eq!(before.group_sizes.groups, 0);
@@ -85,7 +85,7 @@ fn group_sizes_tell_how_calls_shared_commits() {
 
 #[test]
 fn folds_seals_and_dropped_segments_are_counted() {
-    let store = support::store_for(Need::Any);
+    let store = support::store_for(Need::Embedded);
     let pool = filled(&store, 0);
     for number in 0..300 {
         support::track(&pool, &[format!("A-{number}")]);
@@ -182,7 +182,7 @@ fn the_bytes_of_a_pool_are_estimated_within_a_third() {
 fn a_pools_figures_tell_what_is_live_what_is_dead_and_how_full_its_segments_are() {
     let clock = support::clock();
     let options = support::options().clock(clock.clone());
-    let store = store_with(Need::Clock, &options);
+    let store = store_with(Need::Embedded, &options);
     let pool = store.create_pool(NewPool::new("orders").retention(Duration::from_secs(100))).unwrap();
     let empty = pool.stats().unwrap();
     assert_eq!((empty.live, empty.oldest, empty.newest, empty.segments), (0, None, None, 1));
@@ -217,7 +217,7 @@ fn a_pools_figures_tell_what_is_live_what_is_dead_and_how_full_its_segments_are(
 
 #[test]
 fn deleted_records_are_no_expired_ones_wherever_they_lie() {
-    let store = support::store_for(Need::Any);
+    let store = support::store_for(Need::Embedded);
     let plain = store.create_pool(NewPool::new("plain")).unwrap();
     let kept = store.create_pool(NewPool::new("kept").retention(Duration::from_hours(1))).unwrap();
     let capped = store.create_pool(NewPool::new("capped").capacity(100)).unwrap();
@@ -232,7 +232,7 @@ fn deleted_records_are_no_expired_ones_wherever_they_lie() {
 
 #[test]
 fn figures_serialize_by_the_names_of_their_fields() {
-    let store = support::store_for(Need::Any);
+    let store = support::store_for(Need::Embedded);
     let pool = filled(&store, 3);
     let stats = serde_json::to_value(store.stats().unwrap()).unwrap();
     for name in [

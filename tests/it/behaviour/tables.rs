@@ -117,7 +117,7 @@ fn is_merging(place: &Place) -> bool {
 /// The view that copies a group has fewer of its segments than a snapshot that asks later.
 #[test]
 fn a_snapshot_finds_what_was_in_segments_that_its_groups_were_copied_without() {
-    let store = support::store_for(Need::Any);
+    let store = support::store_for(Need::Embedded);
     let pool = store.create_pool(NewPool::new("orders")).unwrap();
     support::track(&pool, &values(0..700));
     pool.prune().unwrap();
@@ -136,7 +136,7 @@ fn a_snapshot_finds_what_was_in_segments_that_its_groups_were_copied_without() {
 #[test]
 fn a_snapshot_finds_what_was_in_segments_that_the_filter_of_all_was_copied_without() {
     for gone in [0..300, 300..600, 1_700..1_900] {
-        let store = support::store_for(Need::Any);
+        let store = support::store_for(Need::Embedded);
         let pool = store.create_pool(NewPool::new("orders")).unwrap();
         support::track(&pool, &values(0..2_000));
         pool.prune().unwrap();

