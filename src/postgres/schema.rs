@@ -133,7 +133,9 @@ pub(super) enum Missing {
 }
 
 const VERSION_OF: &str = "SELECT number FROM {s}.meta WHERE name = 'version'";
-const EXISTS: &str = "SELECT to_regclass($1 || '.meta') IS NOT NULL AS exists";
+/// Reads the system's tables, and so sees what others made while this transaction waited. `to_regclass` may answer from a cache.
+const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                      WHERE n.nspname = $1 AND c.relname = 'meta') AS exists";
 
 /// Opens the store in a schema, and makes it or brings it up to date if that is asked for.
 ///

@@ -26,5 +26,7 @@ mod format;
 mod fuzzing;
 mod house;
 mod model;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod support;
 mod workload;

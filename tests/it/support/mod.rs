@@ -276,9 +276,14 @@ pub(crate) fn from_environment(name: &str) -> Option<u64> {
 }
 
 /// How often a test repeats what it does: so that `cargo test` takes little more than a minute, less often than with
-/// `DATAPOOL_THOROUGH`.
+/// `DATAPOOL_THOROUGH`; and an eighth as often over a server.
 pub(crate) fn runs(quick: u64, thorough: u64) -> u64 {
-    if std::env::var_os("DATAPOOL_THOROUGH").is_some() { thorough } else { quick }
+    match std::env::var_os("DATAPOOL_THOROUGH") {
+        Some(_) => thorough,
+        None if is_embedded() => quick,
+        // A call to a server takes as long as a hundred of the embedded engine.
+        None => quick.div_ceil(8),
+    }
 }
 
 /// Prints, if the test fails, under which name its seed runs it again.

@@ -1,0 +1,282 @@
+//! Proves that the engine over PostgreSQL is exact when connections and the server fail, and that it asks for no more than it needs.
+//!
+//! These tests need a server: `.ci/postgres` runs them, one after the other, with `DATAPOOL_POSTGRES_URL` (the server),
+//! `DATAPOOL_POSTGRES_BIN` (its programs), `DATAPOOL_POSTGRES_LOG` (its log) and `DATAPOOL_POSTGRES_RESTART` (a program that stops it at
+//! once, as a failure of power would, and starts it again).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use datapool_store::{
+    ClaimVerdict, DataPoolStore, Key, Mode, Origin, Pool, RecordFilter, StoreOptions, Verdict, WaitOutcome,
+};
+
+use crate::support::engine::new_schema;
+use crate::support::{Numbers, ORDERS, from_environment, numbered};
+
+const CLIENTS: usize = 16;
+/// Values that all clients bring.
+const SHARED: u64 = 2_000;
+const LEASE: Duration = Duration::from_mins(5);
+
+fn environment(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: these tests are run by .ci/postgres"))
+}
+
+fn connect_with(schema: &str, parameters: &str) -> DataPoolStore {
+    let url = environment("DATAPOOL_POSTGRES_URL") + parameters;
+    StoreOptions::new().schema(schema).connect(&url).unwrap()
+}
+
+fn connect(schema: &str) -> DataPoolStore {
+    connect_with(schema, "")
+}
+
+/// Asks the server something, and returns its answer.
+fn ask(statement: &str) -> String {
+    let psql = Path::new(&environment("DATAPOOL_POSTGRES_BIN")).join("psql");
+    let url = environment("DATAPOOL_POSTGRES_URL");
+    let arguments = ["--no-psqlrc", "--tuples-only", "--no-align", "--command", statement, &url];
+    let output = Command::new(psql).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn key(value: &String) -> Key<'_> {
+    Key::new(ORDERS, value)
+}
+
+// ---- Clients --------------------------------------------------------------------------------------------------
+
+/// A client of the tests below, in a process of its own: tracks and claims values of its own and shared ones, and writes down
+/// what it was told.
+#[test]
+#[ignore = "the entry point of a child process of the tests below"]
+fn client() {
+    let Ok(schema) = std::env::var("DATAPOOL_CLIENT_SCHEMA") else { return };
+    let number = from_environment("DATAPOOL_CLIENT").unwrap();
+    let until = Instant::now() + Duration::from_secs(from_environment("DATAPOOL_CLIENT_SECONDS").unwrap());
+    let mut log = File::create(environment("DATAPOOL_CLIENT_LOG")).unwrap();
+    let pool = connect(&schema).pool_named("orders").unwrap();
+    let origin = Origin::new("client", number, "run");
+    let mut numbers = Numbers::seeded(number);
+    let mut round = 0_u64;
+    while Instant::now() < until {
+        round += 1;
+        let own: Vec<String> = (0..3).map(|item| format!("own-{number}-{round}-{item}")).collect();
+        let shared = (0..3).map(|_| format!("shared-{}", numbers.next(SHARED)));
+        let batch: Vec<String> = own.iter().cloned().chain(shared).collect();
+        if round.is_multiple_of(2) {
+            track(&pool, &batch, own.len(), &origin, &mut log);
+        } else {
+            claim(&pool, &batch, own.len(), &origin, &mut log);
+        }
+    }
+}
+
+fn track(pool: &Pool, batch: &[String], own: usize, origin: &Origin, log: &mut File) {
+    let verdicts = pool.dedupe(Mode::FilterAndTrack, batch, key, origin).unwrap();
+    for (index, (value, verdict)) in batch.iter().zip(verdicts.as_slice()).enumerate() {
+        // Nobody else brings them: only this client's own lost call could have been before.
+        assert!(index >= own || *verdict == Verdict::New, "{value} is {verdict:?}");
+        if *verdict == Verdict::New {
+            writeln!(log, "new {value}").unwrap();
+        }
+    }
+}
+
+fn claim(pool: &Pool, batch: &[String], own: usize, origin: &Origin, log: &mut File) {
+    let mut claim = pool.claim(batch, key, origin, LEASE).unwrap();
+    for index in 0..own {
+        assert_eq!(claim.verdict(index), Some(&ClaimVerdict::Claimed), "{}", batch[index]);
+    }
+    let confirmation = claim.confirm_with(|index| Some(format!("result of {}", batch[index]))).unwrap();
+    // The lease is long, so each claimed item is confirmed.
+    confirmation.all_confirmed().unwrap();
+    for (index, _) in confirmation.outcomes() {
+        writeln!(log, "confirmed {}", batch[*index]).unwrap();
+    }
+}
+
+fn start_client(schema: &str, number: usize, seconds: u64, log: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "postgres::client"])
+        .env("DATAPOOL_CLIENT_SCHEMA", schema)
+        .env("DATAPOOL_CLIENT", number.to_string())
+        .env("DATAPOOL_CLIENT_SECONDS", seconds.to_string())
+        .env("DATAPOOL_CLIENT_LOG", log)
+        .spawn()
+        .unwrap()
+}
+
+/// Runs clients while something disturbs them, and checks what they were told against what is there.
+fn clients_are_told_the_truth(seconds: u64, mut disturb: impl FnMut(&str)) {
+    let (schema, directory) = (new_schema(), tempfile::tempdir().unwrap());
+    let store = connect(&schema);
+    let pool = store.create_pool("orders").unwrap();
+    let log = |number: usize| directory.path().join(number.to_string());
+    let clients: Vec<Child> =
+        (0..CLIENTS).map(|number| start_client(&schema, number, seconds, &log(number))).collect();
+    let until = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < until {
+        disturb(&schema);
+    }
+    for mut client in clients {
+        assert!(client.wait().unwrap().success(), "a client was told something wrong, or got an error");
+    }
+    let (mut told, mut confirmed) = (BTreeMap::new(), BTreeSet::new());
+    for number in 0..CLIENTS {
+        for line in BufReader::new(File::open(log(number)).unwrap()).lines().map(Result::unwrap) {
+            let (what, value) = line.split_once(' ').unwrap();
+            *told.entry(value.to_owned()).or_insert(0) += 1;
+            if what == "confirmed" {
+                confirmed.insert(value.to_owned());
+            }
+        }
+    }
+    assert!(told.len() > 500, "only {} values", told.len());
+    let twice: Vec<_> = told.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "told more than once that they are new: {twice:?}");
+    let values: Vec<String> = told.into_keys().collect();
+    let keys: Vec<Key<'_>> = values.iter().map(key).collect();
+    assert!(
+        pool.contains_many(&keys).unwrap().into_iter().all(|found| found),
+        "what was acknowledged is lost"
+    );
+    assert_eq!(
+        pool.count(&RecordFilter::new()).unwrap(),
+        values.len() as u64,
+        "a value has two records, or nobody was told of it"
+    );
+    let results = pool.results(&keys).unwrap();
+    for (value, result) in values.iter().zip(results) {
+        let expected = confirmed.contains(value).then(|| format!("result of {value}").into_bytes());
+        assert_eq!(result, expected, "{value}");
+    }
+    assert_eq!(pool.claims().unwrap(), []);
+    assert_eq!(store.verify().unwrap().findings, []);
+    eprintln!("{} values by {CLIENTS} clients in {seconds} s", values.len());
+}
+
+fn seconds(default: u64) -> u64 {
+    from_environment("DATAPOOL_POSTGRES_SECONDS").unwrap_or(default)
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres runs it"]
+fn no_client_is_told_something_wrong_when_backends_are_ended_in_the_middle_of_calls() {
+    let mut ended = 0;
+    clients_are_told_the_truth(seconds(6), |schema| {
+        let end = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity WHERE query LIKE '%{schema}.%' \
+             AND pid <> pg_backend_pid() ORDER BY random() LIMIT 3) AS chosen"
+        );
+        ended += ask(&end).parse::<u32>().unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+    });
+    assert!(ended >= 50, "only {ended} backends were ended");
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres runs it"]
+fn no_client_is_told_something_wrong_when_the_server_stops_at_once_and_starts_again() {
+    let restart = environment("DATAPOOL_POSTGRES_RESTART");
+    clients_are_told_the_truth(seconds(10), |_| {
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(Command::new(&restart).status().unwrap().success());
+    });
+}
+
+// ---- What is asked of the server ------------------------------------------------------------------------------
+
+/// Transactions say that they read what is committed, whatever the server's default is: otherwise they would fail, or decide by what
+/// was there before they waited.
+#[test]
+#[ignore = "needs a server: .ci/postgres runs it"]
+fn a_server_whose_transactions_are_serializable_by_default_gives_the_same_answers() {
+    let (schema, parameters) = (new_schema(), "?options=-cdefault_transaction_isolation%3Dserializable");
+    let new: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                let schema = &schema;
+                scope.spawn(move || {
+                    let pool = connect_with(schema, parameters).get_or_create_pool("orders").unwrap();
+                    let new = |round: usize| {
+                        let values: Vec<String> =
+                            (0..20).map(|item| format!("{}", (round + item) % 200)).collect();
+                        pool.dedupe(Mode::Track, &values, key, &Origin::none()).unwrap().new_count()
+                    };
+                    (0..100).map(new).sum::<usize>()
+                })
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    assert_eq!(new, 119, "each value is new to one client");
+}
+
+/// The plans are those that the server used, from its log.
+#[test]
+#[ignore = "needs a server: .ci/postgres runs it"]
+fn a_batch_reads_records_by_index_and_of_one_pool() {
+    let schema = new_schema();
+    let store = connect(&schema);
+    for name in ["orders", "others"] {
+        let pool = store.create_pool(name).unwrap();
+        for part in 0..20 {
+            let values = numbered(&format!("{name}-{part}"), 1_000);
+            assert_eq!(
+                pool.dedupe(Mode::Track, &values, key, &Origin::new("shop", part, "read"))
+                    .unwrap()
+                    .new_count(),
+                1_000
+            );
+        }
+    }
+    ask("VACUUM ANALYZE");
+    let explained =
+        "?options=-csession_preload_libraries%3Dauto_explain%20-cauto_explain.log_min_duration%3D0";
+    let pool = connect_with(&schema, explained).pool_named("orders").unwrap();
+    let batch: Vec<String> = numbered("orders-3", 500).into_iter().chain(numbered("fresh", 500)).collect();
+    assert_eq!(pool.dedupe(Mode::FilterAndTrack, &batch, key, &Origin::none()).unwrap().new_count(), 500);
+    let mut claim = pool.claim(&numbered("claimed", 1_000), key, &Origin::none(), LEASE).unwrap();
+    claim.confirm().unwrap().all_confirmed().unwrap();
+    let keys: Vec<Key<'_>> = batch.iter().map(key).collect();
+    assert!(pool.contains_many(&keys).unwrap().into_iter().all(|found| found));
+    drop(claim);
+
+    let log = std::fs::read_to_string(environment("DATAPOOL_POSTGRES_LOG")).unwrap();
+    let of_store = |plan: &&str| plan.contains(&format!("{schema}.")) && plan.contains("Query Text:");
+    let plans: Vec<&str> = log.split("  plan:").filter(of_store).collect();
+    assert!(plans.len() >= 15, "the log has {} plans", plans.len());
+    for table in ["record", "claim_item", "result"] {
+        let scan = format!("Seq Scan on {table} ");
+        let scanned: Vec<_> = plans.iter().filter(|plan| plan.contains(&scan)).collect();
+        // A table with a few rows is read as a whole: claims had none when the plans were made.
+        assert!(table == "claim_item" || scanned.is_empty(), "{table} is scanned: {scanned:?}");
+    }
+    let of_records = plans.iter().filter(|plan| plan.contains(" on record ")).count();
+    assert!(of_records >= 5, "only {of_records} plans read records");
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres runs it"]
+fn who_waits_in_one_process_is_woken_by_another() {
+    let schema = new_schema();
+    let (mine, others) = (connect(&schema), connect(&schema));
+    let (waits, works) = (mine.create_pool("orders").unwrap(), others.pool_named("orders").unwrap());
+    for round in 0..20 {
+        let value = format!("A-{round}");
+        let mut claim = works.claim(std::slice::from_ref(&value), key, &Origin::none(), LEASE).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| waits.wait_for(&[key(&value)], LEASE));
+            claim.confirm().unwrap().all_confirmed().unwrap();
+            let outcomes = waiting.join().unwrap().unwrap();
+            assert!(matches!(&outcomes[0], WaitOutcome::Tracked(record) if record.value == value));
+        });
+    }
+}
