@@ -120,7 +120,7 @@ impl Postgres {
             ],
         );
         let mut steps = vec![grant, head_step(&mut draft)];
-        self.notify(connection, pool, &mut steps)?;
+        Self::notify(connection, pool, &mut steps)?;
         let waiting = Arc::clone(&self.waiting);
         let done = Box::new(move || waiting.wake_pool(pool));
         Ok(Outcome { answer: Answer::TakenUp(held), commit: Commit::new(steps, pool, call, now, done) })
@@ -143,7 +143,7 @@ impl Postgres {
         }
         let mut steps = Vec::new();
         remove_claims(bigint(pool.get()), ids, &mut steps);
-        self.notify(connection, pool, &mut steps)?;
+        Self::notify(connection, pool, &mut steps)?;
         let waiting = Arc::clone(&self.waiting);
         let done = Box::new(move || waiting.wake_pool(pool));
         Ok(Outcome { answer, commit: Commit::new(steps, pool, call, now, done) })

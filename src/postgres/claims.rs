@@ -146,7 +146,7 @@ impl Postgres {
         let records: HashMap<RecordNumber, Record> = if tracked.is_empty() {
             HashMap::new()
         } else {
-            self.read(|connection| self.records_of(connection, pool, tracked.clone()))?
+            self.read(|connection| Self::records_of(connection, pool, tracked.clone()))?
         };
         let outcome = |standing: KeyStanding| match standing {
             KeyStanding::Tracked(id) => records

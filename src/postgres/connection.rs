@@ -241,6 +241,7 @@ impl Connection {
         try_join_all(sent).await
     }
 
+    #[allow(clippy::ptr_arg, reason = "the key of a map: a text that is static stays so")]
     async fn prepare(&mut self, text: &Cow<'static, str>) -> Result<(), tokio_postgres::Error> {
         if !self.statements.contains_key(text) {
             if self.statements.len() >= STATEMENTS_MAX {
@@ -257,7 +258,7 @@ impl Connection {
 struct Io {
     handle: Handle,
     /// Dropping it ends the thread.
-    _stop: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -273,7 +274,7 @@ impl Io {
             let _ = runtime.block_on(stopped);
         };
         let thread = thread::Builder::new().name("datapool-io".to_owned()).spawn(run).map_err(failed)?;
-        Ok(Self { handle, _stop: stop, thread: Some(thread) })
+        Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -433,8 +434,7 @@ impl Connections {
 impl Drop for Connections {
     fn drop(&mut self) {
         self.drop_free();
-        let (stop, _) = oneshot::channel();
-        drop(std::mem::replace(&mut self.io._stop, stop));
+        drop(self.io.stop.take());
         if let Some(thread) = self.io.thread.take() {
             // It can only have panicked because of a bug, and the panic has printed its own message.
             let _ = thread.join();

@@ -258,7 +258,9 @@ impl Draft {
     fn delete_key(&mut self, fingerprint: Fingerprint) -> u64 {
         let live =
             self.keys.get_mut(&fingerprint).map(|key| std::mem::take(&mut key.live)).unwrap_or_default();
-        live.iter().for_each(|(id, _)| self.delete(*id));
+        for (id, _) in &live {
+            self.delete(*id);
+        }
         live.len() as u64
     }
 
@@ -304,9 +306,7 @@ impl Draft {
         let mut named = Vec::new();
         for (item, entry) in batch.items().iter().enumerate() {
             let fingerprint = entry.fingerprint;
-            if !keys.contains_key(&fingerprint) {
-                keys.insert(fingerprint, self.key_state(fingerprint, Some(mode)));
-            }
+            keys.entry(fingerprint).or_insert_with(|| self.key_state(fingerprint, Some(mode)));
             let Some(key) = keys.get_mut(&fingerprint) else { continue };
             let verdict = key.decide(mode, batch.version(item));
             if firsts == Firsts::Wanted {

@@ -39,6 +39,11 @@ impl Condition {
         _ = write!(self.text, " AND {before}${}{after}", self.params.len());
     }
 
+    /// Adds a condition that is written already.
+    pub(super) fn and_text(&mut self, text: std::fmt::Arguments<'_>) {
+        _ = write!(self.text, " AND {text}");
+    }
+
     /// Adds a parameter. Returns its place.
     pub(super) fn param(
         &mut self,
@@ -70,13 +75,25 @@ impl Condition {
             ids.map(|id| id.as_bytes().to_vec()).collect()
         };
         if !filter.flows.is_empty() {
-            self.and("flow = ANY(", bytes(&mut filter.flows.iter().map(|id| id.as_str())), ")");
+            self.and(
+                "flow = ANY(",
+                bytes(&mut filter.flows.iter().map(super::super::ids::FlowId::as_str)),
+                ")",
+            );
         }
         if !filter.runs.is_empty() {
-            self.and("run = ANY(", bytes(&mut filter.runs.iter().map(|id| id.as_str())), ")");
+            self.and(
+                "run = ANY(",
+                bytes(&mut filter.runs.iter().map(super::super::ids::FlowRunId::as_str)),
+                ")",
+            );
         }
         if !filter.steps.is_empty() {
-            self.and("step = ANY(", bytes(&mut filter.steps.iter().map(|id| id.as_str())), ")");
+            self.and(
+                "step = ANY(",
+                bytes(&mut filter.steps.iter().map(super::super::ids::FlowStepId::as_str)),
+                ")",
+            );
         }
         if !filter.entity_types.is_empty() {
             let types: Vec<i64> = filter.entity_types.iter().map(|id| id.get().into()).collect();

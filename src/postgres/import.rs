@@ -105,7 +105,7 @@ impl Postgres {
             let report = if rows.count == 0 {
                 BulkReport::default()
             } else {
-                self.add_staged(connection, &mut draft, rows.first, present)?
+                Self::add_staged(connection, &mut draft, rows.first, present)?
             };
             if report.added == 0 {
                 return Ok(Outcome { answer: report, commit: Commit::nothing() });
@@ -113,7 +113,7 @@ impl Postgres {
             let waiting = std::sync::Arc::clone(&self.waiting);
             let done = Box::new(move || waiting.wake_pool(pool));
             let mut steps = Vec::new();
-            self.sweep(connection, &draft, &mut steps)?;
+            Self::sweep(connection, &draft, &mut steps)?;
             steps.extend(reclaim_steps(&draft.head, report.added));
             steps.push(head_step(&mut draft));
             Ok(Outcome { answer: report, commit: Commit::new(steps, pool, call, draft.now, done) })
@@ -155,7 +155,6 @@ impl Postgres {
 
     /// Adds the staged rows to a pool that is locked.
     fn add_staged(
-        &self,
         connection: &mut Connection,
         draft: &mut super::draft::Draft,
         first: Option<Timestamp>,
@@ -163,7 +162,7 @@ impl Postgres {
     ) -> Result<BulkReport, Failure> {
         let pool = bigint(draft.head.pool.get());
         if let Some(first) = first {
-            self.begin_at(connection, draft, first)?;
+            Self::begin_at(connection, draft, first)?;
         }
         let horizon = draft.head.horizon(draft.time).map_or(i64::MIN, Timestamp::as_micros);
         let mut skipped = 0;
@@ -222,7 +221,6 @@ impl Postgres {
 
     /// Lets a pool whose live records are not newer begin at the time of the first row.
     fn begin_at(
-        &self,
         connection: &mut Connection,
         draft: &mut super::draft::Draft,
         first: Timestamp,

@@ -19,7 +19,7 @@ use crate::backend::waiting::Waiting;
 use crate::ids::PoolId;
 
 /// A process counts as listening for this time after it has last said so.
-const LISTENING_FOR: Duration = Duration::from_secs(60);
+const LISTENING_FOR: Duration = Duration::from_mins(1);
 /// A caller that waits looks again after this time if notifications come; and if they do not.
 const LOOK_AGAIN_LISTENING: Duration = Duration::from_secs(1);
 const LOOK_AGAIN_POLLING: Duration = Duration::from_millis(100);

@@ -38,7 +38,7 @@ impl Postgres {
             let read = self.read_draft(connection, pool, &needs, Lock::None).and_then(|mut draft| {
                 let decided = draft.dedupe(mode, &batch, firsts);
                 let named: Vec<i64> = decided.records().into_iter().map(bigint).collect();
-                let records = self.records_of(connection, pool, named)?;
+                let records = Self::records_of(connection, pool, named)?;
                 connection.command("COMMIT")?;
                 Ok(decided.finish(|id| records.get(&id).cloned()))
             });

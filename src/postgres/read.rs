@@ -177,7 +177,6 @@ impl Postgres {
 
     /// Reads records by id.
     pub(super) fn records_of(
-        &self,
         connection: &mut Connection,
         pool: PoolId,
         ids: Vec<i64>,
@@ -213,8 +212,9 @@ impl PoolReading {
     fn see<T>(&self, mut read: impl FnMut(&mut Seen<'_>) -> Result<T, Failure>) -> Result<T> {
         let Some(held) = &self.held else { return self.store.see(self.pool, read) };
         let held = &mut *held.lock();
-        let (head, time) = (held.head.clone(), held.time);
-        read(&mut Seen { connection: &mut held.connection, head, time }).map_err(Failure::into_error)
+        let snapshot = held.head.clone();
+        read(&mut Seen { connection: &mut held.connection, head: snapshot, time: held.time })
+            .map_err(Failure::into_error)
     }
 
     fn hashed(&self, keys: &[Key<'_>]) -> Result<Batch> {
@@ -230,7 +230,7 @@ impl PoolReading {
             Some(_) => self.see(|seen| {
                 let mut condition = seen.live();
                 let place = condition.param(asked.clone());
-                condition.text.push_str(&format!(" AND fingerprint = ANY(${place})"));
+                condition.and_text(format_args!("fingerprint = ANY(${place})"));
                 seen.query("SELECT id, fingerprint, content, ordinal FROM {s}.record", condition, "")
             })?,
         };
@@ -255,16 +255,16 @@ impl PoolReading {
     ) -> Result<(), Failure> {
         match what {
             RecordInclude::Flow => {
-                self.resolve(seen, records, |record| record.flow_id.clone(), Included::set_flow)
+                Self::resolve(seen, records, |record| record.flow_id.clone(), Included::set_flow)
             }
             RecordInclude::FlowRun => {
-                self.resolve(seen, records, |record| record.flow_run_id.clone(), Included::set_flow_run)
+                Self::resolve(seen, records, |record| record.flow_run_id.clone(), Included::set_flow_run)
             }
             RecordInclude::FlowStep => {
-                self.resolve(seen, records, |record| record.step_id.clone(), Included::set_flow_step)
+                Self::resolve(seen, records, |record| record.step_id.clone(), Included::set_flow_step)
             }
             RecordInclude::EntityType => {
-                self.resolve(seen, records, |record| Some(record.entity_type_id), Included::set_entity_type)
+                Self::resolve(seen, records, |record| Some(record.entity_type_id), Included::set_entity_type)
             }
             RecordInclude::DataPool => {
                 if !records.is_empty() {
@@ -279,7 +279,6 @@ impl PoolReading {
     }
 
     fn resolve<Id: RegisteredId + Eq + std::hash::Hash>(
-        &self,
         seen: &mut Seen<'_>,
         records: &mut [Record],
         id_of: impl Fn(&Record) -> Option<Id>,
@@ -328,7 +327,7 @@ impl Reading for PoolReading {
             let mut condition = seen.live();
             let asked: Vec<Bits> = fingerprints.iter().copied().map(Bits).collect();
             let place = condition.param(asked);
-            condition.text.push_str(&format!(" AND fingerprint = ANY(${place})"));
+            condition.and_text(format_args!("fingerprint = ANY(${place})"));
             let select = format!("SELECT DISTINCT ON (fingerprint) fingerprint, {RECORD} FROM {{s}}.record");
             let rows = seen.query(&select, condition, "ORDER BY fingerprint, id")?;
             let mut first: HashMap<u128, Record> = HashMap::new();
@@ -425,7 +424,7 @@ impl Reading for PoolReading {
         self.see(|seen| {
             let mut condition = seen.live();
             let place = condition.param(bigint(record.get()));
-            condition.text.push_str(&format!(" AND id = ${place}"));
+            condition.and_text(format_args!("id = ${place}"));
             let is_live = !seen.query("SELECT id FROM {s}.record", condition, "")?.is_empty();
             if !is_live {
                 return Ok(None);
@@ -445,7 +444,7 @@ impl Reading for PoolReading {
             let mut condition = seen.live();
             let asked: Vec<Bits> = fingerprints.iter().copied().map(Bits).collect();
             let place = condition.param(asked);
-            condition.text.push_str(&format!(" AND fingerprint = ANY(${place})"));
+            condition.and_text(format_args!("fingerprint = ANY(${place})"));
             let select = "SELECT DISTINCT ON (fingerprint) fingerprint, id FROM {s}.record";
             let rows = seen.query(select, condition, "ORDER BY fingerprint, id")?;
             let mut first: HashMap<i64, u128> = HashMap::new();

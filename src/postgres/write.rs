@@ -282,16 +282,16 @@ impl Postgres {
                     }
                     return Ok(answer);
                 }
-                Err(failure) => patience.next(failure).map_err(|error| match &unknown {
-                    None => error,
-                    Some(_) => {
-                        let text = format!(
-                            "the connection was lost during a commit, and for {} s there was no other to find out if it took place: \
-                             {error}",
-                            self.retry_for.as_secs_f64()
-                        );
-                        Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
+                Err(failure) => patience.next(failure).map_err(|error| {
+                    if unknown.is_none() {
+                        return error;
                     }
+                    let text = format!(
+                        "the connection was lost during a commit, and for {} s there was no other to find out if it took place: \
+                         {error}",
+                        self.retry_for.as_secs_f64()
+                    );
+                    Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
                 })?,
             }
         }
@@ -312,7 +312,7 @@ impl Postgres {
             Lock::None => (Some(BEGIN_READING), head::READ),
         };
         let mut steps: Vec<Step> = begin.map(|begin| Step::Command(begin.into())).into_iter().collect();
-        let begun = steps.len();
+        let first = steps.len();
         let asked = || Box::new(needs.fingerprints());
         steps.extend([
             Step::Query(head.into(), vec![Box::new(id)]),
@@ -324,12 +324,12 @@ impl Postgres {
             steps.push(Step::Query(OWNED.into(), vec![Box::new(id), asked()]));
         }
         let read = connection.run(steps)?;
-        let [head, now, known, owned @ ..] = read.get(begun..).unwrap_or_default() else {
+        let [head, now, known, owned @ ..] = read.get(first..).unwrap_or_default() else {
             return Err(Error::storage("a statement gave no answer").into());
         };
         let mut draft = self.draft_of(Head::of(pool, head)?, self.now_by(now)?);
         self.expire(connection, &mut draft, oldest_of(now)?)?;
-        self.read_keys(&mut draft, known)?;
+        Self::read_keys(&mut draft, known)?;
         if has_claims {
             read_owners(&mut draft, owned.iter().flatten())?;
         } else if draft.head.next_claim > 1 {
@@ -356,7 +356,7 @@ impl Postgres {
     }
 
     /// Keeps what is live of the keys that were read.
-    fn read_keys(&self, draft: &mut Draft, known: &[Row]) -> Result<()> {
+    fn read_keys(draft: &mut Draft, known: &[Row]) -> Result<()> {
         for row in known {
             if draft.is_live(row)? {
                 let Bits(fingerprint) = row.read("fingerprint")?;
@@ -427,7 +427,7 @@ impl Postgres {
         decided: Vec<Result<Decided>>,
         call: Call,
     ) -> Result<Outcome<Vec<Result<Answer>>>, Failure> {
-        let records = self.records_named(connection, &draft, &decided)?;
+        let records = Self::records_named(connection, &draft, &decided)?;
         let record = |id: RecordNumber| records.get(&id).cloned().or_else(|| draft.new_record(id));
         let finish = |decided: Result<Decided>| decided.map(|decided| decided.finish(record));
         let answered = decided.len();
@@ -438,9 +438,9 @@ impl Postgres {
         }
         self.counters.group(answered);
         let mut steps = Vec::new();
-        self.sweep(connection, &draft, &mut steps)?;
+        Self::sweep(connection, &draft, &mut steps)?;
         if !freed.is_empty() {
-            self.notify(connection, pool, &mut steps)?;
+            Self::notify(connection, pool, &mut steps)?;
         }
         write_changes(&mut draft, &mut steps);
         steps.push(head_step(&mut draft));
@@ -452,7 +452,6 @@ impl Postgres {
 
     /// Reads the stored records that answers name, before they may be deleted.
     fn records_named(
-        &self,
         connection: &mut Connection,
         draft: &Draft,
         decided: &[Result<Decided>],
@@ -463,12 +462,11 @@ impl Postgres {
         if stored.is_empty() {
             return Ok(HashMap::new());
         }
-        self.records_of(connection, draft.head.pool, stored)
+        Self::records_of(connection, draft.head.pool, stored)
     }
 
     /// Adds the steps that remove claims whose lease ended long ago.
     pub(super) fn sweep(
-        &self,
         connection: &mut Connection,
         draft: &Draft,
         steps: &mut Vec<Step>,
@@ -489,7 +487,6 @@ impl Postgres {
 
     /// Adds the step that wakes callers of other processes, if some wait.
     pub(super) fn notify(
-        &self,
         connection: &mut Connection,
         pool: PoolId,
         steps: &mut Vec<Step>,
@@ -734,13 +731,13 @@ fn write_claim(draft: &Draft, claim: &NewClaim, steps: &mut Vec<Step>) {
             Box::new(items),
         ],
     ));
-    let (mut indexes, mut seen, mut owned) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut indexes, mut newest_seen, mut is_owned) = (Vec::new(), Vec::new(), Vec::new());
     let mut rows = ItemColumns::default();
     for (index, newest) in &claim.items {
         indexes.push(bigint(*index as u64));
-        seen.push(bigint(*newest));
+        newest_seen.push(bigint(*newest));
         // A later operation of the group may have taken it away.
-        owned.push(
+        is_owned.push(
             claim.batch.items().get(*index).is_some_and(|item| draft.is_owner(claim.id, item.fingerprint)),
         );
         rows.push(&claim.batch, *index);
@@ -760,8 +757,8 @@ fn write_claim(draft: &Draft, claim: &NewClaim, steps: &mut Vec<Step>) {
             Box::new(values),
             Box::new(contents),
             Box::new(ordinals),
-            Box::new(seen),
-            Box::new(owned),
+            Box::new(newest_seen),
+            Box::new(is_owned),
         ],
     ));
 }

@@ -91,8 +91,8 @@ fn track(pool: &Pool, batch: &[String], own: usize, origin: &Origin, log: &mut F
 
 fn claim(pool: &Pool, batch: &[String], own: usize, origin: &Origin, log: &mut File) {
     let mut claim = pool.claim(batch, key, origin, LEASE).unwrap();
-    for index in 0..own {
-        assert_eq!(claim.verdict(index), Some(&ClaimVerdict::Claimed), "{}", batch[index]);
+    for (index, value) in batch.iter().enumerate().take(own) {
+        assert_eq!(claim.verdict(index), Some(&ClaimVerdict::Claimed), "{value}");
     }
     let confirmation = claim.confirm_with(|index| Some(format!("result of {}", batch[index]))).unwrap();
     // The lease is long, so each claimed item is confirmed.
@@ -170,7 +170,7 @@ fn seconds(default: u64) -> u64 {
 #[ignore = "needs a server: .ci/postgres runs it"]
 fn no_client_is_told_something_wrong_when_backends_are_ended_in_the_middle_of_calls() {
     let mut ended = 0;
-    clients_are_told_the_truth(seconds(6), |schema| {
+    clients_are_told_the_truth(seconds(5), |schema| {
         let end = format!(
             "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity WHERE query LIKE '%{schema}.%' \
              AND pid <> pg_backend_pid() ORDER BY random() LIMIT 3) AS chosen"
@@ -178,14 +178,14 @@ fn no_client_is_told_something_wrong_when_backends_are_ended_in_the_middle_of_ca
         ended += ask(&end).parse::<u32>().unwrap();
         std::thread::sleep(Duration::from_millis(60));
     });
-    assert!(ended >= 50, "only {ended} backends were ended");
+    assert!(ended >= 40, "only {ended} backends were ended");
 }
 
 #[test]
 #[ignore = "needs a server: .ci/postgres runs it"]
 fn no_client_is_told_something_wrong_when_the_server_stops_at_once_and_starts_again() {
     let restart = environment("DATAPOOL_POSTGRES_RESTART");
-    clients_are_told_the_truth(seconds(10), |_| {
+    clients_are_told_the_truth(seconds(7), |_| {
         std::thread::sleep(Duration::from_secs(2));
         assert!(Command::new(&restart).status().unwrap().success());
     });

@@ -61,8 +61,8 @@ pub(crate) fn pool_for(need: Need) -> Pool {
 
 #[cfg(feature = "postgres")]
 mod server {
+    use datapool_store::Timestamp;
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::{SystemTime, UNIX_EPOCH};
 
     use super::{DataPoolStore, Result, StoreOptions};
 
@@ -73,7 +73,7 @@ mod server {
     /// The name of a schema that nobody has.
     pub(crate) fn new_schema() -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let started = Timestamp::now().as_micros();
         format!("test_{}_{}_{started}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
