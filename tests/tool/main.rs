@@ -10,12 +10,14 @@
 )]
 #![allow(clippy::format_collect, reason = "clarity before speed")]
 
+mod copy;
 mod csv;
 mod dedupe;
 mod input;
 mod opening;
 mod pools;
 mod records;
+mod server;
 mod stats;
 mod support;
 mod upkeep;

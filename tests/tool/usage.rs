@@ -30,6 +30,11 @@ fn every_command_explains_itself_with_an_example() {
         let is_group = command == ["pool"];
         assert!(is_group || text.contains(&format!("datapool pools.redb {}", command.join(" "))), "{text}");
     }
+    let text = finish(place.command(["copy", "--help"]), b"").ok();
+    assert!(
+        text.contains("Usage: datapool copy") && text.contains("datapool copy pools.redb postgresql://"),
+        "{text}"
+    );
     assert!(place.run(["--help"]).ok().contains("Exit code: 0, or 1 with the error"));
     let version = finish(place.command(["--version"]), b"").ok();
     assert_eq!(version, concat!("datapool ", env!("CARGO_PKG_VERSION"), "\n"));

@@ -1,11 +1,13 @@
 //! The arguments, and the help that clap makes of them.
 
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use datapool_store::{
     JsonItems, Mode, OnBadRow, OnDuplicate, OnMissingKey, Origin, PoolQuery, RecordId, RecordQuery,
 };
@@ -14,6 +16,7 @@ use crate::consent::Consent;
 use crate::open::StoreFile;
 use crate::output::Format;
 use crate::settings::{Setting, capacity_or_none, duration, duration_or_none};
+use crate::url;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,7 +25,10 @@ Examples:
   datapool pools.redb dedupe orders --entity-type 37 < new.txt
   datapool pools.redb records orders 'filter[entity_type_id]=37&sort=-created_at'
   datapool pools.redb stats orders
+  datapool --store postgresql://ann@db.example.org/flows pool list
+  datapool copy pools.redb postgresql://ann@db.example.org/flows
 
+FILE may also be the URL of a PostgreSQL server. Commands about the file itself (compact, vacuum, backup) fail there.
 POOL is a pool's id or name: digits are an id if there is a pool of that id, and a name otherwise.
 Commands that only read may run beside each other, but not while another program has the store open for writing.
 
@@ -32,8 +38,14 @@ Exit code: 0, or 1 with the error on standard error; 2 for wrong usage, 75 if an
 #[derive(Debug, Parser)]
 #[command(name = "datapool", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
-    /// The store's file; only `pool create` makes a new one
-    file: PathBuf,
+    /// The store's file, or the URL of its server (postgresql://...); only `pool create` and `copy` make a new store
+    file: Option<PathBuf>,
+    /// The URL of the store's server, in place of FILE
+    #[arg(long, global = true, value_name = "URL", value_parser = server_url)]
+    store: Option<String>,
+    /// The schema that the store has on a server: datapool, unless another one is named
+    #[arg(long, global = true, value_name = "NAME")]
+    schema: Option<String>,
     /// The time to wait for a store that another program has open: 30s, 5m
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "0s", hide_default_value = true)]
     wait: Duration,
@@ -45,8 +57,77 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// Reads the program's arguments. Ends it with a message if they make no sense.
+    pub(crate) fn read() -> Self {
+        let usage = |error: clap::Error| {
+            if !error.use_stderr() {
+                error.exit();
+            }
+            let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+            let text = url::hide_in(error.render().to_string(), arguments);
+            // If standard error is closed, the message is lost.
+            let _ = write!(io::stderr(), "{text}");
+            std::process::exit(error.exit_code())
+        };
+        let arguments = Self::try_parse().unwrap_or_else(usage);
+        match arguments.check() {
+            Ok(()) => arguments,
+            Err((kind, text)) => usage(Self::command().error(kind, text)),
+        }
+    }
+
+    /// Checks what clap cannot: that exactly one store is named, or two by `copy`, and that a schema is of a server.
+    fn check(&self) -> Result<(), (ErrorKind, String)> {
+        let is_copy = matches!(self.command, Command::Copy(_));
+        match (&self.file, &self.store) {
+            (None, None) if !is_copy => {
+                let text = "the following required arguments were not provided:\n  <FILE>".to_owned();
+                return Err((ErrorKind::MissingRequiredArgument, text));
+            }
+            (Some(_), None) | (None, Some(_)) if is_copy => {
+                let text = "`copy` names both of its stores itself: datapool copy FROM TO".to_owned();
+                return Err((ErrorKind::ArgumentConflict, text));
+            }
+            (Some(_), Some(_)) => {
+                let text = "the store is named twice: by FILE and by --store".to_owned();
+                return Err((ErrorKind::ArgumentConflict, text));
+            }
+            _ => {}
+        }
+        let is_server = |place: &PathBuf| url::of_server(place).is_some();
+        let (has_server, to_is_server) = if let Command::Copy(Copy { from, to, .. }) = &self.command {
+            (is_server(from) || is_server(to), is_server(to))
+        } else {
+            (self.store.is_some() || self.file.as_ref().is_some_and(is_server), false)
+        };
+        let to_schema = matches!(&self.command, Command::Copy(Copy { to_schema: Some(_), .. }));
+        if (self.schema.is_some() && !has_server) || (to_schema && !to_is_server) {
+            let text = "a schema can be named only for a store on a server".to_owned();
+            return Err((ErrorKind::ArgumentConflict, text));
+        }
+        Ok(())
+    }
+
+    /// Returns the store that the command is about. `copy` has two.
     pub(crate) fn store_file(&self) -> StoreFile {
-        StoreFile { path: self.file.clone(), wait: self.wait }
+        match (&self.store, &self.file) {
+            (Some(url), _) => StoreFile::server(url, self.schema.as_deref()),
+            (None, Some(file)) => self.place(file, None),
+            // Failures of `copy` name the store themselves.
+            (None, None) => StoreFile::file(Path::new("copy"), self.wait),
+        }
+    }
+
+    /// Returns the stores from which and to which `copy` copies.
+    pub(crate) fn stores_of(&self, copy: &Copy) -> (StoreFile, StoreFile) {
+        (self.place(&copy.from, None), self.place(&copy.to, copy.to_schema.as_deref()))
+    }
+
+    fn place(&self, name: &Path, schema: Option<&str>) -> StoreFile {
+        match url::of_server(name) {
+            Some(url) => StoreFile::server(url, schema.or(self.schema.as_deref())),
+            None => StoreFile::file(name, self.wait),
+        }
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -175,6 +256,25 @@ file is the old one, or the new one.
 Example:
   datapool pools.redb vacuum")]
     Vacuum,
+    /// Copy all pools of a store to another one: from a file to a server, back, or between two of a kind
+    #[command(
+        override_usage = "datapool copy [OPTIONS] <FROM> <TO>",
+        after_help = "\
+Copied are pools with their name, description, retention and capacity; their live records with entity type,
+value, origin, version and time, in order; and what is registered: entity types, flows, runs and steps. What TO
+has registered already stays as it is. Ids are new. Results and open claims are not copied, so copy while no
+runner works.
+
+If it is interrupted, the same command goes on where it stopped, and copies nothing twice. Until it is done, TO
+keeps notes of it: flow runs whose ids begin with `datapool copy`. Nobody else may write to the new pools
+meanwhile, and they have no retention or capacity yet. A pool whose name TO has already is refused, unless this
+copy began it.
+
+Examples:
+  datapool copy pools.redb postgresql://ann@db.example.org/flows
+  datapool copy postgresql://ann@db.example.org/flows pools.redb --schema shop --json"
+    )]
+    Copy(Copy),
     /// Write a copy of the store, without free space and dead records, to a new file
     #[command(after_help = "\
 Nothing at DEST is replaced. Restoring is using the copy. If the file may be damaged, verify first.
@@ -280,6 +380,17 @@ Example:
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Copy {
+    /// The store to copy: a file, or the URL of a server
+    pub(crate) from: PathBuf,
+    /// The store to copy to: a file, or the URL of a server; it is made if there is none
+    pub(crate) to: PathBuf,
+    /// The schema of TO, if it is another one than --schema
+    #[arg(long, value_name = "NAME")]
+    to_schema: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Import {
     /// The pool's id or name
     pub(crate) pool: String,
@@ -339,6 +450,13 @@ impl OriginArguments {
             origin = origin.with_step(step);
         }
         origin
+    }
+}
+
+fn server_url(text: &str) -> Result<String, String> {
+    match url::of_server(Path::new(text)) {
+        Some(url) => Ok(url.to_owned()),
+        None => Err("the URL of a server begins with postgresql:// or postgres://".to_owned()),
     }
 }
 

@@ -21,10 +21,15 @@ pub(crate) struct Whole {
     pub(crate) bytes: u64,
 }
 
-/// Reads input to its end. `name` is its name in messages, and `store` is the file that will be opened.
-pub(crate) fn read_whole(mut input: impl Read, name: &dyn Display, store: &Path) -> Result<Whole, Failure> {
+/// Reads input to its end. `name` is its name in messages, and `store` is the file that will be opened, if the store is one.
+pub(crate) fn read_whole(
+    mut input: impl Read,
+    name: &dyn Display,
+    store: Option<&Path>,
+) -> Result<Whole, Failure> {
     let spooling = |error: io::Error| {
-        Failure::new(format!("keeping {name} in a temporary file beside {}: {error}", store.display()))
+        let beside = store.map(|store| format!(" beside {}", store.display())).unwrap_or_default();
+        Failure::new(format!("keeping {name} in a temporary file{beside}: {error}"))
     };
     let mut chunk = Vec::new();
     read_chunk(&mut input, &mut chunk, name)?;
@@ -50,7 +55,8 @@ fn read_chunk(input: &mut impl Read, chunk: &mut Vec<u8>, name: &dyn Display) ->
 }
 
 /// Creates a file without a name, which is gone when the process ends.
-fn temporary_file(store: &Path) -> io::Result<File> {
+fn temporary_file(store: Option<&Path>) -> io::Result<File> {
+    let Some(store) = store else { return tempfile::tempfile() };
     let directory = store.parent().filter(|parent| !parent.as_os_str().is_empty());
     // Beside the store, like the library's own temporary files, because the system's directory may be in memory. If no
     // file can be created there, opening the store reports why.
@@ -97,7 +103,7 @@ mod tests {
         let all: Vec<u8> = [1_u8, 2, 3, 5, 8, 13, 21].into_iter().cycle().take(2 * CHUNK_BYTES + 1).collect();
         for length in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES, all.len()] {
             for store in [directory.path().join("pools.redb"), directory.path().join("none/pools.redb")] {
-                let whole = read_whole(Trickle(&all[..length]), &"input", &store);
+                let whole = read_whole(Trickle(&all[..length]), &"input", Some(&store));
                 let Ok(Whole { mut reader, bytes }) = whole else { panic!("{length} bytes") };
                 let mut read = Vec::new();
                 reader.read_to_end(&mut read).unwrap();
@@ -111,7 +117,7 @@ mod tests {
     fn input_that_fails_is_named() {
         let start = vec![b'x'; CHUNK_BYTES];
         for input in [Box::new(Broken) as Box<dyn Read>, Box::new(start.as_slice().chain(Broken))] {
-            let Err(failure) = read_whole(input, &"standard input", Path::new("pools.redb")) else {
+            let Err(failure) = read_whole(input, &"standard input", Some(Path::new("pools.redb"))) else {
                 panic!("it was read")
             };
             assert!(format!("{failure:?}").contains("standard input: the cable is cut"), "{failure:?}");

@@ -6,6 +6,7 @@
 mod args;
 mod bars;
 mod consent;
+mod copy;
 mod dedupe;
 mod failure;
 mod input;
@@ -19,10 +20,9 @@ mod settings;
 mod stats;
 mod transfer;
 mod upkeep;
+mod url;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use crate::args::{Arguments, Command};
 use crate::failure::Failure;
@@ -30,7 +30,7 @@ use crate::open::StoreFile;
 
 fn main() -> ExitCode {
     failure::keep_contained_panics_quiet();
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read();
     let file = arguments.store_file();
     match run(&arguments, &file) {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,6 +53,10 @@ fn run(arguments: &Arguments, file: &StoreFile) -> Result<(), Failure> {
         Command::Verify => upkeep::verify(file, format),
         Command::Compact => upkeep::compact(file, format),
         Command::Vacuum => upkeep::vacuum(file, format),
+        Command::Copy(copy) => {
+            let (from, to) = arguments.stores_of(copy);
+            copy::run(&from, &to, format)
+        }
         Command::Backup { destination } => upkeep::backup(file, destination, format),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Always holds: a command that only reads opens the file for reading only, so that others can read it, too. The store
 //! is closed before the answer is printed, except for streams and for what `verify` finds, and a failure to close it is
-//! a failure of the command.
+//! a failure of the command. A URL is shown without its password.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,61 @@ use datapool_store::{Access, DataPoolStore, ErrorKind, IfMissing, Pool, PoolId, 
 
 use crate::bars::Bar;
 use crate::failure::Failure;
+use crate::url;
 
-/// The store's file, and the time for which a command waits for it.
+/// A store, and the time for which a command waits for its file.
 #[derive(Debug)]
 pub(crate) struct StoreFile {
-    pub(crate) path: PathBuf,
-    pub(crate) wait: Duration,
+    place: Place,
+    wait: Duration,
+}
+
+/// Where a store is.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    File(PathBuf),
+    Server { url: String, schema: Option<String> },
 }
 
 impl StoreFile {
-    pub(crate) fn display(&self) -> std::path::Display<'_> {
-        self.path.display()
+    pub(crate) fn file(path: &Path, wait: Duration) -> Self {
+        Self { place: Place::File(path.to_owned()), wait }
+    }
+
+    /// Without a schema it is the library's default.
+    pub(crate) fn server(url: &str, schema: Option<&str>) -> Self {
+        let place = Place::Server { url: url.to_owned(), schema: schema.map(str::to_owned) };
+        Self { place, wait: Duration::ZERO }
+    }
+
+    /// Returns what to call the store in messages.
+    pub(crate) fn display(&self) -> String {
+        match &self.place {
+            Place::File(path) => path.display().to_string(),
+            Place::Server { url, schema: None } => url::without_secrets(url),
+            Place::Server { url, schema: Some(schema) } => {
+                format!("{} (schema {schema})", url::without_secrets(url))
+            }
+        }
+    }
+
+    /// Returns the store's file; `None` if it is on a server.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File(path) => Some(path),
+            Place::Server { .. } => None,
+        }
+    }
+
+    /// Returns true if both are one place by their names.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        match (self.path(), other.path()) {
+            (Some(one), Some(other)) => match (one.canonicalize(), other.canonicalize()) {
+                (Ok(one), Ok(other)) => one == other,
+                _ => one == other,
+            },
+            _ => self.place == other.place,
+        }
     }
 
     fn options(&self) -> StoreOptions {
@@ -39,7 +83,20 @@ pub(crate) fn to_read<T>(
     command: impl FnOnce(&DataPoolStore) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let options = file.options().cache_size(READING_CACHE_BYTES).if_missing(IfMissing::Fail);
-    let store = match options.clone().access(Access::ReadOnly).open(&file.path) {
+    let store = open_to_read(file, options)?;
+    let done = command(&store);
+    // The command has its answer, so it does not matter here if the file cannot be closed in order.
+    let _ = store.close();
+    done
+}
+
+fn open_to_read(file: &StoreFile, options: StoreOptions) -> Result<DataPoolStore, Failure> {
+    let read_only = options.clone().access(Access::ReadOnly);
+    let path = match &file.place {
+        Place::File(path) => path,
+        Place::Server { url, schema } => return connect(file, url, schema.as_deref(), read_only),
+    };
+    match read_only.open(path) {
         Err(error) if error.kind() == ErrorKind::ReadOnly => open(file, options).map_err(|failure| {
             let Failure::Message(reason) = failure else { return failure };
             Failure::new(format!(
@@ -47,13 +104,9 @@ pub(crate) fn to_read<T>(
                  command once as a user who may ({reason})",
                 file.display()
             ))
-        })?,
-        opened => opened.map_err(|error| hint(file, error))?,
-    };
-    let done = command(&store);
-    // The command has its answer, so it does not matter here if the file cannot be closed in order.
-    let _ = store.close();
-    done
+        }),
+        opened => opened.map_err(|error| hint(file, path, error)),
+    }
 }
 
 /// Runs a command that writes to an existing store.
@@ -89,24 +142,61 @@ pub(crate) fn pool(store: &DataPoolStore, file: &StoreFile, term: &str) -> Resul
     })
 }
 
-/// Opens the file for writing, and shows the progress of its recovery if it needs one.
+/// Opens the store for writing, and shows the progress of its recovery if it needs one.
 fn open(file: &StoreFile, options: StoreOptions) -> Result<DataPoolStore, Failure> {
+    let path = match &file.place {
+        Place::File(path) => path,
+        Place::Server { url, schema } => return connect(file, url, schema.as_deref(), options),
+    };
     let bar = Bar::parts("recovering");
     let shown = bar.handle();
     let options = options.on_repair_progress(move |share| {
         shown.set_share(share);
         ControlFlow::Continue(())
     });
-    options.open(&file.path).map_err(|error| hint(file, error))
+    options.open(path).map_err(|error| hint(file, path, error))
+}
+
+#[cfg(feature = "postgres")]
+fn connect(
+    file: &StoreFile,
+    url: &str,
+    schema: Option<&str>,
+    options: StoreOptions,
+) -> Result<DataPoolStore, Failure> {
+    let options = match schema {
+        Some(schema) => options.schema(schema),
+        None => options,
+    };
+    options.connect(url).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            Failure::new(format!("{}: {error}; `pool create` or `copy` makes one", file.display()))
+        }
+        // The driver's reason may quote the URL.
+        ErrorKind::InvalidArgument if error.parameter().is_none() => Failure::new(format!(
+            "the URL {} cannot be read; it looks like postgresql://user:password@host:5432/database?sslmode=require, with \
+             special characters of the password percent-encoded",
+            file.display()
+        )),
+        ErrorKind::InvalidArgument => error.into(),
+        _ => Failure::about(file.display(), error),
+    })
+}
+
+#[cfg(not(feature = "postgres"))]
+fn connect(file: &StoreFile, _: &str, _: Option<&str>, _: StoreOptions) -> Result<DataPoolStore, Failure> {
+    Err(Failure::new(format!(
+        "{} is on a server, and this tool was built for files only: `cargo install --locked --path . --features \
+         cli,postgres` builds it for both",
+        file.display()
+    )))
 }
 
 /// Returns the failure to open a file, with what the user can do about it.
-fn hint(file: &StoreFile, error: datapool_store::Error) -> Failure {
+fn hint(file: &StoreFile, path: &Path, error: datapool_store::Error) -> Failure {
     match error.kind() {
-        ErrorKind::NotFound if has_directory(&file.path) => {
-            Failure::new(format!("{error}; {}", makes_one(file)))
-        }
-        ErrorKind::NotAStore if is_empty(&file.path) => Failure::new(format!("{error}; {}", makes_one(file))),
+        ErrorKind::NotFound if has_directory(path) => Failure::new(format!("{error}; {}", makes_one(file))),
+        ErrorKind::NotAStore if is_empty(path) => Failure::new(format!("{error}; {}", makes_one(file))),
         ErrorKind::AlreadyOpen => {
             let message = error.to_string();
             let (what, _) = message.split_once(" `StoreOptions").unwrap_or((&message, ""));

@@ -1,5 +1,6 @@
 //! Pools: creating, listing, showing, changing and deleting them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use datapool_store::{DataPool, DataPoolStore, NewPool, PoolQuery, PoolUpdate};
@@ -53,7 +54,7 @@ fn new_pool(
 }
 
 fn create(file: &StoreFile, new: NewPool) -> Result<DataPool, Failure> {
-    if !file.path.exists() {
+    if !file.path().is_some_and(Path::exists) {
         // A pool that cannot be created must not leave an empty store.
         DataPoolStore::in_memory()?.create_pool(new.clone())?;
     }

@@ -71,7 +71,7 @@ fn store_table(store: &DataPoolStore, file: &StoreFile, pools: &[PoolSums]) -> R
     let sum =
         |figure: fn(&PoolStats) -> u64| output::count(pools.iter().map(|pool| figure(&pool.stats)).sum());
     Ok(Grid::of_properties([
-        ("store", file.display().to_string()),
+        ("store", file.display()),
         ("file size", output::bytes(stats.file_size)),
         ("pools", output::count(stats.pools)),
         ("live records", sum(|pool| pool.live)),

@@ -19,7 +19,7 @@ const STANDARD: &str = "-";
 
 pub(crate) fn import(file: &StoreFile, arguments: &Import, format: Format) -> Result<(), Failure> {
     // Read first: others can use the store while this waits for its input.
-    let source = Source::of(&arguments.input, &file.path)?;
+    let source = Source::of(&arguments.input, file.path())?;
     let options = options_of(arguments);
     let report = open::to_write(file, |store| {
         let pool = open::pool(store, file, &arguments.pool)?;
@@ -41,8 +41,8 @@ enum Source<'a> {
 
 impl<'a> Source<'a> {
     /// Finds the source that the argument names. Input that is not a file is read to its end. `store` is the file that
-    /// will be opened.
-    fn of(input: &'a Path, store: &Path) -> Result<Self, Failure> {
+    /// will be opened, if the store is one.
+    fn of(input: &'a Path, store: Option<&Path>) -> Result<Self, Failure> {
         let read = |name: String, reader: &mut dyn Read| {
             let _bar = Bar::spinner("reading");
             input::read_whole(reader, &name, store).map(|whole| Self::Read(name, whole))

@@ -86,7 +86,7 @@ pub(crate) fn vacuum(file: &StoreFile, format: Format) -> Result<(), Failure> {
 
 /// Returns the size of the closed file, which is what counts: closing writes a little more. `open` is the size before it.
 fn closed_size(file: &StoreFile, open: u64) -> u64 {
-    std::fs::metadata(&file.path).map_or(open, |closed| closed.len())
+    file.path().and_then(|path| path.metadata().ok()).map_or(open, |closed| closed.len())
 }
 
 fn sizes(file: &StoreFile, before: u64, after: u64) -> String {

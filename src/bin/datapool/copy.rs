@@ -1,0 +1,398 @@
+//! Copying all pools of a store to another one: from a file to a server, back, or between two of a kind.
+//!
+//! Always holds: before a slice of records is added, a [note](notes) in the destination says how far the copy is and
+//! how many records the slice has. So a copy that was interrupted knows from the number of records which of its slices
+//! were added, and no record is added twice. A pool gets its retention and capacity after its records, because records
+//! would expire under it while they are counted on.
+
+mod notes;
+mod registered;
+mod slices;
+
+use datapool_store::{
+    DataPool, DataPoolStore, Error, ErrorKind, ImportOptions, NewPool, Pool, PoolSnapshot, PoolUpdate,
+    RecordFilter, RecordId, Timestamp,
+};
+use serde::Serialize;
+
+use self::notes::{Note, Pending, Position, State};
+use self::registered::RegisteredReport;
+use self::slices::Slice;
+use crate::bars::{Bar, Handle};
+use crate::failure::Failure;
+use crate::open::{self, StoreFile};
+use crate::output::{self, Column, Format, Grid};
+
+/// One of the two stores, and its name in messages.
+struct Side<'a> {
+    store: &'a DataPoolStore,
+    name: String,
+}
+
+impl Side<'_> {
+    fn failed(&self, error: Error) -> Failure {
+        Failure::about(&self.name, error)
+    }
+
+    fn pool(&self, row: &DataPool) -> Result<Pool, Failure> {
+        self.store.pool(row.id).map_err(|error| self.failed(error))
+    }
+
+    /// Returns the pool of that name, if there is one.
+    fn find(&self, name: &str) -> Result<Option<Pool>, Failure> {
+        match self.store.pool_named(name) {
+            Ok(pool) => Ok(Some(pool)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+}
+
+/// What was copied of one pool.
+#[derive(Debug, Serialize)]
+struct PoolReport {
+    name: String,
+    from: u64,
+    to: u64,
+    /// Records that the copy has.
+    records: u64,
+    /// Those of them that this run added.
+    added: u64,
+}
+
+/// What was copied.
+#[derive(Debug, Serialize)]
+struct Report {
+    pools: Vec<PoolReport>,
+    records: u64,
+    added: u64,
+    #[serde(flatten)]
+    registered: RegisteredReport,
+    /// Claims that are not settled. They are not copied.
+    open_claims: u64,
+}
+
+pub(crate) fn run(from: &StoreFile, to: &StoreFile, format: Format) -> Result<(), Failure> {
+    if from.is_same_as(to) {
+        return Err(Failure::new(format!("FROM and TO are both {}", from.display())));
+    }
+    let report = open::to_read(from, |source| {
+        open::to_create(to, |target| {
+            let bar = Bar::spinner("copying");
+            let copy = Copy {
+                from: Side { store: source, name: from.display() },
+                to: Side { store: target, name: to.display() },
+                bar: bar.handle(),
+                done: 0,
+                total: 0,
+            };
+            copy.run()
+        })
+    })?;
+    match format {
+        Format::Json => output::json(&report),
+        Format::Human => print_report(&report),
+    }
+}
+
+fn print_report(report: &Report) -> Result<(), Failure> {
+    let mut grid = Grid::new([
+        Column::Text("pool"),
+        Column::Number("from id"),
+        Column::Number("to id"),
+        Column::Number("records"),
+        Column::Number("added now"),
+    ]);
+    for pool in &report.pools {
+        grid.row([
+            pool.name.clone(),
+            pool.from.to_string(),
+            pool.to.to_string(),
+            output::count(pool.records),
+            output::count(pool.added),
+        ]);
+    }
+    let sums = format!(
+        "copied {}, {}; registered: {}",
+        output::number_of(report.pools.len() as u64, "data pool"),
+        output::number_of(report.records, "record"),
+        report.registered
+    );
+    let left = format!("not copied: results, and {}", output::number_of(report.open_claims, "open claim"));
+    output::lines([grid.to_string(), sums, left])
+}
+
+/// A copy under way.
+struct Copy<'a> {
+    from: Side<'a>,
+    to: Side<'a>,
+    bar: Handle,
+    /// Records copied, of all pools.
+    done: u64,
+    total: u64,
+}
+
+impl Copy<'_> {
+    fn run(mut self) -> Result<Report, Failure> {
+        let rows: Vec<DataPool> =
+            self.from.store.all_pools().map_err(|error| self.from.failed(error))?.collect();
+        let mut open_claims = 0;
+        for row in &rows {
+            let stats = self.from.pool(row)?.stats().map_err(|error| self.from.failed(error))?;
+            open_claims += stats.claims;
+            self.total += stats.live;
+        }
+        let was_complete = match rows.first() {
+            Some(first) => Note::read(&self.to, first)?.is_some_and(|note| note.state == State::Complete),
+            None => false,
+        };
+        let registered = if was_complete {
+            RegisteredReport::default()
+        } else {
+            self.check_names(&rows)?;
+            registered::copy(&self.from, &self.to)?
+        };
+        let mut pools = Vec::new();
+        for row in &rows {
+            pools.push(if was_complete { self.copied_before(row)? } else { self.copy_pool(row)? });
+        }
+        if !was_complete {
+            notes::complete(&self.to, &rows)?;
+        }
+        notes::remove_all(&self.to, &rows)?;
+        let records = pools.iter().map(|pool| pool.records).sum();
+        let added = pools.iter().map(|pool| pool.added).sum();
+        Ok(Report { pools, records, added, registered, open_claims })
+    }
+
+    /// Refuses pools that this copy did not begin, before anything is written.
+    fn check_names(&self, rows: &[DataPool]) -> Result<(), Failure> {
+        for row in rows {
+            if self.begun(row)?.is_none()
+                && let Some(found) = self.to.find(&row.name)?
+            {
+                return Err(Failure::new(format!(
+                    "{} has a data pool {:?} (id {}), which this copy did not begin, or has finished already; to copy \
+                     it, rename or delete one of the two first. Nothing was copied now",
+                    self.to.name,
+                    row.name,
+                    found.id()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the note about a pool that this copy began, unless its copy was deleted since.
+    fn begun(&self, row: &DataPool) -> Result<Option<Note>, Failure> {
+        let Some(note) = Note::read(&self.to, row)? else { return Ok(None) };
+        let Some(id) = note.pool else {
+            // It was interrupted while it created the pool. If there is one, it must be as it was created.
+            let found = self.to.find(&row.name)?;
+            let is_empty = |pool: Pool| pool.count(&RecordFilter::new()).map(|records| records == 0);
+            let is_own = found.map_or(Ok(true), is_empty).map_err(|error| self.to.failed(error))?;
+            return Ok(is_own.then_some(note));
+        };
+        match self.to.store.pool(id) {
+            Ok(_) => Ok(Some(note)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.to.failed(error)),
+        }
+    }
+
+    /// Reports a pool of a copy that was complete, except for its notes.
+    fn copied_before(&self, row: &DataPool) -> Result<PoolReport, Failure> {
+        let failed = |error| self.to.failed(error);
+        let pool = self.to.store.pool_named(&row.name).map_err(failed)?;
+        let records = pool.count(&RecordFilter::new()).map_err(failed)?;
+        Ok(PoolReport { name: row.name.clone(), from: row.id.get(), to: pool.id().get(), records, added: 0 })
+    }
+
+    fn copy_pool(&mut self, row: &DataPool) -> Result<PoolReport, Failure> {
+        let (pool, mut note) = self.begin(row)?;
+        if note.state == State::Copying {
+            self.settle(row, &pool, &mut note)?;
+        }
+        let before = note.at.map_or(0, |at| at.records);
+        self.done += before;
+        if note.state == State::Copying {
+            self.add_records(row, &pool, &mut note)?;
+            self.check_count(row, &pool, &note)?;
+            note.state = State::Finishing;
+            note.write(&self.to, row)?;
+        }
+        if note.state == State::Finishing {
+            self.set_policy(row, &pool)?;
+            note.state = State::Done;
+            note.write(&self.to, row)?;
+        }
+        let records = note.at.map_or(0, |at| at.records);
+        let (from, to) = (row.id.get(), pool.id().get());
+        Ok(PoolReport { name: row.name.clone(), from, to, records, added: records - before })
+    }
+
+    /// Returns the pool's copy and the note about it. Creates both if there are none.
+    fn begin(&self, row: &DataPool) -> Result<(Pool, Note), Failure> {
+        let failed = |error| self.to.failed(error);
+        let mut note = if let Some(note) = self.begun(row)? {
+            note
+        } else {
+            let note = Note::default();
+            note.write(&self.to, row)?;
+            note
+        };
+        if let Some(id) = note.pool {
+            return Ok((self.to.store.pool(id).map_err(failed)?, note));
+        }
+        let pool = if let Some(pool) = self.to.find(&row.name)? {
+            pool
+        } else {
+            let mut new = NewPool::new(&row.name);
+            if let Some(description) = &row.description {
+                new = new.description(description);
+            }
+            let pool = self.to.store.create_pool(new).map_err(failed)?;
+            notes::committed();
+            pool
+        };
+        note.pool = Some(pool.id().get());
+        note.write(&self.to, row)?;
+        Ok((pool, note))
+    }
+
+    /// Finds out if the slice that was to come next when the copy was interrupted was added.
+    fn settle(&self, row: &DataPool, pool: &Pool, note: &mut Note) -> Result<(), Failure> {
+        let failed = |error| self.to.failed(error);
+        // A server may still be adding a slice for a process that is gone. Deleting waits for the pool's lock, and so for that;
+        // no record has the id 0.
+        pool.delete_records([RecordId::new(0)]).map_err(failed)?;
+        let live = pool.count(&RecordFilter::new()).map_err(failed)?;
+        let copied = note.at.map_or(0, |at| at.records);
+        match note.pending {
+            Some(Pending { end, .. }) if live == end.records && live > copied => note.at = Some(end),
+            _ if live == copied => {}
+            _ => return Err(self.changed(row, live, copied)),
+        }
+        note.pending = None;
+        Ok(())
+    }
+
+    fn changed(&self, row: &DataPool, live: u64, copied: u64) -> Failure {
+        Failure::new(format!(
+            "data pool {:?} of {} has {}, and the copy added {copied}: somebody else changed it. Delete it there, and copy again",
+            row.name,
+            self.to.name,
+            output::number_of(live, "record")
+        ))
+    }
+
+    /// Adds the records that the copy does not have yet.
+    fn add_records(&mut self, row: &DataPool, pool: &Pool, note: &mut Note) -> Result<(), Failure> {
+        let snapshot = self.from.pool(row)?.snapshot().map_err(|error| self.from.failed(error))?;
+        if let Some(at) = note.at {
+            self.check_source(row, &snapshot, pool, at)?;
+        }
+        let start = note.at;
+        std::thread::scope(|scope| {
+            // The next slice is read while one is added.
+            let (send, receive) = std::sync::mpsc::sync_channel(1);
+            scope.spawn(move || slices::read(&snapshot, start, |slice| send.send(slice).is_ok()));
+            for slice in receive {
+                let slice = slice.map_err(|error| self.from.failed(error))?;
+                self.add_slice(row, pool, note, &slice)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn add_slice(
+        &mut self,
+        row: &DataPool,
+        pool: &Pool,
+        note: &mut Note,
+        slice: &Slice,
+    ) -> Result<(), Failure> {
+        self.bar.set_of(self.done, self.total.max(self.done));
+        let end = Position {
+            records: note.at.map_or(0, |at| at.records) + slice.rows,
+            id: slice.last_id,
+            time: slice.last_time,
+        };
+        note.pending = Some(Pending { end });
+        note.write(&self.to, row)?;
+        let about = format!("data pool {:?} of {}", row.name, self.to.name);
+        pool.import_csv(slice.csv.as_slice(), &ImportOptions::full_export())
+            .map_err(|error| Failure::about(about, error))?;
+        notes::committed();
+        note.at = Some(end);
+        note.pending = None;
+        self.done += slice.rows;
+        self.bar.set_of(self.done, self.total.max(self.done));
+        Ok(())
+    }
+
+    /// Checks that the records that the copy has are still those of the source.
+    fn check_source(
+        &self,
+        row: &DataPool,
+        snapshot: &PoolSnapshot,
+        pool: &Pool,
+        at: Position,
+    ) -> Result<(), Failure> {
+        let from = |error| self.from.failed(error);
+        let time = Timestamp::from_micros(at.time);
+        let mut still = snapshot.count(&RecordFilter::new().created_before(time)).map_err(from)?;
+        let mut last = None;
+        for record in snapshot.scan(&slices::from_time(at.time)).map_err(from)? {
+            let record = record.map_err(from)?;
+            if record.id.get() > at.id {
+                break;
+            }
+            still += 1;
+            last = (record.id.get() == at.id).then_some(record);
+        }
+        let newest = pool.scan(&RecordFilter::new()).map_err(|error| self.to.failed(error))?.next_back();
+        let newest = newest.transpose().map_err(|error| self.to.failed(error))?;
+        let is_alike = match (&last, &newest) {
+            (Some(last), Some(newest)) => {
+                (last.key(), last.created_at, last.origin())
+                    == (newest.key(), newest.created_at, newest.origin())
+            }
+            // It is gone from the source.
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        // Records that expired in the source do so in the copy when it gets its retention and capacity.
+        let may_expire = row.retention.is_some() || row.capacity.is_some();
+        if is_alike && (still == at.records || (still < at.records && may_expire)) {
+            return Ok(());
+        }
+        Err(Failure::new(format!(
+            "data pool {:?} of {} is not the one any more that the copy began with: records that were copied have been deleted \
+             or replaced there. Delete its copy in {}, and copy again",
+            row.name, self.from.name, self.to.name
+        )))
+    }
+
+    fn check_count(&self, row: &DataPool, pool: &Pool, note: &Note) -> Result<(), Failure> {
+        let live = pool.count(&RecordFilter::new()).map_err(|error| self.to.failed(error))?;
+        let copied = note.at.map_or(0, |at| at.records);
+        if live == copied { Ok(()) } else { Err(self.changed(row, live, copied)) }
+    }
+
+    /// Gives the copy the retention and the capacity of the pool.
+    fn set_policy(&self, row: &DataPool, pool: &Pool) -> Result<(), Failure> {
+        let mut update = PoolUpdate::new();
+        if let Some(retention) = row.retention {
+            update = update.retention(retention);
+        }
+        if let Some(capacity) = row.capacity {
+            update = update.capacity(capacity);
+        }
+        if row.retention.is_some() || row.capacity.is_some() {
+            self.to.store.update_pool(pool.id(), update).map_err(|error| self.to.failed(error))?;
+            notes::committed();
+        }
+        Ok(())
+    }
+}

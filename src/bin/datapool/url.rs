@@ -1,0 +1,79 @@
+//! URLs of servers, and showing them without their passwords.
+
+use std::path::Path;
+
+const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
+
+/// Returns the argument if it is the URL of a server rather than the name of a file.
+pub(crate) fn of_server(argument: &Path) -> Option<&str> {
+    argument.to_str().filter(|text| SCHEMES.iter().any(|scheme| text.starts_with(scheme)))
+}
+
+/// Returns a URL without its password and its parameters, which may have one, too.
+///
+/// A password whose special characters are not encoded is hidden as well: all up to the last `@` is taken for it. If a
+/// `?` comes before that, it is unclear where the password ends, and nothing is shown.
+pub(crate) fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let (credentials, place) = match rest.rsplit_once('@') {
+        None => (None, rest),
+        Some((before, _)) if before.contains('?') => return format!("{scheme}://***"),
+        Some((credentials, place)) => (Some(credentials), place),
+    };
+    let place = place.split('?').next().unwrap_or_default();
+    match credentials.map(|credentials| credentials.split_once(':').ok_or(credentials)) {
+        None => format!("{scheme}://{place}"),
+        Some(Err(user)) => format!("{scheme}://{user}@{place}"),
+        Some(Ok((user, _))) => format!("{scheme}://{user}:***@{place}"),
+    }
+}
+
+/// Hides the passwords of URLs that are arguments of the program in a text that may quote them.
+pub(crate) fn hide_in(text: String, arguments: impl Iterator<Item = String>) -> String {
+    arguments.fold(text, |text, argument| {
+        let begin = SCHEMES.iter().filter_map(|scheme| argument.find(scheme)).min();
+        match begin.and_then(|begin| argument.get(begin..)) {
+            Some(url) => text.replace(url, &without_secrets(url)),
+            None => text,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves that no password is shown, however it is written.
+
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_password() {
+        for (url, shown) in [
+            ("postgresql://host/db", "postgresql://host/db"),
+            ("postgres://ann@host:5432/db", "postgres://ann@host:5432/db"),
+            ("postgresql://ann:s3cret@host/db?sslmode=require", "postgresql://ann:***@host/db"),
+            ("postgresql://ann:s3@cr/et@host/db", "postgresql://ann:***@host/db"),
+            ("postgresql://ann:s3@cr/e?t@host/db", "postgresql://***"),
+            ("postgresql://host/db?user=ann&password=s3cret", "postgresql://host/db"),
+            ("postgresql://host/db?password=s3@cret", "postgresql://***"),
+            ("postgresql://", "postgresql://"),
+        ] {
+            assert_eq!(without_secrets(url), shown, "{url}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_hidden_where_a_text_quotes_an_argument() {
+        let arguments = ["--store=postgres://ann:s3cret@host/db", "pools.redb"].map(str::to_owned);
+        let text = "unexpected postgres://ann:s3cret@host/db".to_owned();
+        assert_eq!(hide_in(text, arguments.into_iter()), "unexpected postgres://ann:***@host/db");
+    }
+
+    #[test]
+    fn only_whole_schemes_name_a_server() {
+        assert!(of_server(Path::new("postgres://host")).is_some());
+        assert!(of_server(Path::new("postgresql://host")).is_some());
+        for file in ["pools.redb", "postgres", "postgresql:/host", "./postgres://host"] {
+            assert!(of_server(Path::new(file)).is_none(), "{file}");
+        }
+    }
+}
