@@ -75,25 +75,13 @@ impl Condition {
             ids.map(|id| id.as_bytes().to_vec()).collect()
         };
         if !filter.flows.is_empty() {
-            self.and(
-                "flow = ANY(",
-                bytes(&mut filter.flows.iter().map(super::super::ids::FlowId::as_str)),
-                ")",
-            );
+            self.and("flow = ANY(", bytes(&mut filter.flows.iter().map(crate::ids::FlowId::as_str)), ")");
         }
         if !filter.runs.is_empty() {
-            self.and(
-                "run = ANY(",
-                bytes(&mut filter.runs.iter().map(super::super::ids::FlowRunId::as_str)),
-                ")",
-            );
+            self.and("run = ANY(", bytes(&mut filter.runs.iter().map(crate::ids::FlowRunId::as_str)), ")");
         }
         if !filter.steps.is_empty() {
-            self.and(
-                "step = ANY(",
-                bytes(&mut filter.steps.iter().map(super::super::ids::FlowStepId::as_str)),
-                ")",
-            );
+            self.and("step = ANY(", bytes(&mut filter.steps.iter().map(crate::ids::FlowStepId::as_str)), ")");
         }
         if !filter.entity_types.is_empty() {
             let types: Vec<i64> = filter.entity_types.iter().map(|id| id.get().into()).collect();
