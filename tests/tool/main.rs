@@ -10,10 +10,13 @@
 )]
 #![allow(clippy::format_collect, reason = "clarity before speed")]
 
+mod claims;
+mod contains;
 mod copy;
 mod csv;
 mod dedupe;
 mod input;
+mod manual;
 mod opening;
 mod pools;
 mod records;

@@ -148,6 +148,6 @@ fn the_usage_of_pool_commands_names_the_file() {
     for command in ["create", "list", "show", "update", "delete"] {
         let place = Place::empty();
         let help = place.run(["pool", command, "--help"]).ok();
-        assert!(help.contains(&format!("datapool <FILE> pool {command} ")), "{help}");
+        assert!(help.contains(&format!("datapool [FILE] pool {command} ")), "{help}");
     }
 }

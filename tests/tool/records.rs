@@ -1,6 +1,7 @@
 //! Proves that records are listed and deleted.
 
-use datapool_store::{Flow, RecordQuery};
+use datapool_store::{EntityTypeId, Flow, Key, Mode, Origin, RecordQuery};
+use serde_json::Value;
 
 use crate::support::{Place, has_line, track_as};
 
@@ -56,4 +57,106 @@ fn records_are_deleted_by_id_and_new_again() {
     assert_eq!(place.json(["delete", "1", "2", "2"]), serde_json::json!({"deleted": 1}));
     let answer = place.run_with("A-1\n", ["dedupe", "orders", "--entity-type", "37"]);
     assert_eq!(answer.ok(), "A-1\n");
+}
+
+/// Two flows with two runs each; of each, values 0 to 9.
+fn place_with_flows() -> Place {
+    let place = Place::new();
+    let store = place.open();
+    for (index, flow, run) in
+        [(0, "shop", "run 1"), (1, "shop", "run 2"), (2, "fair", "run 1"), (3, "fair", "run 2")]
+    {
+        let values: Vec<String> = (0..10).map(|number| format!("{index}-{number}")).collect();
+        let key = |value| Key::new(EntityTypeId::new(37 + index), value);
+        let pool = store.pool(1).unwrap();
+        let verdicts = pool.dedupe(Mode::Track, &values, key, &Origin::new(flow, run, "read")).unwrap();
+        assert_eq!(verdicts.new_count(), values.len());
+    }
+    store.close().unwrap();
+    place
+}
+
+fn values(page: &Value) -> Vec<&str> {
+    page["data"].as_array().unwrap().iter().map(|record| record["value"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn options_say_what_a_query_says() {
+    let place = place_with_flows();
+    let cases: [(&[&str], &str, usize); 7] = [
+        (&["--flow", "shop"], "filter[flow_id]=shop", 20),
+        (&["--flow", "shop", "--run", "run 2"], "filter[flow_id]=shop&filter[flow_run_id]=run 2", 10),
+        (
+            &["--step", "read", "--entity-type", "37", "--entity-type", "40"],
+            "filter[entity_type_id]=37,40",
+            20,
+        ),
+        (
+            &["--value", "1-3", "--value", "2-4", "--value", "9-9"],
+            "filter[value][]=1-3&filter[value][]=2-4&filter[value][]=9-9",
+            2,
+        ),
+        (&["--after", "2001-01-01", "--before", "2200-01-01T10:00"], "", 40),
+        (&["--before", "2001-01-01"], "filter[created_before]=2001-01-01", 0),
+        (&["--sort=-created_at", "--page", "2", "--per-page", "7"], "sort=-created_at&page=2&per_page=7", 40),
+    ];
+    for (options, query, total) in cases {
+        let by_options = place.json(["records", "orders"].into_iter().chain(options.iter().copied()));
+        let by_query = place.json(["records", "orders", query]);
+        assert_eq!(by_options["data"], by_query["data"], "{options:?}");
+        assert_eq!(by_options["meta"]["total"], total, "{options:?}");
+    }
+    let page = place.json(["records", "orders", "--sort=-created_at", "--per-page", "2", "--flow", "fair"]);
+    assert_eq!(values(&page), ["3-9", "3-8"]);
+    let error = place.run(["records", "orders", "sort=-created_at", "--flow", "shop"]).error(2);
+    assert!(error.contains("cannot be used with"), "{error}");
+}
+
+#[test]
+fn records_are_deleted_by_value_and_by_filter() {
+    let place = place_with_flows();
+    let delete = |arguments: &[&str]| {
+        place.json(["delete", "orders"].into_iter().chain(arguments.iter().copied()))["deleted"]
+            .as_u64()
+            .unwrap()
+    };
+    assert_eq!(delete(&["--value", "0-0", "--entity-type", "38"]), 0);
+    assert_eq!(delete(&["--value", "0-0", "--entity-type", "37"]), 1);
+    assert_eq!(delete(&["--flow", "shop", "--run", "run 2"]), 10);
+    assert_eq!(
+        delete(&[
+            "--where",
+            "filter[flow_id]=fair,other&filter[value][]=2-1&filter[value][]=3-1&filter[value][]=1-1"
+        ]),
+        2
+    );
+    assert_eq!(place.json(["records", "orders"])["meta"]["total"], 40 - 13);
+}
+
+#[test]
+fn deleting_needs_to_know_which_records() {
+    let place = place_with_flows();
+    let cases: [(&[&str], &str); 6] = [
+        (&[], "no records are named: by ID..., by a filter (--value, --run and so on), or by --where QUERY"),
+        (&["--where", ""], "it names no records; to delete all, use `clear`"),
+        (&["--where", "sort=-created_at"], "it names no records"),
+        (&["--where", "filter[flow_id]=shop&page=2"], "allowed are filters only"),
+        (&["1", "--flow", "shop"], "cannot be used with"),
+        (&["--where", "filter[flow_id]=shop", "--value", "0-0"], "cannot be used with"),
+    ];
+    for (arguments, expected) in cases {
+        let error = place.run(["delete", "orders"].into_iter().chain(arguments.iter().copied())).error(2);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    assert_eq!(place.json(["records", "orders"])["meta"]["total"], 40);
+}
+
+#[test]
+fn an_export_may_have_a_part_of_the_records() {
+    let place = place_with_flows();
+    let text = place.run(["export", "orders", "--flow", "fair", "--value", "3-4", "--value", "0-1"]).ok();
+    assert_eq!(text, "value,entity_type_id\n3-4,40\n");
+    let text = place.run(["export", "orders", "some.csv", "--run", "run 1", "--entity-type", "39"]).ok();
+    assert_eq!(text, "10 rows in some.csv\n");
+    assert_eq!(place.read("some.csv").lines().count(), 11);
 }

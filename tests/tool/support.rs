@@ -138,10 +138,10 @@ impl Answer {
         self.ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The error; the tool must have failed with this code and printed nothing else.
+    /// The error, for people or as JSON; the tool must have failed with this code and printed nothing else.
     pub(crate) fn error(self, code: i32) -> String {
         assert_eq!((self.code, self.out.as_str()), (code, ""), "{}", self.err);
-        assert!(self.err.starts_with("error: "), "{}", self.err);
+        assert!(["error: ", "{\"error\":{"].iter().any(|start| self.err.starts_with(start)), "{}", self.err);
         self.err
     }
 }

@@ -1,13 +1,17 @@
 //! Proves that a store is checked, compacted, vacuumed and copied.
 
-use crate::support::{FILE, Place, has_line};
+use std::time::Duration;
+
+use datapool_store::{ManualClock, NewPool};
+
+use crate::support::{FILE, Place, has_line, track_as};
 
 #[test]
 fn a_sound_store_is_found_to_be_so() {
     let place = Place::new();
     place.track(&["A-1"]);
     let text = place.run(["verify"]).ok();
-    assert!(text.ends_with("all is as it must be\n"), "{text}");
+    assert!(text.ends_with("OK, no problems found\n"), "{text}");
     let json = place.json(["verify"]);
     assert_eq!((&json["ok"], &json["findings"]), (&true.into(), &serde_json::json!([])));
 }
@@ -82,4 +86,33 @@ fn a_backup_is_a_store_with_the_same_records_and_replaces_nothing() {
     assert_eq!(export, place.run(["export", "orders"]).ok());
     let error = place.run(["backup", "copy.redb"]).error(1);
     assert!(error.contains("copy.redb exists"), "{error}");
+}
+
+#[test]
+fn pruning_removes_what_has_expired() {
+    let place = Place::empty();
+    let clock = ManualClock::starting_at("2013-01-30T10:00:00Z".parse().unwrap());
+    let store = place.open_at(Some(&clock));
+    store.create_pool(NewPool::new("orders").retention(Duration::from_hours(24))).unwrap();
+    store.create_pool("others").unwrap();
+    track_as(&store, "shop", &(0..3_000).map(|number| number.to_string()).collect::<Vec<_>>());
+    store.close().unwrap();
+
+    assert_eq!(place.json(["prune", "others"])["records"], 0);
+    let text = place.run(["prune", "orders"]).ok();
+    assert!(text.starts_with("removed 3,000 deleted or expired records ("), "{text}");
+    assert_eq!(place.json(["prune"])["records"], 0);
+}
+
+#[test]
+fn indexes_are_rebuilt_from_the_records() {
+    let place = Place::new();
+    place.track(&["A-1", "A-2"]);
+    let before = place.json(["records", "orders"]);
+    let json = place.json(["rebuild-indexes"]);
+    assert_eq!((&json["pools"], &json["records"]), (&1.into(), &2.into()), "{json}");
+    assert!(place.run(["rebuild-indexes"]).ok().contains("2 records"));
+    assert_eq!(place.json(["records", "orders"]), before);
+    assert_eq!(place.run_with("A-1\nA-3\n", ["dedupe", "orders", "--entity-type", "37"]).ok(), "A-3\n");
+    assert!(place.run(["verify"]).ok().ends_with("OK, no problems found\n"));
 }

@@ -1,8 +1,10 @@
 //! Proves what the tool says of itself, and of arguments that it cannot make sense of.
 
+use serde_json::Value;
+
 use crate::support::{FILE, Place, finish};
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 21] = [
     &[],
     &["pool"],
     &["pool", "create"],
@@ -14,9 +16,14 @@ const COMMANDS: [&[&str]; 16] = [
     &["export"],
     &["records"],
     &["dedupe"],
+    &["contains"],
+    &["claims"],
     &["delete"],
+    &["clear"],
     &["stats"],
+    &["prune"],
     &["verify"],
+    &["rebuild-indexes"],
     &["compact"],
     &["vacuum"],
 ];
@@ -26,7 +33,10 @@ fn every_command_explains_itself_with_an_example() {
     let place = Place::empty();
     for command in COMMANDS.into_iter().chain([["backup"].as_slice()]) {
         let text = place.run(command.iter().copied().chain(["--help"])).ok();
-        assert!(text.contains("Usage: datapool"), "{text}");
+        let usage =
+            ["datapool [FILE]"].into_iter().chain(command.iter().copied()).collect::<Vec<_>>().join(" ");
+        let usage = if command.is_empty() { "datapool [OPTIONS] [FILE] <COMMAND>" } else { &usage };
+        assert!(text.contains(&format!("Usage: {usage}")), "{usage}: {text}");
         let is_group = command == ["pool"];
         assert!(is_group || text.contains(&format!("datapool pools.redb {}", command.join(" "))), "{text}");
     }
@@ -84,4 +94,56 @@ fn json_may_be_asked_for_before_and_behind_the_command() {
     assert_eq!(place.run(["--json", "pool", "list"]).ok(), expected);
     assert_eq!(place.run(["pool", "--json", "list"]).ok(), expected);
     assert_eq!(finish(place.command(["--json", FILE, "pool", "list"]), b"").ok(), expected);
+}
+
+#[test]
+fn the_environment_may_name_the_store() {
+    let place = Place::new();
+    let run = |file: &str, arguments: &[&str]| {
+        let mut command = place.command(arguments.iter().copied());
+        command.env("DATAPOOL_FILE", file);
+        finish(command, b"")
+    };
+    let expected = place.run(["pool", "list"]).ok();
+    assert_eq!(run(FILE, &["pool", "list"]).ok(), expected);
+    // An argument goes before it.
+    assert_eq!(run("other.redb", &[FILE, "pool", "list"]).ok(), expected);
+    assert!(run("other.redb", &["pool", "list"]).error(1).contains("other.redb"));
+    let error = run("", &["pool", "list"]).error(2);
+    assert!(error.contains("<FILE>, which DATAPOOL_FILE can name, too"), "{error}");
+    run(FILE, &["man"]).ok();
+    assert_eq!(place.files(), [FILE]);
+}
+
+#[test]
+fn errors_for_programs_are_json_with_a_kind() {
+    let place = Place::new();
+    place.write("garbage", "no store");
+    let cases: [(&[&str], i32, &str, &str); 7] = [
+        (&[FILE, "records", "others"], 1, "NotFound", "no data pool of the id or name \"others\""),
+        (&[FILE, "pool", "create", "orders"], 1, "AlreadyExists", "orders"),
+        (&["missing.redb", "pool", "list"], 1, "NotFound", "missing.redb"),
+        (&["garbage", "pool", "list"], 1, "NotAStore", "garbage"),
+        (&[FILE, "frobnicate"], 2, "Usage", "frobnicate"),
+        (&[FILE, "delete", "orders"], 2, "Usage", "no records are named"),
+        (&[FILE, "records", "orders", "per_page=500"], 2, "Usage", "allowed are 1 to 100"),
+    ];
+    for (arguments, code, kind, words) in cases {
+        let answer = finish(place.command(arguments.iter().copied().chain(["--json"])), b"");
+        assert_eq!((answer.code, answer.out.as_str()), (code, ""), "{arguments:?}: {}", answer.err);
+        let error: Value = serde_json::from_str(&answer.err).unwrap();
+        assert_eq!(error["error"]["kind"], kind, "{arguments:?}");
+        assert!(error["error"]["message"].as_str().unwrap().contains(words), "{arguments:?}: {error}");
+        assert_eq!(answer.err.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_pipe_gets_no_colours() {
+    let place = Place::new();
+    place.track(&["A-1"]);
+    for arguments in [["records", "orders"].as_slice(), &["verify"], &["records", "others"], &["stats"]] {
+        let answer = place.run(arguments.iter().copied());
+        assert!(!answer.out.contains('\u{1b}') && !answer.err.contains('\u{1b}'), "{answer:?}");
+    }
 }

@@ -7,16 +7,24 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use datapool_store::{
-    JsonItems, Mode, OnBadRow, OnDuplicate, OnMissingKey, Origin, PoolQuery, RecordId, RecordQuery,
+    JsonItems, Mode, OnBadRow, OnDuplicate, OnMissingKey, Origin, PoolQuery, RecordFilter, RecordId,
+    RecordQuery, RecordSort,
 };
 
+use crate::claims::Claims;
 use crate::consent::Consent;
+use crate::failure;
+use crate::filter::{self, FilterArguments};
+use crate::format::Format;
 use crate::open::StoreFile;
-use crate::output::Format;
 use crate::settings::{Setting, capacity_or_none, duration, duration_or_none};
 use crate::url;
+
+/// The environment variable that names the store if no argument does.
+const FILE_VARIABLE: &str = "DATAPOOL_FILE";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +36,8 @@ Examples:
   datapool --store postgresql://ann@db.example.org/flows pool list
   datapool copy pools.redb postgresql://ann@db.example.org/flows
 
-FILE may also be the URL of a PostgreSQL server. Commands about the file itself (compact, vacuum, backup) fail there.
+FILE may also be the URL of a PostgreSQL server. Commands about the file itself (compact, vacuum, rebuild-indexes, backup) fail
+there. Without FILE it is the one that the environment variable DATAPOOL_FILE names.
 POOL is a pool's id or name: digits are an id if there is a pool of that id, and a name otherwise.
 Commands that only read may run beside each other, but not while another program has the store open for writing.
 
@@ -38,19 +47,19 @@ Exit code: 0, or 1 with the error on standard error; 2 for wrong usage, 75 if an
 #[derive(Debug, Parser)]
 #[command(name = "datapool", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
-    /// The store's file, or the URL of its server (postgresql://...); only `pool create` and `copy` make a new store
+    /// The store's file, or the URL of its server (postgresql://...); default: what `DATAPOOL_FILE` names
     file: Option<PathBuf>,
     /// The URL of the store's server, in place of FILE
-    #[arg(long, global = true, value_name = "URL", value_parser = server_url)]
+    #[arg(long, global = true, help_heading = "Options of all commands", value_name = "URL", value_parser = server_url)]
     store: Option<String>,
     /// The schema that the store has on a server: datapool, unless another one is named
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = "Options of all commands", value_name = "NAME")]
     schema: Option<String>,
     /// The time to wait for a store that another program has open: 30s, 5m
-    #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "0s", hide_default_value = true)]
+    #[arg(long, global = true, help_heading = "Options of all commands", value_name = "DURATION", value_parser = duration, default_value = "0s", hide_default_value = true)]
     wait: Duration,
-    /// Print JSON for programs instead of tables for people
-    #[arg(long, global = true)]
+    /// Print JSON for programs instead of tables for people; errors, too
+    #[arg(long, global = true, help_heading = "Options of all commands")]
     json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -63,29 +72,50 @@ impl Arguments {
             if !error.use_stderr() {
                 error.exit();
             }
-            let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-            let text = url::hide_in(error.render().to_string(), arguments);
-            // If standard error is closed, the message is lost.
-            let _ = write!(io::stderr(), "{text}");
+            let arguments = || std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+            let text = url::hide_in(error.render().to_string(), arguments());
+            if arguments().any(|argument| argument == "--json") {
+                failure::tell_json("Usage", text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+            } else {
+                // If standard error is closed, the message is lost.
+                let _ = write!(io::stderr(), "{text}");
+            }
             std::process::exit(error.exit_code())
         };
-        let arguments = Self::try_parse().unwrap_or_else(usage);
+        let parsed = Self::whole_command().try_get_matches().and_then(|found| Self::from_arg_matches(&found));
+        let mut arguments = parsed.unwrap_or_else(usage);
+        if arguments.file.is_none() && arguments.store.is_none() && arguments.command.has_store() {
+            arguments.file =
+                std::env::var_os(FILE_VARIABLE).filter(|file| !file.is_empty()).map(PathBuf::from);
+        }
         match arguments.check() {
             Ok(()) => arguments,
-            Err((kind, text)) => usage(Self::command().error(kind, text)),
+            Err((kind, text)) => usage(Self::whole_command().error(kind, text)),
         }
+    }
+
+    /// Returns the tool with all its commands, whose usage names FILE.
+    pub(crate) fn whole_command() -> clap::Command {
+        let mut whole = Self::command();
+        whole.build();
+        name_file(whole)
     }
 
     /// Checks what clap cannot: that exactly one store is named, or two by `copy`, and that a schema is of a server.
     fn check(&self) -> Result<(), (ErrorKind, String)> {
-        let is_copy = matches!(self.command, Command::Copy(_));
         match (&self.file, &self.store) {
-            (None, None) if !is_copy => {
-                let text = "the following required arguments were not provided:\n  <FILE>".to_owned();
+            (None, None) if self.command.has_store() => {
+                let text = format!(
+                    "the following required arguments were not provided:\n  <FILE>, which {FILE_VARIABLE} can name, too"
+                );
                 return Err((ErrorKind::MissingRequiredArgument, text));
             }
-            (Some(_), None) | (None, Some(_)) if is_copy => {
+            (Some(_), None) | (None, Some(_)) if matches!(self.command, Command::Copy(_)) => {
                 let text = "`copy` names both of its stores itself: datapool copy FROM TO".to_owned();
+                return Err((ErrorKind::ArgumentConflict, text));
+            }
+            (Some(_), None) | (None, Some(_)) if !self.command.has_store() => {
+                let text = "this command is about no store: leave FILE and --store out".to_owned();
                 return Err((ErrorKind::ArgumentConflict, text));
             }
             (Some(_), Some(_)) => {
@@ -93,6 +123,13 @@ impl Arguments {
                 return Err((ErrorKind::ArgumentConflict, text));
             }
             _ => {}
+        }
+        if let Command::Delete(delete) = &self.command
+            && !delete.names_records()
+        {
+            let text =
+                "no records are named: by ID..., by a filter (--value, --run and so on), or by --where QUERY";
+            return Err((ErrorKind::MissingRequiredArgument, text.to_owned()));
         }
         let is_server = |place: &PathBuf| url::of_server(place).is_some();
         let (has_server, to_is_server) = if let Command::Copy(Copy { from, to, .. }) = &self.command {
@@ -113,8 +150,8 @@ impl Arguments {
         match (&self.store, &self.file) {
             (Some(url), _) => StoreFile::server(url, self.schema.as_deref()),
             (None, Some(file)) => self.place(file, None),
-            // Failures of `copy` name the store themselves.
-            (None, None) => StoreFile::file(Path::new("copy"), self.wait),
+            // Commands without a store of their own: `copy` names its stores in messages itself.
+            (None, None) => StoreFile::file(Path::new("datapool"), self.wait),
         }
     }
 
@@ -152,31 +189,53 @@ Examples:
   datapool pools.redb import orders sheet.csv --delimiter ';' --value-column Order --entity-type 37
   datapool pools.redb import copy full.csv --full")]
     Import(Import),
-    /// Write a pool's records as CSV, oldest first
+    /// Write a pool's records, or those that a filter selects, as CSV, oldest first
     #[command(after_help = "\
 Without --full the file has the columns `value,entity_type_id` and imports back to the same set. A file is
 replaced when the new one is whole.
 
 Examples:
   datapool pools.redb export orders orders.csv
+  datapool pools.redb export orders --flow shop --after 2026-01-01 january.csv
   datapool pools.redb export orders --full | head")]
     Export(Export),
     /// List a page of a pool's records
     #[command(after_help = "\
 QUERY is the HTTP API's query string: filter[flow_id], filter[flow_run_id], filter[step_id],
 filter[entity_type_id], filter[value], filter[created_after], filter[created_before], include, sort, page,
-per_page (up to 100) and cursor.
+per_page (up to 100) and cursor. The options say the same in other words; all that are given must hold.
 
 Examples:
   datapool pools.redb records orders
+  datapool pools.redb records orders --entity-type 37 --entity-type 47 --sort=-created_at --per-page 50
   datapool pools.redb records orders 'filter[entity_type_id]=37,47&sort=-created_at&per_page=50'
-  datapool pools.redb records orders 'filter[value]=A-1' --json")]
-    Records {
+  datapool pools.redb records orders --value A-1 --json")]
+    Records(Records),
+    /// Print for each value of standard input if the pool has it; track none
+    #[command(after_help = "\
+Values come one a line, as for `dedupe`. Each line of the answer has `present` or `absent`, a tab, and the value;
+with --json {\"value\", \"present\", \"first\": the record that was first, or null}. Values that are only claimed
+are absent.
+
+Example:
+  datapool pools.redb contains orders --entity-type 37 < values.txt")]
+    Contains {
         /// The pool's id or name
         pool: String,
-        /// The HTTP API's query string
-        query: Option<RecordQuery>,
+        /// The entity type of the values
+        #[arg(long, value_name = "N", allow_hyphen_values = true)]
+        entity_type: u32,
     },
+    /// List the claims of a pool, or release them
+    #[command(after_help = "\
+A claim holds values for one runner until its work is confirmed. Release a claim if its runner is gone for good
+and its lease is long: its values are new again, and the runner, should it go on, cannot confirm them any more.
+
+Examples:
+  datapool pools.redb claims orders
+  datapool pools.redb claims orders --release 17
+  datapool pools.redb claims orders --owner worker-7 --release-all")]
+    Claims(Claims),
     /// Print the values of standard input that are new, and track them
     #[command(after_help = "\
 Values come one a line, which ends in LF or CRLF, up to 1,048,576 of them, and are one batch: one atomic
@@ -196,19 +255,17 @@ Examples:
   datapool pools.redb dedupe orders --entity-type 37 --flow shop --run 'run 1' < new.txt > todo.txt
   datapool pools.redb dedupe orders --entity-type 37 --json-lines /order/id < new.jsonl > todo.jsonl")]
     Dedupe(Dedupe),
-    /// Delete records by id; their values are new again
+    /// Delete records by id, value or any filter; their values are new again
     #[command(after_help = "\
-Ids that are not there are no error and do not count.
+It does not ask. `records` with the same filter shows before what will go. Ids that are not there are no error and
+do not count.
 
-Example:
-  datapool pools.redb delete orders 17 18")]
-    Delete {
-        /// The pool's id or name
-        pool: String,
-        /// The records' ids
-        #[arg(value_name = "ID", required = true)]
-        ids: Vec<RecordId>,
-    },
+Examples:
+  datapool pools.redb delete orders 17 18
+  datapool pools.redb delete orders --value A-1 --entity-type 37
+  datapool pools.redb delete orders --run 'run 1'
+  datapool pools.redb delete orders --where 'filter[flow_id]=shop&filter[created_before]=2026-01-01'")]
+    Delete(Delete),
     /// Delete all records of a pool
     #[command(after_help = "\
 It asks first, unless --yes is given. Ids go on where they were, and the pool's time begins anew.
@@ -233,6 +290,18 @@ Examples:
         /// Only this pool: its id or name
         pool: Option<String>,
     },
+    /// Give back the space of deleted and expired records, and sweep old claims
+    #[command(after_help = "\
+The store does so by itself while it is written to. This is for a pool that nobody writes to any more. The space
+is free for new records then; `compact` makes the file smaller.
+
+Examples:
+  datapool pools.redb prune
+  datapool pools.redb prune orders")]
+    Prune {
+        /// Only this pool: its id or name
+        pool: Option<String>,
+    },
     /// Verify the file's checksums, and every index against the records
     #[command(after_help = "\
 Exit code 1 if something was found. No other program may have the store open, and the file must be writable:
@@ -241,6 +310,13 @@ which of its pages are free is put in order.
 Example:
   datapool pools.redb verify")]
     Verify,
+    /// Rebuild every index from the records, if `verify` has found that one is wrong
+    #[command(after_help = "\
+No other program may have the store open. Exit code 1 if something is left that cannot be made from the records.
+
+Example:
+  datapool pools.redb rebuild-indexes")]
+    RebuildIndexes,
     /// Shrink the file as much as possible
     #[command(after_help = "\
 No other program may have the store open. A file that goes on growing is better left as it is.
@@ -257,9 +333,7 @@ Example:
   datapool pools.redb vacuum")]
     Vacuum,
     /// Copy all pools of a store to another one: from a file to a server, back, or between two of a kind
-    #[command(
-        override_usage = "datapool copy [OPTIONS] <FROM> <TO>",
-        after_help = "\
+    #[command(after_help = "\
 Copied are pools with their name, description, retention and capacity; their live records with entity type,
 value, origin, version and time, in order; and what is registered: entity types, flows, runs and steps. What TO
 has registered already stays as it is. Ids are new. Results and open claims are not copied, so copy while no
@@ -272,8 +346,7 @@ copy began it.
 
 Examples:
   datapool copy pools.redb postgresql://ann@db.example.org/flows
-  datapool copy postgresql://ann@db.example.org/flows pools.redb --schema shop --json"
-    )]
+  datapool copy postgresql://ann@db.example.org/flows pools.redb --schema shop --json")]
     Copy(Copy),
     /// Write a copy of the store, without free space and dead records, to a new file
     #[command(after_help = "\
@@ -286,17 +359,34 @@ Example:
         #[arg(value_name = "DEST")]
         destination: PathBuf,
     },
+    /// Print what a shell needs to complete commands and options
+    #[command(after_help = "\
+Example:
+  datapool completions bash > ~/.local/share/bash-completion/completions/datapool")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "\
+Example:
+  datapool man > ~/.local/share/man/man1/datapool.1")]
+    Man,
+}
+
+impl Command {
+    /// Returns true if the command is about the store that FILE names.
+    fn has_store(&self) -> bool {
+        !matches!(self, Self::Copy(_) | Self::Completions { .. } | Self::Man)
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolCommand {
     /// Create a pool, and the store's file if there is none
-    #[command(
-        override_usage = "datapool <FILE> pool create [OPTIONS] <NAME>",
-        after_help = "\
+    #[command(after_help = "\
 Example:
-  datapool pools.redb pool create orders --description 'Orders of the shop' --retention 90d --capacity 1000000"
-    )]
+  datapool pools.redb pool create orders --description 'Orders of the shop' --retention 90d --capacity 1000000")]
     Create {
         /// Its name: 3 to 100 characters, unique in the store
         name: String,
@@ -311,41 +401,32 @@ Example:
         capacity: Option<u64>,
     },
     /// List a page of the pools
-    #[command(
-        override_usage = "datapool <FILE> pool list [OPTIONS] [QUERY]",
-        after_help = "\
+    #[command(after_help = "\
 QUERY is the HTTP API's query string: filter[id], filter[name], filter[,], include, sort, page and per_page
 (up to 100).
 
 Examples:
   datapool pools.redb pool list
-  datapool pools.redb pool list 'filter[name]=shop&sort=-created_at&per_page=50' --json"
-    )]
+  datapool pools.redb pool list 'filter[name]=shop&sort=-created_at&per_page=50' --json")]
     List {
         /// The HTTP API's query string
         query: Option<PoolQuery>,
     },
     /// Show a pool
-    #[command(
-        override_usage = "datapool <FILE> pool show [OPTIONS] <POOL>",
-        after_help = "\
+    #[command(after_help = "\
 Example:
-  datapool pools.redb pool show orders"
-    )]
+  datapool pools.redb pool show orders")]
     Show {
         /// The pool's id or name
         pool: String,
     },
     /// Change a pool; fields that are not named stay as they are
-    #[command(
-        override_usage = "datapool <FILE> pool update [OPTIONS] <POOL>",
-        after_help = "\
+    #[command(after_help = "\
 What a new retention or capacity ends is gone at once, and does not return with a longer or larger one.
 
 Examples:
   datapool pools.redb pool update orders --name 'shop orders' --retention 30d
-  datapool pools.redb pool update orders --description '' --capacity none"
-    )]
+  datapool pools.redb pool update orders --description '' --capacity none")]
     Update {
         /// The pool's id or name
         pool: String,
@@ -363,14 +444,11 @@ Examples:
         capacity: Option<Setting<u64>>,
     },
     /// Delete a pool with all its records and claims
-    #[command(
-        override_usage = "datapool <FILE> pool delete [OPTIONS] <POOL>",
-        after_help = "\
+    #[command(after_help = "\
 It asks first, unless --yes is given.
 
 Example:
-  datapool pools.redb pool delete orders"
-    )]
+  datapool pools.redb pool delete orders")]
     Delete {
         /// The pool's id or name
         pool: String,
@@ -388,6 +466,92 @@ pub(crate) struct Copy {
     /// The schema of TO, if it is another one than --schema
     #[arg(long, value_name = "NAME")]
     to_schema: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Records {
+    /// The pool's id or name
+    pub(crate) pool: String,
+    /// The HTTP API's query string
+    #[arg(conflicts_with_all = filter::OPTIONS, conflicts_with_all = ["sort", "page", "per_page"])]
+    query: Option<RecordQuery>,
+    /// The order
+    #[arg(long, value_name = "ORDER", value_parser = one_of(RecordSort::ALL, RecordSort::as_str), allow_hyphen_values = true)]
+    sort: Option<RecordSort>,
+    /// The page, from 1
+    #[arg(long, value_name = "N")]
+    page: Option<u64>,
+    /// The number of records on a page: 1 to 100
+    #[arg(long, value_name = "N")]
+    per_page: Option<u32>,
+    #[command(flatten)]
+    filter: FilterArguments,
+}
+
+impl Records {
+    pub(crate) fn query(&self) -> RecordQuery {
+        if let Some(query) = &self.query {
+            return query.clone();
+        }
+        let mut query = RecordQuery::new().filter(self.filter.filter()).sort(self.sort.unwrap_or_default());
+        if let Some(page) = self.page {
+            query = query.page(page);
+        }
+        if let Some(per_page) = self.per_page {
+            query = query.per_page(per_page);
+        }
+        query
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// The pool's id or name
+    pub(crate) pool: String,
+    /// The records' ids
+    #[arg(value_name = "ID", conflicts_with = "where", conflicts_with_all = filter::OPTIONS)]
+    ids: Vec<RecordId>,
+    /// The filter as in the HTTP API's query string
+    #[arg(id = "where", long, value_name = "QUERY", value_parser = filter_of_query, conflicts_with_all = filter::OPTIONS)]
+    query: Option<RecordFilter>,
+    #[command(flatten)]
+    filter: FilterArguments,
+}
+
+/// The records to delete.
+pub(crate) enum Selection<'a> {
+    Ids(&'a [RecordId]),
+    Filter(RecordFilter),
+}
+
+impl Delete {
+    fn names_records(&self) -> bool {
+        match self.selection() {
+            Selection::Ids(ids) => !ids.is_empty(),
+            Selection::Filter(filter) => filter != RecordFilter::new(),
+        }
+    }
+
+    pub(crate) fn selection(&self) -> Selection<'_> {
+        match &self.query {
+            _ if !self.ids.is_empty() => Selection::Ids(&self.ids),
+            Some(filter) => Selection::Filter(filter.clone()),
+            None => Selection::Filter(self.filter.filter()),
+        }
+    }
+}
+
+/// Reads a query string that has filters and nothing else.
+fn filter_of_query(text: &str) -> Result<RecordFilter, String> {
+    let query: RecordQuery = text.parse().map_err(|error: datapool_store::Error| error.to_string())?;
+    let filter = query.clone().into_filter();
+    if filter == RecordFilter::new() {
+        return Err("it names no records; to delete all, use `clear`".to_owned());
+    }
+    if RecordQuery::new().filter(filter.clone()) != query {
+        return Err("allowed are filters only: filter[flow_id], filter[value] and so on".to_owned());
+    }
+    Ok(filter)
 }
 
 #[derive(Debug, Args)]
@@ -453,6 +617,18 @@ impl OriginArguments {
     }
 }
 
+/// Puts FILE into the usage of the commands that have a store: to clap it is an argument of the tool alone.
+fn name_file(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(|mut command| {
+        if ["copy", "completions", "man"].contains(&command.get_name()) {
+            return command;
+        }
+        let usage = command.render_usage().to_string();
+        let usage = usage.trim_start_matches("Usage: ").replacen("datapool ", "datapool [FILE] ", 1);
+        name_file(command.override_usage(usage))
+    })
+}
+
 fn server_url(text: &str) -> Result<String, String> {
     match url::of_server(Path::new(text)) {
         Some(url) => Ok(url.to_owned()),
@@ -477,9 +653,11 @@ pub(crate) struct Export {
     /// The CSV file; - or nothing is standard output
     #[arg(value_name = "OUT.csv")]
     pub(crate) output: Option<PathBuf>,
-    /// Also write the id, origin and time of each record
+    /// Also write the id, origin, version and time of each record
     #[arg(long)]
     pub(crate) full: bool,
+    #[command(flatten)]
+    pub(crate) filter: FilterArguments,
 }
 
 #[derive(Debug, Args)]

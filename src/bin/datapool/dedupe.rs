@@ -8,9 +8,10 @@ use serde_json::value::RawValue;
 
 use crate::args::Dedupe;
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::lines::{self, Line};
 use crate::open::{self, StoreFile};
-use crate::output::{self, Format};
+use crate::output;
 
 /// The answer about one line.
 #[derive(Serialize)]

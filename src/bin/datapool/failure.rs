@@ -5,8 +5,11 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use console::style;
 use datapool_store::{Error, ErrorKind};
+use serde::Serialize;
 
+use crate::format::Format;
 use crate::plain::plain;
 
 /// The exit code of a command that may succeed later: `EX_TEMPFAIL` of sysexits.h.
@@ -15,8 +18,8 @@ const TRY_AGAIN: u8 = 75;
 /// The reason why a command ends early, or with findings.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command cannot be done, for this reason.
-    Message(String),
+    /// The command cannot be done, for this reason. Without a kind it is one of the tool's own.
+    Message(Option<ErrorKind>, String),
     /// The store's file is damaged, as this says.
     Damage(String),
     /// Another program has the store open.
@@ -29,30 +32,40 @@ pub(crate) enum Failure {
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self::Message(message.into())
+        Self::Message(None, message.into())
+    }
+
+    /// Creates a failure of the library's kind, with a message for the tool's users.
+    pub(crate) fn of(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self::Message(Some(kind), message.into())
     }
 
     /// Creates the failure of a call about something that the error's message does not name.
     pub(crate) fn about(name: impl fmt::Display, error: Error) -> Self {
         match Self::from(error) {
-            Self::Message(message) => Self::Message(format!("{name}: {message}")),
+            Self::Message(kind, message) => Self::Message(kind, format!("{name}: {message}")),
             Self::Damage(message) => Self::Damage(format!("{name}: {message}")),
             other => other,
         }
     }
 
     /// Prints the reason on standard error. Returns the exit code.
-    pub(crate) fn report(self, file: impl fmt::Display) -> ExitCode {
-        match self {
-            Self::Message(message) => tell(&message),
-            Self::Damage(message) => tell(&format!("{file}: {message}; `datapool FILE verify` tells more")),
-            Self::Held(message) => {
-                tell(&message);
-                ExitCode::from(TRY_AGAIN)
+    pub(crate) fn report(self, file: impl fmt::Display, format: Format) -> ExitCode {
+        let (kind, message, code) = match self {
+            Self::Message(kind, message) => (kind, message, ExitCode::FAILURE),
+            Self::Damage(message) => {
+                let message = format!("{file}: {message}; `datapool FILE verify` tells more");
+                (Some(ErrorKind::Corrupt), message, ExitCode::FAILURE)
             }
-            Self::Findings => ExitCode::FAILURE,
-            Self::ClosedPipe => ExitCode::SUCCESS,
+            Self::Held(message) => (Some(ErrorKind::AlreadyOpen), message, ExitCode::from(TRY_AGAIN)),
+            Self::Findings => return ExitCode::FAILURE,
+            Self::ClosedPipe => return ExitCode::SUCCESS,
+        };
+        match format {
+            Format::Human => tell(&message),
+            Format::Json => tell_json(&kind.map_or("Failed".to_owned(), name), &message),
         }
+        code
     }
 }
 
@@ -61,7 +74,7 @@ impl From<Error> for Failure {
         match error.kind() {
             _ if is_closed_pipe(&error) => Self::ClosedPipe,
             ErrorKind::Corrupt => Self::Damage(error.to_string()),
-            _ => Self::Message(error.to_string()),
+            kind => Self::Message(Some(kind), error.to_string()),
         }
     }
 }
@@ -72,15 +85,36 @@ impl From<io::Error> for Failure {
         if is_closed_pipe(&error) {
             return Self::ClosedPipe;
         }
-        Self::Message(format!("writing to standard output: {error}"))
+        Self::Message(Some(ErrorKind::Io), format!("writing to standard output: {error}"))
     }
 }
 
 /// Prints the reason on standard error. Names of files may contain control characters, which are shown and not sent.
-fn tell(message: &str) -> ExitCode {
+fn tell(message: &str) {
     // If standard error is closed, the message is lost.
-    let _ = writeln!(io::stderr(), "error: {}", plain(message));
-    ExitCode::FAILURE
+    let _ = writeln!(io::stderr(), "{} {}", style("error:").for_stderr().red().bold(), plain(message));
+}
+
+/// Prints the reason on standard error, for programs.
+pub(crate) fn tell_json(kind: &str, message: &str) {
+    #[derive(Serialize)]
+    struct Told<'a> {
+        error: Reason<'a>,
+    }
+    #[derive(Serialize)]
+    struct Reason<'a> {
+        kind: &'a str,
+        message: &'a str,
+    }
+    let text = serde_json::to_string(&Told { error: Reason { kind, message } }).unwrap_or_default();
+    // If standard error is closed, the message is lost.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Returns the name of a kind, without what it carries.
+fn name(kind: ErrorKind) -> String {
+    let text = format!("{kind:?}");
+    text.split([' ', '(']).next().unwrap_or_default().to_owned()
 }
 
 /// Silences the panics that the library contains and turns into errors: those of the storage on a damaged file. All

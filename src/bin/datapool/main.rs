@@ -5,12 +5,17 @@
 
 mod args;
 mod bars;
+mod claims;
 mod consent;
+mod contains;
 mod copy;
 mod dedupe;
 mod failure;
+mod filter;
+mod format;
 mod input;
 mod lines;
+mod manual;
 mod open;
 mod output;
 mod plain;
@@ -34,7 +39,7 @@ fn main() -> ExitCode {
     let file = arguments.store_file();
     match run(&arguments, &file) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(file.display()),
+        Err(failure) => failure.report(file.display(), arguments.format()),
     }
 }
 
@@ -44,13 +49,17 @@ fn run(arguments: &Arguments, file: &StoreFile) -> Result<(), Failure> {
         Command::Pool(command) => pools::run(file, command, format),
         Command::Import(import) => transfer::import(file, import, format),
         Command::Export(export) => transfer::export(file, export, format),
-        Command::Records { pool, query } => records::list(file, pool, query.as_ref(), format),
+        Command::Records(records) => records::list(file, &records.pool, &records.query(), format),
         Command::Dedupe(dedupe) => dedupe::run(file, dedupe, format),
-        Command::Delete { pool, ids } => records::delete(file, pool, ids, format),
+        Command::Contains { pool, entity_type } => contains::run(file, pool, *entity_type, format),
+        Command::Claims(claims) => claims::run(file, claims, format),
+        Command::Delete(delete) => records::delete(file, &delete.pool, &delete.selection(), format),
         Command::Clear { pool, consent } => records::clear(file, pool, *consent, format),
         Command::Stats { pool: None } => stats::of_store(file, format),
         Command::Stats { pool: Some(pool) } => stats::of_pool(file, pool, format),
+        Command::Prune { pool } => upkeep::prune(file, pool.as_deref(), format),
         Command::Verify => upkeep::verify(file, format),
+        Command::RebuildIndexes => upkeep::rebuild_indexes(file, format),
         Command::Compact => upkeep::compact(file, format),
         Command::Vacuum => upkeep::vacuum(file, format),
         Command::Copy(copy) => {
@@ -58,5 +67,7 @@ fn run(arguments: &Arguments, file: &StoreFile) -> Result<(), Failure> {
             copy::run(&from, &to, format)
         }
         Command::Backup { destination } => upkeep::backup(file, destination, format),
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man => manual::page(),
     }
 }

@@ -98,8 +98,8 @@ fn open_to_read(file: &StoreFile, options: StoreOptions) -> Result<DataPoolStore
     };
     match read_only.open(path) {
         Err(error) if error.kind() == ErrorKind::ReadOnly => open(file, options).map_err(|failure| {
-            let Failure::Message(reason) = failure else { return failure };
-            Failure::new(format!(
+            let Failure::Message(_, reason) = failure else { return failure };
+            Failure::of(ErrorKind::ReadOnly, format!(
                 "{} was not closed by the program that wrote to it last, and must be recovered, which writes to it: run the \
                  command once as a user who may ({reason})",
                 file.display()
@@ -134,10 +134,13 @@ pub(crate) fn pool(store: &DataPoolStore, file: &StoreFile, term: &str) -> Resul
         None => store.pool_named(term),
     };
     found.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Failure::new(format!(
-            "{} has no data pool of the id or name {term:?}; `pool list` shows those it has",
-            file.display()
-        )),
+        kind @ ErrorKind::NotFound => Failure::of(
+            kind,
+            format!(
+                "{} has no data pool of the id or name {term:?}; `pool list` shows those it has",
+                file.display()
+            ),
+        ),
         _ => error.into(),
     })
 }
@@ -169,11 +172,11 @@ fn connect(
         None => options,
     };
     options.connect(url).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            Failure::new(format!("{}: {error}; `pool create` or `copy` makes one", file.display()))
+        kind @ ErrorKind::NotFound => {
+            Failure::of(kind, format!("{}: {error}; `pool create` or `copy` makes one", file.display()))
         }
         // The driver's reason may quote the URL.
-        ErrorKind::InvalidArgument if error.parameter().is_none() => Failure::new(format!(
+        kind @ ErrorKind::InvalidArgument if error.parameter().is_none() => Failure::of(kind, format!(
             "the URL {} cannot be read; it looks like postgresql://user:password@host:5432/database?sslmode=require, with \
              special characters of the password percent-encoded",
             file.display()
@@ -195,8 +198,12 @@ fn connect(file: &StoreFile, _: &str, _: Option<&str>, _: StoreOptions) -> Resul
 /// Returns the failure to open a file, with what the user can do about it.
 fn hint(file: &StoreFile, path: &Path, error: datapool_store::Error) -> Failure {
     match error.kind() {
-        ErrorKind::NotFound if has_directory(path) => Failure::new(format!("{error}; {}", makes_one(file))),
-        ErrorKind::NotAStore if is_empty(path) => Failure::new(format!("{error}; {}", makes_one(file))),
+        kind @ ErrorKind::NotFound if has_directory(path) => {
+            Failure::of(kind, format!("{error}; {}", makes_one(file)))
+        }
+        kind @ ErrorKind::NotAStore if is_empty(path) => {
+            Failure::of(kind, format!("{error}; {}", makes_one(file)))
+        }
         ErrorKind::AlreadyOpen => {
             let message = error.to_string();
             let (what, _) = message.split_once(" `StoreOptions").unwrap_or((&message, ""));

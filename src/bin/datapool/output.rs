@@ -4,20 +4,13 @@ use std::fmt::{self, Display};
 use std::io::{self, BufWriter, Write};
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
-use console::Term;
+use console::{Term, measure_text_width, style};
 use datapool_store::{PageLinks, PageMeta, Timestamp};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::plain::plain;
-
-/// The reader for whom output is printed: a person or a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    Human,
-    Json,
-}
 
 /// The width of text if there is no terminal.
 const PLAIN_WIDTH: u16 = 80;
@@ -75,43 +68,69 @@ pub(crate) enum Column {
     Number(&'static str),
 }
 
-/// A table: wrapped to the terminal's width if there is a terminal, and otherwise with one line for each row.
+/// A table. On a terminal that is too narrow for it, its cells are wrapped; if they would become narrower than a word, each
+/// row is shown as a list of names and values instead. Elsewhere each row is a line.
 #[derive(Debug)]
 pub(crate) struct Grid {
-    table: Table,
     columns: Vec<Column>,
+    has_header: bool,
+    rows: Vec<Vec<String>>,
+    /// The terminal's width, if there is a terminal.
+    width: Option<u16>,
 }
+
+/// The least average width of wrapped columns.
+const COLUMN_MIN_WIDTH: usize = 8;
+/// The blanks between two columns.
+const COLUMN_GAP: usize = 2;
 
 impl Grid {
     pub(crate) fn new(columns: impl Into<Vec<Column>>) -> Self {
-        let mut grid = Self::without_header(columns.into());
-        let names: Vec<Cell> = grid.columns.iter().map(|column| column.cell(column.name())).collect();
-        grid.table.set_header(names);
-        grid
+        Self { columns: columns.into(), has_header: true, rows: Vec::new(), width: terminal_width() }
     }
 
     /// Formats names and their values, without a header.
     pub(crate) fn of_properties<const N: usize>(properties: [(&str, String); N]) -> String {
-        let mut grid = Self::without_header(vec![Column::Text(""), Column::Text("")]);
-        for (name, value) in properties {
-            grid.row([name.to_owned(), value]);
-        }
-        grid.to_string()
+        Self::properties(terminal_width(), properties).to_string()
     }
 
-    fn without_header(columns: Vec<Column>) -> Self {
-        let mut table = Table::new();
-        table.load_style(STYLE);
-        if let Some(width) = terminal_width() {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        }
-        Self { table, columns }
+    fn properties<'a>(width: Option<u16>, properties: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        let rows = properties.into_iter().map(|(name, value)| vec![name.to_owned(), plain(&value)]);
+        let columns = vec![Column::Text(""), Column::Text("")];
+        Self { columns, has_header: false, rows: rows.collect(), width }
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells = self.columns.iter().zip(cells).map(|(column, text)| column.cell(&text));
-        let cells: Vec<Cell> = cells.collect();
-        self.table.add_row(cells);
+        self.rows.push(cells.into_iter().map(|text| plain(&text)).collect());
+    }
+
+    /// Returns true if wrapped cells would become too narrow to be read.
+    fn is_too_wide(&self) -> bool {
+        let Some(width) = self.width.map(usize::from) else { return false };
+        let widest = |(index, column): (usize, &Column)| {
+            let cells = self.rows.iter().filter_map(|row| row.get(index));
+            cells.map(|text| measure_text_width(text)).max().unwrap_or(0).max(column.name().len())
+        };
+        let whole: usize = self.columns.iter().enumerate().map(|column| widest(column) + COLUMN_GAP).sum();
+        whole > width && self.columns.len() * (COLUMN_MIN_WIDTH + COLUMN_GAP) > width
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(STYLE);
+        if let Some(width) = self.width {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        }
+        if self.has_header {
+            table.set_header(self.columns.iter().map(|column| column.cell(column.name())));
+        }
+        for row in &self.rows {
+            table.add_row(self.columns.iter().zip(row).map(|(column, text)| column.cell(text)));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 1));
+        }
+        table
     }
 }
 
@@ -127,19 +146,30 @@ impl Column {
             Self::Text(_) => CellAlignment::Left,
             Self::Number(_) => CellAlignment::Right,
         };
-        Cell::new(plain(text)).set_alignment(alignment)
+        Cell::new(text).set_alignment(alignment)
     }
 }
 
 impl Display for Grid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = self.table.clone();
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 1));
+        if self.has_header && self.is_too_wide() {
+            let names = || self.columns.iter().map(|column| column.name());
+            let list = |row: &Vec<String>| {
+                Self::properties(self.width, names().zip(row.iter().cloned())).to_string()
+            };
+            return f.write_str(&self.rows.iter().map(list).collect::<Vec<_>>().join("\n\n"));
         }
-        for (index, line) in table.lines().enumerate() {
+        // Above the line of dashes.
+        let mut is_header = self.has_header;
+        for (index, line) in self.table().lines().enumerate() {
             let end = if index == 0 { "" } else { "\n" };
-            write!(f, "{end}{}", line.trim_end())?;
+            let line = line.trim_end();
+            is_header &= !line.starts_with('─');
+            if is_header {
+                write!(f, "{end}{}", style(line).bold())?;
+            } else {
+                write!(f, "{end}{line}")?;
+            }
         }
         Ok(())
     }
@@ -175,6 +205,16 @@ pub(crate) fn named(id: impl Display, name: Option<&str>) -> String {
 #[derive(Serialize)]
 pub(crate) struct Deleted {
     pub(crate) deleted: u64,
+}
+
+/// Colours good news, if standard output is a terminal with colours.
+pub(crate) fn good(text: &str) -> String {
+    style(text).green().to_string()
+}
+
+/// Colours bad news, if standard output is a terminal with colours.
+pub(crate) fn bad(text: &str) -> String {
+    style(text).red().to_string()
 }
 
 /// Formats a number: `1,048,576`.
@@ -216,6 +256,41 @@ mod tests {
     #[test]
     fn a_text_cannot_move_the_cursor() {
         assert_eq!(plain("a\tb\n\u{1b}[2Jc\u{9b}é"), "a\\tb\\n\\u{1b}[2Jc\\u{9b}é");
+    }
+
+    /// A listing with long texts, as wide as the terminal.
+    fn records(width: Option<u16>) -> Grid {
+        let mut grid = Grid::new([
+            Column::Number("id"),
+            Column::Number("type"),
+            Column::Text("value"),
+            Column::Text("flow"),
+            Column::Text("run"),
+            Column::Text("step"),
+            Column::Text("created (UTC)"),
+        ]);
+        grid.width = width;
+        for id in ["1", "1,048,576"] {
+            let cells = [id, "37", "an order number", "shop", "run 1 of many", "read", "2013-01-31 10:00:00"];
+            grid.row(cells.map(str::to_owned));
+        }
+        grid
+    }
+
+    #[test]
+    fn tables_fit_the_terminal_and_keep_every_word() {
+        for width in [20, 30, 40, 60, 80, 100, 200] {
+            let text = records(Some(width)).to_string();
+            let longest = text.lines().map(measure_text_width).max();
+            assert!(longest <= Some(usize::from(width)), "{width}:\n{text}");
+        }
+        let text = records(Some(40)).to_string();
+        for word in ["1,048,576", "an order number", "run 1 of many", "2013-01-31 10:00:00"] {
+            assert!(text.contains(word), "{text}");
+        }
+        assert_eq!(text.lines().count(), 2 * 7 + 1, "{text}");
+        assert_eq!(records(None).to_string(), records(Some(200)).to_string());
+        assert_eq!(records(None).to_string().lines().count(), 2 + 2);
     }
 
     #[test]

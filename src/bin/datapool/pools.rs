@@ -8,8 +8,9 @@ use datapool_store::{DataPool, DataPoolStore, NewPool, PoolQuery, PoolUpdate};
 use crate::args::PoolCommand;
 use crate::consent::{self, Consent};
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Deleted, Format, Grid, or_dash};
+use crate::output::{self, Column, Deleted, Grid, or_dash};
 use crate::settings::{self, Setting};
 
 pub(crate) fn run(file: &StoreFile, command: &PoolCommand, format: Format) -> Result<(), Failure> {

@@ -1,20 +1,16 @@
 //! Records: listing and deleting them.
 
-use datapool_store::{Record, RecordId, RecordQuery, Registered};
+use datapool_store::{Record, RecordQuery, Registered};
 
+use crate::args::Selection;
 use crate::consent::{self, Consent};
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Deleted, Format, Grid, or_dash};
+use crate::output::{self, Column, Deleted, Grid, or_dash};
 
-pub(crate) fn list(
-    file: &StoreFile,
-    pool: &str,
-    query: Option<&RecordQuery>,
-    format: Format,
-) -> Result<(), Failure> {
-    let query = query.cloned().unwrap_or_default();
-    let page = open::to_read(file, |store| Ok(open::pool(store, file, pool)?.records(&query)?))?;
+pub(crate) fn list(file: &StoreFile, pool: &str, query: &RecordQuery, format: Format) -> Result<(), Failure> {
+    let page = open::to_read(file, |store| Ok(open::pool(store, file, pool)?.records(query)?))?;
     if format == Format::Json {
         return output::json(&page);
     }
@@ -57,8 +53,19 @@ pub(crate) fn clear(file: &StoreFile, pool: &str, consent: Consent, format: Form
     print_deleted(deleted, format)
 }
 
-pub(crate) fn delete(file: &StoreFile, pool: &str, ids: &[RecordId], format: Format) -> Result<(), Failure> {
-    let deleted = open::to_write(file, |store| Ok(open::pool(store, file, pool)?.delete_records(ids)?))?;
+pub(crate) fn delete(
+    file: &StoreFile,
+    pool: &str,
+    selection: &Selection<'_>,
+    format: Format,
+) -> Result<(), Failure> {
+    let deleted = open::to_write(file, |store| {
+        let pool = open::pool(store, file, pool)?;
+        Ok(match selection {
+            Selection::Ids(ids) => pool.delete_records(*ids)?,
+            Selection::Filter(filter) => pool.delete_where(filter)?,
+        })
+    })?;
     print_deleted(deleted, format)
 }
 

@@ -10,8 +10,9 @@ use self::calendar::Scale;
 use self::chart::{Chart, Row};
 use self::figures::{PoolFigures, PoolSums, StoreFigures};
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Format, Grid};
+use crate::output::{self, Column, Grid};
 
 /// Up to this many pools, each is shown in detail.
 const POOLS_MAX_DETAILED: usize = 20;

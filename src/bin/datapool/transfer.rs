@@ -10,9 +10,10 @@ use datapool_store::{ErrorKind, ExportColumns, ExportOptions, ImportOptions, Imp
 use crate::args::{Export, Import};
 use crate::bars::{self, Bar, Handle, follow};
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::input::{self, Whole};
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Format, Grid, or_dash};
+use crate::output::{self, Column, Grid, or_dash};
 
 /// The argument that stands for standard input or output.
 const STANDARD: &str = "-";
@@ -130,7 +131,7 @@ fn print_report(report: &ImportReport) -> Result<(), Failure> {
 
 pub(crate) fn export(file: &StoreFile, arguments: &Export, format: Format) -> Result<(), Failure> {
     let columns = if arguments.full { ExportColumns::Full } else { ExportColumns::Importable };
-    let options = ExportOptions::new().columns(columns);
+    let options = ExportOptions::new().columns(columns).filter(arguments.filter.filter());
     let output: Option<&PathBuf> =
         arguments.output.as_ref().filter(|path| path.as_path() != Path::new(STANDARD));
     let report = open::to_read(file, |store| {

@@ -1,13 +1,14 @@
-//! Checking, compacting, vacuuming and copying the store.
+//! Pruning, checking, rebuilding, compacting, vacuuming and copying the store.
 
 use std::path::Path;
 
-use datapool_store::VerifyReport;
+use datapool_store::{Finding, VerifyReport};
 
 use crate::bars::{Bar, follow};
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Format, Grid, or_dash};
+use crate::output::{self, Column, Grid, or_dash};
 
 pub(crate) fn verify(file: &StoreFile, format: Format) -> Result<(), Failure> {
     let mut report = VerifyReport::default();
@@ -39,22 +40,68 @@ fn print_findings(report: &VerifyReport) -> Result<(), Failure> {
         output::number_of(report.records, "record")
     );
     if report.ok {
-        return output::lines([format!("{checked}: all is as it must be")]);
+        return output::lines([format!("{checked}: {}", output::good("OK, no problems found"))]);
     }
+    let found = output::bad(&output::number_of(report.findings_count, "finding"));
+    let told = report.findings.len() as u64;
+    let left = (report.findings_count > told).then(|| format!("these are the first {}", output::count(told)));
+    output::lines([format!("{checked}: {found}"), table(&report.findings)].into_iter().chain(left))
+}
+
+fn table(findings: &[Finding]) -> String {
     let mut grid = Grid::new([
         Column::Number("pool"),
         Column::Text("table"),
         Column::Text("key"),
         Column::Text("what is wrong"),
     ]);
-    for finding in &report.findings {
+    for finding in findings {
         let pool = or_dash(finding.data_pool_id);
         grid.row([pool, finding.table.clone(), finding.key.clone(), finding.reason.clone()]);
     }
-    let found = output::number_of(report.findings_count, "finding");
-    let told = report.findings.len() as u64;
-    let left = (report.findings_count > told).then(|| format!("these are the first {}", output::count(told)));
-    output::lines([format!("{checked}: {found}"), grid.to_string()].into_iter().chain(left))
+    grid.to_string()
+}
+
+pub(crate) fn prune(file: &StoreFile, pool: Option<&str>, format: Format) -> Result<(), Failure> {
+    let report = open::to_write(file, |store| {
+        let _bar = Bar::spinner("pruning");
+        Ok(match pool {
+            Some(pool) => open::pool(store, file, pool)?.prune()?,
+            None => store.prune()?,
+        })
+    })?;
+    match format {
+        Format::Json => output::json(&report),
+        Format::Human => output::lines([format!(
+            "removed {} ({}) and {}",
+            output::number_of(report.records, "deleted or expired record"),
+            output::bytes(report.bytes),
+            output::number_of(report.claims, "old claim")
+        )]),
+    }
+}
+
+pub(crate) fn rebuild_indexes(file: &StoreFile, format: Format) -> Result<(), Failure> {
+    let report = open::to_write(file, |store| {
+        let _bar = Bar::spinner("rebuilding");
+        Ok(store.rebuild_indexes()?)
+    })?;
+    match format {
+        Format::Json => output::json(&report)?,
+        Format::Human => {
+            let done = format!(
+                "rebuilt the indexes of {}, {}",
+                output::number_of(report.pools, "data pool"),
+                output::number_of(report.records, "record")
+            );
+            let left = (!report.left.is_empty()).then(|| {
+                let left = output::number_of(report.left.len() as u64, "problem");
+                format!("{}\n{}", output::bad(&format!("{left} cannot be repaired so")), table(&report.left))
+            });
+            output::lines([done].into_iter().chain(left))?;
+        }
+    }
+    if report.left.is_empty() { Ok(()) } else { Err(Failure::Findings) }
 }
 
 pub(crate) fn compact(file: &StoreFile, format: Format) -> Result<(), Failure> {

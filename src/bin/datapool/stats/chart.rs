@@ -8,9 +8,10 @@ use crate::plain::plain;
 /// Blocks of one to eight eighths of a column.
 const BLOCKS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 const BLANK: char = ' ';
-/// Longer labels are cut.
+/// Longer labels are cut, on a narrow terminal to no less than the second number.
 const LABEL_MAX_COLUMNS: usize = 32;
-/// The bounds for the longest bar: at least this wide on a narrow terminal, and at most this wide on a wide one.
+const LABEL_MIN_COLUMNS: usize = 8;
+/// The width that the longest bar should have on a narrow terminal, and the most that it has on a wide one.
 const BAR_MIN_COLUMNS: usize = 8;
 const BAR_MAX_COLUMNS: usize = 100;
 
@@ -29,7 +30,7 @@ const SIDES: [Side; 4] = [Side::Left, Side::Right, Side::Right, Side::Right];
 
 impl Row {
     pub(super) fn new(label: impl AsRef<str>, number: u64) -> Self {
-        let label = cut(&plain(label.as_ref()));
+        let label = cut(&plain(label.as_ref()), LABEL_MAX_COLUMNS);
         Self { number, cells: [label, output::count(number), String::new(), String::new()] }
     }
 
@@ -78,20 +79,34 @@ impl Chart {
         let texts = self.rows.iter().filter_map(|row| row.cells.get(cell));
         texts.map(|text| columns_of(text)).max().unwrap_or_default()
     }
+
+    /// Returns the widths of the cells, and the room for bars beside them. On a narrow terminal labels are cut first, and
+    /// then notes are left out.
+    fn layout(&self) -> ([usize; 4], usize) {
+        let [mut label, number, percent, mut note] = [0, 1, 2, 3].map(|cell| self.widest(cell));
+        let left_by = |label: usize, note: usize| {
+            let cells = [label, number, percent, note].into_iter().filter(|width| *width > 0);
+            self.columns.saturating_sub(cells.map(|width| width + GAP.len()).sum::<usize>() + GAP.len())
+        };
+        let missing = (label + GAP.len() + BAR_MIN_COLUMNS).saturating_sub(left_by(0, note));
+        label = label.min(label.saturating_sub(missing).max(LABEL_MIN_COLUMNS));
+        if left_by(label, note) < BAR_MIN_COLUMNS {
+            note = 0;
+        }
+        ([label, number, percent, note], left_by(label, note).clamp(1, BAR_MAX_COLUMNS))
+    }
 }
 
 impl fmt::Display for Chart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.title)?;
-        let widths = [0, 1, 2, 3].map(|cell| self.widest(cell));
-        let taken: usize = widths.iter().map(|width| if *width > 0 { width + GAP.len() } else { 0 }).sum();
-        let room = self.columns.saturating_sub(taken + GAP.len()).clamp(BAR_MIN_COLUMNS, BAR_MAX_COLUMNS);
+        let (widths, room) = self.layout();
         for row in &self.rows {
             let mut line = String::from("\n");
             let cells = row.cells.iter().zip(SIDES).zip(widths);
             for ((text, side), width) in cells.filter(|(_, width)| *width > 0) {
                 line.push_str(GAP);
-                side.pad(&mut line, text, width);
+                side.pad(&mut line, &cut(text, width), width);
             }
             line.push_str(GAP);
             line.push_str(&bar(row.number, self.most, room));
@@ -147,8 +162,8 @@ fn bar(number: u64, most: u64, columns: usize) -> String {
     full.chain(rest.copied()).collect()
 }
 
-fn cut(label: &str) -> String {
-    console::truncate_str(label, LABEL_MAX_COLUMNS, "…").into_owned()
+fn cut(text: &str, columns: usize) -> String {
+    console::truncate_str(text, columns, "…").into_owned()
 }
 
 fn columns_of(text: &str) -> usize {
@@ -186,6 +201,23 @@ mod tests {
         let expected = "Shares\n  日本  1,000  66.7%     ████████████████\n  b\\n     500  33.3%  x  ████████\n  c         0   0.0%";
         assert_eq!(chart.to_string(), expected);
         assert!(chart.to_string().lines().all(|line| columns_of(line) <= 41));
+    }
+
+    #[test]
+    fn a_chart_fits_a_narrow_terminal() {
+        let row = |label: &str| {
+            Row::new(label, 104_857_600).with_percent_of(204_857_600).with_note("1,048,576 live".to_owned())
+        };
+        let shown = |columns: usize| {
+            let mut chart = Chart::new("Shares", [row("a flow with a long name"), row("another flow")]);
+            chart.columns = columns;
+            let text = chart.to_string();
+            assert!(text.lines().all(|line| columns_of(line) <= columns), "{columns}:\n{text}");
+            text
+        };
+        assert!(shown(80).contains("  a flow with a long name  104,857,600  51.2%  1,048,576 live  █"));
+        assert!(shown(60).contains("  a flow with…  104,857,600  51.2%  1,048,576 live  ████████"));
+        assert!(shown(40).contains("  a flow …  104,857,600  51.2%  ████████"));
     }
 
     #[test]

@@ -1,0 +1,52 @@
+//! Filters of records as options, in place of the API's query string.
+
+use clap::Args;
+use datapool_store::{EntityTypeId, FlowId, FlowRunId, FlowStepId, RecordFilter, Timestamp};
+
+/// The options' names, for conflicts with other arguments.
+pub(crate) const OPTIONS: [&str; 7] = ["flow", "run", "step", "entity_type", "value", "after", "before"];
+
+/// Conditions that must all hold. Of an option that is repeated, any value may hold.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Filters")]
+pub(crate) struct FilterArguments {
+    /// Only records of this flow; like the next four, it can be repeated: any of them
+    #[arg(long, value_name = "F")]
+    flow: Vec<FlowId>,
+    /// Only records of this flow run
+    #[arg(long, value_name = "R")]
+    run: Vec<FlowRunId>,
+    /// Only records of this flow step
+    #[arg(long, value_name = "S")]
+    step: Vec<FlowStepId>,
+    /// Only records of this entity type
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    entity_type: Vec<EntityTypeId>,
+    /// Only records of this value
+    #[arg(long, value_name = "V", allow_hyphen_values = true)]
+    value: Vec<String>,
+    /// Only records after this time: 2026-01-31, or 2026-01-31T10:00, in UTC unless it has an offset
+    #[arg(long, value_name = "TIME")]
+    after: Option<Timestamp>,
+    /// Only records before this time
+    #[arg(long, value_name = "TIME")]
+    before: Option<Timestamp>,
+}
+
+impl FilterArguments {
+    pub(crate) fn filter(&self) -> RecordFilter {
+        let mut filter = RecordFilter::new();
+        filter = self.flow.iter().cloned().fold(filter, RecordFilter::flow_id);
+        filter = self.run.iter().cloned().fold(filter, RecordFilter::flow_run_id);
+        filter = self.step.iter().cloned().fold(filter, RecordFilter::step_id);
+        filter = self.entity_type.iter().copied().fold(filter, RecordFilter::entity_type_id);
+        filter = self.value.iter().fold(filter, |filter, value| filter.value(value.as_str()));
+        if let Some(time) = self.after {
+            filter = filter.created_after(time);
+        }
+        if let Some(time) = self.before {
+            filter = filter.created_before(time);
+        }
+        filter
+    }
+}
