@@ -4,7 +4,8 @@
 //! lists, searched by loops. Reopening, with other sizes for its work, is one of the operations; so are letting time pass and
 //! setting the clock, back as well; records expire and leases run out by it. Snapshots and scans are held across later operations
 //! and must keep to what they saw; claims are held too, and handed over the reopening by tokens. Every answer is compared, and
-//! after each operation everything the touched pool holds.
+//! after each operation everything the touched pool holds. Over PostgreSQL the same operations run, except those on a file and on
+//! the clock.
 //!
 //! Each operation is made from some bytes, so that a failing case shrinks to few operations of few bytes.
 //! `PROPTEST_CASES=10000` makes a long run.
@@ -15,6 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::support::engine::Engine;
 use crate::support::{self, Numbers};
 use crate::workload::random::{Mix, SIZES};
 use crate::workload::{Driver, Op};
@@ -55,7 +57,12 @@ proptest! {
         cache_size in select(support::CACHE_SIZES.to_vec()),
         choices in vec(any_choice(240), 1..80),
     ) {
-        run(Driver::in_file(support::options().cache_size(cache_size), sizes, Mix::Everything), &choices);
+        let options = support::options().cache_size(cache_size);
+        let driver = match Engine::of_this_run() {
+            Engine::Embedded => Driver::in_file(options, sizes, Mix::Everything),
+            Engine::Postgres => Driver::on_server(options),
+        };
+        run(driver, &choices);
     }
 
     #[test]
