@@ -313,8 +313,12 @@ fn export(store: &DataPoolStore, file: &Path) -> Outcome<()> {
 fn reopen(store_name: &OsStr, flights: &[Flight], days: &Days<'_>, listed: &Page<Record>) -> Outcome<()> {
     explain("The store is closed and opened again.");
     let (store, time) = timed(|| open(store_name))?;
-    let size = store.stats()?.file_size;
-    say("reopen", format_args!("{} KiB", grouped(size / 1_024)), milliseconds(time));
+    let size = match store.stats()?.file_size {
+        // On a server.
+        0 => String::new(),
+        bytes => format!("{} KiB", grouped(bytes / 1_024)),
+    };
+    say("reopen", size, milliseconds(time));
 
     check_pool(&store.pool_named(IMPORTED)?, count(flights), flights)?;
     let tracked = store.pool_named(TRACKED)?;
