@@ -1,7 +1,7 @@
 //! Deduplication: modes, verdicts, and splitting a batch by them.
 //!
-//! Owns: [`Mode`], [`Verdict`], [`Verdicts`], [`Split`]. Always holds: verdicts are in the order of the items. Must not
-//! know: how a verdict is found; that is the engine's.
+//! Owns: [`Mode`], [`Verdict`], [`Verdicts`], [`Split`]. Always holds: verdicts are in the order of the
+//! items. Must not know: how a verdict is found. That is the engine's task.
 
 use std::ops::Index;
 
@@ -41,11 +41,11 @@ pub enum Verdict {
     Duplicate,
     /// Another runner has claimed the value.
     InFlight,
-    /// The value is in the pool, but with another [version](crate::Key::content): the item passes as a new one does. Only an
-    /// item whose key has a version gets this verdict.
+    /// The value is in the pool, but with another [version](crate::Key::content). The item passes like a new
+    /// one. Only items whose key has a version get this verdict.
     Changed {
-        /// The newest record of the value before, which this item's record replaces if the mode tracks. `None` if that was an
-        /// item earlier in the same batch.
+        /// The newest record of the value so far. If the mode tracks, this item's record replaces it. `None`
+        /// if an earlier item of the same batch comes before it.
         previous: Option<RecordId>,
     },
 }

@@ -1,8 +1,8 @@
 //! The one error type of the crate.
 //!
-//! Owns: [`Error`] and [`ErrorKind`]. Always holds: a message names what was wrong, with the offending name or value,
-//! and what is allowed. Must not know: redb. The engine turns storage errors into kinds; here they are only an opaque
-//! source.
+//! Owns: [`Error`] and [`ErrorKind`]. Always holds: a message names what was wrong, with the offending name
+//! or value, and what is allowed. Must not know: redb. The engine maps storage errors to kinds. Here they are
+//! only an opaque source.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -22,11 +22,11 @@ pub enum ErrorKind {
     NotFound,
     /// A pool of that name exists, or the destination file exists.
     AlreadyExists,
-    /// An argument is malformed: an empty value, a bad timestamp, a bad entity type.
+    /// An argument is malformed, for example an empty value, a bad timestamp or a bad entity type.
     InvalidArgument,
     /// An argument is over (or under) one of the [limits](crate::limits).
     LimitExceeded,
-    /// A listing's query is wrong: an unknown parameter, a number out of range.
+    /// A listing's query is malformed, for example an unknown parameter or a number out of range.
     InvalidQuery,
     /// A CSV file is malformed.
     Csv {

@@ -13,7 +13,8 @@ use crate::snapshot::PoolSnapshot;
 
 /// The number of records that a slice reads.
 const SLICE_RECORDS: usize = 4_096;
-/// The number of records that the first slice reads: a caller that wants one record does not pay for thousands.
+/// The number of records that the first slice reads. It is small so that a caller that wants one record does
+/// not pay for thousands.
 const FIRST_SLICE_RECORDS: usize = 64;
 
 #[derive(Debug)]
@@ -49,9 +50,10 @@ impl Pool {
     /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are read as
     /// they are needed.
     ///
-    /// It reads in slices, each as of its own moment, up to the last id at its start. A record that is live throughout
-    /// appears exactly once. A record that is added meanwhile does not appear. A record that is deleted meanwhile may
-    /// be missing. To read everything as of one moment, use [`snapshot`](Self::snapshot).
+    /// The scan reads in slices, each as of its own moment, up to the last id when it started. A record that
+    /// is live throughout appears exactly once. Records that are added meanwhile do not appear. Records that
+    /// are deleted meanwhile may be missing. To read everything as of one moment, use
+    /// [`snapshot`](Self::snapshot).
     ///
     /// # Errors
     ///
@@ -98,7 +100,7 @@ impl Scan {
     fn read(&mut self, sort: RecordSort) -> Result<Vec<Record>> {
         let (limit, ids) = (self.slice, std::mem::take(&mut self.ids));
         self.slice = SLICE_RECORDS;
-        // If reading fails, or returns fewer records than the limit, nothing is left to read.
+        // After an error, or after fewer records than the limit, nothing is left to read.
         let source = std::mem::replace(&mut self.source, Source::Done);
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -136,7 +138,7 @@ impl Scan {
             Ok(records) => {
                 *self.near(sort) = records.into();
                 let near = self.near(sort).pop_front();
-                // After the records of this end come the records that the other end has read already.
+                // After this end's records come those that the other end has already read.
                 near.or_else(|| self.far(sort).pop_back()).map(Ok)
             }
         }

@@ -23,7 +23,7 @@ pub struct PoolSnapshot {
 }
 
 impl Pool {
-    /// Returns the pool as of this moment. It stays the same for as long as the snapshot is held.
+    /// Returns the pool as of this moment. The snapshot does not change while it is held.
     ///
     /// While a snapshot is held, the file cannot reuse the space of data that is changed or deleted anywhere in the
     /// store, so it grows. Hold it briefly.
@@ -43,9 +43,11 @@ impl PoolSnapshot {
         Ok(Self { reading, reader: reader.into(), shared: Arc::clone(pool.shared()) })
     }
 
+    /// Returns the view.
+    ///
     /// # Errors
     ///
-    /// `Closed` if the store was closed since.
+    /// `Closed` if the store was closed since then.
     pub(crate) fn reading(&self) -> Result<&dyn Reading> {
         self.reader.check_open()?;
         Ok(&*self.reading)
