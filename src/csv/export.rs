@@ -33,7 +33,7 @@ pub enum ExportColumns {
 
 words!(ExportColumns, "a choice of columns": Importable => "importable", Full => "full");
 
-/// The way an export writes cells that a spreadsheet would take for a formula. Prints, parses and serializes as
+/// How an export writes cells that a spreadsheet would read as a formula. Prints, parses and serializes as
 /// `exact` or `spreadsheet-safe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -50,14 +50,14 @@ words!(CellQuoting, "a way of quoting": Exact => "exact", SpreadsheetSafe => "sp
 
 type Observer = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
-/// The observer is called each time this many rows are written.
+/// The number of rows after which the observer is called.
 const TICK_ROWS: u64 = 4_096;
-/// The number of records that a thread reads and formats at once. With 1,024, threads wait a third longer for each
-/// other.
+/// The number of records that a thread reads and formats at once. With 1,024, the threads wait a third longer
+/// for each other.
 const SLICE_RECORDS: u64 = 4_096;
-/// The approximate size of that many rows as text.
+/// The approximate size of this many rows as text.
 const SLICE_BYTES: usize = 160 << 10;
-/// The most bytes that the writer gets at once. It may buffer them for a slow reader.
+/// The most bytes passed to the writer at once, because it may buffer them for a slow reader.
 const WRITE_BYTES: usize = 64 << 10;
 
 /// The options of a CSV export.
