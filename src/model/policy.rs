@@ -1,6 +1,6 @@
-//! The policy of a pool: how long and how many records it keeps; and its form in JSON.
+//! The policy of a pool: how long it keeps records, and how many. Also its form in JSON.
 //!
-//! In JSON a retention is a number of seconds, with decimals only if it is not a whole number.
+//! In JSON, a retention is a number of seconds, with decimals only if it is not a whole number.
 
 use std::time::Duration;
 
