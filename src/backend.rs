@@ -67,7 +67,8 @@ pub(crate) trait Backend: Debug + Send + Sync {
         None
     }
 
-    // ---- Pools ------------------------------------------------------------------------------------------------
+    // ---- Pools
+    // ------------------------------------------------------------------------------------------------
 
     fn create_pool(&self, new: &NewPool) -> Result<DataPool>;
     fn update_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool>;
@@ -78,16 +79,18 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Returns the rows of all pools, by ascending id, as of one moment.
     fn pool_rows(&self) -> Result<Vec<DataPool>>;
 
-    // ---- Writing ----------------------------------------------------------------------------------------------
+    // ---- Writing
+    // ----------------------------------------------------------------------------------------------
 
     /// Returns an error if the store was opened for reading only. Every call that writes checks this first.
     fn check_may_write(&self) -> Result<()>;
 
-    /// Decides and commits an operation, together with those of other callers. Blocks until its outcome is durable.
+    /// Decides and commits an operation, together with those of other callers. Blocks until its outcome is
+    /// durable.
     fn submit(&self, request: Request) -> Result<Answer>;
 
-    /// Submits operations of several callers, in order, in as few commits as their weights allow, and delivers the answers.
-    /// Blocks until all have an outcome.
+    /// Submits operations of several callers, in order, in as few commits as their weights allow, and
+    /// delivers the answers. Blocks until all have an outcome.
     fn submit_all(&self, entries: Vec<Entry>);
 
     /// Decides a batch in a mode that tracks nothing.
@@ -107,7 +110,8 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     fn prune(&self, pool: PoolId) -> Result<PruneReport>;
 
-    // ---- Reading ----------------------------------------------------------------------------------------------
+    // ---- Reading
+    // ----------------------------------------------------------------------------------------------
 
     /// Returns a pool as of now.
     ///
@@ -135,7 +139,8 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     fn pool_stats(&self, pool: PoolId) -> Result<PoolStats>;
 
-    // ---- Registered entries -----------------------------------------------------------------------------------
+    // ---- Registered entries
+    // -----------------------------------------------------------------------------------
 
     /// Registers entries in one step. Entries of the same key are replaced. If a key occurs several times,
     /// the last entry is kept.
@@ -159,7 +164,8 @@ pub(crate) trait Backend: Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<RegisteredEntry>>;
 
-    // ---- Operating --------------------------------------------------------------------------------------------
+    // ---- Operating
+    // --------------------------------------------------------------------------------------------
 
     fn stats(&self) -> Result<StoreStats>;
     fn verify(&self, observer: Observer<'_>) -> Result<VerifyReport>;

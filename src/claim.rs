@@ -105,7 +105,8 @@ impl Claim {
         self.claimed.partition(items)
     }
 
-    /// Returns the items that are claimed and neither confirmed nor released yet: the index and the key of each.
+    /// Returns the items that are claimed and neither confirmed nor released yet: the index and the key of
+    /// each.
     pub fn keys(&self) -> impl Iterator<Item = (usize, Key<'_>)> {
         self.hold.held_positions().filter_map(|position| self.claimed.key_at(position))
     }
@@ -263,9 +264,9 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for a lease outside 1 ms to 365 days; `InvalidArgument` for one of less than 1 s if the claim is
-    /// [kept alive](Self::keep_alive); `LeaseLost` if the claim owns none of its items any more; also the errors of
-    /// [`confirm`](Self::confirm). After an error, the lease is unchanged.
+    /// `LimitExceeded` for a lease outside 1 ms to 365 days; `InvalidArgument` for one of less than 1 s if
+    /// the claim is [kept alive](Self::keep_alive); `LeaseLost` if the claim owns none of its items any more;
+    /// also the errors of [`confirm`](Self::confirm). After an error, the lease is unchanged.
     #[doc(alias("renew", "heartbeat"))]
     pub fn extend(&mut self, lease: Duration) -> Result<Timestamp> {
         self.extend_and(Some(lease), Keep::AsBefore)

@@ -104,14 +104,16 @@ impl Verdicts {
     /// Returns the record that was first with the value of item `index`; for a changed item, its
     /// [previous](Verdict::Changed) record.
     ///
-    /// Returns `None` if the item is neither a duplicate nor changed, if it repeats an item of the same batch in [`Mode::Filter`]
-    /// (which tracks nothing), or if the verdicts come from [`Pool::dedupe`](crate::Pool::dedupe), which does not look
-    /// up first records: [`Pool::dedupe_with_first`](crate::Pool::dedupe_with_first) does.
+    /// Returns `None` if the item is neither a duplicate nor changed, if it repeats an item of the same batch
+    /// in [`Mode::Filter`] (which tracks nothing), or if the verdicts come from
+    /// [`Pool::dedupe`](crate::Pool::dedupe), which does not look up first records:
+    /// [`Pool::dedupe_with_first`](crate::Pool::dedupe_with_first) does.
     pub fn first(&self, index: usize) -> Option<&Record> {
         self.firsts.get(index)?.as_ref()
     }
 
-    /// Returns true if the mode passes item `index` on: everything in [`Mode::Track`], new and changed items otherwise.
+    /// Returns true if the mode passes item `index` on: everything in [`Mode::Track`], new and changed items
+    /// otherwise.
     pub fn passes(&self, index: usize) -> bool {
         match self.items.get(index) {
             None => false,
@@ -151,7 +153,7 @@ impl Index<usize> for Verdicts {
     /// # Panics
     ///
     /// If there is no such item, as a `Vec` does. [`as_slice`](Verdicts::as_slice) has `get`.
-    #[allow(clippy::indexing_slicing, reason = "an index is the caller's promise, as of a Vec")]
+    #[allow(clippy::indexing_slicing, reason = "the caller promises a valid index, as with a Vec")]
     fn index(&self, index: usize) -> &Verdict {
         &self.items[index]
     }
@@ -185,7 +187,8 @@ pub struct Split<T> {
     pub duplicates: Vec<T>,
     /// The items whose value another runner has claimed.
     pub in_flight: Vec<T>,
-    /// Items after the end of the batch that was deduplicated. Empty if `partition` gets the batch's own items.
+    /// Items after the end of the batch that was deduplicated. Empty if `partition` gets the batch's own
+    /// items.
     pub unmatched: Vec<T>,
 }
 

@@ -44,7 +44,8 @@ pub trait Disk: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Any error of the disk; `Unsupported` if it cannot reserve room before it is written to, which is the default.
+    /// Any error of the disk; `Unsupported` if it cannot reserve room before it is written to, which is the
+    /// default.
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
         let _ = (from, to);
         Err(io::ErrorKind::Unsupported.into())

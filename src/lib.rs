@@ -1,8 +1,8 @@
 //! An embedded store of data pools: named sets of values that have been seen before.
 //!
-//! Programs that move data (flow runners, importers, webhook receivers) ask one question again and again: which of
-//! these order numbers, e-mails, SKUs are new? This crate answers it in-process, over one file, atomically and
-//! durably, and lists, counts, imports, exports and deletes what was tracked.
+//! Programs that move data (flow runners, importers, webhook receivers) ask one question again and again:
+//! which of these order numbers, e-mails, SKUs are new? This crate answers it in-process, over one file,
+//! atomically and durably, and lists, counts, imports, exports and deletes what was tracked.
 //!
 //! ```
 //! use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
@@ -32,18 +32,19 @@
 //! - [`Pool`] is a cheap handle on one pool: [dedupe](Pool::dedupe), [contains](Pool::contains),
 //!   [lookup](Pool::lookup), [records](Pool::records), [scan](Pool::scan), [delete](Pool::delete_where),
 //!   [import](Pool::import_csv), [export](Pool::export_csv). Handles can be cloned and used from any thread.
-//! - [`Key`] is what is compared: a value (text or an integer) within an entity type. [`CompositeKey`] joins several fields
-//!   into a value.
+//! - [`Key`] is what is compared: a value (text or an integer) within an entity type. [`CompositeKey`] joins
+//!   several fields into a value.
 //! - [`Claim`] holds new values for one runner until its work is confirmed.
 //! - [`Record`] is a tracked value with its [`Origin`] (flow, flow run, flow step) and time.
-//! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify),
-//!   [rebuilding indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
-//!   [compact](DataPoolStore::compact), [vacuum](DataPoolStore::vacuum), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature
-//!   `async` gives the calls as futures; `cli` builds the command-line tool `datapool`; `tracing` emits [events](#events).
-//! - The feature `json` adds `Pool::dedupe_json`, which takes a JSON document and returns it without the items that have
-//!   been seen. `JsonItems` describes where the items and their keys are.
-//! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is allowed.
-//!   [`limits`] has every limit.
+//! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify), [rebuilding
+//!   indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
+//!   [compact](DataPoolStore::compact), [vacuum](DataPoolStore::vacuum), [close](DataPoolStore::close),
+//!   [reopen](DataPoolStore::reopen). The feature `async` gives the calls as futures; `cli` builds the
+//!   command-line tool `datapool`; `tracing` emits [events](#events).
+//! - The feature `json` adds `Pool::dedupe_json`, which takes a JSON document and returns it without the
+//!   items that have been seen. `JsonItems` describes where the items and their keys are.
+//! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is
+//!   allowed. [`limits`] has every limit.
 //!
 //! # Which mode?
 //!
@@ -128,7 +129,8 @@
 //! figures and durations as fields. The target is `datapool_store`; the level is `DEBUG`, or `WARN` for
 //! events that need attention. There are no spans. A subscriber must not write to the store: it gets `Busy`.
 //!
-//! A program that uses `log` gets the events as records of `log`, if it enables a feature of `tracing` in its `Cargo.toml`:
+//! A program that uses `log` gets the events as records of `log`, if it enables a feature of `tracing` in its
+//! `Cargo.toml`:
 //!
 //! ```toml
 //! datapool-store = { version = "0.1", features = ["tracing"] }

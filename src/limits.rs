@@ -1,7 +1,7 @@
 //! Every limit, in one place.
 //!
-//! Going over one is an error of kind [`LimitExceeded`](crate::ErrorKind::LimitExceeded) (in a listing's query,
-//! [`InvalidQuery`](crate::ErrorKind::InvalidQuery)) that names the limit and the offending size.
+//! Going over one is an error of kind [`LimitExceeded`](crate::ErrorKind::LimitExceeded) (in a listing's
+//! query, [`InvalidQuery`](crate::ErrorKind::InvalidQuery)) that names the limit and the offending size.
 
 use std::time::Duration;
 
@@ -54,7 +54,8 @@ pub const RESULTS_MAX_BYTES: usize = 67_108_864;
 /// The longest flow, flow run or flow step id, in bytes of UTF-8. The shortest is 1.
 pub const ID_MAX_BYTES: usize = 64;
 
-/// The longest name of a registered entity type, flow, flow run or flow step, in characters (Unicode scalar values).
+/// The longest name of a registered entity type, flow, flow run or flow step, in characters (Unicode scalar
+/// values).
 pub const REGISTERED_NAME_MAX_CHARS: usize = 255;
 
 /// The largest attributes of a registered entity type, flow, flow run or flow step, in bytes of JSON text.

@@ -37,15 +37,15 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `OutcomeUnknown`; `Closed`; `Storage`. Damage is a
-    /// finding, not an error.
+    /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `OutcomeUnknown`; `Closed`; `Storage`.
+    /// Damage is a finding, not an error.
     #[doc(alias("check", "integrity_check", "fsck"))]
     pub fn verify(&self) -> Result<VerifyReport> {
         self.verify_with_progress(|_| ControlFlow::Continue(()))
     }
 
-    /// Like [`verify`](Self::verify), but calls `observer` from time to time with the number of records checked.
-    /// `Break` stops it with `Cancelled`.
+    /// Like [`verify`](Self::verify), but calls `observer` from time to time with the number of records
+    /// checked. `Break` stops it with `Cancelled`.
     ///
     /// # Errors
     ///
@@ -66,7 +66,8 @@ impl DataPoolStore {
     /// be read, the report names it, and its pool is left as it is. Data of this kind that is readable but
     /// wrong is found only by `verify`. So is damage to registered names and to the items of claims.
     ///
-    /// Each pool is one commit, which takes about as long as importing its records. Others can write in between.
+    /// Each pool is one commit, which takes about as long as importing its records. Others can write in
+    /// between.
     ///
     /// # Errors
     ///
@@ -92,15 +93,15 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` if there is something at `path`; `Io` if it cannot be written; `Closed`; `Busy` during a
-    /// [vacuum](Self::vacuum); `Corrupt` or `Storage` if the store cannot be read.
+    /// `AlreadyExists` if there is something at `path`; `Io` if it cannot be written; `Closed`; `Busy` during
+    /// a [vacuum](Self::vacuum); `Corrupt` or `Storage` if the store cannot be read.
     #[doc(alias("dump", "copy", "export"))]
     pub fn backup_to(&self, path: impl AsRef<Path>) -> Result<BackupReport> {
         self.backup_with_progress(path, |_| ControlFlow::Continue(()))
     }
 
-    /// Like [`backup_to`](Self::backup_to), but calls `observer` from time to time with the number of rows copied.
-    /// `Break` stops it with `Cancelled`, and leaves no file.
+    /// Like [`backup_to`](Self::backup_to), but calls `observer` from time to time with the number of rows
+    /// copied. `Break` stops it with `Cancelled`, and leaves no file.
     ///
     /// # Errors
     ///
@@ -191,9 +192,9 @@ impl DataPoolStore {
         self.backend().vacuum(&mut observer)
     }
 
-    /// Writes everything to disk and closes the file, even if there are other handles. From then on, all handles, open
-    /// scans and snapshots fail with `Closed`. An import or another call that writes is finished first. Closing again
-    /// does nothing.
+    /// Writes everything to disk and closes the file, even if there are other handles. From then on, all
+    /// handles, open scans and snapshots fail with `Closed`. An import or another call that writes is
+    /// finished first. Closing again does nothing.
     ///
     /// Dropping the last handle closes the file as well, but cannot report a failure. Opening is fastest if
     /// the file was closed.

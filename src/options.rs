@@ -1,6 +1,7 @@
 //! The options for opening a store.
 //!
-//! Owns: [`StoreOptions`], [`Access`], [`Durability`], [`Recovery`], [`IfMissing`]. Must not know: the engine's internals.
+//! Owns: [`StoreOptions`], [`Access`], [`Durability`], [`Recovery`], [`IfMissing`]. Must not know: the
+//! engine's internals.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -19,11 +20,12 @@ pub enum Durability {
     Immediate,
     /// After the change is visible to every reader of the process; a background thread writes it to disk.
     ///
-    /// A crash may lose the calls of the last interval, never more, and never damages the file. Ids of lost records may
-    /// be reused. [`DataPoolStore::flush`](crate::DataPoolStore::flush) waits for the disk. Dropping the last handle
-    /// flushes.
+    /// A crash may lose the calls of the last interval, never more, and never damages the file. Ids of lost
+    /// records may be reused. [`DataPoolStore::flush`](crate::DataPoolStore::flush) waits for the disk.
+    /// Dropping the last handle flushes.
     Relaxed {
-        /// The longest time that a change may stay in memory only. With zero the thread flushes as soon as it can.
+        /// The longest time that a change may stay in memory only. With zero the thread flushes as soon as it
+        /// can.
         flush_every: Duration,
     },
 }
@@ -55,7 +57,7 @@ impl fmt::Debug for RepairObserver {
     }
 }
 
-/// What opening does if the file does not exist or is empty.
+/// The reaction of opening if the file does not exist or is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum IfMissing {
@@ -76,11 +78,11 @@ pub enum Access {
     /// Reads and writes; no other handle has the file open. The default.
     #[default]
     ReadWrite,
-    /// Only reads; calls that would write fail with [`ReadOnly`](crate::ErrorKind::ReadOnly). Any number of handles,
-    /// in any processes, may have the file open this way, as long as none has it open for writing.
+    /// Only reads; calls that would write fail with [`ReadOnly`](crate::ErrorKind::ReadOnly). Any number of
+    /// handles, in any processes, may have the file open this way, as long as none has it open for writing.
     ///
-    /// The file must exist and must have been closed properly. If the process that wrote to it died, open it for
-    /// writing once, to recover it.
+    /// The file must exist and must have been closed properly. If the process that wrote to it died, open it
+    /// for writing once, to recover it.
     ReadOnly,
 }
 
@@ -207,10 +209,11 @@ impl StoreOptions {
         self
     }
 
-    /// Creates a new store with this hash key instead of a random one, so that two runs of a test or a benchmark write
-    /// the same file. An existing store keeps its own key.
+    /// Creates a new store with this hash key instead of a random one, so that two runs of a test or a
+    /// benchmark write the same file. An existing store keeps its own key.
     ///
-    /// If the key is known, someone who chooses the values can make fingerprints collide: never use this in production.
+    /// If the key is known, someone who chooses the values can make fingerprints collide: never use this in
+    /// production.
     #[must_use]
     pub fn hash_key(mut self, key: [u8; 16]) -> Self {
         self.hash_key = Some(key);

@@ -99,8 +99,8 @@ impl Pool {
         Ok(self.counters().checks(self.reading()?.contains_many(keys)?))
     }
 
-    /// Returns for each key, in order, the record that was first with its value, whatever its version. All answers are as of
-    /// one moment.
+    /// Returns for each key, in order, the record that was first with its value, whatever its version. All
+    /// answers are as of one moment.
     ///
     /// # Errors
     ///
@@ -112,8 +112,8 @@ impl Pool {
 
     /// Finds out which items of a batch are new, and tracks them unless the mode is [`Mode::Filter`].
     ///
-    /// This is one atomic step: if several threads bring the same new value at once, exactly one gets it as new. Of
-    /// equal items within the batch, the first is new. The caller keeps the items.
+    /// This is one atomic step: if several threads bring the same new value at once, exactly one gets it as
+    /// new. Of equal items within the batch, the first is new. The caller keeps the items.
     ///
     /// An item whose key has a [version](Key::content) is changed if the newest record of its value has
     /// another version. Changed items pass, and a mode that tracks replaces all live records of the value
@@ -158,7 +158,8 @@ impl Pool {
         self.decide(mode, items, key, origin, Firsts::Ignored)
     }
 
-    /// Like [`dedupe`](Self::dedupe), but also returns for each duplicate the record that was [first](Verdicts::first).
+    /// Like [`dedupe`](Self::dedupe), but also returns for each duplicate the record that was
+    /// [first](Verdicts::first).
     ///
     /// This needs one more read for each duplicate.
     ///
@@ -265,7 +266,8 @@ impl Pool {
         self.reading()?.entity_type_counts()
     }
 
-    /// Returns the number of records that each flow tracked, the largest first. Records without a flow are left out.
+    /// Returns the number of records that each flow tracked, the largest first. Records without a flow are
+    /// left out.
     ///
     /// # Errors
     ///
@@ -274,7 +276,8 @@ impl Pool {
         self.reading()?.flow_counts()
     }
 
-    /// Deletes records by id. Returns the number of records deleted. Unknown and already deleted ids are ignored.
+    /// Deletes records by id. Returns the number of records deleted. Unknown and already deleted ids are
+    /// ignored.
     ///
     /// ```
     /// # use datapool_store::{DataPoolStore, RecordFilter, RecordQuery};
@@ -289,7 +292,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `StorageFull`, `OutcomeUnknown` or `Storage`.
+    /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `StorageFull`,
+    /// `OutcomeUnknown` or `Storage`.
     #[doc(alias("remove", "delete-records"))]
     pub fn delete_records(&self, ids: impl IntoIterator<Item: Into<RecordId>>) -> Result<u64> {
         self.backend().run(self.deleting_records(ids)?)
@@ -306,7 +310,8 @@ impl Pool {
         Ok(Submission::new(self.id, weight, Operation::DeleteIds(ids)))
     }
 
-    /// Deletes every record with one of these keys, whatever its version. Returns the number of records deleted.
+    /// Deletes every record with one of these keys, whatever its version. Returns the number of records
+    /// deleted.
     ///
     /// Afterwards the values are new again.
     ///
@@ -324,8 +329,8 @@ impl Pool {
         Ok(Submission::new(self.id, Weight::of(&batch), Operation::DeleteKeys(batch)))
     }
 
-    /// Deletes every record that matches the filter, for example everything that one run tracked. Returns the number of
-    /// records deleted.
+    /// Deletes every record that matches the filter, for example everything that one run tracked. Returns the
+    /// number of records deleted.
     ///
     /// A filter without a term deletes nothing. To delete everything, use [`clear`](Self::clear) or
     /// [`RecordFilter::all`].

@@ -91,13 +91,14 @@ macro_rules! registry {
         impl DataPoolStore {
             #[doc = concat!("Registers one ", $noun, ", or replaces the entry of its id, in a commit of its own.")]
             ///
-            /// Listings [include](crate::RecordQuery::include) it from then on, also with records that were tracked
-            /// before. It stays until it is deleted, even if its records are deleted.
+            /// Listings [include](crate::RecordQuery::include) it from then on, also with records that were
+            /// tracked before. It stays until it is deleted, even if its records are deleted.
             ///
             /// # Errors
             ///
-            /// `LimitExceeded` or `InvalidArgument` for a bad id, a name of more than 255 characters, or attributes of
-            /// more than 65,536 bytes or 64 levels; `StorageFull`, `OutcomeUnknown` or `Storage`.
+            /// `LimitExceeded` or `InvalidArgument` for a bad id, a name of more than 255 characters, or
+            /// attributes of more than 65,536 bytes or 64 levels; `StorageFull`, `OutcomeUnknown` or
+            /// `Storage`.
             pub fn $put(&self, entry: $type) -> Result<()> {
                 self.put_registered(&[entry])
             }

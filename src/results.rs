@@ -10,8 +10,8 @@ use crate::pool::Pool;
 use crate::snapshot::PoolSnapshot;
 
 impl Pool {
-    /// Returns the result that was kept with a record by [`Claim::confirm_with`](crate::Claim::confirm_with). Returns
-    /// `None` if the record has none, is deleted or expired, or does not exist.
+    /// Returns the result that was kept with a record by [`Claim::confirm_with`](crate::Claim::confirm_with).
+    /// Returns `None` if the record has none, is deleted or expired, or does not exist.
     ///
     /// A [`Duplicate`](crate::ClaimVerdict::Duplicate) names the record that was first.
     ///

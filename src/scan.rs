@@ -27,13 +27,13 @@ enum Source {
     Done,
 }
 
-/// Iterates over the records that match a filter, oldest first; newest first with [`rev`](Iterator::rev). Returned by
-/// [`Pool::scan`] and [`PoolSnapshot::scan`](crate::PoolSnapshot::scan).
+/// Iterates over the records that match a filter, oldest first; newest first with [`rev`](Iterator::rev).
+/// Returned by [`Pool::scan`] and [`PoolSnapshot::scan`](crate::PoolSnapshot::scan).
 ///
-/// Each item is a result. After an error there are no more items. A scan is open until it has read its last record or
-/// is dropped. While it is open, [`compact`](crate::DataPoolStore::compact) and
-/// [`verify`](crate::DataPoolStore::verify) fail with `Busy`. If the store is closed, the scan ends with `Closed`, even
-/// if the store is opened again.
+/// Each item is a result. After an error there are no more items. A scan is open until it has read its last
+/// record or is dropped. While it is open, [`compact`](crate::DataPoolStore::compact) and
+/// [`verify`](crate::DataPoolStore::verify) fail with `Busy`. If the store is closed, the scan ends with
+/// `Closed`, even if the store is opened again.
 #[derive(Debug)]
 #[must_use = "a scan reads nothing until it is iterated"]
 pub struct Scan {
@@ -47,8 +47,8 @@ pub struct Scan {
 }
 
 impl Pool {
-    /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are read as
-    /// they are needed.
+    /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are
+    /// read as they are needed.
     ///
     /// The scan reads in slices, each as of its own moment, up to the last id when it started. A record that
     /// is live throughout appears exactly once. Records that are added meanwhile do not appear. Records that
@@ -57,8 +57,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and nothing
-    /// follows an error.
+    /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and
+    /// nothing follows an error.
     #[doc(alias("iter", "each", "stream"))]
     pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
         Scan::over_pool(self.clone(), filter.clone())
@@ -66,8 +66,8 @@ impl Pool {
 }
 
 impl PoolSnapshot {
-    /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are read as
-    /// they are needed.
+    /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are
+    /// read as they are needed.
     ///
     /// # Errors
     ///

@@ -25,8 +25,8 @@ pub struct PoolSnapshot {
 impl Pool {
     /// Returns the pool as of this moment. The snapshot does not change while it is held.
     ///
-    /// While a snapshot is held, the file cannot reuse the space of data that is changed or deleted anywhere in the
-    /// store, so it grows. Hold it briefly.
+    /// While a snapshot is held, the file cannot reuse the space of data that is changed or deleted anywhere
+    /// in the store, so it grows. Hold it briefly.
     ///
     /// # Errors
     ///
@@ -66,7 +66,8 @@ impl PoolSnapshot {
         Ok(self.counters().check(self.reading()?.contains(&key)?))
     }
 
-    /// Returns for each key, in order, true if its value was in the pool, with the version of the key if it has one.
+    /// Returns for each key, in order, true if its value was in the pool, with the version of the key if it
+    /// has one.
     ///
     /// # Errors
     ///

@@ -100,8 +100,8 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for a name of less than 3 or more than 100 characters, a description of more than 255, a
-    /// retention outside 1 ms to 36,500 days, or a capacity of 0; `AlreadyExists` if the name is taken.
+    /// `LimitExceeded` for a name of less than 3 or more than 100 characters, a description of more than 255,
+    /// a retention outside 1 ms to 36,500 days, or a capacity of 0; `AlreadyExists` if the name is taken.
     #[doc(alias("create table", "new_pool"))]
     pub fn create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
         let new = new.into();
@@ -130,8 +130,8 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// The errors of [`create_pool`](Self::create_pool), except `AlreadyExists`. Bad fields are refused even if the pool
-    /// exists.
+    /// The errors of [`create_pool`](Self::create_pool), except `AlreadyExists`. Bad fields are refused even
+    /// if the pool exists.
     #[doc(alias("ensure", "create if not exists", "upsert"))]
     pub fn get_or_create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
         let new = new.into();
@@ -208,7 +208,8 @@ impl DataPoolStore {
         Ok(query.answer(data, total))
     }
 
-    /// Returns every pool, by ascending id, all as of one moment: [`pools`](Self::pools) without filters and pages.
+    /// Returns every pool, by ascending id, all as of one moment: [`pools`](Self::pools) without filters and
+    /// pages.
     ///
     /// ```
     /// # use datapool_store::DataPoolStore;
@@ -236,8 +237,8 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `LimitExceeded` as in [`create_pool`](Self::create_pool); `AlreadyExists` if the new name is
-    /// another pool's.
+    /// `NotFound`; `LimitExceeded` as in [`create_pool`](Self::create_pool); `AlreadyExists` if the new name
+    /// is another pool's.
     #[doc(alias("alter", "rename", "patch"))]
     pub fn update_pool(&self, id: impl Into<PoolId>, update: PoolUpdate) -> Result<DataPool> {
         update.check()?;
@@ -255,15 +256,16 @@ impl DataPoolStore {
         self.backend().delete_pool(id.into())
     }
 
-    /// Deletes every record that matches the filter, in all pools. Returns the number of records deleted. This is one
-    /// commit: all of them are deleted, or none.
+    /// Deletes every record that matches the filter, in all pools. Returns the number of records deleted.
+    /// This is one commit: all of them are deleted, or none.
     ///
     /// A filter that names values also voids claims on these keys, in every pool. Confirming such an item
     /// gives `LeaseLost`, and the next caller that claims the value gets it. Entity types, flows, runs and
     /// steps of the filter must match the item and the origin of its claim. A filter with a time voids no
     /// claims, because a claimed item is not created yet.
     ///
-    /// A filter without a term deletes nothing; [`RecordFilter::all`] deletes every record, and voids no claims.
+    /// A filter without a term deletes nothing; [`RecordFilter::all`] deletes every record, and voids no
+    /// claims.
     ///
     /// Afterwards the values are new again. Their bytes stay in the file until a [vacuum](Self::vacuum).
     ///
@@ -340,9 +342,10 @@ impl StoreOptions {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a URL or a [schema](Self::schema) that is malformed; `Storage` if the server cannot be reached or
-    /// refuses; `NotFound` with [`IfMissing::Fail`](crate::IfMissing::Fail) or [`Access::ReadOnly`](crate::Access::ReadOnly)
-    /// if there is no store; `UnsupportedFormat` if its tables are of a later version.
+    /// `InvalidArgument` for a URL or a [schema](Self::schema) that is malformed; `Storage` if the server
+    /// cannot be reached or refuses; `NotFound` with [`IfMissing::Fail`](crate::IfMissing::Fail) or
+    /// [`Access::ReadOnly`](crate::Access::ReadOnly) if there is no store; `UnsupportedFormat` if its tables
+    /// are of a later version.
     #[cfg(feature = "postgres")]
     pub fn connect(&self, url: &str) -> Result<DataPoolStore> {
         Ok(DataPoolStore::over(crate::postgres::Postgres::connect(url, self)?))

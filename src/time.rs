@@ -1,7 +1,8 @@
 //! Timestamps and the clock.
 //!
-//! Owns: [`Timestamp`], [`ManualClock`], and the only place that reads the system's clock. Always holds: a pool's time
-//! never runs backwards within a process. jiff is used for text, and is part of the public API only with the feature `jiff`.
+//! Owns: [`Timestamp`], [`ManualClock`], and the only place that reads the system's clock. Always holds: a
+//! pool's time never runs backwards within a process. jiff is used for text, and is part of the public API
+//! only with the feature `jiff`.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Range, Sub, SubAssign};
@@ -19,8 +20,8 @@ use crate::error::{Error, Result};
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z, UTC.
 ///
-/// Prints as RFC 3339 with six decimals and `Z`. Parses what Python, Java, C#, PHP, MySQL and PostgreSQL print by
-/// default, and no other form:
+/// Prints as RFC 3339 with six decimals and `Z`. Parses what Python, Java, C#, PHP, MySQL and PostgreSQL
+/// print by default, and no other form:
 ///
 /// | part | forms |
 /// | --- | --- |

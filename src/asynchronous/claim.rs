@@ -101,7 +101,8 @@ impl AsyncClaim {
         self.confirm_some(Items::Open, Results::default()).await
     }
 
-    /// Like [`Claim::confirm_with`](crate::Claim::confirm_with). `result` runs at once, before the future is polled.
+    /// Like [`Claim::confirm_with`](crate::Claim::confirm_with). `result` runs at once, before the future is
+    /// polled.
     ///
     /// If the future of an earlier call was dropped, the items that it is still settling get its outcome, and
     /// no result of this call.

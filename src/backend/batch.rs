@@ -37,7 +37,8 @@ impl Batch {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` or `LimitExceeded` with the index of the first bad key; `LimitExceeded` for too many.
+    /// `InvalidArgument` or `LimitExceeded` with the index of the first bad key; `LimitExceeded` for too
+    /// many.
     pub(crate) fn from_keys<'k>(
         hash_key: &HashKey,
         keys: impl ExactSizeIterator<Item = Key<'k>>,

@@ -82,7 +82,7 @@ pub(crate) fn value_part(fingerprint: Fingerprint) -> u64 {
 }
 
 /// Returns the bits of a fingerprint that depend on the value and the entity type.
-#[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+#[allow(clippy::cast_possible_truncation, reason = "the low half is wanted")]
 pub(crate) fn low_half(fingerprint: Fingerprint) -> u64 {
     fingerprint as u64
 }

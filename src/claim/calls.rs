@@ -23,8 +23,9 @@ impl Pool {
     /// Claims the new items of a batch and holds them until they are confirmed or released, or the lease runs
     /// out.
     ///
-    /// This is one atomic step, as in [`dedupe`](Self::dedupe): if several threads bring the same new value at once,
-    /// exactly one gets it. Of equal items within the batch, the first is claimed, and the others are duplicates.
+    /// This is one atomic step, as in [`dedupe`](Self::dedupe): if several threads bring the same new value
+    /// at once, exactly one gets it. Of equal items within the batch, the first is claimed, and the others
+    /// are duplicates.
     ///
     /// An item whose key has a [version](Key::content) is also claimed if it changes the key. Confirming it
     /// replaces the records that the claim saw, if they are still live. If another caller tracked the value
@@ -61,9 +62,10 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more than
-    /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`, `OutcomeUnknown` or
-    /// `Storage` if the disk refuses. In all cases but `OutcomeUnknown` nothing was claimed.
+    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more
+    /// than 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`,
+    /// `OutcomeUnknown` or `Storage` if writing to the disk fails. In all cases but `OutcomeUnknown` nothing
+    /// was claimed.
     #[doc(alias("lock", "lease", "reserve", "acquire", "checkout"))]
     pub fn claim<'a, 'k, T>(
         &self,
@@ -80,8 +82,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// The errors of [`claim`](Self::claim); also `InvalidArgument` for an empty owner, and `LimitExceeded` for one of more than
-    /// 64 bytes.
+    /// The errors of [`claim`](Self::claim); also `InvalidArgument` for an empty owner, and `LimitExceeded`
+    /// for one of more than 64 bytes.
     pub fn claim_with<'a, 'k, T>(
         &self,
         items: &'a [T],
@@ -152,8 +154,8 @@ impl Pool {
     /// # Errors
     ///
     /// `InvalidArgument` or `LimitExceeded` for a bad owner; `NotFound`; `StorageFull`, `OutcomeUnknown` or
-    /// `Storage` if the disk refuses; `Corrupt` if the items of a claim cannot be read. Nothing is released
-    /// then, and the call can be repeated.
+    /// `Storage` if writing to the disk fails; `Corrupt` if the items of a claim cannot be read. Nothing is
+    /// released then, and the call can be repeated.
     #[doc(alias("take over", "recover"))]
     pub fn resume_claims_of(&self, owner: &str) -> Result<Vec<Claim>> {
         let held = self.backend().run(self.taking_up(owner)?)?;
@@ -186,8 +188,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. Nothing was released
-    /// then; with `OutcomeUnknown`, the claims may have been released.
+    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails. Nothing was
+    /// released then; with `OutcomeUnknown`, the claims may have been released.
     #[doc(alias("unlock", "force_unlock"))]
     pub fn release_claims(&self, filter: &ClaimFilter) -> Result<u64> {
         self.backend().run(self.releasing(filter))
@@ -228,8 +230,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)), or for more than 1,048,576 keys;
-    /// `NotFound`, also if the pool is deleted meanwhile; `Closed` if the store is closed meanwhile.
+    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)), or for more than
+    /// 1,048,576 keys; `NotFound`, also if the pool is deleted meanwhile; `Closed` if the store is closed
+    /// meanwhile.
     #[doc(alias("poll", "block", "subscribe"))]
     pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> Result<Vec<WaitOutcome>> {
         self.waiter(keys, timeout)?.block(self.backend())
@@ -239,8 +242,8 @@ impl Pool {
         Ok(Waiter::new(self.id(), self.hashed(keys)?, timeout))
     }
 
-    /// Returns the claims on this pool, oldest first, including lapsed ones. Claims that are settled, or whose lease
-    /// ended over an hour ago, are not listed.
+    /// Returns the claims on this pool, oldest first, including lapsed ones. Claims that are settled, or
+    /// whose lease ended over an hour ago, are not listed.
     ///
     /// # Errors
     ///
@@ -282,8 +285,8 @@ impl DataPoolStore {
     /// # }
     /// ```
     ///
-    /// A token can be taken up more than once while the claim exists. Then there are two guards of one claim: the one
-    /// that confirms an item first tracks it, and dropping one guard releases the items for both.
+    /// A token can be taken up more than once while the claim exists. Then there are two guards of one claim:
+    /// the one that confirms an item first tracks it, and dropping one guard releases the items for both.
     ///
     /// # Errors
     ///

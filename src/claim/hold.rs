@@ -50,11 +50,14 @@ pub(crate) struct Hold {
     /// was released. The next call that asks for the item returns the outcome.
     unheard: BTreeMap<usize, Option<ClaimOutcome>>,
     /// The number of items released by such calls.
-    #[cfg_attr(not(feature = "async"), allow(dead_code, reason = "callers that block are there"))]
+    #[cfg_attr(
+        not(feature = "async"),
+        allow(dead_code, reason = "blocking callers are always there for the answer")
+    )]
     unheard_released: u64,
 }
 
-/// How a call settles items.
+/// The way in which a call settles items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Settling {
     Confirming,
@@ -68,7 +71,10 @@ pub(crate) struct Change<T> {
     /// The positions of the items that the submission settles, ascending.
     pub(crate) positions: Vec<usize>,
     /// These positions and those of requested items that an unheard call has already settled, ascending.
-    #[cfg_attr(not(feature = "async"), allow(dead_code, reason = "callers that block are there"))]
+    #[cfg_attr(
+        not(feature = "async"),
+        allow(dead_code, reason = "blocking callers are always there for the answer")
+    )]
     pub(crate) asked: Vec<usize>,
 }
 
@@ -456,12 +462,12 @@ pub(crate) struct Extension {
     was_kept: bool,
 }
 
-/// Who renews a lease after an extension.
+/// The renewal of a lease after an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// The store's thread.
+    /// The store's thread renews it.
     Alive,
-    /// Whatever did so before.
+    /// As it was before.
     AsBefore,
 }
 

@@ -27,7 +27,8 @@ pub(super) struct Count {
     pub(super) blank: u64,
 }
 
-/// Counts the rows of a file. Returns `None` if the file cannot be cut, or has rows that are neither good nor blank.
+/// Counts the rows of a file. Returns `None` if the file cannot be cut, or has rows that are neither good nor
+/// blank.
 pub(super) fn count_good_rows(path: &Path, options: &ImportOptions) -> Option<Count> {
     // Times must ascend from row to row, and a part does not know the times of the previous part.
     let can_be_cut = options.created_at_column.is_none();
@@ -67,8 +68,8 @@ fn count_rows(mut rows: RowReader<impl Read>) -> Result<Count> {
     Ok(Count { good, blank: rows.blank_rows() })
 }
 
-/// Cuts the file into at most `parts_max` parts of about equal length, each of at least `part_min_bytes`. Returns
-/// `None` if that makes one part, or if the file should not be cut.
+/// Cuts the file into at most `parts_max` parts of about equal length, each of at least `part_min_bytes`.
+/// Returns `None` if that makes one part, or if the file should not be cut.
 fn cut(path: &Path, (parts_max, part_min_bytes): (u64, u64)) -> io::Result<Option<Vec<Range<u64>>>> {
     let metadata = fs::metadata(path)?;
     let parts = parts_max.min(metadata.len() / part_min_bytes);

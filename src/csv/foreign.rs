@@ -77,8 +77,8 @@ pub(super) fn of_header(header: &[u8], delimiter: u8, column: &str) -> Option<St
     Some(format!("the fields are delimited by {name}, not by {expected}; set the delimiter to {name}"))
 }
 
-/// Returns what to add after "not UTF-8": a hint, if the bytes look like text in the legacy encoding of western
-/// Windows.
+/// Returns what to add after "not UTF-8": a hint, if the bytes look like text in the legacy encoding of
+/// western Windows.
 pub(super) fn of_bytes(bytes: &[u8]) -> &'static str {
     if looks_like_windows_1252(bytes) {
         "; it looks like Windows-1252 or Latin-1: convert the file to UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)"
@@ -87,8 +87,8 @@ pub(super) fn of_bytes(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// Returns true if the bytes look like words in Windows-1252: accented letters, one or two at a time, beside plain
-/// ones.
+/// Returns true if the bytes look like words in Windows-1252: accented letters, one or two at a time, beside
+/// plain ones.
 fn looks_like_windows_1252(bytes: &[u8]) -> bool {
     let is_text = |byte: &u8| match byte {
         0..0x20 => matches!(byte, b'\t' | b'\n' | b'\r'),

@@ -38,7 +38,7 @@ pub struct ImportReport {
     pub errors: Vec<BadRow>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
@@ -71,11 +71,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `Csv` for a file that is not CSV in UTF-8 or has a bad header, for a bad row (with [`OnBadRow::Fail`]), a record
-    /// over 1 MiB or a quote that is not closed; `InvalidArgument` or `LimitExceeded` for bad options; `AlreadyExists`
-    /// with [`OnDuplicate::Fail`]; `Cancelled`; `Io` if reading fails; `NotFound`; `StorageFull`, `OutcomeUnknown` or
-    /// `Storage`. Nothing was added, except for the parts that [`committed_rows`](crate::Error::committed_rows)
-    /// reports.
+    /// `Csv` for a file that is not CSV in UTF-8 or has a bad header, for a bad row (with
+    /// [`OnBadRow::Fail`]), a record over 1 MiB or a quote that is not closed; `InvalidArgument` or
+    /// `LimitExceeded` for bad options; `AlreadyExists` with [`OnDuplicate::Fail`]; `Cancelled`; `Io` if
+    /// reading fails; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`. Nothing was added, except for
+    /// the parts that [`committed_rows`](crate::Error::committed_rows) reports.
     pub fn import_csv(&self, reader: impl Read, options: &ImportOptions) -> Result<ImportReport> {
         self.backend().check_may_write()?;
         self.info()?;

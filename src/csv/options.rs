@@ -11,7 +11,7 @@ use crate::ids::EntityTypeId;
 use crate::model::Origin;
 use crate::words::words;
 
-/// What an import does with a row whose value is live in the pool when the import takes its turn to write, or
+/// The treatment of a row whose value is live in the pool when the import takes its turn to write, or
 /// occurred earlier in the file. Prints, parses and serializes as `add`, `skip` or `fail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -28,14 +28,14 @@ pub enum OnDuplicate {
 
 words!(OnDuplicate, "a policy for duplicates": Add => "add", Skip => "skip", Fail => "fail");
 
-/// What an import does with a bad row. A row is bad if it has a missing or non-numeric entity type, an empty
+/// The treatment of a bad row. A row is bad if it has a missing or non-numeric entity type, an empty
 /// or over-long value, a wrong number of fields, bad UTF-8, or text other than a delimiter or a line end
 /// after a closing quote. If the file has such columns, a row is also bad if it has a bad flow, run or step
 /// id, a malformed version, or a time that is malformed, later than now, or earlier than the time of an
 /// earlier row.
 ///
-/// A row with a bad quote extends from its first line to the end of the line with the offending byte. None of it is
-/// imported.
+/// A row with a bad quote extends from its first line to the end of the line with the offending byte. None of
+/// it is imported.
 ///
 /// Prints, parses and serializes as `fail` or `skip`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -65,7 +65,7 @@ pub struct ImportProgress {
 
 type Observer = Arc<dyn Fn(ImportProgress) -> ControlFlow<()> + Send + Sync>;
 
-/// Where the entity types of an import's rows come from.
+/// The source of the entity types of an import's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EntityTypeFrom {
     Column(String),
@@ -229,8 +229,8 @@ impl ImportOptions {
         self
     }
 
-    /// Sets the names of the columns with the ids of flow, flow run and flow step. An empty cell means that the row has
-    /// no such id. A part without a column comes from [`origin`](Self::origin).
+    /// Sets the names of the columns with the ids of flow, flow run and flow step. An empty cell means that
+    /// the row has no such id. A part without a column comes from [`origin`](Self::origin).
     #[must_use]
     pub fn origin_columns(mut self, flow: Option<&str>, run: Option<&str>, step: Option<&str>) -> Self {
         self.origin_columns = [flow, run, step].map(|name| name.map(str::to_owned));
@@ -238,7 +238,8 @@ impl ImportOptions {
     }
 
     /// Sets the name of the column with the times at which the rows were created, in any form that a
-    /// [`Timestamp`](crate::Timestamp) parses. Default: no column; all rows are created at the time of the import.
+    /// [`Timestamp`](crate::Timestamp) parses. Default: no column; all rows are created at the time of the
+    /// import.
     ///
     /// The ids of a pool are in time order. So the times must not decrease from row to row, and none may be
     /// later than now. A row that breaks this rule is a bad row. The import fails with
@@ -273,9 +274,9 @@ impl ImportOptions {
         self
     }
 
-    /// Calls `observer` every 4,096 rows while the file is read, and once at its end. `Break` stops the import with
-    /// [`Cancelled`](crate::ErrorKind::Cancelled). The observer runs on the calling thread, while nothing is locked: it
-    /// may call the store.
+    /// Calls `observer` every 4,096 rows while the file is read, and once at its end. `Break` stops the
+    /// import with [`Cancelled`](crate::ErrorKind::Cancelled). The observer runs on the calling thread, while
+    /// nothing is locked: it may call the store.
     #[must_use]
     pub fn on_progress(
         mut self,

@@ -24,13 +24,13 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// The number of bytes at the start of a file that identify its kind.
 const SIGNATURE_BYTES: usize = 4;
 
-/// How a record ended.
+/// The way in which a record ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// All its fields are complete.
     Whole,
-    /// Something other than a delimiter or a line end follows a closing quote. The record extends to the end of that
-    /// line.
+    /// Something other than a delimiter or a line end follows a closing quote. The record extends to the end
+    /// of that line.
     BadQuote {
         /// The index of the field, from 0.
         field: usize,

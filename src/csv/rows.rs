@@ -1,7 +1,7 @@
 //! Rows: the contents of a file's records, checked one at a time.
 //!
-//! Owns: [`RowReader`]. Always holds: the good and bad rows that it returns, and the blank ones that it counts, are all
-//! records of the file after the header; the times of good rows ascend.
+//! Owns: [`RowReader`]. Always holds: the good and bad rows that it returns, and the blank ones that it
+//! counts, are all records of the file after the header; the times of good rows ascend.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write};
@@ -68,8 +68,8 @@ impl<R: Read> RowReader<R> {
         Ok(Self { blank_rows, ..Self::of_records(records, options, columns, now) })
     }
 
-    /// Creates a reader for a part of a file that does not begin with the header. Lines count from the part's first
-    /// line.
+    /// Creates a reader for a part of a file that does not begin with the header. Lines count from the part's
+    /// first line.
     pub(super) fn of_part(inner: R, options: &ImportOptions, columns: Columns) -> Result<Self> {
         let records = Records::new(inner, options.delimiter_byte()?);
         Ok(Self::of_records(records, options, columns, Timestamp::from_micros(i64::MAX)))

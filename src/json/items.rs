@@ -1,4 +1,4 @@
-//! Where the items of a document are, and how to find the key of an item.
+//! The places of a document's items, and the keys of items.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::limits;
 use crate::model::{CompositeKey, Key, check_value};
 use crate::words::words;
 
-/// What happens to items that have no key.
+/// The treatment of items that have no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnMissingKey {
@@ -29,9 +29,9 @@ words!(OnMissingKey, "a policy for items without a key": Fail => "fail", Pass =>
 
 /// The items of a JSON document: where they are, and what identifies each. Needs the feature `json`.
 ///
-/// Pointers are JSON pointers (RFC 6901): `/order/id` is the member `id` of the member `order`, `/lines/0` the first
-/// item of an array, and the empty text the whole value. Within a name, `~` is written `~0` and `/` is written `~1`.
-/// Names are compared after their escapes (`\u0041`) are resolved.
+/// Pointers are JSON pointers (RFC 6901): `/order/id` is the member `id` of the member `order`, `/lines/0`
+/// the first item of an array, and the empty text the whole value. Within a name, `~` is written `~0` and `/`
+/// is written `~1`. Names are compared after their escapes (`\u0041`) are resolved.
 ///
 /// # Keys
 ///
@@ -47,8 +47,9 @@ words!(OnMissingKey, "a policy for items without a key": Fail => "fail", Pass =>
 ///
 /// So the number 17 and the string `"17"` are the same value.
 ///
-/// With several pointers, the value is a [`CompositeKey`], which keeps types: `["A",17]` and `["A","17"]` differ. An
-/// item has no key if one of its fields is missing or `null`; an empty string is a field like any other.
+/// With several pointers, the value is a [`CompositeKey`], which keeps types: `["A",17]` and `["A","17"]`
+/// differ. An item has no key if one of its fields is missing or `null`; an empty string is a field like any
+/// other.
 ///
 /// These rules are frozen, because values are stored.
 ///

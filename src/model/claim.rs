@@ -21,8 +21,8 @@ pub enum ClaimVerdict {
     InFlight {
         /// The origin of that claim.
         by: Origin,
-        /// The expiry of that claim's lease, by the clock when it was granted. The claim may be confirmed, released or
-        /// extended before then.
+        /// The expiry of that claim's lease, by the clock when it was granted. The claim may be confirmed,
+        /// released or extended before then.
         until: Timestamp,
     },
     /// The value is in the pool, with this version if the key has one. This is the record that was first with
@@ -86,8 +86,8 @@ impl Confirmation {
     ///
     /// # Errors
     ///
-    /// `LeaseLost` with the [index](Error::item) of the first item that was not confirmed. Confirmed items stay
-    /// confirmed.
+    /// `LeaseLost` with the [index](Error::item) of the first item that was not confirmed. Confirmed items
+    /// stay confirmed.
     pub fn all_confirmed(&self) -> Result<()> {
         let lost = self.outcomes.iter().find(|(_, outcome)| !matches!(outcome, ClaimOutcome::Confirmed(_)));
         let Some((index, outcome)) = lost else { return Ok(()) };
@@ -300,8 +300,8 @@ pub struct ClaimInfo {
     pub since: Timestamp,
     /// The expiry of its lease, by the clock when it was granted.
     pub until: Timestamp,
-    /// True if the lease has expired. The claim still holds its items until another claim takes them, or until it is
-    /// swept.
+    /// True if the lease has expired. The claim still holds its items until another claim takes them, or
+    /// until it is swept.
     pub is_lapsed: bool,
     /// The number of items that were claimed. Some may have been settled or lost since.
     pub items: u64,

@@ -36,8 +36,8 @@ pub struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// Creates the key of a value within an entity type. The value is borrowed from a `&str` or a `&String`, or owned
-    /// by the key if it is a `String`. The value of an integer is its decimal text.
+    /// Creates the key of a value within an entity type. The value is borrowed from a `&str` or a `&String`,
+    /// or owned by the key if it is a `String`. The value of an integer is its decimal text.
     ///
     /// ```
     /// use datapool_store::Key;

@@ -72,7 +72,7 @@ pub(super) fn change_to_seconds<S: Serializer>(
 }
 
 /// Writes a retention in seconds.
-#[allow(clippy::ref_option, reason = "serde hands the field over as it is")]
+#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
 pub(super) fn to_seconds<S: Serializer>(
     retention: &Option<Duration>,
     serializer: S,

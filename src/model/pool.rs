@@ -14,8 +14,8 @@ use crate::time::Timestamp;
 
 /// A pool's row: its name, its policy, and when it was created and changed.
 ///
-/// Serializes as in the HTTP API, with `retention` (in seconds) and `capacity` if they are set, and deserializes from
-/// that.
+/// Serializes as in the HTTP API, with `retention` (in seconds) and `capacity` if they are set, and
+/// deserializes from that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DataPool {

@@ -286,8 +286,8 @@ macro_rules! includes {
 }
 
 includes! {
-    /// Returns the registered flow that tracked the record. Returns `None` if the query did not include it, if it was
-    /// never registered, or if the record has no flow. The same holds for the other methods.
+    /// Returns the registered flow that tracked the record. Returns `None` if the query did not include it,
+    /// if it was never registered, or if the record has no flow. The same holds for the other methods.
     flow: Flow, set_flow;
     /// Returns the registered flow run that tracked the record.
     flow_run: FlowRun, set_flow_run;

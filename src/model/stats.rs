@@ -143,7 +143,7 @@ pub struct GroupSizes {
 }
 
 impl GroupSizes {
-    #[allow(clippy::cast_precision_loss, reason = "a mean of counters that never come near 2^52")]
+    #[allow(clippy::cast_precision_loss, reason = "a mean of counters far below 2^52")]
     pub(crate) fn new(groups: u64, calls: u64, largest: u64) -> Self {
         let mean = if groups == 0 { 0.0 } else { calls as f64 / groups as f64 };
         Self { groups, calls, largest, mean }

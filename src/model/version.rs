@@ -12,7 +12,8 @@ use crate::error::{Error, Result, shown};
 
 /// The version of an item: a digest of its content, or a number that is higher for newer versions.
 ///
-/// Prints, parses and serializes as `c:` and the digest in 32 hexadecimal digits, or as `o:` and the number in decimal.
+/// Prints, parses and serializes as `c:` and the digest in 32 hexadecimal digits, or as `o:` and the number
+/// in decimal.
 ///
 /// ```
 /// use datapool_store::{Key, Version};

@@ -38,8 +38,8 @@ pub struct Explanation {
     pub records_read: u64,
     /// The number of records read to compare their values with those of the filter.
     pub records_compared: u64,
-    /// The number of lookups of registered entries and of the pool's row for the includes: one for each distinct id,
-    /// and none if nothing of that kind was ever registered.
+    /// The number of lookups of registered entries and of the pool's row for the includes: one for each
+    /// distinct id, and none if nothing of that kind was ever registered.
     pub includes_read: u64,
     /// The number of records that match the filter.
     pub total: u64,

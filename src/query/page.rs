@@ -13,7 +13,8 @@ use crate::limits;
 
 /// One page of a listing, with the exact total.
 ///
-/// Serializes as in the HTTP API, `{"data": [...], "meta": {...}, "links": {...}}`, and deserializes from that.
+/// Serializes as in the HTTP API, `{"data": [...], "meta": {...}, "links": {...}}`, and deserializes from
+/// that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Page<T> {
@@ -33,8 +34,8 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes the links absolute, as in the HTTP API, and sets [`PageMeta::path`]. `url` is the listing's URL without a
-    /// query.
+    /// Makes the links absolute, as in the HTTP API, and sets [`PageMeta::path`]. `url` is the listing's URL
+    /// without a query.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, PoolQuery};
@@ -72,7 +73,7 @@ impl<T> Index<usize> for Page<T> {
     /// # Panics
     ///
     /// Panics if there is no such item, like a `Vec`. [`data`](Page::data) has `get`.
-    #[allow(clippy::indexing_slicing, reason = "an index is the caller's promise, as of a Vec")]
+    #[allow(clippy::indexing_slicing, reason = "the caller promises a valid index, as with a Vec")]
     fn index(&self, index: usize) -> &T {
         &self.data[index]
     }

@@ -184,16 +184,16 @@ impl PoolQuery {
         self
     }
 
-    /// Adds a text: only pools whose name contains one of the texts given so far match, ignoring the case of each
-    /// character.
+    /// Adds a text: only pools whose name contains one of the texts given so far match, ignoring the case of
+    /// each character.
     #[must_use]
     pub fn name(mut self, part: impl Into<String>) -> Self {
         self.filter.names.push(part.into());
         self
     }
 
-    /// Adds a term: only pools whose id (in digits, as it prints) or whole name is one of the terms given so far match
-    /// (the API's `filter[,]`).
+    /// Adds a term: only pools whose id (in digits, as it prints) or whole name is one of the terms given so
+    /// far match (the API's `filter[,]`).
     #[must_use]
     pub fn id_or_name(mut self, term: impl Into<String>) -> Self {
         self.filter.terms.push(term.into());

@@ -1,9 +1,10 @@
 //! Query strings as text: `name=value&name=value`, percent-encoded.
 //!
-//! Owns: splitting, decoding and printing them. The format is the URL standard's `application/x-www-form-urlencoded` (a
-//! `+` is a space), but stricter in two points: a `%` that is not followed by two hexadecimal digits, and bytes that
-//! are not UTF-8, are errors. Arrays are written as PHP reads them: `name[]=value` or `name[0]=value`, once for each
-//! element. Must not know: what a parameter means.
+//! Owns: splitting, decoding and printing them. The format is the URL standard's
+//! `application/x-www-form-urlencoded` (a `+` is a space), but stricter in two points: a `%` that is not
+//! followed by two hexadecimal digits, and bytes that are not UTF-8, are errors. Arrays are written as PHP
+//! reads them: `name[]=value` or `name[0]=value`, once for each element. Must not know: what a parameter
+//! means.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;

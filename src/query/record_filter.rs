@@ -193,8 +193,8 @@ impl RecordFilter {
                 }
             }
             "filter[value]" => self.values = parameter.texts().into_iter().map(str::to_owned).collect(),
-            // Records have whole microseconds. A point between two of them counts as the earlier one for "after", and
-            // as the later one for "before".
+            // Records have whole microseconds. A point between two of them counts as the earlier one for
+            // "after", and as the later one for "before".
             "filter[created_after]" => {
                 let time = Timestamp::parse(parameter.one()?, Rounding::Down);
                 self.created_after = Some(named("filter[created_after]", time)?);

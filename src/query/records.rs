@@ -52,8 +52,8 @@ words!(RecordSort, "an order of records": Ascending => "created_at", Descending 
 /// are written and printed that way. An element of another array may itself be a list.
 ///
 /// Times are in any form that [`Timestamp`] parses. They are exact in a filter, although records have whole
-/// microseconds: `filter[created_before]=...00.0000015Z` also matches a record of the microsecond that contains this
-/// point.
+/// microseconds: `filter[created_before]=...00.0000015Z` also matches a record of the microsecond that
+/// contains this point.
 ///
 /// `cursor=...` ([`cursor`](Self::cursor)) is an addition of this crate: the HTTP API does not have it.
 ///

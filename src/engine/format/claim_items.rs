@@ -24,7 +24,8 @@ pub(crate) struct ClaimedItem<'a> {
     pub(crate) entity_type: EntityTypeId,
     pub(crate) value: &'a str,
     pub(crate) version: Option<Version>,
-    /// The newest record of its key when it was claimed; 0 if there was none. Only an item with a version can have one.
+    /// The newest record of its key when it was claimed; 0 if there was none. Only an item with a version can
+    /// have one.
     pub(crate) seen: RecordNumber,
 }
 

@@ -1,4 +1,4 @@
-//! How records die: by the policy, by deletions at the head of the pool, and by clearing.
+//! The death of records: by the policy, by deletions at the head of the pool, and by clearing.
 //!
 //! Owns: every change of the watermark, and the decision to seal a segment early so that it can be dropped in
 //! time. Always holds: ids are in time order, so retention and capacity only move the watermark and touch no

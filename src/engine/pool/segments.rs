@@ -72,7 +72,8 @@ impl PoolState {
         Some(ChangedBits { index, chunk: geometry.chunk_of(slot).0 })
     }
 
-    /// Deletes records by their positions in a chunk. Returns the number of records that were not deleted before.
+    /// Deletes records by their positions in a chunk. Returns the number of records that were not deleted
+    /// before.
     pub(crate) fn delete_positions(&mut self, bits: ChangedBits, positions: &RoaringBitmap) -> u64 {
         let segment = Arc::make_mut(&mut self.0.segments).get_mut(bits.index);
         segment.map_or(0, |segment| Arc::make_mut(&mut segment.deleted).insert_all(bits.chunk, positions))

@@ -38,7 +38,7 @@ impl Question {
     /// Asks for a value within an entity type.
     ///
     /// Also accepts entries of tables, whose fingerprints lack the low 32 bits.
-    #[allow(clippy::cast_possible_truncation, reason = "the bits below the value's are meant")]
+    #[allow(clippy::cast_possible_truncation, reason = "the low half is wanted")]
     pub(crate) fn of(fingerprint: Fingerprint) -> Self {
         Self { by_both: Some((fingerprint >> 32) as u64), ..Self::of_value(fingerprint) }
     }

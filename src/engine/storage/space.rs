@@ -38,8 +38,8 @@ const RESERVE_AT: u64 = 1 << 40;
 
 /// A source of disk space.
 pub(crate) trait Allocate: Debug + Send + Sync {
-    /// Allocates disk space for these bytes of the file, which may lie beyond its end. The space stays allocated until
-    /// the bytes are written to or the length is set. The contents of the file do not change.
+    /// Allocates disk space for these bytes of the file, which may lie beyond its end. The space stays
+    /// allocated until the bytes are written to or the length is set. The contents of the file do not change.
     ///
     /// # Errors
     ///
