@@ -40,11 +40,11 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Any error of the disk.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// Reserves room for these bytes, which may lie after the disk's end.
+    /// Reserves space for these bytes, which may be past the disk's end.
     ///
     /// # Errors
     ///
-    /// Any error of the disk; `Unsupported` if it cannot reserve room before it is written to, which is the
+    /// Any error of the disk; `Unsupported` if it cannot reserve space before it is written to, which is the
     /// default.
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
         let _ = (from, to);

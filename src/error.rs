@@ -72,8 +72,8 @@ pub enum ErrorKind {
     /// A commit failed so late that it may or may not be on disk. The store refuses writes until it is opened
     /// again ([`reopen`](crate::DataPoolStore::reopen)). Reads answer as before the failed operation.
     OutcomeUnknown,
-    /// The disk has no room for what a call would add, or a quota or limit of the system forbids it. Nothing
-    /// was changed. Reading, deleting and clearing still work. Everything works again once there is room.
+    /// The disk has no space for what a call would add, or a quota or limit of the system forbids it. Nothing
+    /// was changed. Reading, deleting and clearing still work. Everything works again once there is space.
     StorageFull,
     /// Reading or writing the store's file failed, and nothing was committed. Reads of what the store has in
     /// memory still succeed. Everything else fails with this kind until the file is opened again
@@ -108,7 +108,7 @@ impl ErrorKind {
     /// to the store. Wait between attempts, and give up at some point.
     ///
     /// These are `Busy` and `AlreadyOpen`, which end when another operation or handle does, and
-    /// `StorageFull`, which ends once there is room. After `OutcomeUnknown` and `Storage`,
+    /// `StorageFull`, which ends once there is space. After `OutcomeUnknown` and `Storage`,
     /// [`reopen`](crate::DataPoolStore::reopen) first. A file of the program's own (`Io`) has to be read or
     /// written from its beginning.
     ///

@@ -118,7 +118,7 @@ fn commits_folds_seals_imports_and_prunes_are_told_with_their_durations() {
     assert_told(&told, Level::DEBUG, &["segments_dropped=1"]);
     assert_told(&told, Level::DEBUG, &["closed"]);
     let commits = told.iter().filter(|(_, text)| text.starts_with("commit ")).count();
-    assert_eq!(commits, 101, "each group once: the values, and the deletion");
+    assert_eq!(commits, 101, "one commit per value, and one for the deletion");
 }
 
 #[test]

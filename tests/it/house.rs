@@ -151,7 +151,7 @@ fn each_dependency_is_named_where_it_belongs_and_used_there() {
         let none: [&str; 0] = [];
         assert_eq!(strangers(&sources, dependency, belongs), none, "these name {dependency}");
         let used = sources.iter().any(|source| belongs(&source.name) && names(&source.code, dependency));
-        assert!(used, "nothing names {dependency}: is the test blind?");
+        assert!(used, "nothing names {dependency}; does the test still find names?");
     }
 }
 
@@ -308,7 +308,7 @@ fn imports_are_read_from_all_forms_of_paths() {
 fn no_files_import_each_other_in_a_circle() {
     // Repeatedly removes the files that import none of the remaining ones.
     let mut left = imports();
-    assert!(left.values().map(BTreeSet::len).sum::<usize>() > 500, "the test is blind");
+    assert!(left.values().map(BTreeSet::len).sum::<usize>() > 500, "too few imports were found");
     loop {
         let names: BTreeSet<String> = left.keys().cloned().collect();
         let before = left.len();
@@ -317,7 +317,7 @@ fn no_files_import_each_other_in_a_circle() {
             break;
         }
     }
-    assert!(left.is_empty(), "these import each other, or from those that do: {:?}", left.keys());
+    assert!(left.is_empty(), "import cycles, or files that import from them: {:?}", left.keys());
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn every_module_says_what_it_is() {
         collect(&root.join(folder), &mut files);
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
-            assert!(text.starts_with("//! "), "{} does not begin with what it is", file.display());
+            assert!(text.starts_with("//! "), "{} does not begin with a module comment", file.display());
         }
     }
 }

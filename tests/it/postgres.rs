@@ -129,7 +129,7 @@ fn clients_are_told_the_truth(seconds: u64, mut disturb: impl FnMut(&str)) {
         disturb(&schema);
     }
     for mut client in clients {
-        assert!(client.wait().unwrap().success(), "a client was told something wrong, or got an error");
+        assert!(client.wait().unwrap().success(), "a client got a wrong answer or an error");
     }
     let (mut told, mut confirmed) = (BTreeMap::new(), BTreeSet::new());
     for number in 0..CLIENTS {
@@ -143,17 +143,17 @@ fn clients_are_told_the_truth(seconds: u64, mut disturb: impl FnMut(&str)) {
     }
     assert!(told.len() > 500, "only {} values", told.len());
     let twice: Vec<_> = told.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(twice.is_empty(), "told more than once that they are new: {twice:?}");
+    assert!(twice.is_empty(), "values reported as new more than once: {twice:?}");
     let values: Vec<String> = told.into_keys().collect();
     let keys: Vec<Key<'_>> = values.iter().map(key).collect();
     assert!(
         pool.contains_many(&keys).unwrap().into_iter().all(|found| found),
-        "what was acknowledged is lost"
+        "an acknowledged value is lost"
     );
     assert_eq!(
         pool.count(&RecordFilter::new()).unwrap(),
         values.len() as u64,
-        "a value has two records, or nobody was told of it"
+        "a value has two records, or no client got it as new"
     );
     let results = pool.results(&keys).unwrap();
     for (value, result) in values.iter().zip(results) {

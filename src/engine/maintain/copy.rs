@@ -310,7 +310,7 @@ impl Run<'_> {
             let ends = working.into_iter().map(|thread| {
                 thread.join().unwrap_or_else(|_| Err(Error::corrupt("a copying thread panicked")))
             });
-            // The error of a thread that was only told to stop is not the cause.
+            // The error of a thread that only had to stop is not the cause.
             let failures: Vec<Error> = ends.filter_map(Result::err).chain(watched.err()).collect();
             let is_cause = |error: &&Error| error.kind() != ErrorKind::Cancelled;
             failures.iter().find(is_cause).or(failures.first()).map_or(Ok(()), |error| Err(error.clone()))

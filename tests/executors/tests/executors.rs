@@ -111,7 +111,7 @@ fn within_patience(test: impl FnOnce() + Send + 'static) {
         let _ = done.send(());
     });
     if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PATIENCE) {
-        panic!("something blocks");
+        panic!("the test did not finish in time");
     }
     thread.join().unwrap();
 }
@@ -504,7 +504,7 @@ fn a_guard_knows_what_became_of_a_call_that_was_given_up() {
     });
 }
 
-/// Whatever happened to a call whose future was dropped, each item has the result of the call that confirmed
+/// Even if a call's future was dropped at any moment, each item has the result of the call that confirmed
 /// it.
 #[test]
 fn results_are_asked_for_at_once_and_kept_by_the_call_that_confirms() {
@@ -587,7 +587,7 @@ fn a_thousand_tasks_wait_for_one_claim_and_one_for_a_thousand() {
             let tasks: Vec<_> = (0..1_000).map(task).collect();
             drop(waiting);
             let runner = thread::spawn(move || under.run(tasks));
-            assert!(all_wait.recv().is_err(), "the channel only ends");
+            assert!(all_wait.recv().is_err(), "the channel ends without a message");
             #[cfg(target_os = "linux")]
             assert!(store_threads() <= 6 * 8, "{} threads", store_threads());
             let confirmed = block_on(async move { claim.confirm().await.map(|of| of.confirmed_count()) });
@@ -890,7 +890,7 @@ fn a_wait_whose_time_is_over_goes_before_long_reads() {
             finished.load(Ordering::SeqCst)
         }) as std::pin::Pin<Box<dyn Future<Output = usize> + Send>>;
         let finished_before = Under::ByHand.run(reads.chain([waits]).collect()).pop().unwrap();
-        assert!(finished_before < 40, "it came after all reads");
+        assert!(finished_before < 40, "the waiting call came after all reads");
         drop(claim);
     });
 }

@@ -226,7 +226,7 @@ fn releasing_removes_only_ones_own_claim_and_never_a_record() {
     clock.advance(MINUTE);
     let next = claim(&pool, "run 2", &["a"]);
     track(&pool, &["b"]);
-    assert_eq!(late.release().unwrap(), 1, "c alone was still its own");
+    assert_eq!(late.release().unwrap(), 1, "only c still belonged to it");
     assert!(is_in_flight(&pool, "a") && has(&pool, "b"));
     drop(next);
 }
@@ -256,7 +256,7 @@ fn setting_the_clock_neither_ends_nor_stretches_a_lease() {
     clock.advance(MINUTE.saturating_sub(Duration::from_secs(1)));
     assert!(is_in_flight(&pool, "a"), "set back");
     clock.advance(Duration::from_secs(1));
-    assert!(!is_in_flight(&pool, "a"), "its time passed");
+    assert!(!is_in_flight(&pool, "a"), "its lease has passed");
     drop(held);
 }
 

@@ -538,7 +538,7 @@ fn others_write_while_an_imports_reader_is_waited_for() {
             pool.clear().unwrap();
             store.create_pool(datapool_store::NewPool::new(format!("made before {bytes:?}"))).unwrap();
             import_elsewhere(&store.get_or_create_pool("elsewhere").unwrap());
-            assert!(!support::has(&pool, "A-1"), "an import shows nothing before it is through");
+            assert!(!support::has(&pool, "A-1"), "an import shows nothing before it is finished");
             give.send(bytes.as_bytes().to_vec()).unwrap();
         }
         waits.recv().unwrap();

@@ -164,7 +164,7 @@ fn folds_keep_pace_with_what_comes_in() {
     }
 }
 
-/// What the fold has already written is written again, with the same result. Each record has its own run, so
+/// The part that the fold has already written is written again, with the same result. Each record has its own run, so
 /// that the slices of the fold have lists.
 #[test]
 fn a_fold_that_is_cut_off_by_closing_the_store_is_done_anew() {

@@ -812,7 +812,7 @@ fn the_digest_of_a_content_that_a_claim_has_lost_goes() {
         fs::read(file.path()).unwrap().windows(16).filter(|bytes| *bytes == digest).count()
     };
     store.vacuum().unwrap();
-    assert_eq!(count(digest("lost")), 1, "that of the item that is held");
+    assert_eq!(count(digest("lost")), 1, "only the digest of the held item is left");
     let mut claim = store.resume_claim(&token).unwrap();
     assert_eq!(claim.confirm_items(&[0]).unwrap().confirmed_count(), 1);
     assert_eq!(store.verify().unwrap().findings, []);

@@ -118,7 +118,7 @@ fn an_export_to_a_path_replaces_the_file_as_a_whole() {
     assert_eq!(pool.export_csv_path(&path, &ExportOptions::new()).unwrap().rows, 2);
     let mut old = String::new();
     reader.read_to_string(&mut old).unwrap();
-    assert_eq!(old, orders(["A-1"]), "who reads the old file keeps the old file");
+    assert_eq!(old, orders(["A-1"]), "a reader of the old file still sees the old file");
     assert_eq!(fs::read_to_string(&path).unwrap(), orders(["A-1", "A-2"]));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
@@ -193,7 +193,7 @@ fn an_export_while_others_write_has_what_was_there_throughout_and_nothing_newer(
     assert_eq!(exported.len() as u64, report.rows);
     let exported: BTreeSet<String> = exported.into_iter().collect();
     assert_eq!(exported.len() as u64, report.rows, "a record was exported twice");
-    assert!(exported.is_subset(&before), "what is newer than the export is in it");
+    assert!(exported.is_subset(&before), "the export has a record newer than its start");
     let throughout = |value: &String| before.contains(value);
     assert!(
         support::values(&pool).iter().filter(|value| throughout(value)).all(|value| exported.contains(value))

@@ -136,7 +136,7 @@ fn scans_snapshots_and_exports_end_with_closed_when_the_store_is_closed_or_reope
             let rest: Vec<_> = scan.collect();
             let (last, before) = rest.split_last().unwrap();
             assert_eq!(last.as_ref().unwrap_err().kind(), ErrorKind::Closed);
-            assert!(before.iter().all(Result::is_ok), "what was read already is handed out");
+            assert!(before.iter().all(Result::is_ok), "records that were already read are returned");
             assert!(rest.len() < 199);
         }
         assert_eq!(snapshot.contains(Key::new(ORDERS, "A-1")).unwrap_err().kind(), ErrorKind::Closed);

@@ -115,7 +115,7 @@ fn a_panic_of_backups_observer_is_no_damage() {
     }
 }
 
-/// The promise: "A call into the store from within an observer works or answers Busy, never hangs."
+/// A call to the store from within an observer works or returns `Busy`, but never hangs.
 #[test]
 fn the_observer_of_a_recovery_may_call_the_store_while_it_is_reopened() {
     let disk = Failing::default();
@@ -142,7 +142,7 @@ fn the_observer_of_a_recovery_may_call_the_store_while_it_is_reopened() {
     assert!(heard.load(Ordering::SeqCst) > 0, "nothing was recovered: this test proves nothing");
 }
 
-/// The promise of `close()`: "They answer `Closed` from then on".
+/// `close()` promises that all calls fail with `Closed` from then on.
 #[test]
 fn a_store_closed_after_an_unknown_outcome_answers_closed() {
     let disk = Failing::default();
@@ -165,7 +165,7 @@ fn a_store_closed_after_an_unknown_outcome_answers_closed() {
     assert_eq!(wrong, []);
 }
 
-/// The promise of `held_by_readers`: "At most so many bytes of the file cannot be used again until they end".
+/// `held_by_readers` promises an upper bound of the bytes that cannot be reused until the readers end.
 #[test]
 fn what_readers_hold_is_no_more_than_the_statistics_say() {
     let (disk, store) = {

@@ -86,7 +86,11 @@ fn an_expired_value_is_new_again_wherever_its_record_lies() {
         clock.advance(DAY.saturating_sub(Duration::from_secs(1)));
         assert_eq!(track(&pool, &all), 0, "a repeated sighting tracks nothing");
         clock.advance(Duration::from_secs(1));
-        assert_eq!(track(&pool, &all), all.len(), "and renewed nothing: {records} records");
+        assert_eq!(
+            track(&pool, &all),
+            all.len(),
+            "the duplicates did not renew the records: {records} records"
+        );
         assert_eq!(values(&pool), all);
         assert_eq!(track(&pool, &all), 0);
         let first = pool.lookup(&[Key::new(ORDERS, "v0")]).unwrap().remove(0).unwrap();
@@ -220,7 +224,7 @@ fn a_snapshot_keeps_what_expires_and_a_scan_does_not() {
     assert_eq!(taken, numbered(0..10));
     clock.advance(DAY / 2);
     let rest: Vec<String> = scan.map(|record| record.unwrap().value).collect();
-    // What the scan has read ahead is from its own moment. After that, it returns nothing that has expired.
+    // Records that the scan has read ahead are from their own moment. After that, it returns nothing that has expired.
     assert!(rest.ends_with(&numbered(100..110)), "{rest:?}");
     assert!(rest.len() < 100, "{} records of a slice", rest.len());
     // This holds even when the space of expired records is reclaimed.
@@ -328,7 +332,7 @@ fn a_batch_larger_than_the_capacity_is_decided_before_its_own_evictions() {
         assert_eq!(
             verdicts.first(0).unwrap().id.get(),
             1,
-            "the record that was first, though it left with this batch"
+            "the first record is returned, although this batch evicted it"
         );
         assert_eq!(verdicts.first(items.len() - 1).unwrap().value, "v1");
         assert_eq!(values(&pool), numbered(batch - 10..batch));
@@ -501,7 +505,7 @@ fn the_dead_head_of_a_segment_is_cut_off_and_nobody_misses_it() {
     track(&other, &["a commit"]);
     let early = clock.now();
     track(&pool, &["w0", "w1"]);
-    assert_eq!(pool.prune().unwrap().records, 0, "the writes before did it");
+    assert_eq!(pool.prune().unwrap().records, 0, "earlier writes have pruned the pool already");
     assert_eq!(count(&pool), 10);
     let is_as_it_should_be = |pool: &Pool| {
         let mut left = numbered(1_992..2_000);

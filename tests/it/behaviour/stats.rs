@@ -52,7 +52,7 @@ fn checks_and_hits_count_every_value_that_was_asked_for() {
     pool.contains(Key::new(ORDERS, "")).unwrap_err();
     assert_eq!(counts(), (16, 9));
     store.reopen().unwrap();
-    assert_eq!(counts(), (16, 9), "the counters are the handle's");
+    assert_eq!(counts(), (16, 9), "the counters survive reopening");
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn group_sizes_tell_how_calls_shared_commits() {
     support::track(&pool, &["A-1"]);
     let alone = store.stats().unwrap();
     assert_eq!((alone.group_sizes.groups, alone.group_sizes.calls, alone.group_sizes.largest), (1, 1, 1));
-    assert_eq!(alone.commits, before.commits + 1, "what changes nothing is not committed");
+    assert_eq!(alone.commits, before.commits + 1, "a call that changes nothing is not committed");
     let start = Barrier::new(16);
     std::thread::scope(|scope| {
         for thread in 0..16 {

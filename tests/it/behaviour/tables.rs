@@ -409,7 +409,7 @@ fn what_is_asked_before_and_after_a_merge_is_found() {
     }
 }
 
-/// What was cached of a damaged filter must not survive its rebuilding.
+/// Cached parts of a damaged filter must not survive its rebuilding.
 #[test]
 fn a_filter_that_was_mended_is_asked_anew() {
     let place = Place::with_orders(700);

@@ -119,7 +119,7 @@ fn assert_damage_of(case: &Case, table: &str, change: impl FnOnce(&redb::WriteTr
     assert_eq!(store.verify().unwrap().findings, []);
     assert_eq!(answers(&store.pool(1).unwrap()), expected);
     drop(store);
-    assert_eq!(case.verify().findings, [], "mended on disk, too");
+    assert_eq!(case.verify().findings, [], "it is repaired on disk, too");
     assert_eq!(answers(&case.open().pool(1).unwrap()), expected);
 }
 
@@ -494,13 +494,13 @@ fn assert_found_and_left(table: &str, change: impl FnOnce(&redb::WriteTransactio
     case.place.damage(change);
     let report = case.verify();
     assert!(report.findings.iter().any(|finding| finding.table == table), "{:#?}", report.findings);
-    assert_eq!(report.pools, 2, "the others are checked all the same");
+    assert_eq!(report.pools, 2, "the other pools are still checked");
     let store = case.open();
     let left = store.rebuild_indexes().unwrap().left;
     assert_eq!(left.len(), 1, "{left:#?}");
     assert_eq!(left[0].data_pool_id, Some(datapool_store::PoolId::new(1)));
     assert!(!store.verify().unwrap().ok);
-    assert_eq!(store.rebuild_indexes().unwrap().left.len(), 1, "nothing of it was taken for a stray");
+    assert_eq!(store.rebuild_indexes().unwrap().left.len(), 1, "none of its rows was removed as a stray");
 }
 
 #[test]

@@ -276,7 +276,11 @@ fn doubles_of_a_key_are_all_replaced_and_its_version_is_that_of_the_newest() {
         assert!(pool.contains(Key::new(PRODUCTS, "A").ordinal(newest)).unwrap());
         assert!(!pool.contains(Key::new(PRODUCTS, "A").ordinal(newest + 1)).unwrap());
         let first = pool.lookup(&[Key::new(PRODUCTS, "A").ordinal(newest)]).unwrap().remove(0).unwrap();
-        assert_eq!((first.id.get(), first.version), (1, Some(Version::Ordinal(0))), "the oldest answers");
+        assert_eq!(
+            (first.id.get(), first.version),
+            (1, Some(Version::Ordinal(0))),
+            "the oldest record is returned"
+        );
 
         // The newest record decides, even after a deletion.
         let ids: Vec<RecordId> = support::records(&pool)
@@ -419,7 +423,7 @@ fn a_claimed_change_replaces_the_record_that_it_saw() {
     assert_eq!(
         store.verify().unwrap().findings,
         [],
-        "a claimed value may have the record that the claim saw"
+        "a claimed value may keep the record that the claim saw"
     );
     if support::is_embedded() {
         store.rebuild_indexes().unwrap();

@@ -441,7 +441,7 @@ fn the_search_accepts_possible_histories_and_refuses_impossible_ones() {
     };
     assert!(!is_possible(&[(1, track, &new, 0, 2), (2, track, &new, 1, 3)]), "twice new");
     assert!(is_possible(&[(1, track, &known, 0, 2), (2, track, &new, 1, 3)]));
-    assert!(!is_possible(&[(1, track, &known, 0, 1), (2, track, &new, 2, 3)]), "new too late");
+    assert!(!is_possible(&[(1, track, &known, 0, 1), (2, track, &new, 2, 3)]), "new after it was known");
     let both = Call::Dedupe(Mode::Track, 3);
     let half = [(1, both, &Answer::Sets(3, 0), 0, 3), (2, Call::Contains(3), &Answer::Sets(1, 0), 1, 2)];
     assert!(!is_possible(&half), "half of a batch");

@@ -187,7 +187,7 @@ fn a_store_that_is_used_for_long_levels_off() {
     });
     let kept = RETENTION.as_secs() / STEP.as_secs() * BATCH;
     let live = soak.busy.count(&RecordFilter::new()).unwrap();
-    assert!(live <= kept * 3, "{live} records, of {kept} of an hour and what was claimed besides");
+    assert!(live <= kept * 3, "{live} records are live; an hour has {kept}, and claims add some");
     assert_eq!(support::values(&idle), at_rest);
     assert_eq!(soak.store.verify().unwrap().findings, []);
     let samples = soak.samples.into_inner().unwrap();
@@ -206,7 +206,7 @@ fn a_store_that_is_used_for_long_levels_off() {
     soak.store.close().unwrap();
     let [used, needed] = [file, copy].map(in_use);
     eprintln!("soak: {used} bytes in use at the end, {needed} in a copy");
-    assert!(used <= 2 * needed, "{used} bytes are in use, of which a copy needs {needed}");
+    assert!(used <= 2 * needed, "{used} bytes are in use, but a copy needs only {needed}");
     if minutes.is_some() {
         let third = samples.len() / 3;
         // The file may double once, even late in the test, if a reader holds more than ever before.

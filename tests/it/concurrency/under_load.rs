@@ -161,7 +161,10 @@ fn scans_show_what_stays_exactly_once_and_nothing_newer_than_their_start() {
         let scan = pool.scan(&RecordFilter::new()).unwrap();
         let after = format!("after {:?}", std::thread::current().id());
         track(pool, &[&after]);
-        assert!(scan.map(Result::unwrap).all(|record| record.value != after), "{after} came after the start");
+        assert!(
+            scan.map(Result::unwrap).all(|record| record.value != after),
+            "{after} was added after the scan began"
+        );
         pool.delete_where(&RecordFilter::new().value(&after)).unwrap();
     });
 }

@@ -63,7 +63,7 @@ fn deliver_all(path: &Path) {
         let mut claim = pool.claim_with(some, key, &Origin::none(), &options).unwrap();
         let in_flight =
             |(_, verdict): &(usize, ClaimVerdict)| matches!(verdict, ClaimVerdict::InFlight { .. });
-        assert!(!claim.verdicts().iter().any(in_flight), "it waits for a lease of its own");
+        assert!(!claim.verdicts().iter().any(in_flight), "it would wait for its own lease");
         if let Some(token) = claim.token() {
             steps.step();
             fs::write(&token_file, token.to_string()).unwrap();

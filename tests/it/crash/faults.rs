@@ -642,6 +642,6 @@ fn a_flush_waits_for_one_that_is_under_way() {
         open.store(true, Ordering::SeqCst);
         release.send(()).unwrap();
         first.join().unwrap().unwrap();
-        assert!(second.join().unwrap().unwrap(), "a flush came back while the disk was not through");
+        assert!(second.join().unwrap().unwrap(), "a flush returned before the disk was done");
     });
 }

@@ -94,7 +94,7 @@ fn cut_again(driver: &Driver, image: Vec<u8>, numbers: &mut Numbers, tally: &mut
     let disk = TestDisk::holding(image);
     disk.fail(Fault::power(usize::try_from(numbers.next(changes as u64)).unwrap()));
     drop(driver.open_on(&disk));
-    assert!(disk.failed(), "recovering is the same each time");
+    assert!(disk.failed(), "recovery makes the same changes each time");
     tally.cut_again += 1;
     disk.after_a_loss_of_power(numbers)
 }

@@ -162,6 +162,6 @@ fn a_process_that_is_killed_while_it_vacuums_leaves_everything_that_is_live() {
         live = found.into_iter().filter(|value| value.starts_with("live")).collect();
         store.vacuum().unwrap();
         let names = fs::read_dir(place.path.parent().unwrap()).unwrap();
-        assert_eq!(names.count(), 1, "what the killed process left is gone");
+        assert_eq!(names.count(), 1, "the left-over files of the killed process are gone");
     }
 }

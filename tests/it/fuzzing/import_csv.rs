@@ -70,10 +70,10 @@ pub(crate) fn agree(
                     assert!(line == open || (policy == OnBadRow::Fail && line < open), "{error}");
                 }
                 (Err(Broken::Header), _) => {}
-                (Ok(_), None) => panic!("refused without a cause: {error}"),
+                (Ok(_), None) => panic!("refused without a reason: {error}"),
             }
         }
-        (Ok(report), expected) => panic!("{report:?}, though {expected:?}"),
+        (Ok(report), expected) => panic!("{report:?}, but expected was {expected:?}"),
     }
 }
 

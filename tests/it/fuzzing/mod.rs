@@ -98,7 +98,7 @@ mod tests {
             std::panic::catch_unwind(|| body(&bytes)).is_err()
         };
         let failing: Vec<&PathBuf> = files.iter().filter(fails).collect();
-        assert!(failing.is_empty(), "these fail their target: {failing:#?}");
+        assert!(failing.is_empty(), "inputs that fail their target: {failing:#?}");
         files.len()
     }
 
@@ -106,10 +106,10 @@ mod tests {
     fn every_committed_seed_passes_its_fuzz_target() {
         let seeds = crate::support::data("seeds");
         for (name, body) in TARGETS {
-            assert!(replay(&seeds.join(name), body) >= 4, "{name} has hardly a seed");
+            assert!(replay(&seeds.join(name), body) >= 4, "{name} has too few seeds");
         }
         let folders = std::fs::read_dir(&seeds).unwrap().count();
-        assert_eq!(folders, TARGETS.len() + ELSEWHERE.len(), "seeds of a target that is not there");
+        assert_eq!(folders, TARGETS.len() + ELSEWHERE.len(), "there are seeds of an unknown target");
         if let Some(more) = std::env::var_os("DATAPOOL_FUZZ_INPUTS") {
             for (name, body) in TARGETS {
                 println!("{name}: {} inputs", replay(&Path::new(&more).join(name), body));

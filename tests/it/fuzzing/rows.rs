@@ -38,7 +38,7 @@ pub(super) fn run(bytes: &[u8]) {
             Ok(report) if report.left.is_empty() => {
                 let mut found = store.verify().unwrap().findings;
                 found.retain(|finding| INDEXES.iter().any(|index| finding.table.starts_with(index)));
-                assert_eq!(found, [], "though nothing was left, after {verified:?}");
+                assert_eq!(found, [], "rebuilding reported nothing left, after {verified:?}");
             }
             Ok(_) => {}
             Err(error) => assert!(is_of_a_kind_for_damage(&error), "{:?}: {error}", error.kind()),

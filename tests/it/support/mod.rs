@@ -274,7 +274,7 @@ impl Numbers {
 /// Returns the number in an environment variable.
 pub(crate) fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, no number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, which is not a number")))
 }
 
 /// Returns the number of repetitions of a test: fewer by default, so that `cargo test` takes little more than

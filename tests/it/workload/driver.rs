@@ -282,7 +282,8 @@ impl Driver {
     /// Opens what survived, and compares it with the states that may have survived.
     pub(crate) fn recover(&mut self, image: Vec<u8>) {
         self.disk = TestDisk::holding(image);
-        let store = self.open_on(&self.disk).unwrap_or_else(|error| panic!("what survived opens: {error}"));
+        let store =
+            self.open_on(&self.disk).unwrap_or_else(|error| panic!("opening what survived failed: {error}"));
         self.store = Some(store);
         self.is_a_survivor();
         self.answers_agree();

@@ -168,7 +168,7 @@ impl Driver {
         let (mut guard, lost) = match self.held.remove(&which).unwrap() {
             Held::Guard(guard, lost) => (guard, lost),
             Held::Token(token) => {
-                // Whatever fails, the claim may be taken up later.
+                // Even if something fails, the claim may be taken up later.
                 self.held.insert(which, Held::Token(token));
                 let claim = self.store().resume_claim(&token.token)?;
                 if self.looks() {

@@ -104,7 +104,10 @@ impl Driver {
             let lease = Duration::from_secs(1);
             let granted = handle.claim(all_items(), Item::key, &Origin::none(), lease)?;
             let number = granted.fencing_number();
-            assert!(number.is_none_or(|number| number == model.next_fence(now)), "{number:?} in a copy");
+            assert!(
+                number.is_none_or(|number| number == model.next_fence(now)),
+                "the copy granted the fencing number {number:?}"
+            );
         }
         let report = copy.verify()?;
         assert_eq!((report.findings, report.pools), (vec![], model.pools.len() as u64));

@@ -56,9 +56,12 @@ impl OpenScan {
         }
         assert!(self.got.is_sorted_by(|a, b| a.id < b.id), "a scan repeats itself or is out of order");
         let was_there = |row: &Row| self.before.contains(row);
-        assert!(self.got.iter().all(was_there), "a scan shows what was not there at its start");
+        assert!(self.got.iter().all(was_there), "a scan shows a record that did not exist at its start");
         let mut throughout = self.before.iter().filter(|row| live.contains(row));
-        assert!(throughout.all(|row| self.got.contains(row)), "a scan misses what was there throughout");
+        assert!(
+            throughout.all(|row| self.got.contains(row)),
+            "a scan misses a record that existed throughout"
+        );
     }
 }
 

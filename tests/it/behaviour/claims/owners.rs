@@ -34,7 +34,10 @@ fn an_owner_takes_up_all_its_claims_and_earlier_guards_and_tokens_are_lost() {
     assert_eq!(first.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(outcomes(&first.confirm().unwrap()), [(0, "lost"), (2, "lost")]);
     drop((first, second));
-    assert!(is_in_flight(&pool, "a") && is_in_flight(&pool, "d"), "dropping what was lost releases nothing");
+    assert!(
+        is_in_flight(&pool, "a") && is_in_flight(&pool, "d"),
+        "dropping a guard of lost items releases nothing"
+    );
 
     for claim in &mut resumed {
         claim.confirm().unwrap().all_confirmed().unwrap();
@@ -142,7 +145,7 @@ fn operators_release_claims_by_owner_origin_age_and_id() {
     assert_eq!(pool.release_claims(&ClaimFilter::new().owner("worker-7")).unwrap(), 1);
     assert!(!is_in_flight(&pool, "b"));
     assert_eq!(outcomes(&young.confirm().unwrap()), [(0, "lost"), (1, "already tracked")]);
-    assert_eq!(pool.release_claims(&ClaimFilter::all()).unwrap(), 1, "all that are left");
+    assert_eq!(pool.release_claims(&ClaimFilter::all()).unwrap(), 1, "only one claim is left");
     assert_eq!(run.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(values(&pool), ["c"]);
     assert!(pool.claims().unwrap().is_empty());

@@ -117,7 +117,7 @@ fn a_result_has_64_kib_at_most() {
     assert_eq!((error.kind(), error.item()), (ErrorKind::LimitExceeded, Some(1)));
     let message = error.to_string();
     assert!(message.contains("65537") && message.contains("65536 (RESULT_MAX_BYTES)"), "{message}");
-    assert_eq!(asked, [0, 1], "what comes after it is not asked for");
+    assert_eq!(asked, [0, 1], "later results are not asked for");
     assert_eq!((held.held_count(), has(&pool, "a")), (3, false), "nothing is confirmed");
 
     held.confirm_with(|index| Some(vec![index as u8; most])).unwrap().all_confirmed().unwrap();
@@ -344,7 +344,7 @@ fn results_of_a_dropped_segment_are_removed_in_shares() {
     while let Some(start) = first(&place) {
         starts.push(start);
         let store = open();
-        assert_eq!(store.verify().unwrap().findings, [], "also when some are left");
+        assert_eq!(store.verify().unwrap().findings, [], "the store verifies while results are left");
         track(&store.pool_named("orders").unwrap(), &[format!("later {start}")]);
         assert!(starts.len() < 10, "{starts:?}");
     }

@@ -48,7 +48,7 @@ fn pruning_sweeps_too_and_says_so_and_leaves_what_was_taken_over() {
     assert_eq!(pool.claims().unwrap().len(), 2);
     assert!(is_in_flight(&pool, "a"));
     drop((late, taken));
-    assert!(is_in_flight(&pool, "a"), "the late ones' guards let go of nothing that is not theirs");
+    assert!(is_in_flight(&pool, "a"), "late guards release only their own items");
     drop(renewed);
 }
 
@@ -114,7 +114,7 @@ fn a_claim_past_its_hour_is_gone_for_everybody_whether_swept_or_not() {
     let mut late = pool.claim(&many, |v| Key::new(ORDERS, v.as_str()), &runner("run 1"), MINUTE).unwrap();
     let start = clock.now();
     clock.advance(MINUTE + limits::CLAIM_KEPT_AFTER_LEASE);
-    assert!(pool.claims().unwrap().is_empty(), "nothing was written: nothing is swept yet");
+    assert!(pool.claims().unwrap().is_empty(), "nothing is swept yet, because nothing was written");
     // One commit sweeps a part of the claim.
     track(&pool, &["x"]);
     assert_eq!(late.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);

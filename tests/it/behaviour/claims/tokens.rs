@@ -50,7 +50,7 @@ fn a_claim_that_was_overtaken_says_so_when_it_is_taken_up_and_confirmed() {
     let one = again.confirm_items(&[1]).unwrap();
     assert_eq!(outcomes(&one), [(1, "already tracked")]);
     assert_eq!(outcomes(&again.confirm().unwrap()), [(0, "already tracked")]);
-    assert!(pool.claims().unwrap().is_empty(), "nothing is left of it");
+    assert!(pool.claims().unwrap().is_empty(), "nothing is left of the claim");
     assert_eq!(values(&pool), ["a", "b"]);
 
     // Dropping a guard ends the claim, even if it owned nothing.

@@ -479,7 +479,7 @@ impl PoolModel {
                 let newest = self.live.iter().rev().find(|row| row.item == *item);
                 assert!(
                     newest.is_none_or(|row| row.id <= claim.seen[*place]),
-                    "tracked behind the claim's back"
+                    "tracked without the claim noticing"
                 );
                 confirmed.push(Asked { item: item.clone(), version: claim.versions[*place] });
             }
