@@ -67,8 +67,7 @@ pub(crate) trait Backend: Debug + Send + Sync {
         None
     }
 
-    // ---- Pools
-    // ------------------------------------------------------------------------------------------------
+    // ---- Pools ------------------------------------------------------------------------------------------------
 
     fn create_pool(&self, new: &NewPool) -> Result<DataPool>;
     fn update_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool>;
@@ -79,8 +78,7 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Returns the rows of all pools, by ascending id, as of one moment.
     fn pool_rows(&self) -> Result<Vec<DataPool>>;
 
-    // ---- Writing
-    // ----------------------------------------------------------------------------------------------
+    // ---- Writing ----------------------------------------------------------------------------------------------
 
     /// Returns an error if the store was opened for reading only. Every call that writes checks this first.
     fn check_may_write(&self) -> Result<()>;
@@ -110,8 +108,7 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     fn prune(&self, pool: PoolId) -> Result<PruneReport>;
 
-    // ---- Reading
-    // ----------------------------------------------------------------------------------------------
+    // ---- Reading ----------------------------------------------------------------------------------------------
 
     /// Returns a pool as of now.
     ///
@@ -139,8 +136,7 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     fn pool_stats(&self, pool: PoolId) -> Result<PoolStats>;
 
-    // ---- Registered entries
-    // -----------------------------------------------------------------------------------
+    // ---- Registered entries -----------------------------------------------------------------------------------
 
     /// Registers entries in one step. Entries of the same key are replaced. If a key occurs several times,
     /// the last entry is kept.
@@ -164,8 +160,7 @@ pub(crate) trait Backend: Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<RegisteredEntry>>;
 
-    // ---- Operating
-    // --------------------------------------------------------------------------------------------
+    // ---- Operating --------------------------------------------------------------------------------------------
 
     fn stats(&self) -> Result<StoreStats>;
     fn verify(&self, observer: Observer<'_>) -> Result<VerifyReport>;

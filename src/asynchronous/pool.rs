@@ -130,8 +130,7 @@ impl AsyncPool {
         })
     }
 
-    // ---- Reading
-    // ----------------------------------------------------------------------------------------------
+    // ---- Reading ----------------------------------------------------------------------------------------------
 
     /// Like [`Pool::info`].
     pub fn info(&self) -> StoreFuture<DataPool> {
@@ -200,8 +199,7 @@ impl AsyncPool {
         self.read(Pool::stats)
     }
 
-    // ---- Deduplicating
-    // ----------------------------------------------------------------------------------------
+    // ---- Deduplicating ----------------------------------------------------------------------------------------
 
     /// Like [`Pool::dedupe`]. The keys are computed at once.
     pub fn dedupe<'a, 'k, T>(
@@ -236,8 +234,7 @@ impl AsyncPool {
         })
     }
 
-    // ---- Claiming
-    // ---------------------------------------------------------------------------------------------
+    // ---- Claiming ---------------------------------------------------------------------------------------------
 
     /// Like [`Pool::claim`]. The keys are computed at once. If the future is dropped, the items that it
     /// claimed are released.
@@ -303,8 +300,7 @@ impl AsyncPool {
         })
     }
 
-    // ---- Deleting
-    // ---------------------------------------------------------------------------------------------
+    // ---- Deleting ---------------------------------------------------------------------------------------------
 
     /// Like [`Pool::delete_records`].
     pub fn delete_records(&self, ids: impl IntoIterator<Item: Into<RecordId>>) -> StoreFuture<u64> {
@@ -333,8 +329,7 @@ impl AsyncPool {
         self.write(Ok(self.pool.clearing()), |_, deleted| Ok(deleted))
     }
 
-    // ---- Long calls
-    // -------------------------------------------------------------------------------------------
+    // ---- Long calls -------------------------------------------------------------------------------------------
 
     /// Like [`Pool::prune`], on its own thread.
     pub fn prune(&self) -> StoreFuture<PruneReport> {

@@ -102,8 +102,7 @@ impl AsyncStore {
         })
     }
 
-    // ---- Pools
-    // ------------------------------------------------------------------------------------------------
+    // ---- Pools ------------------------------------------------------------------------------------------------
 
     /// Like [`DataPoolStore::create_pool`].
     pub fn create_pool(&self, new: impl Into<NewPool>) -> StoreFuture<AsyncPool> {
@@ -160,8 +159,7 @@ impl AsyncStore {
         StoreFuture::new(async move { resumed.await.map(AsyncClaim::new) })
     }
 
-    // ---- Operating
-    // --------------------------------------------------------------------------------------------
+    // ---- Operating --------------------------------------------------------------------------------------------
 
     /// Like [`DataPoolStore::stats`].
     pub fn stats(&self) -> StoreFuture<StoreStats> {

@@ -5,7 +5,7 @@
 //! sizes, letting time pass, and setting the clock, even backwards, so records expire and leases run out.
 //! Snapshots and scans are held across later operations and must not change. Claims are held, too, and
 //! survive reopening as tokens. Every answer is compared, and after each operation the complete contents of
-//! the affected pool.
+//! the affected pool. In PostgreSQL the same operations run, except those on a file and on the clock.
 //!
 //! Each operation is generated from some bytes, so that a failing case shrinks to a few operations with few
 //! bytes. `PROPTEST_CASES=10000` makes a long run.
@@ -16,6 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::support::engine::Engine;
 use crate::support::{self, Numbers};
 use crate::workload::random::{Mix, SIZES};
 use crate::workload::{Driver, Op};
@@ -56,7 +57,12 @@ proptest! {
         cache_size in select(support::CACHE_SIZES.to_vec()),
         choices in vec(any_choice(240), 1..80),
     ) {
-        run(Driver::in_file(support::options().cache_size(cache_size), sizes, Mix::Everything), &choices);
+        let options = support::options().cache_size(cache_size);
+        let driver = match Engine::of_this_run() {
+            Engine::Embedded => Driver::in_file(options, sizes, Mix::Everything),
+            Engine::Postgres => Driver::on_server(options),
+        };
+        run(driver, &choices);
     }
 
     #[test]

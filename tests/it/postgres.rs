@@ -52,8 +52,7 @@ fn key(value: &String) -> Key<'_> {
     Key::new(ORDERS, value)
 }
 
-// ---- Clients
-// --------------------------------------------------------------------------------------------------
+// ---- Clients --------------------------------------------------------------------------------------------------
 
 /// A client of the tests below, in its own process. It tracks and claims its own and shared values, and logs
 /// the answers.
@@ -194,8 +193,7 @@ fn no_client_is_told_something_wrong_when_the_server_stops_at_once_and_starts_ag
     });
 }
 
-// ---- Queries to the server
-// ------------------------------------------------------------------------------------
+// ---- Queries to the server ------------------------------------------------------------------------------------
 
 /// Transactions use "read committed" explicitly, whatever the server's default is. Otherwise they would fail,
 /// or decide on the state from before they waited.

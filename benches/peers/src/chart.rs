@@ -127,8 +127,7 @@ fn text(
     Ok(area.draw(&Text::new(text.to_owned(), place, style))?)
 }
 
-// ---- Growth
-// ---------------------------------------------------------------------------------------------------
+// ---- Growth ---------------------------------------------------------------------------------------------------
 
 /// Draws a panel per operation, with a line per engine.
 pub(crate) fn growth(points: &[Point], path: &Path) -> Result<()> {

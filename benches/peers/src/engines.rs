@@ -227,8 +227,7 @@ impl EngineKind {
     }
 }
 
-// ---- CSV
-// ------------------------------------------------------------------------------------------------------
+// ---- CSV ------------------------------------------------------------------------------------------------------
 
 /// Calls back with the entity type and the value of each row of a CSV file.
 fn each_csv_row(file: &Path, mut each: impl FnMut(u32, &str) -> Result<()>) -> Result<()> {

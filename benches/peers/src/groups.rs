@@ -102,8 +102,7 @@ impl Group {
     }
 }
 
-// ---- Shared by several groups
-// ---------------------------------------------------------------------------------
+// ---- Shared by several groups ---------------------------------------------------------------------------------
 
 /// The largest number of rows that are looked up in turn. They are on different pages, and a cache cannot
 /// hold all of them.

@@ -56,8 +56,7 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
     Ok((start.elapsed().as_secs_f64(), done))
 }
 
-// ---- Calls
-// ----------------------------------------------------------------------------------------------------
+// ---- Calls ----------------------------------------------------------------------------------------------------
 
 /// One engine's way to do the work of a row. It can be repeated any number of times.
 pub(crate) struct Contender<'a> {
@@ -144,8 +143,7 @@ pub(crate) fn fastest<W, T>(ways: impl Iterator<Item = W>, call: impl Fn(&W) -> 
     best.and_then(|index| ways.into_iter().nth(index)).ok_or_else(|| "there is no way to choose from".into())
 }
 
-// ---- Turns
-// ----------------------------------------------------------------------------------------------------
+// ---- Turns ----------------------------------------------------------------------------------------------------
 
 /// One engine's turn at work that changes data. It prepares, measures and reports by itself.
 pub(crate) struct Turn<'a, T> {

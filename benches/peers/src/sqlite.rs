@@ -144,8 +144,7 @@ fn split(ids: &mut [i64], lowest: usize) -> (&mut [i64], &mut [i64]) {
     ids.split_at_mut(lowest.min(ids.len()))
 }
 
-// ---- Reading
-// --------------------------------------------------------------------------------------------------
+// ---- Reading --------------------------------------------------------------------------------------------------
 
 fn read_record(row: &rusqlite::Row<'_>, include: Include) -> rusqlite::Result<Row> {
     let included = match include {

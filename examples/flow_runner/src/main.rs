@@ -3,14 +3,17 @@
 //! ```sh
 //! cargo run --profile quick -p flow-runner                   # tests/data/flights.csv
 //! cargo run --release -p flow-runner -- path/to/flights.csv  # another file with the same columns, at full speed
+//! cargo run --release -p flow-runner --features postgres -- path/to/flights.csv postgresql://ann@db.example.org/flows
 //! ```
 //!
 //! Each flight is a value that must be handled once. The carrier stands for the flow, the day for the run of
 //! the flow, and the destination for the step. Each step asks the pool which of its flights are new, and
-//! processes only those. The store is a file in a temporary directory, which is removed at the end.
+//! processes only those. The store is a file in a temporary directory, which is removed at the end. A second
+//! argument names another file, or a server. After opening the store, everything is the same.
 
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fmt::{self, Display};
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
@@ -40,7 +43,8 @@ const CHECK_KEYS: usize = 100_000;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
-    let csv_file = std::env::args_os().nth(1).map_or_else(sample, PathBuf::from);
+    let mut arguments = std::env::args_os().skip(1);
+    let csv_file = arguments.next().map_or_else(sample, PathBuf::from);
     let flights = read_flights(&csv_file)?;
     let days = by_day(&flights);
     println!("{}: {} flights, {} days", csv_file.display(), grouped(count(&flights)), days.len());
@@ -48,8 +52,9 @@ fn main() -> Outcome<()> {
     println!("{}", "-".repeat(95));
 
     let directory = tempfile::Builder::new().prefix("flow_runner-").tempdir()?;
-    let store_file = directory.path().join("flights.redb");
-    let store = DataPoolStore::open(&store_file)?;
+    let store_name = arguments.next().unwrap_or_else(|| directory.path().join("flights.redb").into());
+    let store = open(&store_name)?;
+    ensure(store.all_pools()?.next().is_none(), "the store must be new, and this one has data pools")?;
     import(&store, &csv_file, &flights)?;
     replay(&store, &days, &flights)?;
     replay_first_day_again(&store, &days)?;
@@ -58,13 +63,21 @@ fn main() -> Outcome<()> {
     export(&store, &directory.path().join("tracked.csv"))?;
 
     drop(store);
-    reopen(&store_file, &flights, &days, &page)?;
+    reopen(&store_name, &flights, &days, &page)?;
     directory.close()?;
     Ok(())
 }
 
-// ---- The flights
-// ----------------------------------------------------------------------------------------------
+/// Opens the store with this name, which is a file or the URL of a server.
+fn open(name: &OsStr) -> datapool_store::Result<DataPoolStore> {
+    #[cfg(feature = "postgres")]
+    if let Some(url) = name.to_str().filter(|name| name.starts_with("postgresql://")) {
+        return DataPoolStore::connect(url);
+    }
+    DataPoolStore::open(name)
+}
+
+// ---- The flights ----------------------------------------------------------------------------------------------
 
 /// A row of the file. Other columns are ignored.
 #[derive(Deserialize)]
@@ -131,8 +144,7 @@ fn distinct(flights: &[Flight]) -> u64 {
     flights.iter().map(Flight::key).collect::<HashSet<_>>().len() as u64
 }
 
-// ---- What the flow runner does
-// --------------------------------------------------------------------------------
+// ---- What the flow runner does --------------------------------------------------------------------------------
 
 /// Imports every row of the file as a record without an origin, all in one commit.
 fn import(store: &DataPoolStore, csv_file: &Path, flights: &[Flight]) -> Outcome<()> {
@@ -298,12 +310,17 @@ fn export(store: &DataPoolStore, file: &Path) -> Outcome<()> {
     ensure(rows == pool.count(&RecordFilter::new())?, "the exported file does not have every record")
 }
 
-/// Opens the file again and shows that everything is still there: the counts, every flight, the listing and
+/// Opens the store again and shows that everything is still there: the counts, every flight, the listing and
 /// the verdicts.
-fn reopen(store_file: &Path, flights: &[Flight], days: &Days<'_>, listed: &Page<Record>) -> Outcome<()> {
-    explain(format_args!("The store is closed and opened again. Its file has {}.", file_size(store_file)?));
-    let (store, time) = timed(|| DataPoolStore::open(store_file))?;
-    say("reopen", "", milliseconds(time));
+fn reopen(store_name: &OsStr, flights: &[Flight], days: &Days<'_>, listed: &Page<Record>) -> Outcome<()> {
+    explain("The store is closed and opened again.");
+    let (store, time) = timed(|| open(store_name))?;
+    let size = match store.stats()?.file_size {
+        // The store is on a server.
+        0 => String::new(),
+        bytes => format!("{} KiB", grouped(bytes / 1_024)),
+    };
+    say("reopen", size, milliseconds(time));
 
     check_pool(&store.pool_named(IMPORTED)?, count(flights), flights)?;
     let tracked = store.pool_named(TRACKED)?;
@@ -338,8 +355,7 @@ fn ensure(holds: bool, otherwise: impl Display) -> Outcome<()> {
     if holds { Ok(()) } else { Err(otherwise.to_string().into()) }
 }
 
-// ---- Output
-// ---------------------------------------------------------------------------------------------------
+// ---- Output ---------------------------------------------------------------------------------------------------
 
 /// The work of the steps of some runs.
 #[derive(Default)]

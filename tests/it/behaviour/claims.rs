@@ -400,8 +400,7 @@ fn claims_are_listed_oldest_first_and_counted() {
     assert_eq!(pool.stats().unwrap().claims, 0);
 }
 
-// ---- Durability, threads, processes
-// ---------------------------------------------------------------------------
+// ---- Durability, threads, processes ---------------------------------------------------------------------------
 
 #[test]
 fn a_claim_is_durable_when_it_returns_even_in_a_relaxed_store() {

@@ -293,8 +293,7 @@ fn an_import_into_a_wholly_expired_pool_sees_its_own_rows_across_segments() {
     }
 }
 
-// ---- Capacity
-// -------------------------------------------------------------------------------------------------
+// ---- Capacity -------------------------------------------------------------------------------------------------
 
 #[test]
 fn beyond_the_capacity_the_oldest_leave() {
@@ -418,8 +417,7 @@ fn retention_and_capacity_hold_together() {
     everyone_sees(&pool, &["v2", "v3", "v4"]);
 }
 
-// ---- Space
-// ----------------------------------------------------------------------------------------------------
+// ---- Space ----------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_pool_of_small_capacity_stays_small_on_disk() {
@@ -594,8 +592,7 @@ fn an_idle_pool_gives_its_expired_records_back_as_others_are_written() {
     assert_eq!(pool.explain(&RecordQuery::new().value("v1")).unwrap().segments.considered, 1);
 }
 
-// ---- Rows and limits
-// ------------------------------------------------------------------------------------------
+// ---- Rows and limits ------------------------------------------------------------------------------------------
 
 #[test]
 fn retention_and_capacity_are_part_of_a_pools_row_and_of_the_apis_bodies() {

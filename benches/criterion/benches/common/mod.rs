@@ -29,8 +29,7 @@ pub(crate) const FLOWS: usize = 20;
 /// The number of steps: three for each flow.
 pub(crate) const STEPS: usize = 60;
 
-// ---- Rows
-// -----------------------------------------------------------------------------------------------------
+// ---- Rows -----------------------------------------------------------------------------------------------------
 
 /// The form of the values in a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,8 +167,7 @@ impl Random {
     }
 }
 
-// ---- Stores
-// ---------------------------------------------------------------------------------------------------
+// ---- Stores ---------------------------------------------------------------------------------------------------
 
 /// A store file with one pool. When it is dropped, it is closed and removed.
 #[derive(Debug)]

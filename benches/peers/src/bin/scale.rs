@@ -1,6 +1,6 @@
 //! The costs of the store at one size: opening, checks, batches with their slowest call, and memory.
 //!
-//! scale FILE RECORDS
+//! Usage: `scale FILE RECORDS`
 //!
 //! Fills FILE with this many records in batches of 1,000, unless it exists. Prints one line per figure.
 

@@ -78,8 +78,7 @@ pub(super) trait Writer {
     fn remove(&mut self, old: &Old) -> Result<()>;
 }
 
-// ---- The engine
-// -----------------------------------------------------------------------------------------------
+// ---- The engine -----------------------------------------------------------------------------------------------
 
 /// An engine that consists of tables.
 #[derive(Debug, Clone)]

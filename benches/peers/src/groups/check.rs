@@ -120,8 +120,7 @@ fn many(readers: &mut [Reader], [present, absent]: &[Vec<Row>; 2]) -> Result<Vec
     Ok(names.into_iter().zip(spreads).collect())
 }
 
-// ---- Threads
-// --------------------------------------------------------------------------------------------------
+// ---- Threads --------------------------------------------------------------------------------------------------
 
 /// Reports how many times as many checks two threads make as one.
 fn two_threads(readers: &mut [Reader], [present, _]: &[Vec<Row>; 2], report: &mut Report) -> Result<()> {
@@ -179,8 +178,7 @@ fn check_all(engine: &mut dyn Engine, rows: &[Row], places: Range<usize>) -> std
     Ok(())
 }
 
-// ---- After opening
-// --------------------------------------------------------------------------------------------
+// ---- After opening --------------------------------------------------------------------------------------------
 
 /// The number of first checks after opening. Half of them are for existing values.
 const FIRST: usize = 100_000;

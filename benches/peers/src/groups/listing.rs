@@ -83,8 +83,7 @@ pub(crate) fn filtered_page(
     alternate(vec![by_store, Contender::new(|_| plain.page(&asked))])
 }
 
-// ---- Rows
-// -----------------------------------------------------------------------------------------------------
+// ---- Rows -----------------------------------------------------------------------------------------------------
 
 fn rows(size: Size, pool: &Pool) -> Result<Vec<Row>> {
     let deep = |filter| Listing {
@@ -190,8 +189,7 @@ fn by_runs(size: Size) -> Vec<Listing> {
     (0..TERMS).map(|_| first_page(filter(random.below(size.run_count())))).collect()
 }
 
-// ---- Measuring
-// ------------------------------------------------------------------------------------------------
+// ---- Measuring ------------------------------------------------------------------------------------------------
 
 /// The engines compared: the store, and SQLite without and with an index for these listings.
 struct Engines {
