@@ -1,6 +1,6 @@
 //! The store for async code: the same calls, but they return futures.
 //!
-//! Part of the public API, behind the feature `async`. Always holds: no call blocks the thread that polls it
+//! Part of the public API, with the feature `async`. Always holds: no call blocks the thread that polls it
 //! or drops it. Must not know: any async runtime.
 
 mod claim;

@@ -104,9 +104,9 @@ impl Verdicts {
     /// Returns the record that was first with the value of item `index`; for a changed item, its
     /// [previous](Verdict::Changed) record.
     ///
-    /// Returns `None` if the item is neither a duplicate nor changed, if it repeats an item of the same batch
-    /// in [`Mode::Filter`] (which tracks nothing), or if the verdicts come from
-    /// [`Pool::dedupe`](crate::Pool::dedupe), which does not look up first records:
+    /// Returns `None` if the item is neither a duplicate nor changed, or if it repeats an item of the same
+    /// batch in [`Mode::Filter`] (which tracks nothing). Always returns `None` if the verdicts come from
+    /// [`Pool::dedupe`](crate::Pool::dedupe), which does not look up first records;
     /// [`Pool::dedupe_with_first`](crate::Pool::dedupe_with_first) does.
     pub fn first(&self, index: usize) -> Option<&Record> {
         self.firsts.get(index)?.as_ref()
@@ -152,7 +152,7 @@ impl Index<usize> for Verdicts {
     ///
     /// # Panics
     ///
-    /// If there is no such item, as a `Vec` does. [`as_slice`](Verdicts::as_slice) has `get`.
+    /// Panics if there is no such item, like a `Vec`. [`as_slice`](Verdicts::as_slice) has `get`.
     #[allow(clippy::indexing_slicing, reason = "the caller promises a valid index, as with a Vec")]
     fn index(&self, index: usize) -> &Verdict {
         &self.items[index]

@@ -39,7 +39,7 @@
 //! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify), [rebuilding
 //!   indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
 //!   [compact](DataPoolStore::compact), [vacuum](DataPoolStore::vacuum), [close](DataPoolStore::close),
-//!   [reopen](DataPoolStore::reopen). The feature `async` gives the calls as futures; `cli` builds the
+//!   [reopen](DataPoolStore::reopen). The feature `async` provides the calls as futures; `cli` builds the
 //!   command-line tool `datapool`; `tracing` emits [events](#events).
 //! - The feature `json` adds `Pool::dedupe_json`, which takes a JSON document and returns it without the
 //!   items that have been seen. `JsonItems` describes where the items and their keys are.

@@ -355,7 +355,7 @@ impl StoreOptions {
     ///
     /// # Errors
     ///
-    /// `Storage` if the system gives no random hash key.
+    /// `Storage` if the system cannot provide a random hash key.
     pub fn open_in_memory(&self) -> Result<DataPoolStore> {
         DataPoolStore::in_memory_with(self)
     }

@@ -47,7 +47,7 @@ pub(crate) struct Hold {
     /// The position in the batch of each open item, by value. It is computed when it is first needed.
     by_value: Option<Positions>,
     /// The outcomes of items, by position, from calls whose answer nobody has received; `None` if the item
-    /// was released. The next call that asks for the item returns the outcome.
+    /// was released. The next call that names the item returns the outcome.
     unheard: BTreeMap<usize, Option<ClaimOutcome>>,
     /// The number of items released by such calls.
     #[cfg_attr(

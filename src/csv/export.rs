@@ -199,8 +199,8 @@ impl Pool {
 
     /// Writes the pool's records to a file, like [`export_csv`](Self::export_csv).
     ///
-    /// The file is written beside the path, synced and renamed: a reader of `path` sees the old file or the
-    /// whole new one, never half of it. A file that is replaced keeps its permissions. A path that is no
+    /// The file is written beside the path, synced and renamed, so a reader of `path` sees either the old
+    /// file or the complete new one. A file that is replaced keeps its permissions. A path that is not a
     /// regular file (a pipe, a device) is written to directly.
     ///
     /// # Errors

@@ -28,11 +28,11 @@ pub enum OnDuplicate {
 
 words!(OnDuplicate, "a policy for duplicates": Add => "add", Skip => "skip", Fail => "fail");
 
-/// The treatment of a bad row. A row is bad if it has a missing or non-numeric entity type, an empty
-/// or over-long value, a wrong number of fields, bad UTF-8, or text other than a delimiter or a line end
-/// after a closing quote. If the file has such columns, a row is also bad if it has a bad flow, run or step
-/// id, a malformed version, or a time that is malformed, later than now, or earlier than the time of an
-/// earlier row.
+/// The treatment of a bad row. A row is bad if its entity type is missing or not a number, if its value is
+/// empty or too long, if it has a wrong number of fields or bad UTF-8, or if anything other than a delimiter
+/// or a line end follows a closing quote. If the file has columns for them, a bad flow, run or step id or a
+/// malformed version makes a row bad. So does a time that is malformed, later than now, or earlier than that
+/// of an earlier row.
 ///
 /// A row with a bad quote extends from its first line to the end of the line with the offending byte. None of
 /// it is imported.

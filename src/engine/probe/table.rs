@@ -227,8 +227,8 @@ impl FingerprintTable {
         }
     }
 
-    /// Reads the piece of the filter for a question, and asks it. Kept out of line, because it runs once per
-    /// piece.
+    /// Reads the piece of the filter for a question, and answers from it. Kept out of line, because it runs
+    /// once per piece.
     #[inline(never)]
     fn load_and_ask(&self, source: &impl IndexRows, question: &Question) -> Result<bool> {
         let (piece, line) = self.shape.line_of(question.value);

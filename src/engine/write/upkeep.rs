@@ -97,8 +97,8 @@ impl Engine {
         self.aging.lock().visited = visited;
     }
 
-    /// Returns the first of the next pools of the file that has a retention or claims, if there is one, and
-    /// the last pool that was looked at, or `None` at the end of the file.
+    /// Looks at the next pools of the file. Returns the first one that has a retention or claims, if there is
+    /// one, and the last pool that was looked at, or `None` at the end of the file.
     fn look_behind(&self, visited: PoolId) -> Result<(Option<PoolId>, Option<PoolId>)> {
         contained("looking at a pool", || {
             let snapshot = self.snapshot()?;
