@@ -1,12 +1,12 @@
-//! A flow that fails half-way and is run again: what each way of deduplicating loses or does twice.
+//! A flow that fails half-way and runs again. It shows what each way of deduplicating loses or does twice.
 //!
 //! ```sh
 //! cargo run --release --example failing_flow
 //! ```
 //!
-//! Ten orders are to be delivered. The first run fails after four of them; the second run gets the same ten orders, and
-//! nothing fails. Three flows do this: one tracks before the work, one tracks after it, one claims. A second runner that
-//! overlaps with the first shows what the second way leaves open.
+//! Ten orders must be delivered. The first run fails after four of them. The second run gets the same ten
+//! orders, and nothing fails. Three flows do this: one tracks before the work, one tracks after it, and one
+//! claims. A second runner that overlaps with the first shows the gap in the second way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin, Pool, Resul
 const ORDERS: EntityTypeId = EntityTypeId::new(37);
 const LEASE: Duration = Duration::from_mins(5);
 
-/// How many times each order was delivered.
+/// The number of times that each order was delivered.
 type Deliveries = BTreeMap<String, usize>;
 
-/// The receiver of the orders: it breaks down after so many.
+/// The receiver of the orders, which breaks down after a number of deliveries.
 struct Receiver {
     deliveries: Deliveries,
     left: usize,
@@ -34,7 +34,7 @@ impl Receiver {
         self.left = usize::MAX;
     }
 
-    /// Whether it worked.
+    /// Delivers an order. Returns true if that worked.
     fn deliver(&mut self, order: &str) -> bool {
         let works = self.left > 0;
         if works {
@@ -49,7 +49,7 @@ fn key(order: &String) -> Key<'_> {
     Key::new(ORDERS, order)
 }
 
-/// Tracks what is new, then delivers it. What is not delivered stays tracked.
+/// Tracks new orders, then delivers them. Orders that are not delivered stay tracked.
 fn track_then_deliver(
     pool: &Pool,
     orders: &[String],
@@ -61,7 +61,7 @@ fn track_then_deliver(
     Ok(())
 }
 
-/// Delivers what is new, then tracks it. Whoever asks in between delivers it again.
+/// Delivers new orders, then tracks them. A runner that checks in between delivers them again.
 fn deliver_then_track(
     pool: &Pool,
     orders: &[String],
@@ -76,14 +76,14 @@ fn deliver_then_track(
     Ok(())
 }
 
-/// Claims what is new, delivers it, confirms each order that was delivered. The rest is released.
+/// Claims new orders, delivers them, and confirms each delivered one. The rest is released.
 fn claim_and_deliver(pool: &Pool, orders: &[String], receiver: &mut Receiver, origin: &Origin) -> Result<()> {
     let mut claim = pool.claim(orders, key, origin, LEASE)?;
     let held: Vec<(usize, String)> =
         claim.keys().map(|(index, key)| (index, key.value().to_owned())).collect();
     for (index, order) in held {
         if !receiver.deliver(&order) {
-            // The claim is dropped here: what it still holds is new for the next run.
+            // The claim is dropped here. Items that it still holds are new for the next run.
             return Ok(());
         }
         claim.confirm_items(&[index])?.all_confirmed()?;
@@ -113,7 +113,7 @@ fn main() -> Result<()> {
 
     let pool = store.get_or_create_pool("tracked after the work")?;
     let mut receiver = Receiver::breaking_after(4);
-    // Another run starts before the first one has tracked what it delivered.
+    // Another run starts before the first one has tracked its deliveries.
     deliver_then_track(&pool, &orders, &mut receiver, &run(1), |receiver| {
         receiver.repair();
         deliver_then_track(&pool, &orders, receiver, &run(2), |_| Ok(()))

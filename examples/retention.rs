@@ -1,11 +1,11 @@
-//! A pool that keeps its records for 90 days, under a clock that is set by hand, so that a year takes a moment.
+//! A pool that keeps its records for 90 days. The clock is set by hand, so a year passes in a moment.
 //!
 //! ```sh
 //! cargo run --release --example retention
 //! ```
 //!
-//! Each day 200 orders come in, a tenth of them orders of the weeks before, once more. While a repeat is within the 90 days
-//! it is known; after that it is new again. The pool levels off, and so does the file.
+//! Each day 200 orders arrive. A tenth of them repeat orders of earlier weeks. A repeat within the 90 days is
+//! a duplicate; after that it is new again. The pool stops growing, and so does the file.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ const ORDERS: EntityTypeId = EntityTypeId::new(37);
 const DAY: Duration = Duration::from_hours(24);
 const RETENTION_DAYS: u32 = 90;
 const ORDERS_A_DAY: u32 = 200;
-/// Of which so many are not new.
+/// The number of these that repeat earlier orders.
 const REPEATS_A_DAY: u32 = 20;
 
-/// The orders of a day: new ones, and some of a day before.
+/// Returns the orders of a day: new ones, and some of an earlier day.
 fn orders_of(day: u32, repeated: Option<u32>) -> Vec<String> {
     let new = (0..ORDERS_A_DAY - REPEATS_A_DAY).map(|number| format!("{day}-{number}"));
     let again =
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     let store = StoreOptions::new().clock(clock.clone()).open(&path)?;
     let outcome = run_a_year(&store, &clock, || std::fs::metadata(&path).map_or(0, |file| file.len()));
     drop(store);
-    // The example's own file; a failure to remove it harms nobody.
+    // The file belongs to this example, so a failure to remove it is harmless.
     let _ = std::fs::remove_file(path);
     outcome
 }
@@ -44,7 +44,8 @@ fn run_a_year(store: &DataPoolStore, clock: &ManualClock, file_bytes: impl Fn() 
     println!("{:>10} {:>12} {:>12} {:>14} {:>12}", "date", "live", "oldest", "repeats known", "file, KiB");
     let mut known = 0;
     for day in 0..365_u32 {
-        // Repeats are 30 days old in the first half of the year, and 100 days old, so expired, in the second.
+        // Repeats are 30 days old in the first half of the year. In the second half they are 100 days old,
+        // and so expired.
         let age = if day < 180 { 30 } else { 100 };
         let orders = orders_of(day, day.checked_sub(age));
         let origin = Origin::new("shop", u64::from(day), "read orders");
@@ -62,7 +63,7 @@ fn run_a_year(store: &DataPoolStore, clock: &ManualClock, file_bytes: impl Fn() 
         }
         clock.advance(DAY);
     }
-    // Nothing is written any more: 90 days later nothing is left, and its space can be given back.
+    // Nothing is written any more. After 90 days all records have expired, and their space can be reclaimed.
     clock.advance(DAY * RETENTION_DAYS);
     assert_eq!(pool.count(&RecordFilter::new())?, 0);
     let report = pool.prune()?;

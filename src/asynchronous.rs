@@ -1,7 +1,7 @@
-//! The store for async code: the same calls, which return futures.
+//! The store for async code: the same calls, but they return futures.
 //!
-//! Part of the public API, with the feature `async`. Always holds: no call blocks the thread that polls it, or that drops it. Must
-//! not know: any async runtime.
+//! Part of the public API, with the feature `async`. Always holds: no call blocks the thread that polls it
+//! or drops it. Must not know: any async runtime.
 
 mod claim;
 mod future;

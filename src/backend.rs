@@ -1,10 +1,11 @@
-//! The seam: what an engine does for the public layer.
+//! The seam between the public layer and the engines.
 //!
-//! Owns: [`Backend`], one open store, and [`Reading`], a pool as of one moment. Keys, hashing, CSV, queries and JSON are above it,
-//! once for all engines; below it are [`crate::engine`], which is one file, and others. Always holds: what crosses the seam is
-//! data. Calls that write are an [`Operation`](operation::Operation) and its [`Answer`], so an engine can send them elsewhere.
+//! Owns: [`Backend`], one open store, and [`Reading`], a pool as of one moment. Keys, hashing, CSV, queries
+//! and JSON are above it, and are shared by all engines. Below it are the engines: [`crate::engine`], which
+//! keeps a store in one file, and others. Always holds: only data crosses the seam. Calls that write are an
+//! [`Operation`](operation::Operation) and its [`Answer`], so an engine can send them elsewhere.
 //!
-//! Must not know: where records are.
+//! Must not know: where records are stored.
 
 pub(crate) mod batch;
 pub(crate) mod claims;
@@ -43,7 +44,7 @@ use crate::model::{
 use crate::query::{Explanation, Page, RecordFilter, RecordQuery, RecordSort};
 use crate::time::Timestamp;
 
-/// Watches a long call, and can stop it.
+/// The observer of a long call, which can stop it.
 pub(crate) type Observer<'o> = &'o mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 /// One open store.
@@ -55,13 +56,13 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     fn counters(&self) -> &Counters;
 
-    /// Returns the signals of values that are waited for.
+    /// Returns the signals of the values that callers wait for.
     fn waiting(&self) -> &Arc<Waiting>;
 
-    /// Returns what the store's clock shows.
+    /// Returns the time that the store's clock shows.
     fn now(&self) -> Result<Timestamp>;
 
-    /// Returns the store's file; `None` if it has none.
+    /// Returns the path of the store's file, or `None` if it has none.
     fn path(&self) -> Option<&Path> {
         None
     }
@@ -79,21 +80,22 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     // ---- Writing ----------------------------------------------------------------------------------------------
 
-    /// Refuses calls that write, whatever they would write, if the store was opened for reading only.
+    /// Returns an error if the store was opened for reading only. Every call that writes checks this first.
     fn check_may_write(&self) -> Result<()>;
 
-    /// Decides and commits an operation, together with those of other callers. Blocks until its outcome is durable.
+    /// Decides and commits an operation, together with those of other callers. Blocks until its outcome is
+    /// durable.
     fn submit(&self, request: Request) -> Result<Answer>;
 
-    /// Submits operations of several callers, in order, in as few commits as their weights allow, and delivers the answers.
-    /// Blocks until all have an outcome.
+    /// Submits operations of several callers, in order, in as few commits as their weights allow, and
+    /// delivers the answers. Blocks until all have an outcome.
     fn submit_all(&self, entries: Vec<Entry>);
 
-    /// Decides a batch by a mode that tracks nothing.
+    /// Decides a batch in a mode that tracks nothing.
     fn decide(&self, pool: PoolId, mode: Mode, batch: Batch, firsts: Firsts) -> Result<Verdicts>;
 
-    /// Deletes what matches a filter in all pools, and voids claims on the keys that it names, at once. Returns the number of
-    /// records deleted.
+    /// Deletes the records that match a filter in all pools, and voids claims on the keys that the filter
+    /// names, in one step. Returns the number of records deleted.
     fn delete_in_all(&self, filter: &RecordFilter) -> Result<u64>;
 
     /// Adds rows to a pool in one commit.
@@ -118,36 +120,39 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Registers a scan: some calls must not run while one is open.
     fn open_scan(&self) -> Result<Box<dyn OpenReader>>;
 
-    /// Returns a pool as of now, which stays as it is for as long as this is held.
+    /// Returns a pool as of now. The view does not change while it is held.
     fn open_snapshot(&self, pool: PoolId) -> Result<(Arc<dyn Reading>, Box<dyn OpenReader>)>;
 
     fn claims(&self, pool: PoolId) -> Result<Vec<ClaimInfo>>;
 
-    /// Returns a claim as it is stored, if it exists and the holder knows its nonce.
+    /// Returns a stored claim, if it exists and the holder knows its nonce.
     fn stored_claim(&self, pool: PoolId, held: Held) -> Result<Option<StoredClaim>>;
 
-    /// Finds the first item of a batch, from a position on, that is in flight.
+    /// Finds the first item of a batch that is in flight, starting at a position.
     fn first_in_flight(&self, pool: PoolId, batch: &Batch, from: usize) -> Result<Option<InFlight>>;
 
-    /// Returns what the value of each item is, as of one moment.
+    /// Returns the state of each item's value, as of one moment.
     fn wait_outcomes(&self, pool: PoolId, batch: &Batch) -> Result<Vec<WaitOutcome>>;
 
     fn pool_stats(&self, pool: PoolId) -> Result<PoolStats>;
 
     // ---- Registered entries -----------------------------------------------------------------------------------
 
-    /// Registers entries, or replaces registered ones, at once. Of entries with one key the last is kept.
+    /// Registers entries in one step. Entries of the same key are replaced. If a key occurs several times,
+    /// the last entry is kept.
     fn put_registered(&self, kind: RegisteredKind, rows: Vec<RegisteredEntry>) -> Result<()>;
 
     /// Removes an entry. Returns false if there was none.
     fn delete_registered(&self, kind: RegisteredKind, key: &[u8]) -> Result<bool>;
 
-    /// Removes the entries that were registered before a point in time, at once. Returns their number.
+    /// Removes the entries that were registered before a point in time, in one step. Returns the number
+    /// removed.
     fn delete_registered_before(&self, kind: RegisteredKind, time: Timestamp) -> Result<u64>;
 
     fn registered(&self, kind: RegisteredKind, key: &[u8]) -> Result<Option<RegisteredEntry>>;
 
-    /// Returns up to `limit` entries after a key, or from the first one on, in the order of the keys.
+    /// Returns up to `limit` entries in the order of their keys, starting after the given key, or with the
+    /// first entry.
     fn registered_after(
         &self,
         kind: RegisteredKind,
@@ -164,13 +169,13 @@ pub(crate) trait Backend: Debug + Send + Sync {
     fn compact(&self) -> Result<CompactReport>;
     fn vacuum(&self, observer: Observer<'_>) -> Result<VacuumReport>;
 
-    /// Makes durable what was written.
+    /// Makes everything written so far durable.
     fn flush(&self) -> Result<()>;
 
     fn close(&self) -> Result<()>;
     fn reopen(&self) -> Result<()>;
 
-    /// Makes durable what was written, when the last handle is dropped. A failure cannot be reported.
+    /// Makes everything written so far durable, when the last handle is dropped. It cannot report a failure.
     fn finish(&self);
 }
 
@@ -179,8 +184,8 @@ impl dyn Backend + '_ {
     ///
     /// # Errors
     ///
-    /// The errors of the operation, which then changed nothing; or the error of the commit, which all callers of the
-    /// group get.
+    /// The errors of the operation, which then changed nothing. If the commit fails, all callers of the group
+    /// get its error.
     pub(crate) fn run<T: OfAnswer>(&self, submission: Submission<T>) -> Result<T> {
         operation::read(self.submit(submission.request)?)
     }
@@ -193,7 +198,7 @@ pub(crate) trait Reading: Debug + Send + Sync {
 
     fn contains(&self, key: &Key<'_>) -> Result<bool>;
 
-    /// Answers for each key, in order.
+    /// Returns true for each key that is in the pool, in order.
     fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>>;
 
     /// Returns for each key, in order, the record that was first with its value.
@@ -223,7 +228,8 @@ pub(crate) trait Reading: Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<Record>>;
 
-    /// Shows the entity type and the value of each record of an id range that matches the filter, oldest first.
+    /// Calls back with the entity type and the value of each record of an id range that matches the filter,
+    /// oldest first.
     fn each_value(
         &self,
         filter: &RecordFilter,
@@ -232,9 +238,9 @@ pub(crate) trait Reading: Debug + Send + Sync {
     ) -> Result<()>;
 }
 
-/// A scan or snapshot that is open.
+/// An open scan or snapshot.
 pub(crate) trait OpenReader: Debug + Send + Sync {
-    /// Fails once the store was closed, even if it was opened again.
+    /// Returns an error once the store was closed, even if it was opened again.
     ///
     /// # Errors
     ///
@@ -247,6 +253,7 @@ pub(crate) trait OpenReader: Debug + Send + Sync {
 pub(crate) struct InFlight {
     /// Its position in the batch.
     pub(crate) item: usize,
-    /// The time after which it must be looked at again, even if nobody signals a change; `None` if the lease does not end.
+    /// The time after which the caller must look again, even if no signal is raised; `None` if the lease does
+    /// not end.
     pub(crate) look_again_in: Option<Duration>,
 }

@@ -1,7 +1,7 @@
 //! Claims: values held for one runner until its work is confirmed.
 //!
-//! Part of the public API: each method is a few lines over the backend. The calls of a pool and of a store are in [`calls`]; the
-//! verdicts and outcomes of claims are in [`crate::model`].
+//! Part of the public API: each method is a few lines over the backend. [`calls`] has the calls of a pool and
+//! of a store. [`crate::model`] has the verdicts and outcomes of claims.
 
 mod calls;
 pub(crate) mod hold;
@@ -19,31 +19,32 @@ use crate::time::Timestamp;
 
 /// New items that one runner holds. While the lease runs, no other caller gets them as new.
 ///
-/// Made by [`Pool::claim`](crate::Pool::claim) and [`Pool::claim_with`](crate::Pool::claim_with); taken up from a token by
-/// [`DataPoolStore::resume_claim`](crate::DataPoolStore::resume_claim), and for an owner by
-/// [`Pool::resume_claims_of`](crate::Pool::resume_claims_of). Process the items whose verdict is
-/// [`Claimed`](ClaimVerdict::Claimed), then [`confirm`](Self::confirm) them: they are tracked, with the claim's origin.
-/// If the work fails, [`release`](Self::release) them: they are new again. Both also work for some of the items.
+/// [`Pool::claim`](crate::Pool::claim) and [`Pool::claim_with`](crate::Pool::claim_with) make a claim.
+/// [`DataPoolStore::resume_claim`](crate::DataPoolStore::resume_claim) takes one up from a token, and
+/// [`Pool::resume_claims_of`](crate::Pool::resume_claims_of) takes up those of an owner. Process the items
+/// whose verdict is [`Claimed`](ClaimVerdict::Claimed), then [`confirm`](Self::confirm) them. Confirmed items
+/// are tracked, with the claim's origin. If the work fails, [`release`](Self::release) them, and they are new
+/// again. Both also work for some of the items.
 ///
-/// **Dropping a claim releases** the items that are neither confirmed nor released, so that a flow that returns early
-/// or panics blocks no other runner. A drop cannot report an error: if the release fails, the items stay held until the
-/// lease ends. The drop writes, and blocks until the disk has answered. [`into_token`](Self::into_token) keeps the
-/// claim without the guard.
+/// **Dropping a claim releases** the items that are neither confirmed nor released, so that a flow that
+/// returns early or panics blocks no other runner. A drop cannot report an error: if the release fails, the
+/// items stay held until the lease ends. The drop writes to the disk and blocks until that is done. To keep
+/// the claim without the guard, call [`into_token`](Self::into_token).
 ///
 /// Everything that a claim's methods change is on disk when they return, whatever the store's durability.
 ///
 /// # Items
 ///
-/// An item is named by its index in the batch that was claimed, as long as the claim exists: tokens and restarts do not
-/// change it. If only values are known, [`confirm_keys`](Self::confirm_keys) and [`release_keys`](Self::release_keys)
-/// name items by key.
+/// As long as the claim exists, an item is named by its index in the batch that was claimed. Tokens and
+/// restarts do not change the index. If only the values are known, [`confirm_keys`](Self::confirm_keys) and
+/// [`release_keys`](Self::release_keys) name items by key.
 ///
 /// # Leases
 ///
-/// Once a lease has run out, the next claimer may take the items. As long as no other caller has taken them, confirming
-/// late succeeds, for up to an hour; then the claim is swept. Leases run on the monotonic clock: setting the system's
-/// clock neither ends nor extends them. After the store is opened again, the rest of a lease is read from the system's
-/// clock, and cut to the lease's length.
+/// Once a lease has run out, the next claimer may take the items. Until another caller takes them, a late
+/// confirmation still succeeds, for up to an hour. Then the claim is swept. Leases run on the monotonic
+/// clock, so setting the system's clock neither ends nor extends them. After the store is opened again, the
+/// time left of a lease is computed from the system's clock, and is never more than the lease's length.
 #[derive(Debug)]
 #[must_use = "dropping a claim releases what it holds"]
 #[doc(alias("lock", "lease", "guard", "reservation"))]
@@ -57,10 +58,11 @@ impl Claim {
         Self { claimed, hold }
     }
 
-    /// Returns the verdict of each item when the claim was made or taken up, with the item's index, ascending.
+    /// Returns the verdict that each item got when the claim was made or taken up, with the item's index,
+    /// ascending.
     ///
-    /// A new claim has a verdict for each item of the batch. A claim that was taken up has one for each item that was
-    /// claimed: it does not know the others.
+    /// A new claim has a verdict for each item of the batch. A claim that was taken up has verdicts only for
+    /// the items that were claimed.
     pub fn verdicts(&self) -> &[(usize, ClaimVerdict)] {
         &self.claimed.verdicts
     }
@@ -70,9 +72,9 @@ impl Claim {
         self.claimed.verdict(index)
     }
 
-    /// Returns the items of the batch that was claimed whose verdict is [`Claimed`](ClaimVerdict::Claimed), in order, each with
-    /// its index. An index past the end of `items` is left out. The iterator does not borrow the claim, so that each item can
-    /// be confirmed as it is done.
+    /// Returns the items of the batch that was claimed whose verdict is [`Claimed`](ClaimVerdict::Claimed),
+    /// in order, each with its index. Indexes past the end of `items` are left out. The iterator does not
+    /// borrow the claim, so each item can be confirmed as soon as it is processed.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -95,14 +97,16 @@ impl Claim {
         self.claimed.claimed(items)
     }
 
-    /// Splits the batch that was claimed. Claimed items are fresh. Items that another runner holds or took over are in
-    /// flight. Items that were settled before the claim was taken up are duplicates. Items without a verdict are
-    /// unmatched: all but the claimed ones, if the claim was taken up.
+    /// Splits the batch that was claimed. Claimed items are fresh. Items that another runner holds or took
+    /// over are in flight. Items that were settled before the claim was taken up are duplicates. Items
+    /// without a verdict are unmatched. In a claim that was taken up, these are all items except the claimed
+    /// ones.
     pub fn partition<T>(&self, items: impl IntoIterator<Item = T>) -> Split<T> {
         self.claimed.partition(items)
     }
 
-    /// Returns the items that are claimed and neither confirmed nor released yet: the index and the key of each.
+    /// Returns the items that are claimed and neither confirmed nor released yet: the index and the key of
+    /// each.
     pub fn keys(&self) -> impl Iterator<Item = (usize, Key<'_>)> {
         self.hold.held_positions().filter_map(|position| self.claimed.key_at(position))
     }
@@ -112,59 +116,64 @@ impl Claim {
         self.hold.held_positions().count()
     }
 
-    /// Returns the expiry of the lease, by the clock when it was granted.
+    /// Returns the time at which the lease expires, by the clock when it was granted.
     pub fn until(&self) -> Timestamp {
         self.hold.until()
     }
 
     /// Returns the fencing number of this grant; `None` if nothing was claimed.
     ///
-    /// In a pool, each grant has a higher number than all before it. The number is the highest so far plus one, or the
-    /// wall clock in microseconds if that is higher: so the numbers also grow after a backup was restored, unless the
-    /// system's clock was set back. A system that the runner writes to can refuse a writer with a lower number than the
-    /// highest it has seen: so a runner whose lease has ended does no harm. [`extend`](Self::extend) and
+    /// In a pool, each grant has a higher number than all before it. The number is the highest so far plus
+    /// one, or the wall clock in microseconds if that is higher. So the numbers also grow after a backup is
+    /// restored, unless the system's clock was set back. A system that the runner writes to can refuse
+    /// writers with a lower number than the highest it has seen. Then a runner whose lease has expired cannot
+    /// overwrite newer data. [`extend`](Self::extend) and
     /// [`resume_claim`](crate::DataPoolStore::resume_claim) keep the number;
-    /// [`resume_claims_of`](crate::Pool::resume_claims_of) is a new grant.
+    /// [`resume_claims_of`](crate::Pool::resume_claims_of) makes a new grant.
     ///
     /// See Kleppmann, "How to do distributed locking" (2016).
     pub fn fencing_number(&self) -> Option<u64> {
         self.claimed.fence
     }
 
-    /// Returns the claim's token, to be stored before the work begins: if this process dies, another one [takes the claim
-    /// up](crate::DataPoolStore::resume_claim) by it. The guard goes on, and still releases when it is dropped. `None` if every item
-    /// is confirmed or released.
+    /// Returns the claim's token, or `None` if every item is confirmed or released. Store the token before
+    /// the work begins: if this process dies, another one can [take up the
+    /// claim](crate::DataPoolStore::resume_claim) with it. This guard stays valid, and still releases when it
+    /// is dropped.
     pub fn token(&self) -> Option<ClaimToken> {
         self.hold.token(&self.claimed)
     }
 
     /// Tracks every item that is neither confirmed nor released yet, in one commit that also ends the claim.
     ///
-    /// Each item has its own outcome. An item that another caller took over does not keep the others from being
-    /// confirmed. Neither does an item that was [`Lost`](ClaimVerdict::Lost) when the claim was taken up; it has an
-    /// outcome, too. After an error the claim holds what it held before, and can be confirmed again.
+    /// Each item has its own outcome. If another caller took over an item, the others are still confirmed.
+    /// The same is true of an item that was [`Lost`](ClaimVerdict::Lost) when the claim was taken up; it has
+    /// an outcome, too. After an error, the claim is unchanged and can be confirmed again.
     ///
     /// # Errors
     ///
-    /// `NotFound` if the pool was deleted; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
+    /// `NotFound` if the pool was deleted; `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the
+    /// disk fails.
     #[doc(alias("ack", "commit", "complete"))]
     pub fn confirm(&mut self) -> Result<Confirmation> {
         self.confirm_some(Which::Open, Results::default())
     }
 
-    /// Like [`confirm`](Self::confirm), and keeps results with the records: what `result` returns for an item, from the
-    /// item's index in the batch that was claimed. `None` keeps nothing. A later duplicate gets the bytes by
-    /// [`Pool::result`](crate::Pool::result) or [`Pool::results`](crate::Pool::results), so that a receiver can answer a
-    /// repeated request as it answered the first.
+    /// Like [`confirm`](Self::confirm), but also keeps a result with each record. `result` gets the item's
+    /// index in the batch that was claimed and returns the bytes to keep, or `None` for nothing. A caller
+    /// that sees a duplicate later reads the bytes with [`Pool::result`](crate::Pool::result) or
+    /// [`Pool::results`](crate::Pool::results). So a receiver can answer a repeated request as it answered
+    /// the first.
     ///
-    /// `result` runs once for each item that is neither confirmed nor released yet, in the order of their indexes, on the
-    /// calling thread, before anything is locked or written, so it may call the store. A `Vec` or a `String` is taken
-    /// without a copy. If `result` panics, nothing is confirmed, and the claim stays open. The result of an item that is
-    /// not [`Confirmed`](crate::ClaimOutcome::Confirmed) is dropped.
+    /// `result` runs once for each item that is neither confirmed nor released yet, in the order of their
+    /// indexes, on the calling thread, before anything is locked or written. So it may call the store. A
+    /// `Vec` or a `String` is taken without a copy. If `result` panics, nothing is confirmed, and the claim
+    /// stays open. The result of an item that is not [`Confirmed`](crate::ClaimOutcome::Confirmed) is
+    /// dropped.
     ///
-    /// A result goes when its record goes: it is not returned any more once the record is deleted or has expired. The
-    /// space is given back with that of the record's segment. Checks, listings and exports do not read results, and a
-    /// copy by export and import has none.
+    /// A result is deleted with its record: once the record is deleted or expired, the result is not returned
+    /// any more. Its space is reclaimed together with the record's segment. Checks, listings and exports do
+    /// not read results. A copy made by export and import has none.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -185,10 +194,11 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for a result of more than 65,536 bytes ([`RESULT_MAX_BYTES`](crate::limits::RESULT_MAX_BYTES)), or
-    /// for results of more than 67,108,864 bytes together ([`RESULTS_MAX_BYTES`](crate::limits::RESULTS_MAX_BYTES)), with
-    /// the [index](crate::Error::item) of the item that goes over: nothing is confirmed, and the claim stays open. Also
-    /// the errors of [`confirm`](Self::confirm).
+    /// `LimitExceeded` for a result of more than 65,536 bytes
+    /// ([`RESULT_MAX_BYTES`](crate::limits::RESULT_MAX_BYTES)), or for results of more than 67,108,864 bytes
+    /// together ([`RESULTS_MAX_BYTES`](crate::limits::RESULTS_MAX_BYTES)), with the
+    /// [index](crate::Error::item) of the item that exceeds the limit. Nothing is confirmed, and the claim
+    /// stays open. Also the errors of [`confirm`](Self::confirm).
     #[doc(alias("response", "idempotency", "ack"))]
     pub fn confirm_with<B: Into<Vec<u8>>>(
         &mut self,
@@ -202,27 +212,27 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for an index that the claim does not hold, with that [index](crate::Error::item), and nothing
-    /// is confirmed; also the errors of [`confirm`](Self::confirm).
+    /// `InvalidArgument` for an index that the claim does not hold, with that [index](crate::Error::item).
+    /// Nothing is confirmed then. Also the errors of [`confirm`](Self::confirm).
     pub fn confirm_items(&mut self, indexes: &[usize]) -> Result<Confirmation> {
         self.confirm_some(Which::Indexes(indexes), Results::default())
     }
 
-    /// Tracks some of the items, by key without its version. The claim keeps the others.
+    /// Tracks some of the items, named by key without version. The claim keeps the others.
     ///
-    /// The outcomes carry the items' indexes in the batch that was claimed, ascending.
+    /// The outcomes have the items' indexes in the batch that was claimed, ascending.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a key that the claim does not hold, with its [index](crate::Error::item) in `keys`, and nothing is
-    /// confirmed. `InvalidArgument` or `LimitExceeded` for a bad key, or for more than 1,048,576 keys. Also
-    /// the errors of [`confirm`](Self::confirm).
+    /// `InvalidArgument` for a key that the claim does not hold, with its [index](crate::Error::item) in
+    /// `keys`. `InvalidArgument` or `LimitExceeded` for a bad key, or for more than 1,048,576 keys. Nothing
+    /// is confirmed then. Also the errors of [`confirm`](Self::confirm).
     pub fn confirm_keys(&mut self, keys: &[Key<'_>]) -> Result<Confirmation> {
         self.confirm_some(Which::Keys(&self.claimed.pool.hashed(keys)?), Results::default())
     }
 
-    /// Frees every item that is still held: the items are new again. Returns the number of items that the claim owned
-    /// until now. Items that another caller took over or tracked do not count.
+    /// Releases every item that is still held; the items are new again. Returns the number of items released.
+    /// Items that another caller took over or tracked do not count.
     ///
     /// # Errors
     ///
@@ -232,7 +242,7 @@ impl Claim {
         self.release_some(Which::Open)
     }
 
-    /// Frees some of the items, by index. The claim keeps the others.
+    /// Releases some of the items, by index. The claim keeps the others.
     ///
     /// # Errors
     ///
@@ -241,7 +251,7 @@ impl Claim {
         self.release_some(Which::Indexes(indexes))
     }
 
-    /// Frees some of the items, by key without its version. The claim keeps the others.
+    /// Releases some of the items, named by key without version. The claim keeps the others.
     ///
     /// # Errors
     ///
@@ -254,34 +264,36 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for a lease outside 1 ms to 365 days; `InvalidArgument` for one of less than 1 s if the claim is
-    /// [kept alive](Self::keep_alive); `LeaseLost` if the claim owns none of its items any more; also the errors of
-    /// [`confirm`](Self::confirm). After an error, the lease is unchanged.
+    /// `LimitExceeded` for a lease outside 1 ms to 365 days; `InvalidArgument` for one of less than 1 s if
+    /// the claim is [kept alive](Self::keep_alive); `LeaseLost` if the claim owns none of its items any more;
+    /// also the errors of [`confirm`](Self::confirm). After an error, the lease is unchanged.
     #[doc(alias("renew", "heartbeat"))]
     pub fn extend(&mut self, lease: Duration) -> Result<Timestamp> {
         self.extend_and(Some(lease), Keep::AsBefore)
     }
 
-    /// Renews the lease for as long as this guard lives: at once, and then each time a third of its length has passed.
-    /// One thread of the store does so for all claims; it starts with the first.
+    /// Renews the lease for as long as this guard lives: at once, and then after every third of its length.
+    /// One thread of the store renews all claims; it starts with the first.
     ///
-    /// A lease ends all the same if the disk refuses, if the process is stopped for longer than the lease, or if a call
-    /// that has the writer to itself (an import, a rebuild, compacting) takes longer. Then other runners may take the
-    /// items, and the guard's next call says so: [`confirm`](Self::confirm) in its outcomes, others by
-    /// `LeaseLost`. With a [`ManualClock`](crate::ManualClock), the thirds are of real time.
+    /// The lease can still expire: if writing to the disk fails, if the process is suspended for longer than
+    /// the lease, or if a call that blocks all other writers (an import, a rebuild, compacting) takes longer
+    /// than the lease. Then other runners may take the items, and the guard's next call reports it:
+    /// [`confirm`](Self::confirm) in its outcomes, other calls as `LeaseLost`. With a
+    /// [`ManualClock`](crate::ManualClock), the interval is still measured in real time.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a lease of less than 1 s; also the errors of [`extend`](Self::extend): `LeaseLost` if the claim holds
-    /// nothing, as when every item of the batch was a duplicate.
+    /// `InvalidArgument` for a lease of less than 1 s; also the errors of [`extend`](Self::extend):
+    /// `LeaseLost` if the claim holds nothing, for example because every item of the batch was a duplicate.
     #[doc(alias("renew", "heartbeat"))]
     pub fn keep_alive(&mut self) -> Result<()> {
         self.extend_and(None, Keep::Alive).map(drop)
     }
 
-    /// Gives up the guard and keeps the claim: any process with the token can [take it
-    /// up](crate::DataPoolStore::resume_claim). Returns `None` if every item is confirmed or released. Items that the claim
-    /// has [lost](ClaimVerdict::Lost) count as open: confirming them returns what became of each.
+    /// Consumes the guard but keeps the claim: any process with the token can [take it
+    /// up](crate::DataPoolStore::resume_claim). Returns `None` if every item is confirmed or released. Items
+    /// that the claim has [lost](ClaimVerdict::Lost) count as open: confirming them returns the outcome of
+    /// each.
     #[must_use = "without its token only its owner can take the claim up before its lease ends"]
     pub fn into_token(mut self) -> Option<ClaimToken> {
         let token = self.token();
@@ -315,7 +327,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // A drop cannot report a failure: the lease ends the claim.
+        // A drop cannot report a failure. If the release fails, the claim ends with its lease.
         let _ = self.release();
     }
 }

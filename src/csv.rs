@@ -1,11 +1,11 @@
 //! CSV import and export.
 //!
-//! The format: a header line, then one record a row, fields quoted with `"` where needed (RFC 4180), UTF-8 with
-//! or without a byte order mark, LF or CRLF. Owns: what is read and written, and the policies. Must not know: how
-//! rows are indexed; that is [`crate::engine`]'s.
+//! The format: a header line, then one record a row, fields quoted with `"` where needed (RFC 4180), UTF-8
+//! with or without a byte order mark, LF or CRLF. Owns: the format, the options and the policies. Must not
+//! know: how rows are indexed. That is the task of [`crate::engine`].
 //!
-//! An import takes a file through these steps: `records` (bytes into fields), `rows` (fields into rows), `spool` (rows
-//! wait for the writer) and `import` (rows into the pool).
+//! An import has four steps: `records` parses bytes into fields, `rows` turns fields into rows, `spool` keeps
+//! the rows until the writer is free, and `import` adds them to the pool.
 
 mod bad_row;
 mod check;

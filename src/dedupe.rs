@@ -1,7 +1,7 @@
 //! Deduplication: modes, verdicts, and splitting a batch by them.
 //!
-//! Owns: [`Mode`], [`Verdict`], [`Verdicts`], [`Split`]. Always holds: verdicts are in the order of the items. Must not
-//! know: how a verdict is found; that is the engine's.
+//! Owns: [`Mode`], [`Verdict`], [`Verdicts`], [`Split`]. Always holds: verdicts are in the order of the
+//! items. Must not know: how a verdict is found. That is the engine's task.
 
 use std::ops::Index;
 
@@ -41,11 +41,11 @@ pub enum Verdict {
     Duplicate,
     /// Another runner has claimed the value.
     InFlight,
-    /// The value is in the pool, but with another [version](crate::Key::content): the item passes as a new one does. Only an
-    /// item whose key has a version gets this verdict.
+    /// The value is in the pool, but with another [version](crate::Key::content). The item passes like a new
+    /// one. Only items whose key has a version get this verdict.
     Changed {
-        /// The newest record of the value before, which this item's record replaces if the mode tracks. `None` if that was an
-        /// item earlier in the same batch.
+        /// The newest record of the value so far. If the mode tracks, this item's record replaces it. `None`
+        /// if an earlier item of the same batch comes before it.
         previous: Option<RecordId>,
     },
 }
@@ -104,14 +104,16 @@ impl Verdicts {
     /// Returns the record that was first with the value of item `index`; for a changed item, its
     /// [previous](Verdict::Changed) record.
     ///
-    /// Returns `None` if the item is neither a duplicate nor changed, if it repeats an item of the same batch in [`Mode::Filter`]
-    /// (which tracks nothing), or if the verdicts come from [`Pool::dedupe`](crate::Pool::dedupe), which does not look
-    /// up first records: [`Pool::dedupe_with_first`](crate::Pool::dedupe_with_first) does.
+    /// Returns `None` if the item is neither a duplicate nor changed, or if it repeats an item of the same
+    /// batch in [`Mode::Filter`] (which tracks nothing). Always returns `None` if the verdicts come from
+    /// [`Pool::dedupe`](crate::Pool::dedupe), which does not look up first records;
+    /// [`Pool::dedupe_with_first`](crate::Pool::dedupe_with_first) does.
     pub fn first(&self, index: usize) -> Option<&Record> {
         self.firsts.get(index)?.as_ref()
     }
 
-    /// Returns true if the mode passes item `index` on: everything in [`Mode::Track`], new and changed items otherwise.
+    /// Returns true if the mode passes item `index` on: everything in [`Mode::Track`], new and changed items
+    /// otherwise.
     pub fn passes(&self, index: usize) -> bool {
         match self.items.get(index) {
             None => false,
@@ -150,8 +152,8 @@ impl Index<usize> for Verdicts {
     ///
     /// # Panics
     ///
-    /// If there is no such item, as a `Vec` does. [`as_slice`](Verdicts::as_slice) has `get`.
-    #[allow(clippy::indexing_slicing, reason = "an index is the caller's promise, as of a Vec")]
+    /// Panics if there is no such item, like a `Vec`. [`as_slice`](Verdicts::as_slice) has `get`.
+    #[allow(clippy::indexing_slicing, reason = "the caller promises a valid index, as with a Vec")]
     fn index(&self, index: usize) -> &Verdict {
         &self.items[index]
     }
@@ -185,7 +187,8 @@ pub struct Split<T> {
     pub duplicates: Vec<T>,
     /// The items whose value another runner has claimed.
     pub in_flight: Vec<T>,
-    /// Items after the end of the batch that was deduplicated. Empty if `partition` gets the batch's own items.
+    /// Items after the end of the batch that was deduplicated. Empty if `partition` gets the batch's own
+    /// items.
     pub unmatched: Vec<T>,
 }
 

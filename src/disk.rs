@@ -1,9 +1,9 @@
-//! The disk of a store that is not a file of the system. Tests use it to make disks fail.
+//! The disk of a store that is not a file in the file system. Tests use it to make disks fail.
 
 use std::fmt::Debug;
 use std::io;
 
-/// A disk: a length, and the bytes below it. Not part of the stable API.
+/// A disk: an array of bytes whose length can change. Not part of the stable API.
 pub trait Disk: Debug + Send + Sync + 'static {
     /// Returns the length in bytes.
     ///
@@ -19,7 +19,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Any error of the disk; also if the range ends after the disk's length.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
 
-    /// Extends the disk with zeros, or cuts it.
+    /// Sets the length. Extends the disk with zeros, or truncates it.
     ///
     /// # Errors
     ///
@@ -40,31 +40,32 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Any error of the disk.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// Reserves room for these bytes, which may lie after the disk's end.
+    /// Reserves space for these bytes, which may be past the disk's end.
     ///
     /// # Errors
     ///
-    /// Any error of the disk; `Unsupported` if it cannot reserve room before it is written to, which is the default.
+    /// Any error of the disk; `Unsupported` if it cannot reserve space before it is written to, which is the
+    /// default.
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
         let _ = (from, to);
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Creates an empty disk, for a copy that is to take this one's place.
+    /// Creates an empty disk for a copy that will replace this one.
     ///
     /// # Errors
     ///
-    /// Any error of the disk; `Unsupported` if it can make no other disk, which is the default.
+    /// Any error of the disk; `Unsupported` if it cannot create another disk, which is the default.
     fn beside(&self) -> io::Result<Box<dyn Disk>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Takes over the contents of a disk that was made [beside](Self::beside) this one, whole or not at all. On return, they
-    /// survive a loss of power.
+    /// Replaces the contents with those of a disk that was made by [`beside`](Self::beside), atomically. On
+    /// return, they survive a loss of power.
     ///
     /// # Errors
     ///
-    /// Any error of the disk, which then has what it had; `Unsupported` by default.
+    /// Any error of the disk, whose contents are then unchanged; `Unsupported` by default.
     fn take_over(&self, copy: &dyn Disk) -> io::Result<()> {
         let _ = copy;
         Err(io::ErrorKind::Unsupported.into())

@@ -5,14 +5,14 @@
 //! - [`embedded`]: the engine behind the seam, [`crate::backend`].
 //! - [`maintain`]: opening, closing, verifying, rebuilding, backup, vacuuming, compacting, statistics.
 //! - [`mod@write`]: group commit, decisions, transactions, background work.
-//! - [`read`]: a pool as of one commit, and queries on it.
-//! - [`pool`]: a pool in memory.
-//! - [`probe`]: tables of fingerprints: their filters, and the rows of them that are in memory.
+//! - [`read`]: snapshots of a pool, and queries on them.
+//! - [`pool`]: the state of a pool that is in memory.
+//! - [`probe`]: the tables of fingerprints: their membership filters and their cached rows.
 //! - [`mod@format`]: the layout of the file.
-//! - [`storage`]: redb's handle, and the room on the disk.
+//! - [`storage`]: the redb database, and the space on the disk.
 //!
-//! Always holds: what readers see changes only in [`Engine::publish`], after redb's commit has returned `Ok`. The
-//! snapshot and the pool states that are handed out are of the same commit.
+//! Always holds: readers see changes only after [`Engine::publish`], which runs after redb's commit has
+//! returned `Ok`. The snapshot and the pool states that it publishes belong to the same commit.
 //!
 //! Must not know: the public API, the CSV format.
 
@@ -57,8 +57,8 @@ pub(crate) struct Engine {
     store_id: u128,
     hash_key: HashKey,
     clock: Clock,
-    /// The latest time of each pool that was used. It is that of the pool's current state, and outlives it when the file is
-    /// opened again.
+    /// The latest time of each pool that was used. The pool's current state has the same time. It is kept
+    /// here, too, so that it survives when the file is opened again.
     latest_times: Mutex<HashMap<PoolId, LatestTime>>,
     durability: Durability,
     recovery: Recovery,
@@ -72,11 +72,11 @@ pub(crate) struct Engine {
     flush_signal: Arc<FlushSignal>,
     counters: Counters,
     waiting: Arc<Waiting>,
-    /// A manual clock calls it when time has passed.
+    /// The callback that a manual clock calls when time has passed.
     _watcher: Arc<dyn Fn() + Send + Sync>,
     opener: Opener,
-    /// The open file; `None` while the store is closed. It is the last field, so that it is closed after the snapshots
-    /// are gone.
+    /// The open file; `None` while the store is closed. It is the last field so that it is dropped after the
+    /// snapshots.
     session: RwLock<Option<Session>>,
 }
 
@@ -107,7 +107,7 @@ impl Engine {
         &self.hash_key
     }
 
-    /// The number of entries that a row of a table of fingerprints has on average.
+    /// Returns the average number of entries in a row of a table of fingerprints.
     pub(crate) fn row_entries(&self) -> u64 {
         self.tuning.row_entries()
     }

@@ -1,8 +1,8 @@
 //! The one error type of the crate.
 //!
-//! Owns: [`Error`] and [`ErrorKind`]. Always holds: a message names what was wrong, with the offending name or value,
-//! and what is allowed. Must not know: redb. The engine turns storage errors into kinds; here they are only an opaque
-//! source.
+//! Owns: [`Error`] and [`ErrorKind`]. Always holds: a message names what was wrong, with the offending name
+//! or value, and what is allowed. Must not know: redb. The engine maps storage errors to kinds. Here they are
+//! only an opaque source.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -22,11 +22,11 @@ pub enum ErrorKind {
     NotFound,
     /// A pool of that name exists, or the destination file exists.
     AlreadyExists,
-    /// An argument is malformed: an empty value, a bad timestamp, a bad entity type.
+    /// An argument is malformed, for example an empty value, a bad timestamp or a bad entity type.
     InvalidArgument,
     /// An argument is over (or under) one of the [limits](crate::limits).
     LimitExceeded,
-    /// A listing's query is wrong: an unknown parameter, a number out of range.
+    /// A listing's query is malformed, for example an unknown parameter or a number out of range.
     InvalidQuery,
     /// A CSV file is malformed.
     Csv {
@@ -53,8 +53,8 @@ pub enum ErrorKind {
     /// The store was opened [for reading only](crate::Access::ReadOnly).
     ReadOnly,
     /// Another handle, in this process or another one, has the file open. Any number of handles that [only
-    /// read](crate::Access::ReadOnly) may have it open together. [`open_timeout`](crate::StoreOptions::open_timeout)
-    /// waits for the other handle.
+    /// read](crate::Access::ReadOnly) may have it open together.
+    /// [`open_timeout`](crate::StoreOptions::open_timeout) waits for the other handle.
     AlreadyOpen,
     /// The file is not a data pool store.
     NotAStore,
@@ -66,16 +66,17 @@ pub enum ErrorKind {
         supported: u32,
     },
     /// The file is damaged. [`verify`](crate::DataPoolStore::verify) reports where, and
-    /// [`rebuild_indexes`](crate::DataPoolStore::rebuild_indexes) repairs everything that follows from the records.
+    /// [`rebuild_indexes`](crate::DataPoolStore::rebuild_indexes) repairs everything that follows from the
+    /// records.
     Corrupt,
-    /// A commit failed so late that it may or may not be on disk. The store refuses writes until it is opened again
-    /// ([`reopen`](crate::DataPoolStore::reopen)). Reads answer as before the failed operation.
+    /// A commit failed so late that it may or may not be on disk. The store refuses writes until it is opened
+    /// again ([`reopen`](crate::DataPoolStore::reopen)). Reads answer as before the failed operation.
     OutcomeUnknown,
-    /// The disk has no room for what a call would add, or a quota or limit of the system forbids it. Nothing was
-    /// changed. Reading, deleting and clearing still work. Everything works again once there is room.
+    /// The disk has no space for what a call would add, or a quota or limit of the system forbids it. Nothing
+    /// was changed. Reading, deleting and clearing still work. Everything works again once there is space.
     StorageFull,
-    /// Reading or writing the store's file failed, and nothing was committed. Reads of what the store has in memory
-    /// still succeed. Everything else fails with this kind until the file is opened again
+    /// Reading or writing the store's file failed, and nothing was committed. Reads of what the store has in
+    /// memory still succeed. Everything else fails with this kind until the file is opened again
     /// ([`reopen`](crate::DataPoolStore::reopen)).
     Storage,
     /// Reading or writing a file that is not the store's own failed.
@@ -85,10 +86,11 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Returns true if the input was wrong: the same call fails again until its arguments, its file or the names that it uses
-    /// change. An HTTP API answers with a status of 400 to 499.
+    /// Returns true if the input was wrong: the same call fails again until its arguments, its file or the
+    /// names that it uses change. An HTTP API answers with a status of 400 to 499.
     ///
-    /// These are `NotFound`, `AlreadyExists`, `InvalidArgument`, `LimitExceeded`, `InvalidQuery`, `Csv` and `Json`.
+    /// These are `NotFound`, `AlreadyExists`, `InvalidArgument`, `LimitExceeded`, `InvalidQuery`, `Csv` and
+    /// `Json`.
     pub const fn is_caller_error(self) -> bool {
         matches!(
             self,
@@ -102,12 +104,13 @@ impl ErrorKind {
         )
     }
 
-    /// Returns true if nothing was changed, and the same call can succeed later without anything being done to the store. Wait
-    /// between attempts, and give up at some point.
+    /// Returns true if nothing was changed, and the same call can succeed later without anything being done
+    /// to the store. Wait between attempts, and give up at some point.
     ///
-    /// These are `Busy` and `AlreadyOpen`, which end when another operation or handle does, and `StorageFull`, which ends once
-    /// there is room. After `OutcomeUnknown` and `Storage`, [`reopen`](crate::DataPoolStore::reopen) first. A file of the
-    /// program's own (`Io`) has to be read or written from its beginning.
+    /// These are `Busy` and `AlreadyOpen`, which end when another operation or handle does, and
+    /// `StorageFull`, which ends once there is space. After `OutcomeUnknown` and `Storage`,
+    /// [`reopen`](crate::DataPoolStore::reopen) first. A file of the program's own (`Io`) has to be read or
+    /// written from its beginning.
     ///
     /// ```
     /// use std::time::Duration;
@@ -174,7 +177,8 @@ impl fmt::Display for Inner {
 }
 
 impl StdError for Inner {
-    /// Returns the cause itself, so that it can be downcast, for example the `io::Error` of a reader that failed.
+    /// Returns the cause itself, so that it can be downcast, for example the `io::Error` of a reader that
+    /// failed.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
     }
@@ -243,22 +247,22 @@ impl Error {
     }
 
     /// Returns the parameter that the error is about, by its name in the HTTP API: a parameter of a query
-    /// (`filter[flow_id]`, `per_page`, or an unknown one), a field of a pool (`name`, `description`), or `ids`. Returns
-    /// `None` if the error is about none of these.
+    /// (`filter[flow_id]`, `per_page`, or an unknown one), a field of a pool (`name`, `description`), or
+    /// `ids`. Returns `None` if the error is about none of these.
     pub fn parameter(&self) -> Option<&str> {
         self.0.parameter.as_deref()
     }
 
-    /// Returns the other errors of the same input: the other bad parameters of a query string, or the other bad fields
-    /// of a pool that is created or changed. Each has a message and a [`parameter`](Self::parameter) of its own. Their
-    /// order is not specified.
+    /// Returns the other errors of the same input: the other bad parameters of a query string, or the other
+    /// bad fields of a pool that is created or changed. Each has a message and a
+    /// [`parameter`](Self::parameter) of its own. Their order is not specified.
     pub fn further(&self) -> &[Error] {
         &self.0.further
     }
 
-    /// Returns the number of rows that an import with [`commit_every`](crate::ImportOptions::commit_every) had
-    /// committed when it failed: these rows stay. Returns `None` for every other operation, which changes nothing if it
-    /// fails.
+    /// Returns the number of rows that an import with [`commit_every`](crate::ImportOptions::commit_every)
+    /// had committed when it failed: these rows stay. Returns `None` for every other operation, which changes
+    /// nothing if it fails.
     pub fn committed_rows(&self) -> Option<u64> {
         self.0.committed_rows
     }

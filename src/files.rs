@@ -1,4 +1,4 @@
-//! Files beside the store: created with the usual permissions of a new file, and renamed durably.
+//! Files beside the store. They are created with the usual permissions of a new file and renamed durably.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write};
@@ -10,10 +10,10 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The most links that are followed, one after another: the same number as Linux follows.
+/// The largest number of links to follow in a row. Linux has the same limit.
 const LINKS_MAX: usize = 40;
 
-/// Follows a path's links. Returns the target, which need not exist, or the path itself if it is no link.
+/// Follows a path's links. Returns the target, which need not exist, or the path itself if it is not a link.
 pub(crate) fn follow_links(path: &Path) -> PathBuf {
     let mut target = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -23,17 +23,17 @@ pub(crate) fn follow_links(path: &Path) -> PathBuf {
     target
 }
 
-/// The users that may read a temporary file while it is written.
+/// The users that may read a temporary file while it is being written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReadableBy {
     /// Those who may read any new file of this process.
     Usual,
-    /// Its owner, until it gets other permissions.
+    /// Its owner only, until it gets other permissions.
     Owner,
 }
 
-/// Creates a temporary file in a directory, locked while it is open. Removes the files of the same prefix that nobody has
-/// locked: their writers were killed.
+/// Creates a temporary file in a directory, locked while it is open. Removes the unlocked files of the same
+/// prefix, because their writers were killed.
 pub(crate) fn new_file_in(
     directory: &Path,
     prefix: &str,
@@ -49,9 +49,9 @@ pub(crate) fn new_file_in(
     builder.prefix(prefix);
     loop {
         let file = builder.tempfile_in(directory).map_err(|error| reason_of(&error, directory))?;
-        // Where files cannot be locked, none is removed either.
+        // On a system that cannot lock files, none is removed either.
         let is_taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
-        // Before it was locked, another process may have removed it as a left-over file.
+        // Before this file was locked, another process may have removed it as a left-over.
         if !is_taken && file.path().exists() {
             return Ok(file);
         }
@@ -73,8 +73,8 @@ pub(crate) fn remove_left_over(directory: &Path, prefix: &str) {
     }
 }
 
-/// Returns the system's own reason why a temporary file could not be created, with the directory if the directory is at
-/// fault. The temporary name would mean nothing to the caller.
+/// Returns the system's own reason why a temporary file could not be created. Names the directory if that is
+/// the cause, because the temporary name would mean nothing to the caller.
 fn reason_of(error: &io::Error, directory: &Path) -> io::Error {
     let inner = error.get_ref().and_then(|wrapped| wrapped.source()?.downcast_ref::<io::Error>());
     let system = inner.unwrap_or(error);
@@ -92,7 +92,7 @@ fn reason_of(error: &io::Error, directory: &Path) -> io::Error {
 /// The number of bytes that are synced at a time while a file is written.
 const SYNC_AHEAD_BYTES: usize = 8 << 20;
 
-/// Writes a file while another thread syncs it, so that publishing it finds little left to sync.
+/// Writes a file while another thread syncs it. At the end, little is left to sync.
 #[derive(Debug)]
 pub(crate) struct SyncingWriter<'f> {
     file: &'f File,
@@ -105,7 +105,8 @@ impl<'f> SyncingWriter<'f> {
         Self { file, unsynced: 0, syncing: None }
     }
 
-    /// Waits for the other thread. A failure to write back is reported once: here, or by the next sync of the file.
+    /// Waits for the other thread. The system reports a failed write-back once: here, or at the next sync of
+    /// the file.
     fn join(&mut self) -> io::Result<()> {
         let outcome = self.syncing.take().map(JoinHandle::join);
         outcome
@@ -133,14 +134,14 @@ impl Write for SyncingWriter<'_> {
     }
 }
 
-/// The treatment of an existing file of the same name.
+/// The treatment of a file that already has the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Existing {
     Replaced,
     Kept,
 }
 
-/// Gives a file that was written beside its target the permissions and the name. Both are on disk when this returns.
+/// Gives a file its permissions and its final name. Both are on disk when this returns.
 ///
 /// # Errors
 ///
@@ -164,12 +165,13 @@ pub(crate) fn publish(
     Ok(())
 }
 
-/// Syncs a directory, so that new names in it are durable. Does nothing on a system that cannot sync directories.
+/// Syncs a directory so that new names in it are durable. Does nothing on a system that cannot sync
+/// directories.
 pub(crate) fn sync_directory(directory: &Path) {
     let _ = try_sync_directory(directory);
 }
 
-/// As [`sync_directory`].
+/// Like [`sync_directory`], but returns errors.
 ///
 /// # Errors
 ///
@@ -187,11 +189,13 @@ pub(crate) fn try_sync_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// The identity of a file, whatever its names. `None` on a system that does not say.
+/// The identity of a file, independent of its names. `None` on a system that does not provide it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId(Option<(u64, u64)>);
 
 impl FileId {
+    /// Returns the identity of an open file.
+    ///
     /// # Errors
     ///
     /// The error of the system.
@@ -233,8 +237,8 @@ pub(crate) fn make_alike(file: &File, other: &fs::Metadata) -> io::Result<()> {
     file.set_permissions(other.permissions())
 }
 
-/// Returns true if the system refused because there is no room: on the disk, in a quota, or by a limit of the file
-/// size.
+/// Returns true if the system refused because there is no space left: on the disk, in a quota, or under a
+/// limit on file sizes.
 pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,8 +1,8 @@
 //! Identifiers.
 //!
-//! Owns: ids of pools, records, entity types, flows, flow runs and flow steps. Always holds: text ids are checked by
-//! the calls that write them or filter by them, not when they are created, so that ids in files of earlier versions
-//! stay readable.
+//! Owns: ids of pools, records, entity types, flows, flow runs and flow steps. Always holds: text ids are
+//! checked by the calls that write them or filter by them, not when they are created. So ids in files of
+//! earlier versions stay readable.
 
 use std::fmt;
 use std::str::FromStr;
@@ -55,7 +55,8 @@ macro_rules! number_id {
         impl FromStr for $name {
             type Err = Error;
 
-            /// Reads a number in digits, without a sign and without leading zeros: each id has one text.
+            /// Reads a number in decimal digits, without a sign or leading zeros. So each id has exactly one
+            /// text.
             fn from_str(text: &str) -> Result<Self> {
                 let id: Option<$number> = text.parse().ok();
                 id.filter(|id| id.to_string() == text).map(Self).ok_or_else(|| {
@@ -95,18 +96,19 @@ number_id! {
 }
 
 number_id! {
-    /// The kind of thing that a value identifies: 37 for orders, 47 for customers, and so on. A value is a duplicate only
-    /// within its entity type.
+    /// The kind of thing that a value identifies, for example 37 for orders and 47 for customers. A value is
+    /// a duplicate only within its entity type.
     EntityTypeId(u32), "an entity type"
 }
 
-/// The number in a record's id. The engine counts on these: ranges of ids, and distances from a segment's first one.
+/// The number in a record's id. The engine computes with it: ranges of ids, and offsets from the first id of
+/// a segment.
 pub(crate) type RecordNumber = u64;
 
 macro_rules! text_id {
     ($name:ident: $($number:ident),*) => {
         $(impl From<$number> for $name {
-            /// Takes the number's decimal text.
+            /// Uses the number's decimal text.
             fn from(id: $number) -> Self {
                 Self(itoa::Buffer::new().format(id).into())
             }
@@ -115,9 +117,9 @@ macro_rules! text_id {
     ($name:ident, $noun:literal) => {
         #[doc = concat!("The id of a ", $noun, ": short opaque text of 1 to 64 bytes.")]
         ///
-        /// Numbers (any integer type converts to an id), UUIDs and ULIDs all fit. An id has no commas, and neither begins nor ends with a blank (any
-        /// whitespace), because query strings list ids with commas and blanks between them. The call that stores the id
-        /// or filters by it checks this.
+        /// Numbers (any integer type converts to an id), UUIDs and ULIDs all fit. An id contains no commas,
+        /// and does not begin or end with whitespace, because query strings list ids separated by commas and
+        /// blanks. The call that stores the id or filters by it checks this.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 

@@ -1,7 +1,7 @@
-//! JSON documents: deduplicating the items of one, and passing on the document.
+//! JSON documents: deduplicating the items of a document, and passing the document on.
 //!
-//! Owns: which parts of a document are passed on. Always holds: what is passed on is, byte for byte, as it came. Must
-//! not know: how verdicts are found; that is [`Pool::dedupe`]'s.
+//! Owns: the choice of which parts of a document are passed on. Always holds: these parts are unchanged, byte
+//! for byte. Must not know: how verdicts are found. That is the task of [`Pool::dedupe`].
 
 mod document;
 mod items;
@@ -31,12 +31,14 @@ pub struct DedupedJson<'p> {
 }
 
 impl Pool {
-    /// Finds out which items of a JSON document are new, tracks these unless the mode is [`Mode::Filter`], and returns
-    /// the document with the items that the mode passes on. Needs the feature `json`.
+    /// Finds out which items of a JSON document are new, and returns the document with only the items that
+    /// the mode passes on. The new items are tracked unless the mode is [`Mode::Filter`]. Needs the feature
+    /// `json`.
     ///
-    /// This is one atomic step, as in [`dedupe`](Self::dedupe). `items` says where the items are and what identifies
-    /// one. In [`Mode::Track`], everything passes. In the other modes, new items pass, and items without a key as
-    /// [`on_missing_key`](JsonItems::on_missing_key) says; what another runner has claimed does not pass.
+    /// This is one atomic step, as in [`dedupe`](Self::dedupe). `items` describes where the items are and
+    /// what identifies each. In [`Mode::Track`], everything passes. In the other modes, new items pass; items
+    /// that another runner has claimed do not. [`on_missing_key`](JsonItems::on_missing_key) decides about
+    /// items without a key.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, EntityTypeId, JsonItems, Mode, Origin, Verdict};
@@ -61,26 +63,29 @@ impl Pool {
     ///
     /// # The document
     ///
-    /// `payload` is text or bytes: `&str`, `&String`, `&[u8]`, `&Vec<u8>`. It is one JSON value (RFC 8259) in UTF-8; a
-    /// byte order mark at its start is skipped and kept. It may be as large and as deeply nested as memory allows:
-    /// besides the document, the call needs a copy of it for the answer, and about 100 bytes and the value for each item.
+    /// `payload` is text or bytes: `&str`, `&String`, `&[u8]`, `&Vec<u8>`. It is one JSON value (RFC 8259) in
+    /// UTF-8; a byte order mark at its start is skipped and kept. It may be as large and as deeply nested as
+    /// memory allows. Besides the document, the call needs memory for a copy of it, and for each item about
+    /// 100 bytes and the value.
     ///
-    /// Items and everything outside of the array stay as they are, byte for byte: white space, the order of members,
-    /// the spelling of numbers, and escapes. If all items pass, the document is returned unchanged. Otherwise an item
-    /// is removed together with the comma and the white space between it and the item before it, so that an indented
-    /// document stays indented. If the first items are removed, the first that stays takes their place: it gets what
-    /// is before the first item. If none stays, the array becomes `[]`.
+    /// Items and everything outside of the array stay as they are, byte for byte: white space, the order of
+    /// members, the spelling of numbers, and escapes. If all items pass, the document is returned unchanged.
+    /// Otherwise an item is removed together with the comma and the white space between it and the previous
+    /// item, so that an indented document stays indented. If the first items are removed, the first remaining
+    /// item takes their place, after the white space that precedes the first item. If no item remains, the
+    /// array becomes `[]`.
     ///
-    /// Names that occur twice in one object are left alone, unless a pointer asks for such a name: that is an error,
-    /// because programs differ in which one they read.
+    /// Names that occur twice in one object are left as they are. It is an error if a pointer asks for such a
+    /// name, because programs differ in which value they read.
     ///
     /// # Errors
     ///
-    /// `Json`, with line and column, and with the [index](crate::Error::item) of the item where it is about one: the
-    /// document is not JSON or not UTF-8; the pointer does not lead to an array; an item has no key, or an array or an
-    /// object as its key; a name on the way occurs twice. `LimitExceeded` for more than 1,048,576 items (those without
-    /// a key count, too), or a value of more than 4,096 bytes. `InvalidArgument` for a text that is not a JSON pointer.
-    /// Otherwise the errors of [`dedupe`](Self::dedupe). In all cases but `OutcomeUnknown` nothing was tracked.
+    /// `Json`, with line and column, and with the [index](crate::Error::item) of the item where it is about
+    /// one: the document is not JSON or not UTF-8; the pointer does not lead to an array; an item has no key,
+    /// or an array or an object as its key; a name on the pointer's path occurs twice. `LimitExceeded` for
+    /// more than 1,048,576 items (those without a key count, too), or a value of more than 4,096 bytes.
+    /// `InvalidArgument` for a text that is not a JSON pointer. Otherwise the errors of
+    /// [`dedupe`](Self::dedupe). In all cases but `OutcomeUnknown` nothing was tracked.
     pub fn dedupe_json<'p>(
         &self,
         mode: Mode,

@@ -1,8 +1,8 @@
 //! An embedded store of data pools: named sets of values that have been seen before.
 //!
-//! Programs that move data (flow runners, importers, webhook receivers) ask one question again and again: which of
-//! these order numbers, e-mails, SKUs are new? This crate answers it in-process, over one file, atomically and
-//! durably, and lists, counts, imports, exports and deletes what was tracked.
+//! Programs that move data (flow runners, importers, webhook receivers) ask one question again and again:
+//! which of these order numbers, e-mails, SKUs are new? This crate answers it in-process, over one file,
+//! atomically and durably, and lists, counts, imports, exports and deletes what was tracked.
 //!
 //! ```
 //! use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
@@ -27,22 +27,24 @@
 //!
 //! # The parts
 //!
-//! - [`DataPoolStore`] is one open file (or memory) with any number of pools; [`StoreOptions`] says how it is opened.
+//! - [`DataPoolStore`] is one open file (or memory) with any number of pools. [`StoreOptions`] has the
+//!   options for opening it.
 //! - [`Pool`] is a cheap handle on one pool: [dedupe](Pool::dedupe), [contains](Pool::contains),
 //!   [lookup](Pool::lookup), [records](Pool::records), [scan](Pool::scan), [delete](Pool::delete_where),
 //!   [import](Pool::import_csv), [export](Pool::export_csv). Handles can be cloned and used from any thread.
-//! - [`Key`] is what is compared: a value (text or an integer) within an entity type. [`CompositeKey`] joins several fields
-//!   into a value.
+//! - [`Key`] is what is compared: a value (text or an integer) within an entity type. [`CompositeKey`] joins
+//!   several fields into a value.
 //! - [`Claim`] holds new values for one runner until its work is confirmed.
 //! - [`Record`] is a tracked value with its [`Origin`] (flow, flow run, flow step) and time.
-//! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify),
-//!   [rebuilding indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
-//!   [compact](DataPoolStore::compact), [vacuum](DataPoolStore::vacuum), [close](DataPoolStore::close), [reopen](DataPoolStore::reopen). The feature
-//!   `async` gives the calls as futures; `cli` builds the command-line tool `datapool`; `tracing` emits [events](#events).
-//! - The feature `json` adds `Pool::dedupe_json`, which takes a JSON document and returns it without the items that have
-//!   been seen. `JsonItems` describes where the items and their keys are.
-//! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is allowed.
-//!   [`limits`] has every limit.
+//! - Running a store: [stats](DataPoolStore::stats), [verify](DataPoolStore::verify), [rebuilding
+//!   indexes](DataPoolStore::rebuild_indexes), [backup](DataPoolStore::backup_to),
+//!   [compact](DataPoolStore::compact), [vacuum](DataPoolStore::vacuum), [close](DataPoolStore::close),
+//!   [reopen](DataPoolStore::reopen). The feature `async` provides the calls as futures; `cli` builds the
+//!   command-line tool `datapool`; `tracing` emits [events](#events).
+//! - The feature `json` adds `Pool::dedupe_json`, which takes a JSON document and returns it without the
+//!   items that have been seen. `JsonItems` describes where the items and their keys are.
+//! - [`Error`] has a [kind](Error::kind) to react to and a message that names what was wrong and what is
+//!   allowed. [`limits`] has every limit.
 //!
 //! # Which mode?
 //!
@@ -52,23 +54,24 @@
 //! | [`Mode::Track`] | everything | each value not yet in the pool |
 //! | [`Mode::FilterAndTrack`] | new items only | each value not yet in the pool |
 //!
-//! With `Filter` at a flow's start and `Track` at its end, two runs that overlap can process an item twice. With
-//! `FilterAndTrack` at the start that cannot happen, but an item whose processing then fails stays tracked. A
-//! [claim](Pool::claim) holds items until the work is [confirmed](Claim::confirm), and releases them if it fails.
-//! [Which mode do I need?](modes) walks through all three.
+//! With `Filter` at a flow's start and `Track` at its end, two overlapping runs can process an item twice.
+//! With `FilterAndTrack` at the start that cannot happen, but an item whose processing fails stays tracked. A
+//! [claim](Pool::claim) holds items until the work is [confirmed](Claim::confirm), and releases them if it
+//! fails. [Which mode do I need?](modes) walks through all three.
 //!
 //! # What holds
 //!
-//! - **Atomic.** A call is one step. Of any number of threads that bring the same new value, exactly one gets it as
-//!   new. A call that fails changed nothing.
+//! - **Atomic.** A call is one step. If several threads bring the same new value, exactly one gets it as new.
+//!   A call that fails changes nothing.
 //! - **Durable.** With [`Durability::Immediate`], the default, what a call wrote is on disk when it returns.
-//!   Concurrent callers share commits. [`Durability::Relaxed`] trades the last interval for speed.
+//!   Concurrent callers share commits. [`Durability::Relaxed`] is faster, but a crash may lose the last
+//!   interval.
 //! - **Exact.** Values are compared byte for byte. Totals are counts, not estimates.
 //! - **Isolated.** Readers never wait for writers and see each commit whole or not at all.
 //!
 //! # Cookbook
 //!
-//! Seed a pool from a file, without doubling what is there:
+//! Seed a pool from a file, without adding values that are already in it:
 //!
 //! ```
 //! # use datapool_store::{DataPoolStore, ImportOptions, OnDuplicate};
@@ -107,7 +110,7 @@
 //! # }
 //! ```
 //!
-//! Keep a pool small: records expire by age, or the oldest expire if there are too many.
+//! Keep a pool small: records expire at a certain age, or the oldest expire once there are too many.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -122,11 +125,12 @@
 //!
 //! # Events
 //!
-//! With the feature `tracing`, the store emits an event for each commit, import, verification and so on, with figures and
-//! durations as fields. The target is `datapool_store`; the level is `DEBUG`, or `WARN` for what needs attention. There are no
-//! spans. A subscriber must not write to the store: it gets `Busy`.
+//! With the feature `tracing`, the store emits an event for each commit, import, verification and so on, with
+//! figures and durations as fields. The target is `datapool_store`; the level is `DEBUG`, or `WARN` for
+//! events that need attention. There are no spans. A subscriber must not write to the store: it gets `Busy`.
 //!
-//! A program that uses `log` gets the events as records of `log`, if it enables a feature of `tracing` in its `Cargo.toml`:
+//! A program that uses `log` gets the events as records of `log`, if it enables a feature of `tracing` in its
+//! `Cargo.toml`:
 //!
 //! ```toml
 //! datapool-store = { version = "0.1", features = ["tracing"] }
@@ -135,10 +139,12 @@
 //!
 //! # More
 //!
-//! [Which mode do I need?](modes) is for authors of flows; [In async code](in_async_code), [Processes and locks](processes) and
-//! [Testing code that uses the store](testing_your_code) are for programmers; [The endpoints](endpoints) lists each endpoint and parameter
-//! of the HTTP API beside the call that stands for it; [Erasing](erasing) says how the last byte of a value goes; [the design](design) describes how the store is built and what
-//! is in the file, and [the decisions](decisions) explain why; [the changelog](changelog) lists what changed.
+//! [Which mode do I need?](modes) is for authors of flows; [In async code](in_async_code), [Processes and
+//! locks](processes) and [Testing code that uses the store](testing_your_code) are for programmers; [The
+//! endpoints](endpoints) lists each endpoint and parameter of the HTTP API with the matching call;
+//! [Erasing](erasing) explains how to remove every byte of a value; [the design](design) describes how the
+//! store is built and what is in the file, and [the decisions](decisions) explain why; [the
+//! changelog](changelog) lists what changed.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,7 +1,7 @@
 //! Every limit, in one place.
 //!
-//! Going over one is an error of kind [`LimitExceeded`](crate::ErrorKind::LimitExceeded) (in a listing's query,
-//! [`InvalidQuery`](crate::ErrorKind::InvalidQuery)) that names the limit and the offending size.
+//! Going over one is an error of kind [`LimitExceeded`](crate::ErrorKind::LimitExceeded) (in a listing's
+//! query, [`InvalidQuery`](crate::ErrorKind::InvalidQuery)) that names the limit and the offending size.
 
 use std::time::Duration;
 
@@ -41,20 +41,21 @@ pub const LEASE_DEFAULT: Duration = Duration::from_mins(5);
 /// The longest name of a claim's owner, in bytes of UTF-8. The shortest is 1.
 pub const OWNER_MAX_BYTES: usize = 64;
 
-/// The time for which a claim is kept after its lease ends. Until then it can be confirmed, unless another caller took
-/// its items over; then it is swept.
+/// The time for which a claim is kept after its lease expires. During this time it can still be confirmed,
+/// unless another caller took its items over. Then it is swept.
 pub const CLAIM_KEPT_AFTER_LEASE: Duration = Duration::from_hours(1);
 
-/// The largest result that is kept with a record, in bytes. The smallest is 0.
+/// The largest result that is kept with a record, in bytes.
 pub const RESULT_MAX_BYTES: usize = 65_536;
 
-/// The most bytes of results that one call confirms items with, all together.
+/// The largest total size of the results of one call that confirms items, in bytes.
 pub const RESULTS_MAX_BYTES: usize = 67_108_864;
 
 /// The longest flow, flow run or flow step id, in bytes of UTF-8. The shortest is 1.
 pub const ID_MAX_BYTES: usize = 64;
 
-/// The longest name of a registered entity type, flow, flow run or flow step, in characters (Unicode scalar values).
+/// The longest name of a registered entity type, flow, flow run or flow step, in characters (Unicode scalar
+/// values).
 pub const REGISTERED_NAME_MAX_CHARS: usize = 255;
 
 /// The largest attributes of a registered entity type, flow, flow run or flow step, in bytes of JSON text.

@@ -1,6 +1,7 @@
 //! The options for opening a store.
 //!
-//! Owns: [`StoreOptions`], [`Access`], [`Durability`], [`Recovery`], [`IfMissing`]. Must not know: the engine's internals.
+//! Owns: [`StoreOptions`], [`Access`], [`Durability`], [`Recovery`], [`IfMissing`]. Must not know: the
+//! engine's internals.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use crate::time::ManualClock;
 use crate::words::words;
 
-/// The point at which a call that writes returns.
+/// The moment at which a call that writes returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Durability {
@@ -19,27 +20,28 @@ pub enum Durability {
     Immediate,
     /// After the change is visible to every reader of the process; a background thread writes it to disk.
     ///
-    /// A crash may lose the calls of the last interval, never more, and never damages the file. Ids of lost records may
-    /// be reused. [`DataPoolStore::flush`](crate::DataPoolStore::flush) waits for the disk. Dropping the last handle
-    /// flushes.
+    /// A crash may lose the calls of the last interval, never more, and never damages the file. Ids of lost
+    /// records may be reused. [`DataPoolStore::flush`](crate::DataPoolStore::flush) waits for the disk.
+    /// Dropping the last handle flushes.
     Relaxed {
-        /// The longest time that a change may stay in memory only. With zero the thread flushes as soon as it can.
+        /// The longest time that a change may stay in memory only. With zero the thread flushes as soon as it
+        /// can.
         flush_every: Duration,
     },
 }
 
-/// The way a store recovers when it is opened after its process or the machine died.
+/// The way a store recovers when it is opened after the process or the machine crashed.
 ///
-/// Nothing that was acknowledged is lost either way. The difference is when the time is spent.
+/// Neither way loses an acknowledged change. They differ in when the work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Recovery {
-    /// Opening reads and checks the whole file, which takes seconds for each gigabyte. Commits cost nothing extra. The
-    /// default.
+    /// Opening reads and checks the whole file, which takes seconds per gigabyte. Commits have no extra cost.
+    /// The default.
     #[default]
     Rebuild,
-    /// Opening is immediate, if every commit before the crash was made with this option. Each commit takes 0.2 to 0.5
-    /// ms longer on a large file, and writes some more bytes.
+    /// Opening is immediate, if every commit before the crash was made with this option. Each commit takes
+    /// 0.2 to 0.5 ms longer on a large file, and writes a few more bytes.
     Instant,
 }
 
@@ -55,32 +57,32 @@ impl fmt::Debug for RepairObserver {
     }
 }
 
-/// The reaction of opening to a file that does not exist or is empty.
+/// The reaction of opening if the file does not exist or is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum IfMissing {
     /// Creates a new store. The default.
     #[default]
     Create,
-    /// Fails with [`NotFound`](crate::ErrorKind::NotFound); with [`NotAStore`](crate::ErrorKind::NotAStore) if the file is
-    /// empty, which stays as it is.
+    /// Fails with [`NotFound`](crate::ErrorKind::NotFound) if there is no file, and with
+    /// [`NotAStore`](crate::ErrorKind::NotAStore) if the file is empty. An empty file is not changed.
     Fail,
 }
 
 words!(IfMissing, "a policy for missing files": Create => "create", Fail => "fail");
 
-/// The access of an open store to its file.
+/// The access that an open store has to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Access {
     /// Reads and writes; no other handle has the file open. The default.
     #[default]
     ReadWrite,
-    /// Only reads; calls that would write fail with [`ReadOnly`](crate::ErrorKind::ReadOnly). Any number of handles,
-    /// in any processes, may have the file open this way, as long as none has it open for writing.
+    /// Only reads; calls that would write fail with [`ReadOnly`](crate::ErrorKind::ReadOnly). Any number of
+    /// handles, in any processes, may have the file open this way, as long as none has it open for writing.
     ///
-    /// The file must exist and must have been closed properly. If the process that wrote to it died, open it for
-    /// writing once, to recover it.
+    /// The file must exist and must have been closed properly. If the process that wrote to it died, open it
+    /// for writing once, to recover it.
     ReadOnly,
 }
 
@@ -119,7 +121,8 @@ impl StoreOptions {
     /// The default size of the cache: 256 MiB.
     pub const DEFAULT_CACHE_SIZE: usize = 256 * 1024 * 1024;
 
-    /// Creates the default options: durable on return, a cache of 256 MiB, the system's clock, a random hash key.
+    /// Creates the default options: writes are durable on return, a cache of 256 MiB, the system's clock, a
+    /// random hash key.
     pub fn new() -> Self {
         Self {
             access: Access::ReadWrite,
@@ -157,9 +160,9 @@ impl StoreOptions {
         self
     }
 
-    /// Calls `observer` while opening recovers the file after a crash, with the share that is done (0 to 1, in a few
-    /// steps). `Break` stops opening with [`Cancelled`](crate::ErrorKind::Cancelled), and the file can be opened again.
-    /// The observer is not called if there is nothing to recover.
+    /// Calls `observer` while the file is being recovered after a crash, with the fraction done (0 to 1, in a
+    /// few steps). `Break` stops opening with [`Cancelled`](crate::ErrorKind::Cancelled), and the file can be
+    /// opened again. The observer is not called if there is nothing to recover.
     #[must_use]
     pub fn on_repair_progress(
         mut self,
@@ -169,29 +172,30 @@ impl StoreOptions {
         self
     }
 
-    /// Sets how many bytes of the file are kept in memory. A quarter is for pages, including those that wait to be
-    /// written. Three quarters are for the index of values: first its membership filters, 14 bits a record, and then its
-    /// rows, 16 bytes a record. With less than that, checks of present values read the file more often.
+    /// Sets how many bytes of the file are cached in memory. A quarter is for pages, including dirty ones.
+    /// Three quarters are for the index of values: first its membership filters, which take 14 bits per
+    /// record, then its rows, which take 16 bytes per record. With a smaller cache, checks of present values
+    /// read the file more often.
     ///
-    /// Indexes of records that are not folded yet take memory in addition: see the memory section of
-    /// [the design](crate::design).
+    /// Indexes of records that are not folded yet need additional memory: see the memory section of [the
+    /// design](crate::design).
     #[must_use]
     pub fn cache_size(mut self, bytes: usize) -> Self {
         self.cache_size = bytes;
         self
     }
 
-    /// Sets the reaction to a file that does not exist or is empty. Default: [`IfMissing::Create`].
+    /// Sets what opening does if the file does not exist or is empty. Default: [`IfMissing::Create`].
     #[must_use]
     pub fn if_missing(mut self, if_missing: IfMissing) -> Self {
         self.if_missing = if_missing;
         self
     }
 
-    /// Sets how long opening waits for a file that another handle has open, in this process or another one, before it
-    /// fails with [`AlreadyOpen`](crate::ErrorKind::AlreadyOpen). Default: it does not wait. It tries again every 50 ms
-    /// or more often; callers that wait get the file in no particular order. [`reopen`](crate::DataPoolStore::reopen)
-    /// waits as long.
+    /// Sets how long opening waits for a file that another handle has open, in this process or another one,
+    /// before it fails with [`AlreadyOpen`](crate::ErrorKind::AlreadyOpen). Default: it does not wait. It
+    /// retries at least every 50 ms. Waiting callers get the file in no particular order.
+    /// [`reopen`](crate::DataPoolStore::reopen) has the same timeout.
     #[must_use]
     pub fn open_timeout(mut self, timeout: Duration) -> Self {
         self.open_timeout = timeout;
@@ -205,18 +209,20 @@ impl StoreOptions {
         self
     }
 
-    /// Creates a new store with this hash key instead of a random one, so that two runs of a test or a benchmark write
-    /// the same file. An existing store keeps its own key.
+    /// Creates a new store with this hash key instead of a random one, so that two runs of a test or a
+    /// benchmark write the same file. An existing store keeps its own key.
     ///
-    /// If the key is known, someone who chooses the values can make fingerprints collide: never use this in production.
+    /// If the key is known, someone who chooses the values can make fingerprints collide: never use this in
+    /// production.
     #[must_use]
     pub fn hash_key(mut self, key: [u8; 16]) -> Self {
         self.hash_key = Some(key);
         self
     }
 
-    /// Sets the schema of the database in which a store over PostgreSQL has its tables. Default: `datapool`. Each schema is a
-    /// store of its own. A name has 1 to 63 lower-case letters, digits and underscores, and does not begin with a digit.
+    /// Sets the database schema that holds the tables of a store in PostgreSQL. Default: `datapool`. Each
+    /// schema is a store of its own. A name has 1 to 63 lower-case letters, digits and underscores, and does
+    /// not begin with a digit.
     #[cfg(feature = "postgres")]
     #[must_use]
     pub fn schema(mut self, name: impl Into<String>) -> Self {

@@ -1,4 +1,4 @@
-//! Threads: work whose results are taken in order, and code of others that may panic.
+//! Threads: parallel work whose results arrive in order, and callbacks that may panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
@@ -6,7 +6,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crate::error::{Error, Result};
 
-/// More threads would only wait for the caller that takes the results.
+/// More threads would only wait for the caller that receives the results.
 const THREADS_MAX: usize = 4;
 
 /// Returns the number of threads that [`in_order`] uses for many pieces.
@@ -14,13 +14,13 @@ pub(crate) fn threads() -> usize {
     thread::available_parallelism().map_or(1, |threads| threads.get().min(THREADS_MAX))
 }
 
-/// Works on pieces in several threads, and hands the results over on the calling thread, in the order of the pieces.
-/// Ends with the first error of `work` or `take`. At most two results of each thread wait meanwhile. The calling thread
-/// does a single piece itself.
+/// Works on pieces in several threads, and hands the results over on the calling thread, in the order of the
+/// pieces. Stops at the first error of `work` or `take`. Each thread is at most two results ahead. If there
+/// is only one piece, the calling thread does it itself.
 ///
 /// # Errors
 ///
-/// The errors of `work` and `take`; `Storage` if the system gives no thread.
+/// The errors of `work` and `take`; `Storage` if the system cannot start a thread.
 pub(crate) fn in_order<P, T: Send>(
     pieces: impl Iterator<Item = P> + Clone + Send,
     work: impl Fn(P) -> Result<T> + Sync,
@@ -35,7 +35,7 @@ pub(crate) fn in_order<P, T: Send>(
         for number in 0..threads {
             let (sender, receiver) = mpsc::sync_channel(1);
             let (own, work) = (pieces.clone().skip(number).step_by(threads), &work);
-            // The receiver hangs up when no more results are wanted.
+            // The receiver is dropped when no more results are needed.
             spawn(scope, "datapool-worker", move || {
                 own.map(work).try_for_each(|result| sender.send(result))
             })?;
@@ -50,7 +50,7 @@ pub(crate) fn in_order<P, T: Send>(
 ///
 /// # Errors
 ///
-/// `Storage` if the system gives none.
+/// `Storage` if the system cannot start one.
 pub(crate) fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,
@@ -60,8 +60,8 @@ pub(crate) fn spawn<'scope, T: Send + 'scope>(
     thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).map_err(failed)
 }
 
-/// Runs code of the program that uses the store: a waker, a callback. If it panics, the panic has printed its message, and goes no
-/// further.
+/// Runs code of the calling program: a waker or a callback. If it panics, the panic prints its message and is
+/// caught here.
 pub(crate) fn isolated(run: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(run));
 }

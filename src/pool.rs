@@ -48,7 +48,7 @@ impl Pool {
         self.backend().counters()
     }
 
-    /// Computes, checks and hashes the keys of a call's items.
+    /// Computes, checks and hashes the keys of the items of a call.
     pub(crate) fn batch_of<'a, 'k, T>(
         &self,
         items: &'a [T],
@@ -77,8 +77,8 @@ impl Pool {
         self.backend().pool_row(self.id)
     }
 
-    /// Returns true if the value is in the pool; of a key with a [version](Key::content), if its newest record has that
-    /// content, or that ordinal or a higher one.
+    /// Returns true if the value is in the pool. For a key with a [version](Key::content), the newest record
+    /// of the value must have the same content, or the same or a higher ordinal.
     ///
     /// # Errors
     ///
@@ -99,8 +99,8 @@ impl Pool {
         Ok(self.counters().checks(self.reading()?.contains_many(keys)?))
     }
 
-    /// Returns for each key, in order, the record that was first with its value, whatever its version. All answers are as of
-    /// one moment.
+    /// Returns for each key, in order, the record that was first with its value, whatever its version. All
+    /// answers are as of one moment.
     ///
     /// # Errors
     ///
@@ -110,19 +110,21 @@ impl Pool {
         Ok(self.counters().lookups(self.reading()?.lookup(keys)?))
     }
 
-    /// Finds out which items of a batch are new and, unless the mode is [`Mode::Filter`], tracks these.
+    /// Finds out which items of a batch are new, and tracks them unless the mode is [`Mode::Filter`].
     ///
-    /// This is one atomic step: if several threads bring the same new value at once, exactly one gets it as new. Of
-    /// equal items within the batch, the first is new. The caller keeps the items.
+    /// This is one atomic step: if several threads bring the same new value at once, exactly one gets it as
+    /// new. Of equal items within the batch, the first is new. The caller keeps the items.
     ///
-    /// An item whose key has a [version](Key::content) is changed if the newest record of its value has another version: it
-    /// passes, and a mode that tracks replaces all live records of the value by one. Items of one key are decided in order,
-    /// each against the one before; only the last version is stored, in the place of the first item of the key that passes. While a claim on the key runs, [`Mode::Track`] leaves
-    /// an item with a lower ordinal than the claimed one in flight, and tracks others, so that the claim loses the key.
+    /// An item whose key has a [version](Key::content) is changed if the newest record of its value has
+    /// another version. Changed items pass, and a mode that tracks replaces all live records of the value
+    /// with one. Items of the same key are decided in order, each against the one before. Only the last
+    /// version is stored, at the position of the first item of the key that passes. While a claim on the key
+    /// runs, [`Mode::Track`] leaves an item with a lower ordinal than the claimed one in flight. It tracks
+    /// all others, and the claim loses the key.
     ///
-    /// `key` returns what is compared of an item: a closure, or a method such as `Order::key`. What it returns may borrow
-    /// from the item, from something else, or own its value. It runs once for each item, on the calling thread, before
-    /// anything is locked, so it may call the store.
+    /// `key` is a closure, or a method such as `Order::key`, that returns the key of an item. The key may
+    /// borrow from the item or from something else, or own its value. `key` runs once for each item, on the
+    /// calling thread, before anything is locked. So it may call the store.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
@@ -142,9 +144,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](crate::Error::item)) or origin, or for more
-    /// than 1,048,576 items; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. In all cases
-    /// but `OutcomeUnknown` nothing was tracked.
+    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](crate::Error::item)) or origin,
+    /// or for more than 1,048,576 items; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if writing
+    /// to the disk fails. Except with `OutcomeUnknown`, nothing was tracked.
     #[doc(alias("upsert", "insert if absent", "insert_if_not_exists", "put", "distinct", "unique"))]
     pub fn dedupe<'a, 'k, T>(
         &self,
@@ -156,9 +158,10 @@ impl Pool {
         self.decide(mode, items, key, origin, Firsts::Ignored)
     }
 
-    /// Like [`dedupe`](Self::dedupe), but also returns for each duplicate the record that was [first](Verdicts::first).
+    /// Like [`dedupe`](Self::dedupe), but also returns for each duplicate the record that was
+    /// [first](Verdicts::first).
     ///
-    /// This costs one more read for each duplicate.
+    /// This needs one more read for each duplicate.
     ///
     /// # Errors
     ///
@@ -203,7 +206,7 @@ impl Pool {
         Ok(self.batch_of(items, key)?.with_origin(origin))
     }
 
-    /// Returns what decides a batch and tracks what is new in it.
+    /// Returns the submission that decides a batch and tracks its new items.
     pub(crate) fn tracking(&self, mode: Mode, batch: Batch, firsts: Firsts) -> Submission<Verdicts> {
         let weight = Weight::of(&batch);
         Submission::new(self.id, weight, Operation::Dedupe { mode, batch: Arc::new(batch), firsts })
@@ -229,7 +232,7 @@ impl Pool {
         self.reading()?.count(filter)
     }
 
-    /// Runs a query and returns what it read: how a page of a listing is found.
+    /// Runs a query and reports how it was executed: what it read to find a page of a listing.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, RecordQuery};
@@ -253,8 +256,8 @@ impl Pool {
 
     /// Returns the number of records of each entity type, the largest first.
     ///
-    /// Counted from the indexes: the cost grows with the number of entity types, a few milliseconds for ten million
-    /// records.
+    /// The indexes provide the counts. The cost grows with the number of entity types; it is a few
+    /// milliseconds for ten million records.
     ///
     /// # Errors
     ///
@@ -263,7 +266,8 @@ impl Pool {
         self.reading()?.entity_type_counts()
     }
 
-    /// Returns the number of records that each flow tracked, the largest first. Records without a flow are left out.
+    /// Returns the number of records that each flow tracked, the largest first. Records without a flow are
+    /// left out.
     ///
     /// # Errors
     ///
@@ -272,7 +276,8 @@ impl Pool {
         self.reading()?.flow_counts()
     }
 
-    /// Deletes records by id. Returns the number of records deleted. Unknown and already deleted ids are ignored.
+    /// Deletes records by id. Returns the number of records deleted. Unknown and already deleted ids are
+    /// ignored.
     ///
     /// ```
     /// # use datapool_store::{DataPoolStore, RecordFilter, RecordQuery};
@@ -287,13 +292,14 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `StorageFull`, `OutcomeUnknown` or `Storage`.
+    /// `LimitExceeded` for more than 1,048,576 ids; `NotFound` for a deleted pool; `StorageFull`,
+    /// `OutcomeUnknown` or `Storage`.
     #[doc(alias("remove", "delete-records"))]
     pub fn delete_records(&self, ids: impl IntoIterator<Item: Into<RecordId>>) -> Result<u64> {
         self.backend().run(self.deleting_records(ids)?)
     }
 
-    /// Returns what deletes records by id.
+    /// Returns the submission that deletes records by id.
     pub(crate) fn deleting_records(
         &self,
         ids: impl IntoIterator<Item: Into<RecordId>>,
@@ -304,9 +310,10 @@ impl Pool {
         Ok(Submission::new(self.id, weight, Operation::DeleteIds(ids)))
     }
 
-    /// Deletes every record with one of these keys, whatever its version. Returns the number of records deleted.
+    /// Deletes every record with one of these keys, whatever its version. Returns the number of records
+    /// deleted.
     ///
-    /// The values are new again.
+    /// Afterwards the values are new again.
     ///
     /// # Errors
     ///
@@ -316,14 +323,14 @@ impl Pool {
         self.backend().run(self.deleting_keys(keys)?)
     }
 
-    /// Returns what deletes records by key.
+    /// Returns the submission that deletes records by key.
     pub(crate) fn deleting_keys(&self, keys: &[Key<'_>]) -> Result<Submission<u64>> {
         let batch = self.hashed(keys)?;
         Ok(Submission::new(self.id, Weight::of(&batch), Operation::DeleteKeys(batch)))
     }
 
-    /// Deletes every record that matches the filter, for example everything that one run tracked. Returns the number of
-    /// records deleted.
+    /// Deletes every record that matches the filter, for example everything that one run tracked. Returns the
+    /// number of records deleted.
     ///
     /// A filter without a term deletes nothing. To delete everything, use [`clear`](Self::clear) or
     /// [`RecordFilter::all`].
@@ -341,7 +348,7 @@ impl Pool {
         self.backend().run(self.deleting_where(filter))
     }
 
-    /// Returns what deletes the records that match a filter, which names something.
+    /// Returns the submission that deletes the records that match a filter, which must have a term.
     pub(crate) fn deleting_where(&self, filter: &RecordFilter) -> Submission<u64> {
         Submission::new(self.id, Weight::ALONE, Operation::DeleteWhere(filter.clone()))
     }
@@ -356,21 +363,23 @@ impl Pool {
         self.backend().run(self.clearing())
     }
 
-    /// Returns what deletes every record.
+    /// Returns the submission that deletes every record.
     pub(crate) fn clearing(&self) -> Submission<u64> {
         Submission::new(self.id, Weight::ALONE, Operation::Clear)
     }
 
-    /// Gives back the space of dead records and claims. Returns how much that was.
+    /// Reclaims the space of dead records and claims. Returns how much was reclaimed.
     ///
-    /// Pools do this by themselves, a little with each write; this call is for pools that are rarely written to. Later
-    /// writes use the space again; the file does not get shorter. Live records are neither read nor written. Whole
-    /// segments are dropped. A segment with live records loses the dead records at its head, once these are at least
-    /// 1,024 and more than are live in the pool. The work is done in small commits, and others can write in between.
+    /// Pools do this by themselves, a little with each write. This call is for pools that are rarely written
+    /// to. Later writes reuse the space; the file does not shrink. Live records are neither read nor written.
+    /// Whole segments are dropped. A segment with live records loses the dead records at its head, once there
+    /// are at least 1,024 of them and more than there are live records in the pool. The work is done in small
+    /// commits, so others can write in between.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
+    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`: space that was reclaimed before the error
+    /// stays reclaimed.
     #[doc(alias("vacuum", "garbage collection", "gc"))]
     pub fn prune(&self) -> Result<PruneReport> {
         self.backend().prune(self.id)
@@ -382,7 +391,7 @@ mod tests {
     use super::*;
     use crate::store::DataPoolStore;
 
-    /// Earlier versions let ids begin and end with blanks.
+    /// Earlier versions accepted ids that begin or end with blanks.
     #[test]
     fn ids_that_are_no_longer_written_stay_readable() {
         let directory = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// Returns bytes that nobody can guess.
+/// Returns 16 unpredictable bytes.
 pub(crate) fn random_bytes() -> Result<[u8; 16]> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)

@@ -11,19 +11,19 @@ use crate::shared::Shared;
 use crate::store::DataPoolStore;
 use crate::time::Timestamp;
 
-/// The number of entries that an iteration reads at once.
+/// The number of entries that an iteration reads in one step.
 const SLICE_ENTRIES: usize = 256;
 
-/// Iterates over everything registered of one kind, by ascending id (text ids by their bytes). It reads in slices: an
-/// entry that is put or deleted meanwhile may or may not appear. Returned by [`DataPoolStore::flows`] and the methods
-/// like it.
+/// Iterates over everything registered of one kind, by ascending id (text ids by their bytes). It reads in
+/// slices, so an entry that is put or deleted meanwhile may or may not appear. Returned by
+/// [`DataPoolStore::flows`] and the methods like it.
 ///
 /// Each item is a result. After an error there are no more items.
 #[derive(Debug)]
 #[must_use = "nothing is read until it is iterated"]
 pub struct Registrations<T> {
     shared: Arc<Shared>,
-    /// Reads the entries after the given one, or from the first one on.
+    /// Reads the entries after the given one, or from the first one.
     read: fn(&dyn Backend, Option<&T>) -> Result<Vec<T>>,
     slice: std::vec::IntoIter<T>,
     last: Option<T>,
@@ -91,23 +91,24 @@ macro_rules! registry {
         impl DataPoolStore {
             #[doc = concat!("Registers one ", $noun, ", or replaces the entry of its id, in a commit of its own.")]
             ///
-            /// Listings [include](crate::RecordQuery::include) it from then on, also with records that were tracked
-            /// before. It stays until it is deleted, even if its records are deleted.
+            /// Listings [include](crate::RecordQuery::include) it from then on, also with records that were
+            /// tracked before. It stays until it is deleted, even if its records are deleted.
             ///
             /// # Errors
             ///
-            /// `LimitExceeded` or `InvalidArgument` for a bad id, a name of more than 255 characters, or attributes of
-            /// more than 65,536 bytes or 64 levels; `StorageFull`, `OutcomeUnknown` or `Storage`.
+            /// `LimitExceeded` or `InvalidArgument` for a bad id, a name of more than 255 characters, or
+            /// attributes of more than 65,536 bytes or 64 levels; `StorageFull`, `OutcomeUnknown` or
+            /// `Storage`.
             pub fn $put(&self, entry: $type) -> Result<()> {
                 self.put_registered(&[entry])
             }
 
-            #[doc = concat!("As [`", stringify!($put), "`](Self::", stringify!($put), "), for many, in one commit.")]
+            #[doc = concat!("Like [`", stringify!($put), "`](Self::", stringify!($put), "), but for many entries, in one commit.")]
             /// If an id occurs several times, the last entry wins.
             ///
             /// # Errors
             ///
-            #[doc = concat!("As [`", stringify!($put), "`](Self::", stringify!($put), "), and `LimitExceeded` for more than 1,048,576 ")]
+            #[doc = concat!("The errors of [`", stringify!($put), "`](Self::", stringify!($put), "); also `LimitExceeded` for more than 1,048,576 ")]
             #[doc = "entries; then none is registered."]
             pub fn $put_all(&self, entries: &[$type]) -> Result<()> {
                 self.put_registered(entries)
@@ -136,13 +137,13 @@ macro_rules! registry {
                 self.delete_registered(&id.into())
             }
 
-            #[doc = concat!("Forgets every ", $noun, " that was registered, or replaced, before a point in time, in one commit; ")]
+            #[doc = concat!("Removes every ", $noun, " that was registered or last replaced before a point in time, in one commit; ")]
             /// records stay. Returns the number of entries removed.
             ///
             /// # Errors
             ///
-            /// `Corrupt` if an entry cannot be read: then none is removed; `StorageFull`, `OutcomeUnknown` or
-            /// `Storage`.
+            /// `Corrupt` if an entry cannot be read, and then none is removed; `StorageFull`,
+            /// `OutcomeUnknown` or `Storage`.
             pub fn $delete_before(&self, time: Timestamp) -> Result<u64> {
                 self.delete_registered_before::<$id>(time)
             }

@@ -1,7 +1,7 @@
-//! Results: what was kept with records when they were confirmed.
+//! Results: the bytes that are kept with records when they are confirmed.
 //!
-//! Part of the public API: each method is a few lines over the backend. [`Claim::confirm_with`](crate::Claim::confirm_with)
-//! keeps them.
+//! Part of the public API: each method is a few lines over the backend.
+//! [`Claim::confirm_with`](crate::Claim::confirm_with) stores them.
 
 use crate::error::Result;
 use crate::ids::RecordId;
@@ -10,10 +10,10 @@ use crate::pool::Pool;
 use crate::snapshot::PoolSnapshot;
 
 impl Pool {
-    /// Returns the result that was kept with a record by [`Claim::confirm_with`](crate::Claim::confirm_with). Returns
-    /// `None` if the record has none, is deleted or expired, or does not exist.
+    /// Returns the result that was kept with a record by [`Claim::confirm_with`](crate::Claim::confirm_with).
+    /// Returns `None` if the record has none, is deleted or expired, or does not exist.
     ///
-    /// A [`Duplicate`](crate::ClaimVerdict::Duplicate) says which record was first.
+    /// A [`Duplicate`](crate::ClaimVerdict::Duplicate) names the record that was first.
     ///
     /// # Errors
     ///
@@ -23,8 +23,8 @@ impl Pool {
         self.reading()?.result(record.into())
     }
 
-    /// Returns for each key, in order, the result of the record that was first with its value. All answers are as of one
-    /// moment. They have up to 65,536 bytes for each key.
+    /// Returns for each key, in order, the result of the record that was first with its value. All answers
+    /// are as of one moment. Each result has up to 65,536 bytes.
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl Pool {
 }
 
 impl PoolSnapshot {
-    /// Returns the result that was kept with a record, if it was live.
+    /// Returns the result that was kept with a record. Returns `None` if the record has none or was not live.
     ///
     /// # Errors
     ///

@@ -13,7 +13,8 @@ use crate::snapshot::PoolSnapshot;
 
 /// The number of records that a slice reads.
 const SLICE_RECORDS: usize = 4_096;
-/// The number of records that the first slice reads: a caller that wants one record does not pay for thousands.
+/// The number of records that the first slice reads. It is small so that a caller that wants one record does
+/// not pay for thousands.
 const FIRST_SLICE_RECORDS: usize = 64;
 
 #[derive(Debug)]
@@ -26,13 +27,13 @@ enum Source {
     Done,
 }
 
-/// Iterates over the records that match a filter, oldest first; newest first with [`rev`](Iterator::rev). Returned by
-/// [`Pool::scan`] and [`PoolSnapshot::scan`](crate::PoolSnapshot::scan).
+/// Iterates over the records that match a filter, oldest first; newest first with [`rev`](Iterator::rev).
+/// Returned by [`Pool::scan`] and [`PoolSnapshot::scan`](crate::PoolSnapshot::scan).
 ///
-/// Each item is a result. After an error there are no more items. A scan is open until it has read its last record or
-/// is dropped. While it is open, [`compact`](crate::DataPoolStore::compact) and
-/// [`verify`](crate::DataPoolStore::verify) fail with `Busy`. If the store is closed, the scan ends with `Closed`, even
-/// if the store is opened again.
+/// Each item is a result. After an error there are no more items. A scan is open until it has read its last
+/// record or is dropped. While it is open, [`compact`](crate::DataPoolStore::compact) and
+/// [`verify`](crate::DataPoolStore::verify) fail with `Busy`. If the store is closed, the scan ends with
+/// `Closed`, even if the store is opened again.
 #[derive(Debug)]
 #[must_use = "a scan reads nothing until it is iterated"]
 pub struct Scan {
@@ -46,17 +47,18 @@ pub struct Scan {
 }
 
 impl Pool {
-    /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are read as
-    /// they are needed.
+    /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are
+    /// read as they are needed.
     ///
-    /// It reads in slices, each as of its own moment, up to the last id at its start. A record that is live throughout
-    /// appears exactly once. A record that is added meanwhile does not appear. A record that is deleted meanwhile may
-    /// be missing. To read everything as of one moment, use [`snapshot`](Self::snapshot).
+    /// The scan reads in slices, each as of its own moment, up to the last id when it started. A record that
+    /// is live throughout appears exactly once. Records that are added meanwhile do not appear. Records that
+    /// are deleted meanwhile may be missing. To read everything as of one moment, use
+    /// [`snapshot`](Self::snapshot).
     ///
     /// # Errors
     ///
-    /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and nothing
-    /// follows an error.
+    /// `InvalidQuery` for a filter's bad term; `NotFound`. Reading may fail later: each item is a result, and
+    /// nothing follows an error.
     #[doc(alias("iter", "each", "stream"))]
     pub fn scan(&self, filter: &RecordFilter) -> Result<Scan> {
         Scan::over_pool(self.clone(), filter.clone())
@@ -64,8 +66,8 @@ impl Pool {
 }
 
 impl PoolSnapshot {
-    /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are read as
-    /// they are needed.
+    /// Returns every record that matches the filter, oldest first (or newest first with `rev()`). Records are
+    /// read as they are needed.
     ///
     /// # Errors
     ///
@@ -98,7 +100,7 @@ impl Scan {
     fn read(&mut self, sort: RecordSort) -> Result<Vec<Record>> {
         let (limit, ids) = (self.slice, std::mem::take(&mut self.ids));
         self.slice = SLICE_RECORDS;
-        // If reading fails, or returns fewer records than the limit, nothing is left to read.
+        // After an error, or after fewer records than the limit, nothing is left to read.
         let source = std::mem::replace(&mut self.source, Source::Done);
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -136,7 +138,7 @@ impl Scan {
             Ok(records) => {
                 *self.near(sort) = records.into();
                 let near = self.near(sort).pop_front();
-                // After the records of this end come the records that the other end has read already.
+                // After this end's records come those that the other end has already read.
                 near.or_else(|| self.far(sort).pop_back()).map(Ok)
             }
         }

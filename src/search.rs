@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-/// Returns the first number of a range for which `is_true` holds, or the range's end if there is none. If it holds for
-/// a number, it must hold for all later ones.
+/// Returns the first number of a range for which `is_true` holds, or the range's end if there is none. If it
+/// holds for a number, it must hold for all later ones.
 pub(crate) fn first_that(range: Range<u64>, mut is_true: impl FnMut(u64) -> bool) -> u64 {
     let Ok(first) = try_first_that::<Infallible>(range, |number| Ok(is_true(number)));
     first

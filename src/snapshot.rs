@@ -23,10 +23,10 @@ pub struct PoolSnapshot {
 }
 
 impl Pool {
-    /// Returns the pool as of this moment. It stays the same for as long as the snapshot is held.
+    /// Returns the pool as of this moment. The snapshot does not change while it is held.
     ///
-    /// While a snapshot is held, the file cannot reuse the space of data that is changed or deleted anywhere in the
-    /// store, so it grows. Hold it briefly.
+    /// While a snapshot is held, the file cannot reuse the space of data that is changed or deleted anywhere
+    /// in the store, so it grows. Hold it briefly.
     ///
     /// # Errors
     ///
@@ -43,9 +43,11 @@ impl PoolSnapshot {
         Ok(Self { reading, reader: reader.into(), shared: Arc::clone(pool.shared()) })
     }
 
+    /// Returns the view.
+    ///
     /// # Errors
     ///
-    /// `Closed` if the store was closed since.
+    /// `Closed` if the store was closed since then.
     pub(crate) fn reading(&self) -> Result<&dyn Reading> {
         self.reader.check_open()?;
         Ok(&*self.reading)
@@ -64,7 +66,8 @@ impl PoolSnapshot {
         Ok(self.counters().check(self.reading()?.contains(&key)?))
     }
 
-    /// Returns for each key, in order, true if its value was in the pool, with the version of the key if it has one.
+    /// Returns for each key, in order, true if its value was in the pool, with the version of the key if it
+    /// has one.
     ///
     /// # Errors
     ///

@@ -19,11 +19,12 @@ use crate::shared::Shared;
 
 /// One open store: a file (or memory) with any number of data pools.
 ///
-/// Clones are handles on the same open file, and so is every [`Pool`]. All of them can be used from any thread. The
-/// file is closed when the last of them is dropped, or by [`close`](Self::close). A file can be open in one store at a
-/// time, in one process, or in any number of stores that [only read](crate::Access::ReadOnly).
+/// Clones are handles on the same open file, and so is every [`Pool`]. All of them can be used from any
+/// thread. The file is closed when the last of them is dropped, or by [`close`](Self::close). Only one store,
+/// in one process, can have a file open at a time, or any number of stores that [only
+/// read](crate::Access::ReadOnly).
 ///
-/// Calls that write block until the disk has answered. In async code, use the feature `async`, whose
+/// Calls that write block until the change is on disk. In async code, use the feature `async`, whose
 /// [handles](crate::in_async_code) return futures.
 #[derive(Debug, Clone)]
 #[doc(alias("database", "db", "connection"))]
@@ -41,7 +42,8 @@ impl DataPoolStore {
         StoreOptions::new().open(path)
     }
 
-    /// Connects to the store over PostgreSQL that a URL names, with the default [options](StoreOptions).
+    /// Connects to the PostgreSQL database at a URL and opens the store in it, with the default
+    /// [options](StoreOptions).
     ///
     /// # Errors
     ///
@@ -51,7 +53,7 @@ impl DataPoolStore {
         StoreOptions::new().connect(url)
     }
 
-    /// Creates an empty store in memory. Nothing of it outlives the last handle.
+    /// Creates an empty store in memory. Its contents are gone when the last handle is dropped.
     ///
     /// # Errors
     ///
@@ -98,8 +100,8 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` for a name of less than 3 or more than 100 characters, a description of more than 255, a
-    /// retention outside 1 ms to 36,500 days, or a capacity of 0; `AlreadyExists` if the name is taken.
+    /// `LimitExceeded` for a name of less than 3 or more than 100 characters, a description of more than 255,
+    /// a retention outside 1 ms to 36,500 days, or a capacity of 0; `AlreadyExists` if the name is taken.
     #[doc(alias("create table", "new_pool"))]
     pub fn create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
         let new = new.into();
@@ -110,8 +112,9 @@ impl DataPoolStore {
 
     /// Returns the pool of that name, and creates it if there is none.
     ///
-    /// A new pool has the description, retention and capacity that are given; without them, it keeps every record. A pool
-    /// that exists is returned as it is, even if its fields differ: [`update_pool`](Self::update_pool) changes them.
+    /// A new pool gets the given description, retention and capacity; without them, it keeps every record. An
+    /// existing pool is returned as it is, even if its fields differ. [`update_pool`](Self::update_pool)
+    /// changes them.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -127,8 +130,8 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// The errors of [`create_pool`](Self::create_pool), except `AlreadyExists`. Bad fields are refused even if the pool
-    /// exists.
+    /// The errors of [`create_pool`](Self::create_pool), except `AlreadyExists`. Bad fields are refused even
+    /// if the pool exists.
     #[doc(alias("ensure", "create if not exists", "upsert"))]
     pub fn get_or_create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
         let new = new.into();
@@ -144,7 +147,7 @@ impl DataPoolStore {
         }
     }
 
-    /// Returns the pool of that id.
+    /// Returns the pool with that id.
     ///
     /// # Errors
     ///
@@ -155,7 +158,7 @@ impl DataPoolStore {
         Ok(self.handle(id))
     }
 
-    /// Returns the pool of exactly that name.
+    /// Returns the pool with exactly that name.
     ///
     /// # Errors
     ///
@@ -166,8 +169,8 @@ impl DataPoolStore {
             .ok_or_else(|| Error::not_found(format!("no data pool is named {name:?}")))
     }
 
-    /// Returns the pool of that id, if it matches the query's filters. The query's order and page are checked, but have
-    /// no effect.
+    /// Returns the pool with that id, if it matches the query's filters. The query's order and page are
+    /// checked but have no effect.
     ///
     /// # Errors
     ///
@@ -205,7 +208,8 @@ impl DataPoolStore {
         Ok(query.answer(data, total))
     }
 
-    /// Returns every pool, by ascending id, all as of one moment: [`pools`](Self::pools) without filters and pages.
+    /// Returns every pool, by ascending id, all as of one moment: [`pools`](Self::pools) without filters and
+    /// pages.
     ///
     /// ```
     /// # use datapool_store::DataPoolStore;
@@ -227,13 +231,14 @@ impl DataPoolStore {
         Ok(self.backend().pool_rows()?.into_iter())
     }
 
-    /// Changes a pool's name, description, retention or capacity, and returns its row. Records that the new retention
-    /// or capacity does not keep are gone when this returns. Records that had expired before stay expired.
+    /// Changes a pool's name, description, retention or capacity, and returns its row. Records that the new
+    /// retention or capacity excludes are gone when this returns. Records that had expired before stay
+    /// expired.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `LimitExceeded` as in [`create_pool`](Self::create_pool); `AlreadyExists` if the new name is
-    /// another pool's.
+    /// `NotFound`; `LimitExceeded` as in [`create_pool`](Self::create_pool); `AlreadyExists` if the new name
+    /// is another pool's.
     #[doc(alias("alter", "rename", "patch"))]
     pub fn update_pool(&self, id: impl Into<PoolId>, update: PoolUpdate) -> Result<DataPool> {
         update.check()?;
@@ -251,21 +256,23 @@ impl DataPoolStore {
         self.backend().delete_pool(id.into())
     }
 
-    /// Deletes every record that matches the filter, in all pools. Returns the number of records deleted. This is one
-    /// commit: all of them are deleted, or none.
+    /// Deletes every record that matches the filter, in all pools. Returns the number of records deleted.
+    /// This is one commit: all of them are deleted, or none.
     ///
-    /// A filter that names values also voids claims on these keys, in every pool: confirming such an item gives `LeaseLost`,
-    /// and whoever claims the value next gets it. Entity types, flows, runs and steps of the filter must match the item and the
-    /// origin of its claim. A filter with a time voids nothing, because a claimed item is not created yet.
+    /// A filter that names values also voids claims on these keys, in every pool. Confirming such an item
+    /// gives `LeaseLost`, and the next caller that claims the value gets it. Entity types, flows, runs and
+    /// steps of the filter must match the item and the origin of its claim. A filter with a time voids no
+    /// claims, because a claimed item is not created yet.
     ///
-    /// A filter without a term deletes nothing; [`RecordFilter::all`] deletes every record, and voids no claims.
+    /// A filter without a term deletes nothing; [`RecordFilter::all`] deletes every record, and voids no
+    /// claims.
     ///
-    /// The values are new again, and stay in the file until a [vacuum](Self::vacuum).
+    /// Afterwards the values are new again. Their bytes stay in the file until a [vacuum](Self::vacuum).
     ///
     /// # Errors
     ///
-    /// `InvalidQuery` for a filter's bad term; `ReadOnly`; `Corrupt` or `Storage` if a pool cannot be read; `StorageFull`,
-    /// `OutcomeUnknown` or `Storage` if the disk refuses.
+    /// `InvalidQuery` for a filter's bad term; `ReadOnly`; `Corrupt` or `Storage` if a pool cannot be read;
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails.
     #[doc(alias("forget", "erase", "purge", "gdpr"))]
     pub fn delete_where(&self, filter: &RecordFilter) -> Result<u64> {
         self.backend().check_may_write()?;
@@ -276,11 +283,12 @@ impl DataPoolStore {
         self.backend().delete_in_all(filter)
     }
 
-    /// Gives back the space of dead records in all pools: [`Pool::prune`] for each of them.
+    /// Reclaims the space of dead records in all pools: [`Pool::prune`] for each of them.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage`: space that was given back before stays given back.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage`: space that was reclaimed before the error stays
+    /// reclaimed.
     #[doc(alias("garbage collection", "gc"))]
     pub fn prune(&self) -> Result<PruneReport> {
         self.backend().check_may_write()?;
@@ -288,7 +296,7 @@ impl DataPoolStore {
         for pool in self.backend().pool_rows()? {
             match self.backend().prune(pool.id) {
                 Ok(report) => total += report,
-                // It was deleted meanwhile.
+                // The pool was deleted meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -296,11 +304,12 @@ impl DataPoolStore {
         Ok(total)
     }
 
-    /// Waits until everything written so far is on disk. Returns at once with [`Durability::Immediate`](crate::Durability::Immediate).
+    /// Waits until everything written so far is on disk. With
+    /// [`Durability::Immediate`](crate::Durability::Immediate) it returns at once.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails.
     #[doc(alias("sync", "fsync", "checkpoint"))]
     pub fn flush(&self) -> Result<()> {
         self.backend().flush()
@@ -312,38 +321,41 @@ impl StoreOptions {
     ///
     /// # Errors
     ///
-    /// `AlreadyOpen` if another handle has the file open, unless both only read, and still has it after
-    /// [`open_timeout`](Self::open_timeout); `NotAStore`, `UnsupportedFormat` or `Corrupt` if the file is something
-    /// else, of another format, or damaged (it is left as it was); `NotFound` with
-    /// [`IfMissing::Fail`](crate::IfMissing::Fail) or [`Access::ReadOnly`](crate::Access::ReadOnly); `ReadOnly` if
-    /// opening would have to recover the file and may not; `Cancelled` by the observer of a recovery; `Io` or `Storage`
-    /// if the system refuses.
+    /// `AlreadyOpen` if another handle still has the file open after [`open_timeout`](Self::open_timeout),
+    /// unless both only read; `NotAStore`, `UnsupportedFormat` or `Corrupt` if the file is not a store, has
+    /// another format, or is damaged (the file is not changed); `NotFound` with
+    /// [`IfMissing::Fail`](crate::IfMissing::Fail) or [`Access::ReadOnly`](crate::Access::ReadOnly);
+    /// `ReadOnly` if the file needs recovery but may not be written; `Cancelled` by the observer of a
+    /// recovery; `Io` or `Storage` if the system reports an error.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<DataPoolStore> {
         DataPoolStore::open_with(path.as_ref(), self)
     }
 
-    /// Connects to the store over PostgreSQL that a URL names (`postgresql://user:password@host:5432/database?sslmode=require`), and
-    /// makes its tables if there are none. The store is the same to its callers as one in a file, and any number of processes can
-    /// have it open.
+    /// Connects to the PostgreSQL database at a URL
+    /// (`postgresql://user:password@host:5432/database?sslmode=require`) and opens the store in it. Creates
+    /// the tables if there are none. For its callers, the store works like one in a file, but any number of
+    /// processes can have it open.
     ///
     /// [`durability`](Self::durability), [`recovery`](Self::recovery), [`cache_size`](Self::cache_size) and
-    /// [`open_timeout`](Self::open_timeout) mean nothing here: what a call wrote is committed when it returns.
+    /// [`open_timeout`](Self::open_timeout) have no effect here: the changes of a call are committed when it
+    /// returns.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a URL or a [schema](Self::schema) that is malformed; `Storage` if the server cannot be reached or
-    /// refuses; `NotFound` with [`IfMissing::Fail`](crate::IfMissing::Fail) or [`Access::ReadOnly`](crate::Access::ReadOnly)
-    /// if there is no store; `UnsupportedFormat` if its tables are of a later version.
+    /// `InvalidArgument` for a URL or a [schema](Self::schema) that is malformed; `Storage` if the server
+    /// cannot be reached or refuses; `NotFound` with [`IfMissing::Fail`](crate::IfMissing::Fail) or
+    /// [`Access::ReadOnly`](crate::Access::ReadOnly) if there is no store; `UnsupportedFormat` if its tables
+    /// are of a later version.
     #[cfg(feature = "postgres")]
     pub fn connect(&self, url: &str) -> Result<DataPoolStore> {
         Ok(DataPoolStore::over(crate::postgres::Postgres::connect(url, self)?))
     }
 
-    /// Creates an empty store in memory. Nothing of it outlives the last handle.
+    /// Creates an empty store in memory. Its contents are gone when the last handle is dropped.
     ///
     /// # Errors
     ///
-    /// `Storage` if the system gives no random hash key.
+    /// `Storage` if the system cannot provide a random hash key.
     pub fn open_in_memory(&self) -> Result<DataPoolStore> {
         DataPoolStore::in_memory_with(self)
     }

@@ -10,20 +10,21 @@ use crate::error::Result;
 use crate::options::StoreOptions;
 use crate::store::DataPoolStore;
 
-/// Sizes that shrink the work, so that a few records reach every path.
+/// Sizes that are small enough for a few records to reach every code path.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// The most records of a segment. A new store keeps it.
+    /// The most records per segment. It is fixed when a store is created.
     pub segment_slots: u32,
-    /// The slots of a posting bitmap, which divide `segment_slots`. A new store keeps it.
+    /// The number of slots per posting bitmap, which divides `segment_slots`. It is fixed when a store is
+    /// created.
     pub chunk_slots: u32,
-    /// The number of unfolded records that make a fold.
+    /// The number of unfolded records that trigger a fold.
     pub fold_entries: usize,
     /// The number of slices of a fold.
     pub fold_slices: usize,
-    /// The most unfolded records of all pools together.
+    /// The most unfolded records in all pools together.
     pub tails_max_entries: usize,
-    /// The least number of records of a segment that is sealed early by a retention or capacity.
+    /// The fewest records for which a segment is sealed early because of a retention or capacity.
     pub early_seal_slots: u32,
 }
 
@@ -51,7 +52,7 @@ impl Sizes {
     }
 }
 
-/// Creates a store in memory for a test within the engine.
+/// Creates a store in memory for a test of the engine.
 #[cfg(test)]
 pub(crate) fn with_engine(
     options: &StoreOptions,

@@ -1,7 +1,8 @@
 //! Timestamps and the clock.
 //!
-//! Owns: [`Timestamp`], [`ManualClock`], and the only place that reads the system's clock. Always holds: a pool's time
-//! never runs backwards within a process. jiff is used for text, and is part of the public API only with the feature `jiff`.
+//! Owns: [`Timestamp`], [`ManualClock`], and the only place that reads the system's clock. Always holds: a
+//! pool's time never runs backwards within a process. jiff is used for text, and is part of the public API
+//! only with the feature `jiff`.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Range, Sub, SubAssign};
@@ -19,17 +20,17 @@ use crate::error::{Error, Result};
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z, UTC.
 ///
-/// Prints as RFC 3339 with six decimals and `Z`. Parses what Python, Java, C#, PHP, MySQL and PostgreSQL print by
-/// default, and no other form:
+/// Prints as RFC 3339 with six decimals and `Z`. Parses what Python, Java, C#, PHP, MySQL and PostgreSQL
+/// print by default, and no other form:
 ///
 /// | part | forms |
 /// | --- | --- |
 /// | date | `2013-01-31` |
 /// | date and time | the date, then `T` or a space, then `10:00`, `10:00:00` or `10:00:00.5` (any number of decimals) |
-/// | offset, after a time | `Z`, `+02:00`, `+0200`, `+02`; UTC without one. A space may stand for `+`: query strings decode it so |
+/// | offset, after a time | `Z`, `+02:00`, `+0200`, `+02`; UTC without one. A space may stand for `+`, because query strings decode `+` to a space |
 ///
-/// A leap second (`:60`) is read as the second before it, and a point between two microseconds as the earlier one.
-/// Points outside the years 0 to 9999 have no such form. They print and parse as microseconds
+/// A leap second (`:60`) is read as the second before it, and a point between two microseconds as the earlier
+/// one. Points outside the years 0 to 9999 have none of these forms. They print and parse as microseconds
 /// (`9223372036854775807us`).
 ///
 /// ```
@@ -43,8 +44,9 @@ use crate::error::{Error, Result};
 /// # Ok::<(), datapool_store::Error>(())
 /// ```
 ///
-/// A [`Duration`] can be added and subtracted, and two points subtracted. None of this overflows or panics: results stop at the
-/// ends of the range, and the time from a later point to an earlier one is zero, as with [`Instant`].
+/// A [`Duration`] can be added to a point or subtracted from it, and two points can be subtracted. None of
+/// this overflows or panics: results saturate at the ends of the range, and the time from a later point to an
+/// earlier one is zero, as with [`Instant`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -58,19 +60,20 @@ use crate::error::{Error, Result};
 /// # Ok::<(), datapool_store::Error>(())
 /// ```
 ///
-/// Converts from and to [`SystemTime`], and with the feature `jiff` from and to [`jiff::Timestamp`].
+/// Converts to and from [`SystemTime`] and, with the feature `jiff`, [`jiff::Timestamp`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Returns what the system's clock shows. A store with a [`ManualClock`] has that clock's time instead:
+    /// Returns the time of the system's clock. A store with a [`ManualClock`] uses that clock instead:
     /// [`ManualClock::now`].
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     pub fn now() -> Self {
         SystemTime::now().into()
     }
 
-    /// Creates the point that many microseconds after 1970-01-01T00:00:00Z (before it, if negative).
+    /// Creates the point that is this many microseconds after 1970-01-01T00:00:00Z, or before it if the
+    /// number is negative.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
@@ -103,7 +106,8 @@ impl Timestamp {
     }
 }
 
-/// Returns the whole microseconds of a duration; what does not fit moves any point beyond the ends.
+/// Returns the whole microseconds of a duration. A duration that does not fit moves any point past the end of
+/// the range.
 fn micros_in(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -162,8 +166,8 @@ impl TryFrom<Timestamp> for jiff::Timestamp {
 
     /// # Errors
     ///
-    /// `InvalidArgument` for a point outside the range of jiff's timestamps, about the years -9999 to 9999; it ends 26 hours before the
-    /// last of these.
+    /// `InvalidArgument` for a point outside the range of jiff's timestamps, about the years -9999 to 9999.
+    /// The range ends 26 hours before the end of the year 9999.
     fn try_from(time: Timestamp) -> Result<Self> {
         Self::from_microsecond(time.0).map_err(|error| {
             Error::invalid_argument(format!("{time} is out of range for jiff: {error}")).with_source(error)
@@ -195,7 +199,7 @@ impl From<Timestamp> for SystemTime {
 
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
-/// The years 0 to 9999, which are written with four digits.
+/// The years 0 to 9999, in microseconds. They are written with four digits.
 const WRITTEN: Range<i64> = -62_167_219_200_000_000..253_402_300_800_000_000;
 
 impl fmt::Display for Timestamp {
@@ -245,7 +249,7 @@ impl Timestamp {
 fn parse(text: &str, rounding: Rounding) -> Option<Timestamp> {
     if let Some(micros) = text.strip_suffix("us") {
         let time = Timestamp(micros.parse().ok()?);
-        // Each point has one form: a point that can be written as a date must be.
+        // Each point has only one form: one that can be written as a date is not read as microseconds.
         return (time.to_string() == text).then_some(time);
     }
     let (date, rest) = split_shape(text, "0000-00-00")?;
@@ -258,8 +262,8 @@ fn parse(text: &str, rounding: Rounding) -> Option<Timestamp> {
     Some(Timestamp(seconds + fraction_micros(fraction, rounding)? - offset_micros(offset)?))
 }
 
-/// Splits a text into a time to the minute or the second, its fraction with the point, and its offset. The last two may
-/// be empty.
+/// Splits a text into three parts: a time to the minute or second, its fraction with the decimal point, and
+/// its offset. The last two may be empty.
 fn split_time(text: &str) -> Option<(&str, &str, &str)> {
     let Some((clock, rest)) = split_shape(text, "00:00:00") else {
         let (clock, offset) = split_shape(text, "00:00")?;
@@ -271,12 +275,12 @@ fn split_time(text: &str) -> Option<(&str, &str, &str)> {
     Some((clock, fraction, offset))
 }
 
-/// Splits a text after a start of this shape.
+/// Splits a text after a prefix of this shape.
 fn split_shape<'a>(text: &'a str, shape: &str) -> Option<(&'a str, &'a str)> {
     text.split_at_checked(shape.len()).filter(|(start, _)| has_shape(start, shape))
 }
 
-/// Returns true if a text has digits where the shape has zeros, and is like the shape otherwise.
+/// Returns true if a text has digits where the shape has zeros, and equals the shape elsewhere.
 fn has_shape(text: &str, shape: &str) -> bool {
     let alike = |(byte, shape): (u8, u8)| if shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
     text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(alike)
@@ -295,7 +299,8 @@ fn fraction_micros(text: &str, rounding: Rounding) -> Option<i64> {
     (!digits.is_empty()).then_some(whole.parse::<i64>().ok()? + up)
 }
 
-/// Returns an offset from UTC in microseconds. Its `+` may have become a space, as a query string decodes it.
+/// Returns an offset from UTC in microseconds. Accepts a space instead of `+`, because query strings decode
+/// `+` to a space.
 fn offset_micros(text: &str) -> Option<i64> {
     if ["", "Z", "z"].contains(&text) {
         return Some(0);
@@ -330,9 +335,9 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 /// A clock that a test or a benchmark sets by hand. Clones are the same clock.
 ///
-/// Time can pass ([`advance`](Self::advance)), or the clock can be set ([`set`](Self::set)), as when a system's clock
-/// is corrected. Leases of claims run out as time passes; setting the clock does not affect them. Everything else
-/// follows the time that the clock shows.
+/// [`advance`](Self::advance) lets time pass. [`set`](Self::set) sets the clock, as when a system's clock is
+/// corrected. Leases of claims expire as time passes; setting the clock does not affect them. Everything else
+/// uses the time that the clock shows.
 ///
 /// ```
 /// use std::time::Duration;
@@ -352,7 +357,7 @@ pub struct ManualClock(Arc<Hands>);
 
 struct Hands {
     shown: AtomicI64,
-    /// Microseconds that have passed since the clock was made.
+    /// The microseconds that have passed since the clock was created.
     passed: AtomicI64,
     /// The callbacks that are called when time has passed.
     watchers: Mutex<Vec<Watcher>>,
@@ -373,12 +378,12 @@ impl ManualClock {
         Self(Arc::new(Hands { shown, passed, watchers: Mutex::default() }))
     }
 
-    /// Sets the clock, forwards or backwards. No time passes.
+    /// Sets the clock forwards or backwards, without letting time pass.
     pub fn set(&self, time: Timestamp) {
         self.0.shown.store(time.0, Ordering::SeqCst);
     }
 
-    /// Lets time pass: the clock moves forwards, and leases run out.
+    /// Lets time pass: the clock moves forwards, and leases expire.
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         for hand in [&self.0.passed, &self.0.shown] {
@@ -405,14 +410,15 @@ impl ManualClock {
     }
 }
 
-/// A point of the monotonic clock: microseconds since the store's clock was made. It means nothing to another process.
+/// A point on the monotonic clock: microseconds since the store's clock was created. It means nothing in
+/// another process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(i64);
 
 impl Moment {
     pub(crate) const FAR_PAST: Self = Self(i64::MIN);
     pub(crate) const NEVER: Self = Self(i64::MAX);
-    /// The time at which the store's clock was made.
+    /// The moment when the store's clock was created.
     #[cfg(test)]
     pub(crate) const START: Self = Self(0);
 
@@ -425,14 +431,14 @@ impl Moment {
     }
 }
 
-/// Both clocks, read once for an operation.
+/// The times of both clocks, read once per operation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     pub(crate) time: Timestamp,
     pub(crate) moment: Moment,
 }
 
-/// The latest time that this process has used to answer for a pool. Clones share it.
+/// The latest time that this process has used for a pool. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct LatestTime(Arc<AtomicI64>);
 
@@ -447,14 +453,14 @@ impl LatestTime {
         Timestamp(self.0.load(Ordering::SeqCst))
     }
 
-    /// Moves on to `time`, and returns the latest time.
+    /// Advances to `time` unless that is earlier, and returns the latest time.
     pub(crate) fn reach(&self, time: Timestamp) -> Timestamp {
         let before = self.0.fetch_max(time.0, Ordering::SeqCst);
         Timestamp(before.max(time.0))
     }
 }
 
-/// A store's clock: the system's or a manual one. It may be set back: see [`LatestTime`].
+/// A store's clock: the system's or a manual one. It may be set back; see [`LatestTime`].
 #[derive(Debug)]
 pub(crate) struct Clock {
     manual: Option<ManualClock>,
@@ -474,20 +480,21 @@ impl Clock {
         Reading { time: self.now(), moment: self.moment() }
     }
 
-    /// Has a manual clock tell when time has passed.
+    /// Registers a callback for a manual clock to call when time has passed.
     pub(crate) fn watch(&self, watcher: &Arc<dyn Fn() + Send + Sync>) {
         if let Some(clock) = &self.manual {
             clock.0.watchers.lock().push(Arc::downgrade(watcher));
         }
     }
 
-    /// Returns how long it is until a moment; `None` if a clock that is moved by hand says when it is.
+    /// Returns the time left until a moment, or `None` for a manual clock, whose watchers are called when
+    /// time has passed.
     pub(crate) fn left_until(&self, moment: Moment) -> Option<Duration> {
         let left = moment.0.saturating_sub(self.moment().0).max(0);
         self.manual.is_none().then(|| Duration::from_micros(left.unsigned_abs()))
     }
 
-    /// Returns the monotonic clock. It runs while the process does, whatever the system's clock is set to.
+    /// Returns the time of the monotonic clock. It is independent of changes to the system's clock.
     pub(crate) fn moment(&self) -> Moment {
         match &self.manual {
             Some(clock) => clock.moment(),

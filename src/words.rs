@@ -1,15 +1,15 @@
-//! Choices as words: how policies, modes and orders print, parse and serialize.
+//! Enums as words: how policies, modes and orders print, parse and serialize.
 //!
-//! Always holds: each choice has one word, and reads back from it.
+//! Always holds: each variant has exactly one word and parses from it.
 
-/// Gives a fieldless enum its words: `as_str`, `ALL`, `Display`, `FromStr`, and serde as the word.
+/// Gives a fieldless enum its words: `as_str`, `ALL`, `Display`, `FromStr` and serde.
 macro_rules! words {
     ($type:ident, $noun:literal: $($choice:ident => $word:literal),+ $(,)?) => {
         impl $type {
-            /// Every choice.
+            /// Every variant.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$choice),+];
 
-            /// Returns the word that it prints, parses and serializes as.
+            /// Returns the word of this variant, as it prints, parses and serializes.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$choice => $word,)+

@@ -1,4 +1,4 @@
-//! Proves that timestamps are the same points in jiff.
+//! Proves that timestamps convert to the same points in jiff.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
 #![allow(clippy::unwrap_used, reason = "a test fails so")]

@@ -1,4 +1,5 @@
-//! Proves what the store tells to a program that listens: commits, imports, folds, seals, prunes, and runs over the store.
+//! Proves which events a subscriber receives: commits, imports, folds, seals, prunes, and operations on the
+//! whole store.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
 #![allow(clippy::unwrap_used, reason = "a test fails so")]
@@ -15,22 +16,22 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Keeps what is told, as `log` would show it: the message, and each field with its value.
+/// Records events as `log` would print them: the message, then each field with its value.
 #[derive(Clone, Default)]
 struct Listener(Arc<Mutex<Vec<(Level, String)>>>);
 
 thread_local! {
-    /// The store that the listener calls from within.
+    /// The store that the listener calls while it handles an event.
     static ASKED: RefCell<Option<DataPoolStore>> = const { RefCell::new(None) };
 }
 
-/// A subscriber should not call the store. If it does, reading works, and writing is refused.
+/// Calls the store, which a subscriber should not do. Reading must work, and writing must be refused.
 fn ask(store: &DataPoolStore) {
     assert_eq!(store.stats().unwrap().pools, 1);
     assert_eq!(store.create_pool(NewPool::new("another")).unwrap_err().kind(), ErrorKind::Busy);
 }
 
-/// An event's text: the message first, as it is the first field.
+/// The text of an event. The message is the first field, so it comes first.
 #[derive(Default)]
 struct Text {
     message: String,
@@ -58,7 +59,7 @@ impl Subscriber for Listener {
         self.0.lock().unwrap().push((*event.metadata().level(), text.message + &text.fields));
     }
 
-    // The store has no spans.
+    // The store creates no spans.
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
     }
@@ -72,7 +73,7 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// A pool of a store in memory with tiny segments, so that a few records reach every path.
+/// Creates a pool in memory with tiny segments, so that a few records reach every path.
 fn small_pool() -> (DataPoolStore, Pool) {
     let store = testing::in_memory(&StoreOptions::new(), Sizes::SMALL).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
@@ -85,7 +86,7 @@ fn track(pool: &Pool, value: &str) {
     assert_eq!(verdicts.new_count(), 1);
 }
 
-/// What is told meanwhile on this thread.
+/// Runs some work. Returns the events that this thread emitted.
 fn heard(work: impl FnOnce()) -> Vec<(Level, String)> {
     let listener = Listener::default();
     tracing::subscriber::with_default(listener.clone(), work);
@@ -117,7 +118,7 @@ fn commits_folds_seals_imports_and_prunes_are_told_with_their_durations() {
     assert_told(&told, Level::DEBUG, &["segments_dropped=1"]);
     assert_told(&told, Level::DEBUG, &["closed"]);
     let commits = told.iter().filter(|(_, text)| text.starts_with("commit ")).count();
-    assert_eq!(commits, 101, "each group once: the values, and the deletion");
+    assert_eq!(commits, 101, "one commit per value, and one for the deletion");
 }
 
 #[test]

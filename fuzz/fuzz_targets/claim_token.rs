@@ -1,4 +1,4 @@
-//! Any text as a claim's token. See `tests/it/fuzzing/claim_token.rs`.
+//! Any text as a claim token. See `tests/it/fuzzing/claim_token.rs`.
 
 #![no_main]
 

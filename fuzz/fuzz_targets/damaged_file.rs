@@ -1,4 +1,4 @@
-//! A file whose bytes were changed. See `tests/it/fuzzing/damaged_file.rs`.
+//! A store file with changed bytes. See `tests/it/fuzzing/damaged_file.rs`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any row of operations on a disk that fails. See `tests/it/fuzzing/operations.rs`.
+//! Any sequence of operations on a failing disk. See `tests/it/fuzzing/operations.rs`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any bytes as rows of a file whose checksums are right. See `tests/it/fuzzing/rows.rs`.
+//! Any bytes as rows of a file with correct checksums. See `tests/it/fuzzing/rows.rs`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What the fuzz targets do with an input: bodies that the store's tests replay seeds through on stable.
+//! Runs the fuzz targets on inputs. The store's tests replay seeds through the same code on stable Rust.
 
 #![allow(dead_code, unused_imports, reason = "of the tests' rooms, only what the bodies use")]
 
@@ -13,11 +13,11 @@ mod support;
 #[path = "../../tests/it/workload/mod.rs"]
 mod workload;
 
-/// Runs a target's body on an input.
+/// Runs the body of a target on an input.
 ///
 /// # Panics
 ///
-/// Where the store is wrong, and for a target that is not there.
+/// Panics if the store misbehaves, or if there is no such target.
 pub fn run(target: &str, bytes: &[u8]) {
     let with_features: [(&str, fuzzing::Body); 1] = [("json_payload", json_payload::run)];
     let mut targets = fuzzing::TARGETS.iter().chain(&with_features);
@@ -25,8 +25,8 @@ pub fn run(target: &str, bytes: &[u8]) {
     body(bytes);
 }
 
-/// libFuzzer aborts at every panic, also at those of the storage that the store contains. With this, only a panic that
-/// reaches the target's body is a finding.
+/// Replaces libFuzzer's panic hook, which aborts at every panic, even at panics of the storage that the store
+/// contains. With this, only a panic that reaches the target's body is a finding.
 pub fn let_contained_panics_pass() {
     std::panic::set_hook(Box::new(|_| ()));
 }

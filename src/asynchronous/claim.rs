@@ -18,12 +18,13 @@ use crate::time::Timestamp;
 
 /// New items that one runner holds, for async code: a [`Claim`](crate::Claim) whose calls return futures.
 ///
-/// **Dropping it releases** what is neither confirmed nor released. The store's thread does so soon after; the drop does not block.
+/// **Dropping it releases** what is neither confirmed nor released. The store's thread does that soon after;
+/// the drop does not block.
 ///
-/// If the future of a call is dropped before it is ready, the call happens whole or not at all, and the guard knows which. Make the
-/// same call again: it does what is left to do, and returns what became of each item, also of those that the first call settled.
-/// Confirming an item that a call has released whose future was dropped returns
-/// [`LeaseLost`](crate::ClaimOutcome::LeaseLost).
+/// If the future of a call is dropped before it is ready, the call happens completely or not at all, and the
+/// guard knows which. Make the same call again: it does what is left to do and returns the outcome of each
+/// item, including those that the first call settled. If the dropped call released an item, confirming it
+/// returns [`LeaseLost`](crate::ClaimOutcome::LeaseLost).
 #[derive(Debug)]
 #[must_use = "dropping a claim releases what it holds"]
 pub struct AsyncClaim {
@@ -100,9 +101,11 @@ impl AsyncClaim {
         self.confirm_some(Items::Open, Results::default()).await
     }
 
-    /// Like [`Claim::confirm_with`](crate::Claim::confirm_with). `result` runs at once, before the future is polled.
+    /// Like [`Claim::confirm_with`](crate::Claim::confirm_with). `result` runs at once, before the future is
+    /// polled.
     ///
-    /// If a call before was given up, items that it is still settling have its outcome, and no result of this call.
+    /// If the future of an earlier call was dropped, the items that it is still settling get its outcome, and
+    /// no result of this call.
     ///
     /// # Errors
     ///
@@ -239,7 +242,7 @@ impl Drop for AsyncClaim {
     }
 }
 
-/// The items of a claim that a call is about.
+/// The items of a claim that a call settles.
 enum Items {
     Open,
     Indexes(Vec<usize>),
@@ -256,7 +259,7 @@ impl Items {
     }
 }
 
-/// Returns what prepares the release of some items.
+/// Returns a closure that prepares the release of some items.
 fn releasing(
     claimed: &Arc<Claimed>,
     hold: &Arc<Mutex<Hold>>,

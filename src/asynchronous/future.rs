@@ -9,13 +9,15 @@ use crate::error::Result;
 
 /// The future of a call. It does nothing until it is polled, and works in any async runtime.
 ///
-/// The arguments are checked and copied when the future is made, so that the future borrows nothing: it can be spawned as a
-/// task. If it is dropped before it is ready, the call happens whole or not at all; values that it claimed are released.
+/// The arguments are checked and copied when the future is made, so the future borrows nothing and can be
+/// spawned as a task. If it is dropped before it is ready, the call happens completely or not at all, and
+/// values that it claimed are released.
 ///
-/// If the code that a call was given panics (a closure, a reader, a writer), so does the task that waits for it.
+/// If code that the call was given panics (a closure, a reader, a writer), the task that awaits it panics,
+/// too.
 ///
-/// Besides its own errors, a call fails with `Closed` once the store [is being closed](crate::AsyncStore::close), and with `Storage` if the
-/// system gives no thread.
+/// Besides its own errors, a call fails with `Closed` once the store [is being
+/// closed](crate::AsyncStore::close), and with `Storage` if the system cannot start a thread.
 #[must_use = "a future does nothing until it is awaited"]
 pub struct StoreFuture<T>(Pin<Box<dyn Future<Output = Result<T>> + Send>>);
 

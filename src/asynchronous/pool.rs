@@ -24,8 +24,9 @@ use crate::query::{Page, RecordFilter, RecordQuery};
 
 /// A handle on one pool, for async code: the calls of [`Pool`], which return futures. Clones are cheap.
 ///
-/// Calls that write share commits with all other callers, as they do with [`Pool`]. A thread of the store waits for the disk
-/// for them; up to four threads read; an import, export or prune has a thread of its own.
+/// Calls that write share commits with all other callers, as they do with [`Pool`]. One thread of the store
+/// makes these calls and waits for the disk. Up to four threads read. An import, export or prune has its own
+/// thread.
 ///
 /// ```
 /// use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
@@ -52,8 +53,9 @@ pub struct AsyncPool {
 impl Pool {
     /// Returns a handle on the same pool for async code.
     ///
-    /// Once a store has had such a handle, dropping its last handle leaves closing to a thread. To be sure that the file is closed,
-    /// close the store: [`AsyncStore::close`](crate::AsyncStore::close) or [`DataPoolStore::close`](crate::DataPoolStore::close).
+    /// Once a store has had such a handle, a thread closes it after its last handle is dropped. To be sure
+    /// that the file is closed, close the store: [`AsyncStore::close`](crate::AsyncStore::close) or
+    /// [`DataPoolStore::close`](crate::DataPoolStore::close).
     pub fn to_async(&self) -> AsyncPool {
         self.shared().threads.use_them();
         AsyncPool { pool: self.clone() }
@@ -69,7 +71,7 @@ fn threads(pool: &Pool) -> &Threads {
 }
 
 impl AsyncPool {
-    /// Returns the handle for code that may block.
+    /// Returns a blocking handle on the same pool.
     pub fn to_blocking(&self) -> Pool {
         self.pool.clone()
     }
@@ -79,7 +81,7 @@ impl AsyncPool {
         self.pool.id()
     }
 
-    /// Runs calls that block, on a thread of its own: for whatever has no method here.
+    /// Runs blocking calls on a separate thread. Use it for calls that have no method here.
     ///
     /// ```
     /// # use datapool_store::{DataPoolStore, Record, RecordFilter, Result};
@@ -114,7 +116,7 @@ impl AsyncPool {
         })
     }
 
-    /// A call that shares a commit. `finish` makes its answer, on the thread that writes.
+    /// Submits a write that shares a commit. `finish` converts its answer, on the thread that writes.
     fn write<S: OfAnswer + 'static, T: Send + 'static>(
         &self,
         submission: Result<Submission<S>>,
@@ -234,7 +236,8 @@ impl AsyncPool {
 
     // ---- Claiming ---------------------------------------------------------------------------------------------
 
-    /// Like [`Pool::claim`]. The keys are computed at once. If the future is dropped, what it claimed is released.
+    /// Like [`Pool::claim`]. The keys are computed at once. If the future is dropped, the items that it
+    /// claimed are released.
     pub fn claim<'a, 'k, T>(
         &self,
         items: &'a [T],
@@ -245,7 +248,8 @@ impl AsyncPool {
         self.claim_with(items, key, origin, &ClaimOptions::new().lease(lease))
     }
 
-    /// Like [`Pool::claim_with`]. The keys are computed at once. If the future is dropped, what it claimed is released.
+    /// Like [`Pool::claim_with`]. The keys are computed at once. If the future is dropped, the items that it
+    /// claimed are released.
     pub fn claim_with<'a, 'k, T>(
         &self,
         items: &'a [T],
@@ -263,7 +267,7 @@ impl AsyncPool {
         self.write(submission, move |pool, grant| Ok(AsyncClaim::new(pool.granted(batch, grant, &options))))
     }
 
-    /// Like [`Pool::resume_claims_of`]. If the future is dropped, the claims are as with an owner that died.
+    /// Like [`Pool::resume_claims_of`]. If the future is dropped, the claims are as if their owner had died.
     pub fn resume_claims_of(&self, owner: &str) -> StoreFuture<Vec<AsyncClaim>> {
         let taken = self.write(self.pool.taking_up(owner), Pool::taken_up);
         StoreFuture::new(async move { Ok(taken.await?.into_iter().map(AsyncClaim::new).collect()) })
@@ -274,7 +278,7 @@ impl AsyncPool {
         self.write(Ok(self.pool.releasing(filter)), |_, released| Ok(released))
     }
 
-    /// Like [`Pool::wait_for`]. The time starts when the future is polled first.
+    /// Like [`Pool::wait_for`]. The timeout starts when the future is first polled.
     pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> StoreFuture<Vec<WaitOutcome>> {
         let (pool, batch) = (self.pool.clone(), self.pool.hashed(keys));
         StoreFuture::new(async move {
@@ -286,7 +290,7 @@ impl AsyncPool {
                     Ok((waiter, step))
                 };
                 let step;
-                // Its time may be over: it goes before calls that may take long.
+                // Its timeout may be over, so it goes ahead of calls that may take long.
                 (waiter, step) = threads(&pool).read(Turn::Next, look).await?;
                 match step {
                     Step::Done(outcomes) => return Ok(outcomes),
@@ -327,12 +331,13 @@ impl AsyncPool {
 
     // ---- Long calls -------------------------------------------------------------------------------------------
 
-    /// Like [`Pool::prune`], on a thread of its own.
+    /// Like [`Pool::prune`], on its own thread.
     pub fn prune(&self) -> StoreFuture<PruneReport> {
         self.blocking(Pool::prune)
     }
 
-    /// Like [`Pool::import_csv`], on a thread of its own, on which the reader may block. An import whose future is dropped goes on.
+    /// Like [`Pool::import_csv`], on its own thread, where the reader may block. If the future is dropped,
+    /// the import continues.
     pub fn import_csv(
         &self,
         reader: impl Read + Send + 'static,
@@ -341,7 +346,7 @@ impl AsyncPool {
         self.blocking(move |pool| pool.import_csv(reader, &options))
     }
 
-    /// Like [`Pool::import_csv_path`], on a thread of its own. An import whose future is dropped goes on.
+    /// Like [`Pool::import_csv_path`], on its own thread. If the future is dropped, the import continues.
     pub fn import_csv_path(
         &self,
         path: impl Into<PathBuf>,
@@ -351,7 +356,8 @@ impl AsyncPool {
         self.blocking(move |pool| pool.import_csv_path(path, &options))
     }
 
-    /// Like [`Pool::export_csv`], on a thread of its own, on which the writer may block. An export whose future is dropped goes on.
+    /// Like [`Pool::export_csv`], on its own thread, where the writer may block. If the future is dropped,
+    /// the export continues.
     pub fn export_csv(
         &self,
         writer: impl Write + Send + 'static,
@@ -360,7 +366,7 @@ impl AsyncPool {
         self.blocking(move |pool| pool.export_csv(writer, &options))
     }
 
-    /// Like [`Pool::export_csv_path`], on a thread of its own. An export whose future is dropped goes on.
+    /// Like [`Pool::export_csv_path`], on its own thread. If the future is dropped, the export continues.
     pub fn export_csv_path(
         &self,
         path: impl Into<PathBuf>,

@@ -18,8 +18,8 @@ use crate::store::DataPoolStore;
 
 /// One open store, for async code: the calls of [`DataPoolStore`], which return futures. Clones are cheap.
 ///
-/// Without a runtime of its own: it works under tokio, smol and any other. No call blocks the thread that polls it, nor does
-/// dropping one.
+/// It has no runtime of its own and works in tokio, smol and any other. No call blocks the thread that polls
+/// it or drops it.
 ///
 /// ```
 /// use datapool_store::{Key, Mode, Origin, StoreOptions};
@@ -43,7 +43,8 @@ pub struct AsyncStore {
 }
 
 impl StoreOptions {
-    /// Like [`open`](Self::open), on a thread of its own. If the future is dropped, the store is closed once it is open.
+    /// Like [`open`](Self::open), on its own thread. If the future is dropped, the store is closed as soon as
+    /// it is open.
     pub fn open_async(&self, path: impl AsRef<Path>) -> StoreFuture<AsyncStore> {
         let (options, path) = (self.clone(), path.as_ref().to_owned());
         StoreFuture::new(alone(move || Ok(options.open(path)?.to_async())))
@@ -53,8 +54,8 @@ impl StoreOptions {
 impl DataPoolStore {
     /// Returns a handle on the same store for async code.
     ///
-    /// Once a store has had such a handle, dropping its last handle leaves closing to a thread. To be sure that the file is closed,
-    /// close the store: [`AsyncStore::close`] or [`close`](Self::close).
+    /// Once a store has had such a handle, a thread closes it after its last handle is dropped. To be sure
+    /// that the file is closed, close the store: [`AsyncStore::close`] or [`close`](Self::close).
     pub fn to_async(&self) -> AsyncStore {
         self.shared().threads.use_them();
         AsyncStore { store: self.clone() }
@@ -62,12 +63,12 @@ impl DataPoolStore {
 }
 
 impl AsyncStore {
-    /// Returns the handle for code that may block.
+    /// Returns a blocking handle on the same store.
     pub fn to_blocking(&self) -> DataPoolStore {
         self.store.clone()
     }
 
-    /// Runs calls that block, on a thread of its own: for whatever has no method here.
+    /// Runs blocking calls on a separate thread. Use it for calls that have no method here.
     pub fn blocking<T: Send + 'static>(
         &self,
         call: impl FnOnce(&DataPoolStore) -> Result<T> + Send + 'static,
@@ -151,7 +152,7 @@ impl AsyncStore {
         self.write(move |store| store.delete_where(&filter))
     }
 
-    /// Like [`DataPoolStore::resume_claim`]. If the future is dropped, the claim is as it was.
+    /// Like [`DataPoolStore::resume_claim`]. If the future is dropped, the claim is unchanged.
     pub fn resume_claim(&self, token: &ClaimToken) -> StoreFuture<AsyncClaim> {
         let token = *token;
         let resumed = self.read(move |store| store.resumed(&token));
@@ -165,39 +166,40 @@ impl AsyncStore {
         self.read(DataPoolStore::stats)
     }
 
-    /// Like [`DataPoolStore::flush`]: everything that was submitted before is on disk.
+    /// Like [`DataPoolStore::flush`]. Waits for everything that was submitted before.
     pub fn flush(&self) -> StoreFuture<()> {
         self.write(DataPoolStore::flush)
     }
 
-    /// Like [`DataPoolStore::prune`], on a thread of its own.
+    /// Like [`DataPoolStore::prune`], on its own thread.
     pub fn prune(&self) -> StoreFuture<PruneReport> {
         self.blocking(DataPoolStore::prune)
     }
 
-    /// Like [`DataPoolStore::verify`], on a thread of its own.
+    /// Like [`DataPoolStore::verify`], on its own thread.
     pub fn verify(&self) -> StoreFuture<VerifyReport> {
         self.blocking(DataPoolStore::verify)
     }
 
-    /// Like [`DataPoolStore::compact`], on a thread of its own.
+    /// Like [`DataPoolStore::compact`], on its own thread.
     pub fn compact(&self) -> StoreFuture<CompactReport> {
         self.blocking(DataPoolStore::compact)
     }
 
-    /// Like [`DataPoolStore::vacuum`], on a thread of its own. A vacuum whose future is dropped goes on.
+    /// Like [`DataPoolStore::vacuum`], on its own thread. If the future is dropped, the vacuum continues.
     pub fn vacuum(&self) -> StoreFuture<VacuumReport> {
         self.blocking(DataPoolStore::vacuum)
     }
 
-    /// Like [`DataPoolStore::backup_to`], on a thread of its own. A backup whose future is dropped goes on.
+    /// Like [`DataPoolStore::backup_to`], on its own thread. If the future is dropped, the backup continues.
     pub fn backup_to(&self, path: impl Into<PathBuf>) -> StoreFuture<BackupReport> {
         let path = path.into();
         self.blocking(move |store| store.backup_to(path))
     }
 
-    /// Like [`DataPoolStore::close`], after everything that was submitted before has finished, long calls too, and what dropped guards
-    /// held is released. From its first poll on, other futures fail with `Closed`. Within a long call it fails with `Busy`.
+    /// Like [`DataPoolStore::close`]. First, everything that was submitted before finishes, including long
+    /// calls, and the items of dropped guards are released. From the first poll on, other futures fail with
+    /// `Closed`. Within a long call, this fails with `Busy`.
     pub fn close(&self) -> StoreFuture<()> {
         let store = self.store.clone();
         StoreFuture::new(async move {

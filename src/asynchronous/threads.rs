@@ -1,8 +1,9 @@
-//! The threads on which the calls of async code block: one that writes, up to four that read, and one of its own for each long call.
+//! The threads that run the calls of async code: one that writes, up to four that read, and one for each long
+//! call.
 //!
-//! Owns: [`Threads`], which start when they are first needed, and the timers of those that wait. Always holds: a call that was taken
-//! on is run, unless nobody waits for its answer any more; calls that write are run in the order in which they came, those that are
-//! there together in one commit.
+//! Owns: [`Threads`], which start when they are first needed, and the timers of waiting tasks. Always holds:
+//! an accepted call runs, unless its future was dropped before. Calls that write run in the order in which
+//! they arrived; those that are queued together share one commit.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -26,18 +27,20 @@ use crate::backend::waiting::Sleep;
 use crate::error::{Error, ErrorKind, Result};
 use crate::parallel::isolated;
 
-/// The most threads that read.
+/// The largest number of reader threads.
 const READERS: usize = 4;
 
 type Call = Box<dyn FnOnce() + Send>;
 
-/// Something that the thread that writes does.
+/// A task of the writer thread.
 enum Task {
-    /// Prepares an operation, which shares a commit with its neighbours. `None` if there is nothing to write.
+    /// Prepares an operation, which shares a commit with the operations queued next to it. `None` if there is
+    /// nothing to write.
     Write(Box<dyn FnOnce() -> Option<Entry> + Send>),
-    /// A call that blocks.
+    /// Runs a blocking call.
     Run(Call),
-    /// Closes the store, after everything else; the sender is how the thread learns that all calls have ended.
+    /// Closes the store after everything else. With the sender, the readers wake the thread once all calls
+    /// have ended.
     Close(Call, Sender<Task>),
 }
 
@@ -46,31 +49,31 @@ thread_local! {
     static IN_LONG_CALL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The place in the queue of a call that reads.
+/// The place of a read in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Before all that wait.
+    /// Ahead of all queued calls.
     Next,
     Last,
 }
 
-/// The sending end of a call's answer.
+/// The sender of a call's answer.
 #[derive(Debug)]
 pub(super) struct Answer<T>(oneshot::Sender<Result<T>>);
 
 impl<T: Send + 'static> Answer<T> {
-    /// Gives the answer. If nobody waits for it any more, it is dropped.
+    /// Sends the answer. If the receiver was dropped, the answer is dropped.
     pub(super) fn give(self, answer: Result<T>) {
         let _ = self.0.send(answer);
     }
 
-    /// Gives the answer of a call that has nothing to submit.
+    /// Sends the answer of a call that has nothing to submit.
     pub(super) fn give_at_once(self, answer: Result<T>) -> Option<Entry> {
         self.give(answer);
         None
     }
 
-    /// Gives what `finish` makes of a submission's answer, on the thread that writes.
+    /// Returns an entry whose answer is converted by `finish` on the writer thread and then sent.
     pub(super) fn of<S: OfAnswer + 'static>(
         self,
         submission: Submission<S>,
@@ -91,7 +94,8 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// From now on, the last handle leaves closing to a thread.
+    /// Records that there are handles for async code. From now on, a thread closes the store after its last
+    /// handle is dropped.
     pub(super) fn use_them(&self) {
         self.used.store(true, Ordering::SeqCst);
     }
@@ -101,7 +105,7 @@ impl Threads {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// Has the thread that writes close the store. Closes it here if there is no such thread.
+    /// Lets the writer thread close the store. Closes it here if there is no such thread.
     pub(crate) fn close_later(&self, backend: &Arc<dyn Backend>, close: impl FnOnce() + Send + 'static) {
         match self.writer(backend) {
             // The thread ends only after the sender is dropped.
@@ -119,7 +123,7 @@ impl Threads {
         self.writer(backend)?.send(task).map_err(|_| ended())
     }
 
-    /// Returns what sends to the thread that writes, which starts if it was not needed before.
+    /// Returns a sender to the writer thread, and starts the thread if necessary.
     fn writer(&self, backend: &Arc<dyn Backend>) -> Result<Sender<Task>> {
         let mut writer = self.writer.lock();
         if let Some(sender) = &*writer {
@@ -131,7 +135,8 @@ impl Threads {
         Ok(writer.insert(sender).clone())
     }
 
-    /// Submits what `prepare` makes. If its answer is dropped before its turn comes, it is not run.
+    /// Submits the entry that `prepare` returns. If the future is dropped before its turn comes, it is not
+    /// run.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         backend: &Arc<dyn Backend>,
@@ -143,18 +148,18 @@ impl Threads {
         answer_to(receiver).await
     }
 
-    /// Submits what `prepare` makes, for a caller that does not wait.
+    /// Submits the entry that `prepare` returns, for a caller that does not wait.
     pub(super) fn write_unheard<T: Send + 'static>(
         &self,
         backend: &Arc<dyn Backend>,
         prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
     ) {
         let prepare = move || prepare(Answer(oneshot::channel().0));
-        // Without a thread the lease ends the claim.
+        // If there is no thread, the claim ends with its lease.
         let _ = self.send(backend, Task::Write(Box::new(prepare)));
     }
 
-    /// Runs a call that writes and cannot share a commit, after those that came before.
+    /// Runs a call that writes but cannot share a commit, after the calls submitted before it.
     pub(super) async fn write_alone<T: Send + 'static>(
         &self,
         backend: &Arc<dyn Backend>,
@@ -178,7 +183,7 @@ impl Threads {
         answer_to(receiver).await
     }
 
-    /// Runs a long call on a thread of its own.
+    /// Runs a long call on its own thread.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         call: impl FnOnce() -> Result<T> + Send + 'static,
@@ -193,20 +198,21 @@ impl Threads {
         .await
     }
 
-    /// Blocks until everything that was submitted before has an outcome, and what nobody has received of it is released.
+    /// Blocks until everything that was submitted before has an outcome, and items whose answer was never
+    /// received are released.
     pub(crate) fn finish_writes(&self) {
         let Some(writer) = self.writer.lock().clone() else { return };
-        // The second time, what was submitted by the end of the first is done, too.
+        // Tasks of the first round may submit more tasks. The second round waits for those.
         for _ in 0..2 {
             let (done, finished) = mpsc::channel::<()>();
-            // The other end is dropped once the thread is past this point, or gone.
+            // The sender is dropped once the thread has run the task, or has ended.
             if writer.send(Task::Run(Box::new(move || drop(done)))).is_ok() {
                 let _ = finished.recv();
             }
         }
     }
 
-    /// Closes the store by `close`, after everything that was submitted before; nothing is taken on any more.
+    /// Closes the store with `close` after everything that was submitted before. New calls are refused.
     pub(super) async fn close(
         &self,
         backend: &Arc<dyn Backend>,
@@ -243,7 +249,8 @@ impl Drop for Threads {
     }
 }
 
-/// Runs a call on a thread of its own. If it panics, so does the task that waits for it, as if it had made the call itself.
+/// Runs a call on its own thread. If it panics, the awaiting task panics, too, as if it had made the call
+/// itself.
 pub(super) async fn alone<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let (answer, receiver) = oneshot::channel();
     start("datapool-call", move || {
@@ -275,7 +282,7 @@ fn prepared<T: Send + 'static>(
     Task::Write(Box::new(move || if answer.0.is_canceled() { None } else { prepare(answer) }))
 }
 
-/// A call that is not run if nobody waits for its answer any more.
+/// Returns a call that does nothing if the answer's receiver was dropped.
 fn heard<T: Send + 'static>(answer: Answer<T>, call: impl FnOnce() -> Result<T> + Send + 'static) -> Call {
     Box::new(move || {
         if !answer.0.is_canceled() {
@@ -294,18 +301,19 @@ fn ended() -> Error {
     )
 }
 
-/// Runs tasks until the store has no handle any more.
+/// Runs tasks until the store has no handle left.
 fn write(backend: &Weak<dyn Backend>, readers: &Arc<Readers>, tasks: &Receiver<Task>) {
     let mut closes = Vec::new();
     while let Ok(first) = tasks.recv() {
-        // First all are taken, then they are prepared: who drops a future and then calls again, has the first call cancelled.
+        // All tasks are taken before any is prepared. So if a caller drops a future and calls again, the
+        // first call is cancelled.
         let mut taken: Vec<Task> = std::iter::once(first).chain(tasks.try_iter()).collect();
         while !taken.is_empty() {
             let mut entries = Vec::new();
             for task in taken.drain(..) {
                 match task {
-                    // A panic must not end the thread: other calls wait for it. The caller gets an error, since its answer is
-                    // dropped.
+                    // A panic must not end the thread, because other calls wait for it. The panicking call's
+                    // answer is dropped, so its caller gets an error.
                     Task::Write(prepare) => isolated(|| entries.extend(prepare())),
                     Task::Run(call) => {
                         commit(backend, std::mem::take(&mut entries));
@@ -315,10 +323,11 @@ fn write(backend: &Weak<dyn Backend>, readers: &Arc<Readers>, tasks: &Receiver<T
                 }
             }
             commit(backend, entries);
-            // What was just done may have submitted more: the release of what nobody has received.
+            // These tasks may have submitted more, for example the release of items whose answer was never
+            // received.
             taken.extend(tasks.try_iter());
         }
-        // Calls that are under way may submit more, too. The last of them sends word.
+        // Running calls may submit more, too. The last of them wakes this thread.
         if closes.last().is_some_and(|(_, sender)| readers.is_idle_or_tells(sender)) {
             for (close, _) in closes.drain(..) {
                 isolated(close);
@@ -347,13 +356,13 @@ struct Readers {
 struct State {
     calls: VecDeque<Call>,
     threads: usize,
-    /// The number of threads that have nothing to do.
+    /// The number of idle threads.
     free: usize,
-    /// The number of calls that are not done yet.
+    /// The number of unfinished calls.
     underway: usize,
-    /// The thread that is told when there is none.
+    /// The sender that wakes the writer thread once no call is left.
     told_idle: Option<Sender<Task>>,
-    /// The wakers of those that sleep until some time; the number tells those of one time apart.
+    /// The wakers of sleeping tasks by wake time. The number distinguishes equal times.
     timers: BTreeMap<Timer, Waker>,
     next_number: u64,
     stop: bool,
@@ -367,7 +376,7 @@ impl std::fmt::Debug for Readers {
     }
 }
 
-/// Counts a call as not done yet.
+/// Counts an unfinished call until it is dropped.
 struct Underway(Arc<Readers>);
 
 impl Drop for Underway {
@@ -377,7 +386,7 @@ impl Drop for Underway {
         let told = if state.underway == 0 { state.told_idle.take() } else { None };
         drop(state);
         if let Some(told) = told {
-            // Without the thread there is nobody to tell.
+            // If the writer thread has ended, there is nothing to wake.
             let _ = told.send(Task::Run(Box::new(|| {})));
         }
     }
@@ -389,7 +398,7 @@ impl Readers {
         Underway(Arc::clone(self))
     }
 
-    /// Returns true if no call is under way. Otherwise sends a task when there is none any more.
+    /// Returns true if no call is unfinished. Otherwise a task is sent once the last one finishes.
     fn is_idle_or_tells(&self, told: &Sender<Task>) -> bool {
         let mut state = self.state.lock();
         if state.underway > 0 {
@@ -405,10 +414,10 @@ impl Readers {
             let readers = Arc::clone(self);
             match start("datapool-reader", move || readers.work()) {
                 Ok(()) => state.threads += 1,
-                // The others are slower, and that is all.
+                // The existing threads take the call, only later.
                 Err(_) if state.threads > 0 => {}
                 Err(error) => {
-                    // What counts it takes the lock.
+                    // Dropping the counter takes the lock, so release it first.
                     drop(state);
                     return Err(error);
                 }
@@ -456,7 +465,7 @@ impl Readers {
         }
     }
 
-    /// Has a waker woken at some time. Replaces the timer that was set before.
+    /// Sets a timer that wakes the waker at `at`. Replaces the previous timer.
     fn set(&self, timer: &mut Option<Timer>, at: Instant, waker: &Waker) {
         let mut state = self.state.lock();
         let key = *timer.get_or_insert_with(|| {
@@ -465,7 +474,7 @@ impl Readers {
         });
         let replaced = state.timers.insert(key, waker.clone());
         drop(state);
-        // Without the lock: dropping a waker may drop a task, and with it what sleeps.
+        // Outside the lock: dropping a waker may drop a task that contains a sleeping future.
         drop(replaced);
         self.changed.notify_one();
     }

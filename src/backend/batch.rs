@@ -1,7 +1,7 @@
 //! The items of a call: keys or rows, validated and hashed on the caller's own thread.
 //!
-//! Owns: the texts and fingerprints of a call's items, in one buffer each. Always holds: every item has passed the
-//! checks of its fields.
+//! Owns: the texts and the fingerprints of a call's items, each in one buffer. Always holds: every item has
+//! passed the checks of its fields.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) struct Item {
 /// The position of each value in a batch.
 pub(crate) type Positions = HashMap<Fingerprint, usize, BuildFingerprintHasher>;
 
-/// A call's items.
+/// The items of a call.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     text: String,
@@ -37,7 +37,8 @@ impl Batch {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` or `LimitExceeded` with the index of the first bad key; `LimitExceeded` for too many.
+    /// `InvalidArgument` or `LimitExceeded` with the index of the first bad key; `LimitExceeded` for too
+    /// many.
     pub(crate) fn from_keys<'k>(
         hash_key: &HashKey,
         keys: impl ExactSizeIterator<Item = Key<'k>>,
@@ -51,7 +52,7 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Returns the same items with an origin.
+    /// Returns the same items with the given origin.
     pub(crate) fn with_origin(mut self, origin: &Origin) -> Self {
         self.origin = (!origin.is_none()).then(|| Arc::new(origin.clone()));
         self
@@ -73,7 +74,7 @@ impl Batch {
         self.items.push(Item { fingerprint, entity_type, end: self.text.len() });
     }
 
-    /// Removes all items, and keeps the memory for others.
+    /// Removes all items but keeps the allocated memory.
     pub(crate) fn clear(&mut self) {
         self.text.clear();
         self.items.clear();
@@ -84,7 +85,7 @@ impl Batch {
         self.items.len()
     }
 
-    /// Returns the number of bytes of its values.
+    /// Returns the total number of bytes of the values.
     pub(crate) fn bytes(&self) -> usize {
         self.text.len()
     }
@@ -112,8 +113,8 @@ impl Batch {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    /// Calls `ask` once for each distinct fingerprint, in fingerprint order, because lookups in that order touch
-    /// neighbouring pages. Returns the answers in the order of the items.
+    /// Calls `ask` once for each distinct fingerprint, in ascending order, because lookups in that order
+    /// touch neighbouring pages. Returns the answers in the order of the items.
     pub(crate) fn ask_each<T: Clone + Default>(
         &self,
         ask: impl FnMut(Fingerprint) -> Result<T>,
@@ -132,8 +133,8 @@ impl Batch {
         Self::ask_in_order(order, |fingerprints| fingerprints.iter().copied().map(ask).collect())
     }
 
-    /// Like [`ask_each`](Self::ask_each), but calls `ask` once with all distinct fingerprints; it answers them in
-    /// order.
+    /// Like [`ask_each`](Self::ask_each), but calls `ask` once with all distinct fingerprints. It returns the
+    /// answers in the same order.
     pub(crate) fn ask_together<T: Clone + Default>(
         &self,
         ask: impl FnOnce(&[Fingerprint]) -> Result<Vec<T>>,

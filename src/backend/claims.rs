@@ -41,12 +41,12 @@ pub(crate) struct Settled {
     pub(crate) indexes: Vec<u32>,
     /// The results of some of them, by position, ascending.
     pub(crate) results: Vec<(usize, ResultBytes)>,
-    /// The positions of those whose key had a record when it was claimed, ascending.
+    /// The positions of the items whose key had a record when they were claimed, ascending.
     pub(crate) changes: Vec<usize>,
 }
 
-/// The bytes of a result. They lie beside those of the other results of the call: a thousand small allocations take as long as
-/// writing them.
+/// The bytes of a result. All results of a call share one buffer, because a thousand small allocations take
+/// as long as writing them.
 #[derive(Debug, Clone)]
 pub(crate) struct ResultBytes {
     all: Arc<Vec<u8>>,
@@ -63,7 +63,7 @@ impl ResultBytes {
     }
 }
 
-/// A claim that is taken up.
+/// A stored claim, as read when it is taken up.
 #[derive(Debug)]
 pub(crate) struct StoredClaim {
     pub(crate) until: Timestamp,
@@ -78,7 +78,7 @@ pub(crate) struct StoredClaim {
     pub(crate) standings: Vec<Standing>,
 }
 
-/// The standing of an item of a claim.
+/// The state of an item of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// The claim owns its value.

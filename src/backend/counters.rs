@@ -1,6 +1,6 @@
-//! The counters behind the store's statistics.
+//! The counters of the store's statistics.
 //!
-//! Always holds: counting takes no lock and shares no cache line between threads that check at the same time.
+//! Always holds: counting takes no lock, and threads that check at the same time share no cache line.
 
 use std::cell::Cell;
 use std::ops::AddAssign;
@@ -19,7 +19,7 @@ struct Stripe {
     hits: AtomicU64,
 }
 
-/// Counts what the store did since it was opened.
+/// The counts of what the store has done since it was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     stripes: [Stripe; STRIPES],
@@ -36,7 +36,7 @@ pub(crate) struct Counters {
 fn own_stripe() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static OWN: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed)));
-    // While the thread ends, any stripe will do.
+    // While the thread is ending, any stripe will do.
     OWN.try_with(Cell::get).unwrap_or_default() % STRIPES
 }
 
@@ -73,7 +73,7 @@ impl Counters {
         verdicts
     }
 
-    /// Counts a claim's verdicts.
+    /// Counts the verdicts of a claim.
     pub(crate) fn claim(&self, items: usize, duplicates: usize) {
         self.add_checks(items, duplicates);
     }
@@ -95,7 +95,7 @@ impl Counters {
         self.segments_dropped.fetch_add(work.segments_dropped, Ordering::Relaxed);
     }
 
-    /// Returns the counters' part of the statistics.
+    /// Returns the part of the statistics that comes from the counters.
     pub(crate) fn read(&self) -> StoreStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StoreStats {
@@ -111,7 +111,7 @@ impl Counters {
     }
 }
 
-/// Background work that a commit did.
+/// The background work that commits performed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Work {
     pub(crate) folds: u64,

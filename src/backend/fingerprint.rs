@@ -1,11 +1,13 @@
-//! Fingerprints: 128 bits that stand for an entity type and a value.
+//! Fingerprints: 128-bit hashes of an entity type and a value.
 //!
-//! Owns: the hash. Always holds: the high 48 bits depend on the value alone, so that one row of a table of
-//! fingerprints holds every entity type of a value; the low 80 bits depend on both. The key is secret, so nobody
-//! who feeds values can aim for a collision, and at 2^32 records the chance of any is below 2^-40.
+//! Owns: the hash. Always holds: the high 48 bits depend on the value alone, so one row of a table of
+//! fingerprints holds every entity type of a value. The low 80 bits depend on both. The key is secret, so
+//! nobody who supplies values can construct a collision. With 2^32 records, the probability of any collision
+//! is below 2^-40.
 //!
-//! SipHash-1-3 with 128 bits of output, as Jean-Philippe Aumasson and Daniel J. Bernstein describe it
-//! ("`SipHash`: a fast short-input PRF"), keyed: first over the value, then over that digest and the entity type.
+//! The hash is SipHash-1-3 with 128 bits of output, keyed, as described by Jean-Philippe Aumasson and Daniel
+//! J. Bernstein ("`SipHash`: a fast short-input PRF"). It is computed first over the value, then over that
+//! digest and the entity type.
 
 use std::hash::Hasher;
 use std::ops::RangeInclusive;
@@ -14,10 +16,10 @@ use siphasher::sip128::SipHasher13;
 
 use crate::ids::EntityTypeId;
 
-/// 128 bits that stand for an entity type and a value.
+/// A 128-bit hash of an entity type and a value.
 pub(crate) type Fingerprint = u128;
 
-/// The number of high bits that stand for the value alone.
+/// The number of high bits that depend on the value alone.
 pub(crate) const VALUE_BITS: u32 = 48;
 const REST_BITS: u32 = 128 - VALUE_BITS;
 const REST_MASK: u128 = (1 << REST_BITS) - 1;
@@ -30,7 +32,7 @@ pub(crate) struct HashKey {
 }
 
 impl std::fmt::Debug for HashKey {
-    /// Never prints the key, which is secret.
+    /// Never prints the key, because it is secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("HashKey(..)")
     }
@@ -39,7 +41,7 @@ impl std::fmt::Debug for HashKey {
 impl HashKey {
     pub(crate) fn new(key: [u8; 16]) -> Self {
         let mut pair_key = key;
-        // The second hash has another key, so that its input can never be mistaken for a value.
+        // The second hash has a different key, so its input can never be mistaken for a value.
         for byte in &mut pair_key {
             *byte ^= 0x5c;
         }
@@ -61,31 +63,31 @@ impl HashKey {
         (digest >> REST_BITS << REST_BITS) | rest
     }
 
-    /// The fingerprint of a value within no entity type: only its value part means something.
+    /// Returns the fingerprint of a value without an entity type. Only its value part is meaningful.
     pub(crate) fn of_value(&self, value: &str) -> Fingerprint {
         self.digest(value) >> REST_BITS << REST_BITS
     }
 
-    /// Returns the range of the fingerprints of a value, whatever its entity type.
+    /// Returns the range of the fingerprints of a value with any entity type.
     pub(crate) fn range_of_value(&self, value: &str) -> RangeInclusive<Fingerprint> {
         let first = self.of_value(value);
         first..=first | ((1 << REST_BITS) - 1)
     }
 }
 
-/// The bits of a fingerprint that stand for its value alone.
+/// Returns the bits of a fingerprint that depend on the value alone.
 #[allow(clippy::cast_possible_truncation, reason = "48 bits")]
 pub(crate) fn value_part(fingerprint: Fingerprint) -> u64 {
     (fingerprint >> REST_BITS) as u64
 }
 
-/// The bits of a fingerprint that depend on the value and the entity type.
-#[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+/// Returns the bits of a fingerprint that depend on the value and the entity type.
+#[allow(clippy::cast_possible_truncation, reason = "the low half is wanted")]
 pub(crate) fn low_half(fingerprint: Fingerprint) -> u64 {
     fingerprint as u64
 }
 
-/// A hasher for maps whose keys are fingerprints or hashes, which are random already.
+/// A hasher for maps whose keys are already random: fingerprints or hashes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct FingerprintHasher(u64);
 
@@ -116,7 +118,7 @@ pub(crate) type BuildFingerprintHasher = std::hash::BuildHasherDefault<Fingerpri
 mod tests {
     use super::*;
 
-    /// Stored fingerprints must be found by every later version: the hash is part of the file format.
+    /// Every later version must find stored fingerprints, so the hash is part of the file format.
     #[test]
     fn the_hash_is_frozen() {
         let key = HashKey::new(*b"0123456789abcdef");

@@ -1,4 +1,4 @@
-//! The rows of an import, and what becomes of them.
+//! The rows of an import and its result.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::ids::EntityTypeId;
 use crate::model::{Origin, Version};
 use crate::time::Timestamp;
 
-/// A row that is imported.
+/// One row of an import.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ImportRow<'r> {
     /// Its line in the file.
@@ -15,15 +15,15 @@ pub(crate) struct ImportRow<'r> {
     pub(crate) entity_type: EntityTypeId,
     pub(crate) value: &'r str,
     pub(crate) origin: Option<&'r Arc<Origin>>,
-    /// The row's time, if it is not that of the import. Either all rows of an import have one, or none has. They
-    /// ascend, up to now.
+    /// The row's time, unless it is the time of the import. Either all rows of an import have one, or none.
+    /// The times ascend and are not later than now.
     pub(crate) created_at: Option<Timestamp>,
     pub(crate) version: Option<Version>,
 }
 
-/// The source of an import's rows, which are validated and in file order.
+/// The source of an import's rows, in file order and already validated.
 pub(crate) trait RowSource {
-    /// Hands the next row to `push`. Returns false at the end.
+    /// Passes the next row to `push`. Returns false at the end.
     fn next(&mut self, push: &mut dyn FnMut(ImportRow<'_>)) -> Result<bool>;
 }
 

@@ -1,6 +1,8 @@
-//! Keeping leases alive: a thread that renews them at a third of their length, and is parked while there is none.
+//! Keeping leases alive: a thread renews each lease after a third of its length. It is parked while there are
+//! no leases.
 //!
-//! Owns: [`KeepAlive`], the thread. Always holds: all leases that are due together are renewed in one commit.
+//! Owns: [`KeepAlive`], the thread. Always holds: all leases that are due at the same time are renewed in one
+//! commit.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -16,14 +18,15 @@ use super::queue::Weight;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Timestamp;
 
-/// The fewest leases among which those that are not kept any more are looked for.
+/// The smallest number of leases at which dropped ones are searched for and removed.
 const CLEAN_MIN: usize = 64;
 
 #[derive(Debug, Default)]
 struct Due {
-    /// By the time when each is due; the number tells those of one time apart.
+    /// The leases by the time at which they are due. The number distinguishes equal times.
     leases: BTreeMap<(Instant, u64), Weak<Kept>>,
-    /// At this number of leases, those that are not kept any more are removed. Others are removed when they are due.
+    /// Once there are this many leases, dropped ones are removed. Otherwise a dropped lease is removed when
+    /// it is due.
     clean_at: usize,
     next_number: u64,
     stop: bool,
@@ -40,7 +43,7 @@ impl Due {
         self.leases.insert((Instant::now() + kept.interval(), number), Arc::downgrade(kept));
     }
 
-    /// Takes the leases that are due.
+    /// Removes and returns the leases that are due.
     fn take(&mut self, now: Instant) -> Vec<Arc<Kept>> {
         let later = self.leases.split_off(&(now, u64::MAX));
         std::mem::replace(&mut self.leases, later).into_values().filter_map(|kept| kept.upgrade()).collect()
@@ -54,7 +57,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// Waits until leases are due, and takes them. Returns `None` when the thread must stop.
+    /// Waits until leases are due, and returns them. Returns `None` when the thread must stop.
     fn wait(&self) -> Option<Vec<Arc<Kept>>> {
         let mut due = self.due.lock();
         loop {
@@ -73,7 +76,7 @@ impl Schedule {
     }
 }
 
-/// The thread. It starts with the first lease, and dropping this stops it.
+/// The thread that renews leases. It starts with the first lease; dropping this value stops it.
 #[derive(Debug, Default)]
 pub(crate) struct KeepAlive {
     schedule: Arc<Schedule>,
@@ -85,7 +88,7 @@ impl KeepAlive {
     ///
     /// # Errors
     ///
-    /// `Storage` if the system gives no thread.
+    /// `Storage` if the system cannot start a thread.
     pub(crate) fn keep(&self, backend: &Arc<dyn Backend>, kept: &Arc<Kept>) -> Result<()> {
         let mut thread = self.thread.lock();
         if thread.is_none() {
@@ -115,13 +118,13 @@ impl Drop for KeepAlive {
         self.schedule.due.lock().stop = true;
         self.schedule.changed.notify_one();
         if let Some(thread) = self.thread.get_mut().take() {
-            // It can only have panicked because of a bug, and the panic has printed its own message.
+            // The thread can only have panicked because of a bug, and then the panic has printed its message.
             let _ = thread.join();
         }
     }
 }
 
-/// Renews leases in one commit. Returns those that are to be renewed again: all whose claims may still exist.
+/// Renews leases in one commit. Returns those to renew again, whose claims may still exist.
 pub(crate) fn renew(backend: &dyn Backend, leases: Vec<Arc<Kept>>) -> Vec<Arc<Kept>> {
     let again = Arc::new(Mutex::new(Vec::with_capacity(leases.len())));
     let entries = leases.into_iter().map(|kept| {
@@ -134,7 +137,7 @@ pub(crate) fn renew(backend: &dyn Backend, leases: Vec<Arc<Kept>>) -> Vec<Arc<Ke
                     false
                 }
                 Ok(None) => true,
-                // The disk may have room again before the lease ends, or the store be opened again.
+                // Before the lease expires, the disk may have space again, or the store may be opened again.
                 Err(error) => error.kind() == ErrorKind::NotFound,
             };
             if !is_gone {
@@ -154,7 +157,7 @@ mod tests {
     use crate::backend::claims::Held;
     use crate::ids::PoolId;
 
-    /// A lease may be a year long: what is not kept any more must not wait until it is due.
+    /// A lease may be a year long, so a dropped lease must not stay until it is due.
     #[test]
     fn leases_that_are_not_kept_any_more_take_no_room() {
         let mut due = Due::default();

@@ -1,4 +1,4 @@
-//! A lease that is kept alive as long as its claim's guard has it.
+//! A lease that is kept alive for as long as its claim's guard holds it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -8,7 +8,7 @@ use super::claims::Held;
 use crate::ids::PoolId;
 use crate::time::Timestamp;
 
-/// A lease that is renewed.
+/// A lease that is being renewed.
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) pool: PoolId,
@@ -16,7 +16,7 @@ pub(crate) struct Kept {
     pub(crate) lease: Duration,
     /// Its expiry, in microseconds.
     until: AtomicI64,
-    /// True if it is not renewed any more, though a renewal may be under way.
+    /// True once renewals have ended. One may still be under way.
     ended: AtomicBool,
 }
 
@@ -26,7 +26,7 @@ impl Kept {
         Arc::new(Self { pool, held, lease, until, ended })
     }
 
-    /// Ends the renewals. Whatever is submitted after this follows the last of them.
+    /// Ends the renewals. Anything submitted later comes after the last of them.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
     }

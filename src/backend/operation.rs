@@ -1,7 +1,8 @@
 //! The operations that write to a pool, as data, and their answers.
 //!
-//! Owns: [`Operation`] and [`Answer`], which an engine performs and gives, and [`Submission`], an operation whose type says
-//! what its answer is. Always holds: an engine answers each operation with the variant that its submission names.
+//! Owns: [`Operation`] and [`Answer`], which an engine executes and returns, and [`Submission`], an operation
+//! with the type of its answer. Always holds: an engine answers each operation with the variant that matches
+//! its submission.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -29,9 +30,9 @@ pub(crate) enum Operation {
     },
     DeleteIds(Vec<RecordNumber>),
     DeleteKeys(Batch),
-    /// The filter names something. It is its group's only operation.
+    /// The filter has a term. This is the only operation in its group.
     DeleteWhere(RecordFilter),
-    /// It is its group's only operation.
+    /// This is the only operation in its group.
     Clear,
     Claim {
         batch: Arc<Batch>,
@@ -49,17 +50,17 @@ pub(crate) enum Operation {
         batch: Arc<Batch>,
         settled: Settled,
     },
-    /// Restarts a lease, if the claim still owns one of the items at these positions.
+    /// Restarts a lease if the claim still owns an item at one of these positions.
     Extend {
         held: Held,
         batch: Arc<Batch>,
         positions: Vec<usize>,
         lease: Duration,
     },
-    /// Restarts a lease that is kept alive, unless that has ended meanwhile.
+    /// Restarts a lease that is kept alive, unless keeping it alive has ended meanwhile.
     Renew(Arc<Kept>),
-    /// Takes up all claims of an owner: each gets a new lease of its length, a new fencing number, and this number plus its id as
-    /// its nonce.
+    /// Takes up all claims of an owner. Each claim gets a new lease of the same length, a new fencing number,
+    /// and a new nonce: this number plus the claim's id.
     TakeUp {
         owner: String,
         nonce: u128,
@@ -71,26 +72,26 @@ pub(crate) enum Operation {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Verdicts(Verdicts),
-    /// The number of records that were deleted, or of items or claims that were released.
+    /// The number of records deleted, or of items or claims released.
     Count(u64),
     Grant(Grant),
-    /// What became of each item, in order.
+    /// The outcome of each item, in order.
     Outcomes(Vec<ClaimOutcome>),
-    /// The new end of the lease.
+    /// The new expiry of the lease.
     Until(Timestamp),
-    /// The new end of the lease; `None` if it is not to be renewed any more.
+    /// The new expiry of the lease; `None` if it is not to be renewed any more.
     Renewed(Option<Timestamp>),
     TakenUp(Vec<Held>),
 }
 
-/// Selects if a deduplication looks up the records that were first.
+/// Selects if a deduplication also looks up the first record of each duplicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Firsts {
     Ignored,
     Wanted,
 }
 
-/// An operation that is to be submitted, and the share of a group that it takes.
+/// An operation to submit, and its share of a group.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) pool: PoolId,
@@ -98,7 +99,7 @@ pub(crate) struct Request {
     pub(crate) operation: Operation,
 }
 
-/// A request whose answer has this type.
+/// A request with the type of its answer.
 #[derive(Debug)]
 pub(crate) struct Submission<T> {
     pub(super) request: Request,
@@ -111,7 +112,7 @@ impl<T: OfAnswer> Submission<T> {
     }
 }
 
-/// Returns what the answer to a submission is.
+/// Converts an answer to the type that the submission expects.
 pub(super) fn read<T: OfAnswer>(answer: Answer) -> Result<T> {
     T::of_answer(answer).ok_or_else(|| Error::storage("the engine gave the answer to another operation"))
 }
@@ -145,7 +146,7 @@ of_answer!(
     Vec<Held> => TakenUp,
 );
 
-/// A request, and who is told its answer.
+/// A request, and the callback for its answer.
 pub(crate) struct Entry {
     pub(crate) request: Request,
     /// Called once, with the operation's answer or the error of the commit.

@@ -1,10 +1,11 @@
-//! Group commit: many callers, one commit.
+//! Group commit: one commit for many callers.
 //!
-//! Owns: who leads and who waits. A caller enqueues its job. If no caller leads, it becomes the leader: it takes the
-//! queued jobs, runs them, wakes the other callers with the result, and then hands the lead to the next in line. There
-//! is no background thread, and a single caller waits for no other. Always holds: jobs run in the order in which they
-//! came; the first job of a group is its leader's, so a job that runs alone runs on its caller's own thread; a thread
-//! that leads and submits another job is refused, because it would wait for itself.
+//! Owns: the choice of who leads and who waits. A caller enqueues its job. If no caller leads, it becomes the
+//! leader: it takes the queued jobs, runs them, wakes the other callers with the result, and then passes the
+//! lead to the next in line. There is no background thread, and a single caller waits for no other. Always
+//! holds: jobs run in the order in which they were enqueued. The first job of a group is its leader's, so a
+//! job that runs alone runs on its caller's own thread. If the leading thread submits another job, it is
+//! refused, because it would wait for itself.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use parking_lot::{Condvar, Mutex};
 use crate::backend::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A group closes at this many items.
+/// The number of items at which a group is closed.
 const GROUP_MAX_ITEMS: usize = 16_384;
-/// A group closes at this many bytes of values.
+/// The number of bytes of values at which a group is closed.
 const GROUP_MAX_BYTES: usize = 4 << 20;
 
 /// The share of a group that a job takes.
@@ -28,9 +29,9 @@ pub(crate) struct Weight {
 }
 
 impl Weight {
-    /// The weight of a job that shares its group with no other.
+    /// The weight of a job that shares its group with no other job.
     pub(crate) const ALONE: Self = Self { items: usize::MAX, bytes: usize::MAX };
-    /// The weight of a job about one claim, or a few.
+    /// The weight of a job about one claim, or a few claims.
     pub(crate) const ONE: Self = Self { items: 1, bytes: 0 };
 
     pub(crate) fn of(batch: &Batch) -> Self {
@@ -65,7 +66,8 @@ impl<J> Ticket<J> {
         self.changed.notify_one();
     }
 
-    /// Waits. Returns the result once another caller has run this job, or `None` when it is this caller's turn to lead.
+    /// Waits. Returns the result if another caller has run this job, or `None` if it is this caller's turn to
+    /// lead.
     fn wait(&self) -> Option<Result<()>> {
         let mut turn = self.turn.lock();
         loop {
@@ -81,11 +83,11 @@ impl<J> Ticket<J> {
 struct Line<J> {
     waiting: VecDeque<Arc<Ticket<J>>>,
     led: bool,
-    /// The thread that leads, once it does.
+    /// The leading thread, if there is one.
     leader: Option<ThreadId>,
 }
 
-/// Callers in line for the writer.
+/// The queue of callers that wait for the writer.
 pub(crate) struct Queue<J>(Mutex<Line<J>>);
 
 impl<J> Default for Queue<J> {
@@ -97,7 +99,7 @@ impl<J> Default for Queue<J> {
 impl<J> Queue<J> {
     /// Runs the job, by this caller with `lead` or by another one, and returns the result of that run.
     ///
-    /// `lead` gets the jobs of a whole group, this caller's first. It must not panic.
+    /// `lead` gets all jobs of a group, this caller's first. It must not panic.
     pub(crate) fn submit(
         &self,
         job: J,
@@ -113,7 +115,8 @@ impl<J> Queue<J> {
         {
             let mut line = self.0.lock();
             if line.leader == Some(thread::current().id()) {
-                // Code that is called while its thread leads (an observer, a logger) would wait for itself.
+                // An observer or a logger runs on the leading thread. If it submitted a job, it would wait
+                // for itself.
                 return Err(Error::new(
                     ErrorKind::Busy,
                     "this thread is in the midst of a call that writes: nothing can be written from within it",
@@ -132,8 +135,8 @@ impl<J> Queue<J> {
         let group = self.take_group();
         let jobs = group.iter().filter_map(|ticket| ticket.job.lock().take()).collect();
         let result = lead(jobs);
-        // This group's callers wake before the next group starts: what they bring next joins it, which halves the
-        // number of commits.
+        // Wake this group's callers before the next group starts. Their next jobs then join that group, which
+        // halves the number of commits.
         for ticket in group {
             ticket.set(Turn::Done(result.clone()));
         }

@@ -1,6 +1,7 @@
-//! The rules by which an item is decided, the same in every engine.
+//! The rules that decide an item, shared by all engines.
 //!
-//! Owns: what a verdict follows from, [`KeyState`], and how. Must not know: where records and owners are looked up.
+//! Owns: [`KeyState`], the input of a verdict, and the rules. Must not know: where records and owners are
+//! looked up.
 
 use std::collections::HashMap;
 
@@ -13,9 +14,9 @@ use crate::model::Version;
 /// The live records of a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LiveRecords {
-    /// Ascending.
+    /// The ids, ascending.
     pub(crate) ids: Vec<RecordNumber>,
-    /// The version of the newest, which is the key's.
+    /// The version of the newest record, which is the version of the key.
     pub(crate) version: Option<Version>,
 }
 
@@ -25,8 +26,8 @@ impl LiveRecords {
         !self.ids.is_empty() && !Version::changes(asked, self.version)
     }
 
-    /// Returns true if the records answer for an item of the key while a claim on it runs. They do not for contents: the claim
-    /// may replace the one that they have.
+    /// Returns true if the records alone decide an item of the key while a claim on it runs. They do not for
+    /// a content version, because the claim may replace the record that has it.
     pub(crate) fn answer_under_claim(&self, asked: Option<Version>) -> bool {
         self.contain(asked) && !Version::is_content(asked)
     }
@@ -37,20 +38,21 @@ impl LiveRecords {
 pub(crate) enum Owner {
     #[default]
     None,
-    /// A claim whose lease does not run. It may not exist for callers any more, but its row is still there.
+    /// A claim whose lease has expired. Callers may no longer see the claim, but its row still exists.
     Lapsed,
     Running(ClaimId),
 }
 
-/// A key, as the items of a batch so far leave it.
+/// The state of a key after the items of a batch so far.
 #[derive(Debug)]
 pub(crate) struct KeyState {
-    /// Its records. Once an item of the batch has passed: that item's, and none if the mode does not track.
+    /// The live records of the key. Once an item of the batch has passed, these are that item's record, or
+    /// none if the mode does not track.
     pub(crate) live: LiveRecords,
     pub(crate) owner: Owner,
     /// True once an item of the batch has passed.
     pub(crate) is_of_batch: bool,
-    /// The ordinal that its owner claimed, where the mode tracks in spite of claims.
+    /// The ordinal that the owner claimed. It is set where the mode tracks in spite of claims.
     pub(crate) claimed: Option<i64>,
 }
 
@@ -64,7 +66,7 @@ impl KeyState {
         let is_known = self.is_of_batch || !self.live.ids.is_empty();
         let passes = !is_known || Version::changes(asked, self.live.version);
         let is_held = match (self.owner, mode) {
-            // What is older than the claimed item must not take the key away from it.
+            // An item older than the claimed one must not take the key away from it.
             (Owner::Running(_), Mode::Track) => passes && self.is_older_than_claimed(asked),
             (Owner::Running(_), _) => !self.live.answer_under_claim(asked),
             (Owner::None | Owner::Lapsed, _) => false,
@@ -78,7 +80,8 @@ impl KeyState {
         }
     }
 
-    /// Returns the record that a verdict on an item names: the first of a duplicate, the one before of a changed item.
+    /// Returns the record that a verdict names: the first record of a duplicate, or the previous record of a
+    /// changed item.
     pub(crate) fn named_by(&self, verdict: Verdict) -> Option<RecordNumber> {
         match verdict {
             Verdict::Duplicate => self.live.ids.first().copied(),
@@ -94,7 +97,7 @@ impl KeyState {
         }
     }
 
-    /// Returns the standing of an item of the key.
+    /// Returns the state of an item of the key before it is claimed.
     pub(crate) fn standing(&self, asked: Option<Version>) -> Standing {
         let records = &self.live;
         match (self.owner, records.ids.first(), records.ids.last()) {
@@ -106,28 +109,28 @@ impl KeyState {
     }
 }
 
-/// The standing of an item before it is claimed.
+/// The state of an item before it is claimed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum Standing {
     #[default]
     Free,
-    /// Free, and the item changes the key, whose newest record is this.
+    /// Free. The item changes the key, and this is the key's newest record.
     Changes(RecordNumber),
     Tracked(RecordNumber),
-    /// Owned by a claim whose lease runs.
+    /// Owned by a claim whose lease is running.
     Owned(ClaimId),
 }
 
-/// The verdict on an item that is to be claimed.
+/// The verdict on an item to be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claiming {
-    /// The claim takes it. This is the newest record of its key; 0 if there is none.
+    /// The claim takes the item. `seen` is the newest record of its key; 0 if there is none.
     Takes {
         seen: RecordNumber,
     },
     /// An item of the same batch has the same key and version.
     Repeats,
-    /// The claim has the key with another version.
+    /// The same claim holds the key with another version.
     InFlightHere,
     Tracked(RecordNumber),
     Owned(ClaimId),

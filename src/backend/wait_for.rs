@@ -1,4 +1,5 @@
-//! Waiting until none of some values is in flight: for one after the other, and at the end all as of one moment.
+//! Waiting until none of some values is in flight. The waiter waits for one value after the other, then
+//! checks all of them as of one moment.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,16 +11,17 @@ use crate::error::Result;
 use crate::ids::PoolId;
 use crate::model::WaitOutcome;
 
-/// Waits until no value of a batch is in flight: for one after the other, until it finds all of them free or tracked.
+/// Waits until no value of a batch is in flight. It waits for one after the other, until it finds all of them
+/// free or tracked.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pool: PoolId,
     batch: Batch,
-    /// The time at which it gives up.
+    /// The time at which the waiter gives up.
     until: Option<Instant>,
-    /// The item that it waits for. Those before it are not in flight.
+    /// The item that it waits for. Those before it were not in flight.
     item: usize,
-    /// Signals changes of that item.
+    /// Receives signals when that item changes.
     registered: Option<Arc<Registered>>,
 }
 
@@ -35,14 +37,14 @@ impl Waiter {
         Self { pool, batch, until: Instant::now().checked_add(timeout), item: 0, registered: None }
     }
 
-    /// Looks at the values, and returns what each is, as of one moment; or what to sleep for before looking again.
+    /// Looks at the values. Returns the state of each as of one moment, or how to sleep before looking again.
     ///
     /// # Errors
     ///
     /// `NotFound`; `Closed`; `Storage` or `Corrupt` if reading fails.
     pub(crate) fn look(&mut self, backend: &dyn Backend) -> Result<Step> {
         loop {
-            // The signal is taken before the look by which this decides to sleep, so that no change is missed.
+            // Prepare the sleep before looking at the value, so that no change is missed.
             let sleep = self.registered.as_ref().map(Registered::sleep);
             let found = backend.first_in_flight(self.pool, &self.batch, self.item)?;
             let mut is_late = false;
@@ -63,7 +65,7 @@ impl Waiter {
                 }
             }
             let outcomes = backend.wait_outcomes(self.pool, &self.batch)?;
-            // While one was waited for, another may have been claimed again.
+            // While the waiter waited for one value, another may have been claimed again.
             let in_flight = |outcome: &WaitOutcome| matches!(outcome, WaitOutcome::InFlight { .. });
             if is_late || !outcomes.iter().any(in_flight) {
                 return Ok(Step::Done(outcomes));
@@ -78,7 +80,8 @@ impl Waiter {
         (self.item, self.registered) = (item, registered);
     }
 
-    /// Blocks until none of the values is in flight, or for the timeout. Returns what each is then, as of one moment.
+    /// Blocks until none of the values is in flight, or until the timeout. Then returns the state of each as
+    /// of one moment.
     ///
     /// # Errors
     ///

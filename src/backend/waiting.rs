@@ -1,8 +1,9 @@
 //! The signals by which callers wait until a value is no longer in flight.
 //!
-//! Owns: [`Waiting`], the signals of the values that are waited for. Always holds: who waits takes the signal before it reads
-//! the view by which it decides to wait, and a commit raises signals while it is published, so no change is missed. A commit
-//! raises only the signals of values whose claims it changed; a lease that ends raises none, since who waits knows when it ends.
+//! Owns: [`Waiting`], the signals of all values that are waited for. Always holds: a waiter prepares its
+//! sleep before it reads the view by which it decides to wait, and a commit raises signals when it is
+//! published, so no change is missed. A commit raises only the signals of values whose claims it changed. A
+//! lease that expires raises none, because waiters know when it expires.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::backend::fingerprint::Fingerprint;
 use crate::ids::PoolId;
 use crate::parallel::isolated;
 
-/// The signal of one value, shared by all that wait for it.
+/// The signal of one value. All callers that wait for the value share it.
 #[derive(Debug, Default)]
 struct Signal(Mutex<Listeners>);
 
@@ -25,13 +26,13 @@ struct Signal(Mutex<Listeners>);
 struct Listeners {
     /// The number of times the signal was raised.
     raised: u64,
-    /// The wakers of those that sleep, each by a number of its own.
+    /// The wakers of sleeping callers, each with its own number.
     wakers: BTreeMap<u64, Waker>,
     next_number: u64,
 }
 
 impl Signal {
-    /// Raises the signal. Returns the wakers of those that sleep.
+    /// Raises the signal. Returns the wakers of the sleeping callers.
     fn raise(&self) -> impl Iterator<Item = Waker> + use<> {
         let mut listeners = self.0.lock();
         listeners.raised += 1;
@@ -39,19 +40,20 @@ impl Signal {
     }
 }
 
-/// A sleep until the next time that a signal is raised, or the end of a lease or of its own patience.
+/// A sleep until a signal is raised, a lease expires, or the timeout is over.
 #[derive(Debug)]
 pub(crate) struct Sleep {
     registered: Arc<Registered>,
-    /// The number of times the signal had been raised when the waiter looked.
+    /// The number of times the signal had been raised when the caller last looked.
     seen: u64,
     number: Option<u64>,
-    /// The time to look again, also if nothing was raised.
+    /// The time to look again even if the signal was not raised.
     pub(crate) until: Option<Instant>,
 }
 
 impl Sleep {
-    /// Returns true if it is time to look again. Otherwise, the waker is woken when the signal is raised.
+    /// Returns true if it is time to look again. Otherwise registers the waker, which is woken when the
+    /// signal is raised.
     pub(crate) fn is_over(&mut self, waker: &Waker) -> bool {
         let mut listeners = self.registered.signal.0.lock();
         if listeners.raised != self.seen || self.until.is_some_and(|until| until <= Instant::now()) {
@@ -63,12 +65,12 @@ impl Sleep {
         });
         let replaced = listeners.wakers.insert(number, waker.clone());
         drop(listeners);
-        // Without the lock: dropping a waker may run any code.
+        // Outside the lock: dropping a waker may run any code.
         drop(replaced);
         false
     }
 
-    /// Sleeps on this thread.
+    /// Blocks this thread until the sleep is over.
     pub(super) fn block(mut self) {
         let waker = Arc::new(Unpark(thread::current())).into();
         while !self.is_over(&waker) {
@@ -98,19 +100,19 @@ impl Wake for Unpark {
     }
 }
 
-/// The signals of all values of a store that are waited for.
+/// The signals of all values of a store that callers wait for.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    /// Their number, so that a commit for which nobody waits takes no lock.
+    /// The number of signals. If it is 0, a commit takes no lock.
     count: AtomicUsize,
     signals: Mutex<Signals>,
-    /// The wakers of signals that were raised. A waker may run any code, so they are woken where no lock is held.
+    /// The wakers of raised signals. A waker may run any code, so they are woken where no lock is held.
     raised: Mutex<Vec<Waker>>,
 }
 
 type Signals = HashMap<(PoolId, Fingerprint), Arc<Signal>>;
 
-/// Keeps a value's signal as long as somebody waits for it.
+/// Keeps the signal of a value for as long as a caller waits for it.
 #[derive(Debug)]
 pub(super) struct Registered {
     waiting: Arc<Waiting>,
@@ -119,7 +121,7 @@ pub(super) struct Registered {
 }
 
 impl Registered {
-    /// Prepares to sleep until the signal is raised the next time. Who looks at the value must take this first.
+    /// Prepares to sleep until the signal is raised next. Call this before looking at the value.
     pub(super) fn sleep(self: &Arc<Self>) -> Sleep {
         let seen = self.signal.0.lock().raised;
         Sleep { registered: Arc::clone(self), seen, number: None, until: None }
@@ -129,7 +131,7 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut signals = self.waiting.signals.lock();
-        // One in the map, one here: nobody else waits.
+        // One reference is in the map and one is here, so nobody else waits.
         if Arc::strong_count(&self.signal) == 2 {
             signals.remove(&self.key);
             self.waiting.count.store(signals.len(), Ordering::SeqCst);
@@ -150,7 +152,7 @@ impl Waiting {
         self.count.load(Ordering::SeqCst) == 0
     }
 
-    /// The claims on some values of a pool have changed.
+    /// Raises the signals of some values of a pool, because claims on them have changed.
     pub(crate) fn wake(&self, pool: PoolId, fingerprints: impl Iterator<Item = Fingerprint>) {
         if !self.is_idle() {
             let keys = fingerprints.map(|fingerprint| (pool, fingerprint));
@@ -160,7 +162,7 @@ impl Waiting {
         }
     }
 
-    /// Any value of a pool may be free now.
+    /// Raises the signals of all values of a pool, because any of them may be free now.
     pub(crate) fn wake_pool(&self, pool: PoolId) {
         if !self.is_idle() {
             self.raise(|signals| {
@@ -170,18 +172,19 @@ impl Waiting {
         }
     }
 
-    /// The store is closed or opened again.
+    /// Raises all signals, because the store was closed or opened again.
     pub(crate) fn wake_all(&self) {
         self.raise(|signals| signals.values().flat_map(|signal| signal.raise()).collect());
     }
 
-    /// Raises signals. Those that sleep are woken by [`notify`](Self::notify).
+    /// Raises signals. [`notify`](Self::notify) wakes the callers that sleep.
     fn raise(&self, raise: impl FnOnce(&Signals) -> Vec<Waker>) {
         let wakers = raise(&self.signals.lock());
         self.raised.lock().extend(wakers);
     }
 
-    /// Wakes those whose signals were raised. Call it where no lock is held, and nobody waits for this thread.
+    /// Wakes the callers whose signals were raised. Call it where no lock is held and nobody waits for this
+    /// thread.
     pub(crate) fn notify(&self) {
         if !self.is_idle() {
             let wakers = std::mem::take(&mut *self.raised.lock());

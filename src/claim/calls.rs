@@ -1,5 +1,5 @@
-//! The calls of a pool and of a store about claims: making them, taking them up, listing and releasing them, and waiting for
-//! their ends.
+//! The calls of a pool and of a store for claims: making them, taking them up, listing and releasing them,
+//! and waiting for them to end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +20,18 @@ use crate::random::random_bytes;
 use crate::store::DataPoolStore;
 
 impl Pool {
-    /// Claims the new items of a batch: holds them until they are confirmed or released, or the lease runs out.
+    /// Claims the new items of a batch and holds them until they are confirmed or released, or the lease runs
+    /// out.
     ///
-    /// This is one atomic step, as in [`dedupe`](Self::dedupe): if several threads bring the same new value at once,
-    /// exactly one gets it. Of equal items within the batch, the first is claimed, and the others are duplicates.
+    /// This is one atomic step, as in [`dedupe`](Self::dedupe): if several threads bring the same new value
+    /// at once, exactly one gets it. Of equal items within the batch, the first is claimed, and the others
+    /// are duplicates.
     ///
-    /// An item whose key has a [version](Key::content) is claimed also if it changes the key. Confirming it replaces the
-    /// records that the claim saw and that are still live; if another caller tracked the value meanwhile, it is
-    /// [`AlreadyTracked`](crate::ClaimOutcome::AlreadyTracked). A claim holds a key once: an item of the same key with another
-    /// version, or with none, is in flight by the same claim.
+    /// An item whose key has a [version](Key::content) is also claimed if it changes the key. Confirming it
+    /// replaces the records that the claim saw, if they are still live. If another caller tracked the value
+    /// meanwhile, the outcome is [`AlreadyTracked`](crate::ClaimOutcome::AlreadyTracked). A claim holds each
+    /// key once: further items of the key with another version, or with none, are in flight in the same
+    /// claim.
     ///
     /// ```
     /// use std::time::Duration;
@@ -59,9 +62,10 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more than
-    /// 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`, `OutcomeUnknown` or
-    /// `Storage` if the disk refuses. In all cases but `OutcomeUnknown` nothing was claimed.
+    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)) or origin, for more
+    /// than 1,048,576 items, or for a lease outside 1 ms to 365 days; `NotFound`; `StorageFull`,
+    /// `OutcomeUnknown` or `Storage` if writing to the disk fails. In all cases but `OutcomeUnknown` nothing
+    /// was claimed.
     #[doc(alias("lock", "lease", "reserve", "acquire", "checkout"))]
     pub fn claim<'a, 'k, T>(
         &self,
@@ -73,13 +77,13 @@ impl Pool {
         self.claim_with(items, key, origin, &ClaimOptions::new().lease(lease))
     }
 
-    /// Claims the new items of a batch, with options: like [`claim`](Self::claim), and the claim may have an owner, whose claims
-    /// [`resume_claims_of`](Self::resume_claims_of) takes up.
+    /// Like [`claim`](Self::claim), but with options. The claim may have an owner;
+    /// [`resume_claims_of`](Self::resume_claims_of) takes up the claims of an owner.
     ///
     /// # Errors
     ///
-    /// The errors of [`claim`](Self::claim); also `InvalidArgument` for an empty owner, and `LimitExceeded` for one of more than
-    /// 64 bytes.
+    /// The errors of [`claim`](Self::claim); also `InvalidArgument` for an empty owner, and `LimitExceeded`
+    /// for one of more than 64 bytes.
     pub fn claim_with<'a, 'k, T>(
         &self,
         items: &'a [T],
@@ -104,7 +108,7 @@ impl Pool {
         Ok(Arc::new(self.batch_of(items, key)?.with_origin(origin)))
     }
 
-    /// Returns what claims a batch.
+    /// Returns the submission that claims a batch.
     pub(crate) fn claiming(&self, batch: &Arc<Batch>, options: &ClaimOptions) -> Result<Submission<Grant>> {
         let (lease, owner) = (options.lease, options.owner.as_deref().map(Into::into));
         let claim = Operation::Claim { batch: Arc::clone(batch), owner, lease, nonce: new_nonce()? };
@@ -119,12 +123,14 @@ impl Pool {
         Claimed::of_grant(self, batch, grant, options.lease)
     }
 
-    /// Takes up all open claims of an owner, oldest first: those that it left behind when it died, whether it stored their tokens or
-    /// not. Each gets a new lease, as long as its last one, and a new [fencing number](Claim::fencing_number).
+    /// Takes up all open claims of an owner, oldest first. Use it when an owner has died, even if it did not
+    /// store the tokens of its claims. Each claim gets a new lease of the same length and a new [fencing
+    /// number](Claim::fencing_number).
     ///
-    /// Guards and tokens of these claims that were made before cannot confirm, release or extend any more: they get
-    /// `LeaseLost`. So call it when the owner starts, before it claims anything. Each claim's items are as with
-    /// [`resume_claim`](DataPoolStore::resume_claim). Claims whose lease ended over an hour ago are gone.
+    /// Existing guards and tokens of these claims cannot confirm, release or extend any more: they get
+    /// `LeaseLost`. So call this when the owner starts, before it claims anything. The items of each claim
+    /// are as described for [`resume_claim`](DataPoolStore::resume_claim). Claims whose lease ended over an
+    /// hour ago are gone.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -147,15 +153,16 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` or `LimitExceeded` for a bad owner; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if
-    /// the disk refuses; `Corrupt` if the items of a claim cannot be read. Nothing is released then: call again.
+    /// `InvalidArgument` or `LimitExceeded` for a bad owner; `NotFound`; `StorageFull`, `OutcomeUnknown` or
+    /// `Storage` if writing to the disk fails; `Corrupt` if the items of a claim cannot be read. Nothing is
+    /// released then, and the call can be repeated.
     #[doc(alias("take over", "recover"))]
     pub fn resume_claims_of(&self, owner: &str) -> Result<Vec<Claim>> {
         let held = self.backend().run(self.taking_up(owner)?)?;
         Ok(self.taken_up(held)?.into_iter().map(Claim::new).collect())
     }
 
-    /// Returns what takes up an owner's claims.
+    /// Returns the submission that takes up an owner's claims.
     pub(crate) fn taking_up(&self, owner: &str) -> Result<Submission<Vec<Held>>> {
         check_owner(owner)?;
         let take_up = Operation::TakeUp { owner: owner.to_owned(), nonce: new_nonce()? };
@@ -165,7 +172,7 @@ impl Pool {
     pub(crate) fn taken_up(&self, held: Vec<Held>) -> Result<Vec<(Claimed, Hold)>> {
         let mut claims = Vec::with_capacity(held.len());
         for held in held {
-            // Somebody else may have settled it meanwhile.
+            // Another caller may have settled the claim meanwhile.
             if let Some(claim) = self.backend().stored_claim(self.id(), held)? {
                 claims.push(Claimed::of_stored(self, held, claim));
             }
@@ -173,33 +180,35 @@ impl Pool {
         Ok(claims)
     }
 
-    /// Releases all claims that a filter selects, whoever holds them: their items are new again. Returns the number of claims.
-    /// For operators, when a runner hangs or is gone for good.
+    /// Releases all claims that a filter selects, whoever holds them. Their items are new again. Returns the
+    /// number of claims released. This is for operators, when a runner hangs or will not come back.
     ///
-    /// Guards and tokens of these claims get `LeaseLost`, or `AlreadyTracked` for items that another runner tracks. What
-    /// the claims had confirmed before stays.
+    /// Guards and tokens of these claims get `LeaseLost`, or `AlreadyTracked` for items that another runner
+    /// tracks. Items that the claims confirmed before stay tracked.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. Then nothing was released, except
-    /// that with `OutcomeUnknown` it may have been.
+    /// `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails. Nothing was
+    /// released then; with `OutcomeUnknown`, the claims may have been released.
     #[doc(alias("unlock", "force_unlock"))]
     pub fn release_claims(&self, filter: &ClaimFilter) -> Result<u64> {
         self.backend().run(self.releasing(filter))
     }
 
-    /// Returns what releases the claims that a filter selects.
+    /// Returns the submission that releases the claims that a filter selects.
     pub(crate) fn releasing(&self, filter: &ClaimFilter) -> Submission<u64> {
         Submission::new(self.id(), Weight::ONE, Operation::ReleaseMatching(filter.clone()))
     }
 
-    /// Blocks until none of the keys is in flight any more, or for the timeout. One's own claims count. Returns for each key, in
-    /// order, what its value is then, all as of one moment. Of a key with a [version](Key::content), that is what its version is:
-    /// free if an item with it would change the key.
+    /// Blocks until none of the keys is in flight, or until the timeout. The caller's own claims count, too.
+    /// Returns the state of each key's value, in order, as of one moment. For a key with a
+    /// [version](Key::content), this is the state of that version: free if an item with it would change the
+    /// key.
     ///
-    /// A caller is woken when a claim is confirmed, released or taken away, and when its lease ends; between these it
-    /// sleeps. The timeout is in real time, also with a [`ManualClock`](crate::ManualClock). [`Free`](WaitOutcome::Free) reserves nothing: of several callers that are woken, one can claim the value. A value
-    /// that nobody holds does not block.
+    /// A caller sleeps, and is woken when a claim is confirmed, released or taken away, and when its lease
+    /// ends. The timeout is in real time, even with a [`ManualClock`](crate::ManualClock).
+    /// [`Free`](WaitOutcome::Free) reserves nothing: of several woken callers, only one can claim the value.
+    /// A value that nobody holds does not block.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -221,8 +230,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)), or for more than 1,048,576 keys;
-    /// `NotFound`, also if the pool is deleted meanwhile; `Closed` if the store is closed meanwhile.
+    /// `InvalidArgument` or `LimitExceeded` for a bad key (with its [index](Error::item)), or for more than
+    /// 1,048,576 keys; `NotFound`, also if the pool is deleted meanwhile; `Closed` if the store is closed
+    /// meanwhile.
     #[doc(alias("poll", "block", "subscribe"))]
     pub fn wait_for(&self, keys: &[Key<'_>], timeout: Duration) -> Result<Vec<WaitOutcome>> {
         self.waiter(keys, timeout)?.block(self.backend())
@@ -232,8 +242,8 @@ impl Pool {
         Ok(Waiter::new(self.id(), self.hashed(keys)?, timeout))
     }
 
-    /// Returns the claims on this pool, oldest first, including lapsed ones. Claims that are settled, or whose lease
-    /// ended over an hour ago, are not listed.
+    /// Returns the claims on this pool, oldest first, including lapsed ones. Claims that are settled, or
+    /// whose lease ended over an hour ago, are not listed.
     ///
     /// # Errors
     ///
@@ -246,11 +256,11 @@ impl Pool {
 impl DataPoolStore {
     /// Takes up the claim of a token, in the process that made the claim or in another one.
     ///
-    /// The claim's items are those that were [`Claimed`](ClaimVerdict::Claimed), and each keeps its index in the batch
-    /// that was claimed. [`keys`](Claim::keys) returns the items that the claim still holds. Items that were confirmed
-    /// or released are [`Settled`](ClaimVerdict::Settled). Items that the claim lost are [`Lost`](ClaimVerdict::Lost),
-    /// and confirming them returns what became of each. Taking up a claim does not extend its lease: call
-    /// [`extend`](Claim::extend) for that.
+    /// The claim's items are those that were [`Claimed`](ClaimVerdict::Claimed), and each keeps its index in
+    /// the batch that was claimed. [`keys`](Claim::keys) returns the items that the claim still holds. Items
+    /// that were confirmed or released are [`Settled`](ClaimVerdict::Settled). Items that the claim lost are
+    /// [`Lost`](ClaimVerdict::Lost), and confirming them returns the outcome of each. Taking up a claim does
+    /// not extend its lease: call [`extend`](Claim::extend) for that.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -275,13 +285,14 @@ impl DataPoolStore {
     /// # }
     /// ```
     ///
-    /// A token can be taken up more than once while the claim exists. Then there are two guards of one claim: the one
-    /// that confirms an item first tracks it, and dropping one guard releases the items for both.
+    /// A token can be taken up more than once while the claim exists. Then there are two guards of one claim:
+    /// the one that confirms an item first tracks it, and dropping one guard releases the items for both.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if the token is of another store; `LeaseLost` if the claim does not exist any more: it was
-    /// settled or released, its owner took it up, or it was swept an hour after its end; `NotFound` if the pool was deleted.
+    /// `InvalidArgument` if the token is of another store; `LeaseLost` if the claim does not exist any more,
+    /// because it was settled or released, its owner took it up, or it was swept an hour after its lease
+    /// ended; `NotFound` if the pool was deleted.
     #[doc(alias("take over", "recover"))]
     pub fn resume_claim(&self, token: &ClaimToken) -> Result<Claim> {
         Ok(Claim::new(self.resumed(token)?))
@@ -304,7 +315,7 @@ impl DataPoolStore {
     }
 }
 
-/// The number that only a claim's maker knows.
+/// Returns a secret number that only the claim's holder knows.
 fn new_nonce() -> Result<u128> {
     Ok(u128::from_le_bytes(random_bytes()?))
 }

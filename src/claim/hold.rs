@@ -1,7 +1,8 @@
 //! The state of a claim's guard: the batch that was claimed, and the part of it that is still held.
 //!
-//! Owns: [`Claimed`], which never changes, and [`Hold`], which does. Each change of a claim has two halves: a [`Change`] for the
-//! writer, and what the hold becomes once that is on disk. Guards that block and guards of async code have the same halves.
+//! Owns: [`Claimed`], which never changes, and [`Hold`], which does. Each change of a claim has two halves: a
+//! [`Change`] for the writer, and an update of the hold once that is on disk. Blocking guards and guards for
+//! async code share these halves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,20 +41,23 @@ pub(crate) struct Hold {
     held: Option<Held>,
     until: Timestamp,
     lease: Duration,
-    /// The lease is renewed as long as this is kept.
+    /// The lease is renewed for as long as this is held.
     kept: Option<Arc<Kept>>,
     standings: Vec<Standing>,
-    /// The position in the batch of each open item's value; made when first needed.
+    /// The position in the batch of each open item, by value. It is computed when it is first needed.
     by_value: Option<Positions>,
-    /// The outcomes of items, by position, in calls whose answer nobody has received: `None` if they were released. The next
-    /// call that asks returns it.
+    /// The outcomes of items, by position, from calls whose answer nobody has received; `None` if the item
+    /// was released. The next call that names the item returns the outcome.
     unheard: BTreeMap<usize, Option<ClaimOutcome>>,
-    /// The number of items that such calls have released.
-    #[cfg_attr(not(feature = "async"), allow(dead_code, reason = "callers that block are there"))]
+    /// The number of items released by such calls.
+    #[cfg_attr(
+        not(feature = "async"),
+        allow(dead_code, reason = "blocking callers are always there for the answer")
+    )]
     unheard_released: u64,
 }
 
-/// The end that a call puts to items.
+/// The way in which a call settles items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Settling {
     Confirming,
@@ -64,14 +68,17 @@ enum Settling {
 pub(crate) struct Change<T> {
     /// `None` if there is nothing to settle.
     pub(crate) submission: Option<Submission<T>>,
-    /// The positions of the items that it settles, ascending.
+    /// The positions of the items that the submission settles, ascending.
     pub(crate) positions: Vec<usize>,
-    /// Those and the positions of the items that an unheard call has settled, ascending.
-    #[cfg_attr(not(feature = "async"), allow(dead_code, reason = "callers that block are there"))]
+    /// These positions and those of requested items that an unheard call has already settled, ascending.
+    #[cfg_attr(
+        not(feature = "async"),
+        allow(dead_code, reason = "blocking callers are always there for the answer")
+    )]
     pub(crate) asked: Vec<usize>,
 }
 
-/// The items of a claim that a call is about.
+/// The items of a claim that a call names.
 #[derive(Debug)]
 pub(crate) enum Which<'a> {
     Open,
@@ -81,7 +88,7 @@ pub(crate) enum Which<'a> {
 }
 
 impl Claimed {
-    /// Returns the guard's halves of a claim that was granted.
+    /// Returns both halves of the guard of a new claim.
     pub(crate) fn of_grant(pool: &Pool, batch: Arc<Batch>, grant: Grant, lease: Duration) -> (Self, Hold) {
         let Grant { held, until, fence, changes, verdicts } = grant;
         let standing = |(_, verdict): &(usize, ClaimVerdict)| match verdict {
@@ -93,7 +100,7 @@ impl Claimed {
         (Self { pool: pool.clone(), batch, verdicts, fence, changes }, hold)
     }
 
-    /// Returns the guard's halves of a claim that is stored.
+    /// Returns both halves of the guard of a stored claim.
     pub(crate) fn of_stored(pool: &Pool, by: Held, claim: StoredClaim) -> (Self, Hold) {
         let StoredClaim { until, lease, fence, batch, indexes, seen, standings } = claim;
         let verdict = |standing: &Standing| match standing {
@@ -157,7 +164,8 @@ impl Hold {
         Self { held, until, lease, kept: None, standings, by_value: None, unheard, unheard_released }
     }
 
-    /// Returns the positions of the items that are claimed and neither confirmed nor released yet.
+    /// Returns the positions of the items that the claim holds: claimed, and neither confirmed nor released
+    /// yet.
     pub(crate) fn held_positions(&self) -> impl Iterator<Item = usize> {
         let standings = self.standings.iter().enumerate();
         standings.filter(|(_, standing)| **standing == Standing::Held).map(|(position, _)| position)
@@ -173,12 +181,12 @@ impl Hold {
         Some(ClaimToken { store, pool: claimed.pool.id(), claim: id, nonce })
     }
 
-    /// Leaves the claim as it is: nothing is released any more.
+    /// Lets go of the claim without changing it, so that dropping the guard releases nothing.
     pub(crate) fn let_go(&mut self) {
         (self.held, self.kept) = (None, None);
     }
 
-    /// Returns the positions of the items that are neither confirmed nor released. Some may be lost.
+    /// Returns the positions of the items that are neither confirmed nor released, including lost ones.
     fn open_positions(&self) -> impl Iterator<Item = usize> {
         let standings = self.standings.iter().enumerate();
         standings.filter(|(_, standing)| **standing != Standing::Settled).map(|(position, _)| position)
@@ -193,7 +201,8 @@ impl Hold {
         self.standings.get(position).is_some_and(|standing| *standing != Standing::Settled)
     }
 
-    /// Returns true if a call may ask for the item at a position: it is open, or an unheard call has done the same with it.
+    /// Returns true if a call may name the item at a position. The item must be open, or settled by an
+    /// unheard call; a release may not name an item that such a call confirmed.
     fn may_be_asked(&self, position: usize, settling: Settling) -> bool {
         self.is_open_at(position)
             || match self.unheard.get(&position) {
@@ -202,7 +211,7 @@ impl Hold {
             }
     }
 
-    /// Returns the positions of the items that a call asks for: ascending, each once.
+    /// Returns the positions of the items that a call names, ascending and without repeats.
     fn asked(&mut self, claimed: &Claimed, which: Which<'_>, settling: Settling) -> Result<Vec<usize>> {
         let mut positions: Vec<usize> = match which {
             Which::Open => {
@@ -255,7 +264,7 @@ impl Hold {
         Ok(positions)
     }
 
-    /// Returns what confirms some items, with their results.
+    /// Returns the change that confirms some items, with their results.
     pub(crate) fn confirmation(
         &mut self,
         claimed: &Claimed,
@@ -270,7 +279,7 @@ impl Hold {
         }))
     }
 
-    /// Returns what releases some items.
+    /// Returns the change that releases some items.
     pub(crate) fn release(&mut self, claimed: &Claimed, which: Which<'_>) -> Result<Change<u64>> {
         let asked = self.asked(claimed, which, Settling::Releasing)?;
         Ok(self.settlement(claimed, asked, Results::default(), |held, batch, settled| Operation::Release {
@@ -292,7 +301,7 @@ impl Hold {
         let Some(held) = self.held.filter(|_| !positions.is_empty()) else {
             return Change { submission: None, positions: Vec::new(), asked };
         };
-        // Below BATCH_MAX_ITEMS.
+        // The number is below BATCH_MAX_ITEMS.
         let indexes = positions.iter().filter_map(|position| u32::try_from(claimed.index_at(*position)).ok());
         let indexes = indexes.collect();
         let is_change = |position: &usize| claimed.changes.binary_search(position).is_ok();
@@ -306,7 +315,7 @@ impl Hold {
         Change { submission: Some(submission), positions, asked }
     }
 
-    /// Records that items are settled, once that is on disk.
+    /// Records that items are settled. Call it once that is on disk.
     pub(crate) fn settle(&mut self, positions: &[usize]) {
         for position in positions {
             if let Some(standing) = self.standings.get_mut(*position) {
@@ -318,7 +327,8 @@ impl Hold {
         }
     }
 
-    /// Records that items are confirmed, once that is on disk. The caller is there.
+    /// Records that items are confirmed, once that is on disk. The caller is waiting and receives the
+    /// outcomes.
     pub(crate) fn confirm(
         &mut self,
         claimed: &Claimed,
@@ -331,11 +341,11 @@ impl Hold {
     }
 }
 
-/// For the guards of async code alone: their callers may be gone when the answer comes.
+/// These methods are only for guards of async code, whose callers may be gone when the answer arrives.
 #[cfg(feature = "async")]
 impl Hold {
-    /// Records that items are confirmed, once that is on disk. Returns the outcomes of all that was asked for, and keeps them until
-    /// they are [`heard`](Self::heard).
+    /// Records that items are confirmed, once that is on disk. Returns the outcomes of all requested items,
+    /// and keeps them until they are [`heard`](Self::heard).
     pub(crate) fn confirm_unheard(
         &mut self,
         claimed: &Claimed,
@@ -346,15 +356,15 @@ impl Hold {
         self.unheard.extend(positions.iter().copied().zip(outcomes.into_iter().map(Some)));
         let outcome = |position: &usize| {
             let unheard = self.unheard.get(position)?;
-            // It was released: the claim does not hold it any more.
+            // The item was released, so the claim does not hold it any more.
             let outcome = unheard.clone().unwrap_or(ClaimOutcome::LeaseLost);
             Some((claimed.index_at(*position), outcome))
         };
         Confirmation::new(asked.iter().filter_map(outcome).collect())
     }
 
-    /// Records that items are released, once that is on disk. Returns the number of items that this and unheard calls have
-    /// released.
+    /// Records that items are released, once that is on disk. Returns the number of items released by this
+    /// call and by unheard ones.
     pub(crate) fn release_unheard(&mut self, positions: &[usize], released: u64) -> u64 {
         self.settle(positions);
         self.unheard.extend(positions.iter().map(|position| (*position, None)));
@@ -362,7 +372,7 @@ impl Hold {
         self.unheard_released
     }
 
-    /// The caller has received the outcomes.
+    /// Records that the caller has received these outcomes.
     pub(crate) fn heard(&mut self, claimed: &Claimed, confirmation: &Confirmation) {
         for (index, _) in confirmation.outcomes() {
             let position = claimed.position(*index);
@@ -372,7 +382,7 @@ impl Hold {
         }
     }
 
-    /// The caller has received the number of released items.
+    /// Records that the caller has received the number of released items.
     pub(crate) fn heard_released(&mut self) {
         self.unheard.retain(|_, outcome| outcome.is_some());
         self.unheard_released = 0;
@@ -380,8 +390,9 @@ impl Hold {
 }
 
 impl Hold {
-    /// Returns what restarts the lease with a length, or with the length that it has. Until that has an outcome, nobody renews
-    /// the lease: a renewal that is under way could restart it with its former length.
+    /// Returns the submission that restarts the lease, with a new length or its current one. Until it has an
+    /// outcome, renewals are suspended, because a renewal under way could restart the lease with its former
+    /// length.
     pub(crate) fn extension(
         &mut self,
         claimed: &Claimed,
@@ -410,7 +421,7 @@ impl Hold {
         Ok((Extension { lease, keep, was_kept }, submission))
     }
 
-    /// Records the outcome of an extension. After an error, the lease is as it was.
+    /// Records the outcome of an extension. After an error, the lease is unchanged.
     pub(crate) fn extended(
         &mut self,
         claimed: &Claimed,
@@ -451,12 +462,12 @@ pub(crate) struct Extension {
     was_kept: bool,
 }
 
-/// The renewals of a lease after an extension.
+/// The renewal of a lease after an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// The store's thread.
+    /// The store's thread renews it.
     Alive,
-    /// Whoever did so before.
+    /// As it was before.
     AsBefore,
 }
 

@@ -1,6 +1,6 @@
-//! The results that a call confirms items with.
+//! The results with which a call confirms items.
 //!
-//! Always holds: each result, and all of them together, are within their limits.
+//! Always holds: each result, and their total size, are within the limits.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,18 +12,19 @@ use crate::limits::{RESULT_MAX_BYTES, RESULTS_MAX_BYTES};
 /// The results of some items of a claim.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
-    /// All results, one after the other.
+    /// All results, concatenated.
     bytes: Vec<u8>,
-    /// Where each of them is, by the items' positions, ascending.
+    /// The range of each result in `bytes`, by the item's position, ascending.
     by_position: Vec<(usize, Range<usize>)>,
 }
 
 impl Results {
-    /// Asks for the result of each item. Of an item it gets the position, and the index in the batch that was claimed.
+    /// Collects the result of each item. `result` gets the item's index in the batch that was claimed.
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` with the index of the item whose result goes over a limit; later items are not asked for.
+    /// `LimitExceeded` with the index of the item whose result exceeds a limit. Later items are not asked
+    /// for.
     pub(crate) fn collect<B: Into<Vec<u8>>>(
         items: impl Iterator<Item = (usize, usize)>,
         mut result: impl FnMut(usize) -> Option<B>,
@@ -60,7 +61,7 @@ impl Results {
         self.bytes.len()
     }
 
-    /// Returns those of some positions, which ascend.
+    /// Returns the results at some positions, which ascend.
     pub(super) fn of(self, positions: &[usize]) -> Vec<(usize, ResultBytes)> {
         let all = Arc::new(self.bytes);
         let those = self.by_position.into_iter();

@@ -1,4 +1,4 @@
-//! A row that cannot be imported, and why.
+//! A row that cannot be imported, and the reason.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 pub struct BadRow {
     /// The line on which the row begins, from 1; the header is on line 1.
     pub line: u64,
-    /// The field, from 1; `None` if the whole row is meant.
+    /// The field, from 1; `None` if the reason concerns the whole row.
     pub column: Option<u64>,
     /// The reason: what is wrong, and what is allowed.
     pub reason: String,

@@ -1,8 +1,9 @@
-//! Checks a file's rows before the import takes its turn to write, with several threads if the file is large.
+//! Checks a file's rows before the import takes its turn to write. Uses several threads if the file is large.
 //!
-//! Owns: where a file is cut. Always holds: a part begins after a line break. The parts count only if all of them have
-//! only good and blank rows and end outside of quotes; then their rows are the file's rows. Otherwise one thread must
-//! read the file from its beginning, because only that reading finds out what is wrong, and on which line.
+//! Owns: the rule where a file is cut. Always holds: a part begins after a line break. The counts are valid
+//! only if all parts have only good and blank rows and end outside quotes; then the rows of the parts are the
+//! rows of the file. Otherwise one thread must read the file from the beginning, because only a sequential
+//! read shows what is wrong and on which line.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -16,19 +17,20 @@ use crate::error::{Error, Result};
 use crate::time::Timestamp;
 use crate::{limits, parallel};
 
-/// A smaller part is not worth a thread.
+/// The smallest part. A smaller one is not worth a thread.
 const PART_MIN_BYTES: u64 = 1 << 20;
 
-/// The number of good and of blank rows in a file.
+/// The numbers of good and of blank rows in a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) good: u64,
     pub(super) blank: u64,
 }
 
-/// Counts the rows of a file. Returns `None` if the file cannot be cut, or has rows that are neither good nor blank.
+/// Counts the rows of a file. Returns `None` if the file cannot be cut, or has rows that are neither good nor
+/// blank.
 pub(super) fn count_good_rows(path: &Path, options: &ImportOptions) -> Option<Count> {
-    // Times must ascend from row to row, and a part does not know the times of the part before it.
+    // Times must ascend from row to row, and a part does not know the times of the previous part.
     let can_be_cut = options.created_at_column.is_none();
     can_be_cut.then(|| count_in_parts(path, options, (parallel::threads() as u64, PART_MIN_BYTES))).flatten()
 }
@@ -66,8 +68,8 @@ fn count_rows(mut rows: RowReader<impl Read>) -> Result<Count> {
     Ok(Count { good, blank: rows.blank_rows() })
 }
 
-/// Cuts the file into at most `parts_max` parts of about equal length, each of at least `part_min_bytes`. Returns
-/// `None` if that makes one part, or if the file should not be cut.
+/// Cuts the file into at most `parts_max` parts of about equal length, each of at least `part_min_bytes`.
+/// Returns `None` if that makes one part, or if the file should not be cut.
 fn cut(path: &Path, (parts_max, part_min_bytes): (u64, u64)) -> io::Result<Option<Vec<Range<u64>>>> {
     let metadata = fs::metadata(path)?;
     let parts = parts_max.min(metadata.len() / part_min_bytes);
@@ -101,7 +103,7 @@ mod tests {
     use proptest::prelude::*;
     use tempfile::TempDir;
 
-    /// The rows of a file that is read by one thread, if they are good.
+    /// Counts the rows of a file that one thread reads. Returns `None` if any row is bad.
     fn rows_of(path: &Path, options: &ImportOptions) -> Option<Count> {
         count_rows(RowReader::new(File::open(path).unwrap(), options, Timestamp::from_micros(0)).ok()?).ok()
     }
@@ -124,7 +126,7 @@ mod tests {
             let (_directory, path) = file_of(&format!("{good}{bad}"));
             assert_eq!(count_in_parts(&path, &options, (2, 100)), None, "{bad:?}");
         }
-        // Whatever the second part begins with, it is inside of a quote.
+        // Wherever the second part begins, it is inside a quoted field.
         let (_directory, path) = file_of(&format!("value,entity_type_id\n\"{}\",1\n", "a,1\n".repeat(100)));
         let one = Count { good: 1, blank: 0 };
         assert_eq!((count_in_parts(&path, &options, (2, 100)), rows_of(&path, &options)), (None, Some(one)));

@@ -33,16 +33,16 @@ pub enum ExportColumns {
 
 words!(ExportColumns, "a choice of columns": Importable => "importable", Full => "full");
 
-/// The way an export writes cells that a spreadsheet would take for a formula. Prints, parses and serializes as
-/// `exact` or `spreadsheet-safe`.
+/// The form in which an export writes cells that a spreadsheet would read as a formula. Prints, parses and
+/// serializes as `exact` or `spreadsheet-safe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum CellQuoting {
     /// Writes such cells as they are. The default.
     #[default]
     Exact,
-    /// Writes a `'` before a leading `=`, `+`, `-`, `@`, tab or carriage return, so that a spreadsheet shows the text
-    /// instead of running it. Such cells do not import back to the same value.
+    /// Writes a `'` before a leading `=`, `+`, `-`, `@`, tab or carriage return, so that a spreadsheet shows
+    /// the text instead of running it. Such cells do not import back to the same value.
     SpreadsheetSafe,
 }
 
@@ -50,14 +50,14 @@ words!(CellQuoting, "a way of quoting": Exact => "exact", SpreadsheetSafe => "sp
 
 type Observer = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
-/// The observer is called each time this many rows are written.
+/// The number of rows after which the observer is called.
 const TICK_ROWS: u64 = 4_096;
-/// The number of records that a thread reads and formats at once. With 1,024, threads wait a third longer for each
-/// other.
+/// The number of records that a thread reads and formats at once. With 1,024, the threads wait a third longer
+/// for each other.
 const SLICE_RECORDS: u64 = 4_096;
-/// The approximate size of that many rows as text.
+/// The approximate size of this many rows as text.
 const SLICE_BYTES: usize = 160 << 10;
-/// The most bytes that the writer gets at once. It may buffer them for a slow reader.
+/// The most bytes passed to the writer at once, because it may buffer them for a slow reader.
 const WRITE_BYTES: usize = 64 << 10;
 
 /// The options of a CSV export.
@@ -107,9 +107,10 @@ impl ExportOptions {
         self
     }
 
-    /// Calls `observer` about every 4,096 records and once at the end, with the number of records written and the
-    /// number of records at the start. `Break` stops the export with [`Cancelled`](crate::ErrorKind::Cancelled). The
-    /// observer runs on the calling thread, while nothing is locked: it may call the store.
+    /// Calls `observer` about every 4,096 records and once at the end, with the number of records written and
+    /// the number of records at the start. `Break` stops the export with
+    /// [`Cancelled`](crate::ErrorKind::Cancelled). The observer runs on the calling thread, while nothing is
+    /// locked: it may call the store.
     #[must_use]
     pub fn on_progress(
         mut self,
@@ -140,9 +141,9 @@ pub struct ExportReport {
 impl Pool {
     /// Writes the pool's records as CSV, oldest first.
     ///
-    /// An export reads like [`scan`](Self::scan): others can write meanwhile, and records that they add are not
-    /// exported. Up to four threads read ahead. The calling thread writes to `writer`, up to 64 KiB at a time, and
-    /// flushes it at the end.
+    /// An export reads like [`scan`](Self::scan): others can write meanwhile, and records that they add are
+    /// not exported. Up to four threads read ahead. The calling thread writes to `writer`, up to 64 KiB at a
+    /// time, and flushes it at the end.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, ExportOptions, ImportOptions};
@@ -159,9 +160,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidQuery` for a filter's bad term; `Io` if the writer fails; `Cancelled` by the observer; `NotFound`;
-    /// `Closed` if the store is closed meanwhile; `Storage`. The bytes that the writer has by then look like a whole
-    /// file: the caller must mark or discard them.
+    /// `InvalidQuery` for a filter's bad term; `Io` if the writer fails; `Cancelled` by the observer;
+    /// `NotFound`; `Closed` if the store is closed meanwhile; `Storage`. The bytes that the writer has by
+    /// then look like a whole file: the caller must mark or discard them.
     pub fn export_csv(&self, mut writer: impl Write, options: &ExportOptions) -> Result<ExportReport> {
         let total = if options.on_progress.is_some() { self.count(&options.filter)? } else { 0 };
         options.filter.check()?;
@@ -198,9 +199,9 @@ impl Pool {
 
     /// Writes the pool's records to a file, like [`export_csv`](Self::export_csv).
     ///
-    /// The file is written beside the path, synced and renamed: a reader of `path` sees the old file or the whole new
-    /// one, never half of it. A file that is replaced keeps its permissions. A path that is no regular file (a pipe, a
-    /// device) is written to directly.
+    /// The file is written beside the path, synced and renamed, so a reader of `path` sees either the old
+    /// file or the complete new one. A file that is replaced keeps its permissions. A path that is not a
+    /// regular file (a pipe, a device) is written to directly.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Recognizes files that are not CSV, or not the CSV that the options describe, and names the remedy.
+//! Recognizes files that are not CSV, or that do not match the options, and names the remedy.
 //!
 //! Owns: the rules that recognize such files. Each function returns the reason for an error.
 
@@ -21,7 +21,7 @@ const SIGNATURES: [(&[u8], &str); 7] = [
 const UTF_16: &str =
     "the file is in UTF-16; save it as \"CSV UTF-8\", or convert it (iconv -f UTF-16 -t UTF-8)";
 
-/// Returns what kind of file these first four bytes belong to, or `None` if it may be text in UTF-8.
+/// Returns the kind of file that begins with these four bytes, or `None` if it may be UTF-8 text.
 pub(super) fn of_signature(bytes: &[u8]) -> Option<&'static str> {
     let known = SIGNATURES.iter().find(|(signature, _)| bytes.starts_with(signature));
     match (known, bytes) {
@@ -39,7 +39,7 @@ pub(super) fn of_signature(bytes: &[u8]) -> Option<&'static str> {
 /// The error for a header with a CR that is not part of a CRLF.
 pub(super) const CR_LINE_ENDS: &str = "the name of a column has a CR in it: lines end with LF or CRLF, not with CR alone; convert the file (tr '\\r' '\\n')";
 
-/// The delimiters that are recognized, and their names.
+/// The delimiters that are recognized, with their names.
 const DELIMITERS: [(u8, &str); 4] = [(b',', "\",\""), (b';', "\";\""), (b'\t', "a tab"), (b'|', "\"|\"")];
 
 /// Returns a delimiter in words.
@@ -48,7 +48,8 @@ fn name_of(delimiter: u8) -> String {
     known.map_or_else(|| format!("{:?}", char::from(delimiter)), |(_, name)| (*name).to_owned())
 }
 
-/// Returns why a header lacks a column: its first line is meant for Excel only, or its fields have another delimiter.
+/// Returns the reason why a header lacks a column: its first line is meant only for Excel, or its fields have
+/// another delimiter.
 pub(super) fn of_header(header: &[u8], delimiter: u8, column: &str) -> Option<String> {
     let text = header.strip_prefix(b"\"").unwrap_or(header);
     if text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"sep=")) {
@@ -66,7 +67,8 @@ pub(super) fn of_header(header: &[u8], delimiter: u8, column: &str) -> Option<St
         cells(other).any(|cell| cell == column.as_bytes() || bare(cell))
     };
     let others = || DELIMITERS.iter().filter(|(other, _)| *other != delimiter && cells(*other).count() > 1);
-    // Prefer a delimiter with which the column appears, then the most frequent one if the header is a single field.
+    // Prefer a delimiter that makes the column appear. Otherwise, if the header is a single field, prefer the
+    // most frequent delimiter.
     let made = others().find(|(other, _)| has_column(*other));
     let likely =
         || others().filter(|_| cells(delimiter).count() == 1).max_by_key(|(other, _)| cells(*other).count());
@@ -75,8 +77,8 @@ pub(super) fn of_header(header: &[u8], delimiter: u8, column: &str) -> Option<St
     Some(format!("the fields are delimited by {name}, not by {expected}; set the delimiter to {name}"))
 }
 
-/// Returns what to add after "not UTF-8": a hint, if the bytes look like text in the legacy encoding of western
-/// Windows.
+/// Returns what to add after "not UTF-8": a hint, if the bytes look like text in the legacy encoding of
+/// western Windows.
 pub(super) fn of_bytes(bytes: &[u8]) -> &'static str {
     if looks_like_windows_1252(bytes) {
         "; it looks like Windows-1252 or Latin-1: convert the file to UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)"
@@ -85,8 +87,8 @@ pub(super) fn of_bytes(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// Returns true if the bytes look like words in Windows-1252: accented letters, one or two at a time, beside plain
-/// ones.
+/// Returns true if the bytes look like words in Windows-1252: accented letters, one or two at a time, beside
+/// plain ones.
 fn looks_like_windows_1252(bytes: &[u8]) -> bool {
     let is_text = |byte: &u8| match byte {
         0..0x20 => matches!(byte, b'\t' | b'\n' | b'\r'),
@@ -110,7 +112,7 @@ fn looks_like_windows_1252(bytes: &[u8]) -> bool {
         | 0xbf..=0xff => true,
         _ => false,
     };
-    // These are the first byte of an accented letter in UTF-8, whose second byte was cut off.
+    // These are the first byte of a two-byte UTF-8 letter whose second byte was cut off.
     let is_cut_off = matches!(bytes.last(), Some(0xc2 | 0xc3));
     let is_short = |run: &[u8]| run.len() <= 2;
     let is_beside_letter = |pair: &[u8]| match pair {
@@ -139,10 +141,10 @@ mod tests {
             b"3\xc3",
             b"Z\xc3",
             b"\xed\xa0\x80",
-            // Cyrillic in Windows-1251, and Japanese in Shift-JIS.
+            // Cyrillic text in Windows-1251, and Japanese text in Shift-JIS.
             b"\xcf\xf0\xe8\xe2\xe5\xf2",
             b"\x83e\x83X\x83g",
-            // A letter in UTF-8 beside a broken one.
+            // A UTF-8 letter next to an invalid byte.
             b"a\xc3\xbc \xff",
             b"caf\xe9\x00",
         ];

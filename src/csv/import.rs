@@ -1,4 +1,4 @@
-//! Importing CSV: its report, and its two phases, checking the rows and adding them.
+//! CSV import: its report, and its two phases, checking the rows and adding them.
 
 use std::fs::File;
 use std::io::Read;
@@ -30,31 +30,31 @@ pub struct ImportReport {
     pub skipped: u64,
     /// Bad rows left out ([`OnBadRow::Skip`]).
     pub bad_rows: u64,
-    /// Rows left out because they are empty, or have only delimiters, spaces and tabs. Serialized only if there are
-    /// any.
+    /// Rows left out because they are empty, or have only delimiters, spaces and tabs. Serialized only if it
+    /// is not 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub blank_rows: u64,
     /// The first 100 bad rows.
     pub errors: Vec<BadRow>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// The number of rows that are read between two calls of the observer.
+/// The number of rows read between two calls of the observer.
 const PROGRESS_ROWS: u64 = 4_096;
 
 impl Pool {
     /// Imports a CSV file from a reader: a header with `value` and `entity_type_id`, then one record a row.
     ///
-    /// All rows are added in one commit, or none is, unless [`commit_every`](ImportOptions::commit_every) is set.
-    /// Imported records have no origin and the time of the import, unless the options say otherwise. The size of the
-    /// file is not limited, and memory does not grow with it: rows are first read and checked, into 16 MiB of memory
-    /// and then into a temporary file beside the store, so that other writers never wait for the reader. Each row
-    /// becomes a new record, as in the API: importing a file twice doubles its records, unless [`OnDuplicate::Skip`] is
-    /// set.
+    /// All rows are added in one commit, or none is, unless [`commit_every`](ImportOptions::commit_every) is
+    /// set. Imported records have no origin and the time of the import, unless the options say otherwise. The
+    /// size of the file is not limited, and memory does not grow with it. Rows are first read and checked,
+    /// then kept in up to 16 MiB of memory and after that in a temporary file beside the store. So other
+    /// writers never wait for the reader. Each row becomes a new record, as in the API, so importing a file
+    /// twice doubles its records unless [`OnDuplicate::Skip`] is set.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, ImportOptions, OnDuplicate};
@@ -71,25 +71,26 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `Csv` for a file that is not CSV in UTF-8 or has a bad header, for a bad row (with [`OnBadRow::Fail`]), a record
-    /// over 1 MiB or a quote that is not closed; `InvalidArgument` or `LimitExceeded` for bad options; `AlreadyExists`
-    /// with [`OnDuplicate::Fail`]; `Cancelled`; `Io` if reading fails; `NotFound`; `StorageFull`, `OutcomeUnknown` or
-    /// `Storage`. Nothing was added, except for the parts that [`committed_rows`](crate::Error::committed_rows)
-    /// reports.
+    /// `Csv` for a file that is not CSV in UTF-8 or has a bad header, for a bad row (with
+    /// [`OnBadRow::Fail`]), a record over 1 MiB or a quote that is not closed; `InvalidArgument` or
+    /// `LimitExceeded` for bad options; `AlreadyExists` with [`OnDuplicate::Fail`]; `Cancelled`; `Io` if
+    /// reading fails; `NotFound`; `StorageFull`, `OutcomeUnknown` or `Storage`. Nothing was added, except for
+    /// the parts that [`committed_rows`](crate::Error::committed_rows) reports.
     pub fn import_csv(&self, reader: impl Read, options: &ImportOptions) -> Result<ImportReport> {
         self.backend().check_may_write()?;
         self.info()?;
         Import::new(self, options)?.run(reader)
     }
 
-    /// Imports a CSV file from a path. The file is read twice, so nothing is spooled: once to check every row, and once
-    /// to add the rows. A path that is no regular file and can be read only once (a pipe) is imported as by
-    /// [`import_csv`](Self::import_csv).
+    /// Imports a CSV file from a path. The file is read twice, once to check every row and once to add the
+    /// rows, so nothing is spooled. A path that can be read only once because it is not a regular file (a
+    /// pipe) is imported as by [`import_csv`](Self::import_csv).
     ///
     /// # Errors
     ///
-    /// The errors of [`import_csv`](Self::import_csv); `Io` also if the second reading finds a different number
-    /// of good rows. No other change to the file is noticed: the rows that the second reading finds are imported.
+    /// The errors of [`import_csv`](Self::import_csv); also `Io` if the second reading finds a different
+    /// number of good rows. Other changes to the file are not detected: the rows of the second reading are
+    /// imported.
     pub fn import_csv_path(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<ImportReport> {
         self.backend().check_may_write()?;
         let path = path.as_ref();
@@ -121,7 +122,7 @@ impl Pool {
 struct Import<'a> {
     pool: &'a Pool,
     options: &'a ImportOptions,
-    /// No row may have a later time.
+    /// The latest allowed time of a row.
     now: Timestamp,
     report: ImportReport,
     committed_rows: u64,
@@ -143,7 +144,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Spools and adds one part after another. Without `commit_every` there is one part.
+    /// Spools and adds one part after the other. Without `commit_every` there is only one part.
     fn apply_parts(&mut self, mut rows: RowReader<impl Read>) -> Result<()> {
         let part_rows = self.options.commit_every.unwrap_or(u64::MAX);
         loop {
@@ -222,11 +223,11 @@ impl<'a> Import<'a> {
     }
 }
 
-/// A file that was checked before, read a second time.
+/// The second reading of a file that was already checked.
 struct SecondReading {
     rows: RowReader<File>,
     on_bad_row: OnBadRow,
-    /// The number of good rows that must still come.
+    /// The number of good rows still to be read.
     expected: u64,
 }
 

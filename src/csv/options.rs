@@ -11,15 +11,16 @@ use crate::ids::EntityTypeId;
 use crate::model::Origin;
 use crate::words::words;
 
-/// The reaction of an import to a row whose value is live in the pool when the import takes its turn to write, or
+/// The treatment of a row whose value is live in the pool when the import takes its turn to write, or
 /// occurred earlier in the file. Prints, parses and serializes as `add`, `skip` or `fail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnDuplicate {
-    /// Adds the row as a record of its own, as the API does: importing a file twice doubles its records. The default.
+    /// Adds the row as a new record, as the API does. Importing a file twice doubles its records. The
+    /// default.
     #[default]
     Add,
-    /// Leaves the row out and counts it: importing a file twice changes nothing.
+    /// Leaves the row out and counts it. Importing a file twice changes nothing.
     Skip,
     /// Fails with [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
     Fail,
@@ -27,22 +28,24 @@ pub enum OnDuplicate {
 
 words!(OnDuplicate, "a policy for duplicates": Add => "add", Skip => "skip", Fail => "fail");
 
-/// The reaction of an import to a bad row. A row is bad if it has a missing or non-numeric entity type, an empty or
-/// over-long value, a wrong number of fields, bad UTF-8, or anything but a delimiter or a line end after a closing
-/// quote. If the file has such columns, a row is also bad if it has a bad flow, run or step id, a malformed version, or a time
-/// that is malformed, later than now, or earlier than the time of an earlier row.
+/// The treatment of a bad row. A row is bad if its entity type is missing or not a number, if its value is
+/// empty or too long, if it has a wrong number of fields or bad UTF-8, or if anything other than a delimiter
+/// or a line end follows a closing quote. If the file has columns for them, a bad flow, run or step id or a
+/// malformed version makes a row bad. So does a time that is malformed, later than now, or earlier than that
+/// of an earlier row.
 ///
-/// A row with a bad quote extends from its first line to the end of the line with the offending byte. None of it is
-/// imported.
+/// A row with a bad quote extends from its first line to the end of the line with the offending byte. None of
+/// it is imported.
 ///
 /// Prints, parses and serializes as `fail` or `skip`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnBadRow {
-    /// Fails with [`Csv`](crate::ErrorKind::Csv), which carries the line and the column. The default.
+    /// Fails with [`Csv`](crate::ErrorKind::Csv), which has the line and the column. The default.
     #[default]
     Fail,
-    /// Leaves the row out and reports it: the first 100 with line, column and reason, and the number of all.
+    /// Leaves the row out and reports it. The report has the line, column and reason of the first 100, and
+    /// the number of all bad rows.
     Skip,
 }
 
@@ -100,7 +103,7 @@ pub struct ImportOptions {
     pub(super) value_column: String,
     pub(super) entity_type: EntityTypeFrom,
     pub(super) origin: Origin,
-    /// The columns of flow, run and step.
+    /// The columns with the flow, run and step ids.
     pub(super) origin_columns: [Option<String>; 3],
     pub(super) created_at_column: Option<String>,
     pub(super) version_column: Option<String>,
@@ -143,15 +146,15 @@ impl fmt::Debug for ImportOptions {
 }
 
 impl ImportOptions {
-    /// Imports all rows or none, each as a new record, and stops at the first bad row. The file has the columns `value`
-    /// and `entity_type_id`, separated by commas.
+    /// Creates the default options: all rows are imported or none, each as a new record, and the import stops
+    /// at the first bad row. The file has the columns `value` and `entity_type_id`, separated by commas.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Like [`new`](Self::new), but for a file that was exported with
-    /// [`ExportColumns::Full`](crate::ExportColumns::Full): its records get their origins, times and versions back,
-    /// and new ids.
+    /// [`ExportColumns::Full`](crate::ExportColumns::Full): its records keep their origins, times and
+    /// versions, but get new ids.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, ExportColumns, ExportOptions, ImportOptions, Key, Mode, Origin};
@@ -176,21 +179,21 @@ impl ImportOptions {
             .version_column("version")
     }
 
-    /// Sets the reaction to values that are in the pool already. Default: [`OnDuplicate::Add`].
+    /// Sets what happens to rows whose value is already in the pool. Default: [`OnDuplicate::Add`].
     #[must_use]
     pub fn on_duplicate(mut self, policy: OnDuplicate) -> Self {
         self.on_duplicate = policy;
         self
     }
 
-    /// Sets the reaction to bad rows. Default: [`OnBadRow::Fail`].
+    /// Sets what happens to bad rows. Default: [`OnBadRow::Fail`].
     #[must_use]
     pub fn on_bad_row(mut self, policy: OnBadRow) -> Self {
         self.on_bad_row = policy;
         self
     }
 
-    /// Sets the delimiter: any ASCII character but a quote and the line breaks. Default: `,`.
+    /// Sets the delimiter: any ASCII character except a quote and the line breaks. Default: `,`.
     #[must_use]
     pub fn delimiter(mut self, delimiter: impl Into<char>) -> Self {
         self.delimiter = delimiter.into();
@@ -211,8 +214,8 @@ impl ImportOptions {
         self
     }
 
-    /// Sets the entity type of all rows, for a file without a column for it. Replaces
-    /// [`entity_type_column`](Self::entity_type_column), and is replaced by it.
+    /// Sets the entity type of all rows, for a file without a column for it. Overrides an earlier
+    /// [`entity_type_column`](Self::entity_type_column), and a later one overrides this.
     #[must_use]
     pub fn entity_type(mut self, entity_type: impl Into<EntityTypeId>) -> Self {
         self.entity_type = EntityTypeFrom::Given(entity_type.into());
@@ -226,8 +229,8 @@ impl ImportOptions {
         self
     }
 
-    /// Sets the names of the columns with the ids of flow, flow run and flow step. An empty cell means that the row has
-    /// no such id. A part without a column comes from [`origin`](Self::origin).
+    /// Sets the names of the columns with the ids of flow, flow run and flow step. An empty cell means that
+    /// the row has no such id. A part without a column comes from [`origin`](Self::origin).
     #[must_use]
     pub fn origin_columns(mut self, flow: Option<&str>, run: Option<&str>, step: Option<&str>) -> Self {
         self.origin_columns = [flow, run, step].map(|name| name.map(str::to_owned));
@@ -235,42 +238,45 @@ impl ImportOptions {
     }
 
     /// Sets the name of the column with the times at which the rows were created, in any form that a
-    /// [`Timestamp`](crate::Timestamp) parses. Default: no column; all rows are created at the time of the import.
+    /// [`Timestamp`](crate::Timestamp) parses. Default: no column; all rows are created at the time of the
+    /// import.
     ///
-    /// The ids of a pool are in time order. So the times must ascend from row to row (equal times are fine), and none
-    /// may be later than now; a row that breaks this rule is a bad row. The import fails with
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a live record of the pool is newer than the first row,
-    /// or if [`commit_every`](Self::commit_every) is set. Rows that are older than the pool's retention are added, and
-    /// expire at once.
+    /// The ids of a pool are in time order. So the times must not decrease from row to row, and none may be
+    /// later than now. A row that breaks this rule is a bad row. The import fails with
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a live record of the pool is newer than the
+    /// first row, or if [`commit_every`](Self::commit_every) is set. Rows that are older than the pool's
+    /// retention are added and expire at once.
     #[must_use]
     pub fn created_at_column(mut self, name: impl Into<String>) -> Self {
         self.created_at_column = Some(name.into());
         self
     }
 
-    /// Sets the name of the column with the versions, in the form that a [`Version`](crate::Version) prints. An empty cell
-    /// means that the row has no version; a row with any other text is a bad row. Default: no column.
+    /// Sets the name of the column with the versions, in the form that a [`Version`](crate::Version) prints.
+    /// An empty cell means that the row has no version. A row with any other text is a bad row. Default: no
+    /// column.
     ///
-    /// A row is a new record, as any other: it replaces none. So the version of its key is that of the row from now on, also if
-    /// the cell is empty. A version plays no part in what [`on_duplicate`](Self::on_duplicate) takes for present.
+    /// A row with a version becomes a new record like any other; it replaces none. From then on, its key has
+    /// the version of the row, even if the cell is empty. Versions do not affect which rows
+    /// [`on_duplicate`](Self::on_duplicate) treats as duplicates.
     #[must_use]
     pub fn version_column(mut self, name: impl Into<String>) -> Self {
         self.version_column = Some(name.into());
         self
     }
 
-    /// Commits each time this many rows are read, instead of once at the end. Progress is kept if the import fails or
-    /// the process dies, and other writers get their turn in between. Committed parts stay; the error of a failing
-    /// import [reports their rows](crate::Error::committed_rows). Zero is the same as one.
+    /// Commits after every so many rows, instead of once at the end. Progress is kept if the import fails or
+    /// the process dies, and other writers get their turn in between. Committed parts stay; the error of a
+    /// failing import [reports their rows](crate::Error::committed_rows). Zero is the same as one.
     #[must_use]
     pub fn commit_every(mut self, rows: u64) -> Self {
         self.commit_every = Some(rows.max(1));
         self
     }
 
-    /// Calls `observer` every 4,096 rows while the file is read, and once at its end. `Break` stops the import with
-    /// [`Cancelled`](crate::ErrorKind::Cancelled). The observer runs on the calling thread, while nothing is locked: it
-    /// may call the store.
+    /// Calls `observer` every 4,096 rows while the file is read, and once at its end. `Break` stops the
+    /// import with [`Cancelled`](crate::ErrorKind::Cancelled). The observer runs on the calling thread, while
+    /// nothing is locked: it may call the store.
     #[must_use]
     pub fn on_progress(
         mut self,

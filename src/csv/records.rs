@@ -1,12 +1,12 @@
-//! Cuts a file's bytes into CSV records and their fields.
+//! Splits a file's bytes into CSV records and their fields.
 //!
-//! Owns: [`Records`], and the meaning of quotes. A field that begins with a quote ends with one; after that only a
-//! delimiter or a line end may come. A quote elsewhere stands for itself. A line ends with LF or CRLF; a CR elsewhere
-//! stands for itself.
+//! Owns: [`Records`], and the meaning of quotes. A field that begins with a quote ends with one; only a
+//! delimiter or a line end may follow. A quote elsewhere is an ordinary character. A line ends with LF or
+//! CRLF; a CR elsewhere is an ordinary character.
 //!
-//! Always holds: each byte of the file belongs to exactly one record or to the line end after it, so nothing is lost
-//! between two records. Reading ends with an error at a record over [`limits::CSV_RECORD_MAX_BYTES`], and at a quote
-//! that is open at the end of the file.
+//! Always holds: each byte of the file belongs to exactly one record or to the line end after it, so no byte
+//! is lost between two records. Reading ends with an error at a record over [`limits::CSV_RECORD_MAX_BYTES`],
+//! and at a quote that is still open at the end of the file.
 
 use std::io::{self, Read};
 
@@ -14,23 +14,23 @@ use super::bad_row::BadRow;
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// The least number of bytes to read at once, if the file has them.
+/// The smallest number of bytes to read at once, if the file has them.
 const READ_BYTES: usize = 64 << 10;
 
 const QUOTE: u8 = b'"';
-/// A CR before it belongs to the line end.
+/// The line end. A CR before it belongs to it.
 const LINE_END: u8 = b'\n';
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// The number of bytes at the start of a file that identify its kind.
 const SIGNATURE_BYTES: usize = 4;
 
-/// The end of a record.
+/// The way in which a record ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// All its fields are whole.
+    /// All its fields are complete.
     Whole,
-    /// Something other than a delimiter or a line end follows a closing quote. The record extends to the end of that
-    /// line.
+    /// Something other than a delimiter or a line end follows a closing quote. The record extends to the end
+    /// of that line.
     BadQuote {
         /// The index of the field, from 0.
         field: usize,
@@ -54,7 +54,7 @@ enum Quotes {
     Doubled,
 }
 
-/// The state of a scan within a record.
+/// The state of the scan within a record.
 #[derive(Debug, Clone, Copy, Default)]
 enum State {
     #[default]
@@ -63,17 +63,18 @@ enum State {
     Quoted,
     /// After a quote in a quoted field: the closing one, or the first of two.
     AfterQuote,
-    /// After a bad quote: only the end of the line counts.
+    /// After a bad quote: the scan only looks for the end of the line.
     Spoiled(End),
 }
 
-/// Finds the fields and the end of one record in the bytes read so far. It continues where it stopped.
+/// Finds the fields and the end of one record in the bytes read so far. Each call continues where the last
+/// one stopped.
 #[derive(Debug)]
 struct Scan {
     delimiter: u8,
     state: State,
-    /// The number of bytes of the record that were scanned. Once the record's end is found, its length without the line
-    /// end.
+    /// The number of bytes of the record scanned so far. Once the end is found, the length of the record
+    /// without the line end.
     at: usize,
     /// The length of the line end after the record.
     line_end: usize,
@@ -113,7 +114,7 @@ impl Scan {
         self.state = State::FieldStart;
     }
 
-    /// Steps back from an LF over the CR of a CRLF, but no further than to `least`.
+    /// Moves the end back from an LF over the CR of a CRLF, but not below `least`.
     fn end_line(&mut self, bytes: &[u8], least: usize) {
         let before = self.at.checked_sub(1).filter(|before| *before >= least);
         let is_crlf = before.is_some_and(|before| bytes.get(before) == Some(&b'\r'));
@@ -121,7 +122,7 @@ impl Scan {
         self.at -= usize::from(is_crlf);
     }
 
-    /// Scans on. Returns the end of the record, at [`Scan::at`], if the bytes contain it.
+    /// Continues the scan. Returns how the record ended, at [`Scan::at`], if the bytes contain its end.
     fn run(&mut self, bytes: &[u8]) -> Option<End> {
         while let Some(byte) = bytes.get(self.at).copied() {
             let rest = bytes.get(self.at..).unwrap_or_default();
@@ -194,7 +195,7 @@ impl Scan {
         None
     }
 
-    /// Ends a record of this length at the end of the file. Returns `None` if a quote is open.
+    /// Ends a record of this length at the end of the file. Returns `None` if a quote is still open.
     fn finish(&mut self, length: usize) -> Option<End> {
         match self.state {
             State::AfterQuote if self.at < length => {
@@ -246,7 +247,7 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// Returns the first bytes of the file; fewer only if the file is shorter. Call it before reading a record.
+    /// Returns the first bytes of the file, or fewer if the file is shorter. Call it before reading a record.
     pub(super) fn signature(&mut self) -> Result<&[u8]> {
         self.first_line = 1;
         while self.end < SIGNATURE_BYTES && self.fill()? {}
@@ -277,7 +278,7 @@ impl<R: Read> Records<R> {
         loop {
             let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
             let end = self.scan.run(bytes);
-            // If the record's end is not read yet, its last byte may be the CR of its line end.
+            // If the end of the record is not read yet, its last byte may be the CR of its line end.
             if self.scan.at as u64 > limits::CSV_RECORD_MAX_BYTES + u64::from(end.is_none()) {
                 return Err(too_long(self.first_line));
             }
@@ -357,13 +358,15 @@ impl<R> Records<R> {
         self.scan.fields.len()
     }
 
-    /// Returns a field, without the quotes around it and with doubled quotes halved. Empty if there is no such field.
+    /// Returns a field, without the quotes around it and with doubled quotes reduced to one. Returns an empty
+    /// field if there is no such field.
     pub(super) fn field(&self, index: usize) -> &[u8] {
         let Some(field) = self.scan.fields.get(index) else { return &[] };
         self.record().get(field.start..field.end).unwrap_or_default()
     }
 
-    /// Returns all bytes of the current record. Halving doubled quotes moves the bytes after them within their field.
+    /// Returns all bytes of the current record. Where quotes were doubled, the rest of the field has moved
+    /// up.
     pub(super) fn record(&self) -> &[u8] {
         self.buffer.get(self.start..self.start + self.scan.at).unwrap_or_default()
     }
@@ -375,7 +378,7 @@ impl<R> Records<R> {
     }
 }
 
-/// Replaces each pair of quotes by one quote, within the field's place.
+/// Replaces each pair of quotes with one quote, in place.
 fn halve_quotes(record: &mut [u8], field: &mut Field) {
     let Some(bytes) = record.get_mut(field.start..field.end) else { return };
     let quote_after = |bytes: &[u8], from: usize| {
@@ -385,7 +388,7 @@ fn halve_quotes(record: &mut [u8], field: &mut Field) {
             .map(|length| from + length)
     };
     let Some(first) = quote_after(bytes, 0) else { return };
-    // The second quote of each pair is left out: what follows it, up to the next one, moves up.
+    // The second quote of each pair is left out: the bytes after it, up to the next pair, move up.
     let (mut from, mut to) = (first + 2, first + 1);
     while from < bytes.len() {
         let next = quote_after(bytes, from);

@@ -1,7 +1,7 @@
 //! Rows: the contents of a file's records, checked one at a time.
 //!
-//! Owns: [`RowReader`]. Always holds: the good and bad rows that it returns, and the blank ones that it counts, are all
-//! records of the file after the header; the times of good rows ascend.
+//! Owns: [`RowReader`]. Always holds: the good and bad rows that it returns, and the blank ones that it
+//! counts, are all records of the file after the header; the times of good rows ascend.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write};
@@ -18,14 +18,14 @@ use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{Origin, check_value};
 use crate::time::Timestamp;
 
-/// The columns of a row's parts. Fields count from 0.
+/// The column of each part of a row. Fields count from 0.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Columns {
     /// The number of fields that a row has.
     count: usize,
     value: usize,
     entity_type: EntityTypeAt,
-    /// The columns of flow, run and step.
+    /// The columns of the flow, run and step ids.
     origin: [Option<usize>; 3],
     created_at: Option<usize>,
     version: Option<usize>,
@@ -42,7 +42,7 @@ enum EntityTypeAt {
 pub(super) struct RowReader<R> {
     records: Records<R>,
     columns: Columns,
-    /// The origin of all rows, where no column overrides it.
+    /// The origin of all rows, unless a column overrides it.
     origin: Origin,
     origins: Origins,
     times: Times,
@@ -50,12 +50,12 @@ pub(super) struct RowReader<R> {
 }
 
 impl<R: Read> RowReader<R> {
-    /// Reads the header. No row may have a later time than `now`.
+    /// Creates a reader and reads the header. No row may have a later time than `now`.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for bad options; `Csv` if the file is empty, is not CSV, or its header lacks a column or has it twice;
-    /// `Io`.
+    /// `InvalidArgument` for bad options; `Csv` if the file is empty, is not CSV, or its header lacks a
+    /// column or has one twice; `Io`.
     pub(super) fn new(inner: R, options: &ImportOptions, now: Timestamp) -> Result<Self> {
         let delimiter = options.delimiter_byte()?;
         let mut records = Records::new(inner, delimiter);
@@ -68,8 +68,8 @@ impl<R: Read> RowReader<R> {
         Ok(Self { blank_rows, ..Self::of_records(records, options, columns, now) })
     }
 
-    /// Creates a reader for a part of a file that does not begin with the header. Lines count from the part's first
-    /// line.
+    /// Creates a reader for a part of a file that does not begin with the header. Lines count from the part's
+    /// first line.
     pub(super) fn of_part(inner: R, options: &ImportOptions, columns: Columns) -> Result<Self> {
         let records = Records::new(inner, options.delimiter_byte()?);
         Ok(Self::of_records(records, options, columns, Timestamp::from_micros(i64::MAX)))
@@ -158,7 +158,8 @@ impl<R: Read> RowReader<R> {
     }
 }
 
-/// Reads up to the header, which is the first row that is not blank. Returns the number of blank rows before it.
+/// Reads up to and including the header, which is the first row that is not blank. Returns the number of
+/// blank rows before it.
 fn read_header(records: &mut Records<impl Read>, options: &ImportOptions, delimiter: u8) -> Result<u64> {
     let mut blank_rows = 0;
     loop {
@@ -169,7 +170,7 @@ fn read_header(records: &mut Records<impl Read>, options: &ImportOptions, delimi
                 return Err(BadRow::new(1, None, reason).into_error());
             }
             Some(End::BadQuote { field, byte }) => {
-                // A header of quoted names looks like this if it has another delimiter.
+                // A header of quoted names fails like this if its delimiter is another one.
                 let foreign = foreign::of_header(records.record(), delimiter, &options.value_column);
                 let bad = match foreign {
                     Some(reason) => BadRow::new(records.first_line(), None, reason),
@@ -289,7 +290,7 @@ fn parse_entity_type(text: &str) -> std::result::Result<EntityTypeId, String> {
     }
 }
 
-/// Checks the times of rows: they must ascend, up to now.
+/// Checks that the times of rows ascend and are not later than now.
 #[derive(Debug)]
 struct Times {
     /// The time of the last good row.
@@ -314,15 +315,15 @@ impl Times {
     }
 }
 
-/// The origins of rows, each made once. Most rows have the origin of the row before, and equal origins share one
-/// allocation.
+/// The origins of rows, each created once. Most rows have the same origin as the row before, and equal
+/// origins share one allocation.
 #[derive(Debug, Default)]
 pub(super) struct Origins {
     last: Option<Arc<Origin>>,
     known: HashSet<Arc<Origin>>,
 }
 
-/// The number of origins that are remembered. One that is forgotten is made again.
+/// The number of origins that are cached. An evicted one is created again.
 const KNOWN_ORIGINS_MAX: usize = 1_024;
 
 /// A part of an origin that cannot be stored.

@@ -1,10 +1,11 @@
-//! The spool: checked rows on their way from the caller's reader to the writer.
+//! The spool: storage for checked rows on their way from the caller's reader to the writer.
 //!
-//! Other writers never wait for a caller's reader: rows are parsed into a buffer of bounded size, then into a temporary
-//! file beside the store, and are added from there. Layout of a row: line u64, entity type u32, length u16, all
-//! little-endian, then the value. If the file has columns for the origin, flow, run and step follow, each as a byte of
-//! length (0 if absent) and its text. If it has a column for the time, the time follows as i64. If it has one for the
-//! version, a byte follows: 0 for none, 1 and the 16 bytes of a content's digest, or 2 and an ordinal as i64.
+//! Other writers never wait for a caller's reader. Rows are parsed into a buffer of bounded size, then into a
+//! temporary file beside the store, and added from there. The layout of a row: line u64, entity type u32,
+//! length u16, all little-endian, then the value. If the file has columns for the origin, then flow, run and
+//! step follow, each as a length byte (0 if absent) and its text. If it has a column for the time, the time
+//! follows as i64. If it has one for the version, a byte follows: 0 for none, 1 and the 16 bytes of a
+//! content's digest, or 2 and an ordinal as i64.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, Write};
@@ -19,7 +20,7 @@ use crate::ids::EntityTypeId;
 use crate::model::Version;
 use crate::time::Timestamp;
 
-/// The number of bytes of rows that stay in memory.
+/// The number of bytes of rows that are kept in memory.
 const MEMORY_BYTES: usize = 16 << 20;
 const HEAD_BYTES: usize = 14;
 const NO_VERSION: u8 = 0;
@@ -31,10 +32,11 @@ enum Store {
     File(BufWriter<File>),
 }
 
-/// Rows being written.
+/// The rows being written.
 pub(super) struct Spool<'a> {
     store: Store,
-    /// The directory of the temporary file: that of the store, or the system's if the store is in memory.
+    /// The directory of the temporary file: the store's directory, or the system's temporary directory if the
+    /// store is in memory.
     directory: Option<&'a Path>,
     options: &'a ImportOptions,
     rows: u64,
@@ -78,7 +80,7 @@ impl<'a> Spool<'a> {
         Ok(())
     }
 
-    /// Ends writing, and reads the rows from the first one.
+    /// Ends writing, and returns a reader that starts at the first row.
     pub(super) fn into_rows(self) -> Result<SpoolRows<'a>> {
         let failed = |error| spool_error(self.directory, error);
         let source: Box<dyn Read + Send> = match self.store {
@@ -143,14 +145,14 @@ fn spool_error(directory: Option<&Path>, error: io::Error) -> Error {
     Error::io(format_args!("keeping rows in a temporary file in {}", directory.display()), error)
 }
 
-/// Rows being read back.
+/// The rows being read back.
 pub(super) struct SpoolRows<'a> {
     source: Box<dyn Read + Send>,
     directory: Option<&'a Path>,
     left: u64,
     options: &'a ImportOptions,
     origins: Origins,
-    /// The value, then the ids of the origin.
+    /// The value, followed by the ids of the origin.
     text: Vec<u8>,
 }
 
@@ -172,7 +174,7 @@ impl SpoolRows<'_> {
         })
     }
 
-    /// Appends this many bytes to the row's text.
+    /// Reads this many bytes and appends them to the row's text.
     fn more_text(&mut self, length: usize) -> Result<()> {
         let start = self.text.len();
         self.text.resize(start + length, 0);

@@ -1,6 +1,7 @@
-//! The engine behind the seam: one open file as a [`Backend`].
+//! The engine for one open file, as a [`Backend`].
 //!
-//! Owns: what passes calls on, and the thread that flushes. Always holds: the flusher ends before the file is closed.
+//! Owns: the calls that pass on to the engine, and the thread that flushes. Always holds: the flusher ends
+//! before the file is closed.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -35,10 +36,10 @@ use crate::time::Timestamp;
 /// One open file.
 #[derive(Debug)]
 pub(crate) struct Embedded {
-    /// Before the engine, so that its thread has ended when the file is closed.
+    /// Declared before the engine, so that its thread ends before the file is closed.
     _flusher: Option<Flusher>,
     engine: Arc<Engine>,
-    /// The file's path; `None` in memory.
+    /// The file's path; `None` for a store in memory.
     path: Option<PathBuf>,
 }
 
@@ -54,7 +55,8 @@ impl Embedded {
         geometry: Geometry,
         tuning: Tuning,
     ) -> Result<Self> {
-        // A later change of the working directory must not lead to another file.
+        // The path is made absolute, so that a later change of the working directory does not lead to another
+        // file.
         let path = match &place {
             Place::Path(path) => Some(absolute(path)?),
             _ => None,

@@ -1,4 +1,5 @@
-//! A pool in memory: its state, the liveness of its records, and its tail, which is the records that no index has yet.
+//! A pool in memory: its state, the liveness of its records, and its tail of records that are in no index
+//! yet.
 
 pub(crate) mod claims;
 pub(crate) mod expiry;

@@ -1,4 +1,4 @@
-//! What memory knows about a fingerprint: tables of fingerprints, with their filters and the rows that were read.
+//! Fingerprint lookups: the tables of fingerprints, with their filters and cached rows.
 
 pub(crate) mod budget;
 pub(crate) mod filter;

@@ -1,4 +1,4 @@
-//! redb's handle: the bytes, the room for them, the open database, and the meaning of redb's errors.
+//! The storage under redb: the bytes, their disk space, the open database, and the mapping of redb's errors.
 
 pub(crate) mod backend;
 pub(crate) mod database;

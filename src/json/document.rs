@@ -1,8 +1,8 @@
-//! A JSON document: finding parts of it, and leaving some of its items out.
+//! A JSON document: finding parts of it, and removing some of its items.
 //!
-//! Owns: the rules for JSON pointers (RFC 6901), and the places in errors. Always holds: every part is a slice of the
-//! document's text, and all of the document was checked before a part is returned. Nothing here recurses, so nesting
-//! may be as deep as memory allows.
+//! Owns: the rules for JSON pointers (RFC 6901), and the positions in errors. Always holds: every part is a
+//! slice of the document's text, and the whole document was checked before a part is returned. Nothing here
+//! recurses, so nesting may be as deep as memory allows.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -19,14 +19,14 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 /// A JSON document.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Document<'a> {
-    /// As it came.
+    /// The original document.
     whole: &'a str,
-    /// Without a byte order mark.
+    /// The document without a byte order mark.
     text: &'a str,
     pub(super) root: &'a RawValue,
 }
 
-/// A place in a text: line and column, each from 1. Columns count characters.
+/// A position in a text: line and column, each from 1. Columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     line: u64,
@@ -36,9 +36,9 @@ struct Place {
 /// The items of an array.
 #[derive(Debug, Default)]
 pub(super) struct Elements<'a> {
-    /// The first ones, in order, at most as many as asked for.
+    /// The first items, in order, up to the requested number.
     pub(super) first: Vec<&'a RawValue>,
-    /// The number of all.
+    /// The number of all items.
     pub(super) count: usize,
 }
 
@@ -60,8 +60,9 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Returns the document with only the items of an array that pass. An item goes together with what is between it
-    /// and the item before it; the first that stays gets what is before the first of all.
+    /// Returns the document with only the items of an array that pass. Each item is removed together with the
+    /// text between it and the previous item. The first remaining item gets the text that precedes the first
+    /// item.
     pub(super) fn retain(&self, array: &RawValue, items: &[&RawValue], passes: &[bool]) -> Cow<'a, str> {
         if passes.iter().all(|passes| *passes) {
             return Cow::Borrowed(self.whole);
@@ -91,12 +92,12 @@ impl<'a> Document<'a> {
         Place::of(self.text.as_bytes(), range_in(self.text, part).start).error(reason)
     }
 
-    /// Returns the part that a pointer leads to from another part, or `None` if it leads nowhere. The pointer must
-    /// have been checked.
+    /// Resolves a pointer, starting at a part of the document. Returns `None` if it leads nowhere. The
+    /// pointer must have been checked before.
     ///
     /// # Errors
     ///
-    /// `Json` if an object on the way has the pointer's name twice.
+    /// `Json` if an object on the path has the pointer's name twice.
     pub(super) fn find(&self, from: &'a RawValue, pointer: &str) -> Result<Option<&'a RawValue>> {
         let mut part = from;
         for token in tokens(pointer) {
@@ -110,7 +111,7 @@ impl<'a> Document<'a> {
 
     fn step(&self, part: &'a RawValue, token: &str) -> Result<Option<&'a RawValue>> {
         let mut deserializer = serde_json::Deserializer::from_str(part.get());
-        // The document was checked: the only errors are those of these visitors, and they have none.
+        // The document is valid JSON, so only these visitors could fail, and they never do.
         let unexpected = |error: serde_json::Error| self.error(part, error);
         match part.get().as_bytes().first() {
             Some(b'{') => {
@@ -131,7 +132,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Returns the items of an array: slices of at most `most` of them, and the number of all.
+    /// Returns the items of an array: slices of the first `most` items, and the number of all items.
     ///
     /// # Errors
     ///
@@ -144,7 +145,7 @@ impl<'a> Document<'a> {
 }
 
 impl Place {
-    /// Returns the place of the byte at `at`.
+    /// Returns the position of the byte at `at`.
     fn of(text: &[u8], at: usize) -> Self {
         let before = text.get(..at).unwrap_or(text);
         let line = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -162,23 +163,23 @@ impl Place {
 
 fn syntax_error(text: &str, error: &serde_json::Error) -> Error {
     let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    // It has read the byte that is wrong, and counts a line break as the start of the next line.
+    // serde_json has already read the offending byte, and counts a line break as the start of the next line.
     let place = Place::of(text.as_bytes(), (before + error.column()).saturating_sub(1));
     let message = error.to_string();
-    // It counts columns in bytes.
+    // serde_json counts columns in bytes.
     let its_place = format!(" at line {} column {}", error.line(), error.column());
     let reason = message.strip_suffix(&its_place).unwrap_or(&message);
     place.error(format_args!("the document is not JSON: {reason}"))
 }
 
-/// Returns the place of a part in the text that it is a slice of.
+/// Returns the range of a part within the text that it is a slice of.
 fn range_in(text: &str, part: &RawValue) -> Range<usize> {
     let start = part.get().as_ptr().addr().saturating_sub(text.as_ptr().addr());
     start..start + part.get().len()
 }
 
-/// Returns the text of a JSON string, or `None` if the value is not a string, or has an escape of half a character (a
-/// lone surrogate).
+/// Returns the text of a JSON string. Returns `None` if the value is not a string, or has an escape for half
+/// a character (a lone surrogate).
 pub(super) fn text_of(string: &RawValue) -> Option<Cow<'_, str>> {
     let inner = string.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
@@ -206,18 +207,18 @@ pub(super) fn check_pointer(pointer: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the names and indexes of a pointer, unescaped.
+/// Returns the tokens of a pointer, unescaped: names and indexes.
 fn tokens(pointer: &str) -> impl Iterator<Item = Cow<'_, str>> {
     pointer.split('/').skip(1).map(|token| {
         if token.contains('~') {
-            // In this order: "~01" is "~1".
+            // The order matters: "~01" stands for "~1".
             return Cow::Owned(token.replace("~1", "/").replace("~0", "~"));
         }
         Cow::Borrowed(token)
     })
 }
 
-/// Returns the index that a pointer's token means in an array: digits without a leading zero.
+/// Returns the array index that a pointer's token denotes: digits without a leading zero.
 fn index_of(token: &str) -> Option<usize> {
     let is_canonical = token == "0" || !token.starts_with(['0', '+']);
     is_canonical.then(|| token.parse().ok()).flatten()
@@ -229,7 +230,7 @@ struct FindMember<'t>(&'t str);
 #[derive(Default)]
 struct Member<'a> {
     value: Option<&'a RawValue>,
-    /// The name, where it occurs for the second time.
+    /// The second occurrence of the name, if there is one.
     again: Option<&'a RawValue>,
 }
 
@@ -278,7 +279,7 @@ impl<'de> Visitor<'de> for FindElement {
     }
 }
 
-/// Collects the items of an array, at most so many.
+/// Collects the items of an array, up to this number.
 struct Collect(usize);
 
 impl<'de> Visitor<'de> for Collect {
@@ -302,7 +303,7 @@ impl<'de> Visitor<'de> for Collect {
 
 #[cfg(test)]
 mod tests {
-    //! Proves where pointers lead, and where errors are.
+    //! Tests how pointers are resolved, and the positions in errors.
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! The places of a document's items, and the key of an item.
+//! The places of a document's items, and the keys of items.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::words::words;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnMissingKey {
-    /// Fails with [`Json`](crate::ErrorKind::Json), which carries the place. The default.
+    /// Fails with [`Json`](crate::ErrorKind::Json), which has the position. The default.
     #[default]
     Fail,
     /// Passes the item on, in every mode.
@@ -27,11 +27,11 @@ pub enum OnMissingKey {
 
 words!(OnMissingKey, "a policy for items without a key": Fail => "fail", Pass => "pass", Drop => "drop");
 
-/// The items of a JSON document: where they are, and what identifies one. Needs the feature `json`.
+/// The items of a JSON document: where they are, and what identifies each. Needs the feature `json`.
 ///
-/// Pointers are JSON pointers (RFC 6901): `/order/id` is the member `id` of the member `order`, `/lines/0` the first
-/// item of an array, and the empty text the whole value. Within a name, `~` is written `~0` and `/` is written `~1`.
-/// Names are compared after their escapes (`\u0041`) are resolved.
+/// Pointers are JSON pointers (RFC 6901): `/order/id` is the member `id` of the member `order`, `/lines/0`
+/// the first item of an array, and the empty text the whole value. Within a name, `~` is written `~0` and `/`
+/// is written `~1`. Names are compared after their escapes (`\u0041`) are resolved.
 ///
 /// # Keys
 ///
@@ -40,15 +40,16 @@ words!(OnMissingKey, "a policy for items without a key": Fail => "fail", Pass =>
 /// | JSON | value |
 /// | --- | --- |
 /// | a string | its text, escapes resolved; never trimmed or folded |
-/// | a number | its decimal digits without exponent and needless zeros, exactly: `17`, `17.0` and `1.7e1` are all `17` |
+/// | a number | its exact decimal digits, without exponent and redundant zeros: `17`, `17.0` and `1.7e1` are all `17` |
 /// | `true`, `false` | `true`, `false` |
-/// | `null`, an empty string, or nothing there | the item has no key: see [`OnMissingKey`] |
+/// | `null`, an empty string, or absent | the item has no key: see [`OnMissingKey`] |
 /// | an array, an object | an error |
 ///
 /// So the number 17 and the string `"17"` are the same value.
 ///
-/// With several pointers, the value is a [`CompositeKey`], which keeps types: `["A",17]` and `["A","17"]` differ. An
-/// item has no key if one of its fields is missing or `null`; an empty string is a field like any other.
+/// With several pointers, the value is a [`CompositeKey`], which keeps types: `["A",17]` and `["A","17"]`
+/// differ. An item has no key if one of its fields is missing or `null`; an empty string is a field like any
+/// other.
 ///
 /// These rules are frozen, because values are stored.
 ///
@@ -74,8 +75,8 @@ pub struct JsonItems {
 }
 
 impl JsonItems {
-    /// Describes items of an entity type that are identified by what `key` leads to, a JSON pointer from the item on.
-    /// The document itself is the array of items, unless [`at`](Self::at) says otherwise.
+    /// Describes items of an entity type. The JSON pointer `key` leads from an item to the value that
+    /// identifies it. The document itself is the array of items, unless [`at`](Self::at) sets another one.
     pub fn new(entity_type: impl Into<EntityTypeId>, key: impl Into<String>) -> Self {
         Self {
             entity_type: entity_type.into(),
@@ -86,35 +87,36 @@ impl JsonItems {
         }
     }
 
-    /// Sets the JSON pointer to the array of items, from the document's root on.
+    /// Sets the JSON pointer from the document's root to the array of items.
     pub fn at(mut self, array: impl Into<String>) -> Self {
         self.array = array.into();
         self
     }
 
-    /// Adds a JSON pointer: the key is then a [`CompositeKey`] of all fields, in the order in which they were added.
+    /// Adds a JSON pointer. The key is then a [`CompositeKey`] of all fields, in the order in which they were
+    /// added.
     pub fn and_key(mut self, key: impl Into<String>) -> Self {
         self.further_keys.push(key.into());
         self
     }
 
-    /// Sets the treatment of items without a key. The default is [`OnMissingKey::Fail`].
+    /// Sets what happens to items without a key. Default: [`OnMissingKey::Fail`].
     pub fn on_missing_key(mut self, treatment: OnMissingKey) -> Self {
         self.on_missing_key = treatment;
         self
     }
 
-    /// Returns the key of one item, which is a JSON document of its own, or `None` if it has none and
-    /// [`on_missing_key`](Self::on_missing_key) does not fail.
+    /// Returns the key of one item, which is a JSON document of its own. Returns `None` if it has none,
+    /// unless [`on_missing_key`](Self::on_missing_key) is to fail.
     ///
-    /// For items that do not come in an array: the lines of a file, the messages of a queue, items to
-    /// [claim](crate::Pool::claim).
+    /// Use it for items that do not come in an array: the lines of a file, the messages of a queue, or items
+    /// to [claim](crate::Pool::claim).
     ///
     /// # Errors
     ///
-    /// `Json` if the item is not JSON, has no key, has an array or an object as its key, or has a name on the way to
-    /// it twice in one object; `LimitExceeded` for a value of more than 4,096 bytes; `InvalidArgument` for a text that
-    /// is not a JSON pointer.
+    /// `Json` if the item is not JSON, has no key, has an array or an object as its key, or has a name on the
+    /// path to it twice in one object; `LimitExceeded` for a value of more than 4,096 bytes;
+    /// `InvalidArgument` for a text that is not a JSON pointer.
     pub fn key_of<'a>(&self, item: &'a (impl AsRef<[u8]> + ?Sized)) -> Result<Option<Key<'a>>> {
         self.check()?;
         let document = Document::read(item.as_ref())?;
@@ -163,7 +165,7 @@ impl JsonItems {
         Ok((array, elements))
     }
 
-    /// Returns the value of an item, or `None` if the item has no key and that is no error.
+    /// Returns the value of an item. Returns `None` if the item has no key and that is not an error.
     pub(super) fn value_of<'a>(
         &self,
         document: &Document<'a>,
@@ -197,7 +199,7 @@ impl JsonItems {
         Ok(Some(composite.into()))
     }
 
-    /// Returns why an item has no key.
+    /// Returns the reason why an item has no key.
     fn missing_in<'a>(&self, document: &Document<'a>, item: &'a RawValue) -> String {
         let is_missing = |pointer: &&str| !matches!(scalar_at(document, item, pointer), Ok(Some(_)));
         let pointer = self.keys().find(is_missing).unwrap_or(&self.key);
@@ -225,7 +227,7 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// Returns the scalar that a pointer leads to, or `None` if it leads to null or nowhere.
+/// Returns the scalar that a pointer leads to. Returns `None` if it leads to null or nowhere.
 fn scalar_at<'a>(document: &Document<'a>, item: &'a RawValue, pointer: &str) -> Result<Option<Scalar<'a>>> {
     let Some(found) = document.find(item, pointer)? else { return Ok(None) };
     let scalar = match found.get().as_bytes().first() {

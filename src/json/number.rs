@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use crate::limits::VALUE_MAX_BYTES;
 
-/// Returns a JSON number without exponent and without needless zeros: `17` for `17`, `17.0` and `1.7e1`; `0.5` for
-/// `5E-1`; `0` for `-0.0`. It is exact for numbers of any size: nothing is rounded. Returns `None` if it is longer
-/// than a value may be.
+/// Returns a JSON number without exponent and redundant zeros: `17` for `17`, `17.0` and `1.7e1`; `0.5` for
+/// `5E-1`; `0` for `-0.0`. It is exact for numbers of any size: nothing is rounded. Returns `None` if the
+/// text is longer than a value may be.
 ///
-/// This text is frozen, because it is stored and compared.
+/// This form must never change, because it is stored and compared.
 pub(super) fn canonical(number: &str) -> Option<Cow<'_, str>> {
     let unsigned = number.strip_prefix('-');
     let (sign, unsigned) = unsigned.map_or(("", number), |unsigned| ("-", unsigned));
@@ -24,11 +24,11 @@ pub(super) fn canonical(number: &str) -> Option<Cow<'_, str>> {
     if digits.is_empty() {
         return Some(Cow::Borrowed("0"));
     }
-    // The decimal point is before the first digit, moved by this many digits.
+    // The decimal point is before the first digit, moved right by this many digits.
     let moved = i64::try_from(whole.len()).ok()? - i64::try_from(leading_zeros).ok()?;
     let point = exponent.parse::<i64>().ok()?.checked_add(moved)?;
     let distance = usize::try_from(point.unsigned_abs()).ok()?;
-    // Checked before that many zeros are written.
+    // Check the length before writing that many zeros.
     if digits.len().max(distance) > VALUE_MAX_BYTES {
         return None;
     }
@@ -42,7 +42,7 @@ pub(super) fn canonical(number: &str) -> Option<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
-    //! Proves the texts of numbers, which are frozen.
+    //! Tests the texts of numbers, which must never change.
 
     use super::*;
     use proptest::prelude::*;

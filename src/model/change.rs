@@ -36,14 +36,14 @@ impl<T> Change<T> {
 }
 
 impl<T: Serialize> Serialize for Change<T> {
-    /// Writes the new value, or null. A field that is kept must be left out.
+    /// Writes the new value, or null. The caller must leave out a field that is kept.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.value().serialize(serializer)
     }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
-    /// Reads a field that is present: null or a value. An absent field is the default, `Keep`.
+    /// Reads a field that is present: null or a value. The default for an absent field is `Keep`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
     }

@@ -1,4 +1,4 @@
-//! The vocabulary of claims: verdicts on items, and outcomes of confirming them.
+//! The types of claims: verdicts on items, outcomes of confirming them, options, filters and descriptions.
 
 use std::time::Duration;
 
@@ -15,23 +15,25 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimVerdict {
-    /// The claim holds its value: process it, then confirm.
+    /// The claim holds the value. Process it, then confirm it.
     Claimed,
-    /// Another claim holds its value, or the same one holds it with another version.
+    /// Another claim holds the value, or the same claim holds it with another version.
     InFlight {
         /// The origin of that claim.
         by: Origin,
-        /// The expiry of that claim's lease, by the clock when it was granted. The claim may be confirmed, released or
-        /// extended before then.
+        /// The expiry of that claim's lease, by the clock when it was granted. The claim may be confirmed,
+        /// released or extended before then.
         until: Timestamp,
     },
-    /// The value is in the pool, with this version if the key has one: the record that was first with it; `None` if it occurred
-    /// earlier in the same batch.
+    /// The value is in the pool, with this version if the key has one. This is the record that was first with
+    /// it; `None` if the value occurred earlier in the same batch.
     Duplicate(Option<Box<Record>>),
-    /// Only in a claim that was taken up, by its token or for its owner: the claim does not hold the value any more, because another
-    /// caller tracked it, or took it over after the lease ran out. Confirming the item returns what became of it.
+    /// The claim does not hold the value any more, because another caller tracked it, or took it over after
+    /// the lease ran out. Confirming the item returns its outcome. Only a claim that was taken up, by its
+    /// token or for its owner, has this verdict.
     Lost,
-    /// Only in a claim that was taken up, by its token or for its owner: the item was confirmed or released before.
+    /// The item was confirmed or released before. Only a claim that was taken up, by its token or for its
+    /// owner, has this verdict.
     Settled,
 }
 
@@ -46,14 +48,15 @@ impl ClaimVerdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimOutcome {
-    /// The value is tracked now, by the record of this id.
+    /// The value is now tracked by the record with this id.
     Confirmed(RecordId),
     /// Another caller tracked the value meanwhile, as this record. Nothing was written.
     AlreadyTracked(Box<Record>),
-    /// The claim does not hold the value any more, and no record has it. Nothing was written. Possible reasons: the
-    /// lease ran out, and another claim took the value over; the lease ran out over an hour ago; the value was tracked
-    /// meanwhile and deleted again; another guard of the same claim, made by its token, released it; [the claim was
-    /// released](crate::Pool::release_claims); [its owner took it up](crate::Pool::resume_claims_of).
+    /// The claim does not hold the value any more, and no record has it. Nothing was written. Possible
+    /// reasons: the lease ran out and another claim took over the value; the lease ran out more than an hour
+    /// ago; the value was tracked and deleted meanwhile; another guard of the same claim, made from its
+    /// token, released it; [the claim was released](crate::Pool::release_claims); [its owner took it
+    /// up](crate::Pool::resume_claims_of).
     LeaseLost,
 }
 
@@ -83,8 +86,8 @@ impl Confirmation {
     ///
     /// # Errors
     ///
-    /// `LeaseLost` with the [index](Error::item) of the first item that was not confirmed. Confirmed items stay
-    /// confirmed.
+    /// `LeaseLost` with the [index](Error::item) of the first item that was not confirmed. Confirmed items
+    /// stay confirmed.
     pub fn all_confirmed(&self) -> Result<()> {
         let lost = self.outcomes.iter().find(|(_, outcome)| !matches!(outcome, ClaimOutcome::Confirmed(_)));
         let Some((index, outcome)) = lost else { return Ok(()) };
@@ -99,15 +102,16 @@ impl Confirmation {
     }
 }
 
-/// The standing of a value after [waiting](crate::Pool::wait_for) for it.
+/// The state of a value after [waiting](crate::Pool::wait_for) for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitOutcome {
-    /// The value is in the pool: the record that was first with it.
+    /// The value is in the pool. This is the record that was first with it.
     Tracked(Box<Record>),
-    /// Nobody holds it, and it is not in the pool. It is not reserved: claim it to find out who gets it.
+    /// No claim holds the value, and it is not in the pool. It is not reserved: another caller may claim it
+    /// first.
     Free,
-    /// The time was over, and a claim still holds it.
+    /// The timeout is over, and a claim still holds the value.
     InFlight {
         /// The origin of that claim.
         by: Origin,
@@ -153,9 +157,9 @@ impl ClaimOptions {
         self
     }
 
-    /// Sets the owner: a name for the runner, of 1 to 64 bytes, that stays the same when it restarts. With it,
-    /// [`Pool::resume_claims_of`](crate::Pool::resume_claims_of) takes up the claims of a runner that died before it could
-    /// store a token. No two runners at a time should have the same name.
+    /// Sets the owner: a name for the runner, of 1 to 64 bytes, that stays the same when it restarts. With
+    /// it, [`Pool::resume_claims_of`](crate::Pool::resume_claims_of) can take up the claims of a runner that
+    /// died before it stored a token. No two running runners should have the same name.
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
         self.owner = Some(owner.into());
         self
@@ -190,8 +194,9 @@ pub(crate) fn check_owner(owner: &str) -> Result<()> {
     .map_err(|error| error.with_parameter("owner"))
 }
 
-/// Selects claims of a pool, for [`Pool::release_claims`](crate::Pool::release_claims). All conditions must hold. A filter without a
-/// condition selects nothing, so that a condition that was forgotten releases nothing: [`all`](Self::all) selects every claim.
+/// A filter of a pool's claims, for [`Pool::release_claims`](crate::Pool::release_claims). All conditions
+/// must hold. A filter without a condition selects nothing, so that forgetting a condition releases nothing.
+/// [`all`](Self::all) selects every claim.
 ///
 /// ```
 /// use std::time::Duration;
@@ -200,8 +205,9 @@ pub(crate) fn check_owner(owner: &str) -> Result<()> {
 /// let stuck = ClaimFilter::new().owner("worker-7").older_than(Duration::from_secs(3600));
 /// ```
 ///
-/// Serializes with a field for each method, `older_than` in seconds. When it is deserialized, absent fields are no conditions, and
-/// unknown ones are errors, so that a misspelt condition does not release more.
+/// Serializes with a field for each method, `older_than` in seconds. When it is deserialized, absent fields
+/// add no condition, and unknown fields are errors, so that a misspelt condition does not release more
+/// claims.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[must_use]
@@ -225,7 +231,7 @@ impl ClaimFilter {
         Self::default()
     }
 
-    /// Creates a filter that selects every claim. Conditions that are added narrow it down.
+    /// Creates a filter that selects every claim. Added conditions narrow it down.
     pub fn all() -> Self {
         Self { is_all: true, ..Self::default() }
     }
@@ -266,7 +272,7 @@ impl ClaimFilter {
         self
     }
 
-    /// Returns true if the filter takes a claim. `now` is the wall clock.
+    /// Returns true if the filter selects a claim. `now` is the wall clock's time.
     pub(crate) fn takes(&self, claim: &ClaimInfo, now: Timestamp) -> bool {
         *self != Self::default()
             && self.id.is_none_or(|id| claim.id == id)
@@ -278,12 +284,12 @@ impl ClaimFilter {
     }
 }
 
-/// A claim that is neither settled nor swept, as [`Pool::claims`](crate::Pool::claims) lists it.
+/// An open claim, as listed by [`Pool::claims`](crate::Pool::claims): neither settled nor swept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ClaimInfo {
-    /// The claim's id, which no other open claim of the pool has. After the store is opened again or vacuumed, a new claim may
-    /// get the id of one that is over.
+    /// The claim's id, unique among the open claims of the pool. After the store is opened again or vacuumed,
+    /// a new claim may get the id of an ended one.
     pub id: u64,
     /// The origin of the claim.
     #[serde(flatten)]
@@ -294,8 +300,8 @@ pub struct ClaimInfo {
     pub since: Timestamp,
     /// The expiry of its lease, by the clock when it was granted.
     pub until: Timestamp,
-    /// True if the lease has expired. The claim still holds its items until another claim takes them, or until it is
-    /// swept.
+    /// True if the lease has expired. The claim still holds its items until another claim takes them, or
+    /// until it is swept.
     pub is_lapsed: bool,
     /// The number of items that were claimed. Some may have been settled or lost since.
     pub items: u64,

@@ -1,4 +1,4 @@
-//! Keys, and values that are made of several fields.
+//! Keys, and values that consist of several fields.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 use crate::ids::EntityTypeId;
 use crate::limits;
 
-/// The key that deduplication compares: a value within an entity type.
+/// The key that deduplication compares: a value and its entity type.
 ///
-/// The value is compared exactly: it is never trimmed, folded or normalised. It has 1 to 4,096 bytes; the call that
-/// takes the key checks that.
+/// The value is compared exactly: it is never trimmed, folded or normalised. It has 1 to 4,096 bytes, which
+/// the call that takes the key checks.
 ///
-/// A key may have a version: [`content`](Self::content) or [`ordinal`](Self::ordinal). Then an item that changed since
-/// its key was tracked passes once more.
+/// A key may have a version: [`content`](Self::content) or [`ordinal`](Self::ordinal). Then an item that has
+/// changed since its key was tracked passes again.
 ///
 /// ```
 /// # use datapool_store::{DataPoolStore, Key, Mode, Origin, Verdict};
@@ -36,8 +36,8 @@ pub struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// Creates the key of a value within an entity type. The value is borrowed from a `&str` or a `&String`, or owned
-    /// by the key if it is a `String`. The value of an integer is its decimal text.
+    /// Creates the key of a value within an entity type. The value is borrowed from a `&str` or a `&String`,
+    /// or owned by the key if it is a `String`. The value of an integer is its decimal text.
     ///
     /// ```
     /// use datapool_store::Key;
@@ -50,25 +50,28 @@ impl<'a> Key<'a> {
         Self { entity_type: entity_type.into(), value: value.into().0, version: None }
     }
 
-    /// Sets the version to a digest of the item's content, whatever it was before. An item passes again when its content
-    /// differs from that of the newest record of its key: content A, then B, then A again is changed each time.
+    /// Sets the version to a digest of the item's content, and replaces any earlier version. An item passes
+    /// again when its content differs from that of the newest record of its key. For example, content A, then
+    /// B, then A again counts as changed each time.
     ///
-    /// The digest is computed here; the content is not kept. Give it the fields that matter, in a fixed form.
+    /// The digest is computed here, and the content is not kept. Pass the fields that matter, in a fixed
+    /// form.
     #[must_use]
     pub fn content(mut self, content: impl AsRef<[u8]>) -> Self {
         self.version = Some(Version::of_content(content));
         self
     }
 
-    /// Sets the version to a number that says how new the item is, whatever it was before: an updated-at, or a sequence
-    /// number. An item passes again when its number is higher than that of the newest record of its key.
+    /// Sets the version to a number that orders the versions of the item, such as an updated-at time or a
+    /// sequence number. Replaces any earlier version. An item passes again when its number is higher than
+    /// that of the newest record of its key.
     #[must_use]
     pub fn ordinal(mut self, number: i64) -> Self {
         self.version = Some(Version::Ordinal(number));
         self
     }
 
-    /// Returns the entity type: the kind of thing that the value identifies.
+    /// Returns the entity type, the kind of thing that the value identifies.
     pub fn entity_type(&self) -> EntityTypeId {
         self.entity_type
     }
@@ -83,7 +86,7 @@ impl<'a> Key<'a> {
         self.version
     }
 
-    /// Returns the same key, with a value of its own.
+    /// Returns the same key with an owned value.
     pub fn into_owned(self) -> Key<'static> {
         let Self { entity_type, value, version } = self;
         Key { entity_type, value: Cow::Owned(value.into_owned()), version }
@@ -108,10 +111,10 @@ pub(crate) fn check_value(value: &str) -> Result<()> {
     }
 }
 
-/// Several typed fields joined into one value, unambiguously and readably.
+/// Several typed fields that are joined into one value. The text is unambiguous and readable.
 ///
-/// The text is a JSON array without white space (`["a",1,true]`), with `serde_json`'s string escapes. This form is
-/// frozen, because it is stored and compared. A plain value with the same text is the same value.
+/// The text is a JSON array without white space (`["a",1,true]`), with `serde_json`'s string escapes. This
+/// form never changes, because it is stored and compared. A plain value with the same text is the same value.
 ///
 /// ```
 /// use datapool_store::{CompositeKey, Key};
@@ -146,8 +149,8 @@ impl CompositeKey {
         self.push(&text)
     }
 
-    /// Adds a number of any size, in its canonical text: an integer has the text that [`integer`](Self::integer)
-    /// gives it.
+    /// Adds a number of any size as its canonical text. An integer gets the same text as from
+    /// [`integer`](Self::integer).
     #[cfg(feature = "json")]
     pub(crate) fn number(self, canonical: &str) -> Self {
         self.push(canonical)
@@ -181,8 +184,8 @@ impl Default for CompositeKey {
     }
 }
 
-/// The text of a value: what [`Key::new`] and filters by value take. Made from text, a [`CompositeKey`] or an integer, whose
-/// decimal text it is.
+/// The text of a value, as taken by [`Key::new`] and by filters. It is made from text, a [`CompositeKey`], or
+/// the decimal text of an integer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyText<'a>(pub(crate) Cow<'a, str>);
 

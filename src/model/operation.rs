@@ -1,4 +1,4 @@
-//! Operations over a whole store: their progress and their results.
+//! Operations on a whole store: their progress and their results.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::PoolId;
 
-/// The progress of an operation over the whole store.
+/// The progress of an operation on the whole store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Rows that are done.
+    /// The number of rows done.
     pub done: u64,
-    /// Rows in all.
+    /// The number of all rows.
     pub total: u64,
 }
 
@@ -26,9 +26,9 @@ impl Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CompactReport {
-    /// Bytes of the file before.
+    /// The size of the file before, in bytes.
     pub bytes_before: u64,
-    /// Bytes of the file now.
+    /// The size of the file after, in bytes.
     pub bytes_after: u64,
 }
 
@@ -42,11 +42,11 @@ impl CompactReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct VacuumReport {
-    /// Bytes of the file before.
+    /// The size of the file before, in bytes.
     pub bytes_before: u64,
-    /// Bytes of the file now.
+    /// The size of the file after, in bytes.
     pub bytes_after: u64,
-    /// Live records, which are all that the file has now.
+    /// The number of live records. The file now has no others.
     pub records: u64,
 }
 
@@ -60,11 +60,11 @@ impl VacuumReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BackupReport {
-    /// Live records, which are all that the copy has.
+    /// The number of live records. The copy has no others.
     pub records: u64,
-    /// Rows of all tables of the copy.
+    /// The number of rows in all tables of the copy.
     pub rows: u64,
-    /// Bytes of the copy.
+    /// The size of the copy in bytes.
     pub bytes: u64,
 }
 
@@ -72,12 +72,12 @@ pub struct BackupReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The pool that the problem is about, if it is about one.
+    /// The pool that the problem concerns, if there is one.
     pub data_pool_id: Option<PoolId>,
-    /// The table of the file, by its name there; `file` stands for the file itself. See the tables in [the
+    /// The name of the table in the file, or `file` for the file itself. See the tables in [the
     /// design](crate::design).
     pub table: String,
-    /// The key of the row, as a person can read it; empty for a whole table.
+    /// The key of the row in readable form; empty if the problem concerns the whole table.
     pub key: String,
     /// The problem of the row or table.
     pub reason: String,
@@ -112,9 +112,9 @@ pub struct VerifyReport {
     pub findings: Vec<Finding>,
     /// The number of all problems.
     pub findings_count: u64,
-    /// Pools that were checked.
+    /// The number of pools that were checked.
     pub pools: u64,
-    /// Records that were read.
+    /// The number of records that were read.
     pub records: u64,
 }
 
@@ -122,10 +122,10 @@ pub struct VerifyReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RebuildReport {
-    /// Pools whose indexes were rebuilt.
+    /// The number of pools whose indexes were rebuilt.
     pub pools: u64,
-    /// Records that were indexed.
+    /// The number of records that were indexed.
     pub records: u64,
-    /// Problems that rebuilding cannot repair, because the data is not derived from the records.
+    /// The problems that rebuilding cannot repair, because the data is not derived from the records.
     pub left: Vec<Finding>,
 }

@@ -1,6 +1,6 @@
-//! The policy of a pool: how long and how many records it keeps; and its form in JSON.
+//! The policy of a pool: how long it keeps records, and how many. Also its form in JSON.
 //!
-//! In JSON a retention is a number of seconds, with decimals only if it is not a whole number.
+//! In JSON, a retention is a number of seconds, with decimals only if it is not a whole number.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub(super) fn change_to_seconds<S: Serializer>(
 }
 
 /// Writes a retention in seconds.
-#[allow(clippy::ref_option, reason = "serde hands the field over as it is")]
+#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
 pub(super) fn to_seconds<S: Serializer>(
     retention: &Option<Duration>,
     serializer: S,

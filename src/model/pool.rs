@@ -14,8 +14,8 @@ use crate::time::Timestamp;
 
 /// A pool's row: its name, its policy, and when it was created and changed.
 ///
-/// Serializes as in the HTTP API, with `retention` (in seconds) and `capacity` if they are set, and deserializes from
-/// that.
+/// Serializes as in the HTTP API, with `retention` (in seconds) and `capacity` if they are set, and
+/// deserializes from that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DataPool {
@@ -29,7 +29,8 @@ pub struct DataPool {
     pub created_at: Timestamp,
     /// The time of the last change to the pool's fields.
     pub updated_at: Timestamp,
-    /// The time for which a record is live after its `created_at`. `None`: until it is deleted.
+    /// The time for which a record is live after its `created_at`. `None` if records live until they are
+    /// deleted.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -37,7 +38,7 @@ pub struct DataPool {
         deserialize_with = "policy::seconds"
     )]
     pub retention: Option<Duration>,
-    /// The most live records. If there are more, the oldest expire. `None`: any number.
+    /// The largest number of live records. If there are more, the oldest expire. `None` if there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u64>,
 }
@@ -50,11 +51,11 @@ impl DataPool {
 
 /// The fields of a new pool.
 ///
-/// Serializes as the HTTP API's body, and deserializes from that: `{"name", "description"}`, with `retention` (in seconds) and `capacity` in
-/// addition. Every field but the name may be absent or null.
+/// Serializes as the HTTP API's body, and deserializes from that: `{"name", "description"}`, and additionally
+/// `retention` (in seconds) and `capacity`. Every field except the name may be absent or null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewPool {
-    // An absent name is refused like an empty one, by its name and limit.
+    // An absent name is rejected like an empty one, with an error that states the name and its limit.
     #[serde(default)]
     pub(crate) name: String,
     #[serde(default)]
@@ -86,7 +87,7 @@ impl NewPool {
         self
     }
 
-    /// Sets the most live records, at least 1. If there are more, the oldest expire.
+    /// Sets the largest number of live records, at least 1. If there are more, the oldest expire.
     #[must_use]
     #[doc(alias("max_size", "limit", "eviction"))]
     pub fn capacity(mut self, records: u64) -> Self {
@@ -104,7 +105,7 @@ impl NewPool {
 }
 
 impl From<&str> for NewPool {
-    /// Creates the fields of a pool with this name alone.
+    /// Creates the fields of a pool with only this name.
     fn from(name: &str) -> Self {
         Self::new(name)
     }
@@ -122,10 +123,10 @@ impl From<String> for NewPool {
     }
 }
 
-/// A change to a pool. Fields that are not set stay as they are.
+/// A change to a pool. Fields that are not set are not changed.
 ///
-/// Serializes as the HTTP API's body, and deserializes from that: an absent field stays as it is; null removes a description, a `retention` (in
-/// seconds) or a `capacity`.
+/// Serializes as the HTTP API's body, and deserializes from that: an absent field is not changed; null
+/// removes a description, a `retention` (in seconds) or a `capacity`.
 ///
 /// ```
 /// use datapool_store::PoolUpdate;
@@ -152,7 +153,7 @@ pub struct PoolUpdate {
 }
 
 impl PoolUpdate {
-    /// Creates a change that changes nothing yet.
+    /// Creates an update that changes nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -178,8 +179,9 @@ impl PoolUpdate {
         self
     }
 
-    /// Sets how long records live after their `created_at`: 1 ms to 36,500 days. Older records expire with this update.
-    /// Records that expired before stay expired, even if the new retention is longer.
+    /// Sets how long records live after their `created_at`: 1 ms to 36,500 days. Records older than that
+    /// expire with this update. Records that expired before stay expired, even if the new retention is
+    /// longer.
     #[must_use]
     #[doc(alias("ttl", "expire", "expiry", "max_age"))]
     pub fn retention(mut self, retention: Duration) -> Self {
@@ -194,7 +196,8 @@ impl PoolUpdate {
         self
     }
 
-    /// Sets the most live records, at least 1. If there are more, the oldest expire with this update.
+    /// Sets the largest number of live records, at least 1. If there are more, the oldest expire with this
+    /// update.
     #[must_use]
     #[doc(alias("max_size", "limit", "eviction"))]
     pub fn capacity(mut self, records: u64) -> Self {
@@ -202,7 +205,7 @@ impl PoolUpdate {
         self
     }
 
-    /// Lets the pool hold any number of records.
+    /// Removes the capacity: the pool can hold any number of records.
     #[must_use]
     pub fn clear_capacity(mut self) -> Self {
         self.capacity = Change::Clear;

@@ -4,19 +4,19 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-/// The space that pruning gave back: that of deleted and expired records, and of lapsed claims.
+/// The space that pruning reclaimed: that of deleted and expired records, and of lapsed claims.
 ///
-/// The file does not get shorter: later writes use the space again.
+/// The file does not shrink, but later writes reuse the space.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PruneReport {
-    /// Segments that were dropped as a whole.
+    /// The number of segments that were dropped as a whole.
     pub segments: u64,
-    /// Dead records that were removed, including those of dropped segments.
+    /// The number of dead records that were removed, including those in dropped segments.
     pub records: u64,
-    /// The bytes that these records and their results took.
+    /// The number of bytes that these records and their results took.
     pub bytes: u64,
-    /// Claims that were swept.
+    /// The number of claims that were swept.
     pub claims: u64,
 }
 

@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId, RecordId};
 use crate::time::Timestamp;
 
-/// The origin of a record: the flow, run and step that tracked it. Each part may be absent; imported
-/// records have none unless the import says otherwise.
+/// The origin of a record: the flow, run and step that tracked it. Each part may be absent. Imported records
+/// have none unless the import's options set them.
 ///
 /// ```
 /// use datapool_store::Origin;
@@ -25,7 +25,8 @@ use crate::time::Timestamp;
 /// assert!(Origin::none().flow().is_none());
 /// ```
 ///
-/// Serializes as in a record: `{"flow_id", "flow_run_id", "step_id"}`, null if absent; and deserializes from that.
+/// Serializes as in a record, `{"flow_id", "flow_run_id", "step_id"}`, with null for absent parts, and
+/// deserializes from that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[doc(alias("source", "provenance"))]
 pub struct Origin {
@@ -38,12 +39,12 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Creates the origin of this flow, run and step.
+    /// Creates an origin with this flow, run and step.
     pub fn new(flow: impl Into<FlowId>, run: impl Into<FlowRunId>, step: impl Into<FlowStepId>) -> Self {
         Self { flow: Some(flow.into()), run: Some(run.into()), step: Some(step.into()) }
     }
 
-    /// Returns no origin, which is the default of imported records. The `with_` methods add parts.
+    /// Returns an empty origin, which is the default of imported records. The `with_` methods add parts.
     pub fn none() -> Self {
         Self::default()
     }
@@ -97,17 +98,17 @@ impl Origin {
 
 /// One tracked value.
 ///
-/// Serializes as in the HTTP API, with `version` if it has one, and the fields that the query's includes asked for at the
-/// end; and deserializes from that.
+/// Serializes as in the HTTP API, with `version` if it has one and with the fields of the query's includes at
+/// the end. Deserializes from that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[doc(alias("row", "entry", "deduped data"))]
 pub struct Record {
-    /// The id: from 1, unique in its pool, growing with time.
+    /// The id: from 1, unique in its pool, increasing with time.
     pub id: RecordId,
     /// The pool that holds it.
     pub data_pool_id: PoolId,
-    /// The entity type: what the value identifies.
+    /// The entity type: the kind of thing that the value identifies.
     pub entity_type_id: EntityTypeId,
     /// The value, exactly as it was tracked.
     pub value: String,
@@ -117,12 +118,12 @@ pub struct Record {
     pub flow_run_id: Option<FlowRunId>,
     /// The flow step that tracked it.
     pub step_id: Option<FlowStepId>,
-    /// The pool time of the commit that wrote it, or the time in [the import's
+    /// The pool time of the commit that wrote the record, or the time in [the imported
     /// file](crate::ImportOptions::created_at_column).
     pub created_at: Timestamp,
     /// The version of the item that was tracked, if its key had one.
     pub version: Option<Version>,
-    /// The registered entries that the query's [`include`](crate::RecordQuery::include) asked for.
+    /// The registered entries that the query [included](crate::RecordQuery::include).
     pub included: Included,
 }
 
@@ -138,7 +139,7 @@ impl Record {
     }
 }
 
-/// The number of fields of a record without a version and includes.
+/// The number of serialized fields of a record without a version or includes.
 const RECORD_FIELDS: usize = 8;
 
 impl Serialize for Record {
@@ -195,12 +196,12 @@ impl<'de> Deserialize<'de> for Record {
     }
 }
 
-/// The registered entries that a listing adds to a record. Empty unless the query's
-/// [`include`](crate::RecordQuery::include) asked for them. Records of one page share equal entries.
+/// The registered entries that a listing adds to a record. Empty unless the query
+/// [included](crate::RecordQuery::include) them. Records of one page share equal entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Included(Option<Box<Includes>>);
 
-/// For each include, whether it was requested, and the entry that was found.
+/// The state of each include: not requested, unknown, or found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Includes {
@@ -216,7 +217,7 @@ struct Includes {
     data_pool: Include<DataPool>,
 }
 
-/// Reads a field that is present, though it may be null.
+/// Reads a field that is present but may be null.
 fn asked_for<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Include<T>, D::Error> {
@@ -285,8 +286,8 @@ macro_rules! includes {
 }
 
 includes! {
-    /// Returns the registered flow that tracked the record. Returns `None` if the query did not include it, if it was
-    /// never registered, or if the record has no flow. The same holds for the other methods.
+    /// Returns the registered flow that tracked the record. Returns `None` if the query did not include it,
+    /// if it was never registered, or if the record has no flow. The same holds for the other methods.
     flow: Flow, set_flow;
     /// Returns the registered flow run that tracked the record.
     flow_run: FlowRun, set_flow_run;

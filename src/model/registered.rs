@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::limits;
 
-/// A registered id: its name, and other attributes that the program keeps with it.
+/// A registered id with its name and other attributes that the program keeps with it.
 ///
-/// Registered with [`DataPoolStore::put_flow`](crate::DataPoolStore::put_flow) and the methods like it, and returned by
-/// listings whose query [includes](crate::RecordQuery::include) it. Serializes as `{"id", "name", "attributes"}`, and
-/// deserializes from that.
+/// [`DataPoolStore::put_flow`](crate::DataPoolStore::put_flow) and similar methods register it. Listings
+/// return it if their query [includes](crate::RecordQuery::include) it. Serializes as `{"id", "name",
+/// "attributes"}`, and deserializes from that.
 ///
 /// ```
 /// use datapool_store::{DataPoolStore, Flow};
@@ -27,7 +27,7 @@ use crate::limits;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Registered<Id> {
-    /// The id that records carry.
+    /// The id, as records have it.
     pub id: Id,
     /// The name: at most 255 characters.
     pub name: String,
@@ -58,14 +58,14 @@ impl<Id> Registered<Id> {
     }
 }
 
-/// An id that can be registered, as the store keeps it.
+/// An id that can be registered, and its stored form.
 pub(crate) trait RegisteredId: Sized + Clone {
     const KIND: RegisteredKind;
 
-    /// Returns bytes that sort in the order of the ids.
+    /// Returns bytes that sort in the same order as the ids.
     fn to_key(&self) -> Vec<u8>;
 
-    /// Returns the id of these bytes, or `None` if they are damaged.
+    /// Returns the id from these bytes, or `None` if they are damaged.
     fn from_key(key: &[u8]) -> Option<Self>;
 
     fn check(&self) -> Result<()>;
@@ -129,13 +129,13 @@ macro_rules! registered_text_id {
 
 registered_text_id!(FlowId => Flow, FlowRunId => FlowRun, FlowStepId => FlowStep);
 
-/// A registered id as an engine keeps it.
+/// The stored form of a registered entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RegisteredEntry {
     /// The id, as [`RegisteredId::to_key`] returns it.
     pub(crate) key: Vec<u8>,
     pub(crate) name: String,
-    /// JSON.
+    /// The attributes as JSON text.
     pub(crate) attributes: String,
 }
 
@@ -166,7 +166,7 @@ impl RegisteredEntry {
     }
 }
 
-/// Checks an entry, and returns its attributes as the text that is stored.
+/// Checks an entry and returns its attributes as the text to store.
 fn attributes_of<Id: RegisteredId>(entry: &Registered<Id>) -> Result<String> {
     let noun = Id::KIND.noun();
     entry.id.check()?;

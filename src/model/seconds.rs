@@ -1,4 +1,4 @@
-//! Durations as JSON has them: a number of seconds, with decimals.
+//! Durations in JSON: a number of seconds with decimals.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     of(f64::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
-/// Reads a number of seconds, rounded to microseconds, the unit of time in the store.
+/// Converts a number of seconds to a duration, rounded to microseconds, the store's unit of time.
 pub(super) fn of(seconds: f64) -> Result<Duration, String> {
     let duration =
         Duration::try_from_secs_f64(seconds).map_err(|error| format!("{seconds} seconds: {error}"))?;
@@ -26,7 +26,7 @@ pub(super) fn to_micros(duration: Duration) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
-/// Writes a duration that may be absent: null.
+/// Writes an optional duration, or null.
 #[allow(clippy::ref_option, reason = "serde's signature")]
 pub(super) fn serialize_some<S: Serializer>(
     duration: &Option<Duration>,

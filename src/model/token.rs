@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 
-/// Stands for a claim in a file, a message or a database: a process that has the token can take the claim up with
-/// [`DataPoolStore::resume_claim`](crate::DataPoolStore::resume_claim).
+/// The token of a claim, to be stored in a file, a message or a database. A process that has the token can
+/// take up the claim with [`DataPoolStore::resume_claim`](crate::DataPoolStore::resume_claim).
 ///
-/// Prints, parses and serializes as one line of ASCII text. It names the store, the pool and the claim, and contains a
-/// random number that only the claim's maker knows: treat it like a password for the claim's items.
+/// Prints, parses and serializes as one line of ASCII text. It names the store, the pool and the claim, and
+/// contains a secret random number. Treat it like a password for the claim's items.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClaimToken {
     pub(crate) store: u128,
@@ -21,7 +21,7 @@ pub struct ClaimToken {
     pub(crate) nonce: u128,
 }
 
-/// The beginning of a token's text.
+/// The beginning of every token's text.
 const PREFIX: &str = "dpclaim1";
 
 impl fmt::Display for ClaimToken {
@@ -32,7 +32,7 @@ impl fmt::Display for ClaimToken {
 }
 
 impl fmt::Debug for ClaimToken {
-    /// Prints the token without the number that makes it valid.
+    /// Prints the token without its secret number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClaimToken")
             .field("pool", &self.pool)

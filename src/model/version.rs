@@ -1,6 +1,7 @@
-//! Versions: what an item looks like now, or how new it is.
+//! Versions: the content of an item, or a number that orders its versions.
 //!
-//! Owns: [`Version`], its text, and the rule by which one version follows another. Must not know: where versions are kept.
+//! Owns: [`Version`], its text, and the rule that decides if one version follows another. Must not know:
+//! where versions are stored.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -9,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, shown};
 
-/// The version of an item: a digest of its content, or a number that says how new it is.
+/// The version of an item: a digest of its content, or a number that is higher for newer versions.
 ///
-/// Prints, parses and serializes as `c:` and the digest in 32 hexadecimal digits, or as `o:` and the number in decimal.
+/// Prints, parses and serializes as `c:` and the digest in 32 hexadecimal digits, or as `o:` and the number
+/// in decimal.
 ///
 /// ```
 /// use datapool_store::{Key, Version};
@@ -26,22 +28,24 @@ use crate::error::{Error, Result, shown};
 pub enum Version {
     /// The first 128 bits of the content's BLAKE3 digest.
     Content([u8; 16]),
-    /// How new the item is: an updated-at, or a sequence number.
+    /// A number that is higher for newer versions, such as an updated-at time or a sequence number.
     Ordinal(i64),
 }
 
 impl Version {
-    /// Returns the version of an item with this content. The digest has no key, so that every store computes the same.
+    /// Returns the version of an item with this content. The digest has no key, so every store computes the
+    /// same one.
     pub fn of_content(content: impl AsRef<[u8]>) -> Self {
         let mut digest = [0; 16];
         blake3::Hasher::new().update(content.as_ref()).finalize_xof().fill(&mut digest);
         Self::Content(digest)
     }
 
-    /// Returns true if an item with the version `asked` changes a key whose version is `stored`: **the one rule**.
+    /// Returns true if an item with the version `asked` changes a key whose version is `stored`. **This is
+    /// the only place of that rule.**
     ///
-    /// Another content is a change. So is an ordinal that is higher, or that follows no ordinal. An item without a version
-    /// changes nothing.
+    /// A different content is a change. So is an ordinal that is higher, or that follows no ordinal. An item
+    /// without a version changes nothing.
     pub(crate) fn changes(asked: Option<Self>, stored: Option<Self>) -> bool {
         match (asked, stored) {
             (None, _) => false,
@@ -52,7 +56,7 @@ impl Version {
 }
 
 impl Version {
-    /// Returns true for the version of a content.
+    /// Returns true if the version is a content digest.
     pub(crate) fn is_content(version: Option<Self>) -> bool {
         matches!(version, Some(Self::Content(_)))
     }
@@ -75,9 +79,11 @@ impl fmt::Display for Version {
 impl FromStr for Version {
     type Err = Error;
 
+    /// Parses the text that a version prints.
+    ///
     /// # Errors
     ///
-    /// `InvalidArgument` for any text but one that a version prints.
+    /// `InvalidArgument` for any other text.
     fn from_str(text: &str) -> Result<Self> {
         let version = parse(text).filter(|version| version.to_string() == text);
         version.ok_or_else(|| {
@@ -120,7 +126,7 @@ mod tests {
         prop_oneof![any::<[u8; 16]>().prop_map(Version::Content), any::<i64>().prop_map(Version::Ordinal)]
     }
 
-    /// Digests are stored, and compared with those of other stores. This one is BLAKE3's own test vector.
+    /// Digests are stored, and compared with those of other stores. This is a test vector of BLAKE3 itself.
     #[test]
     fn the_digest_is_frozen() {
         assert_eq!(Version::of_content(b"").to_string(), "c:af1349b9f5f9a1a6a0404dea36dcc949");

@@ -1,4 +1,4 @@
-//! Reports on how a listing was answered, for people and for tests.
+//! Reports on how a listing was executed, for people and for tests.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,36 +7,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::RecordId;
 
-/// The work of a listing: which index blocks were read, and which were skipped. Returned by
-/// [`Pool::explain`](crate::Pool::explain), which runs the query and counts what it does. Prints as a short report.
+/// The work of a listing: the numbers of index blocks that were read and skipped. Returned by
+/// [`Pool::explain`](crate::Pool::explain), which runs the query and counts what it does. Prints as a short
+/// report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Explanation {
     /// The query, as a query string.
     pub query: String,
-    /// The range of ids that the pool's oldest live record and the time filters allow.
+    /// The range of ids that remains after the pool's oldest live record and the time filters are applied.
     pub ids: Range<RecordId>,
     /// The pool's segments.
     pub segments: Blocks,
     /// The chunks of these segments. A chunk is up to 16,384 records; posting lists are stored by chunk.
     pub chunks: Blocks,
-    /// The attributes that posting lists answered, in the order in which they are read: runs, steps, flows, entity
-    /// types. The order does not depend on how rare they are: in any order, bitmaps are read only of chunks in which
-    /// all of them occur.
+    /// The attributes that posting lists answered, in the order in which they are read: runs, steps, flows,
+    /// entity types. The order does not depend on their selectivity, because bitmaps are read only in chunks
+    /// in which all of them occur.
     pub attributes: Vec<AttributeUse>,
-    /// The number of look-ups in tables of fingerprints: at most one for each table and each pair of a value and an entity type
-    /// that the query names; where it names no entity type, or more than 4,096 pairs, one for each table and value.
+    /// The number of lookups in tables of fingerprints: at most one for each table and each pair of a value
+    /// and an entity type that the query names. If the query names no entity type, or more than 4,096 pairs,
+    /// at most one for each table and value.
     pub value_seeks: u64,
-    /// Look-ups that a table's membership filter made needless.
+    /// The number of lookups that a table's membership filter avoided.
     pub value_seeks_saved: u64,
-    /// Entries of records that no index has yet. They were looked at in memory.
+    /// The number of entries of records that are not in an index yet. They are checked in memory.
     pub unindexed: u64,
-    /// Records read: those of the page, those compared, and a few to find where a time filter begins or ends.
+    /// The number of records read: those on the page, those whose values were compared, and a few to find
+    /// where a time filter begins or ends.
     pub records_read: u64,
-    /// The number of records that were read to compare their values with a filter's.
+    /// The number of records read to compare their values with those of the filter.
     pub records_compared: u64,
-    /// The number of lookups of registered entries and of the pool's row for the includes: one for each distinct id,
-    /// and none if nothing of that kind was ever registered.
+    /// The number of lookups of registered entries and of the pool's row for the includes: one for each
+    /// distinct id, and none if nothing of that kind was ever registered.
     pub includes_read: u64,
     /// The number of records that match the filter.
     pub total: u64,
@@ -48,10 +51,10 @@ pub struct Explanation {
 pub struct Blocks {
     /// The number of blocks.
     pub considered: u64,
-    /// The number of blocks that were skipped: they are outside the range of ids, or some filter does not occur in
-    /// them, or they only had to be counted.
+    /// The number of blocks skipped: they are outside the range of ids, do not contain some filter's term, or
+    /// only had to be counted.
     pub skipped: u64,
-    /// The number of blocks that were read: chunks in which every filter occurs, and segments with such a chunk.
+    /// The number of blocks read: chunks in which every filter occurs, and segments with such a chunk.
     pub read: u64,
 }
 
@@ -61,13 +64,13 @@ impl Blocks {
     }
 }
 
-/// One attribute's filter, as posting lists answered it.
+/// The use of posting lists for the filter of one attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AttributeUse {
     /// The filter: `flow_id`, `flow_run_id`, `step_id` or `entity_type_id`.
     pub filter: String,
-    /// Each of its posting lists.
+    /// The posting lists of its terms.
     pub lists: Vec<ListUse>,
 }
 
@@ -77,10 +80,10 @@ pub struct AttributeUse {
 pub struct ListUse {
     /// The filter's term: the list contains the records of this id.
     pub term: String,
-    /// The number of its bitmaps that were read, one for each chunk: at most one for each chunk in which every filter
-    /// occurs, and none in a chunk in which the filters before it have no record in common.
+    /// The number of bitmaps read, one per chunk. A bitmap is read only in chunks in which every filter
+    /// occurs and the preceding filters have a record in common.
     pub bitmaps_read: u64,
-    /// The number of further bitmaps that the query passed without reading them.
+    /// The number of further bitmaps that the query skipped.
     pub bitmaps_passed: u64,
 }
 

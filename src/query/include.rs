@@ -27,7 +27,8 @@ words!(
     DataPool => "dataPool",
 );
 
-/// A field that the API lets a listing of pools include. Both are part of every [`DataPool`](crate::DataPool) anyway.
+/// A field that the API lets a listing of pools include. Both are part of every [`DataPool`](crate::DataPool)
+/// anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum PoolInclude {

@@ -13,7 +13,8 @@ use crate::limits;
 
 /// One page of a listing, with the exact total.
 ///
-/// Serializes as in the HTTP API, `{"data": [...], "meta": {...}, "links": {...}}`, and deserializes from that.
+/// Serializes as in the HTTP API, `{"data": [...], "meta": {...}, "links": {...}}`, and deserializes from
+/// that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Page<T> {
@@ -23,8 +24,9 @@ pub struct Page<T> {
     pub meta: PageMeta,
     /// Query strings of the listing's other pages.
     pub links: PageLinks,
-    /// The cursor that continues after this page's last item, whatever is added or removed meanwhile: see
-    /// [`RecordQuery::cursor`](crate::RecordQuery::cursor). `None` on the last page and in a listing of pools.
+    /// The cursor that continues after this page's last item, even if items are added or removed meanwhile.
+    /// See [`RecordQuery::cursor`](crate::RecordQuery::cursor). `None` on the last page and in a listing of
+    /// pools.
     ///
     /// It is not part of the serialized page.
     #[serde(skip)]
@@ -32,8 +34,8 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes the links absolute, as in the HTTP API, and sets [`PageMeta::path`]. `url` is the listing's URL without a
-    /// query.
+    /// Makes the links absolute, as in the HTTP API, and sets [`PageMeta::path`]. `url` is the listing's URL
+    /// without a query.
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, PoolQuery};
@@ -70,8 +72,8 @@ impl<T> Index<usize> for Page<T> {
     ///
     /// # Panics
     ///
-    /// If there is no such item, as a `Vec` does. [`data`](Page::data) has `get`.
-    #[allow(clippy::indexing_slicing, reason = "an index is the caller's promise, as of a Vec")]
+    /// Panics if there is no such item, like a `Vec`. [`data`](Page::data) has `get`.
+    #[allow(clippy::indexing_slicing, reason = "the caller promises a valid index, as with a Vec")]
     fn index(&self, index: usize) -> &T {
         &self.data[index]
     }
@@ -138,15 +140,16 @@ pub struct PageLinks {
     pub first: String,
     /// The last page.
     pub last: String,
-    /// The page before; on a page past the end of the listing, its last page. `None` on the first page, and on a page
-    /// that was requested by cursor: cursors lead forward only.
+    /// The previous page; on a page past the end of the listing, the last page. `None` on the first page, and
+    /// on a page that was requested by cursor, because cursors only go forward.
     pub prev: Option<String>,
-    /// The page after, by cursor if this page was requested by cursor. `None` on the last page and past it.
+    /// The next page, by cursor if this page was requested by cursor. `None` on the last page and past it.
     pub next: Option<String>,
 }
 
 impl PageLinks {
-    /// Returns the links of a page that was requested by number. `base` is the query without its page.
+    /// Returns the links of a page that was requested by number. `base` is the query without its page
+    /// parameters.
     pub(super) fn by_number(base: &Printer, meta: &PageMeta) -> Self {
         let link = |page: u64| link_to(base, meta.per_page, |link| link.push("page", page));
         let (current, last) = (meta.current_page, meta.last_page);
@@ -174,7 +177,7 @@ fn link_to(base: &Printer, per_page: u32, position: impl FnOnce(&mut Printer)) -
     link
 }
 
-/// A position in a listing of records: after one record, in the listing's order.
+/// A position in a listing of records: directly after one record, in the listing's order.
 ///
 /// It can be serialized, printed and parsed, so that a program can pass it on and continue later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -195,7 +198,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// The page that is requested.
+/// The requested page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PageRequest {
     pub(crate) page: u64,
@@ -209,7 +212,7 @@ impl Default for PageRequest {
 }
 
 impl PageRequest {
-    /// Takes `page` or `per_page` from a query string. Returns true if it was one of them.
+    /// Reads `page` or `per_page` from a parameter. Returns true if the parameter was one of them.
     pub(super) fn take(&mut self, parameter: &Parameter) -> Result<bool> {
         match parameter.name() {
             "page" => self.page = query_string::number("page", parameter.one()?, "whole numbers from 1")?,
@@ -247,14 +250,14 @@ impl PageRequest {
         all([page, per_page])
     }
 
-    /// Returns the number of items before the page.
+    /// Returns the number of items before this page.
     pub(crate) fn skip(self) -> u64 {
         (self.page - 1).saturating_mul(u64::from(self.per_page))
     }
 
-    /// Returns the meta block of a page that begins after `skipped` items and has `count` of `total`.
+    /// Returns the metadata of a page that begins after `skipped` items and has `count` of `total` items.
     ///
-    /// A page that was requested by cursor has the number of the page on which its first item is.
+    /// The page number of a page that was requested by cursor is that of the page on which its first item is.
     pub(crate) fn meta(self, skipped: u64, count: usize, total: u64) -> PageMeta {
         let per_page = u64::from(self.per_page);
         let shown = (count > 0).then_some(skipped);

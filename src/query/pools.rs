@@ -29,7 +29,7 @@ pub enum PoolSort {
 
 words!(PoolSort, "an order of pools": Id => "id", CreatedAt => "created_at", CreatedAtDescending => "-created_at");
 
-/// A filter of pools. A pool must meet every condition; without any, all pools match.
+/// A filter of pools. A pool must meet every condition; without conditions, all pools match.
 ///
 /// Serializes with the fields `id`, `name` and `id_or_name`, each a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ impl PoolFilter {
     }
 }
 
-/// Returns true if one of the terms holds, or there are none.
+/// Returns true if `holds` is true for one of the terms, or if there are no terms.
 fn any_of<T>(terms: &[T], holds: impl Fn(&T) -> bool) -> bool {
     terms.is_empty() || terms.iter().any(holds)
 }
@@ -73,9 +73,9 @@ fn contains_ignoring_case(name: &str, part: &str) -> bool {
     folded(name).contains(&folded(part))
 }
 
-/// Folds the case of a text: each character becomes the small letter of its capital. Each character becomes exactly
-/// one, whatever its neighbours. `str::to_lowercase` looks at neighbours (a sigma at the end of a word), so a part of a
-/// name would not be found in the whole name.
+/// Folds the case of a text: maps each character to upper case and then to lower case. Each character becomes
+/// exactly one, independent of its neighbours. `str::to_lowercase` looks at neighbours (a sigma at the end of
+/// a word), so part of a name would not be found in the whole name.
 fn folded(text: &str) -> String {
     let fold = |c: char| {
         let capital = single(c.to_uppercase()).unwrap_or(c);
@@ -84,13 +84,13 @@ fn folded(text: &str) -> String {
     text.chars().map(fold).collect()
 }
 
-/// Returns the only item, or `None` if there are several, as in the capitals of ß.
+/// Returns the only item, or `None` if there are several, as in the upper case of ß.
 fn single(mut items: impl Iterator<Item = char>) -> Option<char> {
     items.next().filter(|_| items.next().is_none())
 }
 
-/// A query of pools: filter, order and page. Built in code, or parsed from the HTTP API's query string. Also prints as
-/// such a string, without defaults.
+/// A query of pools: filter, order and page. It is built in code, or parsed from the HTTP API's query string.
+/// It prints as such a string, without defaults.
 ///
 /// | parameter | method |
 /// | --- | --- |
@@ -102,12 +102,14 @@ fn single(mut items: impl Iterator<Item = char>) -> Option<char> {
 /// | `page=2` | [`page`](Self::page) |
 /// | `per_page=50` | [`per_page`](Self::per_page) |
 ///
-/// Blanks around a term of a list are dropped. The filters and `include` may also be arrays, as clients' libraries
-/// write them: `filter[id][]=1&filter[id][]=2` or `filter[id][0]=1&filter[id][1]=2`. Elements of `filter[name][]` and
-/// `filter[,][]` are not split. Use them to write several names, or terms with a comma; they are also printed that way.
+/// Blanks around a term of a list are dropped. The filters and `include` may also be arrays, as client
+/// libraries write them: `filter[id][]=1&filter[id][]=2` or `filter[id][0]=1&filter[id][1]=2`. Elements of
+/// `filter[name][]` and `filter[,][]` are not split. Use them for several names, or for terms with a comma;
+/// they also print that way.
 ///
-/// Serializes with the fields `filter`, `sort`, `include`, `page` and `per_page`. When it is deserialized, absent fields have their
-/// defaults, and unknown ones are errors. The call that gets the query checks its numbers and terms.
+/// Serializes with the fields `filter`, `sort`, `include`, `page` and `per_page`. When it is deserialized,
+/// absent fields get their defaults, and unknown fields are errors. The call that gets the query checks its
+/// numbers and terms.
 ///
 /// ```
 /// use datapool_store::{PoolQuery, PoolSort};
@@ -182,16 +184,16 @@ impl PoolQuery {
         self
     }
 
-    /// Adds a text: only pools whose name contains one of the texts given so far match, ignoring the case of each
-    /// character.
+    /// Adds a text: only pools whose name contains one of the texts given so far match, ignoring the case of
+    /// each character.
     #[must_use]
     pub fn name(mut self, part: impl Into<String>) -> Self {
         self.filter.names.push(part.into());
         self
     }
 
-    /// Adds a term: only pools whose id (in digits, as it prints) or whole name is one of the terms given so far match
-    /// (the API's `filter[,]`).
+    /// Adds a term: only pools whose id (in digits, as it prints) or whole name is one of the terms given so
+    /// far match (the API's `filter[,]`).
     #[must_use]
     pub fn id_or_name(mut self, term: impl Into<String>) -> Self {
         self.filter.terms.push(term.into());
@@ -205,7 +207,8 @@ impl PoolQuery {
         self
     }
 
-    /// Is accepted, as in the API, but has no effect: both fields are always present.
+    /// Accepts the fields to include, as in the API, but has no effect, because both fields are always
+    /// present.
     #[must_use]
     pub fn include(mut self, include: impl IntoIterator<Item = PoolInclude>) -> Self {
         self.include.extend(include);
@@ -230,7 +233,7 @@ impl PoolQuery {
         all([self.filter.check(), self.page.check()])
     }
 
-    /// Returns the page that this query requested.
+    /// Returns the page that this query requests.
     pub(crate) fn answer(&self, data: Vec<DataPool>, total: u64) -> Page<DataPool> {
         let meta = self.page.meta(self.page.skip(), data.len(), total);
         let links = PageLinks::by_number(&self.print_but_page(), &meta);
@@ -300,7 +303,7 @@ impl fmt::Display for PoolQuery {
 impl FromStr for PoolQuery {
     type Err = Error;
 
-    /// Reads the API's query string, with or without its `?`.
+    /// Parses the API's query string, with or without its `?`.
     fn from_str(text: &str) -> Result<Self> {
         let mut query = Self::new();
         let (parameters, given) = query_string::parameters(text, &PARAMETERS);

@@ -1,9 +1,10 @@
 //! Query strings as text: `name=value&name=value`, percent-encoded.
 //!
-//! Owns: splitting, decoding and printing them. The format is the URL standard's `application/x-www-form-urlencoded` (a
-//! `+` is a space), but stricter in two points: a `%` that is not followed by two hexadecimal digits, and bytes that
-//! are not UTF-8, are errors. Arrays are written as PHP reads them: `name[]=value` or `name[0]=value`, once for each
-//! element. Must not know: what a parameter means.
+//! Owns: splitting, decoding and printing them. The format is the URL standard's
+//! `application/x-www-form-urlencoded` (a `+` is a space), but stricter in two points: a `%` that is not
+//! followed by two hexadecimal digits, and bytes that are not UTF-8, are errors. Arrays are written as PHP
+//! reads them: `name[]=value` or `name[0]=value`, once for each element. Must not know: what a parameter
+//! means.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -14,8 +15,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use crate::error::{Error, Result, all, shown};
 use crate::limits;
 
-/// The characters that are percent-encoded in names and values. All others may stand in any query (RFC 3986, section
-/// 3.4).
+/// The characters that are percent-encoded in names and values. All others may appear in any query (RFC 3986,
+/// section 3.4).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -41,24 +42,24 @@ enum Values {
     Array(BTreeMap<u64, String>),
 }
 
-/// The place of a value in its parameter.
+/// The position of a value in its parameter.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     /// The only value.
     Only,
-    /// After the last element of the array so far.
+    /// After the last element of the array.
     Next,
     /// At this index of the array.
     At(u64),
 }
 
-/// Splits a query string into its parameters. Returns those that are valid, and the errors of the others. A leading `?`
-/// is ignored: links begin with it.
+/// Splits a query string into its parameters. Returns those that are valid, and the errors of the others. A
+/// leading `?` is ignored, because links begin with one.
 ///
 /// # Errors
 ///
-/// `InvalidQuery` for a parameter that is not in `allowed`, for a value or an index that is given twice, and for a parameter
-/// in both forms.
+/// `InvalidQuery` for a parameter that is not in `allowed`, for a value or an index that is given twice, and
+/// for a parameter that is given both as a value and as an array.
 pub(super) fn parameters(text: &str, allowed: &[&'static str]) -> (Vec<Parameter>, Result<()>) {
     let text = text.strip_prefix('?').unwrap_or(text);
     let mut parameters: Vec<Parameter> = Vec::new();
@@ -78,8 +79,8 @@ pub(super) fn parameters(text: &str, allowed: &[&'static str]) -> (Vec<Parameter
     (parameters, taken)
 }
 
-/// Splits a written name into the parameter's name and the place of the value: `filter[id][0]` is index 0 of
-/// `filter[id]`.
+/// Splits a name as written into the parameter's name and the position of the value: `filter[id][0]` is index
+/// 0 of `filter[id]`.
 fn split_place(written: &str) -> (&str, Place) {
     let in_array = || {
         let (name, index) = written.strip_suffix(']')?.rsplit_once('[')?;
@@ -137,7 +138,7 @@ impl Parameter {
         self.name
     }
 
-    /// Returns the only value of a parameter that takes one.
+    /// Returns the only value of a parameter that takes one value.
     pub(super) fn one(&self) -> Result<&str> {
         let name = self.name;
         match &self.values {
@@ -157,7 +158,8 @@ impl Parameter {
         }
     }
 
-    /// Returns the terms of every value: each value is split at its commas, and the blanks around a term are dropped.
+    /// Returns the terms of all values. Each value is split at its commas, and the blanks around a term are
+    /// dropped.
     pub(super) fn terms(&self) -> Result<Vec<&str>> {
         let mut all = Vec::new();
         for text in self.texts() {
@@ -171,8 +173,8 @@ impl Parameter {
         Ok(all)
     }
 
-    /// Returns the terms of a value, or the elements of an array. Elements are not split, so that a term can have a
-    /// comma.
+    /// Returns the terms of a value, or the elements of an array. Elements are not split, so a term can
+    /// contain a comma.
     pub(super) fn terms_or_elements(&self) -> Result<Vec<&str>> {
         match &self.values {
             Values::One(_) => self.terms(),
@@ -180,7 +182,7 @@ impl Parameter {
         }
     }
 
-    /// Returns the choices that the terms name, in any order. A name that is given twice counts once.
+    /// Returns the choices that the terms name, in any order. Repeated names count once.
     pub(super) fn choices<T: Copy + Ord>(
         &self,
         all: &[T],
@@ -202,7 +204,7 @@ fn terms_of(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim)
 }
 
-/// Returns true if [`Parameter::terms`] reads these terms back from a list of them.
+/// Returns true if these terms can be written as a list from which [`Parameter::terms`] reads them back.
 pub(super) fn are_list_terms(terms: &[String]) -> bool {
     terms.iter().all(|term| !term.contains(',') && term.trim() == term)
 }
@@ -222,7 +224,7 @@ fn decoded(text: &str) -> Result<String> {
     Ok(decoded.into_owned())
 }
 
-/// A query string that is being written.
+/// A query string being written.
 #[derive(Debug, Default)]
 pub(super) struct Printer(String);
 
@@ -246,7 +248,7 @@ impl Printer {
         }
     }
 
-    /// Writes a list, if it is not empty: `name=a,b`.
+    /// Writes a list as `name=a,b`, unless it is empty.
     pub(super) fn push_list<T: Display>(&mut self, name: &str, items: impl IntoIterator<Item = T>) {
         let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
         if !items.is_empty() {
@@ -270,7 +272,7 @@ impl Printer {
         }
     }
 
-    /// A copy with room for a page's number and size.
+    /// Returns a copy with capacity for a page's number and size.
     pub(super) fn copy(&self) -> Self {
         let mut copy = String::with_capacity(self.0.len() + 64);
         copy.push_str(&self.0);
@@ -282,7 +284,7 @@ impl Printer {
     }
 }
 
-/// Parses a whole number that consists of digits only.
+/// Parses a whole number that consists only of digits.
 pub(super) fn number<T: FromStr>(parameter: &'static str, text: &str, allowed: &str) -> Result<T> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits
@@ -291,7 +293,7 @@ pub(super) fn number<T: FromStr>(parameter: &'static str, text: &str, allowed: &
         .ok_or_else(|| Error::bad_parameter(parameter, format!("is {}; allowed are {allowed}", shown(text))))
 }
 
-/// Parses an id: a whole number without leading zeros, so that each id has one text.
+/// Parses an id: a whole number without leading zeros, so each id has exactly one text.
 pub(super) fn id<T: FromStr + Display>(parameter: &'static str, text: &str, allowed: &str) -> Result<T> {
     let allowed = format!("{allowed}; leading zeros are not");
     let id: T = number(parameter, text, &allowed)?;

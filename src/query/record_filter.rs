@@ -10,8 +10,9 @@ use crate::time::{Rounding, Timestamp};
 
 /// A filter of records, for listings, counts, scans, exports and deletions.
 ///
-/// All filters that are set must match. Several terms of one filter mean any of them. An empty filter matches every
-/// record, but deletes none: see [`RecordFilter::new`] and [`RecordFilter::all`]. Texts match exactly.
+/// All filters that are set must match. If a filter has several terms, one of them must match. An empty
+/// filter matches every record, but deletes none: see [`RecordFilter::new`] and [`RecordFilter::all`]. Texts
+/// match exactly.
 ///
 /// ```
 /// use datapool_store::RecordFilter;
@@ -23,8 +24,9 @@ use crate::time::{Rounding, Timestamp};
 /// # Ok::<(), datapool_store::Error>(())
 /// ```
 ///
-/// Serializes with a field for each method, `flow_id`, `flow_run_id`, `step_id`, `entity_type_id` and `value` as lists. When it is
-/// deserialized, absent fields are empty, and unknown ones are errors, so that a misspelt term does not widen a deletion.
+/// Serializes with a field for each method, `flow_id`, `flow_run_id`, `step_id`, `entity_type_id` and `value`
+/// as lists. When it is deserialized, absent fields are empty, and unknown fields are errors, so that a
+/// misspelt field does not widen a deletion.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecordFilter {
@@ -40,19 +42,19 @@ pub struct RecordFilter {
     pub(crate) values: Vec<String>,
     pub(crate) created_after: Option<Timestamp>,
     pub(crate) created_before: Option<Timestamp>,
-    /// Set by [`RecordFilter::all`]: the filter also deletes every record.
+    /// True if the filter was made by [`RecordFilter::all`] and so also deletes every record.
     #[serde(rename = "all")]
     is_all: bool,
 }
 
 impl RecordFilter {
-    /// Creates a filter without a term. In listings, counts, scans and exports it matches every record. In a deletion
-    /// it matches none, so that a filter that has lost its terms does not empty a pool.
+    /// Creates a filter without a term. In listings, counts, scans and exports it matches every record. In a
+    /// deletion it matches no record, so that a filter whose terms got lost does not empty a pool.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Creates a filter that matches every record, also for [deletion](crate::Pool::delete_where).
+    /// Creates a filter that matches every record, even in a [deletion](crate::Pool::delete_where).
     ///
     /// ```
     /// use datapool_store::{DataPoolStore, Key, Mode, Origin, RecordFilter, RecordQuery};
@@ -69,61 +71,62 @@ impl RecordFilter {
         Self { is_all: true, ..Self::default() }
     }
 
-    /// Returns true if the filter has no term, and is not [`all`](Self::all).
+    /// Returns true if the filter has no term and is not [`all`](Self::all).
     pub(crate) fn names_nothing(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Adds a flow: only records that one of the flows given so far tracked match.
+    /// Adds a flow. Only records that were tracked by one of the flows added so far match.
     #[must_use]
     pub fn flow_id(mut self, id: impl Into<FlowId>) -> Self {
         self.flows.push(id.into());
         self
     }
 
-    /// Adds a flow run: only records that one of the runs given so far tracked match.
+    /// Adds a flow run. Only records that were tracked by one of the runs added so far match.
     #[must_use]
     pub fn flow_run_id(mut self, id: impl Into<FlowRunId>) -> Self {
         self.runs.push(id.into());
         self
     }
 
-    /// Adds a flow step: only records that one of the steps given so far tracked match.
+    /// Adds a flow step. Only records that were tracked by one of the steps added so far match.
     #[must_use]
     pub fn step_id(mut self, id: impl Into<FlowStepId>) -> Self {
         self.steps.push(id.into());
         self
     }
 
-    /// Adds an entity type: only records of one of the entity types given so far match.
+    /// Adds an entity type. Only records of one of the entity types added so far match.
     #[must_use]
     pub fn entity_type_id(mut self, id: impl Into<EntityTypeId>) -> Self {
         self.entity_types.push(id.into());
         self
     }
 
-    /// Adds a value: only records with exactly one of the values given so far match.
+    /// Adds a value. Only records with exactly one of the values added so far match.
     #[must_use]
     pub fn value<'v>(mut self, value: impl Into<KeyText<'v>>) -> Self {
         self.values.push(value.into().0.into_owned());
         self
     }
 
-    /// Only records created later than this time match. The time itself is not included.
+    /// Sets a lower bound: only records created later than this time match, not those created at it.
     #[must_use]
     pub fn created_after(mut self, time: Timestamp) -> Self {
         self.created_after = Some(time);
         self
     }
 
-    /// Only records created earlier than this time match. The time itself is not included.
+    /// Sets an upper bound: only records created earlier than this time match, not those created at it.
     #[must_use]
     pub fn created_before(mut self, time: Timestamp) -> Self {
         self.created_before = Some(time);
         self
     }
 
-    /// Returns true if it names keys that a claim may have: values, and no time, because a claimed item is not created yet.
+    /// Returns true if the filter may match claimed items: it has values, and no time, because a claimed item
+    /// is not created yet.
     pub(crate) fn may_name_claimed(&self) -> bool {
         !self.values.is_empty() && self.created_after.is_none() && self.created_before.is_none()
     }
@@ -158,7 +161,7 @@ fn takes<Id: PartialEq>(terms: &[Id], id: Option<&Id>) -> bool {
     terms.is_empty() || id.is_some_and(|id| terms.contains(id))
 }
 
-/// Turns a term's error into one about the query's parameter.
+/// Turns an error about a term into an error about the query's parameter.
 fn named<T>(parameter: &'static str, checked: Result<T>) -> Result<T> {
     checked.map_err(|error| {
         Error::new(ErrorKind::InvalidQuery, format!("{parameter}: {error}")).with_parameter(parameter)
@@ -176,7 +179,7 @@ impl RecordFilter {
         printer.push_some("filter[created_before]", self.created_before);
     }
 
-    /// Takes a filter from a query string. Returns true if the parameter was a filter.
+    /// Reads a filter from a parameter. Returns true if the parameter was a filter.
     pub(super) fn take(&mut self, parameter: &Parameter) -> Result<bool> {
         match parameter.name() {
             "filter[flow_id]" => self.flows = ids_of(parameter)?,
@@ -190,8 +193,8 @@ impl RecordFilter {
                 }
             }
             "filter[value]" => self.values = parameter.texts().into_iter().map(str::to_owned).collect(),
-            // Records have whole microseconds. A point between two of them counts as the earlier one for "after", and
-            // as the later one for "before".
+            // Records have whole microseconds. A point between two of them counts as the earlier one for
+            // "after", and as the later one for "before".
             "filter[created_after]" => {
                 let time = Timestamp::parse(parameter.one()?, Rounding::Down);
                 self.created_after = Some(named("filter[created_after]", time)?);

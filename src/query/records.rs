@@ -16,7 +16,7 @@ use crate::model::{KeyText, Record};
 use crate::time::Timestamp;
 use crate::words::words;
 
-/// The order of a listing of records. Ids grow with time, so the order by id is the order by time. Prints,
+/// The order of a listing of records. Ids grow with time, so ordering by id is ordering by time. Prints,
 /// parses and serializes as `created_at` or `-created_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RecordSort {
@@ -29,8 +29,8 @@ pub enum RecordSort {
 
 words!(RecordSort, "an order of records": Ascending => "created_at", Descending => "-created_at");
 
-/// A query of records: filter, order, includes and page. Built in code, or parsed from the HTTP API's query string.
-/// Also prints as such a string, without defaults.
+/// A query of records: filter, order, includes and page. It is built in code, or parsed from the HTTP API's
+/// query string. It prints as such a string, without defaults.
 ///
 /// | parameter | method |
 /// | --- | --- |
@@ -46,19 +46,20 @@ words!(RecordSort, "an order of records": Ascending => "created_at", Descending 
 /// | `page=2` | [`page`](Self::page) |
 /// | `per_page=50` | [`per_page`](Self::per_page) |
 ///
-/// Blanks around a term of a list are dropped. The filters that take several terms and `include` may also be arrays, as
-/// clients' libraries write them: `filter[flow_id][]=12&filter[flow_id][]=13` or
-/// `filter[flow_id][0]=12&filter[flow_id][1]=13`. Elements of `filter[value][]` are not split: several values are
-/// written and printed that way. An element of another array may itself be a list.
+/// Blanks around a term of a list are dropped. The filters that take several terms and `include` may also be
+/// arrays, as client libraries write them: `filter[flow_id][]=12&filter[flow_id][]=13` or
+/// `filter[flow_id][0]=12&filter[flow_id][1]=13`. Elements of `filter[value][]` are not split; several values
+/// are written and printed that way. An element of another array may itself be a list.
 ///
 /// Times are in any form that [`Timestamp`] parses. They are exact in a filter, although records have whole
-/// microseconds: `filter[created_before]=...00.0000015Z` also matches a record of the microsecond that contains this
-/// point.
+/// microseconds: `filter[created_before]=...00.0000015Z` also matches a record of the microsecond that
+/// contains this point.
 ///
 /// `cursor=...` ([`cursor`](Self::cursor)) is an addition of this crate: the HTTP API does not have it.
 ///
-/// Serializes with the fields `filter`, `sort`, `include`, `page`, `per_page` and `cursor`. When it is deserialized, absent fields
-/// have their defaults, and unknown ones are errors. The call that gets the query checks its numbers and terms.
+/// Serializes with the fields `filter`, `sort`, `include`, `page`, `per_page` and `cursor`. When it is
+/// deserialized, absent fields get their defaults, and unknown fields are errors. The call that gets the
+/// query checks its numbers and terms.
 ///
 /// ```
 /// use datapool_store::{RecordInclude, RecordQuery, RecordSort};
@@ -144,8 +145,8 @@ impl RecordQuery {
         self
     }
 
-    /// Returns the filter alone, for calls that take one: to count, scan, export or delete the records that a query
-    /// string names.
+    /// Returns only the filter. Use it to count, scan, export or delete the records that a query string
+    /// selects.
     #[must_use]
     pub fn into_filter(self) -> RecordFilter {
         self.filter
@@ -158,7 +159,7 @@ impl RecordQuery {
         self
     }
 
-    /// Includes the registered entries of each record's flow, run, step and entity type, or the pool: see
+    /// Includes the registered entries of each record's flow, run, step and entity type, or the pool. See
     /// [`Record::included`](crate::Record::included).
     #[must_use]
     pub fn include(mut self, include: impl IntoIterator<Item = RecordInclude>) -> Self {
@@ -180,11 +181,11 @@ impl RecordQuery {
         self
     }
 
-    /// Continues after the page that returned this cursor, instead of by page number. The filter and the order must be
-    /// the same as for that page.
+    /// Requests the page after the one that returned this cursor, instead of a page number. The filter and
+    /// the order must be the same as for that page.
     ///
-    /// The page's `meta` says at which position it is now; if nothing is left after the cursor, that is past the end. A
-    /// page number other than 1 together with a cursor is an error.
+    /// The page's `meta` has its current position. If nothing is left after the cursor, that is past the end.
+    /// A cursor together with a page number other than 1 is an error.
     #[must_use]
     pub fn cursor(mut self, cursor: Cursor) -> Self {
         self.cursor = Some(cursor);
@@ -202,7 +203,7 @@ impl RecordQuery {
         all([page, self.filter.check()])
     }
 
-    /// Returns the page that this query requested: the records after `skipped` of `total`.
+    /// Returns the page that this query requests: the records after `skipped` of `total`.
     pub(crate) fn answer(&self, data: Vec<Record>, skipped: u64, total: u64) -> Page<Record> {
         let meta = self.page.meta(skipped, data.len(), total);
         let is_last = skipped.saturating_add(data.len() as u64) >= total;
@@ -273,7 +274,7 @@ impl fmt::Display for RecordQuery {
 impl FromStr for RecordQuery {
     type Err = Error;
 
-    /// Reads the API's query string, with or without its `?`.
+    /// Parses the API's query string, with or without its `?`.
     fn from_str(text: &str) -> Result<Self> {
         let mut query = Self::new();
         let (parameters, given) = query_string::parameters(text, &PARAMETERS);

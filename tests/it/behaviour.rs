@@ -1,4 +1,4 @@
-//! What each part of the store does, a module per subject.
+//! The behaviour of each part of the store, one module per subject.
 
 mod backup;
 mod bad_input;

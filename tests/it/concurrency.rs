@@ -1,4 +1,4 @@
-//! What holds beside other threads.
+//! Behaviour with concurrent threads.
 
 mod held_snapshots;
 mod histories;

@@ -1,4 +1,4 @@
-//! What the store survives: losses of power, failing disks, full ones, damage, killed processes.
+//! The events that the store survives: loss of power, failing disks, full disks, damage, and killed processes.
 
 mod damage;
 mod delivery;

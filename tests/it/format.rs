@@ -1,10 +1,10 @@
-//! Proves that a file of each released format opens, and answers as it did when it was written.
+//! Proves that a file of each released format can be opened, and has the same answers as when it was written.
 //!
-//! `tests/data/format-5.redb` was written once, by version 0.1.0 of the crate, and is never written again once that is
-//! released: what reads it wrongly is wrong. [`fill`] is what was done to it, at the time of
-//! [`support::clock`], before it was compacted and closed; the same is done to a new store, and both must answer
-//! alike. A file of a format that is not known is refused, formats 1 to 4 among them, which were never released: see the tests of
-//! `engine::open`.
+//! `tests/data/format-5.redb` was written once by version 0.1.0 of the crate, and is never written again
+//! after that release, so code that reads it wrongly is wrong. It was filled by [`fill`], at the time of
+//! [`support::clock`], then compacted and closed. A new store is filled in the same way, and both must have
+//! the same answers. Files of unknown formats are refused, including formats 1 to 4, which were never
+//! released: see the tests of `engine::open`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -34,9 +34,10 @@ pub(crate) fn options(clock: &ManualClock) -> StoreOptions {
     support::options().clock(clock.clone())
 }
 
-/// Everything that a file can hold: pools with and without a policy, records with and without origins and versions, repeats,
-/// deletions, expired, evicted and replaced ones, folded and unfolded ones, stubs, results, sealed segments, claims on new and on
-/// changed items, what is registered.
+/// Fills a store with everything that a file can contain: pools with and without a policy; records with and
+/// without origins and versions; repeats; deletions; expired, evicted and replaced records; folded and
+/// unfolded ones; stubs; results; sealed segments; claims on new and on changed items; and registered
+/// entries.
 fn fill(store: &DataPoolStore, clock: &ManualClock) -> ClaimToken {
     let orders = store.create_pool(NewPool::new("orders").description("all that was ordered")).unwrap();
     for batch in 0..12_u32 {
@@ -71,7 +72,7 @@ fn fill(store: &DataPoolStore, clock: &ManualClock) -> ClaimToken {
     support::track(&gone, &["G-1"]);
     store.delete_pool(gone.id()).unwrap();
 
-    // The dead of before are stubs from here on.
+    // From here on, the earlier dead records are stubs.
     let of_order = |value: &&'static str| Key::new(ORDERS, *value);
     let mut answered = orders.claim(&["W-1", "W-2"], of_order, &support::origin(), MINUTE).unwrap();
     answered.confirm_with(|index| Some(format!("201 Created: {index}"))).unwrap().all_confirmed().unwrap();
@@ -98,7 +99,7 @@ fn fill(store: &DataPoolStore, clock: &ManualClock) -> ClaimToken {
         orders.claim_with(&["S-1", "S-2"], |v| Key::new(ORDERS, *v), &support::origin(), &owned).unwrap();
     let _ = settled.confirm_items(&[0]).unwrap();
     assert!(settled.into_token().is_some());
-    // The second one is tracked.
+    // The second item is already tracked.
     let batch = ["O-1", "with, comma 1", "O-2"];
     let open = orders.claim(&batch, |v| Key::new(CUSTOMERS, *v), &support::origin(), lease).unwrap();
     open.into_token().unwrap()
@@ -108,13 +109,13 @@ fn numbers() -> Vec<i64> {
     (0..40).collect()
 }
 
-/// Products of even numbers have ordinals, others contents.
+/// Returns the key of a product. Even numbers have ordinals, and odd ones have contents.
 fn product(number: i64, version: i64) -> Key<'static> {
     let key = Key::new(PRODUCTS, format!("P-{number}"));
     if number % 2 == 0 { key.ordinal(version) } else { key.content(version.to_le_bytes()) }
 }
 
-/// What a store answers, in every way that looks at something else of the file.
+/// Returns the answers of a store, from every way that reads another part of the file.
 pub(crate) fn answers(store: &DataPoolStore) -> Vec<String> {
     let mut answers = vec![format!("{:?}", store.pools(&PoolQuery::new()).unwrap().data)];
     for row in store.pools(&PoolQuery::new()).unwrap().data {
@@ -166,14 +167,15 @@ fn a_file_of_format_5_answers_as_it_did() {
     let store = store_with(Need::Clock, &options(&clock));
     fill(&store, &clock);
     let expected = answers(&store);
-    // By hand, in case both are wrong alike: 210 values of twelve batches that overlap, 180 rows, 6 deleted, 5 more.
+    // Counted by hand, in case both are wrong in the same way: twelve overlapping batches have 210 values,
+    // then 180 rows, 6 deleted and 5 more.
     let orders = store.pool_named("orders").unwrap();
     assert_eq!(orders.stats().unwrap().live, 210 + 180 - 6 + 5);
     assert_eq!(store.pool_named("recent").unwrap().stats().unwrap().live, 50);
     let answer = orders.results(&[Key::new(ORDERS, "W-1"), Key::new(ORDERS, "W-2")]).unwrap();
     assert_eq!(answer, [Some(b"201 Created: 0".to_vec()), None]);
     let products = store.pool_named("products").unwrap().stats().unwrap();
-    // Of 40, each third was replaced three times; three rows of an import are beside them.
+    // Of 40, each third was replaced three times. Three rows of an import come in addition.
     assert_eq!((products.live, products.live + products.expired + products.deleted), (43, 40 + 3 * 14 + 3));
 
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Proves that the house keeps its layout: who may name whom, and what code outside tests does not do.
+//! Proves that the source code keeps its layout: which modules may name which, and what code outside tests
+//! must not do.
 //!
 //! The sources are read as text. Comments and `#[cfg(test)]` modules do not count.
 
@@ -7,12 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 struct Source {
-    /// From `src/` on, with `/` between folders.
+    /// The path below `src/`, with `/` between folders.
     name: String,
     code: String,
 }
 
-/// Every source file, without comments and test modules.
+/// Returns every source file, without comments and test modules.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -38,7 +39,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The code before the file's test module (by rustfmt's and this crate's habit the last item), less its comments.
+/// Returns the code of a file without comments and without its test module, which is the last item by the
+/// conventions of rustfmt and this crate.
 fn code_of(text: &str) -> String {
     let mut code = String::new();
     let mut in_tests = false;
@@ -46,7 +48,7 @@ fn code_of(text: &str) -> String {
         let attribute = line.trim();
         in_tests |= attribute == "#[cfg(test)]";
         if in_tests {
-            // A test module ends where its indentation does.
+            // A test module ends at the first line that is not indented.
             in_tests = line != "}";
             continue;
         }
@@ -58,20 +60,21 @@ fn code_of(text: &str) -> String {
     code
 }
 
-/// Whether the code names a crate or module as the start of a path or in a `use`.
+/// Returns true if the code names a crate or module at the start of a path or in a `use`.
 fn names(code: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).any(|(at, _)| {
         let (before, after) = (&code[..at], &code[at + word.len()..]);
         let whole = !before.ends_with(is_part) && !after.starts_with(is_part);
-        // A path that goes on (`crate::csv::`) names something else of that name.
+        // A longer path (`crate::csv::`) names something else with the same name.
         let starts = !before.ends_with("::") || before.ends_with("use ::");
         let used = before.ends_with("use ") && after.starts_with([';', ' ']);
         whole && starts && (after.starts_with("::") || used)
     })
 }
 
-/// The modules that the code uses of this crate: `engine` of `crate::engine::View` and of `use crate::{engine, ids}`.
+/// Returns the modules of this crate that the code uses: `engine` in `crate::engine::View` and in `use
+/// crate::{engine, ids}`.
 fn modules(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
@@ -100,7 +103,7 @@ fn is_engine(name: &str) -> bool {
     name == "engine.rs" || name.starts_with("engine/")
 }
 
-/// The files, outside these, that name the crate.
+/// Returns the files that name the crate although they are not allowed to.
 fn strangers(sources: &[Source], dependency: &str, allowed: impl Fn(&str) -> bool) -> Vec<String> {
     let strange = sources.iter().filter(|source| !allowed(&source.name) && names(&source.code, dependency));
     strange.map(|source| source.name.clone()).collect()
@@ -148,7 +151,7 @@ fn each_dependency_is_named_where_it_belongs_and_used_there() {
         let none: [&str; 0] = [];
         assert_eq!(strangers(&sources, dependency, belongs), none, "these name {dependency}");
         let used = sources.iter().any(|source| belongs(&source.name) && names(&source.code, dependency));
-        assert!(used, "nothing names {dependency}: is the test blind?");
+        assert!(used, "nothing names {dependency}; does the test still find names?");
     }
 }
 
@@ -165,7 +168,7 @@ fn the_engine_does_not_know_who_uses_it() {
     }
 }
 
-/// Everything else goes through the seam.
+/// All other code uses the backend trait.
 #[test]
 fn only_opening_a_store_names_an_engine() {
     for source in sources().iter().filter(|source| !is_engine(&source.name)) {
@@ -175,7 +178,7 @@ fn only_opening_a_store_names_an_engine() {
     }
 }
 
-/// The modules of the library and of the tool, each with the file it is in.
+/// The modules of the library and of the tool, each with its file.
 struct Modules {
     files: BTreeMap<Vec<String>, String>,
 }
@@ -184,7 +187,7 @@ impl Modules {
     fn of(sources: &[Source]) -> Self {
         let path = |name: &str| {
             let parts = name.trim_end_matches(".rs").split('/').map(str::to_owned);
-            // The tool is a crate of its own.
+            // The tool is a separate crate.
             let mut path: Vec<String> = parts.skip(usize::from(name.starts_with("bin/"))).collect();
             path.pop_if(|last| ["lib", "main"].contains(&last.as_str()));
             path
@@ -192,7 +195,7 @@ impl Modules {
         Self { files: sources.iter().map(|source| (path(&source.name), source.name.clone())).collect() }
     }
 
-    /// The files that a file imports from, or names by a path.
+    /// Returns the files that a file imports from, or names in a path.
     fn imports_of(&self, source: &Source) -> BTreeSet<String> {
         let (module, _) = self.files.iter().find(|(_, file)| **file == source.name).unwrap();
         let root = if source.name.starts_with("bin/") { &module[..1] } else { &[] };
@@ -201,7 +204,7 @@ impl Modules {
             let mut base = match *parts.peek()? {
                 "crate" => root.to_vec(),
                 "super" | "self" => module.clone(),
-                // Without a keyword a path begins at a child of the module, or at another crate.
+                // Without a keyword, a path begins at a child of the module, or at another crate.
                 child => self
                     .files
                     .contains_key(&[module.as_slice(), &[child.to_owned()]].concat())
@@ -223,7 +226,7 @@ impl Modules {
     }
 }
 
-/// Every path of a `use`, and every other one that begins with `crate`, `super` or `self`.
+/// Returns every path in a `use`, and every other path that begins with `crate`, `super` or `self`.
 fn paths(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("use ") {
@@ -236,7 +239,7 @@ fn paths(code: &str) -> Vec<String> {
     for keyword in ["crate::", "super::", "self::"] {
         for (at, _) in code.match_indices(keyword) {
             let end = code[at..].find(|c: char| !(c.is_alphanumeric() || "_:".contains(c))).unwrap_or(0);
-            // A tree is read above.
+            // A `use` tree was already read above.
             if !code[at + end..].starts_with('{') {
                 found.push(code[at..at + end].trim_end_matches(':').to_owned());
             }
@@ -245,7 +248,7 @@ fn paths(code: &str) -> Vec<String> {
     found
 }
 
-/// The paths of a `use` tree.
+/// Expands the paths of a `use` tree.
 fn expand(before: &str, tree: &str, found: &mut Vec<String>) {
     let Some((start, rest)) = tree.split_once('{') else {
         let path = tree.split(" as ").next().unwrap().trim();
@@ -272,7 +275,7 @@ fn expand(before: &str, tree: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Each file with the files that it imports from.
+/// Returns each file with the files that it imports from.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let sources = sources();
     let modules = Modules::of(&sources);
@@ -303,9 +306,9 @@ fn imports_are_read_from_all_forms_of_paths() {
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    // Takes away files that import nothing that is left, until there are none.
+    // Repeatedly removes the files that import none of the remaining ones.
     let mut left = imports();
-    assert!(left.values().map(BTreeSet::len).sum::<usize>() > 500, "the test is blind");
+    assert!(left.values().map(BTreeSet::len).sum::<usize>() > 500, "too few imports were found");
     loop {
         let names: BTreeSet<String> = left.keys().cloned().collect();
         let before = left.len();
@@ -314,7 +317,7 @@ fn no_files_import_each_other_in_a_circle() {
             break;
         }
     }
-    assert!(left.is_empty(), "these import each other, or from those that do: {:?}", left.keys());
+    assert!(left.is_empty(), "import cycles, or files that import from them: {:?}", left.keys());
 }
 
 #[test]
@@ -388,7 +391,7 @@ fn every_module_says_what_it_is() {
         collect(&root.join(folder), &mut files);
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
-            assert!(text.starts_with("//! "), "{} does not begin with what it is", file.display());
+            assert!(text.starts_with("//! "), "{} does not begin with a module comment", file.display());
         }
     }
 }

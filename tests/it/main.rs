@@ -1,7 +1,7 @@
 //! The store's tests, in one binary: a folder per kind, a module per subject.
 //!
-//! They hold the behaviour that users can rely on, and take the store from one place ([`support`]), so that
-//! another engine behind the same API can be held to them.
+//! They test the behaviour that users can rely on. The store comes from a single place ([`support`]), so that
+//! another engine with the same API can be tested with them.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
 #![allow(

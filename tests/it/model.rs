@@ -1,14 +1,14 @@
-//! Proves that the store, whatever is done to it in whatever order, answers as a list of records would.
+//! Proves that the store, after any operations in any order, has the same answers as a list of records.
 //!
-//! Random operations of [`crate::workload`] run on a store of small sizes in a real file, and on the workload's model: plain
-//! lists, searched by loops. Reopening, with other sizes for its work, is one of the operations; so are letting time pass and
-//! setting the clock, back as well; records expire and leases run out by it. Snapshots and scans are held across later operations
-//! and must keep to what they saw; claims are held too, and handed over the reopening by tokens. Every answer is compared, and
-//! after each operation everything the touched pool holds. Over PostgreSQL the same operations run, except those on a file and on
-//! the clock.
+//! Random operations of [`crate::workload`] run on a store with small sizes in a real file, and on the
+//! workload's model: plain lists that are searched by loops. The operations include reopening with other work
+//! sizes, letting time pass, and setting the clock, even backwards, so records expire and leases run out.
+//! Snapshots and scans are held across later operations and must not change. Claims are held, too, and
+//! survive reopening as tokens. Every answer is compared, and after each operation the complete contents of
+//! the affected pool. In PostgreSQL the same operations run, except those on a file and on the clock.
 //!
-//! Each operation is made from some bytes, so that a failing case shrinks to few operations of few bytes.
-//! `PROPTEST_CASES=10000` makes a long run.
+//! Each operation is generated from some bytes, so that a failing case shrinks to a few operations with few
+//! bytes. `PROPTEST_CASES=10000` makes a long run.
 
 pub(crate) mod planner;
 
@@ -21,7 +21,7 @@ use crate::support::{self, Numbers};
 use crate::workload::random::{Mix, SIZES};
 use crate::workload::{Driver, Op};
 
-/// As [`support::runs`], for the cases of a property; `PROPTEST_CASES` sets them, too.
+/// Like [`support::runs`], for the cases of a property. `PROPTEST_CASES` also sets them.
 pub(crate) fn cases(quick: u32, thorough: u32) -> ProptestConfig {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if std::env::var_os("PROPTEST_CASES").is_some() {
@@ -31,7 +31,7 @@ pub(crate) fn cases(quick: u32, thorough: u32) -> ProptestConfig {
     ProptestConfig { cases: u32::try_from(cases).unwrap(), ..config }
 }
 
-/// Does what these bytes say, an operation for each row of them.
+/// Runs the operations, each generated from one sequence of bytes.
 fn run(mut driver: Driver, choices: &[Vec<u8>]) {
     for name in ["pool 0", "pool 1"] {
         driver.run_and_look(&Op::Create { name: name.into(), retention: None, capacity: None });
@@ -43,7 +43,7 @@ fn run(mut driver: Driver, choices: &[Vec<u8>]) {
     driver.finish();
 }
 
-/// The bytes of one operation. Behind their end there are zeros.
+/// Generates the bytes of one operation. After their end, they read as zeros.
 fn any_choice(at_most: usize) -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..at_most)
 }

@@ -1,8 +1,10 @@
-//! Proves that the engine over PostgreSQL is exact when connections and the server fail, and that it asks for no more than it needs.
+//! Proves that the PostgreSQL engine is exact when connections and the server fail, and that it reads no more
+//! than it needs.
 //!
-//! These tests need a server: `.ci/postgres` runs them, one after the other, with `DATAPOOL_POSTGRES_URL` (the server),
-//! `DATAPOOL_POSTGRES_BIN` (its programs), `DATAPOOL_POSTGRES_LOG` (its log) and `DATAPOOL_POSTGRES_RESTART` (a program that stops it at
-//! once, as a failure of power would, and starts it again).
+//! These tests need a server: `.ci/postgres` runs them, one after the other, with `DATAPOOL_POSTGRES_URL`
+//! (the server), `DATAPOOL_POSTGRES_BIN` (its programs), `DATAPOOL_POSTGRES_LOG` (its log) and
+//! `DATAPOOL_POSTGRES_RESTART` (a program that stops it immediately, like a power failure, and starts it
+//! again).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -36,7 +38,7 @@ fn connect(schema: &str) -> DataPoolStore {
     connect_with(schema, "")
 }
 
-/// Asks the server something, and returns its answer.
+/// Sends a query to the server, and returns its answer.
 fn ask(statement: &str) -> String {
     let psql = Path::new(&environment("DATAPOOL_POSTGRES_BIN")).join("psql");
     let url = environment("DATAPOOL_POSTGRES_URL");
@@ -52,8 +54,8 @@ fn key(value: &String) -> Key<'_> {
 
 // ---- Clients --------------------------------------------------------------------------------------------------
 
-/// A client of the tests below, in a process of its own: tracks and claims values of its own and shared ones, and writes down
-/// what it was told.
+/// A client of the tests below, in its own process. It tracks and claims its own and shared values, and logs
+/// the answers.
 #[test]
 #[ignore = "the entry point of a child process of the tests below"]
 fn client() {
@@ -81,7 +83,7 @@ fn client() {
 fn track(pool: &Pool, batch: &[String], own: usize, origin: &Origin, log: &mut File) {
     let verdicts = pool.dedupe(Mode::FilterAndTrack, batch, key, origin).unwrap();
     for (index, (value, verdict)) in batch.iter().zip(verdicts.as_slice()).enumerate() {
-        // Nobody else brings them: only this client's own lost call could have been before.
+        // No other client brings these values, so only this client's own lost call could have tracked them.
         assert!(index >= own || *verdict == Verdict::New, "{value} is {verdict:?}");
         if *verdict == Verdict::New {
             writeln!(log, "new {value}").unwrap();
@@ -95,7 +97,7 @@ fn claim(pool: &Pool, batch: &[String], own: usize, origin: &Origin, log: &mut F
         assert_eq!(claim.verdict(index), Some(&ClaimVerdict::Claimed), "{value}");
     }
     let confirmation = claim.confirm_with(|index| Some(format!("result of {}", batch[index]))).unwrap();
-    // The lease is long, so each claimed item is confirmed.
+    // The lease is long, so every claimed item is confirmed.
     confirmation.all_confirmed().unwrap();
     for (index, _) in confirmation.outcomes() {
         writeln!(log, "confirmed {}", batch[*index]).unwrap();
@@ -113,7 +115,7 @@ fn start_client(schema: &str, number: usize, seconds: u64, log: &Path) -> Child 
         .unwrap()
 }
 
-/// Runs clients while something disturbs them, and checks what they were told against what is there.
+/// Runs clients while something disturbs them, and compares their answers with the contents of the pool.
 fn clients_are_told_the_truth(seconds: u64, mut disturb: impl FnMut(&str)) {
     let (schema, directory) = (new_schema(), tempfile::tempdir().unwrap());
     let store = connect(&schema);
@@ -126,7 +128,7 @@ fn clients_are_told_the_truth(seconds: u64, mut disturb: impl FnMut(&str)) {
         disturb(&schema);
     }
     for mut client in clients {
-        assert!(client.wait().unwrap().success(), "a client was told something wrong, or got an error");
+        assert!(client.wait().unwrap().success(), "a client got a wrong answer or an error");
     }
     let (mut told, mut confirmed) = (BTreeMap::new(), BTreeSet::new());
     for number in 0..CLIENTS {
@@ -140,17 +142,17 @@ fn clients_are_told_the_truth(seconds: u64, mut disturb: impl FnMut(&str)) {
     }
     assert!(told.len() > 500, "only {} values", told.len());
     let twice: Vec<_> = told.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(twice.is_empty(), "told more than once that they are new: {twice:?}");
+    assert!(twice.is_empty(), "values reported as new more than once: {twice:?}");
     let values: Vec<String> = told.into_keys().collect();
     let keys: Vec<Key<'_>> = values.iter().map(key).collect();
     assert!(
         pool.contains_many(&keys).unwrap().into_iter().all(|found| found),
-        "what was acknowledged is lost"
+        "an acknowledged value is lost"
     );
     assert_eq!(
         pool.count(&RecordFilter::new()).unwrap(),
         values.len() as u64,
-        "a value has two records, or nobody was told of it"
+        "a value has two records, or no client got it as new"
     );
     let results = pool.results(&keys).unwrap();
     for (value, result) in values.iter().zip(results) {
@@ -191,10 +193,10 @@ fn no_client_is_told_something_wrong_when_the_server_stops_at_once_and_starts_ag
     });
 }
 
-// ---- What is asked of the server ------------------------------------------------------------------------------
+// ---- Queries to the server ------------------------------------------------------------------------------------
 
-/// Transactions say that they read what is committed, whatever the server's default is: otherwise they would fail, or decide by what
-/// was there before they waited.
+/// Transactions use "read committed" explicitly, whatever the server's default is. Otherwise they would fail,
+/// or decide on the state from before they waited.
 #[test]
 #[ignore = "needs a server: .ci/postgres runs it"]
 fn a_server_whose_transactions_are_serializable_by_default_gives_the_same_answers() {
@@ -219,7 +221,7 @@ fn a_server_whose_transactions_are_serializable_by_default_gives_the_same_answer
     assert_eq!(new, 119, "each value is new to one client");
 }
 
-/// The plans are those that the server used, from its log.
+/// The plans are those that the server really used, from its log.
 #[test]
 #[ignore = "needs a server: .ci/postgres runs it"]
 fn a_batch_reads_records_by_index_and_of_one_pool() {
@@ -256,7 +258,8 @@ fn a_batch_reads_records_by_index_and_of_one_pool() {
     for table in ["record", "claim_item", "result"] {
         let scan = format!("Seq Scan on {table} ");
         let scanned: Vec<_> = plans.iter().filter(|plan| plan.contains(&scan)).collect();
-        // A table with a few rows is read as a whole: claims had none when the plans were made.
+        // A table with a few rows is scanned as a whole. The table of claimed items was empty when the plans
+        // were made.
         assert!(table == "claim_item" || scanned.is_empty(), "{table} is scanned: {scanned:?}");
     }
     let of_records = plans.iter().filter(|plan| plan.contains(" on record ")).count();

@@ -1,10 +1,11 @@
-//! Proves which documents and pointers are refused, where the error is, and that a refused one changes nothing.
+//! Proves which documents and pointers are refused, that the position of the error is right, and that a
+//! refused call changes nothing.
 
 use datapool_store::{ErrorKind, JsonItems, Mode, Origin};
 
 use crate::{ORDERS, pool, values};
 
-/// The error of a document whose first item has the key 1.
+/// Returns the error for a document whose first item has the key 1.
 fn error_of(payload: &[u8], items: &JsonItems) -> datapool_store::Error {
     let pool = pool();
     let errors = [Mode::Filter, Mode::FilterAndTrack, Mode::Track]

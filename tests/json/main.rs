@@ -1,4 +1,4 @@
-//! The tests of JSON documents: which items pass, what stays as it came, and what is refused.
+//! The tests of JSON documents: which items pass, which parts stay unchanged, and what is refused.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
 #![allow(
@@ -19,12 +19,12 @@ use datapool_store::{DataPoolStore, EntityTypeId, Pool, RecordFilter};
 
 const ORDERS: EntityTypeId = EntityTypeId::new(37);
 
-/// An empty pool of a store in memory.
+/// Creates an empty pool in memory.
 fn pool() -> Pool {
     DataPoolStore::in_memory().unwrap().get_or_create_pool("orders").unwrap()
 }
 
-/// The values of a pool, oldest first.
+/// Returns the values of a pool, oldest first.
 fn values(pool: &Pool) -> Vec<String> {
     pool.scan(&RecordFilter::new()).unwrap().map(|record| record.unwrap().value).collect()
 }

@@ -1,8 +1,9 @@
-//! Proves, against a plain model, which items of any document pass, and that all that passes is byte for byte as it came.
+//! Proves with a simple model which items of any document pass, and that everything that passes is unchanged
+//! byte for byte.
 //!
-//! A document is generated as text in pieces, with odd white space and escapes, together with the value that each item has. The
-//! model decides with a set of values. The document that must come back is put together from the pieces, and must also be what
-//! parsing, filtering and comparing as `serde_json::Value` gives.
+//! A document is generated as pieces of text, with unusual white space and escapes, and with the value of
+//! each item. The model decides with a set of values. The expected document is assembled from the pieces. It
+//! must also equal the result of parsing and filtering with `serde_json::Value`.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -16,7 +17,7 @@ use crate::{ORDERS, pool, values};
 const MODES: [Mode; 3] = [Mode::Filter, Mode::Track, Mode::FilterAndTrack];
 const TREATMENTS: [OnMissingKey; 3] = [OnMissingKey::Fail, OnMissingKey::Pass, OnMissingKey::Drop];
 
-/// Where the array is, and what is around it.
+/// The positions of the array, with the text around it.
 const PLACES: [(&str, &str, &str); 5] = [
     ("", " ", "\n"),
     ("/orders", "{\"x\" : 1.50,\t\"orders\":", " , \"y\": [1, {}]}"),
@@ -25,7 +26,7 @@ const PLACES: [(&str, &str, &str); 5] = [
     ("/data/0/orders", "\r\n{\"data\": [{\"orders\":", "}, {\"orders\": [1]}], \"data2\": null}\r\n"),
 ];
 
-/// Numbers, and the text of each.
+/// Numbers and the text of each.
 const NUMBERS: [(&str, &str); 9] = [
     ("17", "17"),
     ("17.0", "17"),
@@ -38,7 +39,7 @@ const NUMBERS: [(&str, &str); 9] = [
     ("-3", "-3"),
 ];
 
-/// What is at an item's pointer.
+/// The value at an item's pointer.
 #[derive(Debug, Clone)]
 enum Field {
     Absent,
@@ -59,7 +60,7 @@ impl Field {
         })
     }
 
-    /// The value, if the field is the whole key.
+    /// Returns the value if the field is the whole key.
     fn value(&self) -> Option<String> {
         match self {
             Self::Absent | Self::Null => None,
@@ -69,7 +70,7 @@ impl Field {
         }
     }
 
-    /// The text in a composite key.
+    /// Returns the text in a composite key.
     fn element(&self) -> Option<String> {
         match self {
             Self::Text(text) => Some(Value::from(text.as_str()).to_string()),
@@ -93,7 +94,7 @@ impl Item {
         self.id.value()
     }
 
-    /// The item at `/order/i~1d` and `/shop`, in an object of odd looks.
+    /// Returns the item with its fields at `/order/i~1d` and `/shop`, in an unusually formatted object.
     fn json(&self, style: &mut Style<'_>) -> String {
         let mut members: Vec<(String, String)> =
             self.others.iter().map(|other| ("x".to_owned(), render(other, style))).collect();
@@ -108,7 +109,7 @@ impl Item {
     }
 }
 
-/// Decisions about how a text looks.
+/// Decisions about the format of a text.
 struct Style<'s> {
     decisions: &'s [u8],
     at: usize,
@@ -174,11 +175,11 @@ fn string(text: &str, style: &mut Style<'_>) -> String {
 
 /// A document in pieces.
 struct Document {
-    /// Up to and with the `[`.
+    /// The text up to and including the `[`.
     start: String,
-    /// Each item with what is before it, after the `[` or the item before.
+    /// Each item with the text between it and the `[` or the previous item.
     items: Vec<(String, String)>,
-    /// After the last item.
+    /// The text after the last item.
     end: String,
 }
 
@@ -197,7 +198,7 @@ impl Document {
         Self { start: format!("{}[", place.1), items, end }
     }
 
-    /// The document with some of its items, by the rule that the documentation gives.
+    /// Returns the document with some of its items, by the rule in the documentation.
     fn with(&self, passes: &[bool]) -> String {
         let mut text = self.start.clone();
         let mut kept = 0;
@@ -211,7 +212,7 @@ impl Document {
     }
 }
 
-/// Leaves items out of a parsed document.
+/// Removes items from a parsed document.
 fn filtered(text: &str, pointer: &str, passes: &[bool]) -> Option<Value> {
     let mut value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()?;
     let items = value.pointer_mut(pointer).unwrap().as_array_mut().unwrap();
@@ -220,7 +221,7 @@ fn filtered(text: &str, pointer: &str, passes: &[bool]) -> Option<Value> {
     Some(value)
 }
 
-/// What a plain set of values answers.
+/// Returns the verdicts of a plain set of values.
 fn decide(seen: &mut HashSet<String>, mode: Mode, keys: &[Option<String>]) -> Vec<Option<Verdict>> {
     let mut known = seen.clone();
     let verdict = |key: &String| {
@@ -269,7 +270,7 @@ fn item() -> impl Strategy<Value = Item> {
     (field(), field(), others).prop_map(|(id, shop, others)| Item { id, shop, others })
 }
 
-/// One call: which items, where, how they look, and in which mode.
+/// One call: the items, the position of the array, the format, and the mode.
 type Call = (Vec<Item>, usize, Vec<u8>, usize);
 
 fn call() -> impl Strategy<Value = Call> {

@@ -1,4 +1,4 @@
-//! Proves what each mode and each treatment of items without a key passes on, and which values are tracked.
+//! Proves what each mode and each treatment of items without a key passes on, and which values they track.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! Any bytes as a JSON document: it is deduplicated, or refused without a trace, never with a panic. What comes back is JSON, and
-//! is what `serde_json` makes of the document by parsing it and leaving items out.
+//! Any bytes as a JSON document: it is deduplicated, or refused without a change, and never causes a panic.
+//! The result is JSON, and equals what `serde_json` returns after parsing the document and removing items.
 //!
-//! The first byte decides where the items are, and what becomes of those without a key.
+//! The first byte decides where the items are, and what happens to those without a key.
 
 use std::collections::HashSet;
 
@@ -39,7 +39,7 @@ pub(crate) fn run(bytes: &[u8]) {
             let passing_all = deduped.passed == deduped.verdicts.len();
             assert_eq!(passing_all, deduped.payload.as_bytes() == payload);
 
-            // What came back is a document of its own, whose keys are now known.
+            // The result is itself a document, whose keys are now known.
             let again = pool.dedupe_json(Mode::Track, deduped.payload.as_ref(), &items, &none).unwrap();
             assert_eq!((again.verdicts.len(), again.passed), (deduped.passed, deduped.passed));
             assert!(again.verdicts.iter().flatten().all(|verdict| *verdict == Verdict::Duplicate));
@@ -52,7 +52,7 @@ fn without_mark(payload: &[u8]) -> Option<&str> {
     Some(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// Holds an error to what may be wrong with a document.
+/// Checks that an error matches what is wrong with a document.
 fn is_justified(error: &Error, payload: &[u8], parsed: Option<&Value>, array: &str) {
     let message = error.to_string();
     match error.kind() {
@@ -71,12 +71,12 @@ fn is_justified(error: &Error, payload: &[u8], parsed: Option<&Value>, array: &s
     }
 }
 
-/// Holds an answer to the parsed document.
+/// Compares an answer with the parsed document.
 fn agrees(deduped: &DedupedJson<'_>, parsed: &Value, array: &str, keys: &[&str], treatment: OnMissingKey) {
     let items = parsed.pointer(array).unwrap().as_array().unwrap();
     assert_eq!(items.len(), deduped.verdicts.len());
     let mut seen = HashSet::new();
-    // Of a fraction, or an integer that is not small, there is no exact value here.
+    // There is no exact value here for fractions and large integers.
     let mut is_exact = true;
     let mut kept = Vec::new();
     for (item, verdict) in items.iter().zip(&deduped.verdicts) {
@@ -108,7 +108,7 @@ fn agrees(deduped: &DedupedJson<'_>, parsed: &Value, array: &str, keys: &[&str],
 mod tests {
     use std::path::{Path, PathBuf};
 
-    /// Runs the target on every file of a folder. Returns the number of files.
+    /// Runs the target on every file in a folder. Returns the number of files.
     fn replay(folder: &Path) -> usize {
         let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
         let files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -1,4 +1,4 @@
-//! Proves that documents may be deep and large, and how many items one may have.
+//! Proves that documents may be deep and large, and tests the limit on their items.
 
 use datapool_store::{ErrorKind, JsonItems, Mode, OnMissingKey, Origin};
 
@@ -15,7 +15,7 @@ fn nesting_may_be_deeper_than_any_stack() {
     let deduped = pool().dedupe_json(Mode::FilterAndTrack, &payload, &items, &Origin::none()).unwrap();
     assert!(deduped.payload == payload.replace(r#", {"id": 1}"#, ""));
 
-    // A pointer may be as deep.
+    // A pointer may be as deep as the document.
     let pointer = "/a".repeat(300);
     let nested = format!("{}[1]{}", "{\"a\":".repeat(300), "}".repeat(300));
     let items = JsonItems::new(ORDERS, "").at(pointer);

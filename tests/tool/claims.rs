@@ -1,4 +1,4 @@
-//! Proves that claims are listed and released.
+//! Proves that the tool lists and releases claims.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::support::{ORDERS, Place, has_line};
 
 const LEASE: Duration = Duration::from_hours(1);
 
-/// A pool in which two owners, and one without a name, hold a value each; the runners are gone.
+/// Creates a store in which two owners and a claim without an owner hold one value each. Their runners are
+/// gone.
 fn place_with_claims() -> Place {
     let place = Place::new();
     let store = place.open();
@@ -21,7 +22,7 @@ fn place_with_claims() -> Place {
             Some(owner) => options.owner(owner),
             None => options,
         };
-        // A runner that is killed releases nothing.
+        // A killed runner releases nothing.
         std::mem::forget(
             pool.claim_with(&[value], |value| Key::new(ORDERS, *value), &origin, &options).unwrap(),
         );
@@ -31,7 +32,7 @@ fn place_with_claims() -> Place {
     place
 }
 
-/// The values that a runner would be given now.
+/// Returns the values that a runner would get as new now.
 fn new_values(place: &Place) -> String {
     let filter = ["dedupe", "orders", "--entity-type", "37", "--mode", "filter"];
     let answer = place.run_with("A-1\nA-2\nA-3\n", filter);
@@ -60,7 +61,7 @@ fn claims_are_listed_with_their_owners() {
 fn a_released_claim_gives_its_values_back() {
     let place = place_with_claims();
     let id = place.json(["claims", "orders", "--owner", "worker 2"])[0]["id"].to_string();
-    // It is not the first worker's.
+    // This claim does not belong to the first worker.
     let error = place.run(["claims", "orders", "--owner", "worker 1", "--release", &id]).error(1);
     assert!(error.contains(&format!("no open claim {id} of \"worker 1\"")), "{error}");
     assert_eq!(place.run(["claims", "orders", "--release", &id]).ok(), "released 1 claim\n");

@@ -1,4 +1,4 @@
-//! Proves that values are checked without being tracked.
+//! Proves that the tool checks values without tracking them.
 
 use serde_json::json;
 

@@ -1,5 +1,6 @@
-//! Proves that `copy` gives another store the same pools, records and registered entries; that it goes on after it died at
-//! any point, with nothing doubled; and that it refuses what it did not begin.
+//! Proves that `copy` gives another store the same pools, records and registered entries; that it can
+//! continue after dying at any point, without duplicates; and that it refuses to continue a copy that it did
+//! not begin.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const DAY: Duration = Duration::from_hours(24);
 const ODD: [&str; 9] =
     ["a,b", "\"", "say \"hi\"", "two\nlines", "cr\r\nlf\r", " blanks ", "=1+1", "ä\u{1f600}", "nul\0"];
 
-/// Fills a store: four pools, with origins, versions, times, deletions, and what has expired.
+/// Fills a store with four pools, with origins, versions, times, deletions and expired records.
 pub(crate) fn fill(place: &Place, orders: u64) {
     let start = Timestamp::now() - 40 * DAY;
     let clock = ManualClock::starting_at(start);
@@ -72,7 +73,7 @@ fn fill_orders(store: &DataPoolStore, clock: &ManualClock, count: u64) {
     pool.delete_records(deleted).unwrap();
 }
 
-/// What a copy keeps, as text.
+/// Returns the contents that a copy keeps, as text.
 pub(crate) fn contents(store: &DataPoolStore) -> Vec<String> {
     let mut all = Vec::new();
     for row in store.all_pools().unwrap() {
@@ -147,7 +148,7 @@ fn a_copy_that_died_anywhere_goes_on_without_doubling_anything() {
         deaths += 1;
         let again = copy(&place, &[FILE, COPY], 17, None);
         if again.code != 0 {
-            // It died after its last commit, and nothing was left to do.
+            // It died after its last commit, so nothing was left to do.
             assert!(again.error(1).contains("finished already"));
             finished += 1;
         }
@@ -191,7 +192,7 @@ fn a_pool_that_the_copy_did_not_begin_is_refused_before_anything_is_written() {
     assert_eq!((store.all_pools().unwrap().len(), store.flows().count()), (1, 0));
     store.close().unwrap();
 
-    // Nor is a copy that is done begun again.
+    // A finished copy is not begun again, either.
     copy(&place, &[FILE, "again.redb"], 17, None).ok();
     let error = copy(&place, &[FILE, "again.redb"], 17, None).error(1);
     assert!(error.contains("\"orders\"") && error.contains("did not begin"), "{error}");
@@ -225,7 +226,7 @@ fn a_copy_does_not_go_on_if_its_records_were_deleted_in_the_source() {
     place.run(["delete", "orders", "2"]).ok();
     let error = copy(&place, &[FILE, COPY], 10, None).error(1);
     assert!(error.contains("\"orders\"") && error.contains("deleted"), "{error}");
-    // As the message says.
+    // Follow the advice of the message.
     finish(place.command([COPY, "pool", "delete", "orders", "--yes"]), b"").ok();
     copy(&place, &[FILE, COPY], 10, None).ok();
     assert_same(&contents_of(&place, FILE), &contents_of(&place, COPY));

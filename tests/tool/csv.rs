@@ -1,4 +1,4 @@
-//! Proves that CSV files go in and out, and what is reported of them.
+//! Proves that the tool imports and exports CSV files, and what it reports about them.
 
 use std::io::Read;
 use std::process::Stdio;

@@ -1,4 +1,4 @@
-//! Proves which lines of standard input are passed on, which are tracked, and what is said of each.
+//! Proves which lines of standard input are passed on, which are tracked, and what is reported about each.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn dedupe(place: &Place, input: &str, more: &[&str]) -> String {
     place.run_with(input, DEDUPE.into_iter().chain(more.iter().copied())).ok()
 }
 
-/// Value, verdict and the first record's id of each line.
+/// Returns the value, the verdict and the first record's id of each line.
 fn verdicts(place: &Place, input: &str, more: &[&str]) -> Vec<(String, String, Option<u64>)> {
     let answer = place.run_with(input, DEDUPE.into_iter().chain(more.iter().copied()).chain(["--json"]));
     let read = |line: Value| {

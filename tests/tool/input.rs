@@ -1,4 +1,4 @@
-//! Proves that standard input is read before the store is opened, and what of it is skipped.
+//! Proves that standard input is read before the store is opened, and which parts of it are skipped.
 
 use std::io::Write;
 use std::process::{Child, ChildStdin, Output, Stdio};
@@ -9,18 +9,18 @@ use crate::support::{FILE, Place};
 
 const DEDUPE: [&str; 4] = ["dedupe", "orders", "--entity-type", "37"];
 
-/// Some megabytes of lines, which is many times what a pipe holds.
+/// Returns a few megabytes of lines, many times what a pipe holds.
 fn many_lines(line: impl Fn(u32) -> String) -> String {
     (0..500_000).map(line).collect()
 }
 
-/// A command of the tool that has begun to read its input, and waits for more.
+/// Starts a command that has begun to read its input and waits for more.
 fn waiting(place: &Place, arguments: &[&str], input: &str) -> (Child, ChildStdin) {
     let mut command = place.command([FILE].into_iter().chain(arguments.iter().copied()));
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // It returns when all but the last pipeful is read.
+    // This returns when all but the last pipe's capacity is read.
     stdin.write_all(input.as_bytes()).unwrap();
     (child, stdin)
 }
@@ -45,7 +45,7 @@ fn others_use_the_store_while_dedupe_waits_for_values() {
         stdin.write_all(b"A-0\nA-500000").unwrap();
         drop(stdin);
         let output = String::from_utf8(ended(child).stdout).unwrap();
-        // What was tracked meanwhile counts.
+        // Values that were tracked meanwhile count.
         assert_eq!(output.starts_with("A-0\n"), mode == "track");
         assert!(output.ends_with("A-499999\nA-500000\n") || mode == "track", "{mode}");
         assert_eq!(total(&place), tracked, "{mode}");
@@ -89,7 +89,7 @@ fn one_byte_order_mark_at_the_very_start_is_dropped() {
     assert_eq!(dedupe(b"\xef\xbb\xbfA-1\r\n"), "A-1\n");
     assert_eq!(dedupe(b"A-1\n"), "");
     assert_eq!(dedupe(b"\xef\xbb\xbf"), "");
-    // A second one, and one elsewhere, belong to their values.
+    // A second mark, and one elsewhere, belong to their values.
     assert_eq!(dedupe(b"\xef\xbb\xbf\xef\xbb\xbfA-1\nA-2\n"), "\u{feff}A-1\nA-2\n");
     assert_eq!(dedupe(b"A-2\n\xef\xbb\xbfA-2\n"), "\u{feff}A-2\n");
 

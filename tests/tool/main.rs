@@ -1,4 +1,4 @@
-//! The tests of the command-line tool: each runs the program as its users do, in a directory of its own.
+//! The tests of the command-line tool. Each runs the program as its users do, in its own directory.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
 #![allow(

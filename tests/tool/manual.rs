@@ -1,4 +1,4 @@
-//! Proves that shells and `man` are told of every command.
+//! Proves that shell completions and the manual have every command.
 
 use std::process::Command;
 

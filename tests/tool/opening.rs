@@ -1,5 +1,5 @@
-//! Proves how commands open the store: those that read beside each other and without a trace, and no other than
-//! `pool create` makes one.
+//! Proves how commands open the store: commands that only read run concurrently and leave no trace, and only
+//! `pool create` creates a store.
 
 use datapool_store::{Access, StoreOptions};
 
@@ -134,7 +134,7 @@ fn a_store_that_nobody_closed_is_recovered_by_a_command_that_reads() {
     let place = Place::new();
     let store = place.open();
     crate::support::track_as(&store, "shop", &["A-1".to_owned()]);
-    // As a process that dies leaves it.
+    // The file as left by a process that died.
     std::fs::copy(place.path(FILE), place.path("died.redb")).unwrap();
     store.close().unwrap();
     let died = StoreOptions::new().access(Access::ReadOnly).open(place.path("died.redb"));

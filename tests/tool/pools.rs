@@ -1,4 +1,4 @@
-//! Proves that pools can be made, listed, shown, changed and deleted, by id and by name.
+//! Proves that the tool creates, lists, shows, changes and deletes pools, by id and by name.
 
 use crate::support::{FILE, Place, has_line};
 

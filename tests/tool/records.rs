@@ -1,4 +1,4 @@
-//! Proves that records are listed and deleted.
+//! Proves that the tool lists and deletes records.
 
 use datapool_store::{EntityTypeId, Flow, Key, Mode, Origin, RecordQuery};
 use serde_json::Value;
@@ -59,7 +59,7 @@ fn records_are_deleted_by_id_and_new_again() {
     assert_eq!(answer.ok(), "A-1\n");
 }
 
-/// Two flows with two runs each; of each, values 0 to 9.
+/// Creates a store with two flows of two runs each, each with the values 0 to 9.
 fn place_with_flows() -> Place {
     let place = Place::new();
     let store = place.open();

@@ -1,6 +1,6 @@
-//! Proves that commands run on a store over PostgreSQL as on a file, and that passwords are not printed.
+//! Proves that commands work on a store in PostgreSQL as on a file, and that passwords are not printed.
 //!
-//! Those that need a server run if `DATAPOOL_POSTGRES_URL` names one.
+//! Tests that need a server only run if `DATAPOOL_POSTGRES_URL` names one.
 
 #[cfg(feature = "postgres")]
 use crate::support::Answer;
@@ -52,7 +52,7 @@ fn a_tool_for_files_says_how_to_build_one_for_servers() {
     assert!(error.contains("--features cli,postgres"), "{error}");
 }
 
-/// A store on the server of the tests, in a schema of its own.
+/// A store on the tests' server, in its own schema.
 #[cfg(feature = "postgres")]
 struct Server {
     url: String,
@@ -112,7 +112,7 @@ fn commands_run_on_a_server_as_on_a_file() {
         assert!(error.contains("is for stores in a file"), "{error}");
     }
     server.run(["clear", "shop orders", "--yes"]).ok();
-    // The URL in place of FILE.
+    // The URL replaces FILE.
     let arguments =
         [server.url.as_str(), "pool", "delete", "shop orders", "--yes", "--schema", &server.schema];
     assert_eq!(finish(server.place.command(arguments), b"").ok(), "deleted data pool 1, \"shop orders\"\n");
@@ -133,7 +133,7 @@ fn a_store_is_copied_to_a_server_and_back() {
     let back: Vec<&str> = [&server.url, "back.redb"].into_iter().chain(schema).collect();
     crate::copy::copy(&server.place, &back, 5_000, None).ok();
     crate::copy::assert_same(&before, &crate::copy::contents_of(&server.place, "back.redb"));
-    // From one schema to another.
+    // Copy from one schema to another.
     let other = format!("{}_2", server.schema);
     let across: Vec<&str> =
         [server.url.as_str(), &server.url, "--to-schema", &other].into_iter().chain(schema).collect();

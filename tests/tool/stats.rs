@@ -9,12 +9,13 @@ use crate::support::{FILE, Place, has_line, track_as};
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Values of so many records that are like no others.
+/// Returns this many unique values.
 fn values(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix} {number}")).collect()
 }
 
-/// Three days with records by two flows, a day without any between, and an import of customers.
+/// Creates a store with three days of records by two flows, with a day without records in between, and an
+/// import of customers.
 fn busy_place() -> Place {
     let place = Place::empty();
     let clock = ManualClock::starting_at("2013-01-30T23:59:59.999999Z".parse().unwrap());

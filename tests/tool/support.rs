@@ -1,4 +1,4 @@
-//! What the tests need: a directory with a store, and running the tool in it.
+//! Helpers for the tests: a directory with a store, and running the tool in it.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ pub(crate) const ORDERS: EntityTypeId = EntityTypeId::new(37);
 /// The store's file in the directory.
 pub(crate) const FILE: &str = "pools.redb";
 
-/// A directory that the tool runs in.
+/// A directory in which the tool runs.
 pub(crate) struct Place {
     directory: tempfile::TempDir,
 }
 
-/// What the tool printed, and its exit code.
+/// The output of the tool, and its exit code.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: i32,
@@ -25,12 +25,12 @@ pub(crate) struct Answer {
 }
 
 impl Place {
-    /// Without a store.
+    /// Creates a directory without a store.
     pub(crate) fn empty() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    /// With a store, and in it the pool "orders".
+    /// Creates a directory with a store that has the pool "orders".
     pub(crate) fn new() -> Self {
         let place = Self::empty();
         place.run(["pool", "create", "orders"]).ok();
@@ -49,7 +49,7 @@ impl Place {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// The names of all files, in order.
+    /// Returns the names of all files, sorted.
     pub(crate) fn files(&self) -> Vec<String> {
         let files = std::fs::read_dir(self.directory.path()).unwrap();
         let mut names: Vec<String> =
@@ -58,12 +58,12 @@ impl Place {
         names
     }
 
-    /// The store, opened by this process.
+    /// Opens the store in this process.
     pub(crate) fn open(&self) -> DataPoolStore {
         self.open_at(None)
     }
 
-    /// The store, under a clock.
+    /// Opens the store with a clock.
     pub(crate) fn open_at(&self, clock: Option<&ManualClock>) -> DataPoolStore {
         let mut options = StoreOptions::new();
         if let Some(clock) = clock {
@@ -72,7 +72,7 @@ impl Place {
         options.open(self.path(FILE)).unwrap()
     }
 
-    /// The tool in this directory, with the arguments as they are.
+    /// Returns a command of the tool in this directory, with exactly these arguments.
     pub(crate) fn command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_datapool"));
         command.args(arguments).current_dir(self.directory.path());
@@ -93,7 +93,7 @@ impl Place {
         finish(self.command([FILE].into_iter().chain(arguments)), input.as_ref())
     }
 
-    /// Runs the tool with `--json`; what it printed, if it succeeded.
+    /// Runs the tool with `--json`. Returns its output; it must succeed.
     pub(crate) fn json<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Value {
         self.run(["--json"].into_iter().chain(arguments)).json()
     }
@@ -104,13 +104,13 @@ impl Place {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command until it exits.
 pub(crate) fn finish(mut command: Command, input: &[u8]) -> Answer {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
-    // From a thread of its own: the tool may print before it has read everything. It may also not read at all.
+    // Use another thread, because the tool may print before it has read everything, or not read at all.
     let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
     feeder.join().unwrap();
@@ -122,23 +122,24 @@ pub(crate) fn finish(mut command: Command, input: &[u8]) -> Answer {
 }
 
 impl Answer {
-    /// What was printed; the tool must have succeeded without a word on standard error.
+    /// Returns the output. The tool must have succeeded, with nothing on standard error.
     pub(crate) fn ok(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
         self.out
     }
 
-    /// The only JSON value that was printed.
+    /// Returns the only JSON value in the output.
     pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.ok()).unwrap()
     }
 
-    /// The JSON values that were printed, one a line.
+    /// Returns the JSON values in the output, one per line.
     pub(crate) fn json_lines(self) -> Vec<Value> {
         self.ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The error, for people or as JSON; the tool must have failed with this code and printed nothing else.
+    /// Returns the error, for people or as JSON. The tool must have failed with this code and printed nothing
+    /// else.
     pub(crate) fn error(self, code: i32) -> String {
         assert_eq!((self.code, self.out.as_str()), (code, ""), "{}", self.err);
         assert!(["error: ", "{\"error\":{"].iter().any(|start| self.err.starts_with(start)), "{}", self.err);
@@ -146,7 +147,7 @@ impl Answer {
     }
 }
 
-/// Whether a line of the text has all of these words, in order, with blanks or whatever between them.
+/// Returns true if a line of the text has all of these words in order, with anything between them.
 pub(crate) fn has_line(text: &str, words: &[&str]) -> bool {
     text.lines().any(|line| {
         let mut rest = line;

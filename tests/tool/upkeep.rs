@@ -1,4 +1,4 @@
-//! Proves that a store is checked, compacted, vacuumed and copied.
+//! Proves that the tool verifies, compacts, vacuums and copies a store.
 
 use std::time::Duration;
 

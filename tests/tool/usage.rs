@@ -1,4 +1,4 @@
-//! Proves what the tool says of itself, and of arguments that it cannot make sense of.
+//! Proves the tool's help, and its errors for invalid arguments.
 
 use serde_json::Value;
 
@@ -106,7 +106,7 @@ fn the_environment_may_name_the_store() {
     };
     let expected = place.run(["pool", "list"]).ok();
     assert_eq!(run(FILE, &["pool", "list"]).ok(), expected);
-    // An argument goes before it.
+    // An argument takes precedence.
     assert_eq!(run("other.redb", &[FILE, "pool", "list"]).ok(), expected);
     assert!(run("other.redb", &["pool", "list"]).error(1).contains("other.redb"));
     let error = run("", &["pool", "list"]).error(2);

@@ -1,4 +1,4 @@
-//! Checks: is this value in the pool? One by one and in batches, present and absent, in random order.
+//! Checks if values are in the pool: one by one and in batches, present and absent, in random order.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(
@@ -16,7 +16,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use datapool_store::Key;
 
-/// How many keys a batch asks for.
+/// The number of keys in a batch.
 const BATCH_KEYS: usize = 10_000;
 
 fn checks(criterion: &mut Criterion) {
@@ -40,7 +40,7 @@ fn checks(criterion: &mut Criterion) {
     }
 }
 
-/// Keys are asked for in an order that has nothing to do with where they are stored.
+/// Shuffles rows, so that the order of the keys is independent of where they are stored.
 fn shuffled(mut rows: Vec<Row>) -> Vec<Row> {
     Random(3).shuffle(&mut rows);
     rows

@@ -1,8 +1,7 @@
-//! Claims beside plain deduplication, and expiry: how much dearer it is to hold values first, and what dropping a tenth
-//! of a large pool costs.
+//! The cost of claims compared with plain deduplication, and of expiring a tenth of a large pool.
 //!
-//! What is compared is measured in turn within one run, so that the machine's moods hit both sides; the ratio of the
-//! medians is printed.
+//! Both sides of a comparison are measured in turn within one run, so that changes in the machine's speed
+//! affect both. The ratio of the medians is printed.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a bench that fails may stop where it stands")]
@@ -21,11 +20,11 @@ use tempfile::TempDir;
 
 const LEASE: Duration = Duration::from_mins(1);
 
-/// The length of a result.
+/// The length of a result in bytes.
 const RESULT_BYTES: usize = 200;
 
-/// Batches of 1,000 new records, durable on return: tracked at once; claimed, then confirmed; and claimed, then confirmed
-/// with results. All go into one pool in turn.
+/// Durable batches of 1,000 new records, in three ways: tracked at once; claimed, then confirmed; and
+/// claimed, then confirmed with results. All three write to the same pool in turn.
 fn claim_and_confirm(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("claims/batches of 1,000");
     group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(10));
@@ -77,10 +76,11 @@ fn claim_and_confirm(criterion: &mut Criterion) {
     }
 }
 
-/// A pool of ten segments of 2^20 records, imported a day apart; then a tenth after the other expires. Its space is given
-/// back by `prune`, and the next one's by the writes of another pool, in turn.
+/// A pool of ten segments of 2^20 records, imported a day apart. Then one tenth after the other expires. Its
+/// space is reclaimed in turn by `prune` and by the writes of another pool.
 ///
-/// The file is four times as large as the cache: the oldest segments' pages come from the file, as they would in use.
+/// The file is four times as large as the cache, so the pages of the oldest segments are read from the file,
+/// as in real use.
 fn expiry(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("claims/expiry of 10M");
     group.sample_size(10).sampling_mode(SamplingMode::Flat).warm_up_time(Duration::from_nanos(1));
@@ -91,17 +91,17 @@ fn expiry(criterion: &mut Criterion) {
     });
 }
 
-/// How many records a check is timed with.
+/// The number of checks that are timed.
 const CHECKS: u32 = 100_000;
 
 struct AgedPool {
     store: DataPoolStore,
     clock: ManualClock,
     pool: Pool,
-    /// Another pool of the store, and the rows it gets.
+    /// Another pool of the store, and the rows that are written to it.
     busy: Pool,
     fresh: Rows,
-    /// Rows of the pool that stay to the end.
+    /// Rows of the pool that do not expire.
     kept: Vec<Row>,
     left: u32,
     built: u32,
@@ -159,7 +159,7 @@ impl AgedPool {
         self.left = Self::SEGMENTS - 1;
     }
 
-    /// How long the first count took that did not show the expired segment any more.
+    /// Returns the time of the first count that no longer includes the expired segment.
     fn expire_a_segment(&mut self) -> Duration {
         if self.left == 0 {
             self.store.delete_pool(self.pool.id()).unwrap();
@@ -192,7 +192,7 @@ impl AgedPool {
         first_count
     }
 
-    /// How long a check takes, of records that stay.
+    /// Returns the time of a check for a record that does not expire.
     fn check(&self) -> Duration {
         let all =
             || self.kept.iter().for_each(|row| assert!(black_box(self.pool.contains(row.key()).unwrap())));

@@ -1,4 +1,4 @@
-//! CSV: import from a file, adding and skipping, and export.
+//! CSV: import from a file, adding or skipping duplicates, and export.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a bench that fails may stop where it stands")]

@@ -1,4 +1,4 @@
-//! Ingest: bulk import, batches of 1,000 into a large pool, single durable inserts.
+//! Ingest: bulk import, batches of 1,000 into a large pool, and single durable inserts.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a bench that fails may stop where it stands")]
@@ -15,12 +15,12 @@ use criterion::{
 };
 use datapool_store::{ImportOptions, Origin};
 
-/// How many threads insert at once.
+/// The number of threads that insert concurrently.
 const THREADS: usize = 16;
-/// How many inserts each of them makes in a round.
+/// The number of inserts that each thread makes in a round.
 const ROUND_INSERTS: usize = 50;
 
-/// Everything into an empty pool, from memory, in one commit with all indexes.
+/// Imports all rows into an empty pool, from memory, in one commit with all indexes.
 fn bulk_import(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ingest/bulk import");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
@@ -39,8 +39,8 @@ fn bulk_import(criterion: &mut Criterion) {
     }
 }
 
-/// Runs of 1,000 new records, one batch each, durable on return. The pool grows as it is measured: at 1M the batches
-/// seal its first segment and fill the next.
+/// Durable runs of 1,000 new records, in one batch each. The pool grows while it is measured: at 1M, the
+/// batches seal its first segment and fill the next.
 fn batches_of_1000(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ingest/batches of 1,000");
     group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(8));
@@ -56,7 +56,7 @@ fn batches_of_1000(criterion: &mut Criterion) {
     }
 }
 
-/// One new record a call, each of its own run, durable on return.
+/// Durable calls with one new record each, each with its own run.
 fn one_record_one_thread(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ingest/single, 1 thread");
     group.sample_size(10).throughput(Throughput::Elements(1));
@@ -69,7 +69,7 @@ fn one_record_one_thread(criterion: &mut Criterion) {
     }
 }
 
-/// The same from 16 threads at once: callers share commits.
+/// The same from 16 threads concurrently, so that callers share commits.
 fn one_record_16_threads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ingest/single, 16 threads");
     group.sample_size(10).throughput(Throughput::Elements((THREADS * ROUND_INSERTS) as u64));
@@ -82,7 +82,7 @@ fn one_record_16_threads(criterion: &mut Criterion) {
     }
 }
 
-/// A pool, the new rows that go into it, and the slowest call so far.
+/// A pool, the new rows to insert, and the time of the slowest call so far.
 struct Inserts {
     fixture: Fixture,
     fresh: Rows,
@@ -96,7 +96,7 @@ impl Inserts {
         Self { fixture, fresh: Rows::fresh(shape), runs: 0, slowest: Duration::ZERO }
     }
 
-    /// Tracks one batch of a run of its own; how long the call took.
+    /// Tracks one batch with its own run. Returns the time of the call.
     fn batch(&mut self, count: usize) -> Duration {
         let (rows, origin) = self.next_run(count);
         let time = timed(|| self.fixture.track(&rows, &origin));
@@ -104,7 +104,7 @@ impl Inserts {
         time
     }
 
-    /// Tracks one record a call from many threads; how long all took together.
+    /// Tracks one record per call from many threads. Returns the total time.
     fn concurrent_round(&mut self) -> Duration {
         let work: Vec<Vec<(Vec<Row>, Origin)>> =
             (0..THREADS).map(|_| (0..ROUND_INSERTS).map(|_| self.next_run(1)).collect()).collect();
@@ -128,7 +128,7 @@ impl Inserts {
     }
 
     fn print_slowest(&self, data_set: &str, size: &str) {
-        // Nothing was measured when a filter on the command line left this one out.
+        // Nothing was measured if a filter on the command line excluded this bench.
         if self.runs > 0 {
             println!("{data_set}/{size}: the slowest of {} calls took {:.1?}\n", self.runs, self.slowest);
         }

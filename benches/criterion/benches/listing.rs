@@ -16,7 +16,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use datapool_store::{Pool, RecordFilter, RecordQuery};
 
-/// How many records a page has.
+/// The number of records per page.
 const PER_PAGE: u32 = 50;
 
 fn runs_of_1000_records(criterion: &mut Criterion) {
@@ -62,12 +62,13 @@ fn listings(criterion: &mut Criterion, data_set: &str, shape: Shape, run_records
     }
 }
 
-/// What one step of one flow tracked of one entity type: 1 record in 360.
+/// Returns a filter for one step of one flow and one entity type: 1 record in 360.
 fn one_step() -> RecordFilter {
     RecordFilter::new().flow_id(flow(7)).step_id(step(7)).entity_type_id(37)
 }
 
-/// Five of twenty flows, two of three steps of each, three of six entity types: 1 record in 12.
+/// Returns a filter for five of twenty flows, two of three steps of each, and three of six entity types: 1
+/// record in 12.
 fn many_steps() -> RecordFilter {
     let flows = [1, 5, 9, 13, 17];
     let filter = RecordFilter::new().entity_type_id(37).entity_type_id(54).entity_type_id(68);
@@ -75,7 +76,7 @@ fn many_steps() -> RecordFilter {
     flows.into_iter().fold(filter, |filter, run| filter.step_id(step(run)).step_id(step(run + 20)))
 }
 
-/// The page in the middle of all that match, with the exact total.
+/// Measures the middle page of all matches, with the exact total.
 fn middle_page(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: BenchmarkId,

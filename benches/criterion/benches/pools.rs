@@ -1,4 +1,5 @@
-//! Many pools with ten unfolded records each: what a commit and a check cost beside one pool alone.
+//! Many pools with ten unfolded records each: the cost of a commit and of a check, compared with a single
+//! pool.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(
@@ -12,7 +13,7 @@ use datapool_store::{DataPoolStore, Key, Mode, Origin, Pool};
 
 const RECORDS: usize = 10;
 const SIZES: [(usize, &str); 3] = [(1, "1 pool"), (30_000, "30,000 pools"), (100_000, "100,000 pools")];
-/// A prime: steps of it visit the pools in no order of theirs.
+/// A prime number. Steps of this size visit the pools in an irregular order.
 const STRIDE: usize = 7_919;
 
 fn track(pool: &Pool, numbers: std::ops::Range<usize>) {

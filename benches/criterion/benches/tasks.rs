@@ -1,4 +1,4 @@
-//! Single claims and confirmations, durable: by tasks of an async runtime beside threads that block.
+//! Single durable claims and confirmations: tasks of an async runtime compared with blocking threads.
 //!
 //! Both are measured in turn within one run, and the ratio of the medians is printed.
 
@@ -15,7 +15,7 @@ use common::{Fixture, Row, Rows, Shape, median, origin};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 
 const LEASE: Duration = Duration::from_mins(1);
-/// The number of values of a round.
+/// The number of values per round.
 const VALUES: usize = 8_000;
 const THREADS: usize = 64;
 const TASKS: usize = 1_000;

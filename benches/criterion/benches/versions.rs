@@ -1,6 +1,8 @@
-//! Changed items beside new ones: batches of 1,000 products with a content each, into one pool in turn.
+//! Changed items compared with new ones: batches of 1,000 products with content versions, into one pool in
+//! turn.
 //!
-//! Both are measured in turn within one run, so that the machine's moods hit both sides; the ratio of the medians is printed.
+//! Both are measured in turn within one run, so that changes in the machine's speed affect both. The ratio of
+//! the medians is printed.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a bench that fails may stop where it stands")]
@@ -14,14 +16,14 @@ use common::{Fixture, RUN_RECORDS, Random, Row, Rows, SIZES, Shape, median, orig
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use datapool_store::{ImportOptions, Key, Mode, Version};
 
-/// A row, and the number that its content is made of.
+/// A row, and the number from which its content is made.
 type Product = (Row, usize);
 
 fn key((row, content): &Product) -> Key<'_> {
     row.key().content(content.to_le_bytes())
 }
 
-/// A pool of these rows, each with the content 0.
+/// Creates a pool with these rows, each with content 0.
 fn imported(rows: &[Row]) -> Fixture {
     let fixture = Fixture::empty();
     let version = Version::of_content(0_usize.to_le_bytes());
@@ -45,7 +47,7 @@ fn changed_and_new(criterion: &mut Criterion) {
         let (mut run, mut new, mut changed) = (0, Vec::new(), Vec::new());
         let mut both = || {
             run += 1;
-            // Neighbours in a shuffled order: each row at most once.
+            // Neighbours in a shuffled order, so each row occurs at most once.
             let start = random.below(size - RUN_RECORDS + 1);
             let known: Vec<Product> =
                 stored.iter().skip(start).take(RUN_RECORDS).map(|row| (row.clone(), run)).collect();
@@ -68,7 +70,7 @@ fn changed_and_new(criterion: &mut Criterion) {
     }
 }
 
-/// Returns the number of new and of changed items.
+/// Returns the numbers of new and of changed items.
 fn dedupe(fixture: &Fixture, products: &[Product], run: usize) -> (usize, usize) {
     let verdicts = fixture.pool.dedupe(Mode::FilterAndTrack, products, key, &origin(run)).unwrap();
     (verdicts.new_count(), verdicts.changed_count())

@@ -1,12 +1,13 @@
-//! Ten operations, each with the number of instructions that it may take: what it took when the figure was written, and a
-//! twentieth more, for the seeds of hash maps and another processor's way to copy memory.
+//! Ten operations, each with a limit on its instructions: the count when the limit was set plus 5 %. The
+//! margin covers the seeds of hash maps and differences in how processors copy memory.
 //!
-//! A figure that is exceeded fails the run. Nothing fails when an operation became cheaper: lower its figure with the change
-//! that made it so.
+//! An exceeded limit fails the run. A cheaper operation does not: lower its count in the change that made it
+//! cheaper.
 //!
-//! Only the calling thread's are counted, so what would go to others is kept on it: an import that skips duplicates indexes
-//! by itself, an export of a single slice reads by itself. The hot indexes are whole before; an import folds what is left of
-//! the tail, and, since it fills a segment, merges that one's runs.
+//! Only instructions of the calling thread are counted, so all work is kept on that thread: an import that
+//! skips duplicates does its own indexing, and an export of a single slice does its own reading. The indexes
+//! are complete before an operation runs. An import folds the rest of the tail and, because it fills a
+//! segment, merges the runs of that segment.
 //!
 //! `benches/instructions/run` runs them.
 
@@ -19,7 +20,7 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 
-/// Allows a twentieth more than what was counted.
+/// Sets the limit to 5 % more than this count.
 fn counted(instructions: u64) -> LibraryBenchmarkConfig {
     let limit = instructions + instructions / 20;
     LibraryBenchmarkConfig::default()
@@ -43,7 +44,7 @@ fn with_query() -> (Pool, RecordQuery) {
     (pool(), query())
 }
 
-/// An export reads 4,096 records at once.
+/// Creates a pool with one slice of an export, which reads 4,096 records at once.
 fn with_a_slice() -> Pool {
     pool_of(4_000)
 }

@@ -1,12 +1,13 @@
-//! The stores that the operations run on: in memory, with a fixed hash key and a clock that stands, so that two runs do the
-//! same. Their segments are small, so that 20,000 records reach sealed segments, filters and the tail.
+//! The stores on which the operations run. They are in memory, with a fixed hash key and a stopped clock, so
+//! that two runs do the same work. Their segments are small, so that 20,000 records reach sealed segments,
+//! filters and the tail.
 
 use std::hint::black_box;
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{Key, ManualClock, Mode, Origin, Pool, RecordFilter, RecordQuery, StoreOptions};
 
-/// Segments of 4,096 records; folds of 1,024 in 4 slices.
+/// Segments of 4,096 records; folds of 1,024 records in 4 slices.
 const SIZES: Sizes = Sizes {
     segment_slots: 4_096,
     chunk_slots: 1_024,
@@ -16,12 +17,12 @@ const SIZES: Sizes = Sizes {
     early_seal_slots: 1_024,
 };
 
-/// How many records the pool has.
+/// The number of records in the pool.
 pub const RECORDS: u64 = 20_000;
-/// How many items each operation is given.
+/// The number of items given to each operation.
 pub const ITEMS: u64 = 1_000;
 
-/// A value as it might be: its number, and what looks random.
+/// Returns a realistic value: a hash-like prefix and the number.
 #[must_use]
 pub fn value(number: u64) -> String {
     let mixed =
@@ -29,35 +30,35 @@ pub fn value(number: u64) -> String {
     format!("{mixed:016x}-{number}")
 }
 
-/// Values from a number on.
+/// Returns [`ITEMS`] consecutive values.
 #[must_use]
 pub fn values(first: u64) -> Vec<String> {
     (first..first + ITEMS).map(value).collect()
 }
 
-/// Values that are in the pool, from all of its segments.
+/// Returns values that are in the pool, from all of its segments.
 #[must_use]
 pub fn present() -> Vec<String> {
     (0..ITEMS).map(|number| value(number * (RECORDS / ITEMS))).collect()
 }
 
-/// The key of a value.
+/// Returns the key of a value.
 #[must_use]
 pub fn key(value: &String) -> Key<'_> {
     Key::new(37, value)
 }
 
-/// A pool of [`RECORDS`] records by 20 runs of four flows.
+/// Creates a pool of [`RECORDS`] records, tracked by 20 runs of four flows.
 #[must_use]
 pub fn pool() -> Pool {
     pool_of(RECORDS)
 }
 
-/// A pool of so many records, by runs of [`ITEMS`].
+/// Creates a pool with this number of records, tracked by runs of [`ITEMS`].
 ///
 /// # Panics
 ///
-/// If the store fails: there is nothing to count then.
+/// Panics if the store fails, because then there is nothing to count.
 #[must_use]
 pub fn pool_of(records: u64) -> Pool {
     let clock = ManualClock::starting_at("2013-01-01".parse().expect("a time"));
@@ -74,28 +75,30 @@ pub fn pool_of(records: u64) -> Pool {
         let verdicts = pool.dedupe(Mode::Track, &batch, key, &origin).expect("a batch");
         assert_eq!(verdicts.new_count(), batch.len());
     }
-    // What is left to fold and to merge is done. Filters and rows are loaded by questions.
+    // Finish folding and merging. The lookups below load filters and rows.
     pool.prune().expect("pruned");
-    // redb puts the pages that a commit freed in order with the next ones: not with an operation's.
+    // redb processes the freed pages of a commit in the next commits. These commits keep that cost out of the
+    // measured operation.
     for number in 0..2 {
         let verdicts = pool.dedupe(Mode::Track, &[format!("settled {number}")], key, &Origin::none());
         assert_eq!(verdicts.expect("a value").new_count(), 1);
     }
     assert!(values(RECORDS).iter().all(|value| !pool.contains(key(value)).expect("an answer")));
     assert!((0..records).all(|number| pool.contains(key(&value(number))).expect("an answer")));
-    // What was freed until now the allocator puts in order with the next large allocation: not with an operation's.
+    // The allocator tidies up freed memory at the next large allocation. This one keeps that cost out of the
+    // measured operation.
     drop(black_box(Vec::<u8>::with_capacity(1 << 16)));
     pool
 }
 
-/// Three filters, a page from the middle.
+/// Returns a query with three filters for a page from the middle.
 #[must_use]
 pub fn query() -> RecordQuery {
     let filter = RecordFilter::new().flow_id("flow 1").step_id("step 2").entity_type_id(37);
     RecordQuery::new().filter(filter).page(20).per_page(15)
 }
 
-/// A CSV file of [`ITEMS`] rows that are not in the pool.
+/// Returns a CSV file of [`ITEMS`] rows that are not in the pool.
 #[must_use]
 pub fn file() -> String {
     values(RECORDS).iter().fold("value,entity_type_id\n".to_owned(), |file, value| file + value + ",37\n")

@@ -1,14 +1,14 @@
-//! What every engine answers, in the words of none: pages of records, with what includes resolve.
+//! The answers of all engines in a common form: pages of records with their includes.
 //!
-//! Owns: [`Page`] and what it is made of. SQLite's answers are read into it, as a program would read them; the store's
-//! own pages are turned into it only to be compared, which no timing sees.
+//! Owns: [`Page`] and its parts. SQLite's answers are read into it, as a program would read them. The store's
+//! own pages are converted only for comparison, which is not timed.
 
 use datapool_store::{DataPool, Record, Registered};
 
 use crate::data::Named;
 use crate::query::Include;
 
-/// A page, and how many records match in all.
+/// A page, and the total number of matching records.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) rows: Vec<Row>,
@@ -26,11 +26,11 @@ pub(crate) struct Row {
     pub(crate) run: Option<String>,
     pub(crate) step: Option<String>,
     pub(crate) created_at: i64,
-    /// None unless it was asked for.
+    /// `None` unless it was requested.
     pub(crate) included: Option<Box<Included>>,
 }
 
-/// What includes resolve: none where nothing is registered.
+/// The entries of the includes; `None` where nothing is registered.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Included {
     pub(crate) pool: Option<PoolRow>,
@@ -51,7 +51,7 @@ pub(crate) struct PoolRow {
 }
 
 impl Row {
-    /// Whether all that was asked for came along: every name of the data set is registered.
+    /// Returns true if everything requested is there. Every name of the data set is registered.
     pub(crate) fn is_complete(&self, include: Include) -> bool {
         match (include, &self.included) {
             (Include::Nothing, included) => included.is_none(),

@@ -1,6 +1,7 @@
-//! Charts: bars of ratios, and lines of what grows, as SVG.
+//! Charts in SVG: bars of ratios, and lines of growth.
 //!
-//! Always holds: an engine has one colour everywhere; axes are logarithmic, so that twice and half are as far apart.
+//! Always holds: an engine has the same colour everywhere. Axes are logarithmic, so a factor of two has the
+//! same length in both directions.
 
 use std::path::Path;
 
@@ -18,15 +19,15 @@ const INK: RGBColor = RGBColor(40, 40, 40);
 const RULE: RGBColor = RGBColor(200, 200, 200);
 const FONT: &str = "sans-serif";
 const WIDTH: i32 = 900;
-/// Where the bars begin; left of it stand the engines' names.
+/// The left end of the bars. The names of the engines are to the left of it.
 const BARS_LEFT: i32 = 190;
-/// Right of the bars stand the ratios.
+/// The right end of the bars. The ratios are to the right of it.
 const BARS_RIGHT: i32 = WIDTH - 80;
 const BAR: i32 = 18;
 const WORK: i32 = 30;
 const HEAD: i32 = 50;
 
-/// An engine's colour, told apart by those who see few, too (Okabe and Ito).
+/// Returns the colour of an engine, from a palette for colour-blind readers (Okabe and Ito).
 fn colour(engine: &str) -> RGBColor {
     match engine.split(',').next().unwrap_or_default() {
         OWN => RGBColor(0, 114, 178),
@@ -39,7 +40,7 @@ fn colour(engine: &str) -> RGBColor {
     }
 }
 
-/// For each piece of work a bar for each rival: how many times the store's cost its own is.
+/// Draws a bar per work and rival: the rival's cost divided by the store's.
 pub(crate) fn bars(report: &Report, path: &Path) -> Result<()> {
     let engines = report.engines();
     let mut bars = Vec::new();
@@ -87,7 +88,7 @@ pub(crate) fn bars(report: &Report, path: &Path) -> Result<()> {
     Ok(area.present()?)
 }
 
-/// A logarithmic axis from left to right.
+/// A horizontal logarithmic axis.
 struct Scale {
     least: f64,
     most: f64,
@@ -98,7 +99,7 @@ impl Scale {
         Self { least: least.log10(), most: most.log10() }
     }
 
-    /// Pixels from the left.
+    /// Returns the position of a value, in pixels from the left.
     #[allow(clippy::cast_possible_truncation, reason = "pixels of a chart")]
     fn place(&self, value: f64) -> i32 {
         let share = (value.log10() - self.least) / (self.most - self.least);
@@ -128,7 +129,7 @@ fn text(
 
 // ---- Growth ---------------------------------------------------------------------------------------------------
 
-/// A panel for each operation, a line for each engine.
+/// Draws a panel per operation, with a line per engine.
 pub(crate) fn growth(points: &[Point], path: &Path) -> Result<()> {
     let area = SVGBackend::new(path, (WIDTH.cast_unsigned(), 960)).into_drawing_area();
     area.fill(&WHITE)?;
@@ -141,7 +142,7 @@ pub(crate) fn growth(points: &[Point], path: &Path) -> Result<()> {
 
 fn panel_of(operation: &str, points: &[&Point], panel: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<()> {
     let sizes = range(points.iter().map(|point| records(point.size)), 1.2, 1.2);
-    // Wide enough that a cost that does not grow looks as if it did not, with room for the legend above.
+    // The range is wide enough that a constant cost looks constant, with room for the legend above.
     let costs = range(points.iter().map(|point| micros(point)), 2.0, 12.0);
     let marks = (-3..9).flat_map(|power| [1.0, 3.0].map(|digit| digit * 10.0_f64.powi(power)));
     let marks = marks.filter(|mark| costs.contains(mark)).collect();
@@ -190,7 +191,7 @@ fn panel_of(operation: &str, points: &[&Point], panel: &DrawingArea<SVGBackend<'
     Ok(())
 }
 
-/// From the least to the most, and so many times less and more.
+/// Returns the range of the values, extended by a factor at both ends.
 fn range(values: impl Iterator<Item = f64>, less: f64, more: f64) -> std::ops::Range<f64> {
     let (least, most) =
         values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));

@@ -1,8 +1,9 @@
-//! The data set that every engine is loaded with: records in the order of their ids, run by run, and the names that
-//! includes resolve.
+//! The data set with which every engine is loaded: records in the order of their ids, run by run, and the
+//! names that includes resolve.
 //!
-//! Owns: how many records there are, and when each run tracked its own. Always holds: the rows come from a seeded
-//! generator, so each engine draws the same ones for itself and nobody keeps ten million of them in memory.
+//! Owns: the number of records, and the time of each run. Always holds: the rows come from a seeded
+//! generator. So each engine generates the same rows for itself, and ten million rows need not be kept in
+//! memory.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -13,47 +14,47 @@ use datapool_store::Timestamp;
 use crate::Result;
 use crate::common::{ENTITY_TYPES, FLOWS, RUN_RECORDS, Row, Rows, STEPS, Shape, flow, step};
 
-/// 2025-01-01T00:00:00Z, when the first run tracked.
+/// The time of the first run: 2025-01-01T00:00:00Z.
 const START: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
-/// How much later each further run tracked.
+/// The time between two runs.
 const RUN_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The name of the one pool.
+/// The name of the only pool.
 pub(crate) const POOL: &str = "bench";
 
-/// So many records.
+/// A number of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(usize);
 
-/// What the records are like.
+/// The form of the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Random values, a thousand to a run.
+    /// Random values, a thousand per run.
     Random,
-    /// Values numbered in the order in which they come, a thousand to a run.
+    /// Consecutively numbered values, a thousand per run.
     Sequential,
-    /// Random values, each of a run of its own.
+    /// Random values, each with its own run.
     RunPerRecord,
 }
 
-/// The records that a file is made of.
+/// The records of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DataSet {
     pub(crate) kind: Kind,
     pub(crate) size: Size,
 }
 
-/// What one run tracked.
+/// The records of one run.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// From 0; [`origin`](crate::common::origin) has its flow and step.
+    /// The number of the run, from 0. [`origin`](crate::common::origin) returns its flow and step.
     pub(crate) number: usize,
     pub(crate) time: Timestamp,
     pub(crate) rows: Vec<Row>,
 }
 
 impl Size {
-    /// What the growth is measured at; 1M is one segment of the store.
+    /// The sizes at which growth is measured. 1M is one segment of the store.
     pub(crate) const ALL: [Self; 9] = [
         Self(10_000),
         Self(30_000),
@@ -66,7 +67,7 @@ impl Size {
         Self(100_000_000),
     ];
     pub(crate) const ONE_MILLION: Self = Self(1_000_000);
-    /// Ten segments.
+    /// Ten segments of the store.
     pub(crate) const TEN_MILLION: Self = Self(10_000_000);
     pub(crate) const THIRTY_MILLION: Self = Self(30_000_000);
 
@@ -96,7 +97,7 @@ impl Size {
         DataSet { kind: Kind::Random, size: self }
     }
 
-    /// So many values, spread over all records.
+    /// Returns `count` values, spread over all records.
     pub(crate) fn some_values(self, count: usize) -> Vec<String> {
         self.random().some_rows(count).into_iter().map(|row| row.value).collect()
     }
@@ -120,7 +121,7 @@ impl Kind {
         }
     }
 
-    /// Rows that no file has.
+    /// Returns rows that are in no file.
     pub(crate) fn fresh_rows(self) -> Rows {
         Rows::fresh(self.shape())
     }
@@ -134,7 +135,7 @@ impl Kind {
 }
 
 impl DataSet {
-    /// All rows, in the order of their ids.
+    /// Returns all rows, in the order of their ids.
     pub(crate) fn rows(self) -> impl Iterator<Item = Row> {
         Rows::stored(self.kind.shape()).take(self.size.records())
     }
@@ -143,7 +144,7 @@ impl DataSet {
         self.size.records() / self.kind.run_records()
     }
 
-    /// All runs, oldest first.
+    /// Returns all runs, oldest first.
     pub(crate) fn runs(self) -> impl Iterator<Item = Run> {
         let mut rows = self.rows();
         (0..self.run_count()).map(move |number| {
@@ -152,19 +153,19 @@ impl DataSet {
         })
     }
 
-    /// So many rows, spread over all of them; fewer if there are fewer.
+    /// Returns `count` rows, spread over all of them, or fewer if there are fewer.
     pub(crate) fn some_rows(self, count: usize) -> Vec<Row> {
         let apart = (self.size.records() / count).max(1);
         self.rows().skip(apart / 2).step_by(apart).take(count).collect()
     }
 }
 
-/// What a program registers of an id beside its records, for includes to resolve.
+/// The data that a program registers for an id, for includes to resolve.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Named<Id> {
     pub(crate) id: Id,
     pub(crate) name: String,
-    /// A JSON object. Its names are in order, so that the store, which parses it, prints it as it is here.
+    /// A JSON object with sorted names, so that the store, which parses it, prints the same text.
     pub(crate) attributes: String,
 }
 
@@ -192,19 +193,19 @@ pub(crate) fn flow_steps() -> impl Iterator<Item = Named<String>> {
     (0..STEPS).map(|run| Named::new("flow step", step(run)))
 }
 
-/// When a run tracked its records.
+/// Returns the time at which a run tracked its records.
 pub(crate) fn time_of(run: usize) -> Timestamp {
     START.saturating_add(RUN_INTERVAL * u32::try_from(run).unwrap_or(u32::MAX))
 }
 
-/// The id of a run.
+/// Returns the id of a run.
 pub(crate) fn run_id(run: usize) -> String {
     format!("run-{run}")
 }
 
-/// The file of an engine in a directory: the one that is there, or else a new one.
+/// Returns the file of an engine in a directory. Builds it if it does not exist.
 ///
-/// It gets its name when it is complete, so that a build that was cut off is never taken for a file.
+/// A file gets its name when it is complete, so an interrupted build is never used.
 pub(crate) fn file(
     directory: &Path,
     name: &str,

@@ -1,8 +1,9 @@
-//! The engines that write: what each must be able to do, and which there are.
+//! The engines that write: what each must be able to do, and the list of engines.
 //!
-//! Owns: [`Engine`], the few operations that the rows need, and [`EngineKind`]. Always holds: what an engine wrote is
-//! on disk when the call returns, caches are as large as the store's, and nobody reads what another has cached.
-//! [`indexed`] is what a program writes by hand over an engine that has only sorted tables.
+//! Owns: [`Engine`], the operations that the rows need, and [`EngineKind`]. Always holds: what an engine has
+//! written is on disk when the call returns, caches are as large as the store's, and no engine reads what
+//! another one has cached. [`indexed`] is the code that a program writes itself on top of an engine that has
+//! only sorted tables.
 
 mod fjall;
 mod indexed;
@@ -25,90 +26,91 @@ use crate::Result;
 use crate::common::Row;
 use crate::data::DataSet;
 
-/// How many bytes of its file an engine keeps in memory. LMDB has no cache of its own, but the system's.
+/// The size of an engine's cache in bytes. LMDB has no cache of its own; it uses the system's.
 const CACHE_BYTES: usize = StoreOptions::DEFAULT_CACHE_SIZE;
 
-/// How much of a CSV file is read or written at once, as in the store.
+/// The size of the buffer for reading and writing CSV files, as in the store.
 const CSV_BUFFER_BYTES: usize = 64 << 10;
 
-/// Which runs track a batch.
+/// The runs that track a batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Runs {
-    /// All rows are of the run of that number.
+    /// All rows belong to the run with this number.
     One(usize),
-    /// Each row has a run of its own, the first the one of that number.
+    /// Each row has its own run. The first has this number.
     Each(usize),
 }
 
-/// How a database got its records.
+/// The way in which a database got its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Past {
-    /// All at once: tables that were filled in their order have full pages, which is best for who reads.
+    /// All at once. Tables that are filled in their order have full pages, which is best for reading.
     Loaded,
-    /// Little by little: pages have room, which is best for who writes.
+    /// Gradually. Pages have free space, which is best for writing.
     Grown,
 }
 
 /// A handle on an open database. Dropping the last one closes it.
 pub(crate) trait Engine: Send {
-    /// A handle on the same database, for another thread.
+    /// Returns a handle on the same database, for another thread.
     fn another(&self) -> Result<Box<dyn Engine>>;
 
-    /// Adds the rows of a CSV file, with all indexes, in one step. How many were new.
+    /// Adds the rows of a CSV file with all indexes, in one step. Returns the number of new rows.
     fn import(&mut self, file: &Path) -> Result<u64>;
 
-    /// Adds the runs of a data set to an empty database, as fast as its past allows.
+    /// Adds the runs of a data set to an empty database, as fast as `past` allows.
     fn load(&mut self, set: DataSet, past: Past) -> Result<()>;
 
-    /// Adds those rows whose value is not there yet, in one step. How many these were.
+    /// Adds the rows whose value is not in the database yet, in one step. Returns their number.
     fn track(&mut self, rows: &[Row], runs: Runs, time: Timestamp) -> Result<usize>;
 
     fn contains(&mut self, row: &Row) -> Result<bool>;
 
-    /// As of one moment, in order.
+    /// Answers for all rows in order, as of one moment.
     fn contains_many(&mut self, rows: &[Row]) -> Result<Vec<bool>>;
 
     fn count(&mut self) -> Result<u64>;
 
-    /// Has what is older go. How much that was.
+    /// Expires all older records. Returns their number.
     fn expire(&mut self, before: Timestamp) -> Result<u64>;
 
-    /// Gets ready to expire, which is not measured.
+    /// Prepares for expiry. This is not measured.
     fn prepare_to_expire(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Gives the space of what expired back to later writes, where that is a step of its own. How many records' it was.
+    /// Makes the space of expired records reusable, if that is a separate step. Returns the number of
+    /// records.
     fn give_back(&mut self) -> Result<u64> {
         Ok(0)
     }
 
-    /// Writes `value,entity_type_id` of all, oldest first, to a file that is on disk afterwards.
+    /// Writes `value,entity_type_id` of all records, oldest first, to a file that is synced at the end.
     fn export(&mut self, file: &Path) -> Result<()>;
 }
 
-/// What is compared.
+/// The engines that are compared, each in several forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EngineKind {
     Store,
-    /// The store, asked to leave out what is there already, as the unique keys of the rivals do.
+    /// The store, skipping existing values on import, as the unique keys of the rivals do.
     StoreSkipping,
-    /// The store when it is told to wait for the disk once for many calls.
+    /// The store with relaxed durability and one flush for many calls.
     StoreFlushed,
     Sqlite,
-    /// Its indexes are made after the rows.
+    /// SQLite, creating the indexes after inserting the rows.
     SqliteIndexedLater,
-    /// It has its unique index only, as a program that does nothing but check would have it.
+    /// SQLite with only its unique index, which is enough for a program that only checks.
     SqliteUnique,
-    /// One connection for all threads.
+    /// SQLite with one connection shared by all threads.
     SqliteShared,
-    /// Asks for many values in one statement.
+    /// SQLite, looking up many values in one statement.
     SqliteJoining,
     Lmdb,
     Fjall,
     RocksDb,
     Redb,
-    /// Appends records to one table of redb and knows nothing else: what a store over redb cannot be faster than.
+    /// Appends records to one table of redb, without any index. No store on redb can be faster than this.
     RedbAppend,
 }
 
@@ -128,14 +130,14 @@ impl EngineKind {
         Self::Redb,
         Self::RedbAppend,
     ];
-    /// The store and its rivals, in their plain form.
+    /// The store and its rivals, each in its plain form.
     const PEERS: [Self; 6] = [Self::Store, Self::Sqlite, Self::Lmdb, Self::Fjall, Self::RocksDb, Self::Redb];
 
     pub(crate) fn peers() -> Vec<Self> {
         Self::compiled(&Self::PEERS)
     }
 
-    /// Those of some engines that this program was compiled with.
+    /// Returns those of some engines that this program was compiled with.
     pub(crate) fn compiled(kinds: &[Self]) -> Vec<Self> {
         let is_compiled = |kind: &&Self| cfg!(feature = "rocksdb") || **kind != Self::RocksDb;
         kinds.iter().filter(is_compiled).copied().collect()
@@ -157,7 +159,7 @@ impl EngineKind {
         }
     }
 
-    /// The directory of its files, the same for all forms of an engine.
+    /// Returns the name of the directory for its files, which is the same for all forms of an engine.
     pub(crate) fn directory_name(self) -> &'static str {
         match self {
             Self::Store | Self::StoreSkipping | Self::StoreFlushed => "store",
@@ -171,7 +173,7 @@ impl EngineKind {
         }
     }
 
-    /// Opens the database in a directory, or makes it.
+    /// Opens the database in a directory, or creates it.
     pub(crate) fn open(self, directory: &Path) -> Result<Box<dyn Engine>> {
         Ok(match self {
             Self::Store => Box::new(Store::open(directory, store::Form::Plain)?),
@@ -193,10 +195,10 @@ impl EngineKind {
         })
     }
 
-    /// Makes a database of a data set in an empty directory.
+    /// Creates a database of a data set in an empty directory.
     pub(crate) fn build(self, directory: &Path, set: DataSet, past: Past) -> Result<()> {
         match self {
-            // Loading is of another form than measuring: relaxed, or without a journal.
+            // Loading uses another form than measuring: relaxed, or without a journal.
             Self::Store | Self::StoreSkipping | Self::StoreFlushed => store::build(directory, set),
             Self::SqliteUnique => Sqlite::open(directory, sqlite::Form::Unique)?.load(set, past),
             Self::Sqlite | Self::SqliteIndexedLater | Self::SqliteShared | Self::SqliteJoining => {
@@ -212,7 +214,7 @@ impl EngineKind {
         }
     }
 
-    /// The past that its databases have when one of that kind is wanted: to some it makes no difference.
+    /// Returns the past of its databases for a wanted past. For some engines it makes no difference.
     pub(crate) fn past(self, wanted: Past) -> Past {
         match self {
             Self::Store
@@ -227,7 +229,7 @@ impl EngineKind {
 
 // ---- CSV ------------------------------------------------------------------------------------------------------
 
-/// Hands on the rows of a CSV file: entity types and values.
+/// Calls back with the entity type and the value of each row of a CSV file.
 fn each_csv_row(file: &Path, mut each: impl FnMut(u32, &str) -> Result<()>) -> Result<()> {
     let mut csv = csv::ReaderBuilder::new().buffer_capacity(CSV_BUFFER_BYTES).from_path(file)?;
     let mut record = csv::StringRecord::new();
@@ -239,7 +241,7 @@ fn each_csv_row(file: &Path, mut each: impl FnMut(u32, &str) -> Result<()>) -> R
     Ok(())
 }
 
-/// Writes a CSV file.
+/// A CSV file being written.
 struct CsvFile {
     csv: csv::Writer<File>,
 }
@@ -258,7 +260,7 @@ impl CsvFile {
         Ok(self.csv.write_record(None::<&[u8]>)?)
     }
 
-    /// Brings the file to disk.
+    /// Writes the rest, and syncs the file.
     fn finish(mut self) -> Result<()> {
         self.csv.flush()?;
         Ok(self.csv.get_ref().sync_all()?)

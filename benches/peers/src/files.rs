@@ -1,7 +1,7 @@
-//! The files that are measured: bases that are built once, copies that may be changed, and what they take on disk.
+//! The measured files: bases that are built once, copies that may be changed, and their size on disk.
 //!
-//! Always holds: a base gets its name when it is complete, so that a build that was cut off is never taken for one;
-//! and before a copy is measured it is on disk, so that the system does not write it meanwhile.
+//! Always holds: a base gets its name when it is complete, so an interrupted build is never used. A copy is
+//! synced before it is measured, so that the system does not write it meanwhile.
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -16,17 +16,17 @@ use crate::Result;
 use crate::data::{DataSet, Size};
 use crate::engines::{Engine, EngineKind, Past};
 
-/// Bytes of what file systems count in.
+/// The number of bytes in the unit in which file systems count.
 const BLOCK_BYTES: u64 = 512;
 
-/// Where a run works, and with how much.
+/// The directory and the size of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting<'a> {
     pub(crate) size: Size,
     pub(crate) directory: &'a Path,
 }
 
-/// A copy of a base, open. Closed, then removed, when it is dropped.
+/// An open copy of a base. When it is dropped, it is closed and removed.
 pub(crate) struct Copy {
     pub(crate) kind: EngineKind,
     pub(crate) engine: Box<dyn Engine>,
@@ -34,12 +34,13 @@ pub(crate) struct Copy {
 }
 
 impl Setting<'_> {
-    /// An empty directory, removed when it is dropped.
+    /// Returns an empty directory that is removed when it is dropped.
     pub(crate) fn scratch(&self) -> Result<TempDir> {
         Ok(tempfile::Builder::new().prefix("scratch-").tempdir_in(self.directory)?)
     }
 
-    /// The directory of an engine's database of random values, with all records: the one that is there, or a new one.
+    /// Returns the directory of an engine's database of random values with all records. Builds it if it does
+    /// not exist.
     pub(crate) fn base(&self, kind: EngineKind, past: Past) -> Result<PathBuf> {
         let set = self.size.random();
         let past = kind.past(past);
@@ -57,14 +58,14 @@ impl Setting<'_> {
         Ok(path)
     }
 
-    /// An open database of random values that may be changed.
+    /// Returns an open database of random values that may be changed.
     pub(crate) fn copy(&self, kind: EngineKind, past: Past) -> Result<Copy> {
         let (base, directory) = (self.base(kind, past)?, self.scratch()?);
         copy_directory(&base, directory.path())?;
         Copy::open(kind, directory)
     }
 
-    /// An open database of any data set that has grown and may be changed.
+    /// Returns an open database of any data set that has grown and may be changed.
     pub(crate) fn grown(&self, kind: EngineKind, set: DataSet) -> Result<Copy> {
         if set == self.size.random() {
             return self.copy(kind, Past::Grown);
@@ -74,7 +75,7 @@ impl Setting<'_> {
         Copy::open(kind, directory)
     }
 
-    /// A CSV file of random values.
+    /// Returns a CSV file of random values.
     pub(crate) fn csv(&self) -> Result<PathBuf> {
         let path = self.directory.join(format!("{}.csv", self.size.name()));
         if path.exists() {
@@ -120,7 +121,7 @@ fn copy_directory(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What files take on disk, which is less than their length where they have holes.
+/// Returns the disk usage of files, which is less than their length if they have holes.
 pub(crate) fn disk_bytes(path: &Path) -> Result<u64> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_dir() {
@@ -129,8 +130,8 @@ pub(crate) fn disk_bytes(path: &Path) -> Result<u64> {
     fs::read_dir(path)?.map(|entry| disk_bytes(&entry?.path())).sum()
 }
 
-/// Waits until the disk has nothing to do, so that what was written before is not paid for by who comes next.
+/// Waits until the disk is idle, so that earlier writes do not slow down the next measurement.
 pub(crate) fn settle() {
-    // Only a courtesy: without the command the runs are noisier, and no less fair.
+    // This is optional: without the command the runs are noisier, but still fair.
     _ = Command::new("sync").status();
 }

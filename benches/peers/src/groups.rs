@@ -1,4 +1,4 @@
-//! The groups of rows: which there are, and how each is run.
+//! The groups of rows, and the code that runs each.
 
 mod batch;
 mod check;
@@ -25,7 +25,7 @@ use crate::engines::Engine;
 use crate::files::Setting;
 use crate::report::Report;
 
-/// Rows that are measured together, over the same files.
+/// Rows that are measured together on the same files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Group {
     Import,
@@ -43,7 +43,7 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    /// Those that need no server.
+    /// The groups that need no server.
     pub(crate) const ALONE: [Self; 10] = [
         Self::Import,
         Self::Batch,
@@ -57,7 +57,7 @@ impl Group {
         Self::Growth,
     ];
 
-    /// All groups.
+    /// Returns all groups.
     pub(crate) fn all() -> Vec<Self> {
         let mut all = Self::ALONE.to_vec();
         #[cfg(feature = "postgres")]
@@ -82,7 +82,7 @@ impl Group {
         }
     }
 
-    /// What was measured, and of the growth how it goes on.
+    /// Measures a group. Returns its report, and for `growth` also the points.
     pub(crate) fn run(self, setting: Setting<'_>) -> Result<(Report, Vec<Point>)> {
         let report = match self {
             Self::Import => import::run(setting),
@@ -102,21 +102,23 @@ impl Group {
     }
 }
 
-// ---- What several groups need ---------------------------------------------------------------------------------
+// ---- Shared by several groups ---------------------------------------------------------------------------------
 
-/// The most rows that are asked for in turn: many more than a cache has room for, each from another page.
+/// The largest number of rows that are looked up in turn. They are on different pages, and a cache cannot
+/// hold all of them.
 const ASKED_MAX: usize = 200_000;
 
-/// Rows to ask for, in an order that has nothing to do with where they lie: some that are there, some that are not.
+/// Returns rows to look up, in an order that is independent of where they are stored: present ones and absent
+/// ones.
 fn asked(set: DataSet) -> [Vec<Row>; 2] {
     let mut present = set.some_rows(ASKED_MAX.min(set.size.records()));
     Random(3).shuffle(&mut present);
-    // As many as are there, so that both are looked for in the same memory.
+    // As many as there are present ones, so that both use the same amount of memory.
     let absent = set.kind.fresh_rows().take(present.len()).collect();
     [present, absent]
 }
 
-/// Checks that an engine has all rows of a data set, and no others.
+/// Checks that an engine has all rows of a data set and no others.
 fn check_contents(name: &str, engine: &mut dyn Engine, set: DataSet) -> Result<()> {
     assert_eq!(engine.count()?, set.size.records() as u64, "{name}");
     let [mut rows, absent] = asked(set);
@@ -131,7 +133,7 @@ fn check_contents(name: &str, engine: &mut dyn Engine, set: DataSet) -> Result<(
     Ok(())
 }
 
-/// When a run that comes after a data set's tracks its records.
+/// Returns the time of a run that follows those of a data set.
 fn time_after(set: DataSet, run: usize) -> Timestamp {
     time_of(set.run_count() + run)
 }

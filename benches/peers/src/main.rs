@@ -1,24 +1,26 @@
-//! Compares datapool-store with what a Rust program would otherwise use, row by row, in one run of one machine.
+//! Compares datapool-store with its alternatives for a Rust program, row by row, in one run on one machine.
 //!
 //! ```sh
 //! benches/peers/run [GROUP]... [--size SIZE] [--data DIRECTORY] [--out DIRECTORY]
 //! ```
 //!
-//! Without a group all are run, at 10M unless told otherwise; sizes are 10K, 30K, 100K and so on to 100M. Markdown
-//! tables go to stdout, progress to stderr; with `--out` the tables also go to a file there, with charts beside it. The
-//! files that are measured lie in a temporary directory; with `--data` they stay in that one, and the next run uses
-//! them as they are. At 10M all groups need some 40 GB of disk, and hours; `listing` alone ten minutes and 6 GB.
+//! Without a group, all groups are run. The default size is 10M; sizes are 10K, 30K, 100K and so on up to
+//! 100M. Markdown tables go to stdout, and progress to stderr. With `--out`, the tables are also written to a
+//! file in that directory, with charts beside it. The measured files are in a temporary directory. With
+//! `--data`, they stay in that directory, and the next run uses them again. At 10M, all groups need about 40
+//! GB of disk and several hours; `listing` alone needs 6 GB and ten minutes.
 //!
-//! [`data`], [`query`] and [`answer`] say what is stored, asked and answered, in the words of no engine. [`engines`]
-//! are what writes; [`store`] and [`sqlite`] what `listing` reads by. [`groups`] have the rows, [`files`] what they
-//! work on; [`measure`] times, [`report`] and [`chart`] show what came of it, and [`targets`] judge it.
+//! [`data`], [`query`] and [`answer`] define the data, the queries and the answers, independent of any
+//! engine. [`engines`] has the engines that write; [`store`] and [`sqlite`] are the two that `listing` reads.
+//! [`groups`] has the rows, and [`files`] the files that they use. [`measure`] takes the times, [`report`]
+//! and [`chart`] show the results, and [`targets`] compares them with the targets.
 //!
-//! Every rival is to be at its best: its module says what it does for speed. The same for all are durability (synced
-//! on return), the cache (256 MiB), the fields, and what is indexed.
+//! Every rival must be at its best: its module describes what it does for speed. Durability (synced on
+//! return), the cache (256 MiB), the fields and the indexed columns are the same for all.
 
 mod answer;
 mod chart;
-// The benches' own module. It is as they need it, not as this crate does.
+// The module of the criterion benches. Not everything in it is used here.
 #[path = "../../criterion/benches/common/mod.rs"]
 mod common;
 mod data;
@@ -41,20 +43,20 @@ use files::Setting;
 use groups::Group;
 use report::Report;
 
-/// Whatever goes wrong ends the program: there is nobody to tell the kinds apart.
+/// Any error ends the program, so the kinds of errors need not be distinguished.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// What this program tells itself when it imports in a process of its own.
+/// The argument with which this program starts itself to import in a separate process.
 const IMPORT_ONCE: &str = "--import-once";
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Debug)]
 struct Command {
     groups: Vec<Group>,
     size: Size,
     directory: PathBuf,
     out: Option<PathBuf>,
-    /// Removes the directory at the end, unless it is the caller's.
+    /// Removes the temporary directory at the end. `None` if the caller named the directory.
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -84,7 +86,7 @@ impl Command {
         Ok(Self { groups, size, directory, out, _temporary: None })
     }
 
-    /// Measures group after group, and shows each as soon as it is done.
+    /// Measures one group after the other, and prints each as soon as it is done.
     fn run(&self) -> Result<()> {
         let (mut reports, mut text) = (Vec::new(), String::new());
         for group in &self.groups {
@@ -111,7 +113,7 @@ fn draw(report: &Report, points: &[groups::Point], out: &Path) -> Result<()> {
     if points.is_empty() { chart::bars(report, &path) } else { chart::growth(points, &path) }
 }
 
-/// The choice of that name, in whatever case.
+/// Returns the choice with that name, ignoring case.
 fn named<T: Copy>(all: &[T], name: fn(T) -> &'static str, asked: Option<String>) -> Result<T> {
     let asked = asked.unwrap_or_default();
     let found = all.iter().copied().find(|choice| name(*choice).eq_ignore_ascii_case(&asked));

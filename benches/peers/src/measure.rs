@@ -1,27 +1,27 @@
-//! Timing: alternating runs of the contenders, and what came of them.
+//! Timing: alternating runs of the contenders, and their results.
 //!
-//! Always holds: in each round every contender runs once, in turn the first and the last to go, so that a machine
-//! that becomes slower or faster meanwhile does so for all of them. Whether they answer alike is the group's to check.
+//! Always holds: in each round every contender runs once, in an order that is reversed each time, so that a
+//! machine that becomes slower or faster affects all of them. Each group checks that the answers agree.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// How often each contender runs.
+/// The number of runs of each contender.
 const ROUNDS: usize = 11;
-/// How often each of several ways runs before one is chosen.
+/// The number of runs of each way before the fastest is chosen.
 const CHOOSING_ROUNDS: usize = 5;
-/// A run repeats its call until it takes about this long, so that the clock's own cost does not show.
+/// A run repeats its call for about this long, so that the cost of reading the clock is negligible.
 const RUN_AIM: Duration = Duration::from_millis(20);
-/// The most calls of a run.
+/// The largest number of calls in a run.
 const RUN_CALLS_MAX: usize = 10_000;
 
-/// How many rounds of turns there are, where one takes less than [`LONG_ROUND`]; and where it takes longer.
+/// The number of rounds of turns if a round is shorter than [`LONG_ROUND`], and if it is longer.
 const TURN_ROUNDS: (usize, usize) = (5, 3);
 const LONG_ROUND: Duration = Duration::from_secs(20);
 
-/// What was measured several times: seconds, bytes, or whatever the row is of.
+/// A repeated measurement: seconds, bytes, or another unit of the row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -37,19 +37,19 @@ impl Spread {
         Self { median: at(samples.len() / 2), least: at(0), most: at(samples.len().saturating_sub(1)) }
     }
 
-    /// What was measured once, or follows from several measurements.
+    /// Creates the result of a single measurement, or of a computation.
     pub(crate) fn exactly(value: f64) -> Self {
         Self { median: value, least: value, most: value }
     }
 }
 
-/// As exact as a measurement is: exact up to 2^53.
+/// Converts a number. The result is exact up to 2^53.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn float(number: u64) -> f64 {
     number as f64
 }
 
-/// What some work takes, in seconds.
+/// Runs some work and measures its time in seconds.
 pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
     let start = Instant::now();
     let done = work()?;
@@ -58,9 +58,9 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
 
 // ---- Calls ----------------------------------------------------------------------------------------------------
 
-/// One engine's way to do the work of a row, which can be repeated as often as one likes.
+/// One engine's way to do the work of a row. It can be repeated any number of times.
 pub(crate) struct Contender<'a> {
-    /// The number tells calls apart, for work that is never the same twice.
+    /// The argument numbers the calls, for work that must differ each time.
     call: Box<dyn FnMut(usize) -> Result<()> + 'a>,
     calls: usize,
     next: usize,
@@ -73,7 +73,7 @@ impl<'a> Contender<'a> {
         Self { call: Box::new(call), calls: 1, next: 0, runs: Vec::with_capacity(ROUNDS) }
     }
 
-    /// How long a call takes, on the average of a run's calls.
+    /// Returns the mean time of a call in one run.
     fn run(&mut self) -> Result<Duration> {
         let numbers = self.next..self.next + self.calls;
         self.next = numbers.end;
@@ -84,12 +84,12 @@ impl<'a> Contender<'a> {
         Ok(start.elapsed() / u32::try_from(self.calls)?)
     }
 
-    /// Warms what is cached, and finds out how many calls a run has.
+    /// Warms caches, and determines the number of calls per run.
     fn warm_up(&mut self) -> Result<()> {
         loop {
             let took = self.run()?.max(Duration::from_nanos(1));
             let wanted = usize::try_from(RUN_AIM.as_nanos() / took.as_nanos())?.clamp(1, RUN_CALLS_MAX);
-            // A first, cold call would say too few.
+            // A single cold call would result in too few calls.
             if wanted <= self.calls * 2 {
                 return Ok(());
             }
@@ -98,7 +98,7 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Runs the contenders by turns; what a call takes.
+/// Runs the contenders in turns. Returns the times per call.
 pub(crate) fn alternate(mut contenders: Vec<Contender<'_>>) -> Result<Vec<Spread>> {
     contenders.iter_mut().try_for_each(Contender::warm_up)?;
     let mut turns: Vec<&mut Contender<'_>> = contenders.iter_mut().collect();
@@ -113,17 +113,18 @@ pub(crate) fn alternate(mut contenders: Vec<Contender<'_>>) -> Result<Vec<Spread
     Ok(contenders.into_iter().map(spread).collect())
 }
 
-/// The fastest of some ways to do the same: the least of a few alternating runs decides.
+/// Returns the fastest of several ways to do the same. The shortest time in a few alternating runs decides.
 ///
-/// Alternating, since otherwise the machine's mood would choose, and a rival be measured at less than its best. What
-/// takes three times as long as the best so far, even at its second call, is given up.
+/// The runs alternate because otherwise changes in the machine's speed would decide, and a rival could be
+/// measured below its best. A way that takes more than three times as long as the best so far, even in its
+/// second call, is dropped.
 pub(crate) fn fastest<W, T>(ways: impl Iterator<Item = W>, call: impl Fn(&W) -> Result<T>) -> Result<W> {
     let ways: Vec<W> = ways.collect();
     let mut least = Duration::MAX;
     let mut hopeful = Vec::new();
     for (index, way) in ways.iter().enumerate() {
         let mut contender = Contender::new(|_| call(way));
-        // A first call also reads what no other way has read yet: the better of two counts.
+        // The first call also reads data that no other way has read yet, so the better of two calls counts.
         let took = contender.run()?.min(contender.run()?);
         if took / 3 <= least {
             least = least.min(took);
@@ -144,7 +145,7 @@ pub(crate) fn fastest<W, T>(ways: impl Iterator<Item = W>, call: impl Fn(&W) -> 
 
 // ---- Turns ----------------------------------------------------------------------------------------------------
 
-/// One engine's turn at work that changes something: it prepares, measures and reports by itself.
+/// One engine's turn at work that changes data. It prepares, measures and reports by itself.
 pub(crate) struct Turn<'a, T> {
     take: Box<dyn FnMut() -> Result<T> + 'a>,
     taken: Vec<T>,
@@ -156,15 +157,15 @@ impl<'a, T> Turn<'a, T> {
     }
 }
 
-/// How often all have their turn.
+/// The number of rounds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rounds {
     Exactly(usize),
-    /// More often if it is quick.
+    /// More rounds if they are short.
     Enough,
 }
 
-/// Has all take their turns, round by round. What each measured.
+/// Runs all turns, round by round. Returns the measurements of each.
 pub(crate) fn take_turns<T>(rounds: Rounds, mut turns: Vec<Turn<'_, T>>) -> Result<Vec<Vec<T>>> {
     let mut order: Vec<&mut Turn<'_, T>> = turns.iter_mut().collect();
     let (mut wanted, mut done) = (1, 0);

@@ -1,11 +1,12 @@
-//! What is asked of every engine, in the words of none: filters and pages.
+//! The queries to all engines in a common form: filters and pages.
 //!
-//! Owns: [`Filter`], [`Listing`] and [`Include`]; `RecordFilter` cannot stand for the first, since nobody but the store
-//! can read one.
+//! Owns: [`Filter`], [`Listing`] and [`Include`]. `RecordFilter` cannot be used for filters, because only the
+//! store can read its fields.
 
 use datapool_store::{RecordFilter, RecordInclude, RecordQuery, Timestamp};
 
-/// Conditions that must all hold. Several terms of one mean any of these, none at all that it is not set.
+/// Conditions that must all hold. Several terms of a condition mean any of them; without terms, it is not
+/// set.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
     pub(crate) entity_types: Vec<u32>,
@@ -32,7 +33,7 @@ impl Filter {
     }
 }
 
-/// One page of what a filter takes, by ascending id, with the exact total.
+/// One page of the records that match a filter, by ascending id, with the exact total.
 #[derive(Debug, Clone)]
 pub(crate) struct Listing {
     pub(crate) filter: Filter,
@@ -41,11 +42,11 @@ pub(crate) struct Listing {
     pub(crate) include: Include,
 }
 
-/// What a page brings along for each record.
+/// The entries that a page includes for each record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Include {
     Nothing,
-    /// Its pool, and what is registered of its entity type, flow, run and step.
+    /// The pool, and the registered entries of the entity type, flow, run and step.
     All,
 }
 
@@ -58,7 +59,7 @@ impl Listing {
         }
     }
 
-    /// How many records stand before the page.
+    /// Returns the number of records before the page.
     pub(crate) fn skip(&self) -> u64 {
         (self.page - 1) * u64::from(self.per_page)
     }

@@ -1,28 +1,28 @@
-//! What was measured, as tables.
+//! Measurements as tables.
 //!
-//! Owns: [`Report`], a group's rows. Always holds: what is measured is a cost, less of which is better, and a ratio
-//! is a rival's cost by the store's: over 1 the store does better.
+//! Owns: [`Report`], the rows of a group. Always holds: a measurement is a cost, so less is better. A ratio
+//! is a rival's cost divided by the store's: above 1 the store is better.
 
 use std::fmt::Write as _;
 
 use crate::measure::Spread;
 
-/// The column that the others are compared with.
+/// The column with which the others are compared.
 pub(crate) const OWN: &str = "store";
 
-/// What a row is of.
+/// The unit of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Seconds.
     Time,
-    /// Seconds for each of these, shown as how many a second.
+    /// Seconds per unit of this kind, printed as units per second.
     Rate(&'static str),
     Bytes,
-    /// How many times, and more is better: no cost, and not compared.
+    /// A factor, where more is better. It is not a cost and is not compared.
     Times,
 }
 
-/// A piece of work, and what it costs each engine that does it.
+/// A piece of work, and its cost for each engine that does it.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) work: String,
@@ -30,7 +30,7 @@ pub(crate) struct Row {
     pub(crate) cells: Vec<(&'static str, Spread)>,
 }
 
-/// What a group measured.
+/// The measurements of a group.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) group: &'static str,
@@ -44,14 +44,14 @@ impl Row {
         self.cells.iter().find(|(name, _)| *name == engine).map(|(_, spread)| *spread)
     }
 
-    /// A rival's median by the store's.
+    /// Returns a rival's median divided by the store's.
     pub(crate) fn ratio(&self, rival: &str) -> Option<f64> {
         let comparable = self.unit != Unit::Times && rival != OWN;
         let ratio = self.of(rival)?.median / self.of(OWN)?.median;
         (comparable && ratio.is_finite()).then_some(ratio)
     }
 
-    /// For who watches, or will not wait for the end.
+    /// Returns the row as one line, to show progress.
     fn line(&self) -> String {
         let cells =
             self.cells.iter().map(|(engine, spread)| format!("{engine} {}", cell(*spread, self.unit)));
@@ -75,12 +75,12 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// A line below the tables.
+    /// Adds a line below the tables.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
-    /// All engines that have a cell, in the order in which they come.
+    /// Returns all engines that have a cell, in the order in which they occur.
     pub(crate) fn engines(&self) -> Vec<&'static str> {
         let mut engines = Vec::new();
         for (engine, _) in self.rows.iter().flat_map(|row| &row.cells) {
@@ -91,7 +91,7 @@ impl Report {
         engines
     }
 
-    /// A table of medians, one of ratios, and the notes.
+    /// Returns a table of medians, a table of ratios, and the notes.
     pub(crate) fn markdown(&self) -> String {
         let engines = self.engines();
         let mut text = format!("### {}\n\n", self.title);
@@ -131,22 +131,22 @@ fn cell(Spread { median, least, most }: Spread, unit: Unit) -> String {
     let (middle, low, high) = (readable(median, unit), readable(least, unit), readable(most, unit));
     match unit {
         _ if low == high => middle,
-        // The least cost is the highest rate.
+        // The lowest cost is the highest rate.
         Unit::Rate(_) => format!("{middle} ({high} to {low})"),
         _ => format!("{middle} ({low} to {high})"),
     }
 }
 
-/// A ratio.
+/// Returns a ratio as text.
 pub(crate) fn times(ratio: f64) -> String {
     match ratio {
         ..1_000.0 => digits(ratio),
-        // More digits would say more of the clock than of the engines.
+        // More digits would measure the clock and not the engines.
         _ => "over 1,000".to_owned(),
     }
 }
 
-/// With its unit, in three significant digits.
+/// Returns a value with its unit, to three significant digits.
 pub(crate) fn readable(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Time if value < 1e-3 => format!("{} µs", digits(value * 1e6)),
@@ -167,7 +167,7 @@ fn digits(number: f64) -> String {
     format!("{number:.decimals$}")
 }
 
-/// A whole number, with commas.
+/// Returns a whole number with commas.
 fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();

@@ -1,7 +1,8 @@
-//! SQLite, as a careful engineer would use it for this: the rival.
+//! SQLite, used for listings as an experienced engineer would.
 //!
-//! Owns: the connection, and how its answers are read. [`load`] makes the files, [`ways`] has the SQL. Always holds:
-//! durability and cache are the store's (WAL, FULL, 256 MiB, no memory map); statements are prepared once and kept.
+//! Owns: the connection, and the reading of its answers. [`load`] creates the files, and [`ways`] has the
+//! SQL. Always holds: durability and cache are the same as the store's (WAL, FULL, 256 MiB, no memory map).
+//! Statements are prepared once and kept.
 
 mod load;
 mod ways;
@@ -22,7 +23,7 @@ use crate::query::{Filter, Include, Listing};
 pub(crate) use ways::Asked;
 use ways::{Access, Fetch, Statement, Statements, Way};
 
-/// How many prepared statements are kept.
+/// The number of prepared statements that are kept.
 const STATEMENTS_KEPT: usize = 64;
 
 /// One open database.
@@ -32,12 +33,12 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    /// The database of a data set, with an index for each column.
+    /// Opens the database of a data set, with an index for each column.
     pub(crate) fn open(directory: &Path, set: DataSet) -> Result<Self> {
         Self::open_file(&load::plain_file(directory, set)?)
     }
 
-    /// The same with another index, for the measured listings.
+    /// Opens the same database with an additional index for the measured listings.
     pub(crate) fn open_with_listing_index(directory: &Path, set: DataSet) -> Result<Self> {
         Self::open_file(&load::indexed_file(directory, set)?)
     }
@@ -50,20 +51,21 @@ impl Sqlite {
              PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{};",
             StoreOptions::DEFAULT_CACHE_SIZE / 1_024
         ))?;
-        // Otherwise what is bound anew is planned anew, in case other terms want another plan: 30 µs a call.
+        // Without this, SQLite plans a statement again when other terms are bound, in case they need another
+        // plan, which takes 30 µs per call.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         Ok(Self { connection })
     }
 
-    /// A count's answer.
+    /// Returns the answer to a count.
     pub(crate) fn count(&self, statement: &Statement) -> Result<u64> {
         let mut prepared = self.connection.prepare_cached(&statement.sql)?;
         let count: i64 = prepared.query_row(params_from_iter(&statement.parameters), |row| row.get(0))?;
         Ok(u64::try_from(count)?)
     }
 
-    /// A listing's answer.
+    /// Returns the answer to a listing.
     pub(crate) fn page(&self, asked: &Asked) -> Result<Page> {
         match &asked.statements {
             Statements::CountAndPage { count, page } => {
@@ -75,7 +77,7 @@ impl Sqlite {
                 let total = ids.len() as u64;
                 let page = window(&mut ids, *skip, *per_page);
                 let mut page: Vec<Option<i64>> = page.iter().copied().map(Some).collect();
-                // A short page has fewer ids than the statement takes.
+                // A short page has fewer ids than the statement has parameters.
                 page.resize(*per_page, None);
                 Ok(Page { rows: self.rows(rows, &page, asked.include)?, total })
             }
@@ -95,9 +97,9 @@ impl Sqlite {
     }
 }
 
-/// Choosing a way: all are tried.
+/// Choosing a way by trying all of them.
 impl Sqlite {
-    /// The fastest statement that counts what a filter takes.
+    /// Returns the fastest statement that counts the matches of a filter.
     pub(crate) fn fastest_count(&self, filter: &Filter) -> Result<Statement> {
         Ok(self.count_access(filter)?.count(filter))
     }
@@ -108,7 +110,7 @@ impl Sqlite {
         Ok(access)
     }
 
-    /// The fastest way to answer a listing.
+    /// Returns the fastest way to answer a listing.
     pub(crate) fn fastest_way(&self, listing: &Listing) -> Result<Way> {
         let filter = &listing.filter;
         let count = self.count_access(filter)?;
@@ -117,7 +119,7 @@ impl Sqlite {
         let tried = each.map(|(page, fetch)| (page, fetch, page.page(fetch, listing)));
         let (page, fetch, _) =
             fastest(tried, |(_, _, page)| self.rows(&page.sql, &page.parameters, listing.include))?;
-        // The best pair of statements against each way to gather, whole answers on both sides.
+        // The best pair of statements is compared with each way to gather, as complete answers.
         let whole = Access::all(filter).into_iter().map(Way::Gather);
         let whole = whole.chain([Way::CountAndPage { count, page, fetch }]);
         let (way, _) = fastest(whole.map(|way| (way, way.ask(listing))), |(_, asked)| self.page(asked))?;
@@ -125,7 +127,7 @@ impl Sqlite {
     }
 }
 
-/// The ids at a page's positions in ascending order, without sorting the others.
+/// Returns the ids at a page's positions in ascending order, without sorting the others.
 fn window(ids: &mut [i64], skip: usize, per_page: usize) -> &[i64] {
     let (_, rest) = split(ids, skip);
     let (page, _) = split(rest, per_page);
@@ -133,9 +135,9 @@ fn window(ids: &mut [i64], skip: usize, per_page: usize) -> &[i64] {
     page
 }
 
-/// So many of the lowest ids, and the others.
+/// Splits off the `lowest` lowest ids.
 fn split(ids: &mut [i64], lowest: usize) -> (&mut [i64], &mut [i64]) {
-    // What came in table order needs no selecting.
+    // Ids that are already in table order need not be selected.
     if lowest < ids.len() && !ids.is_sorted() {
         ids.select_nth_unstable(lowest);
     }
@@ -172,7 +174,7 @@ fn read_included(row: &rusqlite::Row<'_>) -> rusqlite::Result<Included> {
     })
 }
 
-/// From five columns; none if they are null.
+/// Reads a pool from five columns; `None` if they are null.
 fn read_pool(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<PoolRow>> {
     let Some(id) = row.get(first)? else { return Ok(None) };
     Ok(Some(PoolRow {
@@ -184,8 +186,8 @@ fn read_pool(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<P
     }))
 }
 
-/// From three columns; none if they are null. The attributes stay text, where the store parses them: a program that
-/// only hands them on would.
+/// Reads an entry from three columns; `None` if they are null. The attributes stay text, although the store
+/// parses them, because a program that only passes them on would do the same.
 fn read_named<Id: FromSql>(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<Named<Id>>> {
     let Some(id) = row.get(first)? else { return Ok(None) };
     Ok(Some(Named { id, name: row.get(first + 1)?, attributes: row.get(first + 2)? }))

@@ -1,4 +1,4 @@
-//! datapool-store itself, through its public face.
+//! datapool-store itself, through its public API.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use crate::Result;
 use crate::common::{Row, origin};
 use crate::data::{self, DataSet, Named, POOL, Run, time_of};
 
-/// The pool of a data set. The handle keeps the store open.
+/// Opens the pool of a data set. The handle keeps the store open.
 pub(crate) fn open(directory: &Path, set: DataSet) -> Result<Pool> {
     let path = data::file(directory, "store", set, |path| build(path, set))?;
-    // Opened anew, as SQLite is, so that neither has an advantage from having just written.
+    // The file is opened again, as with SQLite, so that neither benefits from having just written.
     Ok(StoreOptions::new().open(path)?.pool_named(POOL)?)
 }
 
 /// Registers every name, then tracks every run as a flow would.
 ///
-/// The store is relaxed, so that building it is quick; reading is the same.
+/// The store is relaxed, so that building it is fast. This does not affect reading.
 fn build(path: &Path, set: DataSet) -> Result<()> {
     let clock = ManualClock::starting_at(time_of(0));
     let durability = Durability::Relaxed { flush_every: Duration::from_millis(500) };

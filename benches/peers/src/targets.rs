@@ -1,7 +1,7 @@
-//! The targets: what the store is meant to reach, row by row, and whether it does.
+//! The targets of the store, row by row, and a check of whether it meets them.
 //!
-//! Always holds: a target is judged by medians of one run of the program, except where it says that nothing may be
-//! slower. A rival that has several forms is taken at its best.
+//! Always holds: a target is compared with medians of one run of the program, unless it limits the slowest
+//! call. Of a rival with several forms, the best one counts.
 
 use std::fmt::Write as _;
 
@@ -9,24 +9,26 @@ use crate::data::Size;
 use crate::engines::EngineKind;
 use crate::report::{OWN, Report, Row, Unit, readable, times};
 
-/// What is wanted of a row.
+/// The target of a row.
 #[derive(Debug, Clone, Copy)]
 enum Wanted {
-    /// So many times what the best of some rivals does: its cost by the store's is at least this.
+    /// The store must be this many times better than the best of some rivals: the rival's cost divided by the
+    /// store's is at least this.
     Times(f64, &'static [EngineKind]),
-    /// As [`Times`](Self::Times), of a rival that is no engine.
+    /// Like [`Times`](Self::Times), for a rival that is not an engine.
     TimesNamed(f64, &'static str),
     /// The median is at most this.
     AtMost(f64),
-    /// Nothing took longer than this.
+    /// The slowest is at most this.
     NoneOver(f64),
-    /// At least so many times, where that is what is measured.
+    /// The measured factor is at least this.
     AtLeast(f64),
 }
 
 use Wanted::{AtLeast, AtMost, NoneOver, Times, TimesNamed};
 
-/// A group, a row of it, what is wanted of it, and at which sizes; at any if none is said.
+/// A group, a row of it, the target, and the sizes at which it applies, or no sizes if it applies at all of
+/// them.
 struct Target(&'static str, &'static str, Wanted, &'static [Size]);
 
 const SQLITE: &[EngineKind] = &[EngineKind::Sqlite];
@@ -78,7 +80,7 @@ const TARGETS: [Target; 37] = [
     Target("open", "to the first answer", NoneOver(50e-3), ANY),
 ];
 
-/// What came of the targets that were measured, as a table.
+/// Returns a table of the measured targets, and if they are met.
 pub(crate) fn judge(reports: &[Report], size: Size) -> String {
     let mut text = format!("### Targets, {} records\n\n", size.name());
     text.push_str("| group | work | wanted | got | |\n| --- | --- | --- | --- | --- |\n");
@@ -98,7 +100,7 @@ pub(crate) fn judge(reports: &[Report], size: Size) -> String {
     if judged { text } else { String::new() }
 }
 
-/// Whether a row is of some work: behind a colon stands what is known only after measuring.
+/// Returns true if a row is about some work. Text after a colon is only known after measuring.
 fn is_of(row: &Row, work: &str) -> bool {
     row.work.strip_prefix(work).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
@@ -110,7 +112,7 @@ struct Verdict {
 }
 
 impl Wanted {
-    /// None if the row has nothing to judge by.
+    /// Returns `None` if the row cannot be judged.
     fn judge(self, row: &Row) -> Option<Verdict> {
         let own = row.of(OWN)?;
         let show = |value| readable(value, row.unit);

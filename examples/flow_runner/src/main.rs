@@ -6,10 +6,10 @@
 //! cargo run --release -p flow-runner --features postgres -- path/to/flights.csv postgresql://ann@db.example.org/flows
 //! ```
 //!
-//! Each flight is a value that must be handled once. Its carrier stands for the flow that meets it, the day for the run of that flow, the
-//! destination for the step. Each step asks the pool which of its flights are new, and works on those alone. The store is a file in a
-//! temporary directory, which is removed at the end. A second argument names another file, or a server: everything after the opening
-//! of the store is the same.
+//! Each flight is a value that must be handled once. The carrier stands for the flow, the day for the run of
+//! the flow, and the destination for the step. Each step asks the pool which of its flights are new, and
+//! processes only those. The store is a file in a temporary directory, which is removed at the end. A second
+//! argument names another file, or a server. After opening the store, everything is the same.
 
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
@@ -33,11 +33,11 @@ use serde::Deserialize;
 const IMPORTED: &str = "imported flights";
 /// The pool that the flow runs deduplicate against.
 const TRACKED: &str = "tracked flights";
-/// The pool of the flights that are handed over with claims.
+/// The pool of the flights that are delivered with claims.
 const CLAIMED: &str = "delivered flights";
-/// How long a runner may take for a step's flights.
+/// The time that a runner may take for the flights of a step.
 const LEASE: Duration = Duration::from_mins(5);
-/// How many keys one check asks for.
+/// The number of keys per check.
 const CHECK_KEYS: usize = 100_000;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -68,7 +68,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// Opens the store that has this name: a file, or the URL of a server.
+/// Opens the store with this name, which is a file or the URL of a server.
 fn open(name: &OsStr) -> datapool_store::Result<DataPoolStore> {
     #[cfg(feature = "postgres")]
     if let Some(url) = name.to_str().filter(|name| name.starts_with("postgresql://")) {
@@ -90,15 +90,15 @@ struct Flight {
 }
 
 impl Flight {
-    /// What makes it the same flight: its value, within its entity type.
+    /// Returns the key that identifies the flight: its value within its entity type.
     fn key(&self) -> Key<'_> {
         Key::new(self.entity_type_id, &self.value)
     }
 }
 
-/// The flights that each step of a flow run meets.
+/// The flights of each step of a flow run.
 type Steps<'a> = BTreeMap<&'a str, Vec<&'a Flight>>;
-/// The steps of each flow that runs on a day.
+/// The steps of each flow that runs on one day.
 type Flows<'a> = BTreeMap<&'a str, Steps<'a>>;
 /// The flows of each day, earliest day first.
 type Days<'a> = BTreeMap<&'a str, Flows<'a>>;
@@ -139,14 +139,14 @@ fn count<T>(items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>) -> 
     items.into_iter().len() as u64
 }
 
-/// How many different keys the flights have: so many must pass a dedupe, whatever the file repeats.
+/// Returns the number of distinct keys. This many must pass a deduplication, whatever the file repeats.
 fn distinct(flights: &[Flight]) -> u64 {
     flights.iter().map(Flight::key).collect::<HashSet<_>>().len() as u64
 }
 
 // ---- What the flow runner does --------------------------------------------------------------------------------
 
-/// Every row of the file becomes a record without an origin, all in one commit.
+/// Imports every row of the file as a record without an origin, all in one commit.
 fn import(store: &DataPoolStore, csv_file: &Path, flights: &[Flight]) -> Outcome<()> {
     let pool = store.get_or_create_pool(IMPORTED)?;
     explain(
@@ -180,7 +180,7 @@ fn replay(store: &DataPoolStore, days: &Days<'_>, flights: &[Flight]) -> Outcome
     ensure(tally.fresh == distinct(flights), "the replay did not pass each flight on exactly once")
 }
 
-/// The first day's runs once more: everything is known, nothing passes.
+/// Runs the first day again. Everything is known, so nothing passes.
 fn replay_first_day_again(store: &DataPoolStore, days: &Days<'_>) -> Outcome<()> {
     let pool = store.pool_named(TRACKED)?;
     let (day, flows) = days.first_key_value().ok_or("there is no day to replay")?;
@@ -191,7 +191,7 @@ fn replay_first_day_again(store: &DataPoolStore, days: &Days<'_>) -> Outcome<()>
     ensure(tally.fresh == 0, format_args!("{} flights of {day} passed twice", tally.fresh))
 }
 
-/// One run of each flow, all at the same time, as flow runners do: calls that arrive together share a commit.
+/// Runs each flow once, all at the same time, as flow runners do. Calls that arrive together share a commit.
 fn run_day(pool: &Pool, day: &str, flows: &Flows<'_>) -> Outcome<Tally> {
     thread::scope(|scope| {
         let start = |(&flow, steps)| scope.spawn(move || run_flow(pool, flow, day, steps));
@@ -200,14 +200,14 @@ fn run_day(pool: &Pool, day: &str, flows: &Flows<'_>) -> Outcome<Tally> {
     })
 }
 
-/// One run of one flow. Each step brings its flights as one batch and passes on those that are new.
+/// Runs one flow once. Each step deduplicates its flights as one batch and passes on the new ones.
 fn run_flow(pool: &Pool, flow: &str, run: &str, steps: &Steps<'_>) -> datapool_store::Result<Tally> {
     let mut tally = Tally::default();
     for (&step, flights) in steps {
         let origin = Origin::new(flow, run, step);
         let verdicts = pool.dedupe(Mode::FilterAndTrack, flights, |flight| flight.key(), &origin)?;
         let split = verdicts.partition(flights);
-        // Here a real step would do its work, on `split.fresh` alone.
+        // A real step would do its work here, only on `split.fresh`.
         tally.batches += 1;
         tally.fresh += count(&split.fresh);
         tally.duplicates += count(&split.duplicates);
@@ -215,7 +215,8 @@ fn run_flow(pool: &Pool, flow: &str, run: &str, steps: &Steps<'_>) -> datapool_s
     Ok(tally)
 }
 
-/// The busiest run of the first day delivers its flights with a claim. One in ten deliveries fails; the next run gets just those.
+/// The busiest run of the first day delivers its flights with a claim. One in ten deliveries fails, and the
+/// next run gets exactly those.
 fn claim(store: &DataPoolStore, days: &Days<'_>) -> Outcome<()> {
     let pool = store.get_or_create_pool(CLAIMED)?;
     let run = busiest_run_of_first_day(days)?;
@@ -238,7 +239,7 @@ fn claim(store: &DataPoolStore, days: &Days<'_>) -> Outcome<()> {
                 .map(|(_, index)| *index)
                 .collect();
             claim.confirm_items(&delivered)?.all_confirmed()?;
-            // The claim is dropped: what was not confirmed is new for the next run.
+            // The claim is dropped here. Items that were not confirmed are new for the next run.
             Ok((count(&claimed), count(&delivered)))
         };
         let ((claimed, delivered), time) = timed(deliver)?;
@@ -257,7 +258,7 @@ fn claim(store: &DataPoolStore, days: &Days<'_>) -> Outcome<()> {
     ensure(expected == 0, "flights are left")
 }
 
-/// What the busiest flow tracked on the first day: two filters, and the second page.
+/// Lists what the busiest flow tracked on the first day: two filters, and the second page.
 fn list(store: &DataPoolStore, days: &Days<'_>) -> Outcome<Page<Record>> {
     let pool = store.pool_named(TRACKED)?;
     let run = busiest_run_of_first_day(days)?;
@@ -273,7 +274,7 @@ fn list(store: &DataPoolStore, days: &Days<'_>) -> Outcome<Page<Record>> {
     Ok(page)
 }
 
-/// One flow's run of one day.
+/// One flow's run on one day.
 struct Run<'a> {
     day: &'a str,
     flow: &'a str,
@@ -296,7 +297,7 @@ fn busiest_run_of_first_day<'a>(days: &'a Days<'a>) -> Outcome<Run<'a>> {
     Ok(runs.max_by_key(Run::flights).ok_or("the first day has no flow")?)
 }
 
-/// Everything that was tracked, with its origins, as a CSV file.
+/// Exports everything that was tracked, with its origins, as a CSV file.
 fn export(store: &DataPoolStore, file: &Path) -> Outcome<()> {
     let pool = store.pool_named(TRACKED)?;
     let options = ExportOptions::new().columns(ExportColumns::Full);
@@ -309,12 +310,13 @@ fn export(store: &DataPoolStore, file: &Path) -> Outcome<()> {
     ensure(rows == pool.count(&RecordFilter::new())?, "the exported file does not have every record")
 }
 
-/// Opens the store again and shows that all is still there: the counts, every flight, the listing, the verdicts.
+/// Opens the store again and shows that everything is still there: the counts, every flight, the listing and
+/// the verdicts.
 fn reopen(store_name: &OsStr, flights: &[Flight], days: &Days<'_>, listed: &Page<Record>) -> Outcome<()> {
     explain("The store is closed and opened again.");
     let (store, time) = timed(|| open(store_name))?;
     let size = match store.stats()?.file_size {
-        // On a server.
+        // The store is on a server.
         0 => String::new(),
         bytes => format!("{} KiB", grouped(bytes / 1_024)),
     };
@@ -333,7 +335,7 @@ fn reopen(store_name: &OsStr, flights: &[Flight], days: &Days<'_>, listed: &Page
     Ok(())
 }
 
-/// A pool must have that many records, and every flight among them.
+/// Checks that a pool has this number of records, and every flight among them.
 fn check_pool(pool: &Pool, records: u64, flights: &[Flight]) -> Outcome<()> {
     let name = pool.info()?.name;
     let counted = pool.count(&RecordFilter::new())?;
@@ -353,9 +355,9 @@ fn ensure(holds: bool, otherwise: impl Display) -> Outcome<()> {
     if holds { Ok(()) } else { Err(otherwise.to_string().into()) }
 }
 
-// ---- What a person sees ---------------------------------------------------------------------------------------
+// ---- Output ---------------------------------------------------------------------------------------------------
 
-/// What the steps of some runs did.
+/// The work of the steps of some runs.
 #[derive(Default)]
 struct Tally {
     batches: u64,
@@ -380,12 +382,12 @@ impl Display for Tally {
     }
 }
 
-/// What the next line shows.
+/// Prints an explanation of the next line.
 fn explain(text: impl Display) {
     println!("\n{:<8}  {text}", "");
 }
 
-/// How far a long step is, on a line that the next output replaces; on a terminal only.
+/// Shows the progress of a long step on a line that the next output replaces. Does so only on a terminal.
 fn show_progress(what: &str, done: u64, all: u64) {
     const WIDTH: usize = 40;
     if !io::stderr().is_terminal() {
@@ -397,7 +399,7 @@ fn show_progress(what: &str, done: u64, all: u64) {
     eprint!("\r          {what} [{filled}{rest}] {} of {}{end}", grouped(done), grouped(all));
 }
 
-/// One line: what was done, what came of it, how fast it went.
+/// Prints one line: what was done, the result, and the speed.
 fn say(what: &str, result: impl Display, speed: impl Display) {
     println!("{what:<8}  {:<56}{speed}", result.to_string());
 }
@@ -427,7 +429,7 @@ fn file_size(file: &Path) -> Outcome<String> {
     Ok(format!("{} KiB", grouped(fs::metadata(file)?.len() / 1_024)))
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 fn grouped(number: impl Into<u128>) -> String {
     let digits = number.into().to_string();
     let mut text = String::new();

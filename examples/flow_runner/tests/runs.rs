@@ -1,4 +1,4 @@
-//! Proves that the example runs to its end, over a file and over a server.
+//! Proves that the example runs to its end, with a store in a file and with one on a server.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails so")]
@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Runs the example over the store of this name. Returns what it printed.
+/// Runs the example with the store of this name. Returns its output.
 fn run(store: &str) -> String {
     let flights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/flights.csv");
     let output = Command::new(env!("CARGO_BIN_EXE_flow-runner")).arg(flights).arg(store).output().unwrap();

@@ -1,4 +1,5 @@
-//! Answers that are no success: `{"message"}`, and with 422 `{"message", "errors": {"<parameter>": ["..."]}}`, in Laravel's words.
+//! Answers that report a failure: `{"message"}`, and with 422 `{"message", "errors": {"<parameter>":
+//! ["..."]}}`, worded as in Laravel.
 
 use std::fmt::Display;
 
@@ -15,7 +16,7 @@ pub(crate) type Answer<T> = Outcome<Json<T>>;
 
 pub(crate) const NAME_TAKEN: &str = "The name has already been taken.";
 
-/// An answer that is no success.
+/// An answer that reports a failure.
 #[derive(Debug)]
 pub(crate) struct Failure(StatusCode, Value);
 
@@ -24,7 +25,8 @@ impl Failure {
         Self(status, json!({ "message": message.to_string() }))
     }
 
-    /// What is wrong of each parameter, in the order of the messages: at least one.
+    /// Creates a 422 from the errors of each parameter, in the order of the messages. There must be at least
+    /// one.
     pub(crate) fn invalid(messages: impl IntoIterator<Item = (String, String)>) -> Self {
         let (mut all, mut errors) = (Vec::new(), Map::new());
         for (parameter, message) in messages {
@@ -46,7 +48,8 @@ impl Failure {
         Self::invalid([(parameter.to_owned(), message.to_string())])
     }
 
-    /// All that is wrong of the store's parameters, by a rule of Laravel where there is one.
+    /// Creates a 422 from all errors about the store's parameters, worded by a rule of Laravel where there is
+    /// one.
     pub(crate) fn of_parameters(error: &Error, rule: impl Fn(&str) -> Option<String>) -> Self {
         Self::invalid(std::iter::once(error).chain(error.further()).map(|error| {
             let parameter = error.parameter().unwrap_or("query");
@@ -55,7 +58,7 @@ impl Failure {
         }))
     }
 
-    /// Tells the operator what happened, and the client only that something did.
+    /// Logs the error for the operator. The client only learns that there was one.
     pub(crate) fn internal(error: impl Display) -> Self {
         eprintln!("{error}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Server Error")
@@ -80,7 +83,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// The store's message of a parameter, as a sentence that begins as Laravel's do.
+/// Turns the store's message about a parameter into a sentence that begins like Laravel's.
 fn worded(parameter: &str, message: &str) -> String {
     match message.strip_prefix(parameter) {
         Some(rest) => format!("The {} field{rest}.", words(parameter)),
@@ -88,7 +91,7 @@ fn worded(parameter: &str, message: &str) -> String {
     }
 }
 
-/// A parameter as Laravel names it in a sentence.
+/// Returns a parameter's name as Laravel writes it in a sentence.
 pub(crate) fn words(parameter: &str) -> String {
     parameter.replace('_', " ")
 }
@@ -99,7 +102,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// What axum refuses by itself (a path, a method, a body too large), in Laravel's form.
+/// Converts axum's own refusals (a path, a method, a body too large) to Laravel's form.
 pub(crate) async fn reword_refusal(response: Response) -> Response {
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     let status = response.status();

@@ -1,7 +1,9 @@
-//! The Data Pools API over HTTP, one to one onto [`datapool_store`]: nine endpoints, each a call or two of the store.
+//! The Data Pools API over HTTP, mapped one to one to [`datapool_store`]. It has nine endpoints, each of
+//! which makes one or two calls of the store.
 //!
-//! This file has the endpoints. [`mod@request`] reads what clients send, [`mod@answer`] words what is wrong of it as Laravel does,
-//! [`mod@transfer`] streams files in and out in bounded memory. Calls of the store may block, so each runs in [`spawn_blocking`].
+//! This file has the endpoints. [`mod@request`] parses requests, [`mod@answer`] words their errors as Laravel
+//! does, and [`mod@transfer`] streams files in and out in bounded memory. Calls of the store may block, so
+//! each runs in [`spawn_blocking`].
 
 mod answer;
 mod request;
@@ -25,20 +27,20 @@ use tokio::task::spawn_blocking;
 use answer::{Answer, Failure, Outcome, reword_refusal};
 use request::{Fields, Listing, Named, Url, wants_json};
 
-/// As many ids as the store takes at once, of 20 digits each, with what stands between them.
+/// Enough for as many ids as the store takes at once, each with 20 digits and its separators.
 const IDS_MAX_BYTES: usize = 32 * limits::BATCH_MAX_ITEMS;
 
 type Store = State<DataPoolStore>;
 
-/// The nine endpoints over a store, for clients that send `api_key` as `Authorization`. A slash at the end of a path changes
-/// nothing.
+/// Returns a router with the nine endpoints over a store, for clients that send `api_key` as `Authorization`.
+/// A slash at the end of a path is ignored.
 pub fn router(store: DataPoolStore, api_key: impl Into<Arc<str>>) -> Router {
     let endpoints = [
         ("", get(list_pools).post(create_pool)),
         ("/{data_pool}", get(show_pool).put(update_pool).delete(delete_pool)),
         ("/{data_pool}/deduped-data", get(list_records)),
         ("/{data_pool}/deduped-data/download", get(download_records)),
-        // What the download's JSON leads to: always the file, whatever the client accepts.
+        // The URL in the download's JSON. It always returns the file, whatever the client accepts.
         ("/{data_pool}/deduped-data/download/file", get(transfer::download)),
         ("/{data_pool}/deduped-data/import", post(import_records).layer(DefaultBodyLimit::disable())),
         (
@@ -100,7 +102,7 @@ async fn update_pool(State(store): Store, Named(pool): Named, mut fields: Fields
     blocking(move || Ok(in_data(store.update_pool(pool.id(), update)?))).await
 }
 
-/// Notes if another pool has the name, so that it is told beside whatever else is wrong.
+/// Adds an error if another pool has the name, so that it is reported together with all other errors.
 async fn check_name(
     store: &DataPoolStore,
     mut fields: Fields,
@@ -151,7 +153,7 @@ async fn import_records(Named(pool): Named, request: Request) -> Answer<ImportRe
 }
 
 async fn delete_records(Named(pool): Named, query: Listing, mut fields: Fields) -> Answer<Value> {
-    // Many clients drop the body of a DELETE.
+    // Many clients drop the body of a DELETE, so the query counts, too.
     fields.or_else(query);
     let ids = fields.ids();
     fields.check()?;

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 const USAGE: &str = "usage: DATA_POOL_API_KEY=<key> http-api [ADDRESS [FILE]]
 ADDRESS is 127.0.0.1:8080 unless given, FILE is pools.redb; a missing file is made.";
 
-/// How long requests under way have to end. Clients that stand still must not keep the program.
+/// The time that running requests get to finish. Stalled clients must not keep the program alive.
 const LAST_REQUESTS: Duration = Duration::from_mins(1);
 
 #[tokio::main]
@@ -41,7 +41,7 @@ async fn serve() -> Result<(), String> {
         format!("DATA_POOL_API_KEY is not set: it is the key that clients must send\n{USAGE}")
     })?;
 
-    // Before the file is made: a wrong address leaves none behind.
+    // Bind before creating the file, so that a wrong address leaves no file.
     let listener = TcpListener::bind(address).await.map_err(at(address))?;
     let store = DataPoolStore::open(file).map_err(|error| error.to_string())?;
     println!("{file} is served on http://{}/api/v1/data-pool", listener.local_addr().map_err(at(address))?);
@@ -53,7 +53,7 @@ async fn serve() -> Result<(), String> {
         stopping.send_replace(true);
     });
     let given_up = async {
-        // It is sent, or the server has ended and this is not waited for.
+        // An error means that the server has ended, and then nothing waits for this.
         let _ = stopped.wait_for(|stopped| *stopped).await;
         sleep(LAST_REQUESTS).await;
     };
@@ -70,7 +70,7 @@ fn at(place: &str) -> impl Fn(io::Error) -> String {
     move |error: io::Error| format!("{place}: {}", &error as &dyn Display)
 }
 
-/// Ends with Ctrl-C, and with the SIGTERM of a service manager.
+/// Completes on Ctrl-C, and on the SIGTERM of a service manager.
 fn stop() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -1,4 +1,5 @@
-//! What clients send: the pool in the path, parameters, and fields of a body, as JSON or as a form.
+//! The contents of requests: the pool in the path, parameters, and the fields of a body, as JSON or as a
+//! form.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -18,10 +19,11 @@ use serde_json::{Map, Value};
 use crate::answer::{Failure, NAME_TAKEN, Outcome, words};
 use crate::blocking;
 
-/// The field of an import that has the file.
+/// The field of an import that contains the file.
 pub(crate) const FILE: &str = "deduped_data_file";
 
-/// The pool that the path names, in digits as the API prints them. What else is wrong of a request counts after it.
+/// The pool that the path names, in digits as the API prints them. Its errors come before all others of a
+/// request.
 pub(crate) struct Named(pub(crate) Pool);
 
 impl FromRequestParts<DataPoolStore> for Named {
@@ -36,7 +38,7 @@ impl FromRequestParts<DataPoolStore> for Named {
     }
 }
 
-/// The request's own URL, without a query and without a slash at its end: what a page's links begin with.
+/// The request's own URL, without a query and without a slash at its end. The links of a page begin with it.
 pub(crate) struct Url(pub(crate) String);
 
 impl<S: Sync> FromRequestParts<S> for Url {
@@ -45,19 +47,19 @@ impl<S: Sync> FromRequestParts<S> for Url {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let path = parts.uri.path().trim_end_matches('/');
-        // Proxies that end TLS say so, each in front of those before it.
+        // Proxies that terminate TLS set this header. Each puts its own value first.
         let protocol = header("x-forwarded-proto").and_then(|protocols| protocols.split(',').next());
         let is_https = protocol.is_some_and(|protocol| protocol.trim().eq_ignore_ascii_case("https"));
         let scheme = if is_https { "https" } else { "http" };
         let named = header(header::HOST.as_str()).and_then(|host| host.parse::<Authority>().ok());
         let authority = parts.uri.authority().or(named.as_ref());
-        // Without what stands before an @: nobody's password comes back in a link.
+        // Drop everything before an @, so that no password appears in a link.
         let host = authority.and_then(|authority| authority.as_str().rsplit('@').next());
         Ok(Self(host.map_or_else(|| path.to_owned(), |host| format!("{scheme}://{host}{path}"))))
     }
 }
 
-/// A listing's parameters.
+/// The parameters of a listing.
 pub(crate) struct Listing(String);
 
 impl<S: Sync> FromRequestParts<S> for Listing {
@@ -96,8 +98,8 @@ impl Listing {
     }
 }
 
-/// Whether JSON is what the client would rather have, as Laravel decides it: by the kind of the highest quality, and of several
-/// such by the first.
+/// Returns true if the client prefers JSON, by Laravel's rule: the media type with the highest quality
+/// decides, and of several such types the first one.
 pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let quality = |kind: &&str| {
@@ -114,7 +116,7 @@ fn is_json(media_type: &str) -> bool {
     media_type.ends_with("/json") || media_type.ends_with("+json")
 }
 
-/// What a body is.
+/// The encoding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Json,
@@ -124,7 +126,7 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// By the content type; a body without one is JSON.
+    /// Returns the encoding for the content type. A body without one is JSON.
     pub(crate) fn of(headers: &HeaderMap) -> Outcome<Self> {
         let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::Json) };
         let kind = kind.to_str().unwrap_or_default();
@@ -140,10 +142,10 @@ impl Encoding {
     }
 }
 
-/// The fields that endpoints know. Others are ignored, as Laravel does, and take no memory.
+/// The fields that endpoints know. Others are ignored, as in Laravel, and use no memory.
 const KNOWN: [&str; 4] = ["name", "description", "ids", FILE];
 
-/// The fields of a body, and what is wrong of those that were asked for.
+/// The fields of a body, and the errors of those that were read.
 #[derive(Debug)]
 pub(crate) struct Fields {
     values: Map<String, Value>,
@@ -167,9 +169,11 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 }
 
 impl Fields {
+    /// Parses a body.
+    ///
     /// # Errors
     ///
-    /// 400 if the body is not what it says.
+    /// 400 if the body does not match its content type.
     fn read(encoding: Encoding, body: &[u8]) -> Outcome<Self> {
         let malformed = |error: &dyn Display| {
             Failure::new(StatusCode::BAD_REQUEST, format_args!("the body is malformed: {error}"))
@@ -188,7 +192,7 @@ impl Fields {
         Ok(Self { values, failures: Vec::new() })
     }
 
-    /// Reads the texts of a form in parts.
+    /// Reads the text fields of a multipart form.
     async fn read_form(request: Request) -> Outcome<Self> {
         let malformed = |error: MultipartError| {
             Failure::new(
@@ -206,7 +210,7 @@ impl Fields {
         Ok(Self { values, failures: Vec::new() })
     }
 
-    /// Adds the fields of a query string that the body does not have.
+    /// Adds the fields of a query string that are not in the body.
     pub(crate) fn or_else(&mut self, Listing(query): Listing) {
         for (field, value) in form_fields(&query).unwrap_or_default() {
             self.values.entry(field).or_insert(value);
@@ -223,7 +227,7 @@ impl Fields {
         }
     }
 
-    /// The description; empty for null, which forms do not have: both clear it.
+    /// Returns the description. It is empty for null, which forms do not have. Both clear it.
     pub(crate) fn description(&mut self) -> Option<String> {
         match self.values.remove("description")? {
             Value::Null => Some(String::new()),
@@ -231,7 +235,7 @@ impl Fields {
         }
     }
 
-    /// The file of an import that is sent as text.
+    /// Returns the file of an import that is sent as text.
     pub(crate) fn file(&mut self) -> Option<String> {
         match self.values.remove(FILE) {
             None | Some(Value::Null) => self.required(FILE),
@@ -239,11 +243,11 @@ impl Fields {
         }
     }
 
-    /// Ids of records: numbers or digits, in a list or with commas between them.
+    /// Returns ids of records: numbers or digits, in a list or separated by commas.
     pub(crate) fn ids(&mut self) -> Vec<RecordId> {
         let list = match self.values.remove("ids") {
             Some(Value::Array(list)) => list,
-            // What PHP makes of a list with gaps.
+            // PHP encodes a list with gaps as an object.
             Some(Value::Object(list)) => list.into_iter().map(|(_, id)| id).collect(),
             Some(Value::String(text)) if !text.is_empty() => {
                 text.split(',').map(|id| id.trim().into()).collect()
@@ -272,14 +276,16 @@ impl Fields {
         ids.collect()
     }
 
-    /// The name is that of another pool.
+    /// Records that another pool has the name.
     pub(crate) fn name_is_taken(&mut self) {
         self.failures.push(("name".to_owned(), NAME_TAKEN.to_owned()));
     }
 
+    /// Returns an error if any field was wrong.
+    ///
     /// # Errors
     ///
-    /// 422 with all that is wrong of the fields that were asked for.
+    /// 422 with all errors of the fields that were read.
     pub(crate) fn check(self) -> Outcome<()> {
         if self.failures.is_empty() { Ok(()) } else { Err(Failure::invalid(self.failures)) }
     }
@@ -306,7 +312,7 @@ impl Fields {
     }
 }
 
-/// The known fields of a JSON object. What is no object has none.
+/// The known fields of a JSON object. Any other JSON value has none.
 struct KnownFields(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for KnownFields {
@@ -363,7 +369,7 @@ impl<'de> Visitor<'de> for KnownFields {
     }
 }
 
-/// The fields of a form or a query string.
+/// Parses the fields of a form or a query string.
 fn form_fields(text: &str) -> Result<Map<String, Value>, std::str::Utf8Error> {
     let decode = |text: &str| {
         let text = text.replace('+', " ");
@@ -377,8 +383,8 @@ fn form_fields(text: &str) -> Result<Map<String, Value>, std::str::Utf8Error> {
     Ok(fields)
 }
 
-/// Adds a field of a form. As in PHP, `name[]` and `name[0]` make a list, and of a field that is given twice the last counts; `ids`
-/// that are given several times are a list, too, as Python's clients write one.
+/// Adds a field of a form. As in PHP, `name[]` and `name[0]` make a list, and if a field is given twice, the
+/// last one counts. Several `ids` fields also make a list, because Python clients write lists in that way.
 fn add_field(fields: &mut Map<String, Value>, name: &str, value: String) {
     let (name, is_list) = match name.split_once('[') {
         Some((name, _)) => (name, true),

@@ -1,4 +1,5 @@
-//! Files in and out, in bounded memory: an import reads what the client sends, a download sends what an export writes.
+//! Files in and out, in bounded memory: an import reads from the request, and an export writes to the
+//! response.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -23,25 +24,28 @@ use crate::answer::{Failure, Outcome};
 use crate::blocking;
 use crate::request::{Encoding, FILE, Fields, Listing, Named};
 
-/// How long a transfer may stand still: a client that is gone without a word must not keep a thread.
+/// The longest time that a transfer may stall. A client that disappeared must not keep a thread.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How many chunks wait for the client of a download, where an export writes 64 KiB at a time, or for an import.
+/// The number of chunks that may wait for the client of a download, or for an import. An export writes 64 KiB
+/// at a time.
 const WAITING_CHUNKS: usize = 4;
-/// A file that is sent as a form's file has no limit; one that is sent as text is in memory as a whole.
+/// The largest file that is sent as text, because it is kept in memory as a whole. A file in a multipart form
+/// has no limit.
 const TEXT_MAX_BYTES: usize = 64 << 20;
 
-/// Each transfer holds one of the runtime's 512 threads for calls of the store. So many at once leave enough for all others; more
-/// wait for their turn.
+/// Each transfer occupies one of the runtime's 512 blocking threads. This limit leaves enough for all other
+/// calls; further transfers wait for their turn.
 static TRANSFERS: Semaphore = Semaphore::const_new(128);
 
-/// The records that the listing's parameters take, as a CSV file.
+/// Returns the records that match the listing's parameters, as a CSV file.
 pub(crate) async fn download(Named(pool): Named, query: Listing) -> Outcome<Response> {
     let options = ExportOptions::new().filter(query.records()?.into_filter());
     let name = format!("attachment; filename=\"data-pool-{}.csv\"", pool.id());
     let turn = TRANSFERS.acquire().await.map_err(Failure::internal)?;
     let (sender, chunks) = mpsc::channel(WAITING_CHUNKS);
     let export = spawn_blocking(move || pool.export_csv(Download(sender), &options));
-    // The export's outcome ends the body: a failure breaks the response off, lest it be taken for the whole.
+    // The result of the export ends the body. A failure aborts the response, so that it does not look
+    // complete.
     let body = stream::try_unfold((chunks, export, turn), |(mut chunks, export, turn)| async move {
         match chunks.recv().await {
             Some(chunk) => Ok(Some((chunk, (chunks, export, turn)))),
@@ -53,14 +57,14 @@ pub(crate) async fn download(Named(pool): Named, query: Listing) -> Outcome<Resp
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
-/// Imports the file of a form, or one that is the text of a field.
+/// Imports the file of a multipart form, or one that is sent as a text field.
 pub(crate) async fn import(pool: Pool, mut request: Request) -> Outcome<ImportReport> {
     let _turn = TRANSFERS.acquire().await.map_err(Failure::internal)?;
     if Encoding::of(request.headers())? == Encoding::Multipart {
         let form = Multipart::from_request(request, &()).await;
         return import_form(pool, form.map_err(|error| malformed(error.body_text()))?).await;
     }
-    // The route has no limit: a form's file needs none.
+    // The route has no limit, because a multipart file needs none.
     DefaultBodyLimit::max(TEXT_MAX_BYTES).apply(&mut request);
     let mut fields = Fields::from_request(request, &()).await?;
     let file = fields.file();
@@ -81,8 +85,9 @@ async fn import_form(pool: Pool, form: Multipart) -> Outcome<ImportReport> {
     Ok(imported?)
 }
 
-/// Sends an import the form's file, then `None` if the whole form is in order: without that an import adds nothing.
-/// Reads to the end in any case: many clients read no answer before, and lose one that comes with a reset connection.
+/// Sends the form's file to an import, then `None` if the whole form is valid. Without that, the import adds
+/// nothing. Always reads to the end, because many clients do not read an answer before that, and lose an
+/// answer that comes with a reset connection.
 async fn send_file(mut form: Multipart, import: mpsc::Sender<Option<Bytes>>) -> Outcome<()> {
     let mut files = 0;
     while let Some(mut field) = part_of(form.next_field()).await? {
@@ -104,7 +109,7 @@ async fn send_file(mut form: Multipart, import: mpsc::Sender<Option<Bytes>>) -> 
     }
 }
 
-/// What the client sends next, unless it stands still.
+/// Returns the next part that the client sends. Fails if the client stalls.
 async fn part_of<T>(part: impl Future<Output = Result<T, MultipartError>>) -> Outcome<T> {
     timeout(PATIENCE, part).await.map_err(|_| stood_still())?.map_err(|error| malformed(error.body_text()))
 }
@@ -117,7 +122,7 @@ fn stood_still() -> Failure {
     Failure::new(StatusCode::REQUEST_TIMEOUT, format_args!("nothing came for {PATIENCE:?}"))
 }
 
-/// A download as an export writes it. It fails when the client is gone or stands still.
+/// The writer of a download. It fails if the client is gone or stalls.
 struct Download(mpsc::Sender<Bytes>);
 
 impl Write for Download {

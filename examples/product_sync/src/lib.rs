@@ -1,7 +1,9 @@
-//! A nightly product sync: each night brings a file of all products, and only what has changed goes on to the shop.
+//! A nightly product sync: each night brings a file of all products, and only what has changed goes on to the
+//! shop.
 //!
-//! It runs twice. By **content**, a product passes if it looks different from the last time. By **ordinal**, it passes if it
-//! is newer than the last time. The third night shows the difference: the first night's file arrives once more, late.
+//! It runs twice. By **content**, a product passes if it differs from the last time. By **ordinal**, it
+//! passes if it is newer than the last time. The third night shows the difference: the first night's file
+//! arrives again, late.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +12,7 @@ use std::path::Path;
 use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin, Pool, Result};
 
 const PRODUCTS: EntityTypeId = EntityTypeId::new(54);
-/// The products that one call decides.
+/// The number of products per call.
 const BATCH: usize = 10_000;
 
 /// A row of a night's file.
@@ -23,7 +25,7 @@ pub struct Product {
     updated_at: i64,
 }
 
-/// The file of a night: on the second, one product in a hundred has another price.
+/// Returns the file of a night. On the second night, one product in a hundred has another price.
 fn file(night: i64, products: u64) -> impl Iterator<Item = Product> {
     (0..products).map(move |number| {
         let is_changed = night == 2 && number % 100 == 7;
@@ -39,7 +41,7 @@ fn file(night: i64, products: u64) -> impl Iterator<Item = Product> {
 /// The shop's products, by SKU.
 type Shop = BTreeMap<String, Product>;
 
-/// What a product is compared by.
+/// The version by which a product is compared.
 #[derive(Debug, Clone, Copy)]
 enum By {
     Content,
@@ -57,12 +59,13 @@ impl By {
     }
 }
 
-/// Passes on what is new or has changed in a night's file. Returns the number of each.
+/// Passes on the new and changed products of a night's file. Returns the number of each.
 fn sync(pool: &Pool, by: By, run: &str, file: &[Product], shop: &mut Shop) -> Result<(usize, usize)> {
     let origin = Origin::new("product sync", run, "read file");
     let (mut new, mut changed) = (0, 0);
     for batch in file.chunks(BATCH) {
-        // If the shop can refuse products, claim the batch, and confirm what it took: see the guide on modes.
+        // If the shop can refuse products, claim the batch instead, and confirm what the shop took. See the
+        // guide on modes.
         let verdicts = pool.dedupe(Mode::FilterAndTrack, batch, |product| by.key(product), &origin)?;
         new += verdicts.new_count();
         changed += verdicts.changed_count();
@@ -81,7 +84,7 @@ fn sync(pool: &Pool, by: By, run: &str, file: &[Product], shop: &mut Shop) -> Re
 ///
 /// # Panics
 ///
-/// If `out` cannot be written to.
+/// Panics if `out` cannot be written to.
 #[allow(clippy::unwrap_used, reason = "an example that cannot print stops")]
 pub fn run(store: &Path, products: u64, out: &mut impl Write) -> Result<()> {
     let store = DataPoolStore::open(store)?;

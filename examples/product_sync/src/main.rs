@@ -1,4 +1,5 @@
-//! `product-sync [PRODUCTS]`: syncs so many products, 300,000 if not given, with a store in the system's temporary directory.
+//! `product-sync [PRODUCTS]`: syncs this number of products (300,000 by default), with a store in the
+//! system's temporary directory.
 
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ fn main() -> ExitCode {
     };
     let path = std::env::temp_dir().join(format!("product-sync-{}.redb", std::process::id()));
     let done = product_sync::run(&path, products, &mut std::io::stdout().lock());
-    // The store is closed: nothing needs the file any more.
+    // The store is closed, so the file is not needed any more.
     let _ = std::fs::remove_file(&path);
     match done {
         Ok(()) => ExitCode::SUCCESS,

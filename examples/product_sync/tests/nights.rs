@@ -1,4 +1,4 @@
-//! Proves that the sync says what it is there to show: an old file that comes late changes products by content, and none by
+//! Tests the point of the example: an old file that arrives late changes products by content, but none by
 //! ordinal.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may stop where it stands")]

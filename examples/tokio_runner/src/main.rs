@@ -17,9 +17,9 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 const ORDERS: EntityTypeId = EntityTypeId::new(37);
-/// The name of this runner. Two runners that work at the same time need two names.
+/// The name of this runner. Two runners that run at the same time need different names.
 const OWNER: &str = "tokio-runner";
-/// The time after which others may take an order whose runner is gone for good. It is renewed while the runner lives.
+/// The time after which others may take an order whose runner is gone. It is renewed while the runner lives.
 const LEASE: Duration = Duration::from_mins(10);
 /// The number of orders that are delivered at the same time.
 const BATCH: usize = 20;
@@ -74,17 +74,18 @@ async fn run(store: &Path, orders: &Path, sink: &Path) -> Outcome<usize> {
     Ok(failed)
 }
 
-/// Claims those orders of a batch that nobody has delivered or is delivering.
+/// Claims the orders of a batch that no runner has delivered or is delivering.
 async fn claim(pool: &AsyncPool, batch: &[&str]) -> datapool_store::Result<AsyncClaim> {
     let options = ClaimOptions::new().owner(OWNER).lease(LEASE);
     let origin = Origin::new("deliveries", "nightly", "deliver");
     pool.claim_with(batch, |order| Key::new(ORDERS, *order), &origin, &options).await
 }
 
-/// Delivers the orders of a claim at the same time, and confirms each when it is done. Returns the number of those that failed.
+/// Delivers the orders of a claim concurrently, and confirms each when it is delivered. Returns the number of
+/// failed orders.
 async fn work(mut claim: AsyncClaim, sink: &Arc<Sink>) -> Outcome<usize> {
     let Some(fence) = claim.fencing_number() else {
-        return Ok(0); // Every order of the batch was delivered before.
+        return Ok(0); // Every order of the batch is already delivered.
     };
     if claim.held_count() == 0 {
         return Ok(0);
@@ -99,7 +100,8 @@ async fn work(mut claim: AsyncClaim, sink: &Arc<Sink>) -> Outcome<usize> {
     while let Some(delivery) = deliveries.join_next().await {
         let (index, delivered) = delivery?;
         match delivered {
-            // Somebody else may have tracked the order meanwhile: then it was delivered twice, and this says so.
+            // If another runner has tracked the order meanwhile, it was delivered twice, and this reports an
+            // error.
             Ok(()) => claim.confirm_items(&[index]).await?.all_confirmed()?,
             Err(reason) => {
                 eprintln!("{reason}");
@@ -111,7 +113,7 @@ async fn work(mut claim: AsyncClaim, sink: &Arc<Sink>) -> Outcome<usize> {
     Ok(failed)
 }
 
-/// Delivers an order; tries again if that fails, each time after a longer pause.
+/// Delivers an order. If that fails, tries again after a pause that grows each time.
 async fn deliver(sink: &Sink, order: &str, fence: u64) -> Outcome<()> {
     let mut attempt = 1;
     loop {
@@ -125,7 +127,7 @@ async fn deliver(sink: &Sink, order: &str, fence: u64) -> Outcome<()> {
     }
 }
 
-/// The system that orders are delivered to: a file. It fails now and then, as such systems do.
+/// The system to which orders are delivered: a file. It sometimes fails, as such systems do.
 struct Sink(Mutex<File>);
 
 impl Sink {
@@ -146,7 +148,7 @@ impl Sink {
     }
 }
 
-/// Becomes true on ctrl-c or SIGTERM: the batch under way is finished, and no other is begun.
+/// Becomes true on Ctrl-C or SIGTERM. The current batch is finished, and no other is begun.
 fn stop_signal() -> Outcome<watch::Receiver<bool>> {
     let (stop, stopped) = watch::channel(false);
     #[cfg(unix)]

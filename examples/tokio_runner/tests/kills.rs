@@ -1,4 +1,4 @@
-//! The runner as its user sees it: over ends of all kinds, each order is delivered, and tracked once.
+//! Tests the runner as a user sees it: however it is ended, each order is delivered, and tracked once.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails so")]
@@ -40,7 +40,7 @@ impl Scene {
         self.start().wait().unwrap()
     }
 
-    /// The number of times that each order was delivered. A line may be cut off by a kill.
+    /// Returns the number of times that each order was delivered. A kill may cut off a line.
     fn delivered(&self) -> BTreeMap<String, usize> {
         let text = fs::read_to_string(self.path("sink.txt")).unwrap_or_default();
         let mut times = BTreeMap::new();
@@ -50,7 +50,7 @@ impl Scene {
         times
     }
 
-    /// Waits until the sink has so many lines, or the runner has ended.
+    /// Waits until the sink has this many lines, or the runner has ended.
     fn wait_for_lines(&self, lines: usize, runner: &mut Child) {
         while self.delivered().values().sum::<usize>() < lines && runner.try_wait().unwrap().is_none() {
             thread::sleep(Duration::from_millis(1));
@@ -94,14 +94,14 @@ fn over_kills_each_order_is_delivered_and_tracked_once() {
         runner.kill().unwrap(); // SIGKILL
         runner.wait().unwrap();
     }
-    // It takes up what the last one left. The lease runs for ten more minutes.
+    // It takes up the claims of the last runner, whose lease runs for ten more minutes.
     assert!(scene.run().success());
     let delivered = scene.delivered();
     for order in &scene.orders {
         assert!(delivered.contains_key(order), "{order} is lost");
     }
     let again: usize = delivered.values().map(|times| times - 1).sum();
-    assert!(again <= 8 * 20, "{again} deliveries too many: more than were under way");
+    assert!(again <= 8 * 20, "{again} repeated deliveries, more than were under way");
     assert_eq!(scene.tracked(), scene.orders);
     assert!(scene.pool().claims().unwrap().is_empty());
 }

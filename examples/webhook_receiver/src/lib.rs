@@ -1,5 +1,5 @@
-//! A webhook receiver: each delivery is handled once, by its idempotency key, and a repeat is answered as the first was. See the
-//! README beside this package.
+//! A webhook receiver: each delivery is handled once, by its idempotency key, and a repeat gets the same
+//! answer as the first. See the README beside this package.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -15,11 +15,13 @@ use axum::routing::post;
 use datapool_store::{AsyncPool, ClaimVerdict, EntityTypeId, Error, Key, Origin, Record, limits};
 
 const DELIVERIES: EntityTypeId = EntityTypeId::new(1);
-/// The longest time that the work on a delivery takes. If the process dies, the key is free after it.
+/// The longest time that the work on a delivery may take. If the process dies, the key is free after this
+/// time.
 const LEASE: Duration = Duration::from_mins(1);
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// The work on a delivery's body. Its text goes to the sender: the response, which is kept, or the error, which is not.
+/// The work on a delivery's body. Its text is sent back: the response, which is kept, or the error, which is
+/// not.
 pub type Work =
     Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync>;
 
@@ -54,7 +56,8 @@ async fn handle(receiver: &Receiver, key: &str, body: String) -> Result<Response
             return Ok((StatusCode::CONFLICT, retry, "this delivery is being handled\n").into_response());
         }
     }
-    // If this future is dropped because the client went away, or the work panics, the claim is dropped: the key is free again.
+    // If the client goes away, this future is dropped, and if the work panics, it ends. Both drop the claim,
+    // so the key is free again.
     match (receiver.work)(body).await {
         Ok(response) => {
             let kept = (response.len() <= limits::RESULT_MAX_BYTES).then_some(response.as_str());
@@ -68,7 +71,7 @@ async fn handle(receiver: &Receiver, key: &str, body: String) -> Result<Response
     }
 }
 
-/// Answers as the first delivery was answered, if its response was kept.
+/// Returns the answer to the first delivery, if its response was kept.
 async fn replay(receiver: &Receiver, first: &Record) -> Result<Response, Error> {
     let response = match receiver.pool.result(first.id).await? {
         Some(response) => String::from_utf8_lossy(&response).into_owned(),

@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(store.close().await?)
 }
 
-/// Ready on ctrl-c or SIGTERM: requests that are under way finish, and no other is taken.
+/// Completes on Ctrl-C or SIGTERM. Running requests are finished, and no others are accepted.
 async fn stopped() {
     #[cfg(unix)]
     if let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {

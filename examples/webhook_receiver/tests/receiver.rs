@@ -1,4 +1,5 @@
-//! The receiver as senders see it: repeats, at the same time and later, failures, and clients that go away.
+//! Tests the receiver as senders see it: repeats at the same time and later, failures, and clients that go
+//! away.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails so")]
@@ -18,13 +19,13 @@ use webhook_receiver::{Work, routes};
 struct Scene {
     pool: Pool,
     routes: Router,
-    /// The number of times that the work was begun.
+    /// The number of times that the work has begun.
     begun: Arc<AtomicUsize>,
     /// The work waits for a permit.
     gate: Arc<Semaphore>,
 }
 
-/// A receiver whose work fails for the body `fail`.
+/// Creates a receiver whose work fails for the body `fail`.
 fn scene() -> Scene {
     let pool = DataPoolStore::in_memory().unwrap().get_or_create_pool("webhooks").unwrap();
     let (begun, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
@@ -51,7 +52,7 @@ impl Scene {
         self.routes.clone().oneshot(request).await.unwrap()
     }
 
-    /// Waits until the work was begun so many times.
+    /// Waits until the work has begun this many times.
     async fn wait_for_work(&self, times: usize) {
         while self.begun.load(Ordering::SeqCst) < times {
             tokio::task::yield_now().await;
@@ -131,7 +132,7 @@ async fn a_client_that_goes_away_leaves_the_key_for_a_repeat() {
     request.abort();
     assert!(request.await.unwrap_err().is_cancelled());
     scene.gate.add_permits(10);
-    // The release follows the drop.
+    // The claim is released shortly after the drop.
     let mut status = StatusCode::CONFLICT;
     while status == StatusCode::CONFLICT {
         status = scene.send("4711", "{}").await.status();

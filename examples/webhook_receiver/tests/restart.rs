@@ -1,4 +1,5 @@
-//! The program, killed with SIGKILL and started again: a repeat gets the response that the killed process sent.
+//! Tests the program when it is killed with SIGKILL and started again: a repeat gets the response that the
+//! killed process sent.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails so")]
@@ -46,7 +47,7 @@ impl Receiver {
 }
 
 impl Drop for Receiver {
-    /// Kills it with SIGKILL.
+    /// Kills the program with SIGKILL.
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -70,5 +71,5 @@ fn a_repeat_after_a_kill_and_a_restart_gets_the_first_response() {
         responses.push(body);
     }
     responses.dedup();
-    assert_eq!(responses.len(), 4, "a response that is made again differs");
+    assert_eq!(responses.len(), 4, "responses created at different times must differ");
 }

@@ -1,17 +1,17 @@
-//! A set of slots within one chunk, as bits. The planner computes with it.
+//! A set of slots within one chunk, stored as bits. The planner computes with it.
 //!
-//! Owns: [`ChunkSet`]. Always holds: no slot is at or above 2^14, the most that a chunk has. The rest of the engine
-//! uses roaring bitmaps, for sets that live longer. Here, lists are united into existing words, without making a bitmap
-//! of each list first.
+//! Owns: [`ChunkSet`]. Always holds: every slot is below 2^14, the most slots that a chunk has. The rest of
+//! the engine uses roaring bitmaps for sets that live longer. Here, posting lists are merged into existing
+//! words without building a bitmap for each list.
 
 use std::ops::Range;
 
 use roaring::RoaringBitmap;
 
-/// The number of words of the largest chunk.
+/// The number of 64-bit words for the largest chunk.
 const WORDS: usize = (1 << 14) / 64;
 
-/// Slots of one chunk, relative to it.
+/// Slots of one chunk, relative to its first slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ChunkSet(Box<[u64; WORDS]>);
 
@@ -68,7 +68,7 @@ impl ChunkSet {
         self.intersect(&kept);
     }
 
-    /// Removes the slots of a bitmap, by walking over the shorter of the two.
+    /// Removes the slots of a bitmap. Iterates over the smaller of the two sets.
     pub(crate) fn subtract(&mut self, other: &RoaringBitmap) {
         if other.len() <= self.len() {
             for slot in other {
@@ -115,7 +115,8 @@ impl ChunkSet {
     }
 }
 
-/// Returns the words that a range of slots touches, each with the range's bits in it.
+/// Returns the index of each word that a range of slots touches, with a mask of the range's bits in that
+/// word.
 fn words_of(slots: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
     let words = slots.start / 64..if slots.is_empty() { slots.start / 64 } else { slots.end.div_ceil(64) };
     words.map(move |word| {

@@ -1,9 +1,10 @@
 //! The items of a claim, in blocks.
 //!
-//! Layout of a block: for each item its index in the claimed batch, minus that of the item before it in the block, its
-//! entity type, and four times the length of its value plus the kind of its version, all in LEB128; the value; and if the kind
-//! is 1 or 2, a content's digest or an ordinal, and the id of the record that the claim saw in LEB128. Items are in the batch's
-//! order. Blocks are filled up to 4,064 bytes, and each can be read by itself.
+//! Layout of an item in a block: its index in the claimed batch minus that of the previous item in the block,
+//! its entity type, and four times the length of its value plus the kind of its version, all in LEB128; then
+//! the value. If the kind is 1 or 2, a content digest or an ordinal follows, then the id of the record that
+//! the claim saw, in LEB128. Items are in the order of the batch. Blocks are filled up to 4,064 bytes, and
+//! each can be read independently.
 
 use crate::engine::format::record::{push_leb128, push_version, take_content, take_leb128, take_ordinal};
 use crate::engine::format::schema::BLOCK_MAX_BYTES;
@@ -23,16 +24,17 @@ pub(crate) struct ClaimedItem<'a> {
     pub(crate) entity_type: EntityTypeId,
     pub(crate) value: &'a str,
     pub(crate) version: Option<Version>,
-    /// The newest record of its key when it was claimed; 0 if there was none. Only an item with a version can have one.
+    /// The newest record of its key when it was claimed; 0 if there was none. Only an item with a version can
+    /// have one.
     pub(crate) seen: RecordNumber,
 }
 
-/// Returns the range of the rows with a claim's items.
+/// Returns the range of the rows that hold a claim's items.
 pub(crate) fn blocks_of(pool: PoolId, claim: u64) -> std::ops::RangeInclusive<(PoolId, u64, u32)> {
     (pool, claim, 0)..=(pool, claim, u32::MAX)
 }
 
-/// Encodes items as blocks. Their indexes ascend.
+/// Encodes items as blocks. The items' indexes must ascend.
 pub(crate) fn encode_blocks<'a>(items: impl IntoIterator<Item = ClaimedItem<'a>>) -> Vec<Vec<u8>> {
     let (mut blocks, mut block, mut before) = (Vec::new(), Vec::new(), 0);
     let mut entry = Vec::new();
@@ -77,7 +79,7 @@ pub(crate) fn decode_block(bytes: &[u8], mut each: impl FnMut(ClaimedItem<'_>)) 
     Ok(())
 }
 
-/// Takes an item, whose index is stored as its distance from `before`.
+/// Decodes an item. Its index is stored as the distance from `before`.
 fn take_item<'b>(rest: &mut &'b [u8], before: u32) -> Option<ClaimedItem<'b>> {
     let index = u64::from(before).checked_add(take_leb128(rest)?)?;
     let index = u32::try_from(index).ok().filter(|index| (*index as usize) < limits::BATCH_MAX_ITEMS)?;
@@ -101,7 +103,7 @@ mod tests {
     use crate::engine::format::record::tests::versions;
     use proptest::prelude::*;
 
-    /// Stored items must be read by every later version.
+    /// Every later version must be able to read stored items.
     #[test]
     fn the_layout_is_frozen() {
         let entity_type = EntityTypeId::new(300);
@@ -121,7 +123,7 @@ mod tests {
             items in proptest::collection::vec((any::<u32>(), "\\PC{1,700}", 0..4_u32, versions(), any::<u64>()), 1..40),
         ) {
             let (mut claimed, mut index) = (Vec::new(), 0);
-            // Some items between them, and before the first one, are not claimed.
+            // Unclaimed items lie between the claimed ones, and before the first one.
             for (entity_type, value, between, version, seen) in &items {
                 index += between;
                 let (entity_type, seen) = (EntityTypeId::new(*entity_type), version.map_or(0, |_| *seen));

@@ -1,8 +1,9 @@
 //! Rows of models as bytes. This is the only module that knows bincode.
 //!
-//! Layout of every row: one tag byte, then bincode 2's standard configuration. The tag is 1, or 2 for a pool's row with
-//! a policy; it allows another codec to replace this one. Always holds: decoding is limited in bytes, consumes every
-//! byte, and answers damage with an error, never with a panic or a huge allocation.
+//! Layout of every row: one tag byte, then bincode 2 in its standard configuration. The tag is 1, or 2 for a
+//! pool's row with a policy. With the tag, another codec can replace this one later. Always holds: decoding
+//! is limited in bytes, consumes every byte, and turns damage into an error, never into a panic or a huge
+//! allocation.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const TAG_BINCODE: u8 = 1;
 /// The tag of a pool's row that ends with its retention and capacity.
 const TAG_POOL_WITH_POLICY: u8 = 2;
 
-/// The most bytes that a row may claim to hold. The largest row is the head of a pool with 2^20 segments.
+/// The largest row that is decoded, in bytes. The largest real row is the head of a pool with 2^20 segments.
 const ROW_MAX_BYTES: usize = 64 << 20;
 
 fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>> {
@@ -144,7 +145,7 @@ pub(crate) struct ClaimRow {
     pub(crate) settled: RoaringBitmap,
 }
 
-/// A claim's row as it is stored. Times and lengths are in microseconds.
+/// The stored form of a claim's row. Times and durations are in microseconds.
 #[derive(Serialize, Deserialize)]
 struct ClaimFields<'row> {
     #[serde(borrow)]
@@ -157,7 +158,7 @@ struct ClaimFields<'row> {
     nonce: u128,
     fence: u64,
     items: u32,
-    /// A bitmap in roaring's portable format; empty for none.
+    /// A bitmap in roaring's portable format; no bytes if it is empty.
     settled: Vec<u8>,
 }
 
@@ -202,7 +203,7 @@ pub(crate) fn decode_claim(bytes: &[u8]) -> Result<ClaimRow> {
     })
 }
 
-/// The row that keeps the highest fencing number that a pool has given.
+/// Encodes the row with the highest fencing number that a pool has given.
 pub(crate) fn encode_fence(fence: u64) -> Result<Vec<u8>> {
     encode(&fence)
 }
@@ -214,9 +215,9 @@ pub(crate) fn decode_fence(bytes: &[u8]) -> Result<u64> {
 #[derive(Serialize, Deserialize)]
 struct RegisteredRow {
     name: String,
-    /// JSON text, because bincode cannot read values that describe themselves.
+    /// JSON text, because bincode cannot read self-describing values.
     attributes: String,
-    /// The time at which it was registered or replaced, in microseconds since 1970.
+    /// The time of registration or replacement, in microseconds since 1970.
     registered_at: i64,
 }
 
@@ -225,7 +226,7 @@ pub(crate) fn encode_registered(entry: RegisteredEntry, now: Timestamp) -> Resul
     encode(&RegisteredRow { name, attributes, registered_at: now.as_micros() })
 }
 
-/// Returns the time at which a row was registered or replaced.
+/// Returns the time at which an entry was registered or last replaced.
 pub(crate) fn registered_at(bytes: &[u8]) -> Result<Timestamp> {
     let row: RegisteredRow = decode("a registered row", bytes)?;
     Ok(Timestamp::from_micros(row.registered_at))
@@ -236,15 +237,15 @@ pub(crate) fn decode_registered(key: &[u8], bytes: &[u8]) -> Result<RegisteredEn
     Ok(RegisteredEntry { key: key.to_vec(), name, attributes })
 }
 
-/// A pool's head: the part of its state that a plain commit does not change.
+/// A pool's head: the part of its state that plain commits do not change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HeadRow {
     /// Records below this id are dead.
     pub(crate) watermark: RecordNumber,
     /// Records below this id are in their segments' indexes.
     pub(crate) folded_to: RecordNumber,
-    /// The highest `created_at` that was stored, even if its record is dropped. An empty segment counts its times from
-    /// it.
+    /// The highest `created_at` ever stored, even if its record was dropped. The times in an empty segment
+    /// are relative to it.
     pub(crate) last_time: i64,
     /// The segments that hold records, oldest first. The last is the open one.
     pub(crate) segments: Vec<SegmentRow>,
@@ -252,33 +253,34 @@ pub(crate) struct HeadRow {
     pub(crate) dropped: Vec<SegmentNumber>,
     /// The tables of fingerprints, oldest first.
     pub(crate) tables: Vec<TableRow>,
-    /// Tables that are being written from those that have the same ids.
+    /// The tables being written by merges. Each has the ids of the tables that it is merged from.
     pub(crate) merging: Vec<TableRow>,
-    /// Tables that were merged, or whose records are dead, and whose rows are still to be removed.
+    /// Tables that were merged or whose records are dead. Their rows must still be removed.
     pub(crate) dropped_tables: Vec<TableNumber>,
-    /// The number that the next table gets.
+    /// The number of the next table.
     pub(crate) next_table: TableNumber,
 }
 
-/// A table of fingerprints of a head.
+/// The row of a fingerprint table in a head.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TableRow {
     pub(crate) number: TableNumber,
-    /// The records that it has entries of.
+    /// The first id of the records with entries in the table.
     pub(crate) first_id: RecordNumber,
     pub(crate) end_id: RecordNumber,
-    /// About the number of its entries. The size of its filter follows from it.
+    /// The approximate number of entries. It determines the size of the filter.
     pub(crate) len: u64,
     /// The number of its rows.
     pub(crate) rows: u32,
 }
 
-/// A segment of a head.
+/// The row of a segment in a head.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SegmentRow {
     pub(crate) number: SegmentNumber,
     pub(crate) first_id: RecordNumber,
-    /// The number of records in a sealed segment; 0 for the open one, whose last record gives its length.
+    /// The number of records in a sealed segment; 0 for the open segment, whose length follows from its last
+    /// record.
     pub(crate) sealed_len: u32,
 }
 
@@ -304,7 +306,7 @@ mod tests {
         let mut long = good.clone();
         long.push(0);
         assert!(decode_origin(&long).is_err());
-        // A length of 2^63: refused before anything is allocated.
+        // A length of 2^63 must be refused before anything is allocated.
         assert!(decode_origin(&[1, 1, 253, 0, 0, 0, 0, 0, 0, 0, 128]).is_err());
         assert!(decode_origin(&[2, 0, 0, 0]).is_err());
     }

@@ -1,9 +1,10 @@
-//! Rows of a table of fingerprints: entries of 16 bytes, ascending.
+//! Rows of a table of fingerprints: ascending entries of 16 bytes.
 //!
-//! Owns: [`Entry`] and how many entries a row has. An entry is a little-endian u128. Its high 96 bits are those of the
-//! fingerprint; the next 31 bits are the record's id less the table's first id; the lowest bit is set if the record has
-//! a version, so that records are read for their versions only where there are some. Always holds: 96 bits tell fingerprints apart. Among 2^30 records the chance that an absent value is taken for a present
-//! one is 2^-66.
+//! Owns: [`Entry`], and the number of entries in a row. An entry is a little-endian u128. Its high 96 bits
+//! are those of the fingerprint. The next 31 bits are the record's id minus the table's first id. The lowest
+//! bit is set if the record has a version, so that records are read for their versions only where there are
+//! some. Always holds: 96 bits distinguish fingerprints. Among 2^30 records, the probability that an absent
+//! value is reported as present is 2^-66.
 
 use crate::backend::fingerprint::Fingerprint;
 use crate::engine::format::schema::BLOCK_MAX_BYTES;
@@ -13,30 +14,30 @@ use crate::error::{Error, Result};
 pub(crate) type Entry = u128;
 
 const ENTRY_BYTES: usize = size_of::<Entry>();
-/// The bits of the id and of the mark of a version.
+/// The number of bits for the id and the version flag.
 const LOW_BITS: u32 = 32;
 const HAS_VERSION: Entry = 1;
-/// The most that an id can be above its table's first id.
+/// The largest offset of an id from its table's first id.
 pub(crate) const OFFSET_MAX: u64 = (1 << 31) - 1;
-/// A row of more entries goes on in further parts.
+/// The most entries in one part of a row. Larger rows continue in further parts.
 pub(crate) const PART_ENTRIES: usize = BLOCK_MAX_BYTES / ENTRY_BYTES;
 
-/// The entry of a record, if its id is so near to the table's first id.
+/// Returns the entry of a record. The offset must be at most [`OFFSET_MAX`].
 pub(crate) fn entry(fingerprint: Fingerprint, offset: u64, has_version: bool) -> Entry {
     identity(fingerprint, has_version) | u128::from(offset.min(OFFSET_MAX)) << 1
 }
 
-/// What of an entry does not depend on its table.
+/// Returns the bits of an entry that do not depend on its table.
 pub(crate) fn identity(fingerprint: Fingerprint, has_version: bool) -> Entry {
     key_of(fingerprint) | Entry::from(has_version)
 }
 
-/// What of a fingerprint tells its entries apart from others. It is below all of them.
+/// Returns the bits of a fingerprint that its entries keep. No entry of the fingerprint is smaller.
 pub(crate) fn key_of(fingerprint: Fingerprint) -> Entry {
     fingerprint >> LOW_BITS << LOW_BITS
 }
 
-/// The id of an entry's record, less the table's first id.
+/// Returns the id of an entry's record, minus the table's first id.
 #[allow(clippy::cast_possible_truncation, reason = "31 bits")]
 pub(crate) fn offset_of(entry: Entry) -> u64 {
     (entry >> 1 & u128::from(OFFSET_MAX)) as u64
@@ -47,7 +48,7 @@ pub(crate) fn has_version(entry: Entry) -> bool {
     entry & HAS_VERSION != 0
 }
 
-/// Reads a part of a row, and adds its entries to others.
+/// Decodes one part of a row and appends its entries.
 pub(crate) fn decode(bytes: &[u8], entries: &mut Vec<Entry>) -> Result<()> {
     let (all, rest) = bytes.as_chunks::<ENTRY_BYTES>();
     if !rest.is_empty() || all.len() > PART_ENTRIES {
@@ -57,7 +58,7 @@ pub(crate) fn decode(bytes: &[u8], entries: &mut Vec<Entry>) -> Result<()> {
     Ok(())
 }
 
-/// The parts in which a row of entries is stored.
+/// Encodes the entries of a row as its parts.
 pub(crate) fn encode(entries: &[Entry]) -> impl Iterator<Item = Vec<u8>> {
     entries.chunks(PART_ENTRIES).map(|part| part.iter().flat_map(|entry| entry.to_le_bytes()).collect())
 }

@@ -5,8 +5,8 @@
 //! - 2: a bit for each slot of the chunk, least significant first (2 KiB at 2^14 slots);
 //! - 3: runs, each two u16, little-endian: the first slot, and the number of further slots.
 //!
-//! The smallest form is written. In memory a bitmap is a roaring bitmap of slots relative to the chunk; the planner unites lists
-//! into a [`ChunkSet`] without decoding each.
+//! The smallest form is written. In memory, a bitmap is a roaring bitmap of slots relative to the chunk. The
+//! planner merges lists into a [`ChunkSet`] without decoding each.
 
 use std::ops::Range;
 
@@ -69,14 +69,14 @@ fn push_u16(number: u32, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&number.to_le_bytes());
 }
 
-/// Decodes a bitmap. A slot at or above `chunk_slots` is damage.
+/// Decodes a bitmap. A slot at or above `chunk_slots` means that it is damaged.
 pub(crate) fn decode(bytes: &[u8], chunk_slots: u32) -> Result<RoaringBitmap> {
     let mut bitmap = RoaringBitmap::new();
     unite(bytes, chunk_slots, &mut bitmap)?;
     Ok(bitmap)
 }
 
-/// A set to which a list's slots are added.
+/// A set that collects the slots of posting lists.
 pub(crate) trait SlotSink {
     /// Adds slots in ascending order.
     fn add_slots(&mut self, slots: impl Iterator<Item = u32>);
@@ -113,7 +113,7 @@ impl SlotSink for ChunkSet {
     }
 }
 
-/// Adds a list's slots to a set. The list is checked first: a damaged one adds nothing.
+/// Adds the slots of a list to a set. The list is checked first, so a damaged list adds nothing.
 pub(crate) fn unite(bytes: &[u8], chunk_slots: u32, set: &mut impl SlotSink) -> Result<()> {
     let united = match bytes.split_first() {
         Some((&TAG_ARRAY, body)) => unite_array(body, chunk_slots, set),
@@ -140,7 +140,7 @@ fn unite_array(bytes: &[u8], chunk_slots: u32, set: &mut impl SlotSink) -> Optio
 }
 
 fn unite_bits(bytes: &[u8], chunk_slots: u32, set: &mut impl SlotSink) -> Option<()> {
-    // The last byte may have room for slots that the chunk does not have.
+    // The last byte may have more bits than the chunk has slots.
     let spare = (8 - chunk_slots % 8) % 8;
     let overflows = bytes.last().is_some_and(|last| last.leading_zeros() < spare);
     if bytes.len() != chunk_slots.div_ceil(8) as usize || overflows {

@@ -1,14 +1,16 @@
 //! A record's row: its byte layout, and the index entries that follow from a record.
 //!
-//! Layout: a tag byte; if bit 0 of the tag is set, the origin code as `slot - code` in LEB128; if bit 2 is set, the
-//! length of the origin's row in LEB128, and that row; the entity type in LEB128; `created_at` minus the segment's base
-//! time, in microseconds, in LEB128; if bit 3 of the tag is set, the 16 bytes of a content's digest, or if bit 4 is set,
-//! an ordinal as i64; the value's bytes to the end. The code of an origin is the slot of the first record that has it.
+//! Layout: a tag byte; if bit 0 of the tag is set, the origin code as `slot - code` in LEB128; if bit 2 is
+//! set, the length of the origin's row in LEB128, and that row; the entity type in LEB128; `created_at` minus
+//! the segment's base time, in microseconds, in LEB128; if bit 3 of the tag is set, the 16 bytes of a content
+//! digest, or if bit 4 is set, an ordinal as i64; the value's bytes up to the end. The code of an origin is
+//! the slot of the first record that has it.
 //!
-//! A copy of the store has a stub in place of a dead record: the tag 1, and the time as above. Nothing else of the record
-//! is left, and whoever reads slots in time order still can.
+//! A copy of the store has a stub instead of each dead record: the tag 1, and the time as above. Nothing else
+//! of the record is left, but slots can still be searched by time.
 //!
-//! Always holds: [`PostingKey`] turns an attribute into the key of a posting list, for writing and for reading.
+//! Always holds: writers and readers both use [`PostingKey`] to turn an attribute into the key of a posting
+//! list.
 
 use std::borrow::Cow;
 
@@ -18,7 +20,7 @@ use crate::ids::EntityTypeId;
 use crate::model::{Origin, Version};
 use crate::time::Timestamp;
 
-/// The tag of a stub. It lacks the bit that every tag of a record has.
+/// The tag of a stub. It lacks the bit that is set in every record's tag.
 const TAG_STUB: u8 = 0b001;
 const TAG_PLAIN: u8 = 0b010;
 const HAS_ORIGIN_CODE: u8 = 0b001;
@@ -26,13 +28,13 @@ const HAS_ORIGIN: u8 = 0b100;
 const HAS_CONTENT: u8 = 0b1000;
 const HAS_ORDINAL: u8 = 0b1_0000;
 
-/// A record's origin, as it is stored in a segment.
+/// A record's origin as stored in a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StoredOrigin<'a> {
     None,
-    /// The origin's row is in the table of origins, under this code.
+    /// The table of origins has the origin's row under this code.
     Code(Slot),
-    /// The record contains the origin's row, which is this.
+    /// The record itself contains the origin's row.
     Here(Cow<'a, [u8]>),
 }
 
@@ -77,7 +79,7 @@ impl StoredRecord<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stored<'a> {
     Record(StoredRecord<'a>),
-    /// The time of a dead record, of which nothing else is left.
+    /// The time of a dead record, of which nothing else is stored.
     Stub(Timestamp),
 }
 
@@ -90,7 +92,7 @@ impl Stored<'_> {
     }
 }
 
-/// Encodes a stub, the row that stands for a dead record of this time.
+/// Encodes a stub for a dead record with this time.
 pub(crate) fn encode_stub(created_at: Timestamp, base_time: Timestamp, out: &mut Vec<u8>) {
     out.clear();
     out.push(TAG_STUB);
@@ -146,7 +148,7 @@ fn parse(slot: Slot, base_time: Timestamp, bytes: &[u8]) -> Option<StoredRecord<
     Some(StoredRecord { origin, entity_type, created_at, version, value })
 }
 
-/// Writes a version without its kind.
+/// Writes a version without its kind, which is in the tag.
 pub(crate) fn push_version(version: Option<Version>, out: &mut Vec<u8>) {
     match version {
         None => {}
@@ -211,7 +213,7 @@ pub(crate) enum Attribute {
 impl Attribute {
     pub(crate) const ALL: [Self; 4] = [Self::EntityType, Self::Flow, Self::Run, Self::Step];
 
-    /// Returns the attribute and its value in words.
+    /// Returns a description of the attribute and its value, for messages.
     fn describe(self, value: &[u8]) -> String {
         let text = || String::from_utf8_lossy(value);
         match self {
@@ -226,7 +228,7 @@ impl Attribute {
     }
 }
 
-/// A posting list's key without the chunk: the attribute's number, the length of its value, its value.
+/// A posting list's key without the chunk: the attribute's number, the length of the value, and the value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PostingKey(Vec<u8>);
 
@@ -234,18 +236,19 @@ impl PostingKey {
     fn new(attribute: Attribute, value: &[u8]) -> Self {
         let mut key = Vec::with_capacity(value.len() + 6);
         key.push(attribute as u8);
-        // Ids have at most 64 bytes (limits::ID_MAX_BYTES): their length fits a byte.
+        // Ids have at most 64 bytes (limits::ID_MAX_BYTES), so the length fits in a byte.
         key.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
         key.extend_from_slice(value);
         Self(key)
     }
 
-    /// Returns the range of the keys of all lists of an attribute: the first key, and the first key after them.
+    /// Returns the key range of all lists of an attribute: the first key, and the first key past the range.
     pub(crate) fn range_of(attribute: Attribute) -> (Vec<u8>, Vec<u8>) {
         (vec![attribute as u8], vec![attribute as u8 + 1])
     }
 
-    /// Splits a row's key into the attribute, its value and the chunk. Returns `None` if it is not such a key.
+    /// Splits a row's key into the attribute, its value and the chunk. Returns `None` if the key has another
+    /// form.
     pub(crate) fn parse(key: &[u8]) -> Option<(Attribute, &[u8], u32)> {
         let (rest, chunk) = key.split_last_chunk::<4>()?;
         let (head, value) = rest.split_first_chunk::<2>()?;
@@ -254,7 +257,7 @@ impl PostingKey {
         (usize::from(length) == value.len()).then(|| (attribute, value, u32::from_be_bytes(*chunk)))
     }
 
-    /// Returns a row's key in words.
+    /// Returns a description of a row's key, for messages.
     pub(crate) fn describe(key: &[u8]) -> String {
         match Self::parse(key) {
             Some((attribute, value, chunk)) => format!("{}, chunk {chunk}", attribute.describe(value)),
@@ -278,7 +281,8 @@ impl PostingKey {
         Self::new(Attribute::Step, id.as_bytes())
     }
 
-    /// Returns the key of one chunk's bitmap: this key and the chunk, big-endian, so that chunks are in order.
+    /// Returns the key of the bitmap of one chunk: this key and the chunk number, big-endian, so that chunks
+    /// sort in order.
     pub(crate) fn at_chunk(&self, chunk: u32) -> Vec<u8> {
         let mut key = Vec::with_capacity(self.0.len() + 4);
         key.extend_from_slice(&self.0);
@@ -287,7 +291,7 @@ impl PostingKey {
     }
 }
 
-/// Returns the keys of the posting lists that an origin's records are on.
+/// Returns the keys of the posting lists that contain an origin's records.
 pub(crate) fn origin_posting_keys(origin: &Origin) -> impl Iterator<Item = PostingKey> {
     let flow = origin.flow().map(|id| PostingKey::of_flow(id.as_str()));
     let run = origin.run().map(|id| PostingKey::of_run(id.as_str()));
@@ -300,7 +304,7 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Origins of each kind. A code is how far back it lies.
+    /// Origins of each kind. A generated code is its distance from the slot.
     fn origins() -> impl Strategy<Value = StoredOrigin<'static>> {
         prop_oneof![
             Just(StoredOrigin::None),
@@ -317,7 +321,7 @@ pub(crate) mod tests {
         ]
     }
 
-    /// Stored rows must be read by every later version.
+    /// Every later version must be able to read stored rows.
     #[test]
     fn the_layout_is_frozen() {
         let versioned = |origin, version| {

@@ -1,8 +1,9 @@
 //! The tables of the file, with their keys and values.
 //!
-//! Owns: table names and types, the format version, the geometry of segments and chunks. Always holds: redb sees only
-//! byte slices, integers and tuples of integers. The byte layouts of the values are in
-//! [`crate::engine::format::codec`], [`crate::engine::format::record`] and [`crate::engine::format::postings`].
+//! Owns: table names and types, the format version, and the geometry of segments and chunks. Always holds:
+//! redb sees only byte slices, integers and tuples of integers. The byte layouts of the values are in
+//! [`crate::engine::format::codec`], [`crate::engine::format::record`] and
+//! [`crate::engine::format::postings`].
 
 use std::cmp::Ordering;
 
@@ -10,21 +11,22 @@ use redb::{Key, TableDefinition, TypeName, Value};
 
 use crate::ids::PoolId;
 
-/// The version of everything below. A store of another version is refused.
+/// The version of the file format. Stores of other versions are refused.
 pub(crate) const FORMAT_VERSION: u32 = 5;
-/// Versions up to this one were written before the first release, and are not read.
+/// The last version before the first release. Files of it and of earlier versions are not read.
 pub(crate) const UNRELEASED_FORMAT: u32 = 4;
 
 /// The number of a segment within its pool: from 0, never reused.
 pub(crate) type SegmentNumber = u32;
-/// The number of a table of fingerprints within its pool: never used for another one.
+/// The number of a table of fingerprints within its pool. Numbers are never reused.
 pub(crate) type TableNumber = u32;
 /// The position of a record within its segment.
 pub(crate) type Slot = u32;
-/// The position of a run of `chunk_slots` slots within a segment.
+/// The number of a chunk, a run of `chunk_slots` slots, within its segment.
 pub(crate) type ChunkNumber = u32;
 
-/// A pool's id is stored as its number. The name of the type is that of the number, too: redb keeps it in the file.
+/// A pool's id is stored as its number. redb records the type name in the file, so this is the name of the
+/// number's type.
 #[doc(hidden)]
 impl Value for PoolId {
     type SelfType<'a> = Self;
@@ -40,7 +42,7 @@ impl Value for PoolId {
     where
         Self: 'a,
     {
-        // redb hands over as many bytes as the width says.
+        // redb passes exactly as many bytes as the width says.
         Self::new(data.first_chunk().copied().map_or(0, u64::from_le_bytes))
     }
 
@@ -69,20 +71,20 @@ impl Key for PoolId {
 pub(crate) const META: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("meta");
 /// u32, little-endian: the format version.
 pub(crate) const META_FORMAT: &[u8] = b"format";
-/// 16 random bytes that tell this store from every other.
+/// 16 random bytes that identify the store.
 pub(crate) const META_STORE_ID: &[u8] = b"store id";
 /// 16 secret bytes: the key of every fingerprint.
 pub(crate) const META_HASH_KEY: &[u8] = b"hash key";
-/// Two u32, little-endian: slots of a segment, slots of a chunk.
+/// Two u32, little-endian: the slots per segment, and the slots per chunk.
 pub(crate) const META_GEOMETRY: &[u8] = b"geometry";
-/// u64, little-endian: the id that the next pool gets.
+/// u64, little-endian: the id of the next pool.
 pub(crate) const META_NEXT_POOL: &[u8] = b"next pool id";
 
 /// pool id -> pool row.
 pub(crate) const POOLS: TableDefinition<'_, PoolId, &[u8]> = TableDefinition::new("pools");
 /// name -> pool id.
 pub(crate) const POOL_NAMES: TableDefinition<'_, &[u8], PoolId> = TableDefinition::new("pool names");
-/// pool id -> head row: folded-up-to, watermark, segment list.
+/// pool id -> head row: watermark, folded-up-to, segment list, table lists.
 pub(crate) const POOL_HEADS: TableDefinition<'_, PoolId, &[u8]> = TableDefinition::new("pool heads");
 
 /// id -> name and attributes. A text id is its own key; an entity type's is its number, big-endian.
@@ -108,9 +110,9 @@ pub(crate) const TIMES: TableDefinition<'_, (PoolId, u32, u32), i64> = TableDefi
 /// (pool, segment, chunk) -> bitmap of deleted slots.
 pub(crate) const DELETED: TableDefinition<'_, (PoolId, u32, u32), &[u8]> = TableDefinition::new("deleted");
 
-/// (pool, claim) -> claim row; (pool, [`FENCE_ROW`]) -> the highest fencing number that the pool has given.
+/// (pool, claim) -> claim row; (pool, [`FENCE_ROW`]) -> the highest fencing number of the pool.
 pub(crate) const CLAIMS: TableDefinition<'_, (PoolId, u64), &[u8]> = TableDefinition::new("claims");
-/// The key that no claim has: their ids begin with 1.
+/// A key that no claim has, because claim ids begin with 1.
 pub(crate) const FENCE_ROW: u64 = 0;
 /// (pool, claim, block) -> the claim's items: see [`super::claim_items`].
 pub(crate) const CLAIM_ITEMS: TableDefinition<'_, (PoolId, u64, u32), &[u8]> =
@@ -123,10 +125,10 @@ pub(crate) type RecordsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
 /// posting key -> bitmap of slots. One table per segment.
 pub(crate) type PostingsDefinition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
-/// slot -> result. One table per segment, made by the segment's first result.
+/// slot -> result. One table per segment, created with the segment's first result.
 pub(crate) type ResultsDefinition<'a> = TableDefinition<'a, u32, &'static [u8]>;
 
-/// The names of one segment's own tables.
+/// The names of the tables that belong to one segment.
 #[derive(Debug)]
 pub(crate) struct SegmentTables {
     pub(crate) records: String,
@@ -143,7 +145,7 @@ impl SegmentTables {
         }
     }
 
-    /// Returns the pool and the segment to which a table belongs, by its name.
+    /// Returns the pool and the segment that a table with this name belongs to.
     pub(crate) fn owner(table: &str) -> Option<(PoolId, SegmentNumber)> {
         let mut parts = table.split('/').skip(1);
         let owner = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -166,25 +168,27 @@ impl SegmentTables {
 /// The number of slots that share a row of [`TIMES`].
 pub(crate) const TIME_BLOCK_SLOTS: u32 = 4_096;
 
-/// The number of bits that a slot has at most.
+/// The largest number of bits in a slot number.
 pub(crate) const SLOT_BITS: u32 = 20;
 
-/// The largest value that fits into one page with a key of 20 bytes. redb gives a larger one several pages.
+/// The largest value that fits in one page with a key of 20 bytes. redb spreads a larger value over several
+/// pages.
 pub(crate) const BLOCK_MAX_BYTES: usize = 4_064;
 
-/// The sizes that shape the file. They are stored in it, so that it is always read as it was written.
+/// The sizes that determine the file's layout. They are stored in the file, so it is always read as it was
+/// written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
-    /// The most records of a segment. A multiple of `chunk_slots`, at most 2^20.
+    /// The most records per segment: a multiple of `chunk_slots`, at most 2^20.
     pub(crate) segment_slots: u32,
-    /// The slots of one posting bitmap. At most 2^14, so that a dense one is 2 KiB.
+    /// The number of slots per posting bitmap, at most 2^14, so that a dense bitmap has 2 KiB.
     pub(crate) chunk_slots: u32,
 }
 
 impl Geometry {
     pub(crate) const DEFAULT: Self = Self { segment_slots: 1 << SLOT_BITS, chunk_slots: 1 << 14 };
 
-    /// Returns true if this code can work with these sizes.
+    /// Returns true if these sizes are valid.
     pub(crate) fn is_sound(self) -> bool {
         let chunk_fits = (1..=1 << 14).contains(&self.chunk_slots);
         let segment_fits = (1..=1 << SLOT_BITS).contains(&self.segment_slots);
@@ -196,28 +200,29 @@ impl Geometry {
     }
 }
 
-/// The sizes that shape the work, but not the file.
+/// The sizes that determine how work is divided. They do not affect the file's layout.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tuning {
-    /// The number of unfolded records that a pool gathers before they are folded.
+    /// The number of unfolded records at which a pool is folded.
     pub(crate) fold_entries: usize,
-    /// The number of slices of a fold. A commit of many records folds one slice more than it needs to keep pace with its
-    /// records; a commit of few records folds less.
+    /// The number of slices of a fold. A commit of many records folds one slice more than is needed to keep
+    /// pace with its records. A commit of few records folds less.
     pub(crate) fold_slices: usize,
-    /// The most unfolded records of all pools together.
+    /// The most unfolded records in all pools together.
     pub(crate) tails_max_entries: usize,
-    /// The least number of records in a segment that a pool's policy seals early.
+    /// The fewest records for which a pool's policy seals a segment early.
     pub(crate) early_seal_slots: u32,
 }
 
 impl Tuning {
-    /// The number of entries that a row of a table of fingerprints has on average, in tables that are written now. 200 leave
-    /// room for chance: one row in thousands needs a second part.
+    /// Returns the average number of entries per row in newly written tables of fingerprints. 200 leave room
+    /// for random variation: one row in thousands needs a second part.
     pub(crate) fn row_entries(&self) -> u64 {
         (self.fold_entries as u64 / 4).clamp(2, 200)
     }
 
-    /// A fold goes on with the last table while both together have no more entries.
+    /// Returns the largest number of entries for which a fold rewrites the last table instead of adding
+    /// another one.
     pub(crate) fn absorb_max(&self) -> u64 {
         self.fold_entries as u64 / 16
     }

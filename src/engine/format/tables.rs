@@ -1,4 +1,4 @@
-//! Any table of the file, for work on all of them.
+//! Access to any table of the file, for work on all of them.
 //!
 //! Always holds: a table that [`AnyTable::named`] does not know belongs to no store.
 
@@ -32,13 +32,13 @@ pub(crate) enum AnyTable {
     Claims,
     ClaimItems,
     Claimed,
-    /// Of one segment, by its whole name.
+    /// A table of one segment, with its full name.
     Records(String),
     Postings(String),
     Results(String),
 }
 
-/// Works on a table, whatever the types of its rows.
+/// An action on a table of any row type.
 pub(crate) trait TableVisitor {
     fn visit<K: Key + 'static, V: Value + 'static>(&mut self, table: TableDefinition<'_, K, V>)
     -> Result<()>;

@@ -1,6 +1,6 @@
-//! Backup: a copy of what is live in the store, as of one commit.
+//! Backup: a copy of the live data of the store, as of one commit.
 //!
-//! Always holds: a file under its final name is always whole and on disk.
+//! Always holds: a file with its final name is complete and on disk.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::files::{Existing, ReadableBy, directory_of, new_file_in, publish};
 use crate::model::BackupReport;
 
-/// What the name of a backup begins with, until it has its own.
+/// The prefix of a backup's file name until it gets its final name.
 pub(super) const BACKUP_PREFIX: &str = ".datapool-backup-";
 
 impl Engine {
@@ -35,14 +35,15 @@ impl Engine {
         let failed = |error| Error::io(format_args!("writing {}", path.display()), error);
         let started = Instant::now();
         if !self.is_read_only() {
-            // What has expired must be expired in the copy, whatever the clock says where it is opened. If this fails,
-            // the store cannot write, which is one more reason for a backup.
+            // Expired records must also be expired in the copy, whatever the clock shows when it is opened. A
+            // failure is ignored: then the store cannot write, which makes a backup more important.
             let _ = self.store_expiry();
         }
         let reader = self.reader(ReaderKind::Backup)?;
         let snapshot = contained("copying the store", || self.snapshot())?;
         let permissions = self.opener.permissions();
-        // It gets the store's permissions at the end. Until then, it must not be read by more users than the store.
+        // The copy gets the store's permissions at the end. Until then, no more users may read it than the
+        // store.
         let readable = if permissions.is_some() { ReadableBy::Owner } else { ReadableBy::Usual };
         let file = new_file_in(directory_of(path), BACKUP_PREFIX, readable).map_err(failed)?;
         let source = Source { engine: self, snapshot, reader: &reader, now: self.clock.read() };
@@ -54,8 +55,8 @@ impl Engine {
             })
         })?;
         let bytes = file.as_file().metadata().map_err(failed)?.len();
-        // Users who may not read the store may not read its copy. Set last, because a store that may not be written can
-        // have a copy, too.
+        // Users who may not read the store may not read its copy. The permissions are set last, because a
+        // read-only store can be backed up, too.
         publish(file, path, permissions, Existing::Kept).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => exists(path),
             _ => failed(error),

@@ -1,11 +1,12 @@
-//! Copying the live records of the store, as of one commit, into an empty medium: for backups and for vacuuming.
+//! Copies the live data of the store, as of one commit, to an empty medium. Backups and vacuuming use it.
 //!
-//! A pool in which no record ever died is copied row by row. Of any other pool, only live records are copied, and its
-//! indexes are built from them. Segments without a live record are left out, and so are slots below the watermark; each
-//! other dead slot gets a stub, because ids are positions in segments. Claims are in [`claims`].
+//! A pool without dead records is copied row by row. For any other pool, only live records are copied, and
+//! its indexes are built from them. Segments without a live record are left out, and so are slots below the
+//! watermark. Each other dead slot gets a stub, because ids are positions in segments. [`claims`] copies the
+//! claims.
 //!
-//! Always holds: the copy has no byte of a dead record, nor of what follows from one. Whatever else is in the file it
-//! has, too.
+//! Always holds: the copy has no byte of a dead record, or of data derived from one. It has everything else
+//! that is in the file.
 
 mod claims;
 
@@ -43,14 +44,14 @@ use crate::ids::PoolId;
 use crate::model::Progress;
 use crate::time::Reading;
 
-/// After this many rows, a run checks whether it must stop, and whether the store is closed.
+/// The number of rows after which a run checks if it must stop, or if the store is closed.
 const TICK_ROWS: u64 = 16_384;
-/// A copy below this size is compacted: a small file has grown ahead of its rows, by a quarter at a million records. A
-/// copy of 10 M records became no shorter, in 0.5 s.
+/// Copies below this size are compacted, because a small file has allocated space ahead of its rows: a
+/// quarter at a million records. Compacting a copy of 10 M records took 0.5 s and did not shrink it.
 const COMPACT_BELOW_BYTES: u64 = 256 << 20;
 /// The time between two calls of the observer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The cache of the copy.
+/// The cache size for the copy.
 const COPY_CACHE_BYTES: usize = 64 << 20;
 
 /// The source of a copy.
@@ -61,7 +62,7 @@ pub(crate) struct Source<'e> {
     pub(crate) now: Reading,
 }
 
-/// What a copy has.
+/// The numbers of records and rows in a copy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Copied {
     /// The number of live records.
@@ -70,16 +71,16 @@ pub(crate) struct Copied {
     pub(crate) rows: u64,
 }
 
-/// A copy that failed.
+/// The reason why a copy failed.
 #[derive(Debug)]
 pub(crate) enum CopyError {
-    /// Its medium cannot be written.
+    /// The medium of the copy cannot be written.
     Written(io::Error),
     /// The source cannot be read, or the copy was stopped.
     Other(Error),
 }
 
-/// Copies the live records, and everything else that is in the file.
+/// Copies the live records and everything else in the file.
 pub(crate) fn copy(
     source: &Source<'_>,
     medium: &Medium,
@@ -109,8 +110,8 @@ fn rows_of(database: &Database) -> Result<u64> {
     tables.map(|table| txn.open_untyped_table(table).storage()?.len().storage()).sum()
 }
 
-/// The copy's medium. Remembers its first failure, which is the cause of whatever fails then. Whoever made a file holds
-/// its lock: redb takes and frees none.
+/// The medium of the copy. It keeps its first failure, which causes all later ones. The creator of a file
+/// holds its lock, so redb neither takes nor releases one.
 #[derive(Debug)]
 struct CopyBackend {
     inner: Arc<dyn StorageBackend>,
@@ -149,14 +150,14 @@ impl StorageBackend for CopyBackend {
     }
 }
 
-/// What is copied of each pool.
+/// The plan of a copy: what to copy of each pool.
 #[derive(Default)]
 struct Plan {
-    /// Pools in which no record ever died: they are copied as they are.
+    /// Pools without dead records, which are copied as they are.
     whole: HashSet<PoolId>,
-    /// The other pools, as the copy will have them.
+    /// The other pools, in their states in the copy.
     others: Vec<PoolState>,
-    /// The segments that the copy has.
+    /// The segments in the copy.
     segments: BTreeMap<PoolId, BTreeSet<SegmentNumber>>,
     /// The number of live records.
     records: u64,
@@ -189,7 +190,8 @@ impl Plan {
         self.segments.get(&pool).is_some_and(|segments| segments.contains(&segment))
     }
 
-    /// Returns the tables of the whole pools' segments: of their records, and the others.
+    /// Returns the tables of the segments of pools that are copied as they are: the record tables, and all
+    /// others.
     fn tables_of_whole(&self) -> (Vec<AnyTable>, Vec<AnyTable>) {
         let segments = self.segments.iter().filter(|(pool, _)| self.whole.contains(pool));
         let (mut records, mut others) = (Vec::new(), Vec::new());
@@ -203,7 +205,7 @@ impl Plan {
         (records, others)
     }
 
-    /// Returns the tables of the other pools' records.
+    /// Returns the record tables of the other pools.
     fn records_of_others(&self) -> Vec<AnyTable> {
         let of_pool = |state: &PoolState| {
             let names = state.segments.iter().map(|segment| SegmentTables::new(state.id, segment.number));
@@ -223,7 +225,7 @@ const COPIED: [AnyTable; 7] = [
     AnyTable::FlowRuns,
     AnyTable::FlowSteps,
 ];
-/// The tables that pools share, and of which some rows are copied as they are.
+/// The tables that all pools share, of which only some rows are copied as they are.
 const SHARED: [AnyTable; 6] = [
     AnyTable::PoolHeads,
     AnyTable::Fingerprints,
@@ -234,7 +236,7 @@ const SHARED: [AnyTable; 6] = [
 ];
 
 impl Source<'_> {
-    /// Returns a pool as of the snapshot, without what has expired.
+    /// Returns a pool as of the snapshot, without expired records.
     fn pool(&self, id: PoolId) -> Result<View> {
         let state = self.engine.read_pool(id, &self.snapshot, self.now)?;
         let state = state.ok_or_else(|| Error::corrupt(format!("pool {id} is gone")))?;
@@ -258,9 +260,9 @@ fn copy_all(source: &Source<'_>, txn: &WriteTransaction, watch: &mut Watch<'_>) 
     let tables = [records.as_slice(), &of_whole, &others, &COPIED, &SHARED].concat();
     let total = count_rows(&source.snapshot, &tables)?;
     let run = Run { source, txn, total, done: AtomicU64::new(0), is_stopped: AtomicBool::new(false) };
-    // Two tables of one transaction can be filled at once.
+    // redb can fill two tables of one transaction at the same time.
     run.on_threads(watch, &[&|| run.copy_tables(&records), &|| run.copy_shared(&plan, &of_whole)])?;
-    // Now that the index tables are filled, they can be opened again.
+    // The index tables are filled now, so they can be opened again.
     run.on_threads(watch, &[&|| plan.others.iter().try_for_each(|state| run.copy_live(state))])?;
     watch.tell(Progress::new(total, total), source.reader)?;
     Ok(plan.records)
@@ -276,7 +278,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Does some work at once, each on a thread of its own. This thread calls the observer.
+    /// Runs each closure on its own thread. This thread calls the observer.
     fn on_threads(&self, watch: &mut Watch<'_>, works: &[&(dyn Fn() -> Result<()> + Sync)]) -> Result<()> {
         thread::scope(|scope| {
             let (ended, end) = mpsc::channel();
@@ -286,7 +288,7 @@ impl Run<'_> {
                 let work = move || {
                     let copied = contained("copying the store", *work);
                     self.is_stopped.fetch_or(copied.is_err(), Ordering::Relaxed);
-                    // Nobody waits any more once the run is stopped.
+                    // Once the run is stopped, nobody may be waiting.
                     let _ = ended.send(());
                     copied
                 };
@@ -308,14 +310,14 @@ impl Run<'_> {
             let ends = working.into_iter().map(|thread| {
                 thread.join().unwrap_or_else(|_| Err(Error::corrupt("a copying thread panicked")))
             });
-            // A thread that only had to stop is not the cause.
+            // The error of a thread that only had to stop is not the cause.
             let failures: Vec<Error> = ends.filter_map(Result::err).chain(watched.err()).collect();
             let is_cause = |error: &&Error| error.kind() != ErrorKind::Cancelled;
             failures.iter().find(is_cause).or(failures.first()).map_or(Ok(()), |error| Err(error.clone()))
         })
     }
 
-    /// Counts rows. Fails if the run must stop.
+    /// Counts rows. Returns an error if the run must stop.
     fn tick(&self, rows: u64) -> Result<()> {
         self.done.fetch_add(rows, Ordering::Relaxed);
         self.source.reader.check_open()?;
@@ -329,7 +331,7 @@ impl Run<'_> {
         tables.iter().try_for_each(|table| table.visit(&mut CopyTable(self)))
     }
 
-    /// Copies what is not of one segment, and what whole pools have besides their records.
+    /// Copies the rows in shared tables, and the tables of whole pools other than their records.
     fn copy_shared(&self, plan: &Plan, of_whole: &[AnyTable]) -> Result<()> {
         self.copy_tables(&COPIED)?;
         self.copy_tables(of_whole)?;
@@ -344,7 +346,7 @@ impl Run<'_> {
         self.copy_rows(schema::DELETED, |key: &(PoolId, u32, u32)| plan.has_segment(key.0, key.1))
     }
 
-    /// Copies the rows whose keys are kept, in key order: each goes after the last one.
+    /// Copies the rows with the wanted keys in key order, so that each is appended after the last one.
     fn copy_rows<K: Key + 'static, V: Value + 'static>(
         &self,
         table: TableDefinition<'_, K, V>,
@@ -431,7 +433,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Copies the origins of a segment that live records have.
+    /// Copies the origins that live records of a segment have.
     fn copy_origins(&self, pool: PoolId, segment: SegmentNumber, codes: &RoaringBitmap) -> Result<()> {
         let source = self.source.snapshot.table(schema::ORIGINS)?;
         let Some(source) = source.filter(|_| !codes.is_empty()) else { return Ok(()) };

@@ -1,7 +1,7 @@
-//! Closing, opening again, and work that must be alone with the file.
+//! Closing, opening again, and work that needs exclusive access to the file.
 //!
-//! Always holds: the leader of the writer's queue does all of this, so no commit is under way. The
-//! snapshot and views that readers were given are taken back under the lock under which readers get them.
+//! Always holds: the leader of the writer's queue does all of this, so no commit is under way. The snapshot
+//! and views given to readers are taken back under the same lock under which readers get them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,13 +21,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::CompactReport;
 use crate::options::Recovery;
 
-/// The time for which work that must be alone waits for calls that read to return.
+/// The time that exclusive work waits for running reads to end.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The time for which it keeps others from reading meanwhile, at a stretch.
+/// The longest time for which it keeps others from reading in one attempt.
 const GATE_CLOSED_FOR: Duration = Duration::from_millis(20);
 
 impl Engine {
-    /// Registers a reader that lasts longer than a call.
+    /// Registers a reader that lives longer than one call.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Engine {
         self.session.read().as_ref().is_some_and(|session| session.database.is_read_only())
     }
 
-    /// Refuses calls that write, whatever they would write, if the store was opened for reading only.
+    /// Returns an error if the store was opened for reading only. Every call that writes checks this first.
     ///
     /// # Errors
     ///
@@ -51,11 +51,11 @@ impl Engine {
         if self.is_read_only() { Err(read_only()) } else { Ok(()) }
     }
 
-    /// Brings everything to disk and closes the file. Does nothing if the file is closed.
+    /// Writes everything to disk and closes the file. Does nothing if the file is closed.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses; the file is closed all the same.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails. The file is closed anyway.
     pub(crate) fn close(&self) -> Result<()> {
         let expired = if self.is_read_only() { Ok(()) } else { self.store_expiry() };
         self.exclusive(|writer| {
@@ -65,7 +65,7 @@ impl Engine {
             let closed = session.database.close();
             log(&Event::Closed);
             self.waiting.wake_all();
-            // An earlier error has already told the caller that only opening again shows what is on disk.
+            // An earlier error has already reported that only opening again shows what is on disk.
             if is_refusing { Ok(()) } else { expired.and(flushed).and(closed) }
         })
     }
@@ -74,17 +74,18 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage` if what was not flushed cannot be flushed: the file stays open.
-    /// Otherwise as opening, and the store is closed then.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if unflushed changes cannot be flushed; then the file
+    /// stays open. Otherwise the errors of opening; then the store is closed.
     pub(crate) fn reopen(&self) -> Result<()> {
-        // NOTE: other failures are no reason to stop, because opening again finds out what is on disk.
+        // NOTE: other failures do not stop this, because opening again shows what is on disk.
         let was_refusing = self.poison.reason().is_some();
         let _ = self.store_expiry();
         self.exclusive(|writer| {
             if let Err(error) = self.flush_now()
                 && !was_refusing
             {
-                // The caller must learn that acknowledged changes may be lost. If it calls again, it knows.
+                // The caller must learn that acknowledged changes may be lost. If it calls again, it accepts
+                // that.
                 self.poison.raise(Reason::OutcomeUnknown);
                 return Err(error);
             }
@@ -92,7 +93,7 @@ impl Engine {
         })
     }
 
-    /// Closes the file, even if that fails, and opens it again, which finds out what is on disk.
+    /// Closes the file, even if that fails, and opens it again, which shows what is on disk.
     pub(crate) fn reattach(&self, writer: &mut Writer) -> Result<()> {
         if let Some(mut session) = self.detach(writer) {
             let _ = session.database.close();
@@ -100,14 +101,16 @@ impl Engine {
         self.attach()
     }
 
-    /// Opens the store's file again. Call it from within [`exclusive`](Self::exclusive), after [`detach`](Self::detach).
+    /// Opens the store's file again. Call it from within [`exclusive`](Self::exclusive), after
+    /// [`detach`](Self::detach).
     pub(crate) fn attach(&self) -> Result<()> {
         let started = Instant::now();
         let opened = self.opener.open(Some(self.store_id)).map(|(session, _)| {
             log(&Event::Opened { took: started.elapsed() });
             *self.session.write() = Some(session);
         });
-        // The rest of each lease is read anew, and a commit with an unknown outcome may show; or the store is closed.
+        // The time left of each lease is computed again, and a commit with an unknown outcome may have become
+        // visible. Or the store stays closed.
         self.waiting.wake_all();
         opened
     }
@@ -143,8 +146,8 @@ impl Engine {
         })
     }
 
-    /// Commits once more if the store promises instant recovery: redb has committed by itself, and the last commit must
-    /// be one from which the store can recover instantly.
+    /// Commits once more if the store promises instant recovery. redb has made a commit of its own, but
+    /// instant recovery needs a last commit that supports it.
     pub(crate) fn keep_recovery_instant(&self) -> Result<()> {
         match self.recovery {
             Recovery::Instant => self.commit_rows(self.begin_durable()?, Need::Reserve),
@@ -152,7 +155,7 @@ impl Engine {
         }
     }
 
-    /// Returns the number of bytes of the file.
+    /// Returns the size of the file in bytes.
     pub(crate) fn file_size(&self) -> Result<u64> {
         let session = self.session.read();
         let session = session.as_ref().ok_or_else(Error::closed)?;
@@ -162,14 +165,15 @@ impl Engine {
             .map_err(|error| Error::storage(format!("asking for the length of the store's file: {error}")))
     }
 
-    /// Counts that a commit has dropped rows, which readers of earlier snapshots hold.
+    /// Counts a commit that dropped rows, which readers of earlier snapshots still hold.
     pub(crate) fn note_drop(&self) {
         if let Some(session) = &*self.session.read() {
             session.readers.note_drop();
         }
     }
 
-    /// Takes the session, and everything that readers and the writer remember of it.
+    /// Takes the session out of the engine, and forgets everything that readers and the writer remember of
+    /// it.
     pub(crate) fn detach(&self, writer: &mut Writer) -> Option<Session> {
         let mut published = self.published.write();
         let session = self.session.write().take()?;
@@ -187,12 +191,12 @@ impl Engine {
         self.poison.lift();
     }
 
-    /// Has `exchange` put another session in the place of the current one, at a moment when no call reads. Calls that
-    /// come meanwhile wait, and notice nothing. Call it from within [`exclusive`](Self::exclusive).
+    /// Lets `exchange` replace the session at a moment when no call reads. Calls that arrive meanwhile wait,
+    /// and notice nothing. Call it from within [`exclusive`](Self::exclusive).
     ///
     /// # Errors
     ///
-    /// `Busy` if calls that read do not return; the errors of `exchange`.
+    /// `Busy` if running reads do not end in time; the errors of `exchange`.
     pub(crate) fn exchange_session(
         &self,
         writer: &mut Writer,
@@ -219,12 +223,13 @@ impl Engine {
         Err(never_alone(wanted))
     }
 
-    /// Does work that redb does only without readers. Other readers and writers wait meanwhile. Call it from within
-    /// [`exclusive`](Self::exclusive).
+    /// Does work that redb does only without readers. Other readers and writers wait meanwhile. Call it from
+    /// within [`exclusive`](Self::exclusive).
     ///
     /// # Errors
     ///
-    /// `Busy` while a scan, snapshot or backup is open, or if calls that read do not return; the errors of `work`.
+    /// `Busy` while a scan, snapshot or backup is open, or if running reads do not end in time; the errors of
+    /// `work`.
     pub(crate) fn alone<T>(
         &self,
         wanted: &str,
@@ -237,8 +242,8 @@ impl Engine {
             let mut session = self.session.write();
             let session = session.as_mut().ok_or_else(Error::closed)?;
             session.readers.check_none(wanted)?;
-            // NOTE: only for a short time, because a reader may wait for a lock that is held here before it drops its
-            // snapshot.
+            // NOTE: wait only briefly, because a reader may wait for a lock that is held here before it drops
+            // its snapshot.
             if !session.readers.wait_for_snapshots(GATE_CLOSED_FOR) {
                 continue;
             }
@@ -259,9 +264,9 @@ fn never_alone(wanted: &str) -> Error {
     Error::new(ErrorKind::Busy, text)
 }
 
-/// The outcome of work that must be alone with the file.
+/// The outcome of work that needs exclusive access to the file.
 pub(crate) enum Alone<T> {
     Done(T),
-    /// Some table is still in use: the work is tried again.
+    /// Some table is still in use. The work is tried again.
     NotYet,
 }

@@ -1,7 +1,7 @@
-//! The caller's observer of a run over the store.
+//! The caller's observer of an operation over the store.
 //!
-//! Always holds: a panic of the observer is not damage of the store. It continues where the run ends, after everything
-//! that the run did was undone.
+//! Always holds: a panic of the observer is not treated as damage of the store. The panic resumes when the
+//! operation ends, after everything that the operation did was undone.
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -12,14 +12,14 @@ use crate::engine::storage::session::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Progress;
 
-/// An observer, and the panic in which it ended.
+/// An observer, and its panic if it panicked.
 pub(crate) struct Watch<'o> {
     observer: Observer<'o>,
     panic: Option<Box<dyn Any + Send>>,
 }
 
 impl<'o> Watch<'o> {
-    /// Does a run that an observer watches.
+    /// Runs an operation with an observer.
     pub(crate) fn over<T>(observer: Observer<'o>, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let mut watch = Self { observer, panic: None };
         let done = run(&mut watch);
@@ -29,7 +29,7 @@ impl<'o> Watch<'o> {
         }
     }
 
-    /// Calls the observer. Fails if the run must stop.
+    /// Calls the observer. Returns an error if the operation must stop.
     ///
     /// # Errors
     ///

@@ -90,7 +90,7 @@ mod tests {
         error.to_string()
     }
 
-    /// Opens a store whose file says that it has this format, and returns the message.
+    /// Opens a store whose file has this format version, and returns the error message.
     fn refused_format(found: u32) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("other.redb");

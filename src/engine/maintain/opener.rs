@@ -1,6 +1,6 @@
-//! From a path to an open file, or to the reason why it cannot be opened.
+//! Opens a file by its path, or returns the reason why it cannot be opened.
 //!
-//! Always holds: a file that is not a store of a format that this code knows is refused before a byte of it is written.
+//! Always holds: a file that is not a store of a known format is refused before a byte of it is written.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -27,23 +27,23 @@ use crate::random::random_bytes;
 pub(crate) enum Place<'a> {
     Path(&'a Path),
     Memory,
-    /// A disk that a test made.
+    /// A disk that a test provides.
     Disk(Box<dyn Disk>),
 }
 
-/// A caller that waits for a file tries again after this time, then after twice as long, ...
+/// The first delay before a waiting caller tries to open the file again. The delay doubles each time, ...
 const FIRST_LOOK_AFTER: Duration = Duration::from_millis(1);
-/// ... up to this.
+/// ... up to this one.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The first bytes of every redb file.
 const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
-/// Everything that is needed to open the store again.
+/// Everything needed to open the store again.
 pub(crate) struct Opener {
     pub(super) location: Location,
     pub(super) options: StoreOptions,
-    /// The geometry of a store that is created.
+    /// The geometry for a new store.
     geometry: Geometry,
 }
 
@@ -63,7 +63,7 @@ impl Opener {
         Self { location, options: options.clone(), geometry }
     }
 
-    /// Returns the place of the store, for messages.
+    /// Returns the location of the store, for messages.
     pub(crate) fn location(&self) -> impl std::fmt::Display {
         match &self.location {
             Location::Path(path) => path.display().to_string(),
@@ -71,18 +71,18 @@ impl Opener {
         }
     }
 
-    /// Returns the part of the cache that pages get.
+    /// Returns the size of the cache for pages.
     pub(crate) fn page_bytes(&self) -> usize {
         self.options.cache_size - self.index_bytes()
     }
 
-    /// The part of the cache that filters and rows of fingerprint tables get.
+    /// Returns the size of the cache for filters and rows of fingerprint tables.
     pub(crate) fn index_bytes(&self) -> usize {
         self.options.cache_size / 4 * 3
     }
 
-    /// Opens the store, or creates it unless an `expected` one must exist. If another handle has it open, waits as long
-    /// as the options say.
+    /// Opens the store, or creates it unless an `expected` one must exist. If another handle has it open,
+    /// waits for as long as the options allow.
     pub(crate) fn open(&self, expected: Option<u128>) -> Result<(Session, Meta)> {
         let (started, mut pause) = (Instant::now(), FIRST_LOOK_AFTER);
         loop {
@@ -99,7 +99,7 @@ impl Opener {
 
     fn try_open(&self, expected: Option<u128>) -> Result<(Session, Meta)> {
         let if_empty = self.if_empty(expected);
-        // The file may be new: its name must survive a loss of power as well as its bytes.
+        // The file may be new, so its name must survive a loss of power, too.
         let new_in = match &self.location {
             Location::Path(path) if !path.exists() => Some(directory_of(path)),
             _ => None,
@@ -110,7 +110,7 @@ impl Opener {
         };
         let mut session = self.open_once(if_empty)?;
         if was_closed == WasClosed::No {
-            // Closing cuts off what the file had grown by for commits that never happened.
+            // Closing removes the growth of the file for commits that never happened.
             let _ = session.database.close();
             session = self.open_once(if_empty)?;
         }
@@ -129,7 +129,7 @@ impl Opener {
             sync_directory(directory);
         }
         if self.options.access == Access::ReadWrite {
-            // If this room is not available now, it is reserved when it is needed.
+            // If the disk has no space now, it is reserved when it is needed.
             let _ = session.backend.keep_all();
         }
         Ok((session, meta))
@@ -145,7 +145,7 @@ impl Opener {
             let failed = |error| Error::io(format_args!("opening {}", path.display()), error);
             let id = FileId::of(&file).map_err(failed)?;
             let opened = self.open_medium(&file_medium(path, &file)?, Some(id))?;
-            // Before it was locked, another process may have put a vacuumed file in its place.
+            // Before the lock was taken, another process may have replaced the file with a vacuumed one.
             if id.is_at(path) {
                 return Ok(opened);
             }
@@ -160,7 +160,7 @@ impl Opener {
     }
 
     fn if_empty(&self, expected: Option<u128>) -> IfEmpty {
-        // A store that is not a file is created with its medium.
+        // A store that is not a file is created together with its medium.
         let may_make =
             self.options.if_missing == IfMissing::Create || matches!(self.location, Location::Kept(_));
         match (expected, self.options.access) {
@@ -170,7 +170,7 @@ impl Opener {
         }
     }
 
-    /// Returns the permissions of the store's file, if it is one.
+    /// Returns the permissions of the store's file, or `None` if it is not in a file.
     pub(crate) fn permissions(&self) -> Option<fs::Permissions> {
         match &self.location {
             Location::Path(path) => fs::metadata(path).ok().map(|meta| meta.permissions()),
@@ -207,7 +207,7 @@ impl Opener {
         handle.map(OpenDatabase::new)
     }
 
-    /// Opens the file, which is known to be a store or allowed to become one.
+    /// Opens the file, which must be a store or may become one.
     fn open_file(&self, path: &Path, if_empty: IfEmpty) -> Result<File> {
         let mut open = OpenOptions::new();
         open.read(true);
@@ -218,7 +218,7 @@ impl Opener {
     }
 }
 
-/// Returns a file as a medium, which shares its lock.
+/// Returns a medium for a file. It shares the file's lock.
 pub(super) fn file_medium(path: &Path, file: &File) -> Result<Medium> {
     let cloned = file.try_clone().and_then(|one| Ok((one, file.try_clone()?)));
     let (file, room) =
@@ -226,19 +226,19 @@ pub(super) fn file_medium(path: &Path, file: &File) -> Result<Medium> {
     Ok(Medium::new(FileBackend::new(file).map_err(|error| cannot_open(path, error))?, room))
 }
 
-/// The reaction of opening to nothing: no file, an empty one, or a database without tables.
+/// The reaction of opening if there is nothing: no file, an empty one, or a database without tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IfEmpty {
     /// Creates a store.
     Make,
-    /// Leaves it as it is, because it is not a store.
+    /// Refuses it unchanged, because it is not a store.
     Refuse,
-    /// Leaves it as it is, because a store was here before.
+    /// Refuses it unchanged, because there was a store before.
     Gone,
 }
 
 impl IfEmpty {
-    /// Fails unless a store may be created.
+    /// Returns an error unless a store may be created.
     fn check(self, refusal: impl FnOnce() -> Error) -> Result<()> {
         match self {
             Self::Make => Ok(()),
@@ -252,15 +252,15 @@ fn empty_database() -> Error {
     not_a_store("it is empty")
 }
 
-/// The state in which the last writer left a store: closed, or not.
+/// The state in which the last writer left the store: closed, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WasClosed {
     Yes,
-    /// It is recovered when it is opened for writing.
+    /// The store was not closed. It is recovered when it is opened for writing.
     No,
 }
 
-/// Finds out whether a store that is no file was closed.
+/// Checks if a store that is not in a file was closed.
 fn check_medium(medium: &Medium) -> WasClosed {
     let mut builder = Builder::new();
     let opened = contained("opening the store", || {
@@ -268,12 +268,12 @@ fn check_medium(medium: &Medium) -> WasClosed {
     });
     match opened {
         Ok(Err(DatabaseError::RepairAborted)) => WasClosed::No,
-        // Opening it finds out whatever else is wrong with it.
+        // Opening it reports any other problem.
         _ => WasClosed::Yes,
     }
 }
 
-/// Refuses a path that holds something other than a store that this code reads. It only looks.
+/// Returns an error if the path holds anything other than a store that this code reads. Does not write to it.
 fn check_path(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
     let name = path.display();
     let refusal = |what: &str| Error::new(ErrorKind::NotAStore, format!("{name} is {what}, not a store"));
@@ -304,7 +304,8 @@ fn cannot_open(path: &Path, error: DatabaseError) -> Error {
     }
 }
 
-/// Returns true if the system refused, rather than the file being cut short or no database.
+/// Returns true if the error came from the system, and not from a truncated file or a file that is not a
+/// database.
 fn is_refusal(error: &io::Error) -> bool {
     !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
@@ -321,7 +322,7 @@ fn already_open(path: &Path) -> Error {
     )
 }
 
-/// Refuses a file that is not a store, or not one that this code reads. It only looks.
+/// Returns an error if the file is not a store that this code reads. Does not write to it.
 fn check_file(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
     let name = path.display();
     let mut magic = [0; REDB_MAGIC.len()];
@@ -343,7 +344,7 @@ fn check_file(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
             None => if_empty.check(empty_database).map(|()| WasClosed::Yes),
         },
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
-        // The file was not closed. Only opening it for writing can find out more, after its recovery.
+        // The file was not closed. Only opening it for writing, which recovers it, can find out more.
         Err(DatabaseError::RepairAborted) => Ok(WasClosed::No),
         Err(error) => Err(cannot_open(path, error)),
     })

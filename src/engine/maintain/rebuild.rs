@@ -1,8 +1,8 @@
-//! Rebuilding every index from the records.
+//! Rebuilds every index from the records.
 //!
-//! Always holds: a pool's indexes are rebuilt in one commit, by the rules by which they were built
-//! ([`crate::engine::write::fold`], [`crate::engine::write::append`]); data that does not follow from the records is
-//! left as it is.
+//! Always holds: the indexes of a pool are rebuilt in one commit, by the same rules that built them
+//! ([`crate::engine::write::fold`], [`crate::engine::write::append`]). Data that does not follow from the
+//! records is not changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +47,7 @@ impl Engine {
                     report.pools += 1;
                     report.records += records;
                 }
-                // It was deleted meanwhile.
+                // The pool was deleted meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     report.left.push(Finding::new(Some(id), "pools", id.to_string(), error.to_string()));
@@ -59,7 +59,8 @@ impl Engine {
         Ok(report)
     }
 
-    /// Rebuilds the index of names, and the id that the next pool gets. Returns the ids of all pools, readable or not.
+    /// Rebuilds the index of names, and the id for the next pool. Returns the ids of all pools, including
+    /// unreadable ones.
     fn rebuild_names(&self) -> Result<Vec<PoolId>> {
         let txn = self.begin()?;
         let mut ids = Vec::new();
@@ -77,7 +78,8 @@ impl Engine {
         }
         {
             let mut table = txn.open_table(schema::POOL_NAMES).storage()?;
-            // The name of a pool whose row cannot be read must not become free, because it is known nowhere else.
+            // If a pool's row cannot be read, its name must stay taken, because the name is stored nowhere
+            // else.
             table.retain(|name, id| unreadable.contains(&id) || names.get(name) == Some(&id)).storage()?;
             for (name, id) in names {
                 table.insert(name.as_slice(), id).storage()?;
@@ -88,7 +90,7 @@ impl Engine {
         Ok(ids)
     }
 
-    /// Rebuilds a pool's indexes. Returns the number of records that they have.
+    /// Rebuilds a pool's indexes. Returns the number of records in them.
     fn rebuild_pool(&self, writer: &mut Writer, id: PoolId) -> Result<u64> {
         let view = self.view_at(id, self.clock.now())?;
         let mut state = PoolState::clone(&view.state);
@@ -134,7 +136,7 @@ impl Engine {
                     segments: view.state.segment_numbers().collect(),
                     tables: view.state.table_numbers().collect(),
                 });
-                // Of a pool that cannot be loaded nobody knows what belongs to it.
+                // It is not known what belongs to a pool that cannot be loaded.
                 owned.insert(id, numbers.ok());
             }
         }
@@ -175,8 +177,8 @@ impl TableVisitor for DeleteTable<'_> {
     }
 }
 
-/// Rebuilds a segment's indexes, and calls `each` with the value of each record. Returns the number of records that the
-/// indexes have.
+/// Rebuilds a segment's indexes, and calls `each` with the value of each record. Returns the number of
+/// records in the indexes.
 fn rebuild_segment(
     txn: &WriteTransaction,
     view: &View,
@@ -193,8 +195,8 @@ fn rebuild_segment(
     let mut times = Vec::new();
     let first = view.first_stored(index)?.min(state.watermark.max(segment.first_id));
     let slots = segment.slot(first)..segment.slot(state.end_of(index));
-    // The time of a block whose first record is cut off cannot be rebuilt. The first time of all is not an index,
-    // because the records' times count from it.
+    // The time of a block whose first record was removed cannot be rebuilt. The very first time is not an
+    // index entry, because the records' times are relative to it.
     let first_block = slots.start.div_ceil(schema::TIME_BLOCK_SLOTS).max(1);
     contained("reading a segment", || {
         view.each_record(index, slots, |slot, created_at, entry| {

@@ -1,7 +1,7 @@
-//! A copy that takes the place of the store's file, whole or not at all.
+//! Replaces the store's file with a copy, atomically.
 //!
-//! Always holds: the old file stays locked until the new one, which is locked by then, has its name. A copy that does not
-//! take the place of the file leaves nothing.
+//! Always holds: the old file stays locked until the new one, which is already locked, has its name. A copy
+//! that does not replace the file is removed.
 
 use std::fs;
 use std::io;
@@ -22,18 +22,18 @@ use crate::files::{
 };
 use crate::options::Recovery;
 
-/// What the name of a copy begins with, until it has that of the store.
+/// The prefix of a copy's file name until it gets the name of the store.
 const PREFIX: &str = ".datapool-vacuum-";
 
 /// An empty medium for a copy of the store.
 pub(crate) struct Replacement {
     pub(crate) medium: Medium,
-    /// The file of the medium, and the one whose place it takes.
+    /// The file of the medium, and the path of the file that it replaces.
     file: Option<(NamedTempFile, PathBuf)>,
 }
 
 impl Opener {
-    /// Creates an empty medium beside the store's own. Removes what killed processes have left of theirs.
+    /// Creates an empty medium beside the store's own. Removes the left-over copies of killed processes.
     ///
     /// # Errors
     ///
@@ -41,10 +41,10 @@ impl Opener {
     pub(crate) fn replacement(&self) -> Result<Replacement> {
         match &self.location {
             Location::Path(path) => {
-                // A link to the file stays one.
+                // A link to the file stays a link.
                 let target = follow_links(path);
                 let directory = directory_of(&target);
-                // What a killed backup has left there would outlive what is erased.
+                // The left-over of a killed backup would still have the erased data.
                 remove_left_over(directory, BACKUP_PREFIX);
                 let file = new_file_in(directory, PREFIX, ReadableBy::Owner)
                     .map_err(|error| self.not_copied(error))?;
@@ -72,12 +72,13 @@ impl Opener {
         Error::new(kind, text).with_source(error)
     }
 
-    /// Puts a copy in the place of the store's file, and its session in the place of the file's.
+    /// Replaces the store's file with a copy, and the current session with the copy's.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `Io` or `Storage`: the session is the old one, or none if the old medium does not open any more.
-    /// `OutcomeUnknown` if a loss of power may bring back the old file: the session is the new one.
+    /// `StorageFull`, `Io` or `Storage`: the session is the old one, or there is none if the old medium
+    /// cannot be opened any more. `OutcomeUnknown` if a loss of power may bring back the old file: the
+    /// session is the new one.
     pub(crate) fn replace(
         &self,
         replacement: Replacement,
@@ -121,7 +122,7 @@ impl Opener {
                     Error::new(ErrorKind::Io, text).with_source(error)
                 })?;
                 file.as_file().sync_all().map_err(|error| self.not_copied(error))?;
-                // If this room is not available now, it is reserved when it is needed.
+                // If the disk has no space now, it is reserved when it is needed.
                 let _ = opened.backend.keep_all();
                 file.persist(&target).map_err(|error| self.not_copied(error.error))?;
                 *session = Some(opened);
@@ -137,8 +138,8 @@ impl Opener {
         }
     }
 
-    /// Commits once, if the store promises instant recovery: its last commit must be one from which it can recover
-    /// instantly.
+    /// Commits once if the store promises instant recovery, because that needs a last commit that supports
+    /// it.
     fn make_instant(&self, session: &Session) -> Result<()> {
         if self.options.recovery != Recovery::Instant {
             return Ok(());

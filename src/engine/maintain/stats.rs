@@ -1,7 +1,7 @@
-//! Statistics of the store and of a pool, which are cheap enough for once a second.
+//! Statistics of the store and of a pool, which are cheap enough to compute once a second.
 //!
-//! Always holds: nothing here walks a table. The bytes of a pool are estimated from the number of rows (which redb
-//! keeps) and the length of some of them.
+//! Always holds: nothing here walks over a table. The size of a pool is estimated from the number of rows
+//! (which redb keeps) and the length of some of them.
 
 use std::ops::Range;
 
@@ -17,17 +17,19 @@ use crate::ids::RecordNumber;
 use crate::model::{PoolStats, SegmentFill, StoreStats};
 use crate::time::Reading;
 
-/// The number of rows of a pool that are read to estimate their length.
+/// The number of rows of a pool that are read to estimate the length of its rows.
 const SAMPLES: usize = 64;
-/// The bytes that redb adds to a row's key and value if their length varies: the offsets of their ends.
+/// The number of bytes that redb adds to a row whose key and value have variable lengths: the offsets of
+/// their ends.
 const ROW_OVERHEAD_BYTES: f64 = 4.0;
-/// The share of redb's pages that is full if rows are appended; and if some are appended, and others inserted anywhere
-/// (0.68 to 0.98).
+/// The fill of redb's pages if rows are only appended. If some rows are appended and others are inserted
+/// anywhere, it is 0.68 to 0.98.
 const FILL_APPENDED: f64 = 0.98;
 const FILL_INSERTED: f64 = 0.8;
 /// The approximate size of an origin's row with its key.
 const ORIGIN_ROW_BYTES: usize = 70;
-/// A table with so few rows is measured: how full its pages are depends on the size of the commits.
+/// The size of tables with at most this many rows is measured, because the fill of their pages depends on the
+/// size of the commits.
 const MEASURED_ROWS: u64 = 4_096;
 
 impl Engine {
@@ -53,7 +55,7 @@ impl Engine {
         Ok(StoreStats {
             pools,
             file_size,
-            // Every page that is in the cache was read or written.
+            // Every cached page was read or written before.
             cache_memory: (traffic.read() + traffic.written())
                 .min(self.opener.page_bytes() as u64)
                 .min(file_size),
@@ -113,7 +115,8 @@ impl View {
         })
     }
 
-    /// Returns the first record of a segment that is stored. Its dead head may be cut off.
+    /// Returns the first record of a segment that is stored. The dead head of the segment may have been
+    /// removed.
     pub(crate) fn first_stored(&self, index: usize) -> Result<RecordNumber> {
         let state = &self.state;
         let Some(segment) = state.segments.get(index) else { return Ok(state.next_id) };
@@ -127,7 +130,7 @@ impl View {
         Ok(first.map_or(state.end_of(index), |slot| segment.id(slot)))
     }
 
-    /// Returns the time of the live record that has `before` live records before it.
+    /// Returns the time of the live record that comes after `before` live records.
     fn nth_live_time(&self, before: u64) -> Result<Option<crate::time::Timestamp>> {
         if before >= self.state.live() {
             return Ok(None);
@@ -136,7 +139,7 @@ impl View {
         self.created_at(behind - 1).map(Some)
     }
 
-    /// Returns the approximate number of bytes of the file that a segment takes.
+    /// Returns the approximate size of a segment in the file, in bytes.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -155,7 +158,7 @@ impl View {
                 let Some(row) = table.get(slot).storage()? else { continue };
                 let stored = record::decode_slot(slot, segment.base_time, row.value())?;
                 mean.add(row.value().len());
-                // The first of several records with one origin brings a row.
+                // The first of several records with the same origin adds a row.
                 let is_first = |record: &StoredRecord<'_>| record.origin == StoredOrigin::Code(slot);
                 let brings_row = matches!(&stored, Stored::Record(record) if is_first(record));
                 origins.add(if brings_row { ORIGIN_ROW_BYTES } else { 0 });
@@ -170,7 +173,8 @@ impl View {
         }
         if let Some(table) = self.postings(index)? {
             let mut mean = Mean::default();
-            // Lists of few values are long, and lists of many values short, so some of each attribute are read.
+            // Attributes with few values have long lists, and those with many values have short lists, so
+            // some lists of each are read.
             for attribute in Attribute::ALL {
                 let (first, behind) = PostingKey::range_of(attribute);
                 for row in table
@@ -189,7 +193,7 @@ impl View {
         Ok(bytes as u64)
     }
 
-    /// Returns the approximate number of bytes of the file that a segment's results take.
+    /// Returns the approximate size of a segment's results in the file, in bytes.
     #[allow(clippy::cast_precision_loss, reason = "an estimate")]
     fn result_bytes(&self, index: usize, samples: usize) -> Result<f64> {
         let Some(table) = self.results(index)? else { return Ok(0.0) };

@@ -1,7 +1,7 @@
-//! Vacuuming: a copy of the live records takes the place of the file.
+//! Vacuuming: replaces the file with a copy of its live data.
 //!
-//! Always holds: the leader of the writer's queue does it, so nothing is written meanwhile; the file that has the store's
-//! name is always whole.
+//! Always holds: the leader of the writer's queue does this, so nothing is written meanwhile. The file with
+//! the store's name is always complete.
 
 use std::time::Instant;
 
@@ -17,15 +17,15 @@ use crate::error::{ErrorKind, Result};
 use crate::model::VacuumReport;
 
 impl Engine {
-    /// Replaces the file by a copy that has only what is live.
+    /// Replaces the file with a copy that has only live data.
     ///
     /// # Errors
     ///
-    /// `Busy`; `ReadOnly`; `Cancelled`; `Closed`; `StorageFull`, `Io` or `Storage` if the copy cannot be written; `Corrupt` or
-    /// `Storage` if the store cannot be read; `OutcomeUnknown`.
+    /// `Busy`; `ReadOnly`; `Cancelled`; `Closed`; `StorageFull`, `Io` or `Storage` if the copy cannot be
+    /// written; `Corrupt` or `Storage` if the store cannot be read; `OutcomeUnknown`.
     pub(crate) fn vacuum(&self, observer: Observer<'_>) -> Result<VacuumReport> {
         self.check_may_write()?;
-        // What has expired must be expired in the copy, whatever the clock says later.
+        // Expired records must also be expired in the copy, whatever the clock shows later.
         self.store_expiry()?;
         Watch::over(observer, |watch| self.exclusive(|writer| self.vacuum_watched(writer, watch)))
     }

@@ -1,9 +1,9 @@
-//! Verifying: the file's checksums, and every index against the records.
+//! Verifying: checks the file's checksums, and every index against the records.
 //!
-//! Owns: the run over the store, and its findings. [`segment`] checks the indexes of a segment, [`strays`] finds rows
-//! that belong to nothing, and [`claims`] checks claims. Always holds: it checks what is on disk as of one commit, read
-//! afresh; what the rules of [`crate::engine::write::fold`], [`crate::engine::write::append`] and
-//! [`crate::engine::pool::liveness`] allow is not a finding.
+//! Owns: the run over the store, and its findings. [`segment`] checks the indexes of a segment, [`strays`]
+//! finds rows that belong to nothing, and [`claims`] checks claims. Always holds: it checks what is on disk
+//! as of one commit, and reads it again from the file. What the rules of [`crate::engine::write::fold`],
+//! [`crate::engine::write::append`] and [`crate::engine::pool::liveness`] allow is not a finding.
 
 mod claims;
 mod expected;
@@ -42,7 +42,7 @@ use crate::ids::PoolId;
 use crate::model::{Finding, Progress, VerifyReport};
 use crate::time::Reading;
 
-/// The number of findings that are listed one by one.
+/// The number of findings that are described.
 const FINDINGS_MAX: usize = 1_000;
 
 /// The findings so far.
@@ -88,7 +88,7 @@ impl Engine {
             checked: 0,
         };
         let pools = run.check_all()?;
-        // Segments whose space is being given back are not checked.
+        // Segments whose space is being reclaimed are not checked, but count as done.
         run.progress.done = run.progress.total;
         run.tick(0)?;
         let Findings { list, count } = run.findings;
@@ -102,7 +102,7 @@ impl Engine {
         })
     }
 
-    /// Has redb check its checksums, and its list of pages in use.
+    /// Lets redb check its checksums and its list of used pages.
     fn check_file(&self, findings: &mut Findings) -> Result<()> {
         self.exclusive(|writer| {
             if self.poison.reason() == Some(Reason::CheckFailed) {
@@ -128,7 +128,7 @@ impl Engine {
                 })
             });
             self.keep_reserve();
-            // It is not known any more which pages are in use.
+            // It is no longer known which pages are in use.
             let failed = |error: DatabaseError| {
                 self.failed(error.into(), Need::Reserve, Reason::CheckFailed, translate)
             };
@@ -137,7 +137,7 @@ impl Engine {
                 Ok(true) => self.keep_recovery_instant(),
                 Ok(false) => {
                     findings.add(None, "file", "", "it was not in order; the storage has put it in order");
-                    // redb may have gone back to an earlier commit, so everything is read again.
+                    // redb may have returned to an earlier commit, so everything is read again.
                     if let Some(mut session) = self.detach(writer) {
                         session.database.close()?;
                     }
@@ -168,11 +168,11 @@ struct Verification<'e, 'w, 'o> {
 }
 
 impl Verification<'_, '_, '_> {
-    /// Checks pool after pool, and what belongs to none. Returns the number of pools.
+    /// Checks all pools, and rows that belong to no pool. Returns the number of pools.
     fn check_all(&mut self) -> Result<u64> {
         let (pools, records) =
             match contained("verifying", || Ok((self.check_catalog()?, self.count_records()?))) {
-                // Without its list of pools, nothing more of a store can be checked.
+                // Without a readable list of pools, nothing more can be checked.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     self.note("pools", Err(error))?;
                     return Ok(0);
@@ -182,7 +182,7 @@ impl Verification<'_, '_, '_> {
         self.progress.total = records;
         let mut segments = Owned::new();
         for id in &pools {
-            // Damage that ends the reading of a pool is one finding. The other pools are checked all the same.
+            // Damage that makes a pool unreadable is one finding. The other pools are still checked.
             let checked = contained("verifying", || self.check_pool(*id));
             let numbers = match checked {
                 Ok(numbers) => Some(numbers),
@@ -201,7 +201,7 @@ impl Verification<'_, '_, '_> {
         Ok(pools.len() as u64)
     }
 
-    /// Adds a finding if damage ended a check.
+    /// Adds a finding if a check failed because of damage.
     fn note(&mut self, table: &str, checked: Result<()>) -> Result<()> {
         match checked {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -212,7 +212,7 @@ impl Verification<'_, '_, '_> {
         }
     }
 
-    /// Checks the pools' rows, and that names lead to them. Returns the pools' ids.
+    /// Checks the rows of pools, and that each name leads to its pool. Returns the ids of the pools.
     fn check_catalog(&mut self) -> Result<Vec<PoolId>> {
         let mut ids = Vec::new();
         let mut names = BTreeMap::new();
@@ -271,7 +271,8 @@ impl Verification<'_, '_, '_> {
         count_rows(&self.snapshot, &records)
     }
 
-    /// Checks one pool. Returns the numbers of its segments and tables, those included whose rows are being removed.
+    /// Checks one pool. Returns the numbers of its segments and tables, including those whose rows are being
+    /// removed.
     fn check_pool(&mut self, id: PoolId) -> Result<Numbers> {
         let state = self.engine.read_pool(id, &self.snapshot, self.now)?;
         let state = Arc::new(state.ok_or_else(|| Error::corrupt(format!("pool {id} is gone")))?);
@@ -288,7 +289,7 @@ impl Verification<'_, '_, '_> {
         Ok(Numbers { segments: state.segment_numbers().collect(), tables: state.table_numbers().collect() })
     }
 
-    /// Counts checked records. Fails if the run must stop.
+    /// Counts checked records. Returns an error if the run must stop.
     fn tick(&mut self, records: u64) -> Result<()> {
         self.checked += records;
         self.progress.done = (self.progress.done + records).min(self.progress.total);

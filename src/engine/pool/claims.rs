@@ -1,9 +1,9 @@
-//! The claims of a pool in memory, by id, and which of them can be swept.
+//! The claims of a pool in memory, by id, and the rule when they can be swept.
 //!
-//! Always holds: a claim that can be swept does not exist for any caller, even before it is swept. Deadlines are of the
-//! monotonic clock. In the process that granted the claim, they start at the grant; when a pool is loaded, they are
-//! computed from the wall clock. A claim that could be swept may exist again then, so nothing may depend on its end
-//! before it is swept.
+//! Always holds: a claim that can be swept does not exist for callers, even before it is swept. Deadlines are
+//! on the monotonic clock. In the process that granted the claim, they count from the grant; when a pool is
+//! loaded, they are computed from the wall clock. After loading, a claim that could be swept may exist again.
+//! So nothing may depend on the end of a claim before it is swept.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,31 +19,31 @@ use crate::limits;
 use crate::model::{ClaimInfo, Origin};
 use crate::time::{Moment, Timestamp};
 
-/// Owner rows: the claim of each claimed value.
+/// The owner rows: the claim that owns each claimed value.
 pub(crate) type Owners = HashMap<Fingerprint, ClaimId, BuildFingerprintHasher>;
 
-/// A claim as of one commit.
+/// The state of a claim as of one commit.
 #[derive(Debug, Clone)]
 pub(crate) struct ClaimState {
     pub(crate) origin: Arc<Origin>,
     pub(crate) owner: Option<Arc<str>>,
     /// The time of the grant.
     pub(crate) since: Timestamp,
-    /// The end of the lease, by the wall clock at its grant.
+    /// The expiry of the lease, by the wall clock at the grant.
     pub(crate) until: Timestamp,
     pub(crate) lease: Duration,
-    /// The end of the lease, by the monotonic clock.
+    /// The expiry of the lease, by the monotonic clock.
     pub(crate) deadline: Moment,
     pub(crate) nonce: u128,
     /// The fencing number of the grant.
     pub(crate) fence: u64,
     pub(crate) items: u32,
-    /// The indexes in the batch of the items that are confirmed or released, while others are not.
+    /// The indexes in the batch of items that are confirmed or released while others are still open.
     pub(crate) settled: RoaringBitmap,
 }
 
 impl ClaimState {
-    /// Creates the state of a stored claim whose lease ends at `deadline`.
+    /// Creates the state of a stored claim whose lease expires at `deadline`.
     pub(crate) fn of_row(row: ClaimRow, deadline: Moment) -> Self {
         Self {
             origin: Arc::new(row.origin),
@@ -59,7 +59,7 @@ impl ClaimState {
         }
     }
 
-    /// Returns the row that is stored.
+    /// Returns the row to store.
     pub(crate) fn row(&self) -> ClaimRow {
         ClaimRow {
             origin: Origin::clone(&self.origin),
@@ -83,13 +83,13 @@ impl ClaimState {
     }
 }
 
-/// The claims of a pool, by id. Cheap to clone, and cheap to change in one place. Their items are on disk.
+/// The claims of a pool, by id. Cloning and changing one claim are cheap. Their items are on disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Claims {
     by_id: RedBlackTreeMapSync<ClaimId, Arc<ClaimState>>,
     /// No claim can be swept before this moment.
     sweep_from: Moment,
-    /// The highest fencing number that was given.
+    /// The highest fencing number given so far.
     fence: u64,
 }
 
@@ -100,30 +100,30 @@ impl Default for Claims {
 }
 
 impl Claims {
-    /// Creates the claims of a pool that has given fencing numbers up to this one.
+    /// Creates an empty set of claims for a pool whose highest fencing number is this.
     pub(crate) fn fenced_to(fence: u64) -> Self {
         Self { fence, ..Self::default() }
     }
 
-    /// The highest fencing number that was given; 0 if none was.
+    /// Returns the highest fencing number given so far; 0 if there is none.
     pub(crate) fn fence(&self) -> u64 {
         self.fence
     }
 
-    /// Gives the next fencing number. It follows the wall clock, so that it is higher than those of a store of which this one is an
-    /// older copy.
+    /// Returns the next fencing number. It follows the wall clock, so that a restored backup gives higher
+    /// numbers than the store that it was copied from.
     pub(in crate::engine::pool) fn next_fence(&mut self, now: Timestamp) -> u64 {
         let clock = u64::try_from(now.as_micros()).unwrap_or(0);
         self.fence = self.fence.saturating_add(1).max(clock);
         self.fence
     }
 
-    /// Returns true if there is no claim, not even one to sweep.
+    /// Returns true if there are no claims, not even ones to sweep.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
-    /// Returns the number of claims that exist.
+    /// Returns the number of claims that exist for callers.
     pub(crate) fn count(&self, moment: Moment) -> u64 {
         if !self.may_sweep(moment) {
             return self.by_id.size() as u64;
@@ -131,8 +131,8 @@ impl Claims {
         self.by_id.values().filter(|claim| !claim.is_sweepable(moment)).count() as u64
     }
 
-    /// Returns a claim, even if it can be swept: until it is swept, its rows exist, and it exists again if the clock is
-    /// set back.
+    /// Returns a claim even if it can be swept. Until it is swept, its rows exist, and it exists again if the
+    /// clock is set back.
     pub(crate) fn stored(&self, id: ClaimId) -> Option<&ClaimState> {
         self.by_id.get(&id).map(|claim| &**claim)
     }
@@ -156,12 +156,12 @@ impl Claims {
         self.iter().filter(move |(_, claim)| !claim.is_sweepable(moment)).map(info)
     }
 
-    /// Returns true if there is such a claim, even if it can be swept.
+    /// Returns true if there is a claim with this id, even if it can be swept.
     pub(crate) fn contains(&self, id: ClaimId) -> bool {
         self.by_id.contains_key(&id)
     }
 
-    /// Returns a claim, if it exists.
+    /// Returns a claim if it exists for callers.
     pub(crate) fn get(&self, id: ClaimId, moment: Moment) -> Option<&ClaimState> {
         self.by_id.get(&id).map(|claim| &**claim).filter(|claim| !claim.is_sweepable(moment))
     }
@@ -175,17 +175,17 @@ impl Claims {
         self.by_id.remove_mut(&id);
     }
 
-    /// Returns the id that the next claim gets.
+    /// Returns the id of the next claim.
     pub(crate) fn next_id(&self) -> ClaimId {
         self.by_id.last().map_or(1, |(last, _)| last + 1)
     }
 
-    /// Returns true if there may be a claim to sweep, without looking at each.
+    /// Returns true if there may be a claim to sweep. Does not look at each claim.
     pub(crate) fn may_sweep(&self, moment: Moment) -> bool {
         self.sweep_from <= moment
     }
 
-    /// Returns a claim to sweep. If there is none, remembers the moment before which there will be none.
+    /// Returns a claim to sweep. If there is none, remembers the earliest moment at which there can be one.
     pub(in crate::engine::pool) fn next_to_sweep(&mut self, moment: Moment) -> Option<ClaimId> {
         if !self.may_sweep(moment) {
             return None;

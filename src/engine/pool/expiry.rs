@@ -1,11 +1,11 @@
-//! The end of records: by the policy, by deletions at the head, by clearing.
+//! The death of records: by the policy, by deletions at the head of the pool, and by clearing.
 //!
-//! Owns: every change of the watermark, and the decision to seal a segment early so that it can be dropped in time.
-//! Always holds: ids are in time order, so retention and capacity move the watermark and touch no record. The watermark
-//! never moves back. Its moves follow from the records and the policy, so a plain commit need not store it (see
-//! [`PoolState::evict`]).
+//! Owns: every change of the watermark, and the decision to seal a segment early so that it can be dropped in
+//! time. Always holds: ids are in time order, so retention and capacity only move the watermark and touch no
+//! record. The watermark never moves back. Its moves follow from the records and the policy, so a plain
+//! commit need not store it (see [`PoolState::evict`]).
 //!
-//! Finding the record up to which a pool has expired needs reading: see [`crate::engine::read::expiry`].
+//! Finding the first record that has not expired requires reading: see [`crate::engine::read::expiry`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::model::Policy;
 use crate::search;
 use crate::time::{LatestTime, Timestamp};
 
-/// A segment is sealed early when it holds one part in this many of what the policy keeps.
+/// A segment is sealed early when it holds this fraction (one part in this many) of what the policy keeps.
 const EARLY_SEAL_PARTS: u32 = 8;
 
 /// Dead records.
@@ -33,12 +33,12 @@ impl PoolState {
         self.watermark >= self.next_id
     }
 
-    /// Returns true if the first segment is below the watermark, and is not the only one.
+    /// Returns true if the first segment is below the watermark and is not the only segment.
     pub(crate) fn first_segment_is_dead(&self) -> bool {
         self.segments.len() > 1 && self.watermark >= self.end_of(0)
     }
 
-    /// Returns the time up to which records are expired, itself included, or `None` if the pool has no retention.
+    /// Returns the latest time whose records have expired, or `None` if the pool has no retention.
     pub(crate) fn horizon(&self, now: Timestamp) -> Option<Timestamp> {
         let retention = self.policy.retention?;
         self.pool_time(now).checked_sub(retention)
@@ -48,18 +48,18 @@ impl PoolState {
     pub(crate) fn after_oldest(&self, records: u64) -> RecordNumber {
         let has_them = |end: RecordNumber| self.live_in(&(self.watermark..end)) >= records;
         let lowest = self.watermark.saturating_add(records).min(self.next_id);
-        // Nearly always, nothing in between is deleted.
+        // Nearly always, no record in between is deleted.
         if has_them(lowest) { lowest } else { search::first_that(lowest..self.next_id, has_them) }
     }
 
-    /// Returns the newest live record.
+    /// Returns the id of the newest live record.
     pub(crate) fn newest_live(&self) -> Option<RecordNumber> {
         let live = self.live();
         (live > 0).then(|| self.after_oldest(live) - 1)
     }
 
-    /// Returns the most records that the open segment takes, at a point in time. It is a small part of what the policy
-    /// keeps, so that a whole segment dies soon after its first record.
+    /// Returns the most records that the open segment may take at a point in time. It is a small part of what
+    /// the policy keeps, so that the whole segment dies soon after its first record.
     pub(crate) fn open_segment_slots(&self, time: Timestamp) -> u32 {
         let (all, early) =
             (self.geometry.segment_slots, self.early_seal_slots.min(self.geometry.segment_slots));
@@ -75,15 +75,16 @@ impl PoolState {
 
 /// Moving the watermark.
 impl PoolState {
-    /// Makes the records below `watermark` dead.
+    /// Makes the records below `watermark` dead. The watermark never moves back.
     pub(crate) fn expire_to(&mut self, watermark: RecordNumber) {
         self.0.watermark = self.watermark.max(watermark);
     }
 
     /// Evicts the oldest records beyond the capacity.
     ///
-    /// Only deletions change how many records are live below a given `next_id`. A commit that deletes stores the
-    /// watermark. After any other commit, evicting again from the stored state leads to the same watermark.
+    /// Only deletions change the number of live records below a given `next_id`, and a commit that deletes
+    /// stores the watermark. After any other commit, evicting again from the stored state results in the same
+    /// watermark.
     pub(crate) fn evict(&mut self) {
         let Some(capacity) = self.policy.capacity else { return };
         let excess = self.live().saturating_sub(capacity);
@@ -92,12 +93,13 @@ impl PoolState {
         }
     }
 
-    /// Gives the pool another policy. The caller must still find the records that it ends.
+    /// Sets another policy. The caller must still find the records that it expires.
     pub(crate) fn set_policy(&mut self, policy: Policy) {
         self.0.policy = policy;
     }
 
-    /// Moves the watermark over deleted records with no live record before them: they are as dead as those below it.
+    /// Moves the watermark past deleted records that have no live record before them. They are as dead as
+    /// those below it.
     pub(crate) fn skip_deleted_head(&mut self) {
         if self.watermark < self.next_id && !self.is_live(self.watermark) {
             let is_before_live = |id: RecordNumber| self.live_in(&(self.watermark..id + 1)) > 0;
@@ -111,8 +113,8 @@ impl PoolState {
         self.start_over(shown);
     }
 
-    /// Starts over if the last record of the pool has died: all its segments go, and a new one begins. The time of a
-    /// pool without records follows the clock again. Returns true if that changes what is stored.
+    /// Starts over if the last record of the pool has died: drops all segments and opens a new one. The time
+    /// of an empty pool follows the clock again. Returns true if that changes what is stored.
     pub(crate) fn start_over_if_dead(&mut self, shown: Timestamp) -> bool {
         if self.is_dead() {
             self.start_over(shown);
@@ -125,8 +127,8 @@ impl PoolState {
         is_ahead
     }
 
-    /// Drops all segments, since every record is dead, and begins a new one. The pool's time becomes what the clock
-    /// shows, because no record is left that was dated by a clock that was ahead.
+    /// Drops all segments, because every record is dead, and opens a new one. The pool's time becomes the
+    /// clock's time, because no record is left that was dated by a clock that was ahead.
     fn start_over(&mut self, shown: Timestamp) {
         (self.0.last_time, self.0.latest) = (shown, LatestTime::default());
         let numbers: Vec<_> = self.segments.iter().map(|segment| segment.number).collect();

@@ -1,7 +1,7 @@
-//! Numbers for things, in the order in which they come.
+//! Assigns consecutive numbers to things.
 //!
-//! Owns: [`Interner`]. Always holds: a thing is hashed once and kept once. Besides the things themselves, growing moves
-//! and freeing frees only plain numbers, so neither takes long.
+//! Owns: [`Interner`]. Always holds: each thing is hashed once and stored once. Apart from the things,
+//! growing moves and freeing frees only plain numbers, so both are fast.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -12,7 +12,8 @@ use crate::backend::fingerprint::BuildFingerprintHasher;
 #[derive(Debug)]
 pub(crate) struct Interner<T> {
     things: Vec<T>,
-    /// The numbers by hash. If several things have one hash, all but the first are under the next hashes that are free.
+    /// The numbers by hash. If several things have the same hash, all but the first are stored under the next
+    /// free hashes.
     numbers: HashMap<u64, u32, BuildFingerprintHasher>,
     hasher: RandomState,
 }
@@ -24,7 +25,7 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Clone + Eq + Hash> Interner<T> {
-    /// Returns the number of a thing. A new thing gets the next number.
+    /// Returns the number of a thing. A new thing gets the next free number.
     pub(crate) fn number(&mut self, thing: &T) -> u32 {
         match self.look_up(thing) {
             Ok(number) => number,
@@ -41,10 +42,10 @@ impl<T: Clone + Eq + Hash> Interner<T> {
         self.look_up(thing).ok()
     }
 
-    /// Returns the number of a thing, or the hash under which it would be.
+    /// Returns the number of a thing, or the hash under which it would be stored.
     fn look_up(&self, thing: &T) -> Result<u32, u64> {
         let mut hash = self.hasher.hash_one(thing);
-        // Nothing is ever removed, so there is never a gap before a thing under a later hash.
+        // Nothing is ever removed, so there is no gap before a thing stored under a later hash.
         while let Some(number) = self.numbers.get(&hash) {
             if self.get(*number) == Some(thing) {
                 return Ok(*number);
@@ -68,7 +69,7 @@ impl<T> Interner<T> {
         self.things.iter()
     }
 
-    /// Returns the things, by number.
+    /// Returns the things in the order of their numbers.
     pub(crate) fn into_things(self) -> Vec<T> {
         self.things
     }
@@ -78,7 +79,7 @@ impl<T> Interner<T> {
 mod tests {
     use super::*;
 
-    /// Every four of these have the same hash.
+    /// A value that has the same hash as three others.
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct Alike(u32);
 

@@ -1,10 +1,12 @@
-//! The tables of fingerprints of a pool: which there are, and which of them are merged.
+//! The list of a pool's fingerprint tables, and the choice of which tables to merge.
 //!
-//! Each fold adds a table. Four tables of about the same size become one, so that a pool of 100 million records has about
-//! ten; each record is merged once for each level. Levels go by the number of entries.
+//! Each fold adds a table. Four tables of about the same size are merged into one, so a pool of 100 million
+//! records has about ten tables. Each record is merged once per level. The level of a table depends on its
+//! number of entries.
 //!
-//! Always holds: tables are in id order and do not overlap; together they have every live folded record; a table that is
-//! being merged stays listed until the merged one is whole; a number is given to one table only.
+//! Always holds: tables are in id order and do not overlap. Together they have every live folded record. A
+//! table that is being merged stays listed until the merged table is complete. A number is given to one table
+//! only.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,10 +17,11 @@ use crate::engine::pool::state::PoolState;
 use crate::engine::probe::table::{FingerprintTable, Shape};
 use crate::ids::RecordNumber;
 
-/// The number of tables of one level that become one of the next. Measured with 4, 8 and 16: see docs/decisions.md.
+/// The number of tables of one level that are merged into one of the next. Measured with 4, 8 and 16: see
+/// docs/decisions.md.
 const FAN_OUT: usize = 4;
 
-/// The level of a table with so many entries: the number of its base-4 digits.
+/// Returns the level of a table with this many entries: the number of base-4 digits of that number.
 fn level(len: u64) -> u32 {
     (u64::BITS - len.leading_zeros()).div_ceil(FAN_OUT.ilog2())
 }
@@ -30,12 +33,12 @@ impl PoolState {
             .any(|output| output.ids.start <= table.ids.start && table.ids.end <= output.ids.end)
     }
 
-    /// The tables that a merge reads.
+    /// Returns the tables that a merge reads.
     pub(crate) fn inputs_of(&self, output: &FingerprintTable) -> Vec<Arc<FingerprintTable>> {
         self.tables.iter().filter(|table| output.is_made_from(table)).cloned().collect()
     }
 
-    /// Neighbours that should become one table; those of the lowest level first.
+    /// Returns the next adjacent tables to merge into one, starting with the lowest level.
     pub(crate) fn due_merge(&self) -> Option<Range<usize>> {
         if self.tables.len() < FAN_OUT {
             return None;
@@ -67,27 +70,29 @@ impl PoolState {
         first.zip(last).is_some_and(|(first, last)| last.ids.end - first.ids.start <= OFFSET_MAX)
     }
 
-    /// Returns true if every record of the oldest table is dead, and it is not being merged.
+    /// Returns true if every record of the oldest table is dead and the table is not being merged.
     pub(crate) fn first_table_is_dead(&self) -> bool {
         let first = self.tables.first();
         first.is_some_and(|first| first.ids.end <= self.watermark && !self.is_merging(first))
     }
 }
 
-/// What changes the list.
+/// Changes to the list.
 impl PoolState {
-    /// The number of a table that is about to be written.
+    /// Returns the number for a table that is about to be written.
     pub(crate) fn take_table_number(&mut self) -> TableNumber {
         self.0.next_table += 1;
         self.next_table - 1
     }
 
-    /// A fold, an import or a rebuild has written a table of records behind those of all others.
+    /// Adds a table that a fold, an import or a rebuild has written. Its records come after those of all
+    /// other tables.
     pub(crate) fn add_table(&mut self, table: FingerprintTable) {
         Arc::make_mut(&mut self.0.tables).push(Arc::new(table));
     }
 
-    /// The last table, if a fold of so few entries goes on with it rather than adding another one.
+    /// Returns the last table if a fold of this many entries should rewrite it instead of adding another
+    /// table.
     pub(crate) fn table_to_absorb(
         &self,
         ids: &Range<RecordNumber>,
@@ -100,14 +105,14 @@ impl PoolState {
         (is_small && is_near && !self.is_merging(last)).then(|| Arc::clone(last))
     }
 
-    /// The entries of the last table are in the one that is written instead.
+    /// Drops the last table, whose entries were written into its replacement.
     pub(crate) fn drop_last_table(&mut self) {
         if let Some(last) = Arc::make_mut(&mut self.0.tables).pop() {
             Arc::make_mut(&mut self.0.dropped_tables).push(last.number);
         }
     }
 
-    /// Begins the merges that are due. Returns true if there is one.
+    /// Begins the merges that are due. Returns true if there was one.
     pub(crate) fn begin_merges(&mut self, row_entries: u64) -> bool {
         let mut begun = false;
         while let Some(range) = self.due_merge() {
@@ -123,7 +128,7 @@ impl PoolState {
         begun
     }
 
-    /// The merged table is whole: it takes the place of those that it was made from.
+    /// Ends a merge: the merged table is complete and replaces its inputs.
     pub(crate) fn end_merge(&mut self, output: &Arc<FingerprintTable>) {
         Arc::make_mut(&mut self.0.merging).retain(|merging| merging.number != output.number);
         let is_input = |table: &Arc<FingerprintTable>| output.is_made_from(table);
@@ -147,7 +152,7 @@ impl PoolState {
         dropped
     }
 
-    /// Every record is dead, or every table is written again.
+    /// Drops all tables, because every record is dead or every table is being rewritten.
     pub(crate) fn drop_all_tables(&mut self) {
         let tables = self.tables.iter().chain(&*self.merging).map(|table| table.number);
         let numbers: Vec<TableNumber> = tables.collect();
@@ -155,18 +160,18 @@ impl PoolState {
         (self.0.tables, self.0.merging) = (Arc::default(), Arc::default());
     }
 
-    /// The rows of all tables, dropped ones included, are removed: they are written again.
+    /// Forgets all tables, including dropped ones, because their rows were removed and will be written again.
     pub(crate) fn forget_tables(&mut self) {
         self.drop_all_tables();
         self.0.dropped_tables = Arc::default();
     }
 
-    /// All rows of the dropped table that was named last are removed.
+    /// Forgets the last table in the list of dropped ones, because all its rows were removed.
     pub(crate) fn forget_last_dropped_table(&mut self) {
         Arc::make_mut(&mut self.0.dropped_tables).pop();
     }
 
-    /// The numbers of all tables that rows may belong to.
+    /// Returns the numbers of all tables that rows may belong to.
     pub(crate) fn table_numbers(&self) -> impl Iterator<Item = TableNumber> {
         let tables = self.tables.iter().chain(&*self.merging).map(|table| table.number);
         tables.chain(self.dropped_tables.iter().copied())

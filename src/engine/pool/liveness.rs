@@ -1,7 +1,7 @@
-//! The one liveness rule: a slot is dead if it is below the pool's watermark or its deleted bit is set.
+//! The liveness rule: a slot is dead if it is below the pool's watermark or its deleted bit is set.
 //!
-//! Owns: the deletion bitmaps of a segment in memory, and counting with them. Always holds: deleting only sets bits and
-//! removes no index entry; every reader of an entry tests liveness.
+//! Owns: the deletion bitmaps of a segment in memory, and counting with them. Always holds: deleting only
+//! sets bits and removes no index entry. Every reader of an index entry checks liveness.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,8 @@ use roaring::RoaringBitmap;
 
 use crate::engine::format::schema::{ChunkNumber, Geometry, Slot};
 
-/// The deleted slots of one segment, by chunk. Cheap to clone, and cheap to change in one place: chunks are shared.
+/// The deleted slots of one segment, by chunk. Cloning and changing one chunk are cheap, because chunks are
+/// shared.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Deleted {
     chunks: BTreeMap<ChunkNumber, Arc<RoaringBitmap>>,
@@ -57,7 +58,7 @@ impl Deleted {
         added
     }
 
-    /// Returns the approximate number of bytes of memory that it takes.
+    /// Returns the approximate memory use in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.chunks.values().map(|bitmap| bitmap.serialized_size() + 64).sum()
     }

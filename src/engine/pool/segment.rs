@@ -1,4 +1,4 @@
-//! A segment in memory.
+//! The state of a segment in memory.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use crate::time::Timestamp;
 pub(crate) struct SegmentState {
     pub(crate) number: SegmentNumber,
     pub(crate) first_id: RecordNumber,
-    /// The number of records once it is sealed; 0 while it is open.
+    /// The number of records in a sealed segment; 0 while it is open.
     pub(crate) sealed_len: u32,
-    /// The time from which `created_at` of its records counts.
+    /// The base time, to which `created_at` of its records is relative.
     pub(crate) base_time: Timestamp,
     pub(crate) deleted: Arc<Deleted>,
 }
 
 impl SegmentState {
-    /// An empty segment.
+    /// Creates an empty open segment.
     pub(crate) fn open(number: SegmentNumber, first_id: RecordNumber, base_time: Timestamp) -> Self {
         Self { number, first_id, sealed_len: 0, base_time, deleted: Arc::default() }
     }

@@ -1,7 +1,7 @@
 //! The list of a pool's segments: growing, sealing, deleting, dropping.
 //!
-//! Always holds: segments are in id order and do not overlap; only the last one is open; all records of one segment are in
-//! time order.
+//! Always holds: segments are in id order and do not overlap. Only the last one is open. The records of a
+//! segment are in time order.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::engine::pool::state::PoolState;
 use crate::ids::RecordNumber;
 use crate::time::Timestamp;
 
-/// The place of deletion bits that a deletion changed.
+/// The place of deletion bits that a deletion has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ChangedBits {
     /// The index of the segment in the pool's list.
@@ -23,7 +23,7 @@ pub(crate) struct ChangedBits {
 
 /// Growing.
 impl PoolState {
-    /// Assigns the next id to a record of this pool time. Seals a full segment and opens the next one.
+    /// Assigns the next id to a record with this pool time. Seals a full segment and opens the next one.
     pub(crate) fn assign_id(&mut self, time: Timestamp) -> RecordNumber {
         let id = self.next_id;
         let len = self.open_segment().map_or(0, |open| open.slot(id));
@@ -39,15 +39,14 @@ impl PoolState {
         id
     }
 
-    /// Assigns `more` ids after the last one to records of ascending pool times. The last id's segment must have room
-    /// for them.
+    /// Assigns `more` ids after the last one, to records with ascending pool times. The segment of the last
+    /// id must have room for them.
     pub(crate) fn assign_more_ids(&mut self, more: u64, newest: Timestamp) {
         self.0.next_id += more;
         self.0.last_time = self.last_time.max(newest);
     }
 
-    /// Seals the open segment with the records that it has, if there are any. The next segment begins at this pool
-    /// time.
+    /// Seals the open segment if it has records. The base time of the next segment is this pool time.
     pub(crate) fn seal_open_segment(&mut self, next_base_time: Timestamp) {
         let next_id = self.next_id;
         let segments = Arc::make_mut(&mut self.0.segments);
@@ -73,7 +72,8 @@ impl PoolState {
         Some(ChangedBits { index, chunk: geometry.chunk_of(slot).0 })
     }
 
-    /// Deletes records by their positions in a chunk. Returns the number of records that were not deleted before.
+    /// Deletes records by their positions in a chunk. Returns the number of records that were not deleted
+    /// before.
     pub(crate) fn delete_positions(&mut self, bits: ChangedBits, positions: &RoaringBitmap) -> u64 {
         let segment = Arc::make_mut(&mut self.0.segments).get_mut(bits.index);
         segment.map_or(0, |segment| Arc::make_mut(&mut segment.deleted).insert_all(bits.chunk, positions))
@@ -82,8 +82,8 @@ impl PoolState {
 
 /// Dropping.
 impl PoolState {
-    /// Takes the sealed and folded segments without a live record off the list. Their rows must still be removed.
-    /// Returns true if there were any.
+    /// Removes sealed and folded segments without live records from the list. Their rows must still be
+    /// removed. Returns true if there were any.
     pub(crate) fn drop_dead_segments(&mut self) -> bool {
         let is_dead = |(index, segment): &(usize, &SegmentState)| {
             self.is_folded(*index) && self.live_in(&(segment.first_id..self.end_of(*index))) == 0
@@ -98,15 +98,16 @@ impl PoolState {
         true
     }
 
-    /// Becomes the state of a copy that has no dead record: without segments of dead records, and without indexes, which
-    /// are built from what is copied. Other dead records keep their slots, and the pool its next id and its time.
+    /// Turns this into the state of a copy without dead records. Segments with only dead records are left
+    /// out, and so are all indexes, because the copy builds new ones. Other dead records keep their slots,
+    /// and the pool keeps its next id and its time.
     pub(crate) fn leave_out_dead(&mut self, shown: Timestamp) {
         self.skip_deleted_head();
         self.start_over_if_dead(shown);
         self.all_is_folded();
         let open_first = self.open_segment().map_or(self.next_id, |open| open.first_id);
         if self.live_in(&(open_first..self.next_id)) == 0 {
-            // The next segment begins at the next id, and counts from the last time.
+            // The next segment begins at the next id, with the last time as its base time.
             self.seal_open_segment(self.last_time);
         }
         self.drop_dead_segments();
@@ -114,7 +115,7 @@ impl PoolState {
         self.forget_tables();
     }
 
-    /// Takes the last segment off the list of dropped ones, because all its rows are removed.
+    /// Removes the last segment from the list of dropped ones, because all its rows were removed.
     pub(crate) fn forget_last_dropped(&mut self) {
         Arc::make_mut(&mut self.0.dropped).pop();
     }

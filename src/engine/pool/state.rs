@@ -1,12 +1,12 @@
-//! A pool as of one commit, in memory: its segments, its watermark, its tails.
+//! The state of a pool in memory, as of one commit: its segments, its watermark and its tails.
 //!
 //! Owns: [`PoolState`]. Always holds: ids of live records are at or above the watermark and below `next_id`;
-//! segments are in id order and do not overlap; every id is folded (below `folded_to`), in the frozen tail or in
-//! the active tail. A state never changes once it is published; a commit publishes the next one.
+//! segments are in id order and do not overlap; every id is folded (below `folded_to`), in the frozen tail or
+//! in the active tail. A state never changes after it is published; each commit publishes a new one.
 //!
-//! Its transitions, each with the invariant that it keeps: [`segments`](super::segments), [`expiry`](super::expiry),
-//! [`folding`](super::folding),
-//! [`levels`](super::levels); those of claims are here.
+//! These modules have its transitions and their invariants: [`segments`](super::segments),
+//! [`expiry`](super::expiry), [`folding`](super::folding) and [`levels`](super::levels). The transitions of
+//! claims are here.
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::ids::{PoolId, RecordNumber};
 use crate::model::Policy;
 use crate::time::{LatestTime, Moment, Timestamp};
 
-/// A pool as of one commit. Its fields can be read everywhere. Only named transitions in `pool/` change them.
+/// A pool as of one commit. All code can read its fields. Only the named transitions in `pool/` change them.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolState(pub(in crate::engine::pool) PoolFields);
 
@@ -41,56 +41,56 @@ pub(crate) struct PoolFields {
     pub(crate) id: PoolId,
     pub(crate) geometry: Geometry,
     pub(crate) policy: Policy,
-    /// The least number of records in a segment that the policy seals early.
+    /// The fewest records for which the policy seals a segment early.
     pub(crate) early_seal_slots: u32,
     /// Records below this id are dead.
     pub(crate) watermark: RecordNumber,
-    /// The watermark in the stored head. What the policy has ended since that head follows from the records.
+    /// The watermark in the stored head. What the policy has expired since then follows from the records.
     pub(crate) stored_watermark: RecordNumber,
     /// Records below this id are in their segments' indexes.
     pub(crate) folded_to: RecordNumber,
-    /// The id that the next record gets.
+    /// The id of the next record.
     pub(crate) next_id: RecordNumber,
-    /// The `created_at` of the newest record, even if it is dropped.
+    /// The `created_at` of the newest record, even if that was dropped.
     pub(crate) last_time: Timestamp,
     /// See [`PoolState::pool_time`].
     pub(crate) latest: LatestTime,
     /// Oldest first; the last one is open. Never empty.
     pub(crate) segments: Arc<Vec<SegmentState>>,
-    /// Segments that are no longer listed, and whose rows are still to be removed.
+    /// Segments that were removed from the list. Their rows must still be removed.
     pub(crate) dropped: Arc<Vec<SegmentNumber>>,
-    /// The tail that is being folded, in slices.
+    /// The tail that is being folded slice by slice.
     pub(crate) frozen: Option<TailView>,
     /// The tail that new records go to.
     pub(crate) active: TailView,
     pub(crate) claims: Claims,
-    /// The id that the next claim gets.
+    /// The id of the next claim.
     pub(crate) next_claim: ClaimId,
     /// The tables of fingerprints of folded records, oldest first.
     pub(crate) tables: Arc<Vec<Arc<FingerprintTable>>>,
-    /// Tables that are being written from those that have the same ids.
+    /// The tables being written by merges. Each has the ids of the tables that it is merged from.
     pub(crate) merging: Arc<Vec<Arc<FingerprintTable>>>,
-    /// Tables that are no longer listed, and whose rows are still to be removed.
+    /// Tables that were removed from the list. Their rows must still be removed.
     pub(crate) dropped_tables: Arc<Vec<TableNumber>>,
-    /// The number that the next table gets.
+    /// The number of the next table.
     pub(crate) next_table: TableNumber,
-    /// The memory that the tables of the store share.
+    /// The memory budget that all tables of the store share.
     pub(crate) budget: Arc<Budget>,
 }
 
 impl PoolState {
-    /// Creates a pool from its stored fields. What the policy has ended since the head was written is ended here, too.
-    /// The tails must still be read.
+    /// Creates a pool from its stored fields, and expires what the policy has expired since the head was
+    /// written. The tails must still be read.
     pub(crate) fn stored(fields: PoolFields) -> Self {
         let mut state = Self(fields);
         state.evict();
-        // Dead records need no index, and may be removed already.
+        // Dead records need no index, and may already be removed.
         state.0.folded_to = state.folded_to.max(state.watermark);
         state.0.active = TailView::empty(state.folded_to);
         state
     }
 
-    /// Adds what loading the pool has read: its tails, and the time of its last record, if it has one.
+    /// Adds what loading the pool has read: its tails, and the time of its last record if there is one.
     pub(crate) fn with_tails(
         mut self,
         frozen: Option<TailView>,
@@ -102,7 +102,7 @@ impl PoolState {
         self
     }
 
-    /// Records that the head is stored with the current watermark.
+    /// Records that the stored head has the current watermark.
     pub(crate) fn head_is_stored(&mut self) {
         self.0.stored_watermark = self.watermark;
     }
@@ -126,7 +126,7 @@ impl PoolState {
         }
     }
 
-    /// Returns true if a segment is sealed and all its records are in its tables.
+    /// Returns true if a segment is sealed and all its records are in its indexes.
     pub(crate) fn is_folded(&self, index: usize) -> bool {
         self.segments.get(index).is_some_and(|segment| segment.sealed_len > 0)
             && self.end_of(index) <= self.folded_to
@@ -170,23 +170,23 @@ impl PoolState {
         self.segments.last()
     }
 
-    /// The number of the segment that new records go to.
+    /// Returns the number of the segment that new records go to.
     pub(crate) fn open_number(&self) -> SegmentNumber {
         self.open_segment().map_or(0, |open| open.number)
     }
 
-    /// Returns the number of records that no index has yet.
+    /// Returns the number of records that are in no index yet.
     pub(crate) fn unfolded(&self) -> usize {
         self.active.len() + self.frozen.as_ref().map_or(0, TailView::len)
     }
 
-    /// Returns the pool's time when the clock shows `shown`. It is never before the newest record, nor before a time
-    /// that was used to answer for the pool.
+    /// Returns the pool's time when the clock shows `shown`. It is never earlier than the newest record, or
+    /// than a time that was already used for the pool.
     pub(crate) fn pool_time(&self, shown: Timestamp) -> Timestamp {
         self.latest.reach(shown.max(self.last_time))
     }
 
-    /// Returns the pool's time so far. The clock may show a later one.
+    /// Returns the latest time that the pool has used. The clock may show a later one.
     pub(crate) fn time_so_far(&self) -> Timestamp {
         self.latest.get().max(self.last_time)
     }
@@ -218,12 +218,12 @@ impl PoolState {
         }
     }
 
-    /// Iterates over the numbers of its segments, including those whose rows are being removed.
+    /// Iterates over the numbers of all segments, including those whose rows are being removed.
     pub(crate) fn segment_numbers(&self) -> impl Iterator<Item = SegmentNumber> {
         self.segments.iter().map(|segment| segment.number).chain(self.dropped.iter().copied())
     }
 
-    /// Returns the approximate number of bytes of memory that its indexes take.
+    /// Returns the approximate memory use of the indexes in bytes.
     pub(crate) fn memory(&self) -> usize {
         let tails = self.active.memory() + self.frozen.as_ref().map_or(0, TailView::memory);
         let deleted = self.segments.iter().map(|segment| segment.deleted.memory()).sum::<usize>();
@@ -233,28 +233,28 @@ impl PoolState {
 
 /// Claims.
 impl PoolState {
-    /// Adds a new claim, with the id that was next.
+    /// Adds a new claim. Its id must be the next one.
     pub(crate) fn grant(&mut self, id: ClaimId, claim: ClaimState) {
         self.0.claims.insert(id, claim);
         self.0.next_claim = id + 1;
     }
 
-    /// Gives the next fencing number.
+    /// Returns the next fencing number.
     pub(crate) fn next_fence(&mut self, now: Timestamp) -> u64 {
         self.0.claims.next_fence(now)
     }
 
-    /// Replaces a claim that is extended or taken up, or some of whose items are settled.
+    /// Replaces a claim that was extended or taken up, or some of whose items were settled.
     pub(crate) fn change_claim(&mut self, id: ClaimId, claim: ClaimState) {
         self.0.claims.insert(id, claim);
     }
 
-    /// Removes a claim that is settled, released or swept.
+    /// Removes a claim that was settled, released or swept.
     pub(crate) fn remove_claim(&mut self, id: ClaimId) {
         self.0.claims.remove(id);
     }
 
-    /// Returns a claim to sweep. If there is none, remembers the moment before which there will be none.
+    /// Returns a claim to sweep. If there is none, remembers the earliest moment at which there can be one.
     pub(crate) fn next_claim_to_sweep(&mut self, moment: Moment) -> Option<ClaimId> {
         self.0.claims.next_to_sweep(moment)
     }

@@ -1,8 +1,8 @@
 //! The tail: the index entries of records that are not folded yet, as columns in memory.
 //!
-//! Owns: [`Tail`], which is append-only and shared, and [`TailView`], a tail as of one commit. Always holds: a
-//! view sees no entry at or past its length; entries are appended only after the commit that wrote their records.
-//! Entry `n` belongs to record `first_id + n`. A tail belongs to one segment.
+//! Owns: [`Tail`], which is append-only and shared, and [`TailView`], a tail as of one commit. Always holds:
+//! a view sees no entry at or past its length. Entries are appended only after the commit that wrote their
+//! records. Entry `n` belongs to record `first_id + n`. A tail belongs to one segment.
 
 mod origins;
 
@@ -34,7 +34,7 @@ pub(crate) struct TailEntry {
 }
 
 impl TailEntry {
-    /// Returns the entry of a record that is an item of a batch.
+    /// Returns the entry of a record that was an item of a batch.
     pub(crate) fn of(batch: &Batch, index: usize) -> Option<Self> {
         let item = batch.items().get(index)?;
         Some(Self {
@@ -54,9 +54,10 @@ struct Columns {
     origins: Vec<u32>,
     /// The positions of the records that have a version.
     with_version: RoaringBitmap,
-    /// The previous entry of the same value, within whatever entity type, or [`NONE`].
+    /// The position of the previous entry with the same value, in any entity type, or [`NONE`].
     previous: Vec<u32>,
-    /// The latest entry of each value. By position: with the fingerprints in it, it would not fit into the processor's caches.
+    /// The latest entry of each value, by position. If the table contained the fingerprints, it would not fit
+    /// in the processor's caches.
     latest: HashTable<u32>,
     numbered: Origins,
 }
@@ -97,18 +98,18 @@ impl Columns {
         self.previous.push(previous);
     }
 
-    /// The bits that stand for the value of an entry.
+    /// Returns the bits of an entry's fingerprint that depend on the value alone.
     fn value_at(&self, position: u32) -> Option<u64> {
         self.fingerprints.get(position as usize).copied().map(value_part)
     }
 
-    /// The positions of a fingerprint below `len`, newest first.
+    /// Returns the positions of a fingerprint below `len`, newest first.
     fn positions(&self, fingerprint: Fingerprint, len: usize) -> impl Iterator<Item = u32> {
         let is_same = move |position: &u32| self.fingerprints.get(*position as usize) == Some(&fingerprint);
         self.positions_of_value(fingerprint, len).filter(is_same)
     }
 
-    /// The positions of the fingerprints that have the value part of this one, below `len`, newest first.
+    /// Returns the positions below `len` of the fingerprints with the same value part, newest first.
     fn positions_of_value(&self, fingerprint: Fingerprint, len: usize) -> impl Iterator<Item = u32> {
         let value = value_part(fingerprint);
         let is_same = |latest: &u32| self.value_at(*latest) == Some(value);
@@ -122,19 +123,19 @@ impl Columns {
     }
 }
 
-/// The value's bits are random, but hash tables look at the high ones, too.
+/// Repeats the value's random bits in the high bits, because hash tables also use those.
 fn hash_of(value: u64) -> u64 {
     value << (u64::BITS - VALUE_BITS) | value
 }
 
-/// The values that a filter looks for among the entries of a tail, as fingerprints.
+/// The values that a filter looks for in a tail, as fingerprints.
 #[derive(Debug)]
 pub(crate) enum SoughtValues {
     Exactly(Vec<Fingerprint>),
     OfAnyType(Vec<Fingerprint>),
 }
 
-/// Append-only columns, shared by the states of many commits.
+/// Append-only columns that the states of many commits share.
 #[derive(Debug)]
 pub(crate) struct Tail {
     first_id: RecordNumber,
@@ -159,7 +160,7 @@ impl TailView {
         Self { tail: Tail::starting_at(first_id), len: 0 }
     }
 
-    /// Creates a tail with the entries that `fill` pushes, of which there are `len`.
+    /// Creates a tail with the `len` entries that `fill` pushes.
     pub(crate) fn filled(
         first_id: RecordNumber,
         len: usize,
@@ -171,9 +172,9 @@ impl TailView {
         Ok(Self { tail: Arc::new(Tail { first_id, columns: RwLock::new(columns) }), len })
     }
 
-    /// Appends entries after this view, and returns the view that sees them. Existing views do not see them.
+    /// Appends entries after this view, and returns a view that sees them. Existing views do not see them.
     ///
-    /// Only the writer calls this: after the commit of the records, on the newest view of the tail.
+    /// Only the writer calls this, after the commit of the records and on the newest view of the tail.
     pub(crate) fn append(&self, entries: impl Iterator<Item = TailEntry>) -> Self {
         let mut columns = self.tail.columns.write();
         entries.for_each(|entry| columns.push(entry));
@@ -185,11 +186,12 @@ impl TailView {
         self.len as usize
     }
 
-    /// Returns the approximate number of bytes of memory that it takes.
+    /// Returns the approximate memory use in bytes.
     pub(crate) fn memory(&self) -> usize {
-        // A fingerprint, its type, origin and predecessor, and an entry of a hash table that is half to nearly full.
+        // A fingerprint, its type, origin and predecessor, and a slot of a hash table that is between half
+        // and nearly full.
         const ENTRY_BYTES: usize = 16 + 3 * 4 + 8;
-        // The text of its run, two numbers each for the run and the origin, and their maps.
+        // The text of its run, two numbers each for the run and the origin, and their hash maps.
         const ORIGIN_BYTES: usize = 200;
         let columns = self.tail.columns.read();
         self.len() * ENTRY_BYTES + columns.numbered.len() * ORIGIN_BYTES
@@ -220,7 +222,7 @@ impl TailView {
         found.extend(columns.positions(fingerprint, self.len()).map(|position| self.id(position)));
     }
 
-    /// Returns true if a record of the tail has a version.
+    /// Returns true if this record of the tail has a version.
     pub(crate) fn has_version(&self, id: RecordNumber) -> bool {
         let position = id.checked_sub(self.tail.first_id).and_then(|position| u32::try_from(position).ok());
         position.is_some_and(|position| self.tail.columns.read().with_version.contains(position))
@@ -235,7 +237,7 @@ impl TailView {
         self.entries_from(0, self.len())
     }
 
-    /// Returns up to `count` entries from a position on.
+    /// Returns up to `count` entries, starting at a position.
     pub(crate) fn entries_from(&self, start: usize, count: usize) -> Vec<(RecordNumber, TailEntry)> {
         let columns = self.tail.columns.read();
         let rows = columns.fingerprints.iter().zip(&columns.entity_types).zip(&columns.origins);
@@ -252,8 +254,8 @@ impl TailView {
         self.ids().skip(start).zip(rows).map(entry).collect()
     }
 
-    /// Returns the positions of the entries that a filter takes, dead ones included, within an id range, and the number of entries
-    /// that were looked at. Of values, it looks for `sought` instead.
+    /// Returns the positions of the entries within an id range that match a filter, including dead ones, and
+    /// the number of entries examined. Values are matched by `sought` instead of the filter.
     pub(crate) fn select(
         &self,
         filter: &RecordFilter,
@@ -290,8 +292,8 @@ impl TailView {
     }
 }
 
-/// Positions that have met every condition so far. The first condition reads its whole column; each following one looks
-/// only at the positions that are left.
+/// The positions that have met every condition so far. The first condition reads its whole column. Each
+/// further one reads only the remaining positions.
 struct Narrowing {
     positions: Range<usize>,
     found: Option<Vec<u32>>,

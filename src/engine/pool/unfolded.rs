@@ -1,7 +1,8 @@
-//! The records of all loaded pools that no index has yet.
+//! The records of all loaded pools that are in no index yet.
 //!
-//! Owns: [`Unfolded`], the lengths of their active tails, in order. Always holds: the work for a change of one pool
-//! does not grow with the number of pools. Frozen tails do not count, because they are being folded already.
+//! Owns: [`Unfolded`], the lengths of their active tails, in order. Always holds: the cost of a change to one
+//! pool does not grow with the number of pools. Frozen tails do not count, because they are being folded
+//! already.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +13,12 @@ use crate::ids::PoolId;
 #[derive(Debug, Default)]
 pub(crate) struct Unfolded {
     records: usize,
-    /// The tails that can be frozen: tails with records, of pools without a frozen tail.
+    /// The tails that can be frozen: non-empty tails of pools without a frozen tail.
     tails: BTreeSet<(usize, PoolId)>,
 }
 
 impl Unfolded {
-    /// Records that a pool's state was replaced by another one. `None` stands for a pool that is not loaded.
+    /// Records that the state of a pool was replaced. `None` stands for a pool that is not loaded.
     pub(crate) fn replace(&mut self, before: Option<&PoolState>, after: Option<&PoolState>) {
         if let Some(before) = before {
             self.records -= before.active.len();

@@ -1,17 +1,18 @@
-//! The memory that filters and rows of fingerprint tables may take.
+//! The memory budget for the filters and rows of fingerprint tables.
 //!
-//! Always holds: filters come first. A row is kept only if the filters of all tables fit in beside it.
+//! Always holds: filters come first. A row is kept only if the filters of all tables still fit.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Filters of this size are kept whatever the limit is: without them each check would read the file.
+/// Filters of this total size are kept regardless of the limit, because without them each check would read
+/// the file.
 const FILTERS_MIN_BYTES: usize = 4 << 20;
 
-/// Bytes in use, and how many there may be. Shared by all tables of a store.
+/// The bytes in use, and their limit. All tables of a store share it.
 #[derive(Debug)]
 pub(crate) struct Budget {
     max: usize,
-    /// What the filters of all tables need, whether they are loaded or not.
+    /// The bytes that the filters of all tables need, including those that are not loaded.
     all_filters: AtomicUsize,
     filters: AtomicUsize,
     rows: AtomicUsize,
@@ -27,19 +28,19 @@ impl Budget {
         }
     }
 
-    /// There is a table whose filter needs so much.
+    /// Adds a table whose filter needs this many bytes.
     pub(super) fn add_table(&self, needed: usize) {
         self.all_filters.fetch_add(needed, Ordering::Relaxed);
     }
 
-    /// A table is gone, with what was loaded of it.
+    /// Removes a table, and what was loaded of it.
     pub(super) fn remove_table(&self, needed: usize, loaded: usize, rows: usize) {
         self.all_filters.fetch_sub(needed, Ordering::Relaxed);
         self.filters.fetch_sub(loaded, Ordering::Relaxed);
         self.rows.fetch_sub(rows, Ordering::Relaxed);
     }
 
-    /// Takes room for a piece of a filter. Returns true if there is enough.
+    /// Reserves memory for a piece of a filter. Returns true if there is enough.
     pub(super) fn take_filter(&self, bytes: usize) -> bool {
         let before = self.filters.fetch_add(bytes, Ordering::Relaxed);
         let fits = before + bytes <= self.max.max(FILTERS_MIN_BYTES);
@@ -49,17 +50,17 @@ impl Budget {
         fits
     }
 
-    /// Gives room back: another thread has loaded the same piece.
+    /// Gives memory back, because another thread has loaded the same piece.
     pub(super) fn return_filter(&self, bytes: usize) {
         self.filters.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// As [`return_filter`](Self::return_filter), for a row.
+    /// Like [`return_filter`](Self::return_filter), for a row.
     pub(super) fn return_row(&self, bytes: usize) {
         self.rows.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Takes room for a row. Returns true if there is enough.
+    /// Reserves memory for a row. Returns true if there is enough.
     pub(super) fn take_row(&self, bytes: usize) -> bool {
         let filters = self.all_filters.load(Ordering::Relaxed);
         let before = self.rows.fetch_add(bytes, Ordering::Relaxed);
@@ -83,7 +84,7 @@ mod tests {
         assert!(budget.take_filter(6_000_000));
         budget.remove_table(6_000_000, 6_000_000, 4_000_000);
         assert!(budget.take_row(10_000_000) && !budget.take_row(1));
-        // Filters get it even so, up to the whole.
+        // Filters still get memory, up to the whole limit.
         assert!(budget.take_filter(10_000_000) && !budget.take_filter(1));
     }
 }

@@ -1,12 +1,12 @@
-//! Bloom filters whose probes for a fingerprint all lie in one cache line.
+//! Blocked Bloom filters: all probes for a fingerprint are in one cache line.
 //!
-//! After Putze, Sanders and Singler, "Cache-, hash- and space-efficient Bloom filters" (2007). The line of a fingerprint, and
-//! four of its eight bits, depend on the value alone; the other four on the entity type, too. So one filter answers for a
-//! value within an entity type (one absent value in 800 is taken for a present one) and for a value within any entity type
-//! (one in 30).
+//! They follow Putze, Sanders and Singler, "Cache-, hash- and space-efficient Bloom filters" (2007). The line
+//! of a fingerprint and four of its eight bits depend on the value alone. The other four bits depend on the
+//! entity type, too. So one filter can be asked for a value within an entity type (false positive rate 1 in
+//! 800) and for a value within any entity type (1 in 30).
 //!
-//! Layout: a piece of a filter is some lines of eight 64-bit words each, little-endian. Lines are in the order of
-//! fingerprints, so that a merge writes them from first to last. The probing is part of the file format.
+//! Layout: a piece of a filter is a sequence of lines of eight 64-bit words, little-endian. Lines are in the
+//! order of fingerprints, so a merge writes them from first to last. The probing is part of the file format.
 
 use crate::backend::fingerprint::{Fingerprint, VALUE_BITS, value_part};
 
@@ -15,45 +15,45 @@ pub(crate) const LINE_BITS: u64 = 512;
 pub(crate) const LINE_BYTES: usize = 64;
 const LINE_WORDS: usize = 8;
 const PROBES: usize = 4;
-/// A probe names one of the bits of a line.
+/// The number of bits in a probe, which selects one bit of a line.
 const PROBE_BITS: usize = 9;
 
-/// One cache line.
+/// One cache line of a filter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(align(64))]
 pub(crate) struct Line([u64; LINE_WORDS]);
 
-/// What is asked of filters, prepared once for all of them.
+/// A query to filters, prepared once for all of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question {
-    /// The bits of a fingerprint that stand for its value.
+    /// The bits of the fingerprint that depend on the value alone.
     pub(crate) value: u64,
-    /// Nine bits for each probe.
+    /// The probes for the value, nine bits each.
     by_value: u64,
-    /// None if the entity type does not matter.
+    /// The probes for the value and the entity type; `None` if any entity type will do.
     by_both: Option<u64>,
 }
 
 impl Question {
-    /// A value within an entity type.
+    /// Asks for a value within an entity type.
     ///
-    /// Takes entries of tables as well: their fingerprints lack the low 32 bits.
-    #[allow(clippy::cast_possible_truncation, reason = "the bits below the value's are meant")]
+    /// Also accepts entries of tables, whose fingerprints lack the low 32 bits.
+    #[allow(clippy::cast_possible_truncation, reason = "the low half is wanted")]
     pub(crate) fn of(fingerprint: Fingerprint) -> Self {
         Self { by_both: Some((fingerprint >> 32) as u64), ..Self::of_value(fingerprint) }
     }
 
-    /// A value within any entity type.
+    /// Asks for a value within any entity type.
     pub(crate) fn of_value(fingerprint: Fingerprint) -> Self {
         let value = value_part(fingerprint);
-        // The line has taken the high bits: a multiplication brings the low ones up.
+        // The line is chosen by the high bits. The multiplication moves the low bits up.
         let by_value =
             value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS as usize - PROBES * PROBE_BITS);
         Self { value, by_value, by_both: None }
     }
 }
 
-/// A word of a line, and a bit in it.
+/// Returns the index of a word of a line, and a bit in it, for a probe.
 fn place(probes: u64, number: usize) -> (usize, u64) {
     let bits = probes >> (number * PROBE_BITS);
     ((bits >> 6) as usize % LINE_WORDS, 1 << (bits % 64))
@@ -71,7 +71,7 @@ impl Line {
         }
     }
 
-    /// Any part of it: the processor fetches the line as a whole.
+    /// Returns any part of the line, to make the processor fetch the whole line.
     #[inline]
     pub(crate) fn first_word(&self) -> u64 {
         let [first, ..] = self.0;
@@ -106,7 +106,8 @@ impl Line {
     }
 }
 
-/// `value` as a part of all values that there can be, as a number below `of`; and what is left, in 2^-48.
+/// Scales `value` from the range of all values to a number below `of`. Returns that number and the remaining
+/// fraction in units of 2^-48.
 #[allow(clippy::cast_possible_truncation, reason = "the product is below `of` times 2^48")]
 pub(crate) fn scaled(value: u64, of: u64) -> (u64, u64) {
     let product = u128::from(value) * u128::from(of);
@@ -147,13 +148,13 @@ mod tests {
         };
         let (exact, any_type) = (wrong(&of), wrong(&of_value));
         assert!(exact < 300 && any_type < 6_000, "{exact} and {any_type} of 100,000");
-        // The same values within another entity type: half of their bits are there.
+        // The same values within another entity type already have half of their bits set.
         let others =
             (0..VALUES).filter(|value| passes(&filter, &Question::of(fingerprint(*value, 47)))).count();
         assert!(others < 3_000, "{others} of 50,000");
     }
 
-    /// A stored filter must answer the same in every later version.
+    /// Every later version must get the same answers from a stored filter.
     #[test]
     fn the_probing_is_frozen() {
         let line = filled(1, 8)[0];

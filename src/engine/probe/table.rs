@@ -1,8 +1,9 @@
-//! A table of fingerprints: which records have them, immutable once it is written.
+//! A table of fingerprints: it maps fingerprints to records, and is immutable once written.
 //!
-//! Owns: the shape of a table (its rows by ranges of fingerprints, its filter by pieces of rows), and what memory keeps of it.
-//! Always holds: what is kept belongs to this table alone, is never filled from another one, and goes with it; a state or
-//! snapshot that has the table finds in it what was there when it was written.
+//! Owns: the shape of a table (its rows by ranges of fingerprints, its filter by pieces of rows), and the
+//! parts of it that are cached. Always holds: cached parts belong to this table alone, are never filled from
+//! another one, and are dropped with it. A state or snapshot with the table finds in it what was there when
+//! it was written.
 
 use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,45 +20,45 @@ use crate::error::{Error, Result};
 use crate::ids::RecordNumber;
 use crate::search;
 
-/// The number of rows that share a piece of the filter: with rows of 200 entries it fills a page.
+/// The number of rows that share a piece of the filter. With rows of 200 entries, a piece fills a page.
 pub(crate) const ROWS_A_PIECE: u32 = 11;
 
-/// redb's pages.
+/// The size of redb's pages.
 const PAGE_BYTES: u64 = 4_096;
-/// More than a row of this format has.
+/// An upper bound that no valid piece reaches.
 const ENTRIES_A_PIECE_MAX: u64 = 1 << 16;
 
-/// Where the rows of tables are read from: a snapshot, or a transaction.
+/// The source of table rows: a snapshot or a transaction.
 pub(crate) trait IndexRows {
-    /// A part of a row.
+    /// Returns a part of a row.
     fn row(&self, table: TableNumber, row: u32, part: u32) -> Result<Option<AccessGuard<'_, &'static [u8]>>>;
 
-    /// A piece of a filter.
+    /// Returns a piece of a filter.
     fn piece(&self, table: TableNumber, piece: u32) -> Result<Option<AccessGuard<'_, &'static [u8]>>>;
 }
 
-/// The shape of a table: the number of its rows, and the lines of its filter.
+/// The shape of a table: its number of rows, and the lines of its filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     rows: u32,
-    /// The lines of each piece of the filter.
+    /// The number of lines per piece of the filter.
     lines: u32,
-    /// Lines for each row, in 2^-16.
+    /// The number of lines per row, in units of 2^-16.
     row_lines: u32,
 }
 
 impl Shape {
-    /// For so many entries, in rows of about `row_entries`.
+    /// Returns the shape for a number of entries, in rows of about `row_entries`.
     pub(crate) fn of(entries: u64, row_entries: u64) -> Self {
         Self::with_rows(entries, u32::try_from(entries.div_ceil(row_entries).max(1)).unwrap_or(u32::MAX))
     }
 
-    /// For so many entries in so many rows.
+    /// Returns the shape for a number of entries in a number of rows.
     pub(crate) fn with_rows(entries: u64, rows: u32) -> Self {
         let rows = rows.max(1);
         let rows_a_piece = u64::from(rows.min(ROWS_A_PIECE));
         let entries_a_piece = entries.div_ceil(rows.into()) * rows_a_piece;
-        // A damaged row of the list of tables must not become a huge allocation.
+        // A damaged row in the list of tables must not cause a huge allocation.
         let lines = (entries_a_piece.min(ENTRIES_A_PIECE_MAX) * BITS_PER_ENTRY).div_ceil(LINE_BITS).max(1);
         let row_lines = u32::try_from((lines << 16) / rows_a_piece).unwrap_or(u32::MAX);
         Self { rows, lines: u32::try_from(lines).unwrap_or(u32::MAX), row_lines }
@@ -71,13 +72,13 @@ impl Shape {
         self.rows.div_ceil(ROWS_A_PIECE)
     }
 
-    /// The rows of a piece.
+    /// Returns the rows of a piece.
     pub(crate) fn rows_of_piece(self, piece: u32) -> Range<u32> {
         let first = piece.saturating_mul(ROWS_A_PIECE).min(self.rows);
         first..first.saturating_add(ROWS_A_PIECE).min(self.rows)
     }
 
-    /// The values, as the bits that stand for them, whose entries are in some rows.
+    /// Returns the range of values, as their bits in the fingerprint, whose entries are in some rows.
     pub(crate) fn values_of(self, rows: &Range<u32>) -> Range<u64> {
         let first = |row: u32| {
             let value = (u128::from(row) << VALUE_BITS).div_ceil(u128::from(self.rows));
@@ -90,12 +91,13 @@ impl Shape {
         u32::try_from(scaled(value, self.rows.into()).0).unwrap_or(u32::MAX)
     }
 
-    /// The piece and the line of a value.
+    /// Returns the piece and the line of a value.
     #[inline]
     pub(crate) fn line_of(self, value: u64) -> (u32, usize) {
         let (row, left) = scaled(value, self.rows.into());
         let row = u32::try_from(row).unwrap_or(u32::MAX);
-        // Where in the piece the value is, in 2^-32 rows: the same part of the lines.
+        // The position of the value within the piece, in units of 2^-32 rows. The line is at the same
+        // fraction of the lines.
         let within = u64::from(row % ROWS_A_PIECE) << 32 | left >> (VALUE_BITS - 32);
         let line = (within * u64::from(self.row_lines)) >> 48;
         (row / ROWS_A_PIECE, usize::try_from(line).unwrap_or(usize::MAX))
@@ -109,10 +111,10 @@ impl Shape {
         self.lines as usize * LINE_BYTES
     }
 
-    /// About the number of bytes of the file that a table with so many entries takes.
+    /// Returns the approximate number of bytes in the file of a table with this many entries.
     pub(crate) fn stored_bytes(self, entries: u64) -> u64 {
         let of_row = entries / u64::from(self.rows) * size_of::<Entry>() as u64;
-        // A row of more than half a page has one for itself.
+        // A row of more than half a page gets a page of its own.
         let row = if of_row > PAGE_BYTES / 2 { of_row.next_multiple_of(PAGE_BYTES) } else { of_row };
         u64::from(self.rows) * row + self.filter_bytes() as u64
     }
@@ -121,7 +123,7 @@ impl Shape {
         self.pieces() as usize * self.piece_bytes()
     }
 
-    /// The memory that its filter takes, with the places for what is kept of the filter and the rows.
+    /// Returns the memory for its filter, and for the cells that cache pieces and rows.
     fn needed_bytes(self) -> usize {
         self.filter_bytes() + self.cells_bytes()
     }
@@ -131,18 +133,18 @@ impl Shape {
     }
 }
 
-/// What is kept of a piece of a filter.
+/// A cached piece of a filter.
 type PieceCell = OnceLock<Box<[Line]>>;
-/// What is kept of a row.
+/// A cached row.
 type RowCell = OnceLock<Box<[Entry]>>;
 
 /// A table of fingerprints.
 #[derive(Debug)]
 pub(crate) struct FingerprintTable {
     pub(crate) number: TableNumber,
-    /// The records that it has entries of: those of them that were live when it was written.
+    /// The range of records that it covers. It has entries for those that were live when it was written.
     pub(crate) ids: Range<RecordNumber>,
-    /// About the number of its entries.
+    /// The approximate number of entries.
     pub(crate) len: u64,
     pub(crate) shape: Shape,
     filter: Box<[PieceCell]>,
@@ -181,25 +183,25 @@ impl FingerprintTable {
         }
     }
 
-    /// Returns true if this table is, or will be, merged from others, and `table` is one of them.
+    /// Returns true if this table is, or will be, merged from several tables including `table`.
     pub(crate) fn is_made_from(&self, table: &Self) -> bool {
         self.ids.start <= table.ids.start && table.ids.end <= self.ids.end
     }
 
-    /// Bytes of memory that its filter and its rows take.
+    /// Returns the memory use of its filter and its cached rows in bytes.
     pub(crate) fn memory(&self) -> usize {
         let kept =
             self.kept_filter_bytes.load(Ordering::Relaxed) + self.kept_row_bytes.load(Ordering::Relaxed);
         kept + self.shape.cells_bytes()
     }
 
-    /// The id of an entry's record.
+    /// Returns the id of an entry's record.
     pub(crate) fn id_of(&self, entry: Entry) -> RecordNumber {
         self.ids.start + offset_of(entry)
     }
 
-    /// Keeps a piece of the filter that was just written, if there is room. The table must be new: if the transaction is given up,
-    /// it goes with it.
+    /// Caches a piece of the filter that was just written, if the budget allows it. The table must be new: if
+    /// the transaction is aborted, the table is dropped, and the piece with it.
     pub(crate) fn keep_piece(&self, piece: u32, lines: Vec<Line>) {
         if let Some(cell) = self.filter.get(piece as usize)
             && self.budget.take_filter(self.shape.piece_bytes())
@@ -209,14 +211,14 @@ impl FingerprintTable {
         }
     }
 
-    /// The line of the filter that a question is asked of, if it is in memory.
+    /// Returns the line of the filter for a question, if it is in memory.
     #[inline]
     pub(crate) fn line(&self, question: &Question) -> Option<&Line> {
         let (piece, line) = self.shape.line_of(question.value);
         self.filter.get(piece as usize)?.get()?.get(line)
     }
 
-    /// Returns false if the table has no such entry.
+    /// Returns false if the table certainly has no such entry.
     #[inline]
     pub(crate) fn may_contain(&self, source: &impl IndexRows, question: &Question) -> Result<bool> {
         match self.line(question) {
@@ -225,7 +227,8 @@ impl FingerprintTable {
         }
     }
 
-    /// Reads the piece of the filter that a question is asked of. Kept out of line: it happens once for each piece.
+    /// Reads the piece of the filter for a question, and answers from it. Kept out of line, because it runs
+    /// once per piece.
     #[inline(never)]
     fn load_and_ask(&self, source: &impl IndexRows, question: &Question) -> Result<bool> {
         let (piece, line) = self.shape.line_of(question.value);
@@ -242,7 +245,7 @@ impl FingerprintTable {
         {
             self.kept_filter_bytes.fetch_add(self.shape.piece_bytes(), Ordering::Relaxed);
             if cell.set(lines.iter().map(Line::of_bytes).collect()).is_err() {
-                // Another thread was faster.
+                // Another thread has cached the piece first.
                 self.kept_filter_bytes.fetch_sub(self.shape.piece_bytes(), Ordering::Relaxed);
                 self.budget.return_filter(self.shape.piece_bytes());
             }
@@ -250,14 +253,14 @@ impl FingerprintTable {
         Ok(may_contain)
     }
 
-    /// Where in its row, of so many entries, a value is about.
+    /// Returns the approximate position of a value in its row of this many entries.
     fn guess(&self, value: u64, entries: usize) -> usize {
         let (_, left) = scaled(value, self.shape.rows.into());
         let place = ((left >> (VALUE_BITS - 16)) * entries as u64) >> 16;
         usize::try_from(place).unwrap_or(0)
     }
 
-    /// Shows a fingerprint's entries, by ascending id, until the visitor has enough.
+    /// Calls the visitor with a fingerprint's entries, by ascending id, until it breaks.
     pub(crate) fn visit(
         &self,
         source: &impl IndexRows,
@@ -270,7 +273,7 @@ impl FingerprintTable {
         self.visit_row(source, value, &keys, visitor)
     }
 
-    /// Shows the entries of a value, within any entity type.
+    /// Calls the visitor with the entries of a value within any entity type.
     pub(crate) fn visit_value(
         &self,
         source: &impl IndexRows,
@@ -302,8 +305,8 @@ impl FingerprintTable {
         Ok(flow)
     }
 
-    /// A row of several parts, which a value that many records have can make. It is never kept; the parts before the keys, of
-    /// which there may be thousands, are not read one by one.
+    /// Visits a row of several parts, which exists if very many records have the same value. Such a row is
+    /// never cached. The parts before the keys, of which there may be thousands, are not read one by one.
     #[inline(never)]
     fn visit_parts(
         &self,
@@ -349,7 +352,7 @@ impl FingerprintTable {
         }
     }
 
-    /// The entries of a row, from the file.
+    /// Reads the entries of a row from the file.
     pub(crate) fn read_row(&self, source: &impl IndexRows, row: u32) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let mut part = 0;
@@ -359,7 +362,8 @@ impl FingerprintTable {
         Ok(entries)
     }
 
-    /// Adds the entries of a part of a row, none if there is no such part. Returns true if it is full: then the row may have another.
+    /// Reads a part of a row and appends its entries; none if there is no such part. Returns true if the part
+    /// is full, so the row may have another one.
     fn read_part(
         &self,
         source: &impl IndexRows,
@@ -389,8 +393,8 @@ fn visit_entries(
     matching.take_while(|entry| entry <= keys.end()).try_for_each(visitor)
 }
 
-/// The place of the first entry that is not below a key. Fingerprints are random, so it is near to where the key's part of the
-/// row's range says: two cache lines are read there, rather than five.
+/// Returns the position of the first entry that is not below a key. Fingerprints are random, so it is near
+/// the position that interpolation predicts. Searching there reads two cache lines instead of five.
 fn lower_bound(entries: &[Entry], key: Entry, guess: usize) -> usize {
     const NEAR: usize = 16;
     let start = guess.saturating_sub(NEAR).min(entries.len());
@@ -410,7 +414,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Rows and lines are in the order of values, and each value is in the rows that its row's range says.
+        /// Rows and lines ascend with the values, and each value is within the range of its row.
         #[test]
         fn rows_and_lines_follow_the_values(
             entries in 1_u64..1_000_000, row_entries in 1_u64..300, values in proptest::collection::vec(0_u64..1 << 48, 1..50),

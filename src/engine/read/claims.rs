@@ -28,7 +28,8 @@ pub(crate) fn load(snapshot: &Snapshot, pool: PoolId, now: Reading) -> Result<Cl
     for row in table.range((pool, FENCE_ROW + 1)..=(pool, ClaimId::MAX)).storage()? {
         let (key, row) = row.storage()?;
         let (id, row) = (key.value().1, codec::decode_claim(row.value())?);
-        // Sweeping begins with the first block. If it is gone, sweeping continues, whatever the clock says now.
+        // Sweeping begins with the first block. If that is gone, sweeping continues, whatever the clock shows
+        // now.
         let is_whole = match &items_table {
             Some(table) => table.get((pool, id, 0)).storage()?.is_some(),
             None => false,
@@ -39,21 +40,21 @@ pub(crate) fn load(snapshot: &Snapshot, pool: PoolId, now: Reading) -> Result<Cl
     Ok(claims)
 }
 
-/// Computes a deadline from the wall clock, which says how much of a lease is left. It is never more than the lease's
-/// length, whatever the clock was set to.
+/// Computes a deadline from the time left of a lease by the wall clock. The time left is never more than the
+/// lease's length, whatever the clock shows.
 fn deadline_of(until: Timestamp, lease: Duration, now: Reading) -> Moment {
     let left = until.since(now.time).min(lease);
     now.moment.after(left).before(now.time.since(until))
 }
 
 impl View {
-    /// Returns the claim in a value's owner row, even if the claim does not exist any more.
+    /// Returns the claim in the owner row of a value, even if the claim does not exist any more.
     pub(crate) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
         let Some(table) = self.claimed()? else { return Ok(None) };
         Ok(table.get((self.state.id, fingerprint)).storage()?.map(|owner| owner.value()))
     }
 
-    /// Returns the owner rows of keys with a value, of any entity type. Some may be of other values.
+    /// Returns the owner rows of the keys with a value, for any entity type. Some may belong to other values.
     pub(crate) fn owners_of_value(&self, value: &str) -> Result<Vec<(Fingerprint, ClaimId)>> {
         let (pool, range) = (self.state.id, self.hash_key.range_of_value(value));
         let Some(table) = self.claimed()? else { return Ok(Vec::new()) };
@@ -66,7 +67,7 @@ impl View {
         rows.map(owner).collect()
     }
 
-    /// Returns every owner row: the value and the claim.
+    /// Returns every owner row: the value's fingerprint and the claim.
     pub(crate) fn owners(&self) -> Result<Owners> {
         let pool = self.state.id;
         let Some(table) = self.claimed()? else { return Ok(Owners::default()) };
@@ -79,14 +80,14 @@ impl View {
         rows.map(owner).collect()
     }
 
-    /// Returns true if a claim's first block of items is there. Sweeping begins with it.
+    /// Returns true if a claim's first block of items exists. Sweeping begins with it.
     pub(crate) fn has_first_block(&self, id: ClaimId) -> Result<bool> {
         let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? else { return Ok(false) };
         Ok(table.get((self.state.id, id, 0)).storage()?.is_some())
     }
 
-    /// Returns the values for which each claim was made, as far as they can be read, with the record that it saw of each.
-    /// Leaves out claims that are half swept.
+    /// Returns the values that each claim claimed, with the record that it saw of each, as far as they can be
+    /// read. Leaves out claims that are being swept.
     pub(crate) fn items_by_claim(&self) -> Result<ItemsByClaim> {
         let mut items = HashMap::new();
         for (id, claim) in self.state.claims.iter() {
@@ -101,7 +102,7 @@ impl View {
         Ok(items)
     }
 
-    /// Returns the items for which a claim was made, and the standing of each.
+    /// Returns the items that a claim claimed, and the state of each.
     pub(crate) fn items_of_claim(&self, id: ClaimId, claim: &ClaimState) -> Result<StoredClaim> {
         contained("reading a claim", || {
             let (batch, indexes, seen) = self.batch_of_claim(id)?;
@@ -120,7 +121,8 @@ impl View {
         })
     }
 
-    /// Returns the items for which a claim was made, their indexes in the batch that was claimed, and the records that it saw.
+    /// Returns the items that a claim claimed, their indexes in the batch that was claimed, and the records
+    /// that it saw.
     pub(crate) fn batch_of_claim(&self, id: ClaimId) -> Result<(Batch, Vec<u32>, Vec<RecordNumber>)> {
         let (mut batch, mut indexes, mut seen) = (Batch::default(), Vec::new(), Vec::new());
         if let Some(table) = self.snapshot.table(schema::CLAIM_ITEMS)? {
@@ -141,15 +143,15 @@ impl View {
     }
 }
 
-/// The newest record of each claimed value when it was claimed; 0 if there was none.
+/// The newest record of each claimed value at the time of the claim; 0 if there was none.
 pub(crate) type SeenRecords = HashMap<Fingerprint, RecordNumber, BuildFingerprintHasher>;
 
-/// The values for which each claim was made, as far as they can be read.
+/// The values that each claim claimed, as far as they can be read.
 pub(crate) type ItemsByClaim = HashMap<ClaimId, Result<SeenRecords>>;
 
-/// Returns the newest record that a claim saw of a value, 0 if it saw none or has no such item; `None` if the claim's items
-/// cannot be read, or it does not exist. The owner of a value has seen every live record of it: adding one takes the value
-/// away.
+/// Returns the newest record that a claim saw of a value, or 0 if it saw none or has no such item. Returns
+/// `None` if the claim does not exist or its items cannot be read. The owner of a value has seen every live
+/// record of it, because adding a record removes the owner.
 pub(crate) fn seen_by(
     claim: ClaimId,
     fingerprint: Fingerprint,
@@ -159,8 +161,8 @@ pub(crate) fn seen_by(
     Some(seen.get(&fingerprint).copied().unwrap_or(0))
 }
 
-/// Checks a claim's items as a whole, and returns what is wrong: there must be as many as its row says, and they must
-/// include those that are settled.
+/// Checks a claim's items as a whole, and returns what is wrong. There must be as many items as the claim's
+/// row says, and they must include the settled ones.
 fn check_items(claim: &ClaimState, indexes: &[u32]) -> std::result::Result<(), String> {
     if indexes.len() != claim.items as usize {
         return Err(format!("has {} items instead of {}", indexes.len(), claim.items));

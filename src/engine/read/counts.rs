@@ -1,4 +1,4 @@
-//! Counts live records by an attribute, in one pass over its posting lists and over the tails.
+//! Counts live records by an attribute, in one pass over its posting lists and the tails.
 
 use std::collections::HashMap;
 
@@ -74,7 +74,7 @@ impl View {
 }
 
 impl PoolState {
-    /// Removes from the positions of a chunk those whose records are dead, or not below `end`.
+    /// Removes the positions of a chunk whose records are dead or not below `end`.
     fn keep_live(&self, index: usize, chunk: u32, end: RecordNumber, positions: &mut roaring::RoaringBitmap) {
         let Some(segment) = self.segments.get(index) else { return };
         let base = u64::from(chunk) * u64::from(self.geometry.chunk_slots);

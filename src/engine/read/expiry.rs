@@ -1,7 +1,7 @@
-//! Finds the record up to which a pool has expired at a point in time.
+//! Finds the first record of a pool that has not expired at a point in time.
 //!
-//! Ids are in time order, so this is a search among the records' times. The effect on the pool's state is in
-//! [`crate::engine::pool::expiry`].
+//! Ids are in time order, so this is a search over the times of the records. [`crate::engine::pool::expiry`]
+//! applies the result to the pool's state.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::search;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Returns a pool as of the last commit, without what has expired by now.
+    /// Returns a pool as of the last commit, without the records that have expired by now.
     ///
     /// # Errors
     ///
@@ -27,7 +27,7 @@ impl Engine {
         self.expire(view, self.clock.now())
     }
 
-    /// Returns a pool as of the last commit, without what has expired by a point in time.
+    /// Returns a pool as of the last commit, without the records that have expired at a point in time.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Engine {
 }
 
 impl View {
-    /// Returns the watermark at a point in time, if further records have expired by then.
+    /// Returns the watermark at a point in time, if more records have expired by then.
     pub(crate) fn watermark_at(&self, now: Timestamp) -> Result<Option<RecordNumber>> {
         let Some(horizon) = self.state.horizon(now) else { return Ok(None) };
         if self.oldest_time()?.is_none_or(|oldest| oldest > horizon) {
@@ -56,11 +56,11 @@ impl View {
         self.first_after(horizon).map(Some)
     }
 
-    /// Returns the first id at or above the watermark whose record is younger than `time`, or `next_id` if there is
-    /// none.
+    /// Returns the first id at or above the watermark whose record is younger than `time`, or `next_id` if
+    /// there is none.
     fn first_after(&self, time: Timestamp) -> Result<RecordNumber> {
         let state = &self.state;
-        // The last segment that begins no later than `time` holds the answer, or ends before it.
+        // The answer is in the last segment that begins no later than `time`, or directly after that segment.
         let begun = state.segments.partition_point(|segment| segment.base_time <= time);
         let Some((index, segment)) =
             begun.checked_sub(1).and_then(|index| Some((index, state.segments.get(index)?)))
@@ -69,7 +69,7 @@ impl View {
         };
         let end = state.end_of(index);
         let (mut low, mut step) = (segment.first_id.max(state.watermark), 1);
-        // Expiry moves in small steps, so the answer is near.
+        // Expiry advances in small steps, so the answer is near.
         let mut high = low;
         while high < end && self.created_at(high)? <= time {
             low = high + 1;

@@ -1,4 +1,4 @@
-//! Loading: reads a pool's state from the file, and rebuilds its tails from the records that no index has.
+//! Loading: reads a pool's state from the file, and rebuilds its tails from the records that are in no index.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -102,7 +102,7 @@ fn read_head(snapshot: &Snapshot, id: PoolId) -> Result<Option<HeadRow>> {
     heads.get(id).storage()?.map(|row| codec::decode_head(row.value())).transpose()
 }
 
-/// Returns the head of a pool that never needed one.
+/// Returns the head of a pool that has no stored head yet.
 fn first_head() -> HeadRow {
     let segment = SegmentRow { number: 0, first_id: 1, sealed_len: 0 };
     let last_time = i64::MIN;
@@ -124,7 +124,7 @@ fn table_of(row: &TableRow, budget: &Arc<Budget>) -> FingerprintTable {
     FingerprintTable::new(row.number, row.first_id..row.end_id, row.len, shape, budget)
 }
 
-/// Tables are in id order, have as many rows as entries at most, and numbers below the next one.
+/// Checks that tables are in id order, have no more rows than entries, and have numbers below the next one.
 fn check_tables(id: PoolId, head: &HeadRow, file_size: u64) -> Result<()> {
     let in_order = head.tables.windows(2).all(|pair| match pair {
         [a, b] => a.end_id <= b.first_id,
@@ -136,7 +136,7 @@ fn check_tables(id: PoolId, head: &HeadRow, file_size: u64) -> Result<()> {
             && u64::from(table.rows) <= table.len.max(1)
             && table.number < head.next_table
             && table.end_id <= head.folded_to
-            // The filters of tables that are written are stored. A damaged length must not become a huge allocation.
+            // The filters of completed tables are stored. A damaged length must not cause a huge allocation.
             && Shape::with_rows(table.len, table.rows).filter_bytes() as u64 <= file_size
     };
     if in_order && head.tables.iter().chain(&head.merging).all(is_sound) {
@@ -162,7 +162,7 @@ fn check_head(id: PoolId, head: &HeadRow) -> Result<()> {
     Err(Error::corrupt(format!("pool {id}: its list of segments is damaged")))
 }
 
-/// Checks the lengths of segments, so that a damaged one does not become a huge allocation.
+/// Checks the lengths of segments, so that a damaged length does not cause a huge allocation.
 fn check_lengths(id: PoolId, geometry: Geometry, segments: &[SegmentState], open_len: u32) -> Result<()> {
     let longest = segments.iter().map(|segment| segment.sealed_len).chain([open_len]).max().unwrap_or(0);
     if longest <= geometry.segment_slots {
@@ -174,7 +174,7 @@ fn check_lengths(id: PoolId, geometry: Geometry, segments: &[SegmentState], open
     )))
 }
 
-/// A segment, and whether it says what the times of its records count from.
+/// Returns a segment, and true if its base time is stored.
 fn load_segment(
     snapshot: &Snapshot,
     geometry: Geometry,
@@ -205,7 +205,7 @@ fn load_segment(
     Ok((segment, base_time.is_some()))
 }
 
-/// Rebuilds the tails from the records that no index has. Records of a segment that is sealed already become the frozen
+/// Rebuilds the tails from the records that are in no index. Records of a sealed segment become the frozen
 /// tail, because its fold was under way.
 fn rebuild_tails(view: &View) -> Result<(Option<TailView>, TailView)> {
     let state = &view.state;
@@ -232,8 +232,8 @@ fn rebuild_tail(view: &View, ids: Range<RecordNumber>) -> Result<TailView> {
 }
 
 impl View {
-    /// Calls `each` for every record in some slots of a segment, with everything from which indexes follow: the slot,
-    /// the time, the entry. A stub has no entry.
+    /// Calls `each` for every record in some slots of a segment, with the data from which indexes follow: the
+    /// slot, the time and the entry. A stub has no entry.
     pub(crate) fn each_record(
         &self,
         index: usize,
@@ -276,7 +276,7 @@ impl View {
     }
 }
 
-/// The origins of a segment that were read so far. Most records come in batches of one origin.
+/// The origins of a segment that were read so far. Most records come in batches with one origin.
 #[derive(Debug, Default)]
 pub(crate) struct KnownOrigins {
     all: HashMap<Slot, Arc<Origin>>,
@@ -284,7 +284,7 @@ pub(crate) struct KnownOrigins {
 }
 
 impl View {
-    /// Returns the entry of a segment's record from which indexes follow.
+    /// Returns the entry of a record from which indexes follow.
     pub(crate) fn entry_of(
         &self,
         segment: &SegmentState,

@@ -1,7 +1,7 @@
 //! Finding records by fingerprint.
 //!
-//! Owns: the order in which tails and tables are asked. Always holds: an entry that is found counts only if the liveness rule
-//! of the state that is passed in says so; the writer passes its draft's state, readers the view's own.
+//! Owns: the order in which tails and tables are searched. Always holds: an entry counts only if the liveness
+//! rule of the given state says so. The writer passes the state of its draft; readers pass that of the view.
 
 use std::array;
 use std::hint::black_box;
@@ -22,17 +22,17 @@ use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
 use crate::ids::RecordNumber;
 
-/// Fingerprints that are looked up together: what is noted of them stays in the processor's caches.
+/// The number of fingerprints looked up per block. Their data stays in the processor's caches.
 const BLOCK: usize = 1_024;
 
-/// One of many fingerprints that are looked up together.
+/// One of many fingerprints looked up together.
 struct Sought<'f> {
     fingerprint: Fingerprint,
     question: Question,
     found: &'f mut Option<RecordNumber>,
 }
 
-/// The tables that a filter was asked of, counted for `explain`.
+/// Counts how filters answered, for `explain`.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     pub(crate) looked_up: u64,
@@ -46,7 +46,7 @@ impl Asked {
     }
 }
 
-/// The rows of the pool's tables, as the snapshot has them.
+/// The rows of the pool's tables as of the snapshot.
 impl IndexRows for View {
     fn row(&self, table: TableNumber, row: u32, part: u32) -> Result<Option<AccessGuard<'_, &'static [u8]>>> {
         match self.snapshot.fingerprints()? {
@@ -64,7 +64,7 @@ impl IndexRows for View {
 }
 
 impl View {
-    /// Returns a live record of the fingerprint: any of them, if an import made several.
+    /// Returns a live record of the fingerprint. If there are several, it may be any of them.
     pub(crate) fn find_any(&self, fingerprint: Fingerprint) -> Result<Option<RecordNumber>> {
         let state = &*self.state;
         if let Some(id) = self.find_in_tails(state, fingerprint) {
@@ -72,7 +72,7 @@ impl View {
         }
         let question = Question::of(fingerprint);
         touch_lines(&state.tables, &question);
-        // Whatever is below the watermark is dead, and so are the tables before it.
+        // Everything below the watermark is dead, and so are all tables below it.
         let tables = state.tables.iter().rev().take_while(|table| table.ids.end > state.watermark);
         for table in tables {
             if table.may_contain(self, &question)?
@@ -84,8 +84,8 @@ impl View {
         Ok(None)
     }
 
-    /// As [`find_any`](Self::find_any), for each of many fingerprints, best in ascending order. All are asked of one table before
-    /// the next: what the processor's caches do not have is waited for together.
+    /// Like [`find_any`](Self::find_any), for many fingerprints, preferably in ascending order. Searches one
+    /// table for all of them before the next table, so that cache misses overlap.
     pub(crate) fn find_any_of(
         &self,
         state: &PoolState,
@@ -127,9 +127,9 @@ impl View {
         Ok(found)
     }
 
-    /// Returns the live records of each of many fingerprints, best in ascending order. Like
-    /// [`find_any_of`](Self::find_any_of), it asks one table before the next. Records are read for their versions only where
-    /// an index says that they have one, in the order of their ids.
+    /// Returns the live records of each of many fingerprints, preferably in ascending order. Like
+    /// [`find_any_of`](Self::find_any_of), it searches one table before the next. Records are read for their
+    /// versions only if an index says that they have one, in the order of their ids.
     pub(crate) fn live_records_of(
         &self,
         state: &PoolState,
@@ -156,7 +156,8 @@ impl View {
         Ok(found)
     }
 
-    /// Finds the live records of a block of fingerprints, and sets the mark of each whose newest record has a version.
+    /// Finds the live records of a block of fingerprints, and marks each fingerprint whose newest record has
+    /// a version.
     fn find_live(
         &self,
         state: &PoolState,
@@ -193,7 +194,8 @@ impl View {
         Ok(())
     }
 
-    /// Returns the first live record that a table has of a fingerprint. Kept out of line: most questions end at the filter.
+    /// Returns the first live record of a fingerprint in a table. Kept out of line, because most lookups end
+    /// at the filter.
     #[inline(never)]
     fn first_live(
         &self,
@@ -241,7 +243,7 @@ impl View {
         Ok(ids)
     }
 
-    /// Returns the live folded records of a fingerprint, ascending.
+    /// Returns the live folded records of a fingerprint, in ascending order.
     pub(crate) fn folded_ids_of(
         &self,
         fingerprint: Fingerprint,
@@ -260,8 +262,8 @@ impl View {
         Ok(ids)
     }
 
-    /// Returns the live folded records whose fingerprint has the value part of this one, whatever their entity type. Each comes
-    /// with what tells its fingerprint from others.
+    /// Returns the live folded records whose fingerprint has the same value part as this one, with any entity
+    /// type. Each comes with the bits that identify its fingerprint.
     pub(crate) fn folded_ids_of_value(
         &self,
         fingerprint: Fingerprint,
@@ -300,13 +302,13 @@ impl View {
     }
 }
 
-/// The lines that are found before they are read.
+/// The number of lines that are located before they are read.
 const TOUCHED: usize = 8;
-/// Of fewer tables the processor finds the lines in time by itself.
+/// With fewer tables, the processor fetches the lines in time by itself.
 const TOUCHED_MIN: usize = 4;
 
-/// Reads the lines that a question will be asked of. First it finds where they are, then it reads them: two short loops, so that
-/// the processor fetches all at a time, rather than one after the other.
+/// Reads the filter lines for a question into the processor's cache. It first locates the lines and then
+/// reads them in two short loops, so that the processor fetches them in parallel.
 fn touch_lines(tables: &[Arc<FingerprintTable>], question: &Question) {
     if tables.len() < TOUCHED_MIN {
         return;
@@ -320,7 +322,7 @@ fn touch_lines(tables: &[Arc<FingerprintTable>], question: &Question) {
     black_box(touched);
 }
 
-/// As [`touch_lines`], for many questions of one table.
+/// Like [`touch_lines`], for many questions to one table.
 fn touch_lines_of<'q>(table: &FingerprintTable, questions: impl Iterator<Item = &'q Question>) {
     let words = questions.map(|question| table.line(question).map_or(0, Line::first_word));
     black_box(words.fold(0, |touched, word| touched ^ word));

@@ -1,9 +1,10 @@
-//! The planner: from a filter to the records that match it, by blocks.
+//! The planner: finds the records that match a filter, block by block.
 //!
-//! Owns: which index blocks are read, in which order, and how they combine. A block is one chunk of a segment, or a
-//! tail. For each block: the union of each attribute's posting lists, the intersection of the attributes, minus the
-//! dead records. Always holds: the answer equals that of reading every record, which is the test. If some condition
-//! does not occur in a chunk, no bitmap of that chunk is read. The caller reads records, and only those of its page.
+//! Owns: which index blocks are read, in which order, and how they are combined. A block is one chunk of a
+//! segment, or a tail. The matches of a block are the union of each attribute's posting lists, intersected
+//! over the attributes, minus the dead records. Always holds: the answer equals that of a scan over all
+//! records; tests compare the two. If some condition does not occur in a chunk, no bitmap of that chunk is
+//! read. Only the caller reads records, and only those of its page.
 
 mod block;
 mod condition;
@@ -31,20 +32,21 @@ use crate::ids::RecordNumber;
 use crate::query::{Blocks, Explanation, RecordFilter, RecordSort};
 use crate::time::Timestamp;
 
-/// The plan that answers a filter over one view.
+/// The plan of a filter over one view.
 pub(crate) struct Plan<'a> {
     view: &'a View,
     filter: &'a RecordFilter,
-    /// The range of ids that the watermark and the times leave.
+    /// The range of ids that the watermark and the time filters leave.
     ids: Range<RecordNumber>,
-    /// The attributes in the order in which they are read. Those that are usually rare (a run has few records, an
-    /// entity type many) come first and lead. After a few chunks, the attribute that is rarest in fact leads.
+    /// The attributes in the order in which they are read. Those that are usually selective come first and
+    /// lead: a run has few records, an entity type has many. After a few chunks, the attribute that is
+    /// actually the most selective leads.
     attributes: Vec<AnyOf>,
     values: Option<Values<'a>>,
     tally: Tally,
 }
 
-/// The answer of a visitor of blocks: continue, or stop.
+/// The result of visiting a block: continue or stop.
 pub(crate) type Visit = Result<ControlFlow<()>>;
 
 impl<'a> Plan<'a> {
@@ -67,7 +69,7 @@ impl<'a> Plan<'a> {
         Ok(Self { view, filter, ids, attributes, values, tally })
     }
 
-    /// Returns the same plan, within an id range.
+    /// Returns the same plan, restricted to an id range.
     pub(crate) fn within(mut self, ids: Range<RecordNumber>) -> Self {
         self.ids.start = self.ids.start.max(ids.start);
         self.ids.end = self.ids.end.min(ids.end).max(self.ids.start);
@@ -86,7 +88,7 @@ impl<'a> Plan<'a> {
         Ok(total)
     }
 
-    /// Takes the rows of records that were read to compare their values.
+    /// Takes the rows of the records that were read to compare their values.
     pub(crate) fn take_rows(&self) -> Rows {
         self.values.as_ref().map(Values::take_rows).unwrap_or_default()
     }
@@ -95,7 +97,7 @@ impl<'a> Plan<'a> {
         self.attributes.is_empty() && self.values.is_none()
     }
 
-    /// Returns what was read so far. The fields that concern the page itself are empty.
+    /// Returns what was read so far. The fields about the page itself are empty.
     pub(crate) fn explain(&self) -> Explanation {
         let (state, tally) = (&self.view.state, &self.tally);
         let chunks_of = |index| {
@@ -119,7 +121,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Shows each block that has a match to the visitor, in the requested order, until the visitor stops.
+    /// Calls the visitor with each block that has a match, in the requested order, until it stops.
     pub(crate) fn visit(&self, sort: RecordSort, mut visitor: impl FnMut(Block<'_>) -> Visit) -> Result<()> {
         let visitor = &mut visitor;
         let flow = match sort {
@@ -138,7 +140,7 @@ impl<'a> Plan<'a> {
     fn visit_segments(&self, sort: RecordSort, visitor: &mut impl FnMut(Block<'_>) -> Visit) -> Visit {
         let segments = self.view.state.segments.iter().enumerate();
         for (index, segment) in ordered(segments, sort) {
-            // Without conditions no index is needed: unfolded records count like folded ones.
+            // Without conditions no index is needed, and unfolded records count like folded ones.
             let indexed_to = if self.takes_all() { RecordNumber::MAX } else { self.view.state.folded_to };
             let ids = self.ids.start..self.ids.end.min(indexed_to);
             let slots = self.view.state.slots_in(index, &ids);
@@ -178,8 +180,8 @@ impl<'a> Plan<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Returns the conditions over a part of a segment: values first, whose slots are found at once, then the
-    /// attributes. Empty if nothing there can meet them.
+    /// Returns the conditions for a part of a segment: first the values, whose slots are found at once, then
+    /// the attributes. Returns none if nothing there can match.
     fn conditions(&self, part: &Part<'_>) -> Result<Vec<Condition<'_>>> {
         let (chunks, mut conditions) = (part.chunks(), Vec::new());
         if let Some(values) = &self.values {
@@ -233,7 +235,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The part of a segment that a visit looks at, and the direction. It has at least one slot.
+/// The part of a segment that is visited, and the direction. It has at least one slot.
 struct Part<'a> {
     index: usize,
     segment: &'a SegmentState,

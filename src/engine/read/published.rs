@@ -12,21 +12,21 @@ use crate::ids::PoolId;
 /// The data that readers see, all of one commit.
 #[derive(Default)]
 pub(crate) struct Published {
-    /// The snapshot of the last commit, once a reader has needed it.
+    /// The snapshot of the last commit, if a reader has needed it.
     snapshot: Option<Arc<Snapshot>>,
-    /// The pools that were used so far; `None` for a pool that was deleted.
+    /// The pools used so far; `None` for a deleted pool.
     pools: HashMap<PoolId, Option<Arc<PoolState>>>,
     unfolded: Unfolded,
     /// Views of the snapshot, at most [`VIEWS_MAX`].
     views: HashMap<PoolId, Arc<View>>,
 }
 
-/// The most views that are kept. Each commit drops all views, and with more of them a commit after reads of many pools
-/// would take long.
+/// The largest number of cached views. Each commit drops all views, so with more of them a commit that
+/// follows reads of many pools would take long.
 const VIEWS_MAX: usize = 1_024;
 
-/// The snapshot and views of one commit that readers were given. Dropping the last reference closes them,
-/// which must happen while nothing is locked.
+/// The snapshot and views of one commit that were given to readers. Dropping the last reference closes them,
+/// which must happen while no lock is held.
 #[derive(Default)]
 #[must_use]
 pub(crate) struct HandedOut {
@@ -34,10 +34,10 @@ pub(crate) struct HandedOut {
     _views: HashMap<PoolId, Arc<View>>,
 }
 
-/// A pool as far as it is known to readers.
+/// The knowledge that readers have of a pool.
 pub(crate) enum Known {
     Loaded(Arc<PoolState>),
-    /// It was deleted.
+    /// The pool was deleted.
     Deleted,
     NotLoaded,
 }
@@ -47,7 +47,7 @@ impl Published {
         self.snapshot.as_ref()
     }
 
-    /// Stores the snapshot of the last commit, which a reader needed and has opened.
+    /// Stores the snapshot of the last commit, which a reader has opened.
     pub(crate) fn set_snapshot(&mut self, snapshot: Arc<Snapshot>) {
         self.snapshot = Some(snapshot);
     }
@@ -60,7 +60,7 @@ impl Published {
         }
     }
 
-    /// Returns the state of a pool that is loaded.
+    /// Returns the state of a pool if it is loaded.
     pub(crate) fn loaded(&self, id: PoolId) -> Option<&Arc<PoolState>> {
         self.pools.get(&id)?.as_ref()
     }
@@ -70,15 +70,15 @@ impl Published {
         self.pools.values().flatten()
     }
 
-    /// Makes a state the pool's current one; `None` if the pool was deleted.
+    /// Sets the current state of a pool; `None` if the pool was deleted.
     pub(crate) fn replace(&mut self, id: PoolId, state: Option<Arc<PoolState>>) {
         let after = state.clone();
         let before = self.pools.insert(id, state).flatten();
         self.unfolded.replace(before.as_deref(), after.as_deref());
     }
 
-    /// Returns the pool with the longest active tail that can be frozen, if all active tails together have more than
-    /// `max` records.
+    /// Returns the pool with the longest active tail that can be frozen, if all active tails together have
+    /// more than `max` records.
     pub(crate) fn longest_tail(&self, max: usize) -> Option<&Arc<PoolState>> {
         let longest = (self.unfolded.records() > max).then(|| self.unfolded.longest()).flatten();
         longest.and_then(|id| self.loaded(id))
@@ -88,7 +88,7 @@ impl Published {
         self.views.get(&id)
     }
 
-    /// Keeps a view for the next readers.
+    /// Caches a view for the next readers.
     pub(crate) fn add_view(&mut self, view: &Arc<View>) {
         if self.views.len() >= VIEWS_MAX {
             self.views.clear();
@@ -96,14 +96,15 @@ impl Published {
         self.views.insert(view.state.id, Arc::clone(view));
     }
 
-    /// Hands out `later` instead of `before` from now on, if `before` is what is handed out.
+    /// Replaces the cached view `before` with `later`, if `before` is still the cached one.
     pub(crate) fn replace_view(&mut self, before: &Arc<View>, later: &Arc<View>) {
         if let Some(current) = self.views.get_mut(&later.state.id).filter(|view| Arc::ptr_eq(view, before)) {
             *current = Arc::clone(later);
         }
     }
 
-    /// Takes back what was handed out, because it is of an earlier commit, or must not be handed out any more.
+    /// Takes back the snapshot and views, because they belong to an earlier commit or must not be given out
+    /// any more.
     pub(crate) fn take_handed_out(&mut self) -> HandedOut {
         HandedOut { _snapshot: self.snapshot.take(), _views: std::mem::take(&mut self.views) }
     }

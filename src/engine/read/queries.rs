@@ -1,4 +1,4 @@
-//! Queries for the public API: checks, lookups, pages, counts, slices, each over one view.
+//! Queries for the public API, each over one view: checks, lookups, pages, counts and slices.
 
 use std::ops::{ControlFlow, Range};
 
@@ -13,7 +13,8 @@ use crate::model::{Key, Record};
 use crate::query::{Cursor, Explanation, Page, RecordFilter, RecordQuery, RecordSort};
 
 impl View {
-    /// Returns true if a value is in the pool; of a key with a version, if an item with it would be a duplicate.
+    /// Returns true if a value is in the pool. For a key with a version, returns true if an item with it
+    /// would be a duplicate.
     pub(crate) fn contains(&self, key: &Key<'_>) -> Result<bool> {
         key.check()?;
         if key.version().is_some() {
@@ -23,7 +24,7 @@ impl View {
         contained("checking a value", || Ok(self.find_any(fingerprint)?.is_some()))
     }
 
-    /// As [`contains`](Self::contains), for each of many keys, in order.
+    /// Like [`contains`](Self::contains), for many keys, in order.
     pub(crate) fn contains_many(&self, keys: &[Key<'_>]) -> Result<Vec<bool>> {
         let batch = Batch::from_keys(&self.hash_key, keys.iter().cloned())?;
         contained("checking values", || {
@@ -58,7 +59,7 @@ impl View {
         })
     }
 
-    /// Checks that a record that was found by its fingerprint has the value.
+    /// Checks that a record found by its fingerprint has the value.
     pub(super) fn check_value(&self, id: RecordNumber, found: &str, value: &str) -> Result<()> {
         if found == value {
             return Ok(());
@@ -81,7 +82,7 @@ impl View {
         contained("listing", || self.answer(&Plan::new(self, &query.filter)?, query).map(|(page, _)| page))
     }
 
-    /// Explains how a page of a listing is found: makes the page, and returns what that took.
+    /// Explains how a page of a listing is found: runs the query, and returns what it read.
     pub(crate) fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
         query.check()?;
         contained("explaining", || {
@@ -93,7 +94,7 @@ impl View {
         })
     }
 
-    /// Returns the page that a plan finds, and the number of lookups for its includes.
+    /// Returns the page of a plan, and the number of lookups for its includes.
     fn answer(&self, plan: &Plan<'_>, query: &RecordQuery) -> Result<(Page<Record>, u64)> {
         let found = find_page(plan, query)?;
         let mut data = self.fetch_ordered(&found.ids, query.sort, plan.take_rows())?;
@@ -122,7 +123,8 @@ impl View {
         })
     }
 
-    /// Shows the entity type and the value of each record of an id range that matches the filter, oldest first.
+    /// Calls back with the entity type and the value of each record of an id range that matches the filter,
+    /// oldest first.
     pub(crate) fn each_value(
         &self,
         filter: &RecordFilter,
@@ -148,7 +150,7 @@ impl View {
     }
 }
 
-/// Finds the records on the page, and counts the records before it and in total.
+/// Finds the records of the page, and counts the records before it and in total.
 fn find_page(plan: &Plan<'_>, query: &RecordQuery) -> Result<FoundPage> {
     let mut found = FoundPage::default();
     plan.visit(query.sort, |block| {
@@ -164,7 +166,7 @@ fn find_page(plan: &Plan<'_>, query: &RecordQuery) -> Result<FoundPage> {
         Ok(ControlFlow::Continue(()))
     })?;
     if query.cursor.is_none() {
-        // A page past the end skips more records than there are.
+        // A page past the end skips more records than exist.
         found.skipped = query.page.skip();
     }
     Ok(found)

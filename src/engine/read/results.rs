@@ -1,6 +1,6 @@
 //! Reading results.
 //!
-//! Always holds: the result of a dead record is not read; it may be stored still.
+//! Always holds: the result of a dead record is not returned, even if it is still stored.
 
 use crate::backend::batch::Batch;
 use crate::engine::read::view::View;
@@ -24,7 +24,7 @@ impl View {
                 let Some(id) = id else { return Ok(None) };
                 let result = self.live_result(id)?;
                 if result.is_some() {
-                    // Nobody may get the result of another value, even if an index is damaged.
+                    // A caller must never get the result of another value, even if an index is damaged.
                     let row = self.row(id)?;
                     self.check_value(id, self.stored_in(id, &row)?.value, batch.value(index))?;
                 }

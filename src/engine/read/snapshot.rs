@@ -1,4 +1,5 @@
-//! The file as of one commit. A snapshot keeps every page that its commit could see from being reused: hold it briefly.
+//! The file as of one commit. While a snapshot exists, no page that its commit uses can be reused, so hold it
+//! briefly.
 
 use std::sync::OnceLock;
 
@@ -18,10 +19,10 @@ use crate::ids::PoolId;
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     txn: ReadTransaction,
-    /// The tables that checks of all pools read, each opened when first needed.
+    /// The tables that checks of all pools read, each opened on first use.
     fingerprints: OnceLock<Option<FingerprintRows>>,
     filters: OnceLock<Option<FilterRows>>,
-    /// After the transaction, so that it ends later.
+    /// Declared after the transaction, so that it is dropped later.
     living: LiveSnapshot,
 }
 
@@ -35,22 +36,22 @@ impl Snapshot {
         Ok(Self { txn, fingerprints: OnceLock::new(), filters: OnceLock::new(), living })
     }
 
-    /// The rows of the tables of fingerprints, of all pools.
+    /// Returns the rows of the fingerprint tables of all pools.
     pub(crate) fn fingerprints(&self) -> Result<Option<&FingerprintRows>> {
         opened(&self.fingerprints, || self.table(schema::FINGERPRINTS))
     }
 
-    /// The pieces of their filters, of all pools.
+    /// Returns the pieces of their filters, for all pools.
     pub(crate) fn filters(&self) -> Result<Option<&FilterRows>> {
         opened(&self.filters, || self.table(schema::FILTERS))
     }
 
-    /// Returns true if the file was closed since.
+    /// Returns true if the file was closed since the snapshot was taken.
     pub(crate) fn is_closed(&self) -> bool {
         self.living.is_closed()
     }
 
-    /// Returns the names of all tables, known ones or not.
+    /// Returns the names of all tables, including unknown ones.
     pub(crate) fn table_names(&self) -> Result<Vec<String>> {
         Ok(self.txn.list_tables().storage()?.map(|table| table.name().to_owned()).collect())
     }
@@ -68,7 +69,7 @@ impl Snapshot {
     }
 }
 
-/// Returns the number of rows that some tables have together.
+/// Returns the total number of rows of some tables.
 pub(crate) fn count_rows(snapshot: &Snapshot, tables: &[AnyTable]) -> Result<u64> {
     let mut count = CountRows { snapshot, rows: 0 };
     tables.iter().try_for_each(|table| table.visit(&mut count))?;
@@ -92,10 +93,10 @@ impl TableVisitor for CountRows<'_> {
     }
 }
 
-/// A table that is opened when it is first needed.
+/// A table that is opened on first use.
 pub(crate) type Lazy<K, V> = OnceLock<Option<ReadOnlyTable<K, V>>>;
 
-/// The table in the cell, opened now if it was not yet.
+/// Returns the table in the cell, and opens it on first use.
 pub(crate) fn opened<K: Key + 'static, V: Value + 'static>(
     cell: &Lazy<K, V>,
     open: impl FnOnce() -> Result<Option<ReadOnlyTable<K, V>>>,

@@ -1,4 +1,4 @@
-//! The standing of values, for callers that wait until they are no longer in flight.
+//! The state of values, for callers that wait until they are no longer in flight.
 
 use crate::backend::InFlight;
 use crate::backend::batch::Batch;
@@ -12,7 +12,7 @@ use crate::ids::{PoolId, RecordNumber};
 use crate::model::{Origin, Version, WaitOutcome};
 use crate::time::Moment;
 
-/// The standing of a value that somebody waits for.
+/// The state of a value that a caller waits for.
 #[derive(Clone, Copy, Default)]
 enum Standing {
     Tracked(RecordNumber),
@@ -22,7 +22,7 @@ enum Standing {
 }
 
 impl View {
-    /// Returns the standing of a value; of one with a version, the standing of that version.
+    /// Returns the state of a value, or of the version if the key has one.
     fn standing_of(
         &self,
         fingerprint: Fingerprint,
@@ -35,7 +35,7 @@ impl View {
             let live = self.live_records_of(&self.state, &[fingerprint])?.pop().unwrap_or_default();
             live.ids.first().copied().filter(|_| live.contain(asked))
         };
-        // As `LiveRecords::answer_under_claim` says.
+        // The same rule as in `LiveRecords::answer_under_claim`.
         if let Some(id) = tracked.filter(|_| !Version::is_content(asked)) {
             return Ok(Standing::Tracked(id));
         }
@@ -49,7 +49,7 @@ impl View {
         })
     }
 
-    /// Returns the standing of each value of a batch, as callers see it.
+    /// Returns the state of each value of a batch, in the form that callers see.
     fn wait_outcomes(&self, batch: &Batch, moment: Moment) -> Result<Vec<WaitOutcome>> {
         let standings = if batch.has_versions() {
             let items = batch.items().iter().enumerate();
@@ -83,7 +83,7 @@ impl View {
 }
 
 impl Engine {
-    /// Finds the first item of a batch, from a position on, that is in flight.
+    /// Finds the first item of a batch that is in flight, starting at a position.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl Engine {
         })
     }
 
-    /// Returns what the value of each item is, as of one moment.
+    /// Returns the state of each item's value, as of one moment.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Consistent reading: a snapshot of the file and the pool's state as of the same commit.
 //!
-//! Owns: [`View`]. Always holds: the tables of a view and its state are of one commit. A view keeps every page that its
-//! commit could see from being reused: hold it briefly.
+//! Owns: [`View`]. Always holds: the tables of a view and its state belong to the same commit. While a view
+//! exists, no page that its commit uses can be reused, so hold it briefly.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -24,7 +24,7 @@ use crate::model::{Included, Origin, Record, Version};
 use crate::search;
 use crate::time::Timestamp;
 
-/// One segment's tables, each opened when first needed.
+/// The tables of one segment, each opened on first use.
 #[derive(Default)]
 struct SegmentView {
     records: Lazy<u32, &'static [u8]>,
@@ -32,7 +32,7 @@ struct SegmentView {
     results: Lazy<u32, &'static [u8]>,
 }
 
-/// One pool's tables as of one commit, each opened when first needed.
+/// The tables of one pool as of one commit, each opened on first use.
 #[derive(Default)]
 struct PoolTables {
     segments: Box<[SegmentView]>,
@@ -45,12 +45,12 @@ pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) state: Arc<PoolState>,
     pub(crate) hash_key: HashKey,
-    /// Made when the first table is needed: most checks of absent values need none. The views of one commit share it,
-    /// because between them records only expire.
+    /// Created when the first table is needed, because most checks of absent values need none. The views of
+    /// one commit share it, because they differ only in expired records.
     tables: OnceLock<Arc<PoolTables>>,
-    /// The time of the first record that is not below the watermark, if there is one.
+    /// The time of the first record at or above the watermark, if there is one.
     oldest_time: OnceLock<Option<Timestamp>>,
-    /// The number of records that were read through this view. `explain` takes a view of its own for it.
+    /// The number of records read through this view. `explain` uses its own view to count them.
     records_read: AtomicU64,
 }
 
@@ -72,7 +72,7 @@ impl View {
         }
     }
 
-    /// Returns another view of the same moment, which nobody else uses.
+    /// Returns a separate view of the same moment, which only the caller uses.
     pub(crate) fn own(&self) -> Self {
         self.of_state(Arc::clone(&self.state))
     }
@@ -96,15 +96,15 @@ impl View {
         }
     }
 
-    /// Returns the time of the oldest record that is not below the watermark, even if it is deleted; `None` if there is
-    /// none.
+    /// Returns the time of the oldest record at or above the watermark, even if it is deleted; `None` if
+    /// there is none.
     pub(crate) fn oldest_time(&self) -> Result<Option<Timestamp>> {
         if let Some(time) = self.oldest_time.get() {
             return Ok(*time);
         }
         let state = &self.state;
         let behind = state.segments.partition_point(|segment| segment.first_id <= state.watermark);
-        // There may be a gap between two segments, where dead ones were dropped.
+        // There may be a gap between two segments where dead ones were dropped.
         let first = match state.segment_of(state.watermark) {
             Some(_) => Some(state.watermark),
             None => state.segments.get(behind).map(|next| next.first_id).filter(|id| *id < state.next_id),
@@ -148,12 +148,12 @@ impl View {
         opened(&self.segment(index)?.postings, || self.snapshot.table(self.names(index)?.postings()))
     }
 
-    /// `None` if the segment has no result.
+    /// Returns the results table of a segment, or `None` if the segment has no results.
     pub(crate) fn results(&self, index: usize) -> Result<Option<&ReadOnlyTable<u32, &'static [u8]>>> {
         opened(&self.segment(index)?.results, || self.snapshot.table(self.names(index)?.results()))
     }
 
-    /// The owners of claimed values, store-wide.
+    /// Returns the table of owners of claimed values, for all pools.
     pub(crate) fn claimed(&self) -> Result<Option<&ReadOnlyTable<(PoolId, u128), u64>>> {
         opened(&self.tables().claimed, || self.snapshot.table(schema::CLAIMED))
     }
@@ -187,7 +187,7 @@ impl View {
         self.stored(index, segment.slot(id))
     }
 
-    /// Returns a record from its row.
+    /// Decodes the record in a row.
     pub(crate) fn stored_in<'r>(&self, id: RecordNumber, row: &'r Row) -> Result<StoredRecord<'r>> {
         let (_, segment) = self.segment_of(id)?;
         record::decode(segment.slot(id), segment.base_time, row.value())
@@ -199,19 +199,19 @@ impl View {
             .ok_or_else(|| Error::corrupt(format!("pool {}: no segment holds record {id}", self.state.id)))
     }
 
-    /// Reads live records, by ascending id.
+    /// Reads live records, in ascending order of ids.
     pub(crate) fn fetch(&self, ids: &[RecordNumber]) -> Result<Vec<Record>> {
         self.fetch_with(ids, Rows::default())
     }
 
-    /// As [`fetch`](Self::fetch), where some rows are there already.
+    /// Like [`fetch`](Self::fetch), but uses rows that were already read.
     pub(crate) fn fetch_with(&self, ids: &[RecordNumber], rows: Rows) -> Result<Vec<Record>> {
         let mut reader = RecordReader { view: self, rows, origins: HashMap::new(), run: None };
         let next = ids.iter().skip(1).copied().map(Some).chain([None]);
         ids.iter().zip(next).map(|(id, next)| reader.read(*id, next == Some(*id + 1))).collect()
     }
 
-    /// Reads the versions of live records, by ascending id.
+    /// Reads the versions of live records, in ascending order of ids.
     pub(crate) fn versions(&self, ids: &[RecordNumber]) -> Result<Vec<Option<Version>>> {
         let mut reader =
             RecordReader { view: self, rows: Rows::default(), origins: HashMap::new(), run: None };
@@ -225,8 +225,8 @@ impl View {
         ids.iter().zip(next).map(version).collect()
     }
 
-    /// Shows live records as they are stored in their segment, without their origins. The ids ascend, and
-    /// are close.
+    /// Calls back with live records in their stored form, without their origins. The ids must ascend and be
+    /// close together.
     pub(crate) fn each_stored(
         &self,
         ids: &[RecordNumber],
@@ -247,7 +247,7 @@ impl View {
         wanted.next().map_or(Ok(()), |missing| Err(self.missing(index, missing)))
     }
 
-    /// Returns the origin of a segment's origin code.
+    /// Returns the origin with a code in a segment.
     pub(crate) fn origin(&self, segment: &SegmentState, code: Slot) -> Result<Arc<Origin>> {
         let table = opened(&self.tables().origins, || self.snapshot.table(schema::ORIGINS))?;
         let row = match table {
@@ -268,14 +268,14 @@ fn no_segment(index: usize) -> Error {
     Error::corrupt(format!("the pool has no segment {index}"))
 }
 
-/// A run of records that is read by walking the table, instead of one lookup for each.
+/// A run of records that are read by iterating over the table, instead of one lookup for each.
 struct Run {
     index: usize,
     next: Slot,
     rows: redb::Range<'static, u32, &'static [u8]>,
 }
 
-/// Reads many records of one view: walks over neighbours, and reads each origin once.
+/// Reads many records of one view. It iterates over neighbouring records, and reads each origin once.
 struct RecordReader<'a> {
     view: &'a View,
     rows: Rows,
@@ -289,12 +289,12 @@ pub(crate) type Row = redb::AccessGuard<'static, &'static [u8]>;
 /// Rows of records, by id.
 pub(crate) type Rows = HashMap<RecordNumber, Row>;
 
-/// The number of origins that a reader keeps before it starts over.
+/// The largest number of cached origins. When it is reached, the cache is cleared.
 const ORIGINS_KEPT: usize = 4_096;
 
 impl RecordReader<'_> {
-    /// Reads the row of a record, which is in this segment and slot. `is_followed` if the next record that will be read is its
-    /// neighbour.
+    /// Reads the row of a record, given its segment and slot. `is_followed` is true if the next record to
+    /// read is its neighbour.
     fn row(&mut self, id: RecordNumber, index: usize, slot: Slot, is_followed: bool) -> Result<Row> {
         let row = match self.rows.remove(&id) {
             Some(row) => Some(row),
@@ -306,7 +306,7 @@ impl RecordReader<'_> {
         }
     }
 
-    /// Reads a record. `is_followed` if the next record that will be read is its neighbour.
+    /// Reads a record. `is_followed` is true if the next record to read is its neighbour.
     fn read(&mut self, id: RecordNumber, is_followed: bool) -> Result<Record> {
         let view = self.view;
         let (index, segment) = view.segment_of(id)?;
@@ -333,8 +333,8 @@ impl RecordReader<'_> {
         })
     }
 
-    /// Returns the row of a slot by walking the table. Starts a new walk if the row does not follow the last one read, but is
-    /// followed itself.
+    /// Returns the row of a slot by iterating over the table. If the row does not follow the last one read,
+    /// starts a new iteration, but only if it is followed by its neighbour.
     fn walk(&mut self, index: usize, slot: Slot, is_followed: bool) -> Result<Option<Row>> {
         let follows = self.run.as_ref().is_some_and(|run| run.index == index && run.next == slot);
         if !follows {
@@ -342,7 +342,7 @@ impl RecordReader<'_> {
                 return Ok(None);
             }
             let Some(table) = self.view.records(index)? else { return Ok(None) };
-            // A walk costs one lookup to start. The rows that follow come almost free.
+            // Starting an iteration costs one lookup. The rows that follow are almost free.
             self.run = Some(Run { index, next: slot, rows: table.range(slot..).storage()? });
         }
         let Some(run) = &mut self.run else { return Ok(None) };
@@ -367,17 +367,17 @@ impl RecordReader<'_> {
     }
 }
 
-/// Finding points in time, by ids in time order.
+/// Finding points in time, by searching over ids in time order.
 impl View {
     /// Returns the first id whose record was created at or after `time`, or `next_id` if there is none.
     pub(crate) fn first_at_or_after(&self, time: Timestamp) -> Result<RecordNumber> {
         let state = &self.state;
-        // The answer is in the last segment whose first record is earlier than `time`, or after that segment.
+        // The answer is in the last segment whose base time is earlier than `time`, or after that segment.
         let earlier = state.segments.partition_point(|segment| segment.base_time < time);
         let Some(index) = earlier.checked_sub(1) else { return Ok(self.id_range_of(0).start) };
         let ids = self.id_range_of(index);
         let ids = self.narrow_by_blocks(index, ids, time)?;
-        // Records below the watermark may be gone already, and are never needed.
+        // Records below the watermark may already be removed, and are never needed.
         let start = ids.start.max(state.watermark);
         let first = search::try_first_that(start..ids.end, |id| Ok(self.created_at(id)? >= time))?;
         if first < self.id_range_of(index).end || index + 1 >= state.segments.len() {
@@ -391,7 +391,7 @@ impl View {
         start..self.state.end_of(index).max(start)
     }
 
-    /// Returns the block of a segment that holds the first record at or after `time`, by the sparse time index.
+    /// Returns the block of a segment with the first record at or after `time`, from the sparse time index.
     fn narrow_by_blocks(
         &self,
         index: usize,
@@ -405,7 +405,7 @@ impl View {
         };
         let block_slots = u64::from(schema::TIME_BLOCK_SLOTS);
         let blocks = (ids.end - ids.start).div_ceil(block_slots);
-        // The answer is not below the watermark: the blocks up to its own need not be looked at.
+        // The answer is not below the watermark, so earlier blocks need not be searched.
         let behind = segment.slot(self.state.watermark.max(segment.first_id)) / schema::TIME_BLOCK_SLOTS + 1;
         let is_later = |block: u64| {
             let block = u32::try_from(block).unwrap_or(u32::MAX);

@@ -60,15 +60,16 @@ impl Engine {
         }
     }
 
-    /// Hands out `later` from now on, unless a commit or another reader was faster.
+    /// Caches `later` instead of `before`, unless a commit or another reader has replaced it first.
     pub(crate) fn keep_view(&self, before: &Arc<View>, later: &Arc<View>) {
-        // NOTE: the holder of the lock may wait until this view is dropped. Keeping it only saves others some work.
+        // NOTE: the holder of the lock may wait until this view is dropped, so this must not block. Caching
+        // it only saves work.
         if let Some(mut published) = self.published.try_write() {
             published.replace_view(before, later);
         }
     }
 
-    /// Returns a pool's state as a snapshot has it, or `None` if there is no such pool.
+    /// Returns the state of a pool as of a snapshot, or `None` if there is no such pool.
     pub(crate) fn read_pool(
         &self,
         id: PoolId,
@@ -78,7 +79,7 @@ impl Engine {
         load::load(self, snapshot, id, now)
     }
 
-    /// Reads a pool's state from a snapshot and remembers it, unless another thread was faster.
+    /// Reads a pool's state from a snapshot and publishes it, unless another thread did so first.
     fn load_pool(&self, id: PoolId, snapshot: &Arc<Snapshot>) -> Result<()> {
         let state = contained("loading a pool", || self.read_pool(id, snapshot, self.clock.read()))?;
         let Some(state) = state else { return Err(no_pool(id)) };
@@ -86,8 +87,8 @@ impl Engine {
         if snapshot.is_closed() {
             return Err(Error::closed());
         }
-        // NOTE: a commit to a pool loads it first, so while there is no entry the pool has not changed since the
-        // snapshot was taken; and a deleted pool leaves an entry.
+        // NOTE: a commit to a pool loads it first, so while there is no entry, the pool has not changed since
+        // the snapshot was taken. A deleted pool leaves an entry.
         if matches!(published.pool(id), Known::NotLoaded) {
             self.aging.lock().set(&state);
             published.replace(id, Some(Arc::new(state)));

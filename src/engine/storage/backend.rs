@@ -1,9 +1,9 @@
-//! The bytes that redb reads and writes: a file, memory, or a test's disk. Also counts the bytes, and keeps room for
-//! them.
+//! The bytes that redb reads and writes: a file, memory, or a test's disk. Also counts the bytes, and
+//! reserves disk space.
 //!
-//! Always holds: only redb closes a backend; a backend that outlives its opening (memory, a test's disk) can be opened
-//! again. If the disk has no room, no call of redb fails, because redb accepts nothing more after a failure: see
-//! [`space`](crate::engine::storage::space).
+//! Always holds: only redb closes a backend. A backend that outlives its opening (memory, a test's disk) can
+//! be opened again. If the disk is full, redb's calls still succeed, because redb accepts nothing more after
+//! a failure: see [`space`](crate::engine::storage::space).
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -18,7 +18,7 @@ use redb::{BackendError, StorageBackend};
 use crate::disk::Disk;
 use crate::engine::storage::space::{Allocate, Need, Space};
 
-/// The number of bytes that one opening of the file has moved.
+/// The number of bytes read and written during one opening of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     read: AtomicU64,
@@ -35,16 +35,16 @@ impl Traffic {
     }
 }
 
-/// The medium of a store: its bytes, as redb's backend, and its room. Clones share it.
+/// The medium of a store: its bytes, as redb's backend, and its disk space. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Medium {
     bytes: Arc<dyn StorageBackend>,
     room: Arc<dyn Allocate>,
-    /// The disk that a test made, if it is one.
+    /// The disk that a test provided, if there is one.
     disk: Option<Arc<dyn Disk>>,
 }
 
-/// The number of bytes of memory that are copied at a time.
+/// The number of bytes of memory that are copied in one step.
 const COPIED_BYTES: usize = 1 << 20;
 
 impl Medium {
@@ -65,7 +65,7 @@ impl Medium {
         Arc::clone(&self.bytes)
     }
 
-    /// Creates an empty medium for a copy that is to take this one's place. This one is memory, or a test's disk.
+    /// Creates an empty medium for a copy that will replace this one, which is memory or a test's disk.
     pub(crate) fn beside(&self) -> io::Result<Self> {
         match &self.disk {
             Some(disk) => Ok(Self::disk(disk.beside()?)),
@@ -73,7 +73,7 @@ impl Medium {
         }
     }
 
-    /// Takes over what a medium has that was made [beside](Self::beside) it. Nobody has either of them open.
+    /// Takes over the contents of a medium made by [`beside`](Self::beside). Neither medium may be open.
     pub(crate) fn take_over(&self, copy: &Self) -> io::Result<()> {
         if let (Some(disk), Some(copy)) = (&self.disk, &copy.disk) {
             return disk.take_over(&**copy);
@@ -97,7 +97,7 @@ pub(crate) struct Backend {
     inner: Arc<dyn StorageBackend>,
     traffic: Arc<Traffic>,
     space: Arc<Space>,
-    /// True if it was opened for writing, and the disk keeps room for it.
+    /// True if it was opened for writing, so that disk space is reserved for it.
     is_kept: Arc<AtomicBool>,
 }
 
@@ -116,18 +116,18 @@ impl Backend {
         &self.space
     }
 
-    /// Allocates disk space for the whole file, if the disk can. Called once the file is open for writing.
+    /// Allocates disk space for the whole file, if the disk can. Call it once the file is open for writing.
     pub(crate) fn keep_all(&self) -> io::Result<()> {
         self.is_kept.store(true, Ordering::Release);
         self.space.keep_all(&*self.inner)
     }
 
-    /// Allocates the reserve for work that a full disk must still allow, if the disk can.
+    /// Allocates the reserve for work that must be possible on a full disk, if the disk can.
     pub(crate) fn keep_reserve(&self) -> io::Result<()> {
         self.space.keep_reserve(&*self.inner)
     }
 
-    /// Checks that the disk has room for what a commit may write.
+    /// Checks that the disk has space for what a commit may write.
     ///
     /// # Errors
     ///
@@ -136,7 +136,8 @@ impl Backend {
         self.space.check(need, &*self.inner)
     }
 
-    /// Like [`check_room`](Self::check_room), but right before the commit, which may then use the reserve, too.
+    /// Like [`check_room`](Self::check_room), but directly before the commit, which may then use the reserve,
+    /// too.
     ///
     /// # Errors
     ///
@@ -175,7 +176,8 @@ impl StorageBackend for Backend {
 
     fn close(&self) -> io::Result<()> {
         if self.is_kept.load(Ordering::Acquire) {
-            // The next opener of the file may find the disk full. It reserves the room that is not available now.
+            // The disk may be full when the file is opened next. Reserve now the space that will not be
+            // available then.
             let _ = self.keep_reserve();
         }
         self.inner.close()
@@ -206,7 +208,7 @@ impl StorageBackend for Backend {
     }
 }
 
-/// Memory, which needs no room in advance.
+/// Memory, which needs no space reserved.
 #[derive(Debug)]
 struct Unlimited;
 
@@ -223,7 +225,8 @@ impl Allocate for File {
         use rustix::io::Errno;
         use rustix::process::{Resource, getrlimit};
         if getrlimit(Resource::Fsize).current.is_some() {
-            // NOTE: on some file systems, allocating beyond the limit raises a signal that ends the process.
+            // NOTE: on some file systems, allocating beyond the file size limit raises a signal that ends the
+            // process.
             return Err(io::ErrorKind::Unsupported.into());
         }
         match fallocate(self, FallocateFlags::KEEP_SIZE, from, to - from) {

@@ -1,6 +1,7 @@
-//! redb's handle on the file, for writing or only for reading, which closes without panicking.
+//! redb's handle on the file, open for writing or only for reading. It closes without panicking.
 //!
-//! Always holds: closing writes to the file, and redb may panic in it if the file is damaged; such a panic ends here.
+//! Always holds: closing writes to the file, and redb may panic there if the file is damaged. Such a panic is
+//! caught here.
 
 use redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, WriteTransaction};
 
@@ -13,7 +14,7 @@ pub(crate) enum Handle {
     ReadOnly(ReadOnlyDatabase),
 }
 
-/// An open redb database. Dropping it closes it, and reports no failure.
+/// An open redb database. Dropping it closes it without reporting a failure.
 pub(crate) struct OpenDatabase(Option<Handle>);
 
 impl OpenDatabase {
@@ -35,7 +36,7 @@ impl OpenDatabase {
         }
     }
 
-    /// Returns the database, for work that redb does only without readers.
+    /// Returns the database for work that redb does only without readers.
     pub(crate) fn writable(&mut self) -> Result<&mut Database> {
         match self.0.as_mut().ok_or_else(Error::closed)? {
             Handle::Writable(database) => Ok(database),
@@ -47,7 +48,7 @@ impl OpenDatabase {
         matches!(self.0, Some(Handle::ReadOnly(_)))
     }
 
-    /// Closes the file. Readers that still have it fail from then on.
+    /// Closes the file. Readers that still use it fail from then on.
     pub(crate) fn close(&mut self) -> Result<()> {
         let Some(handle) = self.0.take() else { return Ok(()) };
         contained("closing the store", || match handle {

@@ -1,7 +1,7 @@
-//! redb's errors as the crate's own.
+//! The mapping from redb's errors to this crate's errors.
 //!
-//! Owns: the mapping to kinds, and the containment of panics that damaged files cause in dependencies. Always holds:
-//! nothing above the engine sees a redb type.
+//! Owns: the mapping to kinds, and the containment of panics that damaged files cause in dependencies. Always
+//! holds: no code above the engine sees a redb type.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,7 +9,7 @@ use crate::engine::storage::space::Need;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::is_want_of_room;
 
-/// Turns redb's results into the crate's.
+/// Converts redb's results to the crate's.
 pub(crate) trait StorageResult<T> {
     /// Returns the value, or the error with the matching kind.
     fn storage(self) -> Result<T>;
@@ -21,11 +21,11 @@ impl<T, E: Into<redb::Error>> StorageResult<T> for Result<T, E> {
     }
 }
 
-/// The message if the observer of a recovery stopped it.
+/// The message when the observer of a recovery stopped it.
 pub(crate) const REPAIR_STOPPED: &str =
     "opening was stopped by the callback that watches the recovery; the store can be opened again";
 
-/// Translates a storage error into the crate's own.
+/// Converts a storage error to the crate's own.
 pub(crate) fn translate(error: redb::Error) -> Error {
     if matches!(error, redb::Error::RepairAborted) {
         return Error::new(ErrorKind::Cancelled, REPAIR_STOPPED);
@@ -52,7 +52,7 @@ pub(crate) fn translate(error: redb::Error) -> Error {
     Error::new(kind, text).with_source(error)
 }
 
-/// Creates the error for a disk that has no room for the file of a store.
+/// Creates the error for a disk that has no space for the file of a store.
 pub(crate) fn no_room(location: impl std::fmt::Display, need: Need, error: std::io::Error) -> Error {
     let made = if is_want_of_room(&error) {
         let refused = match error.kind() {
@@ -81,7 +81,8 @@ pub(crate) fn no_room(location: impl std::fmt::Display, need: Need, error: std::
     made.with_source(error)
 }
 
-/// Runs code that calls into the storage. A panic in it, which only a damaged file can cause, becomes an error.
+/// Runs code that calls into the storage. A panic there, which only a damaged file can cause, becomes an
+/// error.
 pub(crate) fn contained<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let reason = panic

@@ -1,8 +1,8 @@
-//! Finds the process that has a file open, in Linux's `/proc/locks`. On other systems it names none.
+//! Finds the process that has a file open, from Linux's `/proc/locks`. On other systems it finds none.
 
 use std::path::Path;
 
-/// Describes the process that has the file locked. Returns `None` if the system does not say.
+/// Describes the process that has locked the file. Returns `None` if the system does not report it.
 #[cfg(target_os = "linux")]
 pub(crate) fn holder_of(path: &Path) -> Option<String> {
     use std::fs;
@@ -15,7 +15,7 @@ pub(crate) fn holder_of(path: &Path) -> Option<String> {
         return Some("in this process".to_owned());
     }
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    // Another program chose the name, and it goes to a terminal.
+    // Another program chose the name, and it may be printed to a terminal.
     let name: String = name.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     Some(if name.is_empty() { format!("in process {pid}") } else { format!("in process {pid} ({name})") })
 }
@@ -25,15 +25,16 @@ pub(crate) fn holder_of(_path: &Path) -> Option<String> {
     None
 }
 
-/// Returns the process that holds a lock of a file, by the lines of `/proc/locks`. Locks of open files have no process
-/// there (-1). Neither have locks of processes that this process may not see (0).
+/// Returns the id of the process that holds a lock on a file, from the lines of `/proc/locks`. Locks that
+/// belong to open file descriptions have no process (-1), and neither have locks of processes that this
+/// process may not see (0).
 #[cfg(target_os = "linux")]
 fn pid_in(locks: &str, device: (u32, u32), inode: u64) -> Option<u32> {
     let (major, minor) = device;
     let file = format!("{major:02x}:{minor:02x}:{inode}");
     locks.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        // A waiting lock has one field more: `->`.
+        // The line of a waiting lock has an additional field, `->`.
         let [_, "FLOCK" | "POSIX", _, _, pid, of, ..] = fields.as_slice() else { return None };
         (*of == file).then(|| pid.parse().ok()).flatten().filter(|pid| *pid > 0)
     })

@@ -1,22 +1,23 @@
-//! Why the store refuses to write, until it is opened again.
+//! The reason why the store refuses to write until it is opened again.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The reason for refusing to write.
+/// A reason for refusing to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Reason {
-    /// A commit failed, and may or may not be on disk.
+    /// A commit failed and may or may not be on disk.
     OutcomeUnknown = 1,
-    /// The storage's own check found the file damaged, or could not be brought to its end.
+    /// The check by the storage found the file damaged, or could not finish.
     CheckFailed = 2,
-    /// The disk had no room for a commit, which is not on disk: the file is opened again before the call returns.
+    /// The disk had no space for a commit, which is not on disk. The file is opened again before the call
+    /// returns.
     NoRoom = 3,
 }
 
-/// The reason for refusing to write, if there is one. Checked before each commit.
+/// The reason for refusing to write, if there is one. It is checked before each commit.
 #[derive(Debug, Default)]
 pub(crate) struct Poison(AtomicU8);
 
@@ -35,9 +36,11 @@ impl Poison {
         reasons.into_iter().find(|reason| *reason as u8 == raised)
     }
 
+    /// Returns an error if there is a reason for refusing to write.
+    ///
     /// # Errors
     ///
-    /// `OutcomeUnknown` or `Corrupt`, by the reason.
+    /// `OutcomeUnknown`, `StorageFull` or `Corrupt`, depending on the reason.
     pub(crate) fn check(&self) -> Result<()> {
         match self.reason() {
             None => Ok(()),

@@ -1,8 +1,9 @@
 //! One opening of the file, and its readers.
 //!
-//! Owns: [`Session`], from opening to closing, and [`Readers`], with which scans, snapshots and backups register.
-//! Always holds: work that redb does only without readers (checking and compacting the file) runs while nobody is
-//! registered and no snapshot of the file exists. Once a session is closed, its registered readers get `Closed`.
+//! Owns: [`Session`], from opening to closing, and [`Readers`], with which scans, snapshots and backups
+//! register. Always holds: work that redb does only without readers (checking and compacting the file) runs
+//! while no reader is registered and no snapshot of the file exists. Once a session is closed, its registered
+//! readers get `Closed`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ pub(crate) struct Session {
     pub(crate) database: OpenDatabase,
     /// Its length is the file's length.
     pub(crate) backend: Backend,
-    /// The file, if it is one.
+    /// The identity of the file; `None` if the store is not in a file.
     pub(crate) file: Option<FileId>,
     pub(crate) readers: Arc<Readers>,
 }
@@ -36,13 +37,13 @@ impl Session {
 /// The kind of a registered reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReaderKind {
-    /// Reads in slices, each from a fresh snapshot, and keeps no page from being reused in between.
+    /// Reads in slices, each from a fresh snapshot. It does not keep pages from being reused between slices.
     Scan,
     Snapshot,
     Backup,
     /// A check of all indexes.
     Verification,
-    /// No other reader is registered meanwhile.
+    /// Vacuuming. No other reader may be registered meanwhile.
     Vacuum,
 }
 
@@ -62,9 +63,9 @@ impl ReaderKind {
 struct OpenReader {
     kind: ReaderKind,
     since: Instant,
-    /// The number of bytes that had been written to the file then.
+    /// The number of bytes written to the file when the reader was registered.
     written: u64,
-    /// The number of drops that had been counted then.
+    /// The number of drops counted when the reader was registered.
     drops: u64,
 }
 
@@ -76,7 +77,7 @@ pub(crate) struct Readers {
     /// The number of commits that freed more than they wrote.
     drops: AtomicU64,
     open: Mutex<Registered>,
-    /// The number of snapshots of the file that exist, including those of single calls.
+    /// The number of existing snapshots of the file, including those of single calls.
     snapshots: Mutex<usize>,
     snapshot_dropped: Condvar,
 }
@@ -99,12 +100,12 @@ impl Registered {
     }
 }
 
-/// The readers that keep pages from being reused, taken together.
+/// The readers that keep pages from being reused, all together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Holding {
     pub(crate) readers: u64,
     pub(crate) longest: Option<Duration>,
-    /// An upper bound of the bytes of the file that they hold.
+    /// An upper bound of the bytes of the file that they keep from being reused.
     pub(crate) bytes: u64,
 }
 
@@ -139,7 +140,7 @@ impl Readers {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Refuses work that must be alone with the file, if a reader is registered.
+    /// Returns an error if a reader is registered, because some work needs exclusive access to the file.
     pub(crate) fn check_none(&self, wanted: &str) -> Result<()> {
         self.open.lock().check_none(wanted)
     }
@@ -153,8 +154,8 @@ impl Readers {
         self.drops.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Returns what readers hold. A commit frees no more than it writes, unless it drops rows; after such a commit,
-    /// readers may hold any number of bytes.
+    /// Returns what the readers keep from being reused. A commit frees no more than it writes, unless it
+    /// drops rows. After such a commit, readers may hold any number of bytes.
     pub(crate) fn holding(&self) -> Holding {
         let registered = self.open.lock();
         let holders = registered.readers.values().filter(|reader| reader.kind != ReaderKind::Scan);
@@ -174,7 +175,7 @@ impl Readers {
         LiveSnapshot(Arc::clone(self))
     }
 
-    /// Waits until no snapshot exists, but no longer than `patience`. Returns true if none exists.
+    /// Waits until no snapshot exists, at most for `patience`. Returns true if none exists.
     pub(crate) fn wait_for_snapshots(&self, patience: Duration) -> bool {
         let mut snapshots = self.snapshots.lock();
         self.snapshot_dropped.wait_while_for(&mut snapshots, |living| *living > 0, patience);
@@ -182,7 +183,7 @@ impl Readers {
     }
 }
 
-/// Counts a snapshot of the file for as long as this exists.
+/// Counts a snapshot of the file while this value exists.
 #[derive(Debug)]
 pub(crate) struct LiveSnapshot(Arc<Readers>);
 
@@ -199,7 +200,7 @@ impl Drop for LiveSnapshot {
     }
 }
 
-/// The registration of a reader. Dropping it ends it.
+/// The registration of a reader, which ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Reader {
     readers: Arc<Readers>,
@@ -207,7 +208,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Fails once the store was closed, even if it was opened again.
+    /// Returns an error once the store was closed, even if it was opened again.
     ///
     /// # Errors
     ///

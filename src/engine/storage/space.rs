@@ -1,14 +1,14 @@
-//! Room on the disk, which is allocated before it is needed, so that a full disk is noticed while a transaction can
-//! still be given up.
+//! Disk space, which is allocated before it is needed, so that a full disk is detected while a transaction
+//! can still be aborted.
 //!
-//! redb makes the file longer, writes to it when it commits, and accepts nothing more once a write has failed. So the
-//! file's growth is allocated when redb asks for it. If the disk refuses, that is not reported to redb. Instead,
-//! [`Space::check`] finds out before each commit whether the disk has room. If it has not, the transaction is given up,
-//! and redb cuts the file to its old length. A reserve is kept far beyond the file's end, and is released for commits
-//! that delete.
+//! redb grows the file, writes to it when it commits, and accepts nothing more once a write has failed. So
+//! the growth is allocated when redb asks for it. A failure to allocate is not reported to redb. Instead,
+//! [`Space::check`] checks before each commit if the disk has space. If it does not, the transaction is
+//! aborted, and redb truncates the file to its old length. A reserve is kept far beyond the file's end, and
+//! is released for commits that delete.
 //!
-//! Always holds: as long as a page has no place on the disk, or the file is shorter than redb believes, no new header
-//! is brought to disk, so nothing commits.
+//! Always holds: while a page has no place on the disk, or the file is shorter than redb believes, no new
+//! header is written to disk, so nothing is committed.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -22,77 +22,78 @@ use redb::StorageBackend;
 
 use crate::files::is_want_of_room;
 
-/// The size of redb's pages. All that redb writes is made of pages, except the header, which is shorter and in the
-/// first page.
+/// The size of redb's pages. redb writes whole pages, except the header, which is shorter and is in the first
+/// page.
 const PAGE_BYTES: usize = 4_096;
-/// The reserve is this part of the file's length ...
+/// The reserve is this fraction of the file's length (one part in this many), ...
 const RESERVE_PART: u64 = 4;
-/// ... but at least, and at most, this.
+/// ... but at least and at most this many bytes.
 const RESERVE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
-/// The smallest part of the reserve that is requested.
+/// The smallest part of the reserve that is requested at once.
 const STEP_MIN_BYTES: u64 = 16 << 10;
-/// A file that grew without room gets room for this many reserves at a time.
+/// A file that has grown without allocated space gets space for up to this many reserves at a time.
 const FILL_RESERVES: u64 = 16;
-/// The reserve begins at this offset or a higher one, where no file ends.
+/// The reserve begins at or above this offset, which no file reaches.
 const RESERVE_AT: u64 = 1 << 40;
 
-/// A source of room on a disk.
+/// A source of disk space.
 pub(crate) trait Allocate: Debug + Send + Sync {
-    /// Allocates disk space for these bytes of the file, which may lie beyond its end. The space stays allocated until
-    /// the bytes are written to or the length is set. The contents of the file do not change.
+    /// Allocates disk space for these bytes of the file, which may lie beyond its end. The space stays
+    /// allocated until the bytes are written to or the length is set. The contents of the file do not change.
     ///
     /// # Errors
     ///
-    /// The error of the system: `StorageFull` or `QuotaExceeded` if there is no room, `Unsupported` if the file system
-    /// allocates only when it is written to.
+    /// The error of the system: `StorageFull` or `QuotaExceeded` if there is no space, `Unsupported` if the
+    /// file system can only allocate by writing.
     fn allocate(&self, from: u64, to: u64) -> io::Result<()>;
 }
 
-/// The purpose of a commit, which decides what room it may use.
+/// The purpose of a commit, which determines the space that it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// It may add data: the reserve stays untouched.
+    /// The commit may add data, and must not use the reserve.
     Adding,
-    /// It deletes, or brings acknowledged changes to disk: it may use the reserve.
+    /// The commit deletes, or writes acknowledged changes to disk, and may use the reserve.
     Reserve,
 }
 
-/// The room of the file.
+/// The disk space of the file.
 #[derive(Debug)]
 pub(crate) struct Space {
     room: Arc<dyn Allocate>,
     extent: Mutex<Option<Extent>>,
-    /// Copies of the extent's flags.
+    /// Copies of the extent's flags, which can be read without its lock.
     is_tight: AtomicBool,
     is_full: AtomicBool,
     is_incomplete: AtomicBool,
     header: Mutex<Header>,
 }
 
-/// The file's header, whose bytes say what is committed.
+/// The file's header, which records what is committed.
 #[derive(Debug, Default)]
 struct Header {
-    /// The header that was synced last; `None` if none was written since the file was opened.
+    /// The header that was last synced; `None` if no header was written since the file was opened.
     synced: Option<Vec<u8>>,
-    /// The header that was written since then.
+    /// The header written since then.
     written: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
 struct Extent {
-    /// The file's length, as redb knows it.
+    /// The file's length as redb knows it.
     len: u64,
-    /// The file's real length: shorter if the system refused.
+    /// The file's real length, which is shorter if the system refused to extend it.
     real_len: u64,
-    /// From this offset on, room is allocated only by writing, because the disk did not have all of it.
+    /// From this offset on, disk space is allocated only by writing, because the disk could not allocate all
+    /// of it.
     tight_from: Option<u64>,
-    /// True if the disk had no room when it was last asked.
+    /// True if the disk was full when it was last asked.
     is_full: bool,
-    /// Pages that the disk had no room for, by their offset.
+    /// The pages that the disk had no space for, by offset.
     homeless: BTreeMap<u64, Vec<u8>>,
-    /// The number of bytes of the reserve that are kept.
+    /// The number of bytes of the reserve that are allocated.
     kept: u64,
-    /// True if the file system can allocate room before it is written to.
+    /// True if the file system can allocate space before it is written to.
     is_supported: bool,
     refusal: Option<io::Error>,
 }
@@ -109,24 +110,24 @@ impl Space {
         }
     }
 
-    /// Returns true if some of the file has no room yet, or the reserve is not complete: each commit must find out
-    /// whether there is enough.
+    /// Returns true if part of the file has no allocated space, or the reserve is incomplete. Then each
+    /// commit must check if there is enough space.
     pub(crate) fn is_tight(&self) -> bool {
         self.is_tight.load(Ordering::Acquire)
     }
 
-    /// Returns true if the disk had no room when it was last asked.
+    /// Returns true if the disk was full when it was last asked.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Acquire)
     }
 
-    /// Returns true if some page has no place, or the file is shorter than redb believes: what redb has written since
-    /// the last sync is not committed.
+    /// Returns true if some page has no place on the disk, or the file is shorter than redb believes. Then
+    /// nothing that redb has written since the last sync is committed.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.is_incomplete.load(Ordering::Acquire)
     }
 
-    /// Works on the extent, which is looked up first.
+    /// Runs a closure on the extent, after reading the file's length if it is not known yet.
     fn with<T>(
         &self,
         file: &dyn StorageBackend,
@@ -174,12 +175,13 @@ impl Space {
             if has_place { file.write(offset, data) } else { Err(io::ErrorKind::StorageFull.into()) };
         match written {
             Err(error) if offset > 0 && is_want_of_room(&error) => self.with(file, |extent| {
-                // A commit also makes the file longer after the check has found room for it. The reserve covers that.
+                // A commit may also grow the file after the check has found space for it. The reserve covers
+                // that.
                 if extent.kept > 0 && extent.release(file).and_then(|()| file.write(offset, data)).is_ok() {
                     return Ok(());
                 }
                 extent.homeless.extend(pages().map(|(at, page)| (at, page.to_vec())));
-                // If the file could not be made longer, the reason is known already.
+                // If the file could not be extended, the reason is already recorded.
                 if has_place {
                     extent.refusal = Some(error);
                 }
@@ -203,15 +205,15 @@ impl Space {
         header.written = Some(data.to_vec());
     }
 
-    /// Syncs the file, unless that would bring a header to disk whose pages are not there.
+    /// Syncs the file, unless that would write a header to disk whose pages are missing.
     pub(crate) fn sync(&self, file: &dyn StorageBackend) -> io::Result<()> {
         let mut header = self.header.lock();
-        // NOTE: redb also syncs when it makes the file longer; that is not a commit.
+        // NOTE: redb also syncs when it grows the file; that is not a commit.
         if self.is_incomplete() && header.written.is_some() {
             if let Some(synced) = &header.synced {
                 file.write(0, synced)?;
             }
-            // The file will be opened again: it may have grown for this commit alone.
+            // The file will be opened again, because it may have grown only for this commit.
             return self.with(file, |extent| Err(extent.refused()));
         }
         file.sync_data()?;
@@ -241,7 +243,7 @@ impl Space {
         })
     }
 
-    /// Allocates the reserve, and the space that a file may lack that was just opened, if the disk can.
+    /// Allocates the reserve, and the disk space that a newly opened file may lack, if the disk can.
     pub(crate) fn keep_all(&self, file: &dyn StorageBackend) -> io::Result<()> {
         self.with(file, |extent| {
             if !extent.allocate(0, extent.len, &*self.room) {
@@ -252,7 +254,7 @@ impl Space {
         })
     }
 
-    /// Checks that the disk has room for a commit.
+    /// Checks that the disk has space for a commit.
     ///
     /// # Errors
     ///
@@ -264,7 +266,7 @@ impl Space {
         self.with(file, |extent| extent.check(need, file, &*self.room))
     }
 
-    /// Like [`check`](Self::check), but right before the commit, which may then use the reserve. Call
+    /// Like [`check`](Self::check), but directly before the commit, which may then use the reserve. Call
     /// [`keep_reserve`](Self::keep_reserve) after the commit.
     ///
     /// # Errors
@@ -309,7 +311,7 @@ impl Extent {
         self.tight_from.is_some() || self.is_incomplete() || (self.is_supported && self.kept < self.reserve())
     }
 
-    /// Returns the reason why there is no room.
+    /// Returns the reason why there is no space.
     fn refused(&self) -> io::Error {
         match &self.refusal {
             Some(error) => {
@@ -319,7 +321,7 @@ impl Extent {
         }
     }
 
-    /// Allocates disk space. Returns false if the disk refuses.
+    /// Allocates disk space. Returns false if that fails.
     fn allocate(&mut self, from: u64, to: u64, room: &dyn Allocate) -> bool {
         if !self.is_supported {
             return true;
@@ -347,7 +349,7 @@ impl Extent {
         (from, from.saturating_add(self.reserve() * times))
     }
 
-    /// Allocates all of the reserve, or as much of it as the disk has.
+    /// Allocates the whole reserve, or as much of it as the disk can.
     fn keep_reserve(&mut self, room: &dyn Allocate) {
         let (from, to) = self.reserve_range(1);
         let mut step = (to - from).saturating_sub(self.kept);
@@ -361,7 +363,7 @@ impl Extent {
         }
     }
 
-    /// Gives up the reserve: setting the length frees everything that is kept beyond the end.
+    /// Releases the reserve: setting the length frees everything allocated beyond the end.
     fn release(&mut self, file: &dyn StorageBackend) -> io::Result<()> {
         if std::mem::take(&mut self.kept) > 0 && self.is_supported {
             file.set_len(self.real_len)?;
@@ -369,7 +371,7 @@ impl Extent {
         Ok(())
     }
 
-    /// Cuts the file. If it cannot be cut, it stays longer than redb believes, which does no harm.
+    /// Truncates the file. If that fails, the file stays longer than redb believes, which is harmless.
     fn cut(&mut self, len: u64, file: &dyn StorageBackend) {
         if len < self.real_len && file.set_len(len).is_ok() {
             self.real_len = len;
@@ -383,7 +385,7 @@ impl Extent {
     fn grow(&mut self, len: u64, file: &dyn StorageBackend, room: &dyn Allocate) {
         let before = std::mem::replace(&mut self.len, len);
         if self.tight_from.is_none() && !self.allocate(before, len, room) {
-            // The disk may have given some of it.
+            // The disk may have allocated part of it.
             self.kept = self.kept.max(1);
             self.tight_from = Some(before);
             if let Err(error) = self.release(file) {
@@ -393,7 +395,7 @@ impl Extent {
         self.lengthen(before, file);
     }
 
-    /// Gives the file its length. Returns true if it has it.
+    /// Extends the file to its length. Returns true if it has that length.
     fn lengthen(&mut self, tight_from: u64, file: &dyn StorageBackend) -> bool {
         if self.real_len < self.len {
             match file.set_len(self.len) {
@@ -419,23 +421,24 @@ impl Extent {
             self.fill(file, room)?;
             let (from, to) = self.reserve_range(2);
             self.is_full = !self.allocate(from, to, room);
-            // The disk may have given some of it.
+            // The disk may have allocated part of it.
             self.kept = self.kept.max(1);
             if self.is_full {
                 self.release(file)?;
                 self.keep_reserve(room);
             }
         }
-        // As long as the whole file has its room, what was deleted leaves enough.
+        // While the whole file has allocated space, the space of deleted data is enough.
         let needs_disk = self.tight_from.is_some() && self.is_full && need == Need::Adding;
         if needs_disk { Err(self.refused()) } else { Ok(()) }
     }
 
-    /// Allocates some of the room for a file that has grown without it, once the disk has more.
+    /// Allocates some of the space of a file that has grown without it, once the disk has more.
     fn fill(&mut self, file: &dyn StorageBackend, room: &dyn Allocate) -> io::Result<()> {
         let Some(tight_from) = self.tight_from else { return Ok(()) };
         let end = self.len.min(tight_from + FILL_RESERVES * self.reserve());
-        // NOTE: ask beyond the end first, because what a disk gives there before it is full can be given back.
+        // NOTE: allocate beyond the end first, because that can be given back if the disk turns out to be
+        // full.
         let (from, to) = self.reserve_range(2);
         let has_room = self.allocate(from, to + (end - tight_from), room);
         self.kept = self.kept.max(1);

@@ -1,8 +1,8 @@
 //! Appending records to segments.
 //!
-//! Owns: how a record's row, its origin and the sparse time index are written. Always holds: slots are written in
-//! order, without gaps. Only one table is open at a time: redb panics on some damaged files while it opens a table, and
-//! another table that is open then cannot be dropped without aborting the process.
+//! Owns: how a record's row, its origin and the sparse time index are written. Always holds: slots are
+//! written in order, without gaps. Only one table is open at a time, because redb panics on some damaged
+//! files when it opens a table, and then another open table cannot be dropped without aborting the process.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -20,41 +20,42 @@ use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::model::Origin;
 
-/// The places of the origins that the open segment got lately.
+/// The origins recently written to the open segment, and where each is stored.
 #[derive(Debug, Default)]
 pub(crate) struct KnownOrigins {
     segment: SegmentNumber,
     places: HashMap<Arc<Origin>, Place>,
-    /// The origin of the record before, and its code: most records come in batches of one origin.
+    /// The origin of the previous record, and its code. Most records come in batches with one origin.
     last: Option<(Arc<Origin>, Slot)>,
 }
 
-/// The number of origins that are remembered for each pool. One that is forgotten is written again, which does no harm.
+/// The largest number of origins remembered per pool. One that is forgotten is written again, which is
+/// harmless.
 const KNOWN_ORIGINS_MAX: usize = 1_024;
 
-/// The place of an origin, for a record that has it.
+/// The place where an origin is stored.
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    /// In the record of this slot, and for no other record.
+    /// Inside the record in this slot. No other record uses it yet.
     Record(Slot),
-    /// In the table of origins, under this code.
+    /// In the table of origins, with this code.
     Row(Slot),
     /// Like `Row`, but the row must still be written.
     NewRow(Slot),
 }
 
-/// The relation of the next record to a record.
+/// The relation of the next record to this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Follower {
-    /// The next record is of the same batch, and so of the same origin.
+    /// The next record is in the same batch, so it has the same origin.
     OfSameBatch,
-    /// The next record is of another batch, or there is none.
+    /// The next record is in another batch, or there is none.
     OfAnother,
 }
 
 impl KnownOrigins {
-    /// Returns the place of a record's origin. A record that is alone in its batch contains a new origin, so that a
-    /// commit of one record writes one table.
+    /// Returns the place for a record's origin. A new origin is stored inside the record if the record is
+    /// alone in its batch, so that a commit of one record writes one table.
     fn place(
         &mut self,
         segment: SegmentNumber,
@@ -82,7 +83,8 @@ impl KnownOrigins {
     }
 }
 
-/// Writes the origin rows that new records of a segment need. The table of origins is opened for the first such row.
+/// Writes the origin rows that new records of a segment need. The table of origins is opened for the first of
+/// them.
 pub(crate) struct OriginWriter<'t> {
     txn: &'t WriteTransaction,
     pool: PoolId,
@@ -127,7 +129,7 @@ impl<'t> OriginWriter<'t> {
     }
 }
 
-/// Appends the draft's new records, segment by segment.
+/// Appends the new records of the draft, segment by segment.
 pub(crate) fn append_records(
     txn: &WriteTransaction,
     draft: &PoolDraft,
@@ -150,7 +152,7 @@ pub(crate) fn append_records(
     Ok(())
 }
 
-/// Returns the rows of new records of one segment, and writes the origin rows that they need.
+/// Returns the rows of the new records of one segment, and writes the origin rows that they need.
 fn with_origins<'d>(
     txn: &WriteTransaction,
     draft: &'d PoolDraft,
@@ -176,7 +178,7 @@ fn with_origins<'d>(
     Ok(rows)
 }
 
-/// Appends records to a segment, from the slot after its last one on.
+/// Appends records to a segment, after its last slot.
 pub(crate) fn append_to_segment<'r>(
     txn: &WriteTransaction,
     pool: PoolId,

@@ -1,8 +1,9 @@
-//! Applying: writes a decided draft into a redb transaction, and computes the state that follows from it.
+//! Applying: writes a decided draft into a redb transaction, and computes the resulting state.
 //!
-//! Owns: the order of a commit's writes, and the work that each commit does besides (folding; merging is
-//! [`crate::engine::write::merge`]'s, giving space back is [`crate::engine::write::reclaim`]'s), and [`WriterPool`], what the writer remembers of a pool between commits. Always
-//! holds: nothing here changes what readers see; [`Written::publish`] does, after the commit.
+//! Owns: the order of a commit's writes, the background work of each commit, and [`WriterPool`], what the
+//! writer remembers of a pool between commits. Folding is here; merging is in
+//! [`crate::engine::write::merge`], and reclaiming space in [`crate::engine::write::reclaim`]. Always holds:
+//! nothing here changes what readers see. [`Written::publish`] does so, after the commit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,18 +37,19 @@ use crate::model::PruneReport;
 /// The amount of background work that one commit performs.
 #[derive(Debug, Clone, Copy)]
 enum Pace<'t> {
-    /// A slice, and more for each record that comes in, so that the fold is done when half of the next tail is full.
+    /// A slice, and more for each added record, so that the fold is finished when half of the next tail is
+    /// full.
     With {
         tuning: &'t Tuning,
-        /// The number of records that come in; `None` in a commit for background work alone.
+        /// The number of records that the commit adds; `None` in a commit for background work only.
         incoming: Option<usize>,
     },
     All,
 }
 
-/// The least slice, in rows: a commit of few records must stay short.
+/// The smallest slice, in rows. A commit of few records must stay short.
 const SLICE_MIN: usize = 64;
-/// The entries that are gathered in the time that a row takes.
+/// The number of entries that can be gathered in the time that writing one row takes.
 const ENTRIES_A_ROW: usize = 4;
 
 impl Pace<'_> {
@@ -81,20 +83,21 @@ impl Pace<'_> {
 /// The change of the tails after the commit.
 #[derive(Debug)]
 enum TailChange {
-    /// The new records go to the active tail.
+    /// The new records are added to the active tail.
     Extend,
-    /// The new records up to this id complete the active tail's segment: the tail is frozen, and a new one begins.
+    /// The new records up to this id complete the segment of the active tail. The tail is frozen, and a new
+    /// one begins.
     Cross(RecordNumber),
-    /// Everything is folded.
+    /// All records are folded.
     Reset,
 }
 
-/// A draft that is written in the transaction, and what is needed to publish it.
+/// A draft that was written in the transaction, and what is needed to publish it.
 #[derive(Debug)]
 pub(crate) struct Written {
     draft: PoolDraft,
     tails: TailChange,
-    /// What the commit gave back.
+    /// The space that the commit reclaimed.
     pub(crate) pruned: PruneReport,
     /// True if the commit performed background work.
     pub(crate) worked: bool,
@@ -107,17 +110,17 @@ impl Written {
         self.draft.state.id
     }
 
-    /// Returns its changes to the pool's claims.
+    /// Returns the changes to the pool's claims.
     pub(crate) fn claims(&self) -> &ClaimChanges {
         &self.draft.claims
     }
 
-    /// Returns the number of records that it adds.
+    /// Returns the number of records that the draft adds.
     pub(crate) fn records(&self) -> usize {
         self.draft.new.len()
     }
 
-    /// What of the work besides came to an end.
+    /// Returns the background work that this commit completed.
     pub(crate) fn work(&self) -> Work {
         let (before, after) = (&self.draft.base.state, &self.draft.state);
         let sealed = |segment: &&SegmentState| {
@@ -131,7 +134,8 @@ impl Written {
         }
     }
 
-    /// Returns the pool's state after the commit. Appends to the active tail: call it once, after the commit.
+    /// Returns the pool's state after the commit. Appends to the active tail, so call it once, after the
+    /// commit.
     pub(crate) fn publish(self, tuning: &Tuning) -> PoolState {
         let entries: Vec<TailEntry> = match self.tails {
             TailChange::Reset => Vec::new(),
@@ -163,8 +167,9 @@ fn new_entries(draft: &PoolDraft) -> impl Iterator<Item = (RecordNumber, TailEnt
     (draft.base.state.next_id..).zip(&draft.new).filter_map(move |(id, record)| Some((id, entry(record)?)))
 }
 
-/// Writes a draft, and the pool's share of background work. `incoming` is the number of records that the whole commit
-/// adds, to this pool and others: folding keeps pace with it. It is `None` in a commit for background work alone.
+/// Writes a draft, and performs the pool's share of background work. `incoming` is the number of records that
+/// the whole commit adds, to this pool and others; folding keeps pace with it. It is `None` in a commit for
+/// background work only.
 pub(crate) fn write(
     txn: &WriteTransaction,
     mut draft: PoolDraft,
@@ -174,7 +179,7 @@ pub(crate) fn write(
 ) -> Result<Written> {
     let started = Instant::now();
     if draft.starts_over {
-        // The remembered work is about segments that are gone. This includes a fold in progress.
+        // The remembered work concerns segments that are gone, including a fold in progress.
         *pool = WriterPool::default();
     }
     append_records(txn, &draft, &mut pool.origins)?;
@@ -200,10 +205,10 @@ pub(crate) fn write(
     Ok(Written { draft, tails, pruned, worked, took: started.elapsed() })
 }
 
-/// Returns true if the watermark need not be stored, because loading the pool leads to the same one. For the capacity,
-/// see [`PoolState::evict`]. For the retention: what has expired by the time of the newest record is expired again when
-/// the pool is loaded. A commit that adds no record stores what has expired since, because its decisions may depend on
-/// that; a claim on a value is one example.
+/// Returns true if the watermark need not be stored, because loading the pool computes the same one. For the
+/// capacity, see [`PoolState::evict`]. For the retention: records that had expired at the time of the newest
+/// record expire again when the pool is loaded. A commit that adds no record must store later expiry, because
+/// its decisions may depend on it, for example a claim on a value.
 fn watermark_follows(draft: &PoolDraft) -> bool {
     let deletes_under_capacity = !draft.changed_bits.is_empty() && draft.state.policy.capacity.is_some();
     let expires_alone = draft.new.is_empty() && draft.state.policy.retention.is_some();
@@ -234,7 +239,7 @@ fn write_deletions(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
     Ok(())
 }
 
-/// Performs the pool's share of folding in this commit. Returns what happens to its tails.
+/// Performs the pool's share of folding in this commit. Returns the change of its tails.
 fn fold_share(
     txn: &WriteTransaction,
     draft: &mut PoolDraft,
@@ -249,7 +254,7 @@ fn fold_share(
     }
     let opened = draft.state.segments.len() - base.segments.len();
     if draft.new.len() >= tuning.fold_entries || opened >= 2 {
-        // The commit exceeds a tail: keeping its records in memory first would not help.
+        // The commit has more records than a tail holds, so keeping them in memory first would not help.
         let tails = base.frozen.iter().chain([&base.active]).flat_map(TailView::entries);
         let all: Vec<_> = tails.chain(new_entries(draft)).collect();
         fold_now(txn, &mut draft.state, all.into_iter(), tuning)?;
@@ -260,7 +265,7 @@ fn fold_share(
     }
     let pace = if opened > 0 { Pace::All } else { Pace::With { tuning, incoming } };
     match &base.frozen {
-        // Nobody will look for what is dead: it needs no index.
+        // Dead records need no index, because nobody will look for them.
         Some(frozen) if frozen.ids().end <= draft.state.watermark => end_fold(draft, pool),
         Some(frozen) => continue_fold(txn, draft, pool, frozen, pace, tuning)?,
         None => {}
@@ -296,7 +301,7 @@ fn end_fold(draft: &mut PoolDraft, pool: &mut WriterPool) {
     draft.head_changed = true;
 }
 
-/// Returns the fold of a frozen tail, once all its entries are gathered. Commits gather them in slices, too.
+/// Returns the fold of a frozen tail once all its entries are gathered. Gathering is done in slices, too.
 fn gather<'p>(
     state: &PoolState,
     pool: &'p mut WriterPool,
@@ -316,7 +321,7 @@ fn gather<'p>(
             let (number, first_id, entries) = (segment.number, segment.first_id, std::mem::take(entries));
             *folding = Folding::Writing(Fold::new(state.id, state.geometry, number, first_id, entries));
         }
-        // The fold of a short tail is no more work than gathering a slice of a long one.
+        // Folding a short tail is no more work than gathering a slice of a long one.
         if !matches!(pace, Pace::All) && frozen.len() > SLICE_MIN.min(tuning.fold_entries / 2) {
             return Ok(None);
         }
@@ -331,7 +336,7 @@ fn gather<'p>(
 mod tests {
     use super::*;
 
-    /// Each record has a run of its own, and so a list.
+    /// Each record has its own run, and so its own list.
     #[test]
     fn a_fold_goes_by_slices_that_suit_the_commit_and_is_through_when_half_of_the_next_tail_is_full() {
         let tuning = Tuning::DEFAULT;
@@ -340,11 +345,11 @@ mod tests {
             let pace = Pace::With { tuning: &tuning, incoming: Some(incoming) };
             let lists = pace.rows((2 * 2 * tail).div_ceil(tail));
             let commits = tail.div_ceil(pace.entries()) + (2 * tail).div_ceil(lists);
-            // Gathering ends with a commit, and so does writing.
+            // Gathering ends with the end of a commit, and so does writing.
             assert!((commits - 2) * incoming <= tail / 2, "{incoming} at a time: {commits} commits");
             assert!(lists <= 64 + 6 * incoming, "{incoming} at a time: {lists} rows");
         }
-        // A commit for background work alone need not be short.
+        // A commit for background work only need not be short.
         let alone = Pace::With { tuning: &tuning, incoming: None };
         assert_eq!(alone.rows(4), 1_024);
     }

@@ -35,7 +35,7 @@ impl Engine {
         })
     }
 
-    /// Returns the id of the pool of that name, if there is one.
+    /// Returns the id of the pool with that name, if there is one.
     pub(crate) fn pool_id(&self, name: &str) -> Result<Option<PoolId>> {
         contained("finding a pool", || {
             let snapshot = self.snapshot()?;
@@ -104,7 +104,7 @@ impl Engine {
             let now = self.clock.now();
             pool.updated_at = now.max(pool.updated_at);
             let policy = pool.policy();
-            // With a retention, the commit stores what has expired, like any other commit.
+            // With a retention, the commit also stores what has expired, like any other commit.
             let changes_state = policy != old_policy || policy.retention.is_some();
             let state = if changes_state { Some(self.under_policy(id, policy, now)?) } else { None };
             let txn = self.begin()?;
@@ -116,8 +116,8 @@ impl Engine {
         })
     }
 
-    /// Returns the pool's state under a new policy. What had expired under the old policy stays expired, and what the
-    /// new one does not keep expires now.
+    /// Returns the pool's state under a new policy. Records that had expired under the old policy stay
+    /// expired. Records that the new policy does not keep expire now.
     fn under_policy(&self, id: PoolId, policy: Policy, now: Timestamp) -> Result<PoolState> {
         let before = self.view_at(id, now)?;
         let mut state = PoolState::clone(&before.state);
@@ -177,7 +177,7 @@ fn take_pool_id(txn: &WriteTransaction) -> Result<PoolId> {
     Ok(id)
 }
 
-/// Returns the id that the next pool gets, if it can be read.
+/// Returns the id of the next pool, if it can be read.
 pub(crate) fn next_pool_id(
     meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
 ) -> Result<Option<PoolId>> {

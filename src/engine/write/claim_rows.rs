@@ -1,8 +1,8 @@
-//! Claims on disk: writes what a draft changes in them.
+//! Claims on disk: writes the changes of a draft to them.
 //!
-//! Always holds: the owner of a value is the claim that the owners' table names, if that claim exists; every owner row
-//! is of a claim that has a row, and of a value whose live records that claim has seen; a claim never gets back a value that
-//! it lost.
+//! Always holds: the owner of a value is the claim in the value's owner row, if that claim exists. Every
+//! owner row names a claim that has a row, and a value whose live records that claim has all seen. A claim
+//! never gets back a value that it lost.
 
 use redb::WriteTransaction;
 
@@ -17,7 +17,7 @@ use crate::engine::write::draft::PoolDraft;
 use crate::error::Result;
 use crate::ids::{PoolId, RecordNumber};
 
-/// Writes what a draft changes in its pool's claims.
+/// Writes the changes of a draft to its pool's claims.
 pub(crate) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
     let (pool, changes) = (draft.state.id, &draft.claims);
     if !changes.owners.is_empty() {
@@ -25,7 +25,7 @@ pub(crate) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
         owners.sort_unstable();
         let mut table = txn.open_table(schema::CLAIMED).storage()?;
         if draft.state.claims.is_empty() {
-            // The last claims were settled: one pass removes all rows of the pool.
+            // The last claims were settled, so one pass removes all rows of the pool.
             table.retain_in((pool, 0)..=(pool, Fingerprint::MAX), |_, _| false).storage()?;
             owners.clear();
         }
@@ -44,7 +44,7 @@ pub(crate) fn write(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
         let mut table = txn.open_table(schema::CLAIM_ITEMS).storage()?;
         let item = |(place, seen): &(usize, RecordNumber)| {
             let entity_type = batch.items().get(*place)?.entity_type;
-            // Below BATCH_MAX_ITEMS.
+            // The number is below BATCH_MAX_ITEMS.
             let index = u32::try_from(*place).ok()?;
             let (value, version) = (batch.value(*place), batch.version(*place));
             Some(ClaimedItem { index, entity_type, value, version, seen: *seen })
@@ -93,7 +93,7 @@ pub(crate) fn remove_rows_of_pool(txn: &WriteTransaction, pool: PoolId) -> Resul
     owners.retain_in((pool, 0)..=(pool, Fingerprint::MAX), |_, _| false).storage()
 }
 
-/// Takes values away from the claims that own them.
+/// Removes the owners of some values.
 pub(crate) fn void(txn: &WriteTransaction, pool: PoolId, fingerprints: &[Fingerprint]) -> Result<()> {
     if fingerprints.is_empty() {
         return Ok(());

@@ -1,8 +1,8 @@
-//! Committing: how each commit begins, and the one way in which each ends.
+//! Committing: how each commit begins, and the single way in which each ends.
 //!
-//! Always holds: nothing that readers see changes before redb's commit has returned `Ok`, and a failed commit changes
-//! nothing in memory; callers wake after the publication. After a commit with an unknown outcome, the store refuses to
-//! write.
+//! Always holds: nothing that readers see changes before redb's commit has returned `Ok`, and a failed commit
+//! changes nothing in memory. Callers wake after the publication. After a commit with an unknown outcome, the
+//! store refuses to write.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,15 +24,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::options::{Durability, Recovery};
 
-/// The most tails that a commit of few records freezes.
+/// The largest number of tails that a commit of few records freezes.
 const FREEZE_MIN_POOLS: usize = 8;
 
 /// The change of one pool in a commit.
 #[derive(Debug)]
 pub(crate) enum PoolChange {
-    /// A draft that is written in the transaction.
+    /// A draft that was written in the transaction.
     Draft(Box<Written>),
-    /// A state that was made without a draft: by an import, a rebuild, or another policy.
+    /// A state that was computed without a draft: by an import, a rebuild or a change of policy.
     State(Box<PoolState>),
     Deleted(PoolId),
 }
@@ -52,17 +52,17 @@ impl From<PoolState> for PoolChange {
 /// The changes of a commit.
 #[derive(Debug)]
 pub(crate) struct Changes {
-    /// The purpose of its room on the disk.
+    /// The purpose of the commit, for the check of disk space.
     pub(crate) need: Need,
     pub(crate) pools: Vec<PoolChange>,
-    /// The background work that it did, without that of its drafts.
+    /// The background work that it performed, without that of its drafts.
     pub(crate) work: Work,
-    /// The event that is logged for it.
+    /// The event to log for the commit.
     pub(crate) event: Option<Event>,
 }
 
 impl Changes {
-    /// Creates a commit without background work of its own, for which nothing is logged.
+    /// Creates the changes of a commit without background work of its own, and without an event.
     pub(crate) fn new(need: Need, pools: Vec<PoolChange>) -> Self {
         Self { need, pools, work: Work::default(), event: None }
     }
@@ -85,7 +85,7 @@ impl Engine {
     /// Begins a transaction with the store's durability.
     pub(crate) fn begin(&self) -> Result<WriteTransaction> {
         let mut txn = self.begin_durable()?;
-        // If the disk is short of room, each commit must find out whether it has enough.
+        // If disk space is short, each commit must check if there is enough.
         if matches!(self.durability, Durability::Relaxed { .. }) && !self.asks_disk(Space::is_tight) {
             txn.set_durability(redb::Durability::None).storage()?;
         }
@@ -95,15 +95,15 @@ impl Engine {
 
 /// Ending.
 impl Engine {
-    /// Ends a commit: evicts what is beyond the pools' capacity and writes their heads, commits, publishes, counts and
-    /// logs.
+    /// Ends a commit: evicts records beyond the pools' capacities, writes the heads, commits, publishes,
+    /// counts and logs.
     ///
-    /// Drafts are written with their evictions and heads, because their decisions depend on them.
+    /// Drafts already have their evictions and heads written, because their decisions depend on them.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses. Nothing has changed then, except that with
-    /// `OutcomeUnknown` the change may be on disk.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails. Then nothing has changed,
+    /// but with `OutcomeUnknown` the change may be on disk.
     pub(crate) fn commit(&self, writer: &mut Writer, txn: WriteTransaction, changes: Changes) -> Result<()> {
         let Changes { need, mut pools, mut work, event } = changes;
         let mut records = 0;
@@ -154,7 +154,8 @@ impl Engine {
         publish: impl FnOnce(&mut Published),
     ) -> Result<()> {
         self.make_room(need)?;
-        // NOTE: readers that come while redb commits must still find the snapshot that fits the published states.
+        // NOTE: readers that arrive while redb commits must still find the snapshot that matches the
+        // published states.
         let before = self.snapshot()?;
         match txn.commit() {
             Ok(()) => {}
@@ -186,7 +187,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes a change visible to readers. Returns the background work that it did.
+    /// Makes a change visible to readers. Returns its background work.
     fn publish(&self, published: &mut Published, writer: &mut Writer, change: PoolChange) -> Work {
         match change {
             PoolChange::Draft(written) => {
@@ -208,7 +209,7 @@ impl Engine {
                 work
             }
             PoolChange::State(state) => {
-                // What was remembered is about the state before.
+                // The remembered work belongs to the state before.
                 writer.forget_pool(state.id);
                 self.waiting.wake_pool(state.id);
                 self.put_state(published, writer, *state);
@@ -232,8 +233,8 @@ impl Engine {
         published.replace(state.id, Some(Arc::new(state)));
     }
 
-    /// If the active tails together hold too much, freezes the longest of them, so that they are folded: after a commit
-    /// of `records` records, as many as keep pace with it.
+    /// If the active tails together hold too many records, freezes the longest ones so that they are folded.
+    /// After a commit of `records` records, it freezes as many as keep pace with it.
     fn freeze_longest_tails(&self, published: &mut Published, writer: &mut Writer, records: usize) {
         for _ in 0..FREEZE_MIN_POOLS.max(records / TURN_MIN_RECORDS) {
             let Some(longest) = published.longest_tail(self.tuning.tails_max_entries) else { return };
@@ -246,11 +247,11 @@ impl Engine {
 
 /// Relaxed commits.
 impl Engine {
-    /// Brings every relaxed commit to disk.
+    /// Writes every relaxed commit to disk.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage` if the disk refuses.
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails.
     pub(crate) fn flush(&self) -> Result<()> {
         if !self.unflushed.load(Ordering::Acquire) {
             return Ok(());
@@ -265,7 +266,8 @@ impl Engine {
         }
         let txn = self.begin_durable()?;
         self.commit_rows(txn, Need::Reserve)?;
-        // NOTE: not before the disk has answered, because a caller that finds it false returns at once.
+        // NOTE: clear it only after the commit is on disk, because a caller that finds it false returns at
+        // once.
         self.unflushed.store(false, Ordering::Release);
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Deciding: what the operations of a group change in one pool, before anything is written.
 //!
-//! Owns: [`PoolDraft`], the current view with an overlay of what earlier operations of the group decided. Always holds:
-//! an operation looks everything up before it changes the draft, so a refused operation leaves no trace; the ids,
-//! segments and deletions of the draft are exactly the ones that the write makes.
+//! Owns: [`PoolDraft`], the current view with an overlay of what earlier operations of the group decided.
+//! Always holds: an operation looks everything up before it changes the draft, so a refused operation leaves
+//! no trace. The ids, segments and deletions of the draft are exactly those that are written.
 
 pub(crate) mod claims;
 pub(crate) mod dedupe;
@@ -31,7 +31,7 @@ pub(crate) struct NewRecord {
     pub(crate) item: usize,
 }
 
-/// One pool as the group will leave it.
+/// The state of one pool as the group will leave it.
 #[derive(Debug)]
 pub(crate) struct PoolDraft {
     pub(crate) base: Arc<View>,
@@ -41,19 +41,21 @@ pub(crate) struct PoolDraft {
     /// The group's pool time.
     pub(crate) time: Timestamp,
     pub(crate) batches: Vec<Arc<Batch>>,
-    /// The records to append, in id order, from the base's `next_id` on.
+    /// The records to append, in id order, starting at the base's `next_id`.
     pub(crate) new: Vec<NewRecord>,
     /// The results of some of them, in id order.
     pub(crate) results: Vec<(RecordNumber, ResultBytes)>,
     newest: HashMap<Fingerprint, RecordNumber, BuildFingerprintHasher>,
     pub(crate) changed_bits: BTreeSet<ChangedBits>,
     pub(crate) head_changed: bool,
-    /// True if the base is not what is stored: the head is written with whatever else is written.
+    /// True if the base differs from the stored state. Then the head is written together with any other
+    /// change.
     pub(crate) starts_over: bool,
     pub(crate) claims: ClaimChanges,
 }
 
-/// The items that a claim owns: their indexes in its batch, each with the newest record of its key, or 0.
+/// The items that a claim owns: their indexes in its batch, each with the newest record of its key, or 0 if
+/// there is none.
 pub(crate) type SeenItems = Vec<(usize, RecordNumber)>;
 
 /// The changes of a group to a pool's claims. The states of the claims are in the draft's pool state.
@@ -63,13 +65,13 @@ pub(crate) struct ClaimChanges {
     pub(crate) owners: HashMap<Fingerprint, Option<ClaimId>, BuildFingerprintHasher>,
     /// New claims, each with the items that it owns.
     pub(crate) made: Vec<(ClaimId, Arc<Batch>, SeenItems)>,
-    /// Claims whose rows are written: new ones, extended ones, and those that are settled in part.
+    /// Claims whose rows must be written: new, extended and partly settled ones.
     pub(crate) changed: BTreeSet<ClaimId>,
-    /// Claims that are settled or released.
+    /// Claims that were settled or released.
     pub(crate) gone: BTreeSet<ClaimId>,
     /// True if a fencing number was given.
     pub(crate) granted: bool,
-    /// True if a lease ends at another time than before.
+    /// True if the expiry of a lease changed.
     pub(crate) leases_changed: bool,
 }
 
@@ -105,7 +107,7 @@ impl PoolDraft {
     ///
     /// # Errors
     ///
-    /// The errors of the operation. Then nothing is changed.
+    /// The errors of the operation, which then changed nothing.
     pub(crate) fn perform(&mut self, operation: Operation) -> Result<Answer> {
         Ok(match operation {
             Operation::Dedupe { mode, batch, firsts } => Answer::Verdicts(self.dedupe(mode, &batch, firsts)?),
@@ -135,12 +137,12 @@ impl PoolDraft {
         !self.new.is_empty() || !self.changed_bits.is_empty() || self.head_changed || !self.claims.is_empty()
     }
 
-    /// Returns true if the draft takes room, rather than giving some back.
+    /// Returns true if the draft needs space. Returns false if it only frees some.
     pub(crate) fn adds(&self) -> bool {
         !self.new.is_empty() || !self.claims.made.is_empty()
     }
 
-    /// Returns a live record of the fingerprint that this group adds.
+    /// Returns a live record of the fingerprint among those that this group adds.
     fn find_new(&self, fingerprint: Fingerprint) -> Option<RecordNumber> {
         self.newest.get(&fingerprint).copied().filter(|id| self.state.is_live(*id))
     }
@@ -151,7 +153,7 @@ impl PoolDraft {
         Ok(self.base.fetch(&stored)?.into_iter().map(|record| (record.id.get(), record)).collect())
     }
 
-    /// Returns the place in `new` of a record that this group adds.
+    /// Returns the position in `new` of a record that this group adds.
     fn place_of_new(&self, id: RecordNumber) -> Option<usize> {
         usize::try_from(id.checked_sub(self.base.state.next_id)?).ok()
     }
@@ -161,7 +163,7 @@ impl PoolDraft {
         self.batches.get(batch)?.version(item)
     }
 
-    /// Returns a record that this group adds, as it will be.
+    /// Returns a record that this group adds.
     fn new_record(&self, id: RecordNumber) -> Option<Record> {
         let NewRecord { batch, item } = *self.new.get(self.place_of_new(id)?)?;
         let batch = self.batches.get(batch)?;

@@ -32,7 +32,8 @@ impl FlushSignal {
         self.changed.notify_one();
     }
 
-    /// Waits until there is something to flush, and then for the interval. Returns false when the thread must stop.
+    /// Waits until there is something to flush, and then for the interval. Returns false when the thread must
+    /// stop.
     pub(crate) fn wait(&self, interval: Duration) -> bool {
         let mut wanted = self.wanted.lock();
         self.changed.wait_while(&mut wanted, |wanted| !wanted.flush && !wanted.stop);

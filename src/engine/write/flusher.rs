@@ -1,4 +1,4 @@
-//! The flusher: a thread that brings relaxed commits to disk, and is parked while there is nothing to do.
+//! The flusher: a thread that writes relaxed commits to disk. It is parked while there is nothing to do.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::engine::write::flush_signal::FlushSignal;
 use crate::error::{Error, Result};
 
-/// The running thread. Dropping it stops the thread. The caller must do the last flush.
+/// The running thread. Dropping this stops it. The caller must make the last flush.
 #[derive(Debug)]
 pub(crate) struct Flusher {
     signal: Arc<FlushSignal>,
@@ -20,13 +20,13 @@ impl Flusher {
     ///
     /// # Errors
     ///
-    /// `Storage` if the system gives no thread.
+    /// `Storage` if the system cannot start a thread.
     pub(crate) fn start(engine: &Arc<Engine>, interval: Duration) -> Result<Self> {
         let signal = Arc::clone(&engine.flush_signal);
         let engine = Arc::clone(engine);
         let run = move || {
             while engine.flush_signal.wait(interval) {
-                // A failure makes the store refuse writes, so the next writer gets the error.
+                // After a failure, the store refuses to write, so the next writer gets the error.
                 let _ = engine.flush();
             }
         };
@@ -42,7 +42,7 @@ impl Drop for Flusher {
     fn drop(&mut self) {
         self.signal.stop();
         if let Some(thread) = self.thread.take() {
-            // It can only have panicked because of a bug, and the panic has printed its own message.
+            // The thread can only have panicked because of a bug, and then the panic has printed its message.
             let _ = thread.join();
         }
     }

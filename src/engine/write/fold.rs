@@ -1,7 +1,7 @@
 //! Folding: writes index entries from memory into a segment's tables, in bulk and in slices.
 //!
-//! Owns: [`Fold`], the entries of some records of one segment, and how posting lists merge with those that are there.
-//! Always holds: writing a slice twice changes nothing.
+//! Owns: [`Fold`], the entries of some records of one segment, and how posting lists are merged with stored
+//! ones. Always holds: writing a slice twice changes nothing.
 
 pub(crate) mod entries;
 pub(crate) mod whole;
@@ -23,18 +23,18 @@ use crate::engine::write::tables::{Folded, add_folded};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordNumber};
 
-/// Index entries of a segment's records on their way into the file: posting lists first, a slice with each commit, and with the
-/// last one a table of the fingerprints.
+/// Index entries of a segment's records on their way into the file. First, each commit writes a slice of the
+/// posting lists. After the last slice, the table of fingerprints is written.
 #[derive(Debug)]
 pub(crate) struct Fold {
     pool: PoolId,
     segment: SegmentNumber,
     first_id: RecordNumber,
     geometry: Geometry,
-    /// Sorted.
+    /// The fingerprints in ascending order.
     fingerprints: Vec<Indexed>,
     postings: PostingLists,
-    /// The number of posting lists that there were.
+    /// The total number of posting lists.
     lists: usize,
 }
 
@@ -46,7 +46,7 @@ pub(crate) enum Share {
 }
 
 impl Fold {
-    /// Sorts the entries of records of the segment that begins at `first_id`.
+    /// Creates the fold of some records of the segment that begins at `first_id`, and sorts their entries.
     pub(crate) fn new(
         pool: PoolId,
         geometry: Geometry,
@@ -55,16 +55,13 @@ impl Fold {
         entries: Entries,
     ) -> Self {
         let (mut fingerprints, postings) = entries.into_parts();
-        #[allow(
-            clippy::stable_sort_primitive,
-            reason = "this sort finds runs that are sorted, the unstable one none"
-        )]
+        #[allow(clippy::stable_sort_primitive, reason = "the stable sort makes use of sorted runs")]
         fingerprints.sort();
         let lists = postings.len();
         Self { pool, segment, first_id, geometry, fingerprints, postings, lists }
     }
 
-    /// The number of posting lists that there were to write.
+    /// Returns the total number of posting lists, written or not.
     pub(crate) fn lists(&self) -> usize {
         self.lists
     }
@@ -82,7 +79,7 @@ impl Fold {
         Ok(self.postings.len() == 0)
     }
 
-    /// The fingerprints in order, with the records that have them.
+    /// Returns the fingerprints in ascending order, with their records.
     pub(crate) fn into_fingerprints(self) -> Vec<Folded> {
         let id = |slot: Slot| self.first_id + u64::from(slot);
         let folded = |(fingerprint, slot, has_version): Indexed| (fingerprint, id(slot), has_version);
@@ -90,7 +87,7 @@ impl Fold {
     }
 }
 
-/// Merges posting lists with those that a segment has.
+/// Merges posting lists with those stored in a segment.
 fn write_postings(
     txn: &WriteTransaction,
     pool: PoolId,
@@ -115,7 +112,7 @@ fn write_postings(
     Ok(())
 }
 
-/// Folds records of any segments of a pool at once: those of tails, and new ones.
+/// Folds records of any segments of a pool at once: those in tails, and new ones.
 pub(crate) fn fold_now(
     txn: &WriteTransaction,
     state: &mut PoolState,

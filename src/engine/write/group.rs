@@ -12,18 +12,19 @@ use crate::error::Result;
 use crate::ids::PoolId;
 use crate::time::{Reading, Timestamp};
 
-/// The operations of one or more callers, and where their answers go. `None` for a caller that runs alone, on its own thread.
+/// The requests of one or more callers, and where their answers go. `None` for a caller that runs alone, on
+/// its own thread.
 pub(crate) type Job = Option<(Vec<Request>, Answers)>;
 
-/// The answers to some requests, in order. They count only once the commit has succeeded.
+/// The answers to some requests, in order. They are valid only once the commit has succeeded.
 pub(crate) type Answers = Arc<Mutex<Vec<Result<Answer>>>>;
 
-/// Returns a pool as of the last commit, without what has expired by some time.
+/// Returns a pool as of the last commit, without the records that have expired at a point in time.
 type ViewAt<'e> = dyn Fn(PoolId, Timestamp) -> Result<Arc<View>> + 'e;
 
 /// The drafts of the operations in one commit.
 pub(crate) struct Group<'e> {
-    /// Returns the pools as of the last commit.
+    /// Returns pools as of the last commit.
     view: &'e ViewAt<'e>,
     pub(crate) now: Reading,
     pub(crate) drafts: BTreeMap<PoolId, PoolDraft>,
@@ -34,7 +35,7 @@ impl<'e> Group<'e> {
         Self { view, now, drafts: BTreeMap::new() }
     }
 
-    /// Returns the pool as the group leaves it so far.
+    /// Returns the state of a pool in the group so far.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
-//! Bulk import: many rows in one transaction, indexed as they come in.
+//! Bulk import: many rows in one transaction, indexed as they arrive.
 //!
-//! Owns: the pipeline of an import's transaction. The tail is folded first. Then one thread reads and hashes rows, this
-//! one appends them, and another sorts their index entries and writes those of full segments. Always holds: an import
-//! that fails leaves no trace; readers see all of its rows or none.
+//! Owns: the pipeline of an import's transaction. The tail is folded first. Then one thread reads and hashes
+//! rows, this thread appends them, and another one sorts their index entries and writes those of full
+//! segments. Always holds: an import that fails leaves no trace. Readers see all of its rows or none.
 
 mod rows;
 
@@ -44,7 +44,8 @@ use crate::ids::{PoolId, RecordNumber};
 use crate::parallel::spawn;
 use crate::time::Timestamp;
 
-/// The most commits of background work that an import makes, because there may be no other writer.
+/// The largest number of commits for background work that an import makes, because there may be no other
+/// writer.
 const WORK_OFF_COMMITS: usize = 16;
 
 impl Engine {
@@ -52,8 +53,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `AlreadyExists` with [`Present::Fail`]; `InvalidArgument` if a live record is newer than the first row;
-    /// the errors of the source and of the commit.
+    /// `NotFound`; `AlreadyExists` with [`Present::Fail`]; `InvalidArgument` if a live record is newer than
+    /// the first row; the errors of the source and of the commit.
     pub(crate) fn import(
         &self,
         pool: PoolId,
@@ -75,7 +76,8 @@ impl Engine {
             claim_rows::void(&txn, pool, &voided)?;
             state.evict();
             let segments_dropped = prune_at_once(&txn, &mut state)?;
-            // Segments are numbered in the order in which they are opened, each when the one before is sealed.
+            // Segments are numbered in the order in which they are opened, and each is opened when the one
+            // before is sealed.
             let seals = u64::from(state.open_number().saturating_sub(seals_from));
             let folds = u64::from(import_folds);
             let work = Work { folds, seals, segments_dropped };
@@ -88,11 +90,12 @@ impl Engine {
 }
 
 impl Engine {
-    /// Performs an import's share of background work, in commits of their own.
+    /// Performs an import's share of background work, in separate commits.
     fn work_off(&self, writer: &mut Writer) {
         for _ in 0..WORK_OFF_COMMITS {
             let Some(id) = self.next_due(writer) else { return };
-            // The import itself is done. If this fails, the next user of that pool gets the error.
+            // The import itself is complete. If this fails, the next caller that uses that pool gets the
+            // error.
             if self.work_step(writer, id).is_err() {
                 writer.forget();
                 self.forget_work(writer, id);
@@ -106,41 +109,42 @@ struct Import<'a> {
     txn: &'a WriteTransaction,
     base: &'a View,
     state: PoolState,
-    /// The time of the rows that are appended next.
+    /// The time of the next appended rows.
     time: Timestamp,
-    /// Rows of this time or before are expired when they are added.
+    /// Rows with this time or an earlier one are expired when they are added.
     horizon: Option<Timestamp>,
     origins: KnownOrigins,
     present: Present,
     report: BulkReport,
-    /// The fingerprints that this import added to the open segment; kept only to look up rows.
+    /// The fingerprints that this import added to the open segment. Kept only if rows must be looked up.
     added_here: HashSet<Fingerprint, BuildFingerprintHasher>,
-    /// Where the tables of fingerprints go to, and come from.
+    /// The channel through which the written tables of fingerprints arrive.
     tables: (mpsc::Sender<FingerprintTable>, mpsc::Receiver<FingerprintTable>),
     /// The values that claims own.
     owned: HashSet<Fingerprint, BuildFingerprintHasher>,
-    /// The values among them that this import tracked.
+    /// Those of them that this import tracked.
     voided: Vec<Fingerprint>,
-    /// The number of records of the open segment that were not handed over for indexing.
+    /// The number of records of the open segment that are not yet sent for indexing.
     unindexed: usize,
 }
 
 /// A message to the indexing thread.
 enum ForIndex {
-    /// Entries of the open segment, from a slot on.
+    /// Entries of the open segment, starting at a slot.
     Entries(Slot, Vec<TailEntry>),
     /// The segment has no more entries.
     End(Box<Portion>),
 }
 
-/// The most buffers whose entries may wait for the indexing thread: those of the segment after the one that it writes.
+/// The largest number of buffers whose entries may wait for the indexing thread: those of the segment after
+/// the one that it is writing.
 const WAITING_MAX: usize = 16;
 
 /// A segment's share of the index.
 struct Portion {
     segment: SegmentState,
     state: PoolState,
-    /// The number that its table of fingerprints gets.
+    /// The number for its table of fingerprints.
     table: TableNumber,
 }
 
@@ -180,7 +184,7 @@ impl<'a> Import<'a> {
     fn fold_tails(&mut self) -> Result<bool> {
         let folded_to = self.state.folded_to;
         let tails = self.base.state.frozen.iter().chain([&self.base.state.active]);
-        // Nothing is left to fold if the pool was dead and starts over.
+        // If the pool was dead and starts over, nothing is left to fold.
         let entries = tails.flat_map(TailView::entries).filter(|(id, _)| *id >= folded_to);
         let mut entries = entries.peekable();
         let is_any = entries.peek().is_some();
@@ -189,7 +193,8 @@ impl<'a> Import<'a> {
         Ok(is_any)
     }
 
-    /// Appends and indexes every row. Returns the report, the state to publish, and the values taken from claims.
+    /// Appends and indexes every row. Returns the report, the state to publish, and the values taken from
+    /// claims.
     fn run(
         mut self,
         source: &mut (dyn RowSource + Send),
@@ -204,18 +209,18 @@ impl<'a> Import<'a> {
                 let indexing = spawn(scope, "datapool-index", move || {
                     receiver.into_iter().try_for_each(|what| indexer.take(what))
                 })?;
-                // The receiver hangs up only when it failed; its own error is reported.
+                // The receiver is dropped only if its thread failed, and then that error is reported.
                 let stopped = |_| Error::storage("the indexing thread stopped");
                 let appended =
                     self.append_all(scope, hash_key, source, |what| sender.send(what).map_err(stopped));
                 drop(sender);
                 let done =
                     indexing.join().unwrap_or_else(|_| Err(Error::corrupt("the indexing thread panicked")));
-                // The indexing thread's own failure ends the appending: it is the cause.
+                // A failure of the indexing thread also ends the appending, so its error is the cause.
                 done.and(appended)
             })?;
         } else {
-            // Rows that are indexed are looked up again, so the thread that writes them indexes them.
+            // Indexed rows are looked up again, so the thread that appends them also indexes them.
             thread::scope(|scope| self.append_all(scope, hash_key, source, |what| indexer.take(what)))?;
         }
         self.keep_tables();
@@ -223,7 +228,7 @@ impl<'a> Import<'a> {
         Ok((self.report, self.state, self.voided))
     }
 
-    /// Appends every row, and hands over what is to be indexed.
+    /// Appends every row, and sends the entries for indexing.
     fn append_all<'scope>(
         &mut self,
         scope: &'scope Scope<'scope, '_>,
@@ -250,10 +255,11 @@ impl<'a> Import<'a> {
         self.hand_over(&mut index)
     }
 
-    /// Prepares the pool for rows whose first one has a time in the past.
+    /// Prepares the pool for rows that begin at a time in the past.
     ///
-    /// Ids are in time order among live records, and among all records of one segment. So the open segment is sealed if
-    /// its last record is newer, even if that is dead, and segments without a live record leave the pool.
+    /// Ids are in time order among live records, and among all records of one segment. So the open segment is
+    /// sealed if its last record is newer, even if that record is dead. Segments without a live record are
+    /// dropped.
     fn begin_at(&mut self, time: Timestamp) -> Result<()> {
         if let Some(newest) = self.state.newest_live() {
             let created_at = self.base.created_at(newest)?;
@@ -273,9 +279,9 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// Appends a buffer's rows.
+    /// Appends the rows of a buffer.
     fn append(&mut self, buffer: &Buffer, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
-        // Rows that cannot be committed would fill the memory.
+        // Check now, because rows that cannot be committed would fill the memory.
         self.engine.check_room(Need::Adding)?;
         let wanted = self.wanted_rows(buffer)?;
         let mut rest = wanted.as_slice();
@@ -300,7 +306,7 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// Returns the rows of the buffer that are to be added.
+    /// Returns the rows of the buffer that must be added.
     fn wanted_rows(&mut self, buffer: &Buffer) -> Result<Vec<usize>> {
         let rows = &buffer.rows;
         if self.present == Present::Add {
@@ -309,7 +315,8 @@ impl<'a> Import<'a> {
         let present = rows.ask_together(|fingerprints| self.are_present(fingerprints))?;
         let mut wanted = Vec::with_capacity(rows.len());
         for (index, (item, present)) in rows.items().iter().zip(present).enumerate() {
-            // A row that is expired already hides no later one. Of equal rows within a buffer, the first is added.
+            // A row that is already expired does not make a later row a duplicate. Of equal rows within a
+            // buffer, the first is added.
             if !present && (self.is_expired(buffer, index) || self.added_here.insert(item.fingerprint)) {
                 wanted.push(index);
             } else if self.present == Present::Skip {
@@ -326,7 +333,7 @@ impl<'a> Import<'a> {
         Ok(wanted)
     }
 
-    /// Remembers the rest of a buffer, which goes to the next segment, so that it is found there.
+    /// Records the rows left over for the next segment as added, so that they are found there.
     fn remember(&mut self, buffer: &Buffer, rows: &[usize]) {
         if self.present != Present::Add {
             let rows = rows.iter().filter(|row| !self.is_expired(buffer, **row));
@@ -341,14 +348,15 @@ impl<'a> Import<'a> {
         buffer.times.get(row).is_some_and(|time| Some(*time) <= self.horizon)
     }
 
-    /// Returns for each fingerprint whether it is live or was added by this import. Ascending order is fastest.
+    /// Returns true for each fingerprint that has a live record or was added by this import. Ascending order
+    /// is fastest.
     fn are_present(&self, fingerprints: &[Fingerprint]) -> Result<Vec<bool>> {
         let found = self.base.find_any_of(&self.base.state, fingerprints)?;
         let mut present: Vec<bool> = found.iter().map(Option::is_some).collect();
         for (fingerprint, present) in fingerprints.iter().zip(&mut present) {
             *present |= self.added_here.contains(fingerprint);
         }
-        // What was there before this import is the base's to judge.
+        // Records from before this import are looked up in the base.
         let added = self.state.tables.iter().filter(|table| table.ids.start >= self.base.state.next_id);
         let mut rows = None;
         for table in added {
@@ -375,7 +383,8 @@ impl<'a> Import<'a> {
         Ok(present)
     }
 
-    /// Appends rows to the open segment until it is full. Returns the slot of the first, and their index entries.
+    /// Appends rows to the open segment until it is full. Returns the slot of the first row, and the index
+    /// entries.
     fn append_to_segment(&mut self, buffer: &Buffer, rows: &[usize]) -> Result<(Slot, Vec<TailEntry>)> {
         // Assigning the first id opens the next segment if the last one is full.
         let first = self.state.assign_id(self.time);
@@ -414,12 +423,12 @@ impl<'a> Import<'a> {
                 self.state.expire_to(first + expired as RecordNumber);
             }
         }
-        // The segment that is opened next begins no earlier than this one ends.
+        // The next segment begins no earlier than this one ends.
         self.time = appended_time;
         Ok((slot, entries))
     }
 
-    /// Returns how records store their origins; empty if none of them has one.
+    /// Returns how records store their origins, or nothing if none of them has an origin.
     fn store_origins<'e>(
         &mut self,
         segment: SegmentNumber,
@@ -448,7 +457,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Hands over the open segment's new entries for indexing, if there are any.
+    /// Sends the new entries of the open segment for indexing, if there are any.
     fn hand_over(&mut self, index: &mut impl FnMut(ForIndex) -> Result<()>) -> Result<()> {
         let Some(segment) = self.state.open_segment().cloned().filter(|_| self.unindexed > 0) else {
             return Ok(());
@@ -473,12 +482,12 @@ impl<'a> Import<'a> {
     }
 }
 
-/// Gathers and writes index entries, segment after segment.
+/// Collects and writes index entries, segment by segment.
 struct Indexer<'a> {
     txn: &'a WriteTransaction,
     fold: WholeFold,
     row_entries: u64,
-    /// Where the tables go that it wrote.
+    /// Receives the tables that were written.
     tables: mpsc::Sender<FingerprintTable>,
 }
 
@@ -496,7 +505,7 @@ impl Indexer<'_> {
     fn write(&mut self, Portion { segment, state, table }: Portion) -> Result<()> {
         let fold = std::mem::take(&mut self.fold);
         if let Some(table) = fold.write(self.txn, &state, &segment, table, self.row_entries)? {
-            // Who made the import waits for it.
+            // The receiver outlives this thread.
             let _ = self.tables.send(table);
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! Events: what commits did, with durations, for programs that listen.
+//! Events: what commits did, with durations, for programs that subscribe to them.
 //!
-//! They go through `tracing`, with their figures as fields, so that a subscriber can filter by them and add them up. Programs
-//! that use `log` get the same events as text through tracing's feature `log`. A program that installs neither pays one
-//! atomic load. Events are behind the feature `tracing`, which is off by default. The target is `datapool_store`. The level
-//! is `debug`, or `warn` for events that need attention.
+//! Events go through `tracing`, with their figures as fields, so that a subscriber can filter and aggregate
+//! them. Programs that use `log` get the same events as text through tracing's feature `log`. In a program
+//! with neither, an event costs one atomic load. Events need the feature `tracing`, which is off by default.
+//! The target is `datapool_store`. The level is `debug`, or `warn` for events that need attention.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::model::PruneReport;
 
 /// An event that the store logs.
 #[derive(Debug)]
-#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "nobody listens"))]
+#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "without `tracing` nothing reads the events"))]
 pub(crate) enum Event {
     /// A group of calls was committed.
     Commit {
@@ -28,7 +28,7 @@ pub(crate) enum Event {
         rows: u64,
         started: Instant,
     },
-    /// A commit did background work: folds, seals, space given back.
+    /// A commit performed background work: folds, seals, reclaimed space.
     Work {
         pool: PoolId,
         work: Work,
@@ -41,9 +41,9 @@ pub(crate) enum Event {
     },
     /// The file was closed.
     Closed,
-    /// A commit failed, and may or may not be on disk.
+    /// A commit failed and may or may not be on disk.
     OutcomeUnknown,
-    /// A verification came to its end.
+    /// A verification has finished.
     Verified {
         findings: u64,
         took: Duration,

@@ -1,6 +1,7 @@
 //! Merging tables of fingerprints into larger ones, a share with each commit.
 //!
-//! Always holds: a merge goes on behind the last piece that is stored, also after reopening; what it reads never changes.
+//! Always holds: a merge continues after the last stored piece, even after the file was opened again. Its
+//! inputs never change.
 
 use std::sync::Arc;
 
@@ -14,16 +15,16 @@ use crate::engine::write::tables::IndexWriter;
 use crate::engine::write::writer::WriterPool;
 use crate::error::Result;
 
-/// The entries that are merged for each record that comes in: a record is merged once for each level, and there are five or
-/// six.
+/// The number of entries to merge per added record. A record is merged once per level, and there are five or
+/// six levels.
 const MERGED_FOR_EACH_RECORD: usize = 8;
-/// A merge of a piece that has next to no entries is some work, too.
+/// The smallest cost of a piece, in entries, because a piece with almost no entries is some work, too.
 const PIECE_MIN_ENTRIES: usize = 64;
-/// The entries that a commit without records of its own merges.
+/// The number of entries that a commit without records of its own merges.
 const MERGED_ALONE: usize = 1 << 18;
 
-/// A commit's share of merging tables. Returns true if there was something to merge. `incoming` is the number of records that the
-/// whole commit adds; none in a commit for this work alone.
+/// Performs a commit's share of merging tables. Returns true if there was anything to merge. `incoming` is
+/// the number of records that the whole commit adds; `None` in a commit for this work only.
 pub(crate) fn merge_share(
     txn: &WriteTransaction,
     draft: &mut PoolDraft,
@@ -59,18 +60,19 @@ pub(crate) fn merge_share(
     Ok(true)
 }
 
-/// Merges go from the smallest to the largest: the tables of small ones are asked most.
+/// Returns the smallest pending merge. Small ones go first, because their inputs are the tables that lookups
+/// search most.
 fn smallest_merge(state: &PoolState) -> Option<Arc<FingerprintTable>> {
     state.merging.iter().min_by_key(|output| output.len).cloned()
 }
 
-/// About the number of entries of a piece.
+/// Returns the approximate number of entries in a piece.
 fn expected_entries(table: &FingerprintTable) -> usize {
     let entries = usize::try_from(table.len / u64::from(table.shape.pieces())).unwrap_or(usize::MAX);
     entries.max(PIECE_MIN_ENTRIES)
 }
 
-/// Writes the next piece of a merged table. Returns true if it is whole then.
+/// Writes the next piece of a merged table. Returns true if the table is then complete.
 fn merge_piece(
     writer: &mut IndexWriter<'_>,
     state: &PoolState,
@@ -83,11 +85,11 @@ fn merge_piece(
         for input in state.inputs_of(output) {
             writer.read_values(state, &input, &values, output.ids.start, &mut entries)?;
         }
-        // This sort finds what is sorted already: the entries of each input.
-        #[allow(clippy::stable_sort_primitive, reason = "the unstable one finds nothing")]
+        // The stable sort makes use of sorted runs, and the entries of each input are one.
+        #[allow(clippy::stable_sort_primitive, reason = "the stable sort makes use of sorted runs")]
         entries.sort();
-        // NOTE: the lines must not be kept in memory. If the commit fails, what it deleted was never deleted, and the piece that
-        // is written next has entries that these lines lack.
+        // NOTE: the lines must not be cached. If the commit fails, its deletions never happened, and the
+        // piece that is written next has entries that these lines lack.
         let _lines = writer.write_piece(output, piece, &entries)?;
     }
     Ok(piece + 1 >= output.shape.pieces())
@@ -112,7 +114,7 @@ mod tests {
     use crate::options::StoreOptions;
     use crate::testing::with_engine;
 
-    /// Every live record of a fingerprint that the tables have. Each third has a version.
+    /// Returns every live record of a fingerprint in the tables. Every third record has a version.
     fn found(writer: &IndexWriter<'_>, state: &PoolState, fingerprint: Fingerprint) -> Vec<RecordNumber> {
         let (question, mut ids) = (Question::of(fingerprint), Vec::new());
         for table in &*state.tables {
@@ -131,7 +133,7 @@ mod tests {
         u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(number) << 40
     }
 
-    /// A group that deletes records merges with them left out. If it fails, they were never deleted.
+    /// A group that deletes records makes a merge without them. If it fails, they were never deleted.
     #[test]
     fn a_merge_in_a_transaction_that_is_given_up_leaves_nothing_behind() {
         let (store, engine) = with_engine(&StoreOptions::new(), (Geometry::DEFAULT, Tuning::DEFAULT));
@@ -167,7 +169,7 @@ mod tests {
         }
     }
 
-    /// Values of one row: 300 records before a value that 3,000 records have, and 300 behind it.
+    /// Values in one row: 300 records before a value with 3,000 records, and 300 records after it.
     #[test]
     fn a_row_of_many_parts_has_each_value() {
         let (store, engine) = with_engine(&StoreOptions::new(), (Geometry::DEFAULT, Tuning::DEFAULT));
@@ -177,7 +179,7 @@ mod tests {
         let txn = database.begin_write().unwrap();
         let newest = state.last_time;
         state.assign_more_ids(3_600, newest);
-        // So small that they are all in the first row.
+        // The values are so small that all of them are in the first row.
         let number = |id: RecordNumber| if id < 3_000 { id.min(300) } else { id - 3_000 + 300 };
         let fingerprint = |number: u64| u128::from(number) << 80;
         let records: Vec<_> = (1..3_601).map(|id| (fingerprint(number(id)), id, id % 3 == 0)).collect();
@@ -195,8 +197,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
-        /// Values that are tracked once or many times, folds of any size, records that die at any moment of a merge: the tables
-        /// have each live record, and the newest state says what a plain list says. A state of before a merge still does.
+        /// Values are tracked once or many times, folds have any size, and records die at any moment of a
+        /// merge. The tables have each live record, and the newest state has the same answers as a plain
+        /// list. So does a state from before a merge.
         #[test]
         fn tables_have_what_a_plain_list_has_before_while_and_after_they_are_merged(
             folds in proptest::collection::vec((1_u64..60, 1_u64..400), 1..60),
@@ -252,7 +255,7 @@ mod tests {
                 }
                 prop_assert!(state.tables.is_sorted_by(|a, b| a.ids.end <= b.ids.start));
             }
-            // Four of each of a few levels.
+            // At most four tables on each of a few levels.
             prop_assert!(state.tables.len() < 30, "{}", state.tables.len());
         }
     }

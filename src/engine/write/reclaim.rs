@@ -1,8 +1,10 @@
-//! Giving space back: drops segments without a live record, and cuts off the dead head of a segment.
+//! Reclaiming space: drops segments without live records, and removes the dead records at the head of a
+//! segment.
 //!
-//! Owns: which commit gives back which part of a pool's space. Always holds: a commit's share is bounded, so that no
-//! commit is long; the last record of a pool is never removed, because the next id is read from it; the head is written
-//! together with each removal, so that no later state takes removed records for live.
+//! Owns: the choice of which commit reclaims which part of a pool's space. Always holds: a commit's share is
+//! bounded, so no commit is long. The last record of a pool is never removed, because the next id is derived
+//! from it. The head is written together with each removal, so that no later state takes removed records for
+//! live ones.
 
 use std::ops::RangeInclusive;
 
@@ -17,25 +19,27 @@ use crate::error::Result;
 use crate::ids::PoolId;
 use crate::model::PruneReport;
 
-/// The least number of records in a dead head that is cut off. There must also be more of them than live records in the
-/// pool.
+/// The smallest number of dead records at the head of a segment that are removed. They must also outnumber
+/// the live records in the pool.
 const CUT_MIN_RECORDS: u32 = 1_024;
-/// The number of records of a dead head that one commit removes.
+/// The number of dead records that one commit removes from the head of a segment.
 const CUT_SLICE_RECORDS: u32 = 8_192;
-/// A commit drops no further table of a segment once the tables that it dropped had this many rows.
+/// If the tables of a segment dropped by a commit have this many rows in total, the commit drops no further
+/// one.
 const DROP_MAX_ROWS: u64 = 1 << 18;
-/// The rows of dropped tables of fingerprints that one commit removes at least, and that a commit for this work alone removes.
+/// The rows of dropped fingerprint tables that a commit removes: at least this many with other changes, and
+/// the second number in a commit for this work only.
 const DROP_TABLE_ROWS: usize = 1_024;
 const DROP_TABLE_ROWS_ALONE: usize = 1 << 14;
-/// One row is removed for so many records that come in. They make a row for each 200, on each of five or six levels, and end as
-/// many.
+/// A commit removes one row per this many added records. Added records create one row per 200 on each of five
+/// or six levels, and as many rows must be removed.
 const RECORDS_A_DROPPED_ROW: usize = 25;
-/// The rows of a dropped segment that one commit removes from each table that segments share.
+/// The number of rows of a dropped segment that one commit removes from each shared table.
 const DROP_SHARED_ROWS: usize = 1 << 16;
 
-/// Performs a commit's share of giving back space.
+/// Performs a commit's share of reclaiming space.
 ///
-/// `incoming` is the number of records that the whole commit adds; none in a commit for this work alone.
+/// `incoming` is the number of records that the whole commit adds; `None` in a commit for this work only.
 pub(crate) fn prune_share(
     txn: &WriteTransaction,
     draft: &mut PoolDraft,
@@ -61,7 +65,7 @@ pub(crate) fn prune_share(
             break;
         }
         draft.state.forget_last_dropped();
-        // One segment, or as many as keep pace with the records that come in.
+        // Stop after one segment, or after as many as keep pace with the added records.
         if pruned.records >= 2 * incoming.unwrap_or_default() as u64 {
             break;
         }
@@ -70,7 +74,8 @@ pub(crate) fn prune_share(
     Ok(pruned)
 }
 
-/// Gives back all dead segments at once. This is for imports, which are long anyway and may leave many dead segments.
+/// Reclaims all dead segments at once. This is for imports, which are long anyway and may leave many dead
+/// segments.
 ///
 /// Returns the number of segments dropped.
 pub(crate) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Result<u64> {
@@ -85,7 +90,7 @@ pub(crate) fn prune_at_once(txn: &WriteTransaction, state: &mut PoolState) -> Re
     Ok(dropped)
 }
 
-/// Removes up to about so many rows of dropped tables of fingerprints.
+/// Removes up to about `rows` rows of dropped tables of fingerprints.
 fn drop_tables(txn: &WriteTransaction, draft: &mut PoolDraft, rows: usize) -> Result<()> {
     let (pool, mut left) = (draft.state.id, rows);
     while let Some(number) = draft.state.dropped_tables.last().copied().filter(|_| left > 0) {
@@ -95,14 +100,14 @@ fn drop_tables(txn: &WriteTransaction, draft: &mut PoolDraft, rows: usize) -> Re
             break;
         }
         draft.state.forget_last_dropped_table();
-        // A table of few rows is some work, too.
+        // A table with few rows is some work, too.
         left = left.saturating_sub(removed.max(DROP_TABLE_ROWS / 8));
     }
     Ok(())
 }
 
-/// Removes up to so many rows of some tables of fingerprints, and of their filters. Returns the number of rows removed, and true
-/// if that was all of them.
+/// Removes up to `limit` rows of some tables of fingerprints, and of their filters. Returns the number of
+/// rows removed, and true if none are left.
 pub(crate) fn drop_table_rows(
     txn: &WriteTransaction,
     pool: PoolId,
@@ -120,8 +125,8 @@ pub(crate) fn drop_table_rows(
     Ok((removed, rows_gone && filter_gone))
 }
 
-/// A share of giving the space of a dropped segment back: some of its tables, or of its rows in shared ones. Whether
-/// nothing is left of it.
+/// Performs a share of reclaiming a dropped segment: drops some of its tables, or some of its rows in shared
+/// tables. Returns true if nothing is left of it.
 fn drop_share(
     txn: &WriteTransaction,
     pool: PoolId,
@@ -131,7 +136,7 @@ fn drop_share(
 ) -> Result<bool> {
     let names = SegmentTables::new(pool, number);
     let rows = {
-        // A table that is not there is made here, and dropped with the others.
+        // A missing table is created here, and dropped with the others.
         let records = txn.open_table(names.records()).storage()?;
         let stats = records.stats().storage()?;
         pruned.bytes += stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
@@ -160,8 +165,8 @@ pub(crate) fn drop_segment(txn: &WriteTransaction, pool: PoolId, number: Segment
     drop_shared_rows(txn, pool, number, None).map(drop)
 }
 
-/// Removes up to `limit` rows of a segment from each table that segments share, or all rows without a limit. Returns
-/// true if none are left.
+/// Removes up to `limit` rows of a segment from each table that segments share, or all rows without a limit.
+/// Returns true if none are left.
 pub(crate) fn drop_shared_rows(
     txn: &WriteTransaction,
     pool: PoolId,
@@ -199,9 +204,9 @@ where
     Ok(behind.is_none())
 }
 
-/// Removes the dead records at the head of the segment that contains the watermark, once there are more of them than
-/// live records. Otherwise a pool that keeps few records would keep a segment of dead ones. If more records are live,
-/// it is far cheaper to drop the whole segment later.
+/// Removes the dead records at the head of the segment that contains the watermark, once they outnumber the
+/// live records. Otherwise a pool that keeps few records would keep a whole segment of dead ones. If there
+/// are more live records, it is far cheaper to drop the whole segment later.
 fn cut_dead_head(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<PruneReport> {
     let state = &draft.state;
     let Some((_, segment)) = state.segment_of(state.watermark) else { return Ok(PruneReport::default()) };

@@ -1,7 +1,7 @@
-//! Registered entity types, flows, flow runs and flow steps; and including them with records.
+//! Registered entity types, flows, flow runs and flow steps, and including them with records.
 //!
-//! Owns: the four registry tables. Always holds: nothing else in the file refers to them, so putting and deleting
-//! there changes no record and no index.
+//! Owns: the four registry tables. Always holds: nothing else in the file refers to them, so adding and
+//! deleting entries changes no record and no index.
 
 use std::cell::Cell;
 use std::collections::hash_map::Entry;
@@ -69,8 +69,8 @@ impl Engine {
         })
     }
 
-    /// Removes the entries that were registered before a point in time, in one commit. Returns the number of entries
-    /// removed.
+    /// Removes the entries that were registered before a point in time, in one commit. Returns the number of
+    /// entries removed.
     pub(crate) fn delete_registered_before(&self, kind: RegisteredKind, time: Timestamp) -> Result<u64> {
         self.exclusive(|_| {
             let txn = self.begin()?;
@@ -102,7 +102,8 @@ impl Engine {
         contained("reading what is registered", || Registry::open(&*self.snapshot()?, kind)?.get(key))
     }
 
-    /// Returns the registered entries after a key, or from the first one on, in the order of the keys, up to `limit`.
+    /// Returns up to `limit` registered entries in the order of their keys, starting after the given key, or
+    /// with the first entry.
     pub(crate) fn registered_after(
         &self,
         kind: RegisteredKind,
@@ -123,9 +124,9 @@ impl Engine {
     }
 }
 
-/// One registry table as of one commit.
+/// A registry table as of one commit.
 struct Registry {
-    /// `None` if nothing was ever registered there.
+    /// `None` if nothing was ever registered in it.
     table: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     /// The number of lookups in the table.
     lookups: Cell<u64>,
@@ -145,7 +146,8 @@ impl Registry {
 }
 
 impl View {
-    /// Adds the requested entries to records, with one lookup for each distinct id. Returns the number of lookups.
+    /// Adds the requested entries to records, with one lookup for each distinct id. Returns the number of
+    /// lookups.
     pub(crate) fn include(&self, records: &mut [Record], include: &BTreeSet<RecordInclude>) -> Result<u64> {
         let mut lookups = 0;
         for what in include {

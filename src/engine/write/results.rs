@@ -1,7 +1,7 @@
 //! Results on disk: written with their records, and removed with their segment.
 //!
-//! Always holds: a result belongs to a record of its segment, dead or alive; a segment without results has no table for
-//! them.
+//! Always holds: a result belongs to a record of its segment, dead or alive; a segment without results has no
+//! table for them.
 
 use std::ops::Bound;
 
@@ -14,12 +14,12 @@ use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::model::PruneReport;
 
-/// One commit removes this many bytes of results, or twice what it adds if that is more.
+/// The number of bytes of results that one commit removes, unless twice what it adds is more.
 const REMOVED_BYTES: u64 = 4 << 20;
-/// One commit removes at most this many results.
+/// The largest number of results that one commit removes.
 const REMOVED_ROWS: u64 = 1 << 16;
 
-/// Writes the results of the records that a draft adds. Records that the draft evicts again need none.
+/// Writes the results of the records that a draft adds. Records that the draft evicts again are left out.
 pub(crate) fn write_results(txn: &WriteTransaction, draft: &PoolDraft) -> Result<()> {
     let state = &draft.state;
     let mut results = draft.results.iter().filter(|(id, _)| state.is_live(*id)).peekable();
@@ -29,7 +29,7 @@ pub(crate) fn write_results(txn: &WriteTransaction, draft: &PoolDraft) -> Result
         let end = state.end_of(index);
         let names = SegmentTables::new(state.id, segment.number);
         let mut table = txn.open_table(names.results()).storage()?;
-        // Results come in the order of their records, so each goes after the last one.
+        // Results come in the order of their records, so each is appended after the last one.
         let mut cursor = table.upper_bound_mut(Bound::<Slot>::Unbounded).storage()?;
         while let Some((id, bytes)) = results.next_if(|(id, _)| *id < end) {
             cursor.insert_before(segment.slot(*id), bytes.as_slice()).storage()?;
@@ -39,13 +39,13 @@ pub(crate) fn write_results(txn: &WriteTransaction, draft: &PoolDraft) -> Result
     Ok(())
 }
 
-/// Returns the bytes of results that a commit removes.
+/// Returns how many bytes of results a commit removes.
 pub(crate) fn removal_share(draft: &PoolDraft) -> u64 {
     let added: usize = draft.results.iter().map(|(_, bytes)| bytes.as_slice().len()).sum();
     REMOVED_BYTES.max(2 * added as u64)
 }
 
-/// Removes results of a dropped segment, up to about so many bytes of them. Returns true if none are left.
+/// Removes results of a dropped segment, up to about this many bytes. Returns true if none are left.
 pub(crate) fn drop_results(
     txn: &WriteTransaction,
     (pool, number): (PoolId, SegmentNumber),
@@ -53,7 +53,7 @@ pub(crate) fn drop_results(
     pruned: &mut PruneReport,
 ) -> Result<bool> {
     let names = SegmentTables::new(pool, number);
-    // A table that is not there is made here, and dropped at once.
+    // A missing table is created here, and dropped at once.
     let mut table = txn.open_table(names.results()).storage()?;
     let is_gone = remove_share(&mut table, Slot::MAX, share, pruned)?.is_none();
     drop(table);
@@ -63,8 +63,8 @@ pub(crate) fn drop_results(
     Ok(is_gone)
 }
 
-/// Removes the results of a segment's records before a slot, up to about a commit's share of them. Returns the slot before
-/// which none are left.
+/// Removes the results of a segment's records before a slot, up to about a commit's share. Returns the slot
+/// before which none are left.
 pub(crate) fn cut_results(
     txn: &WriteTransaction,
     draft: &PoolDraft,
@@ -72,7 +72,7 @@ pub(crate) fn cut_results(
     end: Slot,
     pruned: &mut PruneReport,
 ) -> Result<Slot> {
-    // Opening a table would make it.
+    // Opening a missing table would create it.
     if draft.base.snapshot.table(names.results())?.is_none() {
         return Ok(end);
     }
@@ -80,7 +80,8 @@ pub(crate) fn cut_results(
     Ok(remove_share(&mut table, end, removal_share(draft), pruned)?.unwrap_or(end))
 }
 
-/// Removes results before a slot, up to about so many bytes of them. Returns the slot of the first that is left, if any is.
+/// Removes results before a slot, up to about this many bytes. Returns the slot of the first remaining one,
+/// if there is one.
 fn remove_share(
     table: &mut Table<'_, Slot, &'static [u8]>,
     end: Slot,

@@ -1,4 +1,4 @@
-//! Room on the disk: each commit checks that it has enough before redb writes.
+//! Disk space: each commit checks that there is enough before redb writes.
 
 use crate::engine::Engine;
 use crate::engine::storage::backend::Backend;
@@ -7,25 +7,25 @@ use crate::engine::storage::space::{Need, Space};
 use crate::error::{Error, Result};
 
 impl Engine {
-    /// Answers a question about the room on the disk.
+    /// Answers a question about the disk space.
     pub(crate) fn asks_disk(&self, question: impl FnOnce(&Space) -> bool) -> bool {
         self.session.read().as_ref().is_some_and(|session| question(session.backend.space()))
     }
 
-    /// Fails if the disk has no room for a transaction.
+    /// Returns an error if the disk has no space for a transaction.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, or `Storage` if the system refuses for another reason.
+    /// `StorageFull`, or `Storage` if the system reports another error.
     pub(crate) fn check_room(&self, need: Need) -> Result<()> {
         self.ask_for_room(need, |backend| backend.check_room(need))
     }
 
-    /// Like [`check_room`](Self::check_room), but right before redb commits.
+    /// Like [`check_room`](Self::check_room), but directly before redb commits.
     ///
     /// # Errors
     ///
-    /// `StorageFull`, or `Storage` if the system refuses for another reason.
+    /// `StorageFull`, or `Storage` if the system reports another error.
     pub(crate) fn make_room(&self, need: Need) -> Result<()> {
         self.ask_for_room(need, |backend| backend.make_room(need))
     }
@@ -35,7 +35,7 @@ impl Engine {
         if self.asks_disk(Space::is_tight)
             && let Some(session) = &*self.session.read()
         {
-            // If this room is not available now, it is reserved when it is needed.
+            // If the disk has no space now, it is reserved when it is needed.
             let _ = session.backend.keep_reserve();
         }
     }
@@ -46,8 +46,8 @@ impl Engine {
         room.map_err(|error| no_room(self.opener.location(), need, error))
     }
 
-    /// Gives what a call has deleted back to the disk: with each commit, redb cuts some of the free pages at the file's
-    /// end.
+    /// Gives the space of deleted data back to the disk. With each commit, redb truncates some of the free
+    /// pages at the end of the file.
     pub(crate) fn give_back(&self) -> Result<()> {
         let mut before = u64::MAX;
         while self.file_size()? < before {

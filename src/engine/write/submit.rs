@@ -1,7 +1,8 @@
-//! Submitting: operations of several callers become one commit, or one operation has the writer to itself.
+//! Submitting: the operations of several callers become one commit, or one operation has the writer to
+//! itself.
 //!
-//! Always holds: a group is decided before its transaction begins; its callers wake after its commit was published or
-//! has failed.
+//! Always holds: a group is decided before its transaction begins. Its callers wake after its commit was
+//! published or has failed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +26,7 @@ use crate::ids::PoolId;
 use crate::parallel::isolated;
 use crate::query::RecordFilter;
 
-/// Returns the answer of an operation that was performed, and whose group was committed.
+/// Returns the answer of an operation, if its group was committed.
 fn answer_of(answer: Option<Result<Answer>>, committed: Result<()>) -> Result<Answer> {
     match (answer, committed) {
         (Some(Err(refused)), _) => Err(refused),
@@ -36,12 +37,13 @@ fn answer_of(answer: Option<Result<Answer>>, committed: Result<()>) -> Result<An
 }
 
 impl Engine {
-    /// Decides and commits an operation, together with those of other callers. Blocks until the commit has an outcome.
+    /// Decides and commits an operation, together with those of other callers. Blocks until the commit has an
+    /// outcome.
     ///
     /// # Errors
     ///
-    /// The errors of the operation, which then changed nothing; or the error of the commit, which all callers of the
-    /// group get.
+    /// The errors of the operation, which then changed nothing. If the commit fails, all callers of the group
+    /// get its error.
     pub(crate) fn submit(&self, request: Request) -> Result<Answer> {
         self.check_may_write()?;
         let weight = self.weight_of(&request);
@@ -49,7 +51,8 @@ impl Engine {
         answer_of(answers.into_iter().next(), committed)
     }
 
-    /// Decides and commits operations, in order, in as few commits as their weights allow. Blocks until all have an outcome.
+    /// Decides and commits operations, in order, in as few commits as their weights allow. Blocks until all
+    /// have an outcome.
     pub(crate) fn submit_all(&self, entries: Vec<Entry>) {
         if let Err(refused) = self.check_may_write() {
             for entry in entries {
@@ -69,14 +72,14 @@ impl Engine {
             let (answers, committed) = self.submit_job(requests, weight);
             let answers = answers.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
             for (deliver, answer) in delivers.into_iter().zip(answers) {
-                // It wakes a task of the program that uses the store.
+                // Delivering may wake a task of the calling program.
                 isolated(|| deliver(answer_of(answer, committed.clone())));
             }
         }
     }
 
     fn weight_of(&self, request: &Request) -> Weight {
-        // A call that deletes must not fail because others of its group add.
+        // A call that deletes must not fail because other calls of its group add data.
         if self.asks_disk(Space::is_full) { Weight::ALONE } else { request.weight }
     }
 
@@ -89,7 +92,7 @@ impl Engine {
         (answers, committed)
     }
 
-    /// Runs work with the writer to itself, on this thread, when its turn comes.
+    /// Runs work with exclusive use of the writer, on this thread, when its turn comes.
     pub(crate) fn exclusive<T>(&self, work: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
         let mut answer = None;
         let run = self.queue.submit(None, Weight::ALONE, |_| {
@@ -103,8 +106,8 @@ impl Engine {
         answer.unwrap_or_else(|| Err(Error::storage("the operation was not run")))
     }
 
-    /// Deletes what matches a filter in all pools, and voids claims on the keys that it names, in one commit. Returns the
-    /// number of records deleted.
+    /// Deletes the records that match a filter in all pools, and voids claims on the keys that it names, in
+    /// one commit. Returns the number of records deleted.
     ///
     /// # Errors
     ///
@@ -150,7 +153,8 @@ impl Engine {
         let need = if group.drafts.values().any(PoolDraft::adds) { Need::Adding } else { Need::Reserve };
         let gives_room = need == Need::Reserve && self.asks_disk(Space::is_tight);
         let due = if gives_room { Vec::new() } else { self.due_work(writer, &group, records) };
-        // A value that was promised to a caller must still be promised after a crash.
+        // A value that was promised to a caller must still be promised after a crash, so claims are always
+        // durable.
         let has_claims = group.drafts.values().any(|draft| !draft.claims.is_empty());
         let begin = || if has_claims { self.begin_durable() } else { self.begin() };
         let mut txn = begin()?;
@@ -164,7 +168,8 @@ impl Engine {
             if let Ok(done) = done {
                 written.push(done.into());
             } else {
-                // The group must not suffer from another pool's damage. The next user of that pool gets the error.
+                // Damage in another pool must not fail the group. The next caller that uses that pool gets
+                // the error.
                 self.forget_work(writer, id);
                 writer.forget();
                 written.clear();
@@ -180,7 +185,7 @@ impl Engine {
         self.commit(writer, txn, Changes { need, pools: written, work: Work::default(), event })
     }
 
-    /// Decides a batch as of the last commit, without changing anything.
+    /// Decides a batch on the state of the last commit. Changes nothing.
     ///
     /// # Errors
     ///

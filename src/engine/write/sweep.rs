@@ -1,6 +1,7 @@
-//! Sweeping: removes claims whose lease ended over an hour ago from the file, a share with each commit of their pool.
+//! Sweeping: removes claims whose lease ended more than an hour ago from the file, a share with each commit
+//! of their pool.
 //!
-//! Always holds: a claim that can be swept does not exist for any caller, so nothing that callers see changes.
+//! Always holds: a claim that can be swept does not exist for callers, so nothing that callers see changes.
 
 use redb::WriteTransaction;
 
@@ -23,8 +24,8 @@ pub(crate) enum Swept {
     Claim,
 }
 
-/// Performs a commit's share of sweeping: removes some blocks of a claim that can be swept, and the claim with its last
-/// block.
+/// Performs a commit's share of sweeping: removes some blocks of a claim that can be swept, and the claim
+/// itself with its last block.
 pub(crate) fn sweep(txn: &WriteTransaction, draft: &mut PoolDraft) -> Result<Swept> {
     let swept = draft.state.next_claim_to_sweep(draft.now.moment);
     let Some(id) = swept else { return Ok(Swept::Nothing) };
@@ -70,7 +71,8 @@ mod tests {
     use crate::limits;
     use crate::model::Origin;
 
-    /// Sweeping a lapsed claim is part of any caller's writes, but an error in that claim is not.
+    /// Sweeping a lapsed claim is part of the writes of any caller, but an error in that claim must not fail
+    /// them.
     #[test]
     fn a_damaged_claim_of_one_pool_fails_no_write_to_another() {
         use crate::testing::{self, Sizes};

@@ -1,7 +1,7 @@
 //! Writing tables of fingerprints.
 //!
-//! Always holds: entries of dead records are left out; a table is written from its first piece to its last, each piece with all
-//! of its rows in one commit.
+//! Always holds: entries of dead records are left out. A table is written from its first piece to its last.
+//! All rows of a piece are written in one commit.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
 use crate::ids::{PoolId, RecordNumber};
 
-/// The stored rows of a pool's tables, to be read and written.
+/// The stored rows of a pool's tables, open for reading and writing.
 pub(crate) struct IndexWriter<'txn> {
     pool: PoolId,
     rows: Table<'txn, (PoolId, u32, u32, u32), &'static [u8]>,
@@ -36,14 +36,15 @@ impl IndexRows for IndexWriter<'_> {
 
 impl<'txn> IndexWriter<'txn> {
     pub(crate) fn open(txn: &'txn WriteTransaction, pool: PoolId) -> Result<Self> {
-        // Each alone first: redb panics on some damaged files while it opens a table, and a table that is open then cannot be
-        // dropped without aborting the process.
+        // Open each alone first. redb panics on some damaged files when it opens a table, and then another
+        // open table cannot be dropped without aborting the process.
         drop(txn.open_table(schema::FINGERPRINTS).storage()?);
         let filters = txn.open_table(schema::FILTERS).storage()?;
         Ok(Self { pool, rows: txn.open_table(schema::FINGERPRINTS).storage()?, filters })
     }
 
-    /// Writes a piece of a table: all its rows, from their entries in order, and its part of the filter, which it returns.
+    /// Writes a piece of a table: all its rows, from their sorted entries, and its part of the filter.
+    /// Returns the lines of the filter.
     pub(super) fn write_piece(
         &mut self,
         table: &FingerprintTable,
@@ -73,14 +74,15 @@ impl<'txn> IndexWriter<'txn> {
         Ok(lines)
     }
 
-    /// The first piece of a table that is not stored.
+    /// Returns the first piece of a table that is not stored yet.
     pub(super) fn next_piece(&self, table: TableNumber) -> Result<u32> {
         let pieces = (self.pool, table, 0)..=(self.pool, table, u32::MAX);
         let last = self.filters.range(pieces).storage()?.next_back().transpose().storage()?;
         Ok(last.map_or(0, |(key, _)| key.value().2 + 1))
     }
 
-    /// All live entries of a table in a range of values, as entries of a table that begins at `first_id`.
+    /// Reads all live entries of a table in a range of values, converted to entries of a table that begins at
+    /// `first_id`.
     pub(super) fn read_values(
         &self,
         state: &PoolState,
@@ -104,25 +106,25 @@ impl<'txn> IndexWriter<'txn> {
     }
 }
 
-/// The bits of an entry that stand for its value.
+/// Returns the bits of an entry that depend on the value alone.
 #[allow(clippy::cast_possible_truncation, reason = "48 bits")]
 fn value_of(entry: Entry) -> u64 {
     (entry >> (Entry::BITS - VALUE_BITS)) as u64
 }
 
-/// What a table has of a record: its fingerprint, its id, and true if it has a version.
+/// The data of a record for a table: its fingerprint, its id, and true if it has a version.
 pub(crate) type Folded = (Fingerprint, RecordNumber, bool);
 
-/// A table on its way into the file, from entries that come in order.
+/// A table being written from sorted entries.
 pub(crate) struct TableWriter {
     table: FingerprintTable,
     next_piece: u32,
-    /// Entries of pieces that are not complete.
+    /// The entries of incomplete pieces.
     waiting: Vec<Entry>,
 }
 
 impl TableWriter {
-    /// For `len` entries at most.
+    /// Creates a table for at most `len` entries.
     pub(crate) fn new(
         state: &PoolState,
         number: TableNumber,
@@ -134,7 +136,7 @@ impl TableWriter {
         Self { table, next_piece: 0, waiting: Vec::new() }
     }
 
-    /// Takes the next entries: those of live records, from fingerprints in order.
+    /// Adds the next entries, in the order of fingerprints. Leaves out those of dead records.
     pub(crate) fn push(&mut self, state: &PoolState, entries: impl Iterator<Item = Folded>) {
         let first_id = self.table.ids.start;
         let live = entries.filter(|(_, id, _)| state.is_live(*id));
@@ -144,13 +146,13 @@ impl TableWriter {
         self.waiting.extend(live.map(entry));
     }
 
-    /// Writes the pieces that are complete.
+    /// Writes the complete pieces.
     pub(crate) fn write_complete(&mut self, writer: &mut IndexWriter<'_>) -> Result<()> {
         let complete = self.waiting.last().map_or(0, |last| self.table.shape.line_of(value_of(*last)).0);
         self.write_pieces(writer, complete)
     }
 
-    /// Writes the rest. Returns the table.
+    /// Writes the remaining pieces, and returns the table.
     pub(crate) fn finish(mut self, writer: &mut IndexWriter<'_>) -> Result<FingerprintTable> {
         self.write_pieces(writer, self.table.shape.pieces())?;
         Ok(self.table)
@@ -162,7 +164,7 @@ impl TableWriter {
             let rest = self.waiting.get(written..).unwrap_or_default();
             let len = rest.partition_point(|entry| self.table.shape.line_of(value_of(*entry)).0 <= piece);
             let entries = rest.get(..len).unwrap_or_default();
-            // Equal fingerprints are in the order of their ids: entries are compared as a whole.
+            // Equal fingerprints are in the order of their ids, because whole entries are compared.
             debug_assert!(entries.is_sorted());
             let lines = writer.write_piece(&self.table, piece, entries)?;
             self.table.keep_piece(piece, lines);
@@ -174,8 +176,8 @@ impl TableWriter {
     }
 }
 
-/// Writes a table of folded records, from fingerprints in order, and adds it to the pool's. A small table before it is taken
-/// into it.
+/// Writes a table of folded records, from sorted fingerprints, and adds it to the pool's tables. Small last
+/// tables are merged into it.
 pub(crate) fn add_folded(
     txn: &WriteTransaction,
     state: &mut PoolState,
@@ -202,8 +204,8 @@ pub(crate) fn add_folded(
     entries.extend(live.map(|(fingerprint, id, has_version)| {
         entry(*fingerprint, id.saturating_sub(first_id), *has_version)
     }));
-    // As good as sorted, which only this sort finds.
-    #[allow(clippy::stable_sort_primitive, reason = "the unstable one sorts it all again")]
+    // The entries are almost sorted, which only the stable sort makes use of.
+    #[allow(clippy::stable_sort_primitive, reason = "the stable sort makes use of sorted runs")]
     entries.sort();
     let len = entries.len() as u64;
     let number = state.take_table_number();

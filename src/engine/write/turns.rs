@@ -1,7 +1,7 @@
-//! Pools that need work as time passes: records expire, and claims lapse.
+//! Pools that need work as time passes, because records expire and claims lapse.
 //!
-//! Owns: which of the loaded pools these are, and whose turn it is. Commits look at them in turn. After opening, they
-//! also look at the pools of the file, so that unused pools age, too.
+//! Owns: the list of these pools among the loaded ones, and whose turn it is. Each commit looks at the next
+//! one. After opening, commits also look at the pools in the file, so that unused pools age, too.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -9,15 +9,15 @@ use std::ops::Bound;
 use crate::engine::pool::state::PoolState;
 use crate::ids::PoolId;
 
-/// The least weight of a pool's turn, in records of a fold.
+/// The smallest weight of a pool's turn, in records of a fold.
 pub(crate) const TURN_MIN_RECORDS: usize = 16;
 
-/// The loaded pools that age, and their turns.
+/// The loaded pools that age, and the next turn.
 #[derive(Debug)]
 pub(crate) struct Aging {
     ids: BTreeSet<PoolId>,
     looked_at: PoolId,
-    /// The last pool of the file that was looked at; `None` once all were.
+    /// The last pool of the file that was looked at; `None` once all of them were.
     pub(crate) visited: Option<PoolId>,
 }
 
@@ -28,7 +28,7 @@ impl Default for Aging {
 }
 
 impl Aging {
-    /// Records that a pool's state changed, or that it was loaded.
+    /// Records that a pool was loaded or its state changed.
     pub(crate) fn set(&mut self, state: &PoolState) {
         if state.policy.retention.is_some() || !state.claims.is_empty() {
             self.ids.insert(state.id);

@@ -1,4 +1,4 @@
-//! Background work: folding, filters, giving space back, storing expiry, loading pools that age.
+//! Background work: folding, merging, reclaiming space, storing expiry, and loading pools that age.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::ids::PoolId;
 use crate::model::PruneReport;
 use crate::time::Reading;
 
-/// The number of pools of the file that one commit looks at, which takes some microseconds each.
+/// The number of pools of the file that one commit looks at. Each takes a few microseconds.
 const LOOKED_AT_TOGETHER: u32 = 64;
 
 impl Engine {
-    /// Gives back as much of a pool's space as possible, a commit at a time, so that other writers get their turn in
-    /// between.
+    /// Reclaims as much of a pool's space as possible, one commit at a time, so that other writers get their
+    /// turn in between.
     ///
     /// # Errors
     ///
@@ -38,8 +38,8 @@ impl Engine {
         Ok(total)
     }
 
-    /// Makes one commit of a pool's outstanding work: folding, filters, giving space back. Returns `None` if nothing is
-    /// left to do.
+    /// Makes one commit of a pool's pending work: folding, merging, reclaiming space. Returns `None` if
+    /// nothing is left to do.
     pub(crate) fn work_step(&self, writer: &mut Writer, id: PoolId) -> Result<Option<PruneReport>> {
         let now = self.clock.read();
         let draft = PoolDraft::new(self.view_at(id, now.time)?, now);
@@ -53,8 +53,8 @@ impl Engine {
         Ok(Some(pruned))
     }
 
-    /// Stores how far the pools in use have expired, so that no record revives if the clock is set back before the
-    /// store is opened again.
+    /// Stores how far the pools in use have expired, so that no expired record becomes live again if the
+    /// clock is set back before the store is opened again.
     ///
     /// # Errors
     ///
@@ -85,10 +85,11 @@ impl Engine {
 }
 
 impl Engine {
-    /// Looks at the next pools of the file, until all were looked at, and loads the first of them that ages.
+    /// Looks at the next pools of the file, until all of them were looked at, and loads the first one that
+    /// ages.
     pub(crate) fn visit_next_pool(&self) {
         let Some(visited) = self.aging.lock().visited else { return };
-        // If looking fails, the commit does not fail: the next user of the pool gets the error.
+        // A failure here must not fail the commit. The next caller that uses the pool gets the error.
         let (aging, visited) = self.look_behind(visited).unwrap_or_default();
         if let Some(id) = aging {
             let _ = self.committed_view(id);
@@ -96,8 +97,8 @@ impl Engine {
         self.aging.lock().visited = visited;
     }
 
-    /// Returns the first of the next pools of the file that has a retention or claims, if one has, and the last pool
-    /// that was looked at, or `None` for it at the end of the file.
+    /// Looks at the next pools of the file. Returns the first one that has a retention or claims, if there is
+    /// one, and the last pool that was looked at, or `None` at the end of the file.
     fn look_behind(&self, visited: PoolId) -> Result<(Option<PoolId>, Option<PoolId>)> {
         contained("looking at a pool", || {
             let snapshot = self.snapshot()?;
@@ -113,7 +114,7 @@ impl Engine {
                     }
                     None => false,
                 };
-                // Users of the pool get the error of a damaged row.
+                // Callers that use the pool get the error of a damaged row.
                 let ages =
                     |row: &[u8]| codec::decode_pool(id, row).is_ok_and(|pool| pool.retention.is_some());
                 if has_claims || ages(row.value()) {
@@ -129,14 +130,15 @@ impl Engine {
 }
 
 impl Engine {
-    /// Returns drafts of pools outside the group that have work left from earlier commits, or new work because time
-    /// has passed. That is one pool, or as many with short frozen tails as keep pace with a commit of `records` records.
+    /// Returns drafts of pools outside the group that have work left from earlier commits, or new work
+    /// because time has passed. It is one pool, or as many with short frozen tails as keep pace with a commit
+    /// of `records` records.
     pub(crate) fn due_work(&self, writer: &mut Writer, group: &Group<'_>, records: usize) -> Vec<PoolDraft> {
         let waits = |id: &PoolId| !group.drafts.contains_key(id);
         let (mut due, mut left) = (Vec::new(), records.saturating_mul(2).max(1));
         for id in writer.pools_with_work().filter(waits) {
             due.push(id);
-            // NOTE: only readers and this thread lock it, and readers only for a short time.
+            // NOTE: only readers and this thread take this lock, and readers only hold it briefly.
             let state = self.published.read().loaded(id).cloned();
             let frozen = state.and_then(|state| Some(state.frozen.as_ref()?.len()));
             left = left.saturating_sub(frozen.map_or(left, |len| len.max(TURN_MIN_RECORDS)));
@@ -151,7 +153,7 @@ impl Engine {
         let mut drafts = Vec::with_capacity(due.len());
         for id in due {
             let state = self.published.read().loaded(id).cloned();
-            // A clock that is ahead must not move the time of pools that nobody uses.
+            // A clock that is ahead must not advance the time of unused pools.
             let time = state.filter(|_| !is_aged).map_or(group.now.time, |state| state.time_so_far());
             let now = Reading { time, ..group.now };
             match self.view_at(id, now.time) {
@@ -162,18 +164,18 @@ impl Engine {
         drafts
     }
 
-    /// Returns a pool with work that is due.
+    /// Returns a pool with pending work.
     pub(crate) fn next_due(&self, writer: &Writer) -> Option<PoolId> {
         writer.pools_with_work().next().or_else(|| self.next_aged(self.clock.read()))
     }
 
-    /// Forgets the work of a pool that is gone or cannot be read.
+    /// Forgets the work of a pool that was deleted or cannot be read.
     pub(crate) fn forget_work(&self, writer: &mut Writer, id: PoolId) {
         writer.forget_work(id);
         self.aging.lock().remove(id);
     }
 
-    /// Returns the next aging pool, if it has something to give back.
+    /// Returns the next aging pool, if it has space to reclaim.
     fn next_aged(&self, now: Reading) -> Option<PoolId> {
         self.visit_next_pool();
         let id = self.aging.lock().next()?;
@@ -182,16 +184,16 @@ impl Engine {
         is_due.then_some(id)
     }
 
-    /// Returns true if all records of some segment have expired.
+    /// Returns true if all records of a segment have expired.
     fn has_expired_segment(&self, state: &PoolState, now: Reading) -> bool {
-        // NOTE: looking must not move the pool's time.
+        // NOTE: looking must not advance the pool's time.
         let time = state.time_so_far().max(now.time);
         let horizon = state.policy.retention.and_then(|retention| time.checked_sub(retention));
         let first = state.segments.first();
         if horizon.is_none_or(|horizon| first.is_none_or(|first| first.base_time > horizon)) {
             return false;
         }
-        // If looking fails, the commit does not fail: the next user of the pool gets the error.
+        // A failure here must not fail the commit. The next caller that uses the pool gets the error.
         let view = self.view_at(state.id, now.time);
         view.is_ok_and(|view| view.state.first_segment_is_dead() || view.state.is_dead())
     }

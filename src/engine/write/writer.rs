@@ -1,4 +1,4 @@
-//! State that only the caller that leads a group uses.
+//! State that only the leading caller of a group uses.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,11 +9,11 @@ use crate::engine::write::fold::entries::Entries;
 use crate::engine::write::log::{Event, log};
 use crate::ids::PoolId;
 
-/// State that only the caller that leads a group uses.
+/// State that only the leading caller of a group uses.
 #[derive(Default)]
 pub(crate) struct Writer {
     pools: HashMap<PoolId, WriterPool>,
-    /// Pools with folds to finish, filters to build, segments to drop.
+    /// Pools with pending work: folds, merges, or rows to remove.
     work: BTreeSet<PoolId>,
     /// The events of the commit that was just published.
     events: Vec<Event>,
@@ -30,18 +30,18 @@ impl Writer {
         self.pools.clear();
     }
 
-    /// Forgets what is remembered of a pool, because it does not hold any more.
+    /// Forgets what is remembered of a pool, because it is outdated.
     pub(crate) fn forget_pool(&mut self, id: PoolId) {
         self.pools.remove(&id);
     }
 
-    /// Forgets a pool that is gone, or whose next user is to get its error.
+    /// Forgets a pool that was deleted, or whose next caller must get its error.
     pub(crate) fn forget_work(&mut self, id: PoolId) {
         self.forget_pool(id);
         self.work.remove(&id);
     }
 
-    /// Records that a pool has this state now.
+    /// Records the current state of a pool.
     pub(crate) fn set_work(&mut self, state: &PoolState) {
         if state.has_work() {
             self.work.insert(state.id);
@@ -55,7 +55,7 @@ impl Writer {
         self.work.iter().copied()
     }
 
-    /// Queues an event, which is logged once nothing is locked that readers need.
+    /// Queues an event. It is logged once no lock is held that readers need.
     pub(crate) fn tell(&mut self, event: Event) {
         self.events.push(event);
     }
@@ -66,12 +66,12 @@ impl Writer {
     }
 }
 
-/// The unfinished background work of a pool, and its known origins. The writer can drop all of it at any time, and then
-/// builds it again.
+/// The unfinished background work of a pool, and its known origins. The writer can drop all of it at any
+/// time, and then rebuilds it.
 #[derive(Debug, Default)]
 pub(crate) struct WriterPool {
     pub(crate) fold: Option<Folding>,
-    /// The entries that may be merged before a commit has merged enough.
+    /// The number of entries that may still be merged.
     pub(crate) merge_credit: usize,
     pub(crate) origins: KnownOrigins,
 }
@@ -79,7 +79,7 @@ pub(crate) struct WriterPool {
 /// The fold of a frozen tail.
 #[derive(Debug)]
 pub(crate) enum Folding {
-    /// Its entries are being gathered.
+    /// The entries are being gathered.
     Gathering(Entries),
     Writing(Fold),
 }

@@ -1,4 +1,4 @@
-//! For the tests of futures: a hand-written executor, and a disk that tells who waits for it.
+//! Helpers for the tests of futures: a hand-written executor, and a disk that records who waits for it.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ thread_local! {
     static IN_EXECUTOR: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs code as an executor's thread does: it must not touch the disk.
+/// Runs code as an executor's thread. The code must not touch the disk.
 pub fn as_executor<T>(run: impl FnOnce() -> T) -> T {
     let before = IN_EXECUTOR.replace(true);
     let answer = run();
@@ -25,11 +25,11 @@ pub fn as_executor<T>(run: impl FnOnce() -> T) -> T {
     answer
 }
 
-/// A future that marks the thread which polls or drops it.
+/// A future that marks the thread that polls or drops it.
 #[derive(Debug)]
 pub struct Watched<F>(Option<Pin<Box<F>>>);
 
-/// Marks the threads that poll or drop a future, under any executor.
+/// Wraps a future so that it marks the threads that poll or drop it, in any executor.
 pub fn watched<F: Future>(future: F) -> Watched<F> {
     Watched(Some(Box::pin(future)))
 }
@@ -49,7 +49,7 @@ impl<F> Drop for Watched<F> {
     }
 }
 
-/// A disk in memory that can be held up, and that remembers whether an executor's thread has used it.
+/// A disk in memory that can be blocked, and that records if an executor's thread has used it.
 #[derive(Debug, Clone, Default)]
 pub struct WatchedDisk(Arc<Inner>);
 
@@ -78,13 +78,13 @@ impl WatchedDisk {
         testing::on_disk(self.clone(), options, Sizes::SMALL)
     }
 
-    /// Holds up every use of the disk, or lets it go on.
+    /// Blocks every use of the disk, or lets them continue.
     pub fn hold(&self, held: bool) {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner).is_held = held;
         self.0.changed.notify_all();
     }
 
-    /// Waits until a thread waits for the disk.
+    /// Waits until a thread is waiting for the disk.
     pub fn wait_until_wanted(&self) {
         let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         while held.waiting == 0 {
@@ -164,7 +164,7 @@ impl Disk for WatchedDisk {
     }
 }
 
-/// A hand-written executor of one thread: polls the tasks that were woken, and sleeps while there are none.
+/// A hand-written executor with one thread. It polls woken tasks, and sleeps while there are none.
 #[derive(Debug, Default)]
 pub struct Executor {
     ready: Arc<Ready>,
@@ -189,7 +189,7 @@ impl Wake for Woken {
 }
 
 impl Executor {
-    /// Runs the futures until all are done. Returns what they became, in order.
+    /// Runs the futures until all are ready. Returns their outputs in order.
     pub fn run<F: Future>(&self, futures: Vec<F>) -> Vec<F::Output> {
         let mut tasks: Vec<_> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
         let mut outputs: Vec<Option<F::Output>> = tasks.iter().map(|_| None).collect();

@@ -1,4 +1,5 @@
-//! The store's futures: right answers, and no thread that polls or drops one waits for the disk.
+//! Proves that the store's futures return the right answers, and that no thread that polls or drops one waits
+//! for the disk.
 
 #![allow(missing_docs, reason = "tests are named as sentences")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails so")]
@@ -21,7 +22,7 @@ use datapool_store::{
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// The longest time of a test.
+/// The longest time that a test may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn key(value: &str) -> Key<'_> {
@@ -39,7 +40,7 @@ fn open(disk: &WatchedDisk) -> (DataPoolStore, AsyncPool) {
     (store, pool)
 }
 
-/// The executors that everything must work under.
+/// The executors in which everything must work.
 #[derive(Debug, Clone, Copy)]
 enum Under {
     TokioOneThread,
@@ -51,7 +52,7 @@ enum Under {
 impl Under {
     const ALL: [Self; 4] = [Self::TokioOneThread, Self::TokioManyThreads, Self::Smol, Self::ByHand];
 
-    /// Runs tasks side by side, and returns their outputs in order.
+    /// Runs tasks concurrently. Returns their outputs in order.
     fn run<T: Send + 'static>(self, tasks: Vec<impl Future<Output = T> + Send + 'static>) -> Vec<T> {
         let tasks = tasks.into_iter().map(watched);
         match self {
@@ -92,17 +93,17 @@ fn on_tokio<T: Send + 'static>(
     })
 }
 
-/// Runs one future to its end.
+/// Runs one future until it is ready.
 fn block_on<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     Under::ByHand.run(vec![future]).pop().unwrap()
 }
 
-/// The same for a future that borrows.
+/// Like [`block_on`], for a future that borrows.
 fn block_on_local<T>(future: impl Future<Output = T>) -> T {
     Executor::default().run(vec![future]).pop().unwrap()
 }
 
-/// Runs a test on a thread, so that a hang fails.
+/// Runs a test on a thread, so that a hang makes it fail.
 fn within_patience(test: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -110,7 +111,7 @@ fn within_patience(test: impl FnOnce() + Send + 'static) {
         let _ = done.send(());
     });
     if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PATIENCE) {
-        panic!("something blocks");
+        panic!("the test did not finish in time");
     }
     thread.join().unwrap();
 }
@@ -158,7 +159,7 @@ fn a_runner_claims_works_and_confirms_under_any_executor() {
                     claim.extend(2 * HOUR).await.unwrap();
                 }
                 if number.is_multiple_of(3) {
-                    // The guard is dropped: whoever waits for these gets them.
+                    // The guard is dropped, so a caller that waits for these values gets them.
                     return (claim.fencing_number(), Vec::new());
                 }
                 let confirmed = claim.confirm().await.unwrap();
@@ -189,7 +190,7 @@ fn a_runner_claims_works_and_confirms_under_any_executor() {
     }
 }
 
-/// Each call, by its name, beside what it returns without async.
+/// Makes each call, by its name, and compares the result with that of the blocking call.
 #[test]
 fn every_call_answers_as_the_one_that_blocks() {
     let disk = WatchedDisk::default();
@@ -296,14 +297,14 @@ fn every_call_answers_as_the_one_that_blocks() {
     }));
 }
 
-/// A call's future, without the type of its answer.
+/// The future of a call, without the type of its answer.
 type AnyFuture = std::pin::Pin<Box<dyn Future<Output = Result<(), ErrorKind>> + Send>>;
 
 fn any<T: Send + 'static>(future: StoreFuture<T>) -> AnyFuture {
     Box::pin(async move { future.await.map(drop).map_err(|error| error.kind()) })
 }
 
-/// Futures of all kinds of call. `number` makes their values different from others.
+/// Returns futures of all kinds of calls. `number` makes their values distinct.
 fn calls(pool: &AsyncPool, store: &AsyncStore, number: usize) -> Vec<AnyFuture> {
     let (values, origin) = ([number, number + 1], Origin::none());
     let csv = format!("value,entity_type_id\nvalue {},37\n", number + 2);
@@ -345,7 +346,7 @@ fn no_poll_and_no_drop_waits_for_a_disk_that_is_held_up() {
         assert!(poll_once(confirming.as_mut()).is_pending());
         let mut extending = Box::pin(async move { extended.extend(HOUR).await.map(drop) });
         assert!(poll_once(extending.as_mut()).is_pending());
-        // The second half of the calls is given up, as are a guard and all handles.
+        // The second half of the futures is dropped, and so are a guard and all handles.
         let given_up = begun.split_off(begun.len() / 2);
         let closing = store.close();
         as_executor(|| drop((given_up, extending, guards, store, pool)));
@@ -402,7 +403,8 @@ fn closing_finishes_what_was_submitted_and_refuses_what_comes_later() {
     });
 }
 
-/// Gives up each future after it was polled some times, sometimes at once, sometimes later: its call happened whole or not at all.
+/// Drops each future after some number of polls, sometimes at once and sometimes later. Its call must have
+/// happened completely or not at all.
 #[test]
 fn a_future_that_is_dropped_at_any_await_point_has_done_all_or_nothing() {
     within_patience(|| {
@@ -414,7 +416,7 @@ fn a_future_that_is_dropped_at_any_await_point_has_done_all_or_nothing() {
         let mut seen = BTreeMap::new();
         for round in 0..400 {
             let number = round * 10;
-            // Another runner's call goes first, and is being written while ours is given up.
+            // Another runner's call goes first. It is being written while our future is dropped.
             let mut other = pin!(pool.dedupe(Mode::Track, &[number + 9], by_number, &Origin::none()));
             if round.is_multiple_of(3) {
                 let _ = poll_once(other.as_mut());
@@ -441,13 +443,13 @@ fn a_future_that_is_dropped_at_any_await_point_has_done_all_or_nothing() {
                 let mut claim = claim.await.unwrap();
                 claim.extend(HOUR).await.unwrap();
                 claim.confirm_items(&[1]).await.unwrap().all_confirmed().unwrap();
-                // A guard whose call was given up goes on.
+                // A guard whose future was dropped can still be used.
                 claim.confirm().await.unwrap().all_confirmed().unwrap();
             });
             polled(&mut (claiming.as_mut() as std::pin::Pin<&mut (dyn Future<Output = ()> + Send)>));
             as_executor(|| drop(claiming));
             block_on(store.flush()).unwrap();
-            // What a dropped guard hands over comes after a call that is being written.
+            // The release by a dropped guard comes after a call that is being written.
             block_on(store.flush()).unwrap();
 
             let tracked: Vec<bool> =
@@ -493,7 +495,7 @@ fn a_guard_knows_what_became_of_a_call_that_was_given_up() {
                 assert_eq!(claim.held_count(), 0);
                 rest
             });
-            // Either item 0 was confirmed by the first call, or by this one: never twice, never not at all.
+            // Item 0 was confirmed either by the first call or by this one: exactly once.
             rest.all_confirmed().unwrap();
             assert!(matches!(rest.confirmed_count(), 1 | 2));
             let tracked = pool.to_blocking().contains_many(&batch.map(|number| by_number(&number))).unwrap();
@@ -502,7 +504,8 @@ fn a_guard_knows_what_became_of_a_call_that_was_given_up() {
     });
 }
 
-/// Whatever became of a call that was given up, each item has the result of the call that confirmed it.
+/// Even if a call's future was dropped at any moment, each item has the result of the call that confirmed
+/// it.
 #[test]
 fn results_are_asked_for_at_once_and_kept_by_the_call_that_confirms() {
     within_patience(|| {
@@ -521,13 +524,14 @@ fn results_are_asked_for_at_once_and_kept_by_the_call_that_confirms() {
                 if !round.is_multiple_of(4) {
                     let _ = poll_once(confirming.as_mut());
                 }
-                // Given up before it is submitted, after it is on disk, or at any moment between.
+                // The future is dropped before the call is submitted, after it is on disk, or at any moment
+                // in between.
                 while round % 4 == 2 && !blocking.contains(by_number(&round)).unwrap() {
                     thread::yield_now();
                 }
             }
             assert_eq!(asked, 1, "before the future is polled");
-            // Nothing is left to confirm if the first poll had the answer.
+            // If the first poll already returned the answer, nothing is left to confirm.
             let confirmation = block_on(async move { claim.confirm_with(|_| Some("second")).await.unwrap() });
             confirmation.all_confirmed().unwrap();
             match blocking.results(&[by_number(&round)]).unwrap().remove(0).unwrap().as_slice() {
@@ -571,7 +575,7 @@ fn a_thousand_tasks_wait_for_one_claim_and_one_for_a_thousand() {
                         0 => (0..1_000).map(|n| by_number(&n)).collect(),
                         _ => vec![by_number(&0)],
                     };
-                    // The time is over, and the answer says so.
+                    // The timeout is over, and the answer shows it.
                     let outcomes = pool.wait_for(&keys, Duration::from_millis(1)).await.unwrap();
                     assert!(outcomes.iter().all(|of| matches!(of, WaitOutcome::InFlight { .. })));
                     drop(waiting);
@@ -583,7 +587,7 @@ fn a_thousand_tasks_wait_for_one_claim_and_one_for_a_thousand() {
             let tasks: Vec<_> = (0..1_000).map(task).collect();
             drop(waiting);
             let runner = thread::spawn(move || under.run(tasks));
-            assert!(all_wait.recv().is_err(), "the channel only ends");
+            assert!(all_wait.recv().is_err(), "the channel ends without a message");
             #[cfg(target_os = "linux")]
             assert!(store_threads() <= 6 * 8, "{} threads", store_threads());
             let confirmed = block_on(async move { claim.confirm().await.map(|of| of.confirmed_count()) });
@@ -633,7 +637,7 @@ fn the_last_handle_leaves_closing_to_a_thread() {
             } else {
                 let mut tracked = Box::pin(tracked);
                 assert!(poll_once(tracked.as_mut()).is_pending());
-                // Nobody waits for it any more. It was submitted, and may be run; then it is run whole.
+                // The future was dropped. Its call was submitted and may run, and then it runs completely.
                 thread::sleep(Duration::from_millis(20));
                 as_executor(|| drop(tracked));
             }
@@ -672,7 +676,7 @@ fn what_a_dropped_claim_had_claimed_is_released_before_the_store_closes() {
             let _ = poll_once(claiming.as_mut());
             thread::sleep(Duration::from_micros(round * 5));
             as_executor(|| drop(claiming));
-            // A guard within a long call that closing waits for, and one that was dropped just before.
+            // A guard used within a long call that closing waits for, and one that was dropped just before.
             let guard = block_on(pool.claim(&[3], by_number, &Origin::none(), HOUR)).unwrap();
             let (begun, has_begun) = mpsc::channel();
             let mut long = Box::pin(pool.blocking(move |_| {
@@ -681,7 +685,7 @@ fn what_a_dropped_claim_had_claimed_is_released_before_the_store_closes() {
                 drop(guard);
                 Ok(())
             }));
-            // On a busy machine it may be over by now.
+            // On a busy machine it may already be finished.
             let is_over = poll_once(long.as_mut()).is_ready();
             has_begun.recv().unwrap();
             as_executor(|| drop(block_on(pool.claim(&[4], by_number, &Origin::none(), HOUR)).unwrap()));
@@ -739,7 +743,7 @@ fn making_a_future_waits_for_nothing() {
         let disk = WatchedDisk::default();
         let (store, pool) = open(&disk);
         block_on(pool.dedupe(Mode::Track, &[1], by_number, &Origin::none())).unwrap().new_count();
-        // Verifying has the file to itself, and is held up.
+        // Verifying has exclusive access to the file, and is blocked.
         disk.hold(true);
         let handle = store.to_async();
         let verifying = thread::spawn(move || store.verify());
@@ -764,7 +768,8 @@ fn a_call_that_was_given_up_tells_the_next_one_what_became_of_the_items() {
         let disk = WatchedDisk::default();
         let store = disk.open(&StoreOptions::new().clock(clock.clone())).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap().to_async();
-        // A call that is given up while it is being written: it runs to its end, and nobody hears of it.
+        // Drops a call's future while it is being written. The call runs to its end, and nobody receives its
+        // answer.
         macro_rules! give_up {
             ($call:expr) => {
                 disk.hold(true);
@@ -784,12 +789,12 @@ fn a_call_that_was_given_up_tells_the_next_one_what_became_of_the_items() {
 
         give_up!(claim.confirm_items(&[0, 1]));
         give_up!(claim.release_items(&[2]));
-        // The same again: it was done, and this says what came of it.
+        // The same call again. The work was already done, and this returns its outcome.
         let again = block_on_local(claim.confirm_items(&[0, 1])).unwrap();
         assert!(matches!(again.outcomes()[0], (0, ClaimOutcome::AlreadyTracked(_))));
         assert!(matches!(again.outcomes()[1], (1, ClaimOutcome::Confirmed(_))));
         assert_eq!(block_on_local(claim.release_items(&[2])).unwrap(), 1);
-        // Once heard, they are settled as ever.
+        // Once the answer was received, the items are settled as usual.
         let error = block_on_local(claim.confirm_items(&[1])).unwrap_err();
         assert_eq!((error.kind(), error.item()), (ErrorKind::InvalidArgument, Some(1)));
 
@@ -801,7 +806,7 @@ fn a_call_that_was_given_up_tells_the_next_one_what_became_of_the_items() {
     });
 }
 
-/// A waker that does what a waker should not.
+/// A waker that misbehaves.
 struct BadWaker {
     woken: AtomicUsize,
     does: Box<dyn Fn() + Send + Sync>,
@@ -828,7 +833,7 @@ fn a_waker_that_panics_or_reads_the_store_harms_nobody_else() {
             let waker = Arc::new(BadWaker { woken: AtomicUsize::new(0), does });
             let value = [number + 1];
             let mut claim = blocking.claim(&value, by_number, &Origin::none(), HOUR).unwrap();
-            // It waits for a claim, for time to pass, and for a write.
+            // These wait for a claim, for time to pass, and for a write.
             let mut futures: Vec<AnyFuture> = vec![any(pool.wait_for(&[by_number(&value[0])], HOUR))];
             for millis in 1..8 {
                 futures.push(any(pool.wait_for(&[by_number(&value[0])], Duration::from_millis(millis))));
@@ -837,7 +842,7 @@ fn a_waker_that_panics_or_reads_the_store_harms_nobody_else() {
                 let batch = [100 + other];
                 futures.push(any(pool.dedupe(Mode::Track, &batch, by_number, &Origin::none())));
             }
-            // The first poll has a thread look; the second finds that it must wait.
+            // With the first poll, a thread looks at the values. With the second, it finds that it must wait.
             for _ in 0..50 {
                 for future in &mut futures {
                     let polled =
@@ -851,7 +856,7 @@ fn a_waker_that_panics_or_reads_the_store_harms_nobody_else() {
             claim.confirm().unwrap().all_confirmed().unwrap();
             assert!(blocking.contains(by_number(&value[0])).unwrap());
             assert!(waker.woken.load(Ordering::SeqCst) > 0);
-            // The threads are all there.
+            // All reader threads have started.
             let reads: Vec<_> = (0..50).map(|_| pool.contains(by_number(&value[0]))).collect();
             assert!(Under::ByHand.run(reads).into_iter().all(Result::unwrap));
             assert_eq!(
@@ -885,7 +890,7 @@ fn a_wait_whose_time_is_over_goes_before_long_reads() {
             finished.load(Ordering::SeqCst)
         }) as std::pin::Pin<Box<dyn Future<Output = usize> + Send>>;
         let finished_before = Under::ByHand.run(reads.chain([waits]).collect()).pop().unwrap();
-        assert!(finished_before < 40, "it came after all reads");
+        assert!(finished_before < 40, "the waiting call came after all reads");
         drop(claim);
     });
 }

@@ -1,5 +1,5 @@
-//! Proves that a backup is the whole store as of one moment, whatever is written meanwhile; that it is compact; and that
-//! there is never a part of one under its name.
+//! Proves that a backup is the whole store as of one moment, even if others write meanwhile; that it is
+//! compact; and that there is never an incomplete backup under its name.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,13 +18,13 @@ fn open(path: &Path) -> DataPoolStore {
     support::embedded::open(path, &support::options(), Sizes::SMALL).unwrap()
 }
 
-/// A value of a writer, and its number.
+/// Parses a value into its writer and its number.
 fn parse(value: &str) -> (usize, u64) {
     let (writer, number) = value.split_once('-').unwrap();
     (writer.parse().unwrap(), number.parse().unwrap())
 }
 
-/// Each writer tracks 0, 1, 2, ... in batches of 3; now and then it deletes the lower half of what it has.
+/// Each writer tracks 0, 1, 2, ... in batches of 3. Now and then it deletes the lower half of its values.
 fn write(pool: &Pool, writer: usize, done: &AtomicBool) {
     for batch in 0_u64.. {
         if done.load(Ordering::Relaxed) {
@@ -68,7 +68,7 @@ fn a_backup_beside_eight_writers_is_the_store_as_of_one_moment() {
                     let numbers: Vec<u64> =
                         found.iter().filter(|(by, _)| *by == writer).map(|(_, number)| *number).collect();
                     let Some(first) = numbers.first() else { continue };
-                    // No gap, and no half batch: a moment of its writer's history.
+                    // There is no gap and no incomplete batch, so this is a moment of its writer's history.
                     assert!(
                         numbers.iter().copied().eq(*first..first + numbers.len() as u64),
                         "round {round}"
@@ -109,7 +109,7 @@ fn a_backup_has_everything_and_is_a_store_of_its_own() {
     let last = heard.last().unwrap();
     assert_eq!(last.done, last.total);
     assert_eq!(report.records, 298);
-    // What happens after it is not in it, and the copy is nobody else's.
+    // Later changes are not in the backup, and the copy is independent of the store.
     support::track(&pool, &["later"]);
     let copy = open(&path);
     let copied = copy.pool_named("orders").unwrap();
@@ -128,7 +128,7 @@ fn a_backup_has_everything_and_is_a_store_of_its_own() {
     assert_eq!(copy.verify().unwrap().findings, []);
 }
 
-/// Who may not read the store may not read its copy; and a store that may not be written has a copy, too.
+/// Users who may not read the store may not read its copy. A read-only store can be backed up, too.
 #[cfg(unix)]
 #[test]
 fn a_backup_has_the_permissions_of_its_store() {
@@ -166,7 +166,7 @@ fn a_backup_is_compact() {
     let report = store.backup_to(&copy).unwrap();
     store.compact().unwrap();
     let compacted = fs::metadata(&path).unwrap().len();
-    // A new file has some pages more than the smallest one.
+    // A new file has a few pages more than the smallest one.
     assert!(report.bytes <= compacted + 64 * 1_024, "{} and {compacted}", report.bytes);
 }
 
@@ -182,7 +182,7 @@ fn a_backup_to_an_existing_file_is_refused_and_leaves_it_as_it_is() {
         let error = store.backup_to(target).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
     }
-    // Somebody makes the file while the backup runs.
+    // Another program creates the file while the backup runs.
     let raced = directory.path().join("raced");
     let error = store
         .backup_with_progress(&raced, |_| {
@@ -218,7 +218,7 @@ fn a_backup_that_is_stopped_or_whose_store_is_closed_leaves_nothing() {
     assert_eq!(closed.kind(), ErrorKind::Closed, "{closed}");
     assert_eq!(support::names(directory.path()), ["pools.redb"]);
     store.reopen().unwrap();
-    // Its observer may call the store.
+    // The observer of a backup may call the store.
     store
         .backup_with_progress(&copy, |_| {
             support::track(&pool, &["meanwhile"]);

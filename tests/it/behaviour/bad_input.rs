@@ -1,8 +1,8 @@
-//! Proves that bad input is answered by an error of its kind, with the position of what is wrong, and that the
-//! store (or the file that was to be opened) is afterwards what it was before.
+//! Proves that bad input results in an error of the right kind with the position of the problem, and that the
+//! store (or the file that was to be opened) is unchanged afterwards.
 //!
-//! Beside each refusal stands the nearest input that is accepted: limits are exact, and nothing is refused that the
-//! specification allows.
+//! Next to each refused input is the nearest accepted one: limits are exact, and nothing that the
+//! specification allows is refused.
 
 use std::fmt::Debug;
 use std::fs;
@@ -20,14 +20,14 @@ use tempfile::TempDir;
 
 use crate::support::{self, Need, ORDERS};
 
-/// All that a store shows.
+/// Returns everything that a store shows.
 fn contents(store: &DataPoolStore) -> Vec<(DataPool, Vec<Record>)> {
     let pools = store.pools(&PoolQuery::new().per_page(100)).unwrap().data;
     let records = |pool: &DataPool| support::records(&store.pool(pool.id).unwrap());
     pools.into_iter().map(|pool| (pool.clone(), records(&pool))).collect()
 }
 
-/// A store with something in it.
+/// A store with some contents.
 struct Fixture {
     store: DataPoolStore,
     pool: Pool,
@@ -43,7 +43,7 @@ impl Fixture {
         Self { store, pool }
     }
 
-    /// Makes a call that must fail and change nothing; its error.
+    /// Makes a call that must fail and change nothing. Returns its error.
     fn refused<T: Debug>(&self, call: impl FnOnce(&Pool) -> Result<T>) -> Error {
         let before = contents(&self.store);
         let error = call(&self.pool).unwrap_err();
@@ -51,7 +51,7 @@ impl Fixture {
         error
     }
 
-    /// As [`Self::refused`], for a call that must fail with this kind.
+    /// Like [`Self::refused`], for a call that must fail with this kind of error.
     fn refuses<T: Debug>(&self, kind: ErrorKind, call: impl FnOnce(&Pool) -> Result<T>) -> Error {
         let error = self.refused(call);
         assert_eq!(error.kind(), kind, "{error}");
@@ -60,7 +60,7 @@ impl Fixture {
     }
 }
 
-/// Every call that takes a batch of keys.
+/// Returns the results of every call that takes a batch of keys.
 fn batch_calls(pool: &Pool, values: &[&str]) -> Vec<Result<()>> {
     let keys: Vec<Key<'_>> = values.iter().map(|value| Key::new(ORDERS, *value)).collect();
     let key = |value: &&'static str| Key::new(ORDERS, *value);
@@ -440,7 +440,7 @@ fn what_is_no_timestamp_is_refused() {
     }
 }
 
-/// Imports bytes in every way there is; each must fail at this line and column.
+/// Imports bytes in every possible way. Each import must fail at this line and column.
 fn refuses_csv(file: &[u8], line: u64, column: Option<u64>) {
     let fixture = Fixture::new();
     let directory = TempDir::new().unwrap();
@@ -462,7 +462,7 @@ fn refuses_csv(file: &[u8], line: u64, column: Option<u64>) {
     }
 }
 
-/// Imports bytes from a reader and from a path; both must add these values.
+/// Imports bytes from a reader and from a path. Both must add these values.
 fn takes_csv(file: &[u8], expected: &[&str]) {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("in.csv");
@@ -546,16 +546,16 @@ fn a_bad_row_is_refused_with_its_line_and_column() {
 #[test]
 fn an_open_quote_is_refused_on_the_line_it_opens() {
     let head = "value,entity_type_id\nB-1,37\n";
-    // Small: the file ends before anything else is wrong.
+    // A small file, which ends before anything else is wrong.
     refuses_csv(format!("{head}\"B-2,37\nB-3,37\n").as_bytes(), 3, None);
     refuses_csv(format!("{head}\"").as_bytes(), 3, None);
     refuses_csv(format!("{head}\"B-2,37").as_bytes(), 3, None);
     refuses_csv(format!("{head}B-2,\"37\n").as_bytes(), 3, None);
     refuses_csv(format!("{head}\"B \"\"2\"\",37\r\n").as_bytes(), 3, None);
-    // Larger than what is read at once, smaller than a record may be.
+    // Larger than one read, but smaller than the largest record.
     let rows = |count: usize| (0..count).map(|number| format!("C-{number},37\n")).collect::<String>();
     refuses_csv(format!("{head}{}\"B-2,37\n{}", rows(10_000), rows(20_000)).as_bytes(), 10_003, None);
-    // Large: the record would take more than the limit.
+    // A large file, in which the record would exceed the limit.
     let large = format!("{head}\"B-2,37\n{}", rows(400_000));
     assert!(large.len() > 4 << 20);
     refuses_csv(large.as_bytes(), 3, None);
@@ -601,7 +601,7 @@ fn a_byte_order_mark_crlf_blank_lines_and_a_missing_last_line_break_are_accepted
     );
 }
 
-/// The reader marks the end of the file for itself; no value may be taken for that mark.
+/// The reader marks the end of the file internally. No value may be confused with that mark.
 #[test]
 fn a_file_may_end_with_any_value() {
     let mark = "\u{1}datapool end of file\u{1}";
@@ -615,7 +615,7 @@ fn a_file_may_end_with_any_value() {
     refuses_csv(format!("value,entity_type_id\n{mark}\n").as_bytes(), 2, None);
 }
 
-/// A piece of a CSV file, and how many lines it takes.
+/// A piece of a CSV file, and its number of lines.
 #[derive(Debug, Clone)]
 struct Piece(String, u64);
 
@@ -688,7 +688,7 @@ fn importing_a_path_that_cannot_be_read_is_an_io_error() {
     }
 }
 
-/// A closed store's file, with one pool and a few records in it.
+/// Creates a closed store with one pool and a few records. Returns its file.
 fn store_file(directory: &TempDir) -> PathBuf {
     let path = directory.path().join("store.redb");
     let store = support::embedded::open(&path, &support::options(), Sizes::SMALL).unwrap();
@@ -708,7 +708,7 @@ fn every_way_to_open() -> Vec<StoreOptions> {
     ]
 }
 
-/// Opens a file that is no store; it must be left as it was, and nothing be left beside it.
+/// Opens a file that is not a store. It must be unchanged, and nothing may be left beside it.
 fn refuses_file(path: &Path) -> Error {
     let before = fs::read(path).unwrap();
     let beside = fs::read_dir(path.parent().unwrap()).unwrap().count();
@@ -721,7 +721,7 @@ fn refuses_file(path: &Path) -> Error {
     DataPoolStore::open(path).unwrap_err()
 }
 
-/// Replaces bytes wherever they stand in a file. How often they did.
+/// Replaces all occurrences of some bytes in a file. Returns their number.
 fn patch(path: &Path, from: &[u8], to: &[u8]) -> usize {
     let mut bytes = fs::read(path).unwrap();
     let mut count = 0;
@@ -803,7 +803,7 @@ fn a_database_of_another_program_is_not_a_store() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store.redb");
     drop(support::options().open(&path).unwrap());
-    // Without the table "meta", which a new store has alone, it is anybody's database.
+    // Without the table "meta", which only a new store has alone, it could be any program's database.
     assert!(patch(&path, b"meta", b"mine") > 0);
     let error = refuses_file(&path);
     assert_eq!(error.kind(), ErrorKind::NotAStore, "{error}");
@@ -814,7 +814,7 @@ fn a_store_of_another_format_is_refused_and_left_as_it_was() {
     for found in [0, 1, 2, 3, 4, 6, 0x0102_0304, u32::MAX] {
         let directory = TempDir::new().unwrap();
         let path = store_file(&directory);
-        // The names of the rows stand in their order, the values behind them in the same order.
+        // The names of the rows are stored in order, followed by their values in the same order.
         let names = b"formatgeometryhash keynext pool idstore id";
         let with = |format: u32| [names.as_slice(), &format.to_le_bytes()].concat();
         assert!(patch(&path, &with(5), &with(found)) > 0);
@@ -875,7 +875,7 @@ fn a_store_cut_short_is_damaged_and_left_as_it_was() {
     assert!(support::has(&DataPoolStore::open(&path).unwrap().pool_named("orders").unwrap(), "A-99"));
 }
 
-/// Asks everything of a store that may be damaged.
+/// Reads everything from a store that may be damaged.
 fn read_all(path: &Path) -> Result<()> {
     let store = support::options().open(path)?;
     for pool in store.pools(&PoolQuery::new().per_page(100))?.data {
@@ -889,7 +889,7 @@ fn read_all(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes to a store that may be damaged, in every way, whatever comes of it.
+/// Writes in every way to a store that may be damaged. Any outcome is accepted.
 fn write_all(path: &Path) -> Result<()> {
     let store = support::options().open(path)?;
     for pool in store.pools(&PoolQuery::new().per_page(100))?.data {
@@ -914,7 +914,8 @@ fn is_of_a_kind_for_damage(error: &Error) -> bool {
     )
 }
 
-/// Bytes of a store's file to change, and by what; in its first bytes or anywhere.
+/// Generates bytes of a store's file to change and their new values, in the first bytes of the file or
+/// anywhere.
 fn any_damage() -> impl Strategy<Value = (Vec<(prop::sample::Index, u8)>, bool)> {
     (vec((any::<prop::sample::Index>(), 1..=u8::MAX), 1..20), prop::bool::weighted(0.3))
 }
@@ -930,10 +931,10 @@ fn damaged_store_file(directory: &TempDir, damage: &(Vec<(prop::sample::Index, u
     path
 }
 
-/// Names the file that a child process uses.
+/// The environment variable with the file that a child process uses.
 const DAMAGED: &str = "DATAPOOL_TEST_DAMAGED";
 
-/// Not a test of its own: the process that may abort instead of panicking.
+/// This is not a test by itself, but a child process that may abort instead of panicking.
 #[test]
 #[ignore = "the entry point of a child process"]
 fn child_process_writes_to_a_damaged_store() {

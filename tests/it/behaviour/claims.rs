@@ -1,5 +1,5 @@
-//! Proves that a claim holds its values for one runner until it is confirmed, released, or its lease is taken over; that
-//! no value is ever tracked twice by it; and that tokens carry a claim to another process.
+//! Proves that a claim holds its values for one runner until it is confirmed, released, or taken over after
+//! its lease; that it never makes a value be tracked twice; and that tokens carry a claim to another process.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -51,7 +51,7 @@ fn is_in_flight(pool: &Pool, value: &str) -> bool {
     verdicts.as_slice()[0] == Verdict::InFlight
 }
 
-/// What became of items, without the records.
+/// Returns the outcomes of items, without the records.
 fn outcomes(confirmation: &datapool_store::Confirmation) -> Vec<(usize, &'static str)> {
     let name = |outcome: &ClaimOutcome| match outcome {
         ClaimOutcome::Confirmed(_) => "confirmed",
@@ -123,7 +123,7 @@ fn confirming_tracks_under_the_claims_origin_and_ends_the_claim() {
     let records = support::records(&pool);
     assert_eq!(records[0].flow_run_id.as_ref().unwrap().as_str(), "run 1");
     assert_eq!(records[0].created_at, clock.now(), "tracked when it was confirmed");
-    // A second confirmation has nothing left to do.
+    // Nothing is left for a second confirmation.
     assert!(held.confirm().unwrap().outcomes().is_empty());
     assert_eq!(held.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);
     drop(held);
@@ -137,7 +137,7 @@ fn a_released_or_dropped_claim_can_be_taken_again() {
     assert_eq!(held.release().unwrap(), 2);
     assert_eq!(held.release().unwrap(), 0);
     assert_eq!(claimed(&claim(&pool, "run 2", &["a", "b"])), [true, true]);
-    // That one was dropped at once.
+    // The claim was dropped at once.
     let flow = pool.clone();
     let result = std::thread::spawn(move || {
         let _held = claim(&flow, "run 3", &["a"]);
@@ -158,7 +158,7 @@ fn items_are_confirmed_and_released_one_by_one() {
     assert_eq!(held.release_items(&[3]).unwrap(), 1);
     assert_eq!(held.held_count(), 1);
     assert!(!is_in_flight(&pool, "c") && is_in_flight(&pool, "d"));
-    // Settled, never claimed, no item at all.
+    // Two settled items, one that was never claimed, and an index without an item.
     for index in [0, 3, 1, 5] {
         for error in
             [held.confirm_items(&[4, index]).unwrap_err(), held.release_items(&[4, index]).unwrap_err()]
@@ -183,7 +183,7 @@ fn a_lease_that_ran_out_is_free_for_the_next_claimer_and_no_sooner() {
     assert!(pool.claims().unwrap()[0].is_lapsed);
     let mut next = claim(&pool, "run 2", &["a"]);
     assert_eq!(claimed(&next), [true]);
-    // Late, but nobody took b over.
+    // The confirmation is late, but nobody took over b.
     let confirmation = late.confirm().unwrap();
     assert_eq!(outcomes(&confirmation), [(0, "lost"), (1, "confirmed")]);
     let error = confirmation.all_confirmed().unwrap_err();
@@ -206,7 +206,7 @@ fn confirming_after_a_takeover_that_is_confirmed_itself_says_who_was_first() {
     assert_eq!(values(&pool), ["a"]);
 }
 
-/// Losing an item is for good: it does not come back when whoever took it lets go.
+/// An item that is lost stays lost, even when the runner that took it over releases it.
 #[test]
 fn what_was_taken_over_stays_lost_when_it_is_released_again() {
     let (_store, clock, pool) = ticking_store();
@@ -226,7 +226,7 @@ fn releasing_removes_only_ones_own_claim_and_never_a_record() {
     clock.advance(MINUTE);
     let next = claim(&pool, "run 2", &["a"]);
     track(&pool, &["b"]);
-    assert_eq!(late.release().unwrap(), 1, "c alone was still its own");
+    assert_eq!(late.release().unwrap(), 1, "only c still belonged to it");
     assert!(is_in_flight(&pool, "a") && has(&pool, "b"));
     drop(next);
 }
@@ -256,7 +256,7 @@ fn setting_the_clock_neither_ends_nor_stretches_a_lease() {
     clock.advance(MINUTE.saturating_sub(Duration::from_secs(1)));
     assert!(is_in_flight(&pool, "a"), "set back");
     clock.advance(Duration::from_secs(1));
-    assert!(!is_in_flight(&pool, "a"), "its time passed");
+    assert!(!is_in_flight(&pool, "a"), "its lease has passed");
     drop(held);
 }
 
@@ -269,7 +269,7 @@ fn after_reopening_a_lease_runs_on_the_wall_clock_and_is_never_longer_than_it_wa
     let start = clock.now();
     drop((pool, store));
 
-    // Half of it passed while nobody had the store open.
+    // Half of the lease passed while nobody had the store open.
     clock.set(start.saturating_add(MINUTE / 2));
     let (pool, store) = open();
     clock.advance((MINUTE / 2).saturating_sub(Duration::from_secs(1)));
@@ -278,7 +278,7 @@ fn after_reopening_a_lease_runs_on_the_wall_clock_and_is_never_longer_than_it_wa
     assert!(!is_in_flight(&pool, "a"));
     drop((pool, store));
 
-    // Set far back, the wall clock would say that weeks are left.
+    // By the wall clock, which is set far back, weeks would be left.
     clock.set(start.saturating_sub(100_000 * MINUTE));
     let (pool, store) = open();
     assert!(is_in_flight(&pool, "a"));
@@ -310,7 +310,7 @@ fn tracking_or_importing_a_claimed_value_voids_the_claim() {
     }
 }
 
-/// The voided claim does not get the value back when the record that voided it is deleted.
+/// A voided claim does not get the value back when the record that voided it is deleted.
 #[test]
 fn a_voided_claim_stays_void_after_the_record_is_gone() {
     let (_store, _clock, pool) = ticking_store();
@@ -348,7 +348,7 @@ fn clearing_and_expiry_leave_claims_alone() {
     clock.advance(Duration::from_secs(2));
     assert!(is_in_flight(&pool, "a"));
     held.confirm().unwrap().all_confirmed().unwrap();
-    // Both were tracked; then the older one left.
+    // Both were tracked, and then the older one was evicted.
     assert_eq!(values(&pool), ["b"]);
 }
 
@@ -456,8 +456,9 @@ fn a_guard_dropped_inside_a_key_closure_does_not_hang() {
     assert_eq!(claimed(&again), [true]);
 }
 
-/// 64 threads with overlapping batches: some release, some drop, some let the lease run out, some hand a token on, some
-/// confirm item by item. Whoever confirms an item counts it; at the end each was confirmed exactly once.
+/// 64 threads with overlapping batches. Some release, some drop, some let the lease expire, some pass on a
+/// token, and some confirm item by item. Each thread counts the items that it confirms. At the end, each item
+/// was confirmed exactly once.
 #[test]
 fn of_many_threads_with_overlapping_claims_exactly_one_confirms_each_item() {
     const ITEMS: u64 = 400;
@@ -498,7 +499,7 @@ fn of_many_threads_with_overlapping_claims_exactly_one_confirms_each_item() {
                         0 => drop(held),
                         1 => drop(held.release().unwrap()),
                         2 => {
-                            // The lease runs out under everybody.
+                            // The lease of every claim expires.
                             clock.advance(MINUTE);
                             confirm(&mut held, None);
                         }
@@ -526,7 +527,7 @@ fn of_many_threads_with_overlapping_claims_exactly_one_confirms_each_item() {
     let mut tracked: Vec<u64> = values(&pool).iter().map(|value| value.parse().unwrap()).collect();
     tracked.sort_unstable();
     assert!(tracked.into_iter().eq(0..ITEMS), "every item is tracked once");
-    // What tokens still hold is nothing that anybody misses.
+    // Nobody needs what the tokens still hold.
     for token in tokens.into_inner().unwrap() {
         drop(store.resume_claim(&token));
     }
@@ -535,7 +536,7 @@ fn of_many_threads_with_overlapping_claims_exactly_one_confirms_each_item() {
     assert!(pool.claims().unwrap().is_empty());
 }
 
-/// Two threads race for the same values: one of them gets each.
+/// Two threads compete for the same values. Each value goes to exactly one of them.
 #[test]
 fn of_threads_that_claim_one_value_exactly_one_gets_it() {
     let (_store, _clock, pool) = ticking_store();

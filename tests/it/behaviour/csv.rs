@@ -1,7 +1,7 @@
-//! Proves that an import adds what its policies say, all or as far as it reports, that it holds up nobody, and
-//! that an export can be imported back to the same records.
+//! Proves that an import adds what its policies allow, either completely or as far as it reports; that it
+//! delays no other caller; and that an export can be imported back to the same records.
 //!
-//! Malformed files are in [`crate::bad_input`]; what an export writes, and how, in [`crate::export`].
+//! Malformed files are tested in [`crate::bad_input`], and the output of exports in [`crate::export`].
 
 use std::fs::{self};
 use std::io::{self, Read};
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::support::{self, CUSTOMERS, Need, ORDERS};
 
-/// The values of a pool within their entity types, oldest first.
+/// Returns the values of a pool with their entity types, oldest first.
 fn items(pool: &Pool) -> Vec<(u32, String)> {
     let records = support::records(pool);
     records.into_iter().map(|record| (record.entity_type_id.get(), record.value)).collect()
@@ -35,13 +35,13 @@ pub(crate) fn export(pool: &Pool, options: &ExportOptions) -> String {
     String::from_utf8(file).unwrap()
 }
 
-/// A file of orders, a row for each value.
+/// Returns a file of orders, with one row per value.
 pub(crate) fn orders(values: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
     let rows: String = values.into_iter().map(|value| format!("{value},37\n")).collect();
     format!("value,entity_type_id\n{rows}")
 }
 
-/// Values such as break parsers, trimmers and spreadsheets.
+/// Generates values that are difficult for parsers, trimming and spreadsheets.
 fn any_value() -> impl Strategy<Value = String> {
     let pieces = vec![
         "\"",
@@ -81,7 +81,7 @@ fn any_items() -> impl Strategy<Value = Vec<(u32, String)>> {
     vec((prop::sample::select(vec![0, 37, 47, u32::MAX]), any_value()), 0..80)
 }
 
-/// A CSV file of these items, its columns in some order, with others in between.
+/// Returns a CSV file of these items, with the columns in the given order and other columns in between.
 fn file_of(items: &[(u32, String)], columns: &[&str], quoted: bool, end: &str) -> String {
     let cell = |text: &str| {
         let must_quote = quoted || text.contains(['"', ',', '\n', '\r']);
@@ -130,7 +130,7 @@ proptest! {
     ) {
         let end = if crlf { "\r\n" } else { "\n" };
         let mark = if mark { "\u{feff}" } else { "" };
-        // A mark's look-alike at the start of a file is a mark.
+        // At the start of a file, these bytes are read as a byte order mark.
         let quoted = quoted || columns[0].is_empty();
         let file = format!("{mark}{}", file_of(&items_in, &columns, quoted, end));
         let pool = support::pool_for(Need::Any);
@@ -149,7 +149,7 @@ proptest! {
     }
 }
 
-/// Gives its bytes in small portions, and is interrupted before each if asked to be.
+/// A reader that returns small portions. On request, it is interrupted before each.
 struct Trickle<'a, I> {
     bytes: &'a [u8],
     portions: I,
@@ -167,7 +167,7 @@ impl<I: Iterator<Item = usize>> Read for Trickle<'_, I> {
     }
 }
 
-/// `Read` says of `Interrupted`: typically nothing is to be done but to try again.
+/// The documentation of `Read` on `Interrupted`: typically there is nothing to do but to retry.
 #[test]
 fn a_reader_that_is_interrupted_is_asked_again() {
     let pool = support::pool_for(Need::Any);
@@ -193,7 +193,7 @@ fn every_row_becomes_a_record_without_origin_and_existing_ones_stay() {
         .collect();
     assert_eq!(added, [(3, ORDERS, "A-1"), (4, ORDERS, "B-1"), (5, CUSTOMERS, "B-1"), (6, ORDERS, "B-1")]);
     assert!(after[2..].iter().all(|r| r.flow_id.is_none() && r.flow_run_id.is_none() && r.step_id.is_none()));
-    // The first record of a value stays the first; all of them go at once.
+    // The first record of a value stays the first, and all records are deleted together.
     let first = pool.lookup(&[Key::new(ORDERS, "B-1")]).unwrap().remove(0).unwrap();
     assert_eq!(first.id.get(), 4);
     assert_eq!(pool.delete_keys(&[Key::new(ORDERS, "B-1")]).unwrap(), 2);
@@ -229,24 +229,25 @@ fn a_present_value_fails_an_import_that_is_told_to_fail() {
         assert!(error.to_string().contains(&format!("line {line}")), "{error}");
         assert_eq!(support::values(&pool), ["A-1"]);
     }
-    // The same text of another entity type is another value; a deleted value is not present.
+    // The same text with another entity type is another value. A deleted value is not present.
     pool.import_csv("value,entity_type_id\nA-1,47\n".as_bytes(), &fail).unwrap();
     pool.delete_keys(&[Key::new(ORDERS, "A-1")]).unwrap();
     pool.import_csv(orders(["A-1"]).as_bytes(), &fail).unwrap();
     assert!(support::has(&pool, "A-1"));
 }
 
-/// A row of a file, as the model of an import sees it.
+/// A row of a file in the model of an import.
 #[derive(Debug, Clone, Copy)]
 enum Row {
     Good(u8),
     Bad,
 }
 
-/// A report, or an error's kind and committed rows.
+/// A report, or an error's kind and its number of committed rows.
 type Outcome = Result<ImportReport, (ErrorKind, Option<u64>)>;
 
-/// What an import does, in plain loops: how it ends, what it adds, and how many rows are committed if it fails.
+/// Models an import with plain loops: its outcome, the records that it adds, and the number of committed rows
+/// if it fails.
 fn modelled(
     rows: &[Row],
     mut live: Vec<u8>,
@@ -376,7 +377,7 @@ fn an_import_from_a_path_does_what_one_from_a_reader_does() {
     }
 }
 
-/// Remembers what an import's progress callback was told.
+/// Records the calls of an import's progress callback.
 fn watched(options: ImportOptions) -> (ImportOptions, Arc<Mutex<Vec<ImportProgress>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&seen);
@@ -428,7 +429,7 @@ fn progress_of_an_empty_import_is_told_once() {
     assert_eq!(seen.iter().map(|progress| (progress.rows, progress.bytes)).collect::<Vec<_>>(), [(0, 21)]);
 }
 
-/// Imports 20,000 rows and stops when the callback has seen this many.
+/// Imports 20,000 rows and cancels when the callback has seen this many.
 fn cancelled_after(rows: u64, options: ImportOptions, from_path: bool) -> (Pool, Error) {
     let pool = support::pool_for(Need::Any);
     support::track(&pool, &["B-1"]);
@@ -473,7 +474,7 @@ fn a_progress_callback_may_call_the_store() {
     let pool = support::pool_for(Need::Any);
     let inner = pool.clone();
     let options = ImportOptions::new().on_progress(move |progress| {
-        // Reading and writing, importing and exporting.
+        // The callback reads, writes, imports and exports.
         let value = [format!("seen {} rows", progress.rows)];
         assert_eq!(support::track(&inner, &value), 1);
         assert!(support::has(&inner, &value[0]));
@@ -507,7 +508,7 @@ fn an_import_may_read_from_the_pool_it_adds_to() {
     assert_eq!(support::values(&pool), ["asked", "A-1", "A-2"]);
 }
 
-/// A reader that tells when it is waited for, and gives what it is sent.
+/// A reader that reports when it is being read, and returns what it is sent.
 struct Awaited {
     waiting: mpsc::Sender<()>,
     input: mpsc::Receiver<Vec<u8>>,
@@ -537,7 +538,7 @@ fn others_write_while_an_imports_reader_is_waited_for() {
             pool.clear().unwrap();
             store.create_pool(datapool_store::NewPool::new(format!("made before {bytes:?}"))).unwrap();
             import_elsewhere(&store.get_or_create_pool("elsewhere").unwrap());
-            assert!(!support::has(&pool, "A-1"), "an import shows nothing before it is through");
+            assert!(!support::has(&pool, "A-1"), "an import shows nothing before it is finished");
             give.send(bytes.as_bytes().to_vec()).unwrap();
         }
         waits.recv().unwrap();
@@ -552,7 +553,8 @@ fn import_elsewhere(pool: &Pool) {
     assert_eq!(import(pool, &orders(["A-1"])).added, 1);
 }
 
-/// Present is what is live when the import's turn to write comes, not when it began.
+/// A row is a duplicate if its value is live when the import takes its turn to write, not when the import
+/// began.
 #[test]
 fn what_others_track_while_an_import_reads_is_present_for_it() {
     let pool = support::pool_for(Need::Any);
@@ -634,7 +636,7 @@ fn an_import_larger_than_its_buffer_goes_through_a_temporary_file_that_leaves_no
     assert_eq!((report.rows, report.added, report.skipped), (ROWS, 190_000, 10_000));
     let first = support::records(&pool);
     assert!(first.iter().enumerate().all(|(number, record)| record.value == format!("{number}-{pad}")));
-    // A bad last row: all of it is forgotten.
+    // The last row is bad, so nothing is imported.
     let error = pool.import_csv(format!("{file},37\n").as_bytes(), &ImportOptions::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Csv { line: ROWS + 2, column: Some(1) });
     assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 190_000);

@@ -1,5 +1,5 @@
-//! Proves that an import reads a file as it is written: strictly, without losing a byte of it, in other people's forms, and that
-//! it says what is wrong with what it cannot read.
+//! Proves that an import reads a file exactly as written, without losing a byte of it, in the formats of
+//! other programs, and that it names the problem if it cannot read something.
 
 use std::fs;
 
@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use crate::fuzzing::import_csv::agree;
 use crate::support::{self, Need, ORDERS};
 
-/// How a file reaches the store.
+/// The ways in which a file reaches the store.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     Reader,
     Path,
-    /// By a reader that gives one byte at a time.
+    /// A reader that returns one byte at a time.
     Bytes,
 }
 
@@ -44,10 +44,11 @@ fn import(pool: &Pool, file: &[u8], options: &ImportOptions, way: Way) -> Result
     }
 }
 
-/// A bad row's line, column and reason.
+/// The line, the column and the reason of a bad row.
 type Bad = (u64, Option<u64>, String);
 
-/// Imports the file in every way, leaving bad rows out. The values, and for each bad row line, column and reason.
+/// Imports the file in every way, skipping bad rows. Returns the values, the bad rows and the number of blank
+/// rows.
 fn skipping(file: &[u8], options: ImportOptions) -> (Vec<String>, Vec<Bad>, u64) {
     let options = options.on_bad_row(OnBadRow::Skip);
     let mut results = WAYS.map(|way| {
@@ -63,7 +64,7 @@ fn skipping(file: &[u8], options: ImportOptions) -> (Vec<String>, Vec<Bad>, u64)
     std::mem::take(&mut results[0])
 }
 
-/// Imports the file in every way; each must fail on this line, for a reason with these words.
+/// Imports the file in every way. Each import must fail on this line, for a reason with these words.
 fn refused(file: &[u8], options: &ImportOptions, line: u64, words: &[&str]) {
     for policy in [OnBadRow::Fail, OnBadRow::Skip] {
         for way in WAYS {
@@ -78,7 +79,7 @@ fn refused(file: &[u8], options: &ImportOptions, line: u64, words: &[&str]) {
     }
 }
 
-/// Pieces of a file, with `,` for the delimiter.
+/// Generates pieces of a file, with `,` as the delimiter.
 fn any_file() -> impl Strategy<Value = (Vec<u8>, u8)> {
     let good = vec![
         "A-1,37\n",
@@ -136,7 +137,7 @@ fn any_file() -> impl Strategy<Value = (Vec<u8>, u8)> {
 proptest! {
     #![proptest_config(crate::model::cases(96, 384))]
 
-    /// Added, bad and blank rows account for the whole file, and every stored value stands in it.
+    /// Added, bad and blank rows make up the whole file, and every stored value occurs in it.
     #[test]
     fn of_any_bytes_an_import_makes_the_rows_that_a_plain_model_makes((file, delimiter) in any_file()) {
         for policy in [OnBadRow::Fail, OnBadRow::Skip] {
@@ -185,7 +186,7 @@ fn a_row_with_a_bad_quote_reaches_to_the_end_of_the_line_with_the_offending_byte
     assert!(bad[0].2.contains("line 2") && bad[0].2.contains("' '"), "{bad:?}");
     assert!(bad[1].2.contains("from line 3 to line 5") && bad[1].2.contains("'B'"), "{bad:?}");
     refused_at_first(file, 2);
-    // CRLF, a quote in another column, and one at the end of the file.
+    // CRLF, a quote in another column, and a quote at the end of the file.
     let file = "value,note,entity_type_id\r\nA,\"x\r\ny\"z\r\nB,,37\r\n\"C\n\n\"D";
     let (values, bad, _) = skipping(file.as_bytes(), ImportOptions::new());
     assert_eq!(values, ["B"]);
@@ -212,17 +213,18 @@ fn a_quote_inside_an_unquoted_field_stands_for_itself() {
 #[test]
 fn a_cr_ends_a_line_only_before_an_lf() {
     let head = "value,entity_type_id,note\n";
-    // In an unquoted field, in a quoted one, at a field's end, and before a CRLF.
+    // In an unquoted field, in a quoted one, at the end of a field, and before a CRLF.
     let rows = "A\rB,37,x\r\n\"C\rD\",37,\"y\r\"\r\nE,37,z\r\r\nF,37,\r\n";
     let (values, bad, _) = skipping(format!("{head}{rows}").as_bytes(), ImportOptions::new());
     assert_eq!((values, bad), (["A\rB", "C\rD", "E", "F"].map(str::to_owned).into(), vec![]));
-    // One row of five fields, a closing quote that a CR follows, and one at the file's end; lines are counted by LF.
+    // One row of five fields, a closing quote followed by a CR, and one at the end of the file. Lines are
+    // counted by LF.
     let rows = "A,37,x\ry,37,z\n\"B\"\rC,37,z\n\"D\r\nE\"\r,37,x\nF,37,x\n\"G\"\r";
     let (values, bad, blank) = skipping(format!("{head}{rows}").as_bytes(), ImportOptions::new());
     assert_eq!(values, ["F"]);
     let places: Vec<_> = bad.iter().map(|bad| (bad.0, bad.1)).collect();
     assert_eq!((places, blank), (vec![(2, None), (3, Some(1)), (4, Some(1)), (7, Some(1))], 0));
-    // A file of an old Mac is one line.
+    // A file from an old Mac is a single line.
     for file in ["value,entity_type_id\rA,37\r", "value\rA\r"] {
         for way in WAYS {
             let pool = support::pool_for(Need::Any);
@@ -238,9 +240,9 @@ fn rows_without_content_are_skipped_and_counted() {
     let file = "\n \nvalue,entity_type_id\nA-1,37\n\n,\n \t , \r\n\r\n,,,,\n\"\",\nA-2,37\n\n";
     let (values, bad, blank) = skipping(file.as_bytes(), ImportOptions::new());
     assert_eq!((values, blank), (["A-1", "A-2"].map(str::to_owned).into(), 8));
-    // A quoted nothing is a value, which is empty.
+    // A pair of quotes is a value, which is empty.
     assert_eq!(bad.iter().map(|bad| (bad.0, bad.1)).collect::<Vec<_>>(), [(10, Some(1))]);
-    // The end of the last line is no row; a last line without one is.
+    // The end of the last line does not begin another row. A last line without a line end is a row.
     for (end, blank) in [("", 0), ("\n", 0), ("\n\n", 1), ("\n ", 1), ("\n,", 1)] {
         assert_eq!(
             skipping(format!("value,entity_type_id\nA,37{end}").as_bytes(), ImportOptions::new()).2,
@@ -356,7 +358,7 @@ fn a_file_without_entity_types_gets_one() {
     }
 }
 
-/// The values with their flow, run and step.
+/// Returns the values with their flow, run and step.
 fn origins(pool: &Pool) -> Vec<(String, [Option<String>; 3])> {
     let text = |id: Option<&dyn std::fmt::Display>| id.map(ToString::to_string);
     let of = |record: datapool_store::Record| {
@@ -412,7 +414,7 @@ fn an_id_that_cannot_be_stored_makes_its_row_bad() {
     );
 }
 
-/// More than one buffer of rows, and more origins than are remembered at once.
+/// More rows than one buffer holds, and more origins than are cached.
 #[test]
 fn each_row_of_a_large_file_has_its_own_origin() {
     let rows: String = (0..70_000).map(|n| format!("v{n},37,run {}\n", n * 7 % 3_001)).collect();

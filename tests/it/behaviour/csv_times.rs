@@ -1,5 +1,5 @@
-//! Proves that an import takes the times of its rows as they are, keeps the order of time that ids have, and that a full export
-//! imports back whole.
+//! Proves that an import keeps the times of its rows and the order of ids by time, and that a full export can
+//! be imported back completely.
 
 use std::fs;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::support::{self, Need, ORDERS};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A store of small sizes at the first second of 2013, its clock, and an empty pool.
+/// Creates a store with small sizes at the first second of 2013, its clock, and an empty pool.
 fn pool() -> (DataPoolStore, ManualClock, Pool) {
     let clock = support::clock();
     let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
@@ -29,7 +29,7 @@ fn options() -> ImportOptions {
     ImportOptions::new().created_at_column("created_at")
 }
 
-/// A file of orders with these times.
+/// Returns a file of orders with these times.
 fn file<'a>(rows: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let rows: String = rows.into_iter().map(|(value, time)| format!("{value},37,{time}\n")).collect();
     format!("value,entity_type_id,created_at\n{rows}")
@@ -94,7 +94,7 @@ fn rows_older_than_a_live_record_are_refused_as_a_whole() {
         "{error}"
     );
     assert_eq!(support::values(&pool), ["A", "B"]);
-    // A dead one is of no account, though it lies between.
+    // A dead record is ignored, even if it lies in between.
     pool.delete_keys(&[Key::new(ORDERS, "B")]).unwrap();
     pool.import_csv(row("2013-01-01T00:00:30Z").as_bytes(), &options()).unwrap();
     assert_eq!(support::values(&pool), ["A", "C"]);
@@ -132,7 +132,7 @@ fn rows_beyond_the_retention_are_added_and_dead_for_good() {
         assert_eq!(support::values(&pool), ["C", "D"]);
         pool.clear().unwrap();
     }
-    // All of them.
+    // Import both rows.
     pool.import_csv(file(rows[..2].iter().copied()).as_bytes(), &options()).unwrap();
     assert_eq!(support::values(&pool), [""; 0]);
     pool.import_csv(file(rows).as_bytes(), &options()).unwrap();
@@ -141,7 +141,7 @@ fn rows_beyond_the_retention_are_added_and_dead_for_good() {
     assert_eq!(store.verify().unwrap().findings, []);
 }
 
-/// In one buffer, and with a segment's end between the two.
+/// Both rows in one buffer, or with the end of a segment between them.
 #[test]
 fn a_row_beyond_the_retention_hides_no_later_one_of_its_value() {
     for between in [0, 200] {
@@ -157,7 +157,7 @@ fn a_row_beyond_the_retention_hides_no_later_one_of_its_value() {
             assert_eq!((report.added, report.skipped), (rows.len() as u64, 0), "{policy:?}");
             assert!(support::has(&pool, "A"), "{policy:?} with {between} rows between");
             assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 1 + between, "{policy:?}");
-            // The live one is present for what follows.
+            // The live row counts as present for later rows.
             let again = pool.import_csv(
                 file([("A", "2013-01-01")]).as_bytes(),
                 &options().on_duplicate(OnDuplicate::Skip),
@@ -184,18 +184,18 @@ fn a_capacity_holds_after_an_import_with_times() {
 enum Step {
     Pass(u64),
     Track(usize),
-    /// So many of the newest records, or of the oldest.
+    /// Deletes this many of the newest records, or of the oldest.
     DeleteNewest(usize),
     DeleteOldest(usize),
     Clear,
-    /// Rows of these distances, in minutes, from the one before, the last of which is so many minutes ago.
+    /// Imports rows with these distances in minutes. The last of them is `ago` minutes old.
     Import {
         apart: Vec<u64>,
         ago: u64,
         skip: bool,
     },
     Reopen,
-    /// Into a pool of its own, and compared.
+    /// Exports to another pool and compares it.
     Copy,
 }
 
@@ -219,7 +219,7 @@ fn everything(pool: &Pool) -> Vec<(String, Timestamp, Option<String>)> {
     support::records(pool).into_iter().map(of).collect()
 }
 
-/// A pool as plain vectors.
+/// A model of a pool with plain vectors.
 struct Model {
     live: Vec<(String, Timestamp, Option<String>)>,
     retention: Option<Duration>,
@@ -365,7 +365,7 @@ fn a_full_export_imports_back_whole_from_a_path_and_from_a_reader() {
             copy.import_csv(file.as_bytes(), &options)
         };
         assert_eq!(done.unwrap().added, pool.count(&RecordFilter::new()).unwrap());
-        // Ids begin at 1 in both.
+        // The ids begin at 1 in both pools.
         assert_eq!(full(&copy), file);
         assert_eq!(store.verify().unwrap().findings, []);
         store.delete_pool(copy.id()).unwrap();

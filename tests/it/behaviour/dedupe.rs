@@ -1,5 +1,5 @@
-//! Proves what a dedupe answers and tracks: by mode, in order, for repeats within a batch, within entity types, for
-//! exact bytes, for composite keys; and what happens when a key closure does unusual things.
+//! Proves the answers of a dedupe, and what it tracks: by mode, in order, for repeats within a batch, within
+//! entity types, for exact bytes, and for composite keys. Also tests key closures that do unusual things.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -84,7 +84,7 @@ fn items_beyond_the_batch_are_kept_apart() {
     assert_eq!(verdicts.partition(["a"]).fresh, ["a"]);
 }
 
-/// What the pool holds of each value of each entity type: the position of its record.
+/// The model of a pool: the position of the record of each value and entity type.
 type Model = BTreeMap<(u32, u8), usize>;
 
 proptest! {
@@ -149,7 +149,7 @@ proptest! {
     #[test]
     fn different_fields_make_different_composite_keys(a in vec(any_field(), 0..5), b in vec(any_field(), 0..5)) {
         prop_assert_eq!(a == b, composite(&a) == composite(&b), "{:?} and {:?}", a, b);
-        // It is canonical JSON: it reads back, and writes out the same.
+        // The text is canonical JSON: parsing and writing it returns the same text.
         let text = composite(&a);
         let fields: Vec<serde_json::Value> = serde_json::from_str(text.as_str()).unwrap();
         prop_assert_eq!(fields.len(), a.len());
@@ -233,14 +233,14 @@ fn a_duplicate_names_the_record_that_was_first_and_does_not_renew_it() {
         assert_eq!(first.flow_id, Some("first flow".into()));
         assert_eq!(first.flow_run_id, Some("first run".into()));
         assert_eq!(first.step_id, Some("first step".into()));
-        // The repeat within the batch was first tracked a moment ago.
+        // The repeated value was first tracked in the same batch.
         let repeated: Option<&Record> = verdicts.first(2);
         assert_eq!(repeated.unwrap().id.get(), round + 2);
         assert_eq!(repeated.unwrap().flow_run_id, Some(round.into()));
         assert_eq!(repeated.unwrap().created_at, clock.now());
         assert_eq!(pool.delete_keys(&[key(&"new")]).unwrap(), 1);
     }
-    // A filter tracked nothing that its repeats could name.
+    // A filter tracks nothing, so its repeats have no first record.
     let verdicts = pool.dedupe_with_first(Mode::Filter, &["newer", "newer"], key, &Origin::none()).unwrap();
     assert_eq!((verdicts.as_slice(), verdicts.first(1)), ([New, Duplicate].as_slice(), None));
 }
@@ -297,7 +297,7 @@ fn a_key_closure_may_call_the_store() {
     let pool = store.get_or_create_pool("orders").unwrap();
     for mode in MODES {
         let key = |value: &&'static str| {
-            // The closure runs before the batch is decided: what it tracks is there by then.
+            // The closure runs before the batch is decided, so what it tracks is already there.
             assert_eq!(support::track(&pool, &[format!("seen {value} {mode:?}")]), 1);
             assert_eq!(support::values(&pool).last().unwrap(), &format!("seen {value} {mode:?}"));
             store.get_or_create_pool("from within").unwrap();
@@ -354,7 +354,7 @@ fn composite(fields: &[Field]) -> CompositeKey {
     })
 }
 
-/// Stored values depend on these texts: they never change.
+/// Stored values depend on these texts, so they must never change.
 #[test]
 fn the_text_of_a_composite_key_is_frozen() {
     let new = CompositeKey::new;

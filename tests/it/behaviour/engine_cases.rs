@@ -1,8 +1,8 @@
-//! Proves the store right in the corners of its design, one test per corner: what happens at the ends of segments,
-//! while a tail waits to be folded, during a fold, and around what deletions leave behind.
+//! Proves that the store is right in the corner cases of its design, one test per case: at the ends of
+//! segments, while a tail waits to be folded, during a fold, and after deletions.
 //!
-//! Segments have 64 records and folds 16 in 4 slices, so that a test can say exactly where its records lie:
-//! records 1 to 64 fill the first segment, fewer than 16 at the end are still in the tail.
+//! Segments have 64 records, and folds have 16 in 4 slices. So a test knows exactly where its records are:
+//! records 1 to 64 fill the first segment, and fewer than 16 at the end are still in the tail.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use datapool_store::{
 
 use crate::support::{self, Need, ORDERS, Place, has, pool_for, track};
 
-/// Values that no other range of numbers has.
+/// Returns values that are different for each number.
 fn values(numbers: Range<u32>) -> Vec<String> {
     numbers.map(|number| format!("value {number}")).collect()
 }
 
-/// Tracks values one commit each, so that folds go through slice by slice.
+/// Tracks each value in its own commit, so that folds proceed slice by slice.
 fn track_singly(pool: &Pool, numbers: Range<u32>) {
     for value in values(numbers) {
         assert_eq!(track(pool, &[value]), 1);
@@ -31,7 +31,7 @@ fn import<S: AsRef<str>>(pool: &Pool, values: &[S]) {
     import_with(pool, values, OnDuplicate::Add).unwrap();
 }
 
-/// Imports values as orders. How many were added.
+/// Imports values as orders. Returns the number added.
 fn import_with<S: AsRef<str>>(pool: &Pool, values: &[S], policy: OnDuplicate) -> datapool_store::Result<u64> {
     let rows: String = values.iter().map(|value| format!("{},{ORDERS}\n", value.as_ref())).collect();
     let options = ImportOptions::new().on_duplicate(policy);
@@ -39,7 +39,7 @@ fn import_with<S: AsRef<str>>(pool: &Pool, values: &[S], policy: OnDuplicate) ->
     pool.import_csv(file.as_bytes(), &options).map(|report| report.added)
 }
 
-/// The ids of a value's records, oldest first.
+/// Returns the ids of a value's records, oldest first.
 fn ids_of(pool: &Pool, value: &str) -> Vec<u64> {
     ids(pool, &RecordFilter::new().value(value))
 }
@@ -52,7 +52,7 @@ fn all_ids(pool: &Pool) -> Vec<u64> {
     ids(pool, &RecordFilter::new())
 }
 
-/// The record that was first with the value, asked in both ways there are.
+/// Returns the record that was first with the value, looked up in both ways.
 fn first_of(pool: &Pool, value: &str) -> Option<u64> {
     let looked_up = pool.lookup(&[Key::new(ORDERS, value)]).unwrap().remove(0).map(|record| record.id.get());
     let key = |value: &&str| Key::new(ORDERS, (*value).to_owned());
@@ -62,7 +62,7 @@ fn first_of(pool: &Pool, value: &str) -> Option<u64> {
     looked_up
 }
 
-/// Deletes a value's records one after the other, the first one first, and holds what is left against that.
+/// Deletes the records of a value one by one, oldest first, and compares the rest with `left` each time.
 fn delete_first_by_first(pool: &Pool, value: &str, mut left: Vec<u64>) {
     assert_eq!(ids_of(pool, value), left);
     while !left.is_empty() {
@@ -82,7 +82,7 @@ fn deleting_the_first_of_several_repeats_makes_the_next_one_first_within_a_segme
     delete_first_by_first(&pool, "twice", vec![1, 3, 4]);
 }
 
-/// What is folded onto an entry that is dead takes over the repeats that it had.
+/// A record that is imported after the first record of its value was deleted joins the remaining ones.
 #[test]
 fn what_is_imported_after_the_first_was_deleted_joins_the_repeats_that_are_left() {
     for before in [0, 1, 5] {
@@ -111,11 +111,12 @@ fn deleting_the_first_of_several_repeats_makes_the_next_one_first_across_segment
 fn deleting_the_first_of_several_repeats_counts_those_behind_it_in_the_tail() {
     let pool = pool_for(Need::Any);
     import(&pool, &["twice", "twice"]);
-    // The value is tracked anew into the tail, once all of its records are gone; the tail's is then the first.
+    // Once all records of the value are deleted, it is tracked again in the tail, and that record is the
+    // first.
     assert_eq!(pool.delete_records([1, 2]).unwrap(), 2);
     assert_eq!(track(&pool, &["twice"]), 1);
     assert_eq!(first_of(&pool, "twice"), Some(3));
-    // Deleted and tracked again within the tail.
+    // The value is deleted and tracked again within the tail.
     assert_eq!(pool.delete_records([3]).unwrap(), 1);
     assert_eq!(track(&pool, &["between", "twice"]), 2);
     delete_first_by_first(&pool, "twice", vec![5]);
@@ -130,7 +131,7 @@ fn a_value_deleted_from_the_tail_is_new_again_and_stays_found_through_the_fold()
         assert_eq!(first_of(&pool, "again"), Some(round * 11 + 1));
         assert_eq!(pool.delete_keys(&[Key::new(ORDERS, "again")]).unwrap(), 1);
         assert!(!has(&pool, "again"));
-        // Ten more commits: folds begin, go on and end at another place in each round.
+        // Ten more commits. In each round, folds begin, continue and end at different points.
         let start = u32::try_from(round).unwrap() * 10;
         track_singly(&pool, start..start + 10);
         assert!(!has(&pool, "again"));
@@ -138,8 +139,8 @@ fn a_value_deleted_from_the_tail_is_new_again_and_stays_found_through_the_fold()
     assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 100);
 }
 
-/// The tails hold what one fold takes, and half of that again, however the records come: one or several with a call, each
-/// of a run of its own, or some of them deleted and tracked again and again, whose entries are written as one.
+/// The tails hold at most one and a half times what one fold takes, however the records arrive: one or
+/// several per call, each with its own run, or deleted and tracked again repeatedly.
 #[test]
 fn folds_keep_pace_with_what_comes_in() {
     let fold_entries = Sizes::SMALL.fold_entries as u64;
@@ -163,7 +164,8 @@ fn folds_keep_pace_with_what_comes_in() {
     }
 }
 
-/// What it wrote already is written again then, onto itself. Each record has a run of its own: so its slices have lists.
+/// The part that the fold has already written is written again, with the same result. Each record has its own run, so
+/// that the slices of the fold have lists.
 #[test]
 fn a_fold_that_is_cut_off_by_closing_the_store_is_done_anew() {
     let track = |pool: &Pool, numbers: Range<u32>| {
@@ -190,11 +192,11 @@ fn a_fold_that_is_cut_off_by_closing_the_store_is_done_anew() {
 fn a_value_deleted_from_the_open_segment_is_new_again() {
     let pool = pool_for(Need::Any);
     track(&pool, &values(0..20));
-    // A batch of more than a fold's size is folded at once: record 1 is in the open segment's index.
+    // A batch larger than a fold is folded at once, so record 1 is in the index.
     assert_eq!(pool.delete_records([1]).unwrap(), 1);
     assert_eq!(track(&pool, &["value 0"]), 1);
     assert_eq!(first_of(&pool, "value 0"), Some(21));
-    // The fold finds the dead entry in the index, and gives its place to the live one.
+    // After the next folds, only the live record is found.
     track_singly(&pool, 20..50);
     assert_eq!(first_of(&pool, "value 0"), Some(21));
     assert_eq!(ids_of(&pool, "value 0"), [21]);
@@ -225,7 +227,7 @@ fn an_import_crosses_the_end_of_a_segment_while_a_tail_waits() {
         assert_eq!(all_ids(&pool), (1..=all).collect::<Vec<_>>());
         assert_eq!(first_of(&pool, "value 0"), Some(1));
         assert_eq!(ids_of(&pool, "value 69").len(), if before == 70 { 2 } else { 1 });
-        // What was tracked has an origin, what was imported has none.
+        // Tracked records have an origin, and imported ones have none.
         let tracked = RecordFilter::new().flow_id("shop");
         assert_eq!(ids(&pool, &tracked), (1..=before).collect::<Vec<_>>());
         assert_eq!(track(&pool, &values(0..72)), 2);
@@ -245,15 +247,15 @@ fn a_skipping_import_sees_the_tail_the_segments_and_its_own_rows() {
     }
 }
 
-/// An import looks its rows up a buffer (65,536 rows) at a time; a segment that fills up within a buffer must not
-/// make it forget the rest of that buffer.
+/// An import looks up its rows in buffers of 65,536. If a segment becomes full within a buffer, the import
+/// must not forget the rest of that buffer.
 #[test]
 fn a_skipping_import_sees_its_own_rows_across_buffers_and_segments() {
     let sizes = Sizes { segment_slots: 50_000, chunk_slots: 10_000, ..Sizes::SMALL };
     let store = support::embedded::in_memory(&support::options(), sizes).unwrap();
     let pool = store.get_or_create_pool("orders").unwrap();
-    // Repeated: the first row of the file, the last of the first segment, the first of the second one, the last of
-    // the first buffer, the first of the second one.
+    // The repeated values are the first row of the file, the last of the first segment, the first of the
+    // second, the last of the first buffer, and the first of the second.
     let repeated = ["value 0", "value 49999", "value 50000", "value 65535", "value 65536"];
     let mut rows = values(0..66_000);
     rows.extend(repeated.map(String::from));
@@ -311,7 +313,7 @@ fn a_clock_that_jumps_back_or_ahead_keeps_ids_and_times_in_one_order() {
     let start = clock.now();
     let hour = Duration::from_hours(1);
     let mut expected = Vec::new();
-    // By number of records tracked so far: what the clock is set to.
+    // The time to which the clock is set, by the number of records tracked so far.
     let turns = [(20, start.saturating_add(hour)), (40, start), (70, Timestamp::from_micros(0))];
     for number in 0..140 {
         if let Some((_, time)) = turns.iter().find(|(at, _)| *at == number) {
@@ -344,7 +346,7 @@ fn a_clock_that_jumped_back_between_two_openings_does_not_turn_pool_time_back() 
         || support::embedded::open(&path, &support::options().clock(clock.clone()), Sizes::SMALL).unwrap();
     let pool_of = |store: &DataPoolStore| store.get_or_create_pool("orders").unwrap();
     track_singly(&pool_of(&open()), 0..70);
-    // Time is kept as long as a record lives.
+    // The pool's time is kept for as long as a record lives.
     for clear in [false, true] {
         if clear {
             assert!(pool_of(&open()).clear().unwrap() > 0);
@@ -372,7 +374,7 @@ fn a_scan_that_began_before_a_clear_ends_quietly() {
         let before = next().unwrap().unwrap().id.get();
         assert!(pool.clear().unwrap() > 0);
         track(&pool, &values(0..300));
-        // What the scan had read already may still come; nothing that was tracked since may.
+        // The scan may still return what it has already read, but nothing that was tracked later.
         let rest: Vec<u64> = std::iter::from_fn(next).map(|record| record.unwrap().id.get()).collect();
         let first_new = all_ids(&pool)[0];
         assert!(rest.iter().all(|id| *id < first_new && *id != before));
@@ -387,7 +389,7 @@ fn a_scan_goes_on_across_the_drop_of_the_segments_before_behind_and_under_it() {
     let mut scan = pool.scan(&RecordFilter::new()).unwrap();
     assert_eq!(scan.next().unwrap().unwrap().id.get(), 1);
     assert_eq!(scan.next_back().unwrap().unwrap().id.get(), 640);
-    // Of ten segments, the even ones go.
+    // Of ten segments, the even ones are deleted.
     let gone: Vec<u64> = (1..=640).filter(|id| (id - 1) / 64 % 2 == 0).collect();
     assert_eq!(pool.delete_records(gone.iter().copied()).unwrap(), 320);
     track_singly(&pool, 1_000..1_050);
@@ -459,7 +461,7 @@ fn membership_filters_miss_nothing_after_seals_and_after_reopening() {
     };
     {
         let store = open();
-        // Sealed by single records, so that filters are built slice by slice, by an import and by a batch.
+        // The segments are sealed by single records, by an import and by a batch.
         let pool = pool_of(&store);
         track_singly(&pool, 0..300);
         check(&pool, 300);
@@ -490,7 +492,8 @@ fn a_file_closed_at_any_moment_of_a_fold_opens_with_everything_in_it() {
     }
 }
 
-/// Keeps a pool at about 500 records: tracks a new value and, now and then, deletes old ones or everything.
+/// Keeps a pool at about 500 records: tracks a new value each time, and now and then deletes old ones or all
+/// of them.
 fn be_busy(pool: &Pool, commits: Range<u32>) {
     for number in commits {
         assert_eq!(track(pool, &[format!("busy {number}")]), 1);
@@ -505,8 +508,8 @@ fn be_busy(pool: &Pool, commits: Range<u32>) {
     }
 }
 
-/// 10,000 commits and more, durable or not. Relaxed ones are brought to disk every hundred commits, as the flusher
-/// would, but at moments that do not depend on time.
+/// 10,000 commits and more, durable or not. Relaxed ones are flushed every hundred commits, as by the
+/// flusher, but independent of time.
 #[test]
 fn a_busy_pool_beside_an_idle_one_stops_growing_the_file() {
     let relaxed = Durability::Relaxed { flush_every: Duration::from_hours(1) };
@@ -515,7 +518,7 @@ fn a_busy_pool_beside_an_idle_one_stops_growing_the_file() {
         let idle = store.get_or_create_pool("idle").unwrap();
         track_singly(&idle, 0..100);
         let busy = store.get_or_create_pool("busy").unwrap();
-        // The most that the file had: how much that is at one moment depends on what was deleted last.
+        // The largest size that the file had, because the size at one moment depends on recent deletions.
         let commit = |numbers: Range<u32>| {
             let bytes = numbers.step_by(100).map(|start| {
                 be_busy(&busy, start..start + 100);
@@ -541,7 +544,7 @@ fn many_pools_together_exceed_the_tails_limit_and_lose_nothing() {
     let path = directory.path().join("pools.redb");
     let relaxed = support::options().durability(Durability::Relaxed { flush_every: Duration::from_hours(1) });
     let open = || support::embedded::open(&path, &relaxed, Sizes::SMALL).unwrap();
-    // 50 pools of up to 15 unfolded records each, where 64 are allowed in all.
+    // 50 pools with up to 15 unfolded records each, while only 64 are allowed in all.
     let names: Vec<String> = (0..50).map(|number| format!("pool {number}")).collect();
     let check = |store: &DataPoolStore, each: u32| {
         for name in &names {
@@ -572,8 +575,8 @@ fn many_pools_together_exceed_the_tails_limit_and_lose_nothing() {
     check(&store, 40);
 }
 
-/// Dropped segments are given back one per commit, of whichever pool has any; no other pool's work may stand in the
-/// way for ever.
+/// The space of dropped segments is reclaimed by one commit at a time, for any pool. The work of another pool
+/// must not block it for ever.
 #[test]
 fn a_cleared_pool_gives_its_space_back_to_the_others_even_beside_a_bulk_loaded_one() {
     let bytes_beside = |fill: &dyn Fn(&Pool)| {
@@ -583,7 +586,7 @@ fn a_cleared_pool_gives_its_space_back_to_the_others_even_beside_a_bulk_loaded_o
         track(&cleared, &values(0..12_800));
         cleared.clear().unwrap();
         let other = store.get_or_create_pool("other").unwrap();
-        // Commits enough to drop the 200 segments, then as much data as they held.
+        // Enough commits to drop the 200 segments, then as much data as they held.
         track_singly(&other, 0..300);
         track(&other, &values(300..12_000));
         disk.bytes()
@@ -597,12 +600,13 @@ fn a_cleared_pool_gives_its_space_back_to_the_others_even_beside_a_bulk_loaded_o
         track(pool, &values(0..100));
     });
     for bytes in [beside_an_import, beside_a_batch] {
-        // A file that was cut to its contents grows by doubling, so to half as much again; without any reuse it has twice as much.
+        // When a truncated file grows again, it may become half as large again. Without any reuse, it would
+        // have twice the size.
         assert!(bytes < alone + alone * 3 / 4, "space was not reused: {alone} bytes became {bytes}");
     }
 }
 
-/// The codes of the rows that a file has in its table of origins.
+/// Returns the codes of the rows in a file's table of origins.
 fn origin_codes(place: &Place) -> Vec<u32> {
     let origins: redb::TableDefinition<'_, (u64, u32, u32), &[u8]> = redb::TableDefinition::new("origins");
     let mut codes = Vec::new();
@@ -614,7 +618,7 @@ fn origin_codes(place: &Place) -> Vec<u32> {
     codes
 }
 
-/// A record that is alone with its origin has it in itself; what several have is a row.
+/// If only one record has an origin, the record contains it. If several have it, it is a row.
 #[test]
 fn an_origin_is_in_its_record_until_a_second_one_has_it() {
     let place = Place::new();
@@ -624,7 +628,8 @@ fn an_origin_is_in_its_record_until_a_second_one_has_it() {
     let mut tracked = 0;
     for (calls, codes) in [
         (&["a", "b"][..], &[][..]),
-        // After opening nothing is known: "a" is in its record again, in slot 2. Then a second one has it.
+        // After opening, no origins are known, so "a" is stored in its record again, in slot 2. Then a second
+        // record has it.
         (&["a", "a", "c c"], &[2, 4]),
         (&["a", "d"], &[2, 4]),
     ] {
@@ -647,7 +652,8 @@ fn an_origin_is_in_its_record_until_a_second_one_has_it() {
     };
     assert_eq!(runs(&pool), expected);
     assert_eq!(ids(&pool, &RecordFilter::new().flow_run_id("a")), [1, 3, 4, 7]);
-    // Once folded, posting lists say the same; and once the first of them is gone, so do the others.
+    // After folding, the posting lists give the same result, and so they do when the first of these records
+    // is gone.
     track_singly(&pool, 100..164);
     pool.delete_records([1]).unwrap();
     pool.prune().unwrap();

@@ -1,5 +1,6 @@
-//! Proves that what is dead can be erased: after a vacuum, and in a backup, no byte of a value, origin or claimed item is
-//! left that nothing live has, however it died; and that a vacuum changes nothing else.
+//! Proves that dead data can be erased: after a vacuum and in a backup, no byte of a value, origin or claimed
+//! item is left that no live data uses, in whatever way it died. Also proves that a vacuum changes nothing
+//! else.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -16,7 +17,7 @@ use crate::support::{self, CUSTOMERS, Need, Numbers, ORDERS, Place, StoreFile};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// 40 characters that are nowhere by chance.
+/// Returns 40 random characters that occur nowhere by chance.
 fn secret(numbers: &mut Numbers) -> String {
     (0..40).map(|_| char::from(b"0123456789abcdef"[numbers.next(16) as usize])).collect()
 }
@@ -33,7 +34,7 @@ fn has_bytes(path: &Path, text: &str) -> bool {
     fs::read(path).unwrap().windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// How something that only `secret` stands for comes into a pool, and dies there.
+/// A way in which something that only `secret` identifies enters a pool and dies there.
 type Death = fn(&StoreFile, &DataPoolStore, &Pool, &str);
 
 const DEATHS: [(&str, Death); 24] = [
@@ -191,7 +192,7 @@ fn after_a_vacuum_nothing_of_the_dead_is_in_the_file() {
         }
         left += usize::from(was_there);
     }
-    // Of some, the space is used again at once.
+    // The space of some is reused at once.
     assert!(left * 4 > DEATHS.len() * 3, "without a vacuum, {left} of {} stay in the file", DEATHS.len());
 }
 
@@ -234,7 +235,7 @@ fn what_is_live_or_in_flight_stays() {
     for secret in &secrets {
         assert!(has_bytes(&file.path(), secret), "{secret}");
     }
-    // The guard goes on; so does a lapsed claim, which nobody took over.
+    // The guard continues to work. So does a lapsed claim that nobody took over.
     let outcomes = claim.confirm().unwrap();
     let [(0, ClaimOutcome::Confirmed(_)), (1, ClaimOutcome::AlreadyTracked(first))] = outcomes.outcomes()
     else {
@@ -282,7 +283,7 @@ fn an_item_whose_value_is_erased_keeps_its_place_in_its_claim() {
     assert_eq!(pool.claims().unwrap(), []);
 }
 
-/// With the open segment of live records before dead ones, of dead ones alone, and of none.
+/// The open segment has live records before dead ones, only dead ones, or none.
 #[test]
 fn a_pool_whose_last_records_are_dead_keeps_its_next_id_and_its_time() {
     for (size, deleted) in
@@ -456,7 +457,7 @@ fn what_a_killed_vacuum_left_goes_with_the_next_one() {
     assert_eq!(support::names(place.path.parent().unwrap()), ["pools.redb"]);
 }
 
-/// Whoever takes up what a link leads to finds the new file; nobody else may read it now who could not before.
+/// Opening through a link finds the new file, and no user may read it who could not read the old one.
 #[cfg(unix)]
 #[test]
 fn a_vacuum_keeps_links_and_permissions() {
@@ -480,7 +481,7 @@ fn a_vacuum_keeps_links_and_permissions() {
     assert!(!has_bytes(&place.path, "A-0"));
 }
 
-/// A backup was put in the place of the file that the store still has open.
+/// A backup was moved to the path of the file that the store still has open.
 #[cfg(unix)]
 #[test]
 fn a_vacuum_replaces_no_other_file_than_its_own() {
@@ -496,7 +497,7 @@ fn a_vacuum_replaces_no_other_file_than_its_own() {
     assert_eq!(support::values(&store.pool_named("orders").unwrap()).len(), 3);
 }
 
-/// The vacuumed file comes into its place while a process that had opened the old one is about to have it.
+/// The vacuumed file takes its place while a process that opened the old file is waiting for the lock.
 #[cfg(unix)]
 #[test]
 fn whoever_gets_the_lock_of_a_file_that_was_replaced_opens_the_new_one() {
@@ -507,7 +508,7 @@ fn whoever_gets_the_lock_of_a_file_that_was_replaced_opens_the_new_one() {
         store.pool_named("orders").unwrap().delete_records([1]).unwrap();
         store.backup_to(&new).unwrap();
     }
-    // It was not closed, so that opening it calls back once it is locked.
+    // The store was not closed, so opening it calls the observer after taking the lock.
     let store = place.open();
     support::track(&store.pool_named("orders").unwrap(), &["in the old file only"]);
     let killed = place.path.with_extension("killed");
@@ -528,7 +529,7 @@ fn whoever_gets_the_lock_of_a_file_that_was_replaced_opens_the_new_one() {
     assert_eq!(support::values(&place.open().pool_named("orders").unwrap()), ["A-1", "A-2", "B-1"]);
 }
 
-/// Stores wait for the file, each vacuums it and hands it on.
+/// Several stores wait for the file. Each vacuums it and passes it on.
 #[test]
 fn stores_that_wait_for_a_file_that_is_vacuumed_lose_nothing() {
     let place = Place::with_orders(3);
@@ -555,7 +556,7 @@ fn stores_that_wait_for_a_file_that_is_vacuumed_lose_nothing() {
     assert_eq!(support::names(place.path.parent().unwrap()), ["pools.redb"]);
 }
 
-/// Readers, writers and runners with claims beside one vacuum after the other.
+/// Readers, writers and runners with claims work during repeated vacuums.
 #[test]
 fn calls_beside_vacuums_are_answered_as_ever() {
     let place = Place::with_orders(100);
@@ -646,7 +647,7 @@ fn a_filter_that_names_values_voids_claims_on_them_in_all_pools() {
         assert_eq!(store.delete_where(&filter).unwrap(), 0);
         assert!(pools.iter().all(|pool| held(pool) == [true; 4]), "{filter:?}");
     }
-    // Only the store's: it knows of all pools.
+    // Only the store's call does this, because it covers all pools.
     assert_eq!(pools[0].delete_where(&jo()).unwrap(), 0);
     assert_eq!(held(&pools[0]), [true; 4]);
     store.delete_where(&jo().entity_type_id(CUSTOMERS)).unwrap();
@@ -678,7 +679,7 @@ fn whoever_waits_for_a_value_wakes_when_its_claim_is_void() {
     drop(claim);
 }
 
-/// Ids of dead records are never given again, and retention, capacity and clearing go on as before.
+/// Ids of dead records are never reused, and retention, capacity and clearing continue as before.
 #[test]
 fn policies_and_clearing_go_on_after_a_vacuum() {
     let file = StoreFile::new();
@@ -713,7 +714,8 @@ fn policies_and_clearing_go_on_after_a_vacuum() {
     assert_eq!(support::records(&pool)[0].id.get(), last + 1);
 }
 
-/// A commit that leaves no live record sets the pool's time to the clock, also for whatever loads the pool anew.
+/// A commit that leaves no live record sets the pool's time to the clock. This also holds when the pool is
+/// loaded again.
 #[test]
 fn what_is_tracked_after_the_clock_was_put_right_is_copied() {
     const DAY: Duration = Duration::from_hours(24);
@@ -735,7 +737,7 @@ fn what_is_tracked_after_the_clock_was_put_right_is_copied() {
         load(&store);
         file.clock.set(support::time("2013-01-01 00:00:00"));
         support::track(&pool, &["b", "c"]);
-        // What had expired by the clock that was ahead may not return, so the pool's time stays ahead.
+        // Records that expired by the clock that was ahead must not return, so the pool's time stays ahead.
         let live = support::values(&pool);
         assert!(live == ["b", "c"] || !is_cleared, "{live:?}");
         let backup = store.backup_to(directory.path().join("copy")).unwrap();
@@ -810,7 +812,7 @@ fn the_digest_of_a_content_that_a_claim_has_lost_goes() {
         fs::read(file.path()).unwrap().windows(16).filter(|bytes| *bytes == digest).count()
     };
     store.vacuum().unwrap();
-    assert_eq!(count(digest("lost")), 1, "that of the item that is held");
+    assert_eq!(count(digest("lost")), 1, "only the digest of the held item is left");
     let mut claim = store.resume_claim(&token).unwrap();
     assert_eq!(claim.confirm_items(&[0]).unwrap().confirmed_count(), 1);
     assert_eq!(store.verify().unwrap().findings, []);

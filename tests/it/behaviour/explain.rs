@@ -1,5 +1,5 @@
-//! Proves by what a query reads that listings use their indexes: chunks without a match are left alone, a page reads its
-//! own records, a value is sought once in each segment.
+//! Proves that listings use their indexes, by what a query reads: chunks without a match are not read, a page
+//! reads only its own records, and each value is looked up once.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,14 @@ use datapool_store::{
 
 use crate::support::{self, Need, clock, options, store_with, track};
 
-/// The slots of a segment and of a chunk in [`Sizes::SMALL`].
+/// The number of slots of a segment and of a chunk in [`Sizes::SMALL`].
 const SEGMENT: u64 = 64;
 const CHUNK: u64 = 16;
 const SEGMENTS: u64 = 20;
 
-/// Twenty full segments, all but the last folded. Each run tracks 16 records, a chunk; every 40th run, two in all, is
-/// of flow `rare`. Values are numbers; the entity type is the number modulo 4; the clock moves on by a second a run.
+/// Creates a pool with twenty full segments, all folded except the last. Each run tracks 16 records, which
+/// are one chunk. Every 40th run, two in all, belongs to the flow `rare`. Values are numbers, the entity type
+/// is the number modulo 4, and each run is one second after the one before.
 fn pool() -> (Pool, ManualClock) {
     let clock = clock();
     let store = store_with(Need::Embedded, &options().clock(clock.clone()));
@@ -35,7 +36,8 @@ fn pool() -> (Pool, ManualClock) {
 #[test]
 fn three_filters_touch_only_the_chunks_that_can_match() {
     let (pool, _) = pool();
-    // Run 47 is of flow rare and step 2 (47 % 3): one chunk, of segment 11. Step 2 has every third chunk, rare another.
+    // Run 47 has the flow rare and step 2 (47 % 3). It is one chunk of segment 11. Every third chunk has step
+    // 2. One other chunk has rare.
     let query = RecordQuery::new().flow_id("rare").step_id(2).entity_type_id(3);
     for (sort, rare_passed) in [(RecordSort::Ascending, 1), (RecordSort::Descending, 0)] {
         let query = query.clone().sort(sort);
@@ -49,8 +51,8 @@ fn three_filters_touch_only_the_chunks_that_can_match() {
         let (read, passed): (Vec<u64>, Vec<u64>) =
             lists.map(|list| (list.bitmaps_read, list.bitmaps_passed)).unzip();
         assert_eq!(read, [1, 1, 1], "{explanation}");
-        // The list of steps leads: it comes to a chunk in each segment. From there rare is at run 7 if that is still to
-        // come, and the type has nothing to pass.
+        // The list of steps leads and reaches a chunk in each segment. From there, the list of rare passes
+        // run 7 if that is still ahead, and the list of the type passes nothing.
         assert!((SEGMENTS - 2..=SEGMENTS).contains(&passed[0]), "{explanation}");
         assert_eq!((passed[1], passed[2]), (rare_passed, 0), "{explanation}");
     }
@@ -70,8 +72,9 @@ fn three_filters_touch_only_the_chunks_that_can_match() {
     assert_eq!((nothing.chunks.read, nothing.segments.read, nothing.records_read), (0, 0, 0), "{nothing}");
 }
 
-/// The first part of a fingerprint is the value's alone: a record is read to see that it has the value, one for each entity
-/// type. Where the filter names one entity type, the whole fingerprint says it.
+/// The value part of a fingerprint depends on the value alone. So one record per entity type is read to
+/// compare its value. If the filter names one entity type, the whole fingerprint is looked up and nothing is
+/// compared.
 #[test]
 fn records_are_compared_once_for_each_entity_type_of_a_value() {
     let pool = support::pool_for(Need::Embedded);
@@ -93,7 +96,7 @@ fn records_are_compared_once_for_each_entity_type_of_a_value() {
     assert_eq!(explain(RecordQuery::new().entity_type_id(2).entity_type_id(7)), (2, 5, 4));
 }
 
-/// Those of a tail that is being folded, too.
+/// This includes the records of a tail that is being folded.
 #[test]
 fn records_that_no_index_has_yet_are_counted() {
     let pool = support::pool_for(Need::Embedded);
@@ -105,7 +108,7 @@ fn records_that_no_index_has_yet_are_counted() {
         assert_eq!(unindexed, pool.stats().unwrap().unfolded, "{number}");
         seen.insert(unindexed);
     }
-    assert!(seen.last() > Some(&16), "two tails at once: {seen:?}");
+    assert!(seen.last() > Some(&16), "there were never two tails at once: {seen:?}");
 }
 
 #[test]
@@ -125,7 +128,7 @@ fn any_filters_read_exactly_the_chunks_that_all_of_them_have() {
         for sort in [RecordSort::Ascending, RecordSort::Descending] {
             let query = filters.parse::<RecordQuery>().unwrap().sort(sort);
             let explanation = pool.explain(&query).unwrap();
-            // Each run is a chunk; those at the end are not indexed yet.
+            // Each run is a chunk. Those at the end are not indexed yet.
             let indexed = SEGMENTS * SEGMENT - explanation.unindexed;
             let chunks: Vec<u64> = (0..indexed / CHUNK).filter(|run| has(*run)).collect();
             let segments: BTreeSet<u64> = chunks.iter().map(|chunk| chunk * CHUNK / SEGMENT).collect();
@@ -146,7 +149,7 @@ fn a_time_window_leaves_the_segments_outside_it_alone() {
         .created_before(end)
         .created_before(crate::support::time("2013-01-01T00:00:44Z"));
     let explanation = pool.explain(&query).unwrap();
-    // Runs 41, 42 and 43, of segment 10.
+    // These are runs 41, 42 and 43 in segment 10.
     assert_eq!(
         (explanation.total, explanation.segments.read, explanation.chunks.read),
         (12, 1, 3),
@@ -169,7 +172,7 @@ fn a_page_from_the_middle_reads_only_its_own_records() {
     assert_eq!((all.chunks.read, all.unindexed, all.total), (0, 0, SEGMENTS * SEGMENT), "{all}");
 }
 
-/// However many segments there are.
+/// This holds for any number of segments.
 #[test]
 fn a_value_is_sought_once_in_the_tables_whose_filters_know_it() {
     let (pool, _) = pool();
@@ -179,12 +182,12 @@ fn a_value_is_sought_once_in_the_tables_whose_filters_know_it() {
         assert_eq!((explanation.total, explanation.chunks.read), (1, 1), "{explanation}");
         let asked = explanation.value_seeks + explanation.value_seeks_saved;
         assert!(asked > 1 && asked < 40, "{explanation}");
-        // The filter of another table may take it for one of its own.
+        // The filter of another table may give a false positive.
         assert!((1..4).contains(&explanation.value_seeks), "{explanation}");
         assert_eq!(explanation.records_compared, u64::from(!is_exact), "{explanation}");
         assert_eq!(explanation.unindexed, 0, "{explanation}");
     }
-    // One look-up for all entity types.
+    // One lookup covers all entity types.
     let pairs: RecordQuery = "filter[value]=700&filter[entity_type_id]=0,1,2".parse().unwrap();
     let one = pool.explain(&RecordQuery::new().value("700").entity_type_id(0)).unwrap();
     let three = pool.explain(&pairs).unwrap();
@@ -226,14 +229,14 @@ fn includes_are_looked_up_once_for_each_distinct_id() {
     let _ = pool.dedupe(Mode::Track, &values, key, &origin).unwrap();
     let query = RecordQuery::new().per_page(100).include(RecordInclude::ALL);
     let lookups = |query: &RecordQuery| pool.explain(query).unwrap().includes_read;
-    // Nothing is registered: the pool alone can be looked up.
+    // Nothing is registered, so only the pool can be looked up.
     assert_eq!(lookups(&query), 1);
     store.put_flow(Flow::new("shop", "Shop")).unwrap();
     assert_eq!(lookups(&query), 1 + 2);
     store.put_entity_type(EntityType::new(37, "Orders")).unwrap();
     store.put_flow_run(FlowRun::new("run 1", "First")).unwrap();
     store.put_flow_step(FlowStep::new("read orders", "Read")).unwrap();
-    // Two flows, runs and entity types, a step and a pool for a hundred records.
+    // A hundred records have two flows, runs and entity types each, one step and one pool.
     assert_eq!(lookups(&query), 2 + 2 + 2 + 1 + 1);
     assert_eq!(lookups(&query.clone().per_page(50)), 5);
     assert_eq!(lookups(&RecordQuery::new().per_page(100)), 0);

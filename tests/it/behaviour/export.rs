@@ -1,4 +1,4 @@
-//! Proves what an export writes, that it is whole or not there, and that it holds up nobody.
+//! Proves what an export writes, that its file is complete or absent, and that it delays no other caller.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::behaviour::csv::{export, import, orders};
 use crate::support::{self, CUSTOMERS, Need};
 
-/// A pool with two records from somewhere and one from nowhere, at known times.
+/// Creates a pool with two records that have an origin and one that has none, at known times.
 fn known_pool() -> Pool {
     let clock = support::clock();
     let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
@@ -118,7 +118,7 @@ fn an_export_to_a_path_replaces_the_file_as_a_whole() {
     assert_eq!(pool.export_csv_path(&path, &ExportOptions::new()).unwrap().rows, 2);
     let mut old = String::new();
     reader.read_to_string(&mut old).unwrap();
-    assert_eq!(old, orders(["A-1"]), "who reads the old file keeps the old file");
+    assert_eq!(old, orders(["A-1"]), "a reader of the old file still sees the old file");
     assert_eq!(fs::read_to_string(&path).unwrap(), orders(["A-1", "A-2"]));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
@@ -193,7 +193,7 @@ fn an_export_while_others_write_has_what_was_there_throughout_and_nothing_newer(
     assert_eq!(exported.len() as u64, report.rows);
     let exported: BTreeSet<String> = exported.into_iter().collect();
     assert_eq!(exported.len() as u64, report.rows, "a record was exported twice");
-    assert!(exported.is_subset(&before), "what is newer than the export is in it");
+    assert!(exported.is_subset(&before), "the export has a record newer than its start");
     let throughout = |value: &String| before.contains(value);
     assert!(
         support::values(&pool).iter().filter(|value| throughout(value)).all(|value| exported.contains(value))
@@ -214,7 +214,7 @@ fn an_export_through_a_link_replaces_what_it_leads_to_and_a_device_stays_a_devic
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::read_to_string(&target).unwrap().starts_with("value,entity_type_id"));
     assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
-    // A link whose target is not there yet, and one that leads there over another link, relative to its own place.
+    // A link whose target does not exist yet, and one that leads there through another, relative link.
     let (later, first) = (directory.path().join("later.csv"), directory.path().join("first.csv"));
     symlink("later.csv", &first).unwrap();
     let latest = directory.path().join("latest.csv");
@@ -256,7 +256,8 @@ fn an_exports_observer_hears_how_far_it_is_may_call_the_store_and_can_stop_it() 
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
 }
 
-/// Slices are read by several threads, from the segments themselves: the file must be what the `csv` crate makes of a scan.
+/// Several threads read slices directly from the segments. The file must equal what the `csv` crate writes
+/// for a scan.
 #[test]
 fn an_export_of_many_slices_is_what_a_scan_has() {
     let pool = support::pool_for(Need::Any);
@@ -317,7 +318,8 @@ fn an_export_of_many_slices_is_what_a_scan_has() {
     }
 }
 
-/// Who reads slowly has the writer keep what it was given: that must not be much, however long the values are.
+/// If the reader is slow, the writer buffers what it was given. That must not be much, even if the values are
+/// long.
 #[test]
 fn a_writer_gets_no_more_than_64_kib_at_once() {
     struct Longest(usize);

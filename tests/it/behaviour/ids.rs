@@ -1,5 +1,5 @@
-//! Proves which texts are ids of flows, runs and steps, and that the others are refused by every call that would write
-//! them or filter by them; and that ids of pools, records and entity types are numbers.
+//! Proves which texts are valid ids of flows, runs and steps, and that every call that writes them or filters
+//! by them refuses all others. Also proves that ids of pools, records and entity types are numbers.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::support::{Need, pool_for, store_for};
 
-/// What no list of ids can hold, and why.
+/// Texts that a list of ids cannot contain, and the reasons.
 const REFUSED: [(&str, &str); 9] = [
     ("a,b", "has a comma"),
     (",", "has a comma"),
@@ -28,12 +28,12 @@ fn key(value: &&'static str) -> Key<'static> {
     Key::new(37, *value)
 }
 
-/// Every part of an origin that may hold the id.
+/// Returns origins with this id in each of their parts.
 fn origins(id: &str) -> [Origin; 3] {
     [Origin::none().with_flow(id), Origin::none().with_run(id), Origin::none().with_step(id)]
 }
 
-/// The errors of every call that takes an origin.
+/// Returns the errors of every call that takes an origin.
 fn refusals(pool: &Pool, origin: &Origin) -> [Error; 3] {
     [
         pool.dedupe(Mode::Track, &["A-1"], key, origin).map(drop).unwrap_err(),

@@ -1,5 +1,5 @@
-//! Proves that the calls that take items and a key accept what callers write: closures, functions and methods, over items that
-//! are borrowed or owned.
+//! Proves that calls with items and a key accept all usual forms: closures, functions and methods, over
+//! borrowed or owned items.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ where
     order.key()
 }
 
-/// Tracks the items. Each caller brings two, of which one is known from the caller before.
+/// Tracks the items. Each caller brings two, one of which the caller before has tracked.
 fn new_ones<'items, 'key, T>(
     pool: &Pool,
     items: &'items [T],
@@ -112,7 +112,7 @@ fn a_key_can_be_made_for_each_item() {
         new_ones(&pool, &orders, |order| Key::new(order.line, format!("{}/{}", order.shop, order.line))),
         2
     );
-    // The key has nothing of the item, which may end before it.
+    // The key does not borrow from the item, which may be dropped first.
     assert_eq!(new_ones(&pool, &orders, Order::line_key), 2);
 }
 
@@ -180,7 +180,7 @@ fn a_key_may_come_from_elsewhere_and_count_its_calls() {
     assert_eq!(calls, 3);
 }
 
-/// A program's own type that knows the key of its items.
+/// A type of the calling program that returns the key of its items.
 struct Step<T, F: Fn(&T) -> Key<'_>> {
     pool: Pool,
     key: F,
@@ -230,7 +230,7 @@ fn one_closure_serves_several_calls() {
     let key = |order| Order::key(order);
     assert_eq!((new_ones(&pool, &first, &key), new_ones(&pool, &second, &key)), (2, 1));
 
-    // A method of the items serves calls between which they change.
+    // A method of the items can be used for calls between which they change.
     let mut orders = first;
     assert_eq!(new_ones(&pool, &orders, Order::key), 0);
     orders.push(order(13));

@@ -1,5 +1,5 @@
-//! Proves what closing, opening again, compacting and reading only promise: who goes on, who is told `Closed`, `Busy` or
-//! `ReadOnly`, and that nothing is lost on the way.
+//! Proves what closing, reopening, compacting and read-only stores promise: which handles continue, which
+//! calls get `Closed`, `Busy` or `ReadOnly`, and that nothing is lost.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ fn read_only() -> StoreOptions {
     support::options().access(Access::ReadOnly)
 }
 
-/// Every call of a pool and a store, with what it answers.
+/// Returns the result of every call of a pool and a store.
 fn every_call(store: &DataPoolStore, pool: &Pool) -> Vec<(&'static str, Result<()>)> {
     let key = || Key::new(ORDERS, "A-1");
     let none = Origin::none();
@@ -59,7 +59,7 @@ fn every_call(store: &DataPoolStore, pool: &Pool) -> Vec<(&'static str, Result<(
 
 const LEASE: Duration = Duration::from_mins(1);
 
-/// The calls that only read.
+/// Returns the results of the calls that only read.
 fn reads(store: &DataPoolStore, pool: &Pool) -> Vec<(&'static str, Result<()>)> {
     let key = || Key::new(ORDERS, "A-1");
     let none = Origin::none();
@@ -101,7 +101,7 @@ fn a_closed_store_answers_closed_to_every_handle_and_closing_again_does_nothing(
     assert!(!copy.exists());
     clone.close().unwrap();
     store.flush().unwrap();
-    // The file is free, though handles are left.
+    // The file is free, although there are still handles.
     let (again, _) = place.filled();
     assert_eq!(again.pool_named("orders").unwrap().count(&RecordFilter::new()).unwrap(), 199);
 }
@@ -136,7 +136,7 @@ fn scans_snapshots_and_exports_end_with_closed_when_the_store_is_closed_or_reope
             let rest: Vec<_> = scan.collect();
             let (last, before) = rest.split_last().unwrap();
             assert_eq!(last.as_ref().unwrap_err().kind(), ErrorKind::Closed);
-            assert!(before.iter().all(Result::is_ok), "what was read already is handed out");
+            assert!(before.iter().all(Result::is_ok), "records that were already read are returned");
             assert!(rest.len() < 199);
         }
         assert_eq!(snapshot.contains(Key::new(ORDERS, "A-1")).unwrap_err().kind(), ErrorKind::Closed);
@@ -301,7 +301,7 @@ fn compacting_answers_busy_while_a_scan_or_snapshot_is_open() {
     store.compact().unwrap();
 }
 
-/// A store is compacted, then its process dies: with `Recovery::Instant` opening has nothing to rebuild.
+/// A store is compacted, then its process dies. With `Recovery::Instant`, opening has nothing to rebuild.
 #[test]
 fn compacting_keeps_the_promise_of_instant_recovery() {
     let instant = support::options().recovery(Recovery::Instant);
@@ -374,7 +374,7 @@ fn opening_for_reading_makes_no_file_and_recovers_none() {
     let disk = support::Memory::default();
     let store = support::embedded::on_disk(disk.clone(), &support::options(), Sizes::SMALL).unwrap();
     support::track(&store.get_or_create_pool("orders").unwrap(), &["A-1"]);
-    // Its process dies.
+    // The process dies.
     let left = disk.copy();
     let error = support::embedded::on_disk(left.clone(), &read_only(), Sizes::SMALL).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);

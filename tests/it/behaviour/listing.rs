@@ -1,6 +1,6 @@
-//! Proves what pages, totals, cursors, scans and snapshots show, above all while records come and go.
+//! Proves what pages, totals, cursors, scans and snapshots show, especially while records come and go.
 //!
-//! That a filter takes the right records, in any combination, is proven by [`crate::planner`].
+//! [`crate::planner`] proves that filters match the right records, in any combination.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use crate::support::{self, CUSTOMERS, Need, ORDERS};
 
-/// A pool of values `A-1`, `A-2`, ..., whose ids are their numbers.
+/// Creates a pool with the values `A-1`, `A-2`, ..., whose ids are the same numbers.
 fn pool_of(count: u64) -> Pool {
     let pool = support::pool_for(Need::Any);
     add(&pool, 1..=count);
@@ -30,7 +30,7 @@ fn ids<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<u64> {
     records.into_iter().map(|record| record.id.get()).collect()
 }
 
-/// The numbers in a page's meta block: `current_page`, `from`, `last_page`, `to`, `total`.
+/// Returns the numbers in a page's metadata: `current_page`, `from`, `last_page`, `to`, `total`.
 fn meta(page: &Page<Record>) -> (u64, Option<u64>, u64, Option<u64>, u64) {
     let meta = &page.meta;
     (meta.current_page, meta.from, meta.last_page, meta.to, meta.total)
@@ -88,13 +88,13 @@ fn a_cursor_says_where_it_stands_now() {
     let pool = pool_of(40);
     let query = RecordQuery::new().per_page(10);
     let cursor = pool.records(&query).unwrap().next_cursor.unwrap();
-    // Half of what stands before it goes, and what is behind it grows.
+    // Half of the records before the cursor are deleted, and more come after it.
     pool.delete_records([1, 2, 3, 4, 5]).unwrap();
     add(&pool, 41..=43);
     let page = pool.records(&query.clone().cursor(cursor)).unwrap();
     assert_eq!(ids(&page.data), (11..=20).collect::<Vec<_>>());
     assert_eq!((page.meta.from, page.meta.to, page.meta.total), (Some(6), Some(15), 38));
-    // The record it stands at may go as well.
+    // The record at the cursor may be deleted, too.
     pool.delete_records([10, 11]).unwrap();
     let page = pool.records(&query.cursor(cursor)).unwrap();
     assert_eq!(ids(&page.data), (12..=21).collect::<Vec<_>>());
@@ -129,7 +129,7 @@ fn a_page_by_cursor_whose_records_are_gone_stands_where_a_page_past_the_end_does
     }
 }
 
-/// What happens to the pool between two pages, or between two records of a scan.
+/// A change of the pool between two pages, or between two records of a scan.
 #[derive(Debug, Clone)]
 enum Change {
     Delete(Vec<prop::sample::Index>),
@@ -146,7 +146,7 @@ fn any_change() -> impl Strategy<Value = Change> {
 }
 
 impl Change {
-    /// Makes the change; `next` is the id that the next record will get.
+    /// Makes the change. `next` is the id of the next record.
     fn make(&self, pool: &Pool, next: &mut u64) {
         match self {
             Self::Delete(choices) => {
@@ -167,7 +167,7 @@ impl Change {
     }
 }
 
-/// Holds what a listing showed against what was there: `alive` throughout, `ever` at any time of it.
+/// Compares what a listing showed with what existed: `alive` throughout, or `ever` at any time during it.
 fn shows_each_once(shown: &[u64], alive: &BTreeSet<u64>, ever: &BTreeSet<u64>, sort: RecordSort) {
     match sort {
         RecordSort::Ascending => assert!(shown.is_sorted_by(|a, b| a < b), "{shown:?}"),
@@ -262,7 +262,7 @@ proptest! {
     }
 }
 
-/// Longer than the slices that a scan reads at once.
+/// Longer than the slices that a scan reads.
 #[test]
 fn a_long_scan_has_every_record_from_both_ends() {
     const COUNT: u64 = 20_000;
@@ -338,7 +338,7 @@ fn a_snapshot_stays_as_it_was_whatever_happens_to_the_pool() {
     add(&pool, 1..=50);
     is_as_before();
     store.delete_pool(pool.id()).unwrap();
-    // Commits of others, that would reuse the pool's pages if they could.
+    // Other commits, which would reuse the pool's pages if they could.
     let other = store.get_or_create_pool("other").unwrap();
     (0..20).for_each(|round| add(&other, round * 50..round * 50 + 50));
     is_as_before();
@@ -346,7 +346,7 @@ fn a_snapshot_stays_as_it_was_whatever_happens_to_the_pool() {
     assert_eq!(scanned, before);
 }
 
-/// Three records a second, at the first seconds of 2013.
+/// Creates a pool with three records per second, in the first seconds of 2013.
 fn timed_pool() -> (Pool, Timestamp) {
     let clock = support::clock();
     let start = clock.now();
@@ -431,7 +431,7 @@ fn several_terms_of_a_filter_mean_any_and_several_filters_mean_all() {
         }
     }
     let new = RecordFilter::new;
-    // Of each entity type: 16 values of two numbers, and 4 of one, which flow 0 brought first.
+    // Per entity type, there are 16 values with two numbers, and 4 with one, which flow 0 brought first.
     for (filter, expected) in [
         (new(), 40),
         (new().flow_id(1_u64), 8),
@@ -482,7 +482,7 @@ fn deleting_by_a_filter_deletes_what_listing_by_it_shows() {
     assert_eq!(pool.delete_where(&run).unwrap(), 20);
     assert_eq!((pool.count(&run).unwrap(), pool.delete_where(&run).unwrap()), (0, 0));
     assert_eq!(ids(&support::records(&pool)), (1..=150).collect::<Vec<_>>());
-    // What names nothing deletes nothing, however it was made.
+    // A filter without a term deletes nothing, however it was made.
     for empty in
         [RecordFilter::new(), RecordFilter::default(), "".parse::<RecordQuery>().unwrap().into_filter()]
     {
@@ -491,7 +491,7 @@ fn deleting_by_a_filter_deletes_what_listing_by_it_shows() {
     let paged = "page=2&sort=-id&include=flow".parse::<RecordQuery>().unwrap().into_filter();
     assert_eq!(pool.delete_where(&paged).unwrap(), 0);
     assert_eq!(pool.count(&RecordFilter::all()).unwrap(), 150);
-    // Terms narrow what `all` says.
+    // Terms narrow down `all`.
     assert_eq!(pool.delete_where(&RecordFilter::all().flow_run_id("run 2")).unwrap(), 0);
     assert_eq!(pool.delete_where(&RecordFilter::all()).unwrap(), 150);
     assert_eq!(support::records(&pool), []);

@@ -1,4 +1,4 @@
-//! Proves that many pools with a few records each are kept as one is: right, and in bounded memory.
+//! Proves that many pools with few records each work like a single pool: correctly and in bounded memory.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use datapool_store::{Pool, RecordFilter};
 use crate::support::{self, Numbers, Place};
 
 const POOLS: u64 = 300;
-/// All tails together hold 64 records, then the longest are folded. Slices of folds have their default size.
+/// All tails together hold 64 records; beyond that, the longest ones are folded. Slices of folds have their
+/// default size.
 const SIZES: Sizes = Sizes { fold_entries: 4_096, fold_slices: 64, ..Sizes::SMALL };
 /// The limit on records in active tails.
 const LIMIT: u64 = SIZES.tails_max_entries as u64;
@@ -35,7 +36,7 @@ fn unfolded_records_stay_bounded_however_many_pools_there_are() {
             assert_eq!(support::track(&pools[number as usize], &values), values.len());
             if step % 100 == 99 {
                 let unfolded = unfolded(&pools);
-                // As many again wait in frozen tails for their turn.
+                // As many again may wait in frozen tails for their turn.
                 assert!(unfolded <= 2 * LIMIT, "{unfolded} after {step} steps, opened {opened} times");
             }
         }
@@ -48,7 +49,7 @@ fn unfolded_records_stay_bounded_however_many_pools_there_are() {
     }
 }
 
-/// Sixteen threads share commits, each of which brings records to many pools.
+/// Sixteen threads share commits, each of which adds records to many pools.
 #[test]
 fn commits_that_many_pools_share_fold_as_much_as_they_bring() {
     let store = support::embedded::in_memory(&support::options(), SIZES).unwrap();
@@ -67,7 +68,7 @@ fn commits_that_many_pools_share_fold_as_much_as_they_bring() {
         }
     });
     let unfolded = unfolded(&pools);
-    // A turn has a price, however short the tail is: of tails of one record, more wait.
+    // A turn has a minimum cost even for a short tail, so more tails of one record may wait.
     assert!(unfolded <= LIMIT + 2 * POOLS, "{unfolded}");
     let live: u64 = pools.iter().map(|pool| pool.count(&RecordFilter::new()).unwrap()).sum();
     assert_eq!(live, 16 * 200);

@@ -1,5 +1,5 @@
-//! Proves how a file is waited for, who is named as its holder, what a store that only reads refuses, and that nothing is left of
-//! exports and backups whose process was killed.
+//! Proves how opening waits for a file, which process is named as its holder, what a read-only store refuses,
+//! and that nothing is left of exports and backups whose process was killed.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! Proves that what runs over a whole store keeps its promises in the corners: observers that panic, write or break, disks
-//! that fail, damage that rebuilding must not make worse, and what instant recovery promises after each of them.
+//! Proves that operations on the whole store keep their promises in corner cases: observers that panic, write
+//! or break, failing disks, damage that rebuilding must not make worse, and instant recovery after each
+//! operation.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -21,7 +22,7 @@ const META: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("meta");
 const POOLS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("pools");
 const TIMES: TableDefinition<'_, (u64, u32, u32), i64> = TableDefinition::new("times");
 
-/// A disk that can be told to fail its syncs and writes.
+/// A disk whose syncs and writes can be made to fail.
 #[derive(Debug, Clone, Default)]
 struct Failing {
     memory: support::Memory,
@@ -55,7 +56,7 @@ impl Disk for Failing {
     }
 }
 
-/// Times of blocks whose first record is cut off cannot be made again: they stay.
+/// The times of blocks whose first record was removed cannot be rebuilt, so they stay.
 #[test]
 fn rebuilding_a_pool_with_a_cut_head_changes_no_answer() {
     let clock = support::clock();
@@ -88,7 +89,7 @@ fn rebuilding_a_pool_with_a_cut_head_changes_no_answer() {
     assert_eq!(before, after);
 }
 
-/// It goes on where the run ends.
+/// The panic resumes where the operation ends.
 #[test]
 fn a_panic_of_verifys_observer_is_no_damage() {
     let store = support::store_for(Need::Any);
@@ -114,7 +115,7 @@ fn a_panic_of_backups_observer_is_no_damage() {
     }
 }
 
-/// "A call into the store from within an observer works or answers Busy, never hangs."
+/// A call to the store from within an observer works or returns `Busy`, but never hangs.
 #[test]
 fn the_observer_of_a_recovery_may_call_the_store_while_it_is_reopened() {
     let disk = Failing::default();
@@ -141,7 +142,7 @@ fn the_observer_of_a_recovery_may_call_the_store_while_it_is_reopened() {
     assert!(heard.load(Ordering::SeqCst) > 0, "nothing was recovered: this test proves nothing");
 }
 
-/// `close()`: "They answer `Closed` from then on".
+/// `close()` promises that all calls fail with `Closed` from then on.
 #[test]
 fn a_store_closed_after_an_unknown_outcome_answers_closed() {
     let disk = Failing::default();
@@ -164,7 +165,7 @@ fn a_store_closed_after_an_unknown_outcome_answers_closed() {
     assert_eq!(wrong, []);
 }
 
-/// `held_by_readers`: "At most so many bytes of the file cannot be used again until they end".
+/// `held_by_readers` promises an upper bound of the bytes that cannot be reused until the readers end.
 #[test]
 fn what_readers_hold_is_no_more_than_the_statistics_say() {
     let (disk, store) = {
@@ -194,7 +195,7 @@ fn what_readers_hold_is_no_more_than_the_statistics_say() {
     pool.clear().unwrap();
     pool.prune().unwrap();
     let held = store.stats().unwrap().held_by_readers;
-    // Without the reader the file is almost empty; with it, everything is held.
+    // Without the reader, the file is almost empty. With it, everything is held.
     pool.import_csv(format!("value,entity_type_id\n{rows}").as_bytes(), &ImportOptions::new()).unwrap();
     drop(snapshot);
     pool.clear().unwrap();
@@ -207,8 +208,8 @@ fn what_readers_hold_is_no_more_than_the_statistics_say() {
     );
 }
 
-/// Nobody else knows the name of a pool whose row cannot be read: no new, empty pool takes its place, in which everything
-/// would be new.
+/// If the row of a pool cannot be read, its name is known nowhere else. No new, empty pool may take its
+/// place, because everything would be new in it.
 #[test]
 fn a_damaged_row_of_a_pool_is_left_with_its_name_and_the_rest_is_mended() {
     let place = Place::with_orders(100);
@@ -227,7 +228,7 @@ fn a_damaged_row_of_a_pool_is_left_with_its_name_and_the_rest_is_mended() {
     assert_eq!(pool.count(&RecordFilter::new()).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
-/// The next pool's id follows from the pools: what is there must not be overwritten.
+/// The id of the next pool follows from the existing pools, so that none is overwritten.
 #[test]
 fn a_next_pool_id_that_is_taken_is_found() {
     let place = Place::with_orders(100);
@@ -242,14 +243,14 @@ fn a_next_pool_id_that_is_taken_is_found() {
         (report.findings[0].table.as_str(), report.findings[0].key.as_str()),
         ("meta", "next pool id")
     );
-    // Nothing is overwritten until it is mended.
+    // Nothing is overwritten until the id is repaired.
     assert_eq!(store.create_pool(NewPool::new("another")).unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(store.rebuild_indexes().unwrap().left, []);
     assert_eq!(store.create_pool(NewPool::new("another")).unwrap().id().get(), 2);
     assert_eq!(store.verify().unwrap().findings, []);
 }
 
-/// A first time that is altered puts the records of a segment out of order.
+/// A changed first time puts the records of a segment out of order.
 #[test]
 fn an_altered_first_time_that_breaks_the_order_is_found() {
     let place = Place::new();
@@ -263,7 +264,7 @@ fn an_altered_first_time_that_breaks_the_order_is_found() {
     place.damage(|txn| {
         let mut times = txn.open_table(TIMES).unwrap();
         let first = times.get((1, 0, 0)).unwrap().unwrap().value();
-        // Ten years later: younger than the segments behind it.
+        // Ten years later, and so newer than the segments after it.
         times.insert((1, 0, 0), first + 315_576_000_000_000).unwrap();
     });
     let store = place.open();
@@ -273,7 +274,7 @@ fn an_altered_first_time_that_breaks_the_order_is_found() {
     assert!(!report.ok, "verify found nothing; the records are in time order: {sorted}");
 }
 
-/// After a verification, opening after a crash is as instant as after any other call.
+/// After a verification, opening after a crash is as fast as after any other call.
 #[test]
 fn verifying_keeps_the_promise_of_instant_recovery() {
     for durability in [Durability::Immediate, Durability::Relaxed { flush_every: Duration::from_hours(1) }] {
@@ -289,7 +290,7 @@ fn verifying_keeps_the_promise_of_instant_recovery() {
     }
 }
 
-/// Closing and opening keeps it, too: a crash right after opening.
+/// Closing and opening keep the promise, too: a crash right after opening.
 #[test]
 fn opening_keeps_the_promise_of_instant_recovery() {
     let instant = support::options().recovery(Recovery::Instant);
@@ -305,7 +306,7 @@ fn opening_keeps_the_promise_of_instant_recovery() {
     assert!(!is_walked(disk.copy(), &instant), "rebuilt, then crashed");
 }
 
-/// A store that is made with Instant and whose process dies before the first commit of its user.
+/// A store is created with `Instant`, and its process dies before the first commit.
 #[test]
 fn making_a_store_keeps_the_promise_of_instant_recovery() {
     let instant = support::options().recovery(Recovery::Instant);
@@ -314,7 +315,7 @@ fn making_a_store_keeps_the_promise_of_instant_recovery() {
     assert!(!is_walked(disk.copy(), &instant));
 }
 
-/// Sealed and dropped segments are counted, whoever does it.
+/// Sealed and dropped segments are counted, whoever seals or drops them.
 #[test]
 fn what_an_import_seals_and_drops_is_counted() {
     let store = support::store_for(Need::Any);
@@ -332,7 +333,7 @@ fn what_an_import_seals_and_drops_is_counted() {
     );
 }
 
-/// A compaction that fails: reads answer as before.
+/// After a failed compaction, reads answer as before.
 #[test]
 fn reads_go_on_after_a_failed_compaction() {
     let disk = Failing::default();
@@ -344,7 +345,7 @@ fn reads_go_on_after_a_failed_compaction() {
     let failed = store.compact().unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::OutcomeUnknown, "{failed}");
     let read = pool.contains(Key::new(ORDERS, "A-450"));
-    // As long as the disk fails, so may opening.
+    // While the disk fails, opening may fail, too.
     let _ = store.reopen();
     disk.broken.store(false, Ordering::SeqCst);
     store.reopen().unwrap();
@@ -399,7 +400,7 @@ fn many_readers_do_not_keep_a_verification_waiting() {
     assert!(outcomes.iter().all(|outcome| *outcome == (Ok(true), compacted)));
 }
 
-/// Break on the last report stops, too.
+/// `Break` at the last report stops the operation, too.
 #[test]
 fn a_backup_stopped_at_its_last_report_is_stopped() {
     let store = support::store_for(Need::Any);
@@ -428,10 +429,10 @@ fn verifying_twice_finds_the_same() {
     assert!(second.is_ok(), "{second:?}");
 }
 
-/// Tells this binary, started again under a limit of the system, to be the one that runs out of room.
+/// The environment variable that makes this binary, started again under a system limit, run out of space.
 const LIMITED: &str = "DATAPOOL_TEST_LIMITED";
 
-/// A process that may write no file of more than some hundred KiB backs up a store in memory that is larger.
+/// A process that may not write files of more than a few hundred KiB backs up a larger store in memory.
 #[cfg(unix)]
 #[test]
 fn a_full_destination_is_no_failure_of_the_stores_storage() {
@@ -460,7 +461,7 @@ fn a_full_destination_is_no_failure_of_the_stores_storage() {
     assert_eq!((error.kind(), left), (ErrorKind::Io, 0));
 }
 
-/// Also when there are segments whose space is being given back, of which nothing is checked.
+/// This also holds if there are segments whose space is being reclaimed, which are not checked.
 #[test]
 fn progress_of_verifying_reaches_its_total() {
     let store = support::store_for(Need::Any);

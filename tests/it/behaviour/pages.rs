@@ -1,5 +1,5 @@
-//! Proves that pages serialize exactly as the HTTP API answers: golden files in `tests/data/pages` hold a page of each
-//! kind. `DATAPOOL_BLESS=1` writes them anew, for a change that is meant; read what it changed.
+//! Proves that pages serialize exactly as in the HTTP API. Golden files in `tests/data/pages` have a page of
+//! each kind. For an intended change, `DATAPOOL_BLESS=1` writes them again; review the difference.
 
 use std::path::Path;
 
@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use crate::support::{clock, options};
 
-/// A store whose every byte is known: three pools, one with tracked and imported records, some ids registered.
+/// Creates a store whose every byte is known: three pools, one with tracked and imported records, and some
+/// registered ids.
 fn store() -> (DataPoolStore, Pool) {
     let clock = clock();
     let store = options().clock(clock.clone()).open_in_memory().unwrap();
@@ -44,7 +45,7 @@ where
         std::fs::write(&path, &text).unwrap();
     }
     assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{}", path.display());
-    // Whoever asks over HTTP reads what the store had answered, but for what is not sent.
+    // A client reads back what the store had answered, except for what is not serialized.
     let read: Page<T> = serde_json::from_str(&text).unwrap();
     let mut sent = page.clone();
     sent.next_cursor = None;

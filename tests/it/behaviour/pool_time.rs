@@ -1,5 +1,5 @@
-//! Proves that each pool has a time of its own: one clock that was once ahead moves the pools that it was used in, and no other, and
-//! `clear` is the way back.
+//! Proves that each pool has its own time: a clock that was once ahead affects only the pools that were used
+//! then, and `clear` resets their time.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{self, Need, records, store_with, time, track};
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// A store whose clock shows the first day of 2013.
+/// Creates a store whose clock shows the first day of 2013.
 fn store() -> (datapool_store::DataPoolStore, ManualClock) {
     let clock = support::clock();
     (support::store_with(Need::Clock, &support::options().clock(clock.clone())), clock)
@@ -43,7 +43,7 @@ fn a_clock_that_was_ahead_moves_only_the_pools_that_it_was_used_in() {
     assert_eq!(used.stats().unwrap().time_ahead, Duration::ZERO);
 }
 
-/// Every way to leave a pool without a live record.
+/// Every way to leave a pool without live records.
 #[test]
 fn the_commit_that_leaves_no_live_record_sets_the_time_back() {
     type Empty = fn(&Pool);
@@ -101,14 +101,14 @@ fn what_had_expired_stays_gone_when_the_clock_is_set_back() {
     assert!(!support::has(&pool, "A-1"));
     store.reopen().unwrap();
     assert!(!support::has(&pool, "A-1"));
-    // It holds no live record: it goes by the clock again.
+    // The pool has no live record, so it follows the clock again.
     assert_eq!(pool.stats().unwrap().time_ahead, Duration::ZERO);
     assert_eq!(track(&pool, &["A-1"]), 1);
     assert_eq!(newest(&pool), now);
     assert_eq!(newest(&pool), time("2013-01-01"));
 }
 
-/// The fold of its tail may be under way, in slices with commits.
+/// The pool's tail may be in the middle of a fold, which commits do in slices.
 #[test]
 fn a_pool_that_dies_at_any_moment_starts_over_without_a_trace() {
     let step = if support::is_embedded() { 1 } else { 11 };
@@ -132,7 +132,7 @@ fn a_pool_that_dies_at_any_moment_starts_over_without_a_trace() {
     }
 }
 
-/// Each commit looks at the next pool that ages, and works on those that have work left.
+/// Each commit looks at the next aging pool, and works on pools with pending work.
 #[test]
 fn commits_to_one_pool_under_a_clock_that_is_ahead_leave_the_time_of_others_alone() {
     let clock = support::clock();

@@ -1,6 +1,6 @@
-//! Proves that pools can be made, found, listed, changed and deleted, and that many small ones are no trouble.
+//! Proves that pools can be created, found, listed, changed and deleted, and that many small pools work.
 //!
-//! Names and descriptions out of bounds are in [`crate::bad_input`].
+//! Invalid names and descriptions are tested in [`crate::bad_input`].
 
 use crate::support::{self, Need};
 use std::time::Duration;
@@ -116,7 +116,7 @@ fn an_update_changes_what_it_names_and_nothing_else() {
     update(PoolUpdate::new().name("orders").description("both"), |row| {
         (row.name, row.description) = ("orders".into(), Some("both".into()));
     });
-    // The last word counts.
+    // The last call wins.
     update(PoolUpdate::new().description("x").clear_description(), |row| row.description = None);
     update(PoolUpdate::new().clear_description().description("x"), |row| row.description = Some("x".into()));
 }
@@ -153,7 +153,7 @@ fn names_are_unique_also_after_a_change() {
     store.update_pool(ids[1], PoolUpdate::new().name("products")).unwrap();
     store.create_pool(NewPool::new("customers")).unwrap();
     taken(store.update_pool(ids[1], PoolUpdate::new().name("customers")).map(drop));
-    // One's own name is not another pool's.
+    // A pool may keep its own name.
     store.update_pool(ids[1], PoolUpdate::new().name("products")).unwrap();
 }
 

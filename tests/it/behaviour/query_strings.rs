@@ -1,5 +1,6 @@
-//! Proves that queries and the HTTP API's query strings say the same: printing and parsing are inverse, each parameter
-//! reads as the API documents it, and everything else is an `InvalidQuery` that says what is allowed.
+//! Proves that queries and the HTTP API's query strings are equivalent: printing and parsing are inverse,
+//! each parameter is read as the API documents it, and everything else is an `InvalidQuery` that states what
+//! is allowed.
 
 use datapool_store::{
     ErrorKind, Key, Mode, Origin, PoolInclude, PoolQuery, PoolSort, RecordInclude, RecordQuery, RecordSort,
@@ -12,7 +13,7 @@ use proptest::prelude::*;
 use crate::fuzzing::query_string::spellings;
 use crate::support::{self, Need, pool_for, time, track};
 
-/// Texts that are hard to put into a query string.
+/// Generates texts that are difficult to encode in a query string.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z]{1,8}",
@@ -82,7 +83,7 @@ prop_compose! {
     }
 }
 
-/// Texts that look like query strings, mostly wrong ones.
+/// Generates texts that look like query strings but are mostly wrong.
 fn almost_a_query() -> impl Strategy<Value = String> {
     let names = [
         "filter[flow_id]",
@@ -235,7 +236,7 @@ fn encodings_that_clients_use_all_read_the_same() {
     ] {
         assert_eq!(records(text), expected, "{text}");
     }
-    // A plus that was meant for an offset arrives as a space.
+    // A plus sign of an offset arrives as a space.
     assert_eq!(
         records("filter[created_after]=2013-01-01T02:00:00+02:00"),
         RecordQuery::new().created_after(time("2013-01-01"))
@@ -249,7 +250,7 @@ fn arrays_are_read_as_clients_write_them() {
     let both = built.clone().flow_id(12).flow_id(13);
     let all = built.clone().flow_id(12).flow_id(13).flow_id(14);
     for (text, expected) in [
-        // PHP and Rails, axios and qs; encoded as `http_build_query` and URLSearchParams do.
+        // The forms of PHP and Rails, axios and qs, encoded as by `http_build_query` and URLSearchParams.
         ("filter[flow_id][]=12&filter[flow_id][]=13", both.clone()),
         ("filter[flow_id][0]=12&filter[flow_id][1]=13", both.clone()),
         ("filter%5Bflow_id%5D%5B0%5D=12&filter%5Bflow_id%5D%5B1%5D=13", both.clone()),
@@ -325,7 +326,7 @@ fn terms_that_no_list_can_hold_print_as_an_array() {
     assert_eq!(blank.to_string(), "filter%5B,%5D%5B%5D=%20orders");
 }
 
-/// The messages of record queries, then of pool queries.
+/// The error messages of record queries, then of pool queries.
 const REFUSED: [(&str, Option<&str>, &str); 42] = [
     ("flow_id=1", Some("flow_id"), "unknown parameter \"flow_id\"; allowed are filter[flow_id],"),
     ("filter[name]=x", Some("filter[name]"), "unknown parameter \"filter[name]\"; allowed are"),

@@ -1,5 +1,5 @@
-//! Proves that whatever a caller hands in may call the store, drop a claim, or panic: nothing hangs, nothing is half done,
-//! and the store goes on.
+//! Proves that any code of a caller may call the store, drop a claim, or panic: nothing hangs, nothing is
+//! left half done, and the store continues to work.
 
 use std::io::{self, Cursor, Read, Write};
 use std::ops::ControlFlow;
@@ -16,13 +16,13 @@ use crate::support::{self, Need, ORDERS, returns};
 
 const LEASE: Duration = Duration::from_mins(1);
 
-/// A value's key, once something else was done.
+/// Returns a value's key after running some other code.
 fn key_after<'a>(value: &'a str, first: &dyn Fn()) -> Key<'a> {
     first();
     Key::new(ORDERS, value)
 }
 
-/// What reads and writes a pool in every way, and leaves it as it was, but for ids.
+/// Reads and writes a pool in every way, and leaves it unchanged except for ids.
 fn use_everything(store: &DataPoolStore, pool: &Pool) {
     let before = support::values(pool);
     assert_eq!(support::track(pool, &["inner"]), 1);
@@ -56,7 +56,7 @@ fn held_claim(pool: &Pool, value: &str) -> Claim {
     claim
 }
 
-/// Reads slices of a file, and does something before each.
+/// A reader that runs some code before each slice that it returns.
 struct Reading<'a, F>(Cursor<&'a [u8]>, F);
 
 impl<F: FnMut()> Read for Reading<'_, F> {
@@ -67,7 +67,7 @@ impl<F: FnMut()> Read for Reading<'_, F> {
     }
 }
 
-/// Does something before it takes anything.
+/// A writer that runs some code before each write.
 struct Writing<F>(F);
 
 impl<F: FnMut()> Write for Writing<F> {
@@ -82,10 +82,10 @@ impl<F: FnMut()> Write for Writing<F> {
     }
 }
 
-/// What is done within.
+/// The code that runs inside.
 type Action = Arc<dyn Fn() + Send + Sync>;
 
-/// What a caller can hand in, each called with something that is done within.
+/// A kind of code that a caller can provide, which runs the action inside.
 type Within = fn(&DataPoolStore, &Pool, &Action);
 
 const FILE: &str = "value,entity_type_id\nB-1,37\nB-2,37\n";
@@ -159,7 +159,7 @@ const CLOSURES: [(&str, Within); 10] = [
     }),
 ];
 
-/// Tries each in a thread of its own, on a store of its own.
+/// Runs each attempt on its own thread and store.
 fn in_each(attempt: fn(&str, Within, &DataPoolStore, &Pool)) {
     for (name, within) in CLOSURES {
         let comes_back = returns(move || {

@@ -1,4 +1,4 @@
-//! Proves that what is registered comes back, and comes along with the records of a page that asks for it.
+//! Proves that registered entries are returned, and are included with the records of a page on request.
 
 use std::collections::BTreeMap;
 
@@ -159,7 +159,7 @@ fn a_page_brings_along_what_it_was_asked_for_and_nothing_else() {
     let page = pool.records(&RecordQuery::new().include([RecordInclude::Flow])).unwrap();
     let flows: Vec<Option<&str>> =
         page.data.iter().map(|record| record.included.flow().map(|flow| flow.name.as_str())).collect();
-    // Registered after it was tracked; and a record without a flow.
+    // The flow was registered after the record was tracked. The other record has no flow.
     assert_eq!(flows, [Some("Shop"), None]);
     assert!(page.data.iter().all(|record| record.included.data_pool().is_none()));
     let json = serde_json::to_value(&page.data[0]).unwrap();

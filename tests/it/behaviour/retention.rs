@@ -1,5 +1,5 @@
-//! Proves that pools keep what their retention and capacity say: exactly, at once, for good, and without keeping the
-//! space of what they do not keep.
+//! Proves that pools keep exactly what their retention and capacity allow, at once and for good, and reclaim
+//! the space of the rest.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::{self, Need, ORDERS, StoreFile, has, track, values};
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// A store of small sizes, its clock, and a pool that keeps its records for a day.
+/// Creates a store with small sizes, its clock, and a pool with a retention of one day.
 fn day_pool() -> (DataPoolStore, ManualClock, Pool) {
     let clock = support::clock();
     let store = support::store_with(Need::Clock, &support::options().clock(clock.clone()));
@@ -34,7 +34,7 @@ fn count(pool: &Pool) -> u64 {
     pool.count(&RecordFilter::new()).unwrap()
 }
 
-/// Every way to read says that exactly these values are there.
+/// Checks that every way to read returns exactly these values.
 fn everyone_sees(pool: &Pool, expected: &[&str]) {
     assert_eq!(values(pool), expected);
     let backwards: Vec<String> =
@@ -76,7 +76,7 @@ fn an_expired_record_is_absent_from_every_read_at_once() {
 
 #[test]
 fn an_expired_value_is_new_again_wherever_its_record_lies() {
-    // In the tail, in the folded part of the open segment, in sealed segments.
+    // Records in the tail, in the folded part of the open segment, and in sealed segments.
     for records in [5, 40, 64, 200] {
         let (_store, clock, pool) = day_pool();
         let all = numbered(0..records);
@@ -86,7 +86,11 @@ fn an_expired_value_is_new_again_wherever_its_record_lies() {
         clock.advance(DAY.saturating_sub(Duration::from_secs(1)));
         assert_eq!(track(&pool, &all), 0, "a repeated sighting tracks nothing");
         clock.advance(Duration::from_secs(1));
-        assert_eq!(track(&pool, &all), all.len(), "and renewed nothing: {records} records");
+        assert_eq!(
+            track(&pool, &all),
+            all.len(),
+            "the duplicates did not renew the records: {records} records"
+        );
         assert_eq!(values(&pool), all);
         assert_eq!(track(&pool, &all), 0);
         let first = pool.lookup(&[Key::new(ORDERS, "v0")]).unwrap().remove(0).unwrap();
@@ -105,14 +109,15 @@ fn what_expired_never_returns_whatever_happens_to_retention_and_clock() {
     clock.advance(DAY / 2);
     track(&pool, &["v30"]);
     clock.advance(DAY / 2);
-    // Raised in the moment in which the first have expired, and nobody has looked yet.
+    // The retention is raised at the moment when the first records have expired, but before anyone has read
+    // the pool.
     store.update_pool(pool.id(), PoolUpdate::new().retention(100 * DAY)).unwrap();
     everyone_sees(&pool, &["v30"]);
     store.update_pool(pool.id(), PoolUpdate::new().clear_retention()).unwrap();
     everyone_sees(&pool, &["v30"]);
     store.update_pool(pool.id(), PoolUpdate::new().retention(DAY)).unwrap();
 
-    // The clock jumps back: in this process, and before the next one.
+    // The clock jumps back, in this process and before the next one.
     clock.advance(DAY / 2);
     everyone_sees(&pool, &[]);
     clock.set(start);
@@ -126,7 +131,7 @@ fn what_expired_never_returns_whatever_happens_to_retention_and_clock() {
     assert_eq!(track(&pool, &["v30"]), 1);
 }
 
-/// The writer stores no watermark with a plain commit: it must follow from the records.
+/// A plain commit stores no watermark, so it must follow from the records.
 #[test]
 fn a_value_tracked_again_after_it_expired_is_there_once_after_a_loss_of_power_with_the_clock_set_back() {
     let clock = support::clock();
@@ -137,7 +142,7 @@ fn a_value_tracked_again_after_it_expired_is_there_once_after_a_loss_of_power_wi
     track(&pool, &numbered(0..50));
     clock.advance(DAY);
     assert_eq!(track(&pool, &["v7"]), 1);
-    // What is on disk at this moment, without any closing.
+    // Exactly what is on disk at this moment, without closing the store.
     let copy = disk.copy();
     clock.set(start);
     let store = support::embedded::on_disk(copy, &options, Sizes::SMALL).unwrap();
@@ -145,7 +150,7 @@ fn a_value_tracked_again_after_it_expired_is_there_once_after_a_loss_of_power_wi
     everyone_sees(&pool, &["v7"]);
 }
 
-/// A claim on an expired value adds no record from whose time the expiry would follow.
+/// A claim on an expired value adds no record from whose time the expiry could follow.
 #[test]
 fn a_value_claimed_again_after_it_expired_is_tracked_once_after_a_loss_of_power_with_the_clock_set_back() {
     let clock = support::clock();
@@ -198,7 +203,8 @@ fn a_clock_that_jumps_ahead_ages_records_by_the_jump_and_loses_none_without_rete
     everyone_sees(&pool, &[]);
     everyone_sees(&kept, &["v0"]);
     track(&pool, &["v1"]);
-    // Back again: later records have the time that the pool answered by, as long as one of that time lives.
+    // The clock is set back. Later records get the time that the pool used, as long as a record of that time
+    // lives.
     clock.set(start);
     track(&pool, &["v2"]);
     let first = pool.lookup(&[Key::new(ORDERS, "v2")]).unwrap().remove(0).unwrap();
@@ -218,10 +224,10 @@ fn a_snapshot_keeps_what_expires_and_a_scan_does_not() {
     assert_eq!(taken, numbered(0..10));
     clock.advance(DAY / 2);
     let rest: Vec<String> = scan.map(|record| record.unwrap().value).collect();
-    // What the scan had read ahead is of its own moment; behind that, nothing that expired.
+    // Records that the scan has read ahead are from their own moment. After that, it returns nothing that has expired.
     assert!(rest.ends_with(&numbered(100..110)), "{rest:?}");
     assert!(rest.len() < 100, "{} records of a slice", rest.len());
-    // Not even when the space of the expired ones is given back.
+    // This holds even when the space of expired records is reclaimed.
     assert!(pool.prune().unwrap().segments >= 1);
     assert_eq!(snapshot.count(&RecordFilter::new()).unwrap(), 110);
     assert!(snapshot.contains(Key::new(ORDERS, "v3")).unwrap() && !has(&pool, "v3"));
@@ -257,7 +263,7 @@ fn an_import_sees_no_expired_record() {
     assert_eq!(values(&pool), ["v3", "v80"]);
 }
 
-/// All old segments go as the import begins: what it looks up are those that it fills itself.
+/// All old segments are dropped when the import begins, so it looks up only those that it fills itself.
 #[test]
 fn an_import_into_a_wholly_expired_pool_sees_its_own_rows_across_segments() {
     let sizes = Sizes {
@@ -299,7 +305,7 @@ fn beyond_the_capacity_the_oldest_leave() {
     assert_eq!(track(&pool, &["v0"]), 1, "it is new again");
     everyone_sees(&pool, &["v2", "v3", "v0"]);
     assert_eq!(track(&pool, &["v2", "v3"]), 0);
-    // A deleted record makes room for one.
+    // A deleted record leaves room for one more.
     pool.delete_keys(&[Key::new(ORDERS, "v3")]).unwrap();
     track(&pool, &["v4"]);
     everyone_sees(&pool, &["v2", "v0", "v4"]);
@@ -325,7 +331,7 @@ fn a_batch_larger_than_the_capacity_is_decided_before_its_own_evictions() {
         assert_eq!(
             verdicts.first(0).unwrap().id.get(),
             1,
-            "the record that was first, though it left with this batch"
+            "the first record is returned, although this batch evicted it"
         );
         assert_eq!(verdicts.first(items.len() - 1).unwrap().value, "v1");
         assert_eq!(values(&pool), numbered(batch - 10..batch));
@@ -362,7 +368,7 @@ fn lowering_the_capacity_evicts_in_the_same_commit_and_raising_it_brings_nothing
     everyone_sees(&open().pool_named("orders").unwrap(), &["v146", "v147", "v148", "v149"]);
 }
 
-/// The watermark is not stored with every commit: deletions, which change what follows from the records, store it.
+/// Not every commit stores the watermark. Deletions do, because they change what follows from the records.
 #[test]
 fn what_was_evicted_stays_gone_over_a_loss_of_power_whatever_was_deleted_since() {
     let (disk, store) = support::measured_store(&support::options());
@@ -377,8 +383,8 @@ fn what_was_evicted_stays_gone_over_a_loss_of_power_whatever_was_deleted_since()
     everyone_sees(&store.pool_named("orders").unwrap(), &["v37", "v40"]);
 }
 
-/// A membership filter is of a sealed segment: the import must not leave one with a segment that a larger capacity lets
-/// grow on.
+/// An import fills a segment. Then a larger capacity lets the segment grow, and every value must still be
+/// found.
 #[test]
 fn nothing_is_forgotten_when_the_capacity_is_raised_after_an_import_that_filled_a_segment() {
     for clears in [false, true] {
@@ -406,7 +412,7 @@ fn retention_and_capacity_hold_together() {
     everyone_sees(&pool, &["v1", "v2", "v3"]);
     clock.advance(DAY / 2);
     everyone_sees(&pool, &["v2", "v3"]);
-    // What has expired takes no room.
+    // Expired records do not count towards the capacity.
     track(&pool, &["v4"]);
     everyone_sees(&pool, &["v2", "v3", "v4"]);
 }
@@ -444,7 +450,7 @@ fn a_pool_of_small_capacity_that_is_only_imported_into_stays_small() {
     assert_eq!(values(&pool), numbered(19_980..20_000));
 }
 
-/// At the ends of what a clock can show, nothing overflows and nothing expires by it.
+/// At the ends of the clock's range, nothing overflows and nothing expires because of it.
 #[test]
 fn a_clock_at_the_end_of_time_harms_nobody() {
     for start in [i64::MIN, i64::MAX] {
@@ -481,8 +487,8 @@ fn a_pool_of_short_retention_stays_small_on_disk() {
     assert!(segments <= 8, "{segments} segments for 60 records");
 }
 
-/// With ordinary sizes a segment is sealed at 4,096 records at the earliest: the dead ones at its head are cut off
-/// before.
+/// With default sizes, a segment is sealed at 4,096 records at the earliest. The dead records at its head are
+/// removed earlier.
 #[test]
 fn the_dead_head_of_a_segment_is_cut_off_and_nobody_misses_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -497,7 +503,7 @@ fn the_dead_head_of_a_segment_is_cut_off_and_nobody_misses_it() {
     track(&other, &["a commit"]);
     let early = clock.now();
     track(&pool, &["w0", "w1"]);
-    assert_eq!(pool.prune().unwrap().records, 0, "the writes before did it");
+    assert_eq!(pool.prune().unwrap().records, 0, "earlier writes have pruned the pool already");
     assert_eq!(count(&pool), 10);
     let is_as_it_should_be = |pool: &Pool| {
         let mut left = numbered(1_992..2_000);
@@ -506,7 +512,7 @@ fn the_dead_head_of_a_segment_is_cut_off_and_nobody_misses_it() {
         for value in numbered(0..2_000) {
             assert_eq!(has(pool, &value), left.contains(&value));
         }
-        // Neither values that are dead nor times before everything lead to records that are gone.
+        // Neither dead values nor times before all records lead to removed records.
         assert_eq!(pool.count(&RecordFilter::new().value("v5")).unwrap(), 0);
         assert_eq!(pool.count(&RecordFilter::new().value("v5").entity_type_id(ORDERS)).unwrap(), 0);
         assert_eq!(pool.count(&RecordFilter::new().created_before(early)).unwrap(), 8);
@@ -519,7 +525,7 @@ fn the_dead_head_of_a_segment_is_cut_off_and_nobody_misses_it() {
     let store = options.open(&path).unwrap();
     let pool = store.pool_named("orders").unwrap();
     is_as_it_should_be(&pool);
-    // The values of cut-off records are new, in the index's eyes as well.
+    // The values of removed records are new, also for the index.
     assert_eq!(track(&pool, &numbered(0..1_000)), 1_000);
     assert_eq!(values(&pool), numbered(990..1_000));
 }
@@ -533,14 +539,14 @@ fn prune_gives_back_what_expired_and_says_how_much() {
     track(&pool, &numbered(200..210));
     clock.advance(DAY / 2);
     let report = store.prune().unwrap();
-    // Three full segments; the fourth has live records.
+    // Three full segments. The fourth has live records.
     assert_eq!((report.segments, report.records, report.claims), (3, 192, 0));
     assert!(report.bytes > 192 * 4, "{report:?}");
     assert_eq!(store.prune().unwrap(), PruneReport::default());
     assert_eq!(values(&pool), numbered(200..210));
     clock.advance(DAY);
     let report = pool.prune().unwrap();
-    // The fourth was sealed early, at 16 records: it spanned an eighth of the retention.
+    // The fourth segment was sealed early, at 16 records, because it covered an eighth of the retention.
     assert_eq!((report.segments, report.records), (2, 18));
     assert_eq!(count(&pool), 0);
     assert_eq!(track(&pool, &numbered(0..3)), 3);
@@ -549,7 +555,7 @@ fn prune_gives_back_what_expired_and_says_how_much() {
 
 #[test]
 fn prune_gives_back_deleted_records_that_nothing_live_comes_before() {
-    // The open segment, with a fold under way.
+    // The open segment, in the middle of a fold.
     let pool = support::pool_for(Need::Any);
     track(&pool, &numbered(0..80));
     assert_eq!(pool.delete_records(1..=64).unwrap(), 64);
@@ -561,7 +567,7 @@ fn prune_gives_back_deleted_records_that_nothing_live_comes_before() {
     assert_eq!(segments(&pool), 1);
     assert_eq!(track(&pool, &numbered(0..80)), 80);
 
-    // Half of a segment died by the watermark, the other half by deletion.
+    // Half of a segment is below the watermark, and the other half is deleted.
     let store = support::store_for(Need::Any);
     let pool = store.create_pool(NewPool::new("orders").capacity(1_000)).unwrap();
     track(&pool, &numbered(0..300));
@@ -581,7 +587,7 @@ fn an_idle_pool_gives_its_expired_records_back_as_others_are_written() {
     for value in numbered(0..40) {
         track(&busy, &[value]);
     }
-    // Nothing is left for pruning to give back.
+    // Nothing is left for pruning to reclaim.
     assert_eq!(pool.prune().unwrap().records, 0);
     assert_eq!(pool.explain(&RecordQuery::new().value("v1")).unwrap().segments.considered, 1);
 }
@@ -617,7 +623,7 @@ fn retention_and_capacity_are_part_of_a_pools_row_and_of_the_apis_bodies() {
         .update_pool(pool.id(), serde_json::from_str(r#"{"retention": null, "capacity": 7}"#).unwrap())
         .unwrap();
     assert_eq!((row.retention, row.capacity), (None, Some(7)));
-    // What an update does not name stays.
+    // An update does not change fields that it does not name.
     let row = store.update_pool(pool.id(), PoolUpdate::new().description("seen")).unwrap();
     assert_eq!((row.retention, row.capacity), (None, Some(7)));
     assert!(serde_json::from_str::<NewPool>(r#"{"name": "orders", "retention": -1}"#).is_err());
@@ -647,7 +653,7 @@ fn a_policy_out_of_range_is_refused_by_name_and_changes_nothing() {
     let _ = pool.dedupe(Mode::Track, &["a"], key, &Origin::none()).unwrap();
 }
 
-/// Each batch is all that the capacity keeps: it seals many segments and ends as many.
+/// Each batch fills the whole capacity, so it seals many segments and expires as many.
 #[test]
 fn space_is_given_back_as_fast_as_large_batches_end_segments_and_tables() {
     const BATCH: u64 = 12_000;
@@ -660,7 +666,7 @@ fn space_is_given_back_as_fast_as_large_batches_end_segments_and_tables() {
         support::track(&pool, &values);
     }
     let segments = pool.prune().unwrap().segments;
-    // Eight are sealed with each batch.
+    // Each batch seals eight segments.
     assert!(segments <= 12, "{segments} segments were left");
     for round in 8..12 {
         let values: Vec<String> = (0..BATCH).map(|number| format!("{round}-{number}")).collect();
@@ -672,6 +678,6 @@ fn space_is_given_back_as_fast_as_large_batches_end_segments_and_tables() {
         let table = redb::TableDefinition::<(u64, u32, u32, u32), &[u8]>::new("fingerprints");
         rows = redb::ReadableTableMetadata::len(&txn.open_table(table).unwrap()).unwrap();
     });
-    // Rows of four entries: those of what is live, and of what the last batches have ended.
+    // Rows have four entries: those of live records, and of the records that the last batches expired.
     assert!(rows < 3 * BATCH / 4, "{rows} rows");
 }

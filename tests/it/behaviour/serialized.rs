@@ -1,5 +1,5 @@
-//! Proves that queries, filters, options, policies and reports read back from what they serialize as, and that what is
-//! deserialized is checked by the calls that take it.
+//! Proves that queries, filters, options, policies and reports deserialize from their serialized form, and
+//! that the calls that take them check their values.
 
 use crate::support::Need;
 use std::fmt::{Debug, Display};
@@ -22,7 +22,7 @@ use serde_json::{Value, from_value, json, to_value};
 
 use crate::support;
 
-/// What reads back from the JSON of a value.
+/// Serializes a value to JSON and back.
 fn through_json<T: Serialize + DeserializeOwned>(value: &T) -> T {
     let text = serde_json::to_string(value).unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -33,7 +33,8 @@ fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
     assert_eq!(through_json(value), *value);
 }
 
-/// A choice reads back from its word, as text and in JSON; another word is refused and told which there are.
+/// Checks that each choice parses from its word, as text and in JSON, and that another word is refused with a
+/// list of the allowed ones.
 fn has_words<T>(choices: &[T], words: &[&str])
 where
     T: Copy + PartialEq + Debug + Display + FromStr<Err = Error> + Serialize + DeserializeOwned,
@@ -112,7 +113,7 @@ fn pool_queries() -> impl Strategy<Value = PoolQuery> {
     )
 }
 
-/// Durations that a number of seconds holds to the microsecond.
+/// Generates durations that a number of seconds represents to the microsecond.
 fn durations() -> impl Strategy<Value = Duration> {
     (0..1_u64 << 52).prop_map(Duration::from_micros)
 }
@@ -301,7 +302,7 @@ fn reports_and_statistics_read_back() {
         let _snapshot = pool.snapshot().unwrap();
         let mut stats = store.stats().unwrap();
         assert!(stats.oldest_snapshot.is_some());
-        // Durations read back to the microsecond.
+        // Durations are read back to the microsecond.
         stats.oldest_snapshot = Some(Duration::from_micros(1_500_007));
         reads_back::<StoreStats>(&stats);
     }

@@ -1,4 +1,5 @@
-//! Proves that the figures are true: what they count, what they measure, and by which names they serialize.
+//! Proves that the statistics are right: what they count, what they measure, and the names under which they
+//! serialize.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -47,11 +48,11 @@ fn checks_and_hits_count_every_value_that_was_asked_for() {
     drop(claim);
     pool.snapshot().unwrap().contains(Key::new(ORDERS, "A-1")).unwrap();
     assert_eq!(counts(), (16, 9));
-    // A call that fails has asked nothing.
+    // A call that fails has looked up nothing.
     pool.contains(Key::new(ORDERS, "")).unwrap_err();
     assert_eq!(counts(), (16, 9));
     store.reopen().unwrap();
-    assert_eq!(counts(), (16, 9), "the counters are the handle's");
+    assert_eq!(counts(), (16, 9), "the counters survive reopening");
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn group_sizes_tell_how_calls_shared_commits() {
     support::track(&pool, &["A-1"]);
     let alone = store.stats().unwrap();
     assert_eq!((alone.group_sizes.groups, alone.group_sizes.calls, alone.group_sizes.largest), (1, 1, 1));
-    assert_eq!(alone.commits, before.commits + 1, "what changes nothing is not committed");
+    assert_eq!(alone.commits, before.commits + 1, "a call that changes nothing is not committed");
     let start = Barrier::new(16);
     std::thread::scope(|scope| {
         for thread in 0..16 {
@@ -91,7 +92,7 @@ fn folds_seals_and_dropped_segments_are_counted() {
         support::track(&pool, &[format!("A-{number}")]);
     }
     let stats = store.stats().unwrap();
-    // Segments of 64 records, folds of 16.
+    // Segments have 64 records, and folds have 16.
     assert_eq!(stats.seals, 4);
     assert!(stats.folds >= 300 / 16 - 2, "{stats:?}");
     assert_eq!(stats.segments_dropped, 0);
@@ -125,7 +126,7 @@ fn a_held_snapshot_shows_its_age_and_the_space_that_it_holds() {
     assert!(held.held_by_readers >= grown.min(held.file_size) / 2, "{held:?}, grown by {grown}");
     assert!(held.held_by_readers <= held.file_size);
     assert_eq!(held.file_size, disk.bytes() as u64);
-    // A scan reads each slice from a fresh snapshot: it holds nothing.
+    // A scan reads each slice from a fresh snapshot, so it holds nothing.
     let scan = pool.scan(&RecordFilter::new()).unwrap();
     drop(first);
     assert_eq!(store.stats().unwrap().snapshots, 1);
@@ -168,7 +169,7 @@ fn the_bytes_of_a_pool_are_estimated_within_a_third() {
         store.rebuild_indexes().unwrap();
         let (estimated, records) = (pool.stats().unwrap().bytes, pool.stats().unwrap().live);
         store.compact().unwrap();
-        // An empty store takes some pages as well.
+        // An empty store uses some pages, too.
         let size = store.stats().unwrap().file_size;
         let actual = size.saturating_sub(40_000);
         assert!(
@@ -223,7 +224,7 @@ fn deleted_records_are_no_expired_ones_wherever_they_lie() {
     let capped = store.create_pool(NewPool::new("capped").capacity(100)).unwrap();
     for pool in [plain, kept, capped] {
         support::track(&pool, &(0..10).map(|number| format!("A-{number}")).collect::<Vec<_>>());
-        // The first ones are below the watermark then, the last one is not.
+        // The first records are then below the watermark, but not the last one.
         pool.delete_records([1, 2, 3, 7]).unwrap();
         let stats = pool.stats().unwrap();
         assert_eq!((stats.live, stats.expired, stats.deleted), (6, 0, 4));

@@ -1,4 +1,5 @@
-//! Tables of fingerprints: whatever folds, imports and merges write is found, by every view, also after reopening.
+//! Proves that tables of fingerprints find everything that folds, imports and merges write, in every view,
+//! and after reopening.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +16,9 @@ type Bytes = &'static [u8];
 const FINGERPRINTS: TableDefinition<'_, (u64, u32, u32, u32), Bytes> = TableDefinition::new("fingerprints");
 const FILTERS: TableDefinition<'_, (u64, u32, u32), Bytes> = TableDefinition::new("filters");
 
-/// Folds of sixteen records, so that tables of several levels come soon.
+/// Folds of sixteen records, so that there are soon tables of several levels.
 const SIZES: Sizes = Sizes { segment_slots: 256, ..Sizes::SMALL };
-/// So often that all that can be kept in memory is.
+/// Enough rounds for everything to be cached that can be.
 const ROUNDS: u32 = 3;
 
 fn open(place: &Place) -> DataPoolStore {
@@ -36,7 +37,7 @@ fn keys(values: &[String]) -> Vec<Key<'_>> {
     values.iter().map(|value| Key::new(ORDERS, value.as_str())).collect()
 }
 
-/// The first live record of each value, by the records alone.
+/// Returns the first live record of each value, from the records alone.
 fn firsts(pool: &Pool) -> BTreeMap<String, u64> {
     let mut firsts = BTreeMap::new();
     for record in support::records(pool) {
@@ -45,8 +46,8 @@ fn firsts(pool: &Pool) -> BTreeMap<String, u64> {
     firsts
 }
 
-/// Values that are tracked, deleted, tracked again and imported twice, in a store that is closed at any moment: folds are
-/// begun anew, and so are merges.
+/// Values are tracked, deleted, tracked again and imported twice. The store is closed at any moment, so folds
+/// and merges begin again.
 #[test]
 fn every_value_is_found_in_tables_in_those_that_are_merged_and_after_reopening() {
     let (mut most, mut last, mut merging) = (0, 0, 0);
@@ -93,11 +94,11 @@ fn every_value_is_found_in_tables_in_those_that_are_merged_and_after_reopening()
             }
         }
     }
-    // It reached what it is about.
+    // The test has reached the intended states.
     assert!(most > 8 && last > 30 && merging > 0, "{most} {last} {merging}");
 }
 
-/// The numbers of the tables that have rows in a closed store.
+/// Returns the numbers of the tables with rows in a closed store.
 fn tables(place: &Place) -> BTreeSet<u32> {
     let mut tables = BTreeSet::new();
     place.damage(|txn| {
@@ -107,14 +108,14 @@ fn tables(place: &Place) -> BTreeSet<u32> {
     tables
 }
 
-/// The newest table is one that is being merged: its filter lacks pieces.
+/// Returns true if the newest table is being merged: pieces of its filter are missing.
 fn is_merging(place: &Place) -> bool {
     let store = open(place);
     let pool = store.get_or_create_pool("orders").unwrap();
     pool.prune().unwrap().segments > 0 || pool.stats().unwrap().live == 0
 }
 
-/// The view that copies a group has fewer of its segments than a snapshot that asks later.
+/// A snapshot is read after segments were dropped and newer views were read.
 #[test]
 fn a_snapshot_finds_what_was_in_segments_that_its_groups_were_copied_without() {
     let store = support::store_for(Need::Embedded);
@@ -132,7 +133,7 @@ fn a_snapshot_finds_what_was_in_segments_that_its_groups_were_copied_without() {
     }
 }
 
-/// The same, where so many segments are there that there is a filter of all; some of them, in the middle, are dropped.
+/// The same with many segments, some of which are dropped at the start, in the middle or near the end.
 #[test]
 fn a_snapshot_finds_what_was_in_segments_that_the_filter_of_all_was_copied_without() {
     for gone in [0..300, 300..600, 1_700..1_900] {
@@ -156,7 +157,7 @@ fn a_snapshot_finds_what_was_in_segments_that_the_filter_of_all_was_copied_witho
     }
 }
 
-/// Which numbers below so many are there.
+/// Returns the numbers below a limit that are in the pool.
 fn found(pool: &Pool, below: u64) -> BTreeSet<u64> {
     numbers(&pool.contains_many(&keys(&values(0..below))).unwrap())
 }
@@ -165,7 +166,8 @@ fn numbers(there: &[bool]) -> BTreeSet<u64> {
     (0..).zip(there).filter(|(_, there)| **there).map(|(number, _)| number).collect()
 }
 
-/// Values in some forty segments, of which the oldest are dropped and others deleted; snapshots of any moment.
+/// Values in about forty segments. The oldest segments are dropped and others deleted, while snapshots of
+/// many moments are held.
 #[test]
 fn every_snapshot_is_answered_as_of_its_own_moment_while_tables_are_dropped() {
     for seed in 0..support::runs(1, 4) {
@@ -209,7 +211,8 @@ fn every_snapshot_is_answered_as_of_its_own_moment_while_tables_are_dropped() {
 
 const VALUES: u64 = 1_500;
 
-/// Values that are tracked, deleted and tracked again, in a segment that is hot; snapshots of any moment, kept for a while.
+/// Values are tracked, deleted and tracked again in the open segment, while snapshots of many moments are
+/// held for some time.
 #[test]
 fn every_snapshot_is_answered_as_of_its_own_moment_while_values_come_and_go() {
     let sizes = Sizes { segment_slots: 2_048, chunk_slots: 256, fold_entries: 32, ..Sizes::SMALL };
@@ -255,7 +258,7 @@ fn answers(there: &[bool], tracked: &BTreeSet<u64>) -> bool {
     there.iter().zip(0..).all(|(there, number)| *there == tracked.contains(&number))
 }
 
-/// The record that a look-up finds has the value, and no earlier one does.
+/// Checks that the record that a lookup finds has the value, and that no earlier record does.
 fn firsts_are_first(snapshot: &PoolSnapshot, values: &[String]) {
     let mut first = std::collections::HashMap::new();
     for record in snapshot.scan(&RecordFilter::new()).unwrap() {
@@ -268,7 +271,7 @@ fn firsts_are_first(snapshot: &PoolSnapshot, values: &[String]) {
     }
 }
 
-/// An import that takes every row makes several records of a value, of which some are deleted.
+/// An import that adds every row makes several records of a value, some of which are then deleted.
 #[test]
 fn a_look_up_names_the_first_of_several_records() {
     let sizes = Sizes { segment_slots: 2_048, chunk_slots: 256, fold_entries: 32, ..Sizes::SMALL };
@@ -308,7 +311,7 @@ fn import(pool: &Pool, values: &[String]) {
     pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap();
 }
 
-/// Three quarters of the cache are theirs, whatever is asked.
+/// Filters and rows may use three quarters of the cache, whatever is looked up.
 #[test]
 fn filters_and_rows_stay_within_their_share_of_the_cache() {
     let cache = 400_000;
@@ -330,11 +333,11 @@ fn filters_and_rows_stay_within_their_share_of_the_cache() {
         let memory = store.stats().unwrap().index_memory;
         assert!(memory <= cache as u64 / 4 * 3 + 6 * 4_096, "{memory}");
     }
-    // Not all rows had room: 16 bytes for each record.
+    // Not all rows fit. They would need 16 bytes per record.
     assert!(store.stats().unwrap().index_memory > 6 * 1_500 * 14);
 }
 
-/// Whoever has been told that a value is tracked must find it ever after.
+/// Once a caller knows that a value is tracked, every later lookup must find it.
 #[test]
 fn readers_beside_folds_and_merges_miss_nothing() {
     let sizes = Sizes { segment_slots: 4_096, chunk_slots: 256, fold_entries: 64, ..Sizes::SMALL };
@@ -374,7 +377,7 @@ fn readers_beside_folds_and_merges_miss_nothing() {
     }
 }
 
-/// Some rows are in memory when their tables are merged.
+/// Some rows are cached when their tables are merged.
 #[test]
 fn what_is_asked_before_and_after_a_merge_is_found() {
     let sizes = Sizes {
@@ -393,7 +396,7 @@ fn what_is_asked_before_and_after_a_merge_is_found() {
             support::track(&pool, batch);
         }
         drop(pool);
-        // Nothing is in memory now.
+        // Nothing is cached now.
         let store = open();
         let pool = store.pool_named("orders").unwrap();
         for value in &values[..questions] {
@@ -406,7 +409,7 @@ fn what_is_asked_before_and_after_a_merge_is_found() {
     }
 }
 
-/// What memory knows of a damaged filter must not outlive its rebuilding.
+/// Cached parts of a damaged filter must not survive its rebuilding.
 #[test]
 fn a_filter_that_was_mended_is_asked_anew() {
     let place = Place::with_orders(700);
@@ -422,7 +425,7 @@ fn a_filter_that_was_mended_is_asked_anew() {
     is_mended(&place, 700);
 }
 
-/// Nor what it knows of damaged rows.
+/// The same is true of damaged rows.
 #[test]
 fn rows_that_were_mended_are_asked_anew() {
     let place = Place::with_orders(2_000);
@@ -440,7 +443,7 @@ fn rows_that_were_mended_are_asked_anew() {
     is_mended(&place, 2_000);
 }
 
-/// Fewer of the orders than there are can be found, until the indexes are rebuilt.
+/// Checks that not all orders can be found until the indexes are rebuilt.
 fn is_mended(place: &Place, orders: usize) {
     let store = place.open();
     let pool = store.pool(1).unwrap();

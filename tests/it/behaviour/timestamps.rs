@@ -1,6 +1,6 @@
-//! Proves that a timestamp reads in every form that other programs print it in by default, and means the same point in
-//! each. jiff is the model: it takes a point apart, and the forms are written from the parts. What is no timestamp is
-//! among the bad inputs.
+//! Proves that a timestamp can be read in every form in which other programs print it by default, and means
+//! the same point in each. jiff is the model: it splits a point into its parts, from which the forms are
+//! written. Invalid timestamps are among the bad inputs.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,25 +14,25 @@ use crate::support::{self, time};
 
 const MINUTE: i64 = 60_000_000;
 
-/// Points whose local dates have four digits, whatever the offset.
+/// Generates points whose local dates have four-digit years with any offset.
 fn written_micros() -> impl Strategy<Value = i64> {
     let years_1_to_9998 = -62_135_596_800_000_000..253_370_764_800_000_000_i64;
     prop_oneof![years_1_to_9998, 0..2_000_000_000_000_000_i64]
 }
 
-/// Hours and minutes east of UTC.
+/// Generates hours and minutes east of UTC.
 fn offset() -> impl Strategy<Value = (i64, i64)> {
     prop_oneof![Just((0, 0)), (-23..24_i64, Just(0)), (-23..24_i64, 0..60_i64)]
         .prop_map(|(hours, minutes)| (hours, if hours < 0 { -minutes } else { minutes }))
 }
 
-/// What clocks show where the offset holds.
+/// Returns the local date and time at an offset.
 fn local(micros: i64, (hours, minutes): (i64, i64)) -> DateTime {
     let offset = Offset::from_seconds(i32::try_from(hours * 3_600 + minutes * 60).unwrap()).unwrap();
     offset.to_datetime(jiff::Timestamp::from_microsecond(micros).unwrap())
 }
 
-/// Every way to write an offset; the sign apart.
+/// Returns every way to write an offset, without its sign.
 fn written_offsets((hours, minutes): (i64, i64)) -> Vec<String> {
     let (sign, hours, minutes) = (if hours + minutes < 0 { '-' } else { '+' }, hours.abs(), minutes.abs());
     let mut all = vec![format!("{sign}{hours:02}:{minutes:02}"), format!("{sign}{hours:02}{minutes:02}")];
@@ -45,7 +45,7 @@ fn written_offsets((hours, minutes): (i64, i64)) -> Vec<String> {
     all
 }
 
-/// The decimals of a second, as short as they can be and longer.
+/// Returns the decimals of a second, as short as possible and longer.
 fn written_fractions(micros: i64) -> Vec<String> {
     let six = format!("{micros:06}");
     let shortest = six.trim_end_matches('0');
@@ -94,7 +94,8 @@ proptest! {
         let text = format!("{}{more}Z", Timestamp::from_micros(micros).to_string().trim_end_matches('Z'));
         let (down, up) = (Timestamp::from_micros(micros), Timestamp::from_micros(micros + 1));
         prop_assert_eq!(time(&text), down);
-        // Records are of whole microseconds: after the point is after the earlier one, before it before the later one.
+        // Records have whole microseconds. "After" a point between two of them means after the earlier one,
+        // and "before" means before the later one.
         let query: RecordQuery = format!("filter[created_after]={text}&filter[created_before]={text}").parse().unwrap();
         prop_assert_eq!(query, RecordQuery::new().created_after(down).created_before(up));
     }

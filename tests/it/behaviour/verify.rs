@@ -1,7 +1,8 @@
-//! Proves that `verify` finds what is wrong with an index, whatever is wrong with it, and that `rebuild_indexes` mends it;
-//! that both leave alone what is right; and that what is no index is found and said to be beyond mending.
+//! Proves that `verify` finds any problem in an index, and that `rebuild_indexes` repairs it; that both leave
+//! correct data alone; and that damage outside indexes is found and reported as not repairable.
 //!
-//! The damage is done with redb itself, in a store that was closed: the file's checksums are right, the rows are not.
+//! The damage is done with redb itself in a closed store, so the file's checksums are right, but the rows are
+//! not.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +29,7 @@ const RECORDS: TableDefinition<'_, u32, Bytes> = TableDefinition::new("records/1
 const FINGERPRINTS: TableDefinition<'_, (u64, u32, u32, u32), Bytes> = TableDefinition::new("fingerprints");
 const POSTINGS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("postings/1/0");
 
-/// Segments long enough for a second block of the time index.
+/// Segments that are long enough for a second block of the time index.
 const SIZES: Sizes = Sizes { segment_slots: 8_192, chunk_slots: 1_024, ..Sizes::SMALL };
 
 struct Case {
@@ -37,7 +38,8 @@ struct Case {
 }
 
 impl Case {
-    /// A store with a pool of some segments, repeats, deletions and a claim, and a second pool.
+    /// Creates a store with a pool of several segments, with repeats, deletions and a claim, and a second
+    /// pool.
     fn new(sizes: Sizes) -> Self {
         let case = Self { place: Place::new(), sizes };
         let store = case.open();
@@ -56,7 +58,7 @@ impl Case {
         support::track(&pool, &["Z-1", "Z-2"]);
         let claim = pool.claim(&["C-1", "C-2"], |v| Key::new(ORDERS, *v), &Origin::none(), LEASE).unwrap();
         assert!(claim.into_token().is_some());
-        // Whatever is left to fold and to filter is done now.
+        // Finish all pending folds and merges.
         pool.prune().unwrap();
         support::track(&pool, &["Z-3", "Z-4"]);
         store.get_or_create_pool("customers").unwrap();
@@ -75,7 +77,7 @@ impl Case {
 
 const LEASE: std::time::Duration = std::time::Duration::from_hours(1);
 
-/// What can be asked of a pool by its indexes.
+/// Returns the answers that a pool finds through its indexes.
 fn answers(pool: &Pool) -> Vec<String> {
     let records = support::records(pool);
     let mut answers: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
@@ -97,7 +99,7 @@ fn answers(pool: &Pool) -> Vec<String> {
     answers
 }
 
-/// Damages a store; expects a finding in that table, and that rebuilding mends it.
+/// Damages a store. Expects a finding in that table, and that rebuilding repairs it.
 fn assert_found_and_mended(table: &str, change: impl FnOnce(&redb::WriteTransaction)) {
     assert_damage_of(&Case::new(SIZES), table, change);
 }
@@ -117,15 +119,15 @@ fn assert_damage_of(case: &Case, table: &str, change: impl FnOnce(&redb::WriteTr
     assert_eq!(store.verify().unwrap().findings, []);
     assert_eq!(answers(&store.pool(1).unwrap()), expected);
     drop(store);
-    assert_eq!(case.verify().findings, [], "mended on disk, too");
+    assert_eq!(case.verify().findings, [], "it is repaired on disk, too");
     assert_eq!(answers(&case.open().pool(1).unwrap()), expected);
 }
 
-/// The low bits of an entry: the record's id less the table's first id, above the mark of a version.
+/// The low bits of an entry: the record's id minus the table's first id, above the version flag.
 const OFFSET: u128 = ((1 << 31) - 1) << 1;
 const HAS_VERSION: u128 = 1;
 
-/// Changes the entries of the fullest row of the first pool: nearly all of its records are live.
+/// Changes the entries of the fullest row of the first pool, nearly all of whose records are live.
 fn change_row(txn: &redb::WriteTransaction, change: impl FnOnce(&mut Vec<u128>)) {
     let mut table = txn.open_table(FINGERPRINTS).unwrap();
     let rows = table.range((1, 0, 0, 0)..(2, 0, 0, 0)).unwrap().map(Result::unwrap);
@@ -172,7 +174,7 @@ fn removed_fingerprints_are_found_and_mended() {
 fn added_fingerprints_are_found_and_mended() {
     assert_found_and_mended("fingerprints", |txn| {
         change_row(txn, |entries| {
-            // Other records have these fingerprints, too.
+            // Now other records have these fingerprints.
             let others: Vec<u128> = entries[3..].iter().map(|other| other & OFFSET).collect();
             let added: Vec<u128> =
                 entries.iter().zip(others).map(|(entry, other)| entry & !OFFSET | other).collect();
@@ -231,7 +233,7 @@ fn rows_of_fingerprints_in_each_others_place_are_found_and_mended() {
         let mut table = txn.open_table(FINGERPRINTS).unwrap();
         let rows = table.iter().unwrap().map(Result::unwrap);
         let mut rows: Vec<_> = rows.map(|(key, row)| (key.value(), row.value().to_vec())).collect();
-        // Two rows of one table, each in the other's place.
+        // Swaps two rows of one table.
         rows.retain(|(key, _)| key.1 == rows_of_most(&table));
         let ((first, first_row), (last, last_row)) = (rows.first().unwrap(), rows.last().unwrap());
         table.insert(first, last_row.as_slice()).unwrap();
@@ -239,7 +241,7 @@ fn rows_of_fingerprints_in_each_others_place_are_found_and_mended() {
     });
 }
 
-/// The number of the table with the most rows.
+/// Returns the number of the table with the most rows.
 fn rows_of_most(table: &impl ReadableTable<(u64, u32, u32, u32), Bytes>) -> u32 {
     let mut counts = std::collections::BTreeMap::<u32, u32>::new();
     for row in table.iter().unwrap() {
@@ -293,7 +295,7 @@ fn removed_posting_lists_of_each_kind_are_found_and_mended() {
 fn added_posting_lists_of_each_kind_are_found_and_mended() {
     for attribute in 1..=4 {
         assert_found_and_mended("postings/1/0", |txn| {
-            // As of a flow, run or step "zzzz", or an entity type of that number.
+            // As if for a flow, run or step "zzzz", or an entity type with that number.
             let key = [&[attribute, 4], b"zzzz".as_slice(), &0_u32.to_be_bytes()].concat();
             txn.open_table(POSTINGS).unwrap().insert(key.as_slice(), [3, 0, 0, 0, 0].as_slice()).unwrap();
         });
@@ -360,12 +362,12 @@ fn damaged_membership_filters_are_found_and_mended() {
     });
 }
 
-/// No index, but a claim about records: there is nothing to make it from again.
+/// This is not an index but data about records, so there is nothing from which it could be rebuilt.
 #[test]
 fn deletions_of_records_that_there_are_not_are_found() {
     let case = Case::new(SIZES);
     case.place.damage(|txn| {
-        // A list of one slot.
+        // A list with one slot.
         txn.open_table(DELETED).unwrap().insert((1, 0, 99), [1, 0, 0].as_slice()).unwrap();
     });
     let report = case.verify();
@@ -399,7 +401,7 @@ fn owners_of_values_that_no_claim_has_are_found_and_mended() {
     });
 }
 
-/// The claim has the item. The record is in the tail, or in the indexes of its segment.
+/// The claim has the item. The record is in the tail, or in the indexes.
 #[test]
 fn an_owner_of_a_value_that_is_tracked_is_found_and_mended() {
     for is_folded in [false, true] {
@@ -456,7 +458,8 @@ fn an_owner_of_a_deleted_value_that_is_tracked_again_is_found_and_mended() {
     });
 }
 
-/// Nothing is looked up in a pool without a claim: the row would wait for the claim that gets that number.
+/// In a pool without claims, no owners are looked up. The row would take effect for a later claim with that
+/// number.
 #[test]
 fn an_owner_in_a_pool_without_claims_is_found_and_mended() {
     assert_found_and_mended("claimed", |txn| {
@@ -484,19 +487,20 @@ fn tables_and_rows_of_pools_that_are_not_there_are_found_and_removed() {
     });
 }
 
-/// Damages what is no index: it is found, the rest of the store is still checked, and rebuilding says what it left.
+/// Damages data that is not an index. It must be found, the rest of the store must still be checked, and
+/// rebuilding must report what it left.
 fn assert_found_and_left(table: &str, change: impl FnOnce(&redb::WriteTransaction)) {
     let case = Case::new(SIZES);
     case.place.damage(change);
     let report = case.verify();
     assert!(report.findings.iter().any(|finding| finding.table == table), "{:#?}", report.findings);
-    assert_eq!(report.pools, 2, "the others are checked all the same");
+    assert_eq!(report.pools, 2, "the other pools are still checked");
     let store = case.open();
     let left = store.rebuild_indexes().unwrap().left;
     assert_eq!(left.len(), 1, "{left:#?}");
     assert_eq!(left[0].data_pool_id, Some(datapool_store::PoolId::new(1)));
     assert!(!store.verify().unwrap().ok);
-    assert_eq!(store.rebuild_indexes().unwrap().left.len(), 1, "nothing of it was taken for a stray");
+    assert_eq!(store.rebuild_indexes().unwrap().left.len(), 1, "none of its rows was removed as a stray");
 }
 
 #[test]
@@ -504,7 +508,7 @@ fn a_missing_or_unreadable_record_is_found_and_not_made_up() {
     assert_found_and_left("records/1/0", |txn| {
         txn.open_table(RECORDS).unwrap().remove(40).unwrap();
     });
-    // The second has an origin that ends behind it, the third one that cannot be read.
+    // The second row has an origin that extends past its end, and the third has an unreadable origin.
     for row in [&[0, 0][..], &[6, 9, 1, 0, 0, 0, 37, 0, b'x'], &[6, 4, 9, 0, 0, 0, 37, 0, b'x']] {
         assert_found_and_left("records/1/0", |txn| {
             txn.open_table(RECORDS).unwrap().insert(40, row).unwrap();
@@ -548,7 +552,7 @@ fn a_record_whose_value_changed_is_found_by_the_indexes() {
         table.insert(40, row.as_slice()).unwrap();
     });
     let report = case.verify();
-    // What leads to it has another fingerprint than its value.
+    // The index leads to it with a fingerprint that does not match its value.
     assert_eq!(report.findings_count, 1, "{:#?}", report.findings);
     assert!(report.findings.iter().all(|finding| finding.table == "fingerprints"));
 }
@@ -582,7 +586,7 @@ fn damage_of_the_file_itself_is_a_finding() {
     let case = Case::new(SIZES);
     let store = case.open();
     let pool = store.pool(1).unwrap();
-    // Pages of the records, which nobody has read yet.
+    // Pages of the records that nobody has read yet.
     case.place.flip_last(b"A-2222");
     let report = store.verify().unwrap();
     assert!(!report.ok);
@@ -600,7 +604,7 @@ fn verifying_answers_busy_while_a_scan_snapshot_or_backup_is_open_and_waits_for_
     let error = store.verify().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
     assert!(error.to_string().contains("a scan"), "{error}");
-    // A scan that has read its last record is over.
+    // A scan that has read its last record is finished.
     scan.by_ref().for_each(|record| drop(record.unwrap()));
     assert!(store.verify().unwrap().ok);
     let snapshot = pool.snapshot().unwrap();
@@ -615,7 +619,7 @@ fn verifying_answers_busy_while_a_scan_snapshot_or_backup_is_open_and_waits_for_
         })
         .unwrap();
     assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == ErrorKind::Busy));
-    // Others go on reading and writing while it is verified again and again.
+    // Others continue to read and write while the store is verified repeatedly.
     let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         let reader = pool.clone();
@@ -644,7 +648,7 @@ fn an_observer_hears_how_far_verifying_is_and_can_stop_it() {
     let report = store
         .verify_with_progress(|progress| {
             heard.push(progress);
-            // It runs while nothing is locked.
+            // The observer runs while nothing is locked.
             support::track(&store.pool(2).unwrap(), &[heard.len().to_string()]);
             ControlFlow::Continue(())
         })
@@ -667,15 +671,15 @@ fn a_store_that_is_read_only_is_not_verified_and_says_so() {
     assert_eq!(store.rebuild_indexes().unwrap_err().kind(), ErrorKind::ReadOnly);
 }
 
-/// Wherever a page of an open store's file is zeroed, verifying finds it, or nothing used that page. Nothing panics past
-/// the store.
+/// Wherever a page of an open store's file is zeroed, verifying finds it, or the page was unused. No panic
+/// reaches the caller.
 #[test]
 fn a_zeroed_page_anywhere_is_found_or_was_free() {
     let case = Case::new(Sizes::SMALL);
     let expected = answers(&case.open().pool(1).unwrap());
     let whole = std::fs::read(&case.place.path).unwrap();
     let (mut found, mut free) = (0, 0);
-    // The first page says where the others are: without it nothing can be opened.
+    // The first page has the locations of the others. Without it, nothing can be opened.
     for page in (1..whole.len() / 4_096).step_by(2) {
         std::fs::write(&case.place.path, &whole).unwrap();
         let store =

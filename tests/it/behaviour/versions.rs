@@ -1,5 +1,6 @@
-//! Proves that an item of a tracked key passes once more when its content differs, or when it is newer: each cell of the
-//! specification's table, in all modes, in claims, in checks, imports and exports; and that the record it replaces is gone.
+//! Proves that an item of a tracked key passes again if its content differs, or if it is newer. Tests each
+//! cell of the specification's table, in all modes, claims, checks, imports and exports, and that the
+//! replaced record is gone.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::support::{self, Need, Place};
 const PRODUCTS: u32 = 54;
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// An item: its SKU, and its version in a short form: nothing, `o:7`, or a content.
+/// An item: its SKU, and its version in a short form, which is nothing, `o:7`, or a content.
 type Product<'p> = (&'p str, &'p str);
 
 fn key<'p>((sku, version): &Product<'p>) -> Key<'p> {
@@ -35,7 +36,7 @@ fn dedupe(pool: &Pool, mode: Mode, products: &[Product<'_>]) -> Verdicts {
     pool.dedupe_with_first(mode, products, key, &Origin::none()).unwrap()
 }
 
-/// Verdicts in a short form: `new`, `dup`, `held`, `changed`, or `changed 7` of record 7.
+/// Returns verdicts in a short form: `new`, `dup`, `held`, `changed`, or `changed 7` if record 7 is replaced.
 fn words(verdicts: &Verdicts) -> Vec<String> {
     let word = |verdict: &Verdict| match verdict {
         Verdict::New => "new".to_owned(),
@@ -62,7 +63,7 @@ fn track(pool: &Pool, sku: &str, version: &str) -> String {
     said(pool, Mode::Track, &[(sku, version)]).remove(0)
 }
 
-/// The records as pairs of SKU and version.
+/// Returns the records with their ids, SKUs and versions.
 fn live(pool: &Pool) -> Vec<(u64, String, Option<Version>)> {
     support::records(pool).into_iter().map(|record| (record.id.get(), record.value, record.version)).collect()
 }
@@ -88,7 +89,7 @@ fn claim_words(claim: &Claim) -> Vec<&'static str> {
     claim.verdicts().iter().map(word).collect()
 }
 
-/// What is in the pool, what is asked, what is said.
+/// The version in the pool, the version asked for, and the verdict.
 const TABLE: [(&str, &str, &str); 21] = [
     ("nothing", "", "new"),
     ("nothing", "red", "new"),
@@ -123,7 +124,7 @@ fn each_cell_of_the_table_holds_in_each_mode_in_claims_and_in_checks() {
                     assert_eq!(track(&pool, "A", stored), "new");
                 }
                 if folded {
-                    // Imports fold what is there.
+                    // An import folds the existing records.
                     let other = "value,entity_type_id\nother,54\n";
                     pool.import_csv(other.as_bytes(), &ImportOptions::new()).unwrap();
                 }
@@ -220,7 +221,7 @@ fn a_batch_with_one_key_five_times_decides_each_against_the_one_before() {
         if tracks {
             assert_eq!(stored, [(1, "A".to_owned(), version("red"))]);
         }
-        // The second time, one is there already.
+        // The second time, one of them is already tracked.
         let again = words(&dedupe(
             &pool,
             mode,
@@ -236,7 +237,7 @@ fn callers_of_one_commit_see_what_the_ones_before_decided() {
     let store = support::store_for(Need::Any);
     let pool = store.get_or_create_pool("products").unwrap();
     track(&pool, "A", "o:0");
-    // Whatever groups they make: each number passes at most once, and the last one stays.
+    // In whatever groups the calls are committed, each number passes at most once, and the last one stays.
     std::thread::scope(|scope| {
         for first in 1..=8_i64 {
             let pool = pool.clone();
@@ -275,9 +276,13 @@ fn doubles_of_a_key_are_all_replaced_and_its_version_is_that_of_the_newest() {
         assert!(pool.contains(Key::new(PRODUCTS, "A").ordinal(newest)).unwrap());
         assert!(!pool.contains(Key::new(PRODUCTS, "A").ordinal(newest + 1)).unwrap());
         let first = pool.lookup(&[Key::new(PRODUCTS, "A").ordinal(newest)]).unwrap().remove(0).unwrap();
-        assert_eq!((first.id.get(), first.version), (1, Some(Version::Ordinal(0))), "the oldest answers");
+        assert_eq!(
+            (first.id.get(), first.version),
+            (1, Some(Version::Ordinal(0))),
+            "the oldest record is returned"
+        );
 
-        // The newest record decides, also when it is deleted.
+        // The newest record decides, even after a deletion.
         let ids: Vec<RecordId> = support::records(&pool)
             .iter()
             .filter(|record| record.value == "A")
@@ -297,7 +302,7 @@ fn doubles_of_a_key_are_all_replaced_and_its_version_is_that_of_the_newest() {
     }
 }
 
-/// Enough items for several segments and folds; the version of each goes by the round.
+/// Enough items for several segments and folds. The version of each depends on the round.
 #[test]
 fn versions_hold_across_segments_folds_merges_and_reopening() {
     let place = Place::new();
@@ -377,7 +382,8 @@ fn what_expired_was_deleted_or_evicted_is_new_again_whatever_its_version() {
     for sku in ["A", "B", "C"] {
         track(&pool, sku, "red");
     }
-    // Replacing first, appending then, applying the capacity last: nobody else leaves.
+    // First records are replaced, then appended, and the capacity is applied last, so no other record is
+    // evicted.
     assert_eq!(track(&pool, "A", "blue"), "changed 1");
     assert_eq!(
         said(&pool, Mode::Filter, &[("A", "blue"), ("B", "red"), ("C", "red")]),
@@ -417,7 +423,7 @@ fn a_claimed_change_replaces_the_record_that_it_saw() {
     assert_eq!(
         store.verify().unwrap().findings,
         [],
-        "a claimed value may have the record that the claim saw"
+        "a claimed value may keep the record that the claim saw"
     );
     if support::is_embedded() {
         store.rebuild_indexes().unwrap();
@@ -486,7 +492,7 @@ fn under_a_running_claim_the_record_answers_what_cannot_change_it() {
         assert_eq!(matches!(outcome, WaitOutcome::InFlight { .. }), *word == "held", "{item:?}");
         assert_eq!(matches!(outcome, WaitOutcome::Tracked(_)), *word == "dup", "{item:?}");
     }
-    // Checks see records only.
+    // Checks see only records.
     let contains = [("A", "red", true), ("A", "blue", false), ("B", "o:7", false), ("D", "", false)];
     for (sku, version, expected) in contains {
         assert_eq!(pool.contains(key(&(sku, version))).unwrap(), expected, "{sku} {version}");
@@ -504,7 +510,8 @@ fn under_a_running_claim_the_record_answers_what_cannot_change_it() {
 #[test]
 fn what_is_tracked_in_spite_of_a_claim_voids_it_unless_it_is_older_than_the_claimed_item() {
     let cases = [
-        // The record, what is claimed, what is tracked meanwhile, its verdict, the outcome of the claim.
+        // The record, the claimed version, the version tracked meanwhile, its verdict, and the outcome of the
+        // claim.
         ("red", "blue", "green", "changed 1", "already tracked"),
         ("red", "blue", "blue", "changed 1", "already tracked"),
         ("red", "blue", "red", "dup", "confirmed"),
@@ -591,7 +598,7 @@ fn a_full_export_imports_back_with_versions() {
     let without_ids =
         |pool: &Pool| live(pool).into_iter().map(|(_, sku, version)| (sku, version)).collect::<Vec<_>>();
     assert_eq!(without_ids(&copy), without_ids(&pool));
-    // Present is what has the value, whatever its version.
+    // A row is a duplicate if its value is present, whatever its version.
     let file = "value,entity_type_id,version\nA,54,o:1\nD,54,o:1\nD,54,o:2\n";
     let options = ImportOptions::new().version_column("version");
     let report = copy.import_csv(file.as_bytes(), &options.clone().on_duplicate(OnDuplicate::Skip)).unwrap();
@@ -631,7 +638,7 @@ fn a_record_shows_its_version_and_reads_back() {
     }
 }
 
-/// Two records are damaged: what does not ask for a version, or finds no mark of one, does not read them.
+/// Two records are damaged. Lookups that do not ask for a version, or find no version flag, do not read them.
 #[test]
 fn records_are_read_only_for_versions_that_are_asked_and_there() {
     let place = Place::new();
@@ -639,7 +646,7 @@ fn records_are_read_only_for_versions_that_are_asked_and_there() {
         let pool = place.open().get_or_create_pool("products").unwrap();
         track(&pool, "A", "");
         track(&pool, "B", "o:1");
-        // Imports fold what is there.
+        // An import folds the existing records.
         pool.import_csv("value,entity_type_id\nC,54\n".as_bytes(), &ImportOptions::new()).unwrap();
     }
     place.damage(|txn| {

@@ -1,8 +1,8 @@
 //! Proves that a held snapshot answers as of its own moment, whatever background work does meanwhile.
 //!
-//! Folds, merges, filters, dropped tables and copies in memory all outlive the commit that they were made for. The model is a
-//! frozen copy of what was live. Snapshots are asked above all for values that were deleted since: newer tables do not have
-//! these, so whatever was built from newer tables would answer "absent".
+//! Folds, merges, dropped tables and cached filters and rows all outlive the commit for which they were made.
+//! The model is a frozen copy of the live values. Snapshots are mostly asked for values that were deleted
+//! later: newer tables do not contain these, so anything built from newer tables would answer "absent".
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ fn keys(values: &[String]) -> Vec<Key<'_>> {
     values.iter().map(|value| Key::new(ORDERS, value.as_str())).collect()
 }
 
-/// Asserts that a snapshot has each of these values, by each way to ask for one.
+/// Checks that a snapshot has each of these values, with each way of looking them up.
 fn has_all(snapshot: &PoolSnapshot, values: &[String], moment: &str) {
     let together = snapshot.contains_many(&keys(values)).unwrap();
     let firsts = snapshot.lookup(&keys(values)).unwrap();
@@ -48,7 +48,8 @@ fn track_one_by_one(pool: &Pool, numbers: std::ops::Range<u64>) {
     }
 }
 
-/// A hot index that gave way is copied again from the merged table, in which deleted records are gone.
+/// Rows of another pool take the memory. When this pool's rows are cached again, they come from the merged
+/// table, which lacks the deleted records.
 #[test]
 fn a_hot_index_that_is_copied_again_does_not_answer_older_snapshots() {
     let store =
@@ -62,7 +63,7 @@ fn a_hot_index_that_is_copied_again_does_not_answer_older_snapshots() {
     track_one_by_one(&pool, 60..70);
     pool.prune().unwrap();
     has_all(&snapshot, &victims, "after the merge");
-    // The open segment of another pool takes the memory.
+    // Lookups in another pool use the memory.
     let other = store.get_or_create_pool("other").unwrap();
     track_one_by_one(&other, 0..60);
     ask_one_by_one(&other, 0..16, 4_000);
@@ -73,7 +74,7 @@ fn a_hot_index_that_is_copied_again_does_not_answer_older_snapshots() {
     }
 }
 
-/// The copying of a hot index begins before the merge of its segment and ends after it.
+/// Rows are cached before, during and after the merge of their tables.
 #[test]
 fn a_hot_index_that_is_copied_across_a_merge_misses_nothing() {
     for asked in (0..2_000).step_by(100) {
@@ -93,7 +94,7 @@ fn a_hot_index_that_is_copied_across_a_merge_misses_nothing() {
     }
 }
 
-/// The filter of all segments speaks for segments that were open, or not merged, when the snapshot was taken.
+/// Tables are merged many times after the snapshot was taken, and their filters are cached.
 #[test]
 fn the_filter_of_all_segments_does_not_answer_for_what_was_not_merged_yet() {
     let store = support::embedded::in_memory(&support::options(), Sizes::SMALL).unwrap();
@@ -110,7 +111,8 @@ fn the_filter_of_all_segments_does_not_answer_for_what_was_not_merged_yet() {
     has_all(&snapshot, &victims, "after the filter was made");
 }
 
-/// The store with its pool, what is live in it, and the snapshots that are held, each with a copy of what was live.
+/// The store with its pool, its live values, and the held snapshots, each with a copy of the values that were
+/// live.
 struct World {
     store: DataPoolStore,
     pool: Pool,
@@ -124,7 +126,7 @@ struct World {
 }
 
 impl World {
-    /// A seed decides how much there is: a few segments, or so many that there is a filter of all of them.
+    /// The seed decides the amount of data: no segments at first, or twenty of them.
     fn new(seed: u64, cache_size: usize) -> Self {
         let store =
             support::embedded::in_memory(&support::options().cache_size(cache_size), Sizes::SMALL).unwrap();
@@ -138,7 +140,7 @@ impl World {
         Self { store, pool, other, live, next_value, next_id: next_value + 1, held, random }
     }
 
-    /// Asks until copies in memory are whole.
+    /// Looks up absent values until filters are cached.
     fn ask_absent(&self) {
         let absent = values(10_000_000..10_000_000 + 4_000);
         assert!(self.pool.contains_many(&keys(&absent)).unwrap().iter().all(|there| !there));
@@ -149,7 +151,7 @@ impl World {
         self.random.next(end)
     }
 
-    /// Up to so many live values, near the newest ones as a rule.
+    /// Returns up to `count` live values, mostly among the newest ones.
     fn some_live(&mut self, count: u64) -> Vec<u64> {
         let len = self.live.len() as u64;
         if len == 0 {
@@ -168,7 +170,7 @@ impl World {
         }
     }
 
-    /// New values, and some that were deleted before.
+    /// Returns new values, and some that were deleted before.
     fn fresh(&mut self, count: u64) -> Vec<u64> {
         let count = 1 + self.below(count);
         let mut numbers: Vec<u64> = (self.next_value..self.next_value + count).collect();
@@ -216,7 +218,7 @@ impl World {
                 assert_eq!(self.import(&numbers, OnDuplicate::Add).unwrap(), numbers.len() as u64);
                 self.add(&numbers);
             }
-            // Makes the writer forget how far its work is: it begins it anew.
+            // Makes the writer forget the progress of its work, so that it starts again.
             17..20 => {
                 let known = self.some_live(1);
                 if !known.is_empty() {
@@ -261,7 +263,7 @@ impl World {
         }
     }
 
-    /// The oldest half leaves by a capacity, which ends again at once.
+    /// Evicts the oldest half by setting a capacity and removing it again.
     fn evict_half(&mut self) {
         let kept = self.live.len() / 2 + 1;
         let update = |update| drop(self.store.update_pool(self.pool.id(), update).unwrap());
@@ -274,7 +276,7 @@ impl World {
         }
     }
 
-    /// Asks each snapshot for what was deleted since, and for some of everything.
+    /// Asks each snapshot for values that were deleted since, and for a sample of all values.
     fn check(&mut self, moment: &str) {
         let some: Vec<u64> = (0..60).map(|_| self.random.next(self.next_value.max(1) + 20)).collect();
         for (index, (snapshot, frozen)) in self.held.iter().enumerate() {
@@ -310,7 +312,8 @@ fn check_answers(snapshot: &PoolSnapshot, frozen: &BTreeMap<u64, u64>, asked: &[
     assert_eq!(snapshot.count(&RecordFilter::new()).unwrap(), frozen.len() as u64, "{moment}");
 }
 
-/// `DATAPOOL_SNAPSHOT_SEEDS` says how many seeds are run with each size of the cache; `DATAPOOL_SNAPSHOT_SEED` runs one.
+/// `DATAPOOL_SNAPSHOT_SEEDS` sets the number of seeds per cache size; `DATAPOOL_SNAPSHOT_SEED` runs a single
+/// seed.
 #[test]
 fn snapshots_keep_their_answers_across_all_background_work() {
     let seeds = support::from_environment("DATAPOOL_SNAPSHOT_SEEDS").unwrap_or_else(|| support::runs(1, 4));
@@ -327,8 +330,8 @@ fn snapshots_keep_their_answers_across_all_background_work() {
     }
 }
 
-/// Threads that write, prune and rebuild, and threads that fill the copies in memory, beside threads that hold snapshots. What a
-/// snapshot has is read from its records once; then it is asked for it until the writing ends.
+/// Some threads write, prune and rebuild, some fill the caches, and some hold snapshots. The contents of a
+/// snapshot are read once from its records. Then it is asked for them until the writing ends.
 #[test]
 fn snapshots_that_are_held_beside_many_threads_keep_their_answers() {
     for (seed, cache_size) in (0..support::runs(1, 9)).zip(support::CACHE_SIZES) {

@@ -1,12 +1,13 @@
-//! Proves that calls are linearizable: whatever threads observed could have been observed in some order in which no call comes
-//! before one that was answered when it began.
+//! Proves that calls are linearizable: the observations of threads fit some order in which no call comes
+//! before one that had returned when it began.
 //!
-//! Histories of a few calls on a few values, of every kind that reads or changes a pool, are recorded and explained by a plain
-//! model: by the search of Wing and Gong ("Testing and verifying concurrent objects", 1993) with the dead ends remembered, as
-//! Lowe has it ("Testing for linearizability", 2017). Histories of many threads have calls on one value each, and are explained
-//! value by value: linearizability is local (Herlihy and Wing, 1990).
+//! Histories of a few calls on a few values, of every kind that reads or changes a pool, are recorded and
+//! checked against a simple model. The check is the search of Wing and Gong ("Testing and verifying
+//! concurrent objects", 1993) with memoized dead ends, following Lowe ("Testing for linearizability", 2017).
+//! Histories of many threads have calls on one value each and are checked value by value, because
+//! linearizability is local (Herlihy and Wing, 1990).
 //!
-//! `DATAPOOL_HISTORIES` says how many times as many rounds are made.
+//! `DATAPOOL_HISTORIES` multiplies the number of rounds.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Barrier;
@@ -21,40 +22,40 @@ use datapool_store::{
 
 use crate::support::{self, Need, Numbers, ORDERS};
 
-/// Values are 0 to 5; a set of them is bits.
+/// A set of the values 0 to 5, as bits.
 type Set = u8;
 const VALUES: u8 = 6;
 
 const LEASE: Duration = Duration::from_hours(1);
 
-/// What a thread asks of the pool.
+/// A call of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {
     Dedupe(Mode, Set),
     Contains(Set),
     Count,
-    /// The newest records, in order.
+    /// Lists the newest records, in order.
     List,
     Delete(Set),
-    /// By a filter on one value.
+    /// Deletes by a filter on one value.
     DeleteWhere(u8),
     Clear,
     Import(OnDuplicate, Set),
-    /// Zero is none.
+    /// Sets the capacity; zero removes it.
     Capacity(u8),
     Claim(Set),
-    /// What the thread's claim was given.
+    /// Confirms these values of the thread's claim.
     Confirm(Set),
     Release(Set),
-    /// Releases, and tells nothing.
+    /// Drops the claim, which releases these values and returns nothing.
     Drop(Set),
-    /// Takes a snapshot in place of the one that the thread holds.
+    /// Takes a snapshot that replaces the thread's snapshot.
     Freeze,
-    /// Asks the thread's snapshot, if it holds one.
+    /// Asks the thread's snapshot, if it has one.
     ContainsFrozen(Set),
 }
 
-/// What it was answered: sets, a number, or the newest values.
+/// The answer to a call: sets, a number, or the newest values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Answer {
     Sets(Set, Set),
@@ -64,12 +65,12 @@ enum Answer {
     Nothing,
 }
 
-/// The pool, as plainly as can be.
+/// A simple model of the pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct World {
     /// The values of the records, oldest first.
     records: Vec<u8>,
-    /// Which thread's claim owns each value; 0 is none. A thread has one claim at a time.
+    /// The thread whose claim owns each value; 0 for none. A thread has one claim at a time.
     owners: [u8; VALUES as usize],
     capacity: u8,
     /// The values in the snapshot that each thread holds.
@@ -92,7 +93,7 @@ fn texts(set: Set) -> Vec<String> {
     members(set).map(text).collect()
 }
 
-/// The values of a set that were found.
+/// Returns the values of a set that were found.
 fn found_of(set: Set, found: &[bool]) -> Answer {
     Answer::Sets(set_of(members(set).zip(found).filter(|(_, found)| **found).map(|(value, _)| value)), 0)
 }
@@ -132,7 +133,7 @@ impl World {
         Answer::Number((before - self.records.len()) as u64)
     }
 
-    /// What the call does when it is alone.
+    /// Applies a call to the model. Returns its answer.
     fn answer(&mut self, call: Call, thread: u8) -> Answer {
         match call {
             Call::Dedupe(mode, set) => {
@@ -214,7 +215,7 @@ impl World {
     }
 }
 
-/// Any call that makes sense next, of a thread whose claim holds those values.
+/// Returns a random sensible call of a thread whose claim holds these values.
 fn any(held: Option<Set>, numbers: &mut Numbers) -> Call {
     let set = 1 + numbers.next(63) as Set;
     let modes = [Mode::Track, Mode::FilterAndTrack, Mode::FilterAndTrack, Mode::Filter];
@@ -238,7 +239,7 @@ fn any(held: Option<Set>, numbers: &mut Numbers) -> Call {
     }
 }
 
-/// A call on one value.
+/// Returns a random call on one value.
 fn any_of_one(held: Option<Set>, numbers: &mut Numbers) -> Call {
     let value = numbers.next(VALUES.into()) as u8;
     match (numbers.next(10), held) {
@@ -253,7 +254,7 @@ fn any_of_one(held: Option<Set>, numbers: &mut Numbers) -> Call {
     }
 }
 
-/// A thread that calls, and the claim that it has.
+/// A thread that makes calls, and its claim.
 struct Caller<'a> {
     store: &'a DataPoolStore,
     pool: &'a Pool,
@@ -363,7 +364,7 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// A call as it was observed: begun and answered at these ticks of a common counter.
+/// An observed call. It began and returned at these ticks of a shared counter.
 #[derive(Debug, Clone)]
 struct Observed {
     thread: u8,
@@ -374,7 +375,7 @@ struct Observed {
 }
 
 impl Observed {
-    /// Whether its answer says so, whatever was there.
+    /// Returns true if the answer implies that the call changed nothing, whatever the state was.
     fn changed_nothing(&self) -> bool {
         match (self.call, &self.answer) {
             (
@@ -397,7 +398,8 @@ impl Observed {
     }
 }
 
-/// Whether the calls could have happened one after the other, none before it was begun or after it was answered.
+/// Returns true if the calls could have happened one after the other, each between its beginning and its
+/// return.
 fn is_linearizable(history: &[Observed]) -> bool {
     fn search(history: &[Observed], done: u64, world: &World, dead_ends: &mut HashSet<(u64, World)>) -> bool {
         if done.count_ones() as usize == history.len() {
@@ -407,7 +409,7 @@ fn is_linearizable(history: &[Observed]) -> bool {
             return false;
         }
         let open = || history.iter().enumerate().filter(|(index, _)| done >> index & 1 == 0);
-        // What is answered before another was begun comes before it.
+        // A call that returned before another began comes before it.
         let first_answer = open().map(|(_, observed)| observed.answered).min().unwrap_or(u64::MAX);
         let next =
             open().filter(|(_, observed)| observed.begun < first_answer).filter_map(|(index, observed)| {
@@ -416,8 +418,8 @@ fn is_linearizable(history: &[Observed]) -> bool {
                 is_right.then_some((observed, done | 1 << index, after))
             });
         let next: Vec<_> = next.collect();
-        // What changes nothing, wherever it comes, may as well be next: the others can come after it as well as before. Without
-        // this, one history of 64 threads in some thousands took minutes.
+        // A call that changes nothing can be taken next wherever it fits, because the others can follow it as
+        // well as precede it. Without this, one history of 64 threads in some thousands took minutes.
         if let Some((_, done, _)) = next.iter().find(|(observed, ..)| observed.changed_nothing()) {
             return search(history, *done, world, dead_ends);
         }
@@ -439,7 +441,7 @@ fn the_search_accepts_possible_histories_and_refuses_impossible_ones() {
     };
     assert!(!is_possible(&[(1, track, &new, 0, 2), (2, track, &new, 1, 3)]), "twice new");
     assert!(is_possible(&[(1, track, &known, 0, 2), (2, track, &new, 1, 3)]));
-    assert!(!is_possible(&[(1, track, &known, 0, 1), (2, track, &new, 2, 3)]), "new too late");
+    assert!(!is_possible(&[(1, track, &known, 0, 1), (2, track, &new, 2, 3)]), "new after it was known");
     let both = Call::Dedupe(Mode::Track, 3);
     let half = [(1, both, &Answer::Sets(3, 0), 0, 3), (2, Call::Contains(3), &Answer::Sets(1, 0), 1, 2)];
     assert!(!is_possible(&half), "half of a batch");
@@ -469,7 +471,7 @@ fn the_search_accepts_possible_histories_and_refuses_impossible_ones() {
     assert!(!is_possible(&frozen(&Answer::Sets(0, 0))), "a snapshot that loses a record");
 }
 
-/// Has threads call a pool at once, each so often.
+/// Lets threads call a pool concurrently, each this many times.
 fn record(
     store: &DataPoolStore,
     pool: &Pool,
@@ -487,7 +489,7 @@ fn record(
                 barrier.wait();
                 let mut observed = Vec::new();
                 for step in 0..=calls {
-                    // A claim that is left over is dropped: that is a call, too.
+                    // A remaining claim is dropped, which is a call, too.
                     let held = caller.claim.as_ref().map(|(_, held)| *held);
                     let call = match (step == calls, held) {
                         (false, _) => next(held, &mut numbers),
@@ -505,7 +507,7 @@ fn record(
         let threads: Vec<_> = (1..=threads).map(|number| scope.spawn(run(number))).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    // What is left at the end is part of the story.
+    // The final state is part of the history.
     let end = clock.into_inner();
     let mut caller = Caller::new(store, pool);
     for (call, begun) in [(Call::List, end), (Call::Dedupe(Mode::Filter, 63), end + 2)] {
@@ -517,12 +519,12 @@ fn record(
 
 fn rounds(default: u64) -> u64 {
     let times = std::env::var("DATAPOOL_HISTORIES").map_or(1, |times| times.parse().unwrap());
-    // A call to a server takes longer.
+    // Calls to a server take longer.
     let default = if support::is_embedded() { default } else { default / 5 };
     default * times
 }
 
-/// Pools of one store, some young and some with segments behind them.
+/// Returns empty pools of one store. Some are new, and some have had segments.
 fn emptied_pool(store: &DataPoolStore, round: u64) -> Pool {
     let pool = store.get_or_create_pool(format!("pool {}", round % 7)).unwrap();
     store.update_pool(pool.id(), PoolUpdate::new().clear_capacity()).unwrap();
@@ -558,7 +560,7 @@ fn histories_of_many_threads_are_linearizable_value_by_value() {
     assert_eq!(store.verify().unwrap().findings, []);
 }
 
-/// What an observed call says of one value, if it does.
+/// Returns the part of an observed call that concerns one value, if there is one.
 fn of_one(observed: &Observed, value: u8) -> Option<Observed> {
     let bit = 1 << value;
     let (call, answer) = match (observed.call, &observed.answer) {

@@ -1,8 +1,8 @@
-//! Proves that a store which is used in every way at once, for long, levels off: no call fails, neither memory nor the file
-//! goes on growing, and at the end every index agrees with the records.
+//! Proves that a store under long, concurrent use of all kinds reaches a steady state: no call fails, neither
+//! memory nor the file keeps growing, and at the end every index agrees with the records.
 //!
-//! By default it lasts some hundred batches; `DATAPOOL_SOAK_MINUTES` says for how long else, and then what is measured in
-//! the last third is held against the middle one.
+//! By default it runs for a few hundred batches. `DATAPOOL_SOAK_MINUTES` sets a duration instead; then the
+//! measurements in the last third are compared with those in the middle third.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,22 +20,22 @@ use tempfile::TempDir;
 use crate::support::{self, Numbers, ORDERS};
 
 const RETENTION: Duration = Duration::from_hours(1);
-/// How far the clock goes with each batch: the pool keeps 360 of them.
+/// The time by which the clock advances per batch. The pool keeps 360 batches.
 const STEP: Duration = Duration::from_secs(10);
 const BATCH: u64 = 100;
 const CAPACITY: u64 = 20_000;
 const DEFAULT_BATCHES: u64 = 300;
 const SAMPLE_EVERY_BATCHES: u64 = 50;
 
-/// One store, and what all its users share.
+/// One store, and the data that all its users share.
 struct Soak {
     store: DataPoolStore,
     clock: ManualClock,
-    /// Keeps an hour.
+    /// A pool with a retention of one hour.
     busy: Pool,
-    /// Keeps so many records.
+    /// A pool with a capacity.
     bounded: Pool,
-    /// Is emptied now and then.
+    /// A pool that is cleared now and then.
     cleared: Pool,
     batches: AtomicU64,
     is_over: AtomicBool,
@@ -54,7 +54,7 @@ impl Soak {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    /// Tracks new values and, again, some that may be there still. Sets the pace.
+    /// Tracks new values, and again some that may still be there. Sets the pace for all.
     fn dedupe(&self, until: &dyn Fn(u64) -> bool) {
         let mut numbers = Numbers::seeded(1);
         while until(self.batches.load(Ordering::Relaxed)) {
@@ -86,7 +86,7 @@ impl Soak {
             match numbers.next(4) {
                 0 => drop(claim),
                 1 => assert!(claim.release().unwrap() <= 10),
-                // It runs out, and is swept.
+                // The lease expires, and the claim is swept.
                 2 => drop(claim.into_token()),
                 _ => drop(claim.confirm().unwrap()),
             }
@@ -133,14 +133,14 @@ impl Soak {
     }
 }
 
-/// How many bytes of memory this process has; none where the system does not say.
+/// Returns the resident memory of this process in bytes, or 0 if the system does not report it.
 fn resident() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or_default() * 4_096
 }
 
-/// How many bytes of a closed store's file are not free.
+/// Returns the number of used bytes in the file of a closed store.
 fn in_use(file: PathBuf) -> u64 {
     let stats = redb::Database::open(file).unwrap().begin_write().unwrap().stats().unwrap();
     stats.allocated_pages() * stats.page_size() as u64
@@ -167,7 +167,7 @@ fn a_store_that_is_used_for_long_levels_off() {
         None => Box::new(|batches| batches < DEFAULT_BATCHES),
     };
     thread::scope(|scope| {
-        // Whoever panics ends it for all.
+        // A panic in one thread stops all of them.
         let guarded = |work: &(dyn Fn() + Sync)| {
             struct End<'a>(&'a AtomicBool);
             impl Drop for End<'_> {
@@ -187,7 +187,7 @@ fn a_store_that_is_used_for_long_levels_off() {
     });
     let kept = RETENTION.as_secs() / STEP.as_secs() * BATCH;
     let live = soak.busy.count(&RecordFilter::new()).unwrap();
-    assert!(live <= kept * 3, "{live} records, of {kept} of an hour and what was claimed besides");
+    assert!(live <= kept * 3, "{live} records are live; an hour has {kept}, and claims add some");
     assert_eq!(support::values(&idle), at_rest);
     assert_eq!(soak.store.verify().unwrap().findings, []);
     let samples = soak.samples.into_inner().unwrap();
@@ -198,7 +198,7 @@ fn a_store_that_is_used_for_long_levels_off() {
         stats.commits,
         stats.bytes_written
     );
-    // What is in use when nothing is left to be given back, beside a copy that has nothing else.
+    // The bytes in use when nothing is left to reclaim, compared with a copy that has only live data.
     soak.busy.prune().unwrap();
     soak.bounded.prune().unwrap();
     let [file, copy] = ["pools.redb", "copy.redb"].map(|name| soak.directory.path().join(name));
@@ -206,10 +206,10 @@ fn a_store_that_is_used_for_long_levels_off() {
     soak.store.close().unwrap();
     let [used, needed] = [file, copy].map(in_use);
     eprintln!("soak: {used} bytes in use at the end, {needed} in a copy");
-    assert!(used <= 2 * needed, "{used} bytes are in use, of which a copy needs {needed}");
+    assert!(used <= 2 * needed, "{used} bytes are in use, but a copy needs only {needed}");
     if minutes.is_some() {
         let third = samples.len() / 3;
-        // The file is made twice as long when a reader has held more than ever before: once may be late.
+        // The file may double once, even late in the test, if a reader holds more than ever before.
         for (what, index, eighths) in [("memory", 0, 9), ("the file", 1, 16)] {
             let most = |samples: &[[u64; 2]]| samples.iter().map(|sample| sample[index]).max().unwrap();
             let (middle, last) = (most(&samples[third..2 * third]), most(&samples[2 * third..]));

@@ -1,5 +1,6 @@
-//! Proves that calls from many threads act one after the other: every value is new exactly once, and no call fails.
-//! Whether what all kinds of calls observed fits some order is in [`crate::histories`].
+//! Proves that calls from many threads behave as if made one after the other: every value is new exactly
+//! once, and no call fails. [`crate::histories`] checks that the observations of all kinds of calls fit some
+//! order.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Barrier;
@@ -26,7 +27,7 @@ fn key_of(value: &u64) -> Key<'_> {
     key(*value)
 }
 
-/// Values that a thread's batch holds: some of its own, some that all bring.
+/// Returns the values of a thread's batch: some of its own, and some that all threads bring.
 fn overlapping_batch(numbers: &mut Numbers) -> Vec<u64> {
     let length = 1 + numbers.next(60);
     let start = numbers.next(1_000);
@@ -64,7 +65,7 @@ fn eight_threads_bring_overlapping_batches(pool: &Pool) {
     assert!(records.is_sorted_by(|a, b| a.id < b.id && a.created_at <= b.created_at));
     let tracked: BTreeSet<String> = records.iter().map(|record| record.value.clone()).collect();
     assert_eq!((tracked.len(), records.len()), (new.len(), new.len()));
-    // Each record belongs to the thread that was told its value is new.
+    // Each record belongs to the thread for which its value was new.
     for (thread, (_, new)) in told.iter().enumerate() {
         let filter = RecordFilter::new().flow_run_id(thread as u64);
         let theirs: HashSet<String> =

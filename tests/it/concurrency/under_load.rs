@@ -1,5 +1,5 @@
-//! Proves that cursors and scans stay right while other threads insert and delete and records expire: what is there
-//! throughout appears exactly once and in order, and a scan shows nothing that came after its start.
+//! Proves that cursors and scans stay right while other threads insert and delete and records expire: records
+//! that exist throughout appear exactly once and in order, and a scan shows nothing newer than its start.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,25 +11,25 @@ use datapool_store::{
 
 use crate::support::{self, Need, track};
 
-/// How many records stay throughout; between any two of them lie ten that come and go.
+/// The number of records that exist throughout. Between any two of them are ten that come and go.
 const STABLE: usize = 120;
-/// How often each reader goes through everything.
+/// The number of times that each reader reads everything.
 const ROUNDS: usize = 8;
 
-/// How many records there are in the beginning that expire one by one, a step of the clock apart.
+/// The number of initial records that expire one by one, one step of the clock apart.
 const OLD: usize = 1_500;
 const STEP: Duration = Duration::from_millis(1);
 
-/// What the threads share.
+/// The data that the threads share.
 struct Load {
     pool: Pool,
     clock: ManualClock,
     retention: Duration,
-    /// The records that stay throughout.
+    /// The records that exist throughout.
     stable: BTreeSet<RecordId>,
-    /// Those between them.
+    /// The records between them.
     early: Vec<RecordId>,
-    /// How many steps the clock may still take before a stable record expires.
+    /// The number of steps that the clock may still take before a stable record expires.
     steps: AtomicUsize,
     stop: AtomicBool,
 }
@@ -57,7 +57,8 @@ impl Load {
         Self { pool, clock, retention, stable, early, steps, stop }
     }
 
-    /// Adds and deletes until told to stop: early records one by one, and its own by value and by id. Lets records expire.
+    /// Adds and deletes until stopped: early records one by one, and its own records by value and by id. Also
+    /// lets records expire.
     fn churn(&self, writer: usize, early: &[RecordId]) {
         let mut round = 0;
         while !self.stop.load(Ordering::Relaxed) {
@@ -70,20 +71,20 @@ impl Load {
             if self.steps.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_step).is_ok() {
                 self.clock.advance(STEP);
             }
-            // All of them, so that the pool stays small however long the readers take.
+            // Deletes all of them, so that the pool stays small for any duration of the readers.
             let filter = values.iter().fold(RecordFilter::new(), RecordFilter::value);
             assert_eq!(self.pool.delete_where(&filter).unwrap(), 7);
             round += 1;
         }
     }
 
-    /// Records that were created before have expired by now.
+    /// Returns the time before which all records have expired.
     fn horizon(&self) -> Timestamp {
         self.clock.now().saturating_sub(self.retention)
     }
 }
 
-/// Runs readers while two writers churn.
+/// Runs a reader while two writers add and delete records.
 fn under_load(reader: impl Fn(&Load) + Sync) {
     let load = Load::new();
     let (first, second) = load.early.split_at(load.early.len() / 2);
@@ -105,7 +106,7 @@ fn under_load(reader: impl Fn(&Load) + Sync) {
     assert!(load.steps.into_inner() < OLD - 1, "nothing expired meanwhile");
 }
 
-/// Ids in the order they came: strictly in that order, and all stable ones among them.
+/// Checks ids in the order in which they came: strictly ordered, with all stable ones among them.
 fn assert_once_and_in_order(mut ids: Vec<RecordId>, sort: RecordSort, stable: &BTreeSet<RecordId>) {
     if sort == RecordSort::Descending {
         ids.reverse();
@@ -127,7 +128,7 @@ fn cursors_show_what_stays_exactly_once_while_others_come_and_go() {
                 let page = pool.records(&query).unwrap();
                 assert!(page.meta.total >= page.data.len() as u64);
                 ids.extend(page.data.iter().map(|record| record.id));
-                // Writers add faster than a reader need follow.
+                // A reader need not follow writers that are faster than itself.
                 let behind =
                     page.data.last().is_some_and(|last| sort == RecordSort::Descending || last.id < newest);
                 next = page.next_cursor.filter(|_| behind).map(|cursor| query.clone().cursor(cursor));
@@ -160,7 +161,10 @@ fn scans_show_what_stays_exactly_once_and_nothing_newer_than_their_start() {
         let scan = pool.scan(&RecordFilter::new()).unwrap();
         let after = format!("after {:?}", std::thread::current().id());
         track(pool, &[&after]);
-        assert!(scan.map(Result::unwrap).all(|record| record.value != after), "{after} came after the start");
+        assert!(
+            scan.map(Result::unwrap).all(|record| record.value != after),
+            "{after} was added after the scan began"
+        );
         pool.delete_where(&RecordFilter::new().value(&after)).unwrap();
     });
 }
@@ -193,7 +197,7 @@ fn a_scan_and_a_cursor_end_well_when_everything_is_cleared_on_the_way() {
     let first: Vec<RecordId> = scan.by_ref().take(3).map(|record| record.unwrap().id).collect();
     pool.clear().unwrap();
     track(&pool, &["after the clear"]);
-    // What was read before may still come; nothing twice, nothing newer.
+    // Records that were already read may still come, but nothing twice and nothing newer.
     let rest: Vec<RecordId> = scan.map(|record| record.unwrap().id).collect();
     let all: Vec<RecordId> = first.into_iter().chain(rest).collect();
     assert!(all.is_sorted_by(|a, b| a < b) && all.len() < stable.len(), "{all:?}");

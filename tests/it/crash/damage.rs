@@ -1,11 +1,13 @@
-//! Proves that a damaged file gives right answers or errors: bytes are flipped, zeroed, cut off, or copied over others.
+//! Proves that a damaged file results in right answers or errors. Bytes are flipped, zeroed, truncated, or
+//! copied over others.
 //!
-//! Each damaged store is opened, verified and used. If verifying finds nothing, every answer must be right or an error;
-//! those of an earlier commit are right where redb cannot tell damage from a commit that was cut: in a file that was not
-//! closed, and in the header. If it finds something, what follows may only not panic, abort or go on without end. All of
-//! that happens in a child process of little memory and time, which an abort, a large allocation or a hang would end.
+//! Each damaged store is opened, verified and used. If verifying finds nothing, every answer must be right or
+//! an error. Answers of an earlier commit are right where redb cannot distinguish damage from an interrupted
+//! commit: in a file that was not closed, and in the header. If verifying finds something, later calls only
+//! must not panic, abort or run for ever. All of this runs in a child process with little memory and time,
+//! which an abort, a large allocation or a hang would end.
 //!
-//! `DATAPOOL_DAMAGES` says how many (400), `DATAPOOL_DAMAGE_SEED` the first one's seed.
+//! `DATAPOOL_DAMAGES` sets the number of damages (400), and `DATAPOOL_DAMAGE_SEED` the first seed.
 
 use std::process::Command;
 
@@ -17,9 +19,9 @@ use crate::support::{self, Numbers, Seed, from_environment};
 use crate::workload::{Driver, Op, Resting};
 
 const SEED: &str = "DATAPOOL_DAMAGE_SEED";
-/// redb keeps the roots of the two newest commits in it, each with a checksum.
+/// The length of the header, in which redb keeps the roots of the two newest commits, each with a checksum.
 const HEADER: usize = 320;
-/// Names how many files a child process damages.
+/// The environment variable with the number of files that a child process damages.
 const COUNT: &str = "DATAPOOL_TEST_DAMAGES";
 
 #[derive(Debug, Default)]
@@ -28,9 +30,9 @@ struct Tally {
     found: u64,
     failed: u64,
     right: u64,
-    /// The state of an earlier commit was found, whole: redb took the newest for one that never came to its end.
+    /// The complete state of an earlier commit was found: redb treated the newest commit as interrupted.
     older: u64,
-    /// Panics of redb that became errors.
+    /// Panics of redb that were turned into errors.
     contained: u64,
 }
 
@@ -40,7 +42,8 @@ impl Tally {
             Closed, Corrupt, InvalidArgument, LeaseLost, NotAStore, NotFound, OutcomeUnknown, Storage,
             UnsupportedFormat,
         };
-        // A damaged id makes tokens those of another store; a failed opening leaves the store closed.
+        // With a damaged store id, tokens belong to another store. After a failed opening, the store is
+        // closed.
         let is_of_damage = matches!(
             error.kind(),
             Closed
@@ -66,7 +69,7 @@ fn whole(seed: u64) -> Resting {
     for _ in 0..60 {
         past.push(driver.model().clone());
         let op = driver.any_op(&mut numbers);
-        // The parts of an import are commits of their own.
+        // The parts of an import are separate commits.
         past.extend(driver.states_of(&op));
         driver.run(&op);
     }
@@ -75,7 +78,7 @@ fn whole(seed: u64) -> Resting {
 
 fn damage(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
     let mut below = |end: usize| usize::try_from(numbers.next(end.max(1) as u64)).unwrap();
-    // The pages that hold something come first, and the header before them.
+    // Only the used part of the file is damaged, and one time in four only the header.
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
     let end = [320, used, used, used][below(4)].min(used);
     let longest = [8, 512, 4_096][below(3)];
@@ -119,7 +122,7 @@ fn use_damaged(resting: &Resting, numbers: &mut Numbers, tally: &mut Tally) {
     }
 }
 
-/// Verifying found nothing: answers are right.
+/// Verifying found nothing, so all answers must be right.
 fn use_sound(driver: &mut Driver, must_be_newest: bool, numbers: &mut Numbers, tally: &mut Tally) {
     if must_be_newest {
         driver.forget_the_past();
@@ -146,7 +149,7 @@ fn use_sound(driver: &mut Driver, must_be_newest: bool, numbers: &mut Numbers, t
     }
 }
 
-/// Whatever it answers, it answers.
+/// Any answer is accepted.
 fn use_unsound(driver: &mut Driver, numbers: &mut Numbers, tally: &mut Tally) {
     driver.reads().err().iter().for_each(|error| tally.hear(error));
     for _ in 0..4 {
@@ -159,7 +162,7 @@ fn use_unsound(driver: &mut Driver, numbers: &mut Numbers, tally: &mut Tally) {
     driver.reads().err().iter().for_each(|error| tally.hear(error));
 }
 
-/// Not a test of its own: the process that may be ended.
+/// This is not a test by itself, but a child process that may be ended.
 #[test]
 #[ignore = "the entry point of a child process"]
 fn child_process_uses_damaged_stores() {
@@ -168,7 +171,7 @@ fn child_process_uses_damaged_stores() {
     let (mut tally, mut resting) = (Tally::default(), whole(first / 40));
     for seed in first..first + count {
         let _seed = Seed(SEED, seed);
-        // What an abort leaves is the last of these.
+        // After an abort, the last of these lines is the seed that caused it.
         eprintln!("{SEED}={seed}");
         if seed % 40 == 0 {
             resting = whole(seed / 40);

@@ -1,5 +1,6 @@
-//! Proves that a runner that claims, works and confirms delivers each item at least once and tracks it exactly once, at
-//! whatever step it is killed, and that nobody waits for a lease whose owner came back.
+//! Proves that a runner that claims, works and confirms delivers each item at least once and tracks it
+//! exactly once, even if it is killed at any step, and that nobody waits for the lease of an owner that has
+//! come back.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -12,19 +13,19 @@ use tempfile::TempDir;
 use super::durability::{STORE, child_of};
 use crate::support::{self, ORDERS};
 
-/// After so many steps the child is killed.
+/// The environment variable with the number of steps after which the child is killed.
 const STEPS: &str = "DATAPOOL_TEST_STEPS";
-/// How many items there are, and how many are claimed together.
+/// The environment variable with the number of items, and of items per claim.
 const ITEMS: &str = "DATAPOOL_TEST_ITEMS";
 const CLAIMED: usize = 3;
-/// Who waited for a lease would not come to an end.
+/// A runner that waits for this lease would not finish in time.
 const LEASE: Duration = Duration::from_hours(24);
 
 fn beside(store: &Path, name: &str) -> PathBuf {
     store.with_extension(name)
 }
 
-/// Dies once it has made so many steps, without anything that a process does when it ends.
+/// Aborts after this many steps, without the usual work at the end of a process.
 struct Steps(u64);
 
 impl Steps {
@@ -36,7 +37,7 @@ impl Steps {
     }
 }
 
-/// A runner that delivers all items, and starts where the one before it was killed.
+/// A runner that delivers all items. It continues where the previous one was killed.
 fn deliver_all(path: &Path) {
     let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
     let mut steps = Steps(number(STEPS));
@@ -44,7 +45,7 @@ fn deliver_all(path: &Path) {
     let pool = store.get_or_create_pool("orders").unwrap();
     let token_file = beside(path, "token");
     if let Ok(text) = fs::read_to_string(&token_file) {
-        // A token that was written in part is none, and the owner's name finds its claim.
+        // A partly written token is not valid. Then the owner's name finds the claim.
         if let Some(mut claim) = text.parse().ok().and_then(|token| store.resume_claim(&token).ok()) {
             deliver(&mut claim, path, &mut steps);
         }
@@ -62,7 +63,7 @@ fn deliver_all(path: &Path) {
         let mut claim = pool.claim_with(some, key, &Origin::none(), &options).unwrap();
         let in_flight =
             |(_, verdict): &(usize, ClaimVerdict)| matches!(verdict, ClaimVerdict::InFlight { .. });
-        assert!(!claim.verdicts().iter().any(in_flight), "it waits for a lease of its own");
+        assert!(!claim.verdicts().iter().any(in_flight), "it would wait for its own lease");
         if let Some(token) = claim.token() {
             steps.step();
             fs::write(&token_file, token.to_string()).unwrap();
@@ -75,7 +76,7 @@ fn deliver_all(path: &Path) {
     fs::write(beside(path, "finished"), "").unwrap();
 }
 
-/// Delivers what a claim holds, item by item, and confirms it.
+/// Delivers the items of a claim one by one, and confirms them.
 fn deliver(claim: &mut Claim, path: &Path, steps: &mut Steps) {
     let open: Vec<(usize, String)> =
         claim.keys().map(|(index, key)| (index, key.value().to_owned())).collect();
@@ -89,7 +90,7 @@ fn deliver(claim: &mut Claim, path: &Path, steps: &mut Steps) {
     }
 }
 
-/// The runner is this test, started again as a child with the path of its store.
+/// The runner is this test binary, started as a child process with the path of its store.
 #[test]
 fn a_runner_that_is_killed_at_each_step_delivers_and_tracks_everything() {
     const TEST: &str = "crash::delivery::a_runner_that_is_killed_at_each_step_delivers_and_tracks_everything";
@@ -100,7 +101,7 @@ fn a_runner_that_is_killed_at_each_step_delivers_and_tracks_everything() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store.redb");
     let (mut killed, mut items) = (0, 0_u64);
-    // Each item of three takes some three steps; a child makes 1 to 12 of them.
+    // Each item takes about three steps. A child makes 1 to 12 steps.
     while killed < kills {
         items += 30;
         fs::remove_file(beside(&path, "finished")).ok();

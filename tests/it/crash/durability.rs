@@ -1,7 +1,8 @@
-//! Proves that what a call returned is on disk: after the process was killed, and after it ended in order. And that
-//! one process at a time has a file open.
+//! Proves that what a call returned is on disk, after the process was killed and after it ended normally.
+//! Also proves that only one process at a time has a file open.
 //!
-//! The other process is this test binary, started again for one test, with the path of a store in its environment.
+//! The other process is this test binary, started again for one test, with the path of a store in its
+//! environment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,13 +22,13 @@ use tempfile::TempDir;
 
 use crate::support::{self, ORDERS};
 
-/// Names the store that a child process opens.
+/// The environment variable with the store that a child process opens.
 pub(super) const STORE: &str = "DATAPOOL_TEST_STORE";
-/// How many threads of it write.
+/// The environment variable with the number of writer threads.
 const WRITERS: &str = "DATAPOOL_TEST_WRITERS";
-/// Present if the child keeps its store so that it can be recovered instantly.
+/// Set if the child uses instant recovery.
 const INSTANT: &str = "DATAPOOL_TEST_INSTANT";
-/// Present if the child flushes instead of committing durably.
+/// Set if the child flushes instead of committing durably.
 const RELAXED: &str = "DATAPOOL_TEST_RELAXED";
 
 const BATCH: usize = 3;
@@ -50,7 +51,7 @@ pub(super) fn child_of(test: &str, store: &Path, environment: &[(&str, &str)]) -
         .unwrap()
 }
 
-/// Says something to the parent process, past the test harness.
+/// Prints a line for the parent process, bypassing the test harness.
 fn tell(line: &str) {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("\n{line}\n").as_bytes()).unwrap();
@@ -62,7 +63,7 @@ fn open(path: &Path, options: &StoreOptions) -> DataPoolStore {
 }
 
 fn relaxed() -> StoreOptions {
-    // Longer than any test: what is flushed was asked for.
+    // Longer than any test, so only explicit flushes write to disk.
     support::options().durability(Durability::Relaxed { flush_every: Duration::from_hours(1) })
 }
 
@@ -70,7 +71,7 @@ fn batch(writer: &str, number: u64) -> Vec<String> {
     (0..BATCH).map(|item| format!("{writer}/{number}/{item}")).collect()
 }
 
-/// Not a test of its own: the process that the tests below kill.
+/// This is not a test by itself, but the process that the tests below kill.
 #[test]
 #[ignore = "the entry point of a child process"]
 fn child_process_tracks_values() {
@@ -87,7 +88,7 @@ fn child_process_tracks_values() {
         for writer in 0..writers {
             let (store, pool) = (&store, &pool);
             scope.spawn(move || {
-                // Names that no process before used.
+                // Names that no earlier process has used.
                 let name = format!("{before}-{writer}");
                 for number in 0.. {
                     assert_eq!(support::track(pool, &batch(&name, number)), BATCH);
@@ -102,8 +103,8 @@ fn child_process_tracks_values() {
     });
 }
 
-/// Lets a child track values until it has acknowledged so many, and kills it. The writers' names with the number
-/// of the last batch that each acknowledged.
+/// Lets a child track values until it has acknowledged this many, and kills it. Returns the names of the
+/// writers with the number of the last batch that each acknowledged.
 fn killed_after(acknowledgements: usize, path: &Path, environment: &[(&str, &str)]) -> Vec<(String, u64)> {
     let mut child = child("child_process_tracks_values", path, environment);
     let mut lines = BufReader::new(child.stdout.take().unwrap());
@@ -113,13 +114,13 @@ fn killed_after(acknowledgements: usize, path: &Path, environment: &[(&str, &str
         if lines.read_line(&mut line).unwrap() == 0 {
             break;
         }
-        // What is not a whole line was not said.
+        // An incomplete line was not acknowledged.
         let Some(line) = line.strip_suffix('\n') else { break };
         if let Some((writer, number)) = line.strip_prefix("has ").and_then(|line| line.split_once(' ')) {
             acknowledged.push((writer.to_owned(), number.parse().unwrap()));
         }
         if acknowledged.len() == acknowledgements {
-            // It goes on while it is being killed: what it says in that time counts as well.
+            // The child continues while it is being killed, and what it prints in that time counts, too.
             child.kill().unwrap();
         }
     }
@@ -128,11 +129,11 @@ fn killed_after(acknowledgements: usize, path: &Path, environment: &[(&str, &str
     acknowledged
 }
 
-/// Everything acknowledged is there, and of everything else whole batches.
+/// Checks that everything acknowledged is there, and of everything else only complete batches.
 fn has_what_was_acknowledged(pool: &Pool, acknowledged: &[(String, u64)]) {
     let found: BTreeSet<String> = support::values(pool).into_iter().collect();
     for (writer, last) in acknowledged {
-        // A writer's batches came one after the other.
+        // The batches of a writer came one after the other.
         for number in 0..=*last {
             assert!(
                 batch(writer, number).iter().all(|value| found.contains(value)),
@@ -178,8 +179,8 @@ fn what_a_killed_process_had_flushed_is_found() {
     kill_again_and_again(&[(WRITERS, "2"), (RELAXED, "yes")]);
 }
 
-/// Each process recovers what the one before left, and is killed by then, too, or after up to 40 acknowledgements.
-/// `DATAPOOL_KILLS` says how many (8), `DATAPOOL_KILLS_SEED` which.
+/// Each process recovers the state that the previous one left, and is killed during that or after up to 40
+/// acknowledgements. `DATAPOOL_KILLS` sets the number of processes (8), and `DATAPOOL_KILLS_SEED` the seed.
 #[test]
 fn one_file_outlives_any_number_of_killed_processes() {
     let directory = TempDir::new().unwrap();
@@ -203,7 +204,8 @@ fn one_file_outlives_any_number_of_killed_processes() {
     println!("{} writers acknowledged, {} bytes", acknowledged.len(), fs::metadata(&path).unwrap().len());
 }
 
-/// Not a test of its own: claims, confirms one item, writes the claim's token to a file, and works until it is killed.
+/// This is not a test by itself. It claims, confirms one item, writes the claim's token to a file, and works
+/// until it is killed.
 #[test]
 #[ignore = "the entry point of a child process"]
 fn child_process_claims_and_hands_over() {
@@ -220,7 +222,7 @@ fn child_process_claims_and_hands_over() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// Not a test of its own: takes the claim up by the token in the file, and confirms.
+/// This is not a test by itself. It takes up the claim of the token in the file, and confirms.
 #[test]
 #[ignore = "the entry point of a child process"]
 fn child_process_takes_a_claim_up() {
@@ -234,7 +236,8 @@ fn child_process_takes_a_claim_up() {
     tell("confirmed");
 }
 
-/// Not a test of its own: opens a store by a relative path, goes to another directory, and opens it again.
+/// This is not a test by itself. It opens a store by a relative path, changes the directory, and opens it
+/// again.
 #[test]
 #[ignore = "the entry point of a child process"]
 fn child_process_changes_its_directory() {
@@ -268,7 +271,7 @@ fn a_process_takes_up_by_its_token_what_a_killed_one_had_claimed() {
     first.kill().unwrap();
     first.wait().unwrap();
     {
-        // The claim outlived its process: the items are nobody else's.
+        // The claim outlived its process, so no other caller gets the items.
         let store = support::options().open(&path).unwrap();
         let pool = store.pool_named("orders").unwrap();
         let verdicts =
@@ -284,7 +287,8 @@ fn a_process_takes_up_by_its_token_what_a_killed_one_had_claimed() {
     assert!(pool.claims().unwrap().is_empty());
 }
 
-/// Not a test of its own: opens the store, says how that went, and holds it until its input ends.
+/// This is not a test by itself. It opens the store, prints the result, and keeps it open until its input
+/// ends.
 #[test]
 #[ignore = "the entry point of a child process"]
 fn child_process_holds_the_store() {
@@ -297,13 +301,13 @@ fn child_process_holds_the_store() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// The next so many lines of a child that begin with one of these words.
+/// Returns the next `count` lines of a child that begin with one of these words.
 fn said(child: &mut Child, words: &[&str], count: usize) -> Vec<String> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     lines.filter(|line| words.iter().any(|word| line.starts_with(word))).take(count).collect()
 }
 
-/// What the child says once it has tried to open the store.
+/// Returns what the child prints after trying to open the store.
 fn opening(child: &mut Child) -> String {
     said(child, &["failed", "opened"], 1).remove(0)
 }
@@ -359,7 +363,7 @@ fn a_reopened_store_has_everything_and_its_ids_go_on() {
         assert_eq!(support::track(&pool, &new), BATCH);
         support::track(&pool, &(0..50).map(|number| format!("{round} {number}")).collect::<Vec<_>>());
         let first = pool.lookup(&[Key::new(ORDERS, new[0].as_str())]).unwrap().remove(0).unwrap();
-        // The 53 records of each round, deleted or not, have taken their ids.
+        // The 53 records of each round have used up their ids, even if they are deleted.
         assert_eq!((first.id.get(), first.created_at), (1 + 53 * round, clock.now()));
         assert_eq!(pool.delete_records([first.id.get() + 1, first.id.get() + 20]).unwrap(), 2);
         let other = store.create_pool(NewPool::new(format!("pool {round}"))).unwrap();
@@ -405,7 +409,7 @@ fn time_does_not_run_backwards_over_reopening() {
         support::records(&pool).iter().map(|record| record.created_at).collect::<Vec<_>>(),
         [before; 2]
     );
-    // A clock that jumped back revives nothing and loses nothing.
+    // A clock that jumped back makes no record live again, and loses none.
     assert!(support::has(&pool, "A-1"));
 }
 
@@ -430,7 +434,7 @@ fn a_store_keeps_the_key_and_the_sizes_it_was_made_with() {
     }
 }
 
-/// A copy of the disk of an open store is what a crash leaves.
+/// A copy of the disk of an open store is the same as after a crash.
 #[test]
 fn instant_recovery_has_nothing_to_repair_and_rebuilding_says_how_far_it_is() {
     let crashed = |options: &StoreOptions| {

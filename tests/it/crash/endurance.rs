@@ -1,11 +1,14 @@
-//! Proves that a store stays right through a long life: one file, thousands of transitions, among them crashes and faults.
+//! Proves that a store stays right through a long life: one file, thousands of transitions, with crashes and
+//! faults among them.
 //!
-//! Random operations of every kind run on a simulated disk at small segment sizes, beside a model. Among them the store is
-//! opened again; the process is killed or the power lost, in the middle of an operation; any read, write, sync or growth
-//! fails, once or until the store is opened again. Whatever happened, the store goes on from what it then holds, which must be
-//! a state that its durability allows. So what one recovery left crooked, all that follows must live with.
+//! Random operations of every kind run on a simulated disk with small segments, next to a model. In between,
+//! the store is opened again; the process is killed or the power is lost in the middle of an operation; and
+//! any read, write, sync or growth fails, once or until the store is opened again. In each case, the store
+//! continues with the state that it then has, which must be one that its durability allows. So an error in
+//! one recovery affects everything that follows.
 //!
-//! `DATAPOOL_TRANSITIONS` says how many for each durability and recovery (1,500), `DATAPOOL_ENDURANCE_SEED` with which seed.
+//! `DATAPOOL_TRANSITIONS` sets the number of transitions for each durability and recovery (1,500), and
+//! `DATAPOOL_ENDURANCE_SEED` the seed.
 
 use datapool_store::{Durability, Recovery};
 
@@ -20,7 +23,7 @@ fn live(durability: Durability, recovery: Recovery) {
     let tally = Life::new(durability, recovery, Numbers::seeded(seed)).live(transitions);
     println!("{durability:?}, {recovery:?}: {tally:?}");
     if transitions >= 1_000 {
-        // Otherwise this proves less than it says.
+        // Otherwise the test would prove less than it claims.
         let Tally { reopened, killed, power_lost, faults, failed_calls, folds, seals, .. } = tally;
         let rare = [reopened, killed, power_lost, faults, failed_calls].into_iter().min().unwrap();
         assert!(rare > transitions / 1_000 && folds > transitions / 20 && seals > transitions / 100);

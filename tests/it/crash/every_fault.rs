@@ -1,7 +1,8 @@
-//! Proves that any single read, write, sync or change of length may fail, in any operation, with EIO or ENOSPC: the error
-//! is of the storage's kinds, reads go on as before, and opening the store again finds the operation done or not.
+//! Proves that any single read, write, sync or change of length may fail, in any operation, with EIO or
+//! ENOSPC. The error is one of the storage kinds, reads continue as before, and after opening the store again
+//! the operation has either happened or not.
 //!
-//! Each operation runs on a copy of the same store, once for each call that it makes on the disk.
+//! Each operation runs on a copy of the same store, once for each of its calls to the disk.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use crate::workload::filter::{ClaimsFilter, Filter};
 use crate::workload::random::item;
 use crate::workload::{Driver, How, Named, Op, Resting};
 
-/// A store with folds, seals and deletions behind it, and two claims of one owner; and its pool and first claim.
+/// Returns a store with folds, seals and deletions, and two claims of one owner; with its pool and its first
+/// claim.
 fn store(cache: usize) -> (Resting, u64, u64) {
     let options = support::options().cache_size(cache);
     let mut driver = Driver::new(Durability::Immediate, options, Sizes::SMALL);
@@ -28,7 +30,7 @@ fn store(cache: usize) -> (Resting, u64, u64) {
         driver.run(&Op::Dedupe { pool, mode: Mode::Track, firsts: false, items, origin: origin() });
     }
     driver.run(&Op::DeleteKeys { pool, items: (3..20).map(item).collect() });
-    // The first one holds changes, too.
+    // The first claim has changed items, too.
     for (id, start) in [(1, 115), (2, 210)] {
         let (items, lease) = (asked(start, start + 10, 2), Duration::from_mins(1));
         driver.run(&Op::Claim { pool, id, items, origin: origin(), lease, owner: Some("worker".into()) });
@@ -36,7 +38,7 @@ fn store(cache: usize) -> (Resting, u64, u64) {
     (driver.rest(true), pool, 1)
 }
 
-/// Items, two of three with a version.
+/// Returns items, two thirds of which have a version.
 fn asked(from: u64, to: u64, generation: u8) -> Vec<Asked> {
     let version = |number: u64| match number % 3 {
         0 => None,
@@ -102,16 +104,17 @@ fn operations(pool: u64, claim: u64) -> Vec<Op> {
     ]
 }
 
-/// Whether reading goes on as before when it failed.
+/// Returns true if reading continues as before after the operation failed.
 fn leaves_reads_alone(op: &Op) -> bool {
-    // Reopening closes; verifying, rebuilding, compacting and vacuuming push it out of the cache; parts of an import stay.
+    // Reopening closes the store. Verifying, rebuilding, compacting and vacuuming evict it from the cache.
+    // Parts of an import stay.
     !matches!(
         op,
         Op::Reopen | Op::Verify | Op::Rebuild | Op::Compact | Op::Vacuum | Op::Import { every: Some(_), .. }
     )
 }
 
-/// Runs an operation that meets a fault. Whether it got that far.
+/// Runs an operation with a fault. Returns true if the fault was reached.
 fn run(resting: &Resting, op: &Op, fault: Fault) -> bool {
     let mut driver = resting.wake(TestDisk::holding(resting.bytes.clone())).unwrap();
     driver.is_current();
@@ -128,7 +131,7 @@ fn run(resting: &Resting, op: &Op, fault: Fault) -> bool {
             let kinds = [ErrorKind::Storage, ErrorKind::StorageFull, ErrorKind::OutcomeUnknown];
             assert!(kinds.contains(&error.kind()), "{op:?}, {fault:?}: {error:?}");
             if fault.operation != Operation::Read && leaves_reads_alone(op) {
-                // The cache holds all of it.
+                // The whole store is in the cache.
                 assert!(driver.is_current_or_a_part(op), "reading fails after {op:?}, {fault:?}");
             } else {
                 let _ = driver.is_current_or_a_part(op);
@@ -145,7 +148,7 @@ fn run(resting: &Resting, op: &Op, fault: Fault) -> bool {
 
 fn fail_each(operation: Operation) {
     let (resting, pool, claim) = store(if operation == Operation::Read { 0 } else { 16 << 20 });
-    // Each call that an operation makes on the disk, or some of them.
+    // Each call of the operation to the disk, or a selection of them.
     let step = usize::try_from(support::runs(if operation == Operation::Read { 11 } else { 3 }, 1)).unwrap();
     let mut met = 0;
     for op in operations(pool, claim) {

@@ -1,6 +1,6 @@
-//! Proves that a disk that fails costs no more than the call it fails: the store never panics, never answers
-//! wrongly, refuses to write once it does not know what is on disk, and has everything acknowledged when it is opened
-//! again, be it after the failure of one call or after a loss of power.
+//! Proves that a failing disk affects only the call that it fails: the store never panics and never answers
+//! wrongly, refuses to write once it does not know what is on disk, and has everything acknowledged when it
+//! is opened again, after a single failed call as well as after a loss of power.
 //!
 //! Every write, sync and resize of a small workload is made to fail in turn.
 
@@ -31,7 +31,7 @@ enum Call {
     Clear,
 }
 
-/// Reaches tails, folds, seals, deletions, imports, claims and the dropping of segments.
+/// Reaches tails, folds, seals, deletions, imports, claims and dropped segments.
 const CALLS: [Call; 18] = [
     Call::Track(0, 5),
     Call::Track(3, 12),
@@ -96,7 +96,7 @@ impl Call {
         }
     }
 
-    /// What is live after it.
+    /// Returns the live values after the call.
     fn model(self, mut live: Values) -> Values {
         match self {
             Self::Track(..) | Self::Import(..) | Self::Claim(..) => live.extend(self.values()),
@@ -108,7 +108,7 @@ impl Call {
     }
 }
 
-/// Asks in every way. Each answer must be that of these values, or an error.
+/// Looks up the values in every way. Each answer must be right for these values, or an error.
 fn answers_are_those_of(pool: &Pool, live: &Values, context: &str) {
     let asked: Vec<String> = (0..170).map(value).collect();
     let keys: Vec<Key<'_>> = asked.iter().map(|value| Key::new(ORDERS, value.as_str())).collect();
@@ -132,16 +132,16 @@ fn answers_are_those_of(pool: &Pool, live: &Values, context: &str) {
     }
 }
 
-/// What a run of the workload leaves.
+/// The state after a run of the workload.
 struct Run {
     disk: TestDisk,
-    /// What was acknowledged.
+    /// The values that were acknowledged.
     live: Values,
-    /// What is there if the call with the unknown outcome did reach the disk.
+    /// The values if the call with the unknown outcome did reach the disk.
     pending: Option<Values>,
 }
 
-/// Runs the workload on a disk that will fail, and asks after each call that failed.
+/// Runs the workload on a disk that will fail, and reads after each failed call.
 fn run(fault: Fault) -> Run {
     let disk = TestDisk::default();
     let store = disk.open(&support::options()).unwrap();
@@ -168,7 +168,7 @@ fn run(fault: Fault) -> Run {
                     kind => panic!("{kind:?}: {error}, {context}"),
                 }
                 answers_are_those_of(&pool, &run.live, &context);
-                // The cache holds all of it: here reading goes on.
+                // The whole store is in the cache, so reading continues here.
                 let found = support::values(&pool).into_iter().collect::<Values>();
                 assert_eq!(found, run.live, "{context}");
             }
@@ -177,7 +177,7 @@ fn run(fault: Fault) -> Run {
     run
 }
 
-/// Opens what is on the disk now, and what might be after a loss of power.
+/// Opens the current contents of the disk, and what may be left after a loss of power.
 fn reopened_it_has_what_it_must(run: &Run, context: &str) {
     for (number, image) in run.disk.images().into_iter().enumerate() {
         let disk = TestDisk::holding(image);
@@ -194,7 +194,7 @@ fn reopened_it_has_what_it_must(run: &Run, context: &str) {
             run.live, run.pending
         );
         answers_are_those_of(&pool, &found, context);
-        // Whatever claim is left holds values that are not tracked, and ends.
+        // Remaining claims hold values that are not tracked, and they end.
         for claim in pool.claims().unwrap() {
             assert!(claim.items > 0, "{claim:?}, {context}");
         }
@@ -213,7 +213,7 @@ fn reopened_it_has_what_it_must(run: &Run, context: &str) {
     }
 }
 
-/// Fails the first, the second, ... operation of the kind, until the workload needs no more of them.
+/// Fails the first, the second, ... operation of the kind, until the workload has no more of them.
 fn fail_each(operation: Operation, forever: bool, torn: Torn) -> usize {
     for after in 0.. {
         let fault = Fault { operation, after, forever, torn, reason: Reason::Broken };
@@ -250,7 +250,7 @@ fn a_disk_that_does_not_grow_fails_the_call_that_needs_it() {
     }
 }
 
-/// What a disk does not give cannot be answered, but the cache may hide that.
+/// Data that the disk does not return cannot be read, but the cache may hide that.
 #[test]
 fn a_failing_read_is_an_error_or_goes_unnoticed() {
     let options = support::options().cache_size(0);
@@ -296,7 +296,8 @@ fn a_failing_read_is_an_error_or_goes_unnoticed() {
     }
 }
 
-/// Runs the workload until a call fails, opens the store again in place, and goes on. Whether a call failed.
+/// Runs the workload until a call fails, opens the store again in place, and continues. Returns true if a
+/// call failed.
 fn fail_and_reopen(fault: Fault) -> bool {
     let disk = TestDisk::default();
     let store = disk.open(&support::options()).unwrap();
@@ -343,7 +344,7 @@ fn a_store_that_is_reopened_in_place_after_a_failure_has_what_was_acknowledged_a
             while fail_and_reopen(fault(after)) {
                 after += support::runs(4, 1) as usize;
             }
-            // What a disk refuses once to grow by, it is asked for again.
+            // If growth is refused once, the disk is asked for it again.
             assert!(after > 0 || (operation == Operation::SetLen && !forever), "{operation:?}");
         }
     }
@@ -430,7 +431,7 @@ fn the_first_unknown_outcome_refuses_every_further_write_and_says_how_to_recover
         assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "call {number}: {error}");
         assert!(error.to_string().contains("open the store again"), "{error}");
     }
-    // Reading goes on, as before the failure.
+    // Reading continues as before the failure.
     assert_eq!(support::values(&pool), ["A-1"]);
     let verdicts = pool
         .dedupe(Mode::Filter, &["A-1", "A-2"], |value| Key::new(ORDERS, *value), &support::origin())
@@ -464,7 +465,7 @@ fn a_failure_while_a_store_is_made_or_opened_is_an_error_and_can_be_tried_again(
                     opened.unwrap();
                     break;
                 }
-                // Closing may fail as well: nobody hears of that.
+                // Closing may fail as well, without being reported.
                 if let Err(error) = opened {
                     assert!(
                         matches!(
@@ -500,7 +501,7 @@ fn everything_acknowledged_survives_a_loss_of_power_after_any_call() {
 }
 
 fn relaxed() -> StoreOptions {
-    // Longer than any test: what is flushed was asked for.
+    // Longer than any test, so only explicit flushes write to disk.
     support::options().durability(Durability::Relaxed { flush_every: Duration::from_hours(1) })
 }
 
@@ -563,7 +564,7 @@ fn a_failing_flush_is_heard_of_and_reads_answer_as_before() {
             if error.kind() == ErrorKind::OutcomeUnknown {
                 assert_eq!(Call::Track(3, 4).make(&pool).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
             }
-            // What a flush could not bring to disk, no later one may claim to have brought there.
+            // If a flush failed to write something, no later flush may claim to have written it.
             if store.flush().is_ok() {
                 let image = disk.images().pop().unwrap();
                 let store = TestDisk::holding(image).open(&relaxed()).unwrap();
@@ -573,7 +574,7 @@ fn a_failing_flush_is_heard_of_and_reads_answer_as_before() {
     }
 }
 
-/// Whether anything was lost is known from the answer, whatever of closing and opening fails.
+/// The answer shows if anything was lost, whatever part of closing and opening fails.
 #[test]
 fn opening_again_says_so_if_it_may_lose_what_was_not_flushed() {
     let both = ["A-1", "A-2"];
@@ -634,13 +635,13 @@ fn a_flush_waits_for_one_that_is_under_way() {
         let first = scope.spawn(|| store.flush());
         holding.recv().unwrap();
         let second = scope.spawn(|| store.flush().map(|()| open.load(Ordering::SeqCst)));
-        // Gives the second every chance to come back too early; it must not take one.
+        // Gives the second call many chances to return too early. It must not.
         for _ in 0..10_000 {
             std::thread::yield_now();
         }
         open.store(true, Ordering::SeqCst);
         release.send(()).unwrap();
         first.join().unwrap().unwrap();
-        assert!(second.join().unwrap().unwrap(), "a flush came back while the disk was not through");
+        assert!(second.join().unwrap().unwrap(), "a flush returned before the disk was done");
     });
 }

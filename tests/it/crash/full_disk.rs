@@ -1,6 +1,6 @@
-//! Proves that a disk that stays full costs nobody more than room: what would add is refused and changes nothing, reading, deleting
-//! and clearing go on, the file keeps nothing of what was refused, and once there is room everything goes on, without the store
-//! being opened again.
+//! Proves that a full disk only takes away space: calls that would add are refused and change nothing;
+//! reading, deleting and clearing continue; the file keeps nothing of what was refused; and once there is
+//! space, everything works again without opening the store again.
 
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, ErrorKind, ExportOptions, ImportOptions, Mode, RecordFilter, StoreOptions};
@@ -11,7 +11,7 @@ use crate::workload::{Driver, How, Op, RELAXED};
 
 const KB: u64 = 1_024;
 
-/// Whether an operation adds nothing, and so must be done on a full disk, too.
+/// Returns true if an operation adds nothing, and so must succeed on a full disk.
 fn takes_away(op: &Op) -> bool {
     matches!(
         op,
@@ -31,7 +31,7 @@ fn takes_away(op: &Op) -> bool {
     )
 }
 
-/// Random operations on a disk that is full most of the time. How many were refused.
+/// Runs random operations on a disk that is full most of the time. Returns the number of refused ones.
 fn live_on_a_full_disk(durability: Durability, cache: usize, keeps: Keeping, seed: u64) -> usize {
     let mut numbers = Numbers::seeded(seed);
     let mut driver = Driver::new(durability, support::options().cache_size(cache), Sizes::SMALL);
@@ -47,7 +47,7 @@ fn live_on_a_full_disk(durability: Durability, cache: usize, keeps: Keeping, see
         for _ in 0..12 {
             let op = driver.any_op(&mut numbers);
             match driver.attempt(&op) {
-                // Dropping a claim's guard says nothing of what went wrong.
+                // Dropping a claim's guard does not report errors.
                 Ok(_) if matches!(op, Op::Settle { how: How::Drop, .. }) => driver.refused(&op),
                 Ok(answer) => driver.acknowledged(&op, &answer),
                 Err(error) => {
@@ -62,7 +62,7 @@ fn live_on_a_full_disk(durability: Durability, cache: usize, keeps: Keeping, see
         driver.is_current();
         driver.answers_agree();
         driver.disk.leave_room(64 << 20, keeps);
-        // It gets its reserve back.
+        // The store gets its reserve back.
         driver.run(&Op::PutFlow { id: "flow".into(), name: "a flow".into() });
         let is_there = |op: &Op| op.pool().is_none_or(|pool| driver.model().pools.contains_key(&pool));
         if let Some(op) =
@@ -109,7 +109,7 @@ fn an_import_in_parts_that_finds_no_room_says_what_stays() {
         assert!(rows >= 1_000 && rows % 1_000 == 0, "{rows}");
         assert_eq!(pool.count(&RecordFilter::new()).unwrap(), rows);
         assert!(error.to_string().starts_with(&format!("{rows} rows were added and stay")), "{error}");
-        // With nothing added the message is that of any call.
+        // If nothing was added, the message is the same as for any other call.
         let error = pool.import_csv(csv(100_000).as_bytes(), &options).unwrap_err();
         assert_eq!((error.committed_rows(), error.kind()), (Some(0), ErrorKind::StorageFull), "{error}");
         assert!(error.to_string().contains("nothing was changed"), "{error}");
@@ -164,7 +164,7 @@ fn the_file_of_a_killed_import_is_cut_when_it_is_opened() {
     assert_eq!(support::values(&pool), ["A-1"]);
 }
 
-/// Where a small file system can be mounted: this process runs the test again in a space of its own for mounts.
+/// Runs where a small file system can be mounted. The process runs the test again in its own mount namespace.
 #[cfg(target_os = "linux")]
 #[test]
 fn on_a_real_file_system_that_is_full() {
@@ -189,7 +189,7 @@ fn on_a_real_file_system_that_is_full() {
     assert!(run.status.success(), "{}{text}", String::from_utf8_lossy(&run.stdout));
 }
 
-/// In a file system of 1 MiB.
+/// Runs in a file system of 1 MiB.
 #[cfg(target_os = "linux")]
 fn fill_a_file_system(directory: &std::path::Path) {
     let path = directory.join("full.redb");
@@ -199,7 +199,7 @@ fn fill_a_file_system(directory: &std::path::Path) {
     let snapshot = pool.snapshot().unwrap();
     let error = pool.import_csv(csv(200_000).as_bytes(), &ImportOptions::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
-    // More than stays in memory goes to a temporary file beside the store.
+    // Rows that do not fit in memory go to a temporary file beside the store.
     let error = pool.import_csv(csv(800_000).as_bytes(), &ImportOptions::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     assert!(error.to_string().contains("temporary file in"), "{error}");
@@ -219,7 +219,7 @@ fn fill_a_file_system(directory: &std::path::Path) {
     assert_eq!(snapshot.count(&RecordFilter::new()).unwrap(), 1);
     drop(snapshot);
     assert_eq!(store.verify().unwrap().findings, []);
-    // What a program wrote of its own takes the rest.
+    // A file of another program takes the remaining space.
     let ballast = directory.join("ballast");
     let _ = std::fs::write(&ballast, vec![1; 1 << 20]);
     let backup = store.backup_to(directory.join("copy.redb")).unwrap_err();
@@ -234,7 +234,7 @@ fn fill_a_file_system(directory: &std::path::Path) {
     );
     assert_eq!(pool.delete_where(&RecordFilter::new().value("B-7")).unwrap(), 1);
     assert_eq!(support::values(&pool).len(), tracked);
-    // What was deleted is room within the file; compacting gives it back, if nothing else does.
+    // Deleting frees space within the file. If nothing else returns it to the disk, compacting does.
     pool.clear().unwrap();
     store.compact().unwrap();
     assert_eq!(support::track(&pool, &["A-1"]), 1);
@@ -247,7 +247,7 @@ fn fill_a_file_system(directory: &std::path::Path) {
     assert_eq!(support::values(&pool), ["A-2"]);
 }
 
-/// A store that is closed has its reserve, too; and another program may take whatever comes free.
+/// A closed store has its reserve, too, and another program may take any space that becomes free.
 #[test]
 fn deleting_goes_on_in_a_store_that_is_opened_on_a_full_disk_and_while_the_disk_is_filled_again() {
     for records in [100, 1_000, 5_000] {

@@ -1,13 +1,16 @@
-//! Proves that a loss of power, whenever it comes, takes nothing that was acknowledged, whole or in part.
+//! Proves that a loss of power at any moment loses nothing that was acknowledged, neither completely nor in
+//! part.
 //!
-//! Random operations of every kind run on a simulated disk at small segment sizes. At a random write, sync or change of
-//! length the power goes: of what was not synced any 512-byte sectors are on the disk, in any of the versions written,
-//! and the disk has any of the lengths that it had. Half of the runs lose power once more while the store is recovered,
-//! at any of the changes that takes. What is found then must be the model's state: with `Immediate` that after the last
-//! acknowledged operation, or after the one that was cut; with `Relaxed` that after any operation since the last flush,
-//! or since a claim was last granted or settled. `verify` must find nothing, and the store must go on.
+//! Random operations of every kind run on a simulated disk at small segment sizes. At a random write, sync or
+//! change of length, the power fails. Of the unsynced data, any 512-byte sectors are on the disk, in any of
+//! the written versions, and the disk has any of its lengths since the last sync. Half of the runs lose power
+//! again while the store is being recovered, at any change that this makes. The state found must be one of
+//! the model. With `Immediate`, it is the state after the last acknowledged operation or after the
+//! interrupted one. With `Relaxed`, it is the state after any operation since the last flush, or since a
+//! claim was last granted or settled. `verify` must find nothing, and the store must continue to work.
 //!
-//! `DATAPOOL_POWER_RUNS` says how many runs (2,000), `DATAPOOL_POWER_SEED` the first one's seed; a failing run prints its own.
+//! `DATAPOOL_POWER_RUNS` sets the number of runs (2,000), and `DATAPOOL_POWER_SEED` the seed of the first
+//! one. A failing run prints its seed.
 
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, Recovery, StoreStats};
@@ -16,7 +19,7 @@ use crate::support::disk::{Fault, TestDisk};
 use crate::support::{self, Numbers, Seed, from_environment};
 use crate::workload::{Driver, Op, RELAXED};
 
-/// What so many runs came to.
+/// Counts over all runs.
 #[derive(Debug, Default)]
 struct Tally {
     runs: u64,
@@ -59,7 +62,7 @@ fn sizes(numbers: &mut Numbers) -> Sizes {
     small[usize::try_from(numbers.next(3)).unwrap()]
 }
 
-/// Runs operations until the power goes.
+/// Runs operations until the power fails.
 fn run_until_cut(driver: &mut Driver, numbers: &mut Numbers, tally: &mut Tally) {
     let (last, reach) = (2 + numbers.next(50), [6, 25, 80][usize::try_from(numbers.next(3)).unwrap()]);
     for number in 0..last + 10 {
@@ -79,7 +82,7 @@ fn run_until_cut(driver: &mut Driver, numbers: &mut Numbers, tally: &mut Tally) 
     }
 }
 
-/// Loses power again while the image is recovered, and gives what that leaves.
+/// Loses power again while the image is being recovered. Returns what is left.
 fn cut_again(driver: &Driver, image: Vec<u8>, numbers: &mut Numbers, tally: &mut Tally) -> Vec<u8> {
     let rehearsal = TestDisk::holding(image.clone());
     let store = driver.open_on(&rehearsal).unwrap();
@@ -91,7 +94,7 @@ fn cut_again(driver: &Driver, image: Vec<u8>, numbers: &mut Numbers, tally: &mut
     let disk = TestDisk::holding(image);
     disk.fail(Fault::power(usize::try_from(numbers.next(changes as u64)).unwrap()));
     drop(driver.open_on(&disk));
-    assert!(disk.failed(), "recovering is the same each time");
+    assert!(disk.failed(), "recovery makes the same changes each time");
     tally.cut_again += 1;
     disk.after_a_loss_of_power(numbers)
 }
@@ -104,7 +107,7 @@ fn run(seed: u64, durability: Durability, recovery: Recovery, tally: &mut Tally)
     let mut driver = Driver::new(durability, options, sizes(&mut numbers));
     driver.run(&Op::Create { name: "orders".into(), retention: None, capacity: None });
     driver.run(&Op::Flush);
-    // Half of the runs lose power twice, the second time in a store that was recovered.
+    // Half of the runs lose power twice, the second time in a recovered store.
     for _ in 0..=numbers.next(2) {
         run_until_cut(&mut driver, &mut numbers, tally);
         let mut image = driver.disk.after_a_loss_of_power(&mut numbers);
@@ -124,7 +127,7 @@ fn run(seed: u64, durability: Durability, recovery: Recovery, tally: &mut Tally)
     tally.runs += 1;
 }
 
-/// A quarter of the runs.
+/// Runs a quarter of all runs.
 fn run_all(durability: Durability, recovery: Recovery) {
     let runs =
         from_environment("DATAPOOL_POWER_RUNS").unwrap_or_else(|| support::runs(240, 2_000)).div_ceil(4);
@@ -135,7 +138,7 @@ fn run_all(durability: Durability, recovery: Recovery) {
     }
     println!("{durability:?}, {recovery:?}: {tally:?}");
     if runs >= 100 {
-        // Otherwise this proves less than it says.
+        // Otherwise the test would prove less than it claims.
         assert!(tally.cut > runs && tally.cut_again > runs / 3, "{tally:?}");
         assert!(tally.folds > runs && tally.seals > runs / 4 && tally.dropped > runs / 10, "{tally:?}");
     }

@@ -1,5 +1,5 @@
-//! Proves that a vacuum that is cut off at any of its steps, by a loss of power, a killed process or a full disk, leaves a
-//! store that opens with everything that is live.
+//! Proves that a vacuum that is interrupted at any step, by a loss of power, a killed process or a full disk,
+//! leaves a store that opens with all live data.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::support::{self, Numbers, ORDERS};
 use crate::workload::random::item;
 use crate::workload::{Driver, How, Named, Op, RELAXED};
 
-/// A store with dead records, a claim that has lost an item, and one that is settled in part.
+/// Returns a store with dead records, a claim that has lost an item, and a partly settled claim.
 fn driver(durability: Durability, recovery: Recovery) -> Driver {
     let mut driver = Driver::new(durability, support::options().recovery(recovery), Sizes::SMALL);
     driver.run(&Op::Create { name: "orders".into(), retention: None, capacity: None });
@@ -40,7 +40,7 @@ fn value_of(number: u64) -> crate::workload::filter::Filter {
     crate::workload::filter::Filter { values: vec![item(number).value], ..Default::default() }
 }
 
-/// Whether the power went before the vacuum had ended.
+/// Returns true if the power failed before the vacuum had ended.
 fn lose_power(durability: Durability, recovery: Recovery, after: usize, numbers: &mut Numbers) -> bool {
     let mut driver = driver(durability, recovery);
     driver.disk.fail(Fault::power(after));
@@ -103,7 +103,7 @@ fn values_of(round: u64, kind: &str) -> Vec<String> {
     (0..20).map(|number| format!("{kind} {round}/{number}")).collect()
 }
 
-/// Not a test of its own: the process that the test below kills.
+/// This is not a test by itself, but the process that the test below kills.
 #[test]
 #[ignore = "the entry point of a child process"]
 fn child_process_vacuums() {
@@ -123,7 +123,7 @@ fn child_process_vacuums() {
     }
 }
 
-/// Kills a child after so many lines. The rounds that it has acknowledged.
+/// Kills a child after this many lines. Returns the rounds that it has acknowledged.
 fn kill_after(lines: usize, path: &Path) -> Vec<u64> {
     let mut child = child_of("crash::vacuum::child_process_vacuums", path, &[]);
     let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -150,7 +150,7 @@ fn a_process_that_is_killed_while_it_vacuums_leaves_everything_that_is_live() {
     drop(place.open());
     let (mut numbers, mut live) = (Numbers::seeded(5), BTreeSet::new());
     for _ in 0..support::runs(6, 40) {
-        // Odd: in the midst of a vacuum, most likely.
+        // With an odd number, the child is most likely in the middle of a vacuum.
         let acknowledged = kill_after(1 + 2 * numbers.next(6) as usize, &place.path);
         live.extend(acknowledged.into_iter().flat_map(|round| values_of(round, "live")));
         let store = place.open();
@@ -158,10 +158,10 @@ fn a_process_that_is_killed_while_it_vacuums_leaves_everything_that_is_live() {
         let found: BTreeSet<String> = support::values(&pool).into_iter().collect();
         assert!(live.is_subset(&found), "{:?} are lost", live.difference(&found).collect::<Vec<_>>());
         assert_eq!(store.verify().unwrap().findings, []);
-        // What was acknowledged by nobody may be there.
+        // Values that were not acknowledged may be there, too.
         live = found.into_iter().filter(|value| value.starts_with("live")).collect();
         store.vacuum().unwrap();
         let names = fs::read_dir(place.path.parent().unwrap()).unwrap();
-        assert_eq!(names.count(), 1, "what the killed process left is gone");
+        assert_eq!(names.count(), 1, "the left-over files of the killed process are gone");
     }
 }

@@ -1,7 +1,7 @@
-//! Any text as a claim's token: it is a token that prints as the same text, or an error; and of all tokens a store takes
-//! up only the one it gave.
+//! Any text as a claim token: it is either a token that prints as the same text, or an error. Of all tokens,
+//! a store accepts only the one that it gave.
 //!
-//! `#s` and `#n` in the input stand for the parts of the one good token that nobody can guess.
+//! `#s` and `#n` in the input stand for the unpredictable parts of the only valid token.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(super) fn run(bytes: &[u8]) {
         Ok(claim) => {
             assert_eq!(&text, good, "a claim was taken up by another token");
             assert_eq!(claim.verdicts(), [(1, ClaimVerdict::Claimed)]);
-            // Whoever drops a guard releases its items: the next input needs them.
+            // Dropping the guard would release its items, which the next input needs.
             assert_eq!(Claim::into_token(claim), Some(token));
         }
         Err(error) => {

@@ -1,6 +1,6 @@
-//! A plain model of a CSV import: a file's rows, by loops over its bytes.
+//! A simple model of a CSV import: the rows of a file, found by loops over its bytes.
 
-/// What a row is.
+/// The kind of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Row {
     Good { line: u64, value: String, entity_type: u32 },
@@ -8,23 +8,23 @@ pub(crate) enum Row {
     Blank,
 }
 
-/// Why no row can be imported.
+/// The reason why no row can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broken {
-    /// The header, or the file as a whole.
+    /// The header, or the whole file.
     Header,
-    /// A quote is open at the end, in the record that begins on this line.
+    /// A quote is still open at the end, in the record that begins on this line.
     OpenQuote { line: u64 },
 }
 
 struct Record {
     line: u64,
-    /// None after a bad quote.
+    /// `None` after a bad quote.
     fields: Option<Vec<Vec<u8>>>,
     raw: Vec<u8>,
 }
 
-/// Cuts a file into lines, and puts those together that a quote joins.
+/// Splits a file into lines, and joins those that a quote joins.
 fn records(file: &[u8], delimiter: u8) -> Result<Vec<Record>, Broken> {
     let (mut records, mut at, mut line) = (Vec::new(), 0, 1);
     while at < file.len() {
@@ -93,7 +93,8 @@ fn row(record: &Record, columns: (usize, usize, usize)) -> Row {
     }
 }
 
-/// Every row of a file with the columns `value` and `entity_type_id`. Files of less than a record's limit only.
+/// Returns every row of a file with the columns `value` and `entity_type_id`. The file must be smaller than
+/// the largest record.
 pub(crate) fn rows(file: &[u8], delimiter: u8) -> Result<Vec<Row>, Broken> {
     let is_zip_or_the_like = file.starts_with(b"\x1f\x8b")
         || file.starts_with(b"PK\x03\x04")
@@ -106,7 +107,7 @@ pub(crate) fn rows(file: &[u8], delimiter: u8) -> Result<Vec<Row>, Broken> {
     }
     let file = file.strip_prefix("\u{feff}".as_bytes()).unwrap_or(file);
     let is_blank = |record: &Record| record.raw.iter().all(|byte| [delimiter, b' ', b'\t'].contains(byte));
-    // What is broken later is of no account if the header is.
+    // If the header is broken, later errors do not matter.
     let (found, broken) = match records(file, delimiter) {
         Ok(found) => (found, None),
         Err(broken) => (complete_records(file, delimiter), Some(broken)),
@@ -135,14 +136,14 @@ pub(crate) fn rows(file: &[u8], delimiter: u8) -> Result<Vec<Row>, Broken> {
     Ok(rows)
 }
 
-/// The fields of every record of a file with commas, the header included.
+/// Returns the fields of every record of a file with commas, including the header.
 pub(crate) fn fields(file: &[u8]) -> Vec<Vec<String>> {
     let text = |field: Vec<u8>| String::from_utf8(field).unwrap();
     let fields = |record: Record| record.fields.unwrap().into_iter().map(text).collect();
     records(file, b',').unwrap().into_iter().map(fields).collect()
 }
 
-/// The records before the one whose quote is open at the end.
+/// Returns the records before the one whose quote is open at the end.
 fn complete_records(file: &[u8], delimiter: u8) -> Vec<Record> {
     let is_line_end = |at: &usize| *at == 0 || file[at - 1] == b'\n';
     let mut ends = (0..file.len()).rev().filter(is_line_end);

@@ -1,8 +1,8 @@
-//! A file whose bytes were changed: opening it, asking it everything and writing to it ends with right answers or an
-//! error. What verifies without a finding answers as the file did before, or as some commit before if the header was
-//! changed: redb takes the newest for one that never came to its end.
+//! A store file with changed bytes: opening it, reading everything and writing to it result in right answers
+//! or errors. If verifying finds nothing, the answers are those of the original file. If the header was
+//! changed, they may be those of an earlier commit, because redb then treats the newest one as interrupted.
 //!
-//! The file is the fixture: see [`crate::format`]. An input is a row of changes to it.
+//! The file is the fixture: see [`crate::format`]. An input is a sequence of changes to it.
 
 use std::sync::OnceLock;
 
@@ -16,7 +16,7 @@ use crate::format;
 use crate::support::disk::TestDisk;
 use crate::support::{self, ORDERS};
 
-/// The bytes of a sound file with everything in it.
+/// Returns the bytes of an undamaged file with all kinds of contents.
 pub(super) fn sound() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| std::fs::read(format::fixture()).unwrap())
@@ -31,7 +31,7 @@ fn expected() -> &'static [String] {
 }
 
 const CHANGES_MAX: usize = 24;
-/// Both headers of a redb file lie in its first bytes.
+/// Both headers of a redb file are in its first bytes.
 const HEADER: usize = 320;
 const SECTOR: usize = 512;
 
@@ -63,7 +63,7 @@ pub(super) fn run(bytes: &[u8]) {
     use_it(&store);
 }
 
-/// Changes a file as the input says.
+/// Changes a file according to the input.
 fn damage(file: &mut Vec<u8>, input: &mut Input<'_>) {
     let kind = input.below(6);
     let end = if kind == 0 { HEADER.min(file.len()) } else { file.len() };
@@ -73,7 +73,7 @@ fn damage(file: &mut Vec<u8>, input: &mut Input<'_>) {
         0 | 1 => file.get_mut(place).into_iter().for_each(|byte| *byte ^= value),
         2 => file[place..place + length].fill(0),
         3 => file.truncate(place),
-        // Splices a stretch of the file to another place of it.
+        // Copies part of the file to another place in it.
         4 => {
             let to = (input.place(file.len()) / SECTOR * SECTOR).min(file.len() - length);
             file.copy_within(place..place + length, to);
@@ -85,7 +85,7 @@ fn damage(file: &mut Vec<u8>, input: &mut Input<'_>) {
     }
 }
 
-/// Asks everything of a store, and writes to it in every way, whatever comes of it.
+/// Reads everything from a store and writes to it in every way. Any outcome is accepted.
 pub(super) fn use_it(store: &DataPoolStore) {
     let fine = |outcome: Result<()>| {
         if let Err(error) = outcome {
@@ -95,7 +95,7 @@ pub(super) fn use_it(store: &DataPoolStore) {
     let token = std::fs::read_to_string(format::token_file()).unwrap();
     let token = serde_json::from_str(&token).unwrap();
     match store.resume_claim(&token) {
-        // The id of the store is a row like others; so is the claim, whose lease may have run out long ago by now.
+        // The id of the store is an ordinary row, and so is the claim, whose lease may have expired long ago.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::LeaseLost) => {}
         resumed => fine(resumed.map(|claim| assert!(claim.into_token().is_some()))),
     }

@@ -1,5 +1,6 @@
-//! Any bytes as a CSV file: an import ends with a report or an error, never with a panic. It adds, refuses and skips the rows
-//! that a plain model does; a failed one leaves the pool empty, and what was imported exports and imports back to the same.
+//! Any bytes as a CSV file: an import ends with a report or an error, never with a panic. It adds, refuses
+//! and skips the same rows as a simple model. A failed import leaves the pool empty. Imported rows can be
+//! exported and imported back unchanged.
 
 use datapool_store::{
     DataPoolStore, ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportReport, OnBadRow, Pool,
@@ -26,7 +27,7 @@ pub(super) fn run(bytes: &[u8]) {
     }
 }
 
-/// Holds an import of a file to the model.
+/// Compares an import of a file with the model.
 pub(crate) fn agree(
     file: &[u8],
     delimiter: u8,
@@ -69,10 +70,10 @@ pub(crate) fn agree(
                     assert!(line == open || (policy == OnBadRow::Fail && line < open), "{error}");
                 }
                 (Err(Broken::Header), _) => {}
-                (Ok(_), None) => panic!("refused without a cause: {error}"),
+                (Ok(_), None) => panic!("refused without a reason: {error}"),
             }
         }
-        (Ok(report), expected) => panic!("{report:?}, though {expected:?}"),
+        (Ok(report), expected) => panic!("{report:?}, but expected was {expected:?}"),
     }
 }
 
@@ -90,7 +91,7 @@ fn bad_line(row: &Row) -> Option<u64> {
     }
 }
 
-/// Either form of an export imports back to the same records, the full one with their times.
+/// Checks that both forms of an export import back to the same records, the full one with their times.
 fn comes_back(store: &DataPoolStore, pool: &Pool) {
     let again = store.get_or_create_pool("again").unwrap();
     for (columns, options) in [

@@ -1,8 +1,9 @@
-//! Proves that no input makes the store panic, hang or answer wrongly: what each fuzz target does with one input, and
-//! the committed inputs of each.
+//! Proves that no input makes the store panic, hang or answer wrongly. Has the body of each fuzz target, and
+//! replays the committed inputs.
 //!
-//! `fuzz/` runs these bodies under libFuzzer. Here each seed of `tests/data/seeds/TARGET` is replayed on stable;
-//! `DATAPOOL_FUZZ_INPUTS=DIRECTORY` replays another directory (`fuzz/corpus`, say) of the same layout as well.
+//! `fuzz/` runs these bodies under libFuzzer. Here, each seed in `tests/data/seeds/TARGET` is replayed on
+//! stable Rust. `DATAPOOL_FUZZ_INPUTS=DIRECTORY` also replays another directory of the same layout, for
+//! example `fuzz/corpus`.
 
 mod claim_token;
 pub(crate) mod csv_model;
@@ -12,7 +13,7 @@ mod operations;
 pub(crate) mod query_string;
 mod rows;
 
-/// What a target does with one input. It panics where the store is wrong.
+/// The body of a target, which runs one input. It panics if the store misbehaves.
 pub(crate) type Body = fn(&[u8]);
 
 /// Every target, by its name.
@@ -25,7 +26,7 @@ pub(crate) const TARGETS: [(&str, Body); 6] = [
     ("rows", rows::run),
 ];
 
-/// An input that is taken for a row of decisions. Behind its end there are zeros.
+/// An input that is read as a sequence of decisions. After its end, it reads as zeros.
 pub(crate) struct Input<'i>(&'i [u8]);
 
 impl<'i> Input<'i> {
@@ -47,7 +48,7 @@ impl<'i> Input<'i> {
         self.byte() % end
     }
 
-    /// A place below `end`, which is at most 2^24.
+    /// Returns a position below `end`, which is at most 2^24.
     fn place(&mut self, end: usize) -> usize {
         let number = u32::from_le_bytes([self.byte(), self.byte(), self.byte(), 0]);
         usize::try_from(number).unwrap() % end.max(1)
@@ -60,7 +61,7 @@ impl<'i> Input<'i> {
     }
 }
 
-/// Whether an error is one that a damaged file may cause.
+/// Returns true if a damaged file may cause this error.
 fn is_of_a_kind_for_damage(error: &datapool_store::Error) -> bool {
     use datapool_store::ErrorKind::{
         AlreadyExists, Closed, Corrupt, NotAStore, NotFound, OutcomeUnknown, Storage, UnsupportedFormat,
@@ -87,7 +88,7 @@ mod tests {
     /// The targets that need a feature: a test binary of that feature replays their seeds.
     const ELSEWHERE: [&str; 1] = ["json_payload"];
 
-    /// Runs a target on every file of a folder. How many there were.
+    /// Runs a target on every file in a folder. Returns the number of files.
     fn replay(folder: &Path, body: super::Body) -> usize {
         let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
         let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -97,7 +98,7 @@ mod tests {
             std::panic::catch_unwind(|| body(&bytes)).is_err()
         };
         let failing: Vec<&PathBuf> = files.iter().filter(fails).collect();
-        assert!(failing.is_empty(), "these fail their target: {failing:#?}");
+        assert!(failing.is_empty(), "inputs that fail their target: {failing:#?}");
         files.len()
     }
 
@@ -105,10 +106,10 @@ mod tests {
     fn every_committed_seed_passes_its_fuzz_target() {
         let seeds = crate::support::data("seeds");
         for (name, body) in TARGETS {
-            assert!(replay(&seeds.join(name), body) >= 4, "{name} has hardly a seed");
+            assert!(replay(&seeds.join(name), body) >= 4, "{name} has too few seeds");
         }
         let folders = std::fs::read_dir(&seeds).unwrap().count();
-        assert_eq!(folders, TARGETS.len() + ELSEWHERE.len(), "seeds of a target that is not there");
+        assert_eq!(folders, TARGETS.len() + ELSEWHERE.len(), "there are seeds of an unknown target");
         if let Some(more) = std::env::var_os("DATAPOOL_FUZZ_INPUTS") {
             for (name, body) in TARGETS {
                 println!("{name}: {} inputs", replay(&Path::new(&more).join(name), body));

@@ -1,5 +1,5 @@
-//! Any row of operations on a disk that fails, a process that is killed and a power supply that goes when the input says
-//! so: what [`Life`] does with random numbers, steered by the input.
+//! Any sequence of operations on a failing disk, with killed processes and losses of power where the input
+//! says so. The input controls what [`Life`] otherwise does with random numbers.
 
 use datapool_store::{Durability, Recovery};
 
@@ -7,7 +7,7 @@ use crate::support::Numbers;
 use crate::workload::RELAXED;
 use crate::workload::life::Life;
 
-/// An input of many operations takes long, and is rarely more than several short ones.
+/// An input with many operations takes long, and rarely finds more than several short ones.
 const TRANSITIONS_MAX: u64 = 64;
 
 pub(super) fn run(bytes: &[u8]) {

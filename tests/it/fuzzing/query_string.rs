@@ -1,5 +1,5 @@
-//! Any text as a query string: it is a query or an `InvalidQuery`, never a panic, and what is a query prints to a text
-//! that parses to the same query, in every spelling of it.
+//! Any text as a query string: it is a query or an `InvalidQuery`, never a panic. A query prints to a text
+//! that parses to the same query, in every spelling.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -25,7 +25,7 @@ fn check<Query: FromStr<Err = Error> + Display + Debug + PartialEq>(text: &str) 
     }
 }
 
-/// The parameters whose commas separate terms, as they print.
+/// The printed names of the parameters whose commas separate terms.
 const LISTS: [&str; 7] = [
     "filter%5Bflow_id%5D",
     "filter%5Bflow_run_id%5D",
@@ -36,10 +36,10 @@ const LISTS: [&str; 7] = [
     "include",
 ];
 
-/// The parameters that may be arrays, too, and whose values are never split.
+/// The parameters that may also be arrays and whose values are never split.
 const TEXTS: [&str; 2] = ["filter%5Bvalue%5D", "filter%5Bname%5D"];
 
-/// Other texts for what a printed query says: with arrays in each form, and with blanks around terms.
+/// Returns other spellings of a printed query: with arrays in each form, and with blanks around terms.
 pub(crate) fn spellings(printed: &str) -> Vec<String> {
     let respelled = |respell: fn(&str, &str) -> Vec<String>| {
         let pairs = printed.split('&').filter(|pair| !pair.is_empty()).flat_map(|pair| {
@@ -51,19 +51,19 @@ pub(crate) fn spellings(printed: &str) -> Vec<String> {
     vec![respelled(unnumbered), respelled(numbered), respelled(blank), respelled(plain)]
 }
 
-/// `name=a,b` as `name[]=a&name[]=b`.
+/// Writes `name=a,b` as `name[]=a&name[]=b`.
 fn unnumbered(name: &str, value: &str) -> Vec<String> {
     array(name, value, |_| "[]".to_owned())
 }
 
-/// `name=a,b` as `name[1]=b&name[0]=a`.
+/// Writes `name=a,b` as `name[1]=b&name[0]=a`.
 fn numbered(name: &str, value: &str) -> Vec<String> {
     let mut pairs = array(name, value, |index| format!("%5B{index}%5D"));
     pairs.reverse();
     pairs
 }
 
-/// A parameter as an array, if it may be written as one.
+/// Writes a parameter as an array, if that is allowed.
 fn array(name: &str, value: &str, place: impl Fn(usize) -> String) -> Vec<String> {
     let elements: Vec<&str> = if LISTS.contains(&name) {
         value.split(',').collect()
@@ -75,14 +75,14 @@ fn array(name: &str, value: &str, place: impl Fn(usize) -> String) -> Vec<String
     elements.iter().enumerate().map(|(index, value)| format!("{name}{}={value}", place(index))).collect()
 }
 
-/// `name=a,b` as `name= a , b `.
+/// Writes `name=a,b` as `name= a , b `.
 fn blank(name: &str, value: &str) -> Vec<String> {
     let is_list = LISTS.contains(&name);
     let value = if is_list { format!("+{}%09", value.replace(',', "+,%20")) } else { value.to_owned() };
     vec![format!("{name}={value}")]
 }
 
-/// The name without percent-encoding.
+/// Writes the name without percent-encoding.
 fn plain(name: &str, value: &str) -> Vec<String> {
     vec![format!("{}={value}", name.replace("%5B", "[").replace("%5D", "]"))]
 }

@@ -1,8 +1,9 @@
-//! Any bytes as rows: in a file whose checksums are right, rows of records, origins, pools, heads, claims, indexes and
-//! registered names hold what the input says. Whatever is decoded ends with an answer or an error, and indexes that were
-//! made anew, with nothing left that could not be, are right.
+//! Any bytes as rows: in a file with correct checksums, rows of records, origins, pools, heads, claims,
+//! indexes and registered names have the contents of the input. Decoding any of them results in an answer or
+//! an error. Indexes that were rebuilt are right, unless something was left that cannot be rebuilt.
 //!
-//! The file is the fixture: see [`crate::format`]. An input is a row of changes: of which table, of which row, how.
+//! The file is the fixture: see [`crate::format`]. An input is a sequence of changes: the table, the row, and
+//! the change.
 
 use redb::{Key, TableDefinition, TableHandle, Value, WriteTransaction};
 
@@ -12,10 +13,11 @@ use crate::support::disk::TestDisk;
 use crate::{format, support};
 
 const CHANGES_MAX: usize = 8;
-/// Longer rows than this are not made: nothing depends on it.
+/// Longer rows are not generated, because nothing depends on them.
 const ROW_MAX: usize = 255;
 
-/// The tables of indexes, by how their names begin. The table of times has a segment's first time, too, which is none.
+/// The prefixes of the names of index tables. The table of times is not among them, because it also has a
+/// segment's first time, which is not an index entry.
 const INDEXES: [&str; 5] = ["fingerprints", "postings/", "filters", "pool names", "claimed"];
 
 pub(super) fn run(bytes: &[u8]) {
@@ -36,7 +38,7 @@ pub(super) fn run(bytes: &[u8]) {
             Ok(report) if report.left.is_empty() => {
                 let mut found = store.verify().unwrap().findings;
                 found.retain(|finding| INDEXES.iter().any(|index| finding.table.starts_with(index)));
-                assert_eq!(found, [], "though nothing was left, after {verified:?}");
+                assert_eq!(found, [], "rebuilding reported nothing left, after {verified:?}");
             }
             Ok(_) => {}
             Err(error) => assert!(is_of_a_kind_for_damage(&error), "{:?}: {error}", error.kind()),
@@ -45,7 +47,7 @@ pub(super) fn run(bytes: &[u8]) {
     use_it(&store);
 }
 
-/// redb's way to a disk.
+/// Redb's backend for a disk.
 #[derive(Debug)]
 struct Backend(TestDisk);
 
@@ -113,7 +115,7 @@ impl From<&mut Input<'_>> for Change {
 }
 
 impl Change {
-    /// The row as it shall be; none if it shall go.
+    /// Returns the changed row, or `None` if it is to be removed.
     fn apply(&self, mut row: Vec<u8>) -> Option<Vec<u8>> {
         match self.how {
             How::Replace => row.clone_from(&self.bytes),

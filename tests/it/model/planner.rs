@@ -1,9 +1,9 @@
-//! Proves that the planner's answers are those of reading every record.
+//! Proves that the planner has the same answers as reading every record.
 //!
-//! Stores are built by dedupes, imports and deletions at small sizes, so that filters meet sealed segments, open
-//! ones, half-written folds and unfolded tails. Each answer through a filter (pages, totals, counts, scans from
-//! both ends) is held against `pool.scan` without a filter and plain loops over what it returns. Times in filters
-//! hit the times of records exactly, or miss them by a microsecond.
+//! Stores are built by dedupes, imports and deletions with small sizes, so that filters apply to sealed
+//! segments, open ones, half-written folds and unfolded tails. Each answer with a filter (pages, totals,
+//! counts, scans from both ends) is compared with `pool.scan` without a filter and plain loops over its
+//! records. Times in filters equal the times of records, or differ by a microsecond.
 
 use std::time::Duration;
 
@@ -22,16 +22,16 @@ fn any_item() -> impl Strategy<Value = Item> + Clone {
     (0..TYPES.len() as u64, 0..60_u64).prop_map(|(entity_type, value)| item(entity_type * VALUES + value))
 }
 
-/// The bytes that a filter or an origin is made of, once it is known what there is.
+/// Generates the bytes from which a filter or an origin is made once the contents are known.
 fn any_choice() -> impl Strategy<Value = Vec<u8>> + Clone {
     vec(any::<u8>(), 24)
 }
 
-/// One step in the making of a store.
+/// A step in building a store.
 #[derive(Debug, Clone)]
 enum Step {
     Track(Vec<Item>, Vec<u8>),
-    /// Each item in a run of its own.
+    /// Tracks each item in its own run.
     TrackInRuns(Vec<Item>),
     Import(Vec<Item>),
     DeleteKeys(Vec<Item>),
@@ -95,7 +95,7 @@ fn take(step: &Step, pool: &Pool, clock: &ManualClock) {
     }
 }
 
-/// Holds every way of asking against the rows that plain loops selected.
+/// Compares every way of querying with the rows that plain loops selected.
 fn check(pool: &Pool, filter: &RecordFilter, expected: &[Row], per_page: u32) {
     assert_eq!(pool.count(filter).unwrap(), expected.len() as u64, "count of {filter:?}");
     let forward: Vec<Record> = pool.scan(filter).unwrap().map(Result::unwrap).collect();
@@ -145,7 +145,7 @@ proptest! {
     }
 }
 
-/// Every pair of neighbouring times is a boundary of its own, wherever the records lie.
+/// Every pair of neighbouring times is a separate boundary, wherever the records are.
 #[test]
 fn times_in_filters_are_strict_at_every_record() {
     for sizes in SIZES {
@@ -153,7 +153,7 @@ fn times_in_filters_are_strict_at_every_record() {
         let store = support::embedded::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         for (number, item) in all_items().iter().take(180).enumerate() {
-            // Runs of equal times, of every length from 1 to 5.
+            // Sequences of 1 to 5 equal times.
             if number % 5 <= number % 3 {
                 clock.advance(Duration::from_micros(2));
             }

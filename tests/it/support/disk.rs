@@ -1,4 +1,4 @@
-//! A disk in memory that does what tests tell it: fails, tears writes, holds up, loses power.
+//! A disk in memory that tests control: it can fail, tear writes, block, and lose power.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,7 +15,7 @@ pub(crate) enum Operation {
     Write,
     Sync,
     SetLen,
-    /// Any of them but reading.
+    /// Any operation except reading.
     Change,
 }
 
@@ -25,16 +25,16 @@ impl Operation {
     }
 }
 
-/// What a failing write leaves behind.
+/// The effect of a failed write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Torn {
     Nothing,
     Half,
-    /// The write is under way to the disk, like those before it: some of it may arrive.
+    /// The write is on its way to the disk, like those before it, so parts of it may arrive.
     Underway,
 }
 
-/// What the system says of a failure.
+/// The error that the system reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// EIO.
@@ -52,7 +52,7 @@ impl Reason {
     }
 }
 
-/// The disk fails at the `after`-th operation of a kind; from then on forever, or that once.
+/// The disk fails at the `after`-th operation of a kind, either once or from then on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fault {
     pub(crate) operation: Operation,
@@ -63,7 +63,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    /// The power goes at the `after`-th change.
+    /// Returns a loss of power at the `after`-th change.
     pub(crate) fn power(after: usize) -> Self {
         let (operation, torn) = (Operation::Change, Torn::Underway);
         Self { operation, after, forever: true, torn, reason: Reason::Broken }
@@ -73,20 +73,21 @@ impl Fault {
 #[derive(Debug, Default)]
 struct State {
     bytes: Vec<u8>,
-    /// The bytes as of the last sync, and what was done since.
+    /// The bytes as of the last sync. `since` has the changes made after it.
     synced: Vec<u8>,
     since: Vec<Change>,
     fault: Option<Fault>,
     failed: bool,
-    /// How many changes were asked for.
+    /// The number of changes requested.
     changes: usize,
     room: Room,
 }
 
-/// A disk of limited room, however long the file is: a page takes room once it is written to or kept.
+/// The limited space of a disk, independent of the length of the file. A page takes space once it is written
+/// or allocated.
 #[derive(Debug)]
 struct Room {
-    /// So many there are.
+    /// The number of pages.
     pages: usize,
     taken: BTreeSet<u64>,
     keeps: Keeping,
@@ -98,18 +99,18 @@ impl Default for Room {
     }
 }
 
-/// Whether a disk can keep room for what is written later.
+/// The ability of a disk to allocate space in advance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keeping {
     Yes,
-    /// Room is had by writing.
+    /// Space is only allocated by writing.
     No,
 }
 
 const PAGE: u64 = 4_096;
 
 impl Room {
-    /// Takes room for some bytes; all of it or none.
+    /// Allocates space for a range of bytes, completely or not at all.
     fn take(&mut self, from: u64, to: u64) -> io::Result<()> {
         let pages: Vec<u64> =
             (from / PAGE..to.div_ceil(PAGE)).filter(|page| !self.taken.contains(page)).collect();
@@ -142,20 +143,20 @@ impl Change {
     }
 }
 
-/// What a disk writes whole or not at all.
+/// The unit that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// How long the disk can be.
+/// The largest length of the disk.
 const LARGEST: u64 = 1 << 30;
 
-/// A disk in memory that does what tests tell it.
+/// A disk in memory that tests control.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TestDisk {
     state: Arc<Mutex<State>>,
     pub(crate) gate: Arc<Gate>,
 }
 
-/// Holds up syncs, once it is shut.
+/// Blocks syncs while it is shut.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     pub(crate) shut: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
@@ -181,14 +182,14 @@ impl TestDisk {
         (state.fault, state.failed) = (None, false);
     }
 
-    /// Leaves room for so many bytes more than what is on the disk now.
+    /// Leaves space for this many bytes in addition to what is on the disk now.
     pub(crate) fn leave_room(&self, bytes: u64, keeps: Keeping) {
         let mut state = self.state.lock().unwrap();
         state.room.pages = state.room.taken.len() + usize::try_from(bytes / PAGE).unwrap();
         state.room.keeps = keeps;
     }
 
-    /// How much room the file takes.
+    /// Returns the space that the file takes.
     pub(crate) fn taken(&self) -> u64 {
         self.state.lock().unwrap().room.taken.len() as u64 * PAGE
     }
@@ -197,7 +198,7 @@ impl TestDisk {
         self.state.lock().unwrap().failed
     }
 
-    /// How many changes it was asked for.
+    /// Returns the number of changes requested.
     pub(crate) fn changes(&self) -> usize {
         self.state.lock().unwrap().changes
     }
@@ -206,8 +207,8 @@ impl TestDisk {
         self.state.lock().unwrap().bytes.clone()
     }
 
-    /// What might be found after a loss of power now: everything, only what was synced, or that and some of what
-    /// was written since.
+    /// Returns possible contents after a loss of power now: everything, only what was synced, or that and
+    /// some of the later writes.
     pub(crate) fn images(&self) -> Vec<Vec<u8>> {
         let state = self.state.lock().unwrap();
         let with = |keep: &dyn Fn(usize) -> bool| {
@@ -228,8 +229,8 @@ impl TestDisk {
         ]
     }
 
-    /// What is found after a loss of power now: of every sector written since the last sync what it had before, or any
-    /// of what was written to it; and any of the lengths that the disk had since.
+    /// Returns random contents after a loss of power now. Each sector written since the last sync has its old
+    /// contents or any written since, and the disk has any of its lengths since then.
     pub(crate) fn after_a_loss_of_power(&self, numbers: &mut Numbers) -> Vec<u8> {
         let state = self.state.lock().unwrap();
         let mut bytes = state.synced.clone();
@@ -270,7 +271,7 @@ fn pick(numbers: &mut Numbers, below: usize) -> usize {
 }
 
 impl State {
-    /// Counts an operation. Why it fails, if it does.
+    /// Counts an operation. Returns the reason if it must fail.
     fn failure(&mut self, operation: Operation) -> Option<Reason> {
         let failed = self.failed;
         let fault = self.fault.as_mut()?;
@@ -319,7 +320,7 @@ impl Disk for TestDisk {
         if len > LARGEST {
             return Err(Reason::Full.error());
         }
-        // What was kept beyond the end is lost, too.
+        // Space that was allocated beyond the end is lost, too.
         state.room.taken.split_off(&len.div_ceil(PAGE));
         state.change(Change::SetLen(usize::try_from(len).unwrap()));
         Ok(())
@@ -337,7 +338,7 @@ impl Disk for TestDisk {
         Ok(Box::new(Beside { disk: self.clone(), own: Mutex::default() }))
     }
 
-    /// As a change of a name in a synced directory, it is done or not.
+    /// Atomic, like renaming a file in a synced directory.
     fn take_over(&self, copy: &dyn Disk) -> io::Result<()> {
         let mut bytes = vec![0; usize::try_from(copy.len()?).unwrap()];
         copy.read(0, &mut bytes)?;
@@ -381,7 +382,7 @@ impl Disk for TestDisk {
     }
 }
 
-/// A second file on a disk, which fails with it. A loss of power takes it.
+/// A second file on the same disk, which fails with it. It does not survive a loss of power.
 #[derive(Debug)]
 struct Beside {
     disk: TestDisk,
@@ -396,7 +397,7 @@ struct Own {
 }
 
 impl Beside {
-    /// Asks the disk whether it does this.
+    /// Returns an error if the disk must fail this operation.
     fn check(&self, operation: Operation) -> io::Result<()> {
         self.disk.state.lock().unwrap().check(operation)
     }

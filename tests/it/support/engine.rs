@@ -1,21 +1,22 @@
-//! The engine that the tests run on: the embedded one, or PostgreSQL if `DATAPOOL_ENGINE` says so.
+//! The engine on which the tests run: the embedded one, or PostgreSQL.
 //!
-//! With `DATAPOOL_ENGINE=postgres`, `DATAPOOL_POSTGRES_URL` names the server. Each store has a schema of its own. The tests that
-//! need the embedded engine are listed, with their reasons, in `tests/data/embedded-only.txt`; `.ci/postgres` leaves them out.
+//! With `DATAPOOL_ENGINE=postgres`, `DATAPOOL_POSTGRES_URL` names the server. Each store has its own schema.
+//! Tests that need the embedded engine are listed with the reason in `tests/data/embedded-only.txt`, and
+//! `.ci/postgres` skips them.
 
 use datapool_store::testing::{self, Sizes};
 use datapool_store::{DataPoolStore, Pool, Result, StoreOptions};
 
 use super::options;
 
-/// What a test needs of the engine.
+/// The requirements of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Nothing special.
+    /// No special requirements.
     Any,
-    /// A clock that the test moves.
+    /// A clock that the test sets.
     Clock,
-    /// What only a store in a file or in memory has.
+    /// Features that only a store in a file or in memory has.
     Embedded,
 }
 
@@ -35,17 +36,18 @@ impl Engine {
     }
 }
 
-/// False if the tests run on another engine than the embedded one.
+/// Returns false if the tests run on another engine than the embedded one.
 pub(crate) fn is_embedded() -> bool {
     Engine::of_this_run() == Engine::Embedded
 }
 
-/// An empty store.
+/// Creates an empty store.
 pub(crate) fn store_for(need: Need) -> DataPoolStore {
     store_with(need, &options())
 }
 
-/// An empty store with options. In the embedded engine it has tiny segments, so that a few records reach every path.
+/// Creates an empty store with options. In the embedded engine, it has tiny segments, so that a few records
+/// reach every path.
 pub(crate) fn store_with(need: Need, options: &StoreOptions) -> DataPoolStore {
     match (Engine::of_this_run(), need) {
         (Engine::Embedded, _) => testing::in_memory(options, Sizes::SMALL).unwrap(),
@@ -54,7 +56,7 @@ pub(crate) fn store_with(need: Need, options: &StoreOptions) -> DataPoolStore {
     }
 }
 
-/// A pool of such a store.
+/// Creates a pool in such a store.
 pub(crate) fn pool_for(need: Need) -> Pool {
     store_for(need).get_or_create_pool("orders").unwrap()
 }
@@ -70,7 +72,7 @@ mod server {
         std::env::var("DATAPOOL_POSTGRES_URL").expect("DATAPOOL_POSTGRES_URL names the server of the tests")
     }
 
-    /// The name of a schema that nobody has.
+    /// Returns a schema name that is not in use.
     pub(crate) fn new_schema() -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let started = Timestamp::now().as_micros();
@@ -97,7 +99,7 @@ mod server {
 
 pub(crate) use server::{connect, new_schema};
 
-/// Stores of the embedded engine, for tests about it alone.
+/// Stores of the embedded engine, for tests that are only about it.
 pub(crate) mod embedded {
     use std::path::Path;
 
@@ -135,7 +137,7 @@ mod tests {
 
     use crate::support::data;
 
-    /// The lines of the list: a test's name or how it begins, and the reason.
+    /// Returns the lines of the list: a test's name or its prefix, and the reason.
     fn listed() -> Vec<(String, String)> {
         let text = std::fs::read_to_string(data("embedded-only.txt")).unwrap();
         let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
@@ -160,7 +162,7 @@ mod tests {
                 !others.any(|(_, (other, _))| name.starts_with(other.as_str())),
                 "{name} is listed twice"
             );
-            // The script leaves out what has the text anywhere.
+            // The script skips every test whose name contains the text anywhere.
             let elsewhere =
                 tests.iter().find(|test| test.contains(name.as_str()) && !test.starts_with(name.as_str()));
             assert_eq!(elsewhere, None, "{name}");

@@ -1,8 +1,8 @@
-//! Items and records, comparable with those that a test made itself.
+//! Items and records that can be compared with those made by a test.
 
 use datapool_store::{EntityTypeId, Key, Origin, Record, Timestamp, Version};
 
-/// A record, comparable with one that a test made itself.
+/// A record that can be compared with one made by a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) id: u64,
@@ -34,7 +34,7 @@ pub(crate) fn rows(records: &[Record]) -> Vec<Row> {
     records.iter().map(Row::from).collect()
 }
 
-/// What is deduplicated.
+/// An item to deduplicate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Item {
     pub(crate) entity_type: EntityTypeId,
@@ -47,7 +47,7 @@ impl Item {
     }
 }
 
-/// An item, and what it looks like or how new it is.
+/// An item with its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) item: Item,
@@ -66,7 +66,7 @@ impl Asked {
     }
 }
 
-/// The key with this version. Contents are known by their first byte.
+/// Returns the key with this version. A content is identified by its first byte.
 pub(crate) fn with_version(key: Key<'_>, version: Option<Version>) -> Key<'_> {
     match version {
         None => key,
@@ -79,18 +79,18 @@ pub(crate) fn with_version(key: Key<'_>, version: Option<Version>) -> Key<'_> {
     }
 }
 
-/// The version of a content that tests use.
+/// Returns the version of a content that tests use.
 pub(crate) fn content(number: u8) -> Version {
     Version::of_content([number])
 }
 
-/// The items as a CSV file, every field quoted.
+/// Returns the items as a CSV file with every field quoted.
 pub(crate) fn csv_of(items: &[Item]) -> String {
     let rows: String = items.iter().map(|item| format!("{}\r\n", csv_row(item))).collect();
     format!("value,entity_type_id\r\n{rows}")
 }
 
-/// The items and their versions as a CSV file.
+/// Returns the items and their versions as a CSV file.
 pub(crate) fn csv_with_versions(items: &[Asked]) -> String {
     let version = |asked: &Asked| asked.version.map(|version| version.to_string()).unwrap_or_default();
     let row = |asked: &Asked| format!("{},{}\r\n", csv_row(&asked.item), version(asked));

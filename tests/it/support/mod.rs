@@ -1,4 +1,4 @@
-//! What many tests need: stores to test, keys, clocks.
+//! Helpers for many tests: stores, keys and clocks.
 
 pub(crate) mod disk;
 pub(crate) mod engine;
@@ -23,14 +23,14 @@ use datapool_store::{
 pub(crate) const ORDERS: EntityTypeId = EntityTypeId::new(37);
 pub(crate) const CUSTOMERS: EntityTypeId = EntityTypeId::new(47);
 
-/// A file or folder of the tests' data, for a crate in the root or in a folder of it.
+/// Returns a file or folder of the tests' data, for a crate in the root or in one of its folders.
 pub(crate) fn data(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = root.ancestors().map(|folder| folder.join("tests/data"));
     folders.find(|folder| folder.is_dir()).unwrap().join(name)
 }
 
-/// The names of the files in a directory, in order.
+/// Returns the names of the files in a directory, sorted.
 pub(crate) fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let mut names: Vec<String> =
@@ -39,7 +39,7 @@ pub(crate) fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// A clock that stands at the first second of 2013.
+/// Returns a clock that is set to the first second of 2013.
 pub(crate) fn clock() -> ManualClock {
     ManualClock::starting_at(time("2013-01-01"))
 }
@@ -48,21 +48,22 @@ pub(crate) fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// Options for tests: a fixed hash key, a small cache. A file that was just closed may still be locked for a moment: a child that
-/// another test starts has a copy of the handle until it begins to run its program.
+/// Returns options for tests: a fixed hash key and a small cache. A file that was just closed may stay locked
+/// for a moment, because a child process that another test starts has a copy of the handle until its program
+/// runs.
 pub(crate) fn options() -> StoreOptions {
     let options = StoreOptions::new().hash_key(*b"a key for tests.").cache_size(16 << 20);
     options.open_timeout(Duration::from_millis(500))
 }
 
-/// Sizes of the cache in which few of the rows of small tables fit, more, and all.
+/// Sizes of the cache in which few, more, or all rows of small tables fit.
 pub(crate) const CACHE_SIZES: [usize; 4] = [64 << 10, 100_000, 280_000, 16 << 20];
 
 pub(crate) fn origin() -> Origin {
     Origin::new("shop", "run 1", "read orders")
 }
 
-/// Tracks values as orders; how many were new.
+/// Tracks values as orders. Returns the number of new ones.
 pub(crate) fn track<S: AsRef<str>>(pool: &Pool, values: &[S]) -> usize {
     let key = |value: &'_ S| Key::new(ORDERS, value.as_ref().to_owned());
     pool.dedupe(Mode::Track, values, key, &origin()).unwrap().new_count()
@@ -72,17 +73,17 @@ pub(crate) fn has(pool: &Pool, value: &str) -> bool {
     pool.contains(Key::new(ORDERS, value)).unwrap()
 }
 
-/// Every live record of a pool, oldest first.
+/// Returns every live record of a pool, oldest first.
 pub(crate) fn records(pool: &Pool) -> Vec<Record> {
     pool.scan(&RecordFilter::new()).unwrap().map(Result::unwrap).collect()
 }
 
-/// The values of every live record of a pool, oldest first.
+/// Returns the value of every live record of a pool, oldest first.
 pub(crate) fn values(pool: &Pool) -> Vec<String> {
     records(pool).into_iter().map(|record| record.value).collect()
 }
 
-/// A disk in memory whose length can be asked.
+/// A disk in memory whose length can be read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
 
@@ -93,8 +94,8 @@ impl Memory {
 }
 
 impl Memory {
-    /// A disk of its own with the same bytes: what a loss of power at this moment would leave of a disk that syncs at
-    /// once.
+    /// Returns a separate disk with the same bytes: the contents after a loss of power now, if the disk syncs
+    /// at once.
     pub(crate) fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
     }
@@ -127,14 +128,14 @@ impl Disk for Memory {
     }
 }
 
-/// A store of small sizes on such a disk.
+/// Creates a store with small sizes on such a disk.
 pub(crate) fn measured_store(options: &StoreOptions) -> (Memory, DataPoolStore) {
     let disk = Memory::default();
     let store = embedded::on_disk(disk.clone(), options, Sizes::SMALL).unwrap();
     (disk, store)
 }
 
-/// Whether opening a disk has to walk it, as after a crash without instant recovery.
+/// Returns true if opening a disk has to read all of it, as after a crash without instant recovery.
 pub(crate) fn is_walked(disk: Memory, options: &StoreOptions) -> bool {
     let is_walked = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&is_walked);
@@ -146,7 +147,7 @@ pub(crate) fn is_walked(disk: Memory, options: &StoreOptions) -> bool {
     is_walked.load(Ordering::Relaxed)
 }
 
-/// Where a file can be that a test opens in several ways, and damages.
+/// A path for a file that a test opens in several ways, and damages.
 pub(crate) struct Place {
     _directory: tempfile::TempDir,
     pub(crate) path: PathBuf,
@@ -168,14 +169,14 @@ impl Place {
         self.open_with(&options()).unwrap()
     }
 
-    /// A closed store, with a pool "orders" of so many records.
+    /// Creates a closed store with a pool "orders" of this many records.
     pub(crate) fn with_orders(records: usize) -> Self {
         let place = Self::new();
         track(&place.open().get_or_create_pool("orders").unwrap(), &numbered("A", records));
         place
     }
 
-    /// Changes rows of the closed file, as redb would.
+    /// Changes rows of the closed file through redb.
     pub(crate) fn damage(&self, change: impl FnOnce(&redb::WriteTransaction)) {
         let database = redb::Database::create(&self.path).unwrap();
         let txn = database.begin_write().unwrap();
@@ -183,7 +184,7 @@ impl Place {
         txn.commit().unwrap();
     }
 
-    /// Flips a byte behind redb's back, where the file has these bytes for the last time.
+    /// Flips a byte without redb, at the last occurrence of these bytes in the file.
     pub(crate) fn flip_last(&self, needle: &[u8]) {
         let mut bytes = std::fs::read(&self.path).unwrap();
         let at = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
@@ -192,12 +193,12 @@ impl Place {
     }
 }
 
-/// `A-0`, `A-1`, and so on.
+/// Returns `A-0`, `A-1`, and so on.
 pub(crate) fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}-{number}")).collect()
 }
 
-/// A store of small sizes in a file, or in a schema, under a clock, for tests that open it again.
+/// A store with small sizes and a clock, in a file or in a schema, for tests that open it again.
 pub(crate) struct StoreFile {
     directory: tempfile::TempDir,
     schema: String,
@@ -226,14 +227,15 @@ impl StoreFile {
         }
     }
 
-    /// The pool "orders", and the store.
+    /// Opens the store. Returns the pool "orders" and the store.
     pub(crate) fn open_orders(&self) -> (Pool, DataPoolStore) {
         let store = self.open();
         (store.get_or_create_pool("orders").unwrap(), store)
     }
 }
 
-/// A row of decisions: numbers that look random and are the same in each run, or those that a fuzzer's input stands for.
+/// A sequence of decisions: pseudo-random numbers that are the same in each run, or the numbers of a fuzzer's
+/// input.
 pub(crate) enum Numbers {
     Seeded(u64),
     Given(VecDeque<u8>),
@@ -244,12 +246,12 @@ impl Numbers {
         Self::Seeded(seed)
     }
 
-    /// The numbers of an input. Behind its end there are zeros.
+    /// Returns the numbers of an input. After its end, they are zeros.
     pub(crate) fn given(input: &[u8]) -> Self {
         Self::Given(input.iter().copied().collect())
     }
 
-    /// Whether the input is at its end.
+    /// Returns true if the input is at its end.
     pub(crate) fn is_at_end(&self) -> bool {
         matches!(self, Self::Given(input) if input.is_empty())
     }
@@ -269,24 +271,24 @@ impl Numbers {
     }
 }
 
-/// A number that the environment names.
+/// Returns the number in an environment variable.
 pub(crate) fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, no number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, which is not a number")))
 }
 
-/// How often a test repeats what it does: so that `cargo test` takes little more than a minute, less often than with
-/// `DATAPOOL_THOROUGH`; and an eighth as often over a server.
+/// Returns the number of repetitions of a test: fewer by default, so that `cargo test` takes little more than
+/// a minute, and more with `DATAPOOL_THOROUGH`. With a server, an eighth of that.
 pub(crate) fn runs(quick: u64, thorough: u64) -> u64 {
     match std::env::var_os("DATAPOOL_THOROUGH") {
         Some(_) => thorough,
         None if is_embedded() => quick,
-        // A call to a server takes as long as a hundred of the embedded engine.
+        // A call to a server takes as long as a hundred calls of the embedded engine.
         None => quick.div_ceil(8),
     }
 }
 
-/// Prints, if the test fails, under which name its seed runs it again.
+/// If the test fails, prints the variable and the seed that run it again.
 pub(crate) struct Seed(pub(crate) &'static str, pub(crate) u64);
 
 impl Drop for Seed {
@@ -297,7 +299,7 @@ impl Drop for Seed {
     }
 }
 
-/// Runs work on another thread; false if it does not come back, or panics.
+/// Runs work on another thread. Returns false if it does not return, or panics.
 pub(crate) fn returns(work: impl FnOnce() + Send + 'static) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! What each operation calls.
+//! The calls that each operation makes.
 
 use datapool_store::{
     ClaimOptions, ErrorKind, ExportOptions, Flow, ImportOptions, Mode, NewPool, Pool, PoolUpdate, Result,
@@ -104,7 +104,8 @@ impl Driver {
                 let compacted = store.compact();
                 if !self.is_busy(&compacted) {
                     let report = compacted?;
-                    // A disk that fails may refuse to be cut, and to be ready for instant recovery takes room.
+                    // A failing disk may refuse to be truncated, and preparing for instant recovery takes
+                    // space.
                     if let Some((_, path)) = &self.file {
                         assert!(report.bytes_after <= report.bytes_before);
                         assert_eq!(std::fs::metadata(path).unwrap().len(), report.bytes_after);
@@ -139,7 +140,7 @@ impl Driver {
         }
         let report = vacuumed?;
         let live: usize = self.model().pools.values().map(|pool| pool.live.len()).sum();
-        // What has expired meanwhile is gone.
+        // Records that have expired meanwhile are gone.
         assert!(report.records <= live as u64);
         if let Some((_, path)) = &self.file {
             assert_eq!(std::fs::metadata(path).unwrap().len(), report.bytes_after);
@@ -221,7 +222,7 @@ fn call_on(pool: &Pool, op: &Op) -> Result<Answer> {
     }
 }
 
-/// What a deduplication says of each item, in all the ways that it does.
+/// Returns what a deduplication says about each item, in all forms of the answer.
 fn told(mode: Mode, items: &[Asked], verdicts: &Verdicts) -> Answer {
     assert_eq!(verdicts.len(), items.len());
     let told = |(index, verdict): (usize, &Verdict)| {

@@ -1,4 +1,4 @@
-//! A store, and what it may hold.
+//! A store, and the states that it may be in.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,9 +19,9 @@ use crate::support;
 use crate::support::disk::TestDisk;
 use crate::support::engine::{connect, new_schema};
 
-/// A store, and what it may hold.
+/// A store, and the states that it may be in.
 pub(crate) struct Driver {
-    /// Where it is, if it is not in a file.
+    /// The disk of the store, if it is not in a file.
     pub(crate) disk: TestDisk,
     pub(super) file: Option<(tempfile::TempDir, PathBuf)>,
     /// The schema of a store on a server.
@@ -31,7 +31,7 @@ pub(crate) struct Driver {
     pub(super) sizes: Sizes,
     mix: Mix,
     pub(super) clock: ManualClock,
-    /// How much time has passed, in microseconds.
+    /// The time that has passed, in microseconds.
     pub(super) passed: i64,
     durability: Durability,
     pub(super) held: BTreeMap<(u64, u64), Held>,
@@ -40,21 +40,21 @@ pub(crate) struct Driver {
     pub(super) scans: Vec<OpenScan>,
     /// Handles of pools that were deleted since the store was opened.
     pub(super) deleted: Vec<Pool>,
-    /// The times of records past and present, for filters to hit.
+    /// The times of past and present records, for use in filters.
     pub(super) times: Vec<Timestamp>,
-    /// The states that the store may be in: more than one only if they look the same.
+    /// The states that the store may be in. There is more than one only if they look the same.
     pub(super) current: Vec<Model>,
-    /// The states that it may be in after a loss of power.
+    /// The states that the store may be in after a loss of power.
     survivors: Vec<Model>,
 }
 
-/// A store that nobody has open, and what it holds.
+/// A store that nobody has open, and its contents.
 pub(crate) struct Resting {
     pub(crate) bytes: Vec<u8>,
-    /// Whether it was closed in order.
+    /// True if it was closed properly.
     pub(crate) closed: bool,
     model: Model,
-    /// The states that it was in before.
+    /// The states that it had before.
     past: Vec<Model>,
     tokens: Claims,
     now: Now,
@@ -64,7 +64,7 @@ pub(crate) struct Resting {
 }
 
 impl Resting {
-    /// Opens it on this disk.
+    /// Opens the store on this disk.
     pub(crate) fn wake(&self, disk: TestDisk) -> Result<Driver> {
         let options = self.options.clone();
         let mut driver = Driver::closed(disk, Durability::Immediate, options, self.sizes, self.now);
@@ -78,7 +78,7 @@ impl Resting {
 }
 
 impl Driver {
-    /// What lies on the disk now: of a store that is closed in order first, or as a killed process leaves it.
+    /// Returns the contents of the disk now. The store is first closed, or left as by a killed process.
     pub(crate) fn rest(self, closed: bool) -> Resting {
         self.rest_after(closed, vec![])
     }
@@ -100,7 +100,7 @@ impl Driver {
         }
     }
 
-    /// Makes a store on a disk that can be made to fail.
+    /// Creates a store on a disk that can be made to fail.
     pub(crate) fn new(durability: Durability, options: StoreOptions, sizes: Sizes) -> Self {
         let now = Now { wall: support::clock().now(), passed: 0, may_turn: false };
         let options = options.durability(durability);
@@ -109,7 +109,7 @@ impl Driver {
         driver
     }
 
-    /// Makes a store in a file, whose clock may be set, to look at everything after each operation.
+    /// Creates a store in a file, whose clock may be set. All contents are compared after each operation.
     pub(crate) fn in_file(options: StoreOptions, sizes: Sizes, mix: Mix) -> Self {
         let options = options.durability(Durability::Immediate);
         let now = Now { wall: support::clock().now(), passed: 0, may_turn: true };
@@ -121,7 +121,7 @@ impl Driver {
         driver
     }
 
-    /// Makes a store on the server of the tests, to look at everything after each operation.
+    /// Creates a store on the tests' server. All contents are compared after each operation.
     pub(crate) fn on_server(options: StoreOptions) -> Self {
         let now = Now { wall: support::clock().now(), passed: 0, may_turn: false };
         let mut driver = Self::closed(TestDisk::default(), Durability::Immediate, options, Sizes::SMALL, now);
@@ -163,7 +163,7 @@ impl Driver {
         }
     }
 
-    /// Whether everything is looked at after each operation.
+    /// Returns true if all contents are compared after each operation.
     pub(super) fn looks(&self) -> bool {
         self.file.is_some() || self.schema.is_some()
     }
@@ -172,7 +172,7 @@ impl Driver {
         Now { wall: self.clock.now(), passed: self.passed, may_turn: self.file.is_some() }
     }
 
-    /// What is known of the store, whichever of its states it is in.
+    /// Changes all models of the states in which the store may be.
     pub(super) fn each_model(&mut self, change: impl Fn(&mut Model)) {
         self.current.iter_mut().for_each(change);
     }
@@ -197,25 +197,25 @@ impl Driver {
             times: &self.times,
         };
         match random::any_op(numbers, &scene) {
-            // A server has no file to work on, and leases run on its clock, which nobody sets back.
+            // A store on a server has no file, and its leases run on the server's clock, which is never set back.
             Op::Rebuild | Op::Compact | Op::Vacuum | Op::Backup if self.schema.is_some() => Op::Verify,
             Op::Turn { .. } if self.schema.is_some() => Op::Pass { time: Duration::from_micros(1) },
             op => op,
         }
     }
 
-    /// The states through which an operation will lead.
+    /// Returns the states through which an operation will lead.
     pub(crate) fn states_of(&self, op: &Op) -> Vec<Model> {
         self.model().apply(op, self.now()).0
     }
 
-    /// Does it on a disk that works.
+    /// Runs an operation on a working disk.
     pub(crate) fn run(&mut self, op: &Op) {
         let answer = self.attempt(op).unwrap_or_else(|error| panic!("{op:?}: {error}"));
         self.acknowledged(op, &answer);
     }
 
-    /// Does it. What it is refused for besides the disk is an answer.
+    /// Runs an operation. A refusal for another reason than the disk is an answer.
     pub(crate) fn attempt(&mut self, op: &Op) -> Result<Answer> {
         let answer = self.call(op);
         match answer {
@@ -226,7 +226,7 @@ impl Driver {
         }
     }
 
-    /// The answer came while the disk was well.
+    /// Records an answer that came while the disk was working.
     pub(crate) fn acknowledged(&mut self, op: &Op, answer: &Answer) {
         let now = self.now();
         let before = self.current.clone();
@@ -260,7 +260,7 @@ impl Driver {
         }
     }
 
-    /// Whether what an answer says is on disk, and so is all before it.
+    /// Returns true if the answer implies that the operation and all before it are on disk.
     fn is_durable(&self, op: &Op, before: &[Model], after: &[Model]) -> bool {
         if self.durability == Durability::Immediate {
             return true;
@@ -279,7 +279,8 @@ impl Driver {
         }
     }
 
-    /// The disk failed under it: it may have been done in whole, in those of its parts that are commits, or not.
+    /// Records that the disk failed during an operation. All of it, some of its separate commits, or nothing
+    /// may have been done.
     pub(crate) fn unacknowledged(&mut self, op: &Op) {
         let now = self.now();
         for model in &self.current {
@@ -287,44 +288,45 @@ impl Driver {
         }
     }
 
-    /// The process is gone: nothing is closed in order, since the disk is dead.
+    /// Ends the process: nothing is closed properly, because the disk is dead.
     pub(crate) fn crash(&mut self) {
         self.hand_over();
         self.store = None;
     }
 
-    /// Opens a disk that may hold what survived, without looking at it.
+    /// Opens a disk that may hold a surviving state, without reading it.
     pub(crate) fn open_on(&self, disk: &TestDisk) -> Result<DataPoolStore> {
         testing::on_disk(disk.clone(), &self.options, self.sizes)
     }
 
-    /// Opens what survived, and holds it against what may have.
+    /// Opens what survived, and compares it with the states that may have survived.
     pub(crate) fn recover(&mut self, image: Vec<u8>) {
         self.disk = TestDisk::holding(image);
-        let store = self.open_on(&self.disk).unwrap_or_else(|error| panic!("what survived opens: {error}"));
+        let store =
+            self.open_on(&self.disk).unwrap_or_else(|error| panic!("opening what survived failed: {error}"));
         self.store = Some(store);
         self.is_a_survivor();
         self.answers_agree();
         assert_eq!(self.store().verify().unwrap().findings, []);
     }
 
-    /// The store was opened again: it must be in one of the states that survive.
+    /// Checks after reopening that the store is in one of the states that may survive.
     pub(crate) fn is_a_survivor(&mut self) {
         let survivors = std::mem::take(&mut self.survivors);
         self.current = self.those_that_agree(survivors, "the survivors are");
-        // It was found on disk, so it stays there.
+        // This state was found on disk, so it stays there.
         self.survivors.clone_from(&self.current);
         self.forget_claims_that_ended();
     }
 
-    /// Reads everything. It must be what was acknowledged.
+    /// Reads everything, which must be what was acknowledged.
     pub(crate) fn is_current(&mut self) {
         let current = self.current.clone();
         self.current = self.those_that_agree(current, "the state is");
     }
 
     fn those_that_agree(&mut self, mut models: Vec<Model>, what: &str) -> Vec<Model> {
-        // Guards that are looked at in other ways stay.
+        // If guards are compared elsewhere, leave them alone.
         let tokens = if self.looks() { Claims::new() } else { self.tokens() };
         let now = self.now();
         let seen = Seen::of(self.store(), &tokens).unwrap();
@@ -343,7 +345,8 @@ impl Driver {
         agreeing
     }
 
-    /// An operation was refused for want of room: it must have been done in those of its parts that are commits, or not.
+    /// Records that an operation was refused because the disk is full. Some of its separate commits may have
+    /// been done, or nothing.
     pub(crate) fn refused(&mut self, op: &Op) {
         let now = self.now();
         let parts = self.current.iter().flat_map(|model| model.apply(op, now).0);
@@ -353,7 +356,8 @@ impl Driver {
         self.forget_claims_that_ended();
     }
 
-    /// Reads what can be read after an operation failed that may have been done in part. Whether that was everything.
+    /// Reads what can be read after an operation that failed and may have been partly done. Returns true if
+    /// everything could be read.
     pub(crate) fn is_current_or_a_part(&mut self, op: &Op) -> bool {
         let (now, tokens) = (self.now(), self.tokens());
         let Ok(seen) = Seen::of(self.store(), &tokens) else { return false };
@@ -367,13 +371,13 @@ impl Driver {
         true
     }
 
-    /// No state but the one that it was left in is right.
+    /// From now on, only the state in which it was left is right.
     pub(crate) fn forget_the_past(&mut self) {
         self.survivors.clear();
     }
 
-    /// Reads everything that a store shows which may be damaged. Whether it is as it was left, and not in a state of the
-    /// past. One of the past may look the same.
+    /// Reads everything from a store that may be damaged. Returns true if it is in the state in which it was
+    /// left, and false if it is in an earlier state. An earlier state may look the same.
     ///
     /// Panics if it is in neither.
     pub(crate) fn is_as_it_was_left(&mut self) -> Result<bool> {
@@ -391,13 +395,13 @@ impl Driver {
         Ok(seen == left)
     }
 
-    /// Reads everything, whatever it says.
+    /// Reads everything, and accepts any contents.
     pub(crate) fn reads(&mut self) -> Result<()> {
         let tokens = self.tokens();
         Seen::of(self.store(), &tokens).map(drop)
     }
 
-    /// Asks in ways that go through indexes.
+    /// Checks queries that use indexes.
     pub(crate) fn answers_agree(&self) {
         for (id, model) in &self.model().pools {
             seen::answers_agree(&self.store().pool(*id).unwrap(), model, self.now()).unwrap();

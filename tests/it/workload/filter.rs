@@ -1,4 +1,4 @@
-//! Filters, in terms that plain loops can hold records against.
+//! Filters in a form that plain loops can apply to records.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// The store's filter.
+    /// Returns the store's filter.
     pub(crate) fn build(&self) -> RecordFilter {
         let mut filter = RecordFilter::new();
         filter = self.flows.iter().fold(filter, |filter, id| filter.flow_id(*id));
@@ -31,13 +31,14 @@ impl Filter {
         self.before.into_iter().fold(filter, RecordFilter::created_before)
     }
 
-    /// As [`build`](Self::build), for a deletion: what names nothing is everything in so many words.
+    /// Like [`build`](Self::build), but for a deletion: a filter without terms becomes an explicit `all`.
     pub(crate) fn build_to_delete(&self) -> RecordFilter {
         let filter = self.build();
         if filter == RecordFilter::new() { RecordFilter::all() } else { filter }
     }
 
-    /// Whether the filter takes a record: the specification's sentences, word for word.
+    /// Returns true if the filter matches a record. This follows the sentences of the specification word for
+    /// word.
     pub(crate) fn takes(&self, row: &Row) -> bool {
         let any_of = |allowed: &[u64], id: Option<&str>| {
             allowed.is_empty() || id.is_some_and(|id| allowed.iter().any(|allowed| allowed.to_string() == id))
@@ -51,7 +52,8 @@ impl Filter {
             && self.before.is_none_or(|before| row.created_at < before)
     }
 
-    /// Whether a claim of this origin loses an item: a record of it would be taken, whenever it were made.
+    /// Returns true if a claim with this origin loses an item: a record of it would match, regardless of its
+    /// time.
     pub(crate) fn voids(&self, item: &Item, origin: &Origin) -> bool {
         let (created_at, origin) = (Timestamp::from_micros(0), origin.clone());
         let is_timeless = self.after.is_none() && self.before.is_none();
@@ -60,16 +62,16 @@ impl Filter {
             && self.takes(&Row { id: 0, item: item.clone(), version: None, origin, created_at })
     }
 
-    /// The rows that the filter takes, in their order.
+    /// Returns the rows that the filter matches, in the same order.
     pub(crate) fn select(&self, rows: &[Row]) -> Vec<Row> {
         rows.iter().filter(|row| self.takes(row)).cloned().collect()
     }
 }
 
-/// Which claims of a pool are released.
+/// A selection of a pool's claims to release.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ClaimsFilter {
-    /// The one at this place in the pool's list; no other.
+    /// Selects the claim at this position in the pool's list, and no other.
     pub(crate) place: Option<usize>,
     pub(crate) owner: Option<String>,
     pub(crate) flow: Option<u64>,
@@ -79,7 +81,8 @@ pub(crate) struct ClaimsFilter {
 }
 
 impl ClaimsFilter {
-    /// The store's filter, if it lists claims of these ids. What names nothing is everything in so many words.
+    /// Returns the store's filter, given the ids in the store's list of claims. A filter without conditions
+    /// becomes an explicit `all`.
     pub(crate) fn build(&self, listed: &[u64]) -> ClaimFilter {
         let mut filter = if self.lapsed { ClaimFilter::new().lapsed() } else { ClaimFilter::new() };
         let id = self.place.map(|place| listed.get(place).copied().unwrap_or(u64::MAX));
@@ -91,7 +94,7 @@ impl ClaimsFilter {
         if filter == ClaimFilter::new() { ClaimFilter::all() } else { filter }
     }
 
-    /// Whether the filter takes a claim, which is at this place in the pool's list.
+    /// Returns true if the filter selects a claim at this position in the pool's list.
     pub(crate) fn takes(&self, place: usize, claim: &ClaimModel, now: Now) -> bool {
         let is = |wanted: Option<u64>, id: Option<&str>| {
             wanted.is_none_or(|wanted| id.is_some_and(|id| wanted.to_string() == id))

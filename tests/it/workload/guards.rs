@@ -1,4 +1,4 @@
-//! Claims that the process holds: by guards, or as tokens.
+//! The claims that the process holds, as guards or as tokens.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ use super::{Answer, How, Named, Outcome, Told};
 use crate::support::items::{Item, Row};
 
 pub(super) enum Held {
-    /// With those of the claim's items, by their places, that were lost when it was taken up.
+    /// A guard, with the positions of the items that were lost when the claim was taken up.
     Guard(Claim, Vec<usize>),
     Token(Token),
 }
 
-/// A token, and the fencing number of the grant that it is of. Once its owner has taken the claim up, it is void.
+/// A token, and the fencing number of its grant. It is void once the owner has taken up the claim.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Token {
     pub(super) token: ClaimToken,
@@ -37,7 +37,7 @@ impl Token {
 /// Tokens by pool and claim.
 pub(crate) type Claims = BTreeMap<(u64, u64), Token>;
 
-/// The places of the items that a claim, as it was taken up, has lost.
+/// Returns the positions of the items that a claim had lost when it was taken up.
 fn lost_of(claim: &Claim) -> Vec<usize> {
     let places = claim.verdicts().iter().enumerate();
     places.filter(|(_, (_, verdict))| *verdict == ClaimVerdict::Lost).map(|(place, _)| place).collect()
@@ -52,7 +52,7 @@ impl ClaimModel {
         places.iter().map(|place| self.items[*place].key()).collect()
     }
 
-    /// A call that names an item which is not open, after some that are, says which it is.
+    /// Checks that a call that names open items and then one that is not open reports the latter.
     fn refuses_others(&self, guard: &mut Claim, places: &[usize], named: Named, confirms: bool) {
         let (error, item) = match named {
             Named::ByIndex => {
@@ -75,7 +75,7 @@ impl ClaimModel {
 }
 
 impl Driver {
-    /// The claims that can be settled, with their pools.
+    /// Returns the claims that can be settled, with their pools.
     pub(crate) fn claims(&self) -> Vec<(u64, u64)> {
         let is_over =
             |(pool, claim): (u64, u64)| self.model().pools[&pool].claims[&claim].is_over(self.now());
@@ -85,7 +85,7 @@ impl Driver {
         self.held.iter().filter_map(can_be).collect()
     }
 
-    /// What a new claim says, which the test knows as `which`.
+    /// Returns the answer of a new claim, which the test identifies by `which`.
     pub(super) fn claimed(&mut self, which: (u64, u64), claim: Result<Claim>) -> Result<Answer> {
         self.next_claim += 1;
         let claim = claim?;
@@ -143,11 +143,11 @@ impl Driver {
         Ok(Answer::Count(released))
     }
 
-    /// A claim was released, or taken up by its owner: whoever held it can do nothing with it any more.
+    /// Checks that a claim was released, or taken up by its owner: its former holder can do nothing with it.
     fn is_void(&self, id: u64, held: Held) {
         let is_lost = |error: Error| assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
         match held {
-            // The disk may fail, and nothing may go to it that the operation does not say.
+            // The disk may fail, so the test must not make accesses that are not part of the operation.
             Held::Guard(guard, _) if !self.looks() => _ = guard.into_token(),
             Held::Guard(mut guard, _) => {
                 is_lost(guard.extend(limits::LEASE_MIN).unwrap_err());
@@ -168,7 +168,7 @@ impl Driver {
         let (mut guard, lost) = match self.held.remove(&which).unwrap() {
             Held::Guard(guard, lost) => (guard, lost),
             Held::Token(token) => {
-                // Whatever fails, the claim may be taken up later.
+                // Even if something fails, the claim may be taken up later.
                 self.held.insert(which, Held::Token(token));
                 let claim = self.store().resume_claim(&token.token)?;
                 if self.looks() {
@@ -250,7 +250,7 @@ impl Driver {
         answer
     }
 
-    /// A guard knows what its claim has: less what it does not know to be lost.
+    /// Checks that a guard knows the state of its claim, except for items that it does not know to be lost.
     pub(super) fn guard_agrees(&self, which: (u64, u64)) {
         let Some(Held::Guard(guard, lost)) = self.held.get(&which) else { return };
         let model = &self.model().pools[&which.0].claims[&which.1];
@@ -262,7 +262,7 @@ impl Driver {
         assert!(keys.eq(held.iter().map(|place| (model.indexes[*place], model.items[*place].value.clone()))));
     }
 
-    /// Claims that an owner has just taken up are as their guards say.
+    /// Checks that the claims an owner has just taken up agree with their guards.
     pub(super) fn guards_of_owner_agree(&self, pool: u64, owner: &str) {
         for id in self.model().pools[&pool].claims_of(owner, self.now()) {
             self.guard_agrees((pool, id));
@@ -274,7 +274,7 @@ impl Driver {
         }
     }
 
-    /// Lets go of all guards without releasing anything.
+    /// Gives up all guards without releasing anything.
     pub(super) fn hand_over(&mut self) {
         for (which, held) in std::mem::take(&mut self.held) {
             let token = match held {
@@ -309,8 +309,8 @@ impl Driver {
         });
     }
 
-    /// After the store was opened: tokens become guards. Of a claim that was past its hour, and by this clock is not, only this
-    /// says whether it was swept.
+    /// Turns tokens into guards after the store was opened. If a claim was past its hour but is not by the
+    /// present clock, only this shows if it was swept.
     pub(super) fn take_claims_up(&mut self) {
         let now = self.now();
         for (which, token) in self.tokens() {

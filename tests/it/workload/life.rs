@@ -1,4 +1,4 @@
-//! A long life of a store: one file, many transitions, among them crashes and faults.
+//! A long life of a store: one file and many transitions, with crashes and faults among them.
 
 use std::collections::VecDeque;
 
@@ -10,10 +10,10 @@ use super::{Answer, Driver, How, Op};
 use crate::support::disk::{Fault, Operation, Reason, Torn};
 use crate::support::{self, Numbers};
 
-/// How many of the last events are told if it fails.
+/// The number of recent events that are printed after a failure.
 const RECENT: usize = 60;
 
-/// What a life came to.
+/// Counts over a life.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) transitions: u64,
@@ -22,14 +22,14 @@ pub(crate) struct Tally {
     pub(crate) power_lost: u64,
     pub(crate) faults: u64,
     pub(crate) failed_calls: u64,
-    /// How often opening again refused once, since it may lose what was not flushed.
+    /// The number of times that reopening failed once, because it might lose unflushed changes.
     pub(crate) told_of_losses: u64,
     pub(crate) folds: u64,
     pub(crate) seals: u64,
 }
 
 impl Tally {
-    /// Counts what the store says of its time since it was opened.
+    /// Adds the store's counters since it was opened.
     fn add(&mut self, stats: &StoreStats) {
         self.folds += stats.folds;
         self.seals += stats.seals;
@@ -41,7 +41,7 @@ pub(crate) struct Life {
     is_relaxed: bool,
     numbers: Numbers,
     tally: Tally,
-    /// What was done last, for whoever must find out what went wrong.
+    /// The latest operations, to help find the cause of a failure.
     recent: VecDeque<String>,
 }
 
@@ -59,7 +59,7 @@ impl Life {
         self.recent.drain(..self.recent.len().saturating_sub(RECENT));
     }
 
-    /// A store that nothing is in. Reads reach its disk: pages have little room in memory.
+    /// Creates an empty store. Its cache is small, so that reads reach the disk.
     pub(crate) fn new(durability: Durability, recovery: Recovery, numbers: Numbers) -> Self {
         let options = support::options().recovery(recovery).cache_size(64 << 10);
         let mut driver = Driver::new(durability, options, Sizes::SMALL);
@@ -73,7 +73,7 @@ impl Life {
         }
     }
 
-    /// Goes on until there were so many transitions, or the numbers are at their end. What it came to.
+    /// Runs until this many transitions were made, or the numbers are used up. Returns the counts.
     pub(crate) fn live(mut self, transitions: u64) -> Tally {
         while self.tally.transitions < transitions && !self.numbers.is_at_end() {
             self.step();
@@ -103,7 +103,7 @@ impl Life {
         }
     }
 
-    /// Runs operations until the disk fails one, but not for ever. That one, and what it answered.
+    /// Runs operations until one fails on the disk, with a limit. Returns that operation and its answer.
     fn until_it_fails(&mut self) -> Option<(Op, datapool_store::Result<Answer>)> {
         for _ in 0..30 {
             let op = self.driver.any_op(&mut self.numbers);
@@ -118,7 +118,7 @@ impl Life {
         None
     }
 
-    /// The process dies while it changes the disk; if the power goes too, what was not synced arrives in part.
+    /// The process dies while it changes the disk. With a loss of power, unsynced changes arrive in part.
     fn crash(&mut self, loses_power: bool) {
         self.tally.add(&self.driver.store().stats().unwrap());
         let after = index(&mut self.numbers, 60);
@@ -138,7 +138,7 @@ impl Life {
         *counted += 1;
     }
 
-    /// The disk fails; whoever uses the store opens it again.
+    /// The disk fails, and the store is opened again.
     fn meet_a_fault(&mut self) {
         self.tally.add(&self.driver.store().stats().unwrap());
         let fault = Fault {
@@ -157,7 +157,7 @@ impl Life {
         self.driver.disk.heal();
         let Some((op, answer)) = met else { return };
         self.tally.faults += 1;
-        // Dropping a claim's guard says nothing of what went wrong.
+        // Dropping a claim's guard does not report errors.
         let is_silent = matches!(op, Op::Settle { how: How::Drop, .. });
         let kinds = [ErrorKind::Storage, ErrorKind::StorageFull, ErrorKind::OutcomeUnknown];
         match answer {

@@ -1,4 +1,5 @@
-//! Operations on a store in a file, whose clock is set back and forth, with a look at everything after each.
+//! Operations on a store in a file whose clock is set back and forth. All contents are compared after each
+//! operation.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::support;
 use crate::support::items::{Item, rows};
 
 impl Driver {
-    /// Does it, and looks at what it may have changed.
+    /// Runs an operation, and compares everything that it may have changed.
     pub(crate) fn run_and_look(&mut self, op: &Op) {
         self.run(op);
         match op {
@@ -38,7 +39,7 @@ impl Driver {
         self.snapshots.iter().for_each(HeldSnapshot::check);
     }
 
-    /// Looks at everything in every way, and once more when the store was opened again.
+    /// Compares everything in every way, and again after reopening the store.
     pub(crate) fn finish(&mut self) {
         self.end_scans();
         let filter = Filter::default();
@@ -71,7 +72,7 @@ impl Driver {
         seen::answers_agree(&handle, model, self.now()).unwrap();
     }
 
-    /// Has the store read the clock in each pool: so it is known what it has answered by.
+    /// Makes the store read the clock in each pool, so that the time that it has used is known.
     fn tick(&mut self) {
         let now = self.now();
         for (pool, model) in &self.model().pools {
@@ -80,8 +81,8 @@ impl Driver {
         }
     }
 
-    /// A copy has the pools and their records, and lists the claims that the clock leaves to a new process, less those that the
-    /// store has swept.
+    /// Makes a copy. It must have the pools and their records, and list the claims that a new process would
+    /// have by this clock, without those that the store has swept.
     pub(super) fn back_up(&self) -> Result<Answer> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("copy.redb");
@@ -103,7 +104,10 @@ impl Driver {
             let lease = Duration::from_secs(1);
             let granted = handle.claim(all_items(), Item::key, &Origin::none(), lease)?;
             let number = granted.fencing_number();
-            assert!(number.is_none_or(|number| number == model.next_fence(now)), "{number:?} in a copy");
+            assert!(
+                number.is_none_or(|number| number == model.next_fence(now)),
+                "the copy granted the fencing number {number:?}"
+            );
         }
         let report = copy.verify()?;
         assert_eq!((report.findings, report.pools), (vec![], model.pools.len() as u64));

@@ -1,9 +1,10 @@
-//! Operations of every kind on a store, beside a model of what it must hold.
+//! Operations of every kind on a store, next to a model of its contents.
 //!
-//! A [`Driver`] has a store open, does what [`Op`]s say, and compares each answer with what the [`Model`](model::Model) says. On a
-//! disk that fails it knows what was acknowledged: which states the store may be in now, and which it may be in once it was opened
-//! again. Whoever breaks the disk asks it whether that still holds. In a file it sets the clock as well, and looks at
-//! everything after each operation.
+//! A [`Driver`] has a store open, runs [`Op`]s, and compares each answer with that of the
+//! [`Model`](model::Model). On a failing disk, it knows what was acknowledged: the states that the store may
+//! be in now, and those that it may be in after it is opened again. A test that breaks the disk asks the
+//! driver if that holds. In a file, the driver also sets the clock, and compares all contents after each
+//! operation.
 
 mod calls;
 mod driver;
@@ -24,5 +25,5 @@ use datapool_store::Durability;
 pub(crate) use self::driver::{Driver, Resting};
 pub(crate) use self::op::{Answer, How, Named, Op, Outcome, Reading, Told, is_passed};
 
-/// Flushed when an operation says so: the interval is longer than any test.
+/// Only explicit operations flush, because the interval is longer than any test.
 pub(crate) const RELAXED: Durability = Durability::Relaxed { flush_every: Duration::from_hours(1) };

@@ -1,8 +1,8 @@
-//! What a store must hold after operations, as plain lists.
+//! The contents of a store after operations, as plain lists.
 //!
-//! A pool's time is the latest of the clock, of its newest record while one is live, and of what this process has answered by in
-//! that pool. Leases run by the monotonic clock, and by the wall clock anew when the store is opened. Where nobody sets the clock,
-//! it is all of that.
+//! A pool's time is the latest of the clock, the time of its newest record while it has a live one, and the
+//! time that this process has last used for the pool. Leases run on the monotonic clock, and by the wall
+//! clock again when the store is opened. If the test does not set the clock, all of these are the same.
 
 mod pool;
 
@@ -17,17 +17,17 @@ pub(crate) use self::pool::{ClaimModel, PoolModel, firsts, result_of};
 use super::{Answer, Op};
 use crate::support::items::Asked;
 
-/// What the clocks show.
+/// The readings of the clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
     pub(crate) wall: Timestamp,
-    /// How much time has passed, in microseconds.
+    /// The time that has passed, in microseconds.
     pub(crate) passed: i64,
-    /// Whether somebody sets the clock, back as well. If nobody does, what is past its hour is forgotten.
+    /// True if the test sets the clock, even backwards. If not, claims past their hour are forgotten.
     pub(crate) may_turn: bool,
 }
 
-/// A store as lists. Cheap to copy: pools that an operation does not touch are shared.
+/// A store as lists. Copying is cheap, because pools that an operation does not change are shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Model {
     pub(crate) pools: BTreeMap<u64, Arc<PoolModel>>,
@@ -42,7 +42,7 @@ impl Default for Model {
 }
 
 impl Model {
-    /// What is too old by now is gone.
+    /// Removes everything that has expired by now.
     pub(crate) fn expire(&mut self, now: Now) {
         for pool in self.pools.values_mut() {
             if pool.has_expired(now) {
@@ -51,7 +51,7 @@ impl Model {
         }
     }
 
-    /// The store was opened: by a new process, or again by the same one.
+    /// Records that the store was opened, by a new process or again by the same one.
     pub(crate) fn open(&mut self, now: Now, is_new: bool) {
         for pool in self.pools.values_mut() {
             Arc::make_mut(pool).open(now, is_new);
@@ -59,7 +59,7 @@ impl Model {
         self.expire(now);
     }
 
-    /// What is dead is erased, and the store goes on as if it were opened again.
+    /// Erases dead data. The store continues as if it were opened again.
     fn vacuum(&mut self, now: Now) {
         if now.may_turn {
             self.open(now, false);
@@ -67,7 +67,7 @@ impl Model {
         self.pools.values_mut().for_each(|pool| Arc::make_mut(pool).erase(now));
     }
 
-    /// The states through which an operation leads, one for each commit that shows; and its answer.
+    /// Returns the states through which an operation leads, one for each visible commit, and its answer.
     pub(crate) fn apply(&self, op: &Op, now: Now) -> (Vec<Self>, Answer) {
         let mut next = self.clone();
         next.expire(now);
@@ -141,7 +141,7 @@ impl Model {
     ) -> (Vec<Self>, Answer) {
         let part_rows = every.map_or(items.len().max(1), |rows| usize::try_from(rows).unwrap());
         let (mut states, mut added, mut committed) = (vec![self.clone()], 0, 0);
-        // Each part is an operation of its own: it sees what the parts before added and evicted.
+        // Each part is a separate operation, and sees what the previous parts added and evicted.
         for part in items.chunks(part_rows) {
             let pool = self.pool(pool);
             let fresh = pool.absent(part);

@@ -1,4 +1,4 @@
-//! What can be done to a store, and what it answers.
+//! The operations on a store, and their answers.
 
 use std::time::Duration;
 
@@ -28,12 +28,12 @@ pub(crate) enum Op {
     Dedupe {
         pool: u64,
         mode: Mode,
-        /// Whether duplicates say which record was first.
+        /// True if the first record of each duplicate is requested.
         firsts: bool,
         items: Vec<Asked>,
         origin: Origin,
     },
-    /// The id is the test's own: no other claim has it.
+    /// Claims a batch. The test chooses a unique id.
     Claim {
         pool: u64,
         id: u64,
@@ -68,7 +68,7 @@ pub(crate) enum Op {
         pool: u64,
         filter: Filter,
     },
-    /// In all pools; claims on the values that the filter names are void.
+    /// Deletes in all pools. Claims on values that the filter names become void.
     DeleteInAll {
         filter: Filter,
     },
@@ -81,7 +81,7 @@ pub(crate) enum Op {
         policy: OnDuplicate,
         every: Option<u64>,
     },
-    /// An export of this pool, imported into another or itself.
+    /// Exports this pool and imports the file into another pool or the same one.
     Copy {
         pool: u64,
         to: u64,
@@ -92,14 +92,14 @@ pub(crate) enum Op {
         filter: Filter,
         reading: Reading,
     },
-    /// Some records are taken from one end. The rest is read when an operation says so.
+    /// Opens a scan and takes some records from one end. Another operation reads the rest.
     OpenScan {
         pool: u64,
         filter: Filter,
         sort: RecordSort,
         taken: usize,
     },
-    /// Numbers are places in the list of the open ones.
+    /// Ends an open scan. The number is its position in the list of open scans.
     EndScan {
         number: usize,
     },
@@ -117,58 +117,58 @@ pub(crate) enum Op {
     DeleteFlow {
         id: String,
     },
-    /// Of a pool, or of all.
+    /// Prunes one pool or all of them.
     Prune {
         pool: Option<u64>,
     },
     Flush,
     Rebuild,
     Compact,
-    /// What is dead is erased. Claims are handed over.
+    /// Erases dead data. Claims are carried over.
     Vacuum,
     Verify,
-    /// A copy of the store is made, opened, and looked through.
+    /// Makes a copy of the store, opens it and compares its contents.
     Backup,
-    /// Under the handles that there are.
+    /// Reopens the store with the existing handles.
     Reopen,
-    /// By a new process, with other sizes for its work.
+    /// Opens the store in a new process, with other work sizes.
     Restart {
         sizes: Sizes,
     },
     Pass {
         time: Duration,
     },
-    /// Somebody sets the clock.
+    /// Sets the clock.
     Turn {
         micros: i64,
     },
 }
 
-/// What is done with a claim. Places are those of its items.
+/// The action on a claim. Places are positions of its items.
 #[derive(Debug, Clone)]
 pub(crate) enum How {
     Confirm,
     ConfirmSome(Vec<usize>, Named),
-    /// With results: what [`result_of`](super::model::result_of) says of this seed.
+    /// Confirms with the results that [`result_of`](super::model::result_of) returns for this seed.
     ConfirmWith(u64),
     Release,
     ReleaseSome(Vec<usize>, Named),
     Drop,
     Extend(Duration),
-    /// Into a token; if it is one, up again.
+    /// Turns the claim into a token, and takes it up again if there is one.
     HandOver,
-    /// A token is stored, and the guard goes on.
+    /// Stores a token, and keeps the guard.
     Store,
 }
 
-/// How some items of a claim are named.
+/// The way in which items of a claim are named.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Named {
     ByIndex,
     ByKey,
 }
 
-/// How the records that a filter takes are read.
+/// The way in which the matching records of a filter are read.
 #[derive(Debug, Clone)]
 pub(crate) enum Reading {
     Page {
@@ -176,7 +176,7 @@ pub(crate) enum Reading {
         page: u64,
         per_page: u32,
     },
-    /// The page behind a record, which may be deleted.
+    /// The page after a record, which may be deleted.
     Behind {
         sort: RecordSort,
         last: u64,
@@ -192,36 +192,36 @@ pub(crate) enum Reading {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Done,
-    /// Records deleted, added or set free; or a new pool's id.
+    /// The number of records deleted or added, or of items released; or the id of a new pool.
     Count(u64),
     Verdicts(Vec<Told>),
-    /// What a claim says of its items, and its fencing number.
+    /// The verdicts of a claim on its items, and its fencing number.
     Claimed(Vec<Told>, Option<u64>),
     /// The fencing numbers of claims that were taken up, oldest claim first.
     TakenUp(Vec<u64>),
-    /// Of items by their indexes in the batch.
+    /// The outcomes of items, with their indexes in the batch.
     Outcomes(Vec<(usize, Outcome)>),
     Refused(ErrorKind),
-    /// An import met a duplicate. How many rows it had committed, if it commits by parts.
+    /// An import that stopped at a duplicate, with the number of committed rows if it commits in parts.
     Stopped(Option<u64>),
 }
 
-/// What is said of an item.
+/// The answer for one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) verdict: Verdict,
-    /// The record that was first with its value, if that was asked.
+    /// The record that was first with its value, if it was requested.
     pub(crate) first: Option<Row>,
-    /// Whose claim owns its value, and until when, if that was asked.
+    /// The origin and the expiry of the claim that owns its value, if they were requested.
     pub(crate) by: Option<(Origin, Timestamp)>,
 }
 
-/// Whether an item is new or changed.
+/// Returns true if the item is new or changed.
 pub(crate) fn is_passed(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::New | Verdict::Changed { .. })
 }
 
-/// What became of an item that a claim confirms.
+/// The outcome of confirming an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Confirmed(u64),
@@ -230,7 +230,7 @@ pub(crate) enum Outcome {
 }
 
 impl Op {
-    /// The one pool that it is about.
+    /// Returns the pool of the operation, if there is exactly one.
     pub(crate) fn pool(&self) -> Option<u64> {
         match self {
             Self::Update { pool, .. }

@@ -1,4 +1,4 @@
-//! Random operations that fit what a store holds.
+//! Random operations that suit the contents of a store.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ use super::{How, Named, Op, Reading};
 use crate::support::items::{Asked, Item, Row, content};
 use crate::support::{self, Numbers};
 
-/// How many values there are, of each entity type: few enough that batches repeat each other.
+/// The number of values per entity type, small enough that batches overlap.
 pub(crate) const VALUES: u64 = 80;
 pub(crate) const TYPES: [u32; 3] = [37, 47, 54];
 
@@ -24,7 +24,7 @@ pub(crate) fn item(number: u64) -> Item {
     Item { entity_type, value: value(number % VALUES) }
 }
 
-/// Some values are such as parsers and trimmers like to break.
+/// Returns a value. Some are difficult for parsers and trimming.
 fn value(number: u64) -> String {
     match number {
         0 => "a,b".into(),
@@ -38,14 +38,14 @@ fn value(number: u64) -> String {
     }
 }
 
-/// Every item there is.
+/// Returns every possible item.
 pub(crate) fn all_items() -> &'static [Item] {
     static ITEMS: LazyLock<Vec<Item>> =
         LazyLock::new(|| (0..VALUES * TYPES.len() as u64).map(item).collect());
     &ITEMS
 }
 
-/// Every item there is, in one of its versions.
+/// Returns every possible item in one of its versions.
 pub(crate) fn all_asked() -> &'static [Asked] {
     static ITEMS: LazyLock<Vec<Asked>> = LazyLock::new(|| {
         let versions =
@@ -60,7 +60,7 @@ pub(crate) fn all_asked() -> &'static [Asked] {
     &ITEMS
 }
 
-/// Sizes that put the ends of chunks, folds and segments at odd places.
+/// Sizes that put the ends of chunks, folds and segments at unusual positions.
 pub(crate) const SIZES: [Sizes; 4] = [
     Sizes::SMALL,
     Sizes {
@@ -89,18 +89,18 @@ pub(crate) const SIZES: [Sizes; 4] = [
     },
 ];
 
-/// Which operations there are, and how often.
+/// A mix of operations and their frequencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mix {
-    /// What a disk that fails is for. The clock goes forwards.
+    /// A mix for failing disks. The clock only moves forwards.
     Crashes,
     Everything,
-    /// Claims, and what takes their values from them, while clocks run far ahead and are set back before the store is opened
-    /// again.
+    /// Claims, and operations that take their values, while clocks run far ahead and are set back before the
+    /// store is opened again.
     Claims,
 }
 
-/// What a store is like, for whoever makes an operation that fits.
+/// The state of a store, for generating a suitable operation.
 pub(crate) struct Scene<'s> {
     pub(crate) mix: Mix,
     pub(crate) model: &'s Model,
@@ -110,7 +110,7 @@ pub(crate) struct Scene<'s> {
     pub(crate) next_claim: u64,
     pub(crate) scans: usize,
     pub(crate) snapshots: usize,
-    /// Times for filters to hit.
+    /// Times for use in filters.
     pub(crate) times: &'s [Timestamp],
 }
 
@@ -122,7 +122,8 @@ pub(crate) fn one_of<T: Clone>(numbers: &mut Numbers, of: &[T]) -> T {
     of[index(numbers, of.len())].clone()
 }
 
-/// Items that repeat each other now and then; often next to each other, so that a batch is mostly new or mostly known.
+/// Returns items that sometimes repeat. They are often adjacent, so that a batch is mostly new or mostly
+/// known.
 fn items(numbers: &mut Numbers, at_most: u64) -> Vec<Item> {
     let all = VALUES * TYPES.len() as u64;
     let (count, start) = (1 + numbers.next(at_most), numbers.next(all));
@@ -130,12 +131,12 @@ fn items(numbers: &mut Numbers, at_most: u64) -> Vec<Item> {
     (0..count).map(|_| item((start + numbers.next(spread)) % all)).collect()
 }
 
-/// Few of few.
+/// Returns a few items out of few.
 fn few(numbers: &mut Numbers) -> Vec<Item> {
     (0..=numbers.next(5)).map(|_| item(numbers.next(50))).collect()
 }
 
-/// Half of all batches have no versions; others have some, or all, of one kind or both.
+/// Adds versions. Half of all batches have none; others have some, or only versions, of one kind or both.
 fn with_versions(numbers: &mut Numbers, items: Vec<Item>) -> Vec<Asked> {
     let kinds: &[u64] = match numbers.next(8) {
         0..4 => &[0],
@@ -152,7 +153,7 @@ fn with_versions(numbers: &mut Numbers, items: Vec<Item>) -> Vec<Asked> {
     items.into_iter().map(|item| Asked { item, version: version(numbers) }).collect()
 }
 
-/// Mostly a flow, a run and a step; sometimes parts of that, sometimes nothing.
+/// Returns an origin: mostly a flow, a run and a step, sometimes only parts of it, sometimes nothing.
 pub(crate) fn origin(numbers: &mut Numbers) -> Origin {
     let parts = [7, 7, 7, 7, 7, 7, 0, 1, 2, 5][index(numbers, 10)];
     let mut origin = Origin::none();
@@ -180,8 +181,8 @@ fn times_of(live: &[Row]) -> Vec<Timestamp> {
     live.iter().map(|row| row.created_at).collect()
 }
 
-/// Any combination of terms, mostly of few, so that something is left; each may name what no record has. Times are at, just
-/// before or just after some of these.
+/// Returns any combination of terms, mostly few, so that some records match. Terms may name what no record
+/// has. Times equal some of the given ones, or are directly before or after them.
 pub(crate) fn filter(numbers: &mut Numbers, times: &[Timestamp]) -> Filter {
     fn list<T>(numbers: &mut Numbers, at_most: u64, make: impl Fn(&mut Numbers) -> T) -> Vec<T> {
         let count = if numbers.next(5) == 0 { 1 + numbers.next(at_most) } else { 0 };
@@ -206,13 +207,13 @@ pub(crate) fn filter(numbers: &mut Numbers, times: &[Timestamp]) -> Filter {
 }
 
 impl Scene<'_> {
-    /// Filters that hit the times of a pool's records, or of any that there were.
+    /// Returns a filter whose times are those of a pool's records, or of any earlier ones.
     fn filter(&self, numbers: &mut Numbers, pool: &PoolModel) -> Filter {
         let times = if numbers.next(3) == 0 { self.times.to_vec() } else { times_of(&pool.live) };
         filter(numbers, &times)
     }
 
-    /// Items for a batch, so many on a disk that fails.
+    /// Returns the items of a batch, with at most `at_most` of them on a failing disk.
     fn batch(&self, numbers: &mut Numbers, at_most: u64) -> Vec<Asked> {
         let items = match self.mix {
             Mix::Crashes => items(numbers, at_most),
@@ -225,7 +226,8 @@ impl Scene<'_> {
         with_versions(numbers, items)
     }
 
-    /// Time that passes: often so little that records are next to each other, or just so much that something ends.
+    /// Returns the time to pass: often so short that records are adjacent, or just long enough for something
+    /// to end.
     fn time(&self, numbers: &mut Numbers, pool: &PoolModel) -> Duration {
         let past_the_hour = limits::CLAIM_KEPT_AFTER_LEASE;
         if self.mix == Mix::Crashes {
@@ -256,7 +258,7 @@ impl Scene<'_> {
     }
 }
 
-/// An operation on a store of this state.
+/// Returns an operation for a store in this state.
 pub(crate) fn any_op(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
     if scene.model.pools.is_empty() {
         return create(numbers, scene);
@@ -315,7 +317,7 @@ fn any_change(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
     }
 }
 
-/// A change, or what looks at the store, sets its clock or opens it.
+/// Returns a change, or an operation that reads the store, sets its clock or opens it.
 fn any_look(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
     let kind = numbers.next(110);
     if kind >= 28 {
@@ -331,7 +333,7 @@ fn any_look(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
             Op::Read { pool, filter, reading: Reading::Page { sort, page, per_page } }
         }
         5..9 => {
-            // Live, deleted, or still to come.
+            // A live record, a deleted one, or one that does not exist yet.
             let last = numbers.next(model.next_id + 3);
             let last = if model.live.is_empty() || numbers.next(3) == 0 {
                 last
@@ -393,7 +395,7 @@ fn any_claims_op(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
     }
 }
 
-/// Somebody corrects the clock a little, or sets it by hours.
+/// Corrects the clock slightly, or sets it by hours.
 fn turn(numbers: &mut Numbers) -> Op {
     let near = i64::try_from(numbers.next(20_000_000)).unwrap();
     let micros = match numbers.next(13) {
@@ -405,7 +407,7 @@ fn turn(numbers: &mut Numbers) -> Op {
     Op::Turn { micros }
 }
 
-/// Microseconds of up to some hours.
+/// Returns a number of microseconds of up to a few hours.
 fn far(numbers: &mut Numbers) -> i64 {
     i64::try_from(numbers.next(20_000) * 1_000_000 + numbers.next(1_000_000)).unwrap()
 }
@@ -426,13 +428,13 @@ fn owner(numbers: &mut Numbers) -> String {
     format!("worker {}", numbers.next(2))
 }
 
-/// What ends the grants of claims from outside: their owner comes back, or they are released by what they are.
+/// Ends claims from outside: their owner takes them up, or they are released by a filter.
 fn over_claims(numbers: &mut Numbers, scene: &Scene<'_>, pool: u64, model: &PoolModel) -> Op {
     if numbers.next(2) == 0 {
         return Op::TakeUp { pool, owner: owner(numbers) };
     }
     let ages: Vec<Duration> = model.claims.values().map(|claim| claim.age(scene.now)).collect();
-    // At most two conditions, so that some claims are left to be told apart.
+    // At most two conditions, so that several claims can still be distinguished.
     let conditions = [numbers.next(9), numbers.next(9)];
     let has = |condition| conditions.contains(&condition);
     let filter = ClaimsFilter {
@@ -447,7 +449,7 @@ fn over_claims(numbers: &mut Numbers, scene: &Scene<'_>, pool: u64, model: &Pool
     Op::ReleaseClaims { pool, filter }
 }
 
-/// Where everything is looked at after each operation, there are few pools.
+/// If all contents are compared after each operation, there are only few pools.
 fn name(numbers: &mut Numbers, scene: &Scene<'_>) -> String {
     format!("pool {}", numbers.next(if scene.mix == Mix::Crashes { 12 } else { 4 }))
 }
@@ -497,7 +499,7 @@ fn settle(numbers: &mut Numbers, scene: &Scene<'_>) -> Op {
     let open = scene.model.pools[&pool].claims[&claim].open_places();
     let picks: BTreeSet<usize> = (0..=numbers.next(4)).map(|_| open[index(numbers, open.len())]).collect();
     let picks = picks.into_iter().collect::<Vec<_>>();
-    // The key of an item whose value is erased names nothing.
+    // The key of an item whose value is erased cannot name it.
     let erased = &scene.model.pools[&pool].claims[&claim].erased;
     let has_erased = picks.iter().any(|place| erased.contains(place));
     let named = if has_erased { Named::ByIndex } else { one_of(numbers, &[Named::ByIndex, Named::ByKey]) };

@@ -1,4 +1,4 @@
-//! Reading by filters, at once or while other operations go on: pages, scans, exports, snapshots.
+//! Reading with filters, in one call or during other operations: pages, scans, exports and snapshots.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,17 +15,17 @@ use super::{Answer, Op, Reading};
 use crate::fuzzing::csv_model;
 use crate::support::items::{Item, Row, rows};
 
-/// A scan that is under way.
+/// An open scan.
 pub(super) struct OpenScan {
     pool: u64,
     scan: Scan,
     sort: RecordSort,
-    /// What the filter took at its start.
+    /// The matching records when it began.
     before: Vec<Row>,
     got: Vec<Row>,
 }
 
-/// A snapshot, and what it must answer as long as it is held.
+/// A snapshot, and the contents that it must keep.
 pub(super) struct HeldSnapshot {
     snapshot: PoolSnapshot,
     live: Vec<Row>,
@@ -48,7 +48,7 @@ impl OpenScan {
         }
     }
 
-    /// Reads the rest, of a pool that now has these records.
+    /// Reads the rest. `live` has the present records of the pool.
     fn end(mut self, live: &[Row]) {
         self.take(usize::MAX);
         if self.sort == RecordSort::Descending {
@@ -56,9 +56,12 @@ impl OpenScan {
         }
         assert!(self.got.is_sorted_by(|a, b| a.id < b.id), "a scan repeats itself or is out of order");
         let was_there = |row: &Row| self.before.contains(row);
-        assert!(self.got.iter().all(was_there), "a scan shows what was not there at its start");
+        assert!(self.got.iter().all(was_there), "a scan shows a record that did not exist at its start");
         let mut throughout = self.before.iter().filter(|row| live.contains(row));
-        assert!(throughout.all(|row| self.got.contains(row)), "a scan misses what was there throughout");
+        assert!(
+            throughout.all(|row| self.got.contains(row)),
+            "a scan misses a record that existed throughout"
+        );
     }
 }
 
@@ -66,7 +69,7 @@ impl HeldSnapshot {
     pub(super) fn check(&self) {
         let scanned = read(self.snapshot.scan(&RecordFilter::new()).unwrap());
         assert_eq!(scanned, self.live, "a held snapshot changed");
-        // Above all for what was deleted since: tables that were made later do not have it.
+        // Especially values that were deleted since, because newer tables do not have them.
         let (items, firsts) = (all_items(), firsts(&self.live));
         let keys: Vec<_> = items.iter().map(Item::key).collect();
         let found = self.snapshot.lookup(&keys).unwrap();
@@ -82,7 +85,7 @@ impl HeldSnapshot {
         assert!(self.snapshot.results(&keys).unwrap().into_iter().eq(items.iter().map(result)));
     }
 
-    /// The store was closed, and opened again.
+    /// Checks that the snapshot has ended because the store was closed and opened again.
     pub(super) fn check_ended(&self) {
         let ended = self.snapshot.count(&RecordFilter::new()).unwrap_err();
         assert_eq!(ended.kind(), ErrorKind::Closed);
@@ -103,7 +106,7 @@ impl HeldSnapshot {
 }
 
 impl Driver {
-    /// Does what reads for longer than one call.
+    /// Runs operations that read during several calls.
     pub(super) fn read_on(&mut self, op: &Op) -> Result<Answer> {
         match op {
             Op::OpenScan { pool, filter, sort, taken } => {
@@ -130,7 +133,7 @@ impl Driver {
         Ok(Answer::Done)
     }
 
-    /// What cannot be done while a scan is open waits for them.
+    /// Ends the open scans, because some operations are not possible while there are any.
     pub(super) fn end_scans(&mut self) {
         for scan in std::mem::take(&mut self.scans) {
             let pool = scan.pool;
@@ -138,7 +141,7 @@ impl Driver {
         }
     }
 
-    /// Whether a call was refused because a snapshot is held. No scan is open.
+    /// Returns true if a call was refused because a snapshot is held. No scan may be open.
     pub(super) fn is_busy<T>(&self, result: &Result<T>) -> bool {
         let is_busy = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy);
         assert_eq!(is_busy, !self.snapshots.is_empty());
@@ -146,7 +149,7 @@ impl Driver {
     }
 }
 
-/// Reads what a filter takes of a pool.
+/// Checks what a filter returns from a pool.
 pub(super) fn check(pool: &Pool, model: &PoolModel, filter: &Filter, reading: &Reading) -> Result<Answer> {
     let selected = filter.select(&model.live);
     let filter = filter.build();
@@ -201,7 +204,7 @@ fn in_order(mut rows: Vec<Row>, sort: RecordSort) -> Vec<Row> {
     rows
 }
 
-/// A page is what follows in a listing behind so many records.
+/// Checks that a page has the records after the first `skipped` ones of a listing.
 fn page_is(page: &Page<Record>, listed: &[Row], skipped: usize, per_page: u32) {
     let start = skipped.min(listed.len());
     let end = start.saturating_add(per_page as usize).min(listed.len());

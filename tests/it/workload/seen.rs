@@ -1,4 +1,4 @@
-//! Everything that a store shows, comparable with what it must show.
+//! Everything that a store shows, in a form that can be compared with what it must show.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,7 +19,7 @@ use crate::support::items::{Asked, Item, Row, rows};
 pub(super) struct Seen {
     pools: BTreeMap<u64, SeenPool>,
     flows: BTreeMap<String, String>,
-    /// What taking each claim up by its token says; none if it is not there.
+    /// The state of each claim when it is taken up by its token; `None` if it does not exist.
     claims: BTreeMap<(u64, u64), Option<SeenClaim>>,
 }
 
@@ -31,11 +31,11 @@ pub(super) struct SeenPool {
     results: BTreeMap<u64, Vec<u8>>,
     /// In the order in which they were granted.
     claims: Vec<ListedClaim>,
-    /// What filtering says of every item.
+    /// The verdict of a filter on every item.
     verdicts: Vec<Verdict>,
-    /// What filtering says of every item in one of its versions.
+    /// The verdict of a filter on every item in one of its versions.
     of_versions: Vec<Verdict>,
-    /// What waiting for no time says of every item.
+    /// The outcome for every item of waiting without a timeout.
     standings: Vec<Standing>,
 }
 
@@ -46,7 +46,8 @@ enum Standing {
     InFlight(Origin, Timestamp),
 }
 
-/// Of a claim its end, how many items it has, its origin, whether it has lapsed, its owner, and since when it has it.
+/// The data of a listed claim: its expiry, the number of its items, its origin, true if it has lapsed, its
+/// owner, and the time of its grant.
 type ListedClaim = (Timestamp, u64, Origin, bool, Option<String>, Timestamp);
 
 /// A claim that is taken up.
@@ -55,7 +56,7 @@ pub(super) struct SeenClaim {
     until: Timestamp,
     fence: Option<u64>,
     verdicts: Vec<(usize, ClaimVerdict)>,
-    /// What it holds, by index.
+    /// The items that it holds, by index.
     keys: Vec<(usize, String, Option<Version>)>,
 }
 
@@ -73,7 +74,7 @@ impl Seen {
             let seen = match store.resume_claim(&token.token) {
                 Ok(claim) => {
                     let seen = SeenClaim::of(&claim);
-                    // Nothing is released.
+                    // This keeps the guard from releasing anything.
                     let _ = claim.into_token();
                     Some(seen)
                 }
@@ -101,7 +102,7 @@ impl Seen {
         format!("{:?}, {:?}", self.pools.iter().map(pool).collect::<Vec<_>>(), self.flows)
     }
 
-    /// Where another differs from this one.
+    /// Describes the difference between two states.
     pub(super) fn difference(&self, other: &Self) -> String {
         let mut text = self.summary();
         for (id, pool) in &self.pools {
@@ -147,7 +148,7 @@ impl SeenPool {
         Self { row, live, results, claims, verdicts, of_versions, standings }
     }
 
-    /// Where another differs from this one.
+    /// Describes the difference between two states.
     pub(super) fn difference(&self, other: &Self) -> String {
         let ids = |rows: &[Row]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
         let verdicts = self.verdicts.iter().zip(&other.verdicts);
@@ -180,7 +181,7 @@ pub(super) fn listed_claims(pool: &Pool) -> Result<Vec<ListedClaim>> {
     Ok(claims.into_iter().map(listed).collect())
 }
 
-/// What is kept with records up to an id, by id.
+/// Returns the results of records up to an id, by id.
 pub(super) fn results(pool: &Pool, up_to: u64) -> Result<BTreeMap<u64, Vec<u8>>> {
     let results = (0..=up_to).map(|id| Ok(pool.result(id)?.map(|result| (id, result))));
     results.filter_map(Result::transpose).collect()
@@ -200,7 +201,7 @@ fn standings(pool: &Pool) -> Result<Vec<Standing>> {
 impl SeenClaim {
     pub(super) fn of(claim: &Claim) -> Self {
         let verdicts = claim.verdicts();
-        // One more than can be known.
+        // One more than the guard can know.
         let batch_len = verdicts.last().map_or(0, |(index, _)| index + 2);
         let split = claim.partition(0..batch_len);
         let of = |wanted: ClaimVerdict| {
@@ -217,7 +218,7 @@ impl SeenClaim {
         Self { until: claim.until(), fence: claim.fencing_number(), verdicts: verdicts.to_vec(), keys }
     }
 
-    /// By a guard or token of the grant with this number.
+    /// Returns what a guard or token of the grant with this number must show.
     pub(super) fn expected(
         model: &Model,
         (pool, id): (u64, u64),
@@ -240,7 +241,8 @@ impl SeenClaim {
     }
 }
 
-/// Asks by indexes: the first record of every value, counts, figures, and pages of attributes.
+/// Checks queries that use indexes: the first record of every value, counts, statistics, and pages by
+/// attributes.
 pub(super) fn answers_agree(pool: &Pool, model: &PoolModel, now: Now) -> Result<()> {
     let (items, firsts) = (all_items(), firsts(&model.live));
     let keys: Vec<Key<'_>> = items.iter().map(Item::key).collect();

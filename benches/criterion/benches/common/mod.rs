@@ -1,7 +1,7 @@
-//! What the benches share: the data sets of the design's section 8, and stores that hold them.
+//! Shared by the benches: the data sets of the design's section 8, and stores that contain them.
 //!
-//! Every run sees the same rows, origins and hash key. Stores are files in a temporary directory, so that a commit
-//! costs what it costs on disk.
+//! Every run has the same rows, origins and hash key. Stores are files in a temporary directory, so that
+//! commits have their real cost on disk.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 #![allow(
@@ -19,24 +19,24 @@ use datapool_store::{
 };
 use tempfile::TempDir;
 
-/// The sizes that everything is measured at, and their names.
+/// The sizes of the measured pools, with their names.
 pub(crate) const SIZES: [(usize, &str); 2] = [(10_000, "10K"), (1_000_000, "1M")];
-/// How many records a flow run tracks.
+/// The number of records that a flow run tracks.
 pub(crate) const RUN_RECORDS: usize = 1_000;
 
 pub(crate) const ENTITY_TYPES: [u32; 6] = [37, 47, 54, 61, 68, 75];
 pub(crate) const FLOWS: usize = 20;
-/// Each flow has three steps of its own.
+/// The number of steps: three for each flow.
 pub(crate) const STEPS: usize = 60;
 
 // ---- Rows -----------------------------------------------------------------------------------------------------
 
-/// What the values of a data set look like.
+/// The form of the values in a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// 20 to 40 random characters, in random order.
     Random,
-    /// Numbered in the order in which they come.
+    /// Numbered consecutively.
     Sequential,
 }
 
@@ -64,7 +64,7 @@ impl Row {
     }
 }
 
-/// Rows of one shape, without end and without repeats.
+/// An infinite sequence of distinct rows of one shape.
 #[derive(Debug)]
 pub(crate) struct Rows {
     shape: Shape,
@@ -73,17 +73,17 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// The rows that stores are filled with.
+    /// Returns the rows with which stores are filled.
     pub(crate) fn stored(shape: Shape) -> Self {
         Self { shape, random: Random(1), next: 0 }
     }
 
-    /// Rows that no store is filled with.
+    /// Returns rows that are in no store.
     pub(crate) fn fresh(shape: Shape) -> Self {
         Self { shape, random: Random(2), next: 1_000_000_000 }
     }
 
-    /// The next so many rows.
+    /// Returns the next `count` rows.
     pub(crate) fn batch(&mut self, count: usize) -> Vec<Row> {
         self.take(count).collect()
     }
@@ -103,7 +103,7 @@ impl Iterator for Rows {
     }
 }
 
-/// The rows as a CSV file.
+/// Returns the rows as a CSV file.
 pub(crate) fn csv_file(rows: &[Row]) -> String {
     let mut file = "value,entity_type_id\n".to_owned();
     for row in rows {
@@ -112,22 +112,22 @@ pub(crate) fn csv_file(rows: &[Row]) -> String {
     file
 }
 
-/// The origin of the records of a run: 20 flows in turn, 60 steps in turn.
+/// Returns the origin of the records of a run. Runs use 20 flows and 60 steps in turn.
 pub(crate) fn origin(run: usize) -> Origin {
     Origin::new(flow(run), format!("run-{run}"), step(run))
 }
 
-/// The flow of a run.
+/// Returns the flow of a run.
 pub(crate) fn flow(run: usize) -> String {
     format!("flow-{}", run % FLOWS)
 }
 
-/// The step of a run.
+/// Returns the step of a run.
 pub(crate) fn step(run: usize) -> String {
     format!("step-{}", run % STEPS)
 }
 
-/// A small random number generator (SplitMix64): the same numbers in every run, on every machine.
+/// A small random number generator (SplitMix64) that gives the same numbers in every run, on every machine.
 #[derive(Debug)]
 pub(crate) struct Random(pub(crate) u64);
 
@@ -140,7 +140,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -151,7 +151,7 @@ impl Random {
         }
     }
 
-    /// 20 to 40 letters and digits.
+    /// Returns 20 to 40 letters and digits.
     fn text(&mut self) -> String {
         const CHARACTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
         let length = 20 + self.below(21);
@@ -169,7 +169,7 @@ impl Random {
 
 // ---- Stores ---------------------------------------------------------------------------------------------------
 
-/// A store file with one pool. Closed, then removed, when it is dropped.
+/// A store file with one pool. When it is dropped, it is closed and removed.
 #[derive(Debug)]
 pub(crate) struct Fixture {
     pub(crate) pool: Pool,
@@ -178,7 +178,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// An empty pool, durable on return.
+    /// Creates an empty pool, durable on return.
     pub(crate) fn empty() -> Self {
         Self::open(Durability::Immediate)
     }
@@ -191,7 +191,7 @@ impl Fixture {
         Self { pool, store, directory }
     }
 
-    /// A pool with these rows, imported: without origins, all indexes written.
+    /// Creates a pool with these rows, imported without origins. All indexes are written.
     pub(crate) fn imported(rows: &[Row]) -> Self {
         let fixture = Self::empty();
         let report = fixture.pool.import_csv(csv_file(rows).as_bytes(), &ImportOptions::new()).unwrap();
@@ -199,9 +199,10 @@ impl Fixture {
         fixture
     }
 
-    /// A pool with these rows, tracked by runs of so many records each.
+    /// Creates a pool with these rows, tracked by runs of `run_records` records each.
     ///
-    /// The store is relaxed, so that building it is quick however many runs there are; reading is the same.
+    /// The store is relaxed, so that building it is fast for any number of runs. This does not affect
+    /// reading.
     pub(crate) fn tracked(rows: &[Row], run_records: usize) -> Self {
         let fixture = Self::open(Durability::Relaxed { flush_every: Duration::from_millis(500) });
         for (run, rows) in rows.chunks(run_records).enumerate() {
@@ -212,7 +213,7 @@ impl Fixture {
         fixture
     }
 
-    /// Tracks rows that must all be new.
+    /// Tracks rows, all of which must be new.
     pub(crate) fn track(&self, rows: &[Row], origin: &Origin) {
         let verdicts = self.pool.dedupe(Mode::FilterAndTrack, rows, Row::key, origin).unwrap();
         assert_eq!(verdicts.new_count(), rows.len());

@@ -1,8 +1,8 @@
-//! What the store alone costs at a size: opening, checks, batches with their slowest, memory.
+//! The costs of the store at one size: opening, checks, batches with their slowest call, and memory.
 //!
-//! scale FILE RECORDS
+//! Usage: `scale FILE RECORDS`
 //!
-//! Fills FILE with so many records in batches of 1,000, if it is not there. Prints one line for each figure.
+//! Fills FILE with this many records in batches of 1,000, unless it exists. Prints one line per figure.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -19,12 +19,12 @@ const BATCHES: u64 = 3_000;
 const QUESTIONS: u64 = 100_000;
 const ROUNDS: u64 = 9;
 const ASKED_A_ROUND: u64 = 20_000;
-/// Values from here on are in no pool.
+/// Values at or above this number are in no pool.
 const ABSENT: u64 = 1 << 40;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A permutation of the numbers (the finalizer of splitmix64), so that values come in no order.
+/// A permutation of the numbers (the finalizer of splitmix64), so that the values have a random order.
 fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -68,7 +68,7 @@ fn print_batches(what: &str, times: &[f64]) {
     );
 }
 
-/// The median of some rounds, in microseconds a question.
+/// Returns the median of several rounds, in microseconds per check.
 fn asked(pool: &Pool, number: impl Fn(u64) -> u64, is_present: bool) -> Result<f64> {
     let mut rounds = Vec::new();
     for round in 0..ROUNDS {
@@ -85,7 +85,7 @@ fn asked(pool: &Pool, number: impl Fn(u64) -> u64, is_present: bool) -> Result<f
     Ok(rounds[rounds.len() / 2])
 }
 
-/// The time of a random read of 4 KiB, in microseconds.
+/// Returns the time of a random read of 4 KiB, in microseconds.
 fn read_time(path: &str) -> io::Result<f64> {
     let file = File::open(path)?;
     let pages = file.metadata()?.len() / 4_096;
@@ -116,7 +116,7 @@ fn main() -> Result<()> {
         print_batches("batches while it was filled", &times);
         store.close()?;
     }
-    // Into the system's memory.
+    // Reads the file, so that the system caches it.
     io::copy(&mut File::open(path)?, &mut io::sink())?;
     println!("p, a random read of 4 KiB: {:.2} us", read_time(path)?);
 
@@ -138,7 +138,7 @@ fn main() -> Result<()> {
     println!("present: {:.2} us", asked(&pool, |random| random % records, true)?);
     println!("absent: {:.2} us", asked(&pool, |random| ABSENT + random % ABSENT, false)?);
     println!("memory at most, after the checks: {}", memory()?);
-    // Another run on the same file adds others.
+    // Another run on the same file must add other values.
     let first = 2 * ABSENT + pool.count(&RecordFilter::all())?;
     let times = track(&pool, first..first + BATCHES * BATCH)?;
     print_batches("batches of 1,000 new values", &times);

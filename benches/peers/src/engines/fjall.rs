@@ -1,8 +1,8 @@
-//! fjall, a log-structured engine, with indexes made by hand.
+//! fjall, a log-structured engine, with hand-written indexes.
 //!
-//! For speed: a batch of writes is one entry of the journal, synced once; a first load hands sorted tables over whole,
-//! past the journal. Its batches do not read, so that writers that look first take turns, as they do within the other
-//! engines.
+//! For speed: a batch of writes is one journal entry and is synced once. A first load ingests complete sorted
+//! tables without using the journal. fjall's batches cannot read, so writers that look up values first take a
+//! lock, as they do inside the other engines.
 
 use std::fmt;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(super) struct Fjall {
     keys: Keyspace,
     records: Keyspace,
     links: [Keyspace; 5],
-    /// The lock of writers, with the last id and how many records there are, which fjall does not count.
+    /// The writers' lock, with the last id and the number of records, which fjall does not count.
     state: Arc<Mutex<State>>,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn open(directory: &Path) -> Result<Indexed<Fjall>> {
     let links = [keyspace(entity_type)?, keyspace(flow)?, keyspace(run)?, keyspace(step)?, keyspace(time)?];
     let id = |entry: Option<fjall::Guard>| entry.map_or(Ok(0), |entry| id_of(&entry.key()?));
     let (first_id, last_id) = (id(records.first_key_value())?, id(records.last_key_value())?);
-    // Ids have no gaps: only the oldest records go.
+    // Ids have no gaps, because only the oldest records are deleted.
     let count = if last_id == 0 { 0 } else { last_id - first_id + 1 };
     let state = Arc::new(Mutex::new(State { last_id, count }));
     Ok(Indexed(Fjall { database, keys, records, links, state }))
@@ -103,7 +103,7 @@ struct Transaction<'t> {
 }
 
 impl Transaction<'_> {
-    /// Sorted tables, which are on disk when they are finished.
+    /// Ingests sorted tables, which are on disk when this returns.
     fn ingest(&mut self, new: &New<'_>) -> Result<()> {
         let Fjall { keys, records, links, .. } = self.tables;
         let mut into = records.start_ingestion()?;

@@ -1,11 +1,12 @@
-//! What a program writes by hand over an engine that has sorted tables and transactions, and no indexes.
+//! The code that a program writes itself on top of an engine that has sorted tables and transactions but no
+//! indexes.
 //!
-//! Owns: [`Indexed`], which makes an [`Engine`] of [`Tables`]; [`batch`] finds out what is new and sorts it for each
-//! table, [`record`] has the bytes. The tables are the same everywhere: key to id, id to record, and
-//! for each attribute its value to ids.
+//! Owns: [`Indexed`], which turns [`Tables`] into an [`Engine`]. [`batch`] finds the new rows of a batch and
+//! sorts them for each table; [`record`] has the byte layouts. The tables are the same for all engines: key
+//! to id, id to record, and for each attribute its value to ids.
 //!
-//! For speed: each table is asked and written in its own order; a first load sorts everything in memory, in one
-//! buffer, and appends to each table.
+//! For speed: each table is read and written in its own order. A first load sorts everything in memory, in
+//! one buffer, and appends to each table.
 
 mod batch;
 mod record;
@@ -27,51 +28,51 @@ use record::{Record, key_of};
 /// The attributes that have an index: entity type, flow, run, step and time.
 pub(super) const LINKS: [&str; 5] = ["entity_type", "flow", "run", "step", "created_at"];
 
-/// How many rows come at once while a database grows: few against those that are there, so that pages are as full as
-/// they are when rows come one by one.
+/// The number of rows per step while a database grows. It is small compared with the database, so that pages
+/// are as full as with rows that are inserted one by one.
 const GROWTH_ROWS: usize = 20_000;
 
-/// How rows come into a table.
+/// The way in which rows are added to a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fill {
-    /// Anywhere.
+    /// At any position.
     Insert,
-    /// The table is empty, and they come in its order.
+    /// In the order of the table, which is empty.
     Append,
 }
 
-/// An engine's tables.
+/// The tables of an engine.
 pub(super) trait Tables: Clone + Send + 'static {
-    /// Does some work in one transaction, which is on disk when this returns.
+    /// Runs a closure in one transaction, which is on disk when this returns.
     fn write<T>(&self, fill: Fill, work: impl FnOnce(&mut dyn Writer) -> Result<T>) -> Result<T>;
 
-    /// Whether there is a key.
+    /// Returns true if the key exists.
     fn contains(&self, key: &[u8]) -> Result<bool>;
 
-    /// Whether there are keys, which come in order, as of one moment.
+    /// Returns true for each key that exists. The keys are sorted. All answers are as of one moment.
     fn contains_each(
         &self,
         keys: &mut dyn Iterator<Item = &[u8]>,
         answer: &mut dyn FnMut(bool),
     ) -> Result<()>;
 
-    /// All records in the order of their ids, as of one moment.
+    /// Iterates over all records in the order of their ids, as of one moment.
     fn each_record(&self, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
 
     fn count(&self) -> Result<u64>;
 }
 
-/// A transaction that writes.
+/// A write transaction.
 pub(super) trait Writer {
-    /// The highest id; 0 if there is none.
+    /// Returns the highest id; 0 if there is none.
     fn last_id(&mut self) -> Result<u64>;
 
-    /// Of keys that come in order, whether each is there.
+    /// Answers for each of the sorted keys if it exists.
     fn known(&mut self, keys: &mut dyn Iterator<Item = &[u8]>, answer: &mut dyn FnMut(bool)) -> Result<()>;
 
     fn add(&mut self, new: &New<'_>) -> Result<()>;
 
-    /// Ids and records, from the oldest on, as long as `goes_on` says so.
+    /// Iterates over ids and records, oldest first, until `goes_on` returns false.
     fn oldest(&mut self, goes_on: &mut dyn FnMut(u64, &[u8]) -> Result<bool>) -> Result<()>;
 
     fn remove(&mut self, old: &Old) -> Result<()>;
@@ -79,12 +80,12 @@ pub(super) trait Writer {
 
 // ---- The engine -----------------------------------------------------------------------------------------------
 
-/// An engine made of tables.
+/// An engine that consists of tables.
 #[derive(Debug, Clone)]
 pub(super) struct Indexed<T>(pub(super) T);
 
 impl<T: Tables> Indexed<T> {
-    /// Into an empty database at once, otherwise as a batch.
+    /// Adds a batch. If the database is empty, rows are appended; otherwise they are inserted.
     fn add_all(&self, batch: &Batch) -> Result<u64> {
         let fill = if self.0.count()? == 0 { Fill::Append } else { Fill::Insert };
         Ok(self.0.write(fill, |writer| batch.add(fill, writer))? as u64)
@@ -149,7 +150,7 @@ impl<T: Tables> Engine for Indexed<T> {
     fn expire(&mut self, before: Timestamp) -> Result<u64> {
         self.0.write(Fill::Insert, |writer| {
             let mut old = Old::default();
-            // Ids are in the order of time: no need to ask the index.
+            // Ids are in time order, so the index need not be read.
             writer.oldest(&mut |id, bytes| {
                 let record = Record::decode(bytes)?;
                 let goes = record.time < before.as_micros();

@@ -1,8 +1,8 @@
-//! LMDB, with indexes made by hand.
+//! LMDB, with hand-written indexes.
 //!
-//! For speed: what is appended is told to be; ids under one value of an attribute lie in fixed width as its
-//! duplicates; readers are bound to no thread. Durable as it comes: a commit is synced. Values that are longer than its
-//! keys may be, 511 bytes, it cannot hold; the measured ones are shorter.
+//! For speed: sorted writes use append mode. The ids under an attribute's value are stored as duplicates of
+//! fixed width. Readers are not bound to a thread. Durability is the default: each commit is synced. LMDB
+//! cannot store values longer than its largest key, 511 bytes; the measured ones are shorter.
 
 use std::fmt;
 use std::path::Path;
@@ -14,11 +14,11 @@ use heed::{CommitOrAbort, Database, DatabaseFlags, Env, EnvOpenOptions, PutFlags
 use super::indexed::{Fill, Indexed, LINKS, New, Old, Tables, Writer};
 use crate::Result;
 
-/// More than any data set takes. It is room of addresses, not of the disk.
+/// More than any data set needs. This only reserves address space, not disk space.
 const MAP_BYTES: usize = 1 << 36;
-/// Tables: keys, records, and one for each attribute.
+/// The number of tables: keys, records, and one for each attribute.
 const TABLES: u32 = 7;
-/// Enough for every thread.
+/// The number of reader slots, enough for all threads.
 const READERS: u32 = 256;
 
 type Id = U64<BigEndian>;
@@ -60,8 +60,8 @@ pub(super) fn open(directory: &Path) -> Result<Indexed<Lmdb>> {
     Ok(Indexed(Lmdb { env, keys, records, links }))
 }
 
-/// The one place of the crate that vouches for something: nobody else changes the file while it is mapped, since it
-/// lies in a directory of this program's own.
+/// The only unsafe code of this crate. Nobody else changes the file while it is mapped, because it is in a
+/// directory that only this program uses.
 #[allow(unsafe_code, reason = "LMDB maps the file, and heed has no other way to open one")]
 fn open_env(options: &EnvOpenOptions<WithoutTls>, directory: &Path) -> Result<Env<WithoutTls>> {
     // SAFETY: see above.
@@ -128,7 +128,7 @@ impl Writer for Transaction<'_> {
 
     fn add(&mut self, new: &New<'_>) -> Result<()> {
         let Self { tables, fill, txn } = self;
-        // Ids only grow.
+        // Ids only increase.
         new.each_record(|id, record| {
             Ok(tables.records.put_with_flags(txn, PutFlags::APPEND, &id, record)?)
         })?;

@@ -1,7 +1,8 @@
-//! redb, used plainly: a B-tree for each index.
+//! redb, used in a plain way: one B-tree per index.
 //!
-//! For speed: what comes in a table's order goes in through a cursor, records always and indexes in a first load, which
-//! is several times faster than inserting; everything else is inserted in the table's order. Durable as it comes.
+//! For speed: rows that come in a table's order are appended through a cursor, which is several times faster
+//! than inserting. Records always are, and index entries in a first load. Everything else is inserted in the
+//! table's order. Durability is the default.
 
 use std::fmt;
 use std::ops::Bound;
@@ -29,7 +30,7 @@ impl fmt::Debug for Redb {
     }
 }
 
-/// The table of an attribute: a value with an id.
+/// Returns the table of an attribute, whose keys are a value and an id.
 fn link_table(name: &str) -> TableDefinition<'_, &'static [u8], ()> {
     TableDefinition::new(name)
 }
@@ -179,7 +180,7 @@ impl Writer for Transaction {
     }
 }
 
-/// Puts entries, which come in the table's order, into it.
+/// Adds entries, in the order of the table.
 fn fill<V>(
     fill: Fill,
     mut table: Table<'_, &'static [u8], V>,

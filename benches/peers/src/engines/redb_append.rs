@@ -1,6 +1,7 @@
-//! One table of redb, to which records are appended by cursor: the floor under everything that is built on redb.
+//! One table of redb, to which records are appended with a cursor. This is the lower bound for everything
+//! built on redb.
 //!
-//! It knows no value again and has no index, so it takes part only where rows are added.
+//! It cannot find values and has no index, so it only takes part where rows are added.
 
 use std::fmt;
 use std::path::Path;
@@ -29,7 +30,7 @@ impl RedbAppend {
         Ok(Self(Arc::new(open_database(directory)?)))
     }
 
-    /// Appends what is handed on, in one commit. How much that was.
+    /// Appends the records that `each` passes on, in one commit. Returns their number.
     fn append(
         &self,
         each: impl FnOnce(&mut dyn FnMut(u32, &str) -> Result<()>) -> Result<()>,
@@ -51,9 +52,9 @@ impl RedbAppend {
     }
 }
 
-/// What is asked of an engine that cannot know.
+/// Returns the error for operations that this engine cannot do.
 fn unable<T>() -> Result<T> {
-    Err("what only appends records knows none again".into())
+    Err("an append-only table cannot look up records".into())
 }
 
 impl Engine for RedbAppend {

@@ -1,9 +1,10 @@
-//! RocksDB, with indexes made by hand.
+//! RocksDB, with hand-written indexes.
 //!
-//! For speed: a bloom filter for each table (ten bits a key), with filters and indexes of tables held in memory beside the
-//! cache, which is their default; a hash index in each block; a batch of writes is one entry of the log, synced once; many keys
-//! are asked for in one call; a first load hands sorted tables over whole. Uncompressed, as all the other engines are. As in
-//! fjall, writers that look first take turns.
+//! For speed: each table has a bloom filter (ten bits per key), and filters and table indexes are kept in
+//! memory in addition to the cache, which is the default. Each block has a hash index. A batch of writes is
+//! one log entry and is synced once. Many keys are looked up in one call. A first load ingests complete
+//! sorted tables. There is no compression, as with all other engines. As in fjall, writers that look up
+//! values first take a lock.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,14 +22,14 @@ use crate::Result;
 
 const KEYS: &str = "keys";
 const RECORDS: &str = "records";
-/// What RocksDB's guide to tuning says for point look-ups: one question in a hundred passes in vain.
+/// The value that RocksDB's tuning guide recommends for point lookups: a false positive rate of 1 %.
 const BLOOM_BITS: f64 = 10.0;
 
 #[derive(Clone)]
 pub(super) struct RocksDb {
     database: Arc<DB>,
     directory: PathBuf,
-    /// The lock of writers, with the last id and the number of records, which RocksDB counts only about.
+    /// The writers' lock, with the last id and the number of records, which RocksDB only estimates.
     state: Arc<Mutex<State>>,
 }
 
@@ -59,7 +60,7 @@ pub(super) fn open(directory: &Path) -> Result<Indexed<RocksDb>> {
         state: Arc::new(Mutex::new(State { last_id: 0, count: 0 })),
     };
     let (first_id, last_id) = (this.id_at(IteratorMode::Start)?, this.id_at(IteratorMode::End)?);
-    // Ids have no gaps: only the oldest records go.
+    // Ids have no gaps, because only the oldest records are deleted.
     let count = if last_id == 0 { 0 } else { last_id - first_id + 1 };
     *this.state.lock() = State { last_id, count };
     Ok(Indexed(this))
@@ -143,7 +144,7 @@ struct Transaction<'t> {
 }
 
 impl Transaction<'_> {
-    /// Writes a sorted table, and hands it over.
+    /// Writes a sorted table and ingests it.
     fn ingest(&self, name: &str, fill: impl FnOnce(&mut SstFileWriter<'_>) -> Result<()>) -> Result<()> {
         let options = table_options();
         let file = self.tables.directory.join(format!("{name}.ingested"));

@@ -1,8 +1,9 @@
-//! SQLite, as a careful engineer would write to it.
+//! SQLite, used for writing as an experienced engineer would.
 //!
-//! For speed: WAL; statements prepared once and kept; one transaction a batch or an import, begun as a writer's;
-//! indexes on flow, run and step that leave out records without them; values asked for in the order of their index. A
-//! file's first load does without a journal, makes the indexes afterwards with helper threads, and is synced at its end.
+//! For speed: WAL mode; statements are prepared once and kept; one transaction per batch or import, begun as
+//! a write transaction; indexes on flow, run and step leave out records without them; values are looked up in
+//! the order of their index. The first load of a file uses no journal, creates the indexes afterwards with
+//! helper threads, and is synced at the end.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -19,9 +20,9 @@ use crate::Result;
 use crate::common::{Row, flow, step};
 use crate::data::{DataSet, Run, run_id, time_of};
 
-/// How long a writer waits for the others.
+/// The time for which a writer waits for others.
 const BUSY_TIMEOUT: Duration = Duration::from_mins(2);
-/// How many prepared statements are kept.
+/// The number of prepared statements that are kept.
 const STATEMENTS_KEPT: usize = 32;
 
 const TABLE: &str = "
@@ -44,18 +45,19 @@ const INSERT: &str = "
     ON CONFLICT DO NOTHING";
 const CONTAINS: &str = "SELECT 1 FROM record WHERE pool = 1 AND entity_type = ? AND value = ?";
 
-/// What is asked of SQLite.
+/// The ways in which SQLite is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// All indexes are there from the beginning.
+    /// All indexes exist from the beginning.
     Plain,
-    /// The first load makes them at its end. Only for an empty file, whose loss in a crash is none.
+    /// The first load creates the indexes at its end. This is only for an empty file, where a crash loses
+    /// nothing.
     IndexedLater,
-    /// Its first load does without a journal, too, but its indexes are there from the beginning.
+    /// The first load uses no journal, too, but the indexes exist from the beginning.
     Unjournaled,
-    /// As `IndexedLater`, but of the indexes it has the unique one only.
+    /// Like `IndexedLater`, but with only the unique index.
     Unique,
-    /// Asks for many values in one statement.
+    /// Looks up many values in one statement.
     Joining,
 }
 
@@ -106,7 +108,7 @@ impl Sqlite {
         Ok(())
     }
 
-    /// One transaction. Whoever fails ends the program, and the transaction with it.
+    /// Runs a closure in one transaction. An error ends the program, and so the transaction.
     fn transaction<T>(&self, begin: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.run(begin)?;
         let done = work()?;
@@ -114,12 +116,12 @@ impl Sqlite {
         Ok(done)
     }
 
-    /// One transaction that adds rows, and what the form does at its end.
+    /// Runs a transaction that adds rows, and creates the indexes at its end if the form does that.
     fn add(&self, work: impl FnOnce(&mut CachedStatement<'_>) -> Result<u64>) -> Result<u64> {
         let insert = || work(&mut self.statement(INSERT)?);
         let new = self.transaction("BEGIN IMMEDIATE", insert)?;
         if matches!(self.form, Form::IndexedLater | Form::Unjournaled | Form::Unique) {
-            // Fails if a value came twice: a program that cannot rule that out has to look for it here.
+            // Fails if a value is not unique. A program that cannot rule that out has to check it here.
             self.make_indexes()?;
             File::open(&self.path)?.sync_all()?;
         }
@@ -142,7 +144,7 @@ impl Sqlite {
         Ok(found)
     }
 
-    /// All in one statement. It has at most 32,766 parameters, two for each value.
+    /// Looks up all values in one statement. It may have at most 32,766 parameters, two per value.
     fn contains_joining(&self, rows: &[Row]) -> Result<Vec<bool>> {
         let mut sql = "WITH asked(number, entity_type, value) AS (VALUES ".to_owned();
         for number in 0..rows.len() {
@@ -200,7 +202,7 @@ impl Engine for Sqlite {
             }
             Ok(new)
         })?;
-        // Leaves a file as one that was always in this mode.
+        // Leaves the file as if it had always been in this mode.
         self.connection.execute_batch("PRAGMA journal_mode = WAL;")?;
         Ok(())
     }
@@ -264,7 +266,7 @@ impl Engine for Sqlite {
     }
 }
 
-/// One connection for all threads, behind a lock: nobody waits in SQLite's own way, by sleeping.
+/// One connection for all threads, protected by a lock, so that no thread waits by sleeping as SQLite does.
 #[derive(Debug, Clone)]
 pub(super) struct Shared(Arc<parking_lot::Mutex<Sqlite>>);
 

@@ -1,6 +1,6 @@
-//! datapool-store, through its public face.
+//! datapool-store, through its public API.
 //!
-//! For speed: nothing but its defaults. What differs between the forms is what the caller asks of it.
+//! For speed: only its defaults. The forms differ in what the caller asks for.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::Result;
 use crate::common::{Row, origin};
 use crate::data::{DataSet, POOL, Run, time_of};
 
-/// How long a pool keeps its records once it expires any.
+/// The retention that a pool gets when its records are to expire.
 const RETENTION: Duration = Duration::from_hours(24 * 365);
 
-/// What is asked of the store.
+/// The ways in which the store is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Durable on return; an import adds each row.
+    /// Durable on return. An import adds each row.
     Plain,
-    /// As plain; an import leaves out what is there.
+    /// Like `Plain`, but an import skips existing values.
     Skipping,
-    /// Calls return before they are durable, and a batch is flushed at its end. A call has one origin: rows of many
-    /// runs are many calls.
+    /// Calls return before they are durable, and a batch is flushed at its end. A call has one origin, so
+    /// rows of many runs need many calls.
     Flushed,
 }
 
@@ -42,7 +42,7 @@ impl Store {
     pub(super) fn open(directory: &Path, form: Form) -> Result<Self> {
         let durability = match form {
             Form::Plain | Form::Skipping => Durability::Immediate,
-            // Flushed by hand, long before.
+            // The flush is explicit and comes long before this.
             Form::Flushed => Durability::Relaxed { flush_every: Duration::from_hours(24) },
         };
         Self::open_with(directory, form, durability)
@@ -57,10 +57,11 @@ impl Store {
     }
 }
 
-/// While it is built, so that this is quick.
+/// The durability while a database is built, to be fast.
 const BUILDING: Durability = Durability::Relaxed { flush_every: Duration::from_millis(500) };
 
-/// The runs come one by one, as they always do. At the end the work that is left is done, as the rivals' pages are full.
+/// Builds a database. The runs are tracked one by one. At the end, pending background work is done, because
+/// the rivals' pages are full, too.
 pub(super) fn build(directory: &Path, set: DataSet) -> Result<()> {
     fill(Store::open_with(directory, Form::Plain, BUILDING)?, set)
 }
@@ -120,7 +121,7 @@ impl Engine for Store {
 
     fn expire(&mut self, before: Timestamp) -> Result<u64> {
         let count = self.count()?;
-        // What is as old as the retention is expired.
+        // Records exactly as old as the retention are expired.
         let last = Timestamp::from_micros(before.as_micros() - 1);
         self.clock.set(last.saturating_add(RETENTION));
         Ok(count - self.count()?)

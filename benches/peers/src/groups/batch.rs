@@ -1,8 +1,8 @@
-//! The rows of the group `batch`: batches of 1,000 new values into a pool that is large already.
+//! The rows of the group `batch`: batches of 1,000 new values into a pool that is already large.
 //!
-//! Always holds: all engines get the same batches, into databases that have grown: pages that were filled at once would
-//! have to be split first. What a median hides, since the store puts some of its work off, the
-//! mean has.
+//! Always holds: all engines get the same batches, into databases that have grown, because pages that were
+//! filled at once would have to be split first. The store defers some of its work, which a median hides, so
+//! the mean is reported, too.
 
 use crate::Result;
 use crate::common::{RUN_RECORDS, Row};
@@ -12,16 +12,17 @@ use crate::files::{Copy, Setting};
 use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
 use crate::report::{OWN, Report, Unit};
 
-/// How often each engine has its turn, and how many batches it then writes.
+/// The number of turns of each engine, and the number of batches per turn.
 const ROUNDS: usize = 32;
 const TURN_BATCHES: usize = 10;
-/// More values than are written by batches.
+/// More values than the batches write.
 const BEYOND: usize = 2_000_000;
-/// Rounds of the growth: a little more than the store has from one fold to the next.
+/// The number of rounds for `growth`, a little more than the store has between two folds.
 const GROWTH_ROUNDS: usize = 7;
-/// How many more batches the store writes afterwards, so that its rare slow ones are seen.
+/// The number of additional batches that the store writes afterwards, to include its rare slow ones.
 const MORE_BATCHES: usize = 960;
-/// How many calls the store makes afterwards where each record has a run, and so a call, of its own: two folds' worth.
+/// The number of additional calls of the store if each record has its own run and so its own call. They cover
+/// two folds.
 const MORE_CALLS: usize = 150_000;
 
 pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
@@ -78,14 +79,14 @@ fn rows(setting: Setting<'_>, set: DataSet, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What 99.9 % and all of some times are not over.
+/// Returns the 99.9th percentile and the maximum of some times.
 fn tail_of(mut seconds: Vec<f64>) -> [Spread; 2] {
     seconds.sort_unstable_by(f64::total_cmp);
     let at = |rank: usize| Spread::exactly(seconds.get(rank - 1).copied().unwrap_or(f64::NAN));
     [at((seconds.len() * 999).div_ceil(1_000)), at(seconds.len())]
 }
 
-/// What batches take for a value, in the mean: what the store puts off is among them.
+/// Returns the mean time per value of batches, including the work that the store defers.
 pub(super) fn growth(setting: Setting<'_>, kinds: &[EngineKind]) -> Result<Vec<f64>> {
     let mut writers = writers(setting, setting.size.random(), kinds)?;
     let batches = measure(&mut writers, GROWTH_ROUNDS)?;
@@ -96,7 +97,7 @@ fn mean_for_a_value(seconds: &[f64]) -> f64 {
     seconds.iter().sum::<f64>() / float((seconds.len() * RUN_RECORDS) as u64)
 }
 
-/// An engine, and what it writes next.
+/// An engine, and the next rows that it writes.
 struct Writer {
     copy: Copy,
     set: DataSet,
@@ -104,7 +105,8 @@ struct Writer {
     next_run: usize,
 }
 
-/// Databases with all records. They agree about what is new, and the first batches, which warm them, are written.
+/// Returns databases with all records. Checks that they agree on which rows are new, and writes the first
+/// batches to warm them up.
 fn writers(setting: Setting<'_>, set: DataSet, kinds: &[EngineKind]) -> Result<Vec<Writer>> {
     let mut mixed = set.some_rows(10);
     let mut writers = Vec::new();
@@ -117,7 +119,7 @@ fn writers(setting: Setting<'_>, set: DataSet, kinds: &[EngineKind]) -> Result<V
         let fresh = Box::new(set.kind.fresh_rows());
         writers.push(Writer { copy, set, fresh, next_run: set.run_count() });
     }
-    // Ten are there, ten are new, ten of these come twice.
+    // Ten rows exist, ten are new, and the new ones come twice.
     mixed.extend(set.kind.fresh_rows().skip(BEYOND).take(10).flat_map(|row| [row.clone(), row]));
     for writer in &mut writers {
         let name = writer.copy.kind.name();
@@ -140,7 +142,7 @@ fn measure(writers: &mut [Writer], rounds: usize) -> Result<Vec<(EngineKind, Vec
 }
 
 impl Writer {
-    /// Writes a batch of so many new values. How long that takes.
+    /// Writes a batch of new values. Returns the time that it takes.
     fn write(&mut self, records: usize) -> Result<f64> {
         let rows: Vec<Row> = self.fresh.by_ref().take(records).collect();
         let (runs, time) = match self.set.kind {

@@ -1,5 +1,5 @@
-//! The rows of the group `check`: is this value there? One by one, many at once, and from two threads. And, for the growth,
-//! what checks cost from opening on.
+//! The rows of the group `check`: checks if values exist, one by one, many at once, and from two threads. For
+//! `growth`, also the cost of checks right after opening.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +16,7 @@ use crate::files::Setting;
 use crate::measure::{Contender, Rounds, Spread, Turn, alternate, float, take_turns, timed};
 use crate::report::{Report, Unit};
 
-/// How many values are asked for at once: half of them are there.
+/// The number of values in one call. Half of them exist.
 const MANY: usize = 10_000;
 const MANY_KINDS: [EngineKind; 7] = [
     EngineKind::Store,
@@ -27,14 +27,14 @@ const MANY_KINDS: [EngineKind; 7] = [
     EngineKind::RocksDb,
     EngineKind::Redb,
 ];
-/// How long a thread checks in a round, about, and how many rounds there are, where threads are compared: long enough
-/// that starting a thread does not show.
+/// The approximate time for which a thread checks in a round, and the number of rounds, where threads are
+/// compared. It is long enough to hide the cost of starting a thread.
 const THREAD_AIM: f64 = 0.1;
 const THREAD_ROUNDS: usize = 7;
-/// Checks that say how long one takes.
+/// The number of checks that are made to estimate the time of one.
 const FIRST_CALLS: usize = 2_000;
 
-/// An open database. Nobody writes to it.
+/// An open database that is only read.
 struct Reader {
     name: &'static str,
     engine: Box<dyn Engine>,
@@ -65,7 +65,7 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     Ok(report)
 }
 
-/// Databases with all records, about which they agree.
+/// Returns databases with all records, and checks that they agree.
 fn open(setting: Setting<'_>, kinds: &[EngineKind]) -> Result<Vec<Reader>> {
     let open = |kind: &EngineKind| {
         let mut engine = kind.open(&setting.base(*kind, Past::Loaded)?)?;
@@ -75,7 +75,7 @@ fn open(setting: Setting<'_>, kinds: &[EngineKind]) -> Result<Vec<Reader>> {
     kinds.iter().map(open).collect()
 }
 
-/// Asks for every value, so that each engine has in memory what it keeps there.
+/// Looks up every value, so that each engine has cached what it can.
 fn warm(readers: &mut [Reader], rows: &[Row]) -> Result<()> {
     for Reader { engine, .. } in readers {
         rows.iter().try_for_each(|row| engine.contains(row).map(drop))?;
@@ -122,7 +122,7 @@ fn many(readers: &mut [Reader], [present, absent]: &[Vec<Row>; 2]) -> Result<Vec
 
 // ---- Threads --------------------------------------------------------------------------------------------------
 
-/// How many times as many checks two threads make as one does.
+/// Reports how many times as many checks two threads make as one.
 fn two_threads(readers: &mut [Reader], [present, _]: &[Vec<Row>; 2], report: &mut Report) -> Result<()> {
     let mut turns = Vec::new();
     for Reader { engine, .. } in &*readers {
@@ -147,13 +147,13 @@ fn two_threads(readers: &mut [Reader], [present, _]: &[Vec<Row>; 2], report: &mu
     Ok(())
 }
 
-/// How many calls take so many seconds.
+/// Returns the number of calls that take this many seconds.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some thousands")]
 fn calls_for(aim: f64, call: f64) -> usize {
     (aim / call).clamp(1e3, 1e6) as usize
 }
 
-/// What a check takes when each handle makes so many of them in a thread of its own, on the average of all.
+/// Returns the mean time of a check if each handle makes `calls` of them in its own thread.
 fn together(handles: &mut [Box<dyn Engine>], rows: &[Row], place: usize, calls: usize) -> Result<f64> {
     let all = handles.len() * calls;
     let start = Instant::now();
@@ -169,7 +169,7 @@ fn together(handles: &mut [Box<dyn Engine>], rows: &[Row], place: usize, calls: 
     Ok(start.elapsed().as_secs_f64() / float(all as u64))
 }
 
-/// An error is its text: the error itself may be bound to its thread.
+/// Returns an error as text, because the error itself may be bound to its thread.
 fn check_all(engine: &mut dyn Engine, rows: &[Row], places: Range<usize>) -> std::result::Result<(), String> {
     for place in places {
         let row = rows.get(place % rows.len()).ok_or("there is a row to ask for")?;
@@ -178,31 +178,32 @@ fn check_all(engine: &mut dyn Engine, rows: &[Row], places: Range<usize>) -> std
     Ok(())
 }
 
-// ---- From opening on ------------------------------------------------------------------------------------------
+// ---- After opening --------------------------------------------------------------------------------------------
 
-/// How many questions come first after opening, half of them for values that are there.
+/// The number of first checks after opening. Half of them are for existing values.
 const FIRST: usize = 100_000;
-/// The rounds after them, and the questions of a round, each of another value.
+/// The number of rounds after the first checks, and the number of checks per round. Each check is for another
+/// value.
 const WARM_ROUNDS: usize = 9;
 const WARM_CALLS: usize = 20_000;
-/// Random reads that say how fast the file can be read at all, and their length.
+/// The number and the length of random reads that measure how fast the file can be read.
 const READS: usize = 200_000;
 const READ_BYTES: usize = 4_096;
 
-/// What checks cost an engine that was just opened, in seconds each. Its files are in the system's memory.
+/// The cost of checks in a newly opened engine, in seconds. Its files are cached by the system.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FromOpening {
-    /// A random read of 4 KiB of its largest file.
+    /// The time of a random read of 4 KiB from its largest file.
     pub(super) read: f64,
-    /// The mean of the first 100,000, and the slowest of them.
+    /// The mean of the first 100,000 checks, and the slowest of them.
     pub(super) first: f64,
     pub(super) slowest_first: f64,
-    /// After those: medians of rounds from one thread; and from two and eight.
+    /// The medians of later rounds, from one, two and eight threads.
     pub(super) present: [f64; 3],
     pub(super) absent: [f64; 3],
 }
 
-/// Each engine has its turn alone: the files of all together would not fit the system's memory.
+/// Each engine is measured alone, because the files of all engines would not fit in the system's cache.
 pub(super) fn from_opening(setting: Setting<'_>, kind: EngineKind) -> Result<FromOpening> {
     let directory = setting.base(kind, Past::Loaded)?;
     let largest = read_all(&directory)?.ok_or("the engine has a file")?;
@@ -227,7 +228,7 @@ pub(super) fn from_opening(setting: Setting<'_>, kind: EngineKind) -> Result<Fro
     Ok(FromOpening { read, first, slowest_first, present: present?, absent: absent? })
 }
 
-/// Medians of rounds, from one thread, two and eight.
+/// Returns the medians of rounds from one, two and eight threads.
 fn warm_checks(engine: &mut Box<dyn Engine>, rows: &[Row]) -> Result<[f64; 3]> {
     let mut medians = [0.0; 3];
     for (threads, median) in [1, 2, 8].into_iter().zip(&mut medians) {
@@ -240,7 +241,7 @@ fn warm_checks(engine: &mut Box<dyn Engine>, rows: &[Row]) -> Result<[f64; 3]> {
     Ok(medians)
 }
 
-/// Reads all files, so that the system has them in memory. Returns the largest.
+/// Reads all files, so that the system caches them. Returns the largest one.
 fn read_all(directory: &Path) -> Result<Option<PathBuf>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(directory)? {

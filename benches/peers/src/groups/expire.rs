@@ -1,8 +1,9 @@
-//! The rows of the group `expire`: the oldest records go.
+//! The rows of the group `expire`: the oldest records expire.
 //!
-//! Always holds: each run has a copy of its own, just opened; afterwards those are left that shall be, of which the
-//! first is found and what was before it is not. For the store the time comes at which the oldest are expired: a read
-//! that follows no longer sees them, also after a crash. Their space is given back in a second step.
+//! Always holds: each run has its own copy, newly opened. Afterwards the right records remain: the first of
+//! them is found, and the one before it is not. For the store, the clock reaches the time at which the oldest
+//! records expire. Later reads no longer see them, even after a crash. Their space is reclaimed in a second
+//! step.
 
 use crate::Result;
 use crate::common::RUN_RECORDS;
@@ -12,17 +13,17 @@ use crate::files::Setting;
 use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
 use crate::report::{Report, Unit};
 
-/// What it took until the records were gone, and until their space was given back.
+/// The times until the records were gone, and until their space was reclaimed.
 struct Expiry {
     gone: f64,
     given_back: f64,
     records: u64,
 }
 
-/// The share that expires, and its name.
+/// The share of records that expires, and its name.
 type Share = (usize, &'static str);
 const TENTH: Share = (10, "a tenth");
-/// More than a segment of the store, where there are ten.
+/// More than one segment of the store, if there are ten.
 const EIGHTH: Share = (8, "an eighth");
 
 pub(super) fn run(setting: Setting<'_>) -> Result<Report> {

@@ -1,7 +1,7 @@
-//! The rows of the group `export`: all records to a CSV file that is on disk afterwards.
+//! The rows of the group `export`: all records to a CSV file that is synced at the end.
 //!
-//! Always holds: before anything is timed, the engines' files are the same byte for byte, and that of SQLite's own
-//! command, where there is one, has as many lines.
+//! Always holds: before anything is timed, the engines' files are checked to be identical byte for byte. The
+//! file of SQLite's command-line program, if it exists, must have the same number of lines.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -14,10 +14,10 @@ use crate::files::Setting;
 use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
 use crate::report::{Report, Unit};
 
-/// What SQLite's own command is called among the engines.
+/// The name of SQLite's command-line program among the engines.
 pub(crate) const SQLITE_COMMAND: &str = "sqlite3, the command";
 
-/// No engine: the limit that the disk sets.
+/// The limit set by the disk. It is not an engine.
 const FLOOR: &str = "the bytes alone";
 
 const QUERY: &str = "SELECT value, entity_type AS entity_type_id FROM record ORDER BY id";
@@ -68,7 +68,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(file.sync_all()?)
 }
 
-/// The version of SQLite's own command, if there is one.
+/// Returns the version of SQLite's command-line program, if it exists.
 fn command_version() -> Option<String> {
     let output = Command::new("sqlite3").arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

@@ -1,7 +1,8 @@
-//! The rows of the group `growth`: what an operation costs at all sizes up to the one that was asked for.
+//! The rows of the group `growth`: the cost of an operation at all sizes up to the requested one.
 //!
-//! The largest sizes take most of an hour. Owns: [`Measured`], which keeps each point beside the databases as soon as it is
-//! measured: a run that was ended goes on where it was. Removing the file, or lines of it, has them measured anew.
+//! The largest sizes take most of an hour. Owns: [`Measured`], which stores each point beside the databases
+//! as soon as it is measured, so an interrupted run can be continued. To measure points again, remove the
+//! file, or lines of it.
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use crate::files::Setting;
 use crate::measure::{Rounds, Spread};
 use crate::report::{Report, Unit};
 
-/// How often each imports; the largest, which takes minutes, once.
+/// The number of imports per engine. The largest import, which takes minutes, runs once.
 const IMPORT_ROUNDS: usize = 3;
 const IMPORTED_ONCE_FROM: usize = 10_000_000;
 
@@ -25,9 +26,9 @@ const ABSENT: &str = "check, absent";
 const FIRST: &str = "first 100,000 checks, each";
 const PAGE: &str = "filtered page";
 
-/// What is drawn.
+/// The operations in the chart.
 pub(crate) const DRAWN: [&str; 6] = [IMPORT, BATCH, PRESENT, ABSENT, FIRST, PAGE];
-/// What else is known of checks.
+/// Further figures about checks.
 const MORE_OF_CHECKS: [&str; 6] = [
     "slowest of the first checks",
     "a random read of the file",
@@ -37,8 +38,9 @@ const MORE_OF_CHECKS: [&str; 6] = [
     "absent, 8 threads",
 ];
 
-/// The engines that an operation is followed for at a size. Of SQLite, writes and pages go up to ten million: a file of more, with
-/// all its indexes, grows for hours. At a hundred million only checks are followed.
+/// Returns the engines that are measured for an operation at a size. SQLite's writes and pages are measured
+/// up to ten million records, because a larger file with all its indexes takes hours to grow. At a hundred
+/// million, only checks are measured.
 fn kinds(operation: &str, size: Size) -> &'static [EngineKind] {
     use EngineKind::{Fjall, Lmdb, Redb, RocksDb, Sqlite, SqliteUnique, Store};
     match operation {
@@ -50,7 +52,7 @@ fn kinds(operation: &str, size: Size) -> &'static [EngineKind] {
     }
 }
 
-/// What an operation costs an engine at a size.
+/// The cost of an operation for an engine at a size.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Point {
     pub(crate) operation: &'static str,
@@ -113,7 +115,7 @@ fn measure(setting: Setting<'_>, measured: &mut Measured) -> Result<()> {
             measured.keep(operation, size, kind, seconds)?;
         }
         measured.keep(ABSENT, size, kind, absent)?;
-        // The last of them: what has this point has the others.
+        // This is the last figure to be stored, so if it exists the others do, too.
         measured.keep(PRESENT, size, kind, present)?;
     }
     let missing = measured.missing(PAGE, size);
@@ -125,7 +127,7 @@ fn measure(setting: Setting<'_>, measured: &mut Measured) -> Result<()> {
     Ok(())
 }
 
-/// The points so far, and the file that has them.
+/// The points so far, and the file that stores them.
 struct Measured {
     points: Vec<Point>,
     file: PathBuf,
@@ -142,9 +144,9 @@ impl Measured {
                 let engine = EngineKind::ALL.iter().map(|kind| kind.name()).find(|known| *known == engine);
                 let size = Size::ALL.into_iter().find(|size| size.records() == records);
                 let (Some(operation), Some(engine), Some(size)) = (operation, engine, size) else {
-                    return Err(format!("{} has a line that is no point of a growth", file.display()).into());
+                    return Err(format!("{} has a line that is not a measured point", file.display()).into());
                 };
-                // A later line is a later measurement.
+                // A later line replaces an earlier one.
                 points.retain(|point: &Point| {
                     (point.operation, point.engine, point.size) != (operation, engine, size)
                 });
@@ -155,7 +157,7 @@ impl Measured {
         Ok(Self { points, file })
     }
 
-    /// The engines that have no such point yet.
+    /// Returns the engines that have no such point yet.
     fn missing(&self, operation: &str, size: Size) -> Vec<EngineKind> {
         let has = |kind: &EngineKind| {
             let mut here =
@@ -165,7 +167,7 @@ impl Measured {
         EngineKind::compiled(kinds(operation, size)).into_iter().filter(|kind| !has(kind)).collect()
     }
 
-    /// Takes what the operation costs an engine.
+    /// Stores the cost of the operation for an engine.
     fn keep(&mut self, operation: &'static str, size: Size, kind: EngineKind, seconds: f64) -> Result<()> {
         let (engine, file) = (kind.name(), OpenOptions::new().create(true).append(true).open(&self.file)?);
         let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(file);

@@ -1,7 +1,8 @@
 //! The rows of the group `import`: a CSV file into an empty database, durable, with all indexes.
 //!
-//! Always holds: each import runs in a process of its own, so that its memory is its own, and no allocator or cache is
-//! warm. From opening the CSV file to the return of the call is timed; making the database is not.
+//! Always holds: each import runs in its own process, so that its memory is separate, and no allocator or
+//! cache is warm. The time from opening the CSV file to the return of the call is measured; creating the
+//! database is not.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,13 +27,13 @@ const KINDS: [EngineKind; 9] = [
     EngineKind::RedbAppend,
 ];
 
-/// What an import took.
+/// The cost of an import.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Import {
-    /// For each row.
+    /// The time per row.
     pub(super) seconds: f64,
     file_bytes: f64,
-    /// The most memory that the process had; none where the system does not say.
+    /// The peak memory of the process; `None` if the system does not report it.
     peak_bytes: Option<f64>,
 }
 
@@ -51,17 +52,17 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
     report.row("memory over the cache", Unit::Bytes, over_cache);
     report.note("The cache is 256 MiB, or the file's length if that is less.");
     report.note("LMDB's memory is mostly pages of its file, which are the system's to take back.");
-    report.note("fjall's import is many steps: each of its tables is taken over by itself.");
-    report.note("Of the store, the other columns' unique keys are what \"store, skipping\" does.");
+    report.note("fjall's import is not one atomic step: each of its tables is ingested separately.");
+    report.note("The other engines have unique keys; \"store, skipping\" is the matching mode of the store.");
     Ok(report)
 }
 
-/// How much of a file its engine may have in memory.
+/// Returns the number of bytes of a file that its engine may cache.
 fn cached(file_bytes: f64) -> f64 {
     file_bytes.min(float(StoreOptions::DEFAULT_CACHE_SIZE as u64))
 }
 
-/// What imports take by several engines, in turns.
+/// Returns the cost of imports by several engines, which take turns.
 pub(super) fn measure(
     setting: Setting<'_>,
     kinds: &[EngineKind],
@@ -94,7 +95,7 @@ fn one_import(setting: Setting<'_>, kind: EngineKind, csv: &Path) -> Result<Impo
     Ok(import)
 }
 
-/// The child's part: imports, and prints what that took.
+/// Runs in the child process: imports, and prints the cost.
 pub(crate) fn run_once(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let mut next = || arguments.next().ok_or("an import needs an engine, a file and a directory");
     let (name, csv, directory) = (next()?, next()?, next()?);
@@ -105,7 +106,7 @@ pub(crate) fn run_once(mut arguments: impl Iterator<Item = String>) -> Result<()
     Ok(())
 }
 
-/// The most memory that this process ever had, in bytes. Linux tells.
+/// Returns the peak memory of this process in bytes. Only Linux reports it.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

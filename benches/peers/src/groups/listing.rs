@@ -1,7 +1,8 @@
-//! The rows of the group `listing`: pages and totals under filters, deep and shallow. And those of `values`: pages by value,
-//! for which SQLite's further index is of no use.
+//! The rows of the group `listing`: filtered pages and totals, deep and shallow. Also those of the group
+//! `values`: pages by value, for which SQLite's additional index is of no use.
 //!
-//! Always holds: before a row is measured, all engines have given the same records and the same total for it.
+//! Always holds: before a row is measured, all engines have returned the same records and the same total for
+//! it.
 
 use std::path::Path;
 
@@ -20,14 +21,14 @@ use crate::store;
 
 const PER_PAGE: u32 = 15;
 const PER_LARGE_PAGE: u32 = 50;
-/// The deep page is this one at 10M; at other sizes in proportion.
+/// The number of the deep page at 10M. At other sizes it is in proportion.
 const DEEP_PAGE: usize = 50_000;
-/// How many values and runs are asked for in turn.
+/// The number of values and of runs that are queried in turn.
 const TERMS: usize = 512;
 
 const ENGINES: [&str; 3] = ["store", "SQLite", "SQLite + index"];
 
-/// A row of the table: listings of the same kind, asked for in turn.
+/// A row of the table: listings of the same kind, queried in turn.
 #[derive(Debug)]
 struct Row {
     name: &'static str,
@@ -63,7 +64,8 @@ pub(crate) fn run(Setting { size, directory }: Setting<'_>) -> Result<Report> {
     Ok(report)
 }
 
-/// A page from the middle by three filters: the store's, and if asked for, SQLite's with an index for each column.
+/// Returns the times for a page from the middle by three filters: the store's, and if requested, SQLite's
+/// with an index for each column.
 pub(crate) fn filtered_page(
     Setting { size, directory }: Setting<'_>,
     with_sqlite: bool,
@@ -128,7 +130,7 @@ fn middle_page(pool: &Pool, listing: Listing) -> Result<Listing> {
     Ok(Listing { page: total / u64::from(listing.per_page) / 2 + 1, ..listing })
 }
 
-/// One of six entity types, in the middle 80 % of the time: 2 records in 15.
+/// Returns a filter for one of six entity types in the middle 80 % of the time: 2 records in 15.
 fn type_and_times(size: Size) -> Filter {
     let runs = size.run_count();
     Filter {
@@ -139,7 +141,8 @@ fn type_and_times(size: Size) -> Filter {
     }
 }
 
-/// Ten of twenty flows, three of six entity types, the last 90 % of the time: 9 records in 40.
+/// Returns a filter for ten of twenty flows and three of six entity types in the last 90 % of the time: 9
+/// records in 40.
 fn flows_types_and_start(size: Size) -> Filter {
     Filter {
         entity_types: vec![37, 54, 68],
@@ -149,7 +152,8 @@ fn flows_types_and_start(size: Size) -> Filter {
     }
 }
 
-/// Five of twenty flows, two of three steps of each, three of six entity types: 1 record in 12.
+/// Returns a filter for five of twenty flows, two of three steps of each, and three of six entity types: 1
+/// record in 12.
 fn many_steps() -> Filter {
     let flows = [1, 5, 9, 13, 17];
     Filter {
@@ -160,12 +164,12 @@ fn many_steps() -> Filter {
     }
 }
 
-/// What one step of one flow tracked of one entity type: 1 record in 360.
+/// Returns a filter for one step of one flow and one entity type: 1 record in 360.
 fn one_step() -> Filter {
     Filter { entity_types: vec![37], flows: vec![flow(7)], steps: vec![step(7)], ..Filter::default() }
 }
 
-/// A page of records far apart: each has its own run for an include to resolve.
+/// Returns a page of records that are far apart. Each has its own run, which an include must resolve.
 fn scattered(size: Size) -> Listing {
     let values = size.some_values(PER_LARGE_PAGE as usize);
     Listing { per_page: PER_LARGE_PAGE, ..first_page(Filter { values, ..Filter::default() }) }
@@ -174,7 +178,7 @@ fn scattered(size: Size) -> Listing {
 fn by_values(size: Size) -> Vec<Listing> {
     let filter = |value| Filter { values: vec![value], ..Filter::default() };
     let mut values = size.some_values(TERMS);
-    // In the order of their ids each would find its neighbours' pages warm.
+    // In the order of their ids, each value would find its neighbours' pages cached.
     Random(3).shuffle(&mut values);
     values.into_iter().map(filter).map(first_page).collect()
 }
@@ -187,7 +191,7 @@ fn by_runs(size: Size) -> Vec<Listing> {
 
 // ---- Measuring ------------------------------------------------------------------------------------------------
 
-/// What is compared: the store, and SQLite without and with an index for these listings.
+/// The engines compared: the store, and SQLite without and with an index for these listings.
 struct Engines {
     store: Pool,
     plain: Sqlite,
@@ -253,7 +257,7 @@ impl Engines {
     }
 }
 
-/// The positions of a page's records.
+/// Returns the positions of a page's records as text.
 fn place(listing: &Listing, total: u64) -> String {
     let (first, end) = (listing.skip() + 1, listing.skip() + u64::from(listing.per_page));
     format!("{first} to {} of {total}", end.min(total))

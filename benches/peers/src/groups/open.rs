@@ -1,6 +1,6 @@
-//! The rows of the group `open`: a file that was closed properly, from opening it to the first answer.
+//! The rows of the group `open`: the time from opening a properly closed file to the first answer.
 //!
-//! The system has the file in memory; the engine has not.
+//! The file is cached by the system, but not by the engine.
 
 use crate::Result;
 use crate::engines::{EngineKind, Past};
@@ -19,7 +19,7 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
         let mut asked = rows.iter().cycle();
         turns.push(Turn::new(move || {
             let row = asked.next().ok_or("there is a row to ask for")?;
-            // Closing is not timed: the engine is handed out.
+            // Closing is not timed, because the engine is returned.
             let (seconds, (engine, found)) = timed(|| {
                 let mut engine = kind.open(&base)?;
                 let found = engine.contains(row)?;

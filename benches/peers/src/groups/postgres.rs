@@ -1,10 +1,12 @@
-//! The rows of the group `postgres`: the store over a server, beside a table on the same server.
+//! The rows of the group `postgres`: the store in PostgreSQL, compared with a plain table on the same server.
 //!
-//! The rival is a table with a unique index on (entity type, value), an index for each column that the store indexes, and
-//! `INSERT ... ON CONFLICT DO NOTHING RETURNING` in prepared statements. Its clients have a connection each; the store's are
-//! threads of one process. Both are durable on return. `DATAPOOL_POSTGRES_URL` names the server.
+//! The rival is a table with a unique index on (entity type, value), an index for each column that the store
+//! indexes, and `INSERT ... ON CONFLICT DO NOTHING RETURNING` in prepared statements. Each client of the
+//! table has its own connection. The clients of the store are threads of one process. Both are durable on
+//! return. `DATAPOOL_POSTGRES_URL` sets the server.
 //!
-//! Always holds: both have the same records before anything is measured, and each round measures both, in turn.
+//! Always holds: both have the same records before anything is measured, and each round measures both, in
+//! turn.
 
 use std::sync::Barrier;
 use std::time::Instant;
@@ -25,7 +27,7 @@ const ORDERS: EntityTypeId = EntityTypeId::new(37);
 const ROUNDS: usize = 3;
 const CLIENTS: [usize; 3] = [1, 8, 32];
 const BATCH: usize = 1_000;
-/// The number of batches, single values and checks of a round, by all clients together.
+/// The numbers of batches, single values and checks per round, for all clients together.
 const BATCHES: usize = 32;
 const SINGLES: usize = 2_048;
 const CHECKS: usize = 2_000;
@@ -58,7 +60,7 @@ fn url() -> Result<String> {
     std::env::var("DATAPOOL_POSTGRES_URL").map_err(|_| "DATAPOOL_POSTGRES_URL must name the server".into())
 }
 
-/// Numbers in no order: the finalizer of splitmix64.
+/// Returns a value from a number. The values have a random order (the finalizer of splitmix64).
 fn value(number: u64) -> String {
     let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -74,7 +76,7 @@ fn values(numbers: std::ops::Range<u64>) -> Vec<String> {
     numbers.map(value).collect()
 }
 
-/// A table's client, with its statements.
+/// A client of the table, with its prepared statements.
 struct Table {
     client: Client,
     insert: Statement,
@@ -108,7 +110,7 @@ fn track(pool: &Pool, first: u64, values: &[String]) -> Result<usize> {
     Ok(verdicts.new_count())
 }
 
-/// Runs clients at once, each with its share of calls. Returns the seconds that all of them took.
+/// Runs clients concurrently, each with its share of the calls. Returns the total time in seconds.
 fn at_once(clients: usize, client: impl Fn(usize, &Barrier) -> Result<()> + Sync) -> Result<f64> {
     let barrier = Barrier::new(clients + 1);
     std::thread::scope(|scope| {
@@ -127,7 +129,7 @@ fn at_once(clients: usize, client: impl Fn(usize, &Barrier) -> Result<()> + Sync
     })
 }
 
-/// Gives out numbers that were not used before.
+/// Provides numbers that were not used before.
 struct Numbers(u64);
 
 impl Numbers {
@@ -138,7 +140,8 @@ impl Numbers {
     }
 }
 
-/// Tracks new values by so many clients, `size` at a time. Returns the seconds for each value: the store's and the table's.
+/// Tracks new values with this number of clients, `size` values per call. Returns the seconds per value for
+/// the store and for the table.
 fn tracked(
     pool: &Pool,
     clients: usize,
@@ -181,7 +184,7 @@ fn fill(pool: &Pool, table: &mut Table, records: u64) -> Result<()> {
     Ok(())
 }
 
-/// The seconds of some work.
+/// Returns the time of some work in seconds.
 fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     let started = Instant::now();
     work()?;
@@ -217,7 +220,7 @@ fn checks_together(pool: &Pool, table: &mut Table, asked: &[String]) -> Result<[
     Ok([by_store, by_table])
 }
 
-/// A page by two filters with its total.
+/// Returns the times for a page by two filters with its total.
 fn pages(pool: &Pool, table: &mut Table) -> Result<[f64; 2]> {
     let query = RecordQuery::new().flow_id("flow 7").step_id("step 0").per_page(50).page(21);
     let mut totals = (0, 0);

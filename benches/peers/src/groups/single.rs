@@ -1,4 +1,4 @@
-//! The rows of the group `single`: one new value a call, each of a run of its own, durable on return.
+//! The rows of the group `single`: one new value per call, each with its own run, durable on return.
 //!
 //! Always holds: all threads of an engine start together, each with its own handle and its own values.
 
@@ -16,7 +16,7 @@ use crate::files::{Copy, Setting};
 use crate::measure::{Rounds, Spread, Turn, float, take_turns, timed};
 use crate::report::{Report, Unit};
 
-/// The last is the floor.
+/// The engines. The last is the lower bound.
 const KINDS: [EngineKind; 8] = [
     EngineKind::Store,
     EngineKind::Sqlite,
@@ -27,16 +27,17 @@ const KINDS: [EngineKind; 8] = [
     EngineKind::Redb,
     EngineKind::RedbAppend,
 ];
-/// Short turns: when the disk is busy with others, it is so for several engines.
+/// Turns are short, so that other load on the disk affects several engines equally.
 const ALONE_ROUNDS: usize = 55;
 const ALONE_CALLS: usize = 10;
 
-/// Batches that each database gets before: the store is opened in the midst of a fold, of which a commit of one value does so
-/// little that all that are measured had some. In the long run one of fifty has.
+/// The number of batches written to each database before. With them, the store is in the middle of a fold. A
+/// commit of one value does so little of the fold that all measured commits do some. In the long run, one
+/// commit in fifty does.
 const BATCHES_BEFORE: usize = 32;
 
 const THREADS: [usize; 2] = [16, 64];
-/// Calls of a thread in a round.
+/// The number of calls of a thread per round.
 const THREAD_CALLS: usize = 20;
 
 pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
@@ -61,7 +62,7 @@ pub(super) fn run(setting: Setting<'_>) -> Result<Report> {
 fn alone(setting: Setting<'_>, copies: &mut [Copy], report: &mut Report) -> Result<()> {
     eprintln!("measuring: one value a call, 1 thread");
     let (mut names, mut turns) = (Vec::new(), Vec::new());
-    // A connection that nobody shares is the plain one.
+    // A connection that is not shared is the same as the plain one, so skip it.
     for Copy { kind, engine, .. } in copies.iter_mut().filter(|copy| copy.kind != EngineKind::SqliteShared) {
         let mut fresh = Fresh::new(setting, 0);
         let mut call = move || fresh.track(engine.as_mut());
@@ -97,7 +98,7 @@ fn threaded(setting: Setting<'_>, copies: &[Copy], numbers: Range<usize>, report
     Ok(())
 }
 
-/// A database with all records, about which all engines agree.
+/// Returns a database with all records, and checks that all engines agree on them.
 fn open(setting: Setting<'_>, kind: EngineKind) -> Result<Copy> {
     let mut copy = setting.copy(kind, Past::Grown)?;
     if kind != EngineKind::RedbAppend {
@@ -110,9 +111,9 @@ fn open(setting: Setting<'_>, kind: EngineKind) -> Result<Copy> {
     Ok(copy)
 }
 
-/// What many threads took together.
+/// The times of many threads together.
 struct Together {
-    /// On the average of all calls, of the time that all took.
+    /// The total time divided by the number of calls.
     call: f64,
     slowest: f64,
 }
@@ -122,7 +123,7 @@ fn together(handles: &mut [(Box<dyn Engine>, Fresh)]) -> Result<Together> {
     let start = Instant::now();
     let slowest = thread::scope(|scope| {
         let track_all = |(engine, fresh): &mut (Box<dyn Engine>, Fresh)| {
-            // An error's text: the error itself may be bound to its thread.
+            // Returns an error as text, because the error itself may be bound to its thread.
             let all = (0..THREAD_CALLS).map(|_| fresh.track(engine.as_mut()));
             all.collect::<Result<Vec<f64>>>().map_err(|error| error.to_string())
         };
@@ -138,7 +139,7 @@ fn together(handles: &mut [(Box<dyn Engine>, Fresh)]) -> Result<Together> {
     Ok(Together { call: start.elapsed().as_secs_f64() / float(calls as u64), slowest })
 }
 
-/// What one thread writes next.
+/// The next rows that a thread writes.
 struct Fresh {
     rows: Box<dyn Iterator<Item = Row> + Send>,
     next_run: usize,
@@ -146,25 +147,25 @@ struct Fresh {
 }
 
 impl Fresh {
-    /// How far apart the values of threads are: no thread writes so many.
+    /// The distance between the values of two threads. No thread writes more values.
     const APART: usize = 2_000;
-    /// More threads than there are.
+    /// More threads than are ever used.
     const THREADS: usize = 100;
 
     fn new(setting: Setting<'_>, thread: usize) -> Self {
         let mut rows = Box::new(Kind::Random.fresh_rows());
-        // Now, and not when the first is asked for, among the calls of other threads.
+        // Skip them now, and not with the first call, which runs concurrently with other threads.
         rows.by_ref().take(thread * Self::APART).for_each(drop);
         let next_run = setting.size.run_count() + thread * Self::APART;
         Self { rows, next_run, time: time_of(setting.size.run_count()) }
     }
 
-    /// Writes one new value. How long that takes.
+    /// Writes one new value. Returns the time that it takes.
     fn track(&mut self, engine: &mut dyn Engine) -> Result<f64> {
         self.track_many(engine, 1)
     }
 
-    /// Writes so many, of one run.
+    /// Writes `records` new values with one run. Returns the time that it takes.
     fn track_many(&mut self, engine: &mut dyn Engine, records: usize) -> Result<f64> {
         let rows: Vec<Row> = self.rows.by_ref().take(records).collect();
         self.next_run += 1;

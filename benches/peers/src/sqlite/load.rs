@@ -1,6 +1,6 @@
 //! The database file: its schema, filled from a data set.
 //!
-//! Always holds: the indexes are made after the rows, and every table and index has statistics.
+//! Always holds: indexes are created after the rows, and every table and index has statistics.
 
 use std::path::{Path, PathBuf};
 
@@ -22,8 +22,9 @@ const TABLES: &str = "
         id INTEGER PRIMARY KEY, pool INTEGER NOT NULL, entity_type INTEGER NOT NULL, value TEXT NOT NULL,
         flow TEXT, run TEXT, step TEXT, created_at INTEGER NOT NULL);";
 
-/// The pool stands first in each, since every query names one: without it an index covers no count. In the unique
-/// index the value comes before the entity type, so that it answers a filter on the value alone.
+/// The pool is the first column of each index, because every query names one; without it, no index would
+/// cover a count. In the unique index, the value comes before the entity type, so that it also answers a
+/// filter on the value alone.
 const ATTRIBUTE_INDEXES: &str = "
     CREATE UNIQUE INDEX record_by_value ON record (pool, value, entity_type);
     CREATE INDEX record_by_pool ON record (pool);
@@ -33,23 +34,26 @@ const ATTRIBUTE_INDEXES: &str = "
     CREATE INDEX record_by_entity_type ON record (pool, entity_type);
     CREATE INDEX record_by_time ON record (pool, created_at);";
 
-/// Covers what the measured listings filter by.
+/// Covers the filters of the measured listings.
 const LISTING_INDEX: &str =
     "CREATE INDEX record_listing ON record (pool, entity_type, flow, step, created_at);";
 
-/// Nothing is read before the file is complete, so a crash may cost it: no journal, no waiting for the disk.
+/// The file is not read before it is complete, so a crash may lose it: no journal, and no waiting for the
+/// disk.
 const IN_A_HURRY: &str = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -262144;";
 
-/// The file of a data set with an index for each attribute, as filters that nobody knows in advance want them.
+/// Creates the file of a data set with an index for each attribute, which suits filters that are not known in
+/// advance.
 pub(super) fn plain_file(directory: &Path, set: DataSet) -> Result<PathBuf> {
     data::file(directory, "sqlite", set, |path| build(path, set))
 }
 
-/// The file with another index that covers the measured filters, which one adds after seeing the slow queries.
+/// Creates the file with an additional index that covers the measured filters, as one would add after seeing
+/// slow queries.
 pub(super) fn indexed_file(directory: &Path, set: DataSet) -> Result<PathBuf> {
     let plain = plain_file(directory, set)?;
     data::file(directory, "sqlite-listing", set, |path| {
-        // The same rows in the same pages. Who has the other open only reads.
+        // The same rows in the same pages. The other file may be open, but only for reading.
         std::fs::copy(&plain, path)?;
         add_listing_index(path)
     })

@@ -1,7 +1,7 @@
 //! The SQL of a listing, and the ways to write it that an engineer would try.
 //!
-//! Owns: [`Way`]: how the matches are reached, counted and paged. Always holds: every way gives the same answer. Which
-//! is the fastest depends on the filter and on the data, so each row's is found out by trying them all.
+//! Owns: [`Way`]: how the matches are found, counted and paged. Always holds: every way gives the same
+//! answer. The fastest one depends on the filter and on the data, so all of them are tried for each row.
 
 use std::fmt;
 
@@ -9,37 +9,37 @@ use rusqlite::types::Value;
 
 use crate::query::{Filter, Include, Listing};
 
-/// How the conditions on times are put.
+/// The form of the conditions on times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Times {
-    /// As comparisons of `created_at`.
+    /// Comparisons of `created_at`.
     Compared,
-    /// As bounds of the id: ids are in time order, and every index has them.
+    /// Bounds of the id, because ids are in time order and every index contains them.
     AsIds,
 }
 
-/// What leads to the matches.
+/// The path to the matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Path {
-    /// What the planner chooses with its statistics.
+    /// The planner's choice, based on its statistics.
     Planned,
-    /// The table itself, in id order: nothing to sort, and a page ends the search.
+    /// The table itself in id order: nothing to sort, and the search ends after a page.
     TableOrder,
 }
 
-/// How the matches are reached.
+/// The access to the matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Access {
     times: Times,
     path: Path,
 }
 
-/// How a page's rows are read.
+/// The reading of a page's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fetch {
-    /// With the search.
+    /// Together with the search.
     Along,
-    /// After it: the skipped rows are never read where an index covers the search, and sorting moves ids only.
+    /// After the search. If an index covers the search, skipped rows are never read, and only ids are sorted.
     IdsFirst,
 }
 
@@ -48,18 +48,19 @@ pub(crate) enum Fetch {
 pub(crate) enum Way {
     /// Two statements.
     CountAndPage {
-        /// How the total is counted.
+        /// The access for counting the total.
         count: Access,
-        /// How the page is found.
+        /// The access for finding the page.
         page: Access,
-        /// How its rows are read.
+        /// The reading of its rows.
         fetch: Fetch,
     },
-    /// One statement for the ids of all matches; the program counts them, picks the page's, and reads its rows.
+    /// One statement for the ids of all matches. The program counts them, selects those of the page, and
+    /// reads its rows.
     Gather(Access),
 }
 
-/// SQL and what is bound to it.
+/// SQL and its bound parameters.
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(super) sql: String,
@@ -81,7 +82,7 @@ pub(super) enum Statements {
     },
     Gather {
         ids: Statement,
-        /// Takes as many ids as a page has.
+        /// A statement with as many parameters for ids as the page has.
         rows: String,
         skip: usize,
         per_page: usize,
@@ -89,7 +90,7 @@ pub(super) enum Statements {
 }
 
 impl Access {
-    /// All that differ for a filter.
+    /// Returns all accesses that differ for a filter.
     pub(super) fn all(filter: &Filter) -> Vec<Self> {
         let has_times = filter.after.is_some() || filter.before.is_some();
         let times: &[Times] = if has_times { &[Times::AsIds, Times::Compared] } else { &[Times::Compared] };
@@ -162,7 +163,8 @@ impl Statement {
     fn times(&mut self, filter: &Filter, times: Times) {
         let (after, before) = match times {
             Times::Compared => (" AND record.created_at > ?", " AND record.created_at < ?"),
-            // Each is one step down the index on times. Without such a record the bound leaves all ids.
+            // Each is one search in the index on times. If there is no such record, the bound includes all
+            // ids.
             Times::AsIds => (
                 " AND record.id > coalesce((SELECT id FROM record WHERE pool = 1 AND created_at <= ? \
                  ORDER BY created_at DESC, id DESC LIMIT 1), 0)",
@@ -175,7 +177,7 @@ impl Statement {
     }
 }
 
-/// What is read of each record of a page.
+/// The columns that are read for each record of a page.
 impl Include {
     fn columns(self) -> &'static str {
         match self {
@@ -206,7 +208,7 @@ impl Include {
         }
     }
 
-    /// The rows of a list or a selection of ids.
+    /// Returns a query for the rows with some ids, given as a list or a subquery.
     fn by_ids(self, ids: &str) -> String {
         let (columns, joins) = (self.columns(), self.joins());
         format!("SELECT {columns} FROM record{joins} WHERE record.id IN ({ids}) ORDER BY record.id")
@@ -214,7 +216,7 @@ impl Include {
 }
 
 impl Way {
-    /// The listing in this way.
+    /// Returns the listing in the SQL of this way.
     pub(crate) fn ask(self, listing: &Listing) -> Asked {
         let statements = match self {
             Self::CountAndPage { count, page, fetch } => Statements::CountAndPage {

@@ -1,4 +1,4 @@
-"""A client of all nine endpoints, written from the platform's reference alone: `client.py BASE_URL KEY`."""
+"""A client of all nine endpoints, written only from the platform's reference: `client.py BASE_URL KEY`."""
 
 import sys
 
@@ -38,7 +38,7 @@ assert report.json()["added"] == 3
 call("POST", f"{pool}/deduped-data/import", json={"deduped_data_file": "value,entity_type_id\nA-4,37\n"})
 call("POST", f"{pool}/deduped-data/import", data={"deduped_data_file": "value,entity_type_id\n\"A,5\",37\n"})
 
-# Every page by the links, as the API gives them.
+# Follow the links from page to page.
 seen, url = [], f"{base}{pool}/deduped-data/?per_page=2&sort=-id"
 while url:
     page = session.get(url).json()

@@ -1,4 +1,4 @@
-//! Proves the mapping: all nine endpoints over loopback, with a real HTTP client, and each kind of error.
+//! Tests the mapping: all nine endpoints over loopback with a real HTTP client, and each kind of error.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime;
 
-/// The message of a 422, which stands under that parameter alone.
+/// Returns the message of a 422, which must concern only that parameter.
 fn invalid((status, body): (u16, Value), parameter: &str) -> String {
     assert_eq!(status, 422, "{body}");
     assert_eq!(body["errors"], json!({ parameter: [body["message"]] }), "{body}");
     body["message"].as_str().unwrap().to_owned()
 }
 
-/// The rows of a CSV file, the header apart, in any order.
+/// Returns the header and the rows of a CSV file, in any order.
 fn rows(file: &str) -> (&str, BTreeSet<&str>) {
     let (header, rows) = file.split_once('\n').unwrap();
     (header, rows.lines().collect())
@@ -31,20 +31,20 @@ fn rows(file: &str) -> (&str, BTreeSet<&str>) {
 
 const LARGE_FILE_ROWS: u32 = 100_000;
 
-/// A file of more bytes than what lies between a store and a client that does not read: the slices that an export reads
-/// ahead, 1.2 MB each, and the buffers of the connection.
+/// Returns a file that is larger than everything buffered between a store and a client that does not read:
+/// the slices that an export reads ahead, 1.2 MB each, and the buffers of the connection.
 fn large_file() -> String {
     let row = |number: u32| format!("{number:0300},37\n");
     format!("value,entity_type_id\n{}", (0..LARGE_FILE_ROWS).map(row).collect::<String>())
 }
 
-/// Runs a test whose server has one thread for calls of the store: while one is kept, no other is answered.
+/// Runs a test whose server has one blocking thread. While a transfer occupies it, no other call is answered.
 fn with_one_thread(test: impl Future<Output = ()>) {
     let mut builder = runtime::Builder::new_current_thread();
     builder.enable_all().max_blocking_threads(1).build().unwrap().block_on(test);
 }
 
-/// All nine, with `{}` where the pool's id belongs.
+/// Returns all nine endpoints, with the pool's id in their paths.
 fn endpoints(pool: &str) -> [(Method, String); 9] {
     [
         (Method::GET, "/data-pool"),
@@ -219,7 +219,7 @@ async fn a_pools_bad_fields_are_named_in_laravels_words() {
     let (_, body) = api.send(Method::POST, "/data-pool", json!({ "name": "orders", "description": 5 })).await;
     assert_eq!(body["errors"]["name"], json!(["The name has already been taken."]));
     assert_eq!(body["errors"]["description"], json!(["The description field must be a string."]));
-    // Its own name is no other pool's.
+    // A pool may keep its own name.
     assert_eq!(api.send(Method::PUT, &path, json!({ "name": "orders" })).await.0, 200);
     assert_eq!(api.listed("/data-pool", "name").await, ["orders", "customers"]);
 }
@@ -258,7 +258,7 @@ async fn a_body_is_json_or_a_form() {
     };
     assert_eq!(put(form_kind, "description=once").await.1["data"]["description"], "once");
     assert_eq!(put(form_kind, "description=").await.1["data"]["description"], NOTHING);
-    // What is no object has no fields: PHP writes an empty one as a list.
+    // A JSON value that is not an object has no fields. PHP encodes an empty array as a list.
     for nothing in
         ["", "{}", "[]", "null", "[\"sales\", {\"name\": \"sales\"}]", "\"sales\"", "-1", "1.5", "true"]
     {
@@ -614,7 +614,7 @@ async fn a_download_has_what_the_filters_take() {
         let file = ask("/", accept).await.unwrap();
         assert_eq!(file.headers()["content-type"], "text/csv; charset=utf-8", "{accept}");
     }
-    // A client that always asks for JSON gets the file from the URL all the same.
+    // A client that always asks for JSON still gets the file from this URL.
     let accept = "application/json, text/plain, */*";
     for accept in
         ["application/json", "text/csv;q=0.1, application/json", "application/vnd.api+json; charset=utf-8"]
@@ -673,7 +673,8 @@ async fn records_are_deleted_by_id_and_unknown_ids_count_nothing() {
 async fn a_body_that_no_call_takes_is_refused_in_json() {
     let api = Api::start().await;
     let pool = api.make_pool("orders").await;
-    // One byte more than axum's own limit: with all of it read, the answer is not lost to a reset connection.
+    // One byte more than axum's own limit. All of it is read, so the answer is not lost to a reset
+    // connection.
     let body = vec![b' '; (2 << 20) + 1];
     let refused = answer(api.request(Method::PUT, &format!("/data-pool/{pool}")).body(body)).await;
     assert_eq!(refused, (413, json!({ "message": "Payload Too Large" })));
@@ -700,7 +701,7 @@ async fn an_export_that_fails_midway_breaks_the_download() {
     assert!(broken.is_body() || broken.is_decode(), "{broken:?}");
 }
 
-/// A disk in memory that loses its power.
+/// A disk in memory that loses power.
 #[derive(Debug, Clone, Default)]
 struct FailingDisk {
     bytes: Arc<Mutex<Vec<u8>>>,

@@ -1,7 +1,9 @@
-//! Proves that clients written from the platform's reference alone work: all nine endpoints, with the encodings of each.
+//! Tests that clients written only from the platform's reference work: all nine endpoints, with the encodings
+//! of each client.
 //!
-//! `tests/clients` has what axios 1.21, Ruby 3.1's `Net::HTTP` and Java 17's `HttpClient` were seen to send, byte by byte; what
-//! Guzzle 7 sends has the headers of its default handler, and bodies of PHP 8.2's `http_build_query`.
+//! `tests/clients` has the exact bytes that axios 1.21, Ruby 3.1's `Net::HTTP` and Java 17's `HttpClient`
+//! were observed to send. The requests of Guzzle 7 have the headers of its default handler, and bodies from
+//! PHP 8.2's `http_build_query`.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -17,7 +19,7 @@ use tokio::task::spawn_blocking;
 
 const FILE_OF_CLIENTS: &str = "value,entity_type_id\nA-1,37\nA-2,47\ngrün & 100%,54\n";
 
-/// The requests of a connection.
+/// Returns the requests of a connection.
 fn requests(mut bytes: &'static [u8]) -> Vec<&'static [u8]> {
     let mut requests = Vec::new();
     while !bytes.is_empty() {
@@ -32,7 +34,7 @@ fn requests(mut bytes: &'static [u8]) -> Vec<&'static [u8]> {
     requests
 }
 
-/// The answer to a request that is sent as it is: its status, its content type, its body.
+/// Sends a request unchanged. Returns the status, the content type and the body of the answer.
 async fn exchange(connection: &mut BufReader<TcpStream>, request: &[u8]) -> (u16, String, Vec<u8>) {
     connection.write_all(request).await.unwrap();
     let (mut status, mut length, mut kind) = (0, None, String::new());
@@ -54,7 +56,7 @@ async fn exchange(connection: &mut BufReader<TcpStream>, request: &[u8]) -> (u16
             body.resize(length, 0);
             connection.read_exact(&mut body).await.unwrap();
         }
-        // In chunks: each with its length before it, in hexadecimal.
+        // A chunked body: each chunk is preceded by its length in hexadecimal.
         None => loop {
             let mut line = String::new();
             connection.read_line(&mut line).await.unwrap();
@@ -71,7 +73,7 @@ async fn exchange(connection: &mut BufReader<TcpStream>, request: &[u8]) -> (u16
     (status, kind, body)
 }
 
-/// Sends the nine requests of a client over one connection, and proves what each answers.
+/// Sends the nine requests of a client over one connection, and checks each answer.
 async fn converse(bytes: &'static [u8]) {
     let api = Api::start().await;
     let mut connection = BufReader::new(TcpStream::connect(api.address).await.unwrap());
@@ -131,7 +133,7 @@ async fn java() {
     converse(include_bytes!("../clients/java.http")).await;
 }
 
-/// Runs a program while the server answers it.
+/// Runs a program while the server answers its requests.
 async fn run(mut program: Command) -> Output {
     program.env("NO_PROXY", "*").env("no_proxy", "*");
     spawn_blocking(move || program.output().unwrap_or_else(|error| panic!("{program:?}: {error}")))
@@ -139,7 +141,7 @@ async fn run(mut program: Command) -> Output {
         .unwrap()
 }
 
-/// All nine by `curl`, which most systems have.
+/// All nine endpoints with `curl`, which most systems have.
 #[tokio::test]
 async fn curl() {
     if Command::new("curl").arg("--version").output().is_err() {
@@ -194,7 +196,7 @@ async fn curl() {
     }
 }
 
-/// All nine by Python's `requests`: `run-tests` installs it, and says where.
+/// All nine endpoints with Python's `requests`, which `run-tests` installs.
 #[tokio::test]
 async fn python_requests() {
     let Some(python) = env::var_os("HTTP_API_PYTHON") else {

@@ -1,4 +1,4 @@
-//! Drives the nine endpoints over loopback.
+//! Tests the nine endpoints over loopback.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails so")]
 

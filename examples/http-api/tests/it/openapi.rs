@@ -1,4 +1,4 @@
-//! Holds answers against `openapi.json`.
+//! Checks answers against `openapi.json`.
 
 use std::sync::LazyLock;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../openapi.json")).unwrap());
 
-/// An endpoint: its method in small letters, and its path with placeholders.
+/// An endpoint: its method in lower case, and its path with placeholders.
 pub(crate) type Endpoint = (String, String);
 
-/// Every endpoint of the document.
+/// Returns every endpoint of the document.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let paths = DOCUMENT["paths"].as_object().unwrap();
     let methods = |methods: &Value| methods.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -21,13 +21,13 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     paths.iter().flat_map(of).filter(|(method, _)| method != "parameters").collect()
 }
 
-/// The parameters that an endpoint takes in a query.
+/// Returns the query parameters of an endpoint.
 pub(crate) fn parameters((method, path): &Endpoint) -> Vec<String> {
     let listed = DOCUMENT["paths"][path][method]["parameters"].as_array().cloned().unwrap_or_default();
     listed.iter().map(|parameter| resolved(parameter)["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The endpoint of a request, if it is one.
+/// Returns the endpoint of a request, if it is one.
 fn endpoint_of(method: &Method, path: &str) -> Option<Endpoint> {
     let path = path.strip_prefix("/api/v1")?.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').collect();
@@ -50,8 +50,8 @@ fn message() -> Value {
     json!({ "$ref": "#/components/schemas/Message" })
 }
 
-/// Panics unless the answer is one that the document has for that endpoint. Refused paths and methods are no endpoints: they
-/// need only be a message. The endpoint, if it is one.
+/// Panics unless the document has this answer for the endpoint. Refused paths and methods are not endpoints,
+/// and their answer need only be a message. Returns the endpoint, if it is one.
 pub(crate) fn check(
     method: &Method,
     path: &str,

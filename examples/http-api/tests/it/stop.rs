@@ -1,4 +1,4 @@
-//! Proves that the program ends as service managers end it: requests under way are answered.
+//! Tests that the program shuts down on a service manager's signal: running requests are answered.
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ fn a_request_under_way_is_answered_after(signal: &str) {
     client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let (head, body) = ("Host: x\r\nAuthorization: secret\r\nConnection: close\r\n", r#"{"name": "orders"}"#);
     let length = body.len();
-    // Expecting 100-continue, the client knows when the server has begun with the request.
+    // With "100-continue", the client knows when the server has begun to read the request.
     write!(
         client,
         "POST /api/v1/data-pool HTTP/1.1\r\n{head}Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n"

@@ -1,4 +1,4 @@
-//! A server on a free port. Every answer to [`Api::answer`] is held against `openapi.json`.
+//! A server on a free port. Every answer to [`Api::answer`] is checked against `openapi.json`.
 
 use std::net::SocketAddr;
 
@@ -11,19 +11,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) const KEY: &str = "the-tests-key";
-/// The field of an import that has the file.
+/// The field of an import that contains the file.
 pub(crate) const FILE: &str = "deduped_data_file";
 pub(crate) const NOTHING: Value = Value::Null;
 
-/// A form with a file, by hand.
+/// A hand-written multipart form with a file.
 pub(crate) const FORM_BEFORE_FILE: &str =
     "--end\r\nContent-Disposition: form-data; name=\"deduped_data_file\"\r\n\r\n";
 pub(crate) const CUT_FILE: &str = "value,entity_type_id\nA-1,37\nA-";
 pub(crate) const FORM_AFTER_FILE: &str = "\r\n--end--\r\n";
 
-/// A server, and a client of it.
+/// A server, and a client for it.
 pub(crate) struct Api {
-    /// The store behind the server: tracking has no endpoint.
+    /// The server's store. It is used for tracking, which has no endpoint.
     pub(crate) store: DataPoolStore,
     pub(crate) address: SocketAddr,
     pub(crate) client: Client,
@@ -42,7 +42,7 @@ impl Api {
         Self { store, address, client: Client::builder().no_proxy().build().unwrap() }
     }
 
-    /// The URL that clients are given, to which they add the reference's paths.
+    /// Returns the base URL given to clients plus one of the reference's paths.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}/api/v1{path}", self.address)
     }
@@ -51,7 +51,7 @@ impl Api {
         self.client.request(method, self.url(path)).header("Authorization", KEY)
     }
 
-    /// The status and the JSON that answer a body; [`NOTHING`] stands for none.
+    /// Sends a body, or none for [`NOTHING`]. Returns the status and the JSON of the answer.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.request(method, path);
         answer(if body == NOTHING { request } else { request.json(&body) }).await
@@ -61,7 +61,7 @@ impl Api {
         self.send(Method::GET, path, NOTHING).await
     }
 
-    /// One field of each item on a page.
+    /// Returns one field of each item on a page.
     pub(crate) async fn listed(&self, path: &str, field: &str) -> Vec<Value> {
         let (status, page) = self.get(path).await;
         assert_eq!(status, 200, "{path}: {page}");
@@ -103,7 +103,8 @@ impl Api {
         let _ = pool.dedupe(Mode::Track, values, |value| Key::new(entity_type, *value), &origin).unwrap();
     }
 
-    /// A connection that has sent a request's head by hand, and that the server closes after its answer.
+    /// Opens a connection, sends the head of a hand-written request, and asks the server to close after its
+    /// answer.
     pub(crate) async fn connect(&self, head: &str) -> TcpStream {
         let mut connection = TcpStream::connect(self.address).await.unwrap();
         let head =
@@ -112,7 +113,8 @@ impl Api {
         connection
     }
 
-    /// A connection that has sent an import's form as far as `file` goes, of so many bytes in all.
+    /// Opens a connection and sends the form of an import up to and including `file`. The full body has
+    /// `length` bytes.
     pub(crate) async fn begin_import(&self, pool: u64, file: &str, length: usize) -> TcpStream {
         let head = format!(
             "POST /api/v1/data-pool/{pool}/deduped-data/import HTTP/1.1\r\n\
@@ -124,7 +126,7 @@ impl Api {
         connection
     }
 
-    /// A connection that has asked for a download, and that has read its first byte.
+    /// Opens a connection, requests a download, and reads its first byte.
     pub(crate) async fn begin_download(&self, pool: u64) -> TcpStream {
         let mut connection =
             self.connect(&format!("GET /api/v1/data-pool/{pool}/deduped-data/download HTTP/1.1")).await;
@@ -133,7 +135,7 @@ impl Api {
     }
 }
 
-/// The status and the JSON of an answer, which is one that `openapi.json` has.
+/// Returns the status and the JSON of an answer, which `openapi.json` must have.
 pub(crate) async fn answer(request: RequestBuilder) -> (u16, Value) {
     let (client, request) = request.build_split();
     let request = request.unwrap();
@@ -143,7 +145,7 @@ pub(crate) async fn answer(request: RequestBuilder) -> (u16, Value) {
     let kind = response.headers().get("content-type").map_or("", |kind| kind.to_str().unwrap()).to_owned();
     let body = response.bytes().await.unwrap();
     openapi::check(&method, &path, status, &kind, &body);
-    // The check has read JSON as such.
+    // The check above has already validated JSON as such.
     let value = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into());
     (status, value)
 }

@@ -1,7 +1,7 @@
-//! Copying a pool's claims: those that exist, with the values of their open items.
+//! Copies the claims of a pool: those that exist, with the values of their open items.
 //!
-//! Always holds: an item that is left out keeps its place, with an empty value, which no key has. So indexes and counts
-//! stay as they are.
+//! Always holds: an item that is left out keeps its place, with an empty value, which no key has. So indexes
+//! and counts do not change.
 
 use redb::WriteTransaction;
 
@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::ids::EntityTypeId;
 use crate::time::Moment;
 
-/// An item that is left out, but for its index.
+/// The placeholder of an item that is left out. It gets the item's index.
 const LEFT_OUT: ClaimedItem<'static> =
     ClaimedItem { index: 0, entity_type: EntityTypeId::new(0), value: "", version: None, seen: 0 };
 
@@ -49,7 +49,7 @@ pub(super) fn copy(txn: &WriteTransaction, view: &View, moment: Moment) -> Resul
                 Standing::Lost => is_of_another(view, item.fingerprint, moment)?,
             };
             items.push(if is_kept {
-                // Nobody can confirm a lost item, so its version is of no use.
+                // Nobody can confirm a lost item, so its version is not needed.
                 let is_held = standing == Standing::Held;
                 let version = batch.version(position).filter(|_| is_held);
                 let (value, seen) = (batch.value(position), if version.is_some() { seen } else { 0 });
@@ -71,7 +71,8 @@ pub(super) fn copy(txn: &WriteTransaction, view: &View, moment: Moment) -> Resul
     Ok(())
 }
 
-/// Returns true if a live record has a value, or a claim that exists owns it: it is in the copy anyway.
+/// Returns true if a live record has the value, or an existing claim owns it. Then the value is in the copy
+/// anyway.
 fn is_of_another(view: &View, fingerprint: Fingerprint, moment: Moment) -> Result<bool> {
     if view.find_any(fingerprint)?.is_some() {
         return Ok(true);

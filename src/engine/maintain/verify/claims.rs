@@ -1,5 +1,5 @@
-//! Checks claims: their items can be read, only claims with such an item own a value, and no owned value has a record that is
-//! newer than the one that the claim saw.
+//! Checks claims: their items can be read; each owner of a value is a claim with such an item; and no owned
+//! value has a record newer than the one that its claim saw.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::error::{ErrorKind, Result};
 use crate::ids::PoolId;
 
 impl Verification<'_, '_, '_> {
-    /// Returns every owner row of a pool. If they cannot be read, that is a finding, and the result is empty.
+    /// Returns every owner row of a pool. If they cannot be read, adds a finding and returns none.
     pub(super) fn read_owners(&mut self, view: &View) -> Result<Owners> {
         match view.owners() {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -32,7 +32,7 @@ impl Verification<'_, '_, '_> {
         self.findings.add(Some(pool), "claimed", format!("{pool}, {fingerprint:032x}"), reason);
     }
 
-    /// Checks a pool's claims, and that claims that own values have them as items.
+    /// Checks a pool's claims, and that each claim that owns a value has it as an item.
     pub(super) fn check_claims(&mut self, view: &View, owners: &Owners, items: &ItemsByClaim) -> Result<()> {
         let pool = view.state.id;
         for (id, error) in items.iter().filter_map(|(id, items)| Some((id, items.as_ref().err()?))) {

@@ -1,10 +1,11 @@
-//! What the tables of fingerprints of a pool should have, as far as it can be compared without keeping it.
+//! The expected contents of a pool's tables of fingerprints, as sums that can be compared without storing the
+//! contents.
 
 use crate::engine::format::index_row::Entry;
 use crate::engine::pool::state::PoolState;
 use crate::ids::RecordNumber;
 
-/// A set of fingerprints and ids, as far as it can be compared.
+/// A set of fingerprints and ids, reduced to a count and a sum of hashes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sum {
     count: u64,
@@ -12,16 +13,16 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    /// Adds what tells an entry from others ([`identity`](crate::engine::format::index_row::identity)), and its id.
+    /// Adds the [`identity`](crate::engine::format::index_row::identity) of an entry and its id.
     pub(super) fn add(&mut self, identity: Entry, id: RecordNumber) {
         self.count += 1;
-        // Fingerprints are random. Multiplied, no two wrong pairs make up for each other but by chance.
+        // The fingerprints are random and the products are mixed, so wrong entries cancel out only by chance.
         let hash = (identity ^ u128::from(id) << 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         self.hashes = self.hashes.wrapping_add(hash ^ hash >> 64);
     }
 }
 
-/// What the tables of a pool should have, by table.
+/// The expected contents of the tables of a pool, by table.
 #[derive(Debug)]
 pub(super) struct Expected(Vec<Sum>);
 
@@ -34,7 +35,7 @@ impl Expected {
         Self(vec![Sum::default(); state.tables.len()])
     }
 
-    /// A live folded record. Returns false if no table is there for it.
+    /// Adds a live folded record. Returns false if there is no table for it.
     pub(super) fn add(&mut self, state: &PoolState, identity: Entry, id: RecordNumber) -> bool {
         let place = state.tables.partition_point(|table| table.ids.end <= id);
         let table = state.tables.get(place).filter(|table| table.ids.contains(&id));

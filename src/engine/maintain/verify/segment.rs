@@ -1,7 +1,7 @@
 //! Checks one segment: its records, and every index entry that follows from them.
 //!
-//! Always holds: every live and folded record must be in every index; every index entry must be true of the record to
-//! which it leads, dead or alive, as long as that record is stored.
+//! Always holds: every live and folded record must be in every index. Every index entry must match the record
+//! that it refers to, dead or alive, for as long as that record is stored.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,18 +31,18 @@ use crate::ids::PoolId;
 use crate::model::Origin;
 use crate::time::Timestamp;
 
-/// The number of records that are read between two calls of the observer.
+/// The number of records read between two calls of the observer.
 const TICK_RECORDS: u64 = 65_536;
 
-/// The parts of a segment's records from which indexes follow.
+/// The parts of a segment's records from which its indexes follow.
 pub(super) struct Column {
     pub(super) pool: PoolId,
     pub(super) names: SegmentTables,
-    /// The slots that should be stored. A dead head may be cut off.
+    /// The slots that should be stored. A dead head may have been removed.
     pub(super) stored: Range<Slot>,
     /// The fingerprint of each of these slots; `None` if its record is missing or damaged.
     fingerprints: Vec<Option<Fingerprint>>,
-    /// The slots that are live and folded: every index must have them.
+    /// The live and folded slots, which every index must have.
     required: RoaringBitmap,
     /// The slots of the records that have a version.
     with_version: RoaringBitmap,
@@ -60,8 +60,8 @@ impl Column {
 }
 
 impl Verification<'_, '_, '_> {
-    /// Checks a segment, in which no live record may be older than `before`. Returns the time of its last live record,
-    /// or `before`.
+    /// Checks a segment, in which no live record may be older than `before`. Returns the time of its last
+    /// live record, or `before` if it has none.
     pub(super) fn check_segment(
         &mut self,
         view: &View,
@@ -112,13 +112,13 @@ impl Verification<'_, '_, '_> {
             }
             return Ok((column, before));
         };
-        // Records below the watermark may be gone, but none from there on.
+        // Records below the watermark may have been removed, but no later ones.
         let first = table.first().storage()?.map_or(len, |(slot, _)| slot.value());
         column.stored = first.min(segment.slot(state.watermark)).min(len)..len;
         let mut origins: BTreeMap<Slot, Option<Arc<Origin>>> = BTreeMap::new();
         let mut expected = column.stored.start;
         let mut untold = 0;
-        // An import with times may begin before dead records of earlier segments.
+        // An import with times may begin earlier than dead records of earlier segments.
         let (mut last_time, mut live_time) = (before, before);
         for row in table.range::<u32>(..).storage()? {
             let (slot, row) = row.storage()?;
@@ -188,7 +188,8 @@ impl Verification<'_, '_, '_> {
         Ok((column, live_time))
     }
 
-    /// Reports records that should be stored but are not. Those below the watermark may be gone.
+    /// Adds a finding for records that should be stored but are not. Those below the watermark may have been
+    /// removed.
     fn report_gap(&mut self, column: &Column, slots: Range<Slot>, segment: &SegmentState, view: &View) {
         let gone = slots.start.max(segment.slot(view.state.watermark))..slots.end;
         if !gone.is_empty() {
@@ -197,7 +198,7 @@ impl Verification<'_, '_, '_> {
         }
     }
 
-    /// Returns the origin of a record, or `None` if it has none that can be read.
+    /// Returns the origin of a record, or `None` if it has no readable one.
     fn origin_of(
         &mut self,
         view: &View,
@@ -234,7 +235,7 @@ impl Verification<'_, '_, '_> {
         Ok(origin)
     }
 
-    /// Each live folded record must be in the table of fingerprints that has its id.
+    /// Adds each live folded record to the expected contents of the table of fingerprints that covers its id.
     fn expect_entries(
         &mut self,
         view: &View,
@@ -289,7 +290,7 @@ impl Verification<'_, '_, '_> {
         Ok(())
     }
 
-    /// Only records that there are can be deleted.
+    /// Checks that only existing records are marked as deleted.
     fn check_deleted(&mut self, view: &View, segment: &SegmentState, column: &Column) {
         let geometry = view.state.geometry;
         for (chunk, positions) in segment.deleted.chunks() {
@@ -302,8 +303,8 @@ impl Verification<'_, '_, '_> {
         }
     }
 
-    /// Checks that no claim owns the value of a live record that it has not seen. Takes the rows that it reports out of
-    /// `owners`.
+    /// Checks that no claim owns the value of a live record that the claim has not seen. Removes the rows
+    /// that it reports from `owners`.
     fn check_owned(
         &mut self,
         view: &View,
@@ -325,7 +326,7 @@ impl Verification<'_, '_, '_> {
         }
     }
 
-    /// Checks that each posting list has the records with its attribute's value, and no others.
+    /// Checks that each posting list has exactly the records with its value of the attribute.
     fn check_postings(&mut self, view: &View, index: usize, column: Column) -> Result<()> {
         let size = view.state.geometry.chunk_slots;
         let Column { pool, names, stored, required, entries, .. } = column;
@@ -363,7 +364,7 @@ impl Verification<'_, '_, '_> {
                 let wanted = expected.remove(key.value()).unwrap_or_default();
                 let missing = required_in(chunk, &(&wanted - &positions));
                 let mut extra = &positions - &wanted;
-                // The attributes of records that are cut off are unknown.
+                // The attributes of removed records are unknown.
                 extra.remove_range(..stored.start.saturating_sub(chunk.saturating_mul(size)).min(size));
                 if missing > 0 {
                     let text = format!("{missing} records are not in it");
@@ -391,7 +392,7 @@ fn hex(fingerprint: Fingerprint) -> String {
     format!("{fingerprint:032x}")
 }
 
-/// Returns the key of a row in a table that segments share.
+/// Returns a description of the key of a row in a shared table.
 fn key_of(pool: PoolId, segment: &SegmentState, last: u32) -> String {
     format!("{pool}, {}, {last}", segment.number)
 }

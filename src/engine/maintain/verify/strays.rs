@@ -1,4 +1,4 @@
-//! Finds rows and tables that belong to no segment, no pool or nothing at all; and checks the rows of registered
+//! Finds rows and tables that belong to no segment, no pool or no store. Also checks the rows of registered
 //! entries.
 
 use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value};
@@ -14,23 +14,23 @@ use crate::error::{Error, Result};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId, PoolId};
 use crate::model::{RegisteredEntry, RegisteredId};
 
-/// The id below those of all pools.
+/// An id below those of all pools.
 const BELOW_ALL: PoolId = PoolId::new(0);
 
-/// Something that belongs to no pool.
+/// A row or table that belongs to no pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stray {
     /// A whole table.
     Table(String),
-    /// The rows of one segment in a table that segments share.
+    /// The rows of one segment in a shared table.
     Rows { table: &'static str, pool: PoolId, segment: SegmentNumber },
     /// The rows of one table of fingerprints, or of its filter.
     TableRows { name: &'static str, pool: PoolId, table: TableNumber },
-    /// The rows of one pool in a table that pools share.
+    /// The rows of one pool in a shared table.
     PoolRows { table: &'static str, pool: PoolId },
 }
 
-/// Everything that belongs to no pool.
+/// Returns everything that belongs to no pool.
 pub(crate) fn find_strays(snapshot: &Snapshot, owned: &Owned) -> Result<Vec<Stray>> {
     let belongs_to = |pool: PoolId, has: &dyn Fn(&Numbers) -> bool| match owned.get(&pool) {
         None => false,
@@ -85,7 +85,7 @@ pub(crate) fn find_strays(snapshot: &Snapshot, owned: &Owned) -> Result<Vec<Stra
     Ok(strays)
 }
 
-/// Returns the owners of the rows of a table, with one lookup for each owner.
+/// Returns the owners of a table's rows. Does one lookup per owner.
 fn owners<K, V, O>(
     snapshot: &Snapshot,
     table: TableDefinition<'_, K, V>,
@@ -105,7 +105,7 @@ where
     loop {
         let Some(row) = table.range::<K>(rest).storage()?.next() else { return Ok(owners) };
         let owner = owner_of(row.storage()?.0.value());
-        // In a damaged table rows may be out of order, and the walk must end all the same.
+        // In a damaged table, rows may be out of order. The loop must still end.
         if owners.last().is_some_and(|last| *last >= owner) {
             return Err(Error::corrupt(format!("the rows of table {name:?} are out of order")));
         }

@@ -1,9 +1,11 @@
-//! The tables of fingerprints of a pool: every live folded record has one entry, and each entry is where it is sought.
+//! Checks the tables of fingerprints of a pool: every live folded record has one entry, and each entry is
+//! where a lookup searches.
 //!
-//! Entries and records are compared as sets, by count and by a sum of their hashes, since a table has entries of many segments
-//! and their records do not fit in memory. Only where a sum differs the records are read once more, to say which entry is wrong.
+//! Entries and records are compared as sets, by their count and a sum of their hashes, because a table has
+//! entries of many segments and their records do not fit in memory. Only if a sum differs, the records are
+//! read again to find out which entry is wrong.
 //!
-//! Entries of dead records are not compared: whoever finds one tests whether its record is live.
+//! Entries of dead records are not compared, because every reader of an entry checks if its record is live.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,12 +21,12 @@ use crate::engine::storage::failure::StorageResult;
 use crate::error::{ErrorKind, Result};
 use crate::ids::RecordNumber;
 
-/// A table's name in findings, and that of its filter.
+/// The name of a table in findings, and that of its filter.
 const TABLE: &str = "fingerprints";
 const FILTER: &str = "filters";
 
 impl Verification<'_, '_, '_> {
-    /// Holds each table against what the records say.
+    /// Compares each table with what the records imply.
     pub(super) fn check_tables(&mut self, view: &View, expected: &Expected) -> Result<()> {
         for (table, expected) in view.state.tables.iter().zip(expected.sums()) {
             let mut found = Sum::default();
@@ -36,7 +38,8 @@ impl Verification<'_, '_, '_> {
         Ok(())
     }
 
-    /// Reads a table's rows and its filter, checks that each entry is where it is sought, and shows those of live records.
+    /// Reads a table's rows and its filter, checks that each entry is where a lookup searches, and collects
+    /// the entries of live records.
     fn read_table(
         &mut self,
         view: &View,
@@ -91,7 +94,7 @@ impl Verification<'_, '_, '_> {
         self.check_ends(view, table)
     }
 
-    /// A piece of a table's filter; none if it is damaged.
+    /// Returns a piece of a table's filter, or `None` if it is damaged.
     fn read_piece(&mut self, view: &View, table: &FingerprintTable, piece: u32) -> Result<Option<Vec<Line>>> {
         let pool = view.state.id;
         let stored = match view.snapshot.filters()? {
@@ -110,7 +113,7 @@ impl Verification<'_, '_, '_> {
         Ok(lines)
     }
 
-    /// There are no rows and pieces but those of the table's shape.
+    /// Checks that a table has no rows or pieces outside its shape.
     fn check_ends(&mut self, view: &View, table: &FingerprintTable) -> Result<()> {
         let (pool, number) = (view.state.id, table.number);
         if let Some(rows) = view.snapshot.fingerprints()? {
@@ -132,7 +135,7 @@ impl Verification<'_, '_, '_> {
         Ok(())
     }
 
-    /// Finds out which entries of a table are not what its records say.
+    /// Finds the entries of a table that do not match the records.
     fn explain(&mut self, view: &View, table: &FingerprintTable) -> Result<()> {
         let pool = view.state.id;
         let mut missing: HashMap<RecordNumber, Entry> = HashMap::new();
@@ -145,7 +148,7 @@ impl Verification<'_, '_, '_> {
         for row in 0..table.shape.rows() {
             match table.read_row(view, row) {
                 Ok(mut row) => entries.append(&mut row),
-                // It is found already.
+                // This damage is already a finding.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {}
                 Err(error) => return Err(error),
             }
@@ -174,7 +177,7 @@ impl Verification<'_, '_, '_> {
         Ok(())
     }
 
-    /// Shows the live folded records of a segment that can be read, within an id range.
+    /// Calls back with the readable live folded records of a segment within an id range.
     fn each_live(
         &self,
         view: &View,

@@ -1,7 +1,7 @@
 //! The origins of a tail's records, as numbers.
 //!
-//! Owns: the numbers of origins, flows, runs and steps. Always holds: the text of an id is kept once, however many
-//! origins have it.
+//! Owns: the numbers of origins, flows, runs and steps. Always holds: the text of an id is stored once, even
+//! if many origins have it.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::ids::{FlowId, FlowRunId, FlowStepId};
 use crate::model::Origin;
 use crate::query::RecordFilter;
 
-/// No origin, or no such part of an origin.
+/// The number that stands for no origin, or for an absent part of an origin.
 pub(super) const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Origins {
     steps: Interner<FlowStepId>,
     /// The numbers of each origin's flow, run and step.
     parts: Interner<[u32; 3]>,
-    /// The last origin and its number: most records come in batches of one origin.
+    /// The last origin and its number. It is kept because most records come in batches with one origin.
     last: Option<(Arc<Origin>, u32)>,
 }
 
@@ -62,7 +62,8 @@ impl Origins {
         self.parts.len()
     }
 
-    /// Returns for each origin whether it passes the filter, or `None` if the filter does not look at origins.
+    /// Returns true for each origin that passes the filter, by number, or `None` if the filter has no
+    /// conditions on origins.
     pub(super) fn passing(&self, filter: &RecordFilter) -> Option<Vec<bool>> {
         let wanted = [
             wanted_numbers(&self.flows, &filter.flows),

@@ -1,4 +1,4 @@
-//! The records of one block that match a filter.
+//! The matches of a filter in one block.
 
 use std::ops::Range;
 
@@ -9,10 +9,10 @@ use crate::engine::format::schema::ChunkNumber;
 use crate::ids::RecordNumber;
 use crate::query::RecordSort;
 
-/// The matches of one chunk of a segment, or of a tail. Positions count from the block's first record.
+/// The matches in one chunk of a segment, or in a tail. Positions count from the block's first record.
 #[derive(Debug)]
 pub(crate) struct Block<'a> {
-    /// The record at position 0.
+    /// The id of the record at position 0.
     pub(super) base: RecordNumber,
     /// The index of the segment, and the chunk; `None` for a tail.
     pub(crate) chunk: Option<(usize, ChunkNumber)>,
@@ -27,7 +27,7 @@ pub(super) enum Matches<'a> {
         deleted: Option<&'a RoaringBitmap>,
     },
     Chunk(ChunkSet),
-    /// Ascending positions, found by value.
+    /// Ascending positions that were found by value.
     Few(Vec<u32>),
     Tail(RoaringBitmap),
 }
@@ -97,7 +97,7 @@ impl Block<'_> {
         self.positions().iter().map(|position| self.base + u64::from(position)).collect()
     }
 
-    /// Returns the ids of the matches at some places of the requested order.
+    /// Returns the ids of the matches with some ordinal numbers in the requested order.
     pub(crate) fn ids_at(&self, places: Range<u64>, sort: RecordSort) -> Vec<RecordNumber> {
         let skip = usize::try_from(places.start).unwrap_or(usize::MAX);
         let take = usize::try_from(places.end.saturating_sub(places.start)).unwrap_or(usize::MAX);

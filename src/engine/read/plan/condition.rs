@@ -1,8 +1,8 @@
 //! Finds the chunks of a segment in which every condition occurs.
 //!
-//! Owns: how conditions meet. Each moves on to the chunk of another one, in turn, until all are at the same chunk: a
-//! leapfrog, in which the condition with the fewest chunks leads. Always holds: if some condition does not occur in a
-//! chunk, no bitmap of that chunk is read.
+//! Owns: the intersection of conditions. In turn, each condition moves to the chunk of another one, until all
+//! are at the same chunk (a leapfrog join). The condition with the fewest chunks leads. Always holds: if some
+//! condition does not occur in a chunk, no bitmap of that chunk is read.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -17,12 +17,12 @@ use crate::engine::format::schema::{ChunkNumber, Geometry, Slot};
 use crate::error::Result;
 use crate::query::{AttributeUse, ListUse, RecordSort};
 
-/// One attribute's condition: any of these posting lists.
+/// The condition on one attribute: any of these posting lists.
 #[derive(Debug)]
 pub(super) struct AnyOf {
     /// The filter's name in a query.
     pub(super) parameter: &'static str,
-    /// Each posting list, and the filter's term for it.
+    /// Each posting list, and its term in the filter.
     pub(super) lists: Vec<(PostingKey, String)>,
 }
 
@@ -38,21 +38,21 @@ impl AnyOf {
     }
 }
 
-/// One condition over one segment: its chunks, and its slots in them. It moves only in the query's direction.
+/// One condition on one segment: its chunks, and its slots in them. It moves only in the query's direction.
 pub(super) struct Condition<'a> {
     sort: RecordSort,
     slots: Slots<'a>,
 }
 
 enum Slots<'a> {
-    /// Live slots that are known already, by chunk, in the requested order.
+    /// Live slots that are already known, by chunk, in the requested order.
     Known(VecDeque<(ChunkNumber, Vec<Slot>)>),
     /// The union of an attribute's posting lists.
     Listed(Vec<PostingCursor<'a>>),
 }
 
 impl<'a> Condition<'a> {
-    /// Creates the condition that a record is in one of these slots, whose records are live.
+    /// Creates the condition that a record is in one of these slots. The slots must be live.
     pub(super) fn of_slots(
         mut slots: Vec<Slot>,
         geometry: Geometry,
@@ -89,7 +89,7 @@ impl<'a> Condition<'a> {
         Self { sort, slots: Slots::Listed(lists.map(cursor).collect()) }
     }
 
-    /// Moves on to the first of its chunks that is not before the given one, and returns that chunk.
+    /// Moves to the condition's first chunk at or after the given one, and returns that chunk.
     fn move_to(&mut self, chunk: ChunkNumber) -> Result<Option<ChunkNumber>> {
         match &mut self.slots {
             Slots::Known(known) => {
@@ -102,7 +102,7 @@ impl<'a> Condition<'a> {
                 let mut first = None;
                 for list in lists {
                     let Some(at) = list.move_to(chunk)? else { continue };
-                    // No list can be nearer. The others stay where they are until they are needed.
+                    // No list can be nearer. The other lists are not moved until they are needed.
                     if at == chunk {
                         return Ok(Some(at));
                     }
@@ -115,7 +115,8 @@ impl<'a> Condition<'a> {
         }
     }
 
-    /// Takes the slots of a chunk to which it has moved, ascending, if they are known and live.
+    /// Takes the known live slots of the current chunk, in ascending order. Returns `None` if the condition
+    /// has no known slots.
     pub(super) fn take_known(&mut self, chunk: ChunkNumber) -> Option<Vec<Slot>> {
         match &mut self.slots {
             Slots::Known(known) => {
@@ -125,7 +126,7 @@ impl<'a> Condition<'a> {
         }
     }
 
-    /// Adds its slots in a chunk to which it has moved.
+    /// Adds the condition's slots in the current chunk to a set.
     pub(super) fn unite(&mut self, chunk: ChunkNumber, chunk_slots: u32, set: &mut ChunkSet) -> Result<()> {
         match &mut self.slots {
             Slots::Known(known) => {
@@ -147,7 +148,7 @@ impl<'a> Condition<'a> {
     }
 }
 
-/// Returns the first chunk, from the given one on, in which every condition occurs.
+/// Returns the first chunk, at or after the given one, in which every condition occurs.
 pub(super) fn first_common(
     conditions: &mut [Condition<'_>],
     from: ChunkNumber,

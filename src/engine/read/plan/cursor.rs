@@ -1,8 +1,8 @@
-//! Walking a posting list chunk by chunk.
+//! A cursor over the chunks of a posting list.
 //!
-//! Neighbouring chunks' bitmaps are side by side in the table, and stepping to the next one costs a fraction of a
-//! lookup. So a cursor steps if the wanted chunk is near, and looks up if it is far. It moves only in the query's
-//! direction.
+//! The bitmaps of neighbouring chunks are adjacent in the table, and stepping to the next one costs a
+//! fraction of a lookup. So a cursor steps to a chunk that is near, and looks up one that is far. It moves
+//! only in the query's direction.
 
 use std::ops::RangeInclusive;
 
@@ -15,21 +15,21 @@ use crate::engine::storage::failure::StorageResult;
 use crate::error::Result;
 use crate::query::RecordSort;
 
-/// Up to this many chunks ahead a cursor steps instead of looking up.
+/// The largest distance in chunks at which a cursor steps instead of looking up.
 const NEAR_CHUNKS: u32 = 4;
 
 pub(super) type PostingsTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
-/// A list's bitmap of one chunk, not decoded yet.
+/// The bitmap of one chunk of a list, not decoded yet.
 type Bitmap = AccessGuard<'static, &'static [u8]>;
 type Rows = Range<'static, &'static [u8], &'static [u8]>;
 
-/// One posting list of one segment, at one of its chunks.
+/// A cursor over one posting list of one segment, positioned at one of its chunks.
 pub(super) struct PostingCursor<'a> {
     table: &'a PostingsTable,
     key: &'a PostingKey,
     tally: &'a ListTally,
     sort: RecordSort,
-    /// The range of chunks that count. The list may have others.
+    /// The range of relevant chunks. The list may have others.
     chunks: RangeInclusive<ChunkNumber>,
     /// The list's rows after the cursor's chunk; `None` before the first move.
     rows: Option<Rows>,
@@ -47,8 +47,8 @@ impl<'a> PostingCursor<'a> {
         Self { table, key, tally, sort, chunks, rows: None, at: None }
     }
 
-    /// Moves on to the list's first chunk that is not before the given one. Returns that chunk, or `None` at the list's
-    /// end.
+    /// Moves to the list's first chunk at or after the given one. Returns that chunk, or `None` at the end of
+    /// the list.
     pub(super) fn move_to(&mut self, chunk: ChunkNumber) -> Result<Option<ChunkNumber>> {
         loop {
             match (&self.at, &self.rows) {
@@ -61,14 +61,14 @@ impl<'a> PostingCursor<'a> {
         }
     }
 
-    /// Returns the bitmap of the cursor's chunk. It is read at most once for each chunk.
+    /// Returns the bitmap of the current chunk. It is read at most once per chunk.
     pub(super) fn read(&self) -> Option<&Bitmap> {
         let (_, bitmap) = self.at.as_ref()?;
         count(&self.tally.read);
         Some(bitmap)
     }
 
-    /// Returns the list's rows from a chunk on.
+    /// Returns the list's rows, starting at a chunk.
     fn look_up(&self, chunk: ChunkNumber) -> Result<Rows> {
         let (first, last) = match self.sort {
             RecordSort::Ascending => (chunk, *self.chunks.end()),

@@ -1,4 +1,4 @@
-//! The condition on values: fingerprints to look up.
+//! The condition on values, which are looked up by fingerprint.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
@@ -14,19 +14,20 @@ use crate::error::Result;
 use crate::ids::{EntityTypeId, RecordNumber};
 use crate::query::RecordFilter;
 
-/// The most rows that are kept: those of a page.
+/// The largest number of rows that are kept, as many as a page has.
 const ROWS_MAX: usize = crate::limits::PER_PAGE_MAX as usize;
 
 /// The condition on values.
 pub(super) struct Values<'a> {
-    /// The fingerprints to look up, each with the value that must be found there.
+    /// The fingerprints to look up, each with its value.
     sought: Vec<(Fingerprint, &'a str)>,
-    /// Each is one whole fingerprint, so that whatever is found is right: the filter names one entity type.
+    /// True if the filter names exactly one entity type. Then each fingerprint is complete, and everything
+    /// found is a match.
     exact: bool,
-    /// The entity types of the filter, if it is not exact. None means any.
+    /// The entity types of the filter if it is not exact. If there are none, any type matches.
     types: Vec<EntityTypeId>,
     folded: OnceCell<Vec<RecordNumber>>,
-    /// Rows that were read to compare values: a page need not read them again.
+    /// Rows that were read to compare values, so that a page need not read them again.
     rows: RefCell<Rows>,
 }
 
@@ -42,18 +43,18 @@ impl<'a> Values<'a> {
         let key = &view.hash_key;
         let fingerprint = |value: &str| match types.as_slice() {
             [only] => key.fingerprint(*only, value),
-            // One look-up for all types: the records say of which they are.
+            // One lookup for all types: the records say which type they have.
             _ => key.of_value(value),
         };
         let mut sought: Vec<_> = values.into_iter().map(|value| (fingerprint(value), value)).collect();
         let exact = types.len() == 1;
-        // Rows of tables are read in their order.
+        // Sort, so that the rows of tables are read in their order.
         sought.sort_unstable();
         let rows = RefCell::new(Rows::with_capacity(if exact { 0 } else { sought.len().min(ROWS_MAX) }));
         Some(Self { sought, exact, types, folded: OnceCell::new(), rows })
     }
 
-    /// What a tail is asked for.
+    /// Returns the values to search for in a tail.
     pub(super) fn in_tail(&self) -> SoughtValues {
         let fingerprints = self.sought.iter().map(|(fingerprint, _)| *fingerprint).collect();
         if self.exact { SoughtValues::Exactly(fingerprints) } else { SoughtValues::OfAnyType(fingerprints) }
@@ -68,7 +69,8 @@ impl<'a> Values<'a> {
         Ok(ids.get(start..end).unwrap_or_default().iter().map(|id| segment.slot(*id)).collect())
     }
 
-    /// The live folded records that have one of the values, ascending: looked up once, in all tables.
+    /// Returns the live folded records with one of the values, in ascending order. All tables are searched
+    /// once.
     fn folded_ids(&self, view: &View, tally: &Tally) -> Result<&[RecordNumber]> {
         if let Some(ids) = self.folded.get() {
             return Ok(ids);
@@ -81,7 +83,8 @@ impl<'a> Values<'a> {
             }
             let mut found = view.folded_ids_of_value(*fingerprint, &mut asked)?;
             found.sort_unstable();
-            // Records of one fingerprint have one value and type: the first of them speaks for all.
+            // Records with the same fingerprint have the same value and type, so only the first one is
+            // compared.
             for same in found.chunk_by(|a, b| a.0 == b.0) {
                 let Some((_, first)) = same.first() else { continue };
                 if self.read_and_compare(view, *first, tally, |read| read == *value)? {
@@ -124,13 +127,13 @@ impl<'a> Values<'a> {
         Ok(is_sought)
     }
 
-    /// Takes the rows that are kept.
+    /// Takes the rows that were kept.
     pub(super) fn take_rows(&self) -> Rows {
         self.rows.take()
     }
 }
 
-/// The items without those that came before: a term that a filter has twice is asked for once.
+/// Returns the items without repetitions, so that a repeated term of a filter is looked up once.
 pub(super) fn distinct<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
     let mut seen = HashSet::new();
     items.filter(|item| seen.insert(item.clone())).collect()

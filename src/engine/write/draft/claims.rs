@@ -1,8 +1,9 @@
 //! Deciding claims: taking values, confirming, releasing and extending.
 //!
-//! Always holds: as in the whole draft, everything is looked up before anything is changed. A value has one owner.
-//! Adding a record removes the value's owner row, so the owner of a value has seen each live record of it. That includes rows
-//! of claims that count as not existing, because these exist again if the clock is set back before they are swept.
+//! Always holds: everything is looked up before anything is changed, as in the whole draft. A value has one
+//! owner. Adding a record removes the value's owner row, so the owner of a value has seen each live record of
+//! it. This includes the rows of claims that no longer exist for callers, because these exist again if the
+//! clock is set back before they are swept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,10 @@ use crate::model::{ClaimFilter, ClaimOutcome, ClaimVerdict, Origin};
 use crate::time::Timestamp;
 
 impl PoolDraft {
-    /// Returns the claim in a value's owner row. Its lease may have ended over an hour ago without being swept yet: see
-    /// [`runs`](Self::runs).
+    /// Returns the claim in a value's owner row. Its lease may have ended more than an hour ago without the
+    /// claim being swept yet: see [`runs`](Self::runs).
     pub(super) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<ClaimId>> {
-        // Every owner row is of a claim in the state, even while that claim is being swept.
+        // Every owner row belongs to a claim in the state, even while that claim is being swept.
         if self.state.claims.is_empty() {
             return Ok(None);
         }
@@ -39,7 +40,7 @@ impl PoolDraft {
         self.state.claims.get(id, self.now.moment)
     }
 
-    /// Returns true if a claim exists and its lease runs.
+    /// Returns true if a claim exists and its lease is running.
     pub(super) fn runs(&self, id: ClaimId) -> bool {
         self.existing(id).is_some_and(|claim| !claim.is_lapsed(self.now.moment))
     }
@@ -51,7 +52,7 @@ impl PoolDraft {
         }
     }
 
-    /// Returns the standing of each item's value; of an item with a version, the standing of that version.
+    /// Returns the state of each item's value, or of the version if the item has one.
     fn standings(&self, batch: &Batch) -> Result<Vec<Standing>> {
         if !batch.has_versions() {
             return batch.ask_each(|fingerprint| {
@@ -70,7 +71,8 @@ impl PoolDraft {
         Ok(batch.items().iter().enumerate().map(|item| standing(item).unwrap_or_default()).collect())
     }
 
-    /// Claims the values of a batch that are neither tracked nor owned, or that are tracked with another version.
+    /// Claims the values of a batch that are not tracked and not owned, or that are tracked with another
+    /// version.
     pub(crate) fn claim(
         &mut self,
         batch: &Arc<Batch>,
@@ -84,7 +86,7 @@ impl PoolDraft {
             _ => None,
         });
         let known = self.fetch(tracked)?;
-        // From here on nothing fails.
+        // From here on, nothing can fail.
         let id = self.state.next_claim;
         let until = self.now.time.saturating_add(lease);
         let by = batch.origin().cloned().unwrap_or_default();
@@ -136,7 +138,8 @@ impl PoolDraft {
         self.state.next_fence(self.now.time)
     }
 
-    /// Takes up all claims of an owner: each gets a new lease of its length, a new fencing number, and a new nonce.
+    /// Takes up all claims of an owner. Each gets a new lease of the same length, a new fencing number and a
+    /// new nonce.
     pub(crate) fn take_up(&mut self, owner: &str, nonce: u128) -> Vec<Held> {
         let moment = self.now.moment;
         let claims = self
@@ -163,7 +166,7 @@ impl PoolDraft {
         held
     }
 
-    /// Releases all claims that a filter takes. Returns their number.
+    /// Releases all claims that a filter selects. Returns their number.
     ///
     /// # Errors
     ///
@@ -190,7 +193,7 @@ impl PoolDraft {
                 owned.push((fingerprint, None));
             }
         }
-        // From here on nothing fails.
+        // From here on, nothing can fail.
         self.claims.owners.extend(owned);
         for id in &matching {
             self.state.remove_claim(*id);
@@ -211,13 +214,13 @@ impl PoolDraft {
         self.existing(held.id).filter(|claim| claim.nonce == held.nonce)
     }
 
-    /// Like [`claim_of`](Self::claim_of), but also for a claim whose lease ended over an hour ago, if it is not swept
-    /// yet.
+    /// Like [`claim_of`](Self::claim_of), but also returns a claim whose lease ended more than an hour ago,
+    /// if it is not swept yet.
     fn stored_claim_of(&self, held: Held) -> Option<&ClaimState> {
         self.state.claims.stored(held.id).filter(|claim| claim.nonce == held.nonce)
     }
 
-    /// Returns for each item whether its value's owner row names the claim.
+    /// Returns true for each item whose owner row names the claim.
     fn owner_rows(&self, held: Held, batch: &Batch, items: &[usize]) -> Result<Vec<bool>> {
         if self.stored_claim_of(held).is_none() {
             return Ok(vec![false; items.len()]);
@@ -225,15 +228,16 @@ impl PoolDraft {
         batch.ask_some(items, |fingerprint| Ok(self.owner(fingerprint)? == Some(held.id)))
     }
 
-    /// Removes the owner rows of items. A claim whose lease ended over an hour ago gives its values up for good:
-    /// setting the clock back does not bring them back.
+    /// Removes the owner rows of items. A claim whose lease ended more than an hour ago gives up its values
+    /// for good: setting the clock back does not restore them.
     fn free(&mut self, batch: &Batch, positions: &[usize], owned: &[bool]) {
         let owned = positions.iter().zip(owned).filter(|(_, is_own)| **is_own);
         let items = owned.filter_map(|(position, _)| batch.items().get(*position));
         self.claims.owners.extend(items.map(|item| (item.fingerprint, None)));
     }
 
-    /// Tracks the items that a claim owns, with their results. Returns what became of each item, in their order.
+    /// Tracks the items that the claim owns, with their results. Returns the outcome of each item, in the
+    /// same order.
     pub(crate) fn confirm(
         &mut self,
         held: Held,
@@ -253,7 +257,7 @@ impl PoolDraft {
         }
         let known = self.fetch(firsts.iter().copied().flatten())?;
         let mut replaced = settled.changes.iter().copied().zip(self.replaced_by(batch, &settled)?).peekable();
-        // From here on nothing fails.
+        // From here on, nothing can fail.
         self.free(batch, &settled.positions, &rows);
         let number = self.batches.len();
         self.batches.push(Arc::clone(batch));
@@ -281,7 +285,8 @@ impl PoolDraft {
         Ok(outcomes)
     }
 
-    /// Returns the live records of each claimed change. If the claim owns the value still, there are none that it has not seen.
+    /// Returns the live records that each claimed change replaces. If the claim still owns the value, it has
+    /// seen all of them.
     fn replaced_by(&self, batch: &Batch, settled: &Settled) -> Result<Vec<Vec<RecordNumber>>> {
         batch.ask_some(&settled.changes, |fingerprint| {
             let mut ids = self.base.find_all(&self.state, fingerprint)?;
@@ -290,7 +295,7 @@ impl PoolDraft {
         })
     }
 
-    /// Frees items that a claim owns. Returns the number of items that it owned.
+    /// Releases the items that a claim owns. Returns the number of items that it owned.
     pub(crate) fn release(&mut self, held: Held, batch: &Batch, settled: &Settled) -> Result<u64> {
         let rows = self.owner_rows(held, batch, &settled.positions)?;
         let owned = rows.iter().filter(|is_own| **is_own && self.claim_of(held).is_some()).count();
@@ -299,7 +304,7 @@ impl PoolDraft {
         Ok(owned as u64)
     }
 
-    /// Settles items. The claim is removed with its last item; until then it records which of its items are settled.
+    /// Settles items. The claim is removed with its last item; until then it records the settled ones.
     fn settle(&mut self, held: Held, settled: &Settled) {
         let Some(claim) = self.stored_claim_of(held) else { return };
         let settled = &claim.settled | &settled.indexes.iter().copied().collect::<RoaringBitmap>();
@@ -341,10 +346,10 @@ impl PoolDraft {
         Ok(self.restart_lease(held.id, claim, lease))
     }
 
-    /// Restarts a lease that is kept alive, even if the claim owns none of its items any more. Returns its new expiry, or `None` if
-    /// the claim does not exist any more or the lease is not kept alive any more.
+    /// Restarts a lease that is kept alive, even if the claim owns none of its items any more. Returns its
+    /// new expiry, or `None` if the claim does not exist any more or its lease is no longer kept alive.
     pub(crate) fn renew(&mut self, kept: &Kept) -> Option<Timestamp> {
-        // An extension that came later has its own length.
+        // A later extension has set its own length.
         if kept.has_ended() {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Deciding which values are new, and tracking these.
+//! Deciding which values are new, and tracking them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::ids::RecordNumber;
 use crate::model::Record;
 
 impl PoolDraft {
-    /// Decides a batch. If `firsts` are wanted, each duplicate comes with the record that was first.
+    /// Decides a batch. If `firsts` are wanted, also returns the record that was first for each duplicate.
     pub(crate) fn dedupe(&mut self, mode: Mode, batch: &Arc<Batch>, firsts: Firsts) -> Result<Verdicts> {
         if batch.has_versions() {
             return self.dedupe_versions(mode, batch, firsts);
         }
         let present = match firsts {
-            // Records that this group adds are looked up below.
+            // The records that this group adds are looked up below.
             Firsts::Ignored => {
                 batch.ask_together(|fingerprints| self.base.find_any_of(&self.state, fingerprints))?
             }
@@ -34,10 +34,10 @@ impl PoolDraft {
             Firsts::Ignored => HashMap::new(),
             Firsts::Wanted => self.fetch(present.iter().copied().flatten())?,
         };
-        // From here on nothing fails.
+        // From here on, nothing can fail.
         let number = self.batches.len();
         self.batches.push(Arc::clone(batch));
-        // Values that are not tracked are remembered for the length of the batch.
+        // Values that are not tracked are remembered until the end of the batch.
         let mut seen: HashSet<Fingerprint, BuildFingerprintHasher> = HashSet::default();
         let mut decided = Vec::with_capacity(batch.len());
         for (item, (entry, found)) in batch.items().iter().zip(present).enumerate() {
@@ -59,14 +59,15 @@ impl PoolDraft {
         Ok(self.decided(mode, decided, firsts, &known))
     }
 
-    /// Decides a batch that has versions: the items of each key in order, each against the one before.
+    /// Decides a batch that has versions. The items of each key are decided in order, each against the one
+    /// before.
     fn dedupe_versions(&mut self, mode: Mode, batch: &Arc<Batch>, firsts: Firsts) -> Result<Verdicts> {
         let mut keys = self.keys_of(batch, Some(mode))?;
         let known = match firsts {
             Firsts::Ignored => HashMap::new(),
             Firsts::Wanted => self.fetch(keys.values().flat_map(|key| key.live.ids.iter().copied()))?,
         };
-        // From here on nothing fails.
+        // From here on, nothing can fail.
         let number = self.batches.len();
         self.batches.push(Arc::clone(batch));
         let mut decided = Vec::with_capacity(batch.len());
@@ -81,7 +82,8 @@ impl PoolDraft {
         Ok(self.decided(mode, decided, firsts, &known))
     }
 
-    /// Ends a batch: what is over the capacity leaves. Returns the verdicts, with the record that each one names.
+    /// Ends a batch: evicts records beyond the capacity. Returns the verdicts, with the record that each one
+    /// names.
     fn decided(
         &mut self,
         mode: Mode,
@@ -100,7 +102,7 @@ impl PoolDraft {
         Verdicts::new(mode, decided.into_iter().map(|(verdict, _)| verdict).collect(), firsts)
     }
 
-    /// Returns for each item the owner of its value; empty in a pool without claims.
+    /// Returns the owner of each item's value, or nothing in a pool without claims.
     fn owners_of(&self, batch: &Batch, present: &[Option<RecordNumber>]) -> Result<Vec<Owner>> {
         if self.state.claims.is_empty() {
             return Ok(Vec::new());

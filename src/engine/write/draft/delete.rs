@@ -38,7 +38,7 @@ impl PoolDraft {
 
     /// Deletes every live record that matches the filter. Returns the number of records deleted.
     ///
-    /// The filter is answered from the base, so this must be the group's only operation.
+    /// The filter is evaluated on the base, so this must be the group's only operation.
     pub(crate) fn delete_where(&mut self, filter: &RecordFilter) -> Result<u64> {
         let base = Arc::clone(&self.base);
         let plan = Plan::new(&base, filter)?;
@@ -60,15 +60,15 @@ impl PoolDraft {
         Ok(deleted)
     }
 
-    /// Takes the keys that a filter names away from the claims that own them. Like those of records, the origin of a claim
-    /// must match, and a claimed item matches no time.
+    /// Takes the keys that a filter names away from the claims that own them. The origin of a claim must
+    /// match, like that of a record. A claimed item matches no time filter.
     ///
     /// The claims are read from the base, so this must be the group's only operation on claims.
     pub(crate) fn void_claims_on(&mut self, filter: &RecordFilter) -> Result<()> {
         if self.state.claims.is_empty() || !filter.may_name_claimed() {
             return Ok(());
         }
-        // Each claim is read once, however many of its values are named.
+        // Each claim is read once, even if several of its values are named.
         let mut owned: BTreeMap<ClaimId, HashSet<Fingerprint>> = BTreeMap::new();
         for value in &filter.values {
             for (fingerprint, id) in self.base.owners_of_value(value)? {
@@ -83,7 +83,7 @@ impl PoolDraft {
                 continue;
             }
             let (batch, ..) = self.base.batch_of_claim(id)?;
-            // The fingerprint of another value may begin like that of one that is named.
+            // The fingerprint of another value may have the same value part as a named one.
             let named = batch.items().iter().enumerate().filter(|(position, item)| {
                 owned.contains(&item.fingerprint)
                     && filter.takes_entity_type(item.entity_type)

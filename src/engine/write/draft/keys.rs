@@ -1,7 +1,7 @@
-//! Deciding items with versions: the keys of a batch, as the draft leaves them so far.
+//! Deciding items with versions: the keys of a batch, in their state so far in the draft.
 //!
-//! Owns: what becomes of a key's records when an item of it passes. Always holds: a key that an item with a
-//! version was tracked for has one live record, the last that passed.
+//! Owns: what happens to a key's records when an item of it passes. Always holds: a key for which an item
+//! with a version was tracked has one live record, that of the last item that passed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::ids::RecordNumber;
 use crate::model::Version;
 
-/// The keys of a batch, by their fingerprints.
+/// The states of a batch's keys, by fingerprint.
 pub(super) type KeyStates = HashMap<Fingerprint, KeyState, BuildFingerprintHasher>;
 
 /// The ordinals of a claim's items.
@@ -32,7 +32,7 @@ impl PoolDraft {
         })
     }
 
-    /// Returns the keys of a batch. `mode` is that of a deduplication.
+    /// Returns the states of the keys of a batch. `mode` is `Some` for a deduplication.
     pub(super) fn keys_of(&self, batch: &Batch, mode: Option<Mode>) -> Result<KeyStates> {
         let mut fingerprints: Vec<Fingerprint> = batch.items().iter().map(|item| item.fingerprint).collect();
         fingerprints.sort_unstable();
@@ -54,7 +54,7 @@ impl PoolDraft {
         Ok(keys)
     }
 
-    /// Reads the ordinals that running claims hold of the keys that are asked with one.
+    /// Reads the ordinals that running claims hold for the keys of items that have an ordinal.
     fn read_claimed(&self, batch: &Batch, keys: &mut KeyStates) -> Result<()> {
         let mut known: HashMap<ClaimId, Ordinals> = HashMap::new();
         for (index, item) in batch.items().iter().enumerate() {
@@ -84,8 +84,8 @@ impl PoolDraft {
         Ok((0..batch.len()).filter_map(|index| ordinal(&batch, index)).collect())
     }
 
-    /// An item of the key has passed: it is what the next ones are held against. If the mode tracks, its record replaces
-    /// those of the key.
+    /// Records that an item of the key has passed. The next items are compared with it. If the mode tracks,
+    /// its record replaces those of the key.
     pub(super) fn pass(
         &mut self,
         mode: Mode,
@@ -108,12 +108,12 @@ impl PoolDraft {
             && let Some(place) = self.place_of_new(*id)
             && let Some(of_batch) = self.new.get_mut(place)
         {
-            // Only the last version of a batch is stored.
+            // Only the last version of a key in a batch is stored.
             *of_batch = record;
         }
     }
 
-    /// Appends a record in place of others.
+    /// Appends a record that replaces others.
     pub(super) fn replace(
         &mut self,
         fingerprint: Fingerprint,

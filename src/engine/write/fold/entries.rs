@@ -1,7 +1,7 @@
-//! Index entries of a segment's records, before they are posting lists.
+//! Index entries of a segment's records, before they become posting lists.
 //!
-//! Owns: the rule that turns records into posting lists, and the order in which lists are written. Always holds: lists
-//! are sorted only as far as they are taken, so a fold of many short lists stalls no commit.
+//! Owns: the rule that turns records into posting lists, and the order in which lists are written. Always
+//! holds: only as many lists are sorted as are taken, so a fold of many short lists delays no commit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use crate::engine::pool::tail::TailEntry;
 use crate::ids::EntityTypeId;
 use crate::model::Origin;
 
-/// What the fingerprints' table gets of a record: its fingerprint, its slot, and true if it has a version.
+/// The data of a record for the table of fingerprints: its fingerprint, its slot, and true if it has a
+/// version.
 pub(super) type Indexed = (Fingerprint, Slot, bool);
 
 /// The index entries of records of one segment, before they are sorted.
@@ -30,11 +31,11 @@ pub(crate) struct Entries {
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     keys: Interner<PostingKey>,
-    /// The slots of each list, by the number of its key.
+    /// The slots of each list, by the number of the list's key.
     slots: Vec<Vec<Slot>>,
     /// The number of each entity type's list.
     entity_types: HashMap<EntityTypeId, u32>,
-    /// The lists of an origin, by address. The origin is kept, so that its address is not used again.
+    /// The lists of each origin, by address. The origin is kept, so that its address is not reused.
     origins: HashMap<usize, (Arc<Origin>, Vec<u32>)>,
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Lists {
 pub(super) type PostingRow = (Vec<u8>, RoaringBitmap);
 
 impl Lists {
-    /// **The one rule** that turns records into posting lists.
+    /// **The only rule** that turns records into posting lists.
     pub(super) fn push(&mut self, slot: Slot, entry: TailEntry) {
         let (keys, slots) = (&mut self.keys, &mut self.slots);
         let mut list_of = |key: PostingKey| {
@@ -83,13 +84,13 @@ impl Entries {
         self.lists.push(slot, entry);
     }
 
-    /// Adds many entries. Sorts their fingerprints, which makes sorting all of them faster later.
+    /// Adds many entries, and sorts their fingerprints, which makes the final sort faster.
     pub(crate) fn extend(&mut self, entries: impl Iterator<Item = (Slot, TailEntry)>) {
         let start = self.fingerprints.len();
         for (slot, entry) in entries {
             self.push(slot, entry);
         }
-        // Freed now, so that no commit has to wait until all of them are freed.
+        // Free the origins now, so that no commit has to wait until all of them are freed.
         self.lists.origins.clear();
         if let Some(run) = self.fingerprints.get_mut(start..) {
             run.sort_unstable();
@@ -110,24 +111,24 @@ impl Entries {
     }
 }
 
-/// The least number of lists that are sorted at a time.
+/// The smallest number of lists that are sorted at a time.
 const SORTED_LISTS: usize = 8_192;
 
-/// Posting lists that are taken in key order.
+/// Posting lists to be taken in key order.
 #[derive(Debug, Default)]
 pub(super) struct PostingLists {
     unsorted: Vec<(PostingKey, Vec<Slot>)>,
-    /// The lists before all others, in descending order.
+    /// The lists with the lowest keys, in descending order.
     sorted: Vec<(PostingKey, Vec<Slot>)>,
 }
 
 impl PostingLists {
-    /// Returns the number of lists that are left.
+    /// Returns the number of remaining lists.
     pub(super) fn len(&self) -> usize {
         self.unsorted.len() + self.sorted.len()
     }
 
-    /// Takes the rows of this many lists, in key order: no list that is left has a lower key.
+    /// Takes the rows of this many lists, in key order. No remaining list has a lower key.
     pub(super) fn take(&mut self, lists: usize, geometry: Geometry) -> Vec<PostingRow> {
         if self.sorted.len() < lists {
             self.sort(lists.max(SORTED_LISTS));
@@ -140,7 +141,7 @@ impl PostingLists {
                 let Some(first) = within.first() else { continue };
                 let (chunk, _) = geometry.chunk_of(*first);
                 let base = chunk * geometry.chunk_slots;
-                // The slots are sorted and distinct, so they cannot be refused.
+                // The slots are sorted and distinct, so this cannot fail.
                 let positions = RoaringBitmap::from_sorted_iter(within.iter().map(|slot| slot - base));
                 rows.push((key.at_chunk(chunk), positions.unwrap_or_default()));
             }
@@ -148,13 +149,13 @@ impl PostingLists {
         rows
     }
 
-    /// Makes sure that this many lists are sorted, if there are as many. Finding the lowest lists takes a walk over
-    /// all, so it is done for many at a time.
+    /// Sorts this many lists, or all that remain. Finding the lowest lists takes a pass over all of them, so
+    /// many are sorted at a time.
     fn sort(&mut self, lists: usize) {
         let more = lists.saturating_sub(self.sorted.len()).min(self.unsorted.len());
         let kept = self.unsorted.len() - more;
         if kept > 0 && more > 0 {
-            // The lowest lists go to the end, where they can be cut off.
+            // The lowest lists go to the end, where they can be split off.
             self.unsorted.select_nth_unstable_by(kept, |a, b| b.0.cmp(&a.0));
         }
         let mut lowest = self.unsorted.split_off(kept);
@@ -173,7 +174,8 @@ mod tests {
     const GEOMETRY: Geometry = Geometry { segment_slots: 64, chunk_slots: 8 };
 
     proptest! {
-        /// The rows come in order and equal those of plain maps, in whatever shares lists are taken and sorted.
+        /// The rows come in order and equal those of plain maps, in whatever portions lists are taken and
+        /// sorted.
         #[test]
         fn shares_make_the_rows_of_all_records_in_key_order(
             records in proptest::collection::vec((0_u32..3, 0_u8..4, 0_u8..9, 0_u8..3), 1..64),

@@ -1,8 +1,9 @@
-//! Folding all of a segment's records at once, for imports and rebuilding.
+//! Folding all records of a segment at once, for imports and rebuilding.
 //!
-//! Owns: [`WholeFold`]. Fingerprints are in shares by their leading bits from the start, so nothing is sorted as a
-//! whole. A second thread sorts the shares and then writes the posting lists; while it sorts a share, the share before
-//! it is written. Always holds: this writes what a [`Fold`] of the same records would write.
+//! Owns: [`WholeFold`]. Fingerprints are divided into shares by their leading bits from the start, so they
+//! are never sorted all at once. A second thread sorts the shares and then writes the posting lists. While it
+//! sorts one share, the share before is written. Always holds: this writes the same as a [`Fold`] of the same
+//! records.
 
 use std::array;
 use std::ops::Range;
@@ -26,7 +27,8 @@ use crate::parallel;
 
 const SHARE_BITS: u32 = 4;
 const SHARES: usize = 1 << SHARE_BITS;
-/// Smaller shares are written together with those after them, because each write opens its tables again.
+/// Shares smaller than this are written together with those after them, because each write opens its tables
+/// again.
 const WRITTEN_MIN: usize = 4_096;
 
 /// The index entries of a segment's records, which are written into its tables in one commit.
@@ -35,7 +37,7 @@ pub(crate) struct WholeFold {
     shares: [Vec<Indexed>; SHARES],
     lists: Lists,
     records: u64,
-    /// From the first record to the last.
+    /// The range from the first record to the last.
     slots: Option<Range<Slot>>,
     written_min: usize,
 }
@@ -63,12 +65,13 @@ impl WholeFold {
         self.records += 1;
     }
 
-    /// Returns the number of records that it has.
+    /// Returns the number of records in the fold.
     pub(crate) fn records(&self) -> u64 {
         self.records
     }
 
-    /// Writes everything. Returns the table of the fingerprints, with the number that it is to have; none if nothing is live.
+    /// Writes everything. Returns the table of the fingerprints, with the given number, or `None` if no
+    /// record is live.
     pub(crate) fn write(
         self,
         txn: &WriteTransaction,
@@ -81,12 +84,12 @@ impl WholeFold {
         let Some(slots) = slots else { return Ok(None) };
         let ids = segment.id(slots.start)..segment.id(slots.end - 1) + 1;
         if state.live_in(&ids) == 0 {
-            // Nobody will look for what is dead.
+            // Dead records need no index, because nobody will look for them.
             return Ok(None);
         }
         let mut table = TableWriter::new(state, number, ids, records, row_entries);
-        // Alone first: redb panics on some damaged files while it opens a table, and a table that is open then, here by
-        // the other thread, cannot be dropped without aborting the process.
+        // Open it alone first. redb panics on some damaged files when it opens a table, and then a table that
+        // is open, here by the other thread, cannot be dropped without aborting the process.
         drop(txn.open_table(SegmentTables::new(state.id, segment.number).postings()).storage()?);
         let mut writer = IndexWriter::open(txn, state.id)?;
         thread::scope(|scope| {
@@ -96,7 +99,7 @@ impl WholeFold {
                 for mut share in shares {
                     share.sort_unstable();
                     ready.append(&mut share);
-                    // The receiver hangs up when writing failed.
+                    // The receiver is dropped if writing has failed.
                     if ready.len() >= written_min && sender.send(std::mem::take(&mut ready)).is_err() {
                         return Ok(());
                     }
@@ -143,7 +146,7 @@ mod tests {
     type Records = Vec<(Fingerprint, u32, Option<u8>)>;
 
     fn any_records() -> impl Strategy<Value = Records> {
-        // Some are the same, and all shares have some.
+        // Some are equal, and every share has some.
         let fingerprint = prop_oneof![any::<Fingerprint>(), (0_u128..20).prop_map(|n| n << 123 | n << 40)];
         proptest::collection::vec((fingerprint, 0_u32..3, proptest::option::of(0_u8..4)), 1..300)
     }
@@ -164,7 +167,7 @@ mod tests {
         table.iter().unwrap().map(row).collect()
     }
 
-    /// What is in the index tables of a segment after its records were folded.
+    /// Returns the contents of a segment's index tables after its records were folded.
     fn folded(write: impl FnOnce(&WriteTransaction)) -> [Vec<String>; 3] {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         let txn = database.begin_write().unwrap();
@@ -178,7 +181,8 @@ mod tests {
         fn what_it_writes_is_what_a_fold_writes(
             records in any_records(),
             first in 0_u32..40,
-            // A table has room for all records, or for the live ones: here all of them are alike.
+            // A table has capacity for all records, or for the live ones. Here, all of them are live or all
+            // are dead.
             dead in prop_oneof![4 => Just(0_u64), 1 => Just(1_000)],
             written_min in 1_usize..40,
         ) {

@@ -1,6 +1,6 @@
-//! The rows of an import before they reach the writer: read and hashed, a buffer at a time.
+//! The rows of an import before they reach the writer: read and hashed, one buffer at a time.
 //!
-//! Owns: the buffers, and the thread that reads ahead. Must not know: what becomes of the rows.
+//! Owns: the buffers, and the thread that reads ahead. Must not know: what happens to the rows.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -17,23 +17,23 @@ use crate::time::Timestamp;
 
 /// The number of rows that are looked up, sorted and appended together.
 const BUFFER_ROWS: usize = 65_536;
-/// The number of bytes of values that a buffer holds.
+/// The number of bytes of values at which a buffer is full.
 const BUFFER_BYTES: usize = 16 << 20;
 
-/// Rows of the source, hashed.
+/// Hashed rows of the source.
 #[derive(Default)]
 pub(super) struct Buffer {
     pub(super) rows: Batch,
-    /// The line of each.
+    /// The line of each row.
     pub(super) lines: Vec<u64>,
-    /// The origin of each, up to the last row that has one.
+    /// The origin of each row, up to the last row that has one.
     pub(super) origins: Vec<Option<Arc<Origin>>>,
-    /// The time of each, if the rows have times.
+    /// The time of each row, if the rows have times.
     pub(super) times: Vec<Timestamp>,
 }
 
 impl Buffer {
-    /// Reads other rows into its memory.
+    /// Replaces the contents with the next rows.
     pub(super) fn fill(&mut self, hash_key: &HashKey, source: &mut dyn RowSource) -> Result<()> {
         self.rows.clear();
         self.lines.clear();
@@ -64,11 +64,11 @@ impl Buffer {
     }
 }
 
-/// A thread that reads what follows a full buffer.
+/// A thread that reads the rows after a full buffer.
 pub(super) struct ReadAhead<'scope> {
     /// The filled buffers. One may wait while the next is being filled.
     pub(super) buffers: mpsc::Receiver<Buffer>,
-    /// Takes buffers to be filled again, because fresh memory is slow to write to.
+    /// Receives buffers to be filled again, because fresh memory is slow to write to.
     pub(super) used: mpsc::Sender<Buffer>,
     pub(super) thread: ScopedJoinHandle<'scope, Result<()>>,
 }
@@ -85,7 +85,7 @@ pub(super) fn read_ahead<'scope>(
             let mut buffer = to_fill.try_recv().unwrap_or_default();
             buffer.fill(hash_key, source)?;
             let is_last = !buffer.is_full();
-            // The receiver hangs up when the import has failed.
+            // The receiver is dropped if the import has failed.
             if sender.send(buffer).is_err() || is_last {
                 return Ok(());
             }

@@ -1,5 +1,5 @@
-//! Proves that an owner takes up what it left behind, that operators release claims by what they are, and that fencing numbers
-//! grow.
+//! Proves that an owner can take up the claims that it left behind, that operators can release claims by
+//! their properties, and that fencing numbers grow.
 
 use datapool_store::{ClaimFilter, ClaimOptions, ErrorKind, Timestamp, limits};
 use std::time::Duration;
@@ -34,7 +34,10 @@ fn an_owner_takes_up_all_its_claims_and_earlier_guards_and_tokens_are_lost() {
     assert_eq!(first.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(outcomes(&first.confirm().unwrap()), [(0, "lost"), (2, "lost")]);
     drop((first, second));
-    assert!(is_in_flight(&pool, "a") && is_in_flight(&pool, "d"), "dropping what was lost releases nothing");
+    assert!(
+        is_in_flight(&pool, "a") && is_in_flight(&pool, "d"),
+        "dropping a guard of lost items releases nothing"
+    );
 
     for claim in &mut resumed {
         claim.confirm().unwrap().all_confirmed().unwrap();
@@ -44,7 +47,7 @@ fn an_owner_takes_up_all_its_claims_and_earlier_guards_and_tokens_are_lost() {
     drop((other, nobody));
 }
 
-/// The claims that could be read must not be released for the sake of one that could not.
+/// If one claim is damaged, the readable ones must not be released.
 #[test]
 fn taking_up_claims_of_which_one_is_damaged_releases_none() {
     const ITEMS: redb::TableDefinition<'_, (u64, u64, u32), &[u8]> =
@@ -70,7 +73,7 @@ fn taking_up_claims_of_which_one_is_damaged_releases_none() {
 fn an_owner_comes_back_after_the_file_was_closed_and_before_the_hour_is_over() {
     let file = StoreFile::new();
     let (clock, open) = (file.clock.clone(), || file.open());
-    // A guard that goes without a trace, and its token with it.
+    // The guard and its token disappear without a trace.
     assert!(owned(&open().get_or_create_pool("orders").unwrap(), "worker-7", &["a"]).into_token().is_some());
     clock.advance(MINUTE * 2);
     let store = open();
@@ -104,7 +107,8 @@ fn fencing_numbers_grow_in_a_pool_whatever_the_clock_does_and_over_a_restored_ba
     let second = pool.resume_claims_of("worker-7").unwrap().pop().unwrap().fencing_number().unwrap();
     assert!(second > first);
 
-    // All claims are gone, and the clock is set back: the numbers grow even so, also after opening again.
+    // All claims are gone, and the clock is set back. The numbers still grow, even after opening the store
+    // again.
     clock.set(Timestamp::from_micros(5));
     assert_eq!(owned(&pool, "x", &["b"]).fencing_number(), Some(second + 1));
     drop((pool, store));
@@ -141,7 +145,7 @@ fn operators_release_claims_by_owner_origin_age_and_id() {
     assert_eq!(pool.release_claims(&ClaimFilter::new().owner("worker-7")).unwrap(), 1);
     assert!(!is_in_flight(&pool, "b"));
     assert_eq!(outcomes(&young.confirm().unwrap()), [(0, "lost"), (1, "already tracked")]);
-    assert_eq!(pool.release_claims(&ClaimFilter::all()).unwrap(), 1, "all that are left");
+    assert_eq!(pool.release_claims(&ClaimFilter::all()).unwrap(), 1, "only one claim is left");
     assert_eq!(run.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(values(&pool), ["c"]);
     assert!(pool.claims().unwrap().is_empty());

@@ -1,5 +1,5 @@
-//! Proves that a claim that is past its hour, and not swept yet, takes no value back, when the clock is set back and the
-//! store opened again.
+//! Proves that a claim whose hour after the lease is over, but that is not swept yet, takes no value back
+//! when the clock is set back and the store is opened again.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{ORDERS, StoreFile, track, values};
 
 const HOUR_AND_MORE: Duration = Duration::from_mins(62);
 
-/// How a value comes into the pool while a claim that nobody has swept yet still lists it.
+/// The ways in which a value enters the pool while a claim that is not swept yet still lists it.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     Dedupe(Mode),
@@ -51,7 +51,8 @@ impl Way {
     }
 }
 
-/// Each commit sweeps one claim, so others are over and still there; a clock that is set back brings them to life.
+/// Each commit sweeps one claim, so other ended claims still exist. Setting the clock back makes them valid
+/// again.
 #[test]
 fn a_value_that_was_tracked_past_a_claims_hour_is_never_confirmed_by_that_claim() {
     for way in Way::ALL {
@@ -71,7 +72,7 @@ fn a_value_that_was_tracked_past_a_claims_hour_is_never_confirmed_by_that_claim(
         file.clock.set(start);
         let (pool, store) = file.open_orders();
         assert_eq!(store.verify().unwrap().findings, [], "{way:?}");
-        // An import leads to more commits, which sweep: then there is no claim to take up.
+        // An import causes more commits, which sweep the claim. Then there is no claim to take up.
         match store.resume_claim(&token) {
             Err(error) => assert_eq!(error.kind(), ErrorKind::LeaseLost, "{way:?}: {error}"),
             Ok(mut again) => {
@@ -84,7 +85,7 @@ fn a_value_that_was_tracked_past_a_claims_hour_is_never_confirmed_by_that_claim(
     }
 }
 
-/// Deleting the record does not give the value back to the claim that it was taken from.
+/// Deleting the record does not return the value to the claim that lost it.
 #[test]
 fn a_value_that_was_tracked_past_a_claims_hour_and_deleted_is_free_when_the_clock_is_set_back() {
     let file = StoreFile::new();
@@ -104,7 +105,7 @@ fn a_value_that_was_tracked_past_a_claims_hour_and_deleted_is_free_when_the_cloc
     assert_eq!(outcomes(&again.confirm().unwrap()), [(0, "lost"), (1, "confirmed")]);
 }
 
-/// The claim that took a value over has the right to it, whether the one before it is swept or comes back to life.
+/// The claim that took over a value keeps it, whether the previous claim is swept or becomes valid again.
 #[test]
 fn a_value_that_was_claimed_anew_past_a_claims_hour_stays_with_the_new_claim() {
     for is_released in [false, true] {
@@ -122,13 +123,13 @@ fn a_value_that_was_claimed_anew_past_a_claims_hour_stays_with_the_new_claim() {
         drop((pool, store));
         file.clock.set(start);
         let (_pool, store) = file.open_orders();
-        // The first one was swept with the third one's commit.
+        // The first claim was swept by the commit of the third.
         assert_eq!(store.resume_claim(&first).unwrap_err().kind(), ErrorKind::LeaseLost);
         if let Some(token) = third {
             let mut third = store.resume_claim(&token).unwrap();
             assert_eq!(outcomes(&third.confirm().unwrap()), [(0, "confirmed")]);
         }
-        // The release was one more commit, which swept the second one.
+        // The release was one more commit, which swept the second claim.
         match store.resume_claim(&second) {
             Ok(mut second) => {
                 assert!(!is_released);
@@ -140,7 +141,7 @@ fn a_value_that_was_claimed_anew_past_a_claims_hour_stays_with_the_new_claim() {
     }
 }
 
-/// The rows of what is swept last are there while the first ones are gone.
+/// The rows that are swept last still exist when the first ones are gone.
 #[test]
 fn values_tracked_while_a_large_claim_is_swept_in_part_are_tracked_once() {
     let file = StoreFile::new();
@@ -167,7 +168,8 @@ fn values_tracked_while_a_large_claim_is_swept_in_part_are_tracked_once() {
     assert_eq!(values(&pool), ["x", "v1", "v5000", "v9999", "v0", "v9998"]);
 }
 
-/// Who gave a claim up past its hour, or was told that it is lost, does not get it back when the clock is set back.
+/// A runner that gave up a claim past its hour, or learned that it is lost, does not get it back when the
+/// clock is set back.
 #[test]
 fn a_claim_that_was_given_up_past_its_hour_stays_given_up_when_the_clock_is_set_back() {
     type GiveUp = fn(datapool_store::Claim);
@@ -187,7 +189,7 @@ fn a_claim_that_was_given_up_past_its_hour_stays_given_up_when_the_clock_is_set_
         let file = StoreFile::new();
         let start = file.clock.now();
         let (pool, store) = file.open_orders();
-        // Commits sweep these first.
+        // Commits sweep these claims first.
         let others: Vec<_> = (0..4)
             .map(|number| claim(&pool, "run 1", &[format!("other {number}").as_str()]).into_token())
             .collect();

@@ -1,4 +1,4 @@
-//! Proves that a result is kept with its record, for exactly as long as the record lives; that its limits hold; and that pools
+//! Proves that a result is kept exactly as long as its record lives; that its limits hold; and that pools
 //! without results have no tables for them.
 
 use std::ops::Range;
@@ -24,7 +24,7 @@ fn claim_all(pool: &Pool, values: &[String]) -> Claim {
     pool.claim(values, |value| Key::new(ORDERS, value.as_str()), &Origin::none(), MINUTE).unwrap()
 }
 
-/// Tracks values, each with the result that its index gives.
+/// Tracks values, each with the result for its index.
 fn keep(pool: &Pool, values: &[String], result: impl FnMut(usize) -> Option<Vec<u8>>) {
     claim_all(pool, values).confirm_with(result).unwrap().all_confirmed().unwrap();
 }
@@ -37,7 +37,7 @@ fn text(result: Option<Vec<u8>>) -> Option<String> {
     result.map(|result| String::from_utf8(result).unwrap())
 }
 
-/// The tables of results in a closed file.
+/// Returns the tables of results in a closed file.
 fn tables(place: &Place) -> Vec<String> {
     let database = redb::Database::create(&place.path).unwrap();
     let snapshot = database.begin_read().unwrap();
@@ -47,7 +47,7 @@ fn tables(place: &Place) -> Vec<String> {
     tables
 }
 
-/// The slots that have results in a segment of a closed file, from the first to the last.
+/// Returns the range of slots with results in a segment of a closed file.
 fn slots(place: &Place, table: &str) -> Option<Range<u32>> {
     let table: TableDefinition<'_, u32, &[u8]> = TableDefinition::new(table);
     let database = redb::Database::create(&place.path).unwrap();
@@ -73,7 +73,7 @@ fn a_result_is_kept_with_its_record_and_a_duplicate_gets_it() {
         let ClaimVerdict::Duplicate(Some(first)) = verdict else { panic!("{verdict:?}") };
         text(pool.result(first.id).unwrap())
     });
-    // Nothing is another answer than no bytes.
+    // No result differs from an empty result.
     let expected = [Some(String::new()), Some("created".into()), None, Some("Größe\0".into())];
     assert_eq!(kept.collect::<Vec<_>>(), expected);
     let asked = ["a", "x", "a", "c", "b"].map(|value| Key::new(ORDERS, value));
@@ -117,7 +117,7 @@ fn a_result_has_64_kib_at_most() {
     assert_eq!((error.kind(), error.item()), (ErrorKind::LimitExceeded, Some(1)));
     let message = error.to_string();
     assert!(message.contains("65537") && message.contains("65536 (RESULT_MAX_BYTES)"), "{message}");
-    assert_eq!(asked, [0, 1], "what comes after it is not asked for");
+    assert_eq!(asked, [0, 1], "later results are not asked for");
     assert_eq!((held.held_count(), has(&pool, "a")), (3, false), "nothing is confirmed");
 
     held.confirm_with(|index| Some(vec![index as u8; most])).unwrap().all_confirmed().unwrap();
@@ -202,7 +202,7 @@ fn a_resumed_claim_asks_by_the_indexes_of_the_batch() {
         asked.push(index);
         Some(index.to_string())
     });
-    // The claim asks for what is open, lost or not.
+    // The claim asks for the results of open items, including lost ones.
     assert_eq!(asked, [1, 3, 4]);
     assert_eq!(outcomes(&confirmation.unwrap()), [(1, "confirmed"), (3, "lost"), (4, "confirmed")]);
     drop(other);
@@ -225,7 +225,7 @@ fn a_panic_while_results_are_asked_for_leaves_the_claim_open() {
     assert_eq!(store.verify().unwrap().findings, []);
 }
 
-/// Results of a record that is gone are gone at once, in whatever way it goes.
+/// Deleting a record in any way deletes its result at once.
 #[test]
 fn a_result_goes_with_its_record_and_is_not_the_next_ones() {
     type Gone = fn(&DataPoolStore, &Pool, &ManualClock);
@@ -268,7 +268,7 @@ fn of_several_records_the_oldest_live_ones_result_counts() {
     assert_eq!((result(&pool, "a"), has(&pool, "a")), (None, true), "the import kept no result");
 }
 
-/// Many segments, folds and openings, and results of a third of the records.
+/// Many segments, folds and openings, with results for a third of the records.
 #[test]
 fn results_stay_with_their_records_across_segments_folds_and_openings() {
     let place = Place::new();
@@ -309,7 +309,7 @@ fn only_segments_with_results_have_a_table_for_them_and_it_goes_with_the_segment
             claim_all(pool, values).confirm_with(|_| None::<Vec<u8>>).unwrap().all_confirmed().unwrap();
         }
     }
-    // Segments of 64 records: the fourth and the fifth.
+    // The segments have 64 records. These are the fourth and the fifth.
     keep(&pool, &support::numbered("B", 100), |index| Some(vec![1; index]));
     drop((pool, plain, store));
     assert_eq!(tables(&place), ["results/1/3", "results/1/4"]);
@@ -339,12 +339,12 @@ fn results_of_a_dropped_segment_are_removed_in_shares() {
     pool.clear().unwrap();
     drop((pool, other, store));
     let first = |place: &Place| slots(place, "results/1/0").map(|slots| slots.start);
-    // 4 MiB are 64 results.
+    // 64 results have 4 MiB.
     let mut starts = vec![];
     while let Some(start) = first(&place) {
         starts.push(start);
         let store = open();
-        assert_eq!(store.verify().unwrap().findings, [], "also when some are left");
+        assert_eq!(store.verify().unwrap().findings, [], "the store verifies while results are left");
         track(&store.pool_named("orders").unwrap(), &[format!("later {start}")]);
         assert!(starts.len() < 10, "{starts:?}");
     }
@@ -362,7 +362,7 @@ fn pruning_counts_the_bytes_of_results() {
     assert!(pool.prune().unwrap().bytes + 64 * 10_000 >= 3_000_000);
 }
 
-/// The dead head of a segment with live records is cut off, and so are its results.
+/// The dead records at the head of a segment with live records are removed, and so are their results.
 #[test]
 fn results_of_a_dead_head_are_cut_off_with_it() {
     let place = Place::new();

@@ -1,4 +1,5 @@
-//! Proves that claims are swept an hour after their lease, in parts, and that what others own meanwhile is left alone.
+//! Proves that claims are swept an hour after their lease, in parts, and that values that others own
+//! meanwhile are not affected.
 
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ fn pruning_sweeps_too_and_says_so_and_leaves_what_was_taken_over() {
     assert_eq!(pool.claims().unwrap().len(), 2);
     assert!(is_in_flight(&pool, "a"));
     drop((late, taken));
-    assert!(is_in_flight(&pool, "a"), "the late ones' guards let go of nothing that is not theirs");
+    assert!(is_in_flight(&pool, "a"), "late guards release only their own items");
     drop(renewed);
 }
 
@@ -68,7 +69,7 @@ fn sweeping_a_claim_leaves_a_value_to_whoever_took_it_over_and_holds_it() {
     drop(late);
 }
 
-/// Some 4,096 items with each commit: nobody who writes waits for all of a large one.
+/// Each commit sweeps about 4,096 items, so no writer waits for all items of a large claim.
 #[test]
 fn a_small_claim_is_swept_by_one_commit_and_a_large_one_by_several() {
     for (items, commits) in [(1, 1), (300, 1), (5_000, 2), (10_000, 3)] {
@@ -79,7 +80,7 @@ fn a_small_claim_is_swept_by_one_commit_and_a_large_one_by_several() {
             clock.advance(MINUTE + limits::CLAIM_KEPT_AFTER_LEASE);
             for number in 0..made {
                 track(&pool, &[format!("late {number}")]);
-                // Not of a claim that is swept in part, either.
+                // This also holds for a claim that is partly swept.
                 assert_eq!(store.verify().unwrap().findings, []);
             }
             let left = u64::from(made < commits);
@@ -103,7 +104,7 @@ fn pruning_sweeps_large_claims_to_the_end() {
     assert_eq!(again.confirm().unwrap().confirmed_count(), many.len());
 }
 
-/// Sweeping begins with the first items: whatever happens then, the claim must not live on without them.
+/// Sweeping begins with the first items. Whatever happens then, the claim must not continue without them.
 #[test]
 fn a_claim_past_its_hour_is_gone_for_everybody_whether_swept_or_not() {
     let file = StoreFile::new();
@@ -113,15 +114,15 @@ fn a_claim_past_its_hour_is_gone_for_everybody_whether_swept_or_not() {
     let mut late = pool.claim(&many, |v| Key::new(ORDERS, v.as_str()), &runner("run 1"), MINUTE).unwrap();
     let start = clock.now();
     clock.advance(MINUTE + limits::CLAIM_KEPT_AFTER_LEASE);
-    assert!(pool.claims().unwrap().is_empty(), "nothing was written: nothing is swept yet");
-    // One commit sweeps a part.
+    assert!(pool.claims().unwrap().is_empty(), "nothing is swept yet, because nothing was written");
+    // One commit sweeps a part of the claim.
     track(&pool, &["x"]);
     assert_eq!(late.extend(MINUTE).unwrap_err().kind(), ErrorKind::LeaseLost);
     let token = late.into_token().unwrap();
     assert_eq!(store.resume_claim(&token).unwrap_err().kind(), ErrorKind::LeaseLost);
     assert!(!is_in_flight(&pool, "v1") && !is_in_flight(&pool, "v9999"));
     drop((pool, store));
-    // By this clock the lease would have just begun.
+    // By this clock, the lease would have just begun.
     clock.set(start);
     let (pool, store) = open();
     assert_eq!(store.resume_claim(&token).unwrap_err().kind(), ErrorKind::LeaseLost);
@@ -129,7 +130,7 @@ fn a_claim_past_its_hour_is_gone_for_everybody_whether_swept_or_not() {
     assert!(pool.claims().unwrap().is_empty());
 }
 
-/// After reopening, nobody touches the pool: others' writes sweep and prune it all the same.
+/// After reopening, nobody uses the pool. Writes to other pools still sweep and prune it.
 #[test]
 fn claims_and_expired_records_of_a_pool_that_nobody_opened_are_given_back() {
     let file = StoreFile::new();

@@ -1,5 +1,5 @@
-//! Proves that a token carries a claim to another process, whole: its items keep their indexes, and what it lost or settled
-//! stays so; and that keys name items as well as indexes do.
+//! Proves that a token carries a complete claim to another process: its items keep their indexes, and lost
+//! and settled items stay so. Also proves that keys name items as well as indexes do.
 
 use datapool_store::{ClaimToken, ClaimVerdict, ErrorKind, Key, limits};
 
@@ -27,7 +27,7 @@ fn a_token_takes_the_claim_up_where_it_was_left() {
     let keys: Vec<_> = again.keys().map(|(index, key)| (index, key.value().to_owned())).collect();
     assert_eq!(keys, [(1, "b".to_owned()), (3, long.clone()), (4, "d".to_owned())]);
     assert_eq!(again.confirm_items(&[0]).unwrap_err().kind(), ErrorKind::InvalidArgument);
-    // What was lost has its outcome, too: the flow must hear of it.
+    // A lost item has an outcome, too, because the flow must learn of it.
     let confirmation = again.confirm().unwrap();
     assert_eq!(outcomes(&confirmation), [(1, "confirmed"), (2, "lost"), (3, "confirmed"), (4, "confirmed")]);
     assert_eq!(confirmation.all_confirmed().unwrap_err().item(), Some(2));
@@ -50,10 +50,10 @@ fn a_claim_that_was_overtaken_says_so_when_it_is_taken_up_and_confirmed() {
     let one = again.confirm_items(&[1]).unwrap();
     assert_eq!(outcomes(&one), [(1, "already tracked")]);
     assert_eq!(outcomes(&again.confirm().unwrap()), [(0, "already tracked")]);
-    assert!(pool.claims().unwrap().is_empty(), "nothing is left of it");
+    assert!(pool.claims().unwrap().is_empty(), "nothing is left of the claim");
     assert_eq!(values(&pool), ["a", "b"]);
 
-    // A guard that is dropped takes the claim with it, though it owned nothing.
+    // Dropping a guard ends the claim, even if it owned nothing.
     let token = claim(&pool, "run 1", &["c"]).into_token().unwrap();
     track(&pool, &["c"]);
     drop(store.resume_claim(&token).unwrap());
@@ -69,14 +69,14 @@ fn a_claim_goes_when_two_guards_have_settled_all_of_it_between_them() {
     assert_eq!(other.release_items(&[1]).unwrap(), 1);
     one.confirm_items(&[2]).unwrap().all_confirmed().unwrap();
     assert!(pool.claims().unwrap().is_empty());
-    // To the others it looks as if somebody else had been there.
+    // To the other guard, it looks as if another caller had tracked them.
     assert_eq!(outcomes(&other.confirm().unwrap()), [(0, "already tracked"), (2, "already tracked")]);
     assert!(other.into_token().is_none());
     assert_eq!(outcomes(&one.confirm().unwrap()), [(1, "lost")]);
     assert_eq!(values(&pool), ["a", "c"]);
 }
 
-/// What was not claimed leaves gaps between the indexes, at the beginning, too.
+/// Items that were not claimed leave gaps between the indexes, also at the beginning.
 #[test]
 fn an_item_keeps_its_index_when_its_claim_is_taken_up_again_and_again() {
     let file = StoreFile::new();
@@ -118,7 +118,7 @@ fn an_item_keeps_its_index_when_its_claim_is_taken_up_again_and_again() {
     assert!(other.is_some() && pool.claims().unwrap().len() == 1);
 }
 
-/// Large values fill blocks of their own, of which each counts its indexes by itself.
+/// Large values fill separate blocks, and indexes start again in each block.
 #[test]
 fn an_item_keeps_its_index_in_a_claim_of_many_blocks() {
     let (store, _clock, pool) = ticking_store();
@@ -144,7 +144,7 @@ fn keys_name_the_items_of_a_claim_and_of_one_that_was_taken_up() {
     track(&pool, &["old"]);
     let named = |value: &'static str| Key::new(ORDERS, value);
     let mut held = claim(&pool, "run 1", &["old", "a", "b", "a", "c", "d", "e"]);
-    // The same item twice counts once.
+    // Naming an item twice counts once.
     let confirmation = held.confirm_keys(&[named("b"), named("a"), named("b")]).unwrap();
     assert_eq!(outcomes(&confirmation), [(1, "confirmed"), (2, "confirmed")]);
     assert_eq!(held.release_keys(&[named("c")]).unwrap(), 1);
@@ -175,13 +175,13 @@ fn a_claims_damaged_items_are_an_error_that_says_what_is_wrong() {
     type Bytes = &'static [u8];
     const ITEMS: redb::TableDefinition<'_, (u64, u64, u32), Bytes> =
         redb::TableDefinition::new("claim items");
-    // Of an index, an entity type, four times the value's length, and the value.
+    // Each item has an index, an entity type, four times the length of the value, and the value.
     let cases: [(&[&[u8]], &str); 7] = [
         (&[&[0, 37, 4, b'a', 0, 37, 4, b'b']], "out of order"),
         (&[&[3, 37, 4, b'a'], &[3, 37, 4, b'b']], "out of order"),
         (&[&[0xff, 0xff, 0x7f, 37, 4, b'a', 1, 37, 4, b'b']], "damaged"),
         (&[&[0, 37, 4, b'a', 1, 37, 36, b'b']], "damaged"),
-        // A kind of version that there is not, and a version that is cut off.
+        // An unknown kind of version, and a truncated version.
         (&[&[0, 37, 4, b'a', 1, 37, 7, b'b']], "damaged"),
         (&[&[0, 37, 4, b'a', 1, 37, 6, b'b', 1, 2, 3]], "damaged"),
         (&[&[0, 37, 4, b'a']], "1 items instead of 2"),
@@ -208,7 +208,7 @@ fn a_claims_damaged_items_are_an_error_that_says_what_is_wrong() {
     }
 }
 
-/// How long a lease is says how much of it can be left, whatever the clock was set to meanwhile.
+/// The length of a lease limits the time left, whatever the clock was set to meanwhile.
 #[test]
 fn a_lease_that_was_extended_is_as_long_after_reopening() {
     let file = StoreFile::new();
@@ -245,13 +245,13 @@ fn a_dropped_claim_that_was_taken_up_releases_and_a_second_token_finds_nothing()
     let (one, mut two) = (store.resume_claim(&token).unwrap(), store.resume_claim(&token).unwrap());
     drop(one);
     assert_eq!(outcomes(&two.confirm().unwrap()), [(0, "lost")]);
-    // The id of a claim is not enough: the next claim's holder is somebody else.
+    // The id of a claim is not enough, because the holder of the next claim is another runner.
     let mut next = claim(&pool, "run 2", &["a"]);
     assert_eq!(store.resume_claim(&token).unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(outcomes(&next.confirm().unwrap()), [(0, "confirmed")]);
 }
 
-/// After reopening, ids of claims may be given again; an old token must not fit a new claim.
+/// After reopening, ids of claims may be reused. An old token must not match a new claim.
 #[test]
 fn a_token_of_a_settled_claim_fits_no_later_claim_of_the_same_id() {
     let file = StoreFile::new();

@@ -1,5 +1,5 @@
-//! Proves that waiting ends when what is waited for happens, and not before; that no wake-up is lost; and that leases are kept
-//! alive.
+//! Proves that waiting ends when the awaited event happens, and not before; that no wake-up is lost; and that
+//! leases are kept alive.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use datapool_store::{ClaimFilter, ErrorKind, Key, Pool, WaitOutcome};
 use super::{MINUTE, claim, is_in_flight, key, runner, ticking_store};
 use crate::support::{self, Need, ORDERS, StoreFile, track};
 
-/// Longer than any test: who waits is woken.
+/// Longer than any test, so a waiter must be woken.
 const LONG: Duration = Duration::from_mins(10);
 
 fn wait(pool: &Pool, values: &[&str], timeout: Duration) -> Vec<&'static str> {
@@ -28,7 +28,7 @@ fn name(outcome: &WaitOutcome) -> &'static str {
     }
 }
 
-/// What a waiter answers that waits while something happens. It must not have answered before.
+/// Returns the answer of a waiter that waits during an event. It must not have answered before.
 fn woken_by(pool: &Pool, values: &[&str], event: impl FnOnce()) -> Vec<&'static str> {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -113,7 +113,8 @@ fn who_waits_hears_that_the_pool_is_deleted_or_the_store_closed() {
     drop(pool);
 }
 
-/// The rest of a lease is read anew when the store is opened again: it may end earlier than whoever waits has read.
+/// When the store is opened again, the time left of a lease is computed again. It may end earlier than a
+/// waiter assumed.
 #[test]
 fn opening_again_wakes_who_waits() {
     let file = StoreFile::new();
@@ -127,7 +128,7 @@ fn opening_again_wakes_who_waits() {
     drop(held);
 }
 
-/// The real clock: nobody moves it, and nobody is told that a lease has ended.
+/// This uses the real clock, so nothing signals that the lease has expired.
 #[test]
 fn a_lease_that_ends_by_itself_wakes_who_waits() {
     let pool = support::store_for(Need::Any).get_or_create_pool("orders").unwrap();
@@ -171,7 +172,8 @@ fn one_that_waits_for_a_thousand_values_hears_of_each() {
     assert_eq!(outcomes, vec!["tracked"; 1_000]);
 }
 
-/// Claims come and go as fast as they can, while others wait for them: a lost wake-up would leave one waiting.
+/// Claims come and go as fast as possible while others wait for them. A lost wake-up would leave a waiter
+/// waiting.
 #[test]
 fn no_wake_up_is_lost() {
     let (_store, _clock, pool) = ticking_store();
@@ -208,7 +210,7 @@ fn a_lease_is_kept_alive_as_long_as_its_guard_lives() {
     held.confirm_items(&[1]).unwrap().all_confirmed().unwrap();
     thread::sleep(lease);
     held.confirm().unwrap().all_confirmed().unwrap();
-    // Without its guard it ends.
+    // Without its guard, the lease ends.
     assert!(other.into_token().is_some());
     thread::sleep(lease + lease / 2);
     assert!(!is_in_flight(&pool, "c"));

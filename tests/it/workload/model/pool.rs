@@ -1,4 +1,4 @@
-//! One pool as lists: its records, its claims, and who owns which value.
+//! One pool as lists: its records, its claims, and the owners of values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,15 +23,16 @@ pub(crate) struct PoolModel {
     /// The results of live records, by id.
     pub(crate) results: BTreeMap<u64, Vec<u8>>,
     pub(crate) next_id: u64,
-    /// The time of the newest record, while there is a live one.
+    /// The time of the newest record, as long as there is a live one.
     last_time: Option<Timestamp>,
-    /// The latest time that this process answered by.
+    /// The latest time that this process has used.
     latest: Option<Timestamp>,
-    /// Those past their hour, too, if the clock may be set back: that may bring them to life, unless they are swept.
+    /// The claims. If the clock may be set back, this includes those past their hour, which may become valid
+    /// again unless they are swept.
     pub(crate) claims: BTreeMap<u64, ClaimModel>,
-    /// The claim that owns a value. It may have lapsed, or be past its hour.
+    /// The claim that owns each value. It may have lapsed, or be past its hour.
     pub(crate) owners: BTreeMap<Item, u64>,
-    /// The highest fencing number that was given.
+    /// The highest fencing number given so far.
     fence: u64,
 }
 
@@ -39,25 +40,25 @@ pub(crate) struct PoolModel {
 pub(crate) struct ClaimModel {
     pub(crate) items: Vec<Item>,
     pub(crate) versions: Vec<Option<Version>>,
-    /// The newest record of each item's value when it was claimed, or 0.
+    /// The newest record of each item's value when it was claimed, or 0 if there was none.
     seen: Vec<u64>,
     /// The index of each item in the batch.
     pub(crate) indexes: Vec<usize>,
     pub(crate) batch_len: usize,
-    /// Whether each item is neither confirmed nor released.
+    /// True for each item that is neither confirmed nor released.
     pub(crate) open: Vec<bool>,
-    /// The places of items that were lost, and whose values are erased.
+    /// The positions of lost items whose values are erased.
     pub(crate) erased: BTreeSet<usize>,
     pub(crate) origin: Origin,
     pub(crate) owner: Option<String>,
-    /// When it was made, or taken up by its owner.
+    /// The time at which it was made, or taken up by its owner.
     pub(crate) since: Timestamp,
     pub(crate) fence: u64,
     pub(crate) until: Timestamp,
     lease: Duration,
-    /// When the lease ends, in microseconds that passed.
+    /// The time at which the lease ends, in microseconds of passed time.
     deadline: i64,
-    /// It was past its hour since it was last seen: nobody but the store knows whether it was swept.
+    /// True if it was past its hour since it was last seen. Then only the store knows if it was swept.
     pub(crate) may_be_swept: bool,
 }
 
@@ -71,18 +72,18 @@ impl ClaimModel {
         self.versions[place]
     }
 
-    /// The places of its items that are open.
+    /// Returns the positions of its open items.
     pub(crate) fn open_places(&self) -> Vec<usize> {
         (0..self.items.len()).filter(|place| self.open[*place]).collect()
     }
 
-    /// How long ago it was granted, by the wall clock.
+    /// Returns the time since the grant, by the wall clock.
     pub(crate) fn age(&self, now: Now) -> Duration {
         let micros = now.wall.as_micros() - self.since.as_micros();
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
-    /// How much of its lease is left, in microseconds.
+    /// Returns the time left of its lease, in microseconds.
     pub(crate) fn left(&self, now: Now) -> i64 {
         self.deadline - now.passed
     }
@@ -91,7 +92,7 @@ impl ClaimModel {
         self.left(now) <= 0
     }
 
-    /// Past its hour: it does not exist for anybody.
+    /// Returns true if the claim is past its hour, so it does not exist for callers.
     pub(crate) fn is_over(&self, now: Now) -> bool {
         self.deadline + micros(limits::CLAIM_KEPT_AFTER_LEASE) <= now.passed
     }
@@ -122,7 +123,7 @@ impl PoolModel {
         }
     }
 
-    /// Whether the time that has come changes anything.
+    /// Returns true if the present time changes anything.
     pub(super) fn has_expired(&self, now: Now) -> bool {
         let time = self.time(now);
         self.live.first().is_some_and(|row| self.is_expired(row, time))
@@ -149,7 +150,7 @@ impl PoolModel {
         self.owners.retain(|_, owner| claims.contains_key(owner));
     }
 
-    /// The pool's time. It goes by the clock alone where nothing is live.
+    /// Returns the pool's time. Without live records, it is the clock's time.
     fn time(&self, now: Now) -> Timestamp {
         if self.live.is_empty() || !now.may_turn {
             return now.wall;
@@ -157,13 +158,14 @@ impl PoolModel {
         self.latest.into_iter().chain(self.last_time).fold(now.wall, Timestamp::max)
     }
 
-    /// How far the pool's time is ahead of the clock.
+    /// Returns how far the pool's time is ahead of the clock.
     pub(crate) fn time_ahead(&self, now: Now) -> Duration {
         let ahead = self.time(now).as_micros() - now.wall.as_micros();
         Duration::from_micros(u64::try_from(ahead).unwrap())
     }
 
-    /// A new process has answered by no time yet. What is left of leases, the wall clock says; never more than they were long.
+    /// Opens the pool. A new process has not used any time yet. The time left of leases is computed from the
+    /// wall clock, and is never more than their length.
     pub(super) fn open(&mut self, now: Now, is_new: bool) {
         self.latest = self.latest.filter(|_| !is_new);
         for claim in self.claims.values_mut() {
@@ -172,21 +174,21 @@ impl PoolModel {
         }
     }
 
-    /// The store has swept a claim.
+    /// Records that the store has swept a claim.
     pub(crate) fn sweep(&mut self, id: u64) {
         let swept = self.claims.remove(&id);
         assert!(swept.is_some_and(|claim| claim.may_be_swept), "claim {id} is gone");
         self.owners.retain(|_, owner| *owner != id);
     }
 
-    /// The oldest beyond the capacity leave.
+    /// Evicts the oldest records beyond the capacity.
     pub(super) fn evict(&mut self) {
         let capacity = self.capacity.map_or(usize::MAX, |capacity| usize::try_from(capacity).unwrap());
         self.live.drain(..self.live.len().saturating_sub(capacity));
         self.forget_results();
     }
 
-    /// A result goes with its record.
+    /// Removes the results of removed records.
     fn forget_results(&mut self) {
         let live = &self.live;
         self.results.retain(|id, _| live.binary_search_by_key(id, |row| row.id).is_ok());
@@ -203,26 +205,26 @@ impl PoolModel {
             self.live.retain(|row| items.iter().all(|asked| asked.item != row.item));
         }
         for Asked { item, version } in items {
-            // A record voids whatever claim owns its value.
+            // A record removes the owner of its value.
             self.owners.remove(&item);
             self.live.push(Row { id: self.next_id, item, origin: origin.clone(), created_at, version });
             self.next_id += 1;
         }
     }
 
-    /// The items whose value is not there, each once.
+    /// Returns the items whose value is not in the pool, each once.
     pub(super) fn absent(&self, items: &[Asked]) -> Vec<Asked> {
         let mut there: BTreeSet<&Item> = self.live.iter().map(|row| &row.item).collect();
         items.iter().filter(|asked| there.insert(&asked.item)).cloned().collect()
     }
 
-    /// Whether a deduplication would find the item a duplicate, if there were no claims.
+    /// Returns true if the item would be a duplicate without claims.
     pub(crate) fn contains(&self, asked: &Asked) -> bool {
         let newest = self.live.iter().rev().find(|row| row.item == asked.item);
         newest.is_some_and(|row| !changes(asked.version, row.version))
     }
 
-    /// The claim that owns a value and whose lease runs.
+    /// Returns the claim that owns a value, if its lease is running.
     pub(crate) fn running(&self, item: &Item, now: Now) -> Option<&ClaimModel> {
         let claim = &self.claims[self.owners.get(item)?];
         (!claim.is_lapsed(now)).then_some(claim)
@@ -230,7 +232,7 @@ impl PoolModel {
 
     pub(crate) fn verdicts(&self, mode: Mode, items: &[Asked], now: Now) -> Vec<Verdict> {
         let newest = newest(&self.live);
-        // The version that an item of each value has passed with.
+        // The version with which an item of each value has passed.
         let mut left_by: BTreeMap<&Item, Option<Version>> = BTreeMap::new();
         let verdict = |asked: &Asked, left_by: &BTreeMap<&Item, Option<Version>>| {
             let of_batch = left_by.get(&asked.item).copied();
@@ -260,8 +262,8 @@ impl PoolModel {
         verdicts
     }
 
-    /// Verdicts, and for each duplicate the live record that was first with its value, for each changed item the one before.
-    /// `before` is what was live.
+    /// Returns the verdicts, with the live record that was first for each duplicate, and the previous record
+    /// for each changed item. `before` has the records that were live before.
     fn told(&self, mode: Mode, items: &[Asked], verdicts: &[Verdict], before: &[Row]) -> Vec<Told> {
         let (former, now) = (firsts(before), firsts(&self.live));
         let mut passed: BTreeSet<&Item> = BTreeSet::new();
@@ -289,7 +291,7 @@ impl PoolModel {
                 if *mode != Mode::Filter {
                     self.add(last_passed(items, &verdicts), origin, Adding::InPlace, now);
                 }
-                // Decided before the evictions: the first record may leave with this very call.
+                // This is decided before the evictions, because this call may evict the first record.
                 let mut told = self.told(*mode, items, &verdicts, &before);
                 self.evict();
                 for told in told.iter_mut().filter(|_| !firsts) {
@@ -336,7 +338,7 @@ impl PoolModel {
         Answer::Count((before - self.live.len()) as u64)
     }
 
-    /// Deletes what a filter takes, and voids claims on the values that it names.
+    /// Deletes the records that a filter matches, and voids claims on the values that it names.
     pub(super) fn delete_and_void(&mut self, filter: &Filter) -> u64 {
         let before = self.live.len();
         self.live.retain(|row| !filter.takes(row));
@@ -346,7 +348,7 @@ impl PoolModel {
         (before - self.live.len()) as u64
     }
 
-    /// The values of lost items go, unless a live record has them or a claim that exists owns them.
+    /// Erases the values of lost items, unless a live record has them or an existing claim owns them.
     pub(super) fn erase(&mut self, now: Now) {
         let live = firsts(&self.live);
         let is_owned =
@@ -361,7 +363,7 @@ impl PoolModel {
         }
     }
 
-    /// The claims that exist and that a filter takes, oldest first.
+    /// Returns the existing claims that a filter selects, oldest first.
     pub(crate) fn claims_that(&self, filter: &ClaimsFilter, now: Now) -> Vec<u64> {
         let existing = self.claims.iter().filter(|(_, claim)| !claim.is_over(now)).enumerate();
         let taken = existing.filter(|(place, (_, claim))| filter.takes(*place, claim, now));
@@ -372,12 +374,12 @@ impl PoolModel {
         self.claims_that(&ClaimsFilter { owner: Some(owner.to_owned()), ..ClaimsFilter::default() }, now)
     }
 
-    /// The number that the next grant gets.
+    /// Returns the fencing number of the next grant.
     pub(crate) fn next_fence(&self, now: Now) -> u64 {
         (self.fence + 1).max(u64::try_from(now.wall.as_micros()).unwrap_or(0))
     }
 
-    /// Grants a claim anew to its owner.
+    /// Grants a claim to its owner again.
     fn take_up(&mut self, id: u64, now: Now) -> u64 {
         self.fence = self.next_fence(now);
         let claim = self.claims.get_mut(&id).unwrap();
@@ -441,8 +443,8 @@ impl PoolModel {
         Answer::Claimed(told, fence)
     }
 
-    /// A claim past its hour has nothing any more, and yet gives up what it owned: a clock that is set back brings it back
-    /// without that.
+    /// Settles items of a claim. A claim past its hour holds nothing for callers, but settling it still frees
+    /// the values that it owned. If the clock is set back later, the claim exists again without them.
     fn settle(&mut self, id: u64, how: &How, now: Now) -> Answer {
         let claim = self.claims[&id].clone();
         let exists = !claim.is_over(now);
@@ -477,7 +479,7 @@ impl PoolModel {
                 let newest = self.live.iter().rev().find(|row| row.item == *item);
                 assert!(
                     newest.is_none_or(|row| row.id <= claim.seen[*place]),
-                    "tracked behind the claim's back"
+                    "tracked without the claim noticing"
                 );
                 confirmed.push(Asked { item: item.clone(), version: claim.versions[*place] });
             }
@@ -513,7 +515,8 @@ impl PoolModel {
     }
 }
 
-/// The result that an item is confirmed with, by its index: often none, empty now and then, and seldom long.
+/// Returns the result with which an item is confirmed, by its index: often none, sometimes empty, and rarely
+/// long.
 pub(crate) fn result_of(seed: u64, index: usize) -> Option<Vec<u8>> {
     let text = format!("result {index} of {seed}");
     match (seed + index as u64 * 7) % 9 {
@@ -524,24 +527,24 @@ pub(crate) fn result_of(seed: u64, index: usize) -> Option<Vec<u8>> {
     }
 }
 
-/// The first record of each value.
+/// Returns the first record of each value.
 pub(crate) fn firsts(live: &[Row]) -> BTreeMap<&Item, &Row> {
     live.iter().rev().map(|row| (&row.item, row)).collect()
 }
 
-/// The newest record of each value.
+/// Returns the newest record of each value.
 fn newest(live: &[Row]) -> BTreeMap<&Item, &Row> {
     live.iter().map(|row| (&row.item, row)).collect()
 }
 
-/// How a record comes to those that have its value.
+/// The way in which a record is added to those with the same value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Adding {
     Beside,
     InPlace,
 }
 
-/// The specification's table.
+/// The table of the specification.
 fn changes(asked: Option<Version>, stored: Option<Version>) -> bool {
     match (stored, asked) {
         (_, None) => false,
@@ -562,7 +565,7 @@ fn is_older(asked: Option<Version>, claimed: Option<Version>) -> bool {
     }
 }
 
-/// The values that passed, in the order in which they first did, with the versions that they last had.
+/// Returns the values that passed, in the order in which they first did, with their last versions.
 fn last_passed(items: &[Asked], verdicts: &[Verdict]) -> Vec<Asked> {
     let mut passed: Vec<Asked> = vec![];
     for (asked, _) in items.iter().zip(verdicts).filter(|(_, verdict)| is_passed(**verdict)) {

@@ -1,6 +1,6 @@
-//! Batches: what of them is new, and in which order each table wants it.
+//! Batches: finds the new rows of a batch, and sorts them for each table.
 //!
-//! Always holds: ids are given in the order in which rows came; of equal keys the first row counts.
+//! Always holds: ids are assigned in the order in which the rows came. Of equal keys, the first row counts.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use crate::common::{Row, flow, step};
 use crate::data::run_id;
 use crate::engines::Runs;
 
-/// Rows that are added together.
+/// Rows that are added in one step.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// The keys, one behind the other.
+    /// The keys, concatenated.
     keys: Vec<u8>,
     rows: Vec<Item>,
-    /// Flow, run and step of each run, once.
+    /// The flow, run and step of each run, stored once.
     origins: Vec<[String; 3]>,
 }
 
@@ -31,14 +31,14 @@ struct Item {
     time: i64,
 }
 
-/// What is new of a batch, in the order of each table.
+/// The new rows of a batch, in the order of each table.
 #[derive(Debug)]
 pub(in crate::engines) struct New<'b> {
     batch: &'b Batch,
-    /// An id for each row of the batch; 0 for those that are not new.
+    /// The id of each row of the batch; 0 for rows that are not new.
     ids: Vec<u64>,
     pub(in crate::engines) keys: Vec<(&'b [u8], u64)>,
-    /// For each attribute its values, each with ascending ids.
+    /// The values of each attribute, each with its ids in ascending order.
     pub(in crate::engines) links: [BTreeMap<Vec<u8>, Vec<u64>>; 5],
 }
 
@@ -54,7 +54,7 @@ impl Batch {
         self.rows.len()
     }
 
-    /// What is pushed from now on is of this run.
+    /// Begins a run. Rows that are pushed from now on belong to it.
     fn begin_run(&mut self, run: usize) {
         self.origins.push([flow(run), run_id(run), step(run)]);
     }
@@ -81,9 +81,9 @@ impl Batch {
         item.and_then(|range| self.keys.get(range)).unwrap_or_default()
     }
 
-    /// The first row of each key, in the order of keys.
+    /// Returns the first row of each key, in the order of keys.
     fn distinct(&self) -> Vec<usize> {
-        // Most comparisons end in these bytes, without a look at the buffer.
+        // Most comparisons are decided by these bytes, without reading the buffer.
         let start = |row| {
             let mut start = [0; 12];
             start.iter_mut().zip(self.key(row).iter().skip(4)).for_each(|(to, from)| *to = *from);
@@ -99,7 +99,7 @@ impl Batch {
         rows
     }
 
-    /// Adds what is new. How much that was.
+    /// Adds the new rows. Returns their number.
     pub(super) fn add(&self, fill: Fill, writer: &mut dyn Writer) -> Result<usize> {
         let mut rows = self.distinct();
         if fill == Fill::Insert {
@@ -120,7 +120,7 @@ impl Batch {
                 *id = 1;
             }
         }
-        // Ids are given in the order in which the rows came.
+        // Ids are assigned in the order in which the rows came.
         (first_id..).zip(ids.iter_mut().filter(|id| **id > 0)).for_each(|(next, id)| *id = next);
         let id_of = |row: usize| ids.get(row).copied().unwrap_or_default();
         let keys = sorted.iter().map(|row| (self.key(*row), id_of(*row))).collect();
@@ -128,7 +128,7 @@ impl Batch {
         for (row, id) in ids.iter().enumerate().filter(|(_, id)| **id > 0) {
             for (links, value) in links.iter_mut().zip(self.record(row).link_values()) {
                 let Some(value) = value else { continue };
-                // Allocates for a value's first record only.
+                // Allocates only for the first record with a value.
                 match links.get_mut(value.as_ref()) {
                     Some(ids) => ids.push(*id),
                     None => _ = links.insert(value.to_vec(), vec![*id]),
@@ -152,7 +152,7 @@ impl Batch {
 }
 
 impl New<'_> {
-    /// Hands on ids and records, by ascending id.
+    /// Calls back with ids and records, by ascending id.
     pub(in crate::engines) fn each_record(
         &self,
         mut each: impl FnMut(u64, &[u8]) -> Result<()>,
@@ -166,7 +166,7 @@ impl New<'_> {
     }
 }
 
-/// What goes, in the order of each table.
+/// The records to delete, in the order of each table.
 #[derive(Debug, Default)]
 pub(in crate::engines) struct Old {
     pub(in crate::engines) ids: Vec<u64>,

@@ -1,21 +1,21 @@
-//! The bytes of records and keys.
+//! The byte layouts of records and keys.
 //!
-//! Always holds: keys sort by pool, entity type and value; what a record lacks has no entry in any index.
+//! Always holds: keys sort by pool, entity type and value. An absent attribute has no index entry.
 
 use crate::Result;
 use crate::common::Row;
 
-/// The one pool. It stands first in every key, as it must where there are several.
+/// The only pool. It is the first part of every key, as it must be if there are several pools.
 const POOL: u32 = 1;
-/// Bytes of a key before the value: pool and entity type.
+/// The number of bytes of a key before the value, for the pool and the entity type.
 pub(super) const KEY_HEAD_BYTES: usize = 8;
 
-/// A record's row: entity type, time, three ids of some length, the value to the end.
+/// A record's row: the entity type, the time, three ids with their lengths, and the value up to the end.
 #[derive(Debug)]
 pub(super) struct Record<'a> {
     pub(super) entity_type: u32,
     pub(super) time: i64,
-    /// Flow, run and step; each empty if there is none.
+    /// The flow, run and step. Each is empty if it is absent.
     pub(super) origin: [&'a str; 3],
     pub(super) value: &'a [u8],
 }
@@ -64,7 +64,7 @@ pub(super) fn key_of(row: &Row) -> Vec<u8> {
     key
 }
 
-/// An attribute's value with an id, for tables that have one value a key.
+/// Writes an attribute's value followed by an id, for tables that have one value per key.
 pub(in crate::engines) fn link_key(value: &[u8], id: u64, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(value);
@@ -72,7 +72,7 @@ pub(in crate::engines) fn link_key(value: &[u8], id: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&id.to_be_bytes());
 }
 
-/// An attribute's value as it stands in its index.
+/// An attribute's value as stored in its index.
 pub(super) enum LinkValue<'a> {
     Number([u8; 4]),
     Time([u8; 8]),
@@ -94,7 +94,7 @@ impl LinkValue<'_> {
 }
 
 impl Record<'_> {
-    /// What [`LINKS`](super::LINKS) has of it. What it lacks has no entry.
+    /// Returns the record's values for [`LINKS`](super::LINKS). An absent attribute has no entry.
     pub(super) fn link_values(&self) -> [Option<LinkValue<'_>>; 5] {
         let [flow, run, step] = self.origin.map(|id| (!id.is_empty()).then_some(LinkValue::Text(id)));
         let entity_type = LinkValue::Number(self.entity_type.to_be_bytes());
