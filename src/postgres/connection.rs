@@ -31,8 +31,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A connection keeps this many prepared statements. Those of listings have many forms.
 const STATEMENTS_MAX: usize = 200;
-/// Point statements are planned once for all values: planning one takes longer than executing it.
-const SETTINGS: &str = "SET plan_cache_mode = force_generic_plan";
+/// Point statements are planned once for all values: planning one takes longer than executing it. Citus must know the pool to plan.
+const SETTINGS: &str = "SELECT set_config('plan_cache_mode', CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_extension WHERE \
+                        extname = 'citus') THEN 'force_custom_plan' ELSE 'force_generic_plan' END, false)";
 /// The time within which a connection must be made, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

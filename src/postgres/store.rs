@@ -106,7 +106,8 @@ impl Postgres {
             Error::invalid_argument(text).with_source(error)
         })?;
         check_schema(&options.schema)?;
-        let connections = Connections::new(config, tls::tls()?, &options.schema, CONNECTIONS)?;
+        let tls = tls::tls(config.get_ssl_mode())?;
+        let connections = Connections::new(config, tls, &options.schema, CONNECTIONS)?;
         let missing = match (options.if_missing, options.access) {
             (IfMissing::Create, Access::ReadWrite) => Missing::Create { hash_key: options.hash_key },
             _ => Missing::Fail,

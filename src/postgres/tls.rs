@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres::Socket;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -15,18 +19,66 @@ pub(super) type Tls = MakeRustlsConnect;
 /// An encrypted connection.
 pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// Trusts the certificates of the system, or those that `SSL_CERT_FILE` names.
+/// Returns what encrypts connections of this mode.
+///
+/// `sslmode=require` verifies the server's certificate by those of the system, or by those that `SSL_CERT_FILE` names. Without it
+/// (`prefer`) no certificate is verified, as in libpq: servers often have one that they have made themselves, and anyone
+/// who can answer in the server's place can also refuse encryption.
 ///
 /// # Errors
 ///
 /// `Storage` if rustls refuses its own defaults.
-pub(super) fn tls() -> Result<Tls> {
-    let mut roots = RootCertStore::empty();
-    // A certificate that cannot be read is not trusted, and that is all.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+pub(super) fn tls(mode: SslMode) -> Result<Tls> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::storage(format!("setting up TLS: {error}")).with_source(error))?;
-    Ok(MakeRustlsConnect::new(config.with_root_certificates(roots).with_no_client_auth()))
+    let config = if mode == SslMode::Require {
+        let mut roots = RootCertStore::empty();
+        // Certificates that cannot be read are not trusted.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        config.with_root_certificates(roots)
+    } else {
+        config.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
+    };
+    Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
+}
+
+/// Takes any server for the right one.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
