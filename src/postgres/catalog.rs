@@ -6,11 +6,11 @@ use super::connection::{Connection, Failure, Patience, Step};
 use super::head::{CATALOGUE, LOCK_CATALOGUE, no_pool};
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, micros};
-use super::write::{CLOCK, Commit, Lock, Needs, Outcome, Turn, head_step};
+use super::write::{CLOCK, Call, Commit, Lock, Needs, Outcome, Turn, head_step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate};
-use crate::random::random_bytes;
+use crate::time::Timestamp;
 
 const ROW: &str = "SELECT * FROM {s}.catalogue WHERE id = $1";
 /// A deletion removes this many records of a pool at a time.
@@ -79,38 +79,23 @@ impl Postgres {
 
     pub(super) fn make_pool(&self, new: &NewPool) -> Result<DataPool> {
         self.check_writable()?;
-        // The row tells who made it, so that a lost connection is no reason to say that the name is taken.
-        let made_by = u128::from_be_bytes(random_bytes()?);
-        let mut patience = Patience::new(self.retry_for);
-        loop {
-            let attempt = self.connections.with(|connection| {
-                let made = "SELECT * FROM {s}.catalogue WHERE name = $1 AND made_by = $2";
-                let params = || -> super::connection::Params {
-                    vec![Box::new(new.name.as_bytes().to_vec()), Box::new(Bits(made_by))]
-                };
-                if let Some(row) = connection.query(made, params())?.first() {
-                    return Ok(row_of(row)?);
-                }
-                let made = self.insert_pool(connection, new, made_by);
-                if made.is_err() {
-                    connection.roll_back();
-                }
-                made
-            });
-            match attempt {
-                Ok(pool) => return Ok(pool),
-                Err(failure) => patience.next(failure)?,
-            }
-        }
+        self.execute_once(CATALOGUE, Turn::OutOfLine, |connection, call| {
+            let now = self.lock_catalogue(connection)?;
+            let pool = Self::insert_pool(connection, new, now, call)?;
+            let now = Timestamp::from_micros(now);
+            Ok(Outcome {
+                answer: pool,
+                commit: Commit::new(Vec::new(), CATALOGUE, call, now, Box::new(|| {})),
+            })
+        })
     }
 
     fn insert_pool(
-        &self,
         connection: &mut Connection,
         new: &NewPool,
-        made_by: u128,
+        now: i64,
+        call: Call,
     ) -> Result<DataPool, Failure> {
-        let now = self.lock_catalogue(connection)?;
         check_name_is_free(connection, &new.name, None)?;
         let next =
             "UPDATE {s}.meta SET number = number + 1 WHERE name = 'next pool' RETURNING number - 1 AS id";
@@ -133,7 +118,7 @@ impl Postgres {
                     Box::new(now),
                     Box::new(retention),
                     Box::new(capacity),
-                    Box::new(Bits(made_by)),
+                    Box::new(Bits(call.session)),
                 ],
             ),
             Step::Query(
@@ -141,7 +126,6 @@ impl Postgres {
                 // A pool without a record has no time of its own.
                 vec![Box::new(id), Box::new(i64::MIN), Box::new(retention), Box::new(capacity)],
             ),
-            Step::Command("COMMIT".into()),
         ])?;
         let row = written.first().and_then(|rows| rows.first());
         Ok(row.map_or_else(|| Err(Error::storage("a statement gave no answer")), row_of)?)
@@ -196,7 +180,7 @@ impl Postgres {
             };
             let (waiting, steps) = (std::sync::Arc::clone(&self.waiting), steps.map(step).into());
             let done = Box::new(move || waiting.wake_pool(id));
-            let now = crate::time::Timestamp::from_micros(now);
+            let now = Timestamp::from_micros(now);
             Ok(Outcome { answer: (), commit: Commit::new(steps, CATALOGUE, call, now, done) })
         })?;
         self.queues.lock().remove(&id);

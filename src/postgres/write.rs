@@ -241,42 +241,38 @@ impl Postgres {
         let call = self.call(turn)?;
         let mut patience = Patience::new(self.retry_for);
         // What the transaction answers if it was committed, once that is being found out.
-        let mut unknown: Option<T> = None;
+        let mut unknown: Option<Executed<T>> = None;
         loop {
             let attempt = self.connections.with(|connection| {
-                if let Some(answer) = unknown.take() {
+                if let Some(executed) = unknown.take() {
                     match was_executed(connection, pool, call) {
-                        Ok(true) => {
-                            self.waiting.wake_pool(pool);
-                            return Ok((answer, Wrote::Something));
-                        }
+                        Ok(true) => return Ok(executed),
                         Ok(false) => {}
                         Err(failure) => {
-                            unknown = Some(answer);
+                            unknown = Some(executed);
                             return Err(failure);
                         }
                     }
                 }
-                match work(connection, call) {
-                    Ok(Outcome { answer, commit }) => match commit.run(connection) {
-                        Ok(wrote) => Ok((answer, wrote)),
+                let run = work(connection, call).and_then(|Outcome { answer, commit }| {
+                    let Commit { steps, wrote, done } = commit;
+                    let executed = Executed { answer, wrote, done };
+                    match connection.run(steps) {
+                        Ok(_) => Ok(executed),
                         Err(failure) => {
                             if let Failure::Lost(_) = failure {
-                                unknown = Some(answer);
-                            } else {
-                                connection.roll_back();
+                                unknown = Some(executed);
                             }
                             Err(failure)
                         }
-                    },
-                    Err(failure) => {
-                        connection.roll_back();
-                        Err(failure)
                     }
-                }
+                });
+                // A connection that was lost is not used again.
+                run.inspect_err(|_| connection.roll_back())
             });
             match attempt {
-                Ok((answer, wrote)) => {
+                Ok(Executed { answer, wrote, done }) => {
+                    done();
                     if wrote == Wrote::Something {
                         self.counters.commit();
                     }
@@ -562,7 +558,7 @@ pub(super) enum Turn {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
     turn: Turn,
-    session: u128,
+    pub(super) session: u128,
     number: i64,
 }
 
@@ -618,12 +614,13 @@ impl Commit {
         steps.push(Step::Command("COMMIT".into()));
         Self { steps, wrote: Wrote::Something, done }
     }
+}
 
-    fn run(self, connection: &mut Connection) -> Result<Wrote, Failure> {
-        connection.run(self.steps)?;
-        (self.done)();
-        Ok(self.wrote)
-    }
+/// A transaction that was committed, or may have been.
+struct Executed<T> {
+    answer: T,
+    wrote: Wrote,
+    done: Box<dyn FnOnce()>,
 }
 
 /// Returns true if a call was committed. Waits for the pool's lock, so an execution that is still under way has ended by then.
