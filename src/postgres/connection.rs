@@ -10,18 +10,18 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
+use futures_util::future::maybe_done;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row, Statement};
 
@@ -84,6 +84,7 @@ fn failure(error: tokio_postgres::Error) -> Failure {
     let code = reason.code().clone();
     let text = format!("the server refused: {} ({})", reason.message(), code.code());
     let class = code.code().get(..2).unwrap_or_default();
+    let is_stale = is_stale(reason);
     let kind = match class {
         "53" if code == SqlState::DISK_FULL => ErrorKind::StorageFull,
         "XX" => ErrorKind::Corrupt,
@@ -92,8 +93,10 @@ fn failure(error: tokio_postgres::Error) -> Failure {
     };
     let made = Error::new(kind, text).with_source(error);
     match class {
-        // Serialization failures and deadlocks. Or somebody was faster to take a name: the next attempt finds out.
+        // Serialization failures and deadlocks. Or somebody was faster to take a name: the next attempt finds out. Or a statement
+        // must be prepared again: it was sent already, so that has to wait for the next attempt, too.
         "40" => Failure::Again(made),
+        _ if is_stale => Failure::Again(made),
         _ if code == SqlState::UNIQUE_VIOLATION => Failure::Again(made),
         // Exceptions of connections, too many of them, and the server's operators.
         "08" | "57" => Failure::Lost(made),
@@ -104,6 +107,14 @@ fn failure(error: tokio_postgres::Error) -> Failure {
         }
         _ => Failure::Refused(made),
     }
+}
+
+/// Returns true if a statement was prepared for tables that have changed since, or is unknown: poolers change servers.
+fn is_stale(reason: &DbError) -> bool {
+    let code = reason.code();
+    *code == SqlState::INVALID_SQL_STATEMENT_NAME
+        || *code == SqlState::DUPLICATE_PSTATEMENT
+        || *code == SqlState::FEATURE_NOT_SUPPORTED && reason.routine() == Some("RevalidateCachedQuery")
 }
 
 fn has_io_cause(error: &dyn StdError) -> bool {
@@ -187,6 +198,9 @@ impl Connection {
 
     /// Marks the connection if it was lost, and sorts the error.
     pub(super) fn failed(&mut self, error: tokio_postgres::Error) -> Failure {
+        if error.as_db_error().is_some_and(is_stale) {
+            self.statements.clear();
+        }
         let failure = failure(error);
         if matches!(failure, Failure::Lost(_)) || self.client.is_closed() {
             self.is_spent = true;
@@ -217,40 +231,67 @@ impl Connection {
     }
 
     async fn run_steps(&mut self, steps: Vec<Step>) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
-        for step in &steps {
-            if let Step::Query(text, _) = step {
-                self.prepare(text).await?;
-            }
+        // All are prepared before the first one is sent: one that is prepared in between would be executed after those that follow
+        // it, and so perhaps after COMMIT.
+        let mut prepared = Vec::with_capacity(steps.len());
+        for step in steps {
+            prepared.push(match step {
+                Step::Command(text) => Prepared::Command(self.named(&text)),
+                Step::Query(text, params) => Prepared::Query(self.prepare(text).await?, params),
+            });
         }
-        let this = &*self;
-        let sent = steps.into_iter().map(|step| async move {
-            match step {
-                Step::Command(text) => {
-                    this.client.batch_execute(&this.named(&text)).await.map(|()| Vec::new())
-                }
-                Step::Query(text, params) => {
-                    let params: Vec<&(dyn ToSql + Sync)> =
-                        params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
-                    match this.statements.get(&text) {
-                        Some(statement) => this.client.query(statement, &params).await,
-                        None => this.client.query(&*this.named(&text), &params).await,
-                    }
+        let client = &self.client;
+        let mut sent: Vec<_> =
+            prepared.into_iter().map(|step| Box::pin(maybe_done(step.send(client)))).collect();
+        // The first poll sends a step. After one that cannot be sent, no other is.
+        poll_fn(|context| {
+            for step in &mut sent {
+                _ = step.as_mut().poll(context);
+                if matches!(step.as_mut().output_mut(), Some(Err(_))) {
+                    break;
                 }
             }
-        });
-        try_join_all(sent).await
+            Poll::Ready(())
+        })
+        .await;
+        // In order, so that the first failure is returned, and not what it does to the steps after it.
+        let mut answers = Vec::with_capacity(sent.len());
+        for mut step in sent {
+            step.as_mut().await;
+            answers.extend(step.as_mut().take_output().transpose()?);
+        }
+        Ok(answers)
     }
 
-    #[allow(clippy::ptr_arg, reason = "the key of a map: a text that is static stays so")]
-    async fn prepare(&mut self, text: &Cow<'static, str>) -> Result<(), tokio_postgres::Error> {
-        if !self.statements.contains_key(text) {
-            if self.statements.len() >= STATEMENTS_MAX {
-                self.statements.clear();
-            }
-            let statement = self.client.prepare(&text.replace("{s}", &self.schema)).await?;
-            self.statements.insert(text.clone(), statement);
+    async fn prepare(&mut self, text: Cow<'static, str>) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(statement) = self.statements.get(&text) {
+            return Ok(statement.clone());
         }
-        Ok(())
+        if self.statements.len() >= STATEMENTS_MAX {
+            self.statements.clear();
+        }
+        let statement = self.client.prepare(&self.named(&text)).await?;
+        self.statements.insert(text, statement.clone());
+        Ok(statement)
+    }
+}
+
+/// A step that is ready to be sent.
+enum Prepared {
+    Command(String),
+    Query(Statement, Params),
+}
+
+impl Prepared {
+    async fn send(self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match self {
+            Self::Command(text) => client.batch_execute(&text).await.map(|()| Vec::new()),
+            Self::Query(statement, params) => {
+                let params: Vec<&(dyn ToSql + Sync)> =
+                    params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+                client.query(&statement, &params).await
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod lost_commits;
 mod proxy;
+mod statements;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
