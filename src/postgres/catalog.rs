@@ -6,11 +6,10 @@ use super::connection::{Connection, Failure, Patience, Step};
 use super::head::{CATALOGUE, LOCK_CATALOGUE, no_pool};
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, micros};
-use super::write::{CLOCK, Call, Commit, Lock, Needs, Outcome, Turn, head_step};
+use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate};
-use crate::time::Timestamp;
 
 const ROW: &str = "SELECT * FROM {s}.catalogue WHERE id = $1";
 /// A deletion removes this many records of a pool at a time.
@@ -79,23 +78,14 @@ impl Postgres {
 
     pub(super) fn make_pool(&self, new: &NewPool) -> Result<DataPool> {
         self.check_writable()?;
-        self.execute_once(CATALOGUE, Turn::OutOfLine, |connection, call| {
+        self.execute_once(CATALOGUE, |connection| {
             let now = self.lock_catalogue(connection)?;
-            let pool = Self::insert_pool(connection, new, now, call)?;
-            let now = Timestamp::from_micros(now);
-            Ok(Outcome {
-                answer: pool,
-                commit: Commit::new(Vec::new(), CATALOGUE, call, now, Box::new(|| {})),
-            })
+            let pool = self.insert_pool(connection, new, now)?;
+            Ok(Outcome { answer: pool, commit: Commit::new(Vec::new(), || {}) })
         })
     }
 
-    fn insert_pool(
-        connection: &mut Connection,
-        new: &NewPool,
-        now: i64,
-        call: Call,
-    ) -> Result<DataPool, Failure> {
+    fn insert_pool(&self, connection: &mut Connection, new: &NewPool, now: i64) -> Result<DataPool, Failure> {
         check_name_is_free(connection, &new.name, None)?;
         let next =
             "UPDATE {s}.meta SET number = number + 1 WHERE name = 'next pool' RETURNING number - 1 AS id";
@@ -118,7 +108,7 @@ impl Postgres {
                     Box::new(now),
                     Box::new(retention),
                     Box::new(capacity),
-                    Box::new(Bits(call.session)),
+                    Box::new(Bits(self.session)),
                 ],
             ),
             Step::Query(
@@ -133,7 +123,7 @@ impl Postgres {
 
     pub(super) fn change_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool> {
         self.check_writable()?;
-        self.execute_once(id, Turn::OutOfLine, |connection, call| {
+        self.execute_once(id, |connection| {
             let mut draft = self.read_draft(connection, id, &Needs::default(), Lock::ForUpdate)?;
             let mut pool = pool_row(connection, id)?;
             if let Some(name) = &update.name {
@@ -162,15 +152,15 @@ impl Postgres {
                 ],
             );
             let steps = vec![step, head_step(&mut draft)];
-            Ok(Outcome { answer: pool, commit: Commit::new(steps, id, call, draft.now, Box::new(|| {})) })
+            Ok(Outcome { answer: pool, commit: Commit::new(steps, || {}) })
         })
     }
 
     pub(super) fn remove_pool(&self, id: PoolId) -> Result<()> {
         self.check_writable()?;
         let pool = bigint(id.get());
-        self.execute_once(CATALOGUE, Turn::OutOfLine, |connection, call| {
-            let now = self.lock_catalogue(connection)?;
+        self.execute_once(CATALOGUE, |connection| {
+            self.lock_catalogue(connection)?;
             let locked = connection.query(super::head::LOCK, vec![Box::new(pool)])?;
             super::head::Head::of(id, &locked)?;
             let steps =
@@ -179,9 +169,8 @@ impl Postgres {
                 Step::Query(format!("DELETE FROM {{s}}.{table} = $1").into(), vec![Box::new(pool)])
             };
             let (waiting, steps) = (std::sync::Arc::clone(&self.waiting), steps.map(step).into());
-            let done = Box::new(move || waiting.wake_pool(id));
-            let now = Timestamp::from_micros(now);
-            Ok(Outcome { answer: (), commit: Commit::new(steps, CATALOGUE, call, now, done) })
+            let done = move || waiting.wake_pool(id);
+            Ok(Outcome { answer: (), commit: Commit::new(steps, done) })
         })?;
         self.queues.lock().remove(&id);
         self.waiting.notify();

@@ -7,7 +7,7 @@ use super::connection::{Failure, Step};
 use super::head::{self, Head};
 use super::store::Postgres;
 use super::values::{Columns, bigint};
-use super::write::{CLOCK, Commit, Lock, Needs, Outcome, Turn, head_step, reclaim_steps, remove_claims};
+use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step, reclaim_steps, remove_claims};
 use crate::backend::Observer;
 use crate::backend::batch::Batch;
 use crate::backend::operation::{Answer, Firsts};
@@ -64,7 +64,7 @@ impl Postgres {
             if !has_retention {
                 continue;
             }
-            let _ = self.execute_once(pool, Turn::OutOfLine, |connection, call| {
+            let _ = self.execute_once(pool, |connection| {
                 let before = connection.query(head::READ, vec![Box::new(bigint(pool.get()))])?;
                 let before = Head::of(pool, &before)?.watermark;
                 let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
@@ -72,7 +72,7 @@ impl Postgres {
                     return Ok(Outcome { answer: (), commit: Commit::nothing() });
                 }
                 let steps = vec![head_step(&mut draft)];
-                Ok(Outcome { answer: (), commit: Commit::new(steps, pool, call, draft.now, Box::new(|| {})) })
+                Ok(Outcome { answer: (), commit: Commit::new(steps, || {}) })
             });
         }
     }
@@ -121,7 +121,7 @@ impl Postgres {
         self.check_writable()?;
         let mut report = PruneReport::default();
         loop {
-            let (records, claims, more) = self.execute_once(pool, Turn::OutOfLine, |connection, call| {
+            let (records, claims, more) = self.execute_once(pool, |connection| {
                 let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
                 let id = bigint(pool.get());
                 let gone = draft.now.saturating_sub(CLAIM_KEPT_AFTER_LEASE).as_micros();
@@ -149,7 +149,7 @@ impl Postgres {
                     remove_claims(id, claims, &mut steps);
                 }
                 steps.push(head_step(&mut draft));
-                Ok(Outcome { answer, commit: Commit::new(steps, pool, call, draft.now, Box::new(|| {})) })
+                Ok(Outcome { answer, commit: Commit::new(steps, || {}) })
             })?;
             report.records += records;
             report.claims += claims;

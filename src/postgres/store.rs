@@ -48,9 +48,13 @@ pub(crate) struct Postgres {
     /// Pools that are known to have had a claim: only there owners are read with the rest.
     pub(super) claimed: Mutex<HashSet<PoolId>>,
     pub(super) listener: Listener,
-    /// The number by which the server knows this process's transactions.
+    /// The number by which the server knows this process.
     pub(super) session: u128,
     pub(super) calls: AtomicI64,
+    /// The sessions of calls that are done, for the next ones.
+    pub(super) sessions: Mutex<Vec<u128>>,
+    /// The pools where this process has removed marks of calls that others left.
+    pub(super) tidied: Mutex<HashSet<PoolId>>,
     /// The number of times that the store was closed.
     pub(super) closes: AtomicU64,
 }
@@ -130,6 +134,8 @@ impl Postgres {
             listener: Listener::default(),
             session,
             calls: AtomicI64::new(1),
+            sessions: Mutex::default(),
+            tidied: Mutex::default(),
             closes: AtomicU64::new(0),
         }))
     }

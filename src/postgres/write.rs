@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_postgres::Row;
 
@@ -31,8 +32,8 @@ use crate::time::Timestamp;
 
 /// Rows below the watermark that a commit removes at least, if there are some.
 const RECLAIMED_ROWS: u64 = 1_000;
-/// A mark of a call is of no use after this time: nobody repeats a call so late.
-const MARKS_KEPT_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
+/// Marks of calls are kept for this time at least. Nobody asks about a call that began half of it ago or earlier.
+const MARKS_KEPT: Duration = Duration::from_hours(1);
 /// Claims that a commit sweeps at most.
 const SWEPT_CLAIMS: i64 = 16;
 
@@ -209,7 +210,7 @@ impl Postgres {
         let shared = operations.iter().take_while(|operation| !is_alone(operation)).count();
         let operations = operations.get(..shared).unwrap_or_default();
         let needs = Needs::of(operations.iter().copied());
-        self.execute_once(pool, Turn::InLine, |connection, call| {
+        self.execute_once(pool, |connection| {
             let mut draft = self.read_draft(connection, pool, &needs, Lock::ForUpdate)?;
             let mut decided = Vec::with_capacity(operations.len());
             for operation in operations {
@@ -219,26 +220,36 @@ impl Postgres {
                     break;
                 }
             }
-            self.write(connection, draft, decided, call)
+            self.write(connection, draft, decided)
         })
     }
 
-    /// Returns the mark of a transaction.
-    fn call(&self, turn: Turn) -> Result<Call> {
-        Ok(match turn {
-            Turn::InLine => Call { turn, session: self.session, number: self.next_call() },
-            Turn::OutOfLine => Call { turn, session: u128::from_be_bytes(random_bytes()?), number: 1 },
-        })
+    /// Returns the mark of a call. No other call that is under way has its session, so a pool has few marks of a process.
+    fn begin_call(&self) -> Result<Call> {
+        let free = self.sessions.lock().pop();
+        let session = free.map_or_else(|| Ok(u128::from_be_bytes(random_bytes()?)), Ok::<_, Error>)?;
+        Ok(Call { session, number: self.next_call() })
     }
 
     /// Runs a transaction that is executed once, however often the connection is lost.
     pub(super) fn execute_once<T>(
         &self,
         pool: PoolId,
-        turn: Turn,
-        mut work: impl FnMut(&mut Connection, Call) -> Result<Outcome<T>, Failure>,
+        work: impl FnMut(&mut Connection) -> Result<Outcome<T>, Failure>,
     ) -> Result<T> {
-        let call = self.call(turn)?;
+        let call = self.begin_call()?;
+        let done = self.execute_call(pool, call, work);
+        self.sessions.lock().push(call.session);
+        done
+    }
+
+    fn execute_call<T>(
+        &self,
+        pool: PoolId,
+        call: Call,
+        mut work: impl FnMut(&mut Connection) -> Result<Outcome<T>, Failure>,
+    ) -> Result<T> {
+        let (began, forgets) = (Timestamp::now(), !self.tidied.lock().contains(&pool));
         let mut patience = Patience::new(self.retry_for);
         // What the transaction answers if it was committed, once that is being found out.
         let mut unknown: Option<Executed<T>> = None;
@@ -247,15 +258,22 @@ impl Postgres {
                 if let Some(executed) = unknown.take() {
                     match was_executed(connection, pool, call) {
                         Ok(true) => return Ok(executed),
-                        Ok(false) => {}
+                        // Later, its mark may have been forgotten.
+                        Ok(false) if Timestamp::now().since(began) < MARKS_KEPT / 2 => {}
+                        Ok(false) => return Err(unknown_outcome("it took too long to ask").into()),
                         Err(failure) => {
                             unknown = Some(executed);
                             return Err(failure);
                         }
                     }
                 }
-                let run = work(connection, call).and_then(|Outcome { answer, commit }| {
-                    let Commit { steps, wrote, done } = commit;
+                let run = work(connection).and_then(|Outcome { answer, commit }| {
+                    let Commit { mut steps, wrote, done } = commit;
+                    if wrote == Wrote::Something {
+                        steps.push(call.mark(pool));
+                        steps.extend(forgets.then(|| forget_marks(pool)));
+                    }
+                    steps.push(Step::Command("COMMIT".into()));
                     let executed = Executed { answer, wrote, done };
                     match connection.run(steps) {
                         Ok(_) => Ok(executed),
@@ -275,6 +293,9 @@ impl Postgres {
                     done();
                     if wrote == Wrote::Something {
                         self.counters.commit();
+                        if forgets {
+                            self.tidied.lock().insert(pool);
+                        }
                     }
                     return Ok(answer);
                 }
@@ -283,11 +304,10 @@ impl Postgres {
                         return error;
                     }
                     let text = format!(
-                        "the connection was lost during a commit, and for {} s there was no other to find out if it took place: \
-                         {error}",
+                        "for {} s there was no other to find out: {error}",
                         self.retry_for.as_secs_f64()
                     );
-                    Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
+                    unknown_outcome(&text).with_source(error)
                 })?,
             }
         }
@@ -421,7 +441,6 @@ impl Postgres {
         connection: &mut Connection,
         mut draft: Draft,
         decided: Vec<Result<Decided>>,
-        call: Call,
     ) -> Result<Outcome<Vec<Result<Answer>>>, Failure> {
         let records = Self::records_named(connection, &draft, &decided)?;
         let record = |id: RecordNumber| records.get(&id).cloned().or_else(|| draft.new_record(id));
@@ -442,8 +461,8 @@ impl Postgres {
         steps.push(head_step(&mut draft));
         steps.extend(reclaim_steps(&draft.head, draft.changes.new.len() as u64));
         let waiting = Arc::clone(&self.waiting);
-        let done = Box::new(move || waiting.wake(pool, freed.into_iter()));
-        Ok(Outcome { answer, commit: Commit::new(steps, pool, call, draft.now, done) })
+        let done = move || waiting.wake(pool, freed.into_iter());
+        Ok(Outcome { answer, commit: Commit::new(steps, done) })
     }
 
     /// Reads the stored records that answers name, before they may be deleted.
@@ -545,21 +564,35 @@ pub(super) enum Lock {
     None,
 }
 
-/// Tells if a transaction is that of a leader in the pool's line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// No other transaction of this process in line with the pool runs meanwhile, so the number of the last one stands for all.
-    InLine,
-    /// It may run beside others, so it has a mark of its own.
-    OutOfLine,
+/// The mark of a call: a number in a session.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    session: u128,
+    number: i64,
 }
 
-/// A transaction's number in its session.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    turn: Turn,
-    pub(super) session: u128,
-    number: i64,
+impl Call {
+    /// Returns the step that leaves the mark. It is left under the pool's lock, so numbers of a session ascend.
+    fn mark(self, pool: PoolId) -> Step {
+        let mark = "INSERT INTO {s}.executed (pool, session, call, at) VALUES ($1, $2, $3, \
+                    (extract(epoch from clock_timestamp()) * 1000000)::bigint) \
+                    ON CONFLICT (pool, session) DO UPDATE SET call = excluded.call, at = excluded.at";
+        let params: Params =
+            vec![Box::new(bigint(pool.get())), Box::new(Bits(self.session)), Box::new(self.number)];
+        Step::Query(mark.into(), params)
+    }
+}
+
+/// Returns the step that removes marks that nobody asks about any more: mostly those of processes that have ended.
+fn forget_marks(pool: PoolId) -> Step {
+    let forget = "DELETE FROM {s}.executed WHERE pool = $1 AND at < (extract(epoch from now()) * 1000000)::bigint - $2";
+    Step::Query(forget.into(), vec![Box::new(bigint(pool.get())), Box::new(micros(MARKS_KEPT))])
+}
+
+fn unknown_outcome(reason: &str) -> Error {
+    let text =
+        format!("the connection was lost during a commit, and it is not known if that took place: {reason}");
+    Error::new(ErrorKind::OutcomeUnknown, text)
 }
 
 /// The answer of a transaction, and what writes and commits it.
@@ -568,7 +601,7 @@ pub(super) struct Outcome<T> {
     pub(super) commit: Commit,
 }
 
-/// The last steps of a transaction.
+/// The last steps of a transaction, before its mark and COMMIT.
 pub(super) struct Commit {
     steps: Vec<Step>,
     wrote: Wrote,
@@ -586,33 +619,12 @@ enum Wrote {
 impl Commit {
     /// Ends a transaction that has written nothing.
     pub(super) fn nothing() -> Self {
-        Self { steps: vec![Step::Command("COMMIT".into())], wrote: Wrote::Nothing, done: Box::new(|| {}) }
+        Self { steps: Vec::new(), wrote: Wrote::Nothing, done: Box::new(|| {}) }
     }
 
-    /// Writes, leaves the mark of the call, and commits.
-    pub(super) fn new(
-        mut steps: Vec<Step>,
-        pool: PoolId,
-        call: Call,
-        now: Timestamp,
-        done: Box<dyn FnOnce()>,
-    ) -> Self {
-        let mark = "INSERT INTO {s}.executed (pool, session, call, at) VALUES ($1, $2, $3, $4) \
-                    ON CONFLICT (pool, session) DO UPDATE SET call = excluded.call, at = excluded.at";
-        let params: Params = vec![
-            Box::new(bigint(pool.get())),
-            Box::new(Bits(call.session)),
-            Box::new(call.number),
-            Box::new(now.as_micros()),
-        ];
-        steps.push(Step::Query(mark.into(), params));
-        if call.turn == Turn::OutOfLine {
-            let old = now.as_micros().saturating_sub(MARKS_KEPT_MICROS);
-            let forget = "DELETE FROM {s}.executed WHERE pool = $1 AND at < $2";
-            steps.push(Step::Query(forget.into(), vec![Box::new(bigint(pool.get())), Box::new(old)]));
-        }
-        steps.push(Step::Command("COMMIT".into()));
-        Self { steps, wrote: Wrote::Something, done }
+    /// Writes and commits.
+    pub(super) fn new(steps: Vec<Step>, done: impl FnOnce() + 'static) -> Self {
+        Self { steps, wrote: Wrote::Something, done: Box::new(done) }
     }
 }
 
