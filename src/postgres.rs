@@ -240,8 +240,7 @@ impl Backend for Postgres {
 
     fn close(&self) -> Result<()> {
         if !self.connections.is_closed() {
-            self.store_expiry();
-            self.stop_listening();
+            self.leave();
             self.connections.close();
             self.closes.fetch_add(1, Ordering::SeqCst);
             self.waiting.wake_all();
@@ -263,7 +262,6 @@ impl Backend for Postgres {
     }
 
     fn finish(&self) {
-        self.store_expiry();
-        self.stop_listening();
+        self.leave();
     }
 }

@@ -144,14 +144,37 @@ fn causes(error: &dyn StdError) -> String {
 
 /// Waits for a future on this thread.
 pub(super) fn wait<F: Future>(future: F) -> F::Output {
-    let waker: Waker = Arc::new(Unpark(thread::current())).into();
-    let (mut context, mut future) = (Context::from_waker(&waker), pin!(future));
+    let mut future = pin!(future);
     loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
+        if let Some(output) = wait_for(future.as_mut(), Duration::MAX) {
+            return output;
         }
     }
+}
+
+/// Waits for a future on this thread. Returns `None` if it is not ready in time.
+fn wait_for<F: Future>(future: F, time: Duration) -> Option<F::Output> {
+    let waker: Waker = Arc::new(Unpark(thread::current())).into();
+    let (mut context, mut future) = (Context::from_waker(&waker), pin!(future));
+    let began = Instant::now();
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        match time.saturating_sub(began.elapsed()) {
+            Duration::ZERO => return None,
+            left => thread::park_timeout(left),
+        }
+    }
+}
+
+/// Returns the time that is left.
+fn left(until: Option<Instant>) -> Duration {
+    until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
+}
+
+fn late() -> Failure {
+    Failure::Lost(Error::storage("the server did not answer in time"))
 }
 
 /// One connection.
@@ -159,11 +182,18 @@ pub(super) struct Connection {
     client: Client,
     schema: Arc<str>,
     statements: HashMap<Cow<'static, str>, Statement>,
+    /// The time by which the server must answer.
+    until: Option<Instant>,
     /// True if it must not be used again.
     is_spent: bool,
 }
 
 impl Connection {
+    /// Sets the time by which the server must answer. Otherwise the connection counts as lost.
+    pub(super) fn answer_by(&mut self, until: Option<Instant>) {
+        self.until = until;
+    }
+
     /// Returns the schema's name, quoted where that is needed.
     pub(super) fn schema(&self) -> &str {
         &self.schema
@@ -180,8 +210,14 @@ impl Connection {
 
     /// Sends steps together, and returns the rows of each. After a failure in a transaction, the steps after it fail, too.
     pub(super) fn run(&mut self, steps: Vec<Step>) -> Result<Vec<Vec<Row>>, Failure> {
-        let ran = wait(self.run_steps(steps));
-        ran.map_err(|error| self.failed(error))
+        let left = left(self.until);
+        match wait_for(self.run_steps(steps), left) {
+            Some(ran) => ran.map_err(|error| self.failed(error)),
+            None => {
+                self.is_spent = true;
+                Err(late())
+            }
+        }
     }
 
     pub(super) fn query(
@@ -313,6 +349,8 @@ impl Io {
         let run = move || {
             // The sender is never used: it is dropped.
             let _ = runtime.block_on(stopped);
+            // Looking up a name may take long.
+            runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("datapool-io".to_owned()).spawn(run).map_err(failed)?;
         Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
@@ -353,37 +391,40 @@ impl Connections {
 
     /// Makes a connection.
     pub(super) fn connect(&self) -> Result<Connection, Failure> {
+        self.connect_until(None)
+    }
+
+    fn connect_until(&self, until: Option<Instant>) -> Result<Connection, Failure> {
         // It ends when the client is dropped, or with an error that the client reports.
-        self.connect_with(|connection| async move { _ = connection.await })
+        self.connect_with(until, |connection| async move { _ = connection.await })
     }
 
     /// Makes a connection whose messages are handled by `handle`.
     pub(super) fn connect_with<F: Future<Output = ()> + Send + 'static>(
         &self,
+        until: Option<Instant>,
         handle: impl FnOnce(Messages) -> F + Send + 'static,
     ) -> Result<Connection, Failure> {
         let (config, tls) = (self.config.clone(), self.tls.clone());
         let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
-        let connecting = self.io.handle.spawn(async move {
-            let connecting = tokio::time::timeout(limit, config.connect(tls));
-            let Ok(connected) = connecting.await else { return Err(None) };
-            let (client, connection) = connected.map_err(Some)?;
+        let limit = limit.min(left(until));
+        let connecting = async move {
+            let (client, connection) = config.connect(tls).await?;
             tokio::spawn(handle(connection));
-            client.batch_execute(SETTINGS).await.map_err(Some)?;
+            client.batch_execute(SETTINGS).await?;
             Ok(client)
-        });
+        };
+        let connecting = self.io.handle.spawn(async move { tokio::time::timeout(limit, connecting).await });
         match wait(connecting) {
-            Ok(Ok(client)) => Ok(Connection {
+            Ok(Ok(Ok(client))) => Ok(Connection {
                 client,
                 schema: Arc::clone(&self.schema),
                 statements: HashMap::new(),
+                until,
                 is_spent: false,
             }),
-            Ok(Err(Some(error))) => Err(failure(error)),
-            Ok(Err(None)) => {
-                let text = format!("the server did not answer within {} s", limit.as_secs_f64());
-                Err(Failure::Lost(Error::storage(text)))
-            }
+            Ok(Ok(Err(error))) => Err(failure(error)),
+            Ok(Err(_)) => Err(late()),
             Err(_) => Err(Failure::Lost(Error::closed())),
         }
     }
@@ -397,11 +438,22 @@ impl Connections {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut connection = match self.take()? {
+        self.with_until(None, work)
+    }
+
+    /// Like [`with`](Self::with), for work that the server must answer in time.
+    pub(super) fn with_until<T>(
+        &self,
+        until: Option<Instant>,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut connection = match self.take(until)? {
             Some(connection) => connection,
-            None => self.connect().inspect_err(|_| self.give_up())?,
+            None => self.connect_until(until).inspect_err(|_| self.give_up())?,
         };
+        connection.answer_by(until);
         let done = work(&mut connection);
+        connection.answer_by(None);
         if matches!(done, Err(Failure::Lost(_))) {
             // The server has probably ended the others, too.
             self.drop_free();
@@ -411,11 +463,11 @@ impl Connections {
     }
 
     /// Takes a free connection, or the right to make one (`None`).
-    fn take(&self) -> Result<Option<Connection>> {
+    fn take(&self, until: Option<Instant>) -> Result<Option<Connection>, Failure> {
         let mut free = self.pool.lock();
         loop {
             if free.closed {
-                return Err(Error::closed());
+                return Err(Error::closed().into());
             }
             if let Some(connection) = free.connections.pop() {
                 return Ok(Some(connection));
@@ -424,7 +476,11 @@ impl Connections {
                 free.open += 1;
                 return Ok(None);
             }
-            self.returned.wait(&mut free);
+            match until {
+                None => self.returned.wait(&mut free),
+                Some(until) if self.returned.wait_until(&mut free, until).timed_out() => return Err(late()),
+                Some(_) => {}
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! `DATAPOOL_POSTGRES_BIN` (its programs), `DATAPOOL_POSTGRES_LOG` (its log) and `DATAPOOL_POSTGRES_RESTART` (a program that stops it at
 //! once, as a failure of power would, and starts it again).
 
+mod closing;
 mod leftovers;
 mod lost_commits;
 mod proxy;
