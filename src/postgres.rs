@@ -130,6 +130,10 @@ impl Backend for Postgres {
         }
     }
 
+    fn delays_by_pool(&self) -> bool {
+        true
+    }
+
     fn decide(&self, pool: PoolId, mode: Mode, batch: Batch, firsts: Firsts) -> Result<Verdicts> {
         self.decide_only(pool, mode, batch, firsts)
     }

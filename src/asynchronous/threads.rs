@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Threads`], which start when they are first needed, and the timers of those that wait. Always holds: a call that was taken
 //! on is run, unless nobody waits for its answer any more; calls that write are run in the order in which they came, those that are
-//! there together in one commit.
+//! there together in one commit. If a pool may delay its calls, that holds for the calls of each pool, which have a lane.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -15,15 +15,17 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use parking_lot::{Condvar, Mutex};
 
 use crate::backend::Backend;
+use crate::backend::lanes::Lanes;
 use crate::backend::operation::{Entry, OfAnswer, Submission};
 use crate::backend::waiting::Sleep;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ids::PoolId;
 use crate::parallel::isolated;
 
 /// The most threads that read.
@@ -31,10 +33,16 @@ const READERS: usize = 4;
 
 type Call = Box<dyn FnOnce() + Send>;
 
+/// Prepares an operation. `None` if there is nothing to write.
+type Prepare = Box<dyn FnOnce() -> Option<Entry> + Send>;
+
+/// Before the store is closed, lanes that go on at least so often may end.
+const LANES_SETTLE: Duration = Duration::from_secs(2);
+
 /// Something that the thread that writes does.
 enum Task {
-    /// Prepares an operation, which shares a commit with its neighbours. `None` if there is nothing to write.
-    Write(Box<dyn FnOnce() -> Option<Entry> + Send>),
+    /// Prepares an operation on a pool, which shares a commit with its neighbours.
+    Write(PoolId, Prepare),
     /// A call that blocks.
     Run(Call),
     /// Closes the store, after everything else; the sender is how the thread learns that all calls have ended.
@@ -135,11 +143,12 @@ impl Threads {
     pub(super) async fn write<T: Send + 'static>(
         &self,
         backend: &Arc<dyn Backend>,
+        pool: PoolId,
         prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
     ) -> Result<T> {
         self.admit()?;
         let (answer, receiver) = oneshot::channel();
-        self.send(backend, prepared(Answer(answer), prepare))?;
+        self.send(backend, Task::Write(pool, prepared(Answer(answer), prepare)))?;
         answer_to(receiver).await
     }
 
@@ -147,19 +156,24 @@ impl Threads {
     pub(super) fn write_unheard<T: Send + 'static>(
         &self,
         backend: &Arc<dyn Backend>,
+        pool: PoolId,
         prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
     ) {
         let prepare = move || prepare(Answer(oneshot::channel().0));
         // Without a thread the lease ends the claim.
-        let _ = self.send(backend, Task::Write(Box::new(prepare)));
+        let _ = self.send(backend, Task::Write(pool, Box::new(prepare)));
     }
 
-    /// Runs a call that writes and cannot share a commit, after those that came before.
+    /// Runs a call that writes and cannot share a commit, after those that came before; on a thread of its own if it may have to
+    /// wait for a pool.
     pub(super) async fn write_alone<T: Send + 'static>(
         &self,
         backend: &Arc<dyn Backend>,
         call: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        if backend.delays_by_pool() {
+            return self.run(call).await;
+        }
         self.admit()?;
         let (answer, receiver) = oneshot::channel();
         self.send(backend, Task::Run(heard(Answer(answer), call)))?;
@@ -271,8 +285,8 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
 fn prepared<T: Send + 'static>(
     answer: Answer<T>,
     prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
-) -> Task {
-    Task::Write(Box::new(move || if answer.0.is_canceled() { None } else { prepare(answer) }))
+) -> Prepare {
+    Box::new(move || if answer.0.is_canceled() { None } else { prepare(answer) })
 }
 
 /// A call that is not run if nobody waits for its answer any more.
@@ -297,6 +311,7 @@ fn ended() -> Error {
 /// Runs tasks until the store has no handle any more.
 fn write(backend: &Weak<dyn Backend>, readers: &Arc<Readers>, tasks: &Receiver<Task>) {
     let mut closes = Vec::new();
+    let lanes = Arc::<Lanes<(Prepare, Underway)>>::default();
     while let Ok(first) = tasks.recv() {
         // First all are taken, then they are prepared: who drops a future and then calls again, has the first call cancelled.
         let mut taken: Vec<Task> = std::iter::once(first).chain(tasks.try_iter()).collect();
@@ -306,9 +321,14 @@ fn write(backend: &Weak<dyn Backend>, readers: &Arc<Readers>, tasks: &Receiver<T
                 match task {
                     // A panic must not end the thread: other calls wait for it. The caller gets an error, since its answer is
                     // dropped.
-                    Task::Write(prepare) => isolated(|| entries.extend(prepare())),
+                    Task::Write(pool, prepare) if delays_by_pool(backend) => {
+                        let (backend, prepared) = (Weak::clone(backend), (prepare, readers.underway()));
+                        lanes.add(pool, prepared, move |taken| prepare_and_commit(&backend, taken));
+                    }
+                    Task::Write(_, prepare) => isolated(|| entries.extend(prepare())),
                     Task::Run(call) => {
                         commit(backend, std::mem::take(&mut entries));
+                        lanes.settle(LANES_SETTLE);
                         isolated(call);
                     }
                     Task::Close(close, sender) => closes.push((close, sender)),
@@ -325,6 +345,20 @@ fn write(backend: &Weak<dyn Backend>, readers: &Arc<Readers>, tasks: &Receiver<T
             }
         }
     }
+}
+
+fn delays_by_pool(backend: &Weak<dyn Backend>) -> bool {
+    backend.upgrade().is_some_and(|backend| backend.delays_by_pool())
+}
+
+/// What a lane does: the same as the thread that writes, for one pool.
+fn prepare_and_commit(backend: &Weak<dyn Backend>, taken: Vec<(Prepare, Underway)>) {
+    let (mut entries, mut underway) = (Vec::new(), Vec::new());
+    for (prepare, call) in taken {
+        underway.push(call);
+        isolated(|| entries.extend(prepare()));
+    }
+    commit(backend, entries);
 }
 
 fn commit(backend: &Weak<dyn Backend>, entries: Vec<Entry>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::connection::{Connection, Failure, Step};
 use super::draft::Draft;
 use super::filter::Condition;
-use super::head::CATALOGUE;
+use super::head::{CATALOGUE, lock_catalogue};
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint};
 use super::write::{Commit, Lock, Needs, Outcome, head_step, remove_claims};
@@ -145,12 +145,16 @@ impl Postgres {
     pub(super) fn delete_everywhere(&self, filter: &RecordFilter) -> Result<u64> {
         self.check_writable()?;
         self.execute_once(CATALOGUE, |connection| {
-            self.lock_catalogue(connection)?;
+            connection.command(super::write::BEGIN)?;
             let pools = connection.query("SELECT pool FROM {s}.head ORDER BY pool", Vec::new())?;
-            let (mut deleted, mut steps) = (0, Vec::new());
+            let (mut deleted, mut steps) = (0, vec![lock_catalogue()]);
             for row in &pools {
                 let pool = PoolId::new(row.number("pool")?);
-                let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::Within)?;
+                let mut draft = match self.read_draft(connection, pool, &Needs::default(), Lock::Within) {
+                    // It was deleted meanwhile.
+                    Err(Failure::Refused(error)) if Self::is_gone(&error) => continue,
+                    draft => draft?,
+                };
                 deleted += self.delete_live(connection, &mut draft, filter)?;
                 self.void_claims_on(connection, &draft, filter)?;
                 steps.push(head_step(&mut draft));

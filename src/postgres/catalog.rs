@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use super::connection::{Connection, Failure, Patience, Step};
-use super::head::{CATALOGUE, LOCK_CATALOGUE, no_pool};
+use super::head::{CATALOGUE, Head, lock, lock_catalogue, no_pool};
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, micros};
 use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step};
@@ -69,7 +69,7 @@ impl Postgres {
     pub(super) fn lock_catalogue(&self, connection: &mut Connection) -> Result<i64, Failure> {
         let read = connection.run(vec![
             Step::Command(super::write::BEGIN.into()),
-            Step::Query(LOCK_CATALOGUE.into(), Vec::new()),
+            lock_catalogue(),
             Step::Query(CLOCK.into(), Vec::new()),
         ])?;
         let clock = read.get(2).map(Vec::as_slice).unwrap_or_default();
@@ -160,9 +160,9 @@ impl Postgres {
         self.check_writable()?;
         let pool = bigint(id.get());
         self.execute_once(CATALOGUE, |connection| {
-            self.lock_catalogue(connection)?;
-            let locked = connection.query(super::head::LOCK, vec![Box::new(pool)])?;
-            super::head::Head::of(id, &locked)?;
+            let begin = Step::Command(super::write::BEGIN.into());
+            let locked = connection.run(vec![begin, lock(id), lock_catalogue()])?;
+            Head::of(id, locked.get(1).map(Vec::as_slice).unwrap_or_default())?;
             let steps =
                 ["catalogue WHERE id", "head WHERE pool", "claim_item WHERE pool", "claim WHERE pool"];
             let step = |table: &str| {

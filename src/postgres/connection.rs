@@ -36,6 +36,10 @@ const SETTINGS: &str = "SET plan_cache_mode = force_generic_plan";
 /// The time within which a connection must be made, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A call that waits for a lock counts as using no connection after this time, and so many do at most.
+const LENT_AFTER: Duration = Duration::from_millis(100);
+const LENT_MAX: usize = 24;
+
 /// The messages of a connection, which somebody must handle.
 pub(super) type Messages = tokio_postgres::Connection<tokio_postgres::Socket, TlsStream>;
 
@@ -47,6 +51,8 @@ pub(super) enum Step {
     /// Statements without parameters, and without an answer.
     Command(Cow<'static, str>),
     Query(Cow<'static, str>, Params),
+    /// A query that may have to wait for a lock.
+    Lock(&'static str, Params),
 }
 
 /// The failure of a statement.
@@ -181,6 +187,7 @@ fn late() -> Failure {
 pub(super) struct Connection {
     client: Client,
     schema: Arc<str>,
+    places: Arc<Places>,
     statements: HashMap<Cow<'static, str>, Statement>,
     /// The time by which the server must answer.
     until: Option<Instant>,
@@ -210,8 +217,22 @@ impl Connection {
 
     /// Sends steps together, and returns the rows of each. After a failure in a transaction, the steps after it fail, too.
     pub(super) fn run(&mut self, steps: Vec<Step>) -> Result<Vec<Vec<Row>>, Failure> {
-        let left = left(self.until);
-        match wait_for(self.run_steps(steps), left) {
+        let may_wait = steps.iter().any(|step| matches!(step, Step::Lock(..)));
+        let (places, until) = (Arc::clone(&self.places), self.until);
+        let mut ran = None;
+        {
+            let mut running = pin!(self.run_steps(steps));
+            let mut lent = None;
+            if may_wait {
+                ran = wait_for(running.as_mut(), LENT_AFTER.min(left(until)));
+                lent = ran.is_none().then(|| places.lend());
+            }
+            if ran.is_none() {
+                ran = wait_for(running, left(until));
+            }
+            drop(lent);
+        }
+        match ran {
             Some(ran) => ran.map_err(|error| self.failed(error)),
             None => {
                 self.is_spent = true;
@@ -274,6 +295,7 @@ impl Connection {
             prepared.push(match step {
                 Step::Command(text) => Prepared::Command(self.named(&text)),
                 Step::Query(text, params) => Prepared::Query(self.prepare(text).await?, params),
+                Step::Lock(text, params) => Prepared::Query(self.prepare(text.into()).await?, params),
             });
         }
         let client = &self.client;
@@ -362,11 +384,16 @@ pub(super) struct Connections {
     config: Config,
     tls: Tls,
     schema: Arc<str>,
-    /// The most connections that calls use at a time. Snapshots have others.
-    most: usize,
-    pool: Mutex<Free>,
-    returned: Condvar,
+    places: Arc<Places>,
     io: Io,
+}
+
+/// The connections that calls use. Snapshots have others.
+struct Places {
+    /// The most that are in use at a time, not counting calls that wait for a lock.
+    most: usize,
+    free: Mutex<Free>,
+    returned: Condvar,
 }
 
 #[derive(Default)]
@@ -374,7 +401,36 @@ struct Free {
     connections: Vec<Connection>,
     /// The number of those that are free or in use.
     open: usize,
+    /// The number of those whose calls wait for a lock.
+    lent: usize,
     closed: bool,
+}
+
+impl Places {
+    /// Lets another call use a connection while one waits for a lock: that other call may be on a pool that nobody has locked.
+    fn lend(self: &Arc<Self>) -> Option<Lent> {
+        let mut free = self.free.lock();
+        if free.lent >= LENT_MAX {
+            return None;
+        }
+        free.lent += 1;
+        drop(free);
+        self.returned.notify_one();
+        Some(Lent(Arc::clone(self)))
+    }
+
+    fn may_open(&self, free: &Free) -> bool {
+        free.open < self.most + free.lent
+    }
+}
+
+/// The place of a call that waits for a lock.
+struct Lent(Arc<Places>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.free.lock().lent -= 1;
+    }
 }
 
 impl std::fmt::Debug for Connections {
@@ -385,8 +441,8 @@ impl std::fmt::Debug for Connections {
 
 impl Connections {
     pub(super) fn new(config: Config, tls: Tls, schema: &str, most: usize) -> Result<Self> {
-        let (pool, returned, io) = (Mutex::default(), Condvar::new(), Io::start()?);
-        Ok(Self { config, tls, schema: schema.into(), most, pool, returned, io })
+        let places = Places { most, free: Mutex::default(), returned: Condvar::new() };
+        Ok(Self { config, tls, schema: schema.into(), places: Arc::new(places), io: Io::start()? })
     }
 
     /// Makes a connection.
@@ -419,6 +475,7 @@ impl Connections {
             Ok(Ok(Ok(client))) => Ok(Connection {
                 client,
                 schema: Arc::clone(&self.schema),
+                places: Arc::clone(&self.places),
                 statements: HashMap::new(),
                 until,
                 is_spent: false,
@@ -464,7 +521,7 @@ impl Connections {
 
     /// Takes a free connection, or the right to make one (`None`).
     fn take(&self, until: Option<Instant>) -> Result<Option<Connection>, Failure> {
-        let mut free = self.pool.lock();
+        let mut free = self.places.free.lock();
         loop {
             if free.closed {
                 return Err(Error::closed().into());
@@ -472,26 +529,29 @@ impl Connections {
             if let Some(connection) = free.connections.pop() {
                 return Ok(Some(connection));
             }
-            if free.open < self.most {
+            if self.places.may_open(&free) {
                 free.open += 1;
                 return Ok(None);
             }
             match until {
-                None => self.returned.wait(&mut free),
-                Some(until) if self.returned.wait_until(&mut free, until).timed_out() => return Err(late()),
+                None => self.places.returned.wait(&mut free),
+                Some(until) if self.places.returned.wait_until(&mut free, until).timed_out() => {
+                    return Err(late());
+                }
                 Some(_) => {}
             }
         }
     }
 
     fn give_up(&self) {
-        self.pool.lock().open -= 1;
-        self.returned.notify_one();
+        self.places.free.lock().open -= 1;
+        self.places.returned.notify_one();
     }
 
     fn give_back(&self, connection: Connection) {
-        let mut free = self.pool.lock();
-        if connection.is_spent || free.closed {
+        let mut free = self.places.free.lock();
+        let is_one_too_many = free.open > self.places.most + free.lent;
+        if connection.is_spent || free.closed || is_one_too_many {
             free.open -= 1;
             drop(free);
             drop(connection);
@@ -499,32 +559,32 @@ impl Connections {
             free.connections.push(connection);
             drop(free);
         }
-        self.returned.notify_one();
+        self.places.returned.notify_one();
     }
 
     fn drop_free(&self) {
-        let mut free = self.pool.lock();
+        let mut free = self.places.free.lock();
         free.open -= free.connections.len();
         let dropped = std::mem::take(&mut free.connections);
         drop(free);
         drop(dropped);
-        self.returned.notify_all();
+        self.places.returned.notify_all();
     }
 
     /// Closes the connections that are free, and the others when they are returned.
     pub(super) fn close(&self) {
-        self.pool.lock().closed = true;
+        self.places.free.lock().closed = true;
         self.drop_free();
     }
 
     /// Goes on with new connections, whether they were closed or not.
     pub(super) fn reopen(&self) {
-        self.pool.lock().closed = false;
+        self.places.free.lock().closed = false;
         self.drop_free();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.pool.lock().closed
+        self.places.free.lock().closed
     }
 }
 

@@ -93,10 +93,7 @@ impl Postgres {
             let rows = self.copy(connection, source)?;
             let id = bigint(pool.get());
             connection.command("ANALYZE datapool_staged")?;
-            let read = connection.run(vec![
-                Step::Query(head::LOCK.into(), vec![Box::new(id)]),
-                Step::Query(NOW.into(), vec![Box::new(id)]),
-            ])?;
+            let read = connection.run(vec![head::lock(pool), Step::Query(NOW.into(), vec![Box::new(id)])])?;
             let [head, now] = read.as_slice() else {
                 return Err(Error::storage("a statement gave no answer").into());
             };

@@ -323,15 +323,15 @@ impl Postgres {
     ) -> Result<Draft, Failure> {
         let id = bigint(pool.get());
         let (begin, head) = match lock {
-            Lock::ForUpdate => (Some(BEGIN), head::LOCK),
-            Lock::Within => (None, head::LOCK),
-            Lock::None => (Some(BEGIN_READING), head::READ),
+            Lock::ForUpdate => (Some(BEGIN), head::lock(pool)),
+            Lock::Within => (None, head::lock(pool)),
+            Lock::None => (Some(BEGIN_READING), Step::Query(head::READ.into(), vec![Box::new(id)])),
         };
         let mut steps: Vec<Step> = begin.map(|begin| Step::Command(begin.into())).into_iter().collect();
         let first = steps.len();
         let asked = || Box::new(needs.fingerprints());
         steps.extend([
-            Step::Query(head.into(), vec![Box::new(id)]),
+            head,
             Step::Query(NOW.into(), vec![Box::new(id)]),
             Step::Query(KNOWN.into(), vec![Box::new(id), asked()]),
         ]);
@@ -638,13 +638,9 @@ struct Executed<T> {
 /// Returns true if a call was committed. Waits for the pool's lock, so an execution that is still under way has ended by then.
 fn was_executed(connection: &mut Connection, pool: PoolId, call: Call) -> Result<bool, Failure> {
     let id = bigint(pool.get());
-    let lock = match pool {
-        CATALOGUE => Step::Query(head::LOCK_CATALOGUE.into(), Vec::new()),
-        _ => Step::Query(head::LOCK.into(), vec![Box::new(id)]),
-    };
     let read = connection.run(vec![
         Step::Command(BEGIN.into()),
-        lock,
+        if pool == CATALOGUE { head::lock_catalogue() } else { head::lock(pool) },
         Step::Query(EXECUTED.into(), vec![Box::new(id), Box::new(Bits(call.session))]),
         Step::Command("COMMIT".into()),
     ]);

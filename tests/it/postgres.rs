@@ -6,6 +6,7 @@
 
 mod closing;
 mod leftovers;
+mod locked_pools;
 mod lost_commits;
 mod proxy;
 mod statements;
