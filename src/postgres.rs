@@ -2,7 +2,7 @@
 //!
 //! Owns: the calls of the seam, each a few lines over the parts, from the top down:
 //!
-//! - [`catalog`]: pools; [`registry`]: what is registered; [`operate`]: statistics, verifying, pruning; [`import`].
+//! - [`catalog`]: pools; [`leftovers`]: what deleted ones leave behind; [`registry`]: what is registered; [`operate`]: statistics, verifying, pruning; [`import`].
 //! - [`mod@write`]: a group of operations as one transaction that is executed once; [`alone`]: operations that share theirs with
 //!   no other; [`draft`]: deciding.
 //! - [`mod@read`] and [`claims`]: a pool as of one moment; [`filter`]: filters as SQL.
@@ -20,6 +20,7 @@ mod filter;
 mod head;
 mod import;
 mod job;
+mod leftovers;
 mod listen;
 mod listener;
 mod operate;

@@ -4,6 +4,7 @@ use tokio_postgres::Row;
 
 use super::connection::{Connection, Failure, Patience, Step};
 use super::head::{CATALOGUE, Head, lock, lock_catalogue, no_pool};
+use super::leftovers;
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, micros};
 use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step};
@@ -12,8 +13,6 @@ use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate};
 
 const ROW: &str = "SELECT * FROM {s}.catalogue WHERE id = $1";
-/// A deletion removes this many records of a pool at a time.
-const DELETED_AT_ONCE: i64 = 50_000;
 
 fn row_of(row: &Row) -> Result<DataPool> {
     Ok(DataPool {
@@ -168,46 +167,17 @@ impl Postgres {
             let step = |table: &str| {
                 Step::Query(format!("DELETE FROM {{s}}.{table} = $1").into(), vec![Box::new(pool)])
             };
-            let (waiting, steps) = (std::sync::Arc::clone(&self.waiting), steps.map(step).into());
+            let mut steps: Vec<Step> = steps.map(step).into();
+            steps.push(leftovers::note(id));
+            let waiting = std::sync::Arc::clone(&self.waiting);
             let done = move || waiting.wake_pool(id);
             Ok(Outcome { answer: (), commit: Commit::new(steps, done) })
         })?;
-        self.queues.lock().remove(&id);
+        self.forget_pool(id);
         self.waiting.notify();
-        // The pool is gone. What is left of it is in nobody's way, and `prune` removes it if this fails.
-        let _ = self.remove_leftovers(id);
+        // The pool is gone. What is left of it is in nobody's way, and taken up again if this fails.
+        let _ = self.remove_leftovers();
         Ok(())
-    }
-
-    /// Removes the rows of a pool that is deleted, some at a time. Returns the number of records.
-    pub(super) fn remove_leftovers(&self, id: PoolId) -> Result<u64> {
-        let pool = bigint(id.get());
-        let mut removed = 0;
-        for (table, key) in [("result", "record"), ("record", "id")] {
-            loop {
-                let text = format!(
-                    "WITH some AS (SELECT {key} FROM {{s}}.{table} WHERE pool = $1 ORDER BY {key} LIMIT $2) SELECT max({key}) AS last, \
-                     count(*) AS count FROM some"
-                );
-                let rows = self.read(|connection| {
-                    connection.query(text.clone(), vec![Box::new(pool), Box::new(DELETED_AT_ONCE)])
-                })?;
-                let Some(last) = rows.first().map(|row| row.numbered("last")).transpose()?.flatten() else {
-                    break;
-                };
-                if table == "record" {
-                    removed += rows.first().map_or(Ok(0), |row| row.number("count"))?;
-                }
-                let delete = format!("DELETE FROM {{s}}.{table} WHERE pool = $1 AND {key} <= $2");
-                self.read(|connection| {
-                    connection.query(delete.clone(), vec![Box::new(pool), Box::new(bigint(last))])
-                })?;
-            }
-        }
-        self.read(|connection| {
-            connection.query("DELETE FROM {s}.executed WHERE pool = $1", vec![Box::new(pool)])
-        })?;
-        Ok(removed)
     }
 
     pub(super) fn id_of_pool(&self, name: &str) -> Result<Option<PoolId>> {

@@ -136,7 +136,7 @@ impl Postgres {
         Ok(StoreStats { pools, ..self.counters.read() })
     }
 
-    /// Removes the rows of dead records and of claims whose lease ended long ago.
+    /// Removes the rows of dead records, of claims whose lease ended long ago, and of deleted pools.
     pub(super) fn prune_pool(&self, pool: PoolId) -> Result<PruneReport> {
         self.check_writable()?;
         let mut report = PruneReport::default();
@@ -174,9 +174,12 @@ impl Postgres {
             report.records += records;
             report.claims += claims;
             if !more {
-                return Ok(report);
+                break;
             }
         }
+        // It is taken up again if this fails.
+        let _ = self.remove_leftovers();
+        Ok(report)
     }
 
     /// Checks what the database does not check itself: that fingerprints are those of the values, and that heads agree with the

@@ -118,7 +118,7 @@ impl Postgres {
         let meta =
             connections.with(|connection| schema::open(connection, missing)).map_err(Failure::into_error)?;
         let session = u128::from_be_bytes(random_bytes()?);
-        Ok(Arc::new_cyclic(|own| Self {
+        let store = Arc::new_cyclic(|own| Self {
             own: Weak::clone(own),
             connections,
             store_id: meta.store_id,
@@ -137,7 +137,12 @@ impl Postgres {
             sessions: Mutex::default(),
             tidied: Mutex::default(),
             closes: AtomicU64::new(0),
-        }))
+        });
+        if options.access == Access::ReadWrite {
+            // Opening is not delayed by more than some of it, and does not fail because of it.
+            let _ = store.remove_some_leftovers();
+        }
+        Ok(store)
     }
 
     pub(super) fn own(&self) -> Result<Arc<Self>> {
@@ -150,6 +155,14 @@ impl Postgres {
 
     pub(super) fn note_claims(&self, pool: PoolId) {
         self.claimed.lock().insert(pool);
+    }
+
+    /// Forgets what this process knows of a pool that is deleted.
+    pub(super) fn forget_pool(&self, pool: PoolId) {
+        self.queues.lock().remove(&pool);
+        self.latest.forget(pool);
+        self.claimed.lock().remove(&pool);
+        self.tidied.lock().remove(&pool);
     }
 
     pub(super) fn next_call(&self) -> i64 {

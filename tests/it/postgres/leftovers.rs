@@ -7,6 +7,50 @@ use crate::support::numbered;
 
 #[test]
 #[ignore = "needs a server: .ci/postgres runs it"]
+fn a_deleted_pool_leaves_no_rows() {
+    let schema = new_schema();
+    let store = connect(&schema);
+    let pool = store.create_pool("orders").unwrap();
+    assert_eq!(track_new(&pool, &numbered("A", 100)), 100);
+    store.delete_pool(pool.id()).unwrap();
+    for table in ["record", "head", "catalogue"] {
+        assert_eq!(ask(&format!("SELECT count(*) FROM {schema}.{table}")), "0", "{table}");
+    }
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres runs it"]
+fn what_an_interrupted_deletion_left_is_removed_later() {
+    let schema = new_schema();
+    let left = || ask(&format!("SELECT count(*) FROM {schema}.record"));
+    let resumptions: [fn(&str); 3] = [
+        |schema| drop(connect(schema)),
+        |schema| _ = connect(schema).pool_named("other").unwrap().prune().unwrap(),
+        |schema| connect(schema).delete_pool(connect(schema).create_pool("third").unwrap().id()).unwrap(),
+    ];
+    connect(&schema).create_pool("other").unwrap();
+    for resume in resumptions {
+        let store = connect(&schema);
+        let pool = store.create_pool("orders").unwrap();
+        assert_eq!(track_new(&pool, &numbered("A", 100)), 100);
+        ask(&format!(
+            "CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''interrupted''; END'; \
+             CREATE TRIGGER refuse BEFORE DELETE ON {schema}.record EXECUTE FUNCTION {schema}.refuse()"
+        ));
+        store.delete_pool(pool.id()).unwrap();
+        ask(&format!("DROP FUNCTION {schema}.refuse() CASCADE"));
+        assert_eq!((left(), store.all_pools().unwrap().len()), ("100".to_owned(), 1));
+        resume(&schema);
+        assert_eq!(left(), "0");
+    }
+    let store = connect(&schema);
+    store.delete_pool(store.pool_named("other").unwrap().id()).unwrap();
+    let notes = ask(&format!("SELECT name FROM {schema}.meta ORDER BY name"));
+    assert_eq!(notes, "hash key\nnext pool\nstore id\nversion", "nothing is noted any more");
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres runs it"]
 fn marks_of_executed_calls_do_not_pile_up() {
     let schema = new_schema();
     let store = connect(&schema);
