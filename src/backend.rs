@@ -13,6 +13,7 @@ pub(crate) mod counters;
 pub(crate) mod fingerprint;
 pub(crate) mod import;
 pub(crate) mod keep_alive;
+pub(crate) mod lanes;
 pub(crate) mod lease;
 pub(crate) mod operation;
 pub(crate) mod queue;
@@ -90,6 +91,12 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Submits operations of several callers, in order, in as few commits as their weights allow, and
     /// delivers the answers. Blocks until all have an outcome.
     fn submit_all(&self, entries: Vec<Entry>);
+
+    /// Returns true if a call may wait for its pool for long, because another process has locked it. Calls on other pools must
+    /// not wait for that call then.
+    fn delays_by_pool(&self) -> bool {
+        false
+    }
 
     /// Decides a batch in a mode that tracks nothing.
     fn decide(&self, pool: PoolId, mode: Mode, batch: Batch, firsts: Firsts) -> Result<Verdicts>;

@@ -2,7 +2,7 @@
 //!
 //! Owns: the calls of the seam, each a few lines over the parts, from the top down:
 //!
-//! - [`catalog`]: pools; [`registry`]: what is registered; [`operate`]: statistics, verifying, pruning; [`import`].
+//! - [`catalog`]: pools; [`leftovers`]: what deleted ones leave behind; [`registry`]: what is registered; [`operate`]: statistics, verifying, pruning; [`import`].
 //! - [`mod@write`]: a group of operations as one transaction that is executed once; [`alone`]: operations that share theirs with
 //!   no other; [`draft`]: deciding.
 //! - [`mod@read`] and [`claims`]: a pool as of one moment; [`filter`]: filters as SQL.
@@ -20,6 +20,7 @@ mod filter;
 mod head;
 mod import;
 mod job;
+mod leftovers;
 mod listen;
 mod listener;
 mod operate;
@@ -128,6 +129,10 @@ impl Backend for Postgres {
             Ok(()) => self.submit_entries(entries),
             Err(refused) => entries.into_iter().for_each(|entry| (entry.deliver)(Err(refused.clone()))),
         }
+    }
+
+    fn delays_by_pool(&self) -> bool {
+        true
     }
 
     fn decide(&self, pool: PoolId, mode: Mode, batch: Batch, firsts: Firsts) -> Result<Verdicts> {
@@ -240,8 +245,7 @@ impl Backend for Postgres {
 
     fn close(&self) -> Result<()> {
         if !self.connections.is_closed() {
-            self.store_expiry();
-            self.stop_listening();
+            self.leave();
             self.connections.close();
             self.closes.fetch_add(1, Ordering::SeqCst);
             self.waiting.wake_all();
@@ -263,7 +267,6 @@ impl Backend for Postgres {
     }
 
     fn finish(&self) {
-        self.store_expiry();
-        self.stop_listening();
+        self.leave();
     }
 }

@@ -206,14 +206,16 @@ impl AsyncClaim {
                 None => answer.give_at_once(Ok(confirm(Vec::new()))),
             }
         };
-        let confirmation = self.shared().threads.write(&self.shared().backend, prepare).await?;
+        let confirmation =
+            self.shared().threads.write(&self.shared().backend, self.claimed.pool.id(), prepare).await?;
         self.hold.lock().heard(&self.claimed, &confirmation);
         Ok(confirmation)
     }
 
     async fn release_some(&mut self, items: Items) -> Result<u64> {
         let prepare = releasing(&self.claimed, &self.hold, items);
-        let released = self.shared().threads.write(&self.shared().backend, prepare).await?;
+        let released =
+            self.shared().threads.write(&self.shared().backend, self.claimed.pool.id(), prepare).await?;
         self.hold.lock().heard_released();
         Ok(released)
     }
@@ -229,7 +231,7 @@ impl AsyncClaim {
             let extended = move |extended| hold.lock().extended(&claimed, extension, extended);
             Some(answer.of(submission, extended))
         };
-        self.shared().threads.write(&self.shared().backend, prepare).await
+        self.shared().threads.write(&self.shared().backend, self.claimed.pool.id(), prepare).await
     }
 }
 
@@ -237,7 +239,7 @@ impl Drop for AsyncClaim {
     fn drop(&mut self) {
         if self.token().is_some() {
             let release = releasing(&self.claimed, &self.hold, Items::Open);
-            self.shared().threads.write_unheard(&self.shared().backend, release);
+            self.shared().threads.write_unheard(&self.shared().backend, self.claimed.pool.id(), release);
         }
     }
 }

@@ -126,7 +126,7 @@ impl AsyncPool {
         StoreFuture::new(async move {
             let (submission, asked) = (submission?, pool.clone());
             let prepare = |answer: Answer<T>| Some(answer.of(submission, move |done| finish(&asked, done?)));
-            threads(&pool).write(backend(&pool), prepare).await
+            threads(&pool).write(backend(&pool), pool.id(), prepare).await
         })
     }
 

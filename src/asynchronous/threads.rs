@@ -3,7 +3,8 @@
 //!
 //! Owns: [`Threads`], which start when they are first needed, and the timers of waiting tasks. Always holds:
 //! an accepted call runs, unless its future was dropped before. Calls that write run in the order in which
-//! they arrived; those that are queued together share one commit.
+//! they arrived; those that are queued together share one commit. If a pool may delay its calls, that holds
+//! for the calls of each pool, which have a lane.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -16,15 +17,17 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use parking_lot::{Condvar, Mutex};
 
 use crate::backend::Backend;
+use crate::backend::lanes::Lanes;
 use crate::backend::operation::{Entry, OfAnswer, Submission};
 use crate::backend::waiting::Sleep;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ids::PoolId;
 use crate::parallel::isolated;
 
 /// The largest number of reader threads.
@@ -32,11 +35,16 @@ const READERS: usize = 4;
 
 type Call = Box<dyn FnOnce() + Send>;
 
+/// Prepares an operation. `None` if there is nothing to write.
+type Prepare = Box<dyn FnOnce() -> Option<Entry> + Send>;
+
+/// Before the store is closed, lanes that go on at least so often may end.
+const LANES_SETTLE: Duration = Duration::from_secs(2);
+
 /// A task of the writer thread.
 enum Task {
-    /// Prepares an operation, which shares a commit with the operations queued next to it. `None` if there is
-    /// nothing to write.
-    Write(Box<dyn FnOnce() -> Option<Entry> + Send>),
+    /// Prepares an operation on a pool, which shares a commit with the operations queued next to it.
+    Write(PoolId, Prepare),
     /// Runs a blocking call.
     Run(Call),
     /// Closes the store after everything else. With the sender, the readers wake the thread once all calls
@@ -140,11 +148,12 @@ impl Threads {
     pub(super) async fn write<T: Send + 'static>(
         &self,
         backend: &Arc<dyn Backend>,
+        pool: PoolId,
         prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
     ) -> Result<T> {
         self.admit()?;
         let (answer, receiver) = oneshot::channel();
-        self.send(backend, prepared(Answer(answer), prepare))?;
+        self.send(backend, Task::Write(pool, prepared(Answer(answer), prepare)))?;
         answer_to(receiver).await
     }
 
@@ -152,19 +161,24 @@ impl Threads {
     pub(super) fn write_unheard<T: Send + 'static>(
         &self,
         backend: &Arc<dyn Backend>,
+        pool: PoolId,
         prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
     ) {
         let prepare = move || prepare(Answer(oneshot::channel().0));
         // If there is no thread, the claim ends with its lease.
-        let _ = self.send(backend, Task::Write(Box::new(prepare)));
+        let _ = self.send(backend, Task::Write(pool, Box::new(prepare)));
     }
 
-    /// Runs a call that writes but cannot share a commit, after the calls submitted before it.
+    /// Runs a call that writes but cannot share a commit, after the calls submitted before it; on its own thread if
+    /// it may have to wait for a pool.
     pub(super) async fn write_alone<T: Send + 'static>(
         &self,
         backend: &Arc<dyn Backend>,
         call: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        if backend.delays_by_pool() {
+            return self.run(call).await;
+        }
         self.admit()?;
         let (answer, receiver) = oneshot::channel();
         self.send(backend, Task::Run(heard(Answer(answer), call)))?;
@@ -278,8 +292,8 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
 fn prepared<T: Send + 'static>(
     answer: Answer<T>,
     prepare: impl FnOnce(Answer<T>) -> Option<Entry> + Send + 'static,
-) -> Task {
-    Task::Write(Box::new(move || if answer.0.is_canceled() { None } else { prepare(answer) }))
+) -> Prepare {
+    Box::new(move || if answer.0.is_canceled() { None } else { prepare(answer) })
 }
 
 /// Returns a call that does nothing if the answer's receiver was dropped.
@@ -304,6 +318,7 @@ fn ended() -> Error {
 /// Runs tasks until the store has no handle left.
 fn write(backend: &Weak<dyn Backend>, readers: &Arc<Readers>, tasks: &Receiver<Task>) {
     let mut closes = Vec::new();
+    let lanes = Arc::<Lanes<(Prepare, Underway)>>::default();
     while let Ok(first) = tasks.recv() {
         // All tasks are taken before any is prepared. So if a caller drops a future and calls again, the
         // first call is cancelled.
@@ -314,9 +329,14 @@ fn write(backend: &Weak<dyn Backend>, readers: &Arc<Readers>, tasks: &Receiver<T
                 match task {
                     // A panic must not end the thread, because other calls wait for it. The panicking call's
                     // answer is dropped, so its caller gets an error.
-                    Task::Write(prepare) => isolated(|| entries.extend(prepare())),
+                    Task::Write(pool, prepare) if delays_by_pool(backend) => {
+                        let (backend, prepared) = (Weak::clone(backend), (prepare, readers.underway()));
+                        lanes.add(pool, prepared, move |taken| prepare_and_commit(&backend, taken));
+                    }
+                    Task::Write(_, prepare) => isolated(|| entries.extend(prepare())),
                     Task::Run(call) => {
                         commit(backend, std::mem::take(&mut entries));
+                        lanes.settle(LANES_SETTLE);
                         isolated(call);
                     }
                     Task::Close(close, sender) => closes.push((close, sender)),
@@ -334,6 +354,20 @@ fn write(backend: &Weak<dyn Backend>, readers: &Arc<Readers>, tasks: &Receiver<T
             }
         }
     }
+}
+
+fn delays_by_pool(backend: &Weak<dyn Backend>) -> bool {
+    backend.upgrade().is_some_and(|backend| backend.delays_by_pool())
+}
+
+/// What a lane does: the same as the thread that writes, for one pool.
+fn prepare_and_commit(backend: &Weak<dyn Backend>, taken: Vec<(Prepare, Underway)>) {
+    let (mut entries, mut underway) = (Vec::new(), Vec::new());
+    for (prepare, call) in taken {
+        underway.push(call);
+        isolated(|| entries.extend(prepare()));
+    }
+    commit(backend, entries);
 }
 
 fn commit(backend: &Weak<dyn Backend>, entries: Vec<Entry>) {

@@ -2,7 +2,7 @@
 //! no leases.
 //!
 //! Owns: [`KeepAlive`], the thread. Always holds: all leases that are due at the same time are renewed in one
-//! commit.
+//! commit; or in one for each pool, if calls on a pool may have to wait.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -12,6 +12,7 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use super::Backend;
+use super::lanes::Lanes;
 use super::lease::Kept;
 use super::operation::{Entry, Operation, Submission};
 use super::queue::Weight;
@@ -57,6 +58,11 @@ struct Schedule {
 }
 
 impl Schedule {
+    fn add(&self, kept: &Arc<Kept>) {
+        self.due.lock().add(kept);
+        self.changed.notify_one();
+    }
+
     /// Waits until leases are due, and returns them. Returns `None` when the thread must stop.
     fn wait(&self) -> Option<Vec<Arc<Kept>>> {
         let mut due = self.due.lock();
@@ -93,12 +99,19 @@ impl KeepAlive {
         let mut thread = self.thread.lock();
         if thread.is_none() {
             let (schedule, backend) = (Arc::clone(&self.schedule), Arc::clone(backend));
+            let (lanes, may_delay) = (Arc::<Lanes<Arc<Kept>>>::default(), backend.delays_by_pool());
             let run = move || {
                 while let Some(due) = schedule.wait() {
-                    let renewed = renew(&*backend, due);
-                    let mut due = schedule.due.lock();
-                    for kept in &renewed {
-                        due.add(kept);
+                    let (schedule, backend) = (Arc::clone(&schedule), Arc::clone(&backend));
+                    let run = move |leases: Vec<Arc<Kept>>| {
+                        renew(&*backend, leases).iter().for_each(|kept| schedule.add(kept));
+                    };
+                    if !may_delay {
+                        run(due);
+                        continue;
+                    }
+                    for kept in due {
+                        lanes.add(kept.pool, kept, run.clone());
                     }
                 }
             };
@@ -107,8 +120,7 @@ impl KeepAlive {
                 Error::storage(format!("starting the thread that renews leases: {error}")).with_source(error)
             })?);
         }
-        self.schedule.due.lock().add(kept);
-        self.schedule.changed.notify_one();
+        self.schedule.add(kept);
         Ok(())
     }
 }

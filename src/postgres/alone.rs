@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::connection::{Connection, Failure, Step};
 use super::draft::Draft;
 use super::filter::Condition;
-use super::head::CATALOGUE;
+use super::head::{CATALOGUE, lock_catalogue};
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint};
-use super::write::{Call, Commit, Lock, Needs, Outcome, Turn, head_step, remove_claims};
+use super::write::{Commit, Lock, Needs, Outcome, head_step, remove_claims};
 use crate::backend::claims::Held;
 use crate::backend::operation::{Answer, Operation};
 use crate::error::{Error, Result};
@@ -17,17 +17,16 @@ use crate::ids::PoolId;
 use crate::limits::CLAIM_KEPT_AFTER_LEASE;
 use crate::model::ClaimFilter;
 use crate::query::RecordFilter;
-use crate::time::Timestamp;
 
 impl Postgres {
     pub(super) fn run_alone(&self, pool: PoolId, operation: &Operation) -> Result<Answer> {
-        self.execute_once(pool, Turn::InLine, |connection, call| {
+        self.execute_once(pool, |connection| {
             let draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
             match operation {
-                Operation::DeleteWhere(filter) => self.delete_matching(connection, draft, filter, call),
-                Operation::Clear => Ok(self.clear_pool(draft, call)),
-                Operation::TakeUp { owner, nonce } => self.take_up(connection, draft, owner, *nonce, call),
-                Operation::ReleaseMatching(filter) => self.release_matching(connection, draft, filter, call),
+                Operation::DeleteWhere(filter) => self.delete_matching(connection, draft, filter),
+                Operation::Clear => Ok(self.clear_pool(draft)),
+                Operation::TakeUp { owner, nonce } => self.take_up(connection, draft, owner, *nonce),
+                Operation::ReleaseMatching(filter) => self.release_matching(connection, draft, filter),
                 _ => Err(Error::storage("the operation shares its group").into()),
             }
         })
@@ -38,15 +37,10 @@ impl Postgres {
         connection: &mut Connection,
         mut draft: Draft,
         filter: &RecordFilter,
-        call: Call,
     ) -> Result<Outcome<Answer>, Failure> {
         let deleted = self.delete_live(connection, &mut draft, filter)?;
-        let (pool, now) = (draft.head.pool, draft.now);
         let steps = vec![head_step(&mut draft)];
-        Ok(Outcome {
-            answer: Answer::Count(deleted),
-            commit: Commit::new(steps, pool, call, now, Box::new(|| {})),
-        })
+        Ok(Outcome { answer: Answer::Count(deleted), commit: Commit::new(steps, || {}) })
     }
 
     /// Deletes the live records that match a filter. Returns their number.
@@ -70,14 +64,14 @@ impl Postgres {
         Ok(deleted)
     }
 
-    fn clear_pool(&self, mut draft: Draft, call: Call) -> Outcome<Answer> {
+    fn clear_pool(&self, mut draft: Draft) -> Outcome<Answer> {
         let (pool, now, live) = (draft.head.pool, draft.now, draft.head.live);
         draft.head.watermark = draft.head.next_id;
         draft.head.live = 0;
         draft.head.last_time = now;
         self.latest.forget(pool);
         let steps = vec![head_step(&mut draft)];
-        Outcome { answer: Answer::Count(live), commit: Commit::new(steps, pool, call, now, Box::new(|| {})) }
+        Outcome { answer: Answer::Count(live), commit: Commit::new(steps, || {}) }
     }
 
     fn take_up(
@@ -86,7 +80,6 @@ impl Postgres {
         mut draft: Draft,
         owner: &str,
         nonce: u128,
-        call: Call,
     ) -> Result<Outcome<Answer>, Failure> {
         let (pool, now) = (draft.head.pool, draft.now);
         let id = bigint(pool.get());
@@ -122,8 +115,8 @@ impl Postgres {
         let mut steps = vec![grant, head_step(&mut draft)];
         Self::notify(connection, pool, &mut steps)?;
         let waiting = Arc::clone(&self.waiting);
-        let done = Box::new(move || waiting.wake_pool(pool));
-        Ok(Outcome { answer: Answer::TakenUp(held), commit: Commit::new(steps, pool, call, now, done) })
+        let done = move || waiting.wake_pool(pool);
+        Ok(Outcome { answer: Answer::TakenUp(held), commit: Commit::new(steps, done) })
     }
 
     fn release_matching(
@@ -131,7 +124,6 @@ impl Postgres {
         connection: &mut Connection,
         draft: Draft,
         filter: &ClaimFilter,
-        call: Call,
     ) -> Result<Outcome<Answer>, Failure> {
         let (pool, now) = (draft.head.pool, draft.now);
         let infos = super::claims::infos(connection, pool, now)?;
@@ -145,28 +137,31 @@ impl Postgres {
         remove_claims(bigint(pool.get()), ids, &mut steps);
         Self::notify(connection, pool, &mut steps)?;
         let waiting = Arc::clone(&self.waiting);
-        let done = Box::new(move || waiting.wake_pool(pool));
-        Ok(Outcome { answer, commit: Commit::new(steps, pool, call, now, done) })
+        let done = move || waiting.wake_pool(pool);
+        Ok(Outcome { answer, commit: Commit::new(steps, done) })
     }
 
     /// Deletes what matches a filter in all pools, and voids claims on the keys that it names, in one transaction.
     pub(super) fn delete_everywhere(&self, filter: &RecordFilter) -> Result<u64> {
         self.check_writable()?;
-        self.execute_once(CATALOGUE, Turn::OutOfLine, |connection, call| {
-            let now = self.lock_catalogue(connection)?;
+        self.execute_once(CATALOGUE, |connection| {
+            connection.command(super::write::BEGIN)?;
             let pools = connection.query("SELECT pool FROM {s}.head ORDER BY pool", Vec::new())?;
-            let (mut deleted, mut steps) = (0, Vec::new());
+            let (mut deleted, mut steps) = (0, vec![lock_catalogue()]);
             for row in &pools {
                 let pool = PoolId::new(row.number("pool")?);
-                let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::Within)?;
+                let mut draft = match self.read_draft(connection, pool, &Needs::default(), Lock::Within) {
+                    // It was deleted meanwhile.
+                    Err(Failure::Refused(error)) if Self::is_gone(&error) => continue,
+                    draft => draft?,
+                };
                 deleted += self.delete_live(connection, &mut draft, filter)?;
                 self.void_claims_on(connection, &draft, filter)?;
                 steps.push(head_step(&mut draft));
             }
             let waiting = Arc::clone(&self.waiting);
-            let done = Box::new(move || waiting.wake_all());
-            let now = Timestamp::from_micros(now);
-            Ok(Outcome { answer: deleted, commit: Commit::new(steps, CATALOGUE, call, now, done) })
+            let done = move || waiting.wake_all();
+            Ok(Outcome { answer: deleted, commit: Commit::new(steps, done) })
         })
     }
 

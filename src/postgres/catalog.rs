@@ -3,18 +3,16 @@
 use tokio_postgres::Row;
 
 use super::connection::{Connection, Failure, Patience, Step};
-use super::head::{CATALOGUE, LOCK_CATALOGUE, no_pool};
+use super::head::{CATALOGUE, Head, lock, lock_catalogue, no_pool};
+use super::leftovers;
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, micros};
-use super::write::{CLOCK, Commit, Lock, Needs, Outcome, Turn, head_step};
+use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate};
-use crate::random::random_bytes;
 
 const ROW: &str = "SELECT * FROM {s}.catalogue WHERE id = $1";
-/// A deletion removes this many records of a pool at a time.
-const DELETED_AT_ONCE: i64 = 50_000;
 
 fn row_of(row: &Row) -> Result<DataPool> {
     Ok(DataPool {
@@ -70,7 +68,7 @@ impl Postgres {
     pub(super) fn lock_catalogue(&self, connection: &mut Connection) -> Result<i64, Failure> {
         let read = connection.run(vec![
             Step::Command(super::write::BEGIN.into()),
-            Step::Query(LOCK_CATALOGUE.into(), Vec::new()),
+            lock_catalogue(),
             Step::Query(CLOCK.into(), Vec::new()),
         ])?;
         let clock = read.get(2).map(Vec::as_slice).unwrap_or_default();
@@ -79,38 +77,14 @@ impl Postgres {
 
     pub(super) fn make_pool(&self, new: &NewPool) -> Result<DataPool> {
         self.check_writable()?;
-        // The row tells who made it, so that a lost connection is no reason to say that the name is taken.
-        let made_by = u128::from_be_bytes(random_bytes()?);
-        let mut patience = Patience::new(self.retry_for);
-        loop {
-            let attempt = self.connections.with(|connection| {
-                let made = "SELECT * FROM {s}.catalogue WHERE name = $1 AND made_by = $2";
-                let params = || -> super::connection::Params {
-                    vec![Box::new(new.name.as_bytes().to_vec()), Box::new(Bits(made_by))]
-                };
-                if let Some(row) = connection.query(made, params())?.first() {
-                    return Ok(row_of(row)?);
-                }
-                let made = self.insert_pool(connection, new, made_by);
-                if made.is_err() {
-                    connection.roll_back();
-                }
-                made
-            });
-            match attempt {
-                Ok(pool) => return Ok(pool),
-                Err(failure) => patience.next(failure)?,
-            }
-        }
+        self.execute_once(CATALOGUE, |connection| {
+            let now = self.lock_catalogue(connection)?;
+            let pool = self.insert_pool(connection, new, now)?;
+            Ok(Outcome { answer: pool, commit: Commit::new(Vec::new(), || {}) })
+        })
     }
 
-    fn insert_pool(
-        &self,
-        connection: &mut Connection,
-        new: &NewPool,
-        made_by: u128,
-    ) -> Result<DataPool, Failure> {
-        let now = self.lock_catalogue(connection)?;
+    fn insert_pool(&self, connection: &mut Connection, new: &NewPool, now: i64) -> Result<DataPool, Failure> {
         check_name_is_free(connection, &new.name, None)?;
         let next =
             "UPDATE {s}.meta SET number = number + 1 WHERE name = 'next pool' RETURNING number - 1 AS id";
@@ -133,7 +107,7 @@ impl Postgres {
                     Box::new(now),
                     Box::new(retention),
                     Box::new(capacity),
-                    Box::new(Bits(made_by)),
+                    Box::new(Bits(self.session)),
                 ],
             ),
             Step::Query(
@@ -141,7 +115,6 @@ impl Postgres {
                 // A pool without a record has no time of its own.
                 vec![Box::new(id), Box::new(i64::MIN), Box::new(retention), Box::new(capacity)],
             ),
-            Step::Command("COMMIT".into()),
         ])?;
         let row = written.first().and_then(|rows| rows.first());
         Ok(row.map_or_else(|| Err(Error::storage("a statement gave no answer")), row_of)?)
@@ -149,7 +122,7 @@ impl Postgres {
 
     pub(super) fn change_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool> {
         self.check_writable()?;
-        self.execute_once(id, Turn::OutOfLine, |connection, call| {
+        self.execute_once(id, |connection| {
             let mut draft = self.read_draft(connection, id, &Needs::default(), Lock::ForUpdate)?;
             let mut pool = pool_row(connection, id)?;
             if let Some(name) = &update.name {
@@ -178,63 +151,33 @@ impl Postgres {
                 ],
             );
             let steps = vec![step, head_step(&mut draft)];
-            Ok(Outcome { answer: pool, commit: Commit::new(steps, id, call, draft.now, Box::new(|| {})) })
+            Ok(Outcome { answer: pool, commit: Commit::new(steps, || {}) })
         })
     }
 
     pub(super) fn remove_pool(&self, id: PoolId) -> Result<()> {
         self.check_writable()?;
         let pool = bigint(id.get());
-        self.execute_once(CATALOGUE, Turn::OutOfLine, |connection, call| {
-            let now = self.lock_catalogue(connection)?;
-            let locked = connection.query(super::head::LOCK, vec![Box::new(pool)])?;
-            super::head::Head::of(id, &locked)?;
+        self.execute_once(CATALOGUE, |connection| {
+            let begin = Step::Command(super::write::BEGIN.into());
+            let locked = connection.run(vec![begin, lock(id), lock_catalogue()])?;
+            Head::of(id, locked.get(1).map(Vec::as_slice).unwrap_or_default())?;
             let steps =
                 ["catalogue WHERE id", "head WHERE pool", "claim_item WHERE pool", "claim WHERE pool"];
             let step = |table: &str| {
                 Step::Query(format!("DELETE FROM {{s}}.{table} = $1").into(), vec![Box::new(pool)])
             };
-            let (waiting, steps) = (std::sync::Arc::clone(&self.waiting), steps.map(step).into());
-            let done = Box::new(move || waiting.wake_pool(id));
-            let now = crate::time::Timestamp::from_micros(now);
-            Ok(Outcome { answer: (), commit: Commit::new(steps, CATALOGUE, call, now, done) })
+            let mut steps: Vec<Step> = steps.map(step).into();
+            steps.push(leftovers::note(id));
+            let waiting = std::sync::Arc::clone(&self.waiting);
+            let done = move || waiting.wake_pool(id);
+            Ok(Outcome { answer: (), commit: Commit::new(steps, done) })
         })?;
-        self.queues.lock().remove(&id);
+        self.forget_pool(id);
         self.waiting.notify();
-        // The pool is gone. What is left of it is in nobody's way, and `prune` removes it if this fails.
-        let _ = self.remove_leftovers(id);
+        // The pool is gone. What is left of it is in nobody's way, and taken up again if this fails.
+        let _ = self.remove_leftovers();
         Ok(())
-    }
-
-    /// Removes the rows of a pool that is deleted, some at a time. Returns the number of records.
-    pub(super) fn remove_leftovers(&self, id: PoolId) -> Result<u64> {
-        let pool = bigint(id.get());
-        let mut removed = 0;
-        for (table, key) in [("result", "record"), ("record", "id")] {
-            loop {
-                let text = format!(
-                    "WITH some AS (SELECT {key} FROM {{s}}.{table} WHERE pool = $1 ORDER BY {key} LIMIT $2) SELECT max({key}) AS last, \
-                     count(*) AS count FROM some"
-                );
-                let rows = self.read(|connection| {
-                    connection.query(text.clone(), vec![Box::new(pool), Box::new(DELETED_AT_ONCE)])
-                })?;
-                let Some(last) = rows.first().map(|row| row.numbered("last")).transpose()?.flatten() else {
-                    break;
-                };
-                if table == "record" {
-                    removed += rows.first().map_or(Ok(0), |row| row.number("count"))?;
-                }
-                let delete = format!("DELETE FROM {{s}}.{table} WHERE pool = $1 AND {key} <= $2");
-                self.read(|connection| {
-                    connection.query(delete.clone(), vec![Box::new(pool), Box::new(bigint(last))])
-                })?;
-            }
-        }
-        self.read(|connection| {
-            connection.query("DELETE FROM {s}.executed WHERE pool = $1", vec![Box::new(pool)])
-        })?;
-        Ok(removed)
     }
 
     pub(super) fn id_of_pool(&self, name: &str) -> Result<Option<PoolId>> {

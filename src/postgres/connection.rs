@@ -10,18 +10,18 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
+use futures_util::future::maybe_done;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row, Statement};
 
@@ -37,6 +37,10 @@ const SETTINGS: &str = "SELECT set_config('plan_cache_mode', CASE WHEN EXISTS (S
 /// The time within which a connection must be made, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A call that waits for a lock counts as using no connection after this time, and so many do at most.
+const LENT_AFTER: Duration = Duration::from_millis(100);
+const LENT_MAX: usize = 24;
+
 /// The messages of a connection, which somebody must handle.
 pub(super) type Messages = tokio_postgres::Connection<tokio_postgres::Socket, TlsStream>;
 
@@ -48,6 +52,8 @@ pub(super) enum Step {
     /// Statements without parameters, and without an answer.
     Command(Cow<'static, str>),
     Query(Cow<'static, str>, Params),
+    /// A query that may have to wait for a lock.
+    Lock(&'static str, Params),
 }
 
 /// The failure of a statement.
@@ -85,6 +91,7 @@ fn failure(error: tokio_postgres::Error) -> Failure {
     let code = reason.code().clone();
     let text = format!("the server refused: {} ({})", reason.message(), code.code());
     let class = code.code().get(..2).unwrap_or_default();
+    let is_stale = is_stale(reason);
     let kind = match class {
         "53" if code == SqlState::DISK_FULL => ErrorKind::StorageFull,
         "XX" => ErrorKind::Corrupt,
@@ -93,8 +100,10 @@ fn failure(error: tokio_postgres::Error) -> Failure {
     };
     let made = Error::new(kind, text).with_source(error);
     match class {
-        // Serialization failures and deadlocks. Or somebody was faster to take a name: the next attempt finds out.
+        // Serialization failures and deadlocks. Or somebody was faster to take a name: the next attempt finds out. Or a statement
+        // must be prepared again: it was sent already, so that has to wait for the next attempt, too.
         "40" => Failure::Again(made),
+        _ if is_stale => Failure::Again(made),
         _ if code == SqlState::UNIQUE_VIOLATION => Failure::Again(made),
         // Exceptions of connections, too many of them, and the server's operators.
         "08" | "57" => Failure::Lost(made),
@@ -105,6 +114,14 @@ fn failure(error: tokio_postgres::Error) -> Failure {
         }
         _ => Failure::Refused(made),
     }
+}
+
+/// Returns true if a statement was prepared for tables that have changed since, or is unknown: poolers change servers.
+fn is_stale(reason: &DbError) -> bool {
+    let code = reason.code();
+    *code == SqlState::INVALID_SQL_STATEMENT_NAME
+        || *code == SqlState::DUPLICATE_PSTATEMENT
+        || *code == SqlState::FEATURE_NOT_SUPPORTED && reason.routine() == Some("RevalidateCachedQuery")
 }
 
 fn has_io_cause(error: &dyn StdError) -> bool {
@@ -134,26 +151,57 @@ fn causes(error: &dyn StdError) -> String {
 
 /// Waits for a future on this thread.
 pub(super) fn wait<F: Future>(future: F) -> F::Output {
-    let waker: Waker = Arc::new(Unpark(thread::current())).into();
-    let (mut context, mut future) = (Context::from_waker(&waker), pin!(future));
+    let mut future = pin!(future);
     loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
+        if let Some(output) = wait_for(future.as_mut(), Duration::MAX) {
+            return output;
         }
     }
+}
+
+/// Waits for a future on this thread. Returns `None` if it is not ready in time.
+fn wait_for<F: Future>(future: F, time: Duration) -> Option<F::Output> {
+    let waker: Waker = Arc::new(Unpark(thread::current())).into();
+    let (mut context, mut future) = (Context::from_waker(&waker), pin!(future));
+    let began = Instant::now();
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        match time.saturating_sub(began.elapsed()) {
+            Duration::ZERO => return None,
+            left => thread::park_timeout(left),
+        }
+    }
+}
+
+/// Returns the time that is left.
+fn left(until: Option<Instant>) -> Duration {
+    until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
+}
+
+fn late() -> Failure {
+    Failure::Lost(Error::storage("the server did not answer in time"))
 }
 
 /// One connection.
 pub(super) struct Connection {
     client: Client,
     schema: Arc<str>,
+    places: Arc<Places>,
     statements: HashMap<Cow<'static, str>, Statement>,
+    /// The time by which the server must answer.
+    until: Option<Instant>,
     /// True if it must not be used again.
     is_spent: bool,
 }
 
 impl Connection {
+    /// Sets the time by which the server must answer. Otherwise the connection counts as lost.
+    pub(super) fn answer_by(&mut self, until: Option<Instant>) {
+        self.until = until;
+    }
+
     /// Returns the schema's name, quoted where that is needed.
     pub(super) fn schema(&self) -> &str {
         &self.schema
@@ -170,8 +218,28 @@ impl Connection {
 
     /// Sends steps together, and returns the rows of each. After a failure in a transaction, the steps after it fail, too.
     pub(super) fn run(&mut self, steps: Vec<Step>) -> Result<Vec<Vec<Row>>, Failure> {
-        let ran = wait(self.run_steps(steps));
-        ran.map_err(|error| self.failed(error))
+        let may_wait = steps.iter().any(|step| matches!(step, Step::Lock(..)));
+        let (places, until) = (Arc::clone(&self.places), self.until);
+        let mut ran = None;
+        {
+            let mut running = pin!(self.run_steps(steps));
+            let mut lent = None;
+            if may_wait {
+                ran = wait_for(running.as_mut(), LENT_AFTER.min(left(until)));
+                lent = ran.is_none().then(|| places.lend());
+            }
+            if ran.is_none() {
+                ran = wait_for(running, left(until));
+            }
+            drop(lent);
+        }
+        match ran {
+            Some(ran) => ran.map_err(|error| self.failed(error)),
+            None => {
+                self.is_spent = true;
+                Err(late())
+            }
+        }
     }
 
     pub(super) fn query(
@@ -188,6 +256,9 @@ impl Connection {
 
     /// Marks the connection if it was lost, and sorts the error.
     pub(super) fn failed(&mut self, error: tokio_postgres::Error) -> Failure {
+        if error.as_db_error().is_some_and(is_stale) {
+            self.statements.clear();
+        }
         let failure = failure(error);
         if matches!(failure, Failure::Lost(_)) || self.client.is_closed() {
             self.is_spent = true;
@@ -218,40 +289,68 @@ impl Connection {
     }
 
     async fn run_steps(&mut self, steps: Vec<Step>) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
-        for step in &steps {
-            if let Step::Query(text, _) = step {
-                self.prepare(text).await?;
-            }
+        // All are prepared before the first one is sent: one that is prepared in between would be executed after those that follow
+        // it, and so perhaps after COMMIT.
+        let mut prepared = Vec::with_capacity(steps.len());
+        for step in steps {
+            prepared.push(match step {
+                Step::Command(text) => Prepared::Command(self.named(&text)),
+                Step::Query(text, params) => Prepared::Query(self.prepare(text).await?, params),
+                Step::Lock(text, params) => Prepared::Query(self.prepare(text.into()).await?, params),
+            });
         }
-        let this = &*self;
-        let sent = steps.into_iter().map(|step| async move {
-            match step {
-                Step::Command(text) => {
-                    this.client.batch_execute(&this.named(&text)).await.map(|()| Vec::new())
-                }
-                Step::Query(text, params) => {
-                    let params: Vec<&(dyn ToSql + Sync)> =
-                        params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
-                    match this.statements.get(&text) {
-                        Some(statement) => this.client.query(statement, &params).await,
-                        None => this.client.query(&*this.named(&text), &params).await,
-                    }
+        let client = &self.client;
+        let mut sent: Vec<_> =
+            prepared.into_iter().map(|step| Box::pin(maybe_done(step.send(client)))).collect();
+        // The first poll sends a step. After one that cannot be sent, no other is.
+        poll_fn(|context| {
+            for step in &mut sent {
+                _ = step.as_mut().poll(context);
+                if matches!(step.as_mut().output_mut(), Some(Err(_))) {
+                    break;
                 }
             }
-        });
-        try_join_all(sent).await
+            Poll::Ready(())
+        })
+        .await;
+        // In order, so that the first failure is returned, and not what it does to the steps after it.
+        let mut answers = Vec::with_capacity(sent.len());
+        for mut step in sent {
+            step.as_mut().await;
+            answers.extend(step.as_mut().take_output().transpose()?);
+        }
+        Ok(answers)
     }
 
-    #[allow(clippy::ptr_arg, reason = "the key of a map: a text that is static stays so")]
-    async fn prepare(&mut self, text: &Cow<'static, str>) -> Result<(), tokio_postgres::Error> {
-        if !self.statements.contains_key(text) {
-            if self.statements.len() >= STATEMENTS_MAX {
-                self.statements.clear();
-            }
-            let statement = self.client.prepare(&text.replace("{s}", &self.schema)).await?;
-            self.statements.insert(text.clone(), statement);
+    async fn prepare(&mut self, text: Cow<'static, str>) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(statement) = self.statements.get(&text) {
+            return Ok(statement.clone());
         }
-        Ok(())
+        if self.statements.len() >= STATEMENTS_MAX {
+            self.statements.clear();
+        }
+        let statement = self.client.prepare(&self.named(&text)).await?;
+        self.statements.insert(text, statement.clone());
+        Ok(statement)
+    }
+}
+
+/// A step that is ready to be sent.
+enum Prepared {
+    Command(String),
+    Query(Statement, Params),
+}
+
+impl Prepared {
+    async fn send(self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match self {
+            Self::Command(text) => client.batch_execute(&text).await.map(|()| Vec::new()),
+            Self::Query(statement, params) => {
+                let params: Vec<&(dyn ToSql + Sync)> =
+                    params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+                client.query(&statement, &params).await
+            }
+        }
     }
 }
 
@@ -273,6 +372,8 @@ impl Io {
         let run = move || {
             // The sender is never used: it is dropped.
             let _ = runtime.block_on(stopped);
+            // Looking up a name may take long.
+            runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("datapool-io".to_owned()).spawn(run).map_err(failed)?;
         Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
@@ -284,11 +385,16 @@ pub(super) struct Connections {
     config: Config,
     tls: Tls,
     schema: Arc<str>,
-    /// The most connections that calls use at a time. Snapshots have others.
-    most: usize,
-    pool: Mutex<Free>,
-    returned: Condvar,
+    places: Arc<Places>,
     io: Io,
+}
+
+/// The connections that calls use. Snapshots have others.
+struct Places {
+    /// The most that are in use at a time, not counting calls that wait for a lock.
+    most: usize,
+    free: Mutex<Free>,
+    returned: Condvar,
 }
 
 #[derive(Default)]
@@ -296,7 +402,36 @@ struct Free {
     connections: Vec<Connection>,
     /// The number of those that are free or in use.
     open: usize,
+    /// The number of those whose calls wait for a lock.
+    lent: usize,
     closed: bool,
+}
+
+impl Places {
+    /// Lets another call use a connection while one waits for a lock: that other call may be on a pool that nobody has locked.
+    fn lend(self: &Arc<Self>) -> Option<Lent> {
+        let mut free = self.free.lock();
+        if free.lent >= LENT_MAX {
+            return None;
+        }
+        free.lent += 1;
+        drop(free);
+        self.returned.notify_one();
+        Some(Lent(Arc::clone(self)))
+    }
+
+    fn may_open(&self, free: &Free) -> bool {
+        free.open < self.most + free.lent
+    }
+}
+
+/// The place of a call that waits for a lock.
+struct Lent(Arc<Places>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.free.lock().lent -= 1;
+    }
 }
 
 impl std::fmt::Debug for Connections {
@@ -307,43 +442,47 @@ impl std::fmt::Debug for Connections {
 
 impl Connections {
     pub(super) fn new(config: Config, tls: Tls, schema: &str, most: usize) -> Result<Self> {
-        let (pool, returned, io) = (Mutex::default(), Condvar::new(), Io::start()?);
-        Ok(Self { config, tls, schema: schema.into(), most, pool, returned, io })
+        let places = Places { most, free: Mutex::default(), returned: Condvar::new() };
+        Ok(Self { config, tls, schema: schema.into(), places: Arc::new(places), io: Io::start()? })
     }
 
     /// Makes a connection.
     pub(super) fn connect(&self) -> Result<Connection, Failure> {
+        self.connect_until(None)
+    }
+
+    fn connect_until(&self, until: Option<Instant>) -> Result<Connection, Failure> {
         // It ends when the client is dropped, or with an error that the client reports.
-        self.connect_with(|connection| async move { _ = connection.await })
+        self.connect_with(until, |connection| async move { _ = connection.await })
     }
 
     /// Makes a connection whose messages are handled by `handle`.
     pub(super) fn connect_with<F: Future<Output = ()> + Send + 'static>(
         &self,
+        until: Option<Instant>,
         handle: impl FnOnce(Messages) -> F + Send + 'static,
     ) -> Result<Connection, Failure> {
         let (config, tls) = (self.config.clone(), self.tls.clone());
         let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
-        let connecting = self.io.handle.spawn(async move {
-            let connecting = tokio::time::timeout(limit, config.connect(tls));
-            let Ok(connected) = connecting.await else { return Err(None) };
-            let (client, connection) = connected.map_err(Some)?;
+        let limit = limit.min(left(until));
+        let connecting = async move {
+            let (client, connection) = config.connect(tls).await?;
             tokio::spawn(handle(connection));
-            client.batch_execute(SETTINGS).await.map_err(Some)?;
+            client.batch_execute(SETTINGS).await?;
             Ok(client)
-        });
+        };
+        let connecting = self.io.handle.spawn(async move { tokio::time::timeout(limit, connecting).await });
         match wait(connecting) {
-            Ok(Ok(client)) => Ok(Connection {
+            Ok(Ok(Ok(client))) => Ok(Connection {
                 client,
                 schema: Arc::clone(&self.schema),
+                places: Arc::clone(&self.places),
                 statements: HashMap::new(),
+                until,
                 is_spent: false,
             }),
-            Ok(Err(Some(error))) => Err(failure(error)),
-            Ok(Err(None)) => {
-                let text = format!("the server did not answer within {} s", limit.as_secs_f64());
-                Err(Failure::Lost(Error::storage(text)))
-            }
+            Ok(Ok(Err(error))) => Err(failure(error)),
+            Ok(Err(_)) => Err(late()),
             Err(_) => Err(Failure::Lost(Error::closed())),
         }
     }
@@ -357,11 +496,22 @@ impl Connections {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut connection = match self.take()? {
+        self.with_until(None, work)
+    }
+
+    /// Like [`with`](Self::with), for work that the server must answer in time.
+    pub(super) fn with_until<T>(
+        &self,
+        until: Option<Instant>,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut connection = match self.take(until)? {
             Some(connection) => connection,
-            None => self.connect().inspect_err(|_| self.give_up())?,
+            None => self.connect_until(until).inspect_err(|_| self.give_up())?,
         };
+        connection.answer_by(until);
         let done = work(&mut connection);
+        connection.answer_by(None);
         if matches!(done, Err(Failure::Lost(_))) {
             // The server has probably ended the others, too.
             self.drop_free();
@@ -371,31 +521,38 @@ impl Connections {
     }
 
     /// Takes a free connection, or the right to make one (`None`).
-    fn take(&self) -> Result<Option<Connection>> {
-        let mut free = self.pool.lock();
+    fn take(&self, until: Option<Instant>) -> Result<Option<Connection>, Failure> {
+        let mut free = self.places.free.lock();
         loop {
             if free.closed {
-                return Err(Error::closed());
+                return Err(Error::closed().into());
             }
             if let Some(connection) = free.connections.pop() {
                 return Ok(Some(connection));
             }
-            if free.open < self.most {
+            if self.places.may_open(&free) {
                 free.open += 1;
                 return Ok(None);
             }
-            self.returned.wait(&mut free);
+            match until {
+                None => self.places.returned.wait(&mut free),
+                Some(until) if self.places.returned.wait_until(&mut free, until).timed_out() => {
+                    return Err(late());
+                }
+                Some(_) => {}
+            }
         }
     }
 
     fn give_up(&self) {
-        self.pool.lock().open -= 1;
-        self.returned.notify_one();
+        self.places.free.lock().open -= 1;
+        self.places.returned.notify_one();
     }
 
     fn give_back(&self, connection: Connection) {
-        let mut free = self.pool.lock();
-        if connection.is_spent || free.closed {
+        let mut free = self.places.free.lock();
+        let is_one_too_many = free.open > self.places.most + free.lent;
+        if connection.is_spent || free.closed || is_one_too_many {
             free.open -= 1;
             drop(free);
             drop(connection);
@@ -403,32 +560,32 @@ impl Connections {
             free.connections.push(connection);
             drop(free);
         }
-        self.returned.notify_one();
+        self.places.returned.notify_one();
     }
 
     fn drop_free(&self) {
-        let mut free = self.pool.lock();
+        let mut free = self.places.free.lock();
         free.open -= free.connections.len();
         let dropped = std::mem::take(&mut free.connections);
         drop(free);
         drop(dropped);
-        self.returned.notify_all();
+        self.places.returned.notify_all();
     }
 
     /// Closes the connections that are free, and the others when they are returned.
     pub(super) fn close(&self) {
-        self.pool.lock().closed = true;
+        self.places.free.lock().closed = true;
         self.drop_free();
     }
 
     /// Goes on with new connections, whether they were closed or not.
     pub(super) fn reopen(&self) {
-        self.pool.lock().closed = false;
+        self.places.free.lock().closed = false;
         self.drop_free();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.pool.lock().closed
+        self.places.free.lock().closed
     }
 }
 

@@ -5,7 +5,8 @@
 
 use tokio_postgres::Row;
 
-use super::values::Columns;
+use super::connection::Step;
+use super::values::{Columns, bigint};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordNumber};
 use crate::model::Policy;
@@ -13,11 +14,21 @@ use crate::time::Timestamp;
 
 /// Reads the head without locking it.
 pub(super) const READ: &str = "SELECT * FROM {s}.head WHERE pool = $1";
-pub(super) const LOCK: &str = "SELECT * FROM {s}.head WHERE pool = $1 FOR UPDATE";
-/// Locks the catalogue.
-pub(super) const LOCK_CATALOGUE: &str = "SELECT number FROM {s}.meta WHERE name = 'next pool' FOR UPDATE";
+const LOCK: &str = "SELECT * FROM {s}.head WHERE pool = $1 FOR UPDATE";
+const LOCK_CATALOGUE: &str = "SELECT number FROM {s}.meta WHERE name = 'next pool' FOR UPDATE";
 /// The pool that stands for the catalogue where calls leave their marks.
 pub(super) const CATALOGUE: PoolId = PoolId::new(0);
+
+/// The step that locks a pool.
+pub(super) fn lock(pool: PoolId) -> Step {
+    Step::Lock(LOCK, vec![Box::new(bigint(pool.get()))])
+}
+
+/// The step that locks the catalogue. Whoever locks pools as well locks them before, by ascending id: so nobody who waits for a
+/// pool keeps others from the catalogue, and nobody waits in a circle.
+pub(super) fn lock_catalogue() -> Step {
+    Step::Lock(LOCK_CATALOGUE, Vec::new())
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Head {

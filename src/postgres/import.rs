@@ -10,7 +10,7 @@ use super::connection::{Connection, Failure, Step};
 use super::head::{self, Head};
 use super::store::Postgres;
 use super::values::{Bits, Columns, bigint, origin_columns, version_columns};
-use super::write::{Commit, NOW, Outcome, Turn, head_step, oldest_of, reclaim_steps};
+use super::write::{Commit, NOW, Outcome, head_step, oldest_of, reclaim_steps};
 use crate::backend::import::{BulkReport, ImportRow, Present, RowSource};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
@@ -83,7 +83,7 @@ impl Postgres {
     ) -> Result<BulkReport> {
         self.check_writable()?;
         let mut is_read = false;
-        self.execute_once(pool, Turn::OutOfLine, |connection, call| {
+        self.execute_once(pool, |connection| {
             if std::mem::replace(&mut is_read, true) {
                 // The rows were read by the first attempt, and cannot be read again.
                 let text = "the connection was lost while rows were copied; nothing was added. Import again";
@@ -93,10 +93,7 @@ impl Postgres {
             let rows = self.copy(connection, source)?;
             let id = bigint(pool.get());
             connection.command("ANALYZE datapool_staged")?;
-            let read = connection.run(vec![
-                Step::Query(head::LOCK.into(), vec![Box::new(id)]),
-                Step::Query(NOW.into(), vec![Box::new(id)]),
-            ])?;
+            let read = connection.run(vec![head::lock(pool), Step::Query(NOW.into(), vec![Box::new(id)])])?;
             let [head, now] = read.as_slice() else {
                 return Err(Error::storage("a statement gave no answer").into());
             };
@@ -111,12 +108,12 @@ impl Postgres {
                 return Ok(Outcome { answer: report, commit: Commit::nothing() });
             }
             let waiting = std::sync::Arc::clone(&self.waiting);
-            let done = Box::new(move || waiting.wake_pool(pool));
+            let done = move || waiting.wake_pool(pool);
             let mut steps = Vec::new();
             Self::sweep(connection, &draft, &mut steps)?;
             steps.extend(reclaim_steps(&draft.head, report.added));
             steps.push(head_step(&mut draft));
-            Ok(Outcome { answer: report, commit: Commit::new(steps, pool, call, draft.now, done) })
+            Ok(Outcome { answer: report, commit: Commit::new(steps, done) })
         })
     }
 

@@ -56,7 +56,7 @@ impl Postgres {
             *state = None;
             let is_alive = Arc::new(AtomicBool::new(true));
             let (waiting, alive) = (Arc::clone(&self.waiting), Arc::clone(&is_alive));
-            let mut connection = self.connections.connect_with(|mut messages| async move {
+            let mut connection = self.connections.connect_with(None, |mut messages| async move {
                 while let Some(Ok(message)) = poll_fn(|context| messages.poll_message(context)).await {
                     if let AsyncMessage::Notification(notification) = message {
                         wake(&waiting, notification.payload());
@@ -85,10 +85,12 @@ impl Postgres {
         connection.query(REGISTER, vec![Box::new(Bits(self.session)), Box::new(micros)]).map(drop)
     }
 
-    /// Stops listening.
-    pub(super) fn stop_listening(&self) {
-        let listening = self.listener.state.lock().take();
+    /// Stops listening, within a time.
+    pub(super) fn stop_listening(&self, until: Instant) {
+        // A call that holds the lock for long waits for the server, which does not answer then.
+        let listening = self.listener.state.try_lock_until(until).and_then(|mut state| state.take());
         if let Some(mut listening) = listening {
+            listening.connection.answer_by(Some(until));
             // The row lasts a minute otherwise.
             let _ = listening
                 .connection

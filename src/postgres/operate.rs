@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::connection::{Failure, Step};
+use super::connection::{Connection, Failure, Step};
 use super::head::{self, Head};
 use super::store::Postgres;
 use super::values::{Columns, bigint};
-use super::write::{CLOCK, Commit, Lock, Needs, Outcome, Turn, head_step, reclaim_steps, remove_claims};
+use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step, reclaim_steps, remove_claims};
 use crate::backend::Observer;
 use crate::backend::batch::Batch;
 use crate::backend::operation::{Answer, Firsts};
@@ -22,6 +23,8 @@ use crate::options::Access;
 const FINDINGS_MAX: usize = 1_000;
 /// The number of records that are pruned in one transaction.
 const PRUNED_AT_ONCE: u64 = 50_000;
+/// A store that is closed waits for the server for this time at most.
+const LEAVING_FOR: Duration = Duration::from_secs(3);
 
 impl Postgres {
     /// Decides a batch by a mode that tracks nothing.
@@ -53,28 +56,45 @@ impl Postgres {
         }
     }
 
+    /// Tells the server what it must know of a store that is about to be closed, if it answers in time.
+    pub(super) fn leave(&self) {
+        let until = Instant::now() + LEAVING_FOR;
+        self.store_expiry(until);
+        self.stop_listening(until);
+    }
+
     /// Stores what has expired in the pools that were used, so that it stays expired wherever the clock is set. A failure cannot
     /// be reported, and harms only that.
-    pub(super) fn store_expiry(&self) {
-        if self.access == Access::ReadOnly || self.connections.is_closed() {
+    fn store_expiry(&self, until: Instant) {
+        let pools: Vec<i64> = self.latest.pools().into_iter().map(|pool| bigint(pool.get())).collect();
+        if self.access == Access::ReadOnly || self.connections.is_closed() || pools.is_empty() {
             return;
         }
-        for pool in self.latest.pools() {
-            let has_retention = self.row_of_pool(pool).is_ok_and(|row| row.retention.is_some());
-            if !has_retention {
-                continue;
-            }
-            let _ = self.execute_once(pool, Turn::OutOfLine, |connection, call| {
-                let before = connection.query(head::READ, vec![Box::new(bigint(pool.get()))])?;
-                let before = Head::of(pool, &before)?.watermark;
-                let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
-                if draft.head.watermark <= before {
-                    return Ok(Outcome { answer: (), commit: Commit::nothing() });
+        let _ = self.connections.with_until(Some(until), |connection| {
+            let expiring = "SELECT pool FROM {s}.head WHERE pool = ANY($1) AND retention IS NOT NULL";
+            for row in connection.query(expiring, vec![Box::new(pools)])? {
+                let stored = self.store_expiry_of(connection, PoolId::new(row.number("pool")?));
+                if stored.is_err() {
+                    connection.roll_back();
                 }
-                let steps = vec![head_step(&mut draft)];
-                Ok(Outcome { answer: (), commit: Commit::new(steps, pool, call, draft.now, Box::new(|| {})) })
-            });
+                if let Err(lost @ Failure::Lost(_)) = stored {
+                    return Err(lost);
+                }
+            }
+            Ok(())
+        });
+    }
+
+    fn store_expiry_of(&self, connection: &mut Connection, pool: PoolId) -> Result<(), Failure> {
+        let before = connection.query(head::READ, vec![Box::new(bigint(pool.get()))])?;
+        let before = Head::of(pool, &before)?.watermark;
+        let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
+        let mut steps = Vec::new();
+        if draft.head.watermark > before {
+            steps.push(head_step(&mut draft));
         }
+        steps.push(Step::Command("COMMIT".into()));
+        connection.run(steps).map(drop)
     }
 
     pub(super) fn stats_of_pool(&self, pool: PoolId) -> Result<PoolStats> {
@@ -116,12 +136,12 @@ impl Postgres {
         Ok(StoreStats { pools, ..self.counters.read() })
     }
 
-    /// Removes the rows of dead records and of claims whose lease ended long ago.
+    /// Removes the rows of dead records, of claims whose lease ended long ago, and of deleted pools.
     pub(super) fn prune_pool(&self, pool: PoolId) -> Result<PruneReport> {
         self.check_writable()?;
         let mut report = PruneReport::default();
         loop {
-            let (records, claims, more) = self.execute_once(pool, Turn::OutOfLine, |connection, call| {
+            let (records, claims, more) = self.execute_once(pool, |connection| {
                 let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
                 let id = bigint(pool.get());
                 let gone = draft.now.saturating_sub(CLAIM_KEPT_AFTER_LEASE).as_micros();
@@ -149,14 +169,17 @@ impl Postgres {
                     remove_claims(id, claims, &mut steps);
                 }
                 steps.push(head_step(&mut draft));
-                Ok(Outcome { answer, commit: Commit::new(steps, pool, call, draft.now, Box::new(|| {})) })
+                Ok(Outcome { answer, commit: Commit::new(steps, || {}) })
             })?;
             report.records += records;
             report.claims += claims;
             if !more {
-                return Ok(report);
+                break;
             }
         }
+        // It is taken up again if this fails.
+        let _ = self.remove_leftovers();
+        Ok(report)
     }
 
     /// Checks what the database does not check itself: that fingerprints are those of the values, and that heads agree with the

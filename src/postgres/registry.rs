@@ -3,8 +3,10 @@
 use tokio_postgres::Row;
 
 use super::connection::{Connection, Failure, Params};
+use super::head::CATALOGUE;
 use super::store::Postgres;
 use super::values::{Columns, bigint};
+use super::write::{Commit, Outcome};
 use crate::error::Result;
 use crate::model::{RegisteredEntry, RegisteredKind};
 use crate::time::Timestamp;
@@ -58,34 +60,38 @@ impl Postgres {
                    coalesce($5::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint) \
                    FROM unnest($2::bytea[], $3::bytea[], $4::bytea[]) AS u ON CONFLICT (kind, key) DO UPDATE SET \
                    name = excluded.name, attributes = excluded.attributes, at = excluded.at";
-        self.read(|connection| {
-            let params: Params = vec![
+        self.change_registered(put, || {
+            vec![
                 Box::new(number(kind)),
                 Box::new(keys.clone()),
                 Box::new(names.clone()),
                 Box::new(attributes.clone()),
                 Box::new(self.manual_now().map(Timestamp::as_micros)),
-            ];
-            connection.query(put, params).map(drop)
+            ]
+        })
+        .map(drop)
+    }
+
+    /// Executes a statement once. Returns the number of rows in its answer.
+    fn change_registered(&self, statement: &'static str, params: impl Fn() -> Params) -> Result<u64> {
+        self.execute_once(CATALOGUE, |connection| {
+            self.lock_catalogue(connection)?;
+            let answer = connection.query(statement, params())?.len() as u64;
+            Ok(Outcome { answer, commit: Commit::new(Vec::new(), || {}) })
         })
     }
 
     pub(super) fn forget_registered(&self, kind: RegisteredKind, key: &[u8]) -> Result<bool> {
         self.check_writable()?;
         let delete = "DELETE FROM {s}.registered WHERE kind = $1 AND key = $2 RETURNING key";
-        let rows = self.read(|connection| {
-            connection.query(delete, vec![Box::new(number(kind)), Box::new(key.to_vec())])
-        })?;
-        Ok(!rows.is_empty())
+        let params = || -> Params { vec![Box::new(number(kind)), Box::new(key.to_vec())] };
+        Ok(self.change_registered(delete, params)? > 0)
     }
 
     pub(super) fn forget_registered_before(&self, kind: RegisteredKind, time: Timestamp) -> Result<u64> {
         self.check_writable()?;
         let delete = "DELETE FROM {s}.registered WHERE kind = $1 AND at < $2 RETURNING key";
-        let rows = self.read(|connection| {
-            connection.query(delete, vec![Box::new(number(kind)), Box::new(time.as_micros())])
-        })?;
-        Ok(rows.len() as u64)
+        self.change_registered(delete, || vec![Box::new(number(kind)), Box::new(time.as_micros())])
     }
 
     pub(super) fn read_registered(

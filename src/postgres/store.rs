@@ -48,9 +48,13 @@ pub(crate) struct Postgres {
     /// Pools that are known to have had a claim: only there owners are read with the rest.
     pub(super) claimed: Mutex<HashSet<PoolId>>,
     pub(super) listener: Listener,
-    /// The number by which the server knows this process's transactions.
+    /// The number by which the server knows this process.
     pub(super) session: u128,
     pub(super) calls: AtomicI64,
+    /// The sessions of calls that are done, for the next ones.
+    pub(super) sessions: Mutex<Vec<u128>>,
+    /// The pools where this process has removed marks of calls that others left.
+    pub(super) tidied: Mutex<HashSet<PoolId>>,
     /// The number of times that the store was closed.
     pub(super) closes: AtomicU64,
 }
@@ -115,7 +119,7 @@ impl Postgres {
         let meta =
             connections.with(|connection| schema::open(connection, missing)).map_err(Failure::into_error)?;
         let session = u128::from_be_bytes(random_bytes()?);
-        Ok(Arc::new_cyclic(|own| Self {
+        let store = Arc::new_cyclic(|own| Self {
             own: Weak::clone(own),
             connections,
             store_id: meta.store_id,
@@ -131,8 +135,15 @@ impl Postgres {
             listener: Listener::default(),
             session,
             calls: AtomicI64::new(1),
+            sessions: Mutex::default(),
+            tidied: Mutex::default(),
             closes: AtomicU64::new(0),
-        }))
+        });
+        if options.access == Access::ReadWrite {
+            // Opening is not delayed by more than some of it, and does not fail because of it.
+            let _ = store.remove_some_leftovers();
+        }
+        Ok(store)
     }
 
     pub(super) fn own(&self) -> Result<Arc<Self>> {
@@ -145,6 +156,14 @@ impl Postgres {
 
     pub(super) fn note_claims(&self, pool: PoolId) {
         self.claimed.lock().insert(pool);
+    }
+
+    /// Forgets what this process knows of a pool that is deleted.
+    pub(super) fn forget_pool(&self, pool: PoolId) {
+        self.queues.lock().remove(&pool);
+        self.latest.forget(pool);
+        self.claimed.lock().remove(&pool);
+        self.tidied.lock().remove(&pool);
     }
 
     pub(super) fn next_call(&self) -> i64 {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_postgres::Row;
 
@@ -31,8 +32,8 @@ use crate::time::Timestamp;
 
 /// Rows below the watermark that a commit removes at least, if there are some.
 const RECLAIMED_ROWS: u64 = 1_000;
-/// A mark of a call is of no use after this time: nobody repeats a call so late.
-const MARKS_KEPT_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
+/// Marks of calls are kept for this time at least. Nobody asks about a call that began half of it ago or earlier.
+const MARKS_KEPT: Duration = Duration::from_hours(1);
 /// Claims that a commit sweeps at most.
 const SWEPT_CLAIMS: i64 = 16;
 
@@ -209,7 +210,7 @@ impl Postgres {
         let shared = operations.iter().take_while(|operation| !is_alone(operation)).count();
         let operations = operations.get(..shared).unwrap_or_default();
         let needs = Needs::of(operations.iter().copied());
-        self.execute_once(pool, Turn::InLine, |connection, call| {
+        self.execute_once(pool, |connection| {
             let mut draft = self.read_draft(connection, pool, &needs, Lock::ForUpdate)?;
             let mut decided = Vec::with_capacity(operations.len());
             for operation in operations {
@@ -219,66 +220,82 @@ impl Postgres {
                     break;
                 }
             }
-            self.write(connection, draft, decided, call)
+            self.write(connection, draft, decided)
         })
     }
 
-    /// Returns the mark of a transaction.
-    fn call(&self, turn: Turn) -> Result<Call> {
-        Ok(match turn {
-            Turn::InLine => Call { turn, session: self.session, number: self.next_call() },
-            Turn::OutOfLine => Call { turn, session: u128::from_be_bytes(random_bytes()?), number: 1 },
-        })
+    /// Returns the mark of a call. No other call that is under way has its session, so a pool has few marks of a process.
+    fn begin_call(&self) -> Result<Call> {
+        let free = self.sessions.lock().pop();
+        let session = free.map_or_else(|| Ok(u128::from_be_bytes(random_bytes()?)), Ok::<_, Error>)?;
+        Ok(Call { session, number: self.next_call() })
     }
 
     /// Runs a transaction that is executed once, however often the connection is lost.
     pub(super) fn execute_once<T>(
         &self,
         pool: PoolId,
-        turn: Turn,
-        mut work: impl FnMut(&mut Connection, Call) -> Result<Outcome<T>, Failure>,
+        work: impl FnMut(&mut Connection) -> Result<Outcome<T>, Failure>,
     ) -> Result<T> {
-        let call = self.call(turn)?;
+        let call = self.begin_call()?;
+        let done = self.execute_call(pool, call, work);
+        self.sessions.lock().push(call.session);
+        done
+    }
+
+    fn execute_call<T>(
+        &self,
+        pool: PoolId,
+        call: Call,
+        mut work: impl FnMut(&mut Connection) -> Result<Outcome<T>, Failure>,
+    ) -> Result<T> {
+        let (began, forgets) = (Timestamp::now(), !self.tidied.lock().contains(&pool));
         let mut patience = Patience::new(self.retry_for);
         // What the transaction answers if it was committed, once that is being found out.
-        let mut unknown: Option<T> = None;
+        let mut unknown: Option<Executed<T>> = None;
         loop {
             let attempt = self.connections.with(|connection| {
-                if let Some(answer) = unknown.take() {
+                if let Some(executed) = unknown.take() {
                     match was_executed(connection, pool, call) {
-                        Ok(true) => {
-                            self.waiting.wake_pool(pool);
-                            return Ok((answer, Wrote::Something));
-                        }
-                        Ok(false) => {}
+                        Ok(true) => return Ok(executed),
+                        // Later, its mark may have been forgotten.
+                        Ok(false) if Timestamp::now().since(began) < MARKS_KEPT / 2 => {}
+                        Ok(false) => return Err(unknown_outcome("it took too long to ask").into()),
                         Err(failure) => {
-                            unknown = Some(answer);
+                            unknown = Some(executed);
                             return Err(failure);
                         }
                     }
                 }
-                match work(connection, call) {
-                    Ok(Outcome { answer, commit }) => match commit.run(connection) {
-                        Ok(wrote) => Ok((answer, wrote)),
+                let run = work(connection).and_then(|Outcome { answer, commit }| {
+                    let Commit { mut steps, wrote, done } = commit;
+                    if wrote == Wrote::Something {
+                        steps.push(call.mark(pool));
+                        steps.extend(forgets.then(|| forget_marks(pool)));
+                    }
+                    steps.push(Step::Command("COMMIT".into()));
+                    let executed = Executed { answer, wrote, done };
+                    match connection.run(steps) {
+                        Ok(_) => Ok(executed),
                         Err(failure) => {
                             if let Failure::Lost(_) = failure {
-                                unknown = Some(answer);
-                            } else {
-                                connection.roll_back();
+                                unknown = Some(executed);
                             }
                             Err(failure)
                         }
-                    },
-                    Err(failure) => {
-                        connection.roll_back();
-                        Err(failure)
                     }
-                }
+                });
+                // A connection that was lost is not used again.
+                run.inspect_err(|_| connection.roll_back())
             });
             match attempt {
-                Ok((answer, wrote)) => {
+                Ok(Executed { answer, wrote, done }) => {
+                    done();
                     if wrote == Wrote::Something {
                         self.counters.commit();
+                        if forgets {
+                            self.tidied.lock().insert(pool);
+                        }
                     }
                     return Ok(answer);
                 }
@@ -287,11 +304,10 @@ impl Postgres {
                         return error;
                     }
                     let text = format!(
-                        "the connection was lost during a commit, and for {} s there was no other to find out if it took place: \
-                         {error}",
+                        "for {} s there was no other to find out: {error}",
                         self.retry_for.as_secs_f64()
                     );
-                    Error::new(ErrorKind::OutcomeUnknown, text).with_source(error)
+                    unknown_outcome(&text).with_source(error)
                 })?,
             }
         }
@@ -307,15 +323,15 @@ impl Postgres {
     ) -> Result<Draft, Failure> {
         let id = bigint(pool.get());
         let (begin, head) = match lock {
-            Lock::ForUpdate => (Some(BEGIN), head::LOCK),
-            Lock::Within => (None, head::LOCK),
-            Lock::None => (Some(BEGIN_READING), head::READ),
+            Lock::ForUpdate => (Some(BEGIN), head::lock(pool)),
+            Lock::Within => (None, head::lock(pool)),
+            Lock::None => (Some(BEGIN_READING), Step::Query(head::READ.into(), vec![Box::new(id)])),
         };
         let mut steps: Vec<Step> = begin.map(|begin| Step::Command(begin.into())).into_iter().collect();
         let first = steps.len();
         let asked = || Box::new(needs.fingerprints());
         steps.extend([
-            Step::Query(head.into(), vec![Box::new(id)]),
+            head,
             Step::Query(NOW.into(), vec![Box::new(id)]),
             Step::Query(KNOWN.into(), vec![Box::new(id), asked()]),
         ]);
@@ -425,7 +441,6 @@ impl Postgres {
         connection: &mut Connection,
         mut draft: Draft,
         decided: Vec<Result<Decided>>,
-        call: Call,
     ) -> Result<Outcome<Vec<Result<Answer>>>, Failure> {
         let records = Self::records_named(connection, &draft, &decided)?;
         let record = |id: RecordNumber| records.get(&id).cloned().or_else(|| draft.new_record(id));
@@ -446,8 +461,8 @@ impl Postgres {
         steps.push(head_step(&mut draft));
         steps.extend(reclaim_steps(&draft.head, draft.changes.new.len() as u64));
         let waiting = Arc::clone(&self.waiting);
-        let done = Box::new(move || waiting.wake(pool, freed.into_iter()));
-        Ok(Outcome { answer, commit: Commit::new(steps, pool, call, draft.now, done) })
+        let done = move || waiting.wake(pool, freed.into_iter());
+        Ok(Outcome { answer, commit: Commit::new(steps, done) })
     }
 
     /// Reads the stored records that answers name, before they may be deleted.
@@ -549,21 +564,35 @@ pub(super) enum Lock {
     None,
 }
 
-/// Tells if a transaction is that of a leader in the pool's line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// No other transaction of this process in line with the pool runs meanwhile, so the number of the last one stands for all.
-    InLine,
-    /// It may run beside others, so it has a mark of its own.
-    OutOfLine,
-}
-
-/// A transaction's number in its session.
+/// The mark of a call: a number in a session.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    turn: Turn,
+struct Call {
     session: u128,
     number: i64,
+}
+
+impl Call {
+    /// Returns the step that leaves the mark. It is left under the pool's lock, so numbers of a session ascend.
+    fn mark(self, pool: PoolId) -> Step {
+        let mark = "INSERT INTO {s}.executed (pool, session, call, at) VALUES ($1, $2, $3, \
+                    (extract(epoch from clock_timestamp()) * 1000000)::bigint) \
+                    ON CONFLICT (pool, session) DO UPDATE SET call = excluded.call, at = excluded.at";
+        let params: Params =
+            vec![Box::new(bigint(pool.get())), Box::new(Bits(self.session)), Box::new(self.number)];
+        Step::Query(mark.into(), params)
+    }
+}
+
+/// Returns the step that removes marks that nobody asks about any more: mostly those of processes that have ended.
+fn forget_marks(pool: PoolId) -> Step {
+    let forget = "DELETE FROM {s}.executed WHERE pool = $1 AND at < (extract(epoch from now()) * 1000000)::bigint - $2";
+    Step::Query(forget.into(), vec![Box::new(bigint(pool.get())), Box::new(micros(MARKS_KEPT))])
+}
+
+fn unknown_outcome(reason: &str) -> Error {
+    let text =
+        format!("the connection was lost during a commit, and it is not known if that took place: {reason}");
+    Error::new(ErrorKind::OutcomeUnknown, text)
 }
 
 /// The answer of a transaction, and what writes and commits it.
@@ -572,7 +601,7 @@ pub(super) struct Outcome<T> {
     pub(super) commit: Commit,
 }
 
-/// The last steps of a transaction.
+/// The last steps of a transaction, before its mark and COMMIT.
 pub(super) struct Commit {
     steps: Vec<Step>,
     wrote: Wrote,
@@ -590,52 +619,28 @@ enum Wrote {
 impl Commit {
     /// Ends a transaction that has written nothing.
     pub(super) fn nothing() -> Self {
-        Self { steps: vec![Step::Command("COMMIT".into())], wrote: Wrote::Nothing, done: Box::new(|| {}) }
+        Self { steps: Vec::new(), wrote: Wrote::Nothing, done: Box::new(|| {}) }
     }
 
-    /// Writes, leaves the mark of the call, and commits.
-    pub(super) fn new(
-        mut steps: Vec<Step>,
-        pool: PoolId,
-        call: Call,
-        now: Timestamp,
-        done: Box<dyn FnOnce()>,
-    ) -> Self {
-        let mark = "INSERT INTO {s}.executed (pool, session, call, at) VALUES ($1, $2, $3, $4) \
-                    ON CONFLICT (pool, session) DO UPDATE SET call = excluded.call, at = excluded.at";
-        let params: Params = vec![
-            Box::new(bigint(pool.get())),
-            Box::new(Bits(call.session)),
-            Box::new(call.number),
-            Box::new(now.as_micros()),
-        ];
-        steps.push(Step::Query(mark.into(), params));
-        if call.turn == Turn::OutOfLine {
-            let old = now.as_micros().saturating_sub(MARKS_KEPT_MICROS);
-            let forget = "DELETE FROM {s}.executed WHERE pool = $1 AND at < $2";
-            steps.push(Step::Query(forget.into(), vec![Box::new(bigint(pool.get())), Box::new(old)]));
-        }
-        steps.push(Step::Command("COMMIT".into()));
-        Self { steps, wrote: Wrote::Something, done }
+    /// Writes and commits.
+    pub(super) fn new(steps: Vec<Step>, done: impl FnOnce() + 'static) -> Self {
+        Self { steps, wrote: Wrote::Something, done: Box::new(done) }
     }
+}
 
-    fn run(self, connection: &mut Connection) -> Result<Wrote, Failure> {
-        connection.run(self.steps)?;
-        (self.done)();
-        Ok(self.wrote)
-    }
+/// A transaction that was committed, or may have been.
+struct Executed<T> {
+    answer: T,
+    wrote: Wrote,
+    done: Box<dyn FnOnce()>,
 }
 
 /// Returns true if a call was committed. Waits for the pool's lock, so an execution that is still under way has ended by then.
 fn was_executed(connection: &mut Connection, pool: PoolId, call: Call) -> Result<bool, Failure> {
     let id = bigint(pool.get());
-    let lock = match pool {
-        CATALOGUE => Step::Query(head::LOCK_CATALOGUE.into(), Vec::new()),
-        _ => Step::Query(head::LOCK.into(), vec![Box::new(id)]),
-    };
     let read = connection.run(vec![
         Step::Command(BEGIN.into()),
-        lock,
+        if pool == CATALOGUE { head::lock_catalogue() } else { head::lock(pool) },
         Step::Query(EXECUTED.into(), vec![Box::new(id), Box::new(Bits(call.session))]),
         Step::Command("COMMIT".into()),
     ]);

@@ -6,6 +6,13 @@
 //! `DATAPOOL_POSTGRES_RESTART` (a program that stops it immediately, like a power failure, and starts it
 //! again).
 
+mod closing;
+mod leftovers;
+mod locked_pools;
+mod lost_commits;
+mod proxy;
+mod statements;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -38,18 +45,51 @@ fn connect(schema: &str) -> DataPoolStore {
     connect_with(schema, "")
 }
 
+fn psql(arguments: &[&str]) -> Command {
+    let mut psql = Command::new(Path::new(&environment("DATAPOOL_POSTGRES_BIN")).join("psql"));
+    psql.args(["--no-psqlrc", "--tuples-only", "--no-align"]).args(arguments);
+    psql.arg(environment("DATAPOOL_POSTGRES_URL"));
+    psql
+}
+
 /// Sends a query to the server, and returns its answer.
 fn ask(statement: &str) -> String {
-    let psql = Path::new(&environment("DATAPOOL_POSTGRES_BIN")).join("psql");
-    let url = environment("DATAPOOL_POSTGRES_URL");
-    let arguments = ["--no-psqlrc", "--tuples-only", "--no-align", "--command", statement, &url];
-    let output = Command::new(psql).args(arguments).output().unwrap();
+    let output = psql(&["--command", statement]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// Waits until a condition holds.
+fn until(mut condition: impl FnMut() -> bool) {
+    let late = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < late, "this takes too long");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until so many statements on a store wait for a lock.
+fn until_calls_wait(schema: &str, count: usize) {
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{schema}.%'"
+    );
+    until(|| ask(&waiting).parse::<usize>().unwrap() >= count);
+}
+
+/// Makes a call on a thread of its own, and fails if it takes longer than some seconds.
+fn within<T: Send + 'static>(seconds: u64, call: impl FnOnce() -> T + Send + 'static) -> T {
+    let (answer, answered) = std::sync::mpsc::channel();
+    std::thread::spawn(move || answer.send(call()));
+    answered.recv_timeout(Duration::from_secs(seconds)).expect("the call takes too long, or failed")
+}
+
 fn key(value: &String) -> Key<'_> {
     Key::new(ORDERS, value)
+}
+
+/// Tracks values, and returns the number of those that are new.
+fn track_new(pool: &Pool, values: &[String]) -> usize {
+    pool.dedupe(Mode::Track, values, key, &Origin::none()).unwrap().new_count()
 }
 
 // ---- Clients --------------------------------------------------------------------------------------------------
