@@ -1,8 +1,9 @@
 //! An embedded store of data pools: named sets of values that have been seen before.
 //!
 //! Programs that move data (flow runners, importers, webhook receivers) ask one question again and again:
-//! which of these order numbers, e-mails, SKUs are new? This crate answers it in-process, over one file,
-//! atomically and durably, and lists, counts, imports, exports and deletes what was tracked.
+//! which of these order numbers, e-mails, SKUs are new? This crate answers it in-process, over one file
+//! or over PostgreSQL, atomically and durably, and lists, counts, imports, exports and deletes what was
+//! tracked.
 //!
 //! ```
 //! use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin};
@@ -27,7 +28,8 @@
 //!
 //! # The parts
 //!
-//! - [`DataPoolStore`] is one open file (or memory) with any number of pools. [`StoreOptions`] has the
+//! - [`DataPoolStore`] is one open store with any number of pools: a file, memory, or a schema of a
+//!   server (feature `postgres`). [`StoreOptions`] has the
 //!   options for opening it.
 //! - [`Pool`] is a cheap handle on one pool: [dedupe](Pool::dedupe), [contains](Pool::contains),
 //!   [lookup](Pool::lookup), [records](Pool::records), [scan](Pool::scan), [delete](Pool::delete_where),
@@ -139,12 +141,13 @@
 //!
 //! # More
 //!
-//! [Which mode do I need?](modes) is for authors of flows; [In async code](in_async_code), [Processes and
-//! locks](processes) and [Testing code that uses the store](testing_your_code) are for programmers; [The
-//! endpoints](endpoints) lists each endpoint and parameter of the HTTP API with the matching call;
-//! [Erasing](erasing) explains how to remove every byte of a value; [the design](design) describes how the
-//! store is built and what is in the file, and [the decisions](decisions) explain why; [the
-//! changelog](changelog) lists what changed.
+//! - [Which mode do I need?](modes), for authors of flows
+//! - [In async code](in_async_code), [Processes and locks](processes), [Testing code that uses the
+//!   store](testing_your_code), and with the feature `postgres` `over_postgresql`
+//! - [The endpoints](endpoints): each endpoint and parameter of the HTTP API with the matching call
+//! - [Erasing](erasing): how to remove every byte of a value
+//! - [The design](design): how the store is built and what is in the file; [the decisions](decisions) explain why
+//! - [The changelog](changelog)
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -28,12 +28,12 @@ const LOOK_AGAIN_POLLING: Duration = Duration::from_millis(100);
 const CHANNEL: &str = "datapool_{s}";
 /// True if a process listens. In a transaction that writes.
 pub(super) const ANYBODY: &str = "SELECT count(*) AS count FROM {s}.listener WHERE until > \
-                                  (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+                                  (extract(epoch from statement_timestamp()) * 1000000)::bigint";
 const REGISTER: &str = "INSERT INTO {s}.listener (session, until) VALUES ($1, \
-                        (extract(epoch from clock_timestamp()) * 1000000)::bigint + $2) \
+                        (extract(epoch from statement_timestamp()) * 1000000)::bigint + $2) \
                         ON CONFLICT (session) DO UPDATE SET until = excluded.until";
 const FORGET: &str =
-    "DELETE FROM {s}.listener WHERE until < (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+    "DELETE FROM {s}.listener WHERE until < (extract(epoch from statement_timestamp()) * 1000000)::bigint";
 
 /// The step that notifies those who wait for values of a pool.
 pub(super) fn notify(pool: PoolId) -> Step {

@@ -12,6 +12,7 @@ mod locked_pools;
 mod lost_commits;
 mod proxy;
 mod statements;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
