@@ -104,7 +104,9 @@ impl KeepAlive {
                 while let Some(due) = schedule.wait() {
                     let (schedule, backend) = (Arc::clone(&schedule), Arc::clone(&backend));
                     let run = move |leases: Vec<Arc<Kept>>| {
-                        renew(&*backend, leases).iter().for_each(|kept| schedule.add(kept));
+                        for kept in renew(&*backend, leases) {
+                            schedule.add(&kept);
+                        }
                     };
                     if !may_delay {
                         run(due);

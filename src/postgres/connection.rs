@@ -220,26 +220,19 @@ impl Connection {
     pub(super) fn run(&mut self, steps: Vec<Step>) -> Result<Vec<Vec<Row>>, Failure> {
         let may_wait = steps.iter().any(|step| matches!(step, Step::Lock(..)));
         let (places, until) = (Arc::clone(&self.places), self.until);
-        let mut ran = None;
-        {
+        let ran = {
             let mut running = pin!(self.run_steps(steps));
-            let mut lent = None;
-            if may_wait {
-                ran = wait_for(running.as_mut(), LENT_AFTER.min(left(until)));
-                lent = ran.is_none().then(|| places.lend());
-            }
-            if ran.is_none() {
-                ran = wait_for(running, left(until));
-            }
-            drop(lent);
+            let soon = if may_wait { LENT_AFTER.min(left(until)) } else { left(until) };
+            wait_for(running.as_mut(), soon).or_else(|| {
+                let _lent = places.lend();
+                wait_for(running, left(until))
+            })
+        };
+        if let Some(ran) = ran {
+            return ran.map_err(|error| self.failed(error));
         }
-        match ran {
-            Some(ran) => ran.map_err(|error| self.failed(error)),
-            None => {
-                self.is_spent = true;
-                Err(late())
-            }
-        }
+        self.is_spent = true;
+        Err(late())
     }
 
     pub(super) fn query(

@@ -44,10 +44,11 @@ pub(super) const BEGIN_READING: &str =
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
 /// The server's wall clock; after the lock, because a statement may have waited for that.
 pub(super) const CLOCK: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now";
-/// The server's wall clock, with the oldest record that is not below the watermark.
+/// The server's wall clock, with the oldest record that is not below the watermark. A join without LATERAL may be planned so that it
+/// reads the records below it, too.
 pub(super) const NOW: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now, o.id, o.created_at \
-                              FROM (SELECT 1) one LEFT JOIN (SELECT r.id, r.created_at FROM {s}.head h JOIN {s}.record r \
-                              ON r.pool = h.pool AND r.id >= h.watermark WHERE h.pool = $1 ORDER BY r.id LIMIT 1) o ON true";
+                              FROM {s}.head h LEFT JOIN LATERAL (SELECT r.id, r.created_at FROM {s}.record r \
+                              WHERE r.pool = $1 AND r.id >= h.watermark ORDER BY r.id LIMIT 1) o ON true WHERE h.pool = $1";
 const KNOWN: &str = "SELECT id, fingerprint, created_at, content, ordinal FROM {s}.record \
                      WHERE pool = $1 AND fingerprint = ANY($2)";
 const OWNED: &str = "SELECT i.fingerprint, i.content, i.ordinal, c.id, c.nonce, c.until, c.lease, c.flow, c.run, c.step \
@@ -339,33 +340,40 @@ impl Postgres {
         if has_claims {
             steps.push(Step::Query(OWNED.into(), vec![Box::new(id), asked()]));
         }
+        let claims: Vec<i64> = needs.claims.iter().copied().map(bigint).collect();
+        let ids: Vec<i64> = needs.ids.iter().copied().map(bigint).collect();
+        let (asks_claims, asks_ids) = (!claims.is_empty(), !ids.is_empty());
+        if asks_claims {
+            steps.push(Step::Query(CLAIMS.into(), vec![Box::new(id), Box::new(claims)]));
+        }
+        if asks_ids {
+            steps.push(Step::Query(IDS.into(), vec![Box::new(id), Box::new(ids)]));
+        }
         let read = connection.run(steps)?;
-        let [head, now, known, owned @ ..] = read.get(first..).unwrap_or_default() else {
+        let [head, now, known, rest @ ..] = read.get(first..).unwrap_or_default() else {
             return Err(Error::storage("a statement gave no answer").into());
         };
+        let mut rest = rest.iter().map(Vec::as_slice);
+        let mut rows_if =
+            |asked: bool| if asked { rest.next().unwrap_or_default() } else { Default::default() };
+        let (owned, claims, ids) = (rows_if(has_claims), rows_if(asks_claims), rows_if(asks_ids));
         let mut draft = self.draft_of(Head::of(pool, head)?, self.now_by(now)?);
         self.expire(connection, &mut draft, oldest_of(now)?)?;
         Self::read_keys(&mut draft, known)?;
         if has_claims {
-            read_owners(&mut draft, owned.iter().flatten())?;
+            read_owners(&mut draft, owned.iter())?;
         } else if draft.head.next_claim > 1 {
             self.note_claims(pool);
             let owned = connection.query(OWNED, vec![Box::new(id), asked()])?;
             read_owners(&mut draft, owned.iter())?;
         }
-        if !needs.claims.is_empty() {
-            let claims: Vec<i64> = needs.claims.iter().copied().map(bigint).collect();
-            for row in connection.query(CLAIMS, vec![Box::new(id), Box::new(claims)])? {
-                let (id, claim) = stored_claim(&row)?;
-                draft.claims.insert(id, claim);
-            }
+        for row in claims {
+            let (id, claim) = stored_claim(row)?;
+            draft.claims.insert(id, claim);
         }
-        if !needs.ids.is_empty() {
-            let ids: Vec<i64> = needs.ids.iter().copied().map(bigint).collect();
-            for row in connection.query(IDS, vec![Box::new(id), Box::new(ids)])? {
-                if draft.is_live(&row)? {
-                    draft.live_ids.insert(row.number("id")?);
-                }
+        for row in ids {
+            if draft.is_live(row)? {
+                draft.live_ids.insert(row.number("id")?);
             }
         }
         Ok(draft)

@@ -52,7 +52,9 @@ fn calls_that_wait_for_a_locked_pool_leave_connections_to_calls_on_others() {
     until_calls_wait(&schema, 8);
     assert_eq!(within(5, move || track_new(&other, &["A".to_owned()])), 1);
     drop(lock);
-    waiting.into_iter().for_each(|call| call.join().unwrap());
+    for call in waiting {
+        call.join().unwrap();
+    }
 }
 
 #[test]

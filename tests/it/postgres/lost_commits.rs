@@ -16,7 +16,7 @@ fn nothing() -> Box<dyn FnOnce() + Send> {
 fn a_pool_is_made_once_whether_its_lost_commit_took_place_or_not() {
     let (schema, proxy) = (new_schema(), Proxy::start());
     let store = proxy.connect(&schema);
-    for (name, fault) in [("before", Fault::CutBeforeCommit), ("after", Fault::CutAfterCommit(nothing()))] {
+    for (name, fault) in [("before", Fault::CutBefore), ("after", Fault::CutAfter(nothing()))] {
         proxy.fail_next(fault);
         assert_eq!(store.create_pool(name).unwrap().info().unwrap().name, name);
     }
@@ -29,7 +29,7 @@ fn a_pool_is_made_once_whether_its_lost_commit_took_place_or_not() {
 fn a_pool_whose_commit_takes_place_late_belongs_to_the_call_that_made_it() {
     let (schema, proxy) = (new_schema(), Proxy::start());
     let store = proxy.connect(&schema);
-    proxy.fail_next(Fault::HoldCommit);
+    proxy.fail_next(Fault::Hold);
     let made = thread::scope(|scope| {
         let making = scope.spawn(|| store.create_pool("orders"));
         until_calls_wait(&schema, 1);
@@ -49,7 +49,7 @@ fn a_pool_that_others_rename_at_once_is_not_made_again() {
         let pool = other.pool_named("orders").unwrap();
         other.update_pool(pool.id(), PoolUpdate::new().name("renamed")).unwrap();
     };
-    proxy.fail_next(Fault::CutAfterCommit(Box::new(rename)));
+    proxy.fail_next(Fault::CutAfter(Box::new(rename)));
     let pool = store.create_pool("orders").unwrap();
     assert_eq!(pool.info().unwrap().name, "renamed");
     assert_eq!(store.all_pools().unwrap().len(), 1);
@@ -60,7 +60,7 @@ fn a_pool_that_others_rename_at_once_is_not_made_again() {
 fn what_was_removed_by_a_lost_commit_is_counted() {
     let (schema, proxy) = (new_schema(), Proxy::start());
     let store = proxy.connect(&schema);
-    for fault in [|| Fault::CutBeforeCommit, || Fault::CutAfterCommit(nothing())] {
+    for fault in [|| Fault::CutBefore, || Fault::CutAfter(nothing())] {
         store.put_flows(&["a", "b", "c"].map(|id| Flow::new(id, "Shop"))).unwrap();
         proxy.fail_next(fault());
         assert!(store.delete_flow("a").unwrap());
@@ -78,7 +78,7 @@ fn what_was_removed_by_a_lost_commit_is_counted() {
 fn an_entry_that_others_remove_at_once_is_not_put_again() {
     let (schema, proxy) = (new_schema(), Proxy::start());
     let (store, other) = (proxy.connect(&schema), connect(&schema));
-    proxy.fail_next(Fault::CutAfterCommit(Box::new(move || assert!(other.delete_flow("shop").unwrap()))));
+    proxy.fail_next(Fault::CutAfter(Box::new(move || assert!(other.delete_flow("shop").unwrap()))));
     store.put_flow(Flow::new("shop", "Shop")).unwrap();
     assert_eq!(proxy.struck(), 1);
     assert_eq!(store.flow("shop").unwrap(), None);

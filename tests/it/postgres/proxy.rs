@@ -11,14 +11,14 @@ use datapool_store::{DataPoolStore, StoreOptions};
 
 use super::environment;
 
-/// What happens to the next transaction.
+/// What happens at the next COMMIT.
 pub(super) enum Fault {
     /// The connection is cut before the server gets the COMMIT.
-    CutBeforeCommit,
+    CutBefore,
     /// The connection is cut after the server has committed and before the client knows. In between this is called.
-    CutAfterCommit(Box<dyn FnOnce() + Send>),
+    CutAfter(Box<dyn FnOnce() + Send>),
     /// The client loses its connection. The server gets the COMMIT once the test lets it through.
-    HoldCommit,
+    Hold,
 }
 
 #[derive(Default)]
@@ -178,8 +178,8 @@ fn pass_requests(client: &TcpStream, mut server: &TcpStream, shared: &Shared) {
     let mut next = read(&mut from, 0);
     while let Ok(message) = next {
         if message.starts_with(b"Q") && message.ends_with(b"COMMIT\0") {
-            match shared.take(|fault| matches!(fault, Fault::CutBeforeCommit | Fault::HoldCommit)) {
-                Some(Fault::HoldCommit) => {
+            match shared.take(|fault| matches!(fault, Fault::CutBefore | Fault::Hold)) {
+                Some(Fault::Hold) => {
                     cut(client);
                     shared.wait_while(|state| !state.let_through);
                 }
@@ -206,8 +206,8 @@ fn pass_answers(mut client: &TcpStream, server: &TcpStream, shared: &Shared) {
             b'C' => has_written = !message[5..].starts_with(b"SELECT"),
             // No transaction is open any more.
             b'Z' if message[5] == b'I' && has_written => {
-                if let Some(Fault::CutAfterCommit(between)) =
-                    shared.take(|fault| matches!(fault, Fault::CutAfterCommit(_)))
+                if let Some(Fault::CutAfter(between)) =
+                    shared.take(|fault| matches!(fault, Fault::CutAfter(_)))
                 {
                     between();
                     break;

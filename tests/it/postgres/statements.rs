@@ -20,7 +20,7 @@ fn filter(number: u64) -> RecordFilter {
     if has(3) {
         filter = filter.created_after(Timestamp::from_micros(0));
     }
-    (0..number / 16).fold(filter, |filter, value| filter.value(value))
+    (0..number / 16).fold(filter, RecordFilter::value)
 }
 
 /// More statements than a connection keeps, so that some are forgotten and prepared again.
