@@ -25,7 +25,7 @@ pub(crate) struct Driver {
     pub(crate) disk: TestDisk,
     pub(super) file: Option<(tempfile::TempDir, PathBuf)>,
     /// The schema of a store on a server.
-    schema: Option<String>,
+    pub(super) schema: Option<String>,
     pub(super) store: Option<DataPoolStore>,
     pub(super) options: StoreOptions,
     pub(super) sizes: Sizes,

@@ -141,10 +141,11 @@ impl Driver {
         }
     }
 
-    /// Returns true if a call was refused because a snapshot is held. No scan may be open.
+    /// Returns true if a call was refused because a snapshot is held: a server refuses none for that. No scan
+    /// may be open.
     pub(super) fn is_busy<T>(&self, result: &Result<T>) -> bool {
         let is_busy = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy);
-        assert_eq!(is_busy, !self.snapshots.is_empty());
+        assert_eq!(is_busy, !self.snapshots.is_empty() && self.schema.is_none());
         is_busy
     }
 }
