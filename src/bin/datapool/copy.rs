@@ -7,46 +7,23 @@
 
 mod notes;
 mod registered;
+mod side;
 mod slices;
 
 use datapool_store::{
-    DataPool, DataPoolStore, Error, ErrorKind, ImportOptions, NewPool, Pool, PoolSnapshot, PoolUpdate,
-    RecordFilter, RecordId, Timestamp,
+    DataPool, ErrorKind, ImportOptions, NewPool, Pool, PoolSnapshot, PoolUpdate, RecordFilter, RecordId,
+    Timestamp,
 };
 use serde::Serialize;
 
 use self::notes::{Note, Pending, Position, State};
 use self::registered::RegisteredReport;
+use self::side::Side;
 use self::slices::Slice;
 use crate::bars::{Bar, Handle};
 use crate::failure::Failure;
 use crate::open::{self, StoreFile};
 use crate::output::{self, Column, Format, Grid};
-
-/// One of the two stores, and its name in messages.
-struct Side<'a> {
-    store: &'a DataPoolStore,
-    name: String,
-}
-
-impl Side<'_> {
-    fn failed(&self, error: Error) -> Failure {
-        Failure::about(&self.name, error)
-    }
-
-    fn pool(&self, row: &DataPool) -> Result<Pool, Failure> {
-        self.store.pool(row.id).map_err(|error| self.failed(error))
-    }
-
-    /// Returns the pool of that name, if there is one.
-    fn find(&self, name: &str) -> Result<Option<Pool>, Failure> {
-        match self.store.pool_named(name) {
-            Ok(pool) => Ok(Some(pool)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-}
 
 /// What was copied of one pool.
 #[derive(Debug, Serialize)]

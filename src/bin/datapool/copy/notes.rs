@@ -6,7 +6,7 @@
 use datapool_store::{DataPool, FlowRun};
 use serde::{Deserialize, Serialize};
 
-use super::Side;
+use super::side::Side;
 use crate::failure::Failure;
 
 /// What the ids of notes begin with.

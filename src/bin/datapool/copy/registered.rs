@@ -5,7 +5,8 @@ use std::fmt::{self, Display};
 use datapool_store::{Error, Registered};
 use serde::Serialize;
 
-use super::{Side, notes};
+use super::notes;
+use super::side::Side;
 use crate::failure::Failure;
 use crate::output;
 
