@@ -32,7 +32,7 @@ use crate::time::Timestamp;
 
 /// Rows below the watermark that a commit removes at least, if there are some.
 const RECLAIMED_ROWS: u64 = 1_000;
-/// Marks of calls are kept for this time at least. Nobody asks about a call that began half of it ago or earlier.
+/// Marks of calls are kept for this time at least. Nobody asks about a COMMIT that was sent half of it ago or earlier.
 const MARKS_KEPT: Duration = Duration::from_hours(1);
 /// Claims that a commit sweeps at most.
 const SWEPT_CLAIMS: i64 = 16;
@@ -250,7 +250,9 @@ impl Postgres {
         call: Call,
         mut work: impl FnMut(&mut Connection) -> Result<Outcome<T>, Failure>,
     ) -> Result<T> {
-        let (began, forgets) = (Timestamp::now(), !self.tidied.lock().contains(&pool));
+        let forgets = !self.tidied.lock().contains(&pool);
+        // When the last COMMIT was sent.
+        let mut sent = Timestamp::now();
         let mut patience = Patience::new(self.retry_for);
         // What the transaction answers if it was committed, once that is being found out.
         let mut unknown: Option<Executed<T>> = None;
@@ -260,7 +262,7 @@ impl Postgres {
                     match was_executed(connection, pool, call) {
                         Ok(true) => return Ok(executed),
                         // Later, its mark may have been forgotten.
-                        Ok(false) if Timestamp::now().since(began) < MARKS_KEPT / 2 => {}
+                        Ok(false) if Timestamp::now().since(sent) < MARKS_KEPT / 2 => {}
                         Ok(false) => return Err(unknown_outcome("it took too long to ask").into()),
                         Err(failure) => {
                             unknown = Some(executed);
@@ -276,6 +278,7 @@ impl Postgres {
                     }
                     steps.push(Step::Command("COMMIT".into()));
                     let executed = Executed { answer, wrote, done };
+                    sent = Timestamp::now();
                     match connection.run(steps) {
                         Ok(_) => Ok(executed),
                         Err(failure) => {
