@@ -127,7 +127,7 @@ pub(crate) fn step(run: usize) -> String {
     format!("step-{}", run % STEPS)
 }
 
-/// A small random number generator (SplitMix64) that gives the same numbers in every run, on every machine.
+/// A small random number generator (`SplitMix64`) that gives the same numbers in every run, on every machine.
 #[derive(Debug)]
 pub(crate) struct Random(pub(crate) u64);
 
