@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -70,7 +69,8 @@ impl<T: Send + 'static> Lanes<T> {
     }
 
     /// Waits until no lane runs, or none has gone on for some time.
-    pub(crate) fn settle(&self, time: Duration) {
+    #[cfg(feature = "async")]
+    pub(crate) fn settle(&self, time: std::time::Duration) {
         let mut running = self.running.lock();
         while !running.is_empty() && !self.changed.wait_for(&mut running, time).timed_out() {}
     }
