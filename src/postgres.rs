@@ -2,13 +2,13 @@
 //!
 //! Owns: the calls of the seam, each a few lines over the parts, from the top down:
 //!
-//! - [`catalog`]: pools; [`leftovers`]: what deleted ones leave behind; [`registry`]: what is registered; [`operate`]: statistics, verifying, pruning; [`import`].
+//! - [`catalog`]: pools; [`leftovers`]: rows of deleted pools; [`registry`]: registered names; [`operate`]: statistics, verifying, pruning; [`import`].
 //! - [`mod@write`]: a group of operations as one transaction that is executed once; [`alone`]: operations that share theirs with
 //!   no other; [`draft`]: deciding.
 //! - [`mod@read`] and [`claims`]: a pool as of one moment; [`filter`]: filters as SQL.
 //! - [`store`]: what the calls share; [`job`]; [`listener`], [`listen`]: waking callers that wait; [`head`]: a pool's row, which is its lock; [`schema`]: the tables; [`values`]: columns; [`connection`] and [`tls`].
 //!
-//! Always holds: verdicts are decided after the pool was locked, by what is read then. Statements that touch records are about
+//! Always holds: verdicts are decided from what is read after the pool was locked. Statements that touch records are about
 //! one pool, so that Citus sends them to one node.
 
 mod alone;
@@ -239,7 +239,7 @@ impl Backend for Postgres {
     }
 
     fn flush(&self) -> Result<()> {
-        // What returned was committed. Nothing waits.
+        // Calls that returned were committed: nothing is buffered.
         if self.connections.is_closed() { Err(Error::closed()) } else { Ok(()) }
     }
 
@@ -259,7 +259,7 @@ impl Backend for Postgres {
         self.closes.fetch_add(1, Ordering::SeqCst);
         self.waiting.wake_all();
         self.waiting.notify();
-        // A server that is not there is known now rather than later.
+        // If the server cannot be reached, the caller learns it here.
         self.connections
             .with(|connection| connection.query("SELECT 1", Vec::new()))
             .map_err(Failure::into_error)?;

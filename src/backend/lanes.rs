@@ -1,6 +1,6 @@
 //! A lane for each pool, for engines where calls on a pool may have to [wait for others](super::Backend::delays_by_pool).
 //!
-//! Always holds: what is in a lane is run in order, by one thread, which ends when nothing is left; no lane waits for another one.
+//! Always holds: the entries of a lane run in order on one thread, which ends when the lane is empty. No lane waits for another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const THREADS_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Lanes<T> {
-    /// What waits in each lane that runs.
+    /// The waiting entries of each lane that runs.
     running: Mutex<HashMap<PoolId, Vec<T>>>,
     changed: Condvar,
 }
@@ -28,7 +28,7 @@ impl<T> Default for Lanes<T> {
 }
 
 impl<T: Send + 'static> Lanes<T> {
-    /// Adds something to a lane. If the lane does not run yet, it runs on a new thread; or here, if there can be none.
+    /// Adds an entry to a lane. If the lane does not run yet, it starts on a new thread, or on this one if there are too many.
     pub(crate) fn add(
         self: &Arc<Self>,
         pool: PoolId,
@@ -57,7 +57,7 @@ impl<T: Send + 'static> Lanes<T> {
         }
     }
 
-    /// Takes what waits in a lane. If that is nothing, the lane ends.
+    /// Takes the waiting entries of a lane. If there are none, the lane ends.
     fn take(&self, pool: PoolId) -> Option<Vec<T>> {
         let mut running = self.running.lock();
         let taken = running.get_mut(&pool).map(std::mem::take).filter(|waiting| !waiting.is_empty());
@@ -68,7 +68,7 @@ impl<T: Send + 'static> Lanes<T> {
         taken
     }
 
-    /// Waits until no lane runs, or none has gone on for some time.
+    /// Waits until no lane runs, or until none has made progress for this time.
     #[cfg(feature = "async")]
     pub(crate) fn settle(&self, time: std::time::Duration) {
         let mut running = self.running.lock();

@@ -1,4 +1,4 @@
-//! Operations that share their transaction with no other: they change what cannot be known before.
+//! Operations with a transaction of their own: what they change is not known before they run.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -151,7 +151,7 @@ impl Postgres {
             for row in &pools {
                 let pool = PoolId::new(row.number("pool")?);
                 let mut draft = match self.read_draft(connection, pool, &Needs::default(), Lock::Within) {
-                    // It was deleted meanwhile.
+                    // It was deleted in between.
                     Err(Failure::Refused(error)) if Self::is_gone(&error) => continue,
                     draft => draft?,
                 };

@@ -175,7 +175,7 @@ impl Postgres {
         })?;
         self.forget_pool(id);
         self.waiting.notify();
-        // The pool is gone. What is left of it is in nobody's way, and taken up again if this fails.
+        // The pool is gone. Rows that are left affect nobody, and are removed later if this fails.
         let _ = self.remove_leftovers();
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Postgres {
         rows.iter().map(row_of).collect()
     }
 
-    /// Returns true for the error of a pool that was deleted meanwhile.
+    /// Returns true for the error of a pool that was deleted in between.
     pub(super) fn is_gone(error: &Error) -> bool {
         error.kind() == ErrorKind::NotFound
     }

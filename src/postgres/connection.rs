@@ -37,7 +37,7 @@ const SETTINGS: &str = "SELECT set_config('plan_cache_mode', CASE WHEN EXISTS (S
 /// The time within which a connection must be made, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A call that waits for a lock counts as using no connection after this time, and so many do at most.
+/// After this time a call that waits for a lock no longer counts as using a connection; and the most calls for which that holds.
 const LENT_AFTER: Duration = Duration::from_millis(100);
 const LENT_MAX: usize = 24;
 
@@ -100,8 +100,8 @@ fn failure(error: tokio_postgres::Error) -> Failure {
     };
     let made = Error::new(kind, text).with_source(error);
     match class {
-        // Serialization failures and deadlocks. Or somebody was faster to take a name: the next attempt finds out. Or a statement
-        // must be prepared again: it was sent already, so that has to wait for the next attempt, too.
+        // Serialization failures and deadlocks; a name that another session took first, which the next attempt sees; and a
+        // statement that must be prepared again: it was sent already, so that is left to the next attempt, too.
         "40" => Failure::Again(made),
         _ if is_stale => Failure::Again(made),
         _ if code == SqlState::UNIQUE_VIOLATION => Failure::Again(made),
@@ -480,7 +480,7 @@ impl Connections {
         }
     }
 
-    /// Runs work on a connection that nobody else uses meanwhile.
+    /// Runs work on a connection, exclusively.
     ///
     /// # Errors
     ///
@@ -601,7 +601,7 @@ pub(super) struct Patience {
     conflicts: u32,
 }
 
-/// A transaction that others have ended so often is not tried again.
+/// The number of conflicts after which a transaction is not tried again.
 const CONFLICTS_MAX: u32 = 20;
 
 impl Patience {

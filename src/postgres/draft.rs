@@ -1,4 +1,4 @@
-//! Deciding: what the operations of a group change in one pool, in memory, before anything is written.
+//! Deciding: the changes of a group's operations in one pool, in memory, before anything is written.
 //!
 //! Owns: [`Draft`], what was read of a pool after it was locked, with what earlier operations of the group decided. Always holds:
 //! a refused operation leaves no trace. The rules are those of [`crate::backend::rules`].
@@ -91,7 +91,7 @@ pub(super) struct Changes {
     pub(super) leases: BTreeMap<ClaimId, (Timestamp, Duration)>,
 }
 
-/// One pool as the group will leave it.
+/// The state of one pool after the group.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) head: Head,

@@ -1,7 +1,6 @@
 //! A pool's head: its next id, its watermark, its policy.
 //!
-//! Always holds: the head's row is the lock of the pool. Whoever writes to the pool has locked it, and decides by what it reads
-//! after that.
+//! Always holds: the head's row is the lock of the pool. A writer locks it first, and decides from what it reads after that.
 
 use tokio_postgres::Row;
 
@@ -24,8 +23,8 @@ pub(super) fn lock(pool: PoolId) -> Step {
     Step::Lock(LOCK, vec![Box::new(bigint(pool.get()))])
 }
 
-/// The step that locks the catalogue. Whoever locks pools as well locks them before, by ascending id: so nobody who waits for a
-/// pool keeps others from the catalogue, and nobody waits in a circle.
+/// The step that locks the catalogue. A transaction that also locks pools locks them first, by ascending id: so a transaction
+/// that waits for a pool does not block the catalogue, and there are no deadlocks.
 pub(super) fn lock_catalogue() -> Step {
     Step::Lock(LOCK_CATALOGUE, Vec::new())
 }
@@ -70,7 +69,7 @@ impl Head {
         time.checked_sub(self.policy.retention?)
     }
 
-    /// Gives the next fencing number. It follows the wall clock, so that it is higher than those of a store of which this one is
+    /// Returns the next fencing number. It follows the wall clock, so that it is higher than those of a store of which this one is
     /// an older copy.
     pub(super) fn next_fence(&mut self, now: Timestamp) -> u64 {
         self.fence = self.fence.saturating_add(1).max(u64::try_from(now.as_micros()).unwrap_or(0));

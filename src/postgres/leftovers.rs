@@ -1,7 +1,7 @@
-//! What a deleted pool leaves behind: its records, which go some at a time, after the pool itself.
+//! Rows of deleted pools: they are removed in small transactions, after the pool itself.
 //!
-//! Always holds: the transaction that deletes a pool leaves a note in the table `meta`, which goes last. So a removal that was
-//! interrupted is taken up again, by whoever opens the store, deletes a pool, or prunes.
+//! Always holds: the transaction that deletes a pool leaves a note in the table `meta`, which goes last. So an interrupted removal
+//! continues when a store is opened, a pool is deleted, or a store is pruned.
 
 use super::connection::{Failure, Step};
 use super::store::Postgres;

@@ -1,8 +1,8 @@
-//! Hearing of other processes' changes: callers that wait for values are woken by the server's notifications.
+//! Notifications: callers that wait for values are woken by changes of other processes.
 //!
 //! Owns: when a process listens and notifies. Always holds: processes that listen have a row in `listener` that lasts
-//! a while, and writers notify only while there is one. A notification may be missed, and a pooler may pass none on: whoever waits
-//! looks again after some time anyhow.
+//! a while, and writers notify only while there is one. Notifications can be missed, and some poolers pass none on: so
+//! a waiting caller also polls.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::ids::PoolId;
 
 /// A process counts as listening for this time after it has last said so.
 const LISTENING_FOR: Duration = Duration::from_mins(1);
-/// A caller that waits looks again after this time if notifications come; and if they do not.
+/// The polling interval of a waiting caller with notifications; and without.
 const LOOK_AGAIN_LISTENING: Duration = Duration::from_secs(1);
 const LOOK_AGAIN_POLLING: Duration = Duration::from_millis(100);
 
@@ -63,7 +63,7 @@ impl Postgres {
                     }
                 }
                 alive.store(false, Ordering::SeqCst);
-                // What came meanwhile was not heard.
+                // Notifications from here on are lost.
                 waiting.wake_all();
                 waiting.notify();
             })?;
@@ -87,7 +87,7 @@ impl Postgres {
 
     /// Stops listening, within a time.
     pub(super) fn stop_listening(&self, until: Instant) {
-        // A call that holds the lock for long waits for the server, which does not answer then.
+        // If a call holds the lock for long, the server does not answer.
         let listening = self.listener.state.try_lock_until(until).and_then(|mut state| state.take());
         if let Some(mut listening) = listening {
             listening.connection.answer_by(Some(until));

@@ -23,11 +23,11 @@ use crate::options::Access;
 const FINDINGS_MAX: usize = 1_000;
 /// The number of records that are pruned in one transaction.
 const PRUNED_AT_ONCE: u64 = 50_000;
-/// A store that is closed waits for the server for this time at most.
+/// The most time that closing a store waits for the server.
 const LEAVING_FOR: Duration = Duration::from_secs(3);
 
 impl Postgres {
-    /// Decides a batch by a mode that tracks nothing.
+    /// Decides a batch in a mode that tracks nothing.
     pub(super) fn decide_only(
         &self,
         pool: PoolId,
@@ -56,15 +56,15 @@ impl Postgres {
         }
     }
 
-    /// Tells the server what it must know of a store that is about to be closed, if it answers in time.
+    /// Stores on the server what must outlive the store, if it answers in time.
     pub(super) fn leave(&self) {
         let until = Instant::now() + LEAVING_FOR;
         self.store_expiry(until);
         self.stop_listening(until);
     }
 
-    /// Stores what has expired in the pools that were used, so that it stays expired wherever the clock is set. A failure cannot
-    /// be reported, and harms only that.
+    /// Stores how far the pools that were used have expired, so that records stay expired if the clock is set back. A failure
+    /// cannot be reported, and harms nothing else.
     fn store_expiry(&self, until: Instant) {
         let pools: Vec<i64> = self.latest.pools().into_iter().map(|pool| bigint(pool.get())).collect();
         if self.access == Access::ReadOnly || self.connections.is_closed() || pools.is_empty() {
@@ -177,7 +177,7 @@ impl Postgres {
                 break;
             }
         }
-        // It is taken up again if this fails.
+        // If this fails, it is removed later.
         let _ = self.remove_leftovers();
         Ok(report)
     }

@@ -118,7 +118,7 @@ CREATE TABLE {s}.registered (
 const DISTRIBUTED: [&str; 6] = ["head", "record", "result", "claim", "claim_item", "executed"];
 const COPIED: [&str; 4] = ["meta", "catalogue", "registered", "listener"];
 
-/// What a store is known by.
+/// The identity of a store.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Meta {
     pub(super) store_id: u128,

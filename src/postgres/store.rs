@@ -48,7 +48,7 @@ pub(crate) struct Postgres {
     /// Pools that are known to have had a claim: only there owners are read with the rest.
     pub(super) claimed: Mutex<HashSet<PoolId>>,
     pub(super) listener: Listener,
-    /// The number by which the server knows this process.
+    /// The number that identifies this process on the server.
     pub(super) session: u128,
     pub(super) calls: AtomicI64,
     /// The sessions of calls that are done, for the next ones.
@@ -140,7 +140,7 @@ impl Postgres {
             closes: AtomicU64::new(0),
         });
         if options.access == Access::ReadWrite {
-            // Opening is not delayed by more than some of it, and does not fail because of it.
+            // One batch, so that opening is not delayed for long; a failure does not matter.
             let _ = store.remove_some_leftovers();
         }
         Ok(store)
@@ -158,7 +158,7 @@ impl Postgres {
         self.claimed.lock().insert(pool);
     }
 
-    /// Forgets what this process knows of a pool that is deleted.
+    /// Removes what this process remembers of a pool that is deleted.
     pub(super) fn forget_pool(&self, pool: PoolId) {
         self.queues.lock().remove(&pool);
         self.latest.forget(pool);
@@ -199,7 +199,7 @@ impl Postgres {
     }
 }
 
-/// The name goes into statements as it is.
+/// The name becomes part of statements, so it is checked.
 fn check_schema(name: &str) -> Result<()> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let begins_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());

@@ -22,8 +22,8 @@ pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Strea
 /// Returns what encrypts connections of this mode.
 ///
 /// `sslmode=require` verifies the server's certificate by those of the system, or by those that `SSL_CERT_FILE` names. Without it
-/// (`prefer`) no certificate is verified, as in libpq: servers often have one that they have made themselves, and anyone
-/// who can answer in the server's place can also refuse encryption.
+/// (`prefer`) no certificate is verified, as in libpq: many servers have a self-signed one, and an
+/// attacker who can answer in the server's place can also refuse encryption.
 ///
 /// # Errors
 ///
@@ -44,7 +44,7 @@ pub(super) fn tls(mode: SslMode) -> Result<Tls> {
     Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
 }
 
-/// Takes any server for the right one.
+/// Accepts every server.
 #[derive(Debug)]
 struct AnyServer(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! Writing: the operations of a process's callers on one pool become one transaction.
+//! Group commit: operations of the callers of a process on one pool share a transaction.
 //!
 //! Owns: [`Job`] and the transaction of a group. Always holds: the pool's head is locked first, and everything is decided by what
 //! is read after that; nothing is decided by a statement that may have waited for the lock. A group is executed once: its
@@ -32,14 +32,14 @@ use crate::time::Timestamp;
 
 /// Rows below the watermark that a commit removes at least, if there are some.
 const RECLAIMED_ROWS: u64 = 1_000;
-/// Marks of calls are kept for this time at least. Nobody asks about a COMMIT that was sent half of it ago or earlier.
+/// The least time for which marks of calls are kept. A call does not look for its mark once half of it has passed since its COMMIT.
 const MARKS_KEPT: Duration = Duration::from_hours(1);
 /// Claims that a commit sweeps at most.
 const SWEPT_CLAIMS: i64 = 16;
 
 pub(super) const BEGIN: &str =
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '10s'";
-/// Listings have filters for which the best plan depends on the values.
+/// The best plan of a listing depends on the values in its filter.
 pub(super) const BEGIN_READING: &str =
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
 /// The server's wall clock; after the lock, because a statement may have waited for that.
@@ -66,7 +66,7 @@ pub(super) struct Needs {
     fingerprints: BTreeSet<Fingerprint>,
     ids: BTreeSet<RecordNumber>,
     claims: BTreeSet<ClaimId>,
-    /// True if it asks who owns values.
+    /// True if it needs the owners of values.
     owners: bool,
 }
 
@@ -251,10 +251,10 @@ impl Postgres {
         mut work: impl FnMut(&mut Connection) -> Result<Outcome<T>, Failure>,
     ) -> Result<T> {
         let forgets = !self.tidied.lock().contains(&pool);
-        // When the last COMMIT was sent.
+        // The time at which the last COMMIT was sent.
         let mut sent = Timestamp::now();
         let mut patience = Patience::new(self.retry_for);
-        // What the transaction answers if it was committed, once that is being found out.
+        // The transaction's answer, if it turns out to be committed.
         let mut unknown: Option<Executed<T>> = None;
         loop {
             let attempt = self.connections.with(|connection| {
@@ -594,7 +594,7 @@ impl Call {
     }
 }
 
-/// Returns the step that removes marks that nobody asks about any more: mostly those of processes that have ended.
+/// Returns the step that removes expired marks: mostly those of processes that have ended.
 fn forget_marks(pool: PoolId) -> Step {
     let forget = "DELETE FROM {s}.executed WHERE pool = $1 AND at < (extract(epoch from now()) * 1000000)::bigint - $2";
     Step::Query(forget.into(), vec![Box::new(bigint(pool.get())), Box::new(micros(MARKS_KEPT))])
@@ -616,11 +616,11 @@ pub(super) struct Outcome<T> {
 pub(super) struct Commit {
     steps: Vec<Step>,
     wrote: Wrote,
-    /// What is done once they have succeeded.
+    /// Runs after they have succeeded.
     done: Box<dyn FnOnce()>,
 }
 
-/// Tells if a transaction has changed anything.
+/// The outcome of deciding: a transaction with changes, or without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wrote {
     Nothing,

@@ -29,7 +29,7 @@ pub(crate) struct Bar(Handle);
 pub(crate) struct Handle(ProgressBar);
 
 impl Bar {
-    /// Creates a bar that is never shown, because what is printed meanwhile goes to the same terminal.
+    /// Creates a bar that is never shown, because the output goes to the same terminal.
     pub(crate) fn hidden() -> Self {
         Self(Handle(ProgressBar::hidden()))
     }

@@ -17,7 +17,7 @@ pub(crate) struct Consent {
     yes: bool,
 }
 
-/// Asks whether to do something to a pool, unless consent was given already. The store is not open meanwhile.
+/// Asks whether to do something to a pool, unless consent was given already. The store is closed while it waits for the answer.
 ///
 /// Fails if the answer is not yes, or if there is no terminal to ask on.
 pub(crate) fn ask(consent: Consent, file: &StoreFile, pool: &str, verb: &str) -> Result<(), Failure> {

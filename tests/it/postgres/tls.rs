@@ -1,4 +1,4 @@
-//! Which certificates connections trust. The server's is one that it made itself: `.ci/postgres` puts it beside the server's data.
+//! Proves which certificates connections trust. The server has a self-signed one, which `.ci/postgres` makes.
 
 use std::process::Command;
 

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 /// What the ids of notes begin with.
 pub(super) const PREFIX: &str = "datapool copy ";
 
-/// How far the copy of one pool is.
+/// The progress of one pool's copy.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Note {
     /// The pool's copy; `None` until it is created.

@@ -6,7 +6,7 @@ use super::notes::Position;
 
 /// The most records of a slice: the time of a commit is spread over them.
 const ROWS: u64 = 131_072;
-/// A slice ends once it has so many bytes, which an import still keeps in memory.
+/// The size in bytes at which a slice ends: an import of that size stays in memory.
 const BYTES: usize = 12 << 20;
 
 pub(super) struct Slice {
