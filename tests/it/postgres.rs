@@ -281,8 +281,8 @@ fn a_batch_reads_records_by_index_and_of_one_pool() {
         }
     }
     ask("VACUUM ANALYZE");
-    let explained =
-        "?options=-csession_preload_libraries%3Dauto_explain%20-cauto_explain.log_min_duration%3D0";
+    let explained = "?options=-csession_preload_libraries%3Dauto_explain%20-cauto_explain.log_min_duration%3D0\
+         %20-cauto_explain.log_analyze%3Don%20-cauto_explain.log_timing%3Doff";
     let pool = connect_with(&schema, explained).pool_named("orders").unwrap();
     let batch: Vec<String> = numbered("orders-3", 500).into_iter().chain(numbered("fresh", 500)).collect();
     assert_eq!(pool.dedupe(Mode::FilterAndTrack, &batch, key, &Origin::none()).unwrap().new_count(), 500);
@@ -303,8 +303,18 @@ fn a_batch_reads_records_by_index_and_of_one_pool() {
         // were made.
         assert!(table == "claim_item" || scanned.is_empty(), "{table} is scanned: {scanned:?}");
     }
-    let of_records = plans.iter().filter(|plan| plan.contains(" on record ")).count();
-    assert!(of_records >= 5, "only {of_records} plans read records");
+    let of_records: Vec<_> = plans.iter().filter(|plan| plan.contains(" on record ")).collect();
+    assert!(of_records.len() >= 5, "only {} plans read records", of_records.len());
+    for plan in of_records {
+        // By index, in one pool, and once for the whole batch rather than once for each item.
+        let scans = plan.lines().filter(|line| line.contains("Scan") && line.contains(" on record "));
+        let most_loops = scans
+            .filter_map(|line| line.split("loops=").nth(1)?.split(')').next()?.parse::<u64>().ok())
+            .max();
+        let conditions: Vec<&str> = plan.lines().filter(|line| line.contains("Index Cond:")).collect();
+        let is_of_one_pool = conditions.iter().all(|condition| condition.contains("pool"));
+        assert!(most_loops.is_none_or(|loops| loops <= 1) && is_of_one_pool, "{plan}");
+    }
 }
 
 #[test]

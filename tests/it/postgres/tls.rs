@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use datapool_store::{ErrorKind, StoreOptions};
+use datapool_store::{DataPoolStore, ErrorKind, StoreOptions};
 
-use super::{ask, connect, connect_with, environment, new_schema, until};
+use super::{ask, connect_with, environment, new_schema, until};
 
 /// A server that offers encryption, until this is dropped.
 struct Encrypting;
@@ -25,22 +25,28 @@ impl Drop for Encrypting {
     }
 }
 
+/// Connects with a name by which the server knows the connections.
+fn connect_named(schema: &str, parameters: &str) -> DataPoolStore {
+    connect_with(schema, &format!("?application_name={schema}{parameters}"))
+}
+
 /// The number of encrypted connections of the store in this schema.
 fn encrypted(schema: &str) -> u32 {
-    let count = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND pid <> pg_backend_pid()";
-    ask(&format!("{count} AND query LIKE '%{schema}.%'")).parse().unwrap()
+    let count =
+        "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name =";
+    ask(&format!("{count} '{schema}'")).parse().unwrap()
 }
 
 #[test]
 #[ignore = "needs a server: .ci/postgres runs it"]
 fn connections_are_encrypted_if_the_server_can_and_verified_if_the_url_says_so() {
     let (_encrypting, schema) = (Encrypting::start(), new_schema());
-    let store = connect(&schema);
+    let store = connect_named(&schema, "");
     store.create_pool("orders").unwrap();
     assert!(encrypted(&schema) > 0, "the server encrypts, and its certificate is not verified by default");
     store.close().unwrap();
 
-    let plain = connect_with(&schema, "?sslmode=disable");
+    let plain = connect_named(&schema, "&sslmode=disable");
     plain.pool_named("orders").unwrap();
     assert_eq!(encrypted(&schema), 0);
     plain.close().unwrap();
@@ -62,7 +68,7 @@ fn connections_are_encrypted_if_the_server_can_and_verified_if_the_url_says_so()
 #[ignore = "the entry point of a child process of the test above"]
 fn client_that_verifies() {
     let Ok(schema) = std::env::var("DATAPOOL_CLIENT_SCHEMA") else { return };
-    let store = connect_with(&schema, "?sslmode=require");
+    let store = connect_named(&schema, "&sslmode=require");
     store.pool_named("orders").unwrap();
     assert!(encrypted(&schema) > 0);
 }
