@@ -109,6 +109,7 @@ impl Postgres {
             );
             Error::invalid_argument(text).with_source(error)
         })?;
+        let config = with_limits(config);
         check_schema(&options.schema)?;
         let tls = tls::tls(config.get_ssl_mode())?;
         let connections = Connections::new(config, tls, &options.schema, CONNECTIONS)?;
@@ -197,6 +198,17 @@ impl Postgres {
             }
         }
     }
+}
+
+/// Sets how soon a host that has gone silent counts as lost, unless the URL does. The system's defaults are hours.
+fn with_limits(mut config: Config) -> Config {
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(RETRY_FOR);
+    }
+    if config.get_keepalives_interval().is_none() && config.get_keepalives_retries().is_none() {
+        config.keepalives_idle(RETRY_FOR / 2).keepalives_interval(RETRY_FOR / 6).keepalives_retries(3);
+    }
+    config
 }
 
 /// The name becomes part of statements, so it is checked.

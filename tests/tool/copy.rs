@@ -232,6 +232,45 @@ fn a_copy_does_not_go_on_if_its_records_were_deleted_in_the_source() {
     assert_same(&contents_of(&place, FILE), &contents_of(&place, COPY));
 }
 
+/// A store whose only pool keeps 60 records for 90 days, and has them; and a copy that died after some.
+fn place_with_a_begun_copy() -> Place {
+    let place = Place::empty();
+    let create = ["pool", "create", "orders", "--capacity", "60", "--retention", "90d"];
+    place.run(create).ok();
+    for part in 0..6 {
+        let values: Vec<String> = (0..10).map(|number| format!("{part}-{number}")).collect();
+        place.track(&values.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    assert_eq!(copy(&place, &[FILE, COPY], 10, Some(14)).code, 99);
+    let copied =
+        finish(place.command([COPY, "stats", "orders", "--json"]), b"").json()["live"].as_u64().unwrap();
+    assert!((20..60).contains(&copied), "{copied}");
+    place
+}
+
+#[test]
+fn a_copy_goes_on_if_its_oldest_records_have_expired_in_the_source() {
+    let place = place_with_a_begun_copy();
+    place.track(&["B-1", "B-2", "B-3"]);
+    copy(&place, &[FILE, COPY], 10, None).ok();
+    let contents = contents_of(&place, FILE);
+    assert_eq!(contents.len(), 1 + 60);
+    assert_same(&contents, &contents_of(&place, COPY));
+}
+
+#[test]
+fn deleted_records_do_not_pass_for_expired_ones() {
+    let changes: [&[&str]; 3] =
+        [&["delete", "orders", "5"], &["clear", "orders", "--yes"], &["delete", "orders", "--value", "1-0"]];
+    for change in changes {
+        let place = place_with_a_begun_copy();
+        place.run(change.iter().copied()).ok();
+        place.track(&["B-1", "B-2", "B-3"]);
+        let error = copy(&place, &[FILE, COPY], 10, None).error(1);
+        assert!(error.contains("\"orders\"") && error.contains("deleted"), "{change:?}: {error}");
+    }
+}
+
 #[test]
 fn a_copy_does_not_go_on_if_somebody_else_wrote_to_it() {
     let place = Place::empty();

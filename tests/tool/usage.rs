@@ -139,6 +139,32 @@ fn errors_for_programs_are_json_with_a_kind() {
 }
 
 #[test]
+fn a_misspelled_url_is_refused_without_its_password() {
+    let place = Place::new();
+    for url in
+        ["mysql://ann:s3cret@host/db", "postgres:/ann:s3cret@host/db", "POSTGRESQL://ann:s3cret@host/db"]
+    {
+        for arguments in
+            [vec![url, "pool", "list"], vec!["copy", FILE, url], vec!["--store", url, "pool", "list"]]
+        {
+            let error = finish(place.command(arguments.iter().copied()), b"").error(2);
+            assert!(error.contains("postgresql://") && !error.contains("s3cret"), "{arguments:?}: {error}");
+        }
+    }
+    assert_eq!(place.files(), [FILE]);
+}
+
+#[test]
+fn wrong_usage_shows_the_usage_of_its_command() {
+    let place = Place::new();
+    let error = place.run(["delete", "orders"]).error(2);
+    assert!(error.contains("Usage: datapool [FILE] delete [OPTIONS] <POOL>"), "{error}");
+    for page in [["--page", "0"], ["--per-page", "0"], ["--per-page", "101"]] {
+        place.run(["records", "orders"].into_iter().chain(page)).error(2);
+    }
+}
+
+#[test]
 fn a_pipe_gets_no_colours() {
     let place = Place::new();
     place.track(&["A-1"]);

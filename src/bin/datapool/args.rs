@@ -68,29 +68,17 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Reads the program's arguments. Ends it with a message if they make no sense.
     pub(crate) fn read() -> Self {
-        let usage = |error: clap::Error| {
-            if !error.use_stderr() {
-                error.exit();
-            }
-            let arguments = || std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-            let text = url::hide_in(error.render().to_string(), arguments());
-            if arguments().any(|argument| argument == "--json") {
-                failure::tell_json("Usage", text.strip_prefix("error: ").unwrap_or(&text).trim_end());
-            } else {
-                // If standard error is closed, the message is lost.
-                let _ = write!(io::stderr(), "{text}");
-            }
-            std::process::exit(error.exit_code())
-        };
-        let parsed = Self::whole_command().try_get_matches().and_then(|found| Self::from_arg_matches(&found));
-        let mut arguments = parsed.unwrap_or_else(usage);
+        let whole = Self::whole_command();
+        let found = whole.clone().try_get_matches().unwrap_or_else(|error| end(&error));
+        let command = found.subcommand_name().and_then(|name| whole.find_subcommand(name)).unwrap_or(&whole);
+        let mut arguments = Self::from_arg_matches(&found).unwrap_or_else(|error| end(&error));
         if arguments.file.is_none() && arguments.store.is_none() && arguments.command.has_store() {
             arguments.file =
                 std::env::var_os(FILE_VARIABLE).filter(|file| !file.is_empty()).map(PathBuf::from);
         }
         match arguments.check() {
             Ok(()) => arguments,
-            Err((kind, text)) => usage(Self::whole_command().error(kind, text)),
+            Err((kind, text)) => end(&command.clone().error(kind, text)),
         }
     }
 
@@ -132,6 +120,14 @@ impl Arguments {
             return Err((ErrorKind::MissingRequiredArgument, text.to_owned()));
         }
         let is_server = |place: &PathBuf| url::of_server(place).is_some();
+        let places = match &self.command {
+            Command::Copy(Copy { from, to, .. }) => vec![from, to],
+            _ => self.file.iter().collect(),
+        };
+        if places.into_iter().any(|place| url::is_misspelled(place)) {
+            let text = "the store is neither a file nor the URL of a server, which begins with postgresql:// or postgres://";
+            return Err((ErrorKind::InvalidValue, text.to_owned()));
+        }
         let (has_server, to_is_server) = if let Command::Copy(Copy { from, to, .. }) = &self.command {
             (is_server(from) || is_server(to), is_server(to))
         } else {
@@ -172,6 +168,22 @@ impl Arguments {
     }
 }
 
+/// Ends the program with the message of wrong usage, or with the help that was asked for.
+fn end(error: &clap::Error) -> ! {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    let arguments = || std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let text = url::hide_in(error.render().to_string(), arguments());
+    if arguments().any(|argument| argument == "--json") {
+        failure::tell_json("Usage", text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    } else {
+        // If standard error is closed, the message is lost.
+        let _ = write!(io::stderr(), "{text}");
+    }
+    std::process::exit(error.exit_code())
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create, list, show, change and delete data pools
@@ -203,7 +215,7 @@ Examples:
     #[command(after_help = "\
 QUERY is the HTTP API's query string: filter[flow_id], filter[flow_run_id], filter[step_id],
 filter[entity_type_id], filter[value], filter[created_after], filter[created_before], include, sort, page,
-per_page (up to 100) and cursor. The options say the same in other words; all that are given must hold.
+per_page (up to 100) and cursor. Options say the same in its place; of several, all must hold.
 
 Examples:
   datapool pools.redb records orders
@@ -313,6 +325,7 @@ Example:
     /// Rebuild every index from the records, if `verify` has found that one is wrong
     #[command(after_help = "\
 No other program may have the store open. Exit code 1 if something is left that cannot be made from the records.
+Records count as they read now: if `verify` has found one that is damaged, restore a backup.
 
 Example:
   datapool pools.redb rebuild-indexes")]
@@ -479,10 +492,10 @@ pub(crate) struct Records {
     #[arg(long, value_name = "ORDER", value_parser = one_of(RecordSort::ALL, RecordSort::as_str), allow_hyphen_values = true)]
     sort: Option<RecordSort>,
     /// The page, from 1
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     page: Option<u64>,
     /// The number of records on a page: 1 to 100
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     per_page: Option<u32>,
     #[command(flatten)]
     filter: FilterArguments,

@@ -11,8 +11,8 @@ mod side;
 mod slices;
 
 use datapool_store::{
-    DataPool, ErrorKind, ImportOptions, NewPool, Pool, PoolSnapshot, PoolUpdate, RecordFilter, RecordId,
-    Timestamp,
+    DataPool, ErrorKind, ImportOptions, NewPool, Pool, PoolSnapshot, PoolUpdate, Record, RecordFilter,
+    RecordId, Timestamp,
 };
 use serde::Serialize;
 
@@ -98,6 +98,11 @@ fn print_report(report: &Report) -> Result<(), Failure> {
     );
     let left = format!("not copied: results, and {}", output::number_of(report.open_claims, "open claim"));
     output::lines([grid.to_string(), sums, left])
+}
+
+/// Returns true if a record is a copy of another one. Their ids may differ.
+fn is_copy(copy: &Record, of: &Record) -> bool {
+    (copy.key(), copy.created_at, copy.origin()) == (of.key(), of.created_at, of.origin())
 }
 
 /// A copy under way.
@@ -331,18 +336,9 @@ impl Copy<'_> {
         }
         let newest = pool.scan(&RecordFilter::new()).map_err(|error| self.to.failed(error))?.next_back();
         let newest = newest.transpose().map_err(|error| self.to.failed(error))?;
-        let is_alike = match (&last, &newest) {
-            (Some(last), Some(newest)) => {
-                (last.key(), last.created_at, last.origin())
-                    == (newest.key(), newest.created_at, newest.origin())
-            }
-            // It is gone from the source.
-            (None, _) => true,
-            (Some(_), None) => false,
-        };
-        // Records that expired in the source do so in the copy when it gets its retention and capacity.
-        let may_expire = row.retention.is_some() || row.capacity.is_some();
-        if is_alike && (still == at.records || (still < at.records && may_expire)) {
+        let ends_alike = last.is_none_or(|last| newest.is_some_and(|newest| is_copy(&newest, &last)));
+        let gone = at.records.checked_sub(still);
+        if ends_alike && (gone == Some(0) || self.has_only_expired(row, snapshot, pool, gone)?) {
             return Ok(());
         }
         Err(Failure::new(format!(
@@ -350,6 +346,26 @@ impl Copy<'_> {
              or replaced there. Delete its copy in {}, and copy again",
             row.name, self.from.name, self.to.name
         )))
+    }
+
+    /// Returns true if the source lost its oldest records alone, as by retention and capacity. They expire in the copy, too, once
+    /// it has both.
+    fn has_only_expired(
+        &self,
+        row: &DataPool,
+        snapshot: &PoolSnapshot,
+        pool: &Pool,
+        gone: Option<u64>,
+    ) -> Result<bool, Failure> {
+        let may_expire = row.retention.is_some() || row.capacity.is_some();
+        let Some(gone) = gone.and_then(|gone| usize::try_from(gone).ok()).filter(|_| may_expire) else {
+            return Ok(false);
+        };
+        let oldest = snapshot.scan(&RecordFilter::new()).map_err(|error| self.from.failed(error))?.next();
+        let oldest = oldest.transpose().map_err(|error| self.from.failed(error))?;
+        let same = pool.scan(&RecordFilter::new()).map_err(|error| self.to.failed(error))?.nth(gone);
+        let same = same.transpose().map_err(|error| self.to.failed(error))?;
+        Ok(oldest.zip(same).is_some_and(|(oldest, same)| is_copy(&same, &oldest)))
     }
 
     fn check_count(&self, row: &DataPool, pool: &Pool, note: &Note) -> Result<(), Failure> {

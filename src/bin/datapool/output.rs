@@ -256,6 +256,7 @@ mod tests {
     #[test]
     fn a_text_cannot_move_the_cursor() {
         assert_eq!(plain("a\tb\n\u{1b}[2Jc\u{9b}é"), "a\\tb\\n\\u{1b}[2Jc\\u{9b}é");
+        assert_eq!(plain("a\u{202e}b\u{200b}"), "a\\u{202e}b\\u{200b}");
     }
 
     /// A listing with long texts, as wide as the terminal.

@@ -9,6 +9,13 @@ pub(crate) fn of_server(argument: &Path) -> Option<&str> {
     argument.to_str().filter(|text| SCHEMES.iter().any(|scheme| text.starts_with(scheme)))
 }
 
+/// Returns true if the argument looks like the URL of a server, and its scheme is not one of a server.
+pub(crate) fn is_misspelled(argument: &Path) -> bool {
+    let text = argument.to_string_lossy();
+    let begins = text.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case("postgres"));
+    of_server(argument).is_none() && (text.contains("://") || (begins && text.contains('@')))
+}
+
 /// Returns a URL without its password and its parameters, which may have one, too.
 ///
 /// A password whose special characters are not encoded is hidden as well: all up to the last `@` is taken for it. If a
@@ -34,7 +41,13 @@ pub(crate) fn hide_in(text: String, arguments: impl Iterator<Item = String>) -> 
         let begin = SCHEMES.iter().filter_map(|scheme| argument.find(scheme)).min();
         match begin.and_then(|begin| argument.get(begin..)) {
             Some(url) => text.replace(url, &without_secrets(url)),
-            None => text,
+            // A misspelled one has a password, too.
+            None => match argument.rsplit_once('@') {
+                Some((before, place)) if before.contains(':') => {
+                    text.replace(&argument, &format!("***@{place}"))
+                }
+                _ => text,
+            },
         }
     })
 }
@@ -66,6 +79,19 @@ mod tests {
         let arguments = ["--store=postgres://ann:s3cret@host/db", "pools.redb"].map(str::to_owned);
         let text = "unexpected postgres://ann:s3cret@host/db".to_owned();
         assert_eq!(hide_in(text, arguments.into_iter()), "unexpected postgres://ann:***@host/db");
+    }
+
+    #[test]
+    fn a_password_in_a_misspelled_url_is_hidden() {
+        for url in ["postgres:/ann:s3cret@host/db", "mysql://ann:s3cret@host", "postgresql//ann:s3cret@host"]
+        {
+            assert!(is_misspelled(Path::new(url)), "{url}");
+            let told = hide_in(format!("invalid value '{url}'"), [url.to_owned()].into_iter());
+            assert!(!told.contains("s3cret") && told.contains("***@host"), "{told}");
+        }
+        for file in ["pools.redb", "postgres.redb", "a@b", "c:/x@y.redb", "postgresql://ann@host"] {
+            assert!(!is_misspelled(Path::new(file)), "{file}");
+        }
     }
 
     #[test]
