@@ -144,6 +144,16 @@ fn what_cannot_be_taken_back_is_not_done_without_consent() {
 }
 
 #[test]
+fn an_update_says_how_many_records_it_ends() {
+    let place = Place::new();
+    place.track(&["A-1", "A-2", "A-3"]);
+    assert!(!place.run(["pool", "update", "orders", "--capacity", "3"]).ok().contains("expired"));
+    let text = place.run(["pool", "update", "orders", "--capacity", "1"]).ok();
+    assert!(text.ends_with("\n2 records expired\n"), "{text}");
+    place.json(["pool", "update", "orders", "--retention", "1ms"]);
+}
+
+#[test]
 fn the_usage_of_pool_commands_names_the_file() {
     for command in ["create", "list", "show", "update", "delete"] {
         let place = Place::empty();

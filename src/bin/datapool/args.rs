@@ -305,7 +305,8 @@ Examples:
     /// Give back the space of deleted and expired records, and sweep old claims
     #[command(after_help = "\
 The store does so by itself while it is written to. This is for a pool that nobody writes to any more. The space
-is free for new records then; `compact` makes the file smaller.
+is free for new records then; `compact` makes the file smaller. Dead records among live ones stay, and so do a few;
+`vacuum` removes them all.
 
 Examples:
   datapool pools.redb prune

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use datapool_store::{DataPool, DataPoolStore, NewPool, PoolQuery, PoolUpdate};
+use datapool_store::{DataPool, DataPoolStore, NewPool, PoolQuery, PoolUpdate, RecordFilter};
 
 use crate::args::PoolCommand;
 use crate::consent::{self, Consent};
@@ -25,11 +25,19 @@ pub(crate) fn run(file: &StoreFile, command: &PoolCommand, format: Format) -> Re
         }
         PoolCommand::Update { pool, name, description, retention, capacity } => {
             let update = update_of(name.as_deref(), description.as_deref(), *retention, *capacity);
-            let row = open::to_write(file, |store| {
-                let id = open::pool(store, file, pool)?.id();
-                Ok(store.update_pool(id, update)?)
+            let (row, expired) = open::to_write(file, |store| {
+                let pool = open::pool(store, file, pool)?;
+                let before = pool.count(&RecordFilter::new())?;
+                let row = store.update_pool(pool.id(), update)?;
+                Ok((row, before.saturating_sub(pool.count(&RecordFilter::new())?)))
             })?;
-            print(&row, format)
+            print(&row, format)?;
+            match format {
+                Format::Human if expired > 0 => {
+                    output::lines([format!("{} expired", output::number_of(expired, "record"))])
+                }
+                Format::Human | Format::Json => Ok(()),
+            }
         }
         PoolCommand::Delete { pool, consent } => delete(file, pool, *consent, format),
     }
