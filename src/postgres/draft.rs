@@ -91,6 +91,14 @@ pub(super) struct Changes {
     pub(super) leases: BTreeMap<ClaimId, (Timestamp, Duration)>,
 }
 
+impl Changes {
+    /// Returns the length of the longest list that a statement needs to find the rows to change.
+    pub(super) fn longest_list(&self) -> usize {
+        let settled = self.settled.iter().map(|(_, items)| items.len());
+        settled.chain([self.deleted.len(), self.voided.len()]).max().unwrap_or(0)
+    }
+}
+
 /// The state of one pool after the group.
 #[derive(Debug)]
 pub(super) struct Draft {

@@ -89,7 +89,11 @@ impl Postgres {
                 let text = "the connection was lost while rows were copied; nothing was added. Import again";
                 return Err(Error::storage(text).into());
             }
-            connection.run(vec![Step::Command(super::write::BEGIN.into()), Step::Command(STAGE.into())])?;
+            connection.run(vec![
+                Step::Command(super::write::BEGIN.into()),
+                Step::Command(super::write::PLAN_WITH_VALUES.into()),
+                Step::Command(STAGE.into()),
+            ])?;
             let rows = self.copy(connection, source)?;
             let id = bigint(pool.get());
             connection.command("ANALYZE datapool_staged")?;
@@ -161,7 +165,7 @@ impl Postgres {
         if let Some(first) = first {
             Self::begin_at(connection, draft, first)?;
         }
-        let horizon = draft.head.horizon(draft.time).map_or(i64::MIN, Timestamp::as_micros);
+        let horizon = draft.head.horizon(draft.time).map(Timestamp::as_micros);
         let mut skipped = 0;
         if present != Present::Add {
             let rows = doubles(connection, draft, horizon)?;
@@ -183,7 +187,7 @@ impl Postgres {
         let insert = "INSERT INTO {s}.record (pool, id, fingerprint, entity_type, value, flow, run, step, created_at, content, \
                       ordinal) SELECT $1::bigint, $2::bigint + row_number() OVER (ORDER BY n) - 1, fingerprint, entity_type, value, \
                       flow, run, step, coalesce(created_at, $3::bigint), content, ordinal FROM datapool_staged ORDER BY n";
-        let count = "SELECT count(*) AS count, max(created_at) AS last, count(*) FILTER (WHERE created_at <= $1) AS expired \
+        let count = "SELECT count(*) AS count, max(created_at) AS last, count(*) FILTER (WHERE created_at <= $1::bigint) AS expired \
                      FROM datapool_staged";
         let void = "UPDATE {s}.claim_item i SET owned = false FROM datapool_staged d WHERE i.pool = $1 AND i.owned \
                     AND i.fingerprint = d.fingerprint";
@@ -243,12 +247,13 @@ impl Postgres {
 fn doubles(
     connection: &mut Connection,
     draft: &super::draft::Draft,
-    horizon: i64,
+    horizon: Option<i64>,
 ) -> Result<Vec<Row>, Failure> {
     let select = "SELECT d.n, d.line, d.value, d.entity_type FROM (SELECT s.*, row_number() OVER (PARTITION BY fingerprint, \
-                  coalesce(created_at, $4) > $3 ORDER BY n) AS place FROM datapool_staged s) d \
-                  WHERE (d.place > 1 AND coalesce(d.created_at, $4) > $3) OR EXISTS (SELECT 1 FROM {s}.record r WHERE r.pool = $1 \
-                  AND r.fingerprint = d.fingerprint AND r.id >= $2 AND r.created_at > $3) ORDER BY d.n";
+                  s.is_live ORDER BY n) AS place FROM (SELECT *, $3::bigint IS NULL OR coalesce(created_at, $4) > $3 AS is_live \
+                  FROM datapool_staged) s) d WHERE (d.place > 1 AND d.is_live) OR EXISTS (SELECT 1 FROM {s}.record r \
+                  WHERE r.pool = $1 AND r.fingerprint = d.fingerprint AND r.id >= $2 AND ($3 IS NULL OR r.created_at > $3)) \
+                  ORDER BY d.n";
     connection.query(
         select,
         vec![

@@ -215,11 +215,13 @@ fn with_limits(mut config: Config) -> Config {
 fn check_schema(name: &str) -> Result<()> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let begins_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
-    if begins_well && name.len() <= 63 && name.bytes().all(is_plain) {
+    let is_of_server = name.starts_with("pg_") || name == "information_schema";
+    if begins_well && name.len() <= 63 && name.bytes().all(is_plain) && !is_of_server {
         return Ok(());
     }
     let text = format!(
-        "{name:?} is not a name for the store's schema; allowed are 1 to 63 lower-case letters, digits and underscores, not a digit first"
+        "{name:?} is not a name for the store's schema; allowed are 1 to 63 lower-case letters, digits and underscores, not a digit \
+         first, and not a schema of the server itself"
     );
     Err(Error::invalid_argument(text).with_parameter("schema"))
 }

@@ -42,6 +42,11 @@ pub(super) const BEGIN: &str =
 /// The best plan of a listing depends on the values in its filter.
 pub(super) const BEGIN_READING: &str =
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
+/// Plans the statements of this transaction with their parameters. Of a list in a parameter, the server knows neither the length nor
+/// a faster way than to compare each row with each element, unless it plans with the list.
+pub(super) const PLAN_WITH_VALUES: &str = "SET LOCAL plan_cache_mode = force_custom_plan";
+/// The length of lists from which statements are planned with them.
+const LONG_LIST: usize = 64;
 /// The server's wall clock; after the lock, because a statement may have waited for that.
 pub(super) const CLOCK: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now";
 /// The server's wall clock, with the oldest record that is not below the watermark. A join without LATERAL may be planned so that it
@@ -340,6 +345,10 @@ impl Postgres {
             Step::Query(KNOWN.into(), vec![Box::new(id), asked()]),
         ]);
         let has_claims = self.has_claims(pool);
+        let is_long = needs.fingerprints.len() >= LONG_LIST;
+        if has_claims && is_long {
+            steps.push(Step::Command(PLAN_WITH_VALUES.into()));
+        }
         if has_claims {
             steps.push(Step::Query(OWNED.into(), vec![Box::new(id), asked()]));
         }
@@ -359,6 +368,7 @@ impl Postgres {
         let mut rest = rest.iter().map(Vec::as_slice);
         let mut rows_if =
             |asked: bool| if asked { rest.next().unwrap_or_default() } else { Default::default() };
+        let _ = rows_if(has_claims && is_long);
         let (owned, claims, ids) = (rows_if(has_claims), rows_if(asks_claims), rows_if(asks_ids));
         let mut draft = self.draft_of(Head::of(pool, head)?, self.now_by(now)?);
         self.expire(connection, &mut draft, oldest_of(now)?)?;
@@ -367,6 +377,9 @@ impl Postgres {
             read_owners(&mut draft, owned.iter())?;
         } else if draft.head.next_claim > 1 {
             self.note_claims(pool);
+            if is_long {
+                connection.command(PLAN_WITH_VALUES)?;
+            }
             let owned = connection.query(OWNED, vec![Box::new(id), asked()])?;
             read_owners(&mut draft, owned.iter())?;
         }
@@ -464,6 +477,9 @@ impl Postgres {
         }
         self.counters.group(answered);
         let mut steps = Vec::new();
+        if draft.changes.longest_list() >= LONG_LIST {
+            steps.push(Step::Command(PLAN_WITH_VALUES.into()));
+        }
         Self::sweep(connection, &draft, &mut steps)?;
         if !freed.is_empty() {
             Self::notify(connection, pool, &mut steps)?;

@@ -303,6 +303,14 @@ fn a_batch_reads_records_by_index_and_of_one_pool() {
         // were made.
         assert!(table == "claim_item" || scanned.is_empty(), "{table} is scanned: {scanned:?}");
     }
+    // A list that is compared with each row, element by element, costs its length for each row.
+    let by_lists = |plan: &&&str| {
+        let tables = ["record", "claim_item", "result"];
+        let is_large = tables.iter().any(|table| plan.contains(&format!(" on {table} ")));
+        is_large && plan.lines().any(|line| line.contains("Filter:") && line.contains("= ANY ($"))
+    };
+    let quadratic: Vec<_> = plans.iter().filter(by_lists).collect();
+    assert!(quadratic.is_empty(), "{quadratic:?}");
     let of_records: Vec<_> = plans.iter().filter(|plan| plan.contains(" on record ")).collect();
     assert!(of_records.len() >= 5, "only {} plans read records", of_records.len());
     for plan in of_records {

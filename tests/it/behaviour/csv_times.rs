@@ -40,6 +40,17 @@ fn times(pool: &Pool) -> Vec<(String, Timestamp)> {
 }
 
 #[test]
+fn a_record_at_the_earliest_time_is_live() {
+    let pool = support::pool_for(Need::Any);
+    let file = "value,entity_type_id,created_at\nA-1,37,-9223372036854775808us\n";
+    let added = pool.import_csv(file.as_bytes(), &options()).unwrap().added;
+    assert_eq!((added, pool.count(&RecordFilter::new()).unwrap()), (1, 1));
+    assert!(pool.contains(Key::new(ORDERS, "A-1")).unwrap());
+    let skipping = options().on_duplicate(OnDuplicate::Skip);
+    assert_eq!(pool.import_csv(file.as_bytes(), &skipping).unwrap().skipped, 1);
+}
+
+#[test]
 fn rows_keep_the_times_that_the_file_says() {
     let (store, _, pool) = pool();
     let rows = [("A", "2012-01-01"), ("B", "2012-01-01T00:00:00.000001Z"), ("C", "2013-01-01")];
