@@ -111,7 +111,8 @@ impl Claim {
         self.hold.held_positions().filter_map(|position| self.claimed.key_at(position))
     }
 
-    /// Returns the number of items that are neither confirmed nor released yet.
+    /// Returns the number of items that are neither confirmed nor released yet, as far as this guard knows:
+    /// another guard of the same claim may have settled some.
     pub fn held_count(&self) -> usize {
         self.hold.held_positions().count()
     }

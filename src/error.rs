@@ -77,7 +77,8 @@ pub enum ErrorKind {
     StorageFull,
     /// Reading or writing the store's file failed, and nothing was committed. Reads of what the store has in
     /// memory still succeed. Everything else fails with this kind until the file is opened again
-    /// ([`reopen`](crate::DataPoolStore::reopen)).
+    /// ([`reopen`](crate::DataPoolStore::reopen)). Over PostgreSQL: the server refused, or could not be reached
+    /// for 30 seconds. Later calls make a new connection; nothing needs to be reopened.
     Storage,
     /// Reading or writing a file that is not the store's own failed.
     Io,

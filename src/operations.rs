@@ -194,7 +194,8 @@ impl DataPoolStore {
 
     /// Writes everything to disk and closes the file, even if there are other handles. From then on, all
     /// handles, open scans and snapshots fail with `Closed`. An import or another call that writes is
-    /// finished first. Closing again does nothing.
+    /// finished first. Closing again does nothing. A claim whose guard is dropped afterwards stays held until
+    /// its lease ends.
     ///
     /// Dropping the last handle closes the file as well, but cannot report a failure. Opening is fastest if
     /// the file was closed.

@@ -199,7 +199,7 @@ impl AsyncStore {
 
     /// Like [`DataPoolStore::close`]. First, everything that was submitted before finishes, including long
     /// calls, and the items of dropped guards are released. From the first poll on, other futures fail with
-    /// `Closed`. Within a long call, this fails with `Busy`.
+    /// `Closed`. Within a long call, this future fails with `Busy`.
     pub fn close(&self) -> StoreFuture<()> {
         let store = self.store.clone();
         StoreFuture::new(async move {

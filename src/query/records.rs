@@ -182,7 +182,8 @@ impl RecordQuery {
     }
 
     /// Requests the page after the one that returned this cursor, instead of a page number. The filter and
-    /// the order must be the same as for that page.
+    /// the order must be the same as for that page: a cursor is a position among ids, and is not tied to its
+    /// listing. With another filter, order or pool, the page begins at that position of the other listing.
     ///
     /// The page's `meta` has its current position. If nothing is left after the cursor, that is past the end.
     /// A cursor together with a page number other than 1 is an error.
