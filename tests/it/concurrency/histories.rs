@@ -20,7 +20,7 @@ use datapool_store::{
     Origin, Pool, PoolSnapshot, PoolUpdate, RecordFilter, RecordQuery, RecordSort, Verdict,
 };
 
-use crate::support::{self, Need, Numbers, ORDERS};
+use crate::support::{self, Numbers, ORDERS};
 
 /// A set of the values 0 to 5, as bits.
 type Set = u8;
@@ -471,9 +471,12 @@ fn the_search_accepts_possible_histories_and_refuses_impossible_ones() {
     assert!(!is_possible(&frozen(&Answer::Sets(0, 0))), "a snapshot that loses a record");
 }
 
+/// The number of stores over which the threads are spread, if several can have the same pools.
+const STORES: usize = 3;
+
 /// Lets threads call a pool concurrently, each this many times.
 fn record(
-    store: &DataPoolStore,
+    stores: &[DataPoolStore],
     pool: &Pool,
     (threads, calls): (u8, usize),
     seed: u64,
@@ -485,7 +488,9 @@ fn record(
             let (clock, barrier) = (&clock, &barrier);
             move || {
                 let mut numbers = Numbers::seeded(1_000 * seed + u64::from(number));
-                let mut caller = Caller::new(store, pool);
+                let store = &stores[usize::from(number) % stores.len()];
+                let pool = store.pool(pool.id()).unwrap();
+                let mut caller = Caller::new(store, &pool);
                 barrier.wait();
                 let mut observed = Vec::new();
                 for step in 0..=calls {
@@ -509,7 +514,7 @@ fn record(
     });
     // The final state is part of the history.
     let end = clock.into_inner();
-    let mut caller = Caller::new(store, pool);
+    let mut caller = Caller::new(&stores[0], pool);
     for (call, begun) in [(Call::List, end), (Call::Dedupe(Mode::Filter, 63), end + 2)] {
         let answer = caller.make(call);
         history.push(Observed { thread: 0, call, answer, begun, answered: begun + 1 });
@@ -534,30 +539,30 @@ fn emptied_pool(store: &DataPoolStore, round: u64) -> Pool {
 
 #[test]
 fn histories_of_all_calls_are_linearizable() {
-    let store = support::store_for(Need::Any);
+    let stores = support::handles(STORES);
     for seed in 0..rounds(500) {
         let shape = [(2, 5), (3, 4), (4, 3), (6, 2), (8, 2)][(seed % 5) as usize];
-        let pool = emptied_pool(&store, seed);
-        let history = record(&store, &pool, shape, seed, any);
+        let pool = emptied_pool(&stores[0], seed);
+        let history = record(&stores, &pool, shape, seed, any);
         assert!(is_linearizable(&history), "seed {seed}: no order explains {history:#?}");
     }
-    assert_eq!(store.verify().unwrap().findings, []);
+    assert_eq!(stores[0].verify().unwrap().findings, []);
 }
 
 #[test]
 fn histories_of_many_threads_are_linearizable_value_by_value() {
-    let store = support::store_for(Need::Any);
+    let stores = support::handles(STORES);
     for seed in 0..rounds(24) {
         let shape = [(16, 3), (32, 2), (64, 2)][(seed % 3) as usize];
-        let pool = emptied_pool(&store, seed);
-        let history = record(&store, &pool, shape, seed, any_of_one);
+        let pool = emptied_pool(&stores[0], seed);
+        let history = record(&stores, &pool, shape, seed, any_of_one);
         for value in 0..VALUES {
             let of_value: Vec<Observed> =
                 history.iter().filter_map(|observed| of_one(observed, value)).collect();
             assert!(is_linearizable(&of_value), "seed {seed}: no order explains {of_value:#?}");
         }
     }
-    assert_eq!(store.verify().unwrap().findings, []);
+    assert_eq!(stores[0].verify().unwrap().findings, []);
 }
 
 /// Returns the part of an observed call that concerns one value, if there is one.

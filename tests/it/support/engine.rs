@@ -56,6 +56,18 @@ pub(crate) fn store_with(need: Need, options: &StoreOptions) -> DataPoolStore {
     }
 }
 
+/// Creates an empty store, and returns several handles on it. On a server, each is a store of its own, as in several
+/// processes: they share neither connections nor commits. A file has one store.
+pub(crate) fn handles(count: usize) -> Vec<DataPoolStore> {
+    match Engine::of_this_run() {
+        Engine::Embedded => vec![store_for(Need::Any); count],
+        Engine::Postgres => {
+            let (schema, options) = (new_schema(), options());
+            (0..count).map(|_| connect(&schema, &options).unwrap()).collect()
+        }
+    }
+}
+
 /// Creates a pool in such a store.
 pub(crate) fn pool_for(need: Need) -> Pool {
     store_for(need).get_or_create_pool("orders").unwrap()

@@ -5,7 +5,7 @@ pub(crate) mod engine;
 pub(crate) mod items;
 
 use engine::Engine;
-pub(crate) use engine::{Need, embedded, is_embedded, pool_for, store_for, store_with};
+pub(crate) use engine::{Need, embedded, handles, is_embedded, pool_for, store_for, store_with};
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
