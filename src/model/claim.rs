@@ -172,14 +172,7 @@ impl ClaimOptions {
 }
 
 pub(crate) fn check_lease(lease: Duration) -> Result<()> {
-    let (min, max) = (limits::LEASE_MIN, limits::LEASE_MAX);
-    if (min..=max).contains(&lease) {
-        return Ok(());
-    }
-    Err(Error::limit_exceeded(format!(
-        "a lease of {lease:?} is out of range; allowed are {min:?} to {max:?} (LEASE_MIN, LEASE_MAX)"
-    ))
-    .with_parameter("lease"))
+    seconds::check_range("lease", lease, limits::LEASE_MIN..=limits::LEASE_MAX, "LEASE_MIN, LEASE_MAX")
 }
 
 pub(crate) fn check_owner(owner: &str) -> Result<()> {

@@ -28,17 +28,8 @@ impl Policy {
 }
 
 fn check_retention(retention: Duration) -> Result<()> {
-    let (min, max) = (limits::RETENTION_MIN, limits::RETENTION_MAX);
-    if (min..=max).contains(&retention) {
-        return Ok(());
-    }
-    Err(Error::limit_exceeded(format!(
-        "a retention of {} s is out of range; allowed are {} ms to {} days (RETENTION_MIN, RETENTION_MAX)",
-        retention.as_secs_f64(),
-        min.as_millis(),
-        max.as_secs() / (24 * 60 * 60)
-    ))
-    .with_parameter("retention"))
+    let allowed = limits::RETENTION_MIN..=limits::RETENTION_MAX;
+    seconds::check_range("retention", retention, allowed, "RETENTION_MIN, RETENTION_MAX")
 }
 
 fn check_capacity(capacity: u64) -> Result<()> {

@@ -52,7 +52,8 @@ impl DataPool {
 /// The fields of a new pool.
 ///
 /// Serializes as the HTTP API's body, and deserializes from that: `{"name", "description"}`, and additionally
-/// `retention` (in seconds) and `capacity`. Every field except the name may be absent or null.
+/// `retention` (in seconds) and `capacity`. Every field except the name may be absent or null. Other fields
+/// are ignored, so that a pool's own JSON describes a new pool like it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewPool {
     // An absent name is rejected like an empty one, with an error that states the name and its limit.
@@ -126,7 +127,7 @@ impl From<String> for NewPool {
 /// A change to a pool. Fields that are not set are not changed.
 ///
 /// Serializes as the HTTP API's body, and deserializes from that: an absent field is not changed; null
-/// removes a description, a `retention` (in seconds) or a `capacity`.
+/// removes a description, a `retention` (in seconds) or a `capacity`. Other fields are ignored.
 ///
 /// ```
 /// use datapool_store::PoolUpdate;

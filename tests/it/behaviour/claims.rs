@@ -429,6 +429,8 @@ fn a_bad_claim_is_refused_and_claims_nothing() {
     for lease in [Duration::ZERO, limits::LEASE_MAX + Duration::from_secs(1), Duration::MAX] {
         let error = pool.claim(&["a"], key, &Origin::none(), lease).unwrap_err();
         assert_eq!((error.kind(), error.parameter()), (ErrorKind::LimitExceeded, Some("lease")), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("{lease:?}")) && text.contains("1 ms to 365 days"), "{text}");
     }
     let mut held = claim(&pool, "run 1", &["c"]);
     assert_eq!(held.extend(Duration::ZERO).unwrap_err().kind(), ErrorKind::LimitExceeded);

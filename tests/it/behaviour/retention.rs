@@ -644,6 +644,9 @@ fn a_policy_out_of_range_is_refused_by_name_and_changes_nothing() {
         let error = store.create_pool(new).unwrap_err();
         assert_eq!((error.kind(), error.parameter()), (ErrorKind::LimitExceeded, Some(parameter)), "{error}");
     }
+    let forever = NewPool::new("bad one").retention(Duration::MAX);
+    let text = store.create_pool(forever).unwrap_err().to_string();
+    assert!(text.contains(&format!("{:?}", Duration::MAX)) && text.contains("1 ms to 36500 days"), "{text}");
     for update in [PoolUpdate::new().retention(too_long), PoolUpdate::new().capacity(0)] {
         assert_eq!(store.update_pool(pool.id(), update).unwrap_err().kind(), ErrorKind::LimitExceeded);
     }
