@@ -37,7 +37,9 @@ const FIRST_LOOK_AFTER: Duration = Duration::from_millis(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The first bytes of every redb file.
-const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
+const REDB_MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+/// The first bytes of a redb file that is being created.
+const UNFINISHED: [u8; REDB_MAGIC.len()] = [0; REDB_MAGIC.len()];
 
 /// Everything needed to open the store again.
 pub(crate) struct Opener {
@@ -125,6 +127,7 @@ impl Opener {
                 make_store(database, &self.options, self.geometry)
             }
         })?;
+        session.backend.finish();
         if let Some(directory) = new_in {
             sync_directory(directory);
         }
@@ -330,7 +333,9 @@ fn check_file(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
         .read(true)
         .open(path)
         .map_err(|error| Error::io(format_args!("opening {name}"), error))?;
-    let is_redb = read_full(&mut file, &mut magic)? && magic == REDB_MAGIC;
+    // redb writes its first bytes last. A file that begins with zeros may be a store that another process is
+    // creating, which then has locked it.
+    let is_redb = read_full(&mut file, &mut magic)? && (magic == REDB_MAGIC || magic == UNFINISHED);
     if !is_redb {
         return Err(Error::new(
             ErrorKind::NotAStore,
@@ -344,6 +349,13 @@ fn check_file(path: &Path, if_empty: IfEmpty) -> Result<WasClosed> {
             None => if_empty.check(empty_database).map(|()| WasClosed::Yes),
         },
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(already_open(path)),
+        Err(_) if magic == UNFINISHED => Err(Error::new(
+            ErrorKind::NotAStore,
+            format!(
+                "{name} is not a data pool store: it begins with zeros. If a process was killed while it created the store, delete \
+                 the file"
+            ),
+        )),
         // The file was not closed. Only opening it for writing, which recovers it, can find out more.
         Err(DatabaseError::RepairAborted) => Ok(WasClosed::No),
         Err(error) => Err(cannot_open(path, error)),

@@ -99,13 +99,16 @@ pub(crate) struct Backend {
     space: Arc<Space>,
     /// True if it was opened for writing, so that disk space is reserved for it.
     is_kept: Arc<AtomicBool>,
+    /// True while an empty medium becomes a store. If that fails, closing empties it again, so that the next
+    /// attempt does not find a part of a store.
+    is_unfinished: Arc<AtomicBool>,
 }
 
 impl Backend {
     pub(crate) fn new(medium: &Medium) -> Self {
         let inner = Arc::clone(&medium.bytes);
         let space = Arc::new(Space::new(Arc::clone(&medium.room)));
-        Self { inner, traffic: Arc::default(), space, is_kept: Arc::default() }
+        Self { inner, traffic: Arc::default(), space, is_kept: Arc::default(), is_unfinished: Arc::default() }
     }
 
     pub(crate) fn traffic(&self) -> &Arc<Traffic> {
@@ -114,6 +117,11 @@ impl Backend {
 
     pub(crate) fn space(&self) -> &Space {
         &self.space
+    }
+
+    /// Keeps what was written to an empty medium: the store is complete.
+    pub(crate) fn finish(&self) {
+        self.is_unfinished.store(false, Ordering::Release);
     }
 
     /// Allocates disk space for the whole file, if the disk can. Call it once the file is open for writing.
@@ -162,6 +170,11 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        // NOTE: ask here, because redb holds the lock now. Before that, another process may be creating the
+        // store.
+        if self.inner.len()? == 0 {
+            self.is_unfinished.store(true, Ordering::Release);
+        }
         self.space.set_len(len, &*self.inner)
     }
 
@@ -175,6 +188,10 @@ impl StorageBackend for Backend {
     }
 
     fn close(&self) -> io::Result<()> {
+        if self.is_unfinished.load(Ordering::Acquire) {
+            // The failure that ended the creation is reported.
+            let _ = self.inner.set_len(0);
+        }
         if self.is_kept.load(Ordering::Acquire) {
             // The disk may be full when the file is opened next. Reserve now the space that will not be
             // available then.

@@ -30,6 +30,39 @@ fn opening_waits_for_a_file_as_long_as_it_may() {
     held.join().unwrap();
 }
 
+#[test]
+fn of_many_that_create_a_file_at_once_one_creates_it_and_the_others_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..30 {
+        let path = directory.path().join(format!("pools {round}.redb"));
+        let at_once = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for name in ["orders", "customers", "products", "messages"] {
+                let (path, at_once) = (&path, &at_once);
+                scope.spawn(move || {
+                    at_once.wait();
+                    let options = StoreOptions::new().open_timeout(Duration::from_mins(2));
+                    options.open(path).unwrap().create_pool(NewPool::new(name)).unwrap();
+                });
+            }
+        });
+        assert_eq!(DataPoolStore::open(&path).unwrap().all_pools().unwrap().len(), 4);
+    }
+}
+
+#[test]
+fn a_file_of_zeros_is_not_a_store_and_the_message_says_why_it_may_be_one_of_zeros() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pools.redb");
+    for length in [9, 4_096, 73_728] {
+        fs::write(&path, vec![0; length]).unwrap();
+        let error = DataPoolStore::open(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotAStore, "{error}");
+        assert!(error.to_string().contains("killed while it created the store"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), vec![0; length]);
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn the_holder_of_a_file_is_named() {

@@ -5,7 +5,7 @@
 use datapool_store::testing::Sizes;
 use datapool_store::{Durability, ErrorKind, ExportOptions, ImportOptions, Mode, RecordFilter, StoreOptions};
 
-use crate::support::disk::{Fault, Keeping, TestDisk};
+use crate::support::disk::{Fault, Keeping, Operation, Reason, TestDisk, Torn};
 use crate::support::{self, Numbers};
 use crate::workload::{Driver, How, Op, RELAXED};
 
@@ -88,6 +88,41 @@ fn on_a_full_disk_reading_and_taking_away_go_on_and_with_room_everything_does() 
     }
     println!("{refused} refused");
     assert!(refused as u64 > 3 * seeds);
+}
+
+#[test]
+fn a_store_that_could_not_be_created_leaves_an_empty_file_that_can_be_opened() {
+    let mut failures = 0;
+    let mut attempt = |disk: &TestDisk, case: &str| {
+        let is_open = disk.open(&support::options()).is_ok();
+        if !is_open {
+            failures += 1;
+            assert_eq!(disk.bytes(), b"", "{case}");
+        }
+        disk.heal();
+        disk.leave_room(64 << 20, Keeping::Yes);
+        support::track(
+            &disk.open(&support::options()).unwrap().get_or_create_pool("orders").unwrap(),
+            &["A-1"],
+        );
+        is_open
+    };
+    for operation in [Operation::Write, Operation::Sync, Operation::SetLen] {
+        for after in 0.. {
+            let disk = TestDisk::default();
+            let (torn, reason) = (Torn::Half, Reason::Full);
+            disk.fail(Fault { operation, after, forever: false, torn, reason });
+            if attempt(&disk, &format!("{operation:?} {after}")) && !disk.failed() {
+                break;
+            }
+        }
+    }
+    for pages in 0..40 {
+        let disk = TestDisk::default();
+        disk.leave_room(pages * 4 * KB, Keeping::No);
+        attempt(&disk, &format!("{pages} pages"));
+    }
+    assert!(failures > 10, "{failures}");
 }
 
 fn csv(rows: u32) -> String {
