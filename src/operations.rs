@@ -118,12 +118,14 @@ impl DataPoolStore {
     /// what the file has allocated ahead.
     ///
     /// Compacting needs exclusive access to the file: other calls wait, for seconds if the file is large. If
-    /// the file will grow again, there is no need to compact it, because free space is reused.
+    /// the file will grow again, there is no need to compact it, because free space is reused. All checksums
+    /// are checked first, because pages that are moved get new ones, which would hide damage.
     ///
     /// # Errors
     ///
-    /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `StorageFull`, `OutcomeUnknown` or
-    /// `Storage` if writing to the disk fails.
+    /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; `Corrupt` if the file is damaged: nothing
+    /// is changed, and calls that write are refused until the store is [opened again](Self::reopen);
+    /// `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails.
     #[doc(alias("shrink", "defragment"))]
     pub fn compact(&self) -> Result<CompactReport> {
         self.backend().compact()
@@ -163,15 +165,17 @@ impl DataPoolStore {
     /// directory, and the right to give the copy the same owner as the file. A small file that was compacted
     /// may grow.
     ///
-    /// Others can read meanwhile, except for a moment at the end. Calls that write wait until it is done. It
-    /// takes about twice as long as a [backup](Self::backup_to) of a pool without dead records. New scans,
+    /// All checksums are checked first, which needs exclusive access to the file: the copy has new ones, which
+    /// would hide damage. Then others can read, except for a moment at the end. Calls that write wait until it
+    /// is done. It takes about twice as long as a [backup](Self::backup_to) of a pool without dead records. New scans,
     /// exports, snapshots, backups and verifications get `Busy`.
     ///
     /// # Errors
     ///
     /// `Busy` while a scan, snapshot or backup is open, or if a read does not finish within two seconds;
     /// `ReadOnly`; `Closed`; `StorageFull`, `Io` or `Storage` if the copy cannot be written or cannot replace
-    /// the file; `Corrupt` or `Storage` if the store cannot be read. In all these cases the old file stays in
+    /// the file; `Corrupt` if the file is damaged, after which calls that write are refused until the store is
+    /// [opened again](Self::reopen); `Storage` if it cannot be read. In all these cases the old file stays in
     /// use, and no copy is left. `OutcomeUnknown` if a loss of power may bring back the old file.
     #[doc(alias("erase", "forget", "gdpr"))]
     pub fn vacuum(&self) -> Result<VacuumReport> {

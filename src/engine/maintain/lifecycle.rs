@@ -119,9 +119,10 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `Busy`; `ReadOnly`; the errors of the commit.
+    /// `Busy`; `ReadOnly`; `Corrupt` if the file is damaged; the errors of the commit.
     pub(crate) fn compact(&self) -> Result<CompactReport> {
         self.check_may_write()?;
+        self.refuse_damage("compacting")?;
         self.exclusive(|_| {
             self.check_writable()?;
             self.flush_now()?;

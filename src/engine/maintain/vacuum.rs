@@ -22,9 +22,10 @@ impl Engine {
     /// # Errors
     ///
     /// `Busy`; `ReadOnly`; `Cancelled`; `Closed`; `StorageFull`, `Io` or `Storage` if the copy cannot be
-    /// written; `Corrupt` or `Storage` if the store cannot be read; `OutcomeUnknown`.
+    /// written; `Corrupt` if the file is damaged; `Storage` if it cannot be read; `OutcomeUnknown`.
     pub(crate) fn vacuum(&self, observer: Observer<'_>) -> Result<VacuumReport> {
         self.check_may_write()?;
+        self.refuse_damage("vacuuming")?;
         // Expired records must also be expired in the copy, whatever the clock shows later.
         self.store_expiry()?;
         Watch::over(observer, |watch| self.exclusive(|writer| self.vacuum_watched(writer, watch)))

@@ -1,10 +1,11 @@
 //! Verifying: checks the file's checksums, and every index against the records.
 //!
-//! Owns: the run over the store, and its findings. [`segment`] checks the indexes of a segment, [`strays`]
+//! Owns: the run over the store, and its findings. [`checksums`] lets redb check the file, [`segment`] checks the indexes of a segment, [`strays`]
 //! finds rows that belong to nothing, and [`claims`] checks claims. Always holds: it checks what is on disk
 //! as of one commit, and reads it again from the file. What the rules of [`crate::engine::write::fold`],
 //! [`crate::engine::write::append`] and [`crate::engine::pool::liveness`] allow is not a finding.
 
+mod checksums;
 mod claims;
 mod expected;
 pub(crate) mod owned;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use redb::{DatabaseError, ReadableTable, StorageError};
+use redb::ReadableTable;
 
 use self::expected::Expected;
 use self::owned::{Numbers, Owned};
@@ -26,15 +27,12 @@ use crate::engine::Engine;
 use crate::engine::format::codec;
 use crate::engine::format::schema;
 use crate::engine::format::tables::AnyTable;
-use crate::engine::maintain::lifecycle::Alone;
 use crate::engine::maintain::observer::Watch;
 use crate::engine::read::snapshot::Snapshot;
 use crate::engine::read::snapshot::count_rows;
 use crate::engine::read::view::View;
-use crate::engine::storage::failure::{StorageResult, contained, translate};
-use crate::engine::storage::poison::Reason;
+use crate::engine::storage::failure::{StorageResult, contained};
 use crate::engine::storage::session::{Reader, ReaderKind};
-use crate::engine::storage::space::Need;
 use crate::engine::write::catalog::next_pool_id;
 use crate::engine::write::log::{Event, log};
 use crate::error::{Error, ErrorKind, Result};
@@ -74,7 +72,9 @@ impl Engine {
     fn verify_watched(&self, watch: &mut Watch<'_>) -> Result<VerifyReport> {
         let started = Instant::now();
         let mut findings = Findings::default();
-        self.check_file(&mut findings)?;
+        if let Some(reason) = self.check_file("verifying")? {
+            findings.add(None, "file", "", reason);
+        }
         let reader = self.reader(ReaderKind::Verification)?;
         let snapshot = contained("verifying", || self.snapshot())?;
         let mut run = Verification {
@@ -99,57 +99,6 @@ impl Engine {
             findings_count: count,
             pools,
             records: run.checked,
-        })
-    }
-
-    /// Lets redb check its checksums and its list of used pages.
-    fn check_file(&self, findings: &mut Findings) -> Result<()> {
-        self.exclusive(|writer| {
-            if self.poison.reason() == Some(Reason::CheckFailed) {
-                findings.add(
-                    None,
-                    "file",
-                    "",
-                    "an earlier verification found it damaged; open the store again",
-                );
-                return Ok(());
-            }
-            self.check_writable()?;
-            self.flush_now()?;
-            self.make_room(Need::Reserve)?;
-            let checked = self.alone("verifying", |database| {
-                contained("verifying", || match database.check_integrity() {
-                    Ok(is_sound) => Ok(Alone::Done(Ok(is_sound))),
-                    Err(DatabaseError::TransactionInProgress) => Ok(Alone::NotYet),
-                    Err(DatabaseError::Storage(StorageError::Corrupted(reason))) => {
-                        Err(Error::corrupt(format!("the file is damaged: {reason}")))
-                    }
-                    Err(error) => Ok(Alone::Done(Err(error))),
-                })
-            });
-            self.keep_reserve();
-            // It is no longer known which pages are in use.
-            let failed = |error: DatabaseError| {
-                self.failed(error.into(), Need::Reserve, Reason::CheckFailed, translate)
-            };
-            let checked = checked.and_then(|checked| checked.map_err(failed));
-            match checked {
-                Ok(true) => self.keep_recovery_instant(),
-                Ok(false) => {
-                    findings.add(None, "file", "", "it was not in order; the storage has put it in order");
-                    // redb may have returned to an earlier commit, so everything is read again.
-                    if let Some(mut session) = self.detach(writer) {
-                        session.database.close()?;
-                    }
-                    self.attach()
-                }
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.poison.raise(Reason::CheckFailed);
-                    findings.add(None, "file", "", error.to_string());
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
         })
     }
 }

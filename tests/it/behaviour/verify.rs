@@ -595,6 +595,23 @@ fn damage_of_the_file_itself_is_a_finding() {
 }
 
 #[test]
+fn compacting_and_vacuuming_refuse_a_damaged_file_and_do_not_hide_the_damage() {
+    let case = Case::new(SIZES);
+    drop(case.open());
+    // The value stays readable: no decoder notices it, only the page's checksum.
+    case.place.overwrite_last(b"A-2222", b"A-9999");
+    let store = case.open();
+    for rewritten in [store.compact().map(drop), store.vacuum().map(drop)] {
+        let error = rewritten.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("restore a backup"), "{error}");
+        store.reopen().unwrap();
+    }
+    let report = store.verify().unwrap();
+    assert_eq!(report.findings[0].table, "file", "{:#?}", report.findings);
+}
+
+#[test]
 fn verifying_answers_busy_while_a_scan_snapshot_or_backup_is_open_and_waits_for_calls() {
     let case = Case::new(Sizes::SMALL);
     let store = case.open();

@@ -186,9 +186,16 @@ impl Place {
 
     /// Flips a byte without redb, at the last occurrence of these bytes in the file.
     pub(crate) fn flip_last(&self, needle: &[u8]) {
+        let mut flipped = needle.to_vec();
+        flipped[0] ^= 0xff;
+        self.overwrite_last(needle, &flipped);
+    }
+
+    /// Overwrites the last such bytes of the file with others of the same length.
+    pub(crate) fn overwrite_last(&self, needle: &[u8], with: &[u8]) {
         let mut bytes = std::fs::read(&self.path).unwrap();
         let at = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
-        bytes[at] ^= 0xff;
+        bytes[at..at + with.len()].copy_from_slice(with);
         std::fs::write(&self.path, bytes).unwrap();
     }
 }
