@@ -227,7 +227,9 @@ impl Claim {
     ///
     /// `InvalidArgument` for a key that the claim does not hold, with its [index](crate::Error::item) in
     /// `keys`. `InvalidArgument` or `LimitExceeded` for a bad key, or for more than 1,048,576 keys. Nothing
-    /// is confirmed then. Also the errors of [`confirm`](Self::confirm).
+    /// is confirmed then. Also the errors of [`confirm`](Self::confirm). An item whose claim lost it is
+    /// confirmed as `LeaseLost`, as long as the file has its value: after a
+    /// [vacuum](crate::DataPoolStore::vacuum), and in a backup, the claim does not hold its key any more.
     pub fn confirm_keys(&mut self, keys: &[Key<'_>]) -> Result<Confirmation> {
         self.confirm_some(Which::Keys(&self.claimed.pool.hashed(keys)?), Results::default())
     }

@@ -30,8 +30,8 @@ impl Pool {
     /// An item whose key has a [version](Key::content) is also claimed if it changes the key. Confirming it
     /// replaces the records that the claim saw, if they are still live. If another caller tracked the value
     /// meanwhile, the outcome is [`AlreadyTracked`](crate::ClaimOutcome::AlreadyTracked). A claim holds each
-    /// key once: further items of the key with another version, or with none, are in flight in the same
-    /// claim.
+    /// key once: further items of the key are in flight in the same claim, except those that are duplicates of
+    /// a record in the pool.
     ///
     /// ```
     /// use std::time::Duration;

@@ -12,7 +12,8 @@ use crate::model::Origin;
 use crate::words::words;
 
 /// The treatment of a row whose value is live in the pool when the import takes its turn to write, or
-/// occurred earlier in the file. Prints, parses and serializes as `add`, `skip` or `fail`.
+/// occurred earlier in the file. An earlier row that expired at once, because it is older than the pool's
+/// retention, does not count. Prints, parses and serializes as `add`, `skip` or `fail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnDuplicate {
