@@ -215,10 +215,12 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_committed_rows(mut self, rows: u64) -> Self {
+    pub(crate) fn with_committed_rows(mut self, rows: u64, added: u64) -> Self {
         if rows > 0 {
             let reason = std::mem::take(&mut self.0.message);
-            self.0.message = format!("{rows} rows were added and stay; the import ended there: {reason}");
+            let of = if added == rows { String::new() } else { format!(" of {rows}") };
+            self.0.message =
+                format!("{added}{of} rows were added and stay; the import ended there: {reason}");
         }
         self.0.committed_rows = Some(rows);
         self
@@ -262,8 +264,8 @@ impl Error {
     }
 
     /// Returns the number of rows that an import with [`commit_every`](crate::ImportOptions::commit_every)
-    /// had committed when it failed: these rows stay. Returns `None` for every other operation, which changes
-    /// nothing if it fails.
+    /// had committed when it failed: these rows stay. Rows that were skipped as duplicates count, bad and blank
+    /// ones do not. Returns `None` for every other operation, which changes nothing if it fails.
     pub fn committed_rows(&self) -> Option<u64> {
         self.0.committed_rows
     }

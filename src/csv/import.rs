@@ -140,7 +140,7 @@ impl<'a> Import<'a> {
         match (done, self.options.commit_every) {
             (Ok(()), _) => Ok(self.report),
             (Err(error), None) => Err(error),
-            (Err(error), Some(_)) => Err(error.with_committed_rows(self.committed_rows)),
+            (Err(error), Some(_)) => Err(error.with_committed_rows(self.committed_rows, self.report.added)),
         }
     }
 

@@ -7,23 +7,27 @@
 
 mod claim_token;
 pub(crate) mod csv_model;
+mod csv_options;
 mod damaged_file;
 pub(crate) mod import_csv;
 mod operations;
 pub(crate) mod query_string;
 mod rows;
+mod versions;
 
 /// The body of a target, which runs one input. It panics if the store misbehaves.
 pub(crate) type Body = fn(&[u8]);
 
 /// Every target, by its name.
-pub(crate) const TARGETS: [(&str, Body); 6] = [
+pub(crate) const TARGETS: [(&str, Body); 8] = [
     ("claim_token", claim_token::run),
+    ("csv_options", csv_options::run),
     ("damaged_file", damaged_file::run),
     ("import_csv", import_csv::run),
     ("operations", operations::run),
     ("query_string", query_string::run),
     ("rows", rows::run),
+    ("versions", versions::run),
 ];
 
 /// An input that is read as a sequence of decisions. After its end, it reads as zeros.
