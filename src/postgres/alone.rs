@@ -6,10 +6,13 @@ use std::sync::Arc;
 use super::connection::{Connection, Failure, Step};
 use super::draft::Draft;
 use super::filter::Condition;
-use super::head::{CATALOGUE, lock_catalogue};
+use super::head::{CATALOGUE, head_step, lock_catalogue};
+use super::isolation::BEGIN;
+use super::lookup::{Lock, Needs};
+use super::reclaim::remove_claims;
 use super::store::Postgres;
+use super::transaction::{Commit, Outcome};
 use super::values::{Bits, Columns, bigint};
-use super::write::{Commit, Lock, Needs, Outcome, head_step, remove_claims};
 use crate::backend::claims::Held;
 use crate::backend::operation::{Answer, Operation};
 use crate::error::{Error, Result};
@@ -39,7 +42,7 @@ impl Postgres {
         filter: &RecordFilter,
     ) -> Result<Outcome<Answer>, Failure> {
         let deleted = self.delete_live(connection, &mut draft, filter)?;
-        let steps = vec![head_step(&mut draft)];
+        let steps = vec![head_step(&mut draft.head)];
         Ok(Outcome { answer: Answer::Count(deleted), commit: Commit::new(steps, || {}) })
     }
 
@@ -70,7 +73,7 @@ impl Postgres {
         draft.head.live = 0;
         draft.head.last_time = now;
         self.latest.forget(pool);
-        let steps = vec![head_step(&mut draft)];
+        let steps = vec![head_step(&mut draft.head)];
         Outcome { answer: Answer::Count(live), commit: Commit::new(steps, || {}) }
     }
 
@@ -112,7 +115,7 @@ impl Postgres {
                 Box::new(now.as_micros()),
             ],
         );
-        let mut steps = vec![grant, head_step(&mut draft)];
+        let mut steps = vec![grant, head_step(&mut draft.head)];
         Self::notify(connection, pool, &mut steps)?;
         let waiting = Arc::clone(&self.waiting);
         let done = move || waiting.wake_pool(pool);
@@ -145,7 +148,7 @@ impl Postgres {
     pub(super) fn delete_everywhere(&self, filter: &RecordFilter) -> Result<u64> {
         self.check_writable()?;
         self.execute_once(CATALOGUE, |connection| {
-            connection.command(super::write::BEGIN)?;
+            connection.command(BEGIN)?;
             let pools = connection.query("SELECT pool FROM {s}.head ORDER BY pool", Vec::new())?;
             let (mut deleted, mut steps) = (0, vec![lock_catalogue()]);
             for row in &pools {
@@ -157,7 +160,7 @@ impl Postgres {
                 };
                 deleted += self.delete_live(connection, &mut draft, filter)?;
                 self.void_claims_on(connection, &draft, filter)?;
-                steps.push(head_step(&mut draft));
+                steps.push(head_step(&mut draft.head));
             }
             let waiting = Arc::clone(&self.waiting);
             let done = move || waiting.wake_all();

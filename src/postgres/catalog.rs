@@ -3,11 +3,13 @@
 use tokio_postgres::Row;
 
 use super::connection::{Connection, Failure, Patience, Step};
-use super::head::{CATALOGUE, Head, lock, lock_catalogue, no_pool};
+use super::head::{CATALOGUE, Head, head_step, lock, lock_catalogue, no_pool};
+use super::isolation::BEGIN;
 use super::leftovers;
-use super::store::Postgres;
+use super::lookup::{Lock, NOW, Needs, oldest_of};
+use super::store::{CLOCK, Postgres};
+use super::transaction::{Commit, Outcome};
 use super::values::{Bits, Columns, bigint, micros};
-use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate};
@@ -67,7 +69,7 @@ impl Postgres {
     /// Locks the catalogue for changes, and returns the wall clock.
     pub(super) fn lock_catalogue(&self, connection: &mut Connection) -> Result<i64, Failure> {
         let read = connection.run(vec![
-            Step::Command(super::write::BEGIN.into()),
+            Step::Command(BEGIN.into()),
             lock_catalogue(),
             Step::Query(CLOCK.into(), Vec::new()),
         ])?;
@@ -135,8 +137,8 @@ impl Postgres {
             pool.updated_at = pool.updated_at.max(draft.now);
             draft.head.policy = pool.policy();
             // What the new retention does not keep expires now.
-            let now = connection.query(super::write::NOW, vec![Box::new(bigint(id.get()))])?;
-            self.expire(connection, &mut draft, super::write::oldest_of(&now)?)?;
+            let now = connection.query(NOW, vec![Box::new(bigint(id.get()))])?;
+            self.expire(connection, &mut draft, oldest_of(&now)?)?;
             let store = "UPDATE {s}.catalogue SET name = $2, description = $3, updated_at = $4, retention = $5, capacity = $6 \
                          WHERE id = $1";
             let step = Step::Query(
@@ -150,7 +152,7 @@ impl Postgres {
                     Box::new(pool.capacity.map(bigint)),
                 ],
             );
-            let steps = vec![step, head_step(&mut draft)];
+            let steps = vec![step, head_step(&mut draft.head)];
             Ok(Outcome { answer: pool, commit: Commit::new(steps, || {}) })
         })
     }
@@ -159,7 +161,7 @@ impl Postgres {
         self.check_writable()?;
         let pool = bigint(id.get());
         self.execute_once(CATALOGUE, |connection| {
-            let begin = Step::Command(super::write::BEGIN.into());
+            let begin = Step::Command(BEGIN.into());
             let locked = connection.run(vec![begin, lock(id), lock_catalogue()])?;
             Head::of(id, locked.get(1).map(Vec::as_slice).unwrap_or_default())?;
             let steps =

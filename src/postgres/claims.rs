@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::connection::{Connection, Failure, Step};
-use super::store::Postgres;
+use super::lookup::{Lock, Needs};
+use super::store::{CLOCK, Postgres};
 use super::values::{Bits, Columns, bigint};
-use super::write::{CLOCK, Lock, Needs};
 use crate::backend::InFlight;
 use crate::backend::batch::Batch;
 use crate::backend::claims::{Held, Standing, StoredClaim};

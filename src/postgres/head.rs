@@ -5,7 +5,7 @@
 use tokio_postgres::Row;
 
 use super::connection::Step;
-use super::values::{Columns, bigint};
+use super::values::{Columns, bigint, micros};
 use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordNumber};
 use crate::model::Policy;
@@ -84,4 +84,29 @@ impl Head {
 
 pub(super) fn no_pool(id: PoolId) -> Error {
     Error::not_found(format!("no data pool has the id {id}"))
+}
+
+/// Returns the step that stores a head, and moves its watermark over the records above the capacity.
+pub(super) fn head_step(head: &mut Head) -> Step {
+    let excess = head.excess();
+    head.live -= excess;
+    let store = "UPDATE {s}.head SET next_id = $2, live = $3, last_time = $4, next_claim = $5, fence = $6, retention = $7, \
+                 capacity = $8, watermark = CASE WHEN $10::bigint = 0 THEN $9::bigint ELSE coalesce((SELECT r.id FROM {s}.record r \
+                 WHERE r.pool = $1 AND r.id >= $9 ORDER BY r.id OFFSET $10 LIMIT 1), $2) END WHERE pool = $1";
+    let capacity = head.policy.capacity.map(bigint);
+    Step::Query(
+        store.into(),
+        vec![
+            Box::new(bigint(head.pool.get())),
+            Box::new(bigint(head.next_id)),
+            Box::new(bigint(head.live)),
+            Box::new(head.last_time.as_micros()),
+            Box::new(bigint(head.next_claim)),
+            Box::new(bigint(head.fence)),
+            Box::new(head.policy.retention.map(micros)),
+            Box::new(capacity),
+            Box::new(bigint(head.watermark)),
+            Box::new(bigint(excess)),
+        ],
+    )
 }

@@ -7,10 +7,13 @@ use futures_util::{SinkExt, pin_mut};
 use tokio_postgres::Row;
 
 use super::connection::{Connection, Failure, Step};
-use super::head::{self, Head};
+use super::head::{self, Head, head_step};
+use super::isolation::{BEGIN, PLAN_WITH_VALUES};
+use super::lookup::{NOW, oldest_of};
+use super::reclaim::reclaim_steps;
 use super::store::Postgres;
+use super::transaction::{Commit, Outcome};
 use super::values::{Bits, Columns, bigint, origin_columns, version_columns};
-use super::write::{Commit, NOW, Outcome, head_step, oldest_of, reclaim_steps};
 use crate::backend::import::{BulkReport, ImportRow, Present, RowSource};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
@@ -90,8 +93,8 @@ impl Postgres {
                 return Err(Error::storage(text).into());
             }
             connection.run(vec![
-                Step::Command(super::write::BEGIN.into()),
-                Step::Command(super::write::PLAN_WITH_VALUES.into()),
+                Step::Command(BEGIN.into()),
+                Step::Command(PLAN_WITH_VALUES.into()),
                 Step::Command(STAGE.into()),
             ])?;
             let rows = self.copy(connection, source)?;
@@ -116,7 +119,7 @@ impl Postgres {
             let mut steps = Vec::new();
             Self::sweep(connection, &draft, &mut steps)?;
             steps.extend(reclaim_steps(&draft.head, report.added));
-            steps.push(head_step(&mut draft));
+            steps.push(head_step(&mut draft.head));
             Ok(Outcome { answer: report, commit: Commit::new(steps, done) })
         })
     }

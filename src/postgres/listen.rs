@@ -14,7 +14,7 @@ use tokio_postgres::AsyncMessage;
 use super::connection::{Connection, Failure, Step};
 use super::listener::Listening;
 use super::store::Postgres;
-use super::values::Bits;
+use super::values::{Bits, Columns};
 use crate::backend::waiting::Waiting;
 use crate::ids::PoolId;
 
@@ -27,7 +27,7 @@ const LOOK_AGAIN_POLLING: Duration = Duration::from_millis(100);
 /// The channel of a store's notifications. Their text is the pool's id.
 const CHANNEL: &str = "datapool_{s}";
 /// True if a process listens. In a transaction that writes.
-pub(super) const ANYBODY: &str = "SELECT count(*) AS count FROM {s}.listener WHERE until > \
+const ANYBODY: &str = "SELECT count(*) AS count FROM {s}.listener WHERE until > \
                                   (extract(epoch from statement_timestamp()) * 1000000)::bigint";
 const REGISTER: &str = "INSERT INTO {s}.listener (session, until) VALUES ($1, \
                         (extract(epoch from statement_timestamp()) * 1000000)::bigint + $2) \
@@ -36,12 +36,25 @@ const FORGET: &str =
     "DELETE FROM {s}.listener WHERE until < (extract(epoch from statement_timestamp()) * 1000000)::bigint";
 
 /// The step that notifies those who wait for values of a pool.
-pub(super) fn notify(pool: PoolId) -> Step {
+fn notify(pool: PoolId) -> Step {
     let text = format!("SELECT pg_notify('{CHANNEL}', $1)");
     Step::Query(text.into(), vec![Box::new(pool.to_string())])
 }
 
 impl Postgres {
+    /// Adds the step that wakes callers of other processes, if some wait.
+    pub(super) fn notify(
+        connection: &mut Connection,
+        pool: PoolId,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Failure> {
+        let listening = connection.query(ANYBODY, Vec::new())?;
+        if listening.first().map_or(Ok(0), |row| row.number("count"))? > 0 {
+            steps.push(notify(pool));
+        }
+        Ok(())
+    }
+
     /// Listens from now on for a while. Returns the time after which a caller that waits must look again.
     pub(super) fn listen(&self) -> Duration {
         match self.try_to_listen() {

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Failure, Step};
-use super::head::{self, Head};
-use super::store::Postgres;
+use super::head::{self, Head, head_step};
+use super::isolation::BEGIN_READING;
+use super::lookup::{Lock, Needs};
+use super::reclaim::{reclaim_steps, remove_claims};
+use super::store::{CLOCK, Postgres};
+use super::transaction::{Commit, Outcome};
 use super::values::{Columns, bigint};
-use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step, reclaim_steps, remove_claims};
 use crate::backend::Observer;
 use crate::backend::batch::Batch;
 use crate::backend::operation::{Answer, Firsts};
@@ -91,7 +94,7 @@ impl Postgres {
         let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
         let mut steps = Vec::new();
         if draft.head.watermark > before {
-            steps.push(head_step(&mut draft));
+            steps.push(head_step(&mut draft.head));
         }
         steps.push(Step::Command("COMMIT".into()));
         connection.run(steps).map(drop)
@@ -168,7 +171,7 @@ impl Postgres {
                 if !claims.is_empty() {
                     remove_claims(id, claims, &mut steps);
                 }
-                steps.push(head_step(&mut draft));
+                steps.push(head_step(&mut draft.head));
                 Ok(Outcome { answer, commit: Commit::new(steps, || {}) })
             })?;
             report.records += records;
@@ -256,7 +259,7 @@ impl Postgres {
         self.read(|connection| {
             let id = bigint(pool.get());
             let read = connection.run(vec![
-                Step::Command(super::write::BEGIN_READING.into()),
+                Step::Command(BEGIN_READING.into()),
                 Step::Query(head::READ.into(), vec![Box::new(id)]),
                 Step::Query(
                     "SELECT count(*) FILTER (WHERE r.id >= h.watermark) AS live, max(r.id) AS last, \

@@ -30,6 +30,9 @@ const CONNECTIONS: usize = 8;
 /// The time for which a call that has lost its connection is tried again.
 const RETRY_FOR: Duration = Duration::from_secs(30);
 
+/// The server's wall clock; after the lock, because a statement may have waited for that.
+pub(super) const CLOCK: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now";
+
 /// One open store.
 pub(crate) struct Postgres {
     /// This store, for readings that outlive a call.
@@ -179,7 +182,7 @@ impl Postgres {
         self.clock.as_ref().map(ManualClock::now)
     }
 
-    /// Returns the time of a manual clock, or that of the server's clock, which was asked by [`write::CLOCK`].
+    /// Returns the time of a manual clock, or that of the server's clock, which was asked by [`CLOCK`].
     pub(super) fn now_by(&self, clock: &[Row]) -> Result<Timestamp> {
         match (self.manual_now(), clock.first()) {
             (Some(now), _) => Ok(now),
