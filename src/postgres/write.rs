@@ -41,7 +41,7 @@ impl Postgres {
         let answered = decided.len();
         let answer = decided.into_iter().map(finish).collect();
         let (pool, freed) = (draft.head.pool, freed_by(&draft.changes));
-        if !draft.changes_something() {
+        if draft.changes.is_empty() {
             return Ok(Outcome { answer, commit: Commit::nothing() });
         }
         self.counters.group(answered);
