@@ -1,10 +1,10 @@
-//! The engine over PostgreSQL, and over what distributes it.
+//! The engine over PostgreSQL and Citus.
 //!
-//! Owns: the calls of the seam, each a few lines over the parts, from the top down:
+//! Owns: the calls of the backend trait, each a few lines over the parts. From the top down:
 //!
 //! - [`catalog`]: pools; [`leftovers`]: rows of deleted pools; [`registry`]: registered names; [`operate`]: statistics, verifying,
 //!   pruning; [`import`].
-//! - [`group`]: group commit, over [`lookup`], what a group reads; [`draft`], deciding; and [`mod@write`], writing. [`alone`]:
+//! - [`group`]: group commit, over [`lookup`], reading for a group; [`draft`], deciding; and [`mod@write`], writing. [`alone`]:
 //!   operations that share their transaction with no other. [`reclaim`]: removing dead rows.
 //! - [`transaction`]: transactions that are executed once; [`marks`]: how they know; [`isolation`]: how they begin.
 //! - [`mod@read`] and [`claims`]: a pool as of one moment; [`filter`]: filters as SQL.
@@ -269,7 +269,7 @@ impl Backend for Postgres {
         self.closes.fetch_add(1, Ordering::SeqCst);
         self.waiting.wake_all();
         self.waiting.notify();
-        // If the server cannot be reached, the caller learns it here.
+        // Reports a server that cannot be reached to this caller, not to the next one.
         self.connections
             .with(|connection| connection.query("SELECT 1", Vec::new()))
             .map_err(Failure::into_error)?;

@@ -1,4 +1,7 @@
 //! Operations with a transaction of their own: what they change is not known before they run.
+//!
+//! Owns: deleting by a filter, clearing, and taking up and releasing claims. Always holds: each is one transaction under the
+//! locks of the pools that it changes. Must not know: which operations share a group.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -144,7 +147,7 @@ impl Postgres {
         Ok(Outcome { answer, commit: Commit::new(steps, done) })
     }
 
-    /// Deletes what matches a filter in all pools, and voids claims on the keys that it names, in one transaction.
+    /// Deletes the records that match a filter in all pools, and voids claims on the values that it names, in one transaction.
     pub(super) fn delete_everywhere(&self, filter: &RecordFilter) -> Result<u64> {
         self.check_writable()?;
         self.execute_once(CATALOGUE, |connection| {
@@ -154,7 +157,7 @@ impl Postgres {
             for row in &pools {
                 let pool = PoolId::new(row.number("pool")?);
                 let mut draft = match self.read_draft(connection, pool, &Needs::default(), Lock::Within) {
-                    // It was deleted in between.
+                    // The pool was deleted in between.
                     Err(Failure::Refused(error)) if Self::is_gone(&error) => continue,
                     draft => draft?,
                 };
@@ -168,7 +171,7 @@ impl Postgres {
         })
     }
 
-    /// Takes the keys that a filter names away from the claims that own them.
+    /// Takes the values that a filter names away from the claims that own them.
     fn void_claims_on(
         &self,
         connection: &mut Connection,

@@ -1,4 +1,8 @@
-//! The pools of a store: making, changing, deleting and listing them.
+//! The pools of a store: creating, changing, deleting and listing them.
+//!
+//! Owns: the table `catalogue`, and reads of one statement. Always holds: names are unique; a pool's policy is the same in its
+//! row and in its head. Must not know: what operations
+//! on records and claims decide.
 
 use tokio_postgres::Row;
 
@@ -55,7 +59,7 @@ fn check_name_is_free(connection: &mut Connection, name: &str, own: Option<PoolI
 }
 
 impl Postgres {
-    /// Reads with a statement of its own, again if the connection is lost.
+    /// Runs a read that needs no transaction. Tries it again if the connection is lost.
     pub(super) fn read<T>(&self, mut read: impl FnMut(&mut Connection) -> Result<T, Failure>) -> Result<T> {
         let mut patience = Patience::new(self.retry_for);
         loop {
@@ -66,7 +70,7 @@ impl Postgres {
         }
     }
 
-    /// Locks the catalogue for changes, and returns the wall clock.
+    /// Begins a transaction that locks the catalogue. Returns the wall clock.
     pub(super) fn lock_catalogue(&self, connection: &mut Connection) -> Result<i64, Failure> {
         let read = connection.run(vec![
             Step::Command(BEGIN.into()),
@@ -119,7 +123,7 @@ impl Postgres {
             ),
         ])?;
         let row = written.first().and_then(|rows| rows.first());
-        Ok(row.map_or_else(|| Err(Error::storage("a statement gave no answer")), row_of)?)
+        Ok(row.map_or_else(|| Err(Error::storage("a statement returned no result")), row_of)?)
     }
 
     pub(super) fn change_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool> {
@@ -177,7 +181,7 @@ impl Postgres {
         })?;
         self.forget_pool(id);
         self.waiting.notify();
-        // The pool is gone. Rows that are left affect nobody, and are removed later if this fails.
+        // The pool is deleted. Its rows affect no call, and the next removal continues after a failure here.
         let _ = self.remove_leftovers();
         Ok(())
     }
@@ -196,7 +200,7 @@ impl Postgres {
         rows.iter().map(row_of).collect()
     }
 
-    /// Returns true for the error of a pool that was deleted in between.
+    /// Returns true if an error says that a pool was deleted in between.
     pub(super) fn is_gone(error: &Error) -> bool {
         error.kind() == ErrorKind::NotFound
     }

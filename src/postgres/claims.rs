@@ -1,4 +1,7 @@
-//! Claims as of now: listing them, taking them up, and the standing of values for callers that wait.
+//! Claims as of now: listing them, reading one, and the standing of values for callers that wait.
+//!
+//! Always holds: claims whose lease ended over an hour ago do not exist, even before their rows are removed. Must not know: how
+//! claims are changed.
 
 use std::collections::HashMap;
 

@@ -42,7 +42,7 @@ pub(super) struct Draft {
     /// The pool's time.
     pub(super) time: Timestamp,
     pub(super) keys: ByFingerprint<Stored>,
-    /// Of the ids that the group deletes, those that are live.
+    /// The live ones of the ids that the group deletes.
     pub(super) live_ids: HashSet<RecordNumber>,
     pub(super) claims: HashMap<ClaimId, StoredClaim>,
     pub(super) changes: Changes,
@@ -73,7 +73,9 @@ impl Draft {
             Operation::DeleteWhere(_)
             | Operation::Clear
             | Operation::TakeUp { .. }
-            | Operation::ReleaseMatching(_) => return Err(Error::storage("the operation shares no group")),
+            | Operation::ReleaseMatching(_) => {
+                return Err(Error::storage("the operation needs a transaction of its own"));
+            }
         })
     }
 
@@ -166,7 +168,7 @@ impl Draft {
         key
     }
 
-    /// Decides a batch: the items of each key in order, each against the one before.
+    /// Decides a batch: the items of each key in order, each compared with the one before.
     pub(super) fn dedupe(&mut self, mode: Mode, batch: &Arc<Batch>, firsts: Firsts) -> Decided {
         let mut keys: ByFingerprint<KeyState> = ByFingerprint::default();
         let mut verdicts = Vec::with_capacity(batch.len());
@@ -187,7 +189,7 @@ impl Draft {
         Decided::Verdicts { mode, verdicts, firsts: named }
     }
 
-    /// An item of the key has passed: it is what the next ones are held against. If the mode tracks, its record replaces
+    /// Applies an item that has passed: the next items of its key are compared with it. If the mode tracks, its record replaces
     /// those of the key.
     fn pass(
         &mut self,

@@ -1,7 +1,7 @@
 //! Group commit: operations of the callers of a process on one pool share a transaction.
 //!
-//! Owns: the callers in line, which group they are in, and their answers. Always holds: operations of a group are decided in order;
-//! each caller gets the answer to its own. Must not know: what an operation reads or writes.
+//! Owns: the callers in line, the groups that they form, and their answers. Always holds: operations of a group are decided in
+//! order; each caller gets the answer to its own. Must not know: what an operation reads or writes.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::parallel::isolated;
 
-/// An operation that shares its transaction with no other.
+/// Returns true if an operation shares its transaction with no other.
 fn is_alone(operation: &Operation) -> bool {
     matches!(
         operation,
@@ -46,7 +46,7 @@ impl Postgres {
             }
             let answers = self.submit_job(pool, requests, weight);
             for (deliver, answer) in delivers.into_iter().zip(answers) {
-                // It wakes a task of the program that uses the store.
+                // It runs code of the program that uses the store.
                 isolated(|| deliver(answer));
             }
         }

@@ -7,8 +7,8 @@ pub(super) const BEGIN: &str =
 pub(super) const BEGIN_READING: &str =
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
 
-/// Plans the statements of this transaction with their parameters. Of a list in a parameter, the server knows neither the length nor
-/// a faster way than to compare each row with each element, unless it plans with the list.
+/// Plans the statements of this transaction with their parameters. Of a list in a parameter, the server knows neither the length
+/// nor a faster way than to compare each row with each element, unless it plans with the list.
 pub(super) const PLAN_WITH_VALUES: &str = "SET LOCAL plan_cache_mode = force_custom_plan";
 
 /// The length of lists from which statements are planned with them.

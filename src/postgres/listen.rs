@@ -18,7 +18,7 @@ use super::values::{Bits, Columns};
 use crate::backend::waiting::Waiting;
 use crate::ids::PoolId;
 
-/// A process counts as listening for this time after it has last said so.
+/// A process counts as listening for this time after it last registered.
 const LISTENING_FOR: Duration = Duration::from_mins(1);
 /// The polling interval of a waiting caller with notifications; and without.
 const LOOK_AGAIN_LISTENING: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const LOOK_AGAIN_POLLING: Duration = Duration::from_millis(100);
 
 /// The channel of a store's notifications. Their text is the pool's id.
 const CHANNEL: &str = "datapool_{s}";
-/// True if a process listens. In a transaction that writes.
+/// Counts the processes that listen. Runs in the transaction that writes.
 const ANYBODY: &str = "SELECT count(*) AS count FROM {s}.listener WHERE until > \
                                   (extract(epoch from statement_timestamp()) * 1000000)::bigint";
 const REGISTER: &str = "INSERT INTO {s}.listener (session, until) VALUES ($1, \
@@ -35,14 +35,14 @@ const REGISTER: &str = "INSERT INTO {s}.listener (session, until) VALUES ($1, \
 const FORGET: &str =
     "DELETE FROM {s}.listener WHERE until < (extract(epoch from statement_timestamp()) * 1000000)::bigint";
 
-/// The step that notifies those who wait for values of a pool.
+/// Returns the step that notifies processes that wait for values of a pool.
 fn notify(pool: PoolId) -> Step {
     let text = format!("SELECT pg_notify('{CHANNEL}', $1)");
     Step::Query(text.into(), vec![Box::new(pool.to_string())])
 }
 
 impl Postgres {
-    /// Adds the step that wakes callers of other processes, if some wait.
+    /// Adds the step that wakes callers of other processes, if any process listens.
     pub(super) fn notify(
         connection: &mut Connection,
         pool: PoolId,
@@ -55,7 +55,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Listens from now on for a while. Returns the time after which a caller that waits must look again.
+    /// Listens for the next minute. Returns the polling interval of a caller that waits.
     pub(super) fn listen(&self) -> Duration {
         match self.try_to_listen() {
             Ok(()) => LOOK_AGAIN_LISTENING,
@@ -81,18 +81,18 @@ impl Postgres {
                 waiting.notify();
             })?;
             connection.run(vec![Step::Command(format!("LISTEN {CHANNEL}").into())])?;
-            self.say_that_it_listens(&mut connection)?;
+            self.register_listening(&mut connection)?;
             *state = Some(Listening { connection, is_alive, registered: Instant::now() });
         } else if let Some(listening) = &mut *state
             && listening.registered.elapsed() > LISTENING_FOR / 2
         {
-            self.say_that_it_listens(&mut listening.connection)?;
+            self.register_listening(&mut listening.connection)?;
             listening.registered = Instant::now();
         }
         Ok(())
     }
 
-    fn say_that_it_listens(&self, connection: &mut Connection) -> Result<(), Failure> {
+    fn register_listening(&self, connection: &mut Connection) -> Result<(), Failure> {
         let micros = i64::try_from(LISTENING_FOR.as_micros()).unwrap_or(i64::MAX);
         connection.query(FORGET, Vec::new())?;
         connection.query(REGISTER, vec![Box::new(Bits(self.session)), Box::new(micros)]).map(drop)
@@ -100,7 +100,7 @@ impl Postgres {
 
     /// Stops listening, within a time.
     pub(super) fn stop_listening(&self, until: Instant) {
-        // If a call holds the lock for long, the server does not answer.
+        // A call holds the lock for long only if the server does not answer.
         let listening = self.listener.state.try_lock_until(until).and_then(|mut state| state.take());
         if let Some(mut listening) = listening {
             listening.connection.answer_by(Some(until));

@@ -1,4 +1,4 @@
-//! What a group reads of a pool before it decides.
+//! The part of a pool that a group reads before it decides.
 //!
 //! Owns: [`Needs`], the keys, ids and claims that operations name, and the queries that read them. Always holds: the pool's head is
 //! locked first, and everything is decided by what is read after that; nothing is decided by a statement that may have waited for
@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 use crate::ids::{PoolId, RecordNumber};
 use crate::time::Timestamp;
 
-/// The server's wall clock, with the oldest record that is not below the watermark. A join without LATERAL may be planned so that it
-/// reads the records below it, too.
+/// The server's wall clock, with the oldest record that is not below the watermark. A join without LATERAL may be planned so that
+/// it reads the records below it, too.
 pub(super) const NOW: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now, o.id, o.created_at \
                               FROM {s}.head h LEFT JOIN LATERAL (SELECT r.id, r.created_at FROM {s}.record r \
                               WHERE r.pool = $1 AND r.id >= h.watermark ORDER BY r.id LIMIT 1) o ON true WHERE h.pool = $1";
@@ -36,7 +36,7 @@ const CLAIMS: &str =
     "SELECT id, nonce, until, lease, flow, run, step FROM {s}.claim WHERE pool = $1 AND id = ANY($2)";
 const IDS: &str = "SELECT id, created_at FROM {s}.record WHERE pool = $1 AND id = ANY($2)";
 
-/// What a group reads of a pool.
+/// The part of a pool that a group needs.
 #[derive(Default)]
 pub(super) struct Needs {
     fingerprints: BTreeSet<Fingerprint>,
@@ -142,7 +142,7 @@ impl Postgres {
         }
         let read = connection.run(steps)?;
         let [head, now, known, rest @ ..] = read.get(first..).unwrap_or_default() else {
-            return Err(Error::storage("a statement gave no answer").into());
+            return Err(Error::storage("a statement returned no result").into());
         };
         let mut rest = rest.iter().map(Vec::as_slice);
         let mut rows_if =

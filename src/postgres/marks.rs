@@ -1,4 +1,4 @@
-//! Marks of calls: they tell if a transaction was committed whose connection was lost.
+//! Marks of calls: they tell, after a lost connection, if a transaction was committed.
 //!
 //! Owns: the table `executed`. Always holds: a transaction that writes leaves the mark of its call under the pool's lock, so the
 //! numbers of a session ascend. Must not know: what a transaction writes.

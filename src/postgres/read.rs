@@ -1,7 +1,8 @@
 //! Reading: a pool as of one moment, and queries on it.
 //!
 //! Owns: [`PoolReading`]. Always holds: what one call answers is as of one snapshot of the server. Without a snapshot of its own,
-//! each call takes a fresh one. [`seen`] is a pool in a transaction; [`included`]: what records name; [`opened`]: scans and snapshots.
+//! each call takes a fresh one. [`seen`] is a pool in a transaction; [`included`]: what records name; [`opened`]: scans and
+//! snapshots.
 
 mod included;
 mod opened;
@@ -83,7 +84,7 @@ impl PoolReading {
         Batch::from_keys(&self.store.hash_key, keys.iter().cloned())
     }
 
-    /// Returns the live records of each item's key, as far as they are wanted.
+    /// Returns the live records of each item's key.
     fn live_of(&self, batch: &Batch) -> Result<HashMap<u128, LiveRecords>> {
         let fingerprints: BTreeSet<u128> = batch.items().iter().map(|item| item.fingerprint).collect();
         let asked: Vec<Bits> = fingerprints.into_iter().map(Bits).collect();
@@ -201,7 +202,7 @@ impl Reading for PoolReading {
 
     fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
         query.check()?;
-        Err(unsupported("explaining a query by index blocks"))
+        Err(unsupported("explaining a query"))
     }
 
     fn entity_type_counts(&self) -> Result<Vec<(EntityTypeId, u64)>> {

@@ -1,6 +1,6 @@
-//! Removing what is dead: rows of records below the watermark, and claims whose lease ended long ago.
+//! Removing rows: of records below the watermark, and of claims whose lease ended over an hour ago.
 //!
-//! Always holds: each commit removes a bounded number, so that no call waits long for it.
+//! Always holds: each commit removes a bounded number, so that no call waits long for it. Must not know: why they are not live.
 
 use super::connection::{Connection, Failure, Step};
 use super::draft::Draft;
@@ -10,15 +10,15 @@ use super::values::{Columns, bigint};
 use crate::error::Result;
 use crate::limits::CLAIM_KEPT_AFTER_LEASE;
 
-/// Rows below the watermark that a commit removes at least, if there are some.
+/// The number of rows below the watermark that a commit removes at least, if there are as many.
 const RECLAIMED_ROWS: u64 = 1_000;
-/// Claims that a commit sweeps at most.
+/// The most claims that a commit removes.
 const SWEPT_CLAIMS: i64 = 16;
 
 const SWEEPABLE: &str = "SELECT id FROM {s}.claim WHERE pool = $1 AND until <= $2 ORDER BY until LIMIT $3";
 
 impl Postgres {
-    /// Adds the steps that remove claims whose lease ended long ago.
+    /// Adds the steps that remove claims whose lease ended over an hour ago.
     pub(super) fn sweep(
         connection: &mut Connection,
         draft: &Draft,
@@ -49,7 +49,7 @@ pub(super) fn remove_claims(pool: i64, ids: Vec<i64>, steps: &mut Vec<Step>) {
     }
 }
 
-/// Returns the steps that remove rows of dead records: about twice as many as were added, and a thousand at least.
+/// Returns the steps that remove rows below the watermark: twice as many as were added, and a thousand at least.
 pub(super) fn reclaim_steps(head: &Head, added: u64) -> Vec<Step> {
     if head.reclaimed >= head.watermark {
         return Vec::new();

@@ -81,7 +81,7 @@ impl Postgres {
         // The time at which the last COMMIT was sent.
         let mut sent = Timestamp::now();
         let mut patience = Patience::new(self.retry_for);
-        // The transaction's answer, if it turns out to be committed.
+        // The answer of a transaction that may have been committed.
         let mut unknown: Option<Executed<T>> = None;
         loop {
             let attempt = self.connections.with(|connection| {
@@ -90,7 +90,11 @@ impl Postgres {
                         Ok(true) => return Ok(executed),
                         // Later, its mark may have been forgotten.
                         Ok(false) if Timestamp::now().since(sent) < MARKS_KEPT / 2 => {}
-                        Ok(false) => return Err(unknown_outcome("it took too long to ask").into()),
+                        Ok(false) => {
+                            return Err(
+                                unknown_outcome("the server was reached too late to ask for it").into()
+                            );
+                        }
                         Err(failure) => {
                             unknown = Some(executed);
                             return Err(failure);
@@ -135,7 +139,7 @@ impl Postgres {
                         return error;
                     }
                     let text = format!(
-                        "for {} s there was no other to find out: {error}",
+                        "no other connection could be made for {} s: {error}",
                         self.retry_for.as_secs_f64()
                     );
                     unknown_outcome(&text).with_source(error)
@@ -146,7 +150,6 @@ impl Postgres {
 }
 
 fn unknown_outcome(reason: &str) -> Error {
-    let text =
-        format!("the connection was lost during a commit, and it is not known if that took place: {reason}");
+    let text = format!("the connection was lost during a commit, and its outcome is unknown: {reason}");
     Error::new(ErrorKind::OutcomeUnknown, text)
 }

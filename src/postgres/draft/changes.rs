@@ -38,7 +38,7 @@ pub(crate) struct Changes {
     pub(crate) results: Vec<(RecordNumber, ResultBytes)>,
     /// Stored records that are deleted.
     pub(crate) deleted: BTreeSet<RecordNumber>,
-    /// Values that no claim owns any more.
+    /// Values that claims no longer own.
     pub(crate) voided: BTreeSet<Fingerprint>,
     pub(crate) claims: Vec<NewClaim>,
     /// Items of claims that are settled, by their indexes.

@@ -8,7 +8,7 @@ use crate::dedupe::{Mode, Verdict, Verdicts};
 use crate::ids::RecordNumber;
 use crate::model::{ClaimOutcome, ClaimVerdict, Record};
 
-/// The answer to an operation, where it names records that are still to be read.
+/// The answer to an operation. Records that it names are still to be read.
 #[derive(Debug)]
 pub(crate) enum Decided {
     Answer(Answer),

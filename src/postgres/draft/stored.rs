@@ -1,4 +1,4 @@
-//! What is stored of keys and claims, as a group has read it.
+//! The stored state of keys and claims, as a group has read it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::ids::RecordNumber;
 use crate::model::{Origin, Version};
 use crate::time::Timestamp;
 
-/// What is stored of a key.
+/// The stored state of a key.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stored {
     /// Its live records, ascending, each with its version.
@@ -26,7 +26,7 @@ impl Stored {
     }
 }
 
-/// What is stored of a claim.
+/// The stored state of a claim.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredClaim {
     pub(crate) nonce: u128,

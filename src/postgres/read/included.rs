@@ -1,4 +1,6 @@
-//! What a query includes of the entries that records name.
+//! The registered entries and pools that a query includes with its records.
+//!
+//! Always holds: they are as of the same moment as the records.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use crate::postgres::connection::Failure;
 use crate::postgres::registry;
 use crate::query::RecordInclude;
 
-/// Adds to records what a query includes.
+/// Adds the entries that a query includes to its records.
 pub(super) fn include(
     seen: &mut Seen<'_>,
     records: &mut [Record],

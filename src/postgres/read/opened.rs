@@ -1,4 +1,6 @@
 //! Scans and snapshots that are open.
+//!
+//! Always holds: they end when the store is closed, also if it is opened again.
 
 use std::sync::Arc;
 

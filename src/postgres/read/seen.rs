@@ -1,6 +1,7 @@
 //! A pool in a transaction that reads.
 //!
-//! Owns: [`Seen`]. Always holds: everything that is read of it is as of one moment.
+//! Owns: [`Seen`], and the columns of a record. Always holds: everything that is read of it is as of one moment. Must not know:
+//! which query reads.
 
 use std::collections::HashMap;
 
@@ -20,7 +21,7 @@ use crate::time::Timestamp;
 
 /// The columns of a record.
 pub(super) const RECORD: &str = "id, entity_type, value, flow, run, step, created_at, content, ordinal";
-/// The live records of some fingerprints, with the pool's time; one row without a record if there are none.
+/// Reads the live records of some fingerprints, with the pool's time. Returns one row without a record if there are none.
 const LIVE: &str = "SELECT r.id, r.fingerprint, r.content, r.ordinal, n.now, h.retention IS NOT NULL AS expires FROM {s}.head h \
                     CROSS JOIN LATERAL (SELECT coalesce($3::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint) AS now) n \
                     LEFT JOIN {s}.record r ON r.pool = h.pool AND r.fingerprint = ANY($2) AND r.id >= h.watermark AND \
@@ -28,18 +29,18 @@ const LIVE: &str = "SELECT r.id, r.fingerprint, r.content, r.ordinal, n.now, h.r
                     WHERE h.pool = $1";
 
 /// A pool in a transaction that reads.
-pub(in crate::postgres) struct Seen<'c> {
-    pub(in crate::postgres) connection: &'c mut Connection,
-    pub(in crate::postgres) head: Head,
-    pub(in crate::postgres) time: Timestamp,
+pub(crate) struct Seen<'c> {
+    pub(crate) connection: &'c mut Connection,
+    pub(crate) head: Head,
+    pub(crate) time: Timestamp,
 }
 
 impl Seen<'_> {
-    pub(in crate::postgres) fn live(&self) -> Condition {
+    pub(crate) fn live(&self) -> Condition {
         Condition::live(&self.head, self.time)
     }
 
-    pub(in crate::postgres) fn query(
+    pub(crate) fn query(
         &mut self,
         before: &str,
         condition: Condition,
@@ -78,7 +79,7 @@ pub(super) fn entity_type_of(row: &Row) -> Result<EntityTypeId> {
 
 impl Postgres {
     /// Reads a pool as of now.
-    pub(in crate::postgres) fn see<T>(
+    pub(crate) fn see<T>(
         &self,
         pool: PoolId,
         mut read: impl FnMut(&mut Seen<'_>) -> Result<T, Failure>,
@@ -121,7 +122,7 @@ impl Postgres {
             Step::Query(head::READ.into(), vec![Box::new(bigint(pool.get()))]),
         ])?;
         let [_, clock, head] = read.as_slice() else {
-            return Err(Error::storage("a statement gave no answer").into());
+            return Err(Error::storage("a statement returned no result").into());
         };
         let draft: Draft = self.draft_of(Head::of(pool, head)?, self.now_by(clock)?);
         Ok((draft.head, draft.time))
@@ -151,7 +152,7 @@ impl Postgres {
     }
 
     /// Reads records by id.
-    pub(in crate::postgres) fn records_of(
+    pub(crate) fn records_of(
         connection: &mut Connection,
         pool: PoolId,
         ids: Vec<i64>,

@@ -1,4 +1,6 @@
-//! The steps that write what a group changes.
+//! The steps that write the changes of a group.
+//!
+//! Always holds: values are freed before new claims own them. Must not know: why something changes.
 
 use super::claims::write_claim;
 use super::records::write_records;
