@@ -10,7 +10,7 @@
 //! - [`mod@read`] and [`claims`]: a pool as of one moment; [`filter`]: filters as SQL.
 //! - [`store`]: what the calls share; [`job`]: what callers submit; [`listener`] and [`listen`]: waking callers that wait; [`head`]:
 //!   a pool's row, which is its lock.
-//! - [`schema`]: the tables; [`values`]: columns; [`connection`] and [`tls`]: the server.
+//! - [`schema`]: the tables; [`values`]: columns; [`url`], [`connection`] and [`tls`]: the server.
 //!
 //! Always holds: verdicts are decided from what is read after the pool was locked. Statements that touch records are about
 //! one pool, so that Citus sends them to one node.
@@ -39,6 +39,7 @@ mod schema;
 mod store;
 mod tls;
 mod transaction;
+mod url;
 mod values;
 mod write;
 

@@ -13,6 +13,7 @@ mod lost_commits;
 mod proxy;
 mod statements;
 mod tls;
+mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
