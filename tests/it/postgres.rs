@@ -11,6 +11,7 @@ mod leftovers;
 mod locked_pools;
 mod lost_commits;
 mod proxy;
+mod silence;
 mod statements;
 mod tls;
 mod urls;

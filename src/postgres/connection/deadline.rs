@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::backend::waiting::Unpark;
 
 /// Waits for a future on this thread.
-pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+pub(super) fn wait<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
         if let Some(output) = wait_for(future.as_mut(), Duration::MAX) {

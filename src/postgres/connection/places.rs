@@ -1,7 +1,7 @@
 //! The places of calls: how many of them may use a connection at a time.
 //!
-//! Owns: [`Places`], the connections that are free, with the number of those that are open. Always holds: no more are open than there
-//! are places; a call that waits for a lock lends its place to another one. Must not know: what a connection is.
+//! Owns: [`Places`], the connections that are free, with the number of those that are open. Always holds: no more are open than
+//! there are places; a call that waits for a lock lends its place to another one. Must not know: what a connection is.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,7 +55,7 @@ impl<C> Places<C> {
         Some(Lent(Arc::clone(self)))
     }
 
-    /// Takes a free connection, or the right to make one (`None`).
+    /// Takes a place. Returns its connection, or `None` if the caller must make one.
     pub(super) fn take(&self, until: Option<Instant>) -> Result<Option<C>, Failure> {
         let mut free = self.free.lock();
         loop {

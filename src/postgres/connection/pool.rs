@@ -1,7 +1,7 @@
 //! The connections of a store.
 //!
-//! Owns: [`Connections`]. Always holds: each call has its connection to itself; after one was lost, none that was open before is used
-//! again. Must not know: what calls do.
+//! Owns: [`Connections`]. Always holds: each call has its connection to itself; after one was lost, the free ones are dropped, too.
+//! Must not know: what calls do.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::postgres::tls::Tls;
 
 /// The connections of a store.
 pub(crate) struct Connections {
-    server: Server,
+    server: Arc<Server>,
     schema: Arc<str>,
     places: Arc<Places<Connection>>,
     /// Dropped last: connections end on it.
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Connections {
 impl Connections {
     pub(crate) fn new(config: Config, tls: Tls, schema: &str, most: usize) -> Result<Self> {
         let reactor = Reactor::start()?;
-        let server = Server::new(config, tls, reactor.spawner());
+        let server = Arc::new(Server::new(config, tls, reactor.spawner()));
         Ok(Self { server, schema: schema.into(), places: Arc::new(Places::new(most)), _reactor: reactor })
     }
 
@@ -56,7 +56,12 @@ impl Connections {
         handle: impl FnOnce(Messages) -> F + Send + 'static,
     ) -> Result<Connection, Failure> {
         let client = self.server.connect(until, handle)?;
-        let mut connection = Connection::new(client, Arc::clone(&self.schema), Arc::clone(&self.places));
+        let mut connection = Connection::new(
+            client,
+            Arc::clone(&self.server),
+            Arc::clone(&self.schema),
+            Arc::clone(&self.places),
+        );
         connection.answer_by(until);
         Ok(connection)
     }

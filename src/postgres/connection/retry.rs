@@ -1,4 +1,6 @@
 //! Trying a call again: after a lost connection for a time, and after conflicts a number of times.
+//!
+//! Owns: [`Patience`]. Must not know: what the call does. Only calls that may be executed again use it.
 
 use std::thread;
 use std::time::{Duration, Instant};

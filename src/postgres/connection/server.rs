@@ -1,19 +1,21 @@
-//! The server of a store, and making connections to it.
+//! The server of a store: making connections to it, and waiting for its answers.
 //!
-//! Owns: [`Server`], what a new connection needs. Always holds: making a connection takes a bounded time. Must not know: what a
-//! connection is used for.
+//! Owns: [`Server`], what a new connection needs. Always holds: making a connection takes a bounded time; so does an answer of a
+//! server that takes no connections. Must not know: what a connection is used for.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, Config};
 
-use super::deadline::left;
+use super::deadline::{left, wait_for};
 use super::failure::{Failure, failure, late};
 use super::reactor::Spawner;
 use crate::postgres::tls::{Tls, TlsStream};
 
-/// Point statements are planned once for all values: planning one takes longer than executing it. Citus must know the pool to plan.
+/// Statements are planned once for all values, because planning one takes longer than executing it. Citus plans with the values,
+/// because it must know the pool.
 const SETTINGS: &str = "SELECT set_config('plan_cache_mode', CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_extension WHERE \
                         extname = 'citus') THEN 'force_custom_plan' ELSE 'force_generic_plan' END, false)";
 /// The time within which a connection must be made, unless the URL says otherwise.
@@ -22,8 +24,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The messages of a connection, which somebody must handle.
 pub(crate) type Messages = tokio_postgres::Connection<tokio_postgres::Socket, TlsStream>;
 
-/// What a connection is made with.
-pub(super) struct Server {
+/// The time without an answer after which a call looks if the server is there, unless the URL has a `tcp_user_timeout`.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// The settings that connections are made with.
+pub(crate) struct Server {
     config: Config,
     tls: Tls,
     spawner: Spawner,
@@ -34,6 +39,11 @@ impl Server {
         Self { config, tls, spawner }
     }
 
+    /// The time within which a connection must be made.
+    fn connect_timeout(&self) -> Duration {
+        self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT)
+    }
+
     /// Makes a connection whose messages are handled by `handle`.
     pub(super) fn connect<F: Future<Output = ()> + Send + 'static>(
         &self,
@@ -41,8 +51,7 @@ impl Server {
         handle: impl FnOnce(Messages) -> F + Send + 'static,
     ) -> Result<Client, Failure> {
         let (config, tls, spawner) = (self.config.clone(), self.tls.clone(), self.spawner.clone());
-        let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
-        let limit = limit.min(left(until));
+        let limit = self.connect_timeout().min(left(until));
         let connecting = async move {
             let (client, connection) = config.connect(tls).await?;
             spawner.spawn(handle(connection));
@@ -54,5 +63,39 @@ impl Server {
             Ok(None) => Err(late()),
             Err(closed) => Err(Failure::Lost(closed)),
         }
+    }
+
+    /// Waits on this thread for an answer, for as long as the server is there. Returns `None` if it is not, or the time is over.
+    ///
+    /// A statement may take any time: it waits for locks, or imports a large file. And the host of a server that has stopped still
+    /// acknowledges what is sent, so the connection itself shows nothing. A server that works takes new connections meanwhile.
+    pub(crate) fn answer<F: Future>(&self, answer: F, until: Option<Instant>) -> Option<F::Output> {
+        let silence = self.config.get_tcp_user_timeout().copied().unwrap_or(SILENCE);
+        let mut answer = pin!(answer);
+        loop {
+            let answered = wait_for(answer.as_mut(), silence.min(left(until)));
+            if answered.is_some() {
+                return answered;
+            }
+            if left(until).is_zero() || !self.is_there(until) {
+                // The answer may have come in the meantime.
+                return wait_for(answer, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Returns true unless making a connection takes too long. A server that refuses one is there: it may have too many of them, or
+    /// wait for those that it has before it stops.
+    fn is_there(&self, until: Option<Instant>) -> bool {
+        let (config, tls, spawner) = (self.config.clone(), self.tls.clone(), self.spawner.clone());
+        let looking = async move {
+            if let Ok((_, connection)) = config.connect(tls).await {
+                // The client is dropped, so this only says goodbye.
+                spawner.spawn(async move { _ = connection.await });
+            }
+        };
+        let looked = self.spawner.run_within(self.connect_timeout().min(left(until)), looking);
+        // After an error the connection ends by itself.
+        !matches!(looked, Ok(None))
     }
 }

@@ -1,7 +1,7 @@
 //! One connection, which statements run on.
 //!
-//! Owns: [`Connection`], with the statements that it has prepared. Always holds: statements of one [`run`](Connection::run) are sent
-//! together and executed in order; a connection that was lost, or on which a transaction may be open, is not used again.
+//! Owns: [`Connection`], with the statements that it has prepared. Always holds: statements of one [`run`](Connection::run) are
+//! sent together and executed in order; a connection that was lost, or on which a transaction may be open, is not used again.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,9 +17,10 @@ use tokio_postgres::{Client, Row, Statement};
 use super::deadline::{left, wait_for};
 use super::failure::{Failure, failure, is_stale, late};
 use super::places::Places;
+use super::server::Server;
 use super::step::{Params, Prepared, Step};
 
-/// A connection keeps this many prepared statements. Those of listings have many forms.
+/// The most prepared statements that a connection keeps. Listings have many forms of statements.
 const STATEMENTS_MAX: usize = 200;
 
 /// After this time a call that waits for a lock no longer counts as using a connection.
@@ -28,6 +29,7 @@ const LENT_AFTER: Duration = Duration::from_millis(100);
 /// One connection.
 pub(crate) struct Connection {
     client: Client,
+    server: Arc<Server>,
     schema: Arc<str>,
     places: Arc<Places<Connection>>,
     statements: HashMap<Cow<'static, str>, Statement>,
@@ -38,8 +40,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, schema: Arc<str>, places: Arc<Places<Self>>) -> Self {
-        Self { client, schema, places, statements: HashMap::new(), until: None, is_spent: false }
+    pub(super) fn new(
+        client: Client,
+        server: Arc<Server>,
+        schema: Arc<str>,
+        places: Arc<Places<Self>>,
+    ) -> Self {
+        Self { client, server, schema, places, statements: HashMap::new(), until: None, is_spent: false }
     }
 
     /// Returns true if it must not be used again.
@@ -57,6 +64,11 @@ impl Connection {
         &self.schema
     }
 
+    /// Returns the server, which waits for answers to what is sent by [`client`](Self::client).
+    pub(crate) fn server(&self) -> Arc<Server> {
+        Arc::clone(&self.server)
+    }
+
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
@@ -69,20 +81,28 @@ impl Connection {
     /// Sends steps together, and returns the rows of each. After a failure in a transaction, the steps after it fail, too.
     pub(crate) fn run(&mut self, steps: Vec<Step>) -> Result<Vec<Vec<Row>>, Failure> {
         let may_wait = steps.iter().any(|step| matches!(step, Step::Lock(..)));
-        let (places, until) = (Arc::clone(&self.places), self.until);
+        let (places, server, until) = (Arc::clone(&self.places), Arc::clone(&self.server), self.until);
         let ran = {
             let mut running = pin!(self.run_steps(steps));
-            let soon = if may_wait { LENT_AFTER.min(left(until)) } else { left(until) };
-            wait_for(running.as_mut(), soon).or_else(|| {
-                let _lent = places.lend();
-                wait_for(running, left(until))
-            })
+            if may_wait {
+                wait_for(running.as_mut(), LENT_AFTER.min(left(until))).or_else(|| {
+                    let _lent = places.lend();
+                    server.answer(running, until)
+                })
+            } else {
+                server.answer(running, until)
+            }
         };
-        if let Some(ran) = ran {
-            return ran.map_err(|error| self.failed(error));
+        match ran {
+            Some(ran) => ran.map_err(|error| self.failed(error)),
+            None => Err(self.silent()),
         }
+    }
+
+    /// Marks the connection as lost, because the server did not answer.
+    pub(crate) fn silent(&mut self) -> Failure {
         self.is_spent = true;
-        Err(late())
+        late()
     }
 
     pub(crate) fn query(

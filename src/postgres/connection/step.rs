@@ -1,4 +1,6 @@
 //! Steps: the statements that are sent together.
+//!
+//! Must not know: the connection that sends them.
 
 use std::borrow::Cow;
 
