@@ -103,5 +103,7 @@ fn causes(error: &dyn StdError) -> String {
 
 /// The failure of a server that does not answer in time.
 pub(super) fn late() -> Failure {
-    Failure::Lost(Error::storage("the server did not answer in time"))
+    let text =
+        "the server did not answer in time; connect_timeout and tcp_user_timeout in the URL set the limits";
+    Failure::Lost(Error::storage(text))
 }
