@@ -29,7 +29,7 @@ const PARAMETERS: [(&str, &str); 19] = [
     ("load_balance_hosts", "disable or random"),
     ("options", "options of the server, such as -cwork_mem=64MB"),
     ("password", "text"),
-    ("port", "1 to 65535; several are separated by commas, one for each host"),
+    ("port", "1 to 65535"),
     ("sslmode", "disable, prefer or require"),
     ("sslnegotiation", "postgres or direct"),
     ("target_session_attrs", "any, read-write or read-only"),
@@ -114,8 +114,10 @@ fn check_hosts(config: &Config) -> Result<()> {
     }
     let count = hosts.len().max(addresses.len());
     if ports.len() > 1 && ports.len() != count {
-        let text =
-            format!("has {} ports for {count} hosts; allowed are one for all, or one for each", ports.len());
+        let text = format!(
+            "has {} ports, but {count} hosts; write each host with its port, as host:5432",
+            ports.len()
+        );
         return Err(malformed(text));
     }
     if ports.contains(&0) { Err(bad("port")) } else { Ok(()) }
@@ -219,7 +221,7 @@ mod tests {
             ("sslnegotiation=direct", "sslnegotiation", "sslmode=require"),
             ("hostaddr=x", "hostaddr", "IP addresses"),
             ("hostaddr=127.0.0.1,127.0.0.2", "hostaddr", "same number"),
-            ("port=0", "port", "65535"),
+            ("port=1", "2 ports, but 1 hosts", "host:5432"),
             ("port=65536", "port", "65535"),
             ("keepalives=yes", "keepalives", "0 or 1"),
             ("keepalives_idle=x", "keepalives_idle", "seconds"),
