@@ -3,6 +3,7 @@
 //! Owns: [`Failure`]. Must not know: which call failed, and if it is tried again.
 
 use std::error::Error as StdError;
+use std::io;
 
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -36,7 +37,7 @@ impl Failure {
 pub(super) fn failure(error: tokio_postgres::Error) -> Failure {
     let Some(reason) = error.as_db_error() else {
         let text = format!("the connection to the server failed: {}", causes(&error));
-        let is_lost = error.is_closed() || has_io_cause(&error);
+        let is_lost = error.is_closed() || io_cause(&error).is_some();
         let made = Error::storage(text).with_source(error);
         return if is_lost { Failure::Lost(made) } else { Failure::Refused(made) };
     };
@@ -76,15 +77,21 @@ pub(super) fn is_stale(reason: &DbError) -> bool {
         || *code == SqlState::FEATURE_NOT_SUPPORTED && reason.routine() == Some("RevalidateCachedQuery")
 }
 
-fn has_io_cause(error: &dyn StdError) -> bool {
+/// Returns the error of the system that caused an error, if there is one.
+fn io_cause(error: &dyn StdError) -> Option<&io::Error> {
     let mut source = error.source();
     while let Some(cause) = source {
-        if cause.is::<std::io::Error>() {
-            return true;
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
         }
         source = cause.source();
     }
-    false
+    None
+}
+
+/// Returns true if the host took no connection in time.
+pub(super) fn is_timeout(error: &tokio_postgres::Error) -> bool {
+    io_cause(error).is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Returns an error with its causes, down to the system's own reason.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Config};
 
 use super::deadline::{left, wait_for};
-use super::failure::{Failure, failure, late};
+use super::failure::{Failure, failure, is_timeout, late};
 use super::reactor::Spawner;
 use crate::postgres::tls::{Tls, TlsStream};
 
@@ -89,13 +89,17 @@ impl Server {
     fn is_there(&self, until: Option<Instant>) -> bool {
         let (config, tls, spawner) = (self.config.clone(), self.tls.clone(), self.spawner.clone());
         let looking = async move {
-            if let Ok((_, connection)) = config.connect(tls).await {
-                // The client is dropped, so this only says goodbye.
-                spawner.spawn(async move { _ = connection.await });
-            }
+            let (_, connection) = config.connect(tls).await?;
+            // The client is dropped, so this only says goodbye.
+            spawner.spawn(async move { _ = connection.await });
+            Ok(())
         };
-        let looked = self.spawner.run_within(self.connect_timeout().min(left(until)), looking);
-        // After an error the connection ends by itself.
-        !matches!(looked, Ok(None))
+        match self.spawner.run_within(self.connect_timeout().min(left(until)), looking) {
+            // The driver has the same limit for each host.
+            Ok(Some(Err(error))) => !is_timeout(&error),
+            Ok(None) => false,
+            // After `Err` the store is gone, and so is the connection that the call waits for.
+            Ok(Some(Ok(()))) | Err(_) => true,
+        }
     }
 }
