@@ -1,12 +1,16 @@
-//! The engine over PostgreSQL, and over what distributes it.
+//! The engine over PostgreSQL and Citus.
 //!
-//! Owns: the calls of the seam, each a few lines over the parts, from the top down:
+//! Owns: the calls of the backend trait, each a few lines over the parts. From the top down:
 //!
-//! - [`catalog`]: pools; [`leftovers`]: rows of deleted pools; [`registry`]: registered names; [`operate`]: statistics, verifying, pruning; [`import`].
-//! - [`mod@write`]: a group of operations as one transaction that is executed once; [`alone`]: operations that share theirs with
-//!   no other; [`draft`]: deciding.
+//! - [`catalog`]: pools; [`leftovers`]: rows of deleted pools; [`registry`]: registered names; [`operate`]: statistics, verifying,
+//!   pruning; [`import`].
+//! - [`group`]: group commit, over [`lookup`], reading for a group; [`draft`], deciding; and [`mod@write`], writing. [`alone`]:
+//!   operations that share their transaction with no other. [`reclaim`]: removing dead rows.
+//! - [`transaction`]: transactions that are executed once; [`marks`]: how they know; [`isolation`]: how they begin.
 //! - [`mod@read`] and [`claims`]: a pool as of one moment; [`filter`]: filters as SQL.
-//! - [`store`]: what the calls share; [`job`]; [`listener`], [`listen`]: waking callers that wait; [`head`]: a pool's row, which is its lock; [`schema`]: the tables; [`values`]: columns; [`connection`] and [`tls`].
+//! - [`store`]: what the calls share; [`job`]: what callers submit; [`listener`] and [`listen`]: waking callers that wait; [`head`]:
+//!   a pool's row, which is its lock.
+//! - [`schema`]: the tables; [`values`]: columns; [`url`], [`connection`] and [`tls`]: the server.
 //!
 //! Always holds: verdicts are decided from what is read after the pool was locked. Statements that touch records are about
 //! one pool, so that Citus sends them to one node.
@@ -17,18 +21,25 @@ mod claims;
 mod connection;
 mod draft;
 mod filter;
+mod group;
 mod head;
 mod import;
+mod isolation;
 mod job;
 mod leftovers;
 mod listen;
 mod listener;
+mod lookup;
+mod marks;
 mod operate;
 mod read;
+mod reclaim;
 mod registry;
 mod schema;
 mod store;
 mod tls;
+mod transaction;
+mod url;
 mod values;
 mod write;
 
@@ -86,7 +97,7 @@ impl Backend for Postgres {
 
     fn now(&self) -> Result<Timestamp> {
         self.read(|connection| {
-            let clock = connection.query(write::CLOCK, Vec::new())?;
+            let clock = connection.query(store::CLOCK, Vec::new())?;
             Ok(self.now_by(&clock)?)
         })
     }
@@ -259,7 +270,7 @@ impl Backend for Postgres {
         self.closes.fetch_add(1, Ordering::SeqCst);
         self.waiting.wake_all();
         self.waiting.notify();
-        // If the server cannot be reached, the caller learns it here.
+        // Reports a server that cannot be reached to this caller, not to the next one.
         self.connections
             .with(|connection| connection.query("SELECT 1", Vec::new()))
             .map_err(Failure::into_error)?;

@@ -340,9 +340,16 @@ impl StoreOptions {
     /// [`open_timeout`](Self::open_timeout) have no effect here: the changes of a call are committed when it
     /// returns.
     ///
+    /// A call takes as long as the server works on it. After `tcp_user_timeout` seconds without an answer (30
+    /// unless the URL says otherwise) it opens a second connection. If the server does not take that within
+    /// `connect_timeout` seconds (10), the call fails with `Storage`, or with `OutcomeUnknown` if it was
+    /// committing. A pooler in front of a stopped server takes connections in its place, and so does another
+    /// host of the URL: then the call waits.
+    ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a URL or a [schema](Self::schema) that is malformed; `Storage` if the server
+    /// `InvalidArgument` for a URL or a [schema](Self::schema) that is malformed; the message names a bad
+    /// parameter of the URL and what is allowed, and shows no value; `Storage` if the server
     /// cannot be reached or refuses; `NotFound` with [`IfMissing::Fail`](crate::IfMissing::Fail) or
     /// [`Access::ReadOnly`](crate::Access::ReadOnly) if there is no store; `UnsupportedFormat` if its tables
     /// are of a later version.

@@ -1,4 +1,7 @@
 //! Operations with a transaction of their own: what they change is not known before they run.
+//!
+//! Owns: deleting by a filter, clearing, and taking up and releasing claims. Always holds: each is one transaction under the
+//! locks of the pools that it changes. Must not know: which operations share a group.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,10 +9,13 @@ use std::sync::Arc;
 use super::connection::{Connection, Failure, Step};
 use super::draft::Draft;
 use super::filter::Condition;
-use super::head::{CATALOGUE, lock_catalogue};
+use super::head::{CATALOGUE, head_step, lock_catalogue};
+use super::isolation::BEGIN;
+use super::lookup::{Lock, Needs};
+use super::reclaim::remove_claims;
 use super::store::Postgres;
+use super::transaction::{Commit, Outcome};
 use super::values::{Bits, Columns, bigint};
-use super::write::{Commit, Lock, Needs, Outcome, head_step, remove_claims};
 use crate::backend::claims::Held;
 use crate::backend::operation::{Answer, Operation};
 use crate::error::{Error, Result};
@@ -39,7 +45,7 @@ impl Postgres {
         filter: &RecordFilter,
     ) -> Result<Outcome<Answer>, Failure> {
         let deleted = self.delete_live(connection, &mut draft, filter)?;
-        let steps = vec![head_step(&mut draft)];
+        let steps = vec![head_step(&mut draft.head)];
         Ok(Outcome { answer: Answer::Count(deleted), commit: Commit::new(steps, || {}) })
     }
 
@@ -70,7 +76,7 @@ impl Postgres {
         draft.head.live = 0;
         draft.head.last_time = now;
         self.latest.forget(pool);
-        let steps = vec![head_step(&mut draft)];
+        let steps = vec![head_step(&mut draft.head)];
         Outcome { answer: Answer::Count(live), commit: Commit::new(steps, || {}) }
     }
 
@@ -112,7 +118,7 @@ impl Postgres {
                 Box::new(now.as_micros()),
             ],
         );
-        let mut steps = vec![grant, head_step(&mut draft)];
+        let mut steps = vec![grant, head_step(&mut draft.head)];
         Self::notify(connection, pool, &mut steps)?;
         let waiting = Arc::clone(&self.waiting);
         let done = move || waiting.wake_pool(pool);
@@ -141,23 +147,23 @@ impl Postgres {
         Ok(Outcome { answer, commit: Commit::new(steps, done) })
     }
 
-    /// Deletes what matches a filter in all pools, and voids claims on the keys that it names, in one transaction.
+    /// Deletes the records that match a filter in all pools, and voids claims on the values that it names, in one transaction.
     pub(super) fn delete_everywhere(&self, filter: &RecordFilter) -> Result<u64> {
         self.check_writable()?;
         self.execute_once(CATALOGUE, |connection| {
-            connection.command(super::write::BEGIN)?;
+            connection.command(BEGIN)?;
             let pools = connection.query("SELECT pool FROM {s}.head ORDER BY pool", Vec::new())?;
             let (mut deleted, mut steps) = (0, vec![lock_catalogue()]);
             for row in &pools {
                 let pool = PoolId::new(row.number("pool")?);
                 let mut draft = match self.read_draft(connection, pool, &Needs::default(), Lock::Within) {
-                    // It was deleted in between.
+                    // The pool was deleted in between.
                     Err(Failure::Refused(error)) if Self::is_gone(&error) => continue,
                     draft => draft?,
                 };
                 deleted += self.delete_live(connection, &mut draft, filter)?;
                 self.void_claims_on(connection, &draft, filter)?;
-                steps.push(head_step(&mut draft));
+                steps.push(head_step(&mut draft.head));
             }
             let waiting = Arc::clone(&self.waiting);
             let done = move || waiting.wake_all();
@@ -165,7 +171,7 @@ impl Postgres {
         })
     }
 
-    /// Takes the keys that a filter names away from the claims that own them.
+    /// Takes the values that a filter names away from the claims that own them.
     fn void_claims_on(
         &self,
         connection: &mut Connection,

@@ -1,13 +1,19 @@
-//! The pools of a store: making, changing, deleting and listing them.
+//! The pools of a store: creating, changing, deleting and listing them.
+//!
+//! Owns: the table `catalogue`, and reads of one statement. Always holds: names are unique; a pool's policy is the same in its
+//! row and in its head. Must not know: what operations
+//! on records and claims decide.
 
 use tokio_postgres::Row;
 
 use super::connection::{Connection, Failure, Patience, Step};
-use super::head::{CATALOGUE, Head, lock, lock_catalogue, no_pool};
+use super::head::{CATALOGUE, Head, head_step, lock, lock_catalogue, no_pool};
+use super::isolation::BEGIN;
 use super::leftovers;
-use super::store::Postgres;
+use super::lookup::{Lock, NOW, Needs, oldest_of};
+use super::store::{CLOCK, Postgres};
+use super::transaction::{Commit, Outcome};
 use super::values::{Bits, Columns, bigint, micros};
-use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::{DataPool, NewPool, PoolUpdate};
@@ -53,7 +59,7 @@ fn check_name_is_free(connection: &mut Connection, name: &str, own: Option<PoolI
 }
 
 impl Postgres {
-    /// Reads with a statement of its own, again if the connection is lost.
+    /// Runs a read that needs no transaction. Tries it again if the connection is lost.
     pub(super) fn read<T>(&self, mut read: impl FnMut(&mut Connection) -> Result<T, Failure>) -> Result<T> {
         let mut patience = Patience::new(self.retry_for);
         loop {
@@ -64,10 +70,10 @@ impl Postgres {
         }
     }
 
-    /// Locks the catalogue for changes, and returns the wall clock.
+    /// Begins a transaction that locks the catalogue. Returns the wall clock.
     pub(super) fn lock_catalogue(&self, connection: &mut Connection) -> Result<i64, Failure> {
         let read = connection.run(vec![
-            Step::Command(super::write::BEGIN.into()),
+            Step::Command(BEGIN.into()),
             lock_catalogue(),
             Step::Query(CLOCK.into(), Vec::new()),
         ])?;
@@ -117,7 +123,7 @@ impl Postgres {
             ),
         ])?;
         let row = written.first().and_then(|rows| rows.first());
-        Ok(row.map_or_else(|| Err(Error::storage("a statement gave no answer")), row_of)?)
+        Ok(row.map_or_else(|| Err(Error::storage("a statement returned no result")), row_of)?)
     }
 
     pub(super) fn change_pool(&self, id: PoolId, update: &PoolUpdate) -> Result<DataPool> {
@@ -135,8 +141,8 @@ impl Postgres {
             pool.updated_at = pool.updated_at.max(draft.now);
             draft.head.policy = pool.policy();
             // What the new retention does not keep expires now.
-            let now = connection.query(super::write::NOW, vec![Box::new(bigint(id.get()))])?;
-            self.expire(connection, &mut draft, super::write::oldest_of(&now)?)?;
+            let now = connection.query(NOW, vec![Box::new(bigint(id.get()))])?;
+            self.expire(connection, &mut draft, oldest_of(&now)?)?;
             let store = "UPDATE {s}.catalogue SET name = $2, description = $3, updated_at = $4, retention = $5, capacity = $6 \
                          WHERE id = $1";
             let step = Step::Query(
@@ -150,7 +156,7 @@ impl Postgres {
                     Box::new(pool.capacity.map(bigint)),
                 ],
             );
-            let steps = vec![step, head_step(&mut draft)];
+            let steps = vec![step, head_step(&mut draft.head)];
             Ok(Outcome { answer: pool, commit: Commit::new(steps, || {}) })
         })
     }
@@ -159,7 +165,7 @@ impl Postgres {
         self.check_writable()?;
         let pool = bigint(id.get());
         self.execute_once(CATALOGUE, |connection| {
-            let begin = Step::Command(super::write::BEGIN.into());
+            let begin = Step::Command(BEGIN.into());
             let locked = connection.run(vec![begin, lock(id), lock_catalogue()])?;
             Head::of(id, locked.get(1).map(Vec::as_slice).unwrap_or_default())?;
             let steps =
@@ -175,7 +181,7 @@ impl Postgres {
         })?;
         self.forget_pool(id);
         self.waiting.notify();
-        // The pool is gone. Rows that are left affect nobody, and are removed later if this fails.
+        // The pool is deleted. Its rows affect no call, and the next removal continues after a failure here.
         let _ = self.remove_leftovers();
         Ok(())
     }
@@ -194,7 +200,7 @@ impl Postgres {
         rows.iter().map(row_of).collect()
     }
 
-    /// Returns true for the error of a pool that was deleted in between.
+    /// Returns true if an error says that a pool was deleted in between.
     pub(super) fn is_gone(error: &Error) -> bool {
         error.kind() == ErrorKind::NotFound
     }

@@ -1,11 +1,14 @@
-//! Claims as of now: listing them, taking them up, and the standing of values for callers that wait.
+//! Claims as of now: listing them, reading one, and the standing of values for callers that wait.
+//!
+//! Always holds: claims whose lease ended over an hour ago do not exist, even before their rows are removed. Must not know: how
+//! claims are changed.
 
 use std::collections::HashMap;
 
 use super::connection::{Connection, Failure, Step};
-use super::store::Postgres;
+use super::lookup::{Lock, Needs};
+use super::store::{CLOCK, Postgres};
 use super::values::{Bits, Columns, bigint};
-use super::write::{CLOCK, Lock, Needs};
 use crate::backend::InFlight;
 use crate::backend::batch::Batch;
 use crate::backend::claims::{Held, Standing, StoredClaim};

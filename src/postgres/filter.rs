@@ -1,4 +1,7 @@
 //! Filters of records as conditions in SQL.
+//!
+//! Owns: [`Condition`]. Always holds: values of a filter are parameters, never part of the text. Must not know: which statement
+//! has the condition.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -12,7 +15,7 @@ use crate::query::RecordFilter;
 use crate::time::Timestamp;
 
 /// A condition on rows of `record`, with its parameters.
-pub(super) struct Condition {
+pub(crate) struct Condition {
     pub(super) text: String,
     pub(super) params: Params,
 }
@@ -39,12 +42,12 @@ impl Condition {
         _ = write!(self.text, " AND {before}${}{after}", self.params.len());
     }
 
-    /// Adds a condition that is written already.
+    /// Adds a condition that is SQL already.
     pub(super) fn and_text(&mut self, text: std::fmt::Arguments<'_>) {
         _ = write!(self.text, " AND {text}");
     }
 
-    /// Adds a parameter. Returns its place.
+    /// Adds a parameter. Returns its number.
     pub(super) fn param(
         &mut self,
         param: impl tokio_postgres::types::ToSql + Sync + Send + 'static,
@@ -99,7 +102,7 @@ impl Condition {
         self
     }
 
-    /// A value within known entity types has one fingerprint for each; within any, a range of them.
+    /// Adds the values of a filter. With entity types, a value has one fingerprint for each; without, a range of them.
     fn values(&mut self, filter: &RecordFilter, hash_key: &HashKey) {
         let values: Vec<Vec<u8>> = filter.values.iter().map(|value| value.as_bytes().to_vec()).collect();
         if !filter.entity_types.is_empty() {

@@ -1,23 +1,27 @@
-//! Bulk import: rows are copied into a table of the transaction's own, and then added in one statement.
+//! Bulk import: rows are copied into a temporary table, and then added in one statement.
 //!
-//! Always holds: the pool is locked after the rows were copied, and only until they are added. Ids follow the order of the rows.
+//! Owns: the rows in PostgreSQL's binary COPY format. Always holds: the pool is locked after the rows were copied, and only until
+//! they are added; ids follow the order of the rows. Must not know: where the rows come from.
 
 use bytes::{BufMut, BytesMut};
 use futures_util::{SinkExt, pin_mut};
 use tokio_postgres::Row;
 
 use super::connection::{Connection, Failure, Step};
-use super::head::{self, Head};
+use super::head::{self, Head, head_step};
+use super::isolation::{BEGIN, PLAN_WITH_VALUES};
+use super::lookup::{NOW, oldest_of};
+use super::reclaim::reclaim_steps;
 use super::store::Postgres;
+use super::transaction::{Commit, Outcome};
 use super::values::{Bits, Columns, bigint, origin_columns, version_columns};
-use super::write::{Commit, NOW, Outcome, head_step, oldest_of, reclaim_steps};
 use crate::backend::import::{BulkReport, ImportRow, Present, RowSource};
 use crate::error::{Error, Result};
 use crate::ids::PoolId;
 use crate::model::Origin;
 use crate::time::Timestamp;
 
-/// The bytes that are sent together.
+/// The number of bytes that are sent together.
 const CHUNK_BYTES: usize = 1 << 20;
 /// The beginning and the end of PostgreSQL's binary COPY format, as its documentation describes it under COPY.
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -90,8 +94,8 @@ impl Postgres {
                 return Err(Error::storage(text).into());
             }
             connection.run(vec![
-                Step::Command(super::write::BEGIN.into()),
-                Step::Command(super::write::PLAN_WITH_VALUES.into()),
+                Step::Command(BEGIN.into()),
+                Step::Command(PLAN_WITH_VALUES.into()),
                 Step::Command(STAGE.into()),
             ])?;
             let rows = self.copy(connection, source)?;
@@ -99,7 +103,7 @@ impl Postgres {
             connection.command("ANALYZE datapool_staged")?;
             let read = connection.run(vec![head::lock(pool), Step::Query(NOW.into(), vec![Box::new(id)])])?;
             let [head, now] = read.as_slice() else {
-                return Err(Error::storage("a statement gave no answer").into());
+                return Err(Error::storage("a statement returned no result").into());
             };
             let mut draft = self.draft_of(Head::of(pool, head)?, self.now_by(now)?);
             self.expire(connection, &mut draft, oldest_of(now)?)?;
@@ -116,7 +120,7 @@ impl Postgres {
             let mut steps = Vec::new();
             Self::sweep(connection, &draft, &mut steps)?;
             steps.extend(reclaim_steps(&draft.head, report.added));
-            steps.push(head_step(&mut draft));
+            steps.push(head_step(&mut draft.head));
             Ok(Outcome { answer: report, commit: Commit::new(steps, done) })
         })
     }
@@ -129,7 +133,8 @@ impl Postgres {
     ) -> Result<Rows, Failure> {
         let mut rows = Rows::default();
         rows.bytes.put_slice(COPY_HEADER);
-        let copied = super::connection::wait(async {
+        let server = connection.server();
+        let copying = async {
             let sink =
                 connection.client().copy_in::<_, bytes::Bytes>(COPY).await.map_err(CopyError::Server)?;
             pin_mut!(sink);
@@ -146,11 +151,12 @@ impl Postgres {
                     return sink.finish().await.map_err(CopyError::Server);
                 }
             }
-        });
-        match copied {
-            Ok(_) => Ok(rows),
-            Err(CopyError::Source(error)) => Err(error.into()),
-            Err(CopyError::Server(error)) => Err(connection.failed(error)),
+        };
+        match server.answer(copying, None) {
+            Some(Ok(_)) => Ok(rows),
+            Some(Err(CopyError::Source(error))) => Err(error.into()),
+            Some(Err(CopyError::Server(error))) => Err(connection.failed(error)),
+            None => Err(connection.silent()),
         }
     }
 
@@ -171,7 +177,7 @@ impl Postgres {
             let rows = doubles(connection, draft, horizon)?;
             if let (Present::Fail, Some(row)) = (present, rows.first()) {
                 let text = format!(
-                    "line {}: the value {:?} of entity type {} is in the pool already, or earlier in the file",
+                    "line {}: the value {:?} of entity type {} is already in the pool or earlier in the file",
                     row.number("line")?,
                     row.text("value")?,
                     row.number("entity_type")?
@@ -203,7 +209,7 @@ impl Postgres {
         }
         let written = connection.run(steps)?;
         let Some(row) = written.first().and_then(|rows| rows.first()) else {
-            return Err(Error::storage("a statement gave no answer").into());
+            return Err(Error::storage("a statement returned no result").into());
         };
         let (added, expired) = (row.number("count")?, row.number("expired")?);
         let last: Option<i64> = row.read("last")?;
@@ -220,7 +226,7 @@ impl Postgres {
         Ok(BulkReport { added, skipped })
     }
 
-    /// Lets a pool whose live records are not newer begin at the time of the first row.
+    /// Checks that the first row is not older than the pool's live records.
     fn begin_at(
         connection: &mut Connection,
         draft: &mut super::draft::Draft,
@@ -233,7 +239,7 @@ impl Postgres {
         let Some(newest) = rows.first().map(|row| row.time("created_at")).transpose()? else { return Ok(()) };
         if newest > first {
             let text = format!(
-                "the pool's newest record is of {newest}, and the first row of {first}: a file with times can be imported only \
+                "the first row is of {first}, but the pool's newest record is of {newest}: a file with times can be imported only \
                  into a pool whose live records are not newer"
             );
             return Err(Error::invalid_argument(text).into());

@@ -1,4 +1,6 @@
-//! What callers submit, and where their answers go.
+//! Jobs: the operations that callers submit, and the places of their answers.
+//!
+//! Must not know: how jobs are grouped.
 
 use std::sync::Arc;
 
@@ -13,5 +15,5 @@ pub(super) struct Job {
     pub(super) answers: Answers,
 }
 
-/// The answer to each request, once it is there.
+/// The answer to each request; `None` until it is decided.
 pub(super) type Answers = Arc<Mutex<Vec<Option<Result<Answer>>>>>;

@@ -1,7 +1,7 @@
 //! Rows of deleted pools: they are removed in small transactions, after the pool itself.
 //!
-//! Always holds: the transaction that deletes a pool leaves a note in the table `meta`, which goes last. So an interrupted removal
-//! continues when a store is opened, a pool is deleted, or a store is pruned.
+//! Always holds: the transaction that deletes a pool leaves a note in the table `meta`, which is removed last. So an interrupted
+//! removal continues when a store is opened, a pool is deleted, or a store is pruned. Must not know: pools that exist.
 
 use super::connection::{Failure, Step};
 use super::store::Postgres;
@@ -12,7 +12,7 @@ use crate::ids::PoolId;
 /// The number of records that are removed in one transaction.
 const REMOVED_AT_ONCE: i64 = 50_000;
 
-/// The step that notes a pool whose rows are to be removed.
+/// Returns the step that notes a deleted pool, so that its rows are removed.
 pub(super) fn note(pool: PoolId) -> Step {
     let note = "INSERT INTO {s}.meta (name, number) VALUES ($1, $2)";
     Step::Query(note.into(), vec![Box::new(format!("deleted pool {pool}")), Box::new(bigint(pool.get()))])

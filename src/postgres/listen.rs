@@ -14,11 +14,11 @@ use tokio_postgres::AsyncMessage;
 use super::connection::{Connection, Failure, Step};
 use super::listener::Listening;
 use super::store::Postgres;
-use super::values::Bits;
+use super::values::{Bits, Columns};
 use crate::backend::waiting::Waiting;
 use crate::ids::PoolId;
 
-/// A process counts as listening for this time after it has last said so.
+/// A process counts as listening for this time after it last registered.
 const LISTENING_FOR: Duration = Duration::from_mins(1);
 /// The polling interval of a waiting caller with notifications; and without.
 const LOOK_AGAIN_LISTENING: Duration = Duration::from_secs(1);
@@ -26,8 +26,8 @@ const LOOK_AGAIN_POLLING: Duration = Duration::from_millis(100);
 
 /// The channel of a store's notifications. Their text is the pool's id.
 const CHANNEL: &str = "datapool_{s}";
-/// True if a process listens. In a transaction that writes.
-pub(super) const ANYBODY: &str = "SELECT count(*) AS count FROM {s}.listener WHERE until > \
+/// Counts the processes that listen. Runs in the transaction that writes.
+const ANYBODY: &str = "SELECT count(*) AS count FROM {s}.listener WHERE until > \
                                   (extract(epoch from statement_timestamp()) * 1000000)::bigint";
 const REGISTER: &str = "INSERT INTO {s}.listener (session, until) VALUES ($1, \
                         (extract(epoch from statement_timestamp()) * 1000000)::bigint + $2) \
@@ -35,14 +35,27 @@ const REGISTER: &str = "INSERT INTO {s}.listener (session, until) VALUES ($1, \
 const FORGET: &str =
     "DELETE FROM {s}.listener WHERE until < (extract(epoch from statement_timestamp()) * 1000000)::bigint";
 
-/// The step that notifies those who wait for values of a pool.
-pub(super) fn notify(pool: PoolId) -> Step {
+/// Returns the step that notifies processes that wait for values of a pool.
+fn notify(pool: PoolId) -> Step {
     let text = format!("SELECT pg_notify('{CHANNEL}', $1)");
     Step::Query(text.into(), vec![Box::new(pool.to_string())])
 }
 
 impl Postgres {
-    /// Listens from now on for a while. Returns the time after which a caller that waits must look again.
+    /// Adds the step that wakes callers of other processes, if any process listens.
+    pub(super) fn notify(
+        connection: &mut Connection,
+        pool: PoolId,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Failure> {
+        let listening = connection.query(ANYBODY, Vec::new())?;
+        if listening.first().map_or(Ok(0), |row| row.number("count"))? > 0 {
+            steps.push(notify(pool));
+        }
+        Ok(())
+    }
+
+    /// Listens for the next minute. Returns the polling interval of a caller that waits.
     pub(super) fn listen(&self) -> Duration {
         match self.try_to_listen() {
             Ok(()) => LOOK_AGAIN_LISTENING,
@@ -68,18 +81,18 @@ impl Postgres {
                 waiting.notify();
             })?;
             connection.run(vec![Step::Command(format!("LISTEN {CHANNEL}").into())])?;
-            self.say_that_it_listens(&mut connection)?;
+            self.register_listening(&mut connection)?;
             *state = Some(Listening { connection, is_alive, registered: Instant::now() });
         } else if let Some(listening) = &mut *state
             && listening.registered.elapsed() > LISTENING_FOR / 2
         {
-            self.say_that_it_listens(&mut listening.connection)?;
+            self.register_listening(&mut listening.connection)?;
             listening.registered = Instant::now();
         }
         Ok(())
     }
 
-    fn say_that_it_listens(&self, connection: &mut Connection) -> Result<(), Failure> {
+    fn register_listening(&self, connection: &mut Connection) -> Result<(), Failure> {
         let micros = i64::try_from(LISTENING_FOR.as_micros()).unwrap_or(i64::MAX);
         connection.query(FORGET, Vec::new())?;
         connection.query(REGISTER, vec![Box::new(Bits(self.session)), Box::new(micros)]).map(drop)
@@ -87,7 +100,7 @@ impl Postgres {
 
     /// Stops listening, within a time.
     pub(super) fn stop_listening(&self, until: Instant) {
-        // If a call holds the lock for long, the server does not answer.
+        // A call holds the lock for long only if the server does not answer.
         let listening = self.listener.state.try_lock_until(until).and_then(|mut state| state.take());
         if let Some(mut listening) = listening {
             listening.connection.answer_by(Some(until));

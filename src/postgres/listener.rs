@@ -1,4 +1,6 @@
-//! The connection that listens for notifications, while somebody waits.
+//! The connection that listens for notifications while a caller waits.
+//!
+//! Must not know: when it is made. [`listen`](super::listen) decides that.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,7 +17,7 @@ pub(super) struct Listener {
 }
 
 pub(super) struct Listening {
-    /// Keeps the connection.
+    /// Kept open, because notifications arrive on it.
     pub(super) connection: Connection,
     /// False once the connection is lost.
     pub(super) is_alive: Arc<AtomicBool>,

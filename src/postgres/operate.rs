@@ -1,14 +1,20 @@
-//! Operating a store: statistics, verifying, pruning, and deciding without writing.
+//! Operating a store: statistics, verifying, pruning, leaving, and deciding without writing.
+//!
+//! Always holds: pruning and verifying go in batches, so that other calls on the pool get their turns. Must not know: how operations
+//! are grouped.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Failure, Step};
-use super::head::{self, Head};
-use super::store::Postgres;
+use super::head::{self, Head, head_step};
+use super::isolation::BEGIN_READING;
+use super::lookup::{Lock, Needs};
+use super::reclaim::{reclaim_steps, remove_claims};
+use super::store::{CLOCK, Postgres};
+use super::transaction::{Commit, Outcome};
 use super::values::{Columns, bigint};
-use super::write::{CLOCK, Commit, Lock, Needs, Outcome, head_step, reclaim_steps, remove_claims};
 use crate::backend::Observer;
 use crate::backend::batch::Batch;
 use crate::backend::operation::{Answer, Firsts};
@@ -52,19 +58,19 @@ impl Postgres {
         })?;
         match answer {
             Answer::Verdicts(verdicts) => Ok(verdicts),
-            _ => Err(Error::storage("the engine gave the answer to another operation")),
+            _ => Err(Error::storage("the operation got the answer of another kind")),
         }
     }
 
-    /// Stores on the server what must outlive the store, if it answers in time.
+    /// Stores what must outlive this process, if the server answers in time.
     pub(super) fn leave(&self) {
         let until = Instant::now() + LEAVING_FOR;
         self.store_expiry(until);
         self.stop_listening(until);
     }
 
-    /// Stores how far the pools that were used have expired, so that records stay expired if the clock is set back. A failure
-    /// cannot be reported, and harms nothing else.
+    /// Stores how far the pools of this process have expired, so that records stay expired if the clock is set back. A failure
+    /// cannot be reported, and does no other harm.
     fn store_expiry(&self, until: Instant) {
         let pools: Vec<i64> = self.latest.pools().into_iter().map(|pool| bigint(pool.get())).collect();
         if self.access == Access::ReadOnly || self.connections.is_closed() || pools.is_empty() {
@@ -91,7 +97,7 @@ impl Postgres {
         let mut draft = self.read_draft(connection, pool, &Needs::default(), Lock::ForUpdate)?;
         let mut steps = Vec::new();
         if draft.head.watermark > before {
-            steps.push(head_step(&mut draft));
+            steps.push(head_step(&mut draft.head));
         }
         steps.push(Step::Command("COMMIT".into()));
         connection.run(steps).map(drop)
@@ -105,14 +111,14 @@ impl Postgres {
                 live,
                 "",
             )?;
-            let row = rows.first().ok_or_else(|| Error::storage("a statement gave no answer"))?;
+            let row = rows.first().ok_or_else(|| Error::storage("a statement returned no result"))?;
             let id = bigint(pool.get());
             let read = seen.connection.run(vec![
                 Step::Query(CLOCK.into(), Vec::new()),
                 Step::Query("SELECT count(*) AS count FROM {s}.record WHERE pool = $1".into(), vec![Box::new(id)]),
             ])?;
             let [clock, all] = read.as_slice() else {
-                return Err(Error::storage("a statement gave no answer").into());
+                return Err(Error::storage("a statement returned no result").into());
             };
             let now = self.now_by(clock)?;
             let claims = super::claims::infos(seen.connection, pool, now)?.len() as u64;
@@ -158,7 +164,7 @@ impl Postgres {
                     ),
                 ])?;
                 let [records, claims] = counts.as_slice() else {
-                    return Err(Error::storage("a statement gave no answer").into());
+                    return Err(Error::storage("a statement returned no result").into());
                 };
                 let records = records.first().map_or(Ok(0), |row| row.number("count"))?;
                 let claims = claims.iter().map(|row| row.read("id")).collect::<Result<Vec<i64>>>()?;
@@ -168,7 +174,7 @@ impl Postgres {
                 if !claims.is_empty() {
                     remove_claims(id, claims, &mut steps);
                 }
-                steps.push(head_step(&mut draft));
+                steps.push(head_step(&mut draft.head));
                 Ok(Outcome { answer, commit: Commit::new(steps, || {}) })
             })?;
             report.records += records;
@@ -177,13 +183,12 @@ impl Postgres {
                 break;
             }
         }
-        // If this fails, it is removed later.
+        // After a failure here, the next removal continues.
         let _ = self.remove_leftovers();
         Ok(report)
     }
 
-    /// Checks what the database does not check itself: that fingerprints are those of the values, and that heads agree with the
-    /// records.
+    /// Checks what the database does not: that fingerprints match their values, and that heads agree with the records.
     pub(super) fn verify_store(&self, observer: Observer<'_>) -> Result<VerifyReport> {
         let mut report = VerifyReport { ok: true, ..VerifyReport::default() };
         let add = |report: &mut VerifyReport, finding: Finding| {
@@ -221,8 +226,9 @@ impl Postgres {
                         self.hash_key.fingerprint(entity_type.into(), value) == fingerprint
                     });
                     if !is_right {
-                        let reason =
-                            value.err().map_or("the fingerprint is of another value".to_owned(), |error| {
+                        let reason = value
+                            .err()
+                            .map_or("the fingerprint does not match the value".to_owned(), |error| {
                                 error.to_string()
                             });
                         add(&mut report, Finding::new(Some(pool.id), "record", next.to_string(), reason));
@@ -231,7 +237,7 @@ impl Postgres {
                 }
                 let progress = Progress::new(report.records.min(total), total);
                 if let ControlFlow::Break(()) = observer(progress) {
-                    return Err(Error::new(ErrorKind::Cancelled, "verifying was stopped by its callback"));
+                    return Err(Error::new(ErrorKind::Cancelled, "the callback stopped the verification"));
                 }
                 if rows.len() < 4096 {
                     break;
@@ -256,7 +262,7 @@ impl Postgres {
         self.read(|connection| {
             let id = bigint(pool.get());
             let read = connection.run(vec![
-                Step::Command(super::write::BEGIN_READING.into()),
+                Step::Command(BEGIN_READING.into()),
                 Step::Query(head::READ.into(), vec![Box::new(id)]),
                 Step::Query(
                     "SELECT count(*) FILTER (WHERE r.id >= h.watermark) AS live, max(r.id) AS last, \
@@ -274,22 +280,22 @@ impl Postgres {
             ]);
             let read = read.inspect_err(|_: &Failure| connection.roll_back())?;
             let [_, head, records, strays, _] = read.as_slice() else {
-                return Err(Error::storage("a statement gave no answer").into());
+                return Err(Error::storage("a statement returned no result").into());
             };
             let head = Head::of(pool, head)?;
             let mut reasons = Vec::new();
             if let Some(row) = records.first() {
                 let live = row.number("live")?;
                 if live != head.live {
-                    reasons.push(format!("it counts {} live records, and there are {live}", head.live));
+                    reasons.push(format!("it counts {} live records, but the pool has {live}", head.live));
                 }
                 if row.numbered("last")?.is_some_and(|last| last >= head.next_id) {
-                    reasons.push(format!("the next id is {}, and there is a record with it or a later one", head.next_id));
+                    reasons.push(format!("the next id is {}, but a record has that id or a later one", head.next_id));
                 }
             }
             let strays = strays.first().map_or(Ok(0), |row| row.number("count"))?;
             if strays > 0 {
-                reasons.push(format!("{strays} items are of claims that do not exist"));
+                reasons.push(format!("{strays} claimed items belong to no claim"));
             }
             Ok(reasons)
         })

@@ -1,7 +1,12 @@
 //! Reading: a pool as of one moment, and queries on it.
 //!
 //! Owns: [`PoolReading`]. Always holds: what one call answers is as of one snapshot of the server. Without a snapshot of its own,
-//! each call takes a fresh one.
+//! each call takes a fresh one. [`seen`] is a pool in a transaction; [`included`]: what records name; [`opened`]: scans and
+//! snapshots.
+
+mod included;
+mod opened;
+mod seen;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -10,31 +15,21 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio_postgres::Row;
 
-use super::connection::{Connection, Failure, Patience, Step};
-use super::draft::Draft;
-use super::filter::Condition;
-use super::head::{self, Head};
-use super::store::Postgres;
+use self::included::include;
+pub(super) use self::opened::Opened;
+use self::seen::{RECORD, Seen, entity_type_of};
+use super::connection::{Connection, Failure, Patience};
+use super::head::Head;
+use super::store::{Postgres, unsupported};
 use super::values::{Bits, Columns, bigint};
-use super::write::{BEGIN_READING, CLOCK};
+use crate::backend::Reading;
 use crate::backend::batch::Batch;
 use crate::backend::rules::LiveRecords;
-use crate::backend::{OpenReader, Reading};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::{EntityTypeId, FlowId, PoolId, RecordId, RecordNumber};
-use crate::model::{Included, Key, Record, RegisteredEntry, RegisteredId, Version};
-use crate::query::{Cursor, Explanation, Page, RecordFilter, RecordInclude, RecordQuery, RecordSort};
+use crate::model::{Key, Record, Version};
+use crate::query::{Cursor, Explanation, Page, RecordFilter, RecordQuery, RecordSort};
 use crate::time::Timestamp;
-
-/// The columns of a record.
-const RECORD: &str = "id, entity_type, value, flow, run, step, created_at, content, ordinal";
-
-/// The live records of some fingerprints, with the pool's time; one row without a record if there are none.
-const LIVE: &str = "SELECT r.id, r.fingerprint, r.content, r.ordinal, n.now, h.retention IS NOT NULL AS expires FROM {s}.head h \
-                    CROSS JOIN LATERAL (SELECT coalesce($3::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint) AS now) n \
-                    LEFT JOIN {s}.record r ON r.pool = h.pool AND r.fingerprint = ANY($2) AND r.id >= h.watermark AND \
-                    (h.retention IS NULL OR r.created_at > greatest(n.now, h.last_time, $4::bigint)::numeric - h.retention) \
-                    WHERE h.pool = $1";
 
 /// A pool, as of each call or as of one moment.
 pub(super) struct PoolReading {
@@ -53,138 +48,6 @@ struct Held {
 impl std::fmt::Debug for PoolReading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PoolReading").field("pool", &self.pool).finish_non_exhaustive()
-    }
-}
-
-/// A pool in a transaction that reads.
-pub(super) struct Seen<'c> {
-    pub(super) connection: &'c mut Connection,
-    pub(super) head: Head,
-    pub(super) time: Timestamp,
-}
-
-impl Seen<'_> {
-    pub(super) fn live(&self) -> Condition {
-        Condition::live(&self.head, self.time)
-    }
-
-    pub(super) fn query(
-        &mut self,
-        before: &str,
-        condition: Condition,
-        after: &str,
-    ) -> Result<Vec<Row>, Failure> {
-        let Condition { text, params } = condition;
-        self.connection.query(format!("{before} WHERE {text} {after}"), params)
-    }
-
-    fn record(&self, row: &Row) -> Result<Record> {
-        record_of(self.head.pool, row)
-    }
-}
-
-pub(super) fn record_of(pool: PoolId, row: &Row) -> Result<Record> {
-    let origin = row.origin()?;
-    Ok(Record {
-        id: row.number("id")?.into(),
-        data_pool_id: pool,
-        entity_type_id: entity_type_of(row)?,
-        value: row.text("value")?,
-        flow_id: origin.flow,
-        flow_run_id: origin.run,
-        step_id: origin.step,
-        created_at: row.time("created_at")?,
-        version: row.version()?,
-        included: Included::default(),
-    })
-}
-
-fn entity_type_of(row: &Row) -> Result<EntityTypeId> {
-    let number = row.number("entity_type")?;
-    let number = u32::try_from(number);
-    number.map(EntityTypeId::new).map_err(|_| Error::corrupt("a record's entity type is out of range"))
-}
-
-impl Postgres {
-    /// Reads a pool as of now.
-    pub(super) fn see<T>(
-        &self,
-        pool: PoolId,
-        mut read: impl FnMut(&mut Seen<'_>) -> Result<T, Failure>,
-    ) -> Result<T> {
-        let mut patience = Patience::new(self.retry_for);
-        loop {
-            let attempt = self.connections.with(|connection| {
-                let (head, time) = match self.begin_seeing(connection, pool) {
-                    Ok(seen) => seen,
-                    Err(failure) => {
-                        connection.roll_back();
-                        return Err(failure);
-                    }
-                };
-                let done = read(&mut Seen { connection, head, time });
-                match done {
-                    Ok(done) => connection.command("COMMIT").map(|()| done),
-                    Err(failure) => {
-                        connection.roll_back();
-                        Err(failure)
-                    }
-                }
-            });
-            match attempt {
-                Ok(done) => return Ok(done),
-                Err(failure) => patience.next(failure)?,
-            }
-        }
-    }
-
-    /// Begins a transaction that sees one moment. Returns the pool's head and time as of then.
-    fn begin_seeing(&self, connection: &mut Connection, pool: PoolId) -> Result<(Head, Timestamp), Failure> {
-        let read = connection.run(vec![
-            Step::Command(BEGIN_READING.into()),
-            Step::Query(CLOCK.into(), Vec::new()),
-            Step::Query(head::READ.into(), vec![Box::new(bigint(pool.get()))]),
-        ])?;
-        let [_, clock, head] = read.as_slice() else {
-            return Err(Error::storage("a statement gave no answer").into());
-        };
-        let draft: Draft = self.draft_of(Head::of(pool, head)?, self.now_by(clock)?);
-        Ok((draft.head, draft.time))
-    }
-
-    /// Reads the live records of some fingerprints as of now, in one statement.
-    fn live_rows(&self, pool: PoolId, asked: Vec<Bits>) -> Result<Vec<Row>> {
-        let latest = self.latest.get(pool).map(Timestamp::as_micros);
-        let mut rows = self.read(|connection| {
-            connection.query(
-                LIVE,
-                vec![
-                    Box::new(bigint(pool.get())),
-                    Box::new(asked.clone()),
-                    Box::new(self.manual_now().map(Timestamp::as_micros)),
-                    Box::new(latest),
-                ],
-            )
-        })?;
-        let Some(row) = rows.first() else { return Err(head::no_pool(pool)) };
-        if row.read::<bool>("expires")? {
-            self.latest.reach(pool, row.time("now")?);
-        }
-        // The pool's own row comes without a record if there is none.
-        rows.retain(|row| matches!(row.read::<Option<i64>>("id"), Ok(Some(_))));
-        Ok(rows)
-    }
-
-    /// Reads records by id.
-    pub(super) fn records_of(
-        connection: &mut Connection,
-        pool: PoolId,
-        ids: Vec<i64>,
-    ) -> Result<HashMap<RecordNumber, Record>, Failure> {
-        let query = format!("SELECT {RECORD} FROM {{s}}.record WHERE pool = $1 AND id = ANY($2)");
-        let rows = connection.query(query, vec![Box::new(bigint(pool.get())), Box::new(ids)])?;
-        let records = rows.iter().map(|row| Ok((row.number("id")?, record_of(pool, row)?)));
-        Ok(records.collect::<Result<_>>()?)
     }
 }
 
@@ -221,7 +84,7 @@ impl PoolReading {
         Batch::from_keys(&self.store.hash_key, keys.iter().cloned())
     }
 
-    /// Returns the live records of each item's key, as far as they are wanted.
+    /// Returns the live records of each item's key.
     fn live_of(&self, batch: &Batch) -> Result<HashMap<u128, LiveRecords>> {
         let fingerprints: BTreeSet<u128> = batch.items().iter().map(|item| item.fingerprint).collect();
         let asked: Vec<Bits> = fingerprints.into_iter().map(Bits).collect();
@@ -245,58 +108,6 @@ impl PoolReading {
             LiveRecords { ids: live.into_iter().map(|(id, _)| id).collect(), version }
         };
         Ok(live.into_iter().map(|(fingerprint, live)| (fingerprint, records(live))).collect())
-    }
-
-    fn include(
-        &self,
-        seen: &mut Seen<'_>,
-        records: &mut [Record],
-        what: RecordInclude,
-    ) -> Result<(), Failure> {
-        match what {
-            RecordInclude::Flow => {
-                Self::resolve(seen, records, |record| record.flow_id.clone(), Included::set_flow)
-            }
-            RecordInclude::FlowRun => {
-                Self::resolve(seen, records, |record| record.flow_run_id.clone(), Included::set_flow_run)
-            }
-            RecordInclude::FlowStep => {
-                Self::resolve(seen, records, |record| record.step_id.clone(), Included::set_flow_step)
-            }
-            RecordInclude::EntityType => {
-                Self::resolve(seen, records, |record| Some(record.entity_type_id), Included::set_entity_type)
-            }
-            RecordInclude::DataPool => {
-                if !records.is_empty() {
-                    let pool = Arc::new(super::catalog::pool_row(seen.connection, self.pool)?);
-                    for record in records {
-                        record.included.set_data_pool(Some(Arc::clone(&pool)));
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn resolve<Id: RegisteredId + Eq + std::hash::Hash>(
-        seen: &mut Seen<'_>,
-        records: &mut [Record],
-        id_of: impl Fn(&Record) -> Option<Id>,
-        set: impl Fn(&mut Included, Option<Arc<crate::model::Registered<Id>>>),
-    ) -> Result<(), Failure> {
-        let keys: BTreeSet<Vec<u8>> =
-            records.iter().filter_map(|record| Some(id_of(record)?.to_key())).collect();
-        let found = super::registry::entries(seen.connection, Id::KIND, keys.into_iter().collect())?;
-        let mut entries = HashMap::new();
-        for entry in found {
-            let key = entry.key.clone();
-            entries.insert(key, Arc::new(RegisteredEntry::read::<Id>(entry)?));
-        }
-        for record in records {
-            let entry = id_of(record).and_then(|id| entries.get(&id.to_key()).cloned());
-            set(&mut record.included, entry);
-        }
-        Ok(())
     }
 }
 
@@ -375,7 +186,7 @@ impl Reading for PoolReading {
             )?;
             let mut data: Vec<Record> = rows.iter().map(|row| seen.record(row)).collect::<Result<_>>()?;
             for what in &query.include {
-                self.include(seen, &mut data, *what)?;
+                include(seen, &mut data, *what)?;
             }
             Ok(query.answer(data, skipped, total))
         })
@@ -391,7 +202,7 @@ impl Reading for PoolReading {
 
     fn explain(&self, query: &RecordQuery) -> Result<Explanation> {
         query.check()?;
-        Err(super::store::unsupported("explaining a query by index blocks"))
+        Err(unsupported("explaining a query"))
     }
 
     fn entity_type_counts(&self) -> Result<Vec<(EntityTypeId, u64)>> {
@@ -502,18 +313,4 @@ impl Reading for PoolReading {
 
 fn count_of(rows: Vec<Row>) -> Result<u64> {
     rows.first().map_or(Ok(0), |row| row.number("count"))
-}
-
-/// A scan or snapshot, which ends when the store is closed.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) store: Arc<Postgres>,
-    /// The number of times that the store had been closed.
-    pub(super) closes: u64,
-}
-
-impl OpenReader for Opened {
-    fn check_open(&self) -> Result<()> {
-        if self.store.closes() == self.closes { Ok(()) } else { Err(Error::closed()) }
-    }
 }

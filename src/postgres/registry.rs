@@ -1,17 +1,20 @@
 //! Registered entity types, flows, flow runs and flow steps.
+//!
+//! Owns: the table `registered`. Always holds: changes are made under the catalogue's lock, each executed once. Must not know:
+//! records.
 
 use tokio_postgres::Row;
 
 use super::connection::{Connection, Failure, Params};
 use super::head::CATALOGUE;
 use super::store::Postgres;
+use super::transaction::{Commit, Outcome};
 use super::values::{Columns, bigint};
-use super::write::{Commit, Outcome};
 use crate::error::Result;
 use crate::model::{RegisteredEntry, RegisteredKind};
 use crate::time::Timestamp;
 
-/// The number that stands for a kind in the tables: never another one.
+/// Returns the number of a kind in the tables. It must never change.
 fn number(kind: RegisteredKind) -> i64 {
     match kind {
         RegisteredKind::EntityType => 1,
@@ -46,7 +49,7 @@ pub(super) fn entries(
 impl Postgres {
     pub(super) fn register(&self, kind: RegisteredKind, entries: Vec<RegisteredEntry>) -> Result<()> {
         self.check_writable()?;
-        // Of entries with one key the last is kept.
+        // The last of several entries with one key is kept.
         let mut by_key = std::collections::BTreeMap::new();
         for entry in entries {
             by_key.insert(entry.key, (entry.name.into_bytes(), entry.attributes.into_bytes()));

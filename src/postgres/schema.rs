@@ -1,7 +1,7 @@
-//! The tables of a store, their versions, and how they are made.
+//! The tables of a store, and the migrations that make them.
 //!
 //! Always holds: every table but the catalogue's has the pool first in its key, so that on Citus a pool lies on one shard. Tables
-//! are changed by migrations alone, each in one transaction, under an advisory lock.
+//! are changed only by migrations, in one transaction, under an advisory lock. Must not know: what the tables are used for.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use super::values::{Bits, Columns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::random_bytes;
 
-/// The version of the tables below. A store of a later one is refused.
+/// The version of the tables below. A store with a later one is refused.
 pub(super) const VERSION: u32 = 1;
 
 /// The migrations, in order. `{s}` stands for the schema's name.
@@ -114,7 +114,7 @@ CREATE TABLE {s}.registered (
 );
 "];
 
-/// The tables that Citus distributes by pool, the first of which the others lie beside; and those of which each node has a copy.
+/// The tables that Citus distributes by pool, colocated with the first of them; and those that each node has a copy of.
 const DISTRIBUTED: [&str; 6] = ["head", "record", "result", "claim", "claim_item", "executed"];
 const COPIED: [&str; 4] = ["meta", "catalogue", "registered", "listener"];
 
@@ -137,7 +137,7 @@ const VERSION_OF: &str = "SELECT number FROM {s}.meta WHERE name = 'version'";
 const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                       WHERE n.nspname = $1 AND c.relname = 'meta') AS exists";
 
-/// Opens the store in a schema, and makes it or brings it up to date if that is asked for.
+/// Opens the store in a schema. Creates or migrates its tables if `missing` says so.
 ///
 /// # Errors
 ///

@@ -1,7 +1,9 @@
 //! One open store: what its calls share.
+//!
+//! Owns: [`Postgres`], and connecting it. Always holds: nothing here is needed by another process; the store is in the database.
+//! Must not know: what calls do.
 
 use std::collections::{HashMap, HashSet};
-use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,8 +15,8 @@ use super::connection::{Connections, Failure};
 use super::job::Job;
 use super::listener::Listener;
 use super::schema::{self, Missing};
-use super::tls;
 use super::values::Columns;
+use super::{tls, url};
 use crate::backend::counters::Counters;
 use crate::backend::fingerprint::HashKey;
 use crate::backend::queue::Queue;
@@ -27,8 +29,11 @@ use crate::time::{LatestTime, ManualClock, Timestamp};
 
 /// The most connections that the calls of a process use at a time.
 const CONNECTIONS: usize = 8;
-/// The time for which a call that has lost its connection is tried again.
+/// The time for which a call that lost its connection is tried again.
 const RETRY_FOR: Duration = Duration::from_secs(30);
+
+/// The server's wall clock; after the lock, because a statement may have waited for that.
+pub(super) const CLOCK: &str = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now";
 
 /// One open store.
 pub(crate) struct Postgres {
@@ -59,12 +64,12 @@ pub(crate) struct Postgres {
     pub(super) closes: AtomicU64,
 }
 
-/// The latest time of each pool that this process has answered by.
+/// The latest time that this process has used for each pool.
 #[derive(Debug, Default)]
 pub(super) struct LatestTimes(Mutex<HashMap<PoolId, LatestTime>>);
 
 impl LatestTimes {
-    /// Moves a pool's time on to `now`, and returns the latest one.
+    /// Moves a pool's time forward to `now` if that is later. Returns it.
     pub(super) fn reach(&self, pool: PoolId, now: Timestamp) -> Timestamp {
         self.0.lock().entry(pool).or_default().reach(now)
     }
@@ -103,13 +108,7 @@ impl Postgres {
     ///
     /// `InvalidArgument` for a bad URL; the errors of [`StoreOptions::connect`].
     pub(crate) fn connect(url: &str, options: &StoreOptions) -> Result<Arc<Self>> {
-        let config = Config::from_str(url).map_err(|error| {
-            let text = format!(
-                "the URL of the server cannot be read: {error}; it looks like postgresql://user@host/database"
-            );
-            Error::invalid_argument(text).with_source(error)
-        })?;
-        let config = with_limits(config);
+        let config = with_limits(url::parse(url)?);
         check_schema(&options.schema)?;
         let tls = tls::tls(config.get_ssl_mode())?;
         let connections = Connections::new(config, tls, &options.schema, CONNECTIONS)?;
@@ -141,7 +140,7 @@ impl Postgres {
             closes: AtomicU64::new(0),
         });
         if options.access == Access::ReadWrite {
-            // One batch, so that opening is not delayed for long; a failure does not matter.
+            // One batch, so that opening is not delayed for long. After a failure, the next removal continues.
             let _ = store.remove_some_leftovers();
         }
         Ok(store)
@@ -179,12 +178,12 @@ impl Postgres {
         self.clock.as_ref().map(ManualClock::now)
     }
 
-    /// Returns the time of a manual clock, or that of the server's clock, which was asked by [`write::CLOCK`].
+    /// Returns the time of the manual clock, or of the server's clock as [`CLOCK`] read it.
     pub(super) fn now_by(&self, clock: &[Row]) -> Result<Timestamp> {
         match (self.manual_now(), clock.first()) {
             (Some(now), _) => Ok(now),
             (None, Some(row)) => row.time("now"),
-            (None, None) => Err(Error::storage("the server's clock gave no answer")),
+            (None, None) => Err(Error::storage("the server's clock returned no result")),
         }
     }
 
@@ -200,7 +199,7 @@ impl Postgres {
     }
 }
 
-/// Sets how soon a host that has gone silent counts as lost, unless the URL does. The system's defaults are hours.
+/// Limits the time after which a silent host counts as lost, unless the URL has its own limits. The system's defaults are hours.
 fn with_limits(mut config: Config) -> Config {
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(RETRY_FOR);

@@ -1,4 +1,6 @@
 //! Encrypted connections: rustls, with the system's certificates.
+//!
+//! Always holds: `sslmode=require` verifies the server. Must not know: the server's address.
 
 use std::sync::Arc;
 
@@ -13,17 +15,17 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{Error, Result};
 
-/// What encrypts connections, if the server asks for it or the URL does (`sslmode`).
+/// Encrypts connections as `sslmode` in the URL says.
 pub(super) type Tls = MakeRustlsConnect;
 
 /// An encrypted connection.
 pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// Returns what encrypts connections of this mode.
+/// Returns the encryption of connections in a mode.
 ///
-/// `sslmode=require` verifies the server's certificate by those of the system, or by those that `SSL_CERT_FILE` names. Without it
-/// (`prefer`) no certificate is verified, as in libpq: many servers have a self-signed one, and an
-/// attacker who can answer in the server's place can also refuse encryption.
+/// `sslmode=require` verifies the server's certificate with the root certificates of the system, or of the file that
+/// `SSL_CERT_FILE` names. `prefer`, the default, verifies none, as in libpq: many servers have a self-signed one, and an attacker
+/// who can answer in the server's place can also refuse encryption.
 ///
 /// # Errors
 ///
@@ -35,7 +37,7 @@ pub(super) fn tls(mode: SslMode) -> Result<Tls> {
         .map_err(|error| Error::storage(format!("setting up TLS: {error}")).with_source(error))?;
     let config = if mode == SslMode::Require {
         let mut roots = RootCertStore::empty();
-        // Certificates that cannot be read are not trusted.
+        // A certificate that cannot be read is not trusted.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         config.with_root_certificates(roots)
     } else {

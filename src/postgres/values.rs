@@ -1,7 +1,7 @@
 //! The crate's values as PostgreSQL stores them.
 //!
-//! Always holds: text is `bytea`, because PostgreSQL's text has no NUL; fingerprints and nonces are `uuid`, which compares like
-//! the number; ids and times (microseconds) are `bigint`.
+//! Owns: [`Bits`] and [`Columns`]. Always holds: text is `bytea`, because PostgreSQL's text has no NUL; fingerprints and nonces
+//! are `uuid`, which compares like the number; ids and times (microseconds) are `bigint`.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl<'r> FromSql<'r> for Bits {
     }
 }
 
-/// Returns an id as a `bigint`. None of a store is above `i64::MAX`.
+/// Returns an id as a `bigint`. No id of a store is above `i64::MAX`.
 pub(super) fn bigint(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }
@@ -65,7 +65,7 @@ pub(super) fn version_columns(version: Option<Version>) -> (Option<Bits>, Option
     }
 }
 
-/// Returns the version of such columns.
+/// Returns the version that the columns of [`version_columns`] stand for.
 pub(super) fn version_of(content: Option<Bits>, ordinal: Option<i64>) -> Option<Version> {
     match (content, ordinal) {
         (Some(Bits(digest)), _) => Some(Version::Content(digest.to_be_bytes())),

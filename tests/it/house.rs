@@ -133,7 +133,7 @@ fn each_dependency_is_named_where_it_belongs_and_used_there() {
         ("tracing", &["engine/write/log.rs"]),
         ("futures_channel", &["asynchronous/"]),
         ("tokio_postgres", &["postgres/"]),
-        ("tokio", &["postgres/connection.rs"]),
+        ("tokio", &["postgres/connection/reactor.rs"]),
         ("futures_util", &["postgres/"]),
         ("bytes", &["postgres/"]),
         ("rustls", &["postgres/tls.rs"]),

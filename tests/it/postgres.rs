@@ -11,8 +11,10 @@ mod leftovers;
 mod locked_pools;
 mod lost_commits;
 mod proxy;
+mod silence;
 mod statements;
 mod tls;
+mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

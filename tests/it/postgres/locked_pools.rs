@@ -10,13 +10,13 @@ use datapool_store::{ClaimVerdict, Mode, Origin, PoolId};
 use super::{ask, connect, key, new_schema, psql, track_new, until, until_calls_wait, within};
 
 /// A lock on a pool's row, until it is dropped.
-struct Locked {
+pub(super) struct Locked {
     psql: Child,
     input: Option<ChildStdin>,
 }
 
 impl Locked {
-    fn new(schema: &str, pool: PoolId) -> Self {
+    pub(super) fn new(schema: &str, pool: PoolId) -> Self {
         let mut psql = psql(&[]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut input = psql.stdin.take().unwrap();
         writeln!(input, "BEGIN; SELECT FROM {schema}.head WHERE pool = {pool} FOR UPDATE;").unwrap();

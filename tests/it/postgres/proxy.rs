@@ -118,10 +118,15 @@ impl Proxy {
     }
 
     pub(super) fn connect(&self, schema: &str) -> DataPoolStore {
+        self.connect_with(schema, "")
+    }
+
+    /// Connects with parameters in the URL. What passes must not be encrypted.
+    pub(super) fn connect_with(&self, schema: &str, parameters: &str) -> DataPoolStore {
         let url = environment("DATAPOOL_POSTGRES_URL");
         let (before, _, after) = split(&url);
         let sign = if after.contains('?') { '&' } else { '?' };
-        let url = format!("{before}127.0.0.1:{}{after}{sign}sslmode=disable", self.port);
+        let url = format!("{before}127.0.0.1:{}{after}{sign}sslmode=disable&{parameters}", self.port);
         StoreOptions::new().schema(schema).connect(&url).unwrap()
     }
 
@@ -148,6 +153,11 @@ impl Proxy {
     /// Returns the number of messages that have not passed since.
     pub(super) fn silenced(&self) -> usize {
         self.shared.state().silenced
+    }
+
+    /// Returns the number of connections that were made and not refused.
+    pub(super) fn connections(&self) -> usize {
+        self.shared.state().ends.len() / 2
     }
 
     /// Ends all connections, and makes no more.
