@@ -13,13 +13,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueHint};
 
 pub(crate) use self::command::Command;
+use self::command::Wrong;
 pub(crate) use self::dedupe::Dedupe;
 pub(crate) use self::pool::PoolCommand;
-pub(crate) use self::records::Selection;
+pub(crate) use self::records::{Records, Selection};
 pub(crate) use self::transfer::{Copy, Export, Import};
 use self::values::server_url;
 use crate::failure;
@@ -31,22 +32,23 @@ use crate::url;
 /// The environment variable that names the store if no argument does.
 const FILE_VARIABLE: &str = "DATAPOOL_FILE";
 
-/// Inspects and changes a store of data pools: lists records, finds what is new in a list, imports, exports, maintains.
+/// Inspects and changes a store of data pools: lists records, finds new values, imports, exports, maintains the file
 #[derive(Debug, Parser)]
 #[command(name = "datapool", version, after_help = texts::TOOL, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
-    /// The store's file, or the URL of its server (postgresql://...); default: what `DATAPOOL_FILE` names
+    /// The store's file, or the URL of its server (postgresql://...); default: `DATAPOOL_FILE`
+    #[arg(value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
-    /// The URL of the store's server, in place of FILE
+    /// The URL of the store's server, instead of FILE
     #[arg(long, global = true, help_heading = "Options of all commands", value_name = "URL", value_parser = server_url)]
     store: Option<String>,
-    /// The schema that the store has on a server: datapool, unless another one is named
+    /// The schema of a store on a server; default: datapool
     #[arg(long, global = true, help_heading = "Options of all commands", value_name = "NAME")]
     schema: Option<String>,
-    /// The time to wait for a store that another program has open: 30s, 5m
-    #[arg(long, global = true, help_heading = "Options of all commands", value_name = "DURATION", value_parser = duration, default_value = "0s", hide_default_value = true)]
-    wait: Duration,
-    /// Print JSON for programs instead of tables for people; errors, too
+    /// The time to wait for a file that another program has open: 30s, 5m; not for a server
+    #[arg(long, global = true, help_heading = "Options of all commands", value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+    /// Print JSON for programs instead of tables for people; also for errors
     #[arg(long, global = true, help_heading = "Options of all commands")]
     json: bool,
     #[command(subcommand)]
@@ -54,10 +56,13 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Reads the program's arguments. Ends it with a message if they make no sense.
+    /// Reads the program's arguments. Ends the program with a message if they are wrong.
     pub(crate) fn read() -> Self {
         let whole = Self::whole_command();
-        let found = whole.clone().try_get_matches().unwrap_or_else(|error| end(&error));
+        let found = whole
+            .clone()
+            .try_get_matches()
+            .unwrap_or_else(|error| end(&mistyped_command(&whole, &error).unwrap_or(error)));
         let command = found.subcommand_name().and_then(|name| whole.find_subcommand(name)).unwrap_or(&whole);
         let mut arguments = Self::from_arg_matches(&found).unwrap_or_else(|error| end(&error));
         if arguments.file.is_none() && arguments.store.is_none() && arguments.command.has_store() {
@@ -70,76 +75,87 @@ impl Arguments {
         }
     }
 
-    /// Returns the tool with all its commands, whose usage names FILE.
+    /// Returns the tool with all its commands. Their usage names FILE.
     pub(crate) fn whole_command() -> clap::Command {
         let mut whole = Self::command();
         whole.build();
         name_file(whole)
     }
 
-    /// Checks what clap cannot: that exactly one store is named, or two by `copy`, and that a schema is of a server.
+    /// Checks what clap cannot, before a store is opened.
     fn check(&self) -> Result<(), (ErrorKind, String)> {
+        self.check_number_of_stores()?;
+        self.check_stores()?;
+        self.command.check().map_err(|error| match error {
+            Wrong::Missing(text) => (ErrorKind::MissingRequiredArgument, text.to_owned()),
+            Wrong::Value(error) => (ErrorKind::InvalidValue, error.to_string()),
+        })
+    }
+
+    /// Checks that exactly one store is named, or two by `copy`.
+    fn check_number_of_stores(&self) -> Result<(), (ErrorKind, String)> {
+        let conflict = |text: &str| Err((ErrorKind::ArgumentConflict, text.to_owned()));
         match (&self.file, &self.store) {
             (None, None) if self.command.has_store() => {
                 let text = format!(
-                    "the following required arguments were not provided:\n  <FILE>, which {FILE_VARIABLE} can name, too"
+                    "the following required arguments were not provided:\n  <FILE>, or the environment variable {FILE_VARIABLE}"
                 );
-                return Err((ErrorKind::MissingRequiredArgument, text));
+                Err((ErrorKind::MissingRequiredArgument, text))
             }
             (Some(_), None) | (None, Some(_)) if matches!(self.command, Command::Copy(_)) => {
-                let text = "`copy` names both of its stores itself: datapool copy FROM TO".to_owned();
-                return Err((ErrorKind::ArgumentConflict, text));
+                conflict("`copy` takes its two stores after its name: datapool copy FROM TO")
             }
             (Some(_), None) | (None, Some(_)) if !self.command.has_store() => {
-                let text = "this command is about no store: leave FILE and --store out".to_owned();
-                return Err((ErrorKind::ArgumentConflict, text));
+                conflict("this command needs no store: leave FILE and --store out")
             }
-            (Some(_), Some(_)) => {
-                let text = "the store is named twice: by FILE and by --store".to_owned();
-                return Err((ErrorKind::ArgumentConflict, text));
-            }
-            _ => {}
+            (Some(_), Some(_)) => conflict("the store is named twice: by FILE and by --store"),
+            _ => Ok(()),
         }
-        if let Command::Delete(delete) = &self.command
-            && !delete.names_records()
-        {
-            let text =
-                "no records are named: by ID..., by a filter (--value, --run and so on), or by --where QUERY";
-            return Err((ErrorKind::MissingRequiredArgument, text.to_owned()));
-        }
-        let is_server = |place: &PathBuf| url::of_server(place).is_some();
-        let places = match &self.command {
-            Command::Copy(Copy { from, to, .. }) => vec![from, to],
-            _ => self.file.iter().collect(),
+    }
+
+    /// Checks the names of the stores, and the options that fit only some of them.
+    fn check_stores(&self) -> Result<(), (ErrorKind, String)> {
+        let conflict = |text: &str| Err((ErrorKind::ArgumentConflict, text.to_owned()));
+        let places: Vec<&Path> = match &self.command {
+            Command::Copy(copy) => vec![&copy.from, &copy.to],
+            _ => self.file.iter().map(PathBuf::as_path).chain(self.store.iter().map(Path::new)).collect(),
         };
-        if places.into_iter().any(|place| url::is_misspelled(place)) {
-            let text = "the store is neither a file nor the URL of a server, which begins with postgresql:// or postgres://";
+        if places.iter().any(|place| url::is_misspelled(place)) {
+            let text = "the store is neither a file nor the URL of a server: a URL begins with postgresql:// or postgres://";
             return Err((ErrorKind::InvalidValue, text.to_owned()));
         }
-        let (has_server, to_is_server) = if let Command::Copy(Copy { from, to, .. }) = &self.command {
-            (is_server(from) || is_server(to), is_server(to))
-        } else {
-            (self.store.is_some() || self.file.as_ref().is_some_and(is_server), false)
-        };
-        let to_schema = matches!(&self.command, Command::Copy(Copy { to_schema: Some(_), .. }));
-        if (self.schema.is_some() && !has_server) || (to_schema && !to_is_server) {
-            let text = "a schema can be named only for a store on a server".to_owned();
-            return Err((ErrorKind::ArgumentConflict, text));
+        let is_server = |place: &&Path| url::of_server(place).is_some();
+        if self.schema.is_some() && !places.iter().any(is_server) {
+            return conflict("only a store on a server has a schema");
+        }
+        if self.wait.is_some() && !places.is_empty() && places.iter().all(is_server) {
+            return conflict(
+                "`--wait` is for files: any number of programs can have a store on a server open",
+            );
+        }
+        if let Command::Copy(copy) = &self.command {
+            if copy.to_schema.is_some() && url::of_server(&copy.to).is_none() {
+                return conflict("only a store on a server has a schema");
+            }
+            let (from, to) = self.stores_of(copy);
+            if from.is_same_as(&to) {
+                return conflict(&format!("FROM and TO are both {}", from.display()));
+            }
         }
         Ok(())
     }
 
-    /// Returns the store that the command is about. `copy` has two.
+    /// Returns the store that FILE or --store names.
     pub(crate) fn store_file(&self) -> StoreFile {
         match (&self.store, &self.file) {
             (Some(url), _) => StoreFile::server(url, self.schema.as_deref()),
             (None, Some(file)) => self.place(file, None),
-            // Commands without a store of their own: `copy` names its stores in messages itself.
-            (None, None) => StoreFile::file(Path::new("datapool"), self.wait),
+            // The command has no FILE. `copy` puts the names of its stores into its messages.
+            (None, None) => StoreFile::file(Path::new("datapool"), self.wait.unwrap_or_default()),
         }
     }
 
-    /// Returns the stores from which and to which `copy` copies.
+    /// Returns the source and the destination of `copy`.
     pub(crate) fn stores_of(&self, copy: &Copy) -> (StoreFile, StoreFile) {
         (self.place(&copy.from, None), self.place(&copy.to, copy.to_schema.as_deref()))
     }
@@ -147,7 +163,7 @@ impl Arguments {
     fn place(&self, name: &Path, schema: Option<&str>) -> StoreFile {
         match url::of_server(name) {
             Some(url) => StoreFile::server(url, schema.or(self.schema.as_deref())),
-            None => StoreFile::file(name, self.wait),
+            None => StoreFile::file(name, self.wait.unwrap_or_default()),
         }
     }
 
@@ -156,7 +172,36 @@ impl Arguments {
     }
 }
 
-/// Ends the program with the message of wrong usage, or with the help that was asked for.
+/// Returns a better error if clap took a mistyped command for FILE.
+fn mistyped_command(whole: &clap::Command, error: &clap::Error) -> Option<clap::Error> {
+    let is_about_command = matches!(
+        error.kind(),
+        ErrorKind::MissingSubcommand
+            | ErrorKind::InvalidSubcommand
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if !is_about_command {
+        return None;
+    }
+    let found = whole.clone().ignore_errors(true).try_get_matches().ok()?;
+    let file = found.get_one::<PathBuf>("file").filter(|file| !file.exists())?.to_str()?;
+    if !file.chars().all(|character| character.is_ascii_alphabetic() || character == '-') {
+        return None;
+    }
+    // In the place of a command, clap finds a similar one.
+    let tried = whole.clone().try_get_matches_from([whole.get_name(), "FILE", file]);
+    let Err(error) = tried else { return None };
+    let Some(ContextValue::Strings(similar)) = error.get(ContextKind::SuggestedSubcommand) else {
+        return None;
+    };
+    let text = format!(
+        "there is no command and no file '{file}'\n\n  tip: a similar command exists: '{}'",
+        similar.last()?
+    );
+    Some(whole.clone().error(ErrorKind::InvalidSubcommand, text))
+}
+
+/// Ends the program with a message about wrong usage, or with the help that the user asked for.
 fn end(error: &clap::Error) -> ! {
     if !error.use_stderr() {
         error.exit();
@@ -172,7 +217,7 @@ fn end(error: &clap::Error) -> ! {
     std::process::exit(error.exit_code())
 }
 
-/// Puts FILE into the usage of the commands that have a store: to clap it is an argument of the tool alone.
+/// Puts FILE into the usage of the commands that have a store. For clap it is an argument of the tool alone.
 fn name_file(command: clap::Command) -> clap::Command {
     command.mut_subcommands(|mut command| {
         if ["copy", "completions", "man"].contains(&command.get_name()) {

@@ -13,15 +13,14 @@ pub(crate) struct Dedupe {
     /// The entity type of the values; a value is a duplicate only within its entity type
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) entity_type: u32,
-    /// The mode: pass on new values and track nothing, pass on every value and track the new ones, or pass on new values
-    /// and track them
+    /// filter: print new values, track none; track: print every value, track the new ones; filter-and-track: print new
+    /// values and track them
     #[arg(long, value_name = "MODE", value_parser = one_of(Mode::ALL, Mode::as_str), default_value_t = Mode::FilterAndTrack)]
     pub(crate) mode: Mode,
-    /// Read each line as JSON, and take its value from where this JSON pointer leads; several make a composite key
-    #[arg(long, value_name = "POINTER", num_args = 1.., value_parser = json_pointer)]
+    /// Read each line as JSON, and take the value that this JSON pointer leads to; repeat it for a composite key
+    #[arg(long, value_name = "POINTER", value_parser = json_pointer)]
     json_lines: Vec<String>,
-    /// The treatment of a line of JSON without a key: fail, and track nothing at all; pass it on; or drop it, except in the mode
-    /// track
+    /// For a line of JSON without a key: fail and track nothing at all; pass it on; or drop it, except in the mode track
     #[arg(long, value_name = "POLICY", value_parser = one_of(OnMissingKey::ALL, OnMissingKey::as_str), default_value_t, requires = "json_lines")]
     on_missing_key: OnMissingKey,
     #[command(flatten)]

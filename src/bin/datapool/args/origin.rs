@@ -1,20 +1,22 @@
 //! The origin of records, as options.
 
 use clap::Args;
-use datapool_store::Origin;
+use datapool_store::{FlowId, FlowRunId, FlowStepId, Origin};
+
+use crate::rehearsal;
 
 /// The origin of records.
 #[derive(Debug, Args)]
 pub(crate) struct OriginArguments {
     /// The flow of all records
-    #[arg(long, value_name = "F")]
-    flow: Option<String>,
+    #[arg(long, value_name = "F", value_parser = rehearsal::flow)]
+    flow: Option<FlowId>,
     /// The flow run of all records
-    #[arg(long, value_name = "R")]
-    run: Option<String>,
+    #[arg(long, value_name = "R", value_parser = rehearsal::run)]
+    run: Option<FlowRunId>,
     /// The flow step of all records
-    #[arg(long, value_name = "S")]
-    step: Option<String>,
+    #[arg(long, value_name = "S", value_parser = rehearsal::step)]
+    step: Option<FlowStepId>,
 }
 
 impl OriginArguments {

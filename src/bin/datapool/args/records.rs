@@ -3,8 +3,9 @@
 use clap::Args;
 use datapool_store::{RecordFilter, RecordId, RecordQuery, RecordSort};
 
-use super::values::{filter_of_query, one_of};
+use super::values::{filter_of_query, one_of, page, per_page};
 use crate::filter::{self, FilterArguments};
+use crate::output::PageForm;
 
 #[derive(Debug, Args)]
 pub(crate) struct Records {
@@ -13,20 +14,25 @@ pub(crate) struct Records {
     /// The HTTP API's query string
     #[arg(conflicts_with_all = filter::OPTIONS, conflicts_with_all = ["sort", "page", "per_page"])]
     query: Option<RecordQuery>,
-    /// The order
+    /// The order of the records
     #[arg(long, value_name = "ORDER", value_parser = one_of(RecordSort::ALL, RecordSort::as_str), allow_hyphen_values = true)]
     sort: Option<RecordSort>,
     /// The page, from 1
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = page())]
     page: Option<u64>,
     /// The number of records on a page: 1 to 100
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", value_parser = per_page())]
     per_page: Option<u32>,
     #[command(flatten)]
     filter: FilterArguments,
 }
 
 impl Records {
+    /// Returns the form in which the user chose the page.
+    pub(crate) fn form(&self) -> PageForm {
+        if self.query.is_some() { PageForm::Query } else { PageForm::Options }
+    }
+
     pub(crate) fn query(&self) -> RecordQuery {
         if let Some(query) = &self.query {
             return query.clone();
@@ -46,10 +52,10 @@ impl Records {
 pub(crate) struct Delete {
     /// The pool's id or name
     pub(crate) pool: String,
-    /// The records' ids
+    /// The ids of the records
     #[arg(value_name = "ID", conflicts_with = "where", conflicts_with_all = filter::OPTIONS)]
     ids: Vec<RecordId>,
-    /// The filter as in the HTTP API's query string
+    /// A filter, written as in the HTTP API's query string
     #[arg(id = "where", long, value_name = "QUERY", value_parser = filter_of_query, conflicts_with_all = filter::OPTIONS)]
     query: Option<RecordFilter>,
     #[command(flatten)]

@@ -1,4 +1,7 @@
 //! The long texts of the help: what a command does in detail, and examples.
+//!
+//! Always holds: lines have at most 80 columns where an example allows it, because clap prints them as they are. Examples are the
+//! last paragraph, or the first one of the tool's own text; the manual finds them by their heading.
 
 /// The end of the help of the tool itself.
 pub(super) const TOOL: &str = "\
@@ -11,17 +14,27 @@ Examples:
   datapool --store postgresql://ann@db.example.org/flows pool list
   datapool copy pools.redb postgresql://ann@db.example.org/flows
 
-FILE may also be the URL of a PostgreSQL server. Commands about the file itself (compact, vacuum, rebuild-indexes, backup) fail
-there. Without FILE it is the one that the environment variable DATAPOOL_FILE names.
-POOL is a pool's id or name: digits are an id if there is a pool of that id, and a name otherwise.
-Commands that only read may run beside each other, but not while another program has the store open for writing.
+FILE may also be the URL of a PostgreSQL server. compact, vacuum,
+rebuild-indexes and backup work on files only. Without FILE, the environment
+variable DATAPOOL_FILE names the store.
 
-Exit code: 0, or 1 with the error on standard error; 2 for wrong usage, 75 if another program has the store open.";
+POOL is a pool's id or name. Digits are an id if a pool has that id, and a name
+otherwise.
+
+Commands that only read can run at the same time. They cannot run while another
+program has the file open for writing.
+
+On a terminal, control characters in values are escaped. Elsewhere, values are
+printed byte for byte. The width is the terminal's, else COLUMNS, else 80.
+
+Exit code: 0, or 1 with the error on standard error; 2 for wrong usage, 75 if
+another program has the store open.";
 
 pub(super) const IMPORT: &str = "\
-The file has a header with `value` and `entity_type_id`, in any order; other columns are ignored. What is
-not UTF-8, empty or too long is a bad row, and so is one with a stray quote. Blank rows are skipped. Importing a
-file twice doubles it, unless duplicates are skipped.
+The file has a header with `value` and `entity_type_id`, in any order. Other
+columns are ignored. A row is bad if its value is empty, too long or not UTF-8,
+or if it has a stray quote. Blank rows are skipped. Importing a file twice
+doubles its records, unless duplicates are skipped.
 
 Examples:
   datapool pools.redb import orders seen.csv --on-duplicate skip
@@ -30,8 +43,8 @@ Examples:
   datapool pools.redb import copy full.csv --full";
 
 pub(super) const EXPORT: &str = "\
-Without --full the file has the columns `value,entity_type_id` and imports back to the same set. A file is
-replaced when the new one is whole.
+Without --full, the file has the columns `value,entity_type_id` and imports back
+to the same set. An existing file is replaced once the new one is complete.
 
 Examples:
   datapool pools.redb export orders orders.csv
@@ -39,9 +52,10 @@ Examples:
   datapool pools.redb export orders --full | head";
 
 pub(super) const RECORDS: &str = "\
-QUERY is the HTTP API's query string: filter[flow_id], filter[flow_run_id], filter[step_id],
-filter[entity_type_id], filter[value], filter[created_after], filter[created_before], include, sort, page,
-per_page (up to 100) and cursor. Options say the same in its place; of several, all must hold.
+QUERY is the HTTP API's query string: filter[flow_id], filter[flow_run_id],
+filter[step_id], filter[entity_type_id], filter[value], filter[created_after],
+filter[created_before], include, sort, page, per_page (up to 100) and cursor.
+Options can take its place. Different filters must all match.
 
 Examples:
   datapool pools.redb records orders
@@ -50,16 +64,18 @@ Examples:
   datapool pools.redb records orders --value A-1 --json";
 
 pub(super) const CONTAINS: &str = "\
-Values come one a line, as for `dedupe`. Each line of the answer has `present` or `absent`, a tab, and the value;
-with --json {\"value\", \"present\", \"first\": the record that was first, or null}. Values that are only claimed
-are absent.
+Standard input has one value per line, as for `dedupe`. Each line of the answer
+has `present` or `absent`, a tab, and the value. With --json it is an object:
+{\"value\", \"present\", \"first\": the record that was first, or null}. A value
+that is only claimed is absent.
 
 Example:
   datapool pools.redb contains orders --entity-type 37 < values.txt";
 
 pub(super) const CLAIMS: &str = "\
-A claim holds values for one runner until its work is confirmed. Release a claim if its runner is gone for good
-and its lease is long: its values are new again, and the runner, should it go on, cannot confirm them any more.
+A claim holds values for one runner until the runner confirms its work. Release
+a claim if its runner is gone for good and its lease is long. Its values are new
+again. If the runner does go on, it can no longer confirm them.
 
 Examples:
   datapool pools.redb claims orders
@@ -67,26 +83,32 @@ Examples:
   datapool pools.redb claims orders --owner worker-7 --release-all";
 
 pub(super) const DEDUPE: &str = "\
-Values come one a line, which ends in LF or CRLF, up to 1,048,576 of them, and are one batch: one atomic
-step. A byte order mark at the start and blank lines are skipped. All is read before the store is opened.
-With --json there is an object for every value, in order: {\"value\", \"verdict\": \"new\" | \"duplicate\" |
-\"in_flight\", \"first\": the record that was first, or null}. In flight is what another runner has claimed: it is
-not passed on.
+Standard input has one value per line, up to 1,048,576 of them. They are one
+batch, which is one atomic step. Lines end in LF or CRLF. A byte order mark at
+the start and blank lines are skipped. All input is read before the store is
+opened.
 
-With --json-lines each line is a JSON value, which is passed on as it came. A JSON pointer (/order/id) leads to its
-key: a string, a number or a boolean. The number 17 and the string \"17\" are the same value. Several pointers make
-a composite key, [\"A\",17]. Objects of --json then have \"item\", the line's JSON, too; without a key, their value
-is null and their verdict \"no_key\".
+With --json, each value gets an object, in order: {\"value\", \"verdict\": \"new\" |
+\"duplicate\" | \"in_flight\", \"first\": the record that was first, or null}. A
+value in flight is claimed by another runner, and is not passed on.
+
+With --json-lines, each line is a JSON value, which is passed on as it came. The
+JSON pointer (/order/id) leads to its key: a string, a number or a boolean. The
+number 17 and the string \"17\" are the same value. Repeat the option for a
+composite key, such as [\"A\",17]. Objects of --json also have \"item\", the JSON
+of the line. If the line has no key, \"value\" is null and \"verdict\" is
+\"no_key\".
 
 Examples:
   datapool pools.redb dedupe orders --entity-type 37 < new.txt
   datapool pools.redb dedupe orders --entity-type 37 --mode filter --json < new.txt
   datapool pools.redb dedupe orders --entity-type 37 --flow shop --run 'run 1' < new.txt > todo.txt
-  datapool pools.redb dedupe orders --entity-type 37 --json-lines /order/id < new.jsonl > todo.jsonl";
+  datapool pools.redb dedupe orders --entity-type 37 --json-lines /order/id < new.jsonl > todo.jsonl
+  datapool pools.redb dedupe orders --entity-type 37 --json-lines /shop --json-lines /id < new.jsonl";
 
 pub(super) const DELETE: &str = "\
-It does not ask. `records` with the same filter shows before what will go. Ids that are not there are no error and
-do not count.
+This command does not ask. To see what it would delete, run `records` with the
+same filter first. Unknown ids are no error and do not count.
 
 Examples:
   datapool pools.redb delete orders 17 18
@@ -95,72 +117,84 @@ Examples:
   datapool pools.redb delete orders --where 'filter[flow_id]=shop&filter[created_before]=2026-01-01'";
 
 pub(super) const CLEAR: &str = "\
-It asks first, unless --yes is given. Ids go on where they were, and the pool's time begins anew.
+The command asks first, unless --yes is given. Later records get higher ids, and
+the pool's time is set to the system's clock.
 
 Example:
   datapool pools.redb clear orders";
 
 pub(super) const STATS: &str = "\
-Without POOL it shows the store and every pool, of more than 20 pools the ten largest. With --json it has every
-pool and every figure, and of the days those that have records.
+Without POOL, the command shows the store and every pool, or the ten largest of
+more than 20 pools. With --json, it prints every pool and every figure; days
+without records are left out.
 
 Examples:
   datapool pools.redb stats
   datapool pools.redb stats orders --json";
 
 pub(super) const PRUNE: &str = "\
-The store does so by itself while it is written to. This is for a pool that nobody writes to any more. The space
-is free for new records then; `compact` makes the file smaller. Dead records among live ones stay, and so do a few;
-`vacuum` removes them all.
+The store does this by itself while it is written to. Use the command for a pool
+that is no longer written to. New records use the freed space; `compact` shrinks
+the file. Deleted and expired records among live ones stay, and so do a few
+others. `vacuum` removes them all.
 
 Examples:
   datapool pools.redb prune
   datapool pools.redb prune orders";
 
 pub(super) const VERIFY: &str = "\
-Exit code 1 if something was found. No other program may have the store open, and the file must be writable:
-which of its pages are free is put in order.
+The exit code is 1 if a problem was found. No other program may have the store
+open. The file must be writable, because its list of free pages is updated.
 
 Example:
   datapool pools.redb verify";
 
 pub(super) const REBUILD_INDEXES: &str = "\
-No other program may have the store open. Exit code 1 if something is left that cannot be made from the records.
-Records count as they read now: if `verify` has found one that is damaged, restore a backup.
+No other program may have the store open. The exit code is 1 if a problem is
+left that the records cannot repair. Records are taken as they read now: if
+`verify` has found a damaged record, restore a backup instead.
 
 Example:
   datapool pools.redb rebuild-indexes";
 
 pub(super) const COMPACT: &str = "\
-No other program may have the store open. A file that goes on growing is better left as it is.
+No other program may have the store open. Do not compact a file that will grow
+again: it has to take the space back.
 
 Example:
   datapool pools.redb compact";
 
 pub(super) const VACUUM: &str = "\
-No other program may have the store open. The disk needs room for a second file meanwhile. If it is cut off, the
-file is the old one, or the new one.
+No other program may have the store open. The disk needs room for a second file
+meanwhile. If the command is interrupted, the file is either the old one or the
+new one.
 
 Example:
   datapool pools.redb vacuum";
 
 pub(super) const COPY: &str = "\
-Copied are pools with their name, description, retention and capacity; their live records with entity type,
-value, origin, version and time, in order; and what is registered: entity types, flows, runs and steps. What TO
-has registered already stays as it is. Ids are new. Results and open claims are not copied, so copy while no
-runner works.
+The command copies pools with their name, description, retention and capacity;
+their live records with entity type, value, origin, version and time, in order;
+and registered entity types, flows, flow runs and flow steps. Entries that TO
+already has stay as they are. Ids are new. Results and open claims are not
+copied, so copy while no runner works.
 
-If it is interrupted, the same command goes on where it stopped, and copies nothing twice. Until it is done, TO
-keeps notes of it: flow runs whose ids begin with `datapool copy`. Nobody else may write to the new pools
-meanwhile, and they have no retention or capacity yet. A pool whose name TO has already is refused, unless this
-copy began it.
+If the copy is interrupted, repeat the command: it continues where it stopped,
+and copies nothing twice. If the copy is finished, and both stores still have
+the same pools and records, it says so and copies nothing.
+
+Until a pool is finished, its description in TO says so, and it has no retention
+or capacity. Nobody else may write to it. Meanwhile TO keeps notes about the
+copy: flow runs whose ids begin with `datapool copy`. A pool that TO already has
+is refused, unless this copy began it.
 
 Examples:
   datapool copy pools.redb postgresql://ann@db.example.org/flows
   datapool copy postgresql://ann@db.example.org/flows pools.redb --schema shop --json";
 
 pub(super) const BACKUP: &str = "\
-Nothing at DEST is replaced. Restoring is using the copy. If the file may be damaged, verify first.
+DEST must not exist. To restore, use the copy as the store. If the file may be
+damaged, run `verify` first.
 
 Example:
   datapool pools.redb backup pools-monday.redb";
@@ -178,11 +212,12 @@ Example:
   datapool pools.redb pool create orders --description 'Orders of the shop' --retention 90d --capacity 1000000";
 
 pub(super) const POOL_LIST: &str = "\
-QUERY is the HTTP API's query string: filter[id], filter[name], filter[,], include, sort, page and per_page
-(up to 100).
+QUERY is the HTTP API's query string: filter[id], filter[name], filter[,],
+include, sort, page and per_page (up to 100).
 
 Examples:
   datapool pools.redb pool list
+  datapool pools.redb pool list --page 2 --per-page 50
   datapool pools.redb pool list 'filter[name]=shop&sort=-created_at&per_page=50' --json";
 
 pub(super) const POOL_SHOW: &str = "\
@@ -190,14 +225,16 @@ Example:
   datapool pools.redb pool show orders";
 
 pub(super) const POOL_UPDATE: &str = "\
-What a new retention or capacity ends is gone at once, and does not return with a longer or larger one.
+A shorter retention or a smaller capacity expires records at once. A longer or
+larger one does not bring them back. The command asks before it expires records,
+unless --yes is given.
 
 Examples:
   datapool pools.redb pool update orders --name 'shop orders' --retention 30d
   datapool pools.redb pool update orders --description '' --capacity none";
 
 pub(super) const POOL_DELETE: &str = "\
-It asks first, unless --yes is given.
+The command asks first, unless --yes is given.
 
 Example:
   datapool pools.redb pool delete orders";

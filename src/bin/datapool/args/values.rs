@@ -3,20 +3,20 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use datapool_store::{JsonItems, OnMissingKey, RecordFilter, RecordQuery};
+use clap::builder::{PossibleValuesParser, RangedI64ValueParser, RangedU64ValueParser, TypedValueParser};
+use datapool_store::{JsonItems, OnMissingKey, RecordFilter, RecordQuery, limits};
 
 use crate::url;
 
-/// Reads a query string that has filters and nothing else.
+/// Reads a query string that consists of filters.
 pub(super) fn filter_of_query(text: &str) -> Result<RecordFilter, String> {
     let query: RecordQuery = text.parse().map_err(|error: datapool_store::Error| error.to_string())?;
     let filter = query.clone().into_filter();
     if filter == RecordFilter::new() {
-        return Err("it names no records; to delete all, use `clear`".to_owned());
+        return Err("it names no records; to delete all of them, use `clear`".to_owned());
     }
     if RecordQuery::new().filter(filter.clone()) != query {
-        return Err("allowed are filters only: filter[flow_id], filter[value] and so on".to_owned());
+        return Err("only filters are allowed: filter[flow_id], filter[value] and so on".to_owned());
     }
     Ok(filter)
 }
@@ -28,18 +28,28 @@ pub(super) fn server_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads the number of a page.
+pub(super) fn page() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..)
+}
+
+/// Reads the number of items on a page.
+pub(super) fn per_page() -> RangedI64ValueParser<u32> {
+    RangedI64ValueParser::new().range(1..=i64::from(limits::PER_PAGE_MAX))
+}
+
 /// Reads one character, or the name of one that is hard to type.
 pub(super) fn delimiter(text: &str) -> Result<char, String> {
     let mut characters = text.chars();
     match (text, characters.next(), characters.next()) {
         ("tab" | "\\t", ..) => Ok('\t'),
         (_, Some(only), None) => Ok(only),
-        _ => Err("allowed are one character, and tab".to_owned()),
+        _ => Err("allowed are a single character and the word tab".to_owned()),
     }
 }
 
 pub(super) fn json_pointer(text: &str) -> Result<String, datapool_store::Error> {
-    // It checks the pointer first.
+    // `key_of` checks the pointer before it reads the item.
     JsonItems::new(0, text).on_missing_key(OnMissingKey::Pass).key_of("null")?;
     Ok(text.to_owned())
 }
