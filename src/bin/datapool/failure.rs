@@ -22,7 +22,7 @@ const TRY_AGAIN: u8 = 75;
 pub(crate) enum Failure {
     /// The command failed for this reason. Without a kind, the reason is the tool's own.
     Message(Option<ErrorKind>, String),
-    /// The arguments are wrong, which only opening the store could show. Nothing was changed.
+    /// The arguments are wrong, as the library found before it connected. Nothing was changed.
     Usage(String),
     /// The store is damaged. The text says where.
     Damage(String),
@@ -53,8 +53,8 @@ impl Failure {
         }
     }
 
-    /// Prints the reason on standard error. Returns the exit code. `of_damage` completes the reason why
-    /// a store is damaged.
+    /// Prints the reason on standard error. Returns the exit code. `of_damage` completes the message about a damaged
+    /// store.
     pub(crate) fn report(self, of_damage: impl FnOnce(&str) -> String, format: Format) -> ExitCode {
         let (kind, message, code) = match self {
             Self::Message(kind, message) => {

@@ -128,11 +128,11 @@ fn records_to_expire(
     let stats = pool.stats()?;
     let over = capacity.map_or(0, |capacity| stats.live.saturating_sub(capacity));
     let Some(retention) = retention else { return Ok(over) };
-    // The pool's time, which its newest record may be ahead of.
+    // The pool's time: its newest record may be ahead of the clock.
     let now = stats.newest.map_or(Timestamp::now(), |newest| newest.max(Timestamp::now()));
     let horizon = now.saturating_sub(retention).saturating_add(Duration::from_micros(1));
     let old = pool.count(&RecordFilter::new().created_before(horizon))?;
-    // The oldest leave first in either way, so these are in part the same.
+    // Both take the oldest records first, so the larger number includes the smaller one.
     Ok(old.max(over))
 }
 
