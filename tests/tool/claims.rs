@@ -68,7 +68,7 @@ fn a_released_claim_gives_its_values_back() {
     assert_eq!(new_values(&place), "A-2\n");
     let error = place.run(["claims", "orders", "--release", &id]).error(1);
     assert!(
-        error.contains(&format!("data pool \"orders\" has no open claim {id}; `claims` shows")),
+        error.contains(&format!("data pool \"orders\" has no open claim {id}; `claims` lists")),
         "{error}"
     );
 }

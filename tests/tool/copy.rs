@@ -10,7 +10,7 @@ use datapool_store::{
 };
 use serde_json::json;
 
-use crate::support::{Answer, FILE, ORDERS, Place, finish};
+use crate::support::{Answer, FILE, ORDERS, Place, finish, has_line};
 
 const COPY: &str = "copy.redb";
 const DAY: Duration = Duration::from_hours(24);
@@ -146,12 +146,9 @@ fn a_copy_that_died_anywhere_goes_on_without_doubling_anything() {
         }
         assert_eq!((answer.code, answer.err.as_str()), (99, ""), "after {commits} commits");
         deaths += 1;
-        let again = copy(&place, &[FILE, COPY], 17, None);
-        if again.code != 0 {
-            // It died after its last commit, so nothing was left to do.
-            assert!(again.error(1).contains("finished already"));
-            finished += 1;
-        }
+        let again = copy(&place, &[FILE, COPY], 17, None).ok();
+        // If it died after its last commit, nothing was left to do.
+        finished += u64::from(again.contains("already copied"));
         assert_same(&before, &contents_of(&place, COPY));
         std::fs::remove_file(place.path(COPY)).unwrap();
     }
@@ -194,9 +191,49 @@ fn a_pool_that_the_copy_did_not_begin_is_refused_before_anything_is_written() {
 
     // A finished copy is not begun again, either.
     copy(&place, &[FILE, "again.redb"], 17, None).ok();
+    place.run(["delete", "orders", "--value", "order 1"]).ok();
     let error = copy(&place, &[FILE, "again.redb"], 17, None).error(1);
     assert!(error.contains("\"orders\"") && error.contains("did not begin"), "{error}");
-    assert_same(&contents_of(&place, FILE), &contents_of(&place, "again.redb"));
+}
+
+#[test]
+fn a_finished_copy_that_is_repeated_has_nothing_left_to_do() {
+    let place = Place::empty();
+    fill(&place, 60);
+    let first = copy(&place, &[FILE, COPY, "--json"], 17, None).json();
+    let before = std::fs::read(place.path(COPY)).unwrap();
+    let text = copy(&place, &[FILE, COPY], 17, None).ok();
+    assert!(text.contains("already copied 4 data pools"), "{text}");
+    let again = copy(&place, &[FILE, COPY, "--json"], 17, None).json();
+    assert_eq!((&again["records"], &again["added"]), (&first["records"], &json!(0)));
+    assert_eq!((&again["flows"], &again["kept"]), (&json!(1), &json!(0)));
+    assert_same(&contents_of(&place, FILE), &contents_of(&place, COPY));
+    assert_eq!(std::fs::metadata(place.path(COPY)).unwrap().len(), before.len() as u64);
+
+    // Only the same pools with the same records count.
+    for change in [
+        ["pool", "update", "few", "--capacity", "6"].as_slice(),
+        &["pool", "update", "few", "--description", "Another"],
+        &["delete", "orders", "--value", "order 2"],
+    ] {
+        place.run(change.iter().copied()).ok();
+        let error = copy(&place, &[FILE, COPY], 17, None).error(1);
+        assert!(error.contains("did not begin"), "{change:?}: {error}");
+        finish(place.command([COPY].into_iter().chain(change.iter().copied())), b"").ok();
+        copy(&place, &[FILE, COPY], 17, None).ok();
+    }
+}
+
+#[test]
+fn a_pool_whose_copy_is_not_finished_says_so_in_its_description() {
+    let place = Place::empty();
+    fill(&place, 60);
+    assert_eq!(copy(&place, &[FILE, COPY], 10, Some(10)).code, 99);
+    let list = || finish(place.command([COPY, "pool", "list"]), b"").ok();
+    assert!(has_line(&list(), &["orders", "copy not finished"]), "{}", list());
+    copy(&place, &[FILE, COPY], 10, None).ok();
+    assert!(has_line(&list(), &["orders", "Orders, \"all\""]), "{}", list());
+    assert!(!list().contains("not finished"), "{}", list());
 }
 
 #[test]
@@ -209,7 +246,7 @@ fn pools_of_other_names_and_entries_of_the_destination_stay() {
     store.put_flow(Flow::new("tail", "Tail")).unwrap();
     store.close().unwrap();
     let text = copy(&place, &[FILE, COPY], 17, None).ok();
-    assert!(text.contains("1 entry that TO had already"), "{text}");
+    assert!(text.contains("1 entry that TO already had"), "{text}");
     let store = StoreOptions::new().open(place.path(COPY)).unwrap();
     let names: Vec<String> = store.all_pools().unwrap().map(|row| row.name).collect();
     assert_eq!(names, ["others", "orders", "recent", "few", "empty"]);
@@ -287,7 +324,7 @@ fn the_destination_of_an_unfinished_copy_is_no_source() {
     fill(&place, 60);
     assert_eq!(copy(&place, &[FILE, COPY], 10, Some(10)).code, 99);
     let error = copy(&place, &[COPY, "third.redb"], 10, None).error(1);
-    assert!(error.contains("not finished"), "{error}");
+    assert!(error.contains("unfinished copy"), "{error}");
 }
 
 #[test]
@@ -311,7 +348,7 @@ fn what_cannot_be_copied_leaves_no_file() {
     assert!(error.contains("there is no store at /"), "{error}");
     assert!(place.files().is_empty());
     fill(&place, 10);
-    let error = copy(&place, &[FILE, "./pools.redb"], 10, None).error(1);
+    let error = copy(&place, &[FILE, "./pools.redb"], 10, None).error(2);
     assert!(error.contains("FROM and TO are both"), "{error}");
     assert_eq!(place.files(), [FILE]);
 }

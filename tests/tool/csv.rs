@@ -66,7 +66,7 @@ fn of_many_bad_rows_the_first_hundred_are_reported() {
     assert_eq!(json["bad_rows"], 250);
     assert_eq!(json["errors"].as_array().unwrap().len(), 100);
     let text = place.run(["import", "orders", "in.csv", "--on-bad-row", "skip"]).ok();
-    assert!(text.ends_with("these are the first 100 of 250 bad rows\n"), "{text}");
+    assert!(text.ends_with("only the first 100 of 250 bad rows are listed\n"), "{text}");
 }
 
 #[test]
@@ -194,4 +194,16 @@ fn a_full_export_imports_back_with_origins_and_times() {
     place.run(["pool", "create", "again"]).ok();
     place.run(["import", "again", "full.csv", "--full"]).ok();
     assert_eq!(place.run(["export", "again", "--full"]).ok(), place.read("full.csv"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_export_to_a_full_disk_names_the_file() {
+    let place = Place::new();
+    place.track(&["A-1"]);
+    let error = place.run(["export", "orders", "/dev/full"]).error(1);
+    assert!(error.contains("/dev/full: ") && error.contains("No space left"), "{error}");
+    assert_eq!(error.matches("/dev/full").count(), 1, "{error}");
+    let error = place.run(["export", "orders", "no/out.csv"]).error(1);
+    assert_eq!(error.matches("no/out.csv").count(), 1, "{error}");
 }

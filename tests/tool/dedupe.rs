@@ -150,7 +150,7 @@ fn more_than_a_batch_takes_is_refused_at_the_first_line_too_many() {
 #[test]
 fn a_flow_that_cannot_be_is_refused() {
     let place = Place::new();
-    let error = place.run_with("A-1\n", DEDUPE.into_iter().chain(["--flow", "a,b"])).error(1);
+    let error = place.run_with("A-1\n", DEDUPE.into_iter().chain(["--flow", "a,b"])).error(2);
     assert!(error.contains("comma"), "{error}");
     assert_eq!(json!(tracked(&place)), 0);
 }
@@ -180,7 +180,7 @@ fn several_pointers_make_a_composite_key() {
     let place = Place::new();
     let input = "{\"a\": [{\"b\": 1}], \"\": true}\n{\"a\": [{\"b\": \"1\"}], \"\": true}\n{\"a\": [{\"b\": 1.0}], \"\": true}\n";
     let expected = input.lines().take(2).map(|line| format!("{line}\n")).collect::<String>();
-    assert_eq!(dedupe(&place, input, &["--json-lines", "/a/0/b", "/"]), expected);
+    assert_eq!(dedupe(&place, input, &["--json-lines", "/a/0/b", "--json-lines", "/"]), expected);
     assert_eq!(dedupe(&place, input, &["--json-lines", "/a/0/b", "--json-lines", "/"]), "");
     assert_eq!(dedupe(&place, "[1,true]\n[\"1\",true]\n", &[]), "");
 }
@@ -250,11 +250,22 @@ fn a_json_pointer_that_is_none_is_wrong_usage() {
     let place = Place::new();
     for (arguments, expected) in [
         (["--json-lines", "id"].as_slice(), "does not begin with \"/\""),
-        (&["--json-lines", "/id", "/~"], "has a \"~\" without 0 or 1"),
+        (&["--json-lines", "/id", "--json-lines", "/~"], "has a \"~\" without 0 or 1"),
         (&["--json-lines"], "a value is required"),
         (&["--on-missing-key", "pass"], "--json-lines"),
     ] {
         let error = place.run_with("{}", DEDUPE.into_iter().chain(arguments.iter().copied())).error(2);
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn each_pointer_has_an_option_of_its_own_and_the_pool_may_come_after_it() {
+    let place = Place::new();
+    let arguments = ["dedupe", "--json-lines", "/id", "orders", "--entity-type", "37"];
+    assert_eq!(place.run_with("{\"id\": 1}\n", arguments).ok(), "{\"id\": 1}\n");
+    assert_eq!(place.json(["records", "orders"])["data"][0]["value"], "1");
+    let two = ["dedupe", "--json-lines", "/a", "--json-lines", "/b", "orders", "--entity-type", "37"];
+    place.run_with("{\"a\": \"A\", \"b\": 2}\n", two).ok();
+    assert_eq!(place.json(["records", "orders"])["data"][1]["value"], "[\"A\",2]");
 }

@@ -23,5 +23,7 @@ mod records;
 mod server;
 mod stats;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod upkeep;
 mod usage;

@@ -1,6 +1,10 @@
 //! Proves that the tool creates, lists, shows, changes and deletes pools, by id and by name.
 
-use crate::support::{FILE, Place, has_line};
+use std::time::Duration;
+
+use datapool_store::{ManualClock, Timestamp};
+
+use crate::support::{FILE, Place, has_line, track_as};
 
 #[test]
 fn a_pool_is_made_with_what_it_keeps_and_shown_by_id_and_by_name() {
@@ -53,7 +57,7 @@ fn a_name_that_is_taken_or_too_short_is_refused_and_leaves_no_new_store() {
     let error = place.run(["pool", "create", "orders"]).error(1);
     assert!(error.contains("orders"), "{error}");
     let error = place.command(["new.redb", "pool", "create", "ab"]);
-    let error = crate::support::finish(error, b"").error(1);
+    let error = crate::support::finish(error, b"").error(2);
     assert!(error.contains("\"ab\"") && error.contains("3 to 100"), "{error}");
     assert_eq!(place.files(), [FILE]);
 }
@@ -110,8 +114,6 @@ fn an_update_changes_what_it_names_and_nothing_else() {
         place.json(["pool", "update", "1", "--description", "", "--retention", "none", "--capacity", "none"]);
     assert_eq!(json["description"], serde_json::Value::Null);
     assert!(json.get("retention").is_none() && json.get("capacity").is_none(), "{json}");
-    let error = place.run(["pool", "update", "1", "--capacity", "0"]).error(1);
-    assert!(error.contains("1 or more"), "{error}");
 }
 
 #[test]
@@ -148,9 +150,9 @@ fn an_update_says_how_many_records_it_ends() {
     let place = Place::new();
     place.track(&["A-1", "A-2", "A-3"]);
     assert!(!place.run(["pool", "update", "orders", "--capacity", "3"]).ok().contains("expired"));
-    let text = place.run(["pool", "update", "orders", "--capacity", "1"]).ok();
+    let text = place.run(["pool", "update", "orders", "--capacity", "1", "--yes"]).ok();
     assert!(text.ends_with("\n2 records expired\n"), "{text}");
-    place.json(["pool", "update", "orders", "--retention", "1ms"]);
+    place.json(["pool", "update", "orders", "--retention", "1ms", "-y"]);
 }
 
 #[test]
@@ -159,5 +161,54 @@ fn the_usage_of_pool_commands_names_the_file() {
         let place = Place::empty();
         let help = place.run(["pool", command, "--help"]).ok();
         assert!(help.contains(&format!("datapool [FILE] pool {command} ")), "{help}");
+    }
+}
+
+#[test]
+fn an_update_that_would_expire_records_is_not_done_without_consent() {
+    let place = Place::empty();
+    let clock = ManualClock::starting_at(Timestamp::now() - Duration::from_hours(48));
+    let store = place.open_at(Some(&clock));
+    track_as(&store, "shop", &["A-1".to_owned(), "A-2".to_owned()]);
+    clock.advance(Duration::from_hours(47));
+    track_as(&store, "shop", &["A-3".to_owned()]);
+    store.close().unwrap();
+    let cases: [(&[&str], &str); 3] = [
+        (&["--capacity", "1"], "expire 2 records"),
+        (&["--retention", "24h"], "expire 2 records"),
+        (&["--retention", "1ms", "--capacity", "2"], "expire 3 records"),
+    ];
+    for (settings, what) in cases {
+        let update = ["pool", "update", "orders"].into_iter().chain(settings.iter().copied());
+        let error = place.run_with("y\n", update).error(1);
+        for part in [what, "data pool 1, \"orders\"", "--yes"] {
+            assert!(error.contains(part), "{settings:?}: {error}");
+        }
+    }
+    assert_eq!(place.json(["stats", "orders"])["live"], 3);
+    // Nothing would expire, so it does not ask.
+    place.run(["pool", "update", "orders", "--retention", "90d", "--capacity", "3"]).ok();
+    place.run(["pool", "update", "orders", "--name", "shop orders"]).ok();
+    assert!(
+        place
+            .run(["pool", "update", "1", "--capacity", "1", "--yes"])
+            .ok()
+            .ends_with("\n2 records expired\n")
+    );
+}
+
+#[test]
+fn pages_of_pools_are_chosen_by_options_too() {
+    let place = Place::new();
+    place.run(["pool", "create", "customers"]).ok();
+    let text = place.run(["pool", "list", "--per-page", "1"]).ok();
+    assert!(text.ends_with("1 to 1 of 2 data pools; the next page: --page 2\n"), "{text}");
+    let text = place.run(["pool", "list", "--per-page", "1", "--page", "2"]).ok();
+    assert!(has_line(&text, &["2", "customers"]) && !text.contains("orders"), "{text}");
+    let json = place.json(["pool", "list", "--per-page", "1", "--page", "2"]);
+    assert_eq!(json["data"], place.json(["pool", "list", "page=2&per_page=1"])["data"]);
+    let wrong: [&[&str]; 3] = [&["--page", "0"], &["--per-page", "101"], &["page=2", "--per-page", "1"]];
+    for arguments in wrong {
+        place.run(["pool", "list"].into_iter().chain(arguments.iter().copied())).error(2);
     }
 }

@@ -113,6 +113,16 @@ fn options_say_what_a_query_says() {
 }
 
 #[test]
+fn the_next_page_is_named_in_the_form_that_the_user_used() {
+    let place = place_with_flows();
+    let text = place.run(["records", "orders", "--sort=-created_at", "--per-page", "7", "--page", "2"]).ok();
+    assert!(text.ends_with("8 to 14 of 40 records; the next page: --page 3\n"), "{text}");
+    assert!(place.run(["records", "orders"]).ok().ends_with("; the next page: --page 2\n"));
+    let text = place.run(["records", "orders", "per_page=7"]).ok();
+    assert!(text.ends_with("1 to 7 of 40 records; the next page: 'page=2&per_page=7'\n"), "{text}");
+}
+
+#[test]
 fn records_are_deleted_by_value_and_by_filter() {
     let place = place_with_flows();
     let delete = |arguments: &[&str]| {
@@ -138,9 +148,9 @@ fn deleting_needs_to_know_which_records() {
     let place = place_with_flows();
     let cases: [(&[&str], &str); 6] = [
         (&[], "no records are named: by ID..., by a filter (--value, --run and so on), or by --where QUERY"),
-        (&["--where", ""], "it names no records; to delete all, use `clear`"),
+        (&["--where", ""], "it names no records; to delete all of them, use `clear`"),
         (&["--where", "sort=-created_at"], "it names no records"),
-        (&["--where", "filter[flow_id]=shop&page=2"], "allowed are filters only"),
+        (&["--where", "filter[flow_id]=shop&page=2"], "only filters are allowed"),
         (&["1", "--flow", "shop"], "cannot be used with"),
         (&["--where", "filter[flow_id]=shop", "--value", "0-0"], "cannot be used with"),
     ];

@@ -85,7 +85,7 @@ fn the_charts_show_days_shares_and_segments() {
     let text = place.run(["stats", "orders"]).ok();
     assert!(has_line(&text, &["live", "2,999"]) && has_line(&text, &["deleted", "3"]), "{text}");
     assert!(has_line(&text, &["oldest (UTC)", "2013-01-30 23:59:59"]), "{text}");
-    assert!(text.contains("Records a day (UTC)\n"), "{text}");
+    assert!(text.contains("Records per day (UTC)\n"), "{text}");
     assert!(has_line(&text, &["2013-01-30", "997", "█"]), "{text}");
     assert!(has_line(&text, &["2013-01-31", "2,000", "██"]), "{text}");
     assert!(has_line(&text, &["2013-02-01", "0"]), "{text}");
@@ -119,9 +119,9 @@ fn longer_spans_are_summed_by_week_month_or_year() {
     let place = Place::empty();
     let clock = ManualClock::starting_at("2013-01-28".parse().unwrap());
     for (days, title, label) in [
-        (40, "Records a week (UTC, from Monday)", "2013-03-04"),
-        (300, "Records a month (UTC)", "2014-01"),
-        (3_000, "Records a year (UTC)", "2022"),
+        (40, "Records per week (UTC, from Monday)", "2013-03-04"),
+        (300, "Records per month (UTC)", "2014-01"),
+        (3_000, "Records per year (UTC)", "2022"),
     ] {
         let store = place.open_at(Some(&clock));
         track_as(&store, "shop", &values(title, 7));
@@ -164,7 +164,7 @@ fn of_many_pools_the_largest_are_shown_in_detail_and_fifty_in_the_table() {
     store.close().unwrap();
     let text = place.run(["stats"]).ok();
     assert!(text.contains("and 10 data pools with fewer records"), "{text}");
-    assert!(text.contains("In detail only the 10 largest of 60 data pools"), "{text}");
+    assert!(text.contains("Only the 10 largest of 60 data pools"), "{text}");
     let detailed = |number: u64| has_line(&text, &["pool", &format!("{}, \"pool {number:02}\"", number + 1)]);
     assert!(detailed(59) && detailed(50) && !detailed(49), "{text}");
     assert!(text.contains("pool 10") && !text.contains("pool 09"), "{text}");

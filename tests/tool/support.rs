@@ -121,6 +121,41 @@ pub(crate) fn finish(mut command: Command, input: &[u8]) -> Answer {
     }
 }
 
+/// Runs a command whose standard output is a terminal of this many rows and columns, without colours. Returns
+/// what it sends there. It must succeed, with nothing on standard error.
+#[cfg(target_os = "linux")]
+pub(crate) fn on_terminal(mut command: Command, input: &str, (rows, columns): (u16, u16)) -> String {
+    use std::io::Read;
+    use std::os::unix::{ffi::OsStrExt, fs::OpenOptionsExt};
+
+    use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+    use rustix::termios::{Winsize, tcsetwinsize};
+
+    let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    unlockpt(&main).unwrap();
+    tcsetwinsize(&main, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let name = ptsname(&main, Vec::new()).unwrap();
+    let no_control = i32::try_from(OpenptFlags::NOCTTY.bits()).unwrap();
+    let terminal = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(no_control)
+        .open(std::ffi::OsStr::from_bytes(name.as_bytes()))
+        .unwrap();
+    command.env("NO_COLOR", "1");
+    let mut child = command.stdin(Stdio::piped()).stdout(terminal).stderr(Stdio::piped()).spawn().unwrap();
+    // It has the terminal open, too.
+    drop(command);
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let mut sent = Vec::new();
+    // When the program has closed the terminal, reading ends with an error.
+    let _ = std::fs::File::from(main).read_to_end(&mut sent);
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), err.as_str()), (Some(0), ""));
+    String::from_utf8(sent).unwrap().replace("\r\n", "\n")
+}
+
 impl Answer {
     /// Returns the output. The tool must have succeeded, with nothing on standard error.
     pub(crate) fn ok(self) -> String {

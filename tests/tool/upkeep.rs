@@ -75,6 +75,29 @@ fn what_is_found_is_printed_and_the_exit_code_is_1() {
     assert!(answer.out.contains("finding") && answer.out.contains("the file is damaged"), "{}", answer.out);
 }
 
+/// Garbles so much of the store's file that it can be opened, but not read.
+fn garble(place: &Place) {
+    let mut bytes = std::fs::read(place.path(FILE)).unwrap();
+    for byte in bytes.iter_mut().take(60_000).skip(20_000) {
+        *byte ^= 0x55;
+    }
+    place.write(FILE, &bytes);
+}
+
+#[test]
+fn damage_is_reported_with_the_file_named_once_and_a_way_on() {
+    let place = Place::new();
+    place.track(&["A-1"]);
+    garble(&place);
+    let error = place.run(["stats"]).error(1);
+    assert!(error.starts_with("error: pools.redb: the file is damaged"), "{error}");
+    assert!(error.ends_with("; `datapool pools.redb verify` reports where\n"), "{error}");
+    let error = place.run(["verify"]).error(1);
+    assert!(error.contains("damaged") && !error.contains("` reports where"), "{error}");
+    assert_eq!(error.matches(FILE).count(), 1, "{error}");
+    assert!(error.contains("restore a backup"), "{error}");
+}
+
 #[test]
 fn a_backup_is_a_store_with_the_same_records_and_replaces_nothing() {
     let place = Place::new();

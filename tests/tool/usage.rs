@@ -110,7 +110,7 @@ fn the_environment_may_name_the_store() {
     assert_eq!(run("other.redb", &[FILE, "pool", "list"]).ok(), expected);
     assert!(run("other.redb", &["pool", "list"]).error(1).contains("other.redb"));
     let error = run("", &["pool", "list"]).error(2);
-    assert!(error.contains("<FILE>, which DATAPOOL_FILE can name, too"), "{error}");
+    assert!(error.contains("<FILE>, or the environment variable DATAPOOL_FILE"), "{error}");
     run(FILE, &["man"]).ok();
     assert_eq!(place.files(), [FILE]);
 }
@@ -172,4 +172,91 @@ fn a_pipe_gets_no_colours() {
         let answer = place.run(arguments.iter().copied());
         assert!(!answer.out.contains('\u{1b}') && !answer.err.contains('\u{1b}'), "{answer:?}");
     }
+}
+
+#[test]
+fn values_that_no_store_would_take_are_wrong_usage() {
+    let place = Place::empty();
+    let long = "x".repeat(5_000);
+    let cases: [(&[&str], &str); 24] = [
+        (&["pool", "create", "orders", "--retention", "0s"], "allowed are 1 ms to 36500 days"),
+        (&["pool", "create", "orders", "--retention", "36501d"], "allowed are 1 ms to 36500 days"),
+        (&["pool", "create", "orders", "--capacity", "0"], "allowed is 1 or more"),
+        (&["pool", "create", "ab"], "3 to 100"),
+        (&["pool", "create", "orders", "--description", &long], "255"),
+        (&["pool", "update", "orders", "--retention", "0s"], "allowed are 1 ms to 36500 days"),
+        (&["pool", "update", "orders", "--capacity", "0"], "allowed is 1 or more"),
+        (&["pool", "update", "orders", "--name", "ab"], "3 to 100"),
+        (&["pool", "update", "orders", "--description", &long], "255"),
+        (&["dedupe", "orders", "--entity-type", "37", "--flow", ""], "a flow id is empty"),
+        (&["dedupe", "orders", "--entity-type", "37", "--run", "a,b"], "comma"),
+        (&["dedupe", "orders", "--entity-type", "37", "--step", " a"], "blank"),
+        (&["import", "orders", "in.csv", "--flow", ""], "a flow id is empty"),
+        (&["import", "orders", "in.csv", "--delimiter", "\""], "any ASCII character"),
+        (&["records", "orders", "--flow", ""], "a flow id is empty"),
+        (&["records", "orders", "--run", &long], "64"),
+        (&["records", "orders", "--value", ""], "a value is empty"),
+        (&["records", "orders", "--value", &long], "4096"),
+        (&["export", "orders", "--step", ""], "a flow step id is empty"),
+        (&["delete", "orders", "--value", ""], "a value is empty"),
+        (&["claims", "orders", "--owner", ""], "owner"),
+        (&["claims", "orders", "--owner", &long, "--release-all"], "64"),
+        (&["records", "orders", "filter[value]="], "a value is empty"),
+        (&["delete", "orders", "--where", "filter[flow_id]="], "allowed is a term"),
+    ];
+    for (arguments, expected) in cases {
+        let error = place.run(arguments.iter().copied()).error(2);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    let many = ["--value", "x"].repeat(1_001);
+    let error = place.run(["records", "orders"].into_iter().chain(many)).error(2);
+    assert!(error.contains("1000"), "{error}");
+    let error = finish(place.command(["copy", FILE, FILE]), b"").error(2);
+    assert!(error.contains("FROM and TO are both pools.redb"), "{error}");
+    assert!(place.files().is_empty());
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_schema_or_url_that_no_server_would_take_is_wrong_usage() {
+    let place = Place::empty();
+    let cases: [(&[&str], &str); 3] = [
+        (
+            &["--store", "postgresql://127.0.0.1:1/db", "--schema", "A b", "pool", "list"],
+            "lower-case letters",
+        ),
+        (&["--store", "postgresql://127.0.0.1:x/db", "pool", "list"], "cannot be read"),
+        (&["--store", "postgresql://127.0.0.1:1/db", "--wait", "1s", "pool", "list"], "--wait"),
+    ];
+    for (arguments, expected) in cases {
+        let error = finish(place.command(arguments.iter().copied()), b"").error(2);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+        let answer = finish(place.command(arguments.iter().copied().chain(["--json"])), b"");
+        assert!(answer.err.starts_with("{\"error\":{\"kind\":\"Usage\""), "{}", answer.err);
+    }
+}
+
+#[test]
+fn a_mistyped_command_is_recognized() {
+    let place = Place::new();
+    let cases: [(&[&str], &str); 6] = [
+        (&["satts"], "similar command exists: 'stats'"),
+        (&["recrods", "orders"], "similar command exists: 'records'"),
+        (&["recrods", "orders", "--json"], "similar command exists: 'records'"),
+        (&["verfiy", "--wait", "1s"], "similar command exists: 'verify'"),
+        (&[FILE, "recrods", "orders"], "similar subcommand exists: 'records'"),
+        (&[FILE, "pool", "craete", "orders"], "similar subcommand exists: 'create'"),
+    ];
+    for (arguments, expected) in cases {
+        let mut command = place.command(arguments.iter().copied());
+        command.env("DATAPOOL_FILE", FILE);
+        let error = finish(command, b"").error(2);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    // A file of that name is meant.
+    place.write("satts", "");
+    let error = finish(place.command(["satts"]), b"").error(2);
+    assert!(!error.contains("similar command"), "{error}");
+    let error = finish(place.command(["other.redb"]), b"").error(2);
+    assert!(!error.contains("similar command") && error.contains("requires a subcommand"), "{error}");
 }

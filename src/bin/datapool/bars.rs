@@ -1,14 +1,13 @@
-//! Progress bars on standard error. They are shown only on a terminal, and leave nothing on it.
+//! Progress bars on standard error. They appear only on a terminal, and are removed at the end.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use datapool_store::Progress;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-/// The interval at which a bar without progress turns.
+/// The interval at which a spinner turns.
 const TURN: Duration = Duration::from_millis(100);
 
 const SPINNER: &str = "{prefix} {spinner} {msg} {elapsed}";
@@ -24,7 +23,7 @@ const PARTS: u64 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Bar(Handle);
 
-/// Moves a bar, from any place that observes the work.
+/// Moves a bar. The code that observes the work has one.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle(ProgressBar);
 
@@ -44,7 +43,7 @@ impl Bar {
         Self::new(prefix, Some(PARTS), OF_PARTS)
     }
 
-    /// Creates a spinner, which turns while there is no progress to show.
+    /// Creates a spinner, for work whose progress is unknown.
     pub(crate) fn spinner(prefix: &'static str) -> Self {
         let bar = Self::new(prefix, None, SPINNER);
         bar.0.turn();
@@ -93,12 +92,12 @@ impl Handle {
         self.0.set_position((share.clamp(0.0, 1.0) * PARTS as f64) as u64);
     }
 
-    /// Shows the number of rows that are done, beside what else the bar shows.
+    /// Also shows the number of finished rows.
     pub(crate) fn say_rows(&self, rows: u64) {
         self.0.set_message(format!("{} rows", HumanCount(rows)));
     }
 
-    /// Turns the bar into a spinner, because there is no more progress to show.
+    /// Turns the bar into a spinner, because the rest of the work reports no progress.
     pub(crate) fn turn(&self) {
         if self.0.is_hidden() {
             return;
@@ -108,28 +107,23 @@ impl Handle {
     }
 }
 
-/// Returns true if the person who would see a bar also sees standard output.
-pub(crate) fn is_output_seen() -> bool {
-    io::stdout().is_terminal()
-}
-
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.with_key("rate", write_rate)
 }
 
-/// Writes items a second, without decimals, which indicatif's own rate has.
+/// Writes items per second without decimals, unlike indicatif's own rate.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a rate is shown, not computed with"
 )]
 fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
-    // A bar that cannot be drawn is no reason to stop the work.
+    // Work goes on even if the bar cannot be drawn.
     let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
 }
 
-/// Moves a bar with an operation over the whole store, once that reports its progress.
+/// Returns an observer that moves a bar with the progress of an operation.
 pub(crate) fn follow(bar: Handle) -> impl Fn(Progress) -> ControlFlow<()> {
     move |progress| {
         bar.set_of(progress.done, progress.total);

@@ -1,4 +1,4 @@
-//! Claims: listing what runners hold, and releasing it.
+//! Claims: listing and releasing what runners hold.
 
 use clap::Args;
 use datapool_store::{ClaimFilter, ClaimInfo, ErrorKind};
@@ -6,26 +6,28 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::format::Format;
+use crate::grid::{Column, Grid};
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Grid, or_dash};
+use crate::output::{self, or_dash};
+use crate::rehearsal;
 
 #[derive(Debug, Args)]
 pub(crate) struct Claims {
     /// The pool's id or name
     pool: String,
     /// Only the claims of this owner
-    #[arg(long, value_name = "O")]
+    #[arg(long, value_name = "O", value_parser = rehearsal::owner)]
     owner: Option<String>,
     /// Release the claim with this id: its values are new again
     #[arg(long, value_name = "ID")]
     release: Option<u64>,
-    /// Release all claims, or all of the owner
+    /// Release all claims, or all claims of the owner
     #[arg(long, conflicts_with = "release")]
     release_all: bool,
 }
 
 impl Claims {
-    /// Returns the claims to release, if any are.
+    /// Returns the filter for the claims to release, or `None` to list claims.
     fn released(&self) -> Option<ClaimFilter> {
         let mut filter = match self.release {
             Some(id) => ClaimFilter::new().id(id),
@@ -54,7 +56,7 @@ pub(crate) fn run(file: &StoreFile, arguments: &Claims, format: Format) -> Resul
         return Err(Failure::of(
             ErrorKind::NotFound,
             format!(
-                "data pool {:?} has no open claim {id}{}; `claims` shows those it has",
+                "data pool {:?} has no open claim {id}{}; `claims` lists the open ones",
                 arguments.pool,
                 arguments.owner.as_ref().map(|owner| format!(" of {owner:?}")).unwrap_or_default()
             ),

@@ -10,7 +10,6 @@ use crate::format::Format;
 use crate::lines::{self, Line};
 use crate::open::{self, StoreFile};
 use crate::output;
-use crate::plain::plain;
 
 /// The answer about one value.
 #[derive(Serialize)]
@@ -21,7 +20,7 @@ struct Answer<'a> {
 }
 
 pub(crate) fn run(file: &StoreFile, pool: &str, entity_type: u32, format: Format) -> Result<(), Failure> {
-    // Read first: others can use the store while this waits for its input.
+    // Read before opening: others can use the store while this waits for input.
     let lines = lines::read_values(io::stdin().lock())?;
     let values: Vec<&str> = lines.iter().map(Line::text).collect();
     let keys: Vec<Key<'_>> = values.iter().map(|value| Key::new(entity_type, *value)).collect();
@@ -37,9 +36,9 @@ pub(crate) fn run(file: &StoreFile, pool: &str, entity_type: u32, format: Format
         Format::Human => {
             let present =
                 open::to_read(file, |store| Ok(open::pool(store, file, pool)?.contains_many(&keys)?))?;
-            output::lines(values.iter().zip(present).map(|(value, present)| {
+            output::values(values.iter().zip(present).map(|(value, present)| {
                 let answer = if present { "present" } else { "absent" };
-                format!("{answer}\t{}", plain(value))
+                format!("{answer}\t{value}")
             }))
         }
     }

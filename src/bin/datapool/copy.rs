@@ -1,59 +1,37 @@
-//! Copying all pools of a store to another one: from a file to a server, back, or between two of a kind.
+//! Copying all pools of a store to another store. Each is a file or on a server.
 //!
-//! Always holds: before a slice of records is added, a [note](notes) in the destination says how far the copy is and
-//! how many records the slice has. So a copy that was interrupted knows from the number of records which of its slices
-//! were added, and no record is added twice. A pool gets its retention and capacity after its records, because records
-//! would expire under it while they are counted on.
+//! Always holds: before a slice of records is added, a [note](notes) in the destination holds the progress of the copy and
+//! the size of the slice. After an interruption, the number of records tells if the slice was added, so no record is added
+//! twice. A pool gets its retention and capacity after its records, because records
+//! would expire under them while they are counted on. Until then its description says that its copy is not finished.
 
+mod finished;
 mod notes;
 mod registered;
+mod report;
 mod side;
 mod slices;
 
 use datapool_store::{
-    DataPool, ErrorKind, ImportOptions, NewPool, Pool, PoolSnapshot, PoolUpdate, Record, RecordFilter,
-    RecordId, Timestamp,
+    DataPool, ErrorKind, ImportOptions, NewPool, Pool, PoolSnapshot, PoolUpdate, RecordFilter, RecordId,
+    Timestamp,
 };
-use serde::Serialize;
 
 use self::notes::{Note, Pending, Position, State};
 use self::registered::RegisteredReport;
-use self::side::Side;
+use self::report::{PoolReport, Report};
+use self::side::{Side, is_copy};
 use self::slices::Slice;
 use crate::bars::{Bar, Handle};
 use crate::failure::Failure;
 use crate::format::Format;
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Grid};
+use crate::output;
 
-/// What was copied of one pool.
-#[derive(Debug, Serialize)]
-struct PoolReport {
-    name: String,
-    from: u64,
-    to: u64,
-    /// Records that the copy has.
-    records: u64,
-    /// Those of them that this run added.
-    added: u64,
-}
-
-/// What was copied.
-#[derive(Debug, Serialize)]
-struct Report {
-    pools: Vec<PoolReport>,
-    records: u64,
-    added: u64,
-    #[serde(flatten)]
-    registered: RegisteredReport,
-    /// Claims that are not settled. They are not copied.
-    open_claims: u64,
-}
+/// The description of a pool until its copy is finished.
+const UNFINISHED: &str = "(copy not finished: run `datapool copy` again)";
 
 pub(crate) fn run(from: &StoreFile, to: &StoreFile, format: Format) -> Result<(), Failure> {
-    if from.is_same_as(to) {
-        return Err(Failure::new(format!("FROM and TO are both {}", from.display())));
-    }
     let report = open::to_read(from, |source| {
         open::to_create(to, |target| {
             let bar = Bar::spinner("copying");
@@ -69,40 +47,19 @@ pub(crate) fn run(from: &StoreFile, to: &StoreFile, format: Format) -> Result<()
     })?;
     match format {
         Format::Json => output::json(&report),
-        Format::Human => print_report(&report),
+        Format::Human => report.print(),
     }
 }
 
-fn print_report(report: &Report) -> Result<(), Failure> {
-    let mut grid = Grid::new([
-        Column::Text("pool"),
-        Column::Number("from id"),
-        Column::Number("to id"),
-        Column::Number("records"),
-        Column::Number("added now"),
-    ]);
-    for pool in &report.pools {
-        grid.row([
-            pool.name.clone(),
-            pool.from.to_string(),
-            pool.to.to_string(),
-            output::count(pool.records),
-            output::count(pool.added),
-        ]);
-    }
-    let sums = format!(
-        "copied {}, {}; registered: {}",
-        output::number_of(report.pools.len() as u64, "data pool"),
-        output::number_of(report.records, "record"),
-        report.registered
-    );
-    let left = format!("not copied: results, and {}", output::number_of(report.open_claims, "open claim"));
-    output::lines([grid.to_string(), sums, left])
-}
-
-/// Returns true if a record is a copy of another one. Their ids may differ.
-fn is_copy(copy: &Record, of: &Record) -> bool {
-    (copy.key(), copy.created_at, copy.origin()) == (of.key(), of.created_at, of.origin())
+/// The progress of a copy when the command begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Pools are left to copy.
+    Open,
+    /// All pools are copied, and notes are left to remove.
+    Complete,
+    /// Everything was done by an earlier run.
+    Finished,
 }
 
 /// A copy under way.
@@ -125,38 +82,52 @@ impl Copy<'_> {
             open_claims += stats.claims;
             self.total += stats.live;
         }
-        let was_complete = match rows.first() {
-            Some(first) => Note::read(&self.to, first)?.is_some_and(|note| note.state == State::Complete),
-            None => false,
-        };
-        let registered = if was_complete {
-            RegisteredReport::default()
-        } else {
-            self.check_names(&rows)?;
-            registered::copy(&self.from, &self.to)?
+        let progress = self.progress(&rows)?;
+        let registered = match progress {
+            Progress::Complete => RegisteredReport::default(),
+            Progress::Finished => registered::copy(&self.from, &self.to)?,
+            Progress::Open => {
+                self.check_names(&rows)?;
+                registered::copy(&self.from, &self.to)?
+            }
         };
         let mut pools = Vec::new();
         for row in &rows {
-            pools.push(if was_complete { self.copied_before(row)? } else { self.copy_pool(row)? });
+            pools.push(match progress {
+                Progress::Open => self.copy_pool(row)?,
+                Progress::Complete | Progress::Finished => self.copied_before(row)?,
+            });
         }
-        if !was_complete {
+        if progress == Progress::Open {
             notes::complete(&self.to, &rows)?;
         }
-        notes::remove_all(&self.to, &rows)?;
+        if progress != Progress::Finished {
+            notes::remove_all(&self.to, &rows)?;
+        }
+        let already_copied = progress == Progress::Finished;
         let records = pools.iter().map(|pool| pool.records).sum();
         let added = pools.iter().map(|pool| pool.added).sum();
-        Ok(Report { pools, records, added, registered, open_claims })
+        Ok(Report { already_copied, pools, records, added, registered, open_claims })
     }
 
-    /// Refuses pools that this copy did not begin, before anything is written.
+    fn progress(&self, rows: &[DataPool]) -> Result<Progress, Failure> {
+        let first = rows.first().map(|first| Note::read(&self.to, first)).transpose()?.flatten();
+        Ok(match first {
+            Some(note) if note.state == State::Complete => Progress::Complete,
+            None if finished::is_finished(&self.from, &self.to, rows)? => Progress::Finished,
+            _ => Progress::Open,
+        })
+    }
+
+    /// Refuses pools of the destination that this copy did not begin. Nothing is written before.
     fn check_names(&self, rows: &[DataPool]) -> Result<(), Failure> {
         for row in rows {
             if self.begun(row)?.is_none()
                 && let Some(found) = self.to.find(&row.name)?
             {
                 return Err(Failure::new(format!(
-                    "{} has a data pool {:?} (id {}), which this copy did not begin, or has finished already; to copy \
-                     it, rename or delete one of the two first. Nothing was copied now",
+                    "{} has a data pool {:?} (id {}), which this copy did not begin, or which has changed since the copy was \
+                     finished; to copy it, rename or delete one of the two first. Nothing was copied now",
                     self.to.name,
                     row.name,
                     found.id()
@@ -170,7 +141,7 @@ impl Copy<'_> {
     fn begun(&self, row: &DataPool) -> Result<Option<Note>, Failure> {
         let Some(note) = Note::read(&self.to, row)? else { return Ok(None) };
         let Some(id) = note.pool else {
-            // It was interrupted while it created the pool. If there is one, it must be as it was created.
+            // The copy was interrupted while it created the pool. An own pool is still empty.
             let found = self.to.find(&row.name)?;
             let is_empty = |pool: Pool| pool.count(&RecordFilter::new()).map(|records| records == 0);
             let is_own = found.map_or(Ok(true), is_empty).map_err(|error| self.to.failed(error))?;
@@ -183,7 +154,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Reports a pool of a copy that was complete, except for its notes.
+    /// Reports a pool that an earlier run copied.
     fn copied_before(&self, row: &DataPool) -> Result<PoolReport, Failure> {
         let failed = |error| self.to.failed(error);
         let pool = self.to.store.pool_named(&row.name).map_err(failed)?;
@@ -205,7 +176,7 @@ impl Copy<'_> {
             note.write(&self.to, row)?;
         }
         if note.state == State::Finishing {
-            self.set_policy(row, &pool)?;
+            self.set_fields(row, &pool)?;
             note.state = State::Done;
             note.write(&self.to, row)?;
         }
@@ -230,10 +201,7 @@ impl Copy<'_> {
         let pool = if let Some(pool) = self.to.find(&row.name)? {
             pool
         } else {
-            let mut new = NewPool::new(&row.name);
-            if let Some(description) = &row.description {
-                new = new.description(description);
-            }
+            let new = NewPool::new(&row.name).description(UNFINISHED);
             let pool = self.to.store.create_pool(new).map_err(failed)?;
             notes::committed();
             pool
@@ -243,11 +211,11 @@ impl Copy<'_> {
         Ok((pool, note))
     }
 
-    /// Finds out if the slice that was to come next when the copy was interrupted was added.
+    /// Finds out if the last slice was added before the copy was interrupted.
     fn settle(&self, row: &DataPool, pool: &Pool, note: &mut Note) -> Result<(), Failure> {
         let failed = |error| self.to.failed(error);
-        // A server may still be adding a slice for a process that is gone. Deleting waits for the pool's lock, and so for that;
-        // no record has the id 0.
+        // A server may still be adding a slice for a process that is gone. Deleting waits for the pool's lock, and so for the
+        // slice. No record has the id 0.
         pool.delete_records([RecordId::new(0)]).map_err(failed)?;
         let live = pool.count(&RecordFilter::new()).map_err(failed)?;
         let copied = note.at.map_or(0, |at| at.records);
@@ -262,7 +230,7 @@ impl Copy<'_> {
 
     fn changed(&self, row: &DataPool, live: u64, copied: u64) -> Failure {
         Failure::new(format!(
-            "data pool {:?} of {} has {}, and the copy added {copied}: somebody else changed it. Delete it there, and copy again",
+            "data pool {:?} of {} has {}, but the copy added {copied}: somebody else changed it. Delete it there, and copy again",
             row.name,
             self.to.name,
             output::number_of(live, "record")
@@ -342,13 +310,13 @@ impl Copy<'_> {
             return Ok(());
         }
         Err(Failure::new(format!(
-            "data pool {:?} of {} is not the one any more that the copy began with: records that were copied have been deleted \
-             or replaced there. Delete its copy in {}, and copy again",
+            "data pool {:?} of {} has changed since the copy began: records that were copied have been deleted or replaced \
+             there. Delete its copy in {}, and copy again",
             row.name, self.from.name, self.to.name
         )))
     }
 
-    /// Returns true if the source lost its oldest records alone, as by retention and capacity. They expire in the copy, too, once
+    /// Returns true if the source lost only its oldest records, as retention and capacity do. They expire in the copy too, once
     /// it has both.
     fn has_only_expired(
         &self,
@@ -374,19 +342,21 @@ impl Copy<'_> {
         if live == copied { Ok(()) } else { Err(self.changed(row, live, copied)) }
     }
 
-    /// Gives the copy the retention and the capacity of the pool.
-    fn set_policy(&self, row: &DataPool, pool: &Pool) -> Result<(), Failure> {
+    /// Gives the copy the description, the retention and the capacity of the pool.
+    fn set_fields(&self, row: &DataPool, pool: &Pool) -> Result<(), Failure> {
         let mut update = PoolUpdate::new();
+        update = match &row.description {
+            Some(description) => update.description(description),
+            None => update.clear_description(),
+        };
         if let Some(retention) = row.retention {
             update = update.retention(retention);
         }
         if let Some(capacity) = row.capacity {
             update = update.capacity(capacity);
         }
-        if row.retention.is_some() || row.capacity.is_some() {
-            self.to.store.update_pool(pool.id(), update).map_err(|error| self.to.failed(error))?;
-            notes::committed();
-        }
+        self.to.store.update_pool(pool.id(), update).map_err(|error| self.to.failed(error))?;
+        notes::committed();
         Ok(())
     }
 }

@@ -19,13 +19,13 @@ struct Answer<'a> {
     value: Option<&'a str>,
     verdict: &'static str,
     first: Option<&'a Record>,
-    /// Only of lines that are JSON.
+    /// Only for lines of JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     item: Option<&'a RawValue>,
 }
 
 pub(crate) fn run(file: &StoreFile, arguments: &Dedupe, format: Format) -> Result<(), Failure> {
-    // Read first: others can use the store while this waits for its input.
+    // Read before opening: others can use the store while this waits for input.
     let input = io::stdin().lock();
     let lines = match arguments.json_items() {
         Some(items) => lines::read_json(input, &items)?,
@@ -55,19 +55,21 @@ pub(crate) fn run(file: &StoreFile, arguments: &Dedupe, format: Format) -> Resul
                 Some(index) => verdicts.passes(*index),
                 None => arguments.passes_without_key(),
             };
-            output::lines(numbered(&lines).filter(passes).map(|(_, line)| line.text()))
+            output::values(numbered(&lines).filter(passes).map(|(_, line)| line.text()))
         }
     };
     if printed.is_err() && mode != Mode::Filter {
         let text = output::number_of(verdicts.new_count() as u64, "new value");
-        // It makes no difference if standard error is closed.
-        let _ =
-            writeln!(io::stderr(), "note: tracked all the same, though not all of it was read here: {text}");
+        // If standard error is closed, the note is lost.
+        let _ = writeln!(
+            io::stderr(),
+            "note: {text} tracked, although the output could not be printed completely"
+        );
     }
     printed
 }
 
-/// Returns each line with the index of its verdict. A line without a key has none.
+/// Returns each line with the index of its verdict, or `None` for a line without a key.
 fn numbered(lines: &[Line]) -> impl Iterator<Item = (Option<usize>, &Line)> {
     let mut with_key = 0..;
     lines.iter().map(move |line| (line.value().and_then(|_| with_key.next()), line))
@@ -93,12 +95,12 @@ fn answers<'a>(
     })
 }
 
-/// Prints how many values are in flight. They may be new again soon, so the user must learn that they are held back.
+/// Prints the number of values in flight. They may soon be new again, so the user must know that they are held back.
 fn tell_in_flight(verdicts: &Verdicts, mode: Mode) {
     let in_flight = verdicts.as_slice().iter().filter(|verdict| **verdict == Verdict::InFlight).count();
     if in_flight > 0 && mode != Mode::Track {
         let text = output::number_of(in_flight as u64, "value");
-        // It makes no difference if standard error is closed.
-        let _ = writeln!(io::stderr(), "note: {text} in flight, claimed by another runner: not passed on");
+        // If standard error is closed, the note is lost.
+        let _ = writeln!(io::stderr(), "note: {text} in flight: claimed by another runner, not passed on");
     }
 }

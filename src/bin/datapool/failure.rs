@@ -12,21 +12,25 @@ use serde::Serialize;
 use crate::format::Format;
 use crate::plain::plain;
 
+/// The exit code of wrong usage, as clap has it.
+const WRONG_USAGE: u8 = 2;
 /// The exit code of a command that may succeed later: `EX_TEMPFAIL` of sysexits.h.
 const TRY_AGAIN: u8 = 75;
 
-/// The reason why a command ends early, or with findings.
+/// The reason why a command fails.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command cannot be done, for this reason. Without a kind it is one of the tool's own.
+    /// The command failed for this reason. Without a kind, the reason is the tool's own.
     Message(Option<ErrorKind>, String),
-    /// The store's file is damaged, as this says.
+    /// The arguments are wrong, as the library found before it connected. Nothing was changed.
+    Usage(String),
+    /// The store is damaged. The text says where.
     Damage(String),
     /// Another program has the store open.
     Held(String),
-    /// The command is done, and has printed what it found: not everything is in order.
+    /// The command has finished and printed the problems that it found.
     Findings,
-    /// The reader of the output is gone: `datapool ... | head`. This is no failure.
+    /// The reader of the output is gone: `datapool ... | head`. The exit code is 0.
     ClosedPipe,
 }
 
@@ -35,12 +39,12 @@ impl Failure {
         Self::Message(None, message.into())
     }
 
-    /// Creates a failure of the library's kind, with a message for the tool's users.
+    /// Creates a failure with a kind of the library, and a message for the tool's users.
     pub(crate) fn of(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self::Message(Some(kind), message.into())
     }
 
-    /// Creates the failure of a call about something that the error's message does not name.
+    /// Creates a failure whose message begins with a name that the error's own message lacks.
     pub(crate) fn about(name: impl fmt::Display, error: Error) -> Self {
         match Self::from(error) {
             Self::Message(kind, message) => Self::Message(kind, format!("{name}: {message}")),
@@ -49,21 +53,22 @@ impl Failure {
         }
     }
 
-    /// Prints the reason on standard error. Returns the exit code.
-    pub(crate) fn report(self, file: impl fmt::Display, format: Format) -> ExitCode {
+    /// Prints the reason on standard error. Returns the exit code. `of_damage` completes the message about a damaged
+    /// store.
+    pub(crate) fn report(self, of_damage: impl FnOnce(&str) -> String, format: Format) -> ExitCode {
         let (kind, message, code) = match self {
-            Self::Message(kind, message) => (kind, message, ExitCode::FAILURE),
-            Self::Damage(message) => {
-                let message = format!("{file}: {message}; `datapool FILE verify` tells more");
-                (Some(ErrorKind::Corrupt), message, ExitCode::FAILURE)
+            Self::Message(kind, message) => {
+                (kind.map_or("Failed".to_owned(), name), message, ExitCode::FAILURE)
             }
-            Self::Held(message) => (Some(ErrorKind::AlreadyOpen), message, ExitCode::from(TRY_AGAIN)),
+            Self::Usage(message) => ("Usage".to_owned(), message, ExitCode::from(WRONG_USAGE)),
+            Self::Damage(message) => (name(ErrorKind::Corrupt), of_damage(&message), ExitCode::FAILURE),
+            Self::Held(message) => (name(ErrorKind::AlreadyOpen), message, ExitCode::from(TRY_AGAIN)),
             Self::Findings => return ExitCode::FAILURE,
             Self::ClosedPipe => return ExitCode::SUCCESS,
         };
         match format {
             Format::Human => tell(&message),
-            Format::Json => tell_json(&kind.map_or("Failed".to_owned(), name), &message),
+            Format::Json => tell_json(&kind, &message),
         }
         code
     }
@@ -80,7 +85,7 @@ impl From<Error> for Failure {
 }
 
 impl From<io::Error> for Failure {
-    /// An error of standard output: all other input and output names itself.
+    /// Converts an error of standard output. All other errors of input and output name their file.
     fn from(error: io::Error) -> Self {
         if is_closed_pipe(&error) {
             return Self::ClosedPipe;
@@ -89,7 +94,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Prints the reason on standard error. Names of files may contain control characters, which are shown and not sent.
+/// Prints the reason on standard error. Escapes control characters, which the names of files may contain.
 fn tell(message: &str) {
     // If standard error is closed, the message is lost.
     let _ = writeln!(io::stderr(), "{} {}", style("error:").for_stderr().red().bold(), plain(message));
@@ -111,7 +116,7 @@ pub(crate) fn tell_json(kind: &str, message: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Returns the name of a kind, without what it carries.
+/// Returns the name of a kind, without its fields.
 fn name(kind: ErrorKind) -> String {
     let text = format!("{kind:?}");
     text.split([' ', '(']).next().unwrap_or_default().to_owned()

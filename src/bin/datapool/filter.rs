@@ -1,29 +1,31 @@
-//! Filters of records as options, in place of the API's query string.
+//! Filters of records as options, instead of the API's query string.
 
 use clap::Args;
 use datapool_store::{EntityTypeId, FlowId, FlowRunId, FlowStepId, RecordFilter, Timestamp};
 
+use crate::rehearsal;
+
 /// The options' names, for conflicts with other arguments.
 pub(crate) const OPTIONS: [&str; 7] = ["flow", "run", "step", "entity_type", "value", "after", "before"];
 
-/// Conditions that must all hold. Of an option that is repeated, any value may hold.
+/// Conditions that must all hold. If an option is repeated, one of its values must match.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Filters")]
 pub(crate) struct FilterArguments {
-    /// Only records of this flow; like the next four, it can be repeated: any of them
-    #[arg(long, value_name = "F")]
+    /// Only records of this flow; repeat it, or one of the next four, to match any of several
+    #[arg(long, value_name = "F", value_parser = rehearsal::flow)]
     flow: Vec<FlowId>,
     /// Only records of this flow run
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = rehearsal::run)]
     run: Vec<FlowRunId>,
     /// Only records of this flow step
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = rehearsal::step)]
     step: Vec<FlowStepId>,
     /// Only records of this entity type
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     entity_type: Vec<EntityTypeId>,
     /// Only records of this value
-    #[arg(long, value_name = "V", allow_hyphen_values = true)]
+    #[arg(long, value_name = "V", value_parser = rehearsal::value, allow_hyphen_values = true)]
     value: Vec<String>,
     /// Only records after this time: 2026-01-31, or 2026-01-31T10:00, in UTC unless it has an offset
     #[arg(long, value_name = "TIME")]

@@ -1,4 +1,4 @@
-//! The two forms of output.
+//! The formats of output.
 
 /// The reader for whom output is printed: a person or a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

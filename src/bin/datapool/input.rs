@@ -1,7 +1,6 @@
-//! Input that can be read only once: standard input, and pipes.
+//! Input that can be read only once: standard input and pipes.
 //!
-//! Always holds: it is read to its end before the store is opened, so that others can use the store while input comes
-//! in slowly.
+//! Always holds: input is read to its end before the store is opened. Others can use the store while slow input comes in.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -10,7 +9,7 @@ use std::path::Path;
 
 use crate::failure::Failure;
 
-/// The most bytes that are read at once, and that stay in memory: larger input goes to a temporary file.
+/// The most bytes that are read at once and stay in memory. Larger input goes to a temporary file.
 const CHUNK_BYTES: usize = 4 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -54,12 +53,12 @@ fn read_chunk(input: &mut impl Read, chunk: &mut Vec<u8>, name: &dyn Display) ->
     read.map(|_| ()).map_err(|error| Failure::new(format!("{name}: {error}")))
 }
 
-/// Creates a file without a name, which is gone when the process ends.
+/// Creates a file without a name, which the system removes when the process ends.
 fn temporary_file(store: Option<&Path>) -> io::Result<File> {
     let Some(store) = store else { return tempfile::tempfile() };
     let directory = store.parent().filter(|parent| !parent.as_os_str().is_empty());
-    // Beside the store, like the library's own temporary files, because the system's directory may be in memory. If no
-    // file can be created there, opening the store reports why.
+    // Beside the store, like the library's own temporary files, because the system's directory may be in memory. If that
+    // fails, opening the store will report why.
     tempfile::tempfile_in(directory.unwrap_or(Path::new("."))).or_else(|_| tempfile::tempfile())
 }
 

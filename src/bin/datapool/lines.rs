@@ -1,6 +1,6 @@
-//! Lines of input, and the values that they stand for.
+//! Lines of input, and their values.
 //!
-//! A line ends in LF or CRLF; the last one need not end. A byte order mark at the start is skipped, and so are lines
+//! A line ends in LF or CRLF, which the last line may lack. A byte order mark at the start is skipped, and so are lines
 //! that are empty or have only spaces and tabs.
 
 use std::fmt::Display;
@@ -20,14 +20,14 @@ pub(crate) struct Line {
     value: Value,
 }
 
-/// The value that a line stands for.
+/// The value of a line.
 #[derive(Debug)]
 enum Value {
     /// The line itself.
     Line,
     /// The key of a JSON value.
     Key(String),
-    /// The JSON value has no key.
+    /// No value: the JSON has no key.
     None,
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn read_values(input: impl BufRead) -> Result<Vec<Line>, Failure> {
 pub(crate) fn read_json(input: impl BufRead, items: &JsonItems) -> Result<Vec<Line>, Failure> {
     read(input, usize::MAX, |line| {
         let key = items.key_of(line).map_err(|error| {
-            // To the library, the line is a document of its own.
+            // The library takes the line for a whole document, so its line number is always 1.
             let message = error.to_string();
             match message.strip_prefix("line 1, ") {
                 Some(rest) => format!(", {rest}"),
@@ -72,12 +72,12 @@ pub(crate) fn read_json(input: impl BufRead, items: &JsonItems) -> Result<Vec<Li
             }
         })?;
         let value = key.map_or(Value::None, |key| Value::Key(key.value().to_owned()));
-        // It has been read as JSON, which is UTF-8.
+        // The line was read as JSON, so it is UTF-8.
         Ok(Line { text: String::from_utf8_lossy(line).into_owned(), value })
     })
 }
 
-/// Reads lines of at most `longest` bytes. The reason of an error is printed after the line's number.
+/// Reads lines of at most `longest` bytes. An error of `line_of` is printed after the line's number.
 fn read(
     input: impl BufRead,
     longest: usize,
@@ -87,7 +87,7 @@ fn read(
     let mut input = input::without_mark(input).map_err(|error| failed(1, error))?;
     let mut lines = Vec::new();
     let mut bytes = Vec::new();
-    // A little more than the longest line and its end: a longer line is not read to its end.
+    // Enough for the longest line and its end. The rest of a longer line is not read.
     let most = (longest as u64).saturating_add(3);
     for number in 1.. {
         bytes.clear();

@@ -13,6 +13,7 @@ mod dedupe;
 mod failure;
 mod filter;
 mod format;
+mod grid;
 mod input;
 mod lines;
 mod manual;
@@ -21,8 +22,10 @@ mod output;
 mod plain;
 mod pools;
 mod records;
+mod rehearsal;
 mod settings;
 mod stats;
+mod terminal;
 mod transfer;
 mod upkeep;
 mod url;
@@ -39,7 +42,8 @@ fn main() -> ExitCode {
     let file = arguments.store_file();
     match run(&arguments, &file) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(file.display(), arguments.format()),
+        Err(failure) => failure
+            .report(|damage| of_damage(&arguments.command, &file.display(), damage), arguments.format()),
     }
 }
 
@@ -49,7 +53,7 @@ fn run(arguments: &Arguments, file: &StoreFile) -> Result<(), Failure> {
         Command::Pool(command) => pools::run(file, command, format),
         Command::Import(import) => transfer::import(file, import, format),
         Command::Export(export) => transfer::export(file, export, format),
-        Command::Records(records) => records::list(file, &records.pool, &records.query(), format),
+        Command::Records(records) => records::list(file, records, format),
         Command::Dedupe(dedupe) => dedupe::run(file, dedupe, format),
         Command::Contains { pool, entity_type } => contains::run(file, pool, *entity_type, format),
         Command::Claims(claims) => claims::run(file, claims, format),
@@ -69,5 +73,18 @@ fn run(arguments: &Arguments, file: &StoreFile) -> Result<(), Failure> {
         Command::Backup { destination } => upkeep::backup(file, destination, format),
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man => manual::page(),
+    }
+}
+
+/// Adds the name of the damaged store, unless the message has it, and what to do next.
+fn of_damage(command: &Command, store: &str, message: &str) -> String {
+    let named = if message.contains(store) { message.to_owned() } else { format!("{store}: {message}") };
+    match command {
+        Command::Verify => format!("{named}; `verify` cannot go on: restore a backup"),
+        // The message says what to do.
+        Command::RebuildIndexes => named,
+        // The message names the one of its two stores that is damaged.
+        Command::Copy(_) => format!("{message}; `datapool FILE verify` reports where"),
+        _ => format!("{named}; `datapool {store} verify` reports where"),
     }
 }

@@ -1,8 +1,8 @@
 //! Opening the store for a command, and closing it afterwards.
 //!
-//! Always holds: a command that only reads opens the file for reading only, so that others can read it, too. The store
-//! is closed before the answer is printed, except for streams and for what `verify` finds, and a failure to close it is
-//! a failure of the command. A URL is shown without its password.
+//! Always holds: a command that only reads opens the file for reading only, so that others can read it at the same time.
+//! The store is closed before the answer is printed, except for streams and for the findings of `verify`. A failure to
+//! close it is a failure of the command. A URL is shown without its password.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -33,13 +33,13 @@ impl StoreFile {
         Self { place: Place::File(path.to_owned()), wait }
     }
 
-    /// Without a schema it is the library's default.
+    /// Without a schema, the library's default is used.
     pub(crate) fn server(url: &str, schema: Option<&str>) -> Self {
         let place = Place::Server { url: url.to_owned(), schema: schema.map(str::to_owned) };
         Self { place, wait: Duration::ZERO }
     }
 
-    /// Returns what to call the store in messages.
+    /// Returns the name of the store in messages.
     pub(crate) fn display(&self) -> String {
         match &self.place {
             Place::File(path) => path.display().to_string(),
@@ -58,7 +58,7 @@ impl StoreFile {
         }
     }
 
-    /// Returns true if both are one place by their names.
+    /// Returns true if both names lead to the same place.
     pub(crate) fn is_same_as(&self, other: &Self) -> bool {
         match (self.path(), other.path()) {
             (Some(one), Some(other)) => match (one.canonicalize(), other.canonicalize()) {
@@ -74,7 +74,7 @@ impl StoreFile {
     }
 }
 
-/// The cache of a command that reads a page or a stream, which does not run for long.
+/// The cache of a command that only reads: it does not run long enough to use a larger one.
 const READING_CACHE_BYTES: usize = 64 << 20;
 
 /// Runs a command that only reads. A file that was not closed is recovered first, which writes to it.
@@ -85,7 +85,7 @@ pub(crate) fn to_read<T>(
     let options = file.options().cache_size(READING_CACHE_BYTES).if_missing(IfMissing::Fail);
     let store = open_to_read(file, options)?;
     let done = command(&store);
-    // The command has its answer, so it does not matter here if the file cannot be closed in order.
+    // The command has its answer, and wrote nothing that closing could lose.
     let _ = store.close();
     done
 }
@@ -100,8 +100,8 @@ fn open_to_read(file: &StoreFile, options: StoreOptions) -> Result<DataPoolStore
         Err(error) if error.kind() == ErrorKind::ReadOnly => open(file, options).map_err(|failure| {
             let Failure::Message(_, reason) = failure else { return failure };
             Failure::of(ErrorKind::ReadOnly, format!(
-                "{} was not closed by the program that wrote to it last, and must be recovered, which writes to it: run the \
-                 command once as a user who may ({reason})",
+                "{} was not closed by the program that wrote to it last. Recovering it writes to the file: run the command once \
+                 as a user who may write to it ({reason})",
                 file.display()
             ))
         }),
@@ -137,7 +137,7 @@ pub(crate) fn pool(store: &DataPoolStore, file: &StoreFile, term: &str) -> Resul
         kind @ ErrorKind::NotFound => Failure::of(
             kind,
             format!(
-                "{} has no data pool of the id or name {term:?}; `pool list` shows those it has",
+                "{} has no data pool of the id or name {term:?}; `pool list` lists its pools",
                 file.display()
             ),
         ),
@@ -173,15 +173,15 @@ fn connect(
     };
     options.connect(url).map_err(|error| match error.kind() {
         kind @ ErrorKind::NotFound => {
-            Failure::of(kind, format!("{}: {error}; `pool create` or `copy` makes one", file.display()))
+            Failure::of(kind, format!("{}: {error}; `pool create` or `copy` creates one", file.display()))
         }
-        // The driver's reason may quote the URL.
-        kind @ ErrorKind::InvalidArgument if error.parameter().is_none() => Failure::of(kind, format!(
-            "the URL {} cannot be read; it looks like postgresql://user:password@host:5432/database?sslmode=require, with \
+        // The driver's reason may quote the URL with its password.
+        ErrorKind::InvalidArgument if error.parameter().is_none() => Failure::Usage(format!(
+            "the URL {} cannot be read; its form is postgresql://user:password@host:5432/database?sslmode=require, with \
              special characters of the password percent-encoded",
             file.display()
         )),
-        ErrorKind::InvalidArgument => error.into(),
+        ErrorKind::InvalidArgument => Failure::Usage(error.to_string()),
         _ => Failure::about(file.display(), error),
     })
 }
@@ -189,8 +189,8 @@ fn connect(
 #[cfg(not(feature = "postgres"))]
 fn connect(file: &StoreFile, _: &str, _: Option<&str>, _: StoreOptions) -> Result<DataPoolStore, Failure> {
     Err(Failure::new(format!(
-        "{} is on a server, and this tool was built for files only: `cargo install --locked --path . --features \
-         cli,postgres` builds it for both",
+        "{} is on a server, but this tool was built for files only; for both, build it with `cargo install --locked \
+         --path . --features cli,postgres`",
         file.display()
     )))
 }
@@ -199,22 +199,22 @@ fn connect(file: &StoreFile, _: &str, _: Option<&str>, _: StoreOptions) -> Resul
 fn hint(file: &StoreFile, path: &Path, error: datapool_store::Error) -> Failure {
     match error.kind() {
         kind @ ErrorKind::NotFound if has_directory(path) => {
-            Failure::of(kind, format!("{error}; {}", makes_one(file)))
+            Failure::of(kind, format!("{error}; {}", creates_one(file)))
         }
         kind @ ErrorKind::NotAStore if is_empty(path) => {
-            Failure::of(kind, format!("{error}; {}", makes_one(file)))
+            Failure::of(kind, format!("{error}; {}", creates_one(file)))
         }
         ErrorKind::AlreadyOpen => {
             let message = error.to_string();
             let (what, _) = message.split_once(" `StoreOptions").unwrap_or((&message, ""));
-            Failure::Held(format!("{what} `--wait 30s` waits for it"))
+            Failure::Held(format!("{what} `--wait 30s` waits until it is closed"))
         }
         _ => error.into(),
     }
 }
 
-fn makes_one(file: &StoreFile) -> String {
-    format!("`datapool {} pool create NAME` makes one", file.display())
+fn creates_one(file: &StoreFile) -> String {
+    format!("`datapool {} pool create NAME` creates one", file.display())
 }
 
 fn has_directory(file: &Path) -> bool {

@@ -1,16 +1,16 @@
 //! Pools: creating, listing, showing, changing and deleting them.
 
-use std::path::Path;
 use std::time::Duration;
 
-use datapool_store::{DataPool, DataPoolStore, NewPool, PoolQuery, PoolUpdate, RecordFilter};
+use datapool_store::{DataPool, NewPool, Pool, PoolQuery, PoolUpdate, RecordFilter, Timestamp};
 
 use crate::args::PoolCommand;
 use crate::consent::{self, Consent};
 use crate::failure::Failure;
 use crate::format::Format;
+use crate::grid::{Column, Grid};
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Deleted, Grid, or_dash};
+use crate::output::{self, Deleted, PageForm, or_dash};
 use crate::settings::{self, Setting};
 
 pub(crate) fn run(file: &StoreFile, command: &PoolCommand, format: Format) -> Result<(), Failure> {
@@ -18,26 +18,18 @@ pub(crate) fn run(file: &StoreFile, command: &PoolCommand, format: Format) -> Re
         PoolCommand::Create { name, description, retention, capacity } => {
             print(&create(file, new_pool(name, description.as_deref(), *retention, *capacity))?, format)
         }
-        PoolCommand::List { query } => list(file, query.as_ref(), format),
+        PoolCommand::List { query: Some(query), .. } => list(file, query, PageForm::Query, format),
+        PoolCommand::List { query: None, page, per_page } => {
+            list(file, &page_of(*page, *per_page), PageForm::Options, format)
+        }
         PoolCommand::Show { pool } => {
             let row = open::to_read(file, |store| Ok(open::pool(store, file, pool)?.info()?))?;
             print(&row, format)
         }
-        PoolCommand::Update { pool, name, description, retention, capacity } => {
+        PoolCommand::Update { pool, name, description, retention, capacity, consent } => {
             let update = update_of(name.as_deref(), description.as_deref(), *retention, *capacity);
-            let (row, expired) = open::to_write(file, |store| {
-                let pool = open::pool(store, file, pool)?;
-                let before = pool.count(&RecordFilter::new())?;
-                let row = store.update_pool(pool.id(), update)?;
-                Ok((row, before.saturating_sub(pool.count(&RecordFilter::new())?)))
-            })?;
-            print(&row, format)?;
-            match format {
-                Format::Human if expired > 0 => {
-                    output::lines([format!("{} expired", output::number_of(expired, "record"))])
-                }
-                Format::Human | Format::Json => Ok(()),
-            }
+            ask_to_expire(*consent, file, pool, *retention, *capacity)?;
+            change(file, pool, update, format)
         }
         PoolCommand::Delete { pool, consent } => delete(file, pool, *consent, format),
     }
@@ -63,10 +55,6 @@ fn new_pool(
 }
 
 fn create(file: &StoreFile, new: NewPool) -> Result<DataPool, Failure> {
-    if !file.path().is_some_and(Path::exists) {
-        // A pool that cannot be created must not leave an empty store.
-        DataPoolStore::in_memory()?.create_pool(new.clone())?;
-    }
     open::to_create(file, |store| Ok(store.create_pool(new)?.info()?))
 }
 
@@ -97,9 +85,75 @@ fn update_of(
     }
 }
 
-fn list(file: &StoreFile, query: Option<&PoolQuery>, format: Format) -> Result<(), Failure> {
-    let query = query.cloned().unwrap_or_default();
-    let page = open::to_read(file, |store| Ok(store.pools(&query)?))?;
+fn page_of(page: Option<u64>, per_page: Option<u32>) -> PoolQuery {
+    let mut query = PoolQuery::new();
+    if let Some(page) = page {
+        query = query.page(page);
+    }
+    if let Some(per_page) = per_page {
+        query = query.per_page(per_page);
+    }
+    query
+}
+
+/// Asks before a shorter retention or a smaller capacity expires records, which no later one brings back.
+fn ask_to_expire(
+    consent: Consent,
+    file: &StoreFile,
+    pool: &str,
+    retention: Option<Setting<Duration>>,
+    capacity: Option<Setting<u64>>,
+) -> Result<(), Failure> {
+    let (retention, capacity) = (retention.and_then(Setting::value), capacity.and_then(Setting::value));
+    if consent.is_given() || (retention.is_none() && capacity.is_none()) {
+        return Ok(());
+    }
+    let (row, records) = open::to_read(file, |store| {
+        let pool = open::pool(store, file, pool)?;
+        Ok((pool.info()?, records_to_expire(&pool, retention, capacity)?))
+    })?;
+    if records == 0 {
+        return Ok(());
+    }
+    let records = output::number_of(records, "record");
+    consent::confirm(&format!("expire {records} of data pool {}, {:?}", row.id, row.name))
+}
+
+/// Returns the number of live records that would expire under this retention and capacity.
+fn records_to_expire(
+    pool: &Pool,
+    retention: Option<Duration>,
+    capacity: Option<u64>,
+) -> Result<u64, Failure> {
+    let stats = pool.stats()?;
+    let over = capacity.map_or(0, |capacity| stats.live.saturating_sub(capacity));
+    let Some(retention) = retention else { return Ok(over) };
+    // The pool's time: its newest record may be ahead of the clock.
+    let now = stats.newest.map_or(Timestamp::now(), |newest| newest.max(Timestamp::now()));
+    let horizon = now.saturating_sub(retention).saturating_add(Duration::from_micros(1));
+    let old = pool.count(&RecordFilter::new().created_before(horizon))?;
+    // Both take the oldest records first, so the larger number includes the smaller one.
+    Ok(old.max(over))
+}
+
+fn change(file: &StoreFile, pool: &str, update: PoolUpdate, format: Format) -> Result<(), Failure> {
+    let (row, expired) = open::to_write(file, |store| {
+        let pool = open::pool(store, file, pool)?;
+        let before = pool.count(&RecordFilter::new())?;
+        let row = store.update_pool(pool.id(), update)?;
+        Ok((row, before.saturating_sub(pool.count(&RecordFilter::new())?)))
+    })?;
+    print(&row, format)?;
+    match format {
+        Format::Human if expired > 0 => {
+            output::lines([format!("{} expired", output::number_of(expired, "record"))])
+        }
+        Format::Human | Format::Json => Ok(()),
+    }
+}
+
+fn list(file: &StoreFile, query: &PoolQuery, form: PageForm, format: Format) -> Result<(), Failure> {
+    let page = open::to_read(file, |store| Ok(store.pools(query)?))?;
     if format == Format::Json {
         return output::json(&page);
     }
@@ -121,7 +175,7 @@ fn list(file: &StoreFile, query: Option<&PoolQuery>, format: Format) -> Result<(
             pool.description.clone().unwrap_or_default(),
         ]);
     }
-    output::lines([grid.to_string(), output::footer("data pool", &page.meta, &page.links)])
+    output::lines([grid.to_string(), output::footer("data pool", &page.meta, &page.links, form)])
 }
 
 fn print(pool: &DataPool, format: Format) -> Result<(), Failure> {

@@ -1,16 +1,18 @@
 //! Records: listing and deleting them.
 
-use datapool_store::{Record, RecordQuery, Registered};
+use datapool_store::{Record, Registered};
 
-use crate::args::Selection;
+use crate::args::{Records, Selection};
 use crate::consent::{self, Consent};
 use crate::failure::Failure;
 use crate::format::Format;
+use crate::grid::{Column, Grid};
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Deleted, Grid, or_dash};
+use crate::output::{self, Deleted, or_dash};
 
-pub(crate) fn list(file: &StoreFile, pool: &str, query: &RecordQuery, format: Format) -> Result<(), Failure> {
-    let page = open::to_read(file, |store| Ok(open::pool(store, file, pool)?.records(query)?))?;
+pub(crate) fn list(file: &StoreFile, arguments: &Records, format: Format) -> Result<(), Failure> {
+    let (pool, query) = (&arguments.pool, arguments.query());
+    let page = open::to_read(file, |store| Ok(open::pool(store, file, pool)?.records(&query)?))?;
     if format == Format::Json {
         return output::json(&page);
     }
@@ -26,7 +28,7 @@ pub(crate) fn list(file: &StoreFile, pool: &str, query: &RecordQuery, format: Fo
     for record in &page.data {
         grid.row(cells(record));
     }
-    output::lines([grid.to_string(), output::footer("record", &page.meta, &page.links)])
+    output::lines([grid.to_string(), output::footer("record", &page.meta, &page.links, arguments.form())])
 }
 
 /// Returns the cells of a record, with the names of the entries that the query included.

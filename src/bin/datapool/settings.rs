@@ -11,6 +11,16 @@ pub(crate) enum Setting<T> {
     To(T),
 }
 
+impl<T> Setting<T> {
+    /// Returns the value that is set, or `None` if it is removed.
+    pub(crate) fn value(self) -> Option<T> {
+        match self {
+            Self::Clear => None,
+            Self::To(value) => Some(value),
+        }
+    }
+}
+
 const NONE: &str = "none";
 
 /// The units of a duration and their milliseconds, longest first.
@@ -36,17 +46,20 @@ pub(crate) fn duration_or_none(text: &str) -> Result<Setting<Duration>, String> 
     duration(text).map(Setting::To).map_err(|allowed| format!("{allowed}, and none"))
 }
 
+/// Reads a number of records.
+pub(crate) fn capacity(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|error| format!("{error}; allowed are whole numbers from 1"))
+}
+
 /// Reads a number of records, or `none`.
 pub(crate) fn capacity_or_none(text: &str) -> Result<Setting<u64>, String> {
     if text == NONE {
         return Ok(Setting::Clear);
     }
-    text.parse()
-        .map(Setting::To)
-        .map_err(|error| format!("{error}; allowed are whole numbers from 1, and none"))
+    capacity(text).map(Setting::To).map_err(|allowed| format!("{allowed}, and none"))
 }
 
-/// Formats a duration in the longest unit of which it is a whole number.
+/// Formats a duration in the longest unit that divides it.
 pub(crate) fn shown(duration: Duration) -> String {
     let millis = duration.as_millis();
     let whole = UNITS.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(u128::from(*unit)));

@@ -11,8 +11,9 @@ use self::chart::{Chart, Row};
 use self::figures::{PoolFigures, PoolSums, StoreFigures};
 use crate::failure::Failure;
 use crate::format::Format;
+use crate::grid::{Column, Grid};
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Grid};
+use crate::output;
 
 /// Up to this many pools, each is shown in detail.
 const POOLS_MAX_DETAILED: usize = 20;
@@ -48,7 +49,7 @@ pub(crate) fn of_pool(file: &StoreFile, pool: &str, format: Format) -> Result<()
 
 fn describe_store(store: &DataPoolStore, file: &StoreFile) -> Result<String, Failure> {
     let mut pools = figures::all_pools(store)?;
-    // The largest first. Of pools of equal size, the older one first.
+    // The largest first; among equals, the older one first.
     pools.sort_by_key(|pool| (std::cmp::Reverse(pool.stats.live), pool.id));
     let mut parts = vec![store_table(store, file, &pools)?];
     if !pools.is_empty() {
@@ -60,7 +61,7 @@ fn describe_store(store: &DataPoolStore, file: &StoreFile) -> Result<String, Fai
     }
     if detailed < pools.len() {
         parts.push(format!(
-            "In detail only the {detailed} largest of {} data pools: name one for others.",
+            "Only the {detailed} largest of {} data pools are shown in detail; `stats POOL` shows another one.",
             pools.len()
         ));
     }
@@ -73,7 +74,7 @@ fn store_table(store: &DataPoolStore, file: &StoreFile, pools: &[PoolSums]) -> R
         |figure: fn(&PoolStats) -> u64| output::count(pools.iter().map(|pool| figure(&pool.stats)).sum());
     Ok(Grid::of_properties([
         ("store", file.display()),
-        ("file size", output::bytes(stats.file_size)),
+        ("file size", file.path().map_or("on the server".to_owned(), |_| output::bytes(stats.file_size))),
         ("pools", output::count(stats.pools)),
         ("live records", sum(|pool| pool.live)),
         ("expired", sum(|pool| pool.expired)),
@@ -147,7 +148,7 @@ fn describe_pool(figures: &PoolFigures) -> String {
     parts.join("\n\n")
 }
 
-/// Shows the share of each part, the largest first. After the first few, all others are taken together.
+/// Shows the share of each part, the largest first. The smallest ones share a bar.
 fn shares(title: &str, parts: impl Iterator<Item = (String, u64)>, noun: &str, whole: u64) -> String {
     let mut parts: Vec<(String, u64)> = parts.collect();
     parts.sort_by_key(|(_, records)| std::cmp::Reverse(*records));

@@ -5,23 +5,26 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use datapool_store::{ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportReport, Pool};
+use datapool_store::{Error, ErrorKind, ExportColumns, ExportOptions, ImportOptions, ImportReport, Pool};
 
 use crate::args::{Export, Import};
-use crate::bars::{self, Bar, Handle, follow};
+use crate::bars::{Bar, Handle, follow};
 use crate::failure::Failure;
 use crate::format::Format;
+use crate::grid::{Column, Grid};
 use crate::input::{self, Whole};
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Grid, or_dash};
+use crate::output::{self, or_dash};
+use crate::plain::plain;
+use crate::terminal::{self, Escaping};
 
 /// The argument that stands for standard input or output.
 const STANDARD: &str = "-";
 
 pub(crate) fn import(file: &StoreFile, arguments: &Import, format: Format) -> Result<(), Failure> {
-    // Read first: others can use the store while this waits for its input.
+    // Read before opening: others can use the store while this waits for input.
     let source = Source::of(&arguments.input, file.path())?;
-    let options = options_of(arguments);
+    let options = arguments.options();
     let report = open::to_write(file, |store| {
         let pool = open::pool(store, file, &arguments.pool)?;
         source.import_into(&pool, options)
@@ -34,7 +37,7 @@ pub(crate) fn import(file: &StoreFile, arguments: &Import, format: Format) -> Re
 
 /// The source of an import's rows.
 enum Source<'a> {
-    /// A file, which the library can read more than once.
+    /// A file and its size. The library can read it more than once.
     File(&'a Path, u64),
     /// The name and the contents of an input that could be read only once.
     Read(String, Whole),
@@ -77,22 +80,7 @@ impl<'a> Source<'a> {
     }
 }
 
-fn options_of(arguments: &Import) -> ImportOptions {
-    let of_form = if arguments.full { ImportOptions::full_export() } else { ImportOptions::new() };
-    let options = of_form
-        .on_duplicate(arguments.on_duplicate)
-        .on_bad_row(arguments.on_bad_row)
-        .delimiter(arguments.delimiter)
-        .value_column(&arguments.value_column)
-        .entity_type_column(&arguments.entity_type_column)
-        .origin(&arguments.origin.origin());
-    match arguments.entity_type {
-        Some(entity_type) => options.entity_type(entity_type),
-        None => options,
-    }
-}
-
-/// Makes the import move a bar. After the rows are read, they are added in one step, which has no progress.
+/// Makes the import move a bar. Adding the rows after reading them is one step, which reports no progress.
 fn observed(options: ImportOptions, bar: Handle, total: u64) -> ImportOptions {
     options.on_progress(move |progress| {
         bar.set(progress.bytes);
@@ -125,7 +113,7 @@ fn print_report(report: &ImportReport) -> Result<(), Failure> {
     }
     let told = report.errors.len() as u64;
     let left = (report.bad_rows > told)
-        .then(|| format!("these are the first {told} of {} bad rows", output::count(report.bad_rows)));
+        .then(|| format!("only the first {told} of {} bad rows are listed", output::count(report.bad_rows)));
     output::lines([sums, grid.to_string()].into_iter().chain(left))
 }
 
@@ -136,21 +124,33 @@ pub(crate) fn export(file: &StoreFile, arguments: &Export, format: Format) -> Re
         arguments.output.as_ref().filter(|path| path.as_path() != Path::new(STANDARD));
     let report = open::to_read(file, |store| {
         let pool = open::pool(store, file, &arguments.pool)?;
-        let is_in_the_way = output.is_none() && bars::is_output_seen();
+        let is_in_the_way = output.is_none() && terminal::is_seen();
         let bar = if is_in_the_way { Bar::hidden() } else { Bar::spinner("exporting") };
         let options = options.on_progress(follow(bar.handle()));
-        Ok(match output {
-            Some(path) => pool.export_csv_path(path, &options)?,
-            None => pool.export_csv(io::stdout().lock(), &options)?,
-        })
+        match output {
+            Some(path) => pool.export_csv_path(path, &options).map_err(|error| about_output(path, error)),
+            None if terminal::is_seen() => Ok(pool.export_csv(Escaping::new(io::stdout().lock()), &options)?),
+            None => Ok(pool.export_csv(io::stdout().lock(), &options)?),
+        }
     })?;
-    // With standard output, the records are the answer.
+    // On standard output, the records are the answer.
     let Some(path) = output else { return Ok(()) };
     match format {
         Format::Json => output::json(&report),
         Format::Human => {
             let rows = output::number_of(report.rows, "row");
-            output::lines([format!("{rows} in {}", path.display())])
+            output::lines([format!("{rows} in {}", plain(&path.display().to_string()))])
         }
+    }
+}
+
+/// Adds the name of the output to an error of writing, unless the message has it.
+fn about_output(path: &Path, error: Error) -> Failure {
+    let path = path.display().to_string();
+    let is_about_writing = matches!(error.kind(), ErrorKind::Io | ErrorKind::StorageFull);
+    if is_about_writing && !error.to_string().contains(&path) {
+        Failure::about(path, error)
+    } else {
+        error.into()
     }
 }

@@ -7,8 +7,10 @@ use datapool_store::{Finding, VerifyReport};
 use crate::bars::{Bar, follow};
 use crate::failure::Failure;
 use crate::format::Format;
+use crate::grid::{Column, Grid};
 use crate::open::{self, StoreFile};
-use crate::output::{self, Column, Grid, or_dash};
+use crate::output::{self, or_dash};
+use crate::plain::plain;
 
 pub(crate) fn verify(file: &StoreFile, format: Format) -> Result<(), Failure> {
     let mut report = VerifyReport::default();
@@ -18,7 +20,7 @@ pub(crate) fn verify(file: &StoreFile, format: Format) -> Result<(), Failure> {
             let bar = Bar::spinner("checking");
             store.verify_with_progress(follow(bar.handle()))?
         };
-        // Before closing, because closing a damaged file may fail, and the findings must not be lost then.
+        // Printed before closing, because closing a damaged file may fail, and the findings would be lost.
         answer = match format {
             Format::Json => output::json(&report),
             Format::Human => print_findings(&report),
@@ -27,7 +29,7 @@ pub(crate) fn verify(file: &StoreFile, format: Format) -> Result<(), Failure> {
     });
     done?;
     match answer {
-        // The store is damaged even if the reader of the findings has closed the pipe.
+        // The exit code reports the damage even if the reader of the findings has closed the pipe.
         Ok(()) | Err(Failure::ClosedPipe) if !report.ok => Err(Failure::Findings),
         other => other,
     }
@@ -44,7 +46,8 @@ fn print_findings(report: &VerifyReport) -> Result<(), Failure> {
     }
     let found = output::bad(&output::number_of(report.findings_count, "finding"));
     let told = report.findings.len() as u64;
-    let left = (report.findings_count > told).then(|| format!("these are the first {}", output::count(told)));
+    let left =
+        (report.findings_count > told).then(|| format!("only the first {} are listed", output::count(told)));
     output::lines([format!("{checked}: {found}"), table(&report.findings)].into_iter().chain(left))
 }
 
@@ -96,7 +99,11 @@ pub(crate) fn rebuild_indexes(file: &StoreFile, format: Format) -> Result<(), Fa
             );
             let left = (!report.left.is_empty()).then(|| {
                 let left = output::number_of(report.left.len() as u64, "problem");
-                format!("{}\n{}", output::bad(&format!("{left} cannot be repaired so")), table(&report.left))
+                format!(
+                    "{}\n{}",
+                    output::bad(&format!("{left} cannot be repaired from the records")),
+                    table(&report.left)
+                )
             });
             output::lines([done].into_iter().chain(left))?;
         }
@@ -131,13 +138,13 @@ pub(crate) fn vacuum(file: &StoreFile, format: Format) -> Result<(), Failure> {
     }
 }
 
-/// Returns the size of the closed file, which is what counts: closing writes a little more. `open` is the size before it.
+/// Returns the size of the closed file, because closing writes a little more. `open` is the size before closing.
 fn closed_size(file: &StoreFile, open: u64) -> u64 {
     file.path().and_then(|path| path.metadata().ok()).map_or(open, |closed| closed.len())
 }
 
 fn sizes(file: &StoreFile, before: u64, after: u64) -> String {
-    format!("{}: {} before, {} now", file.display(), output::bytes(before), output::bytes(after))
+    format!("{}: {} before, {} now", plain(&file.display()), output::bytes(before), output::bytes(after))
 }
 
 pub(crate) fn backup(file: &StoreFile, destination: &Path, format: Format) -> Result<(), Failure> {
@@ -149,7 +156,7 @@ pub(crate) fn backup(file: &StoreFile, destination: &Path, format: Format) -> Re
         Format::Json => output::json(&report),
         Format::Human => {
             let (records, bytes) = (output::number_of(report.records, "record"), output::bytes(report.bytes));
-            output::lines([format!("{records}, {bytes} in {}", destination.display())])
+            output::lines([format!("{records}, {bytes} in {}", plain(&destination.display().to_string()))])
         }
     }
 }

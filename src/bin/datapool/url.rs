@@ -1,4 +1,4 @@
-//! URLs of servers, and showing them without their passwords.
+//! URLs of servers, and their form without passwords.
 
 use std::path::Path;
 
@@ -9,17 +9,17 @@ pub(crate) fn of_server(argument: &Path) -> Option<&str> {
     argument.to_str().filter(|text| SCHEMES.iter().any(|scheme| text.starts_with(scheme)))
 }
 
-/// Returns true if the argument looks like the URL of a server, and its scheme is not one of a server.
+/// Returns true if the argument looks like the URL of a server, but has another scheme.
 pub(crate) fn is_misspelled(argument: &Path) -> bool {
     let text = argument.to_string_lossy();
     let begins = text.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case("postgres"));
     of_server(argument).is_none() && (text.contains("://") || (begins && text.contains('@')))
 }
 
-/// Returns a URL without its password and its parameters, which may have one, too.
+/// Returns a URL without its password and its parameters, which may also have a password.
 ///
-/// A password whose special characters are not encoded is hidden as well: all up to the last `@` is taken for it. If a
-/// `?` comes before that, it is unclear where the password ends, and nothing is shown.
+/// Also hides a password whose special characters are not encoded: everything up to the last `@` counts as password. If
+/// a `?` comes before that, the end of the password is unclear, and nothing is shown.
 pub(crate) fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let (credentials, place) = match rest.rsplit_once('@') {
@@ -35,13 +35,13 @@ pub(crate) fn without_secrets(url: &str) -> String {
     }
 }
 
-/// Hides the passwords of URLs that are arguments of the program in a text that may quote them.
+/// Hides the passwords of the URLs among the program's arguments in a text that may quote them.
 pub(crate) fn hide_in(text: String, arguments: impl Iterator<Item = String>) -> String {
     arguments.fold(text, |text, argument| {
         let begin = SCHEMES.iter().filter_map(|scheme| argument.find(scheme)).min();
         match begin.and_then(|begin| argument.get(begin..)) {
             Some(url) => text.replace(url, &without_secrets(url)),
-            // A misspelled one has a password, too.
+            // A misspelled URL may have a password, too.
             None => match argument.rsplit_once('@') {
                 Some((before, place)) if before.contains(':') => {
                     text.replace(&argument, &format!("***@{place}"))
@@ -54,7 +54,7 @@ pub(crate) fn hide_in(text: String, arguments: impl Iterator<Item = String>) -> 
 
 #[cfg(test)]
 mod tests {
-    //! Proves that no password is shown, however it is written.
+    //! Proves that no password is shown, in whatever form it is written.
 
     use super::*;
 

@@ -1,7 +1,7 @@
-//! The notes that a copy keeps in its destination, to go on after it was interrupted.
+//! The notes that a copy keeps in its destination, so that it can continue after an interruption.
 //!
-//! A note is a registered flow run. It is about one pool of the source, which it knows by its id and the time of its
-//! creation, so that it is not taken for another store's.
+//! A note is a registered flow run. It is about one pool of the source, and names its id and its time of creation, so that
+//! it is not mistaken for the note of another store.
 
 use datapool_store::{DataPool, FlowRun};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::side::Side;
 use crate::failure::Failure;
 
-/// What the ids of notes begin with.
+/// The start of the ids of notes.
 pub(super) const PREFIX: &str = "datapool copy ";
 
 /// The progress of one pool's copy.
@@ -45,11 +45,11 @@ pub(super) enum State {
     /// Records are added.
     #[default]
     Copying,
-    /// All records are there. Some may be expired already, under the retention that the copy gets now.
+    /// All records are copied. Some may expire now, under the retention that the copy gets.
     Finishing,
     /// The pool is copied.
     Done,
-    /// All pools are copied, and notes are removed. Only in the note about the first pool.
+    /// All pools are copied, and the notes are being removed. Only in the note about the first pool.
     Complete,
 }
 
@@ -63,7 +63,7 @@ impl Note {
         let entry = to.store.flow_run(id.as_str()).map_err(|error| to.failed(error))?;
         let note = entry.map(|entry| serde_json::from_value(entry.attributes)).transpose();
         note.map_err(|error| {
-            Failure::new(format!("{}: the flow run {id:?} is no note of a copy: {error}", to.name))
+            Failure::new(format!("{}: the flow run {id:?} is not a note of a copy: {error}", to.name))
         })
     }
 
@@ -78,13 +78,13 @@ impl Note {
     }
 }
 
-/// Notes that all pools are copied, with the first one.
+/// Records in the note about the first pool that all pools are copied.
 pub(super) fn complete(to: &Side<'_>, rows: &[DataPool]) -> Result<(), Failure> {
     let note = Note { state: State::Complete, ..Note::default() };
     rows.first().map_or(Ok(()), |first| note.write(to, first))
 }
 
-/// Removes the notes of a copy that is complete. The one that says so goes last.
+/// Removes the notes of a complete copy. The note that says so goes last.
 pub(super) fn remove_all(to: &Side<'_>, rows: &[DataPool]) -> Result<(), Failure> {
     for row in rows.iter().skip(1).chain(rows.first()) {
         if to.store.delete_flow_run(id_of(row)).map_err(|error| to.failed(error))? {
@@ -94,7 +94,7 @@ pub(super) fn remove_all(to: &Side<'_>, rows: &[DataPool]) -> Result<(), Failure
     Ok(())
 }
 
-/// Called after each commit to the destination. Tests of the debug build end the process there, as a kill would.
+/// Marks a commit to the destination. In debug builds, tests can end the process here, like a kill.
 pub(super) fn committed() {
     #[cfg(debug_assertions)]
     {

@@ -1,4 +1,4 @@
-//! Copying what is registered: entity types, flows, flow runs and flow steps.
+//! Copying registered entity types, flows, flow runs and flow steps.
 
 use std::fmt::{self, Display};
 
@@ -13,14 +13,14 @@ use crate::output;
 /// The number of entries that are registered in one commit.
 const BATCH: usize = 1_024;
 
-/// The entries that the source has, and that the destination has now.
+/// The numbers of entries of the source, all of which the destination has now.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct RegisteredReport {
     entity_types: u64,
     flows: u64,
     flow_runs: u64,
     flow_steps: u64,
-    /// Those of them that the destination had already, with another name or other attributes, and that stay as they are.
+    /// Entries that the destination already had with another name or other attributes. They stay as they are.
     kept: u64,
 }
 
@@ -36,7 +36,7 @@ impl Display for RegisteredReport {
         f.write_str(&parts.join(", "))?;
         if self.kept > 0 {
             let others = output::number_of(self.kept, "entry").replace("entrys", "entries");
-            write!(f, "; {others} that TO had already stay as they are there")?;
+            write!(f, "; {others} that TO already had stay as they are")?;
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ pub(super) fn copy(from: &Side<'_>, to: &Side<'_>) -> Result<RegisteredReport, F
         let run = run.map_err(|error| from.failed(error))?;
         if run.id.as_str().starts_with(notes::PREFIX) {
             return Err(Failure::new(format!(
-                "{} is itself the destination of a copy that is not finished (flow run {:?}): finish that one first",
+                "{} is itself the destination of an unfinished copy (flow run {:?}): finish that copy first",
                 from.name,
                 run.id.as_str()
             )));
@@ -71,8 +71,8 @@ struct Merge<'a> {
 }
 
 impl Merge<'_> {
-    /// Puts the entries that the destination does not have. Both sides come in the order of their ids. Returns the number
-    /// of entries of the source.
+    /// Registers the entries that the destination lacks. Both sides are in the order of their ids. Returns the number of
+    /// entries of the source.
     fn run<Id: Ord + Clone>(
         &mut self,
         source: impl Iterator<Item = Result<Registered<Id>, Error>>,

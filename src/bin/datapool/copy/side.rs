@@ -1,6 +1,6 @@
 //! The two stores of a copy.
 
-use datapool_store::{DataPool, DataPoolStore, Error, ErrorKind, Pool};
+use datapool_store::{DataPool, DataPoolStore, Error, ErrorKind, Pool, Record};
 
 use crate::failure::Failure;
 
@@ -27,4 +27,9 @@ impl Side<'_> {
             Err(error) => Err(self.failed(error)),
         }
     }
+}
+
+/// Returns true if a record is a copy of another one. Their ids may differ.
+pub(super) fn is_copy(copy: &Record, of: &Record) -> bool {
+    (copy.key(), copy.created_at, copy.origin()) == (of.key(), of.created_at, of.origin())
 }

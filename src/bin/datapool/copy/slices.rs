@@ -4,9 +4,9 @@ use datapool_store::{Error, PoolSnapshot, Record, RecordFilter, Timestamp};
 
 use super::notes::Position;
 
-/// The most records of a slice: the time of a commit is spread over them.
+/// The most records of a slice. A larger slice spreads the cost of its commit over more records.
 const ROWS: u64 = 131_072;
-/// The size in bytes at which a slice ends: an import of that size stays in memory.
+/// The size in bytes at which a slice ends, so that its import stays in memory.
 const BYTES: usize = 12 << 20;
 
 pub(super) struct Slice {
@@ -22,7 +22,7 @@ pub(super) fn from_time(micros: i64) -> RecordFilter {
     RecordFilter::new().created_after(Timestamp::from_micros(micros.saturating_sub(1)))
 }
 
-/// Reads the records after a position, and hands them over in slices for as long as they are taken.
+/// Reads the records after a position, and passes them to `take` in slices until it returns false.
 pub(super) fn read(
     snapshot: &PoolSnapshot,
     start: Option<Position>,
@@ -57,7 +57,7 @@ pub(super) fn read(
     }
 }
 
-/// Returns the most rows of a slice, which tests of the debug build set.
+/// Returns the most rows of a slice. In debug builds, tests can set it.
 fn most_rows() -> u64 {
     #[cfg(debug_assertions)]
     if let Some(rows) = std::env::var("DATAPOOL_COPY_SLICE").ok().and_then(|rows| rows.parse().ok()) {

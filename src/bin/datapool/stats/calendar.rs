@@ -1,4 +1,4 @@
-//! Days, and the weeks, months and years that they are summed into for a chart.
+//! Days, and the weeks, months and years into which a chart sums them.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use datapool_store::Timestamp;
 use serde::{Serialize, Serializer};
 
 const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
-/// The most bars of a chart: every day of a month.
+/// The most bars of a chart: enough for the days of a month.
 const BARS_MAX: i64 = 31;
 /// The day before the first Monday after 1970-01-01, a Thursday, has this number; weeks begin on Monday.
 const DAYS_BEFORE_MONDAY: i64 = 3;
@@ -44,7 +44,7 @@ fn date(day: i64) -> String {
     }
 }
 
-/// The span of time for which a bar of a chart stands.
+/// The span of time that one bar shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
     Day,
@@ -54,7 +54,7 @@ pub(super) enum Scale {
 }
 
 impl Scale {
-    /// Returns the finest scale with which the span of the days fits on a chart, or `None` if there are no days.
+    /// Returns the finest scale at which the days fit on a chart, or `None` if there are no days.
     pub(super) fn of(days: &[Day]) -> Option<Self> {
         let (first, last) = (days.first()?.number, days.last()?.number);
         let fits = |scale: &Self| scale.number(last) - scale.number(first) < BARS_MAX;
@@ -63,14 +63,14 @@ impl Scale {
 
     pub(super) fn title(self) -> &'static str {
         match self {
-            Self::Day => "Records a day (UTC)",
-            Self::Week => "Records a week (UTC, from Monday)",
-            Self::Month => "Records a month (UTC)",
-            Self::Year => "Records a year (UTC)",
+            Self::Day => "Records per day (UTC)",
+            Self::Week => "Records per week (UTC, from Monday)",
+            Self::Month => "Records per month (UTC)",
+            Self::Year => "Records per year (UTC)",
         }
     }
 
-    /// Returns a bar for each step from the first day to the last, but only the newest 31: its label and its records.
+    /// Returns the label and the records of each bar from the first day to the last, at most the newest 31.
     pub(super) fn bars(self, days: &[Day]) -> Vec<(String, u64)> {
         let mut sums: BTreeMap<i64, u64> = BTreeMap::new();
         for day in days {
@@ -106,8 +106,7 @@ impl Scale {
     }
 }
 
-/// Returns the year and month of a day's date. A day without a date counts as being in the year 10000, or before the
-/// year 0.
+/// Returns the year and month of a day's date. A day without a date counts as after the year 9999, or before the year 0.
 fn year_and_month(day: i64) -> (i64, i64) {
     let date = date(day);
     let read = |range: std::ops::Range<usize>| date.get(range)?.parse::<i64>().ok();

@@ -4,14 +4,15 @@ use std::fmt;
 
 use crate::output;
 use crate::plain::plain;
+use crate::terminal;
 
 /// Blocks of one to eight eighths of a column.
 const BLOCKS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 const BLANK: char = ' ';
-/// Longer labels are cut, on a narrow terminal to no less than the second number.
+/// The widest label, and the narrowest one to which a narrow terminal cuts it.
 const LABEL_MAX_COLUMNS: usize = 32;
 const LABEL_MIN_COLUMNS: usize = 8;
-/// The width that the longest bar should have on a narrow terminal, and the most that it has on a wide one.
+/// The width of the longest bar: at least this on a narrow terminal if possible, and at most that on a wide one.
 const BAR_MIN_COLUMNS: usize = 8;
 const BAR_MAX_COLUMNS: usize = 100;
 
@@ -54,7 +55,7 @@ impl Row {
 pub(super) struct Chart {
     title: String,
     rows: Vec<Row>,
-    /// The number for which the longest bar stands.
+    /// The number that the longest bar shows.
     most: u64,
     columns: usize,
 }
@@ -63,10 +64,10 @@ impl Chart {
     pub(super) fn new(title: impl Into<String>, rows: impl IntoIterator<Item = Row>) -> Self {
         let rows: Vec<Row> = rows.into_iter().collect();
         let most = rows.iter().map(|row| row.number).max().unwrap_or_default();
-        Self { title: title.into(), rows, most, columns: output::width() }
+        Self { title: title.into(), rows, most, columns: terminal::width() }
     }
 
-    /// Makes the longest bar stand for this number, instead of for the largest one.
+    /// Makes the longest bar show this number, instead of the largest one.
     pub(super) fn up_to(mut self, most: u64) -> Self {
         self.most = most;
         self
@@ -74,14 +75,14 @@ impl Chart {
 }
 
 impl Chart {
-    /// Returns the number of columns that the widest text of a cell takes.
+    /// Returns the width of the widest text of a cell.
     fn widest(&self, cell: usize) -> usize {
         let texts = self.rows.iter().filter_map(|row| row.cells.get(cell));
         texts.map(|text| columns_of(text)).max().unwrap_or_default()
     }
 
-    /// Returns the widths of the cells, and the room for bars beside them. On a narrow terminal labels are cut first, and
-    /// then notes are left out.
+    /// Returns the widths of the cells, and the room for bars beside them. A narrow terminal first cuts labels, and then
+    /// leaves out notes.
     fn layout(&self) -> ([usize; 4], usize) {
         let [mut label, number, percent, mut note] = [0, 1, 2, 3].map(|cell| self.widest(cell));
         let left_by = |label: usize, note: usize| {
@@ -99,7 +100,7 @@ impl Chart {
 
 impl fmt::Display for Chart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.title)?;
+        write!(f, "{}", terminal::wrap(&self.title, self.columns))?;
         let (widths, room) = self.layout();
         for row in &self.rows {
             let mut line = String::from("\n");
@@ -139,7 +140,7 @@ impl Side {
     }
 }
 
-/// Formats a share to a tenth of a percent. Only nothing is 0.0%, and only the whole is 100.0%.
+/// Formats a share to a tenth of a percent. Only an empty part is 0.0%, and only the whole is 100.0%.
 fn percent_of(number: u64, whole: u64) -> String {
     let thousandths = (u128::from(number) * 1_000 + u128::from(whole) / 2) / u128::from(whole.max(1));
     match thousandths {
@@ -149,7 +150,7 @@ fn percent_of(number: u64, whole: u64) -> String {
     }
 }
 
-/// Returns a bar for a number, if `most` takes `columns`. A number above zero is always visible.
+/// Returns the bar of a number, if the bar of `most` has this many columns. A number above zero is always visible.
 fn bar(number: u64, most: u64, columns: usize) -> String {
     if number == 0 || most == 0 {
         return String::new();

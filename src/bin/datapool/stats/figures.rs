@@ -1,4 +1,4 @@
-//! Gathers the statistics, and converts them to JSON.
+//! Gathering the statistics, and converting them to JSON.
 
 use datapool_store::{
     DataPool, DataPoolStore, EntityTypeId, FlowId, Pool, PoolId, PoolQuery, PoolStats, RecordQuery,
@@ -132,7 +132,7 @@ fn pool_rows(store: &DataPoolStore) -> Result<Vec<DataPool>, Failure> {
     }
 }
 
-/// Returns the number of records of each day. A page of one record gives the next day that has any, and the total from
+/// Returns the number of records of each day. A page of one record gives the next day with records, and the total from
 /// there on.
 fn per_day(pool: &Pool) -> Result<Vec<Day>, Failure> {
     let mut days: Vec<Day> = Vec::new();
