@@ -178,6 +178,7 @@ impl Space {
                 // A commit may also grow the file after the check has found space for it. The reserve covers
                 // that.
                 if extent.kept > 0 && extent.release(file).and_then(|()| file.write(offset, data)).is_ok() {
+                    extent.forget_homeless(offset, data.len());
                     return Ok(());
                 }
                 extent.homeless.extend(pages().map(|(at, page)| (at, page.to_vec())));
@@ -188,7 +189,7 @@ impl Space {
                 Ok(())
             }),
             Ok(()) if self.is_incomplete() => self.with(file, |extent| {
-                pages().for_each(|(at, _)| drop(extent.homeless.remove(&at)));
+                extent.forget_homeless(offset, data.len());
                 Ok(())
             }),
             done => done,
@@ -449,6 +450,15 @@ impl Extent {
         Ok(())
     }
 
+    /// Forgets older contents of pages that were written to the file. They would be read in place of the newer
+    /// ones, and written over them.
+    fn forget_homeless(&mut self, offset: u64, len: usize) {
+        let end = offset.saturating_add(len as u64);
+        for at in (offset..end).step_by(PAGE_BYTES) {
+            self.homeless.remove(&at);
+        }
+    }
+
     /// Writes the pages that had no place.
     fn settle(&mut self, file: &dyn StorageBackend) -> io::Result<()> {
         while let Some(page) = self.homeless.first_entry() {
@@ -458,3 +468,6 @@ impl Extent {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
