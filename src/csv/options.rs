@@ -33,7 +33,7 @@ words!(OnDuplicate, "a policy for duplicates": Add => "add", Skip => "skip", Fai
 /// empty or too long, if it has a wrong number of fields or bad UTF-8, or if anything other than a delimiter
 /// or a line end follows a closing quote. If the file has columns for them, a bad flow, run or step id or a
 /// malformed version makes a row bad. So does a time that is malformed, later than now, or earlier than that
-/// of an earlier row.
+/// of an earlier good row.
 ///
 /// A row with a bad quote extends from its first line to the end of the line with the offending byte. None of
 /// it is imported.

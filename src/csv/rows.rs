@@ -143,16 +143,17 @@ impl<R: Read> RowReader<R> {
         let origin = self.origins.get(parts).map_err(|BadPart { part, error }| {
             BadRow::new(line, columns.origin.get(part).copied().flatten(), error.to_string())
         })?;
-        let created_at = match columns.created_at {
-            None => None,
-            Some(field) => Some(self.times.next(text(field)?).map_err(|reason| bad(field, &reason))?),
-        };
         let version = match columns.version {
             None => None,
             Some(field) => match text(field)? {
                 "" => None,
                 version => Some(version.parse().map_err(|error: Error| bad(field, &error))?),
             },
+        };
+        // NOTE: the last check, because later rows are compared with the times of good rows alone.
+        let created_at = match columns.created_at {
+            None => None,
+            Some(field) => Some(self.times.next(text(field)?).map_err(|reason| bad(field, &reason))?),
         };
         Ok(ImportRow { line, entity_type, value, origin, created_at, version })
     }
