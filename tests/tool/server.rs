@@ -20,7 +20,10 @@ fn a_password_is_not_printed() {
         &["copy", FILE, FILE, SECRET],
         &[FILE, "stats", "--store", SECRET],
         &[FILE, SECRET],
-        &["postgresql://ann:s3cret@127.0.0.1:1/flows?s3cret=1", "pool", "list"],
+        // Characters of a password that should have been percent-encoded.
+        &["postgresql://ann:pass?s3cret=1@127.0.0.1:1/flows", "pool", "list"],
+        &["postgresql://ann:pass/s3cret@127.0.0.1:1/flows", "pool", "list"],
+        &["postgresql://ann:pass@s3cret?@127.0.0.1:1/flows?x=1", "pool", "list"],
     ];
     for arguments in cases {
         let answer = finish(place.command(arguments.iter().copied()), b"");

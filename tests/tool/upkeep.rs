@@ -128,6 +128,21 @@ fn pruning_removes_what_has_expired() {
 }
 
 #[test]
+fn rebuilding_indexes_tells_of_a_damaged_record_that_can_still_be_read() {
+    let place = Place::new();
+    place.track(&["a value to be damaged", "A-2"]);
+    let mut bytes = std::fs::read(place.path(FILE)).unwrap();
+    let value = b"a value to be damaged";
+    let at = bytes.windows(value.len()).position(|window| window == value).unwrap();
+    bytes[at] = b'X';
+    place.write(FILE, &bytes);
+    let answer = place.run(["rebuild-indexes"]);
+    assert_eq!(answer.code, 1);
+    assert!(answer.out.contains("1 problem cannot be repaired"), "{}", answer.out);
+    assert!(answer.out.contains("the file is damaged"), "{}", answer.out);
+}
+
+#[test]
 fn indexes_are_rebuilt_from_the_records() {
     let place = Place::new();
     place.track(&["A-1", "A-2"]);

@@ -225,7 +225,7 @@ fn a_schema_or_url_that_no_server_would_take_is_wrong_usage() {
             &["--store", "postgresql://127.0.0.1:1/db", "--schema", "A b", "pool", "list"],
             "lower-case letters",
         ),
-        (&["--store", "postgresql://127.0.0.1:x/db", "pool", "list"], "cannot be read"),
+        (&["--store", "postgresql://127.0.0.1:x/db", "pool", "list"], "bad value for port"),
         (&["--store", "postgresql://127.0.0.1:1/db", "--wait", "1s", "pool", "list"], "--wait"),
     ];
     for (arguments, expected) in cases {

@@ -175,12 +175,6 @@ fn connect(
         kind @ ErrorKind::NotFound => {
             Failure::of(kind, format!("{}: {error}; `pool create` or `copy` creates one", file.display()))
         }
-        // The driver's reason may quote the URL with its password.
-        ErrorKind::InvalidArgument if error.parameter().is_none() => Failure::Usage(format!(
-            "the URL {} cannot be read; its form is postgresql://user:password@host:5432/database?sslmode=require, with \
-             special characters of the password percent-encoded",
-            file.display()
-        )),
         ErrorKind::InvalidArgument => Failure::Usage(error.to_string()),
         _ => Failure::about(file.display(), error),
     })
@@ -188,7 +182,7 @@ fn connect(
 
 #[cfg(not(feature = "postgres"))]
 fn connect(file: &StoreFile, _: &str, _: Option<&str>, _: StoreOptions) -> Result<DataPoolStore, Failure> {
-    Err(Failure::new(format!(
+    Err(Failure::Usage(format!(
         "{} is on a server, but this tool was built for files only; for both, build it with `cargo install --locked \
          --path . --features cli,postgres`",
         file.display()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use datapool_store::{Finding, VerifyReport};
+use datapool_store::{DataPoolStore, Finding, RebuildReport, VerifyReport};
 
 use crate::bars::{Bar, follow};
 use crate::failure::Failure;
@@ -13,25 +13,57 @@ use crate::output::{self, or_dash};
 use crate::plain::plain;
 
 pub(crate) fn verify(file: &StoreFile, format: Format) -> Result<(), Failure> {
-    let mut report = VerifyReport::default();
-    let mut answer = Ok(());
-    let done = open::to_write(file, |store| {
-        report = {
+    find(file, |store| {
+        let report = {
             let bar = Bar::spinner("checking");
             store.verify_with_progress(follow(bar.handle()))?
         };
-        // Printed before closing, because closing a damaged file may fail, and the findings would be lost.
-        answer = match format {
+        let answer = match format {
             Format::Json => output::json(&report),
             Format::Human => print_findings(&report),
         };
+        Ok((answer, report.ok))
+    })
+}
+
+pub(crate) fn rebuild_indexes(file: &StoreFile, format: Format) -> Result<(), Failure> {
+    find(file, |store| {
+        let report = {
+            let _bar = Bar::spinner("rebuilding");
+            let mut report = store.rebuild_indexes()?;
+            // Records that were damaged but can be read would look repaired.
+            for finding in store.verify()?.findings {
+                if !report.left.contains(&finding) {
+                    report.left.push(finding);
+                }
+            }
+            report
+        };
+        let answer = match format {
+            Format::Json => output::json(&report),
+            Format::Human => print_rebuilt(&report),
+        };
+        Ok((answer, report.left.is_empty()))
+    })
+}
+
+/// Opens the file for a command that looks for problems and prints them. It returns what printing returned, and
+/// true if there are none.
+///
+/// It prints before the file is closed, because closing a damaged file may fail, and the findings would be lost.
+fn find(
+    file: &StoreFile,
+    look: impl FnOnce(&DataPoolStore) -> Result<(Result<(), Failure>, bool), Failure>,
+) -> Result<(), Failure> {
+    let mut found = (Ok(()), true);
+    open::to_write(file, |store| {
+        found = look(store)?;
         Ok(())
-    });
-    done?;
-    match answer {
-        // The exit code reports the damage even if the reader of the findings has closed the pipe.
-        Ok(()) | Err(Failure::ClosedPipe) if !report.ok => Err(Failure::Findings),
-        other => other,
+    })?;
+    match found {
+        // The exit code reports problems even if the reader of the findings has closed the pipe.
+        (Ok(()) | Err(Failure::ClosedPipe), false) => Err(Failure::Findings),
+        (printed, _) => printed,
     }
 }
 
@@ -65,6 +97,20 @@ fn table(findings: &[Finding]) -> String {
     grid.to_string()
 }
 
+fn print_rebuilt(report: &RebuildReport) -> Result<(), Failure> {
+    let done = format!(
+        "rebuilt the indexes of {}, {}",
+        output::number_of(report.pools, "data pool"),
+        output::number_of(report.records, "record")
+    );
+    let left = (!report.left.is_empty()).then(|| {
+        let left = output::number_of(report.left.len() as u64, "problem");
+        let title = output::bad(&format!("{left} cannot be repaired from the records"));
+        format!("{title}\n{}", table(&report.left))
+    });
+    output::lines([done].into_iter().chain(left))
+}
+
 pub(crate) fn prune(file: &StoreFile, pool: Option<&str>, format: Format) -> Result<(), Failure> {
     let report = open::to_write(file, |store| {
         let _bar = Bar::spinner("pruning");
@@ -82,33 +128,6 @@ pub(crate) fn prune(file: &StoreFile, pool: Option<&str>, format: Format) -> Res
             output::number_of(report.claims, "old claim")
         )]),
     }
-}
-
-pub(crate) fn rebuild_indexes(file: &StoreFile, format: Format) -> Result<(), Failure> {
-    let report = open::to_write(file, |store| {
-        let _bar = Bar::spinner("rebuilding");
-        Ok(store.rebuild_indexes()?)
-    })?;
-    match format {
-        Format::Json => output::json(&report)?,
-        Format::Human => {
-            let done = format!(
-                "rebuilt the indexes of {}, {}",
-                output::number_of(report.pools, "data pool"),
-                output::number_of(report.records, "record")
-            );
-            let left = (!report.left.is_empty()).then(|| {
-                let left = output::number_of(report.left.len() as u64, "problem");
-                format!(
-                    "{}\n{}",
-                    output::bad(&format!("{left} cannot be repaired from the records")),
-                    table(&report.left)
-                )
-            });
-            output::lines([done].into_iter().chain(left))?;
-        }
-    }
-    if report.left.is_empty() { Ok(()) } else { Err(Failure::Findings) }
 }
 
 pub(crate) fn compact(file: &StoreFile, format: Format) -> Result<(), Failure> {

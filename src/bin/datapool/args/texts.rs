@@ -150,9 +150,9 @@ Example:
   datapool pools.redb verify";
 
 pub(super) const REBUILD_INDEXES: &str = "\
-No other program may have the store open. The exit code is 1 if a problem is
-left that the records cannot repair. Records are taken as they read now: if
-`verify` has found a damaged record, restore a backup instead.
+No other program may have the store open. Afterwards the store is verified. The
+exit code is 1 if a problem is left that the records cannot repair, such as a
+damaged record: then restore a backup.
 
 Example:
   datapool pools.redb rebuild-indexes";
