@@ -10,7 +10,7 @@ use super::connection::{Connection, Failure, Patience, Step};
 use super::head::{CATALOGUE, Head, head_step, lock, lock_catalogue, no_pool};
 use super::isolation::BEGIN;
 use super::leftovers;
-use super::lookup::{Lock, NOW, Needs, oldest_of};
+use super::lookup::{Lock, Needs, oldest_of};
 use super::store::{CLOCK, Postgres};
 use super::transaction::{Commit, Outcome};
 use super::values::{Bits, Columns, bigint, micros};
@@ -140,9 +140,12 @@ impl Postgres {
             update.capacity.apply_to(&mut pool.capacity);
             pool.updated_at = pool.updated_at.max(draft.now);
             draft.head.policy = pool.policy();
-            // What the new retention does not keep expires now.
-            let now = connection.query(NOW, vec![Box::new(bigint(id.get()))])?;
-            self.expire(connection, &mut draft, oldest_of(&now)?)?;
+            // What the new retention does not keep expires now. The draft's watermark is ahead of the stored one if
+            // records had expired before.
+            let oldest = "SELECT id, created_at FROM {s}.record WHERE pool = $1 AND id >= $2 ORDER BY id LIMIT 1";
+            let from = bigint(draft.head.watermark);
+            let oldest = connection.query(oldest, vec![Box::new(bigint(id.get())), Box::new(from)])?;
+            self.expire(connection, &mut draft, oldest_of(&oldest)?)?;
             let store = "UPDATE {s}.catalogue SET name = $2, description = $3, updated_at = $4, retention = $5, capacity = $6 \
                          WHERE id = $1";
             let step = Step::Query(

@@ -239,7 +239,7 @@ impl Postgres {
     }
 }
 
-/// Reads the oldest record in the answer to [`NOW`].
+/// Reads the oldest record in the answer to a statement such as [`NOW`].
 pub(super) fn oldest_of(now: &[Row]) -> Result<Option<(RecordNumber, Timestamp)>> {
     let Some(row) = now.first() else { return Ok(None) };
     let (Some(id), Some(time)) = (row.numbered("id")?, row.read("created_at")?) else { return Ok(None) };

@@ -631,6 +631,28 @@ fn retention_and_capacity_are_part_of_a_pools_row_and_of_the_apis_bodies() {
 }
 
 #[test]
+fn updating_a_pool_counts_records_that_had_expired_before_once() {
+    let (store, clock, pool) = day_pool();
+    for batch in ["A", "B", "C"] {
+        track(&pool, &support::numbered(batch, 10));
+        clock.advance(DAY * 3 / 8);
+    }
+    for update in [
+        PoolUpdate::new(),
+        PoolUpdate::new().description("seen"),
+        PoolUpdate::new().capacity(15),
+        PoolUpdate::new().retention(DAY / 2),
+        PoolUpdate::new().retention(DAY / 24),
+    ] {
+        store.update_pool(pool.id(), update).unwrap();
+        assert_eq!(store.verify().unwrap().findings, []);
+    }
+    track(&pool, &support::numbered("D", 20));
+    assert_eq!(count(&pool), 15, "its capacity");
+    assert_eq!(store.verify().unwrap().findings, []);
+}
+
+#[test]
 fn a_policy_out_of_range_is_refused_by_name_and_changes_nothing() {
     let store = support::store_for(Need::Any);
     let pool = store.create_pool(NewPool::new("orders").capacity(5)).unwrap();
