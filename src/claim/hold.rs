@@ -495,6 +495,20 @@ mod tests {
     }
 
     #[test]
+    fn a_renewal_that_is_under_way_does_not_renew_a_claim_whose_guard_became_a_token() {
+        let store = DataPoolStore::in_memory().unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+        let mut claim = pool.claim(&["a"], |value| Key::new(37, *value), &Origin::none(), hour).unwrap();
+        claim.keep_alive().unwrap();
+        let taken = claim.hold.kept.clone().unwrap();
+        let mut resumed = store.resume_claim(&claim.into_token().unwrap()).unwrap();
+        let until = resumed.extend(minute).unwrap();
+        assert!(renew(pool.backend(), vec![taken]).is_empty());
+        assert_eq!(pool.claims().unwrap()[0].until, until);
+    }
+
+    #[test]
     fn a_lease_is_renewed_again_after_the_store_was_closed_and_opened() {
         let directory = tempfile::tempdir().unwrap();
         let store = DataPoolStore::open(directory.path().join("pools.redb")).unwrap();

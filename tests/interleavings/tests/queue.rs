@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datapool_store::testing::scheduled::Queue;
-use datapool_store::{DataPoolStore, Error, ErrorKind};
+use datapool_store::{Error, ErrorKind, Timestamp};
 use datapool_store_interleavings::{explore, together};
 use shuttle::sync::Mutex;
 use shuttle::thread;
 
-/// An error with a text, as an engine would return it.
-fn error(text: String) -> Error {
-    // Only the library makes errors: one that quotes this text.
-    DataPoolStore::in_memory().unwrap().pool_named(&text).unwrap_err()
+/// An error that quotes a text. Only the library makes errors.
+fn error(text: &str) -> Error {
+    text.parse::<Timestamp>().unwrap_err()
 }
 
 #[derive(Default)]
@@ -37,7 +36,7 @@ impl Ran {
         self.groups.lock().unwrap().push(jobs);
         thread::yield_now();
         self.running.fetch_sub(1, Ordering::SeqCst);
-        if is_refused { Err(error(text)) } else { Ok(()) }
+        if is_refused { Err(error(&text)) } else { Ok(()) }
     }
 
     /// Checks that a call got the result of the group that had its job.

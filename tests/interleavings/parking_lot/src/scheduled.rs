@@ -61,8 +61,8 @@ pub mod thread {
     use std::time::Duration;
 
     pub use shuttle::thread::{
-        Builder, JoinHandle, Scope, ScopedJoinHandle, Thread, ThreadId, current, panicking, park, scope, spawn,
-        yield_now,
+        Builder, JoinHandle, Scope, ScopedJoinHandle, Thread, ThreadId, current, panicking, park, scope,
+        spawn, yield_now,
     };
 
     use super::{Instant, time_is_up};
@@ -86,6 +86,9 @@ std::thread_local! {
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
+/// No moment is so late: 292 billion years, as in the standard library.
+const FAR: Duration = Duration::from_secs(i64::MAX.unsigned_abs());
+
 /// A moment of the scheduler's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(Duration);
@@ -96,7 +99,7 @@ impl Instant {
     }
 
     pub fn checked_add(self, time: Duration) -> Option<Self> {
-        self.0.checked_add(time).map(Self)
+        self.0.checked_add(time).filter(|at| *at < FAR).map(Self)
     }
 
     pub fn saturating_duration_since(self, earlier: Self) -> Duration {
