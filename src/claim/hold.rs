@@ -183,7 +183,15 @@ impl Hold {
 
     /// Lets go of the claim without changing it, so that dropping the guard releases nothing.
     pub(crate) fn let_go(&mut self) {
-        (self.held, self.kept) = (None, None);
+        self.held = None;
+        self.end_renewals();
+    }
+
+    /// Ends keeping the lease alive. A renewal that is under way has no effect any more.
+    fn end_renewals(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            kept.end();
+        }
     }
 
     /// Returns the positions of the items that are neither confirmed nor released, including lost ones.
@@ -412,9 +420,7 @@ impl Hold {
             ));
         };
         self.until = self.until();
-        if let Some(kept) = self.kept.take() {
-            kept.end();
-        }
+        self.end_renewals();
         let (batch, positions) = (Arc::clone(&claimed.batch), self.open_positions().collect());
         let extend = Operation::Extend { held, batch, positions, lease };
         let submission = Submission::new(claimed.pool.id(), Weight::ONE, extend);
