@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use datapool_store::{Claim, ClaimFilter, ErrorKind, Origin, Pool, RecordFilter, WaitOutcome};
+use datapool_store::{Claim, ClaimFilter, ErrorKind, Mode, Origin, Pool, RecordFilter, WaitOutcome};
 use datapool_store_interleavings::{contains, explore, key, store, together, track};
+use shuttle::rand::Rng;
 use shuttle::thread;
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -58,56 +59,56 @@ enum End {
     Reopen,
 }
 
+const ENDS: [End; 10] = {
+    use End::*;
+    [Confirm, Release, Drop, Lapse, ReleaseClaims, TrackedByOther, Voided, DeletedPool, Close, Reopen]
+};
+
 #[test]
 fn a_waiter_is_woken_by_each_way_in_which_a_claim_ends() {
-    use End::*;
-    for end in
-        [Confirm, Release, Drop, Lapse, ReleaseClaims, TrackedByOther, Voided, DeletedPool, Close, Reopen]
-    {
-        explore(&format!("claims: waiting for {end:?}"), move || {
-            let (store, pool, clock) = store();
-            let mut held = claim(&pool, &[1]).unwrap();
-            let waiters: Vec<_> = (0..2)
-                .map(|_| {
-                    let pool = pool.clone();
-                    thread::spawn(move || wait_for(&pool, &[1]))
-                })
-                .collect();
-            match end {
-                Confirm => held.confirm().unwrap().all_confirmed().map(drop).unwrap(),
-                Release => assert_eq!(held.release().unwrap(), 1),
-                Drop => drop(held),
-                Lapse => clock.advance(LEASE),
-                ReleaseClaims => assert_eq!(pool.release_claims(&ClaimFilter::all()).unwrap(), 1),
-                TrackedByOther => {
-                    pool.dedupe(datapool_store::Mode::Track, &[1], |value| key(*value), &Origin::none())
-                        .map(drop)
-                        .unwrap();
-                }
-                Voided => assert_eq!(store.delete_where(&RecordFilter::new().value("A-1")).unwrap(), 0),
-                DeletedPool => store.delete_pool(pool.id()).unwrap(),
-                Close => store.close().unwrap(),
-                Reopen => {
-                    store.reopen().unwrap();
-                    // The claim is still there, and the waiters wait for it again.
-                    assert_eq!(held.release().unwrap(), 1);
-                }
+    explore("claims: waiting", || {
+        let end = ENDS[shuttle::rand::thread_rng().gen_range(0..ENDS.len())];
+        let (store, pool, clock) = store();
+        let mut held = claim(&pool, &[1]).unwrap();
+        let wait = |pool: &Pool| {
+            let pool = pool.clone();
+            thread::spawn(move || wait_for(&pool, &[1]))
+        };
+        let waiters = [wait(&pool), wait(&pool)];
+        match end {
+            End::Confirm => held.confirm().unwrap().all_confirmed().map(drop).unwrap(),
+            End::Release => assert_eq!(held.release().unwrap(), 1),
+            End::Drop => drop(held),
+            End::Lapse => clock.advance(LEASE),
+            End::ReleaseClaims => assert_eq!(pool.release_claims(&ClaimFilter::all()).unwrap(), 1),
+            End::TrackedByOther => {
+                let tracked = pool.dedupe(Mode::Track, &[1], |value| key(*value), &Origin::none());
+                assert_eq!(tracked.unwrap().new_count(), 1);
             }
-            for waiter in waiters {
-                let outcome = waiter.join().unwrap();
-                match (end, outcome) {
-                    (Confirm | TrackedByOther, Ok(outcomes)) => {
-                        assert!(matches!(outcomes[..], [WaitOutcome::Tracked(_)]), "{outcomes:?}");
-                    }
-                    (Close, Err(error)) => assert_eq!(error.kind(), ErrorKind::Closed),
-                    (DeletedPool, Err(error)) => assert_eq!(error.kind(), ErrorKind::NotFound),
-                    (Reopen, Err(error)) if error.kind() == ErrorKind::Closed => {}
-                    (_, Ok(outcomes)) => assert!(matches!(outcomes[..], [WaitOutcome::Free]), "{outcomes:?}"),
-                    (_, Err(error)) => panic!("{error}"),
-                }
+            End::Voided => {
+                assert_eq!(store.delete_where(&RecordFilter::new().value("A-1")).unwrap(), 0);
             }
-        });
-    }
+            End::DeletedPool => store.delete_pool(pool.id()).unwrap(),
+            End::Close => store.close().unwrap(),
+            End::Reopen => {
+                store.reopen().unwrap();
+                // The claim is still there, and the waiters wait for it again.
+                assert_eq!(held.release().unwrap(), 1);
+            }
+        }
+        for waiter in waiters {
+            let outcome = waiter.join().unwrap();
+            match (end, outcome) {
+                (End::Confirm | End::TrackedByOther, Ok(outcomes)) => {
+                    assert!(matches!(outcomes[..], [WaitOutcome::Tracked(_)]), "{outcomes:?}");
+                }
+                (End::Close | End::Reopen, Err(error)) => assert_eq!(error.kind(), ErrorKind::Closed),
+                (End::DeletedPool, Err(error)) => assert_eq!(error.kind(), ErrorKind::NotFound),
+                (_, Ok(outcomes)) => assert!(matches!(outcomes[..], [WaitOutcome::Free]), "{outcomes:?}"),
+                (_, Err(error)) => panic!("{end:?}: {error}"),
+            }
+        }
+    });
 }
 
 #[test]

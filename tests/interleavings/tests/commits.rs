@@ -76,11 +76,17 @@ fn readers_see_each_commit_whole_and_never_an_older_one_after_it() {
 #[test]
 fn so_they_do_while_commits_fold_and_merge() {
     explore("commits: folds", || {
-        let (_store, pool, _) = store();
+        // A fold for every second pair, and segments that end.
+        let sizes =
+            Sizes { segment_slots: 16, chunk_slots: 16, fold_entries: 4, fold_slices: 2, ..Sizes::SMALL };
+        let store = testing::in_memory(&options().0, sizes).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
         together(2, &Arc::new(pool), |thread, pool: &Pool| match thread {
-            0 => track_pairs(pool, 24, false),
-            _ => watch(pool, 24, false),
+            0 => track_pairs(pool, 10, false),
+            _ => watch(pool, 10, false),
         });
+        let stats = store.stats().unwrap();
+        assert!(stats.folds > 1 && stats.seals > 0, "{stats:?}");
     });
 }
 
