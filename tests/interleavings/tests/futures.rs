@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use datapool_store::{AsyncPool, AsyncStore, ErrorKind, Mode, Origin, Result, WaitOutcome};
+use datapool_store::{AsyncPool, AsyncStore, ErrorKind, Mode, Origin, Pool, Result, WaitOutcome};
 use datapool_store_interleavings::{contains, explore, key, store, together};
 use shuttle::future::block_on;
 use shuttle::thread;
@@ -96,34 +97,54 @@ fn a_task_that_waits_is_woken_when_the_claim_ends() {
     });
 }
 
+/// How far a long call is.
+#[derive(Default)]
+struct Progress {
+    has_begun: AtomicBool,
+    has_ended: AtomicBool,
+}
+
 #[test]
 fn closing_answers_every_future_and_loses_nothing_that_was_answered() {
     explore("futures: closing", || {
         let (store, pool) = async_store();
+        let progress = Arc::new(Progress::default());
         let closing = {
-            let store = store.clone();
-            thread::spawn(move || block_on(store.close()).unwrap())
-        };
-        let told = together(3, &Arc::new(pool.clone()), |thread, pool: &AsyncPool| {
-            block_on(async {
-                let tracked = match thread {
-                    0 => track(pool, thread).await,
-                    1 => pool.blocking(|pool| Ok(datapool_store_interleavings::track(pool, &[1])?[0])).await,
-                    _ => {
-                        let read = pool.contains(key(2)).await;
-                        read.map(|found| assert!(!found))
-                            .and(poll_and_drop(track(pool, 20)).unwrap_or(Ok(true)))
-                            .and(Ok(false))
-                    }
-                };
-                match tracked {
-                    Ok(is_tracked) => is_tracked,
-                    Err(error) if error.kind() == ErrorKind::Closed => false,
-                    Err(error) => panic!("{error}"),
-                }
+            let (store, progress) = (store.clone(), Arc::clone(&progress));
+            thread::spawn(move || {
+                let had_begun = progress.has_begun.load(Ordering::SeqCst);
+                block_on(store.close()).unwrap();
+                let has_ended = progress.has_ended.load(Ordering::SeqCst);
+                assert!(has_ended || !had_begun, "it has not waited for the long call");
+                had_begun
             })
+        };
+        let told = together(3, &Arc::new((pool.clone(), progress)), |thread, (pool, progress)| {
+            let progress = Arc::clone(progress);
+            let long = move |pool: &Pool| {
+                progress.has_begun.store(true, Ordering::SeqCst);
+                let tracked = datapool_store_interleavings::track(pool, &[1]);
+                progress.has_ended.store(true, Ordering::SeqCst);
+                Ok(tracked?[0])
+            };
+            let tracked = block_on(async {
+                match thread {
+                    0 => track(pool, 0).await,
+                    1 => pool.blocking(long).await,
+                    _ => {
+                        assert!(!pool.contains(key(2)).await?);
+                        poll_and_drop(track(pool, 20)).unwrap_or(Ok(false))
+                    }
+                }
+            });
+            match tracked {
+                Ok(is_tracked) => is_tracked,
+                Err(error) if error.kind() == ErrorKind::Closed => false,
+                Err(error) => panic!("{error}"),
+            }
         });
-        closing.join().unwrap();
+        let had_begun = closing.join().unwrap();
+        assert!(told[1] || !had_begun, "a call that had begun was refused");
         block_on(store.reopen()).unwrap();
         let found = contains(&pool.to_blocking(), &[0, 1]).unwrap();
         assert_eq!(found, told[..2], "{told:?}");
