@@ -97,6 +97,21 @@ fn a_task_that_waits_is_woken_when_the_claim_ends() {
     });
 }
 
+#[test]
+fn a_task_that_waits_with_a_limit_is_told_when_it_is_over() {
+    explore("futures: limit", || {
+        let (_store, pool) = async_store();
+        let claim = block_on(pool.claim(&[1], |value| key(*value), &Origin::none(), LEASE)).unwrap();
+        let outcomes = together(2, &Arc::new(pool), |thread, pool: &AsyncPool| {
+            block_on(pool.wait_for(&[key(1)], Duration::from_secs(1 + thread))).unwrap()
+        });
+        for outcomes in outcomes {
+            assert!(matches!(outcomes[..], [WaitOutcome::InFlight { .. }]), "{outcomes:?}");
+        }
+        assert_eq!(claim.held_count(), 1);
+    });
+}
+
 /// How far a long call is.
 #[derive(Default)]
 struct Progress {

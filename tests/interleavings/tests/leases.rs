@@ -16,22 +16,25 @@ fn claim(pool: &Pool, value: u64) -> Claim {
 fn a_lease_is_kept_alive_while_its_guard_lives_and_no_longer() {
     explore("leases: with the guard", || {
         let (_store, pool, clock) = store();
-        let mut kept = claim(&pool, 1);
-        let mut other = claim(&pool, 2);
-        kept.keep_alive().unwrap();
+        let mut other = claim(&pool, 0);
         other.keep_alive().unwrap();
         let confirming = thread::spawn(move || other.confirm().unwrap().confirmed_count());
-        let before = kept.until();
-        clock.advance(LEASE / 2);
-        // Until the thread has renewed it.
-        while kept.until() <= before {
-            thread::yield_now();
+        for value in 1..4 {
+            let mut kept = claim(&pool, value);
+            kept.keep_alive().unwrap();
+            let before = kept.until();
+            clock.advance(LEASE / 2);
+            // Until the thread has renewed it.
+            while kept.until() <= before {
+                thread::yield_now();
+            }
+            // A renewal that is under way must not come after this.
+            let token = kept.into_token().unwrap();
+            clock.advance(LEASE);
+            let mut taken = claim(&pool, value);
+            assert_eq!(taken.held_count(), 1, "{token:?} is still renewed: {:?}", pool.claims());
+            assert_eq!(taken.confirm().unwrap().confirmed_count(), 1);
         }
-        let token = kept.into_token().unwrap();
-        // A renewal that is under way must not come after this.
-        clock.advance(LEASE);
-        let taken = claim(&pool, 1);
-        assert_eq!(taken.held_count(), 1, "{token:?} is still renewed: {:?}", pool.claims());
         assert_eq!(confirming.join().unwrap(), 1);
     });
 }
