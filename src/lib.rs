@@ -202,6 +202,7 @@ mod search;
 mod shared;
 mod snapshot;
 mod store;
+mod sync;
 #[doc(hidden)]
 pub mod testing;
 mod time;

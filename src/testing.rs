@@ -1,6 +1,9 @@
 //! For this crate's own tests, benches and fuzz targets: small segments, and disks that fail. Not part of the
 //! stable API.
 
+#[cfg(datapool_shuttle)]
+pub mod scheduled;
+
 use std::path::Path;
 
 pub use crate::disk::Disk;

@@ -7,7 +7,6 @@
 use std::fmt;
 use std::ops::{Add, AddAssign, Range, Sub, SubAssign};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +16,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicI64, Ordering};
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z, UTC.
 ///

@@ -12,12 +12,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_channel::oneshot;
 use parking_lot::{Condvar, Mutex};
@@ -29,6 +26,9 @@ use crate::backend::waiting::Sleep;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::parallel::isolated;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::mpsc::{self, Receiver, Sender};
+use crate::sync::{Instant, thread, thread_local};
 
 /// The largest number of reader threads.
 const READERS: usize = 4;
@@ -206,7 +206,7 @@ impl Threads {
         let underway = self.readers.underway();
         alone(move || {
             let _underway = underway;
-            IN_LONG_CALL.set(true);
+            IN_LONG_CALL.with(|is_in| is_in.set(true));
             call()
         })
         .await
@@ -232,7 +232,7 @@ impl Threads {
         backend: &Arc<dyn Backend>,
         close: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        if IN_LONG_CALL.get() {
+        if IN_LONG_CALL.with(Cell::get) {
             let text =
                 "closing waits for the calls that are under way, and cannot be waited for within one of them";
             return Err(Error::new(ErrorKind::Busy, text));

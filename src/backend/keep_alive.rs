@@ -6,8 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -17,6 +15,8 @@ use super::lease::Kept;
 use super::operation::{Entry, Operation, Submission};
 use super::queue::Weight;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Instant;
+use crate::sync::thread::{self, JoinHandle};
 use crate::time::Timestamp;
 
 /// The smallest number of leases at which dropped ones are searched for and removed.

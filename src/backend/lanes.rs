@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::ids::PoolId;
 use crate::parallel::isolated;
+use crate::sync::thread;
 
 /// The most lanes that have a thread of their own.
 const THREADS_MAX: usize = 64;

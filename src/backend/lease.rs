@@ -1,11 +1,11 @@
 //! A lease that is kept alive for as long as its claim's guard holds it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::claims::Held;
 use crate::ids::PoolId;
+use crate::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use crate::time::Timestamp;
 
 /// A lease that is being renewed.

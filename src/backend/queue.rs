@@ -9,12 +9,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::{self, ThreadId};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::backend::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::thread::{self, ThreadId};
 
 /// The number of items at which a group is closed.
 const GROUP_MAX_ITEMS: usize = 16_384;
@@ -142,6 +142,11 @@ impl<J> Queue<J> {
         }
         self.hand_over();
         result
+    }
+
+    #[cfg(datapool_shuttle)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().waiting.len()
     }
 
     fn take_group(&self) -> Vec<Arc<Ticket<J>>> {

@@ -2,7 +2,7 @@
 //! checks all of them as of one moment.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Backend;
 use super::batch::Batch;
@@ -10,6 +10,7 @@ use super::waiting::{Registered, Sleep};
 use crate::error::Result;
 use crate::ids::PoolId;
 use crate::model::WaitOutcome;
+use crate::sync::Instant;
 
 /// Waits until no value of a batch is in flight. It waits for one after the other, until it finds all of them
 /// free or tracked.

@@ -7,16 +7,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::backend::fingerprint::Fingerprint;
 use crate::ids::PoolId;
 use crate::parallel::isolated;
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::thread::{self, Thread};
 
 /// The signal of one value. All callers that wait for the value share it.
 #[derive(Debug, Default)]

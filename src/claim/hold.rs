@@ -183,7 +183,15 @@ impl Hold {
 
     /// Lets go of the claim without changing it, so that dropping the guard releases nothing.
     pub(crate) fn let_go(&mut self) {
-        (self.held, self.kept) = (None, None);
+        self.held = None;
+        self.end_renewals();
+    }
+
+    /// Ends keeping the lease alive. A renewal that is under way has no effect any more.
+    fn end_renewals(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            kept.end();
+        }
     }
 
     /// Returns the positions of the items that are neither confirmed nor released, including lost ones.
@@ -412,9 +420,7 @@ impl Hold {
             ));
         };
         self.until = self.until();
-        if let Some(kept) = self.kept.take() {
-            kept.end();
-        }
+        self.end_renewals();
         let (batch, positions) = (Arc::clone(&claimed.batch), self.open_positions().collect());
         let extend = Operation::Extend { held, batch, positions, lease };
         let submission = Submission::new(claimed.pool.id(), Weight::ONE, extend);
@@ -492,6 +498,20 @@ mod tests {
 
         assert_eq!(claim.extend(KEPT_LEASE_MIN / 2).unwrap_err().kind(), ErrorKind::InvalidArgument);
         assert!(pool.claims().unwrap()[0].until >= until, "the lease is unchanged");
+    }
+
+    #[test]
+    fn a_renewal_that_is_under_way_does_not_renew_a_claim_whose_guard_became_a_token() {
+        let store = DataPoolStore::in_memory().unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+        let mut claim = pool.claim(&["a"], |value| Key::new(37, *value), &Origin::none(), hour).unwrap();
+        claim.keep_alive().unwrap();
+        let taken = claim.hold.kept.clone().unwrap();
+        let mut resumed = store.resume_claim(&claim.into_token().unwrap()).unwrap();
+        let until = resumed.extend(minute).unwrap();
+        assert!(renew(pool.backend(), vec![taken]).is_empty());
+        assert_eq!(pool.claims().unwrap()[0].until, until);
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Embedded {
         Ok(Self { _flusher: flusher, engine, path })
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, datapool_shuttle))]
     pub(crate) fn engine(&self) -> Arc<Engine> {
         Arc::clone(&self.engine)
     }

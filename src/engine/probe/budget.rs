@@ -2,7 +2,7 @@
 //!
 //! Always holds: filters come first. A row is kept only if the filters of all tables still fit.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Filters of this total size are kept regardless of the limit, because without them each check would read
 /// the file.
@@ -58,6 +58,12 @@ impl Budget {
     /// Like [`return_filter`](Self::return_filter), for a row.
     pub(super) fn return_row(&self, bytes: usize) {
         self.rows.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the bytes in use.
+    #[cfg(datapool_shuttle)]
+    pub(crate) fn kept(&self) -> usize {
+        self.filters.load(Ordering::Relaxed) + self.rows.load(Ordering::Relaxed)
     }
 
     /// Reserves memory for a row. Returns true if there is enough.

@@ -6,7 +6,6 @@
 //! it was written.
 
 use std::ops::{ControlFlow, Range, RangeInclusive};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use redb::AccessGuard;
@@ -19,6 +18,7 @@ use crate::engine::probe::filter::{BITS_PER_ENTRY, LINE_BITS, LINE_BYTES, Line, 
 use crate::error::{Error, Result};
 use crate::ids::RecordNumber;
 use crate::search;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// The number of rows that share a piece of the filter. With rows of 200 entries, a piece fills a page.
 pub(crate) const ROWS_A_PIECE: u32 = 11;
@@ -193,6 +193,15 @@ impl FingerprintTable {
         let kept =
             self.kept_filter_bytes.load(Ordering::Relaxed) + self.kept_row_bytes.load(Ordering::Relaxed);
         kept + self.shape.cells_bytes()
+    }
+
+    /// Returns the number of cached bytes, and the number that was counted.
+    #[cfg(datapool_shuttle)]
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        let pieces = self.filter.iter().filter(|piece| piece.get().is_some()).count();
+        let rows = self.rows.iter().filter_map(OnceLock::get);
+        let cached = pieces * self.shape.piece_bytes() + rows.map(|row| size_of_val(&**row)).sum::<usize>();
+        (cached, self.memory() - self.shape.cells_bytes())
     }
 
     /// Returns the id of an entry's record.

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -16,6 +15,7 @@ use crate::engine::storage::backend::{Backend, Traffic};
 use crate::engine::storage::database::OpenDatabase;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::FileId;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One opening of the file.
 pub(crate) struct Session {

@@ -17,10 +17,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use redb::StorageBackend;
 
 use crate::files::is_want_of_room;
+use crate::sync::unseen::Mutex;
 
 /// The size of redb's pages. redb writes whole pages, except the header, which is shorter and is in the first
 /// page.
