@@ -24,6 +24,8 @@ const HOUR: i64 = 3_600 * SECOND;
 pub struct Limits {
     /// The clock is never set back: a crash may then revive expired records.
     pub forward_only: bool,
+    /// The clock is not set at all.
+    pub steady: bool,
     /// Each operation is one commit that can fail, and nothing is dropped, which could fail without saying so.
     pub one_commit: bool,
     /// Operations on the file, which are for the embedded engine.
@@ -41,8 +43,20 @@ pub struct Generator {
 }
 
 const NAMES: [&str; 14] = [
-    "orders", "Orders", "customers", "shop orders", "Größe", "ΟΔΟΣ", "products", "a,b", "1", "x & y = z", "100%", "日本語",
-    "tickets", "ab",
+    "orders",
+    "Orders",
+    "customers",
+    "shop orders",
+    "Größe",
+    "ΟΔΟΣ",
+    "products",
+    "a,b",
+    "1",
+    "x & y = z",
+    "100%",
+    "日本語",
+    "tickets",
+    "ab",
 ];
 
 impl Generator {
@@ -55,6 +69,11 @@ impl Generator {
         self.waiting.is_empty()
     }
 
+    /// Operations that wait were chosen for guards and snapshots that are gone.
+    pub fn forget_waiting(&mut self) {
+        self.waiting.clear();
+    }
+
     fn number(&mut self) -> u64 {
         self.counter += 1;
         self.counter
@@ -63,6 +82,10 @@ impl Generator {
     pub fn next(&mut self, model: &Model) -> Operation {
         if let Some(operation) = self.waiting.pop_front() {
             return operation;
+        }
+        if model.pools.is_empty() && self.is_large() {
+            let fields = Fields { name: "large".to_owned(), ..Fields::default() };
+            return Operation::CreatePool { fields, or_get: false };
         }
         if model.pools.len() < 2 {
             return Operation::CreatePool { fields: self.fields(), or_get: self.random.once_in(4) };
@@ -90,6 +113,21 @@ impl Generator {
         }
         let ids: Vec<u64> = model.pools.keys().copied().collect();
         *self.random.pick(&ids)
+    }
+
+    /// True if the run has a pool of many records, which is the first one.
+    fn is_large(&self) -> bool {
+        self.limits.big > 50_000
+    }
+
+    /// A pool that may lose all of its records: not the large one.
+    fn a_small_pool(&mut self, model: &Model) -> u64 {
+        loop {
+            let pool = self.a_pool(model);
+            if !self.is_large() || model.pools.keys().next() != Some(&pool) {
+                return pool;
+            }
+        }
     }
 
     fn retention(&mut self) -> i64 {
@@ -129,7 +167,7 @@ impl Generator {
     }
 
     fn catalog(&mut self, model: &Model) -> Operation {
-        let pool = self.a_pool(model);
+        let pool = self.a_small_pool(model);
         let names: Vec<String> = model.pools.values().map(|pool| pool.row.name.clone()).collect();
         match self.random.weighted(&[12, 14, 3, 6, 4, 5, 12]) {
             0 if model.pools.len() < 9 => {
@@ -171,7 +209,8 @@ impl Generator {
 
     fn dedupe(&mut self, model: &Model) -> Operation {
         let pool = self.a_pool(model);
-        let mode = *self.random.pick(&[Mode::Filter, Mode::Track, Mode::FilterAndTrack, Mode::FilterAndTrack]);
+        let mode =
+            *self.random.pick(&[Mode::Filter, Mode::Track, Mode::FilterAndTrack, Mode::FilterAndTrack]);
         let (items, from) = (self.batch(model, pool), self.origin());
         Operation::Dedupe { pool, mode, items, from, firsts: self.random.once_in(2) }
     }
@@ -206,9 +245,12 @@ impl Generator {
                 Operation::DeleteIds { pool, ids }
             }
             1 => Operation::DeleteKeys { pool, items: self.few(model, pool) },
-            2 => Operation::DeleteWhere { pool, filter: self.narrow_filter(model, pool) },
+            2 => Operation::DeleteWhere {
+                pool: self.a_small_pool(model),
+                filter: self.narrow_filter(model, pool),
+            },
             3 => Operation::DeleteEverywhere { filter: self.narrow_filter(model, pool) },
-            4 => Operation::Clear { pool },
+            4 => Operation::Clear { pool: self.a_small_pool(model) },
             _ => Operation::Prune { pool: self.random.once_in(2).then_some(pool) },
         }
     }
@@ -233,7 +275,9 @@ impl Generator {
             1 => Registry::Get(self.id_of_kind(kind)),
             2 => Registry::List,
             3 => Registry::Delete(self.id_of_kind(kind)),
-            _ => Registry::DeleteBefore(model.now - i64::try_from(self.random.below(7_200)).unwrap() * SECOND),
+            _ => {
+                Registry::DeleteBefore(model.now - i64::try_from(self.random.below(7_200)).unwrap() * SECOND)
+            }
         };
         Operation::Register { kind, what }
     }
@@ -257,8 +301,11 @@ impl Generator {
     }
 
     fn time(&mut self, model: &Model) -> Operation {
-        let micros = |random: &mut Random, most: i64| i64::try_from(random.below(u64::try_from(most).unwrap())).unwrap();
-        match self.random.weighted(&[10, 6, 4, 2, 3, 2, 2]) {
+        let micros = |random: &mut Random, most: i64| {
+            i64::try_from(random.below(u64::try_from(most).unwrap())).unwrap()
+        };
+        let set = if self.limits.steady { 0 } else { 2 };
+        match self.random.weighted(&[10, 6, 4, 2, 3, set, set]) {
             0 => Operation::Advance(micros(&mut self.random, 3 * SECOND)),
             1 => Operation::Advance(micros(&mut self.random, 600 * SECOND)),
             2 => Operation::Advance(micros(&mut self.random, 3 * HOUR)),
@@ -267,11 +314,12 @@ impl Generator {
             5 if !self.limits.forward_only => {
                 let to = model.now - micros(&mut self.random, 4 * HOUR);
                 self.answer_all(model);
-                self.waiting.push_back(Operation::SetClock(to));
-                self.learn_times(model);
-                self.waiting.pop_front().unwrap()
+                self.set_clock(model, to)
             }
-            _ => Operation::SetClock(model.now + micros(&mut self.random, 2 * HOUR)),
+            _ => {
+                let to = model.now + micros(&mut self.random, 2 * HOUR);
+                self.set_clock(model, to)
+            }
         }
     }
 
@@ -282,7 +330,9 @@ impl Generator {
             waits.extend(pool.claims.iter().map(|claim| claim.end - model.moment()));
             waits.extend(pool.claims.iter().map(|claim| claim.end + HOUR - model.moment()));
             if let Some(retention) = pool.row.retention {
-                waits.extend(pool.records.values().take(5).map(|record| record.created + retention - model.now));
+                waits.extend(
+                    pool.records.values().take(5).map(|record| record.created + retention - model.now),
+                );
             }
         }
         waits.retain(|wait| (1..24 * HOUR).contains(wait));
@@ -294,15 +344,11 @@ impl Generator {
     }
 
     fn whole_store(&mut self, model: &Model) -> Operation {
-        if !self.limits.file {
-            return match self.random.below(6) {
-                0 => self.after_sweep(Operation::Reopen),
-                1 => self.after_sweep(Operation::CloseAndOpen),
-                2 => Operation::Flush,
-                _ => Operation::Verify,
-            };
-        }
-        let weights = if self.limits.one_commit { [0, 0, 0, 0, 1, 1, 0, 2] } else { [3, 3, 1, 2, 3, 1, 2, 2] };
+        let weights = match self.limits {
+            Limits { file: false, .. } => [2, 2, 0, 0, 4, 0, 0, 1],
+            Limits { one_commit: true, .. } => [0, 0, 0, 0, 1, 1, 0, 2],
+            _ => [3, 3, 1, 2, 3, 1, 2, 2],
+        };
         let operation = match self.random.weighted(&weights) {
             0 => Operation::Reopen,
             1 => Operation::CloseAndOpen,
@@ -316,7 +362,9 @@ impl Generator {
         // Verifying, compacting and vacuuming run without readers.
         let alone = matches!(operation, Operation::Verify | Operation::Compact | Operation::Vacuum);
         if alone {
-            self.waiting.extend(model.snapshots.keys().map(|snapshot| Operation::DropSnapshot { snapshot: *snapshot }));
+            self.waiting.extend(
+                model.snapshots.keys().map(|snapshot| Operation::DropSnapshot { snapshot: *snapshot }),
+            );
         }
         match operation {
             Operation::Reopen | Operation::CloseAndOpen | Operation::MoveToBackup | Operation::Vacuum => {
@@ -332,6 +380,16 @@ impl Generator {
                 self.waiting.pop_front().unwrap()
             }
         }
+    }
+
+    fn set_clock(&mut self, model: &Model, to: i64) -> Operation {
+        // Where leases run by this clock, claims that are over must not come back.
+        if !self.limits.file {
+            self.waiting.push_back(Operation::Prune { pool: None });
+        }
+        self.waiting.push_back(Operation::SetClock(to));
+        self.learn_times(model);
+        self.waiting.pop_front().unwrap()
     }
 
     /// Has each pool answer. What has expired at a time by which nobody has answered may be there again when the clock is

@@ -94,7 +94,10 @@ impl Arguments {
     pub fn setup(&self, seed: u64, directory: PathBuf) -> Setup {
         let mut random = Random::new(seed ^ 0x5E7);
         let place = if self.postgres {
-            Place::Postgres { url: self.url.clone(), schema: format!("differential_{seed}") }
+            Place::Postgres {
+                url: self.url.clone(),
+                schema: format!("differential_{seed}_{}", std::process::id()),
+            }
         } else {
             Place::Directory(directory)
         };
@@ -105,6 +108,7 @@ impl Arguments {
             instant: random.once_in(3),
             cache: *random.pick(&[1 << 20, 16 << 20, 256 << 20]),
             start: START,
+            files: self.directory.clone(),
         }
     }
 

@@ -17,10 +17,10 @@ use datapool_store::ErrorKind;
 use crate::answer::{Answer, Refusal};
 use crate::operation::{Operation, check_items};
 pub use claims::{Guard, Token, result_of};
-pub use pool::{Pool, Record};
-pub use registry::attributes;
 pub use csv::quoted;
+pub use pool::{Pool, Record};
 pub use registry::Entries;
+pub use registry::attributes;
 
 /// The store, its clocks, and what the program holds.
 #[derive(Debug, Clone)]

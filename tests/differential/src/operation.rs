@@ -113,9 +113,18 @@ pub struct ClaimsFilter {
 /// A line of a CSV file, as its author knows it.
 #[derive(Debug, Clone)]
 pub enum CsvRow {
-    Good { value: String, entity: u32, from: From3, created: Option<i64>, version: Option<Version> },
+    Good {
+        value: String,
+        entity: u32,
+        from: From3,
+        created: Option<i64>,
+        version: Option<Version>,
+    },
     /// A bad row: the line on which it begins, and its column where the documentation tells which it is.
-    Bad { line: u64, column: Option<u64> },
+    Bad {
+        line: u64,
+        column: Option<u64>,
+    },
     Blank,
 }
 
@@ -187,43 +196,146 @@ pub enum Registry {
 
 #[derive(Debug, Clone)]
 pub enum Operation {
-    CreatePool { fields: Fields, or_get: bool },
-    UpdatePool { pool: u64, edits: Edits },
-    DeletePool { pool: u64 },
-    ShowPool { pool: u64 },
-    PoolNamed { name: String },
-    FindPool { pool: u64, list: PoolList },
+    CreatePool {
+        fields: Fields,
+        or_get: bool,
+    },
+    UpdatePool {
+        pool: u64,
+        edits: Edits,
+    },
+    DeletePool {
+        pool: u64,
+    },
+    ShowPool {
+        pool: u64,
+    },
+    PoolNamed {
+        name: String,
+    },
+    FindPool {
+        pool: u64,
+        list: PoolList,
+    },
     ListPools(PoolList),
-    Dedupe { pool: u64, mode: Mode, items: Vec<Item>, from: From3, firsts: bool },
-    Ask { pool: u64, question: Question },
-    Wait { pool: u64, items: Vec<Item> },
-    Claim { pool: u64, items: Vec<Item>, from: From3, lease: i64, owner: Option<String>, guard: u64 },
-    Confirm { guard: u64, which: Which, results: bool },
-    Release { guard: u64, which: Which },
-    DropGuard { guard: u64 },
-    IntoToken { guard: u64 },
-    Resume { token: u64, guard: u64 },
-    ResumeOwner { pool: u64, owner: String, first_guard: u64 },
-    Extend { guard: u64, lease: i64 },
-    KeepAlive { guard: u64 },
-    ReleaseClaims { pool: u64, filter: ClaimsFilter },
-    ListClaims { pool: u64 },
-    TakeSnapshot { pool: u64, snapshot: u64 },
-    AskSnapshot { snapshot: u64, question: Question },
-    DropSnapshot { snapshot: u64 },
-    DeleteIds { pool: u64, ids: Vec<u64> },
-    DeleteKeys { pool: u64, items: Vec<Item> },
-    DeleteWhere { pool: u64, filter: Filter },
-    DeleteEverywhere { filter: Filter },
-    Clear { pool: u64 },
-    Prune { pool: Option<u64> },
-    Import { pool: u64, import: Import },
-    Export { pool: u64, filter: Filter, full: bool, safe: bool, by_path: bool },
-    Register { kind: Kind, what: Registry },
-    Stats { pool: u64 },
+    Dedupe {
+        pool: u64,
+        mode: Mode,
+        items: Vec<Item>,
+        from: From3,
+        firsts: bool,
+    },
+    Ask {
+        pool: u64,
+        question: Question,
+    },
+    Wait {
+        pool: u64,
+        items: Vec<Item>,
+    },
+    Claim {
+        pool: u64,
+        items: Vec<Item>,
+        from: From3,
+        lease: i64,
+        owner: Option<String>,
+        guard: u64,
+    },
+    Confirm {
+        guard: u64,
+        which: Which,
+        results: bool,
+    },
+    Release {
+        guard: u64,
+        which: Which,
+    },
+    DropGuard {
+        guard: u64,
+    },
+    IntoToken {
+        guard: u64,
+    },
+    Resume {
+        token: u64,
+        guard: u64,
+    },
+    ResumeOwner {
+        pool: u64,
+        owner: String,
+        first_guard: u64,
+    },
+    Extend {
+        guard: u64,
+        lease: i64,
+    },
+    KeepAlive {
+        guard: u64,
+    },
+    ReleaseClaims {
+        pool: u64,
+        filter: ClaimsFilter,
+    },
+    ListClaims {
+        pool: u64,
+    },
+    TakeSnapshot {
+        pool: u64,
+        snapshot: u64,
+    },
+    AskSnapshot {
+        snapshot: u64,
+        question: Question,
+    },
+    DropSnapshot {
+        snapshot: u64,
+    },
+    DeleteIds {
+        pool: u64,
+        ids: Vec<u64>,
+    },
+    DeleteKeys {
+        pool: u64,
+        items: Vec<Item>,
+    },
+    DeleteWhere {
+        pool: u64,
+        filter: Filter,
+    },
+    DeleteEverywhere {
+        filter: Filter,
+    },
+    Clear {
+        pool: u64,
+    },
+    Prune {
+        pool: Option<u64>,
+    },
+    Import {
+        pool: u64,
+        import: Import,
+    },
+    Export {
+        pool: u64,
+        filter: Filter,
+        full: bool,
+        safe: bool,
+        by_path: bool,
+    },
+    Register {
+        kind: Kind,
+        what: Registry,
+    },
+    Stats {
+        pool: u64,
+    },
     /// The model takes over the pool's time, if it is a possible one.
-    LearnTime { pool: u64 },
-    Counts { pool: u64 },
+    LearnTime {
+        pool: u64,
+    },
+    Counts {
+        pool: u64,
+    },
     Advance(i64),
     SetClock(i64),
     Reopen,

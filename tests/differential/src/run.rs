@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use datapool_store::ErrorKind;
+
 use crate::answer::Answer;
 use crate::generate::{Generator, Limits};
 use crate::model::Model;
@@ -26,6 +28,8 @@ pub struct Run {
     pub done: u64,
     /// The number of operations that failed because the disk was full.
     pub full: u64,
+    /// The number of snapshots that a full disk ended.
+    pub ended_snapshots: u64,
     next_check: u64,
 }
 
@@ -36,7 +40,7 @@ impl Run {
     pub fn new(seed: u64, start: i64, leases_by_clock: bool, limits: Limits) -> Self {
         SEED.store(seed, Ordering::Relaxed);
         let (model, generator) = (Model::new(start, leases_by_clock), Generator::new(seed, limits));
-        Self { model, generator, done: 0, full: 0, next_check: EVERYTHING }
+        Self { model, generator, done: 0, full: 0, ended_snapshots: 0, next_check: EVERYTHING }
     }
 
     /// Does the next operation in the model alone.
@@ -44,7 +48,20 @@ impl Run {
         let operation = self.generator.next(&self.model);
         let _ = self.model.apply(&operation);
         self.done += 1;
+        if self.is_time_for_everything() {
+            // Comparing everything has each pool answer.
+            for pool in self.model.pools.keys().copied().collect::<Vec<_>>() {
+                let _ = self.model.apply(&Operation::Stats { pool });
+            }
+        }
         operation
+    }
+
+    /// The process that held the guards, tokens and snapshots has died. Leases run by the clock from now on.
+    pub fn left_alone(&mut self) {
+        let _ = self.model.apply(&Operation::CloseAndOpen);
+        self.model.tokens.clear();
+        self.generator.forget_waiting();
     }
 
     /// Does the next operation in both.
@@ -56,18 +73,35 @@ impl Run {
             eprintln!("{} at {}: {}", self.done, self.model.now, short(&format!("{operation:?}")));
         }
         self.compare(subject, &operation)?;
-        // Operations that belong together, such as setting the clock and learning times, stay together.
-        if self.done >= self.next_check && self.generator.is_between() {
-            self.next_check = self.done + EVERYTHING;
+        if self.is_time_for_everything() {
             self.compare_everything(subject)?;
         }
         Ok(())
+    }
+
+    /// Operations that belong together, such as setting the clock and learning times, stay together.
+    fn is_time_for_everything(&mut self) -> bool {
+        let is_time = self.done >= self.next_check && self.generator.is_between();
+        if is_time {
+            self.next_check = self.done + EVERYTHING;
+        }
+        is_time
     }
 
     fn compare(&mut self, subject: &mut Subject, operation: &Operation) -> Result<(), Difference> {
         let found = subject.apply(operation);
         if is_full(&found) {
             self.full += 1;
+            return Ok(());
+        }
+        if let (Operation::AskSnapshot { snapshot, .. }, Err(refusal)) = (operation, &found)
+            && refusal.kind == ErrorKind::Closed
+            && self.full > 0
+        {
+            // A full disk can end snapshots.
+            self.ended_snapshots += 1;
+            let gone = Operation::DropSnapshot { snapshot: *snapshot };
+            let _ = (subject.apply(&gone), self.model.apply(&gone));
             return Ok(());
         }
         if let Operation::LearnTime { pool } = operation {
@@ -147,7 +181,11 @@ pub fn short(text: &str) -> String {
 /// Says where two answers differ.
 fn difference(expected: &Answer, found: &Answer) -> String {
     let (Ok(expected), Ok(found)) = (expected, found) else {
-        return format!("model: {}\nstore: {}", short(&format!("{expected:?}")), short(&format!("{found:?}")));
+        return format!(
+            "model: {}\nstore: {}",
+            short(&format!("{expected:?}")),
+            short(&format!("{found:?}"))
+        );
     };
     let mut text = format!("model: {} lines, store: {} lines", expected.len(), found.len());
     let longest = expected.len().max(found.len());

@@ -23,7 +23,10 @@ use crate::operation::Operation;
 pub enum Place {
     /// A file in a directory.
     Directory(PathBuf),
-    Postgres { url: String, schema: String },
+    Postgres {
+        url: String,
+        schema: String,
+    },
 }
 
 /// The options of a run, which its seed chooses.
@@ -35,6 +38,8 @@ pub struct Setup {
     pub instant: bool,
     pub cache: usize,
     pub start: i64,
+    /// Where files lie that are imported and exported.
+    pub files: PathBuf,
 }
 
 pub struct Subject {
@@ -87,14 +92,6 @@ impl Setup {
             Place::Postgres { url, schema } => options.schema(schema).connect(url),
         }
     }
-
-    /// Returns a directory for files of the program's own.
-    fn directory(&self) -> PathBuf {
-        match &self.place {
-            Place::Directory(directory) => directory.clone(),
-            Place::Postgres { .. } => std::env::temp_dir(),
-        }
-    }
 }
 
 impl Subject {
@@ -131,18 +128,32 @@ impl Subject {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        let directory = self.setup.directory();
-        directory.join(format!("{name}-{}", std::process::id()))
+        self.setup.files.join(format!("{name}-{}", std::process::id()))
     }
 
     pub fn apply(&mut self, operation: &Operation) -> Answer {
         use Operation::*;
         match operation {
-            CreatePool { .. } | UpdatePool { .. } | DeletePool { .. } | ShowPool { .. } | PoolNamed { .. }
-            | FindPool { .. } | ListPools(_) | Register { .. } => self.apply_to_catalog(operation),
-            Claim { .. } | Confirm { .. } | Release { .. } | DropGuard { .. } | IntoToken { .. }
-            | Resume { .. } | ResumeOwner { .. } | Extend { .. } | KeepAlive { .. } | ReleaseClaims { .. }
-            | ListClaims { .. } | Wait { .. } => self.apply_to_claims(operation),
+            CreatePool { .. }
+            | UpdatePool { .. }
+            | DeletePool { .. }
+            | ShowPool { .. }
+            | PoolNamed { .. }
+            | FindPool { .. }
+            | ListPools(_)
+            | Register { .. } => self.apply_to_catalog(operation),
+            Claim { .. }
+            | Confirm { .. }
+            | Release { .. }
+            | DropGuard { .. }
+            | IntoToken { .. }
+            | Resume { .. }
+            | ResumeOwner { .. }
+            | Extend { .. }
+            | KeepAlive { .. }
+            | ReleaseClaims { .. }
+            | ListClaims { .. }
+            | Wait { .. } => self.apply_to_claims(operation),
             Dedupe { pool, mode, items, from, firsts } => self.dedupe(*pool, *mode, items, from, *firsts),
             Ask { pool, question } => self.ask(*pool, question),
             AskSnapshot { snapshot, question } => self.ask_snapshot(*snapshot, question),
@@ -155,7 +166,10 @@ impl Subject {
                 self.snapshots.remove(snapshot);
                 Ok(Vec::new())
             }
-            DeleteIds { .. } | DeleteKeys { .. } | DeleteWhere { .. } | DeleteEverywhere { .. }
+            DeleteIds { .. }
+            | DeleteKeys { .. }
+            | DeleteWhere { .. }
+            | DeleteEverywhere { .. }
             | Clear { .. } => {
                 let deleted = self.delete(operation)?;
                 Ok(vec![deleted.to_string()])

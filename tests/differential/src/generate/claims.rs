@@ -70,6 +70,8 @@ impl Generator {
                 Which::Indexes(chosen)
             }
             1 => {
+                // The value of a lost item may be gone from the file, and then its key names nothing.
+                chosen.retain(|index| model.is_owned(guard, *index));
                 let unversioned = |index: &usize| Item { version: None, ..open[index].clone() };
                 let mut items: Vec<Item> = chosen.iter().map(unversioned).collect();
                 if self.random.once_in(12) {

@@ -57,7 +57,12 @@ impl Generator {
                 .then(|| self.random.between(1, 10));
         let mut import = Import {
             file: CsvFile { bytes: Arc::default(), rows: Arc::default() },
-            duplicates: *self.random.pick(&[Duplicates::Add, Duplicates::Skip, Duplicates::Skip, Duplicates::Fail]),
+            duplicates: *self.random.pick(&[
+                Duplicates::Add,
+                Duplicates::Skip,
+                Duplicates::Skip,
+                Duplicates::Fail,
+            ]),
             skip_bad: self.random.once_in(2),
             commit_every,
             delimiter: *self.random.pick(&[',', ',', ',', ';', '\t']),
@@ -70,7 +75,8 @@ impl Generator {
         };
         let is_big = model.pools.keys().next() == Some(&pool)
             && stored.is_some_and(|pool| pool.records.len() < self.limits.big);
-        let rows = match self.random.weighted(&[50, 10, 1]) {
+        let often = if is_big && self.is_large() { 30 } else { 1 };
+        let rows = match self.random.weighted(&[50, 10, often]) {
             2 if is_big => self.random.between(5_000, 40_000),
             1 | 2 => self.random.between(30, 300),
             _ => self.random.below(12),

@@ -7,8 +7,26 @@ use crate::model::Model;
 use crate::operation::{From3, Item, Kind};
 
 const ODD_VALUES: [&str; 20] = [
-    "with,comma", "with \"quotes\"", " blanks ", "line\nbreak", "a\rb", "=1+1", "-5", "@x", "+y", "\ttab", "größe 🎉",
-    "é", "e\u{301}", "0", "007", "nul \0", "V1", "v1 ", "[\"a\",1]", "a;b|c",
+    "with,comma",
+    "with \"quotes\"",
+    " blanks ",
+    "line\nbreak",
+    "a\rb",
+    "=1+1",
+    "-5",
+    "@x",
+    "+y",
+    "\ttab",
+    "größe 🎉",
+    "é",
+    "e\u{301}",
+    "0",
+    "007",
+    "nul \0",
+    "V1",
+    "v1 ",
+    "[\"a\",1]",
+    "a;b|c",
 ];
 pub const FLOWS: [&str; 6] = ["shop", "1", "2", "flow ü", "a&b=c+d%", "=x"];
 pub const RUNS: [&str; 8] = ["r1", "r2", "r3", "r4", "r5", "run;6", "7", "\"8\""];

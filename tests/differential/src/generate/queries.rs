@@ -81,7 +81,9 @@ impl Generator {
     fn query_text(&mut self, query: &Query) -> String {
         let filter = &query.filter;
         let mut parts = Vec::new();
-        for (name, ids) in [("flow_id", &filter.flows), ("flow_run_id", &filter.runs), ("step_id", &filter.steps)] {
+        for (name, ids) in
+            [("flow_id", &filter.flows), ("flow_run_id", &filter.runs), ("step_id", &filter.steps)]
+        {
             self.list(&mut parts, &format!("filter[{name}]"), ids);
         }
         let entities: Vec<String> = filter.entities.iter().map(ToString::to_string).collect();
@@ -113,7 +115,8 @@ impl Generator {
             parts.push(("per_page".to_owned(), query.per_page.to_string()));
         }
         let mut encode = |text: &str| self.encoded(text);
-        let parts: Vec<String> = parts.iter().map(|(name, text)| format!("{}={}", encode(name), encode(text))).collect();
+        let parts: Vec<String> =
+            parts.iter().map(|(name, text)| format!("{}={}", encode(name), encode(text))).collect();
         let mark = if self.random.once_in(3) { "?" } else { "" };
         format!("{mark}{}", parts.join("&"))
     }
@@ -152,7 +155,9 @@ impl Generator {
         let mut encoded = String::new();
         for byte in text.bytes() {
             match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => encoded.push(char::from(byte)),
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                    encoded.push(char::from(byte))
+                }
                 b'[' | b']' | b',' | b':' | b'*' if self.random.once_in(2) => encoded.push(char::from(byte)),
                 b' ' if self.random.once_in(2) => encoded.push('+'),
                 _ => encoded.push_str(&format!("%{byte:02X}")),

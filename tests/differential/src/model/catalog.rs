@@ -23,7 +23,12 @@ impl<T: Clone> Edit<T> {
 }
 
 /// Checks what a pool is to have.
-fn check(name: Option<&str>, description: Option<&str>, retention: Option<i64>, capacity: Option<u64>) -> Result<(), Refusal> {
+fn check(
+    name: Option<&str>,
+    description: Option<&str>,
+    retention: Option<i64>,
+    capacity: Option<u64>,
+) -> Result<(), Refusal> {
     let day = 86_400_000_000;
     let good = name.is_none_or(|name| (3..=100).contains(&name.chars().count()))
         && description.is_none_or(|text| text.chars().count() <= 255)
@@ -41,7 +46,11 @@ impl Model {
         let Fields { name, description, retention, capacity } = fields.clone();
         check(Some(&name), description.as_deref(), retention, capacity)?;
         if let Some(id) = self.id_of(&name) {
-            return if or_get { Ok(vec![id.to_string()]) } else { Err(Refusal::of(ErrorKind::AlreadyExists)) };
+            return if or_get {
+                Ok(vec![id.to_string()])
+            } else {
+                Err(Refusal::of(ErrorKind::AlreadyExists))
+            };
         }
         let (id, now) = (self.next_pool, self.now);
         self.next_pool += 1;
@@ -100,7 +109,8 @@ impl Model {
         }
         let total = rows.len() as u64;
         let skip = usize::try_from((list.page - 1).saturating_mul(list.per_page)).unwrap_or(usize::MAX);
-        let shown: Vec<_> = rows.into_iter().skip(skip).take(usize::try_from(list.per_page).unwrap()).collect();
+        let shown: Vec<_> =
+            rows.into_iter().skip(skip).take(usize::try_from(list.per_page).unwrap()).collect();
         let frame = pools_frame(list.page, list.per_page, shown.len() as u64, total);
         Ok(std::iter::once(frame.line()).chain(shown.into_iter().map(PoolRow::line)).collect())
     }

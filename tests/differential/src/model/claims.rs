@@ -150,7 +150,8 @@ impl Model {
         for (index, item) in items.iter().enumerate() {
             if let Some(version) = claimed.get(&name(item)) {
                 // What the record answers under a running claim, it answers here, too.
-                let first = pool.oldest(item).map(super::Record::row).filter(|_| pool.is_answered_by_record(item));
+                let first =
+                    pool.oldest(item).map(super::Record::row).filter(|_| pool.is_answered_by_record(item));
                 lines.push(match first {
                     _ if *version == item.version => "duplicate none".to_owned(),
                     Some(first) => format!("duplicate {}", first.line()),
@@ -190,6 +191,14 @@ impl Model {
         Ok(lines)
     }
 
+    /// True if the claim of a guard still owns the item with this index.
+    pub fn is_owned(&self, guard: u64, index: usize) -> bool {
+        let guard = &self.guards[&guard];
+        let Some(pool) = self.pools.get(&guard.pool) else { return true };
+        let claim = pool.claims.iter().find(|claim| claim.number == guard.claim);
+        claim.is_some_and(|claim| claim.held.iter().any(|held| held.index == index && pool.owns(claim, held)))
+    }
+
     /// Returns the indexes of the guard's open items that are meant.
     fn meant(&self, guard: &Guard, which: &Which) -> Result<Vec<usize>, Refusal> {
         let mut indexes = match which {
@@ -203,9 +212,7 @@ impl Model {
             Which::Keys(keys) => {
                 let find = |(position, key): (usize, &Item)| {
                     let found = guard.open.iter().find(|(_, item)| name(item) == name(key));
-                    found
-                        .map(|(index, _)| *index)
-                        .ok_or(Refusal::at(ErrorKind::InvalidArgument, position))
+                    found.map(|(index, _)| *index).ok_or(Refusal::at(ErrorKind::InvalidArgument, position))
                 };
                 keys.iter().enumerate().map(find).collect::<Result<Vec<_>, _>>()?
             }
@@ -218,6 +225,7 @@ impl Model {
     fn settle(&mut self, guard: u64, indexes: &[usize]) {
         let Some(held_by) = self.guards.get_mut(&guard) else { return };
         indexes.iter().for_each(|index| drop(held_by.open.remove(index)));
+        held_by.kept &= !held_by.open.is_empty();
         let (id, number, grant) = (held_by.pool, held_by.claim, held_by.grant);
         let Some(pool) = self.pools.get_mut(&id) else { return };
         let Some(claim) = pool.claim_mut(number).filter(|claim| claim.grant == grant) else { return };
@@ -250,7 +258,9 @@ impl Model {
             let held = claim.as_ref().and_then(|claim| claim.held.iter().find(|held| held.index == *index));
             let owned = claim.as_ref().zip(held).filter(|(claim, held)| pool.owns(claim, held));
             let outcome = match owned {
-                Some((claim, held)) if pool.newest(item).is_none_or(|record| Some(record.id) <= held.seen) => {
+                Some((claim, held))
+                    if pool.newest(item).is_none_or(|record| Some(record.id) <= held.seen) =>
+                {
                     let record = pool.replace(item, &claim.from);
                     wrote = true;
                     if results && let Some(record) = pool.records.get_mut(&record) {

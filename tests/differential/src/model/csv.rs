@@ -79,6 +79,7 @@ impl Pool {
         if part.is_empty() {
             return Ok(());
         }
+        self.arrive();
         let first_time = part.iter().find_map(|(_, _, created)| *created);
         let newest = self.records.last_key_value().map(|(_, record)| record.created);
         if first_time.zip(newest).is_some_and(|(first, newest)| newest > first) {

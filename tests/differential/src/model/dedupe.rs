@@ -122,7 +122,8 @@ impl Pool {
             self.committed(now);
         }
         let first = |item: &Item, record: Option<Record>, of_batch: bool| {
-            let found = if of_batch { added.get(&(item.entity, item.value.clone())).cloned() } else { record };
+            let found =
+                if of_batch { added.get(&(item.entity, item.value.clone())).cloned() } else { record };
             maybe_line(found.map(|record| record.row()).as_ref())
         };
         let lines = verdicts.into_iter().zip(items).map(|((verdict, record, of_batch), item)| {

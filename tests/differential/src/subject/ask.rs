@@ -86,12 +86,14 @@ fn counted<Id: ToString>(counts: Vec<(Id, u64)>) -> String {
     if !counts.is_sorted_by(|a, b| a.1 >= b.1) {
         return "the largest is not first".to_owned();
     }
-    let counts: BTreeMap<String, u64> = counts.into_iter().map(|(id, count)| (id.to_string(), count)).collect();
+    let counts: BTreeMap<String, u64> =
+        counts.into_iter().map(|(id, count)| (id.to_string(), count)).collect();
     format!("{counts:?}")
 }
 
 fn answer(asked: &Asked<'_>, question: &Question) -> Result<Vec<String>> {
-    let shown = |found: Vec<Option<Record>>| found.iter().map(|found| text::maybe_row(found.as_ref())).collect();
+    let shown =
+        |found: Vec<Option<Record>>| found.iter().map(|found| text::maybe_row(found.as_ref())).collect();
     Ok(match question {
         Question::Contains(items) if items.len() == 1 => {
             vec![ask!(asked, contains(text::key(&items[0])))?.to_string()]

@@ -16,7 +16,8 @@ impl Subject {
         match operation {
             Operation::CreatePool { fields, or_get } => {
                 let new = new_pool(fields);
-                let pool = if *or_get { self.store.get_or_create_pool(new) } else { self.store.create_pool(new) };
+                let pool =
+                    if *or_get { self.store.get_or_create_pool(new) } else { self.store.create_pool(new) };
                 Ok(vec![pool?.id().to_string()])
             }
             Operation::UpdatePool { pool, edits } => {
@@ -24,9 +25,7 @@ impl Subject {
                 Ok(vec![text::pool_row(&row).line()])
             }
             Operation::DeletePool { pool } => unit(self.store.delete_pool(*pool)),
-            Operation::ShowPool { pool } => {
-                Ok(vec![text::pool_row(&self.store.pool(*pool)?.info()?).line()])
-            }
+            Operation::ShowPool { pool } => Ok(vec![text::pool_row(&self.store.pool(*pool)?.info()?).line()]),
             Operation::PoolNamed { name } => Ok(vec![self.store.pool_named(name)?.id().to_string()]),
             Operation::FindPool { pool, list } => {
                 Ok(vec![self.store.find_pool(*pool, &pool_query(list)?)?.id().to_string()])
