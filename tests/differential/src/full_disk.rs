@@ -47,16 +47,22 @@ pub fn run(arguments: &Arguments, seed: u64, directory: &Path) -> Result<String,
     let setup = Setup { relaxed: false, ..arguments.setup(seed, place.clone()) };
     // Where a page finds no room, the store opens its file again: from then on, leases run by the clock.
     let limits = Limits { one_commit: true, steady: true, ..arguments.limits() };
+    if arguments.verbose {
+        eprintln!("{setup:?}");
+    }
     let opened = Subject::open(setup);
     let mut subject = opened.map_err(|error| failed(error.to_string()))?;
     let mut run = Run::new(seed, START, false, limits);
     let mut random = Random::new(seed ^ 0xF011);
-    while run.done < arguments.operations {
+    while run.done < arguments.operations || !run.generator.is_between() {
         // Every few operations it gets room, or so little that the next ones fail.
         if random.once_in(40) {
             let used = used_kib(&place);
             let more = *random.pick(&[0, 0, 16, 64, 512, 8_192]);
             mount.resize(used + more);
+            if arguments.verbose {
+                eprintln!("  {used} KiB used, {more} KiB left");
+            }
         }
         run.step(&mut subject, arguments.verbose)?;
     }

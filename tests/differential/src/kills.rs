@@ -119,7 +119,7 @@ pub fn run(arguments: &Arguments, seed: u64, setup: &Setup) -> Result<String, Di
         }
     };
     let end = run.done + arguments.operations / 2;
-    while run.done < end {
+    while run.done < end || !run.generator.is_between() {
         run.step(&mut subject, arguments.verbose)?;
     }
     run.compare_everything(&mut subject)?;

@@ -127,7 +127,7 @@ fn one_seed(arguments: &Arguments, seed: u64) -> Result<String, Difference> {
         return full_disk::run(arguments, seed, directory.path());
     }
     let run = run(seed, &setup, arguments.limits(), arguments.operations, arguments.verbose)?;
-    Ok(format!("{} operations", run.done))
+    Ok(format!("{} operations, at most {} records in a pool", run.done, run.largest))
 }
 
 fn main() -> ExitCode {

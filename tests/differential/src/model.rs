@@ -4,6 +4,7 @@
 
 mod ask;
 mod catalog;
+mod claimed;
 mod claims;
 mod csv;
 mod dedupe;

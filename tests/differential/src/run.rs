@@ -28,9 +28,12 @@ pub struct Run {
     pub done: u64,
     /// The number of operations that failed because the disk was full.
     pub full: u64,
+    /// The most records that a pool had.
+    pub largest: usize,
     /// The number of snapshots that a full disk ended.
     pub ended_snapshots: u64,
     next_check: u64,
+    pub verbose: bool,
 }
 
 /// The number of operations after which everything is compared.
@@ -40,7 +43,16 @@ impl Run {
     pub fn new(seed: u64, start: i64, leases_by_clock: bool, limits: Limits) -> Self {
         SEED.store(seed, Ordering::Relaxed);
         let (model, generator) = (Model::new(start, leases_by_clock), Generator::new(seed, limits));
-        Self { model, generator, done: 0, full: 0, ended_snapshots: 0, next_check: EVERYTHING }
+        Self {
+            model,
+            generator,
+            done: 0,
+            full: 0,
+            largest: 0,
+            ended_snapshots: 0,
+            next_check: EVERYTHING,
+            verbose: false,
+        }
     }
 
     /// Does the next operation in the model alone.
@@ -64,11 +76,12 @@ impl Run {
         self.generator.forget_waiting();
     }
 
-    /// Does the next operation in both.
+    /// Does the next operation in both, and compares everything now and then.
     pub fn step(&mut self, subject: &mut Subject, verbose: bool) -> Result<(), Difference> {
         let operation = self.generator.next(&self.model);
         self.done += 1;
         NUMBER.store(self.done, Ordering::Relaxed);
+        self.verbose = verbose;
         if verbose {
             eprintln!("{} at {}: {}", self.done, self.model.now, short(&format!("{operation:?}")));
         }
@@ -92,6 +105,9 @@ impl Run {
         let found = subject.apply(operation);
         if is_full(&found) {
             self.full += 1;
+            if self.verbose {
+                eprintln!("  the disk is full");
+            }
             return Ok(());
         }
         if let (Operation::AskSnapshot { snapshot, .. }, Err(refusal)) = (operation, &found)
@@ -121,6 +137,8 @@ impl Run {
     }
 
     pub fn compare_everything(&mut self, subject: &mut Subject) -> Result<(), Difference> {
+        let sizes = self.model.pools.values().map(|pool| pool.records.len());
+        self.largest = sizes.fold(self.largest, usize::max);
         for pool in self.model.pools.keys().copied().collect::<Vec<_>>() {
             let question = Question::Scan { filter: Filter::default(), reverse: false };
             self.compare(subject, &Operation::Ask { pool, question })?;
@@ -155,7 +173,7 @@ pub fn run(
     let mut subject = Subject::open(setup.clone())
         .map_err(|error| Difference { number: 0, text: format!("opening: {error}") })?;
     let mut run = Run::new(seed, setup.start, !subject.is_embedded(), limits);
-    while run.done < operations {
+    while run.done < operations || !run.generator.is_between() {
         run.step(&mut subject, verbose)?;
     }
     run.compare_everything(&mut subject)?;

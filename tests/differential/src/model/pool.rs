@@ -162,10 +162,10 @@ impl Pool {
 
     /// Removes all live records of the item's key, and adds one.
     pub fn replace(&mut self, item: &Item, from: &From3) -> u64 {
+        let created = self.arrive();
         for id in self.ids_of(item) {
             self.remove(id);
         }
-        let created = self.arrive();
         self.add(item, from, created)
     }
 
