@@ -11,7 +11,7 @@ const SECRET: &str = "postgresql://ann:s3cret@127.0.0.1:1/flows";
 #[test]
 fn a_password_is_not_printed() {
     let place = Place::new();
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 11] = [
         &[SECRET, "pool", "list"],
         &["--store", SECRET, "pool", "create", "orders"],
         &["stats", "--store", SECRET],

@@ -177,9 +177,9 @@ fn stored(case: &Case, pool: &Pool) -> Vec<Row> {
         .map(|record| {
             let record = record.unwrap();
             let origin = record.origin();
-            let flow = origin.flow().map(|id| id.to_string());
-            let run = origin.run().map(|id| id.to_string());
-            let step = origin.step().map(|id| id.to_string());
+            let flow = origin.flow().map(ToString::to_string);
+            let run = origin.run().map(ToString::to_string);
+            let step = origin.step().map(ToString::to_string);
             Row {
                 kind: record.entity_type_id.get(),
                 origin: [flow, run, step],
@@ -230,10 +230,10 @@ pub(super) fn run(bytes: &[u8]) {
             let says = |text: String| error.to_string().starts_with(&text);
             match stored.len() as u64 {
                 added if added == rows => {
-                    assert!(rows == 0 || says(format!("{rows} rows were added")), "{error}")
+                    assert!(rows == 0 || says(format!("{rows} rows were added")), "{error}");
                 }
                 added => {
-                    assert!(added < rows && says(format!("{added} of {rows} rows were added")), "{error}")
+                    assert!(added < rows && says(format!("{added} of {rows} rows were added")), "{error}");
                 }
             }
         }
