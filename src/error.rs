@@ -73,7 +73,9 @@ pub enum ErrorKind {
     /// again ([`reopen`](crate::DataPoolStore::reopen)). Reads answer as before the failed operation.
     OutcomeUnknown,
     /// The disk has no space for what a call would add, or a quota or limit of the system forbids it. Nothing
-    /// was changed. Reading, deleting and clearing still work. Everything works again once there is space.
+    /// was changed. Reading, deleting and clearing still work. Everything works again once there is space. If a
+    /// commit finds out in its last moment, the store opens its file again by itself, which ends open scans and
+    /// snapshots with `Closed`.
     StorageFull,
     /// Reading or writing the store's file failed, and nothing was committed. Reads of what the store has in
     /// memory still succeed. Everything else fails with this kind until the file is opened again

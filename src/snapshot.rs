@@ -14,7 +14,8 @@ use crate::shared::Shared;
 
 /// A pool as of one moment. See [`Pool::snapshot`].
 ///
-/// If the store is closed, every call fails with `Closed`, even if the store is opened again.
+/// If the store is closed, every call fails with `Closed`, even if the store is opened again. A full disk may
+/// have the same effect: see [`StorageFull`](crate::ErrorKind::StorageFull).
 #[derive(Debug, Clone)]
 pub struct PoolSnapshot {
     reading: Arc<dyn Reading>,
