@@ -55,15 +55,21 @@ fn a_backup_is_a_new_file() {
     assert_eq!(place.files(), ["copy.redb", "other.redb", FILE]);
 }
 
+/// Tracks values, and damages one of them so that it can still be read. Returns the bytes of the file.
+fn damage_a_value(place: &Place) -> Vec<u8> {
+    let value = "a value to be damaged";
+    place.track(&[value, "A-2"]);
+    let mut bytes = std::fs::read(place.path(FILE)).unwrap();
+    let at = bytes.windows(value.len()).position(|window| window == value.as_bytes()).unwrap();
+    bytes[at] = b'X';
+    place.write(FILE, &bytes);
+    bytes
+}
+
 #[test]
 fn what_is_found_is_printed_and_the_exit_code_is_1() {
     let place = Place::new();
-    place.track(&["a value to be damaged", "A-2"]);
-    let mut bytes = std::fs::read(place.path(FILE)).unwrap();
-    let value = b"a value to be damaged";
-    let at = bytes.windows(value.len()).position(|window| window == value).unwrap();
-    bytes[at] = b'X';
-    place.write(FILE, &bytes);
+    let bytes = damage_a_value(&place);
     let answer = place.run(["verify", "--json"]);
     assert_eq!(answer.code, 1);
     let json: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
@@ -130,12 +136,7 @@ fn pruning_removes_what_has_expired() {
 #[test]
 fn rebuilding_indexes_tells_of_a_damaged_record_that_can_still_be_read() {
     let place = Place::new();
-    place.track(&["a value to be damaged", "A-2"]);
-    let mut bytes = std::fs::read(place.path(FILE)).unwrap();
-    let value = b"a value to be damaged";
-    let at = bytes.windows(value.len()).position(|window| window == value).unwrap();
-    bytes[at] = b'X';
-    place.write(FILE, &bytes);
+    damage_a_value(&place);
     let answer = place.run(["rebuild-indexes"]);
     assert_eq!(answer.code, 1);
     assert!(answer.out.contains("1 problem cannot be repaired"), "{}", answer.out);

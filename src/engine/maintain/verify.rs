@@ -1,9 +1,10 @@
 //! Verifying: checks the file's checksums, and every index against the records.
 //!
-//! Owns: the run over the store, and its findings. [`checksums`] lets redb check the file, [`segment`] checks the indexes of a segment, [`strays`]
-//! finds rows that belong to nothing, and [`claims`] checks claims. Always holds: it checks what is on disk
-//! as of one commit, and reads it again from the file. What the rules of [`crate::engine::write::fold`],
-//! [`crate::engine::write::append`] and [`crate::engine::pool::liveness`] allow is not a finding.
+//! Owns: the run over the store, and its findings. [`checksums`] lets redb check the file, [`segment`] checks
+//! the indexes of a segment, [`strays`] finds rows that belong to nothing, and [`claims`] checks claims. Always
+//! holds: it checks what is on disk as of one commit, and reads it again from the file. What the rules of
+//! [`crate::engine::write::fold`], [`crate::engine::write::append`] and [`crate::engine::pool::liveness`] allow
+//! is not a finding.
 
 mod checksums;
 mod claims;
@@ -20,6 +21,7 @@ use std::time::Instant;
 
 use redb::ReadableTable;
 
+use self::checksums::Checked;
 use self::expected::Expected;
 use self::owned::{Numbers, Owned};
 use crate::backend::Observer;
@@ -72,8 +74,12 @@ impl Engine {
     fn verify_watched(&self, watch: &mut Watch<'_>) -> Result<VerifyReport> {
         let started = Instant::now();
         let mut findings = Findings::default();
-        if let Some(reason) = self.check_file("verifying")? {
-            findings.add(None, "file", "", reason);
+        match self.check_file("verifying")? {
+            Checked::Sound => {}
+            Checked::PutInOrder => {
+                findings.add(None, "file", "", "it was not in order; the storage has put it in order");
+            }
+            Checked::Damaged(reason) => findings.add(None, "file", "", reason),
         }
         let reader = self.reader(ReaderKind::Verification)?;
         let snapshot = contained("verifying", || self.snapshot())?;

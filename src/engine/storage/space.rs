@@ -168,7 +168,6 @@ impl Space {
         if offset == 0 {
             self.remember_header(data, file);
         }
-        let pages = || (offset..).step_by(PAGE_BYTES).zip(data.chunks(PAGE_BYTES));
         let end = offset.saturating_add(data.len() as u64);
         let has_place = !self.is_incomplete() || self.with(file, |extent| Ok(end <= extent.real_len))?;
         let written =
@@ -181,7 +180,8 @@ impl Space {
                     extent.forget_homeless(offset, data.len());
                     return Ok(());
                 }
-                extent.homeless.extend(pages().map(|(at, page)| (at, page.to_vec())));
+                let pages = (offset..).step_by(PAGE_BYTES).zip(data.chunks(PAGE_BYTES));
+                extent.homeless.extend(pages.map(|(at, page)| (at, page.to_vec())));
                 // If the file could not be extended, the reason is already recorded.
                 if has_place {
                     extent.refusal = Some(error);

@@ -49,7 +49,10 @@ fn run(name: &str, scheduler: impl Scheduler + 'static, test: &Arc<impl Fn() + S
 }
 
 /// Ends the process if a schedule does not end.
-struct Watchdog(#[allow(dead_code, reason = "dropping it tells the thread")] std::sync::mpsc::Sender<()>);
+struct Watchdog {
+    /// Dropping it tells the thread to end.
+    _running: std::sync::mpsc::Sender<()>,
+}
 
 impl Watchdog {
     fn start(name: &str, begun: &Arc<AtomicUsize>) -> Self {
@@ -66,7 +69,7 @@ impl Watchdog {
                 last = now;
             }
         });
-        Self(sender)
+        Self { _running: sender }
     }
 }
 

@@ -11,17 +11,26 @@ use crate::engine::storage::poison::Reason;
 use crate::engine::storage::space::Need;
 use crate::error::{Error, ErrorKind, Result};
 
+/// What a check of the file found.
+pub(super) enum Checked {
+    Sound,
+    /// The list of used pages was wrong. redb has rebuilt it.
+    PutInOrder,
+    /// The file is damaged, for this reason. Calls that write are refused until the store is opened again.
+    Damaged(String),
+}
+
 impl Engine {
-    /// Lets redb check its checksums and its list of used pages. Returns what was wrong, if anything. After
-    /// damage that cannot be put in order, calls that write are refused until the store is opened again.
+    /// Lets redb check its checksums and its list of used pages.
     ///
     /// # Errors
     ///
     /// `Busy` while a scan, snapshot or backup is open; `ReadOnly`; the errors of a commit.
-    pub(super) fn check_file(&self, wanted: &str) -> Result<Option<String>> {
+    pub(super) fn check_file(&self, wanted: &str) -> Result<Checked> {
         self.exclusive(|writer| {
             if self.poison.reason() == Some(Reason::CheckFailed) {
-                return Ok(Some("an earlier verification found it damaged; open the store again".to_owned()));
+                let reason = "an earlier verification found it damaged; open the store again";
+                return Ok(Checked::Damaged(reason.to_owned()));
             }
             self.check_writable()?;
             self.flush_now()?;
@@ -43,18 +52,18 @@ impl Engine {
             };
             let checked = checked.and_then(|checked| checked.map_err(failed));
             match checked {
-                Ok(true) => self.keep_recovery_instant().map(|()| None),
+                Ok(true) => self.keep_recovery_instant().map(|()| Checked::Sound),
                 Ok(false) => {
                     // redb may have returned to an earlier commit, so everything is read again.
                     if let Some(mut session) = self.detach(writer) {
                         session.database.close()?;
                     }
                     self.attach()?;
-                    Ok(Some("it was not in order; the storage has put it in order".to_owned()))
+                    Ok(Checked::PutInOrder)
                 }
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     self.poison.raise(Reason::CheckFailed);
-                    Ok(Some(error.to_string()))
+                    Ok(Checked::Damaged(error.to_string()))
                 }
                 Err(error) => Err(error),
             }
@@ -67,14 +76,11 @@ impl Engine {
     ///
     /// `Corrupt` if it is damaged; the errors of [`check_file`](Self::check_file).
     pub(in crate::engine::maintain) fn refuse_damage(&self, wanted: &str) -> Result<()> {
-        let found = self.check_file(wanted)?;
-        match found {
-            Some(reason) if self.poison.reason() == Some(Reason::CheckFailed) => {
-                Err(Error::corrupt(format!(
-                    "{wanted} would hide damage: {reason}. Nothing was changed; restore a backup, or export what can be read"
-                )))
-            }
-            Some(_) | None => Ok(()),
+        match self.check_file(wanted)? {
+            Checked::Sound | Checked::PutInOrder => Ok(()),
+            Checked::Damaged(reason) => Err(Error::corrupt(format!(
+                "{wanted} would hide damage: {reason}. Nothing was changed; restore a backup, or export what can be read"
+            ))),
         }
     }
 }
