@@ -59,9 +59,9 @@ impl Group {
 
     /// Returns all groups.
     pub(crate) fn all() -> Vec<Self> {
-        let mut all = Self::ALONE.to_vec();
+        let all = Self::ALONE.to_vec();
         #[cfg(feature = "postgres")]
-        all.push(Self::Postgres);
+        let all = [all, vec![Self::Postgres]].concat();
         all
     }
 

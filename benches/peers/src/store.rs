@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use datapool_store::{DataPoolStore, Durability, ManualClock, Mode, Pool, Registered, StoreOptions};
+use datapool_store::{DataPoolStore, Durability, ManualClock, Mode, Pool, Registered, StoreOptions, limits};
 
 use crate::Result;
 use crate::common::{Row, origin};
@@ -38,7 +38,10 @@ fn build(path: &Path, set: DataSet) -> Result<()> {
 fn register(store: &DataPoolStore, set: DataSet) -> Result<()> {
     store.put_entity_types(&registered(data::entity_types())?)?;
     store.put_flows(&registered(data::flows())?)?;
-    store.put_flow_runs(&registered(data::flow_runs(set))?)?;
+    // A data set may have more runs than one call takes.
+    for runs in registered(data::flow_runs(set))?.chunks(limits::BATCH_MAX_ITEMS) {
+        store.put_flow_runs(runs)?;
+    }
     store.put_flow_steps(&registered(data::flow_steps())?)?;
     Ok(())
 }

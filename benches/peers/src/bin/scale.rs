@@ -4,6 +4,16 @@
 //!
 //! Fills FILE with this many records in batches of 1,000, unless it exists. Prints one line per figure.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "the figures have three digits"
+)]
+#![allow(clippy::indexing_slicing, reason = "a program that fails may stop where it stands")]
+
+mod shared;
+
 use std::error::Error;
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -12,6 +22,7 @@ use std::os::unix::fs::FileExt as _;
 use std::time::Instant;
 
 use datapool_store::{DataPoolStore, EntityTypeId, Key, Mode, Origin, Pool, RecordFilter};
+use shared::{memory, mix, value};
 
 const ORDERS: EntityTypeId = EntityTypeId::new(37);
 const BATCH: u64 = 1_000;
@@ -23,18 +34,6 @@ const ASKED_A_ROUND: u64 = 20_000;
 const ABSENT: u64 = 1 << 40;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-/// A permutation of the numbers (the finalizer of splitmix64), so that the values have a random order.
-fn mix(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
-}
-
-fn value(number: u64) -> String {
-    format!("order-{:016x}", mix(number))
-}
 
 fn key(value: &String) -> Key<'_> {
     Key::new(ORDERS, value)
@@ -96,12 +95,6 @@ fn read_time(path: &str) -> io::Result<f64> {
         black_box(&page);
     }
     Ok(started.elapsed().as_secs_f64() * 1e6 / 2e5)
-}
-
-fn memory() -> io::Result<String> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
-    Ok(line.split_whitespace().skip(1).collect::<Vec<_>>().join(" "))
 }
 
 fn main() -> Result<()> {

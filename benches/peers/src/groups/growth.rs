@@ -1,6 +1,6 @@
 //! The rows of the group `growth`: the cost of an operation at all sizes up to the requested one.
 //!
-//! The largest sizes take most of an hour. Owns: [`Measured`], which stores each point beside the databases
+//! All sizes up to 30 M take half an hour. Owns: [`Measured`], which stores each point beside the databases
 //! as soon as it is measured, so an interrupted run can be continued. To measure points again, remove the
 //! file, or lines of it.
 
