@@ -270,10 +270,14 @@ impl Backend for Postgres {
         self.closes.fetch_add(1, Ordering::SeqCst);
         self.waiting.wake_all();
         self.waiting.notify();
-        // Reports a server that cannot be reached to this caller, not to the next one.
-        self.connections
-            .with(|connection| connection.query("SELECT 1", Vec::new()))
+        // Reports a server that cannot be reached, or a store that is gone, to this caller, not to the next one.
+        let meta = self
+            .connections
+            .with(|connection| schema::open(connection, schema::Missing::Fail))
             .map_err(Failure::into_error)?;
+        if meta.store_id != self.store_id {
+            return Err(Error::not_found("the store was replaced by another one: connect again"));
+        }
         Ok(())
     }
 

@@ -164,6 +164,7 @@ impl Postgres {
                 deleted += self.delete_live(connection, &mut draft, filter)?;
                 self.void_claims_on(connection, &draft, filter)?;
                 steps.push(head_step(&mut draft.head));
+                Self::notify(connection, pool, &mut steps)?;
             }
             let waiting = Arc::clone(&self.waiting);
             let done = move || waiting.wake_all();

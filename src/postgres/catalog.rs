@@ -178,6 +178,7 @@ impl Postgres {
             };
             let mut steps: Vec<Step> = steps.map(step).into();
             steps.push(leftovers::note(id));
+            Self::notify(connection, id, &mut steps)?;
             let waiting = std::sync::Arc::clone(&self.waiting);
             let done = move || waiting.wake_pool(id);
             Ok(Outcome { answer: (), commit: Commit::new(steps, done) })

@@ -16,7 +16,7 @@ use super::store::Postgres;
 use super::transaction::{Commit, Outcome};
 use super::values::{Bits, Columns, bigint, origin_columns, version_columns};
 use crate::backend::import::{BulkReport, ImportRow, Present, RowSource};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PoolId;
 use crate::model::Origin;
 use crate::time::Timestamp;
@@ -86,43 +86,59 @@ impl Postgres {
         present: Present,
     ) -> Result<BulkReport> {
         self.check_writable()?;
+        // The rows cannot be read a second time.
         let mut is_read = false;
         self.execute_once(pool, |connection| {
-            if std::mem::replace(&mut is_read, true) {
-                // The rows were read by the first attempt, and cannot be read again.
-                let text = "the connection was lost while rows were copied; nothing was added. Import again";
-                return Err(Error::storage(text).into());
+            if is_read {
+                return Err(not_again(Error::storage("the connection was lost during the commit")));
             }
-            connection.run(vec![
-                Step::Command(BEGIN.into()),
-                Step::Command(PLAN_WITH_VALUES.into()),
-                Step::Command(STAGE.into()),
-            ])?;
-            let rows = self.copy(connection, source)?;
-            let id = bigint(pool.get());
-            connection.command("ANALYZE datapool_staged")?;
-            let read = connection.run(vec![head::lock(pool), Step::Query(NOW.into(), vec![Box::new(id)])])?;
-            let [head, now] = read.as_slice() else {
-                return Err(Error::storage("a statement returned no result").into());
-            };
-            let mut draft = self.draft_of(Head::of(pool, head)?, self.now_by(now)?);
-            self.expire(connection, &mut draft, oldest_of(now)?)?;
-            let report = if rows.count == 0 {
-                BulkReport::default()
-            } else {
-                Self::add_staged(connection, &mut draft, rows.first, present)?
-            };
-            if report.added == 0 {
-                return Ok(Outcome { answer: report, commit: Commit::nothing() });
+            let added = self.add_rows(connection, pool, source, present, &mut is_read);
+            match added {
+                Err(Failure::Lost(error) | Failure::Again(error)) if is_read => Err(not_again(error)),
+                added => added,
             }
-            let waiting = std::sync::Arc::clone(&self.waiting);
-            let done = move || waiting.wake_pool(pool);
-            let mut steps = Vec::new();
-            Self::sweep(connection, &draft, &mut steps)?;
-            steps.extend(reclaim_steps(&draft.head, report.added));
-            steps.push(head_step(&mut draft.head));
-            Ok(Outcome { answer: report, commit: Commit::new(steps, done) })
         })
+    }
+
+    fn add_rows(
+        &self,
+        connection: &mut Connection,
+        pool: PoolId,
+        source: &mut (dyn RowSource + Send),
+        present: Present,
+        is_read: &mut bool,
+    ) -> Result<Outcome<BulkReport>, Failure> {
+        connection.run(vec![
+            Step::Command(BEGIN.into()),
+            Step::Command(PLAN_WITH_VALUES.into()),
+            Step::Command(STAGE.into()),
+        ])?;
+        *is_read = true;
+        let rows = self.copy(connection, source)?;
+        let id = bigint(pool.get());
+        connection.command("ANALYZE datapool_staged")?;
+        let read = connection.run(vec![head::lock(pool), Step::Query(NOW.into(), vec![Box::new(id)])])?;
+        let [head, now] = read.as_slice() else {
+            return Err(Error::storage("a statement returned no result").into());
+        };
+        let mut draft = self.draft_of(Head::of(pool, head)?, self.now_by(now)?);
+        self.expire(connection, &mut draft, oldest_of(now)?)?;
+        let report = if rows.count == 0 {
+            BulkReport::default()
+        } else {
+            Self::add_staged(connection, &mut draft, rows.first, present)?
+        };
+        if report.added == 0 {
+            return Ok(Outcome { answer: report, commit: Commit::nothing() });
+        }
+        let waiting = std::sync::Arc::clone(&self.waiting);
+        let done = move || waiting.wake_pool(pool);
+        let mut steps = Vec::new();
+        Self::sweep(connection, &draft, &mut steps)?;
+        steps.extend(reclaim_steps(&draft.head, report.added));
+        steps.push(head_step(&mut draft.head));
+        Self::notify(connection, pool, &mut steps)?;
+        Ok(Outcome { answer: report, commit: Commit::new(steps, done) })
     }
 
     /// Copies the rows of a source into the staging table.
@@ -269,6 +285,15 @@ fn doubles(
             Box::new(draft.time.as_micros()),
         ],
     )
+}
+
+/// Returns the failure of an import that added nothing and cannot be tried again here.
+fn not_again(error: Error) -> Failure {
+    if error.kind() == ErrorKind::Closed {
+        return error.into();
+    }
+    let text = format!("{error}; nothing was added. Import again");
+    Error::new(error.kind(), text).with_source(error).into()
 }
 
 enum CopyError {

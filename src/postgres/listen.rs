@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::AsyncMessage;
 
-use super::connection::{Connection, Failure, Step};
+use super::connection::{Connection, Failure, Params, Step};
 use super::listener::Listening;
 use super::store::Postgres;
 use super::values::{Bits, Columns};
@@ -24,8 +24,8 @@ const LISTENING_FOR: Duration = Duration::from_mins(1);
 const LOOK_AGAIN_LISTENING: Duration = Duration::from_secs(1);
 const LOOK_AGAIN_POLLING: Duration = Duration::from_millis(100);
 
-/// The channel of a store's notifications. Their text is the pool's id.
-const CHANNEL: &str = "datapool_{s}";
+/// Listens to the channel of a store's notifications. It has the schema's name. Their text is the pool's id.
+const LISTEN: &str = "LISTEN {s}";
 /// Counts the processes that listen. Runs in the transaction that writes.
 const ANYBODY: &str = "SELECT count(*) AS count FROM {s}.listener WHERE until > \
                                   (extract(epoch from statement_timestamp()) * 1000000)::bigint";
@@ -36,9 +36,9 @@ const FORGET: &str =
     "DELETE FROM {s}.listener WHERE until < (extract(epoch from statement_timestamp()) * 1000000)::bigint";
 
 /// Returns the step that notifies processes that wait for values of a pool.
-fn notify(pool: PoolId) -> Step {
-    let text = format!("SELECT pg_notify('{CHANNEL}', $1)");
-    Step::Query(text.into(), vec![Box::new(pool.to_string())])
+fn notify(schema: &str, pool: PoolId) -> Step {
+    let params: Params = vec![Box::new(schema.to_owned()), Box::new(pool.to_string())];
+    Step::Query("SELECT pg_notify($1, $2)".into(), params)
 }
 
 impl Postgres {
@@ -50,7 +50,7 @@ impl Postgres {
     ) -> Result<(), Failure> {
         let listening = connection.query(ANYBODY, Vec::new())?;
         if listening.first().map_or(Ok(0), |row| row.number("count"))? > 0 {
-            steps.push(notify(pool));
+            steps.push(notify(connection.schema(), pool));
         }
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Postgres {
                 waiting.wake_all();
                 waiting.notify();
             })?;
-            connection.run(vec![Step::Command(format!("LISTEN {CHANNEL}").into())])?;
+            connection.run(vec![Step::Command(LISTEN.into())])?;
             self.register_listening(&mut connection)?;
             *state = Some(Listening { connection, is_alive, registered: Instant::now() });
         } else if let Some(listening) = &mut *state

@@ -170,8 +170,8 @@ pub(super) fn open(connection: &mut Connection, missing: Missing) -> Result<Meta
         connection.query(lock, vec![Box::new(schema)])?;
         let found = if exists(connection)? { version(connection)? } else { 0 };
         check_version(found)?;
-        if found == 0 {
-            connection.command("CREATE SCHEMA IF NOT EXISTS {s}")?;
+        if found == 0 && !has_schema(connection)? {
+            connection.command("CREATE SCHEMA {s}")?;
         }
         for migration in MIGRATIONS.iter().skip(found as usize) {
             connection.command(migration)?;
@@ -189,6 +189,13 @@ pub(super) fn open(connection: &mut Connection, missing: Missing) -> Result<Meta
         Ok(())
     })?;
     meta(connection)
+}
+
+/// Returns true if the schema is there. Creating one needs rights in the database even then.
+fn has_schema(connection: &mut Connection) -> Result<bool, Failure> {
+    let schema = connection.schema().to_owned();
+    let found = "SELECT 1 AS found FROM pg_namespace WHERE nspname = $1";
+    Ok(!connection.query(found, vec![Box::new(schema)])?.is_empty())
 }
 
 fn check_version(found: u32) -> Result<()> {

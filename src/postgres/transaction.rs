@@ -113,7 +113,7 @@ impl Postgres {
                     match connection.run(steps) {
                         Ok(_) => Ok(executed),
                         Err(failure) => {
-                            if let Failure::Lost(_) = failure {
+                            if matches!(failure, Failure::Lost(_)) && !failure.was_idle() {
                                 unknown = Some(executed);
                             }
                             Err(failure)

@@ -11,6 +11,7 @@ mod leftovers;
 mod locked_pools;
 mod lost_commits;
 mod proxy;
+mod schemas;
 mod silence;
 mod statements;
 mod tls;
@@ -74,7 +75,7 @@ fn until(mut condition: impl FnMut() -> bool) {
 /// Waits until so many statements on a store wait for a lock.
 fn until_calls_wait(schema: &str, count: usize) {
     let waiting = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{schema}.%'"
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{schema}%'"
     );
     until(|| ask(&waiting).parse::<usize>().unwrap() >= count);
 }
@@ -217,7 +218,7 @@ fn no_client_is_told_something_wrong_when_backends_are_ended_in_the_middle_of_ca
     let mut ended = 0;
     clients_are_told_the_truth(seconds(5), |schema| {
         let end = format!(
-            "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity WHERE query LIKE '%{schema}.%' \
+            "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity WHERE query LIKE '%{schema}%' \
              AND pid <> pg_backend_pid() ORDER BY random() LIMIT 3) AS chosen"
         );
         ended += ask(&end).parse::<u32>().unwrap();
@@ -295,7 +296,7 @@ fn a_batch_reads_records_by_index_and_of_one_pool() {
     drop(claim);
 
     let log = std::fs::read_to_string(environment("DATAPOOL_POSTGRES_LOG")).unwrap();
-    let of_store = |plan: &&str| plan.contains(&format!("{schema}.")) && plan.contains("Query Text:");
+    let of_store = |plan: &&str| plan.contains(schema.as_str()) && plan.contains("Query Text:");
     let plans: Vec<&str> = log.split("  plan:").filter(of_store).collect();
     assert!(plans.len() >= 15, "the log has {} plans", plans.len());
     for table in ["record", "claim_item", "result"] {

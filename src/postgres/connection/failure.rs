@@ -26,6 +26,14 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
+    /// Returns true if the server ended the transaction because it waited for the client for too long. So the transaction was not
+    /// committed.
+    pub(crate) fn was_idle(&self) -> bool {
+        let Self::Lost(error) = self else { return false };
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+        cause.and_then(|cause| cause.code()) == Some(&SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT)
+    }
+
     pub(crate) fn into_error(self) -> Error {
         match self {
             Self::Lost(error) | Self::Again(error) | Self::Refused(error) => error,
@@ -58,6 +66,8 @@ pub(super) fn failure(error: tokio_postgres::Error) -> Failure {
         "40" => Failure::Again(made),
         _ if is_stale => Failure::Again(made),
         _ if code == SqlState::UNIQUE_VIOLATION => Failure::Again(made),
+        // By a limit of time, which would be met again, or by an operator.
+        _ if code == SqlState::QUERY_CANCELED => Failure::Refused(made),
         // Exceptions of connections, too many of them, and the server's operators.
         "08" | "57" => Failure::Lost(made),
         _ if code == SqlState::TOO_MANY_CONNECTIONS

@@ -59,7 +59,7 @@ impl Connection {
         self.until = until;
     }
 
-    /// Returns the schema's name, quoted where that is needed.
+    /// Returns the schema's name.
     pub(crate) fn schema(&self) -> &str {
         &self.schema
     }
@@ -73,9 +73,9 @@ impl Connection {
         &self.client
     }
 
-    /// Returns a text with the schema's name in it.
+    /// Returns a text with the schema's name in it, quoted, because it may be a reserved word.
     pub(crate) fn named(&self, text: &str) -> String {
-        text.replace("{s}", &self.schema)
+        text.replace("{s}", &format!("\"{}\"", self.schema))
     }
 
     /// Sends steps together, and returns the rows of each. After a failure in a transaction, the steps after it fail, too.

@@ -5,9 +5,9 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use datapool_store::{ClaimVerdict, Mode, Origin, PoolId};
+use datapool_store::{ClaimVerdict, ImportOptions, Mode, Origin, PoolId, RecordFilter};
 
-use super::{ask, connect, key, new_schema, psql, track_new, until, until_calls_wait, within};
+use super::{ask, connect, connect_with, key, new_schema, psql, track_new, until, until_calls_wait, within};
 
 /// A lock on a pool's row, until it is dropped.
 pub(super) struct Locked {
@@ -55,6 +55,21 @@ fn calls_that_wait_for_a_locked_pool_leave_connections_to_calls_on_others() {
     for call in waiting {
         call.join().unwrap();
     }
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres runs it"]
+fn an_import_that_the_server_ends_names_the_reason_and_adds_nothing() {
+    let schema = new_schema();
+    let store = connect_with(&schema, "?options=-cstatement_timeout%3D500");
+    let pool = store.create_pool("orders").unwrap();
+    let file = "value,entity_type_id\nA-1,37\n";
+    let lock = Locked::new(&schema, pool.id());
+    let error = pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap_err();
+    assert!(error.to_string().contains("statement timeout"), "{error}");
+    drop(lock);
+    assert_eq!(pool.count(&RecordFilter::all()).unwrap(), 0);
+    assert_eq!(pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap().added, 1);
 }
 
 #[test]
