@@ -207,8 +207,8 @@ impl DataPoolStore {
     /// # Errors
     ///
     /// `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails. The file is closed anyway,
-    /// and recovered when it is opened again. A store that has failed with `OutcomeUnknown` is closed without
-    /// a further error.
+    /// and recovered when it is opened again. A store that has told a caller of `OutcomeUnknown` is closed
+    /// without a further error.
     pub fn close(&self) -> Result<()> {
         #[cfg(feature = "async")]
         self.shared().threads.finish_writes();

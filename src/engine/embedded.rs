@@ -248,6 +248,7 @@ impl Backend for Embedded {
     }
 
     fn flush(&self) -> Result<()> {
+        self.engine.check_open()?;
         self.engine.flush()
     }
 

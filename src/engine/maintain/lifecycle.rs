@@ -42,13 +42,23 @@ impl Engine {
         self.session.read().as_ref().is_some_and(|session| session.database.is_read_only())
     }
 
-    /// Returns an error if the store was opened for reading only. Every call that writes checks this first.
+    /// Returns an error if the store is closed, or was opened for reading only. Every call that writes checks this first.
     ///
     /// # Errors
     ///
-    /// `ReadOnly`.
+    /// `Closed`; `ReadOnly`.
     pub(crate) fn check_may_write(&self) -> Result<()> {
+        self.check_open()?;
         if self.is_read_only() { Err(read_only()) } else { Ok(()) }
+    }
+
+    /// Returns an error if the store is closed.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.session.read().is_some() { Ok(()) } else { Err(Error::closed()) }
     }
 
     /// Writes everything to disk and closes the file. Does nothing if the file is closed.
@@ -57,16 +67,16 @@ impl Engine {
     ///
     /// `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails. The file is closed anyway.
     pub(crate) fn close(&self) -> Result<()> {
+        let is_heard = self.poison.is_heard();
         let expired = if self.is_read_only() { Ok(()) } else { self.store_expiry() };
         self.exclusive(|writer| {
-            let is_refusing = self.poison.reason().is_some();
             let flushed = self.flush_now();
             let Some(mut session) = self.detach(writer) else { return Ok(()) };
             let closed = session.database.close();
             log(&Event::Closed);
             self.waiting.wake_all();
             // An earlier error has already reported that only opening again shows what is on disk.
-            if is_refusing { Ok(()) } else { expired.and(flushed).and(closed) }
+            if is_heard { Ok(()) } else { expired.and(flushed).and(closed) }
         })
     }
 
@@ -78,11 +88,11 @@ impl Engine {
     /// stays open. Otherwise the errors of opening; then the store is closed.
     pub(crate) fn reopen(&self) -> Result<()> {
         // NOTE: other failures do not stop this, because opening again shows what is on disk.
-        let was_refusing = self.poison.reason().is_some();
+        let is_heard = self.poison.is_heard();
         let _ = self.store_expiry();
         self.exclusive(|writer| {
             if let Err(error) = self.flush_now()
-                && !was_refusing
+                && !is_heard
             {
                 // The caller must learn that acknowledged changes may be lost. If it calls again, it accepts
                 // that.

@@ -1,6 +1,6 @@
 //! The reason why the store refuses to write until it is opened again.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -19,20 +19,44 @@ pub(crate) enum Reason {
 
 /// The reason for refusing to write, if there is one. It is checked before each commit.
 #[derive(Debug, Default)]
-pub(crate) struct Poison(AtomicU8);
+pub(crate) struct Poison {
+    raised: AtomicU8,
+    /// True if no caller has had an error about it yet.
+    is_unheard: AtomicBool,
+}
 
 impl Poison {
     pub(crate) fn raise(&self, reason: Reason) {
-        self.0.store(reason as u8, Ordering::Release);
+        self.raised.store(reason as u8, Ordering::Release);
     }
 
     pub(crate) fn lift(&self) {
-        self.0.store(0, Ordering::Release);
+        self.raised.store(0, Ordering::Release);
+        self.is_unheard.store(false, Ordering::Release);
+    }
+
+    /// Runs work of which no caller gets the error. If it raises a reason, the next caller is told.
+    pub(crate) fn unheard<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.reason().is_some() {
+            return work();
+        }
+        // NOTE: before the work, so that nobody takes a reason for one that was told.
+        self.is_unheard.store(true, Ordering::Release);
+        let done = work();
+        if self.reason().is_none() {
+            self.is_unheard.store(false, Ordering::Release);
+        }
+        done
+    }
+
+    /// Returns true if there is a reason of which a caller has been told.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.reason().is_some() && !self.is_unheard.load(Ordering::Acquire)
     }
 
     pub(crate) fn reason(&self) -> Option<Reason> {
         let reasons = [Reason::OutcomeUnknown, Reason::CheckFailed, Reason::NoRoom];
-        let raised = self.0.load(Ordering::Acquire);
+        let raised = self.raised.load(Ordering::Acquire);
         reasons.into_iter().find(|reason| *reason as u8 == raised)
     }
 
@@ -42,17 +66,18 @@ impl Poison {
     ///
     /// `OutcomeUnknown`, `StorageFull` or `Corrupt`, depending on the reason.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.reason() {
-            None => Ok(()),
-            Some(Reason::OutcomeUnknown) => Err(Error::new(
+        let Some(reason) = self.reason() else { return Ok(()) };
+        self.is_unheard.store(false, Ordering::Release);
+        match reason {
+            Reason::OutcomeUnknown => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
                 "an earlier write failed, and may or may not be on disk: open the store again (`reopen`) to find out",
             )),
-            Some(Reason::NoRoom) => Err(Error::new(
+            Reason::NoRoom => Err(Error::new(
                 ErrorKind::StorageFull,
                 "the disk had no room for an earlier commit; open the store again (`reopen`)",
             )),
-            Some(Reason::CheckFailed) => Err(Error::corrupt(
+            Reason::CheckFailed => Err(Error::corrupt(
                 "verifying found the file damaged, or could not be brought to its end: open the store again (`reopen`) \
                  before anything is written",
             )),

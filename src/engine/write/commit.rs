@@ -259,6 +259,14 @@ impl Engine {
         self.exclusive(|_| self.flush_now())
     }
 
+    /// Like [`flush`](Self::flush), for a thread of the store. The next caller gets the error.
+    pub(crate) fn flush_unheard(&self) -> Result<()> {
+        if !self.unflushed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.exclusive(|_| self.poison.unheard(|| self.flush_now()))
+    }
+
     /// Like [`flush`](Self::flush), from within [`exclusive`](Self::exclusive).
     pub(crate) fn flush_now(&self) -> Result<()> {
         if !self.unflushed.load(Ordering::Acquire) {

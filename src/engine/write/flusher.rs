@@ -26,8 +26,8 @@ impl Flusher {
         let engine = Arc::clone(engine);
         let run = move || {
             while engine.flush_signal.wait(interval) {
-                // After a failure, the store refuses to write, so the next writer gets the error.
-                let _ = engine.flush();
+                // After a failure, the store refuses to write. The next caller that writes or closes gets the error.
+                let _ = engine.flush_unheard();
             }
         };
         let thread =

@@ -99,8 +99,10 @@ fn a_closed_store_answers_closed_to_every_handle_and_closing_again_does_nothing(
     let copy = place.path.with_extension("copy");
     assert_eq!(store.backup_to(&copy).unwrap_err().kind(), ErrorKind::Closed);
     assert!(!copy.exists());
+    // Calls that would have nothing to do.
+    assert_eq!(store.flush().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(store.put_flows(&[]).unwrap_err().kind(), ErrorKind::Closed);
     clone.close().unwrap();
-    store.flush().unwrap();
     // The file is free, although there are still handles.
     let (again, _) = place.filled();
     assert_eq!(again.pool_named("orders").unwrap().count(&RecordFilter::new()).unwrap(), 199);

@@ -620,6 +620,36 @@ fn opening_again_says_so_if_it_may_lose_what_was_not_flushed() {
     assert!(told > 0 && lost > 0, "{told} told, {lost} lost");
 }
 
+/// Nobody is there when the thread that flushes fails, so whoever comes next must be told.
+#[test]
+fn a_failed_flush_in_the_background_is_told_to_whoever_closes_or_opens_again_first() {
+    let soon = Durability::Relaxed { flush_every: Duration::from_millis(1) };
+    for (operation, closes) in [
+        (Operation::Write, true),
+        (Operation::Write, false),
+        (Operation::Sync, true),
+        (Operation::Sync, false),
+    ] {
+        let disk = TestDisk::default();
+        let store = disk.open(&support::options().durability(soon)).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        store.flush().unwrap();
+        let (torn, reason) = (Torn::Nothing, Reason::Broken);
+        disk.fail(Fault { operation, after: 0, forever: true, torn, reason });
+        support::track(&pool, &["A-1"]);
+        while !disk.failed() {
+            std::thread::yield_now();
+        }
+        disk.heal();
+        let first = if closes { store.close() } else { store.reopen() };
+        assert_eq!(first.unwrap_err().kind(), ErrorKind::OutcomeUnknown, "{operation:?} {closes}");
+        // The caller knows now.
+        store.reopen().unwrap();
+        // After a failed sync it may be there.
+        assert!(operation == Operation::Sync || !support::has(&pool, "A-1"));
+    }
+}
+
 #[test]
 fn a_flush_waits_for_one_that_is_under_way() {
     let disk = TestDisk::default();
