@@ -1,6 +1,6 @@
 //! Files beside the store. They are created with the usual permissions of a new file and renamed durably.
 
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -76,16 +76,19 @@ pub(crate) fn remove_left_over(directory: &Path, prefix: &str) {
 /// Returns the system's own reason why a temporary file could not be created. Names the directory if that is
 /// the cause, because the temporary name would mean nothing to the caller.
 fn reason_of(error: &io::Error, directory: &Path) -> io::Error {
-    let inner = error.get_ref().and_then(|wrapped| wrapped.source()?.downcast_ref::<io::Error>());
-    let system = inner.unwrap_or(error);
-    let code = system.raw_os_error();
+    // The system's error is only in the text, as "No space left on device (os error 28) at path ...".
+    let text = error.to_string();
+    let Some((reason, rest)) = text.split_once(" (os error ") else {
+        return io::Error::new(error.kind(), text);
+    };
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => {
-            let text = system.to_string();
-            let reason = text.split(" (os error").next().unwrap_or(&text);
             io::Error::new(error.kind(), format!("{reason}: {}", directory.display()))
         }
-        kind => code.map_or_else(|| kind.into(), io::Error::from_raw_os_error),
+        kind => match rest.split_once(')').and_then(|(code, _)| code.parse().ok()) {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(kind, text),
+        },
     }
 }
 
@@ -141,7 +144,7 @@ pub(crate) enum Existing {
     Kept,
 }
 
-/// Gives a file its permissions and its final name. Both are on disk when this returns.
+/// Gives a file its final name, and the permissions of the file at `like`. Both are on disk when this returns.
 ///
 /// # Errors
 ///
@@ -149,16 +152,24 @@ pub(crate) enum Existing {
 pub(crate) fn publish(
     file: tempfile::NamedTempFile,
     target: &Path,
-    permissions: Option<Permissions>,
+    like: Option<&Path>,
     existing: Existing,
 ) -> io::Result<()> {
-    if let Some(permissions) = permissions {
-        file.as_file().set_permissions(permissions)?;
+    if let Some(like) = like {
+        copy_permissions(file.as_file(), like, &fs::metadata(like)?)?;
     }
     file.as_file().sync_all()?;
     let named = match existing {
         Existing::Replaced => file.persist(target),
-        Existing::Kept => file.persist_noclobber(target),
+        Existing::Kept => file.persist_noclobber(target).or_else(|refused| match refused.error.kind() {
+            // A file system without hard links, which cannot rename without replacing either.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                if !target.exists() =>
+            {
+                refused.file.persist(target)
+            }
+            _ => Err(refused),
+        }),
     };
     named.map_err(|error| error.error)?;
     sync_directory(directory_of(target));
@@ -220,21 +231,49 @@ impl FileId {
     }
 }
 
-/// Gives a new file the permissions and the owner of another.
+/// Gives a new file the permissions and the owner of the file at `other`.
 ///
 /// # Errors
 ///
 /// The error of the system, if this process may not give files to that owner.
-pub(crate) fn make_alike(file: &File, other: &fs::Metadata) -> io::Result<()> {
+pub(crate) fn make_alike(file: &File, other: &Path) -> io::Result<()> {
+    let meta = fs::metadata(other)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, fchown};
         let own = file.metadata()?;
-        if (own.uid(), own.gid()) != (other.uid(), other.gid()) {
-            fchown(file, Some(other.uid()), Some(other.gid()))?;
+        if (own.uid(), own.gid()) != (meta.uid(), meta.gid()) {
+            fchown(file, Some(meta.uid()), Some(meta.gid()))?;
         }
     }
-    file.set_permissions(other.permissions())
+    copy_permissions(file, other, &meta)
+}
+
+/// Gives a file the permissions of another, whose metadata were read.
+fn copy_permissions(file: &File, other: &Path, meta: &fs::Metadata) -> io::Result<()> {
+    file.set_permissions(meta.permissions())?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    copy_access_list(file, other)?;
+    Ok(())
+}
+
+/// Copies the access control list of a file that has one. Linux keeps it in this attribute: see acl(5). The group's permissions of
+/// such a file are the list's mask, so without the list they would give the group more.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn copy_access_list(file: &File, other: &Path) -> io::Result<()> {
+    use rustix::fs::{XattrFlags, fsetxattr, getxattr};
+    use rustix::io::Errno;
+    const LIST: &str = "system.posix_acl_access";
+    // The most bytes that Linux allows.
+    let mut list = vec![0; 1 << 16];
+    match getxattr(other, LIST, list.as_mut_slice()) {
+        Ok(length) => {
+            list.truncate(length);
+            Ok(fsetxattr(file, LIST, &list, XattrFlags::empty())?)
+        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Returns true if the system refused because there is no space left: on the disk, in a quota, or under a
@@ -244,4 +283,73 @@ pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves who may use the files that are made beside the store, and why one cannot be made.
+
+    use super::*;
+
+    /// The user 3000 may read and write, the group nothing: version 2, then tag, permissions and id of each entry.
+    #[cfg(target_os = "linux")]
+    fn access_list() -> Vec<u8> {
+        let entries: [(u16, u16, u32); 5] =
+            [(1, 6, u32::MAX), (2, 6, 3_000), (4, 0, u32::MAX), (0x10, 6, u32::MAX), (0x20, 0, u32::MAX)];
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            list.extend(tag.to_le_bytes());
+            list.extend(permissions.to_le_bytes());
+            list.extend(id.to_le_bytes());
+        }
+        list
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_new_file_gets_the_access_list_of_the_one_that_it_replaces() {
+        use rustix::fs::{XattrFlags, getxattr, setxattr};
+        const LIST: &str = "system.posix_acl_access";
+        let directory = tempfile::tempdir().unwrap();
+        let old = directory.path().join("old");
+        fs::write(&old, "").unwrap();
+        if setxattr(&old, LIST, &access_list(), XattrFlags::empty()).is_err() {
+            // The file system has no such lists.
+            return;
+        }
+        let list_of = |path: &Path| {
+            let mut list = vec![0; 1_000];
+            let length = getxattr(path, LIST, list.as_mut_slice()).unwrap();
+            list.truncate(length);
+            list
+        };
+        let new_file = || new_file_in(directory.path(), ".new-", ReadableBy::Usual).unwrap();
+        let alike = new_file();
+        make_alike(alike.as_file(), &old).unwrap();
+        assert_eq!(list_of(alike.path()), access_list());
+        let copy = directory.path().join("copy");
+        publish(new_file(), &copy, Some(&old), Existing::Kept).unwrap();
+        assert_eq!(list_of(&copy), access_list());
+        publish(new_file(), &old, Some(&old), Existing::Replaced).unwrap();
+        assert_eq!(list_of(&old), access_list());
+    }
+
+    #[test]
+    fn the_reason_for_a_missing_temporary_file_is_the_systems() {
+        let directory = Path::new("/data");
+        for (code, text) in [
+            (24, "Too many open files (os error 24)"),
+            (28, "No space left on device (os error 28)"),
+            (5, "Input/output error (os error 5)"),
+            (2, "No such file or directory: /data"),
+            (13, "Permission denied: /data"),
+        ] {
+            let system = io::Error::from_raw_os_error(code);
+            let wrapped = io::Error::new(system.kind(), format!("{system} at path \"/data/.x-Ab12\""));
+            assert_eq!(reason_of(&wrapped, directory).to_string(), text);
+        }
+        let missing = directory.join("no such directory");
+        let error = new_file_in(&missing, ".x-", ReadableBy::Usual).unwrap_err();
+        assert_eq!(error.to_string(), format!("No such file or directory: {}", missing.display()));
+    }
 }

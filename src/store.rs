@@ -136,14 +136,16 @@ impl DataPoolStore {
     pub fn get_or_create_pool(&self, new: impl Into<NewPool>) -> Result<Pool> {
         let new = new.into();
         new.check()?;
-        if let Some(id) = self.backend().pool_id(&new.name)? {
-            return Ok(self.handle(id));
-        }
-        match self.backend().create_pool(&new) {
-            Ok(pool) => Ok(self.handle(pool.id)),
-            // Another thread was faster.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.pool_named(&new.name),
-            Err(error) => Err(error),
+        loop {
+            if let Some(id) = self.backend().pool_id(&new.name)? {
+                return Ok(self.handle(id));
+            }
+            match self.backend().create_pool(&new) {
+                Ok(pool) => return Ok(self.handle(pool.id)),
+                // Another caller was faster. Yet another may delete the pool meanwhile.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -309,7 +311,7 @@ impl DataPoolStore {
     ///
     /// # Errors
     ///
-    /// `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails.
+    /// `Closed`; `StorageFull`, `OutcomeUnknown` or `Storage` if writing to the disk fails.
     #[doc(alias("sync", "fsync", "checkpoint"))]
     pub fn flush(&self) -> Result<()> {
         self.backend().flush()

@@ -26,8 +26,8 @@ use crate::sync::atomic::{AtomicI64, Ordering};
 /// | part | forms |
 /// | --- | --- |
 /// | date | `2013-01-31` |
-/// | date and time | the date, then `T` or a space, then `10:00`, `10:00:00` or `10:00:00.5` (any number of decimals) |
-/// | offset, after a time | `Z`, `+02:00`, `+0200`, `+02`; UTC without one. A space may stand for `+`, because query strings decode `+` to a space |
+/// | date and time | the date, then `T`, `t` or a space, then `10:00`, `10:00:00` or `10:00:00.5` (any number of decimals) |
+/// | offset, after a time | `Z`, `z`, `+02:00`, `+0200`, `+02`; UTC without one. A space may stand for `+`, because query strings decode `+` to a space |
 ///
 /// A leap second (`:60`) is read as the second before it, and a point between two microseconds as the earlier
 /// one. Points outside the years 0 to 9999 have none of these forms. They print and parse as microseconds
@@ -331,6 +331,15 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// Deserializes a point between two microseconds as the later one.
+pub(crate) fn deserialize_rounded_up<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let time = text.map(|text| Timestamp::parse(&text, Rounding::Up)).transpose();
+    time.map_err(serde::de::Error::custom)
 }
 
 /// A clock that a test or a benchmark sets by hand. Clones are the same clock.

@@ -123,7 +123,7 @@ impl Pool {
         Claimed::of_grant(self, batch, grant, options.lease)
     }
 
-    /// Takes up all open claims of an owner, oldest first. Use it when an owner has died, even if it did not
+    /// Takes up all open claims of an owner, in the order of their ids. Use it when an owner has died, even if it did not
     /// store the tokens of its claims. Each claim gets a new lease of the same length and a new [fencing
     /// number](Claim::fencing_number).
     ///
@@ -242,7 +242,7 @@ impl Pool {
         Ok(Waiter::new(self.id(), self.hashed(keys)?, timeout))
     }
 
-    /// Returns the claims on this pool, oldest first, including lapsed ones. Claims that are settled, or
+    /// Returns the claims on this pool in the order of their ids, including lapsed ones. Claims that are settled, or
     /// whose lease ended over an hour ago, are not listed.
     ///
     /// # Errors

@@ -224,8 +224,8 @@ impl Pool {
         let file =
             new_file_in(directory_of(&target), ".datapool-export-", ReadableBy::Usual).map_err(failed)?;
         let report = self.export_csv(SyncingWriter::new(file.as_file()), options)?;
-        let permissions = existing.map(|existing| existing.permissions());
-        publish(file, &target, permissions, Existing::Replaced).map_err(failed)?;
+        let like = existing.map(|_| target.as_path());
+        publish(file, &target, like, Existing::Replaced).map_err(failed)?;
         Ok(report)
     }
 }

@@ -243,7 +243,9 @@ impl ImportOptions {
     /// import.
     ///
     /// The ids of a pool are in time order. So the times must not decrease from row to row, and none may be
-    /// later than now. A row that breaks this rule is a bad row. The import fails with
+    /// later than now by the store's clock. A row that breaks this rule is a bad row. So a full export of a pool
+    /// whose [time is ahead of the clock](crate::PoolStats::time_ahead) can be imported once the clock has caught
+    /// up; [`backup_to`](crate::DataPoolStore::backup_to) copies such a pool at once. The import fails with
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a live record of the pool is newer than the
     /// first row, or if [`commit_every`](Self::commit_every) is set. Rows that are older than the pool's
     /// retention are added and expire at once.

@@ -27,7 +27,7 @@ pub struct DataPool {
     pub description: Option<String>,
     /// The time at which the pool was created.
     pub created_at: Timestamp,
-    /// The time of the last change to the pool's fields, by the clock. It never decreases.
+    /// The time of the last update of the pool, by the clock, even if it changed nothing. It never decreases.
     pub updated_at: Timestamp,
     /// The time for which a record is live after its `created_at`. `None` if records live until they are
     /// deleted.

@@ -6,7 +6,7 @@ use super::query_string::{self, Parameter, Printer, check_terms};
 use crate::error::{Error, ErrorKind, Result, all};
 use crate::ids::{EntityTypeId, FlowId, FlowRunId, FlowStepId};
 use crate::model::{KeyText, Origin, check_value};
-use crate::time::{Rounding, Timestamp};
+use crate::time::{self, Rounding, Timestamp};
 
 /// A filter of records, for listings, counts, scans, exports and deletions.
 ///
@@ -41,6 +41,7 @@ pub struct RecordFilter {
     #[serde(rename = "value")]
     pub(crate) values: Vec<String>,
     pub(crate) created_after: Option<Timestamp>,
+    #[serde(deserialize_with = "time::deserialize_rounded_up")]
     pub(crate) created_before: Option<Timestamp>,
     /// True if the filter was made by [`RecordFilter::all`] and so also deletes every record.
     #[serde(rename = "all")]

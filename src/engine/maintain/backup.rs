@@ -41,10 +41,10 @@ impl Engine {
         }
         let reader = self.reader(ReaderKind::Backup)?;
         let snapshot = contained("copying the store", || self.snapshot())?;
-        let permissions = self.opener.permissions();
+        let like = self.opener.existing_path();
         // The copy gets the store's permissions at the end. Until then, no more users may read it than the
         // store.
-        let readable = if permissions.is_some() { ReadableBy::Owner } else { ReadableBy::Usual };
+        let readable = if like.is_some() { ReadableBy::Owner } else { ReadableBy::Usual };
         let file = new_file_in(directory_of(path), BACKUP_PREFIX, readable).map_err(failed)?;
         let source = Source { engine: self, snapshot, reader: &reader, now: self.clock.read() };
         let medium = file_medium(path, file.as_file())?;
@@ -57,7 +57,7 @@ impl Engine {
         let bytes = file.as_file().metadata().map_err(failed)?.len();
         // Users who may not read the store may not read its copy. The permissions are set last, because a
         // read-only store can be backed up, too.
-        publish(file, path, permissions, Existing::Kept).map_err(|error| match error.kind() {
+        publish(file, path, like, Existing::Kept).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => exists(path),
             _ => failed(error),
         })?;

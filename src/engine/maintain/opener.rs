@@ -173,10 +173,10 @@ impl Opener {
         }
     }
 
-    /// Returns the permissions of the store's file, or `None` if it is not in a file.
-    pub(crate) fn permissions(&self) -> Option<fs::Permissions> {
+    /// Returns the path of the store's file, or `None` if it is not in a file, or the file is gone.
+    pub(crate) fn existing_path(&self) -> Option<&Path> {
         match &self.location {
-            Location::Path(path) => fs::metadata(path).ok().map(|meta| meta.permissions()),
+            Location::Path(path) => Some(path.as_path()).filter(|path| path.exists()),
             Location::Kept(_) => None,
         }
     }

@@ -3,7 +3,6 @@
 //! Always holds: the old file stays locked until the new one, which is already locked, has its name. A copy
 //! that does not replace the file is removed.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -112,8 +111,7 @@ impl Opener {
                 let id = FileId::of(file.as_file()).map_err(|error| self.not_copied(error))?;
                 let opened = self.open_medium(&medium, Some(id))?;
                 self.make_instant(&opened)?;
-                let alike = fs::metadata(&target).and_then(|meta| make_alike(file.as_file(), &meta));
-                alike.map_err(|error| {
+                make_alike(file.as_file(), &target).map_err(|error| {
                     let text = format!(
                         "the copy cannot get the owner and the permissions of {} ({error}); only the file's owner or root \
                          can vacuum it; nothing was changed",

@@ -377,7 +377,10 @@ fn a_time_between_two_microseconds_is_after_the_one_and_before_the_other() {
             ("9999999", 1, 0),
         ] {
             let total = |filter: &str| -> u64 {
-                let query = format!("filter[{filter}]={second}.{fraction}Z").parse().unwrap();
+                let query: RecordQuery = format!("filter[{filter}]={second}.{fraction}Z").parse().unwrap();
+                let json = serde_json::json!({ filter: format!("{second}.{fraction}Z") });
+                let of_json: RecordFilter = serde_json::from_value(json).unwrap();
+                assert_eq!(query, RecordQuery::new().filter(of_json));
                 pool.records(&query).unwrap().meta.total
             };
             assert_eq!(
