@@ -108,6 +108,11 @@ fn options_say_what_a_query_says() {
     }
     let page = place.json(["records", "orders", "--sort=-created_at", "--per-page", "2", "--flow", "fair"]);
     assert_eq!(values(&page), ["3-9", "3-8"]);
+    // Just after the first records were created, by less than a microsecond.
+    let page = place.json(["records", "orders", "--per-page", "1", "--sort=id"]);
+    let after = page["data"][0]["created_at"].as_str().unwrap().replace('Z', "5Z");
+    let page = place.json(["records", "orders", "--before", after.as_str()]);
+    assert_eq!(page["meta"]["total"], 10);
     let error = place.run(["records", "orders", "sort=-created_at", "--flow", "shop"]).error(2);
     assert!(error.contains("cannot be used with"), "{error}");
 }

@@ -1,5 +1,6 @@
 //! Proves the tool's help, and its errors for invalid arguments.
 
+use datapool_store::limits::VALUE_MAX_BYTES;
 use serde_json::Value;
 
 use crate::support::{FILE, Place, finish};
@@ -119,7 +120,7 @@ fn the_environment_may_name_the_store() {
 fn errors_for_programs_are_json_with_a_kind() {
     let place = Place::new();
     place.write("garbage", "no store");
-    let cases: [(&[&str], i32, &str, &str); 7] = [
+    let cases: [(&[&str], i32, &str, &str); 8] = [
         (&[FILE, "records", "others"], 1, "NotFound", "no data pool of the id or name \"others\""),
         (&[FILE, "pool", "create", "orders"], 1, "AlreadyExists", "orders"),
         (&["missing.redb", "pool", "list"], 1, "NotFound", "missing.redb"),
@@ -127,6 +128,7 @@ fn errors_for_programs_are_json_with_a_kind() {
         (&[FILE, "frobnicate"], 2, "Usage", "frobnicate"),
         (&[FILE, "delete", "orders"], 2, "Usage", "no records are named"),
         (&[FILE, "records", "orders", "per_page=500"], 2, "Usage", "allowed are 1 to 100"),
+        (&[FILE, "import", "orders", "/no/such.csv"], 1, "Io", "opening /no/such.csv: No such file"),
     ];
     for (arguments, code, kind, words) in cases {
         let answer = finish(place.command(arguments.iter().copied().chain(["--json"])), b"");
@@ -135,6 +137,19 @@ fn errors_for_programs_are_json_with_a_kind() {
         assert_eq!(error["error"]["kind"], kind, "{arguments:?}");
         assert!(error["error"]["message"].as_str().unwrap().contains(words), "{arguments:?}: {error}");
         assert_eq!(answer.err.lines().count(), 1);
+    }
+    let long = "x".repeat(VALUE_MAX_BYTES + 1);
+    for (lines, input, kind) in [
+        (false, long.as_bytes(), "LimitExceeded"),
+        (false, b"a\n\xff\n", "InvalidArgument"),
+        (true, b"{", "Json"),
+        (true, format!("{{\"id\": \"{long}\"}}").as_bytes(), "LimitExceeded"),
+    ] {
+        let mut arguments = vec![FILE, "dedupe", "orders", "--entity-type", "37", "--json"];
+        arguments.extend(if lines { &["--json-lines", "/id"][..] } else { &[] });
+        let answer = finish(place.command(arguments), input);
+        let error: Value = serde_json::from_str(&answer.err).unwrap();
+        assert_eq!(error["error"]["kind"], kind, "{error}");
     }
 }
 

@@ -125,13 +125,14 @@ impl Copy<'_> {
             if self.begun(row)?.is_none()
                 && let Some(found) = self.to.find(&row.name)?
             {
-                return Err(Failure::new(format!(
+                let message = format!(
                     "{} has a data pool {:?} (id {}), which this copy did not begin, or which has changed since the copy was \
                      finished; to copy it, rename or delete one of the two first. Nothing was copied now",
                     self.to.name,
                     row.name,
                     found.id()
-                )));
+                );
+                return Err(Failure::of(ErrorKind::AlreadyExists, message));
             }
         }
         Ok(())
@@ -247,7 +248,10 @@ impl Copy<'_> {
         std::thread::scope(|scope| {
             // The next slice is read while one is added.
             let (send, receive) = std::sync::mpsc::sync_channel(1);
-            scope.spawn(move || slices::read(&snapshot, start, |slice| send.send(slice).is_ok()));
+            let read = move || slices::read(&snapshot, start, |slice| send.send(slice).is_ok());
+            std::thread::Builder::new()
+                .spawn_scoped(scope, read)
+                .map_err(|error| Failure::of(ErrorKind::Io, format!("starting a thread: {error}")))?;
             for slice in receive {
                 let slice = slice.map_err(|error| self.from.failed(error))?;
                 self.add_slice(row, pool, note, &slice)?;

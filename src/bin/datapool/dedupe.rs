@@ -1,13 +1,13 @@
 //! Deduplicating the lines of standard input, as one batch.
 
-use std::io::{self, Write};
+use std::io;
 
 use datapool_store::{Key, Mode, Record, Verdict, Verdicts};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::args::Dedupe;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::format::Format;
 use crate::lines::{self, Line};
 use crate::open::{self, StoreFile};
@@ -60,11 +60,7 @@ pub(crate) fn run(file: &StoreFile, arguments: &Dedupe, format: Format) -> Resul
     };
     if printed.is_err() && mode != Mode::Filter {
         let text = output::number_of(verdicts.new_count() as u64, "new value");
-        // If standard error is closed, the note is lost.
-        let _ = writeln!(
-            io::stderr(),
-            "note: {text} tracked, although the output could not be printed completely"
-        );
+        failure::note(&format!("{text} tracked, although the output could not be printed completely"));
     }
     printed
 }
@@ -100,7 +96,6 @@ fn tell_in_flight(verdicts: &Verdicts, mode: Mode) {
     let in_flight = verdicts.as_slice().iter().filter(|verdict| **verdict == Verdict::InFlight).count();
     if in_flight > 0 && mode != Mode::Track {
         let text = output::number_of(in_flight as u64, "value");
-        // If standard error is closed, the note is lost.
-        let _ = writeln!(io::stderr(), "note: {text} in flight: claimed by another runner, not passed on");
+        failure::note(&format!("{text} in flight: claimed by another runner, not passed on"));
     }
 }

@@ -100,6 +100,11 @@ fn tell(message: &str) {
     let _ = writeln!(io::stderr(), "{} {}", style("error:").for_stderr().red().bold(), plain(message));
 }
 
+/// Prints a note on standard error. If that is closed, the note is lost.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "note: {}", plain(text));
+}
+
 /// Prints the reason on standard error, for programs.
 pub(crate) fn tell_json(kind: &str, message: &str) {
     #[derive(Serialize)]

@@ -31,13 +31,13 @@ pub(crate) struct FilterArguments {
     #[arg(long, value_name = "TIME")]
     after: Option<Timestamp>,
     /// Only records before this time
-    #[arg(long, value_name = "TIME")]
-    before: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", value_parser = only_before)]
+    before: Option<RecordFilter>,
 }
 
 impl FilterArguments {
     pub(crate) fn filter(&self) -> RecordFilter {
-        let mut filter = RecordFilter::new();
+        let mut filter = self.before.clone().unwrap_or_default();
         filter = self.flow.iter().cloned().fold(filter, RecordFilter::flow_id);
         filter = self.run.iter().cloned().fold(filter, RecordFilter::flow_run_id);
         filter = self.step.iter().cloned().fold(filter, RecordFilter::step_id);
@@ -46,9 +46,13 @@ impl FilterArguments {
         if let Some(time) = self.after {
             filter = filter.created_after(time);
         }
-        if let Some(time) = self.before {
-            filter = filter.created_before(time);
-        }
         filter
     }
+}
+
+/// Returns a filter for records before a time. The filter reads the time, because a point between two microseconds counts
+/// as the later one for it.
+fn only_before(text: &str) -> Result<RecordFilter, String> {
+    let _: Timestamp = text.parse().map_err(|error: datapool_store::Error| error.to_string())?;
+    serde_json::from_value(serde_json::json!({ "created_before": text })).map_err(|error| error.to_string())
 }

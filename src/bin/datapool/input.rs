@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write};
 use std::path::Path;
 
+use datapool_store::ErrorKind;
+
 use crate::failure::Failure;
 
 /// The most bytes that are read at once and stay in memory. Larger input goes to a temporary file.
@@ -28,7 +30,7 @@ pub(crate) fn read_whole(
 ) -> Result<Whole, Failure> {
     let spooling = |error: io::Error| {
         let beside = store.map(|store| format!(" beside {}", store.display())).unwrap_or_default();
-        Failure::new(format!("keeping {name} in a temporary file{beside}: {error}"))
+        Failure::of(ErrorKind::Io, format!("keeping {name} in a temporary file{beside}: {error}"))
     };
     let mut chunk = Vec::new();
     read_chunk(&mut input, &mut chunk, name)?;
@@ -50,7 +52,7 @@ pub(crate) fn read_whole(
 fn read_chunk(input: &mut impl Read, chunk: &mut Vec<u8>, name: &dyn Display) -> Result<(), Failure> {
     chunk.clear();
     let read = input.take(CHUNK_BYTES as u64).read_to_end(chunk);
-    read.map(|_| ()).map_err(|error| Failure::new(format!("{name}: {error}")))
+    read.map(|_| ()).map_err(|error| Failure::of(ErrorKind::Io, format!("{name}: {error}")))
 }
 
 /// Creates a file without a name, which the system removes when the process ends.

@@ -6,8 +6,8 @@
 use std::fmt::Display;
 use std::io::{BufRead, Read};
 
-use datapool_store::JsonItems;
 use datapool_store::limits::{BATCH_MAX_ITEMS, VALUE_MAX_BYTES};
+use datapool_store::{ErrorKind, JsonItems};
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
@@ -56,7 +56,7 @@ impl Line {
 pub(crate) fn read_values(input: impl BufRead) -> Result<Vec<Line>, Failure> {
     read(input, VALUE_MAX_BYTES, |line| match std::str::from_utf8(line) {
         Ok(text) => Ok(Line { text: text.to_owned(), value: Value::Line }),
-        Err(error) => Err(format!(": it is not UTF-8: {error}")),
+        Err(error) => Err((ErrorKind::InvalidArgument, format!(": it is not UTF-8: {error}"))),
     })
 }
 
@@ -66,10 +66,11 @@ pub(crate) fn read_json(input: impl BufRead, items: &JsonItems) -> Result<Vec<Li
         let key = items.key_of(line).map_err(|error| {
             // The library takes the line for a whole document, so its line number is always 1.
             let message = error.to_string();
-            match message.strip_prefix("line 1, ") {
+            let reason = match message.strip_prefix("line 1, ") {
                 Some(rest) => format!(", {rest}"),
                 None => format!(": {message}"),
-            }
+            };
+            (error.kind(), reason)
         })?;
         let value = key.map_or(Value::None, |key| Value::Key(key.value().to_owned()));
         // The line was read as JSON, so it is UTF-8.
@@ -81,9 +82,9 @@ pub(crate) fn read_json(input: impl BufRead, items: &JsonItems) -> Result<Vec<Li
 fn read(
     input: impl BufRead,
     longest: usize,
-    line_of: impl Fn(&[u8]) -> Result<Line, String>,
+    line_of: impl Fn(&[u8]) -> Result<Line, (ErrorKind, String)>,
 ) -> Result<Vec<Line>, Failure> {
-    let failed = |number, error| bad_line(number, format_args!(": standard input: {error}"));
+    let failed = |number, error| bad_line(ErrorKind::Io, number, format_args!(": standard input: {error}"));
     let mut input = input::without_mark(input).map_err(|error| failed(1, error))?;
     let mut lines = Vec::new();
     let mut bytes = Vec::new();
@@ -101,23 +102,23 @@ fn read(
         };
         if line.len() > longest {
             let reason = format_args!(": it is longer than {VALUE_MAX_BYTES} bytes (VALUE_MAX_BYTES)");
-            return Err(bad_line(number, reason));
+            return Err(bad_line(ErrorKind::LimitExceeded, number, reason));
         }
         if line.iter().all(|byte| b" \t".contains(byte)) {
             continue;
         }
-        let line = line_of(line).map_err(|reason| bad_line(number, reason))?;
+        let line = line_of(line).map_err(|(kind, reason)| bad_line(kind, number, reason))?;
         if lines.len() == BATCH_MAX_ITEMS {
             let reason = format_args!(": a batch has at most {BATCH_MAX_ITEMS} values (BATCH_MAX_ITEMS)");
-            return Err(bad_line(number, reason));
+            return Err(bad_line(ErrorKind::LimitExceeded, number, reason));
         }
         lines.push(line);
     }
     Ok(lines)
 }
 
-fn bad_line(number: usize, reason: impl Display) -> Failure {
-    Failure::new(format!("line {number}{reason}"))
+fn bad_line(kind: ErrorKind, number: usize, reason: impl Display) -> Failure {
+    Failure::of(kind, format!("line {number}{reason}"))
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl<'a> Source<'a> {
         if input == Path::new(STANDARD) {
             return read("standard input".to_owned(), &mut io::stdin().lock());
         }
-        let cannot_open = |error| Failure::new(format!("opening {}: {error}", input.display()));
+        let cannot_open = |error| Failure::of(ErrorKind::Io, format!("opening {}: {error}", input.display()));
         let found = std::fs::metadata(input).map_err(cannot_open)?;
         if found.is_file() {
             return Ok(Self::File(input, found.len()));

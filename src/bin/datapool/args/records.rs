@@ -3,7 +3,7 @@
 use clap::Args;
 use datapool_store::{RecordFilter, RecordId, RecordQuery, RecordSort};
 
-use super::values::{filter_of_query, one_of, page, per_page};
+use super::values::{filter_of_query, page, per_page, record_sort};
 use crate::filter::{self, FilterArguments};
 use crate::output::PageForm;
 
@@ -15,7 +15,7 @@ pub(crate) struct Records {
     #[arg(conflicts_with_all = filter::OPTIONS, conflicts_with_all = ["sort", "page", "per_page"])]
     query: Option<RecordQuery>,
     /// The order of the records
-    #[arg(long, value_name = "ORDER", value_parser = one_of(RecordSort::ALL, RecordSort::as_str), allow_hyphen_values = true)]
+    #[arg(long, value_name = "ORDER", value_parser = record_sort(), allow_hyphen_values = true)]
     sort: Option<RecordSort>,
     /// The page, from 1
     #[arg(long, value_name = "N", value_parser = page())]

@@ -24,8 +24,9 @@ otherwise.
 Commands that only read can run at the same time. They cannot run while another
 program has the file open for writing.
 
-On a terminal, control characters in values are escaped. Elsewhere, values are
-printed byte for byte. The width is the terminal's, else COLUMNS, else 80.
+Tables escape control characters in values. `dedupe`, `contains` and `export` do
+so on a terminal only; elsewhere they print values byte for byte. On a terminal,
+tables are as wide as it is; if it has no width, as COLUMNS, else 80.
 
 Exit code: 0, or 1 with the error on standard error; 2 for wrong usage, 75 if
 another program has the store open.";
@@ -182,6 +183,9 @@ copied, so copy while no runner works.
 If the copy is interrupted, repeat the command: it continues where it stopped,
 and copies nothing twice. If the copy is finished, and both stores still have
 the same pools and records, it says so and copies nothing.
+
+A pool with records from the future, because the clock was once ahead, cannot be
+copied before that time; `backup` can copy its whole store.
 
 Until a pool is finished, its description in TO says so, and it has no retention
 or capacity. Nobody else may write to it. Meanwhile TO keeps notes about the

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, RangedI64ValueParser, RangedU64ValueParser, TypedValueParser};
-use datapool_store::{JsonItems, OnMissingKey, RecordFilter, RecordQuery, limits};
+use datapool_store::{JsonItems, OnMissingKey, RecordFilter, RecordQuery, RecordSort, limits};
 
 use crate::url;
 
@@ -63,4 +63,10 @@ where
     T: FromStr<Err = datapool_store::Error> + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(choices.map(word)).try_map(|word| word.parse::<T>())
+}
+
+/// Reads an order of records, as the HTTP API writes it: `id` and `created_at` are the same order.
+pub(super) fn record_sort() -> impl TypedValueParser<Value = RecordSort> {
+    PossibleValuesParser::new(["created_at", "-created_at", "id", "-id"])
+        .try_map(|word| word.replace("id", "created_at").parse::<RecordSort>())
 }
