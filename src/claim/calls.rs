@@ -123,9 +123,9 @@ impl Pool {
         Claimed::of_grant(self, batch, grant, options.lease)
     }
 
-    /// Takes up all open claims of an owner, in the order of their ids. Use it when an owner has died, even if it did not
-    /// store the tokens of its claims. Each claim gets a new lease of the same length and a new [fencing
-    /// number](Claim::fencing_number).
+    /// Takes up all open claims of an owner, in the order of their ids. Use it when an owner has died, even if
+    /// it did not store the tokens of its claims. Each claim gets a new lease of the same length and a new
+    /// [fencing number](Claim::fencing_number).
     ///
     /// Existing guards and tokens of these claims cannot confirm, release or extend any more: they get
     /// `LeaseLost`. So call this when the owner starts, before it claims anything. The items of each claim
@@ -242,8 +242,8 @@ impl Pool {
         Ok(Waiter::new(self.id(), self.hashed(keys)?, timeout))
     }
 
-    /// Returns the claims on this pool in the order of their ids, including lapsed ones. Claims that are settled, or
-    /// whose lease ended over an hour ago, are not listed.
+    /// Returns the claims on this pool in the order of their ids, including lapsed ones. Claims that are
+    /// settled, or whose lease ended over an hour ago, are not listed.
     ///
     /// # Errors
     ///

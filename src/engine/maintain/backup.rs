@@ -37,7 +37,7 @@ impl Engine {
         if !self.is_read_only() {
             // Expired records must also be expired in the copy, whatever the clock shows when it is opened. A
             // failure is ignored: then the store cannot write, which makes a backup more important.
-            let _ = self.store_expiry();
+            let _ = self.poison.unheard(|| self.store_expiry());
         }
         let reader = self.reader(ReaderKind::Backup)?;
         let snapshot = contained("copying the store", || self.snapshot())?;

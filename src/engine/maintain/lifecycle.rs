@@ -42,14 +42,16 @@ impl Engine {
         self.session.read().as_ref().is_some_and(|session| session.database.is_read_only())
     }
 
-    /// Returns an error if the store is closed, or was opened for reading only. Every call that writes checks this first.
+    /// Returns an error if the store is closed, or was opened for reading only. Every call that writes checks
+    /// this first.
     ///
     /// # Errors
     ///
     /// `Closed`; `ReadOnly`.
     pub(crate) fn check_may_write(&self) -> Result<()> {
-        self.check_open()?;
-        if self.is_read_only() { Err(read_only()) } else { Ok(()) }
+        let session = self.session.read();
+        let session = session.as_ref().ok_or_else(Error::closed)?;
+        if session.database.is_read_only() { Err(read_only()) } else { Ok(()) }
     }
 
     /// Returns an error if the store is closed.

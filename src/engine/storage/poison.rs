@@ -35,17 +35,16 @@ impl Poison {
         self.is_unheard.store(false, Ordering::Release);
     }
 
-    /// Runs work of which no caller gets the error. If it raises a reason, the next caller is told.
+    /// Runs work of which no caller gets the error. A reason that it raises, or that it is refused for, is still
+    /// to be told to a caller.
     pub(crate) fn unheard<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.reason().is_some() {
-            return work();
+        let stays_unheard = self.reason().is_none() || self.is_unheard.load(Ordering::Acquire);
+        if stays_unheard {
+            // NOTE: before the work, so that nobody takes a reason for one that was told.
+            self.is_unheard.store(true, Ordering::Release);
         }
-        // NOTE: before the work, so that nobody takes a reason for one that was told.
-        self.is_unheard.store(true, Ordering::Release);
         let done = work();
-        if self.reason().is_none() {
-            self.is_unheard.store(false, Ordering::Release);
-        }
+        self.is_unheard.store(stays_unheard && self.reason().is_some(), Ordering::Release);
         done
     }
 
@@ -60,7 +59,7 @@ impl Poison {
         reasons.into_iter().find(|reason| *reason as u8 == raised)
     }
 
-    /// Returns an error if there is a reason for refusing to write.
+    /// Returns an error if there is a reason for refusing to write. The caller is told with it.
     ///
     /// # Errors
     ///
@@ -82,5 +81,32 @@ impl Poison {
                  before anything is written",
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_unheard_until_a_caller_gets_the_error() {
+        let poison = Poison::default();
+        poison.unheard(|| Ok(())).unwrap();
+        poison.check().unwrap();
+        let fail = || {
+            poison.raise(Reason::OutcomeUnknown);
+            Err::<(), _>(Error::closed())
+        };
+        poison.unheard(fail).unwrap_err();
+        assert!(!poison.is_heard());
+        poison.unheard(|| poison.check()).unwrap_err();
+        assert!(!poison.is_heard(), "no caller was there when the work was refused");
+        poison.check().unwrap_err();
+        assert!(poison.is_heard());
+        poison.unheard(|| poison.check()).unwrap_err();
+        assert!(poison.is_heard());
+        poison.lift();
+        assert!(!poison.is_heard());
+        poison.check().unwrap();
     }
 }

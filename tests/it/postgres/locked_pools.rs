@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use datapool_store::{ClaimVerdict, ImportOptions, Mode, Origin, PoolId, RecordFilter};
+use datapool_store::{ClaimVerdict, ErrorKind, ImportOptions, Mode, Origin, PoolId, RecordFilter};
 
 use super::{ask, connect, connect_with, key, new_schema, psql, track_new, until, until_calls_wait, within};
 
@@ -57,14 +57,19 @@ fn calls_that_wait_for_a_locked_pool_leave_connections_to_calls_on_others() {
     }
 }
 
+/// Another try would end in the same way.
 #[test]
 #[ignore = "needs a server: .ci/postgres runs it"]
-fn an_import_that_the_server_ends_names_the_reason_and_adds_nothing() {
+fn a_call_or_an_import_that_the_server_ends_for_its_time_fails_at_once_and_changes_nothing() {
     let schema = new_schema();
     let store = connect_with(&schema, "?options=-cstatement_timeout%3D500");
     let pool = store.create_pool("orders").unwrap();
     let file = "value,entity_type_id\nA-1,37\n";
     let lock = Locked::new(&schema, pool.id());
+    let locked = pool.clone();
+    let error = within(10, move || locked.prune().unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Storage);
+    assert!(error.to_string().contains("statement timeout"), "{error}");
     let error = pool.import_csv(file.as_bytes(), &ImportOptions::new()).unwrap_err();
     assert!(error.to_string().contains("statement timeout"), "{error}");
     drop(lock);

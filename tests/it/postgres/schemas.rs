@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use datapool_store::{ErrorKind, Origin, WaitOutcome};
 
-use super::{LEASE, ask, connect, connect_with, key, new_schema, track_new, within};
+use super::{LEASE, ask, connect, connect_with, key, new_schema, track_new};
 
 /// Waiting makes the writers notify, on a channel with the schema's name.
 #[test]
@@ -51,20 +51,4 @@ fn opening_again_notices_that_another_store_is_there_or_none() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("replaced"), "{error}");
     other.reopen().unwrap();
-}
-
-/// Another try would end in the same way.
-#[test]
-#[ignore = "needs a server: .ci/postgres runs it"]
-fn a_call_that_the_server_ends_for_its_time_fails_at_once_and_changes_nothing() {
-    let schema = new_schema();
-    let store = connect_with(&schema, "?options=-cstatement_timeout%3D500");
-    let pool = store.create_pool("orders").unwrap();
-    let lock = super::locked_pools::Locked::new(&schema, pool.id());
-    let locked = pool.clone();
-    let error = within(10, move || locked.prune().unwrap_err());
-    assert_eq!(error.kind(), ErrorKind::Storage);
-    assert!(error.to_string().contains("statement timeout"), "{error}");
-    drop(lock);
-    assert_eq!(track_new(&pool, &["A".to_owned()]), 1);
 }
