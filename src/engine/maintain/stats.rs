@@ -9,7 +9,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 
 use crate::engine::Engine;
 use crate::engine::format::record::{self, Attribute, PostingKey, Stored, StoredOrigin, StoredRecord};
-use crate::engine::format::schema;
+use crate::engine::format::schema::{self, Slot};
 use crate::engine::read::view::View;
 use crate::engine::storage::failure::{StorageResult, contained};
 use crate::error::{Error, Result};
@@ -152,9 +152,8 @@ impl View {
         let mut bytes = 0.0;
         if let Some(table) = self.records(index)? {
             let slots = segment.slot(ids.start)..segment.slot(ids.end);
-            let step = (slots.len() / samples).max(1);
             let (mut mean, mut origins) = (Mean::default(), Mean::default());
-            for slot in slots.step_by(step).take(samples) {
+            for slot in samples_of(slots, samples) {
                 let Some(row) = table.get(slot).storage()? else { continue };
                 let stored = record::decode_slot(slot, segment.base_time, row.value())?;
                 mean.add(row.value().len());
@@ -201,13 +200,24 @@ impl View {
         let (Some((first, _)), Some((last, _))) = ends else { return Ok(0.0) };
         let slots = first.value()..last.value().saturating_add(1);
         let mut mean = Mean::default();
-        for slot in slots.clone().step_by((slots.len() / samples).max(1)).take(samples) {
+        for slot in samples_of(slots, samples) {
             if let Some(row) = table.range(slot..).storage()?.next() {
                 mean.add(row.storage()?.1.value().len());
             }
         }
         Ok(table.len().storage()? as f64 * (mean.value() + 4.0 + ROW_OVERHEAD_BYTES) / FILL_APPENDED)
     }
+}
+
+/// Returns up to `most` slots, one of each of as many equal parts. Their places in the parts differ, because batches may be as long as
+/// a part.
+fn samples_of(slots: Range<Slot>, most: usize) -> impl Iterator<Item = Slot> {
+    // The golden ratio, of 2^32: its multiples are spread evenly.
+    const STRIDE: u32 = 0x9e37_79b9;
+    let part = (slots.len() / most).max(1);
+    let within = move |number: u32| (u64::from(number.wrapping_mul(STRIDE)) * part as u64) >> 32;
+    let firsts = slots.step_by(part).take(most);
+    firsts.zip(0..).map(move |(first, number)| first + u32::try_from(within(number)).unwrap_or(0))
 }
 
 #[derive(Default)]
