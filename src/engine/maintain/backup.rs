@@ -34,11 +34,6 @@ impl Engine {
         }
         let failed = |error| Error::io(format_args!("writing {}", path.display()), error);
         let started = Instant::now();
-        if !self.is_read_only() {
-            // Expired records must also be expired in the copy, whatever the clock shows when it is opened. A
-            // failure is ignored: then the store cannot write, which makes a backup more important.
-            let _ = self.poison.unheard(|| self.store_expiry());
-        }
         let reader = self.reader(ReaderKind::Backup)?;
         let snapshot = contained("copying the store", || self.snapshot())?;
         let like = self.opener.existing_path();

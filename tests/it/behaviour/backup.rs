@@ -6,13 +6,16 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redb::{ReadableDatabase, ReadableTableMetadata};
 
 use datapool_store::testing::Sizes;
 use datapool_store::{
     ClaimVerdict, DataPoolStore, ErrorKind, Flow, Key, Mode, NewPool, Origin, Pool, RecordFilter, RecordQuery,
 };
 
-use crate::support::{self, Need, ORDERS};
+use crate::support::{self, Need, ORDERS, Place, StoreFile};
 
 fn open(path: &Path) -> DataPoolStore {
     support::embedded::open(path, &support::options(), Sizes::SMALL).unwrap()
@@ -84,6 +87,14 @@ fn a_backup_beside_eight_writers_is_the_store_as_of_one_moment() {
     });
 }
 
+/// Counts the rows of a closed file through redb.
+fn rows_of(path: &Path) -> u64 {
+    let database = redb::Database::create(path).unwrap();
+    let txn = database.begin_read().unwrap();
+    let tables = txn.list_tables().unwrap();
+    tables.map(|table| txn.open_untyped_table(table).unwrap().len().unwrap()).sum()
+}
+
 #[test]
 fn a_backup_has_everything_and_is_a_store_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
@@ -93,9 +104,8 @@ fn a_backup_has_everything_and_is_a_store_of_its_own() {
     support::track(&pool, &values);
     pool.delete_records([3, 4]).unwrap();
     store.put_flow(Flow::new("shop", "The shop")).unwrap();
-    let claim = pool
-        .claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), std::time::Duration::from_mins(1))
-        .unwrap();
+    let claim =
+        pool.claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), Duration::from_mins(1)).unwrap();
     let token = claim.into_token().unwrap();
     let path = directory.path().join("copy.redb");
     let mut heard = Vec::new();
@@ -109,6 +119,7 @@ fn a_backup_has_everything_and_is_a_store_of_its_own() {
     let last = heard.last().unwrap();
     assert_eq!(last.done, last.total);
     assert_eq!(report.records, 298);
+    assert_eq!(report.rows, rows_of(&path));
     // Later changes are not in the backup, and the copy is independent of the store.
     support::track(&pool, &["later"]);
     let copy = open(&path);
@@ -119,8 +130,7 @@ fn a_backup_has_everything_and_is_a_store_of_its_own() {
     assert_eq!(copy.flow("shop").unwrap().unwrap().name, "The shop");
     let filter = RecordFilter::new().flow_id("shop").value("A-9");
     assert_eq!(copied.records(&RecordQuery::new().filter(filter)).unwrap().meta.total, 1);
-    let other =
-        copied.claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), std::time::Duration::from_secs(9));
+    let other = copied.claim(&["C-1"], |v| Key::new(ORDERS, *v), &Origin::none(), Duration::from_secs(9));
     assert!(matches!(other.unwrap().verdict(0), Some(ClaimVerdict::InFlight { .. })));
     copy.resume_claim(&token).unwrap().confirm().unwrap().all_confirmed().unwrap();
     assert!(support::has(&copied, "C-1") && !support::has(&pool, "C-1"));
@@ -168,6 +178,50 @@ fn a_backup_is_compact() {
     let compacted = fs::metadata(&path).unwrap().len();
     // A new file has a few pages more than the smallest one.
     assert!(report.bytes <= compacted + 64 * 1_024, "{} and {compacted}", report.bytes);
+}
+
+#[test]
+fn what_has_expired_is_gone_from_a_copy_whatever_the_clock_shows_when_it_is_opened() {
+    let file = StoreFile::new();
+    let hour = Duration::from_hours(1);
+    for (number, others) in [0, 70].into_iter().enumerate() {
+        let store = file.open();
+        let pool = store.create_pool(NewPool::new(format!("pool {number}")).retention(hour)).unwrap();
+        support::track(&pool, &support::numbered("A", 100));
+        file.clock.advance(hour / 2);
+        support::track(&pool, &support::numbered("B", others));
+        let before = file.clock.now();
+        file.clock.advance(hour / 2 + Duration::from_secs(1));
+        let path = file.path().with_file_name(format!("copy {number}"));
+        let report = store.backup_to(&path).unwrap();
+        file.clock.set(before);
+        let copy =
+            support::embedded::open(&path, &support::options().clock(file.clock.clone()), Sizes::SMALL);
+        let copied = copy.unwrap().pool(pool.id()).unwrap();
+        assert_eq!(support::values(&copied), support::numbered("B", others));
+        assert_eq!(support::track(&copied, &support::numbered("A", 100)), 100);
+        let of_earlier = 70 * number as u64;
+        assert_eq!(report.records, of_earlier, "{report:?}");
+    }
+}
+
+/// The records of a pool with dead ones are copied one by one, so a gap is noticed: in a segment, and at its end.
+#[test]
+fn a_missing_record_fails_a_backup_rather_than_being_left_out() {
+    const RECORDS: redb::TableDefinition<'_, u32, &[u8]> = redb::TableDefinition::new("records/1/0");
+    for missing in [40, 63] {
+        let place = Place::new();
+        let pool = place.open().create_pool("orders").unwrap();
+        support::track(&pool, &support::numbered("A", 100));
+        pool.delete_records([3]).unwrap();
+        drop(pool);
+        place.damage(|txn| assert!(txn.open_table(RECORDS).unwrap().remove(missing).unwrap().is_some()));
+        let store = place.open();
+        let copy = place.path.with_file_name("copy.redb");
+        let error = store.backup_to(&copy).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{missing}: {error}");
+        assert!(error.to_string().contains(&missing.to_string()) && !copy.exists(), "{error}");
+    }
 }
 
 #[test]
