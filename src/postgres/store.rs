@@ -224,3 +224,49 @@ fn check_schema(name: &str) -> Result<()> {
     );
     Err(Error::invalid_argument(text).with_parameter("schema"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_silent_host_counts_as_lost_after_half_a_minute_unless_the_url_says_otherwise() {
+        let limits = |parameters: &str| {
+            let url = format!("postgresql://host/base?{parameters}");
+            let config = with_limits(url::parse(&url).unwrap());
+            (
+                config.get_tcp_user_timeout().map(Duration::as_secs),
+                config.get_keepalives_idle().as_secs(),
+                config.get_keepalives_interval().map(|interval| interval.as_secs()),
+                config.get_keepalives_retries(),
+            )
+        };
+        assert_eq!(limits(""), (Some(30), 15, Some(5), Some(3)));
+        assert_eq!(limits("tcp_user_timeout=7"), (Some(7), 15, Some(5), Some(3)));
+        let of_driver = Config::new().get_keepalives_idle().as_secs();
+        assert_eq!(limits("keepalives_interval=7"), (Some(30), of_driver, Some(7), None));
+        assert_eq!(limits("keepalives_retries=9"), (Some(30), of_driver, None, Some(9)));
+    }
+
+    #[test]
+    fn a_schemas_name_becomes_part_of_statements_so_only_plain_names_are_taken() {
+        for name in ["a", "_", "a1", "data_pools", "pg", "select", &"x".repeat(63)] {
+            check_schema(name).unwrap();
+        }
+        let long = "x".repeat(64);
+        for name in
+            ["", "1a", "A", "\u{e4}", "a b", "a\"b", "a;b", "a.b", "a-b", "pg_a", "information_schema", &long]
+        {
+            let error = check_schema(name).unwrap_err();
+            assert_eq!(
+                (error.kind(), error.parameter()),
+                (ErrorKind::InvalidArgument, Some("schema")),
+                "{error}"
+            );
+            assert!(error.to_string().contains("1 to 63 lower-case letters"), "{error}");
+        }
+    }
+}

@@ -171,6 +171,11 @@ mod tests {
             "postgresql://user@%2Fvar%2Frun/base",
             "postgresql:///base?host=localhost&options=-csynchronous_commit%3Doff",
             "host=localhost user=datapool password='se cret'",
+            "postgresql://?hostaddr=127.0.0.1",
+            "postgresql://host?hostaddr=127.0.0.1&sslmode=require",
+            "postgresql://a,b?hostaddr=127.0.0.1,127.0.0.2",
+            "postgresql://a:1,b:2?hostaddr=127.0.0.1,127.0.0.2",
+            "postgresql://host?sslnegotiation=direct&sslmode=require",
         ] {
             parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
         }
@@ -233,10 +238,24 @@ mod tests {
             ("load_balance_hosts=x", "load_balance_hosts", "disable or random"),
             ("options=%00", "options", "without"),
             ("sslmode", "sslmode", "sslmode=value"),
+            ("&x=1&sslmode", "unknown parameter x", "sslmode, sslnegotiation"),
         ] {
             let message = with(parameter);
             assert!(message.contains(name) && message.contains(allowed), "{parameter}: {message}");
             assert!(!message.contains("secret"), "{message}");
+        }
+    }
+
+    #[test]
+    fn addresses_alone_are_enough_unless_a_name_must_be_verified() {
+        for (url, part) in [
+            ("postgresql://?hostaddr=127.0.0.1&sslmode=require", "a host name to verify"),
+            ("postgresql://?hostaddr=127.0.0.1,127.0.0.2&port=1,2,3", "3 ports, but 2 hosts"),
+            ("postgresql://a,b,c?hostaddr=127.0.0.1,127.0.0.2", "has 3 hosts and 2 of hostaddr"),
+            ("postgresql://?host=a&hostaddr=127.0.0.1&port=0", "1 to 65535"),
+        ] {
+            let message = message(url);
+            assert!(message.contains(part), "{url}: {message}");
         }
     }
 

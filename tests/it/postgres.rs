@@ -11,10 +11,12 @@ mod leftovers;
 mod locked_pools;
 mod lost_commits;
 mod proxy;
+mod refusals;
 mod schemas;
 mod silence;
 mod statements;
 mod tls;
+mod upkeep;
 mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -135,3 +135,98 @@ impl<C> Drop for Lent<C> {
         self.0.free.lock().lent -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection, of which one sees if it is still open.
+    type Open = Arc<()>;
+
+    fn places(most: usize) -> Arc<Places<Open>> {
+        Arc::new(Places::new(most))
+    }
+
+    /// Takes a place, if one is there now: true if the caller must make a connection.
+    fn take(places: &Places<Open>) -> Option<bool> {
+        match places.take(Some(Instant::now())) {
+            Ok(connection) => Some(connection.is_none()),
+            Err(Failure::Lost(_)) => None,
+            Err(failure) => panic!("{failure:?}"),
+        }
+    }
+
+    #[test]
+    fn no_more_connections_are_open_than_there_are_places() {
+        let places = places(2);
+        assert_eq!([take(&places), take(&places), take(&places)], [Some(true), Some(true), None]);
+        places.give_back(Open::default());
+        assert_eq!([take(&places), take(&places)], [Some(false), None]);
+        places.give_up();
+        assert_eq!([take(&places), take(&places)], [Some(true), None]);
+        places.give_back(Open::default());
+        places.give_back(Open::default());
+        places.drop_free();
+        assert_eq!([take(&places), take(&places), take(&places)], [Some(true), Some(true), None]);
+    }
+
+    #[test]
+    fn a_place_that_is_lent_is_one_more_until_the_lender_has_it_back() {
+        let (places, connection) = (places(1), Open::default());
+        assert_eq!([take(&places), take(&places)], [Some(true), None]);
+        let lent = places.lend().unwrap();
+        assert_eq!([take(&places), take(&places)], [Some(true), None]);
+        drop(lent);
+        // Two are open, which is one too many, so the first that comes back is closed.
+        places.give_back(Arc::clone(&connection));
+        assert_eq!((Arc::strong_count(&connection), take(&places)), (1, None));
+        places.give_back(Arc::clone(&connection));
+        assert_eq!((Arc::strong_count(&connection), take(&places)), (2, Some(false)));
+        let all: Vec<_> = (0..LENT_MAX).map(|_| places.lend().unwrap()).collect();
+        assert!(places.lend().is_none());
+        drop(all);
+        assert!(places.lend().is_some());
+    }
+
+    #[test]
+    fn closing_drops_the_free_connections_at_once_and_the_others_when_they_are_returned() {
+        let (places, free, used) = (places(2), Open::default(), Open::default());
+        assert_eq!([take(&places), take(&places)], [Some(true), Some(true)]);
+        places.give_back(Arc::clone(&free));
+        assert!(!places.is_closed());
+        places.close();
+        assert!(places.is_closed());
+        assert_eq!(Arc::strong_count(&free), 1);
+        let refused = places.take(None).unwrap_err().into_error();
+        assert_eq!(refused.kind(), crate::error::ErrorKind::Closed);
+        places.give_back(Arc::clone(&used));
+        assert_eq!(Arc::strong_count(&used), 1);
+        places.reopen();
+        assert_eq!([take(&places), take(&places), take(&places)], [Some(true), Some(true), None]);
+    }
+
+    #[test]
+    fn who_waits_for_a_place_gets_the_next_one_that_is_free() {
+        let places = places(1);
+        assert_eq!(take(&places), Some(true));
+        let release: [fn(&Arc<Places<Open>>); 3] = [
+            |places| places.give_back(Open::default()),
+            |places| places.give_up(),
+            |places| drop(places.lend()),
+        ];
+        for (release, must_make) in release.into_iter().zip([false, true, true]) {
+            std::thread::scope(|scope| {
+                let waits = scope.spawn(|| places.take(None).unwrap().is_none());
+                while !waits.is_finished() {
+                    // Until it waits, a place that is lent for a moment is lent in vain.
+                    release(&places);
+                    std::thread::yield_now();
+                    if must_make && places.free.lock().open == 0 {
+                        break;
+                    }
+                }
+                assert_eq!(waits.join().unwrap(), must_make);
+            });
+        }
+    }
+}
