@@ -119,6 +119,8 @@ fn commits_folds_seals_imports_and_prunes_are_told_with_their_durations() {
     assert_told(&told, Level::DEBUG, &["closed"]);
     let commits = told.iter().filter(|(_, text)| text.starts_with("commit ")).count();
     assert_eq!(commits, 101, "one commit per value, and one for the deletion");
+    let nothing = "folds=0 seals=0 segments_dropped=0 records_removed=0 claims_swept=0";
+    assert!(!told.iter().any(|(_, text)| text.contains(nothing)), "{told:#?}");
 }
 
 #[test]

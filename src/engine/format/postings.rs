@@ -168,6 +168,7 @@ fn unite_runs(bytes: &[u8], chunk_slots: u32, set: &mut impl SlotSink) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use proptest::prelude::*;
 
     proptest! {
@@ -197,6 +198,31 @@ mod tests {
                 unite(&bytes, chunk_slots, &mut set).unwrap();
                 prop_assert_eq!(set.to_bitmap(), bitmap);
             }
+        }
+    }
+
+    #[test]
+    fn a_slot_outside_of_the_chunk_or_a_wrong_length_is_damage_in_each_form() {
+        let slots = |bytes: &[u8]| decode(bytes, 13).map(|bitmap| bitmap.iter().collect::<Vec<_>>());
+        assert_eq!(slots(&[TAG_ARRAY, 0, 0, 12, 0]).unwrap(), [0, 12]);
+        assert_eq!(slots(&[TAG_BITS, 0b1, 0b1_0000]).unwrap(), [0, 12]);
+        assert_eq!(slots(&[TAG_RUNS, 10, 0, 2, 0]).unwrap(), [10, 11, 12]);
+        let damaged: [&[u8]; 11] = [
+            &[],
+            &[0],
+            &[TAG_ARRAY, 13, 0],
+            &[TAG_ARRAY, 1, 0, 1, 0],
+            &[TAG_ARRAY, 2, 0, 1, 0],
+            &[TAG_ARRAY, 1],
+            &[TAG_BITS, 0b1, 0b10_0000],
+            &[TAG_BITS, 0b1],
+            &[TAG_BITS, 0b1, 0b1, 0],
+            &[TAG_RUNS, 10, 0, 3, 0],
+            &[TAG_RUNS, 10, 0, 2],
+        ];
+        for bytes in damaged {
+            let error = slots(bytes).unwrap_err();
+            assert!(error.to_string().contains("bitmap") && error.kind() == ErrorKind::Corrupt, "{bytes:?}");
         }
     }
 

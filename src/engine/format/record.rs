@@ -321,6 +321,24 @@ pub(crate) mod tests {
         ]
     }
 
+    #[test]
+    fn a_posting_lists_key_is_described_by_attribute_value_and_chunk() {
+        let keys = [
+            (PostingKey::of_entity_type(EntityTypeId::new(37)).at_chunk(0), "entity type 37, chunk 0"),
+            (PostingKey::of_flow("shop").at_chunk(3), "flow shop, chunk 3"),
+            (PostingKey::of_run("r-1").at_chunk(258), "run r-1, chunk 258"),
+            (PostingKey::of_step("").at_chunk(1), "step , chunk 1"),
+            // Damaged: an entity type of three bytes, no such attribute, another length, and too short.
+            (vec![1, 3, 0, 0, 37, 0, 0, 0, 0], "entity type \\x00\\x00%, chunk 0"),
+            (vec![9, 1, b'a', 0, 0, 0, 0], "\\t\\x01a\\x00\\x00\\x00\\x00"),
+            (vec![2, 1, b'a', b'b', 0, 0, 0, 0], "\\x02\\x01ab\\x00\\x00\\x00\\x00"),
+            (vec![2, 0, 0], "\\x02\\x00\\x00"),
+        ];
+        for (key, description) in keys {
+            assert_eq!(PostingKey::describe(&key), description, "{key:?}");
+        }
+    }
+
     /// Every later version must be able to read stored rows.
     #[test]
     fn the_layout_is_frozen() {

@@ -238,6 +238,19 @@ mod tests {
     use redb::{Database, ReadableTableMetadata};
 
     #[test]
+    fn a_geometry_is_sound_up_to_its_limits_and_if_chunks_fill_segments() {
+        let is_sound = |segment_slots, chunk_slots| Geometry { segment_slots, chunk_slots }.is_sound();
+        assert!(Geometry::DEFAULT.is_sound());
+        for (segment, chunk) in [(1, 1), (64, 16), (1 << 20, 1 << 14), (3, 1), (26, 13)] {
+            assert!(is_sound(segment, chunk), "{segment} and {chunk}");
+        }
+        for (segment, chunk) in [(0, 1), (1, 0), (0, 0), (2 << 20, 1), (1 << 15, 1 << 15), (64, 48), (16, 64)]
+        {
+            assert!(!is_sound(segment, chunk), "{segment} and {chunk}");
+        }
+    }
+
+    #[test]
     fn a_block_of_the_largest_size_takes_one_page() {
         const PAGE: u64 = 4_096;
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();

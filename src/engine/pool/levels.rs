@@ -181,10 +181,71 @@ impl PoolState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::format::schema::{Geometry, Tuning};
+    use crate::options::StoreOptions;
+    use crate::testing::with_engine;
 
     #[test]
     fn a_level_has_four_times_the_entries_of_the_one_below() {
         assert_eq!([1, 3, 4, 15, 16, 63, 64].map(level), [1, 1, 2, 2, 3, 3, 4]);
         assert_eq!((level(65_536), level(4 * 65_536), level(0)), (9, 10, 0));
+    }
+
+    /// Returns a state with tables of ten entries each, with these ids.
+    fn with_tables(empty: &PoolState, tables: &[Range<RecordNumber>]) -> PoolState {
+        let mut state = empty.clone();
+        for (number, ids) in (0..).zip(tables) {
+            state.add_table(FingerprintTable::new(
+                number,
+                ids.clone(),
+                10,
+                Shape::of(10, 200),
+                &empty.budget,
+            ));
+        }
+        state
+    }
+
+    /// An entry has the offset of its record from the first one of its table, in 31 bits.
+    #[test]
+    fn tables_whose_ids_are_too_far_apart_for_offsets_stay_apart() {
+        let (store, engine) = with_engine(&StoreOptions::new(), (Geometry::DEFAULT, Tuning::DEFAULT));
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let empty = PoolState::clone(&engine.view(pool.id()).unwrap().state);
+        for first in [1, 1 << 40] {
+            for (len, fits) in [(40, true), (OFFSET_MAX, true), (OFFSET_MAX + 1, false)] {
+                let end = first + len;
+                let ids =
+                    [first..first + 10, first + 10..first + 20, first + 20..first + 30, first + 30..end];
+                assert_eq!(with_tables(&empty, &ids).due_merge(), fits.then_some(0..4), "{first} to {end}");
+                let state = with_tables(&empty, &ids[..1]);
+                let absorbed = |len, max| state.table_to_absorb(&(first + 10..end), len, max);
+                assert_eq!(absorbed(10, 20).map(|table| table.number), fits.then_some(0), "{first} to {end}");
+                assert!(absorbed(10, 19).is_none(), "together they are too large");
+                assert!(absorbed(2, 20).is_none(), "the last table is too large to be rewritten for two");
+            }
+        }
+    }
+
+    #[test]
+    fn tables_are_dropped_when_all_their_records_are_dead_unless_they_are_being_merged() {
+        let (store, engine) = with_engine(&StoreOptions::new(), (Geometry::DEFAULT, Tuning::DEFAULT));
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let empty = PoolState::clone(&engine.view(pool.id()).unwrap().state);
+        assert_eq!(with_tables(&empty, &[1..11, 11..21, 21..31]).due_merge(), None);
+        let mut state = with_tables(&empty, &[1..11, 11..21, 21..31, 31..41]);
+        let mut merging = state.clone();
+        assert!(merging.begin_merges(200) && !merging.begin_merges(200));
+        for state in [&mut state, &mut merging] {
+            state.expire_to(30);
+        }
+        assert!(state.first_table_is_dead() && state.drop_dead_tables());
+        assert_eq!(*state.dropped_tables, [0, 1]);
+        assert!(!state.first_table_is_dead() && !state.drop_dead_tables());
+        assert!(!merging.first_table_is_dead() && !merging.drop_dead_tables());
+        // A table behind those that are being merged is not one of them.
+        merging.add_table(FingerprintTable::new(9, 41..51, 10, Shape::of(10, 200), &empty.budget));
+        let last = merging.table_to_absorb(&(51..61), 10, 20).map(|table| table.number);
+        assert_eq!(last, Some(9));
     }
 }

@@ -444,6 +444,16 @@ mod tests {
             }
             prop_assert_eq!(shape.values_of(&(0..shape.rows())), 0..1 << 48);
         }
+
+        /// Many records of one value move the others away from the places that interpolation predicts.
+        #[test]
+        fn a_search_finds_the_first_entry_wherever_it_begins(
+            entries in proptest::collection::btree_set(0_u128..400, 0..200), key in 0_u128..402, guess in 0_usize..260,
+        ) {
+            let entries: Vec<Entry> = entries.into_iter().collect();
+            let expected = entries.iter().filter(|entry| **entry < key).count();
+            prop_assert_eq!(lower_bound(&entries, key, guess.min(entries.len())), expected);
+        }
     }
 
     #[test]
@@ -451,5 +461,52 @@ mod tests {
         let shape = Shape::of(100_000_000, 200);
         assert!(shape.piece_bytes() <= crate::engine::format::schema::BLOCK_MAX_BYTES, "{shape:?}");
         assert!(shape.filter_bytes() < 200_000_000);
+    }
+
+    /// Every later version must find a value's line in a stored filter.
+    #[test]
+    fn the_lines_of_a_stored_filter_are_frozen_and_what_a_table_takes_is_known() {
+        let values = [
+            0,
+            0x1234_5678_9abc,
+            0x4000_0000_0000,
+            0x7fff_ffff_ffff,
+            0x9e37_79b9_7f4a,
+            0xc0ff_ee00_0000,
+            0xffff_ffff_ffff,
+        ];
+        let shape = Shape::of(10_000, 200);
+        assert_eq!((shape.rows, shape.lines, shape.row_lines), (50, 61, 363_426));
+        let lines = values.map(|value| shape.line_of(value));
+        assert_eq!(lines, [(0, 0), (0, 19), (1, 8), (2, 16), (2, 49), (3, 26), (4, 33)]);
+        let few = Shape::of(1_280, 128);
+        assert_eq!((few.rows, few.lines, few.row_lines), (10, 35, 229_376));
+        let lines = values.map(|value| few.line_of(value));
+        assert_eq!(lines, [(0, 0), (0, 2), (0, 8), (0, 17), (0, 21), (0, 26), (0, 34)]);
+
+        let cells = 50 * size_of::<RowCell>() + 5 * size_of::<PieceCell>();
+        assert_eq!((shape.piece_bytes(), shape.filter_bytes()), (61 * 64, 5 * 61 * 64));
+        assert_eq!((shape.cells_bytes(), shape.needed_bytes()), (cells, 5 * 61 * 64 + cells));
+        // Rows of 3,200 bytes take a page each. Rows of up to half a page share pages.
+        assert_eq!(shape.stored_bytes(10_000), 50 * 4_096 + 5 * 61 * 64);
+        assert_eq!(few.stored_bytes(1_280), 10 * 2_048 + 35 * 64);
+        assert_eq!(Shape::of(100, 10).stored_bytes(100), 10 * 160 + 3 * 64);
+    }
+
+    #[test]
+    fn what_a_table_keeps_in_memory_is_counted_and_given_back_when_it_is_dropped() {
+        const MAX: usize = 1_000_000;
+        let (budget, shape) = (Arc::new(Budget::of(MAX)), Shape::of(100, 10));
+        let table = FingerprintTable::new(1, 1..101, 100, shape, &budget);
+        assert_eq!(table.memory(), shape.cells_bytes());
+        assert_eq!(table.line(&Question::of(0)), None);
+        table.keep_piece(0, shape.empty_piece());
+        assert_eq!(table.line(&Question::of(0)), Some(&Line::default()));
+        table.keep_row(3, vec![7; 8]);
+        assert_eq!(table.rows[3].get().map(|row| row.len()), Some(8));
+        assert_eq!(table.memory(), shape.cells_bytes() + shape.piece_bytes() + 8 * 16);
+        assert!(!budget.take_row(MAX - shape.needed_bytes() - 8 * 16 + 1));
+        drop(table);
+        assert!(budget.take_row(MAX) && !budget.take_row(1));
     }
 }

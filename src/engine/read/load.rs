@@ -319,3 +319,129 @@ impl View {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use redb::{Database, ReadableTable};
+
+    use super::*;
+    use crate::testing::{self, Sizes};
+    use crate::{ErrorKind, Key, Mode, RecordFilter, RecordQuery, StoreOptions};
+
+    /// Heads that a damaged file may have: what is wrong, the change, and what the error says.
+    type Damage = (&'static str, fn(&mut HeadRow), &'static str);
+
+    const SEGMENTS: &str = "its list of segments is damaged";
+    const TABLES: &str = "its list of tables of fingerprints is damaged";
+
+    const DAMAGES: &[Damage] = &[
+        ("no segment", |head| head.segments.clear(), SEGMENTS),
+        ("segments in another order", |head| head.segments.swap(0, 1), SEGMENTS),
+        ("two segments of one number", |head| head.segments[1].number = head.segments[0].number, SEGMENTS),
+        ("a segment without an end before others", |head| head.segments[0].sealed_len = 0, SEGMENTS),
+        ("a segment that reaches into the next", |head| head.segments[0].sealed_len += 1, SEGMENTS),
+        ("a first record of number 0", |head| head.segments[0].first_id = 0, SEGMENTS),
+        ("an open segment that is sealed", |head| head.segments.last_mut().unwrap().sealed_len = 1, SEGMENTS),
+        (
+            "no room for further records",
+            |head| head.segments.last_mut().unwrap().first_id = u64::MAX / 2,
+            SEGMENTS,
+        ),
+        (
+            "a segment longer than any",
+            |head| {
+                head.segments.truncate(1);
+                head.segments[0].sealed_len = Sizes::SMALL.segment_slots + 1;
+                head.segments.push(SegmentRow { number: 90, first_id: 1_000, sealed_len: 0 });
+                head.folded_to = 1_000;
+            },
+            "a segment has 65 records; the store's segments have at most 64",
+        ),
+        (
+            "more folded than there are",
+            |head| head.folded_to = 1_000,
+            "the next id is 301, but records below 1000",
+        ),
+        ("more dead than there are", |head| head.watermark = 302, "and below 302 dead"),
+        (
+            "a table that ends before it begins",
+            |head| head.tables[0].first_id = head.tables[0].end_id + 1,
+            TABLES,
+        ),
+        ("more entries than records", |head| head.tables[0].len += 1_000, TABLES),
+        ("more rows than entries", |head| head.tables[0].rows = 1_000_000, TABLES),
+        ("a table's number that was never given", |head| head.tables[0].number = head.next_table, TABLES),
+        (
+            "entries of records that are not folded",
+            |head| head.tables.last_mut().unwrap().end_id += 1_000,
+            TABLES,
+        ),
+        ("tables that overlap", |head| head.tables.push(head.tables[0].clone()), TABLES),
+        (
+            "a filter larger than the file",
+            |head| {
+                head.folded_to = 1 << 30;
+                let table = head.tables.last_mut().unwrap();
+                (table.end_id, table.len) = (1 << 30, 1 << 29);
+            },
+            TABLES,
+        ),
+        (
+            "a table that is too long for offsets",
+            |head| {
+                head.folded_to = 1 << 40;
+                head.tables.last_mut().unwrap().end_id = 1 << 40;
+            },
+            TABLES,
+        ),
+    ];
+
+    #[test]
+    fn a_damaged_head_is_an_error_that_says_what_is_wrong_and_takes_no_other_pool_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let whole = directory.path().join("whole.redb");
+        let (damaged, other) = {
+            let store = testing::open(&whole, &StoreOptions::new(), Sizes::SMALL).unwrap();
+            let values: Vec<_> = (0..300).map(|number| format!("A-{number}")).collect();
+            let track = |name: &str| {
+                let pool = store.get_or_create_pool(name).unwrap();
+                assert_eq!(
+                    pool.dedupe(Mode::Track, &values, |value| Key::new(37, value.as_str()), &Origin::none())
+                        .unwrap()
+                        .new_count(),
+                    300
+                );
+                pool.id()
+            };
+            (track("damaged"), track("other"))
+        };
+        let as_it_was: Damage = ("nothing", |_| {}, "");
+        for (what, change, says) in [as_it_was].iter().chain(DAMAGES) {
+            let path = directory.path().join("damaged.redb");
+            fs::copy(&whole, &path).unwrap();
+            let file = Database::create(&path).unwrap();
+            let txn = file.begin_write().unwrap();
+            {
+                let mut heads = txn.open_table(schema::POOL_HEADS).unwrap();
+                let row = heads.get(damaged).unwrap().unwrap().value().to_vec();
+                let mut head = codec::decode_head(&row).unwrap();
+                change(&mut head);
+                heads.insert(damaged, codec::encode_head(&head).unwrap().as_slice()).unwrap();
+            }
+            txn.commit().unwrap();
+            drop(file);
+            let store = testing::open(&path, &StoreOptions::new(), Sizes::SMALL).unwrap();
+            let found = store.pool(damaged).and_then(|pool| pool.records(&RecordQuery::default()));
+            if says.is_empty() {
+                found.unwrap();
+            } else {
+                let error = found.expect_err(what);
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+                assert!(error.to_string().contains(says), "{what}: {error}");
+            }
+            assert_eq!(store.pool(other).unwrap().count(&RecordFilter::default()).unwrap(), 300, "{what}");
+        }
+    }
+}

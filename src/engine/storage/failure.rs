@@ -93,3 +93,45 @@ pub(crate) fn contained<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Res
         Err(Error::corrupt(format!("the file is damaged: the storage panicked while {doing} ({reason})")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_storage_has_the_kind_and_the_words_that_tell_what_to_do() {
+        let kinds = [
+            (redb::Error::Corrupted("page 7".into()), ErrorKind::Corrupt),
+            (redb::Error::TableIsMultimap("pools".into()), ErrorKind::Corrupt),
+            (redb::Error::DatabaseAlreadyOpen, ErrorKind::AlreadyOpen),
+            (redb::Error::DatabaseClosed, ErrorKind::Closed),
+            (redb::Error::RepairAborted, ErrorKind::Cancelled),
+            (redb::Error::PreviousIo, ErrorKind::Storage),
+            (redb::Error::Io(io::ErrorKind::TimedOut.into()), ErrorKind::Storage),
+        ];
+        for (error, kind) in kinds {
+            let text = error.to_string();
+            assert_eq!(translate(error).kind(), kind, "{text}");
+        }
+        let full = ErrorKind::StorageFull;
+        let refusals = [
+            (io::ErrorKind::FileTooLarge, full, "a limit of the system keeps the store from growing ("),
+            (io::ErrorKind::QuotaExceeded, full, "the quota has no room for more in the store ("),
+            (io::ErrorKind::StorageFull, full, "the disk has no room for more in the store ("),
+            (io::ErrorKind::TimedOut, ErrorKind::Storage, "making the store longer failed ("),
+        ];
+        for (refused, kind, begins) in refusals {
+            for (need, says) in
+                [(Need::Adding, "reading, deleting and clearing go on"), (Need::Reserve, "reading goes on")]
+            {
+                let error = no_room("the store", need, refused.into());
+                let text = error.to_string();
+                assert_eq!(error.kind(), kind, "{text}");
+                assert!(text.starts_with(begins) && text.contains("nothing was changed"), "{text}");
+                assert_eq!(text.contains(says), kind == full, "{text}");
+            }
+        }
+    }
+}

@@ -223,3 +223,47 @@ impl Drop for Reader {
         self.readers.open.lock().readers.remove(&self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn snapshots_are_waited_for_and_readers_are_counted_and_closed_with_their_session() {
+        let readers = Arc::new(Readers::default());
+        let started = Instant::now();
+        assert!(readers.wait_for_snapshots(Duration::from_secs(5)));
+        assert!(started.elapsed() < Duration::from_secs(4), "there is none to wait for");
+        let (first, second, third) =
+            (readers.snapshot_taken(), readers.snapshot_taken(), readers.snapshot_taken());
+        drop(first);
+        assert!(!readers.wait_for_snapshots(Duration::from_millis(5)));
+        drop(second);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::sleep(Duration::from_millis(50));
+                drop(third);
+            });
+            assert!(readers.wait_for_snapshots(Duration::from_secs(30)));
+        });
+
+        let holding = || (readers.holding().readers, readers.holding().bytes);
+        let scan = readers.register(ReaderKind::Scan).unwrap();
+        assert_eq!(holding(), (0, 0));
+        let snapshot = readers.register(ReaderKind::Snapshot).unwrap();
+        assert_eq!(holding(), (1, 0));
+        readers.note_drop();
+        assert_eq!(holding(), (1, u64::MAX), "any number of bytes");
+        let backup = readers.register(ReaderKind::Backup).unwrap();
+        drop(snapshot);
+        assert_eq!(holding(), (1, 0), "it began after the drop");
+
+        let living = readers.snapshot_taken();
+        assert!(!living.is_closed() && scan.check_open().is_ok());
+        readers.close();
+        assert!(living.is_closed() && scan.check_open().is_err());
+        assert_eq!(backup.check_open().unwrap_err().kind(), ErrorKind::Closed);
+    }
+}

@@ -857,6 +857,14 @@ fn a_missing_file_is_not_made_when_that_was_not_asked_for() {
     }
     let error = support::options().open(directory.path().join("no directory/none.redb")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    if cfg!(unix) {
+        // A path through a file is no missing store.
+        std::fs::write(directory.path().join("plain"), "no directory").unwrap();
+        for options in every_way_to_open() {
+            let error = options.open(directory.path().join("plain/none.redb")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{options:?}: {error}");
+        }
+    }
 }
 
 #[test]

@@ -593,3 +593,20 @@ fn claimed_items_come_with_their_indexes_and_can_be_confirmed_one_by_one() {
     let taken_up = store.resume_claim(&token).unwrap();
     assert_eq!(taken_up.claimed(&["held"]).collect::<Vec<_>>(), [(0, &"held")]);
 }
+
+#[test]
+fn no_row_of_a_deleted_pools_claims_is_left() {
+    let store = support::store_for(Need::Any);
+    let new = |name: &str| store.get_or_create_pool(name).unwrap();
+    let (held, settled, without) = (new("held"), new("settled"), new("without"));
+    let running = claim(&held, "run 1", &["a", "b"]);
+    // A pool keeps its last fencing number when no claim is left.
+    claim(&settled, "run 1", &["a"]).confirm().unwrap().all_confirmed().unwrap();
+    track(&without, &["a"]);
+    for pool in [&held, &settled, &without] {
+        store.delete_pool(pool.id()).unwrap();
+        assert_eq!(store.verify().unwrap().findings, []);
+    }
+    drop(running);
+    assert_eq!(store.verify().unwrap().findings, []);
+}

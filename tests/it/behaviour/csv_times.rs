@@ -382,3 +382,21 @@ fn a_full_export_imports_back_whole_from_a_path_and_from_a_reader() {
         store.delete_pool(copy.id()).unwrap();
     }
 }
+
+/// Searching by time needs the records of a segment in time order, also the dead ones.
+#[test]
+fn rows_that_are_older_than_a_dead_record_are_found_by_their_times() {
+    let (store, _, pool) = pool();
+    pool.import_csv(file([("B", "2012-01-01")]).as_bytes(), &options()).unwrap();
+    support::track(&pool, &["N"]);
+    assert_eq!(pool.delete_keys(&[Key::new(ORDERS, "N")]).unwrap(), 1);
+    pool.import_csv(file([("C", "2012-06-01"), ("D", "2012-08-01")]).as_bytes(), &options()).unwrap();
+    let count = |filter: RecordFilter| pool.count(&filter).unwrap();
+    for (time, before) in [("2012-01-01", 0), ("2012-03-01", 1), ("2012-07-01", 2), ("2012-09-01", 3)] {
+        let time = support::time(time);
+        assert_eq!(count(RecordFilter::new().created_before(time)), before, "{time}");
+        let at = u64::from(time == support::time("2012-01-01"));
+        assert_eq!(count(RecordFilter::new().created_after(time)), 3 - before - at, "{time}");
+    }
+    assert_eq!(store.verify().unwrap().findings, []);
+}

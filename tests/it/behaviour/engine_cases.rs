@@ -661,3 +661,46 @@ fn an_origin_is_in_its_record_until_a_second_one_has_it() {
     assert_eq!(runs(&pool)[..7], expected[1..]);
     assert_eq!(store.verify().unwrap().findings, []);
 }
+
+#[test]
+fn what_is_tracked_after_an_import_in_the_middle_of_a_fold_is_folded_with_its_own_entries() {
+    for before in 1..40 {
+        let store = support::store_for(Need::Any);
+        let pool = store.get_or_create_pool("orders").unwrap();
+        track_singly(&pool, 0..before);
+        import(&pool, &values(1_000..1_003));
+        track_singly(&pool, 100..170);
+        let mut expected = values(0..before);
+        expected.extend(values(1_000..1_003));
+        expected.extend(values(100..170));
+        assert_eq!(support::values(&pool), expected, "{before}");
+        assert!(expected.iter().all(|value| has(&pool, value)), "{before}");
+        // Tracked records have an origin, and imported ones have none.
+        assert_eq!(ids(&pool, &RecordFilter::new().flow_id("shop")).len(), before as usize + 70, "{before}");
+        pool.prune().unwrap();
+        assert!(pool.stats().unwrap().unfolded < 16, "pruning ends the fold, {before}");
+        assert!(expected.iter().all(|value| has(&pool, value)), "{before}, pruned");
+        assert_eq!(track(&pool, &expected), 0, "{before}");
+        assert_eq!(store.verify().unwrap().findings, [], "{before}");
+    }
+}
+
+/// Neighbours are read by iterating. The next record wanted may be in the same slot of another segment.
+#[test]
+fn neighbours_in_one_segment_are_not_taken_for_records_of_the_next() {
+    let pool = pool_for(Need::Any);
+    track_singly(&pool, 0..150);
+    for number in 64..128 {
+        let wanted = [8, 9, number].map(|number: u32| format!("value {number}"));
+        let filter = RecordFilter::new().entity_type_id(ORDERS);
+        let filter = wanted.iter().fold(filter, |filter, value| filter.value(value.as_str()));
+        for sort in [RecordSort::Ascending, RecordSort::Descending] {
+            let page = pool.records(&RecordQuery::new().filter(filter.clone()).sort(sort)).unwrap();
+            let mut found: Vec<String> = page.data.into_iter().map(|record| record.value).collect();
+            if sort == RecordSort::Descending {
+                found.reverse();
+            }
+            assert_eq!(found, wanted, "{number}");
+        }
+    }
+}

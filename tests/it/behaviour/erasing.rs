@@ -797,11 +797,11 @@ fn what_a_killed_backup_left_beside_the_store_goes_with_a_vacuum() {
 }
 
 #[test]
-fn the_digest_of_a_content_that_a_claim_has_lost_goes() {
+fn the_digest_of_a_content_that_a_claim_has_lost_goes_and_that_of_a_held_one_stays() {
     let file = StoreFile::new();
     let (pool, store) = file.open_orders();
-    let lost = |value: &&'static str| Key::new(ORDERS, *value).content("lost");
-    let claim = pool.claim(&["kept", "lost"], lost, &Origin::none(), MINUTE).unwrap();
+    let of_content = |value: &&'static str| Key::new(ORDERS, *value).content(*value);
+    let claim = pool.claim(&["held", "lost"], of_content, &Origin::none(), MINUTE).unwrap();
     let token = claim.into_token().unwrap();
     assert_eq!(support::track(&pool, &["lost"]), 1);
     let digest = |content: &str| match datapool_store::Version::of_content(content) {
@@ -812,8 +812,30 @@ fn the_digest_of_a_content_that_a_claim_has_lost_goes() {
         fs::read(file.path()).unwrap().windows(16).filter(|bytes| *bytes == digest).count()
     };
     store.vacuum().unwrap();
-    assert_eq!(count(digest("lost")), 1, "only the digest of the held item is left");
+    assert_eq!((count(digest("held")), count(digest("lost"))), (1, 0));
     let mut claim = store.resume_claim(&token).unwrap();
     assert_eq!(claim.confirm_items(&[0]).unwrap().confirmed_count(), 1);
+    let record = support::records(&pool).into_iter().find(|record| record.value == "held").unwrap();
+    assert_eq!(record.version, Some(datapool_store::Version::of_content("held")));
     assert_eq!(store.verify().unwrap().findings, []);
+}
+
+/// The copy is taken over in parts of 1 MiB, of which the last one is shorter.
+#[test]
+fn a_store_in_memory_is_vacuumed_in_memory_though_it_is_large() {
+    let store = support::store_for(Need::Any);
+    let pool = store.get_or_create_pool("orders").unwrap();
+    let values = support::numbered(&"x".repeat(300), 12_000);
+    for batch in values.chunks(1_000) {
+        support::track(&pool, batch);
+    }
+    assert_eq!(pool.delete_records(1..=6_000_u64).unwrap(), 6_000);
+    let VacuumReport { bytes_before, bytes_after, records, .. } = store.vacuum().unwrap();
+    assert!(bytes_after < bytes_before && records == 6_000, "{bytes_before} and {bytes_after}");
+    assert!(bytes_after > 3 << 19 && !bytes_after.is_multiple_of(1 << 20), "{bytes_after}");
+    for _ in 0..2 {
+        assert!(support::values(&pool) == values[6_000..]);
+        assert_eq!(store.verify().unwrap().findings, []);
+        store.reopen().unwrap();
+    }
 }

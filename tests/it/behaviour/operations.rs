@@ -510,3 +510,26 @@ fn an_error_is_the_callers_or_passes_or_is_neither() {
     drop(scan);
     store.compact().unwrap();
 }
+
+/// What was stopped is no finding, and who breaks is not asked again.
+#[test]
+fn verifying_ends_at_whichever_report_its_observer_stops_it() {
+    let store = support::store_for(Need::Any);
+    for name in ["orders", "customers"] {
+        support::track(&store.get_or_create_pool(name).unwrap(), &numbered("A", 200));
+    }
+    let mut reports = 0;
+    let whole = store.verify_with_progress(|_| {
+        reports += 1;
+        ControlFlow::Continue(())
+    });
+    assert!(whole.unwrap().ok && reports > 1, "{reports} reports");
+    for last in 1..=reports {
+        let mut heard = 0;
+        let stopped = store.verify_with_progress(|_| {
+            heard += 1;
+            if heard == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!((stopped.map_err(|error| error.kind()), heard), (Err(ErrorKind::Cancelled), last));
+    }
+}

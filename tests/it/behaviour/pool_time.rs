@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use datapool_store::{ManualClock, NewPool, Pool};
 
-use crate::support::{self, Need, records, store_with, time, track};
+use crate::support::{self, Need, StoreFile, records, store_with, time, track};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -156,5 +156,25 @@ fn commits_to_one_pool_under_a_clock_that_is_ahead_leave_the_time_of_others_alon
         track(pool, &["later"]);
         assert_eq!(newest(pool), now);
     }
+    assert_eq!(store.verify().unwrap().findings, []);
+}
+
+#[test]
+fn a_pool_that_was_cleared_under_a_clock_that_was_ahead_follows_the_clock_also_after_reopening() {
+    let file = StoreFile::new();
+    let now = file.clock.now();
+    {
+        let (pool, _store) = file.open_orders();
+        file.clock.set(now.saturating_add(DAY * 400));
+        track(&pool, &["A-1"]);
+        assert_eq!(pool.clear().unwrap(), 1);
+        file.clock.set(now);
+        track(&pool, &["A-2"]);
+        assert_eq!(newest(&pool), now);
+    }
+    let (pool, store) = file.open_orders();
+    assert_eq!(pool.stats().unwrap().time_ahead, Duration::ZERO);
+    track(&pool, &["A-3"]);
+    assert_eq!(newest(&pool), now);
     assert_eq!(store.verify().unwrap().findings, []);
 }

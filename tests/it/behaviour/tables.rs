@@ -455,3 +455,33 @@ fn is_mended(place: &Place, orders: usize) {
     store.rebuild_indexes().unwrap();
     (0..ROUNDS).for_each(|_| assert_eq!(there(), orders));
 }
+
+/// The row of such a value has several parts. Merging and verifying read all of them.
+#[test]
+fn a_value_of_very_many_records_keeps_all_of_them_while_tables_are_merged_and_verified() {
+    let sizes = Sizes { segment_slots: 2_048, chunk_slots: 256, ..Sizes::SMALL };
+    let place = Place::new();
+    let all_are_there = |pool: &Pool, rounds: u64| {
+        let of_value = RecordFilter::new().value("the same");
+        assert_eq!(pool.count(&of_value).unwrap(), rounds * 900);
+        assert_eq!(pool.count(&of_value.entity_type_id(ORDERS)).unwrap(), rounds * 900);
+        let mut sought = values(0..rounds * 100);
+        sought.push("the same".to_owned());
+        assert!(pool.contains_many(&keys(&sought)).unwrap().iter().all(|there| *there));
+        firsts_are_first(&pool.snapshot().unwrap(), &sought);
+    };
+    let store = support::embedded::open(&place.path, &support::options(), sizes).unwrap();
+    let pool = store.get_or_create_pool("orders").unwrap();
+    for round in 0..8 {
+        let mut rows = values(round * 100..(round + 1) * 100);
+        rows.extend(std::iter::repeat_n("the same".to_owned(), 900));
+        import(&pool, &rows);
+        pool.prune().unwrap();
+        all_are_there(&pool, round + 1);
+        assert_eq!(store.verify().unwrap().findings, []);
+    }
+    drop((pool, store));
+    let store = support::embedded::open(&place.path, &support::options(), sizes).unwrap();
+    all_are_there(&store.pool_named("orders").unwrap(), 8);
+    assert_eq!(store.verify().unwrap().findings, []);
+}

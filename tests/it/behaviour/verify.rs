@@ -257,7 +257,9 @@ fn tables_of_fingerprints_that_are_gone_are_found_and_mended() {
     case.place.damage(|txn| {
         assert!(txn.delete_table(FINGERPRINTS).unwrap() && txn.delete_table(FILTERS).unwrap());
     });
-    let findings = case.verify().findings;
+    let report = case.verify();
+    let findings = report.findings;
+    assert!(findings.len() == 1_000 && report.findings_count > 1_000, "{}", report.findings_count);
     let tables: std::collections::BTreeSet<&str> =
         findings.iter().map(|finding| finding.table.as_str()).collect();
     assert!(tables.into_iter().eq(["filters", "fingerprints"]), "{findings:#?}");
@@ -714,4 +716,102 @@ fn a_zeroed_page_anywhere_is_found_or_was_free() {
         }
     }
     assert!(found > 20 && free > 0, "{found} found, {free} free");
+}
+
+/// Restores the file, damages it, and returns the pool, table, key and reason of each finding.
+fn told(
+    case: &Case,
+    whole: &[u8],
+    change: impl FnOnce(&redb::WriteTransaction),
+) -> Vec<(Option<u64>, String, String, String)> {
+    std::fs::write(&case.place.path, whole).unwrap();
+    case.place.damage(change);
+    let told = |finding: Finding| {
+        (finding.data_pool_id.map(datapool_store::PoolId::get), finding.table, finding.key, finding.reason)
+    };
+    case.verify().findings.into_iter().map(told).collect()
+}
+
+#[test]
+fn a_finding_names_the_pool_and_the_row_and_says_what_is_wrong() {
+    let case = Case::new(SIZES);
+    let whole = std::fs::read(&case.place.path).unwrap();
+    // The altered time is still in order.
+    let times = told(&case, &whole, |txn| {
+        let mut times = txn.open_table(TIMES).unwrap();
+        let time = times.get((1, 0, 1)).unwrap().unwrap().value();
+        times.insert((1, 0, 1), time - 1).unwrap();
+    });
+    assert_eq!(times.len(), 1, "{times:#?}");
+    let (pool, table, key, reason) = &times[0];
+    assert_eq!((*pool, table.as_str(), key.as_str()), (Some(1), "times", "1, 0, 1"));
+    assert!(reason.starts_with("it says ") && reason.contains("the block's first record is of"), "{reason}");
+
+    for (name, pool, reason) in [
+        ("records/9/0", Some(9), "no pool has such a segment"),
+        ("of another program", None, "no store has such a table"),
+    ] {
+        let strays = told(&case, &whole, |txn| {
+            let stray: TableDefinition<'_, u32, Bytes> = TableDefinition::new(name);
+            txn.open_table(stray).unwrap().insert(0, b"lost".as_slice()).unwrap();
+        });
+        assert_eq!(strays, [(pool, name.to_owned(), String::new(), reason.to_owned())]);
+        let left = case.open().rebuild_indexes().unwrap().left;
+        assert_eq!(left.len(), usize::from(pool.is_none()), "{left:#?}");
+    }
+
+    let marks = told(&case, &whole, |txn| {
+        change_row(txn, |entries| entries.iter_mut().take(3).for_each(|entry| *entry |= HAS_VERSION));
+    });
+    let astray = told(&case, &whole, |txn| {
+        change_row(txn, |entries| {
+            let offsets: Vec<u128> = entries.iter().rev().map(|entry| entry & OFFSET).collect();
+            for (entry, offset) in entries.iter_mut().zip(offsets) {
+                *entry = *entry & !OFFSET | offset;
+            }
+            entries.sort_unstable();
+        });
+    });
+    for (findings, begins, ends) in [
+        (marks, "it says that record ", " has a version"),
+        (astray, "it leads to record ", ", which has another fingerprint"),
+    ] {
+        assert!(!findings.is_empty());
+        for (pool, table, key, reason) in findings {
+            assert_eq!((pool, table.as_str()), (Some(1), "fingerprints"));
+            assert!(key.len() == 24 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
+            assert!(reason.starts_with(begins) && reason.ends_with(ends), "{reason}");
+        }
+    }
+
+    let records = told(&case, &whole, |txn| assert!(txn.delete_table(RECORDS).unwrap()));
+    let gone = |(pool, table, key, reason): &(Option<u64>, String, String, String)| {
+        *pool == Some(1)
+            && table == "records/1/0"
+            && key.is_empty()
+            && reason == "the segment's records are missing"
+    };
+    assert!(records.iter().any(gone), "{records:#?}");
+
+    // A piece with a byte too many, and one with twice as many lines.
+    for twice in [false, true] {
+        let filters = told(&case, &whole, |txn| {
+            let mut table = txn.open_table(FILTERS).unwrap();
+            let (key, mut piece) = {
+                let (key, piece) = table.first().unwrap().unwrap();
+                (key.value(), piece.value().to_vec())
+            };
+            if twice {
+                piece.extend_from_within(..);
+            } else {
+                piece.push(0);
+            }
+            table.insert(key, piece.as_slice()).unwrap();
+        });
+        assert_eq!(filters.len(), 1, "{filters:#?}");
+        assert_eq!(
+            (filters[0].1.as_str(), filters[0].3.as_str()),
+            ("filters", "the piece is missing or damaged")
+        );
+    }
 }

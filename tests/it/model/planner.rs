@@ -7,15 +7,17 @@
 
 use std::time::Duration;
 
+use datapool_store::testing::Sizes;
 use datapool_store::{
-    ImportOptions, ManualClock, Mode, Origin, Pool, Record, RecordFilter, RecordQuery, RecordSort, Timestamp,
+    ImportOptions, ManualClock, Mode, Origin, Pool, PoolUpdate, Record, RecordFilter, RecordQuery,
+    RecordSort, Timestamp,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::support::items::{Item, Row, csv_of, rows};
-use crate::support::{self, Need, Numbers};
+use crate::support::{self, Need, Numbers, Place};
 use crate::workload::random::{SIZES, TYPES, VALUES, all_items, filter, item, origin};
 
 fn any_item() -> impl Strategy<Value = Item> + Clone {
@@ -199,5 +201,51 @@ fn a_page_far_past_the_end_is_empty_and_keeps_its_number() {
         let page = pool.records(&RecordQuery::new().page(number).per_page(100)).unwrap();
         assert!(page.data.is_empty() && page.next_cursor.is_none());
         assert_eq!((page.meta.current_page, page.meta.total, page.meta.last_page), (number, 2, 1));
+    }
+}
+
+/// The time index has the time of each 4,096th record of a segment. Here, a segment has four of them, and the watermark moves into the first segment.
+#[test]
+fn times_in_filters_are_strict_at_each_block_of_the_time_index() {
+    const RECORDS: u64 = 26_000;
+    const SIZES: Sizes = Sizes {
+        segment_slots: 16_384,
+        chunk_slots: 1_024,
+        fold_entries: 4_096,
+        tails_max_entries: 65_536,
+        early_seal_slots: 16_384,
+        ..Sizes::SMALL
+    };
+    let place = Place::new();
+    let micros = |id: u64| support::time("2012-01-01").saturating_add(Duration::from_micros(10 * id));
+    let rows: String = (1..=RECORDS).map(|id| format!("v{id},37,{}\n", micros(id))).collect();
+    let file = format!("value,entity_type_id,created_at\n{rows}");
+    let check = |pool: &Pool, dead: u64| {
+        let ends = (0..=RECORDS).step_by(4_096).flat_map(|slot| [slot, slot + 1, slot + 2]);
+        let others = [1, 2_000, 5_999, 6_000, 6_001, 6_002, 10_000, 14_000, 22_000, RECORDS];
+        for id in ends.chain(others).filter(|id| (1..=RECORDS).contains(id)) {
+            let count = |filter: RecordFilter| pool.count(&filter).unwrap();
+            let (time, later) = (micros(id), micros(id).saturating_add(Duration::from_micros(1)));
+            let (below, through) = ((id - 1).saturating_sub(dead), id.saturating_sub(dead));
+            assert_eq!(count(RecordFilter::new().created_before(time)), below, "before {id}, {dead} dead");
+            assert_eq!(
+                count(RecordFilter::new().created_before(later)),
+                through,
+                "through {id}, {dead} dead"
+            );
+            assert_eq!(count(RecordFilter::new().created_after(time)), RECORDS - id.max(dead), "after {id}");
+        }
+    };
+    for opened in 0..2 {
+        let store = support::embedded::open(&place.path, &support::options(), SIZES).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        if opened == 0 {
+            let options = ImportOptions::new().created_at_column("created_at");
+            assert_eq!(pool.import_csv(file.as_bytes(), &options).unwrap().added, RECORDS);
+        }
+        check(&pool, if opened == 0 { 0 } else { 6_000 });
+        store.update_pool(pool.id(), PoolUpdate::new().capacity(RECORDS - 6_000)).unwrap();
+        check(&pool, 6_000);
+        assert_eq!(store.verify().unwrap().findings, []);
     }
 }

@@ -48,3 +48,30 @@ impl Expected {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Entries that have each other's record, or a wrong mark of a version, are another set.
+        #[test]
+        fn sets_that_differ_in_whose_record_is_whose_have_different_sums(
+            (a, b) in (any::<u64>(), any::<u64>()), first in 1_u64..1 << 31, distance in 1_u64..4,
+        ) {
+            prop_assume!(a != b);
+            let (a, b) = (u128::from(a) << 64, u128::from(b) << 64);
+            let sum = |entries: [(Entry, RecordNumber); 2]| {
+                let mut sum = Sum::default();
+                for (identity, id) in entries { sum.add(identity, id); }
+                sum
+            };
+            let right = sum([(a, first), (b, first + distance)]);
+            prop_assert_eq!(right, sum([(b, first + distance), (a, first)]));
+            prop_assert_ne!(right, sum([(b, first), (a, first + distance)]));
+            prop_assert_ne!(right, sum([(a | 1, first), (b, first + distance)]));
+            prop_assert_ne!(right, sum([(a, first)].repeat(2).try_into().unwrap()));
+        }
+    }
+}

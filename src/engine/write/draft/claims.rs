@@ -366,3 +366,39 @@ impl PoolDraft {
         until
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dedupe::Mode;
+    use crate::engine::Engine;
+    use crate::engine::format::schema::{Geometry, Tuning};
+    use crate::model::Key;
+    use crate::options::StoreOptions;
+    use crate::testing::with_engine;
+
+    fn batch(engine: &Engine, value: &'static str, ordinal: i64) -> Arc<Batch> {
+        let keys = [Key::new(1, value).ordinal(ordinal)];
+        Arc::new(Batch::from_keys(&engine.hash_key, keys.into_iter()).unwrap())
+    }
+
+    /// The items of these claims are in no file yet.
+    #[test]
+    fn callers_of_one_commit_see_the_claims_that_those_before_them_made() {
+        let (store, engine) = with_engine(&StoreOptions::new(), (Geometry::DEFAULT, Tuning::DEFAULT));
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let mut draft = PoolDraft::new(engine.view(pool.id()).unwrap(), engine.clock.read());
+        let batches = [batch(&engine, "A", 5), batch(&engine, "B", 7)];
+        for (nonce, batch) in (1..).zip(&batches) {
+            let grant = draft.claim(batch, None, Duration::from_mins(1), nonce).unwrap();
+            assert!(grant.held.is_some());
+        }
+        for (batch, claimed) in batches.iter().zip([5, 7]) {
+            let keys = draft.keys_of(batch, Some(Mode::Track)).unwrap();
+            assert_eq!(keys.get(&batch.items()[0].fingerprint).unwrap().claimed, Some(claimed));
+        }
+        assert_eq!(draft.release_matching(&ClaimFilter::all()).unwrap(), 2);
+        assert_eq!(draft.claims.owners.len(), 2);
+        assert!(draft.claims.owners.values().all(Option::is_none), "the values are free again");
+    }
+}

@@ -1,11 +1,12 @@
 //! Proves that an owner can take up the claims that it left behind, that operators can release claims by
 //! their properties, and that fencing numbers grow.
 
+use datapool_store::testing::Sizes;
 use datapool_store::{ClaimFilter, ClaimOptions, ErrorKind, Timestamp, limits};
 use std::time::Duration;
 
 use super::{MINUTE, claim, is_in_flight, key, outcomes, runner, ticking_store};
-use crate::support::{Place, StoreFile, track, values};
+use crate::support::{Place, StoreFile, embedded, options, track, values};
 
 fn owned(pool: &datapool_store::Pool, owner: &str, values: &[&str]) -> datapool_store::Claim {
     let options = ClaimOptions::new().lease(MINUTE).owner(owner);
@@ -118,6 +119,14 @@ fn fencing_numbers_grow_in_a_pool_whatever_the_clock_does_and_over_a_restored_ba
     assert_eq!(owned(&pool, "x", &["c"]).fencing_number(), Some(second + 2));
     assert_eq!(pool.claim(&[] as &[&str], key, &runner("run"), MINUTE).unwrap().fencing_number(), None);
     assert_eq!(store.verify().unwrap().findings, []);
+
+    // So they do in a copy, which has no claims.
+    let path = file.path().with_file_name("copy.redb");
+    store.backup_to(&path).unwrap();
+    let copy = embedded::open(&path, &options().clock(clock), Sizes::SMALL).unwrap();
+    let pool = copy.pool_named("orders").unwrap();
+    assert!(pool.claims().unwrap().is_empty());
+    assert_eq!(owned(&pool, "x", &["c"]).fencing_number(), Some(second + 3));
 }
 
 #[test]
