@@ -11,7 +11,6 @@ use tempfile::NamedTempFile;
 use crate::engine::maintain::backup::BACKUP_PREFIX;
 use crate::engine::maintain::opener::{Location, Opener, file_medium};
 use crate::engine::storage::backend::Medium;
-use crate::engine::storage::failure::StorageResult;
 use crate::engine::storage::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::is_want_of_room;
@@ -19,7 +18,6 @@ use crate::files::{
     FileId, ReadableBy, directory_of, follow_links, make_alike, new_file_in, remove_left_over,
     try_sync_directory,
 };
-use crate::options::Recovery;
 
 /// The prefix of a copy's file name until it gets the name of the store.
 const PREFIX: &str = ".datapool-vacuum-";
@@ -92,7 +90,6 @@ impl Opener {
                 }
                 let replaced = own.take_over(&medium);
                 let (opened, _) = self.open(Some(store_id))?;
-                self.make_instant(&opened)?;
                 *session = Some(opened);
                 replaced.map_err(|error| self.not_copied(error))
             }
@@ -110,7 +107,6 @@ impl Opener {
                 }
                 let id = FileId::of(file.as_file()).map_err(|error| self.not_copied(error))?;
                 let opened = self.open_medium(&medium, Some(id))?;
-                self.make_instant(&opened)?;
                 make_alike(file.as_file(), &target).map_err(|error| {
                     let text = format!(
                         "the copy cannot get the owner and the permissions of {} ({error}); only the file's owner or root \
@@ -134,16 +130,5 @@ impl Opener {
             }
             (Location::Path(_), None) => Err(Error::storage("the copy is no file")),
         }
-    }
-
-    /// Commits once if the store promises instant recovery, because that needs a last commit that supports
-    /// it.
-    fn make_instant(&self, session: &Session) -> Result<()> {
-        if self.options.recovery != Recovery::Instant {
-            return Ok(());
-        }
-        let mut txn = session.database.begin_write()?;
-        txn.set_quick_repair(true);
-        txn.commit().storage()
     }
 }
