@@ -171,6 +171,7 @@ mod tests {
             "postgresql://user@%2Fvar%2Frun/base",
             "postgresql:///base?host=localhost&options=-csynchronous_commit%3Doff",
             "host=localhost user=datapool password='se cret'",
+            "host=a,b port=1",
             "postgresql://?hostaddr=127.0.0.1",
             "postgresql://host?hostaddr=127.0.0.1&sslmode=require",
             "postgresql://a,b?hostaddr=127.0.0.1,127.0.0.2",

@@ -7,6 +7,7 @@
 //! again).
 
 mod closing;
+mod futures;
 mod leftovers;
 mod locked_pools;
 mod lost_commits;

@@ -132,15 +132,14 @@ fn pruning_removes_dead_records_and_old_claims_and_counts_them() {
     let store = with_clock(&schema, &clock);
     let pool = store.create_pool(NewPool::new("orders").retention(HOUR * 24)).unwrap();
     assert_eq!(track_new(&pool, &numbered("A", 100)), 100);
-    assert!(pool.claim(&numbered("C", 5), key, &Origin::none(), LEASE).unwrap().into_token().is_some());
     clock.advance(HOUR * 23);
     assert_eq!(track_new(&pool, &numbered("B", 7)), 7);
-    assert!(pool.claim(&numbered("D", 5), key, &Origin::none(), HOUR * 24).unwrap().into_token().is_some());
+    for (values, lease) in [("C", LEASE), ("D", HOUR * 24)] {
+        assert!(
+            pool.claim(&numbered(values, 5), key, &Origin::none(), lease).unwrap().into_token().is_some()
+        );
+    }
     clock.advance(HOUR * 2);
-    // Leases run on the server's clock, which nobody sets.
-    ask(&format!(
-        "UPDATE {schema}.claim SET until = until - 7200000000 WHERE items = 5 AND lease < 3600000000"
-    ));
     let report = pool.prune().unwrap();
     assert_eq!((report.records, report.claims), (100, 1));
     let rows = |table: &str| ask(&format!("SELECT count(*) FROM {schema}.{table}"));
@@ -188,4 +187,35 @@ fn only_who_may_write_and_create_makes_a_store() {
     let error = reader.create_pool("orders").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
     assert_eq!(store.all_pools().unwrap().len(), 0);
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres runs it"]
+fn what_only_files_have_is_unsupported() {
+    let store = connect(&new_schema());
+    let directory = tempfile::tempdir().unwrap();
+    for refused in [
+        store.backup_to(directory.path().join("copy")).unwrap_err(),
+        store.rebuild_indexes().unwrap_err(),
+        store.compact().unwrap_err(),
+        store.vacuum().unwrap_err(),
+    ] {
+        assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+        assert!(refused.to_string().contains("the server's own means"), "{refused}");
+    }
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres runs it"]
+fn a_snapshot_ends_with_closing_also_if_the_store_is_opened_again() {
+    let store = connect(&new_schema());
+    let pool = store.create_pool("orders").unwrap();
+    assert_eq!(track_new(&pool, &numbered("A", 3)), 3);
+    let snapshot = pool.snapshot().unwrap();
+    assert_eq!(snapshot.count(&RecordFilter::new()).unwrap(), 3);
+    store.close().unwrap();
+    assert_eq!(snapshot.count(&RecordFilter::new()).unwrap_err().kind(), ErrorKind::Closed);
+    store.reopen().unwrap();
+    assert_eq!(snapshot.count(&RecordFilter::new()).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 3);
 }

@@ -116,3 +116,50 @@ fn live_in(positions: &Range<u32>, deleted: Option<&RoaringBitmap>) -> u64 {
     let dead = deleted.map_or(0, |deleted| deleted.range_cardinality(positions.clone()));
     u64::from(positions.end - positions.start) - dead
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::btree_set;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The same matches in each of the four forms, beside plain loops over their ids.
+        #[test]
+        fn a_block_counts_and_selects_what_plain_loops_do(
+            positions in btree_set(0_u32..40, 0..40), base in 1_u64..100, id in 0_u64..160,
+            (first, end) in (0_u64..45, 0_u64..45),
+        ) {
+            let deleted: RoaringBitmap = (5..60).filter(|position| !positions.contains(position)).collect();
+            let mut chunk = ChunkSet::new();
+            positions.iter().for_each(|position| chunk.insert(*position));
+            let few: Vec<u32> = positions.iter().copied().collect();
+            let of_range: BTreeSet<u32> = positions.iter().copied().filter(|position| *position >= 5).collect();
+            for (matches, positions) in [
+                (Matches::AllBut { positions: 5..40, deleted: Some(&deleted) }, &of_range),
+                (Matches::AllBut { positions: 5..40, deleted: None }, &(5..40).collect()),
+                (Matches::Chunk(chunk), &positions),
+                (Matches::Few(few.clone()), &positions),
+                (Matches::Tail(few.iter().copied().collect()), &positions),
+            ] {
+                let block = Block { base, chunk: None, matches };
+                let mut ids: Vec<RecordNumber> =
+                    positions.iter().map(|position| base + u64::from(*position)).collect();
+                prop_assert_eq!(block.ids(), ids.clone());
+                prop_assert_eq!(block.count(), ids.len() as u64);
+                prop_assert_eq!(block.is_empty(), ids.is_empty());
+                for sort in [RecordSort::Ascending, RecordSort::Descending] {
+                    let is_through = |of: &&RecordNumber| if sort == RecordSort::Ascending { **of <= id } else { **of >= id };
+                    let through = ids.iter().filter(is_through).count() as u64;
+                    prop_assert_eq!(block.count_through(id, sort), through, "{:?} through {}", block, id);
+                    let selected: Vec<_> = ids.iter().copied().take(end as usize).skip(first as usize).collect();
+                    prop_assert_eq!(block.ids_at(first..end, sort), selected);
+                    ids.reverse();
+                }
+            }
+        }
+    }
+}
