@@ -7,6 +7,7 @@
 //! again).
 
 mod closing;
+#[cfg(feature = "async")]
 mod futures;
 mod leftovers;
 mod locked_pools;

@@ -1,6 +1,6 @@
 //! Futures over a server: those that wait for the same pool share transactions, and each gets its own answer.
 
-use datapool_store::{Mode, Origin};
+use datapool_store::{AsyncClaim, Mode, Origin, Verdicts};
 use futures_executor::block_on;
 use futures_util::future::join_all;
 
@@ -23,7 +23,7 @@ fn futures_that_share_transactions_get_the_verdicts_of_one_after_the_other() {
     });
     let verdicts: Vec<_> = block_on(join_all(calls)).into_iter().map(Result::unwrap).collect();
     for pool in 0..2 {
-        let new: usize = verdicts.iter().skip(pool).step_by(2).map(|verdicts| verdicts.new_count()).sum();
+        let new: usize = verdicts.iter().skip(pool).step_by(2).map(Verdicts::new_count).sum();
         assert_eq!(new, FUTURES + TOGETHER - 1, "each value is new to one future");
     }
 
@@ -32,7 +32,7 @@ fn futures_that_share_transactions_get_the_verdicts_of_one_after_the_other() {
         pools[0].claim(&value, key, &Origin::none(), LEASE)
     });
     let claims: Vec<_> = block_on(join_all(claims)).into_iter().map(Result::unwrap).collect();
-    let mut fences: Vec<u64> = claims.iter().filter_map(|claim| claim.fencing_number()).collect();
+    let mut fences: Vec<u64> = claims.iter().filter_map(AsyncClaim::fencing_number).collect();
     let in_order = fences.clone();
     fences.sort_unstable();
     fences.dedup();
