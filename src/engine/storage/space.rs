@@ -110,8 +110,8 @@ impl Space {
         }
     }
 
-    /// Returns true if part of the file has no allocated space, or the reserve is incomplete. Then each
-    /// commit must check if there is enough space.
+    /// Returns true if part of the file has no allocated space, the reserve is incomplete, or the disk was full when it was
+    /// last asked. Then each commit must check if there is enough space.
     pub(crate) fn is_tight(&self) -> bool {
         self.is_tight.load(Ordering::Acquire)
     }
@@ -309,7 +309,10 @@ impl Extent {
     }
 
     fn is_tight(&self) -> bool {
-        self.tight_from.is_some() || self.is_incomplete() || (self.is_supported && self.kept < self.reserve())
+        self.tight_from.is_some()
+            || self.is_incomplete()
+            || self.is_full
+            || (self.is_supported && self.kept < self.reserve())
     }
 
     /// Returns the reason why there is no space.

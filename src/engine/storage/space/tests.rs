@@ -1,4 +1,5 @@
-//! Proves that what was written is read back, whatever space the disk has meanwhile.
+//! Proves that what was written is read back, whatever space the disk has meanwhile; that the space which is thought to be allocated
+//! is; and that a disk with room again gives the file all that it lacks.
 
 use std::collections::BTreeSet;
 
@@ -94,6 +95,21 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Compares what the space knows of the disk with what the disk has granted.
+fn assert_known(space: &Space, disk: &SmallDisk, step: &Step) {
+    let (extent, state) = (space.extent.lock(), disk.0.lock());
+    let Some(extent) = &*extent else { return };
+    let pages = |from: u64, to: u64| from / PAGE_BYTES as u64..to.div_ceil(PAGE_BYTES as u64);
+    let is_taken = |from, to| pages(from, to).all(|page| state.taken.contains(&page));
+    let (from, to) = extent.reserve_range(1);
+    assert!(is_taken(from, from + extent.kept), "{} bytes of the reserve: {step:?}", extent.kept);
+    assert_eq!(extent.real_len, state.bytes.len() as u64, "{step:?}");
+    let is_whole = extent.homeless.is_empty() && extent.real_len == extent.len;
+    assert_eq!(space.is_incomplete(), !is_whole, "{step:?}");
+    let has_all = is_whole && is_taken(0, extent.len) && is_taken(from, to);
+    assert!(space.is_tight() || has_all, "it lacks space, and does not know: {step:?}");
+}
+
 /// Applies the steps. Each page that was written must be read back as written last.
 fn runs(steps: &[Step]) {
     let disk = Arc::new(SmallDisk::default());
@@ -104,7 +120,14 @@ fn runs(steps: &[Step]) {
         match *step {
             Step::Room(pages) => disk.0.lock().room = pages,
             Step::KeepReserve => space.keep_reserve(file).unwrap(),
-            Step::MakeRoom(need) => drop(space.make_room(need, file)),
+            Step::MakeRoom(need) => {
+                let was_tight = space.is_tight();
+                if space.make_room(need, file).is_ok() {
+                    let kept = space.extent.lock().as_ref().map_or(0, |extent| extent.kept);
+                    assert!(!space.is_incomplete() && (!was_tight || kept == 0), "{kept} bytes are kept");
+                    space.sync(file).unwrap();
+                }
+            }
             Step::SetLen(pages) => {
                 space.set_len(u64::from(pages) * PAGE_BYTES as u64, file).unwrap();
                 model.resize(usize::from(pages), None);
@@ -119,6 +142,7 @@ fn runs(steps: &[Step]) {
                 model[first..last].fill(Some(byte));
             }
         }
+        assert_known(&space, &disk, step);
         for (page, byte) in model.iter().enumerate() {
             let Some(byte) = byte else { continue };
             let mut out = vec![0; PAGE_BYTES];
@@ -130,6 +154,13 @@ fn runs(steps: &[Step]) {
             );
         }
     }
+    disk.0.lock().room = usize::MAX;
+    for need in [Need::Reserve, Need::Adding, Need::Adding] {
+        space.make_room(need, file).unwrap();
+        space.keep_reserve(file).unwrap();
+    }
+    assert!(!space.is_tight() && !space.is_full() && !space.is_incomplete());
+    assert_known(&space, &disk, &Step::Room(usize::MAX));
 }
 
 proptest! {
