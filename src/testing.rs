@@ -68,6 +68,44 @@ pub(crate) fn with_engine(
     (DataPoolStore::over(std::sync::Arc::new(embedded)), engine)
 }
 
+/// Creates a store in a file, with small sizes and pools of 300 records each: `A-0`, `A-1` and so on.
+#[cfg(test)]
+pub(crate) fn file_of_pools<const POOLS: usize>(path: &Path, names: [&str; POOLS]) -> [crate::PoolId; POOLS] {
+    use crate::{Key, Mode, Origin};
+
+    let store = open(path, &StoreOptions::new(), Sizes::SMALL).unwrap();
+    let values: Vec<String> = (0..300).map(|number| format!("A-{number}")).collect();
+    names.map(|name| {
+        let pool = store.get_or_create_pool(name).unwrap();
+        let key = |value: &'_ String| Key::new(37, value.clone());
+        assert_eq!(pool.dedupe(Mode::Track, &values, key, &Origin::none()).unwrap().new_count(), 300);
+        pool.prune().unwrap();
+        pool.id()
+    })
+}
+
+/// Changes a pool's head in a closed file.
+#[cfg(test)]
+pub(crate) fn change_head<T>(
+    path: &Path,
+    pool: crate::PoolId,
+    change: impl FnOnce(&mut crate::engine::format::codec::HeadRow) -> T,
+) -> T {
+    use crate::engine::format::{codec, schema};
+    use redb::ReadableTable;
+
+    let database = redb::Database::create(path).unwrap();
+    let txn = database.begin_write().unwrap();
+    let mut heads = txn.open_table(schema::POOL_HEADS).unwrap();
+    let row = heads.get(pool).unwrap().unwrap().value().to_vec();
+    let mut head = codec::decode_head(&row).unwrap();
+    let changed = change(&mut head);
+    heads.insert(pool, codec::encode_head(&head).unwrap().as_slice()).unwrap();
+    drop(heads);
+    txn.commit().unwrap();
+    changed
+}
+
 /// Opens a file with these sizes.
 ///
 /// # Errors

@@ -324,11 +324,9 @@ impl View {
 mod tests {
     use std::fs;
 
-    use redb::{Database, ReadableTable};
-
     use super::*;
     use crate::testing::{self, Sizes};
-    use crate::{ErrorKind, Key, Mode, RecordFilter, RecordQuery, StoreOptions};
+    use crate::{ErrorKind, RecordFilter, RecordQuery, StoreOptions};
 
     /// Heads that a damaged file may have: what is wrong, the change, and what the error says.
     type Damage = (&'static str, fn(&mut HeadRow), &'static str);
@@ -402,36 +400,12 @@ mod tests {
     fn a_damaged_head_is_an_error_that_says_what_is_wrong_and_takes_no_other_pool_with_it() {
         let directory = tempfile::tempdir().unwrap();
         let whole = directory.path().join("whole.redb");
-        let (damaged, other) = {
-            let store = testing::open(&whole, &StoreOptions::new(), Sizes::SMALL).unwrap();
-            let values: Vec<_> = (0..300).map(|number| format!("A-{number}")).collect();
-            let track = |name: &str| {
-                let pool = store.get_or_create_pool(name).unwrap();
-                assert_eq!(
-                    pool.dedupe(Mode::Track, &values, |value| Key::new(37, value.as_str()), &Origin::none())
-                        .unwrap()
-                        .new_count(),
-                    300
-                );
-                pool.id()
-            };
-            (track("damaged"), track("other"))
-        };
+        let [damaged, other] = testing::file_of_pools(&whole, ["damaged", "other"]);
         let as_it_was: Damage = ("nothing", |_| {}, "");
         for (what, change, says) in [as_it_was].iter().chain(DAMAGES) {
             let path = directory.path().join("damaged.redb");
             fs::copy(&whole, &path).unwrap();
-            let file = Database::create(&path).unwrap();
-            let txn = file.begin_write().unwrap();
-            {
-                let mut heads = txn.open_table(schema::POOL_HEADS).unwrap();
-                let row = heads.get(damaged).unwrap().unwrap().value().to_vec();
-                let mut head = codec::decode_head(&row).unwrap();
-                change(&mut head);
-                heads.insert(damaged, codec::encode_head(&head).unwrap().as_slice()).unwrap();
-            }
-            txn.commit().unwrap();
-            drop(file);
+            testing::change_head(&path, damaged, change);
             let store = testing::open(&path, &StoreOptions::new(), Sizes::SMALL).unwrap();
             let found = store.pool(damaged).and_then(|pool| pool.records(&RecordQuery::default()));
             if says.is_empty() {

@@ -435,24 +435,3 @@ fn a_closed_store_frees_its_file_and_answers_nothing_though_a_snapshot_is_held()
     drop(snapshot);
     assert!(support::has(&orders, "A-2"));
 }
-
-/// A vacuum writes a new file, after which the process dies.
-#[test]
-fn vacuuming_keeps_the_promise_of_instant_recovery() {
-    let instant = support::options().recovery(Recovery::Instant);
-    let place = Place::new();
-    let store = place.open_with(&instant).unwrap();
-    support::track(&store.get_or_create_pool("orders").unwrap(), &["A-1"]);
-    store.vacuum().unwrap();
-    let copy = place.path.with_file_name("copy.redb");
-    fs::copy(&place.path, &copy).unwrap();
-    let is_walked = std::sync::Arc::new(AtomicBool::new(false));
-    let heard = std::sync::Arc::clone(&is_walked);
-    let options = instant.on_repair_progress(move |_| {
-        heard.store(true, Ordering::Relaxed);
-        std::ops::ControlFlow::Continue(())
-    });
-    let after = support::embedded::open(&copy, &options, Sizes::SMALL).unwrap();
-    assert!(!is_walked.load(Ordering::Relaxed));
-    assert_eq!(support::values(&after.pool_named("orders").unwrap()), ["A-1"]);
-}

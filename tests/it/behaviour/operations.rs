@@ -315,6 +315,23 @@ fn making_a_store_keeps_the_promise_of_instant_recovery() {
     assert!(!is_walked(disk.copy(), &instant));
 }
 
+/// A vacuum writes a new file, after which the process dies.
+#[test]
+fn vacuuming_keeps_the_promise_of_instant_recovery() {
+    let instant = support::options().recovery(Recovery::Instant);
+    let place = Place::new();
+    let store = place.open_with(&instant).unwrap();
+    support::track(&store.get_or_create_pool("orders").unwrap(), &["A-1"]);
+    store.vacuum().unwrap();
+    let copy = place.path.with_file_name("copy.redb");
+    fs::copy(&place.path, &copy).unwrap();
+    let is_walked = support::walks(&instant, |options| {
+        let after = support::embedded::open(&copy, options, Sizes::SMALL).unwrap();
+        assert_eq!(support::values(&after.pool_named("orders").unwrap()), ["A-1"]);
+    });
+    assert!(!is_walked);
+}
+
 /// Sealed and dropped segments are counted, whoever seals or drops them.
 #[test]
 fn what_an_import_seals_and_drops_is_counted() {

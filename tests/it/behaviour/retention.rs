@@ -707,25 +707,36 @@ fn space_is_given_back_as_fast_as_large_batches_end_segments_and_tables() {
     assert!(rows < 3 * BATCH / 4, "{rows} rows");
 }
 
-/// The store is closed by a call, and not only dropped.
 #[test]
-fn what_has_expired_when_a_store_is_closed_stays_gone_with_the_clock_set_back() {
-    let file = StoreFile::new();
-    let store = file.open();
-    let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
-    track(&pool, &["v0"]);
-    file.clock.advance(DAY / 2);
-    track(&pool, &["v1"]);
-    let before = file.clock.now();
-    file.clock.advance(DAY / 2);
-    store.close().unwrap();
-    drop((store, pool));
-    file.clock.set(before);
-    let store = file.open();
-    everyone_sees(&store.pool_named("orders").unwrap(), &["v1"]);
+fn what_has_expired_when_a_store_is_closed_or_dropped_stays_gone_with_the_clock_set_back() {
+    for closes in [true, false] {
+        let file = StoreFile::new();
+        let store = file.open();
+        let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
+        let forever = store.create_pool("forever").unwrap();
+        track(&forever, &["v0"]);
+        track(&pool, &["v0"]);
+        file.clock.advance(DAY / 2);
+        track(&pool, &["v1"]);
+        let before = file.clock.now();
+        file.clock.advance(DAY / 2);
+        assert_eq!(count(&pool), 1);
+        if closes {
+            store.close().unwrap();
+        }
+        drop((store, pool, forever));
+        file.clock.set(before);
+        let store = file.open();
+        let pool = store.pool_named("orders").unwrap();
+        everyone_sees(&pool, &["v1"]);
+        everyone_sees(&store.pool_named("forever").unwrap(), &["v0"]);
+        assert_eq!(track(&pool, &["v0"]), 1);
+        assert!(store.verify().unwrap().ok);
+    }
 }
 
-/// Deleting the records of a segment drops it. Lowering the capacity then moves the watermark to the end of the segment before, where no record is.
+/// Deleting the records of a segment drops it. Lowering the capacity then moves the watermark to the end of the segment
+/// before, where no record is.
 #[test]
 fn what_comes_after_a_dropped_segment_expires_when_the_capacity_took_everything_before_it() {
     let (store, clock, _) = day_pool();
@@ -744,15 +755,9 @@ fn what_comes_after_a_dropped_segment_expires_when_the_capacity_took_everything_
 #[test]
 fn pruning_counts_the_records_that_it_cuts_off_a_segment() {
     let clock = support::clock();
-    let sizes = Sizes {
-        segment_slots: 16_384,
-        chunk_slots: 1_024,
-        fold_entries: 4_096,
-        tails_max_entries: 65_536,
-        early_seal_slots: 16_384,
-        ..Sizes::SMALL
-    };
-    let store = support::embedded::in_memory(&support::options().clock(clock.clone()), sizes).unwrap();
+    let store =
+        support::embedded::in_memory(&support::options().clock(clock.clone()), support::FOUR_TIME_BLOCKS)
+            .unwrap();
     let pool = store.create_pool(NewPool::new("orders").retention(DAY)).unwrap();
     track(&pool, &numbered(0..2_000));
     clock.advance(DAY / 2);

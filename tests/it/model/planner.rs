@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use datapool_store::testing::Sizes;
 use datapool_store::{
     ImportOptions, ManualClock, Mode, Origin, Pool, PoolUpdate, Record, RecordFilter, RecordQuery,
     RecordSort, Timestamp,
@@ -204,18 +203,10 @@ fn a_page_far_past_the_end_is_empty_and_keeps_its_number() {
     }
 }
 
-/// The time index has the time of each 4,096th record of a segment. Here, a segment has four of them, and the watermark moves into the first segment.
+/// The watermark moves into the first segment.
 #[test]
 fn times_in_filters_are_strict_at_each_block_of_the_time_index() {
     const RECORDS: u64 = 26_000;
-    const SIZES: Sizes = Sizes {
-        segment_slots: 16_384,
-        chunk_slots: 1_024,
-        fold_entries: 4_096,
-        tails_max_entries: 65_536,
-        early_seal_slots: 16_384,
-        ..Sizes::SMALL
-    };
     let place = Place::new();
     let micros = |id: u64| support::time("2012-01-01").saturating_add(Duration::from_micros(10 * id));
     let rows: String = (1..=RECORDS).map(|id| format!("v{id},37,{}\n", micros(id))).collect();
@@ -237,7 +228,8 @@ fn times_in_filters_are_strict_at_each_block_of_the_time_index() {
         }
     };
     for opened in 0..2 {
-        let store = support::embedded::open(&place.path, &support::options(), SIZES).unwrap();
+        let store =
+            support::embedded::open(&place.path, &support::options(), support::FOUR_TIME_BLOCKS).unwrap();
         let pool = store.get_or_create_pool("orders").unwrap();
         if opened == 0 {
             let options = ImportOptions::new().created_at_column("created_at");

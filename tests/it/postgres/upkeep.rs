@@ -1,28 +1,13 @@
-//! Over a server: verifying finds what is wrong in its tables, pruning removes what nobody can see, and what has expired stays so.
+//! Over a server: verifying finds what is wrong in its tables, pruning removes what nobody can see, and what opens and closes a store.
 
 use std::time::Duration;
 
-use datapool_store::{
-    Access, DataPoolStore, Error, ErrorKind, IfMissing, ManualClock, NewPool, Origin, RecordFilter,
-    StoreOptions,
-};
+use datapool_store::{Access, ErrorKind, IfMissing, NewPool, Origin, RecordFilter, StoreOptions};
 
-use super::{LEASE, ask, connect, environment, key, new_schema, track_new};
-use crate::support::numbered;
+use super::{LEASE, ask, connect, key, new_schema, track_new};
+use crate::support::{self, engine, numbered};
 
 const HOUR: Duration = Duration::from_hours(1);
-
-fn try_connect(schema: &str, options: StoreOptions) -> Result<DataPoolStore, Error> {
-    options.schema(schema).connect(&environment("DATAPOOL_POSTGRES_URL"))
-}
-
-fn with_clock(schema: &str, clock: &ManualClock) -> DataPoolStore {
-    try_connect(schema, StoreOptions::new().clock(clock.clone())).unwrap()
-}
-
-fn clock() -> ManualClock {
-    ManualClock::starting_at("2013-01-01".parse().unwrap())
-}
 
 #[test]
 #[ignore = "needs a server: .ci/postgres runs it"]
@@ -101,35 +86,9 @@ fn verifying_finds_what_is_wrong_in_the_tables_and_names_it() {
 
 #[test]
 #[ignore = "needs a server: .ci/postgres runs it"]
-fn what_has_expired_stays_so_when_the_clock_is_set_back_and_the_store_is_opened_again() {
-    for closes in [true, false] {
-        let (schema, clock) = (new_schema(), clock());
-        let before = clock.now();
-        let store = with_clock(&schema, &clock);
-        let pool = store.create_pool(NewPool::new("orders").retention(HOUR)).unwrap();
-        let forever = store.create_pool("forever").unwrap();
-        assert_eq!(track_new(&pool, &numbered("A", 3)) + track_new(&forever, &numbered("A", 3)), 6);
-        clock.advance(HOUR * 2);
-        assert_eq!(pool.count(&RecordFilter::new()).unwrap(), 0);
-        if closes {
-            store.close().unwrap();
-        } else {
-            drop((store, pool, forever));
-        }
-        clock.set(before);
-        let store = with_clock(&schema, &clock);
-        let count = |name: &str| store.pool_named(name).unwrap().count(&RecordFilter::new()).unwrap();
-        assert_eq!((count("orders"), count("forever")), (0, 3));
-        assert_eq!(track_new(&store.pool_named("orders").unwrap(), &numbered("A", 3)), 3);
-        assert!(store.verify().unwrap().ok);
-    }
-}
-
-#[test]
-#[ignore = "needs a server: .ci/postgres runs it"]
 fn pruning_removes_dead_records_and_old_claims_and_counts_them() {
-    let (schema, clock) = (new_schema(), clock());
-    let store = with_clock(&schema, &clock);
+    let (schema, clock) = (new_schema(), support::clock());
+    let store = engine::connect(&schema, &StoreOptions::new().clock(clock.clone())).unwrap();
     let pool = store.create_pool(NewPool::new("orders").retention(HOUR * 24)).unwrap();
     assert_eq!(track_new(&pool, &numbered("A", 100)), 100);
     clock.advance(HOUR * 23);
@@ -163,7 +122,7 @@ fn the_tables_of_a_later_version_are_refused_and_left_as_they_are() {
         StoreOptions::new().if_missing(IfMissing::Fail),
         StoreOptions::new().access(Access::ReadOnly),
     ] {
-        let error = try_connect(&schema, options).unwrap_err();
+        let error = engine::connect(&schema, &options).unwrap_err();
         let ErrorKind::UnsupportedFormat { found, supported } = error.kind() else { panic!("{error}") };
         assert_eq!(found, supported + 7);
     }
@@ -177,13 +136,13 @@ fn only_who_may_write_and_create_makes_a_store() {
     for options in
         [StoreOptions::new().if_missing(IfMissing::Fail), StoreOptions::new().access(Access::ReadOnly)]
     {
-        let error = try_connect(&schema, options).unwrap_err();
+        let error = engine::connect(&schema, &options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
         assert!(error.to_string().contains(&schema), "{error}");
         assert_eq!(ask(&format!("SELECT count(*) FROM pg_namespace WHERE nspname = '{schema}'")), "0");
     }
     let store = connect(&schema);
-    let reader = try_connect(&schema, StoreOptions::new().access(Access::ReadOnly)).unwrap();
+    let reader = engine::connect(&schema, &StoreOptions::new().access(Access::ReadOnly)).unwrap();
     let error = reader.create_pool("orders").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
     assert_eq!(store.all_pools().unwrap().len(), 0);

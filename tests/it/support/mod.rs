@@ -40,6 +40,16 @@ pub(crate) fn names(directory: &Path) -> Vec<String> {
 }
 
 /// Returns a clock that is set to the first second of 2013.
+/// Segments with four blocks of the time index, which has the time of each 4,096th record.
+pub(crate) const FOUR_TIME_BLOCKS: Sizes = Sizes {
+    segment_slots: 16_384,
+    chunk_slots: 1_024,
+    fold_entries: 4_096,
+    tails_max_entries: 65_536,
+    early_seal_slots: 16_384,
+    ..Sizes::SMALL
+};
+
 pub(crate) fn clock() -> ManualClock {
     ManualClock::starting_at(time("2013-01-01"))
 }
@@ -137,13 +147,17 @@ pub(crate) fn measured_store(options: &StoreOptions) -> (Memory, DataPoolStore) 
 
 /// Returns true if opening a disk has to read all of it, as after a crash without instant recovery.
 pub(crate) fn is_walked(disk: Memory, options: &StoreOptions) -> bool {
+    walks(options, |options| drop(embedded::on_disk(disk, options, Sizes::SMALL).unwrap()))
+}
+
+/// Returns true if `open` has to read all of a store.
+pub(crate) fn walks(options: &StoreOptions, open: impl FnOnce(&StoreOptions)) -> bool {
     let is_walked = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&is_walked);
-    let options = options.clone().on_repair_progress(move |_| {
+    open(&options.clone().on_repair_progress(move |_| {
         heard.store(true, Ordering::Relaxed);
         ControlFlow::Continue(())
-    });
-    drop(embedded::on_disk(disk, &options, Sizes::SMALL).unwrap());
+    }));
     is_walked.load(Ordering::Relaxed)
 }
 

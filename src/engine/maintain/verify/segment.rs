@@ -399,42 +399,19 @@ fn key_of(pool: PoolId, segment: &SegmentState, last: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use redb::Database;
-
-    use super::*;
+    use crate::StoreOptions;
     use crate::testing::{self, Sizes};
-    use crate::{Key, Mode, StoreOptions};
 
     #[test]
     fn records_that_no_listed_table_of_fingerprints_covers_are_found_and_mended() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pools.redb");
-        let open = || testing::open(&path, &StoreOptions::new(), Sizes::SMALL).unwrap();
-        let id = {
-            let pool = open().get_or_create_pool("orders").unwrap();
-            let values: Vec<_> = (0..300).map(|number| format!("A-{number}")).collect();
-            assert_eq!(
-                pool.dedupe(Mode::Track, &values, |value| Key::new(37, value.as_str()), &Origin::none())
-                    .unwrap()
-                    .new_count(),
-                300
-            );
-            pool.prune().unwrap();
-            pool.id()
-        };
-        let file = Database::create(&path).unwrap();
-        let txn = file.begin_write().unwrap();
-        let lost = {
-            let mut heads = txn.open_table(schema::POOL_HEADS).unwrap();
-            let row = heads.get(id).unwrap().unwrap().value().to_vec();
-            let mut head = codec::decode_head(&row).unwrap();
+        let [id] = testing::file_of_pools(&path, ["orders"]);
+        let lost = testing::change_head(&path, id, |head| {
             let lost = head.tables.remove(0);
-            heads.insert(id, codec::encode_head(&head).unwrap().as_slice()).unwrap();
             lost.first_id..lost.end_id
-        };
-        txn.commit().unwrap();
-        drop(file);
-        let store = open();
+        });
+        let store = testing::open(&path, &StoreOptions::new(), Sizes::SMALL).unwrap();
         let findings = store.verify().unwrap().findings;
         for id in lost {
             let reason = format!("no table has record {id}");
