@@ -298,7 +298,8 @@ impl Driver {
         self.held.iter().filter_map(|(which, held)| Some((*which, token(held)?))).collect()
     }
 
-    pub(super) fn forget_claims_that_ended(&mut self) {
+    /// Gives up what is held of claims that the model does not have.
+    pub(crate) fn forget_claims_that_ended(&mut self) {
         let model = &self.current[0];
         self.held.retain(|(pool, claim), held| {
             let claim = model.pools.get(pool).and_then(|pool| pool.claims.get(claim));
