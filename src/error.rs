@@ -48,7 +48,7 @@ pub enum ErrorKind {
     LeaseLost,
     /// The operation cannot run while another one does.
     Busy,
-    /// The store was closed.
+    /// The store was closed, or could not open its file again (see [`StorageFull`](Self::StorageFull)).
     Closed,
     /// The store was opened [for reading only](crate::Access::ReadOnly).
     ReadOnly,
@@ -75,7 +75,8 @@ pub enum ErrorKind {
     /// The disk has no space for what a call would add, or a quota or limit of the system forbids it. Nothing
     /// was changed. Reading, deleting and clearing still work. Everything works again once there is space. If a
     /// commit finds out in its last moment, the store opens its file again by itself, which ends open scans and
-    /// snapshots with `Closed`.
+    /// snapshots with `Closed`. If that fails, because nothing at all can be written, the store is closed until
+    /// [`reopen`](crate::DataPoolStore::reopen).
     StorageFull,
     /// Reading or writing the store's file failed, and nothing was committed. Reads of what the store has in
     /// memory still succeed. Everything else fails with this kind until the file is opened again

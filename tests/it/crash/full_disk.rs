@@ -2,11 +2,15 @@
 //! reading, deleting and clearing continue; the file keeps nothing of what was refused; and once there is
 //! space, everything works again without opening the store again.
 
+use std::time::Duration;
+
 use datapool_store::testing::Sizes;
-use datapool_store::{Durability, ErrorKind, ExportOptions, ImportOptions, Mode, RecordFilter, StoreOptions};
+use datapool_store::{
+    Durability, ErrorKind, ExportOptions, ImportOptions, Key, Mode, RecordFilter, StoreOptions,
+};
 
 use crate::support::disk::{Fault, Keeping, Operation, Reason, TestDisk, Torn};
-use crate::support::{self, Numbers};
+use crate::support::{self, Numbers, ORDERS};
 use crate::workload::{Driver, How, Op, RELAXED};
 
 const KB: u64 = 1_024;
@@ -128,6 +132,44 @@ fn a_store_that_could_not_be_created_leaves_an_empty_file_that_can_be_opened() {
 fn csv(rows: u32) -> String {
     let rows: String = (0..rows).map(|row| format!("value number {row},37\n")).collect();
     format!("value,entity_type_id\n{rows}")
+}
+
+#[test]
+fn a_store_that_cannot_open_its_file_again_either_is_closed_until_it_is_reopened() {
+    let (mut refused, mut closed) = (0, 0);
+    for after in 0..60 {
+        let disk = TestDisk::default();
+        let store = disk.open(&support::options()).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        support::track(&pool, &["A-1"]);
+        // Nothing can be written, not even where the file has space.
+        let (operation, torn, reason) = (Operation::Write, Torn::Nothing, Reason::Full);
+        disk.fail(Fault { operation, after, forever: true, torn, reason });
+        let claim = pool.claim(
+            &["A-2"],
+            |value| Key::new(ORDERS, *value),
+            &support::origin(),
+            Duration::from_mins(1),
+        );
+        // Dropping it does not report errors.
+        drop(claim);
+        let was_refused = disk.failed();
+        disk.heal();
+        match pool.contains(Key::new(ORDERS, "A-1")) {
+            Ok(is_there) => assert!(is_there, "{after}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Closed, "{after}");
+                assert!(was_refused);
+                closed += 1;
+            }
+        }
+        refused += usize::from(was_refused);
+        store.reopen().unwrap();
+        assert_eq!(support::values(&pool), ["A-1"], "{after}");
+        support::track(&pool, &["A-2"]);
+    }
+    println!("{refused} refused, {closed} closed");
+    assert!(closed > 0 && refused > closed && refused < 60);
 }
 
 #[test]

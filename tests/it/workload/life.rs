@@ -36,6 +36,14 @@ impl Tally {
     }
 }
 
+/// What the failure of the disk met.
+enum Met {
+    Nothing,
+    /// The guard of a claim that an operation has ended was dropped, which does not report errors.
+    Silence,
+    Call(Op, datapool_store::Result<Answer>),
+}
+
 pub(crate) struct Life {
     driver: Driver,
     is_relaxed: bool,
@@ -103,19 +111,22 @@ impl Life {
         }
     }
 
-    /// Runs operations until one fails on the disk, with a limit. Returns that operation and its answer.
-    fn until_it_fails(&mut self) -> Option<(Op, datapool_store::Result<Answer>)> {
+    /// Runs operations until the disk fails, with a limit.
+    fn until_it_fails(&mut self) -> Met {
         for _ in 0..30 {
             let op = self.driver.any_op(&mut self.numbers);
             self.tally.transitions += 1;
             let answer = self.driver.attempt(&op);
             self.note(format!("{op:?}: {answer:?}"));
             if self.driver.disk.failed() {
-                return Some((op, answer));
+                return Met::Call(op, answer);
             }
             self.driver.acknowledged(&op, &answer.unwrap_or_else(|error| panic!("{op:?}: {error}")));
+            if self.driver.disk.failed() {
+                return Met::Silence;
+            }
         }
-        None
+        Met::Nothing
     }
 
     /// The process dies while it changes the disk. With a loss of power, unsynced changes arrive in part.
@@ -124,7 +135,7 @@ impl Life {
         let after = index(&mut self.numbers, 60);
         self.note(format!("a crash at change {after}; loses power: {loses_power}"));
         self.driver.disk.fail(Fault::power(after));
-        if let Some((op, _)) = self.until_it_fails() {
+        if let Met::Call(op, _) = self.until_it_fails() {
             self.driver.unacknowledged(&op);
         }
         let image = if loses_power {
@@ -155,20 +166,20 @@ impl Life {
         self.driver.disk.fail(fault);
         let met = self.until_it_fails();
         self.driver.disk.heal();
-        let Some((op, answer)) = met else { return };
-        self.tally.faults += 1;
-        // Dropping a claim's guard does not report errors.
-        let is_silent = matches!(op, Op::Settle { how: How::Drop, .. });
         let kinds = [ErrorKind::Storage, ErrorKind::StorageFull, ErrorKind::OutcomeUnknown];
-        match answer {
-            Ok(answer) if !is_silent => self.driver.acknowledged(&op, &answer),
-            Ok(_) => self.driver.unacknowledged(&op),
-            Err(error) => {
+        match met {
+            Met::Nothing => return,
+            Met::Silence => {}
+            // Dropping a claim's guard does not report errors.
+            Met::Call(op @ Op::Settle { how: How::Drop, .. }, Ok(_)) => self.driver.unacknowledged(&op),
+            Met::Call(op, Ok(answer)) => self.driver.acknowledged(&op, &answer),
+            Met::Call(op, Err(error)) => {
                 assert!(kinds.contains(&error.kind()), "{op:?}, {fault:?}: {error:?}");
                 self.tally.failed_calls += 1;
                 self.driver.unacknowledged(&op);
             }
         }
+        self.tally.faults += 1;
         if let Err(error) = self.driver.store().reopen() {
             assert!(self.is_relaxed && kinds.contains(&error.kind()), "{error:?}");
             self.tally.told_of_losses += 1;
