@@ -15,19 +15,23 @@ use crate::error::{Error, Result};
 use crate::files::is_want_of_room;
 
 impl Engine {
-    /// Cleans up after a call. After a failure, the writer forgets everything. If the disk had no space, the
-    /// file is opened again. If the disk is full, the space that the call has freed is given back to it.
+    /// Cleans up after a call. After a failure, the writer forgets everything. If the disk is full, the space
+    /// that the call has freed is given back to it. If the disk had no space for that or for the call, the file
+    /// is opened again.
     pub(crate) fn recover<T>(&self, writer: &mut Writer, result: Result<T>) -> Result<T> {
         if result.is_err() {
             writer.forget();
+        } else if self.asks_disk(Space::is_full) {
+            // The call itself has succeeded, so a failure here is ignored.
+            let _ = self.give_back();
         }
         if self.poison.reason() == Some(Reason::NoRoom) {
             // Once a write has failed, redb accepts nothing more for the file.
-            self.reattach(writer)?;
-        }
-        if result.is_ok() && self.asks_disk(Space::is_full) {
-            // The call itself has succeeded, so a failure here is ignored.
-            let _ = self.give_back();
+            let reattached = self.reattach(writer);
+            // What has succeeded is on disk, even if the store is closed now.
+            if result.is_err() {
+                reattached?;
+            }
         }
         result
     }

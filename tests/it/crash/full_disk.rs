@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use datapool_store::testing::Sizes;
 use datapool_store::{
-    Durability, ErrorKind, ExportOptions, ImportOptions, Key, Mode, RecordFilter, StoreOptions,
+    Durability, Error, ErrorKind, ExportOptions, ImportOptions, Key, Mode, RecordFilter, StoreOptions,
 };
 
 use crate::support::disk::{Fault, Keeping, Operation, Reason, TestDisk, Torn};
@@ -170,6 +170,55 @@ fn a_store_that_cannot_open_its_file_again_either_is_closed_until_it_is_reopened
     }
     println!("{refused} refused, {closed} closed");
     assert!(closed > 0 && refused > closed && refused < 60);
+}
+
+#[test]
+fn what_was_deleted_stays_deleted_if_its_space_cannot_be_given_back() {
+    let (mut refused, mut deleted) = (0, 0);
+    for after in 0..80 {
+        let disk = TestDisk::default();
+        let store = disk.open(&support::options()).unwrap();
+        let pool = store.get_or_create_pool("orders").unwrap();
+        let other = store.get_or_create_pool("other").unwrap();
+        pool.import_csv(csv(400).as_bytes(), &ImportOptions::new()).unwrap();
+        support::track(&other, &["A-1"]);
+        disk.leave_room(0, Keeping::Yes);
+        // The store learns that the disk is full.
+        let adding = pool.import_csv(csv(4_000).as_bytes(), &ImportOptions::new()).unwrap_err();
+        assert_eq!(adding.kind(), ErrorKind::StorageFull);
+        // One page finds no place.
+        let (operation, torn, reason) = (Operation::Write, Torn::Nothing, Reason::Full);
+        disk.fail(Fault { operation, after, forever: false, torn, reason });
+        let cleared = pool.clear();
+        let failed = disk.failed();
+        disk.heal();
+        // The header always has a place, so a failure to write it is not taken for a full disk.
+        let header_failed = |error: &Error| error.kind() == ErrorKind::OutcomeUnknown;
+        let left = match cleared {
+            Ok(count) => {
+                assert_eq!(count, 400, "{after}");
+                deleted += usize::from(failed);
+                0
+            }
+            Err(error) if header_failed(&error) => continue,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::StorageFull, "{after}");
+                refused += 1;
+                400
+            }
+        };
+        // The next calls do not notice it.
+        match pool.prune() {
+            Ok(_) => {}
+            Err(error) if header_failed(&error) => continue,
+            Err(error) => panic!("{after}: {error}"),
+        }
+        assert_eq!(support::values(&pool).len(), left, "{after}");
+        assert_eq!(support::values(&other), ["A-1"], "{after}");
+        assert_eq!(other.clear().unwrap(), 1, "{after}");
+    }
+    println!("{refused} refused, {deleted} deleted");
+    assert!(refused > 0 && deleted > 0);
 }
 
 #[test]

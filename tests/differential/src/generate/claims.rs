@@ -7,6 +7,12 @@ use crate::operation::{ClaimsFilter, Item, Operation, Which};
 
 const OWNERS: [&str; 3] = ["worker-1", "worker-2", "ö"];
 
+/// Returns true if a kept lease of this length is renewed while the program runs, of which the model cannot know. Shorter
+/// ones cannot be kept.
+fn is_renewed_soon(lease: i64) -> bool {
+    (SECOND..HOUR).contains(&lease)
+}
+
 impl Generator {
     fn lease(&mut self) -> i64 {
         let choices = [0, 1_000, SECOND, 60 * SECOND, 300 * SECOND, 300 * SECOND, HOUR, 5 * HOUR, 24 * HOUR];
@@ -38,10 +44,15 @@ impl Generator {
                 self.counter += 100;
                 Operation::ResumeOwner { pool, owner, first_guard }
             }
-            6 => Operation::Extend { guard, lease: self.lease() },
-            7 if model.guards[&guard].lease >= HOUR || model.guards[&guard].lease < SECOND => {
-                Operation::KeepAlive { guard }
+            6 => {
+                let lease = self.lease();
+                let is_kept = model.guards[&guard].kept;
+                Operation::Extend {
+                    guard,
+                    lease: if is_kept && is_renewed_soon(lease) { HOUR } else { lease },
+                }
             }
+            7 if !is_renewed_soon(model.guards[&guard].lease) => Operation::KeepAlive { guard },
             8 => Operation::ReleaseClaims { pool, filter: self.claims_filter() },
             9 => Operation::ListClaims { pool },
             _ => Operation::Wait { pool, items: self.few(model, pool) },
