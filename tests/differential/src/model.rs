@@ -97,7 +97,7 @@ impl Model {
             Confirm { guard, which, results } => self.confirm(*guard, which, *results),
             Release { guard, which } => self.release(*guard, which),
             DropGuard { guard } => self.drop_guard(*guard),
-            IntoToken { guard } => Ok(self.into_token(*guard)),
+            IntoToken { guard } => Ok(self.hand_over(*guard)),
             Resume { token, guard } => self.resume(*token, *guard),
             ResumeOwner { pool, owner, first_guard } => self.resume_owner(*pool, owner, *first_guard),
             Extend { guard, lease } => self.extend(*guard, Some(*lease)),

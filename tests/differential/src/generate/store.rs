@@ -16,7 +16,7 @@ impl Generator {
             1 => Operation::Advance(micros(&mut self.random, 600 * SECOND)),
             2 => Operation::Advance(micros(&mut self.random, 3 * HOUR)),
             3 => Operation::Advance(micros(&mut self.random, 48 * HOUR)),
-            4 => self.to_a_boundary(model),
+            4 => self.towards_a_boundary(model),
             5 if !self.limits.forward_only => {
                 let to = model.now - micros(&mut self.random, 4 * HOUR);
                 self.answer_all(model);
@@ -30,7 +30,7 @@ impl Generator {
     }
 
     /// Advances the clock to the very end of a lease or of a record's life, or to a microsecond before or after it.
-    fn to_a_boundary(&mut self, model: &Model) -> Operation {
+    fn towards_a_boundary(&mut self, model: &Model) -> Operation {
         let mut waits = Vec::new();
         for pool in model.pools.values() {
             waits.extend(pool.claims.iter().map(|claim| claim.end - model.moment()));

@@ -216,7 +216,7 @@ impl Model {
     }
 
     /// The token gets the guard's number.
-    pub fn into_token(&mut self, id: u64) -> Vec<String> {
+    pub fn hand_over(&mut self, id: u64) -> Vec<String> {
         let Some(guard) = self.guards.remove(&id) else { return Vec::new() };
         let Guard { pool, claim, grant, open, .. } = guard;
         if !open.is_empty() {
