@@ -84,28 +84,6 @@ pub(crate) fn file_of_pools<const POOLS: usize>(path: &Path, names: [&str; POOLS
     })
 }
 
-/// Changes a pool's head in a closed file.
-#[cfg(test)]
-pub(crate) fn change_head<T>(
-    path: &Path,
-    pool: crate::PoolId,
-    change: impl FnOnce(&mut crate::engine::format::codec::HeadRow) -> T,
-) -> T {
-    use crate::engine::format::{codec, schema};
-    use redb::ReadableTable;
-
-    let database = redb::Database::create(path).unwrap();
-    let txn = database.begin_write().unwrap();
-    let mut heads = txn.open_table(schema::POOL_HEADS).unwrap();
-    let row = heads.get(pool).unwrap().unwrap().value().to_vec();
-    let mut head = codec::decode_head(&row).unwrap();
-    let changed = change(&mut head);
-    heads.insert(pool, codec::encode_head(&head).unwrap().as_slice()).unwrap();
-    drop(heads);
-    txn.commit().unwrap();
-    changed
-}
-
 /// Opens a file with these sizes.
 ///
 /// # Errors

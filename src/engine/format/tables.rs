@@ -107,3 +107,24 @@ impl AnyTable {
 pub(crate) fn record_count(table: &impl ReadableTable<u32, &'static [u8]>) -> Result<u32> {
     Ok(table.last().storage()?.map_or(0, |(slot, _)| slot.value() + 1))
 }
+
+/// Changes a pool's head in a closed file.
+#[cfg(test)]
+pub(crate) fn change_head<T>(
+    path: &std::path::Path,
+    pool: crate::ids::PoolId,
+    change: impl FnOnce(&mut crate::engine::format::codec::HeadRow) -> T,
+) -> T {
+    use crate::engine::format::codec;
+
+    let database = redb::Database::create(path).unwrap();
+    let txn = database.begin_write().unwrap();
+    let mut heads = txn.open_table(POOL_HEADS).unwrap();
+    let row = heads.get(pool).unwrap().unwrap().value().to_vec();
+    let mut head = codec::decode_head(&row).unwrap();
+    let changed = change(&mut head);
+    heads.insert(pool, codec::encode_head(&head).unwrap().as_slice()).unwrap();
+    drop(heads);
+    txn.commit().unwrap();
+    changed
+}

@@ -325,6 +325,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::engine::format::tables;
     use crate::testing::{self, Sizes};
     use crate::{ErrorKind, RecordFilter, RecordQuery, StoreOptions};
 
@@ -405,7 +406,7 @@ mod tests {
         for (what, change, says) in [as_it_was].iter().chain(DAMAGES) {
             let path = directory.path().join("damaged.redb");
             fs::copy(&whole, &path).unwrap();
-            testing::change_head(&path, damaged, change);
+            tables::change_head(&path, damaged, change);
             let store = testing::open(&path, &StoreOptions::new(), Sizes::SMALL).unwrap();
             let found = store.pool(damaged).and_then(|pool| pool.records(&RecordQuery::default()));
             if says.is_empty() {

@@ -134,6 +134,11 @@ fn csv(rows: u32) -> String {
     format!("value,entity_type_id\n{rows}")
 }
 
+/// Returns a fault by which a write finds no place, or all writes from then on.
+fn no_place(after: usize, forever: bool) -> Fault {
+    Fault { operation: Operation::Write, after, forever, torn: Torn::Nothing, reason: Reason::Full }
+}
+
 #[test]
 fn a_store_that_cannot_open_its_file_again_either_is_closed_until_it_is_reopened() {
     let (mut refused, mut closed) = (0, 0);
@@ -143,8 +148,7 @@ fn a_store_that_cannot_open_its_file_again_either_is_closed_until_it_is_reopened
         let pool = store.get_or_create_pool("orders").unwrap();
         support::track(&pool, &["A-1"]);
         // Nothing can be written, not even where the file has space.
-        let (operation, torn, reason) = (Operation::Write, Torn::Nothing, Reason::Full);
-        disk.fail(Fault { operation, after, forever: true, torn, reason });
+        disk.fail(no_place(after, true));
         let claim = pool.claim(
             &["A-2"],
             |value| Key::new(ORDERS, *value),
@@ -187,8 +191,7 @@ fn what_was_deleted_stays_deleted_if_its_space_cannot_be_given_back() {
         let adding = pool.import_csv(csv(4_000).as_bytes(), &ImportOptions::new()).unwrap_err();
         assert_eq!(adding.kind(), ErrorKind::StorageFull);
         // One page finds no place.
-        let (operation, torn, reason) = (Operation::Write, Torn::Nothing, Reason::Full);
-        disk.fail(Fault { operation, after, forever: false, torn, reason });
+        disk.fail(no_place(after, false));
         let cleared = pool.clear();
         let failed = disk.failed();
         disk.heal();

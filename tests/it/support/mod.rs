@@ -39,7 +39,6 @@ pub(crate) fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Returns a clock that is set to the first second of 2013.
 /// Segments with four blocks of the time index, which has the time of each 4,096th record.
 pub(crate) const FOUR_TIME_BLOCKS: Sizes = Sizes {
     segment_slots: 16_384,
@@ -50,6 +49,7 @@ pub(crate) const FOUR_TIME_BLOCKS: Sizes = Sizes {
     ..Sizes::SMALL
 };
 
+/// Returns a clock that is set to the first second of 2013.
 pub(crate) fn clock() -> ManualClock {
     ManualClock::starting_at(time("2013-01-01"))
 }

@@ -400,6 +400,7 @@ fn key_of(pool: PoolId, segment: &SegmentState, last: u32) -> String {
 #[cfg(test)]
 mod tests {
     use crate::StoreOptions;
+    use crate::engine::format::tables;
     use crate::testing::{self, Sizes};
 
     #[test]
@@ -407,7 +408,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pools.redb");
         let [id] = testing::file_of_pools(&path, ["orders"]);
-        let lost = testing::change_head(&path, id, |head| {
+        let lost = tables::change_head(&path, id, |head| {
             let lost = head.tables.remove(0);
             lost.first_id..lost.end_id
         });
